@@ -1,0 +1,66 @@
+"""The integers that decisions and labels are made of, shared by the journal, the waiting decisions and the folds."""
+
+from __future__ import annotations
+
+from enum import IntEnum, IntFlag
+from typing import Final
+
+
+class Decider(IntEnum):
+    """Who decided a transaction."""
+
+    NONE = 0
+    FOREST = 1
+    ONLINE = 2
+
+
+class Status(IntEnum):
+    """What is known of a decision's truth; the label table of the design is written over these states."""
+
+    WAITING = 0
+    PROVISIONAL = 1
+    FRAUD = 2
+    LEGIT = 3
+    FINAL_LEGIT = 4
+    UNRESOLVED = 5
+
+
+class LabelKind(IntEnum):
+    """What an incoming label says."""
+
+    FRAUD = 0
+    LEGIT = 1
+    REVERSAL = 2
+    OUTCOME = 3
+
+
+class LabelEffect(IntEnum):
+    """What an incoming label did: each has a counter of its own."""
+
+    MATCHED = 0
+    LATE = 1
+    DUPLICATE = 2
+    CONTRADICTING = 3
+    REVERSED = 4
+    AFTER_HORIZON = 5
+    ORPHAN = 6
+    NOTED = 7
+
+
+class Flag(IntFlag):
+    """Bits of a decision's flags; the two lowest bits are the `Decider`."""
+
+    DECIDER = 0b11
+    ALERTED = 1 << 2
+    ONLINE_WOULD_ALERT = 1 << 3
+    FOREST_WOULD_ALERT = 1 << 4
+    SAMPLED = 1 << 5
+    """Chosen by hash, 1 in n: an example of weight n if it turns out legit."""
+    FIRST_OF_WINDOW = 1 << 6
+    """The card's first transaction in its case window: alerting on everything would open one case here."""
+    OPENS_CASE = 1 << 7
+    """The first alert of its case: review is charged here and nowhere else."""
+    FOREST_SCORED = 1 << 8
+
+
+MS_PER_DAY: Final = 86_400_000

@@ -1,0 +1,1 @@
+"""The runtime of fraud-worker: from Kafka, through `models`, back to Kafka."""
