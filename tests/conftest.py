@@ -1,0 +1,58 @@
+"""What every test can ask for: a real Kafka broker, and topics of its own on it."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import pytest
+from kafka import KafkaAdminClient
+
+from worker.broker import EmbeddedKafka
+
+
+@dataclass(frozen=True)
+class RunningBroker:
+    """A broker that was there before the tests; they may use it, not stop it."""
+
+    bootstrap: str
+
+
+class TopicFactory(Protocol):
+    """Creates a topic whose name nobody else has and returns the name."""
+
+    def __call__(self, prefix: str, partitions: int = 1, config: Mapping[str, str] | None = None) -> str: ...
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[EmbeddedKafka | RunningBroker]:
+    """One broker for the whole session; `FRAUD_WORKER_TEST_BOOTSTRAP` names one that already runs."""
+    given = os.environ.get("FRAUD_WORKER_TEST_BOOTSTRAP")
+    if given:
+        yield RunningBroker(given)
+        return
+    with EmbeddedKafka() as broker:
+        yield broker
+
+
+@pytest.fixture(scope="session")
+def kafka_admin(kafka: EmbeddedKafka | RunningBroker) -> Iterator[KafkaAdminClient]:
+    """An admin client of the session's broker."""
+    with KafkaAdminClient(bootstrap_servers=kafka.bootstrap) as admin:
+        yield admin
+
+
+@pytest.fixture(scope="session")
+def topic_factory(kafka_admin: KafkaAdminClient) -> TopicFactory:
+    """Create topics with `topic_factory(prefix, partitions, config) -> name`; every name is new."""
+
+    def create(prefix: str, partitions: int = 1, config: Mapping[str, str] | None = None) -> str:
+        name = f"{prefix}-{uuid.uuid4().hex[:12]}"
+        options = {"num_partitions": partitions, "replication_factor": 1, "configs": dict(config or {})}
+        kafka_admin.create_topics({name: options}, wait_for_metadata=True)
+        return name
+
+    return create

@@ -1,0 +1,437 @@
+"""A real Kafka broker in a child process, for the demo, the tests and the benchmarks.
+
+`EmbeddedKafka` runs one KRaft node of Apache Kafka. The jars are fetched by Maven once and kept in a cache
+folder; nothing else on the machine is touched. It is no production broker: one node, no replication, no TLS.
+"""
+
+from __future__ import annotations
+
+import argparse
+import atexit
+import base64
+import fcntl
+import hashlib
+import logging
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Self
+
+from kafka import KafkaAdminClient
+from kafka.errors import KafkaError
+
+log = logging.getLogger(__name__)
+
+HOST = "127.0.0.1"
+MIN_JAVA = 17
+CACHE_VARIABLE = "FRAUD_WORKER_CACHE"
+FETCH_TIMEOUT_S = 900
+STOP_TIMEOUT_S = 20
+
+_INSTEAD = (
+    "Or use a broker that already runs: BOOTSTRAP=host:port make demo, "
+    "or FRAUD_WORKER__KAFKA__BOOTSTRAP=host:port for the other commands."
+)
+_INSTALL = "Debian, Ubuntu: apt-get install {debian}; macOS: brew install {brew}."
+_INSTALL_JAVA = _INSTALL.format(debian="default-jre-headless", brew="openjdk")
+_INSTALL_MAVEN = _INSTALL.format(debian="maven", brew="maven")
+_QUIET = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
+
+# Below every system's range of ephemeral ports: a client that retries while the broker is down would
+# otherwise be able to get the broker's port as its own and connect to itself.
+_PORTS = range(20_000, 32_000)
+
+_NO_LIMIT = str(2**63 - 1)
+_PROPERTIES = {
+    "process.roles": "broker,controller",
+    "node.id": "1",
+    "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+    "controller.listener.names": "CONTROLLER",
+    "inter.broker.listener.name": "PLAINTEXT",
+    "auto.create.topics.enable": "false",
+    "group.initial.rebalance.delay.ms": "0",
+    "offsets.topic.num.partitions": "4",
+    "offsets.topic.replication.factor": "1",
+    "transaction.state.log.num.partitions": "4",
+    "transaction.state.log.replication.factor": "1",
+    "transaction.state.log.min.isr": "1",
+    # Replayed traffic carries the time stamps of its own day.
+    "log.retention.ms": "-1",
+    "log.message.timestamp.type": "CreateTime",
+    "log.message.timestamp.before.max.ms": _NO_LIMIT,
+    "log.message.timestamp.after.max.ms": _NO_LIMIT,
+}
+
+
+class BrokerError(RuntimeError):
+    """The embedded broker cannot be had; the message says what to do."""
+
+
+class EmbeddedKafka:
+    """One KRaft node of Apache Kafka on 127.0.0.1, as a context manager.
+
+    Parameters
+    ----------
+    port
+        Port of the broker; a free one is chosen when it is None.
+    data_dir
+        Folder of the logs, kept afterwards; a temporary one, removed by `close()`, when it is None.
+    properties
+        Further server properties; they win over the built-in ones.
+    start_timeout_s
+        How long a start may take, in seconds.
+
+    Raises
+    ------
+    BrokerError
+        On entry or `start()`: Java or Maven is missing, the port is taken, or Kafka does not come up. The
+        data folder is kept then, and the message says where it is.
+    """
+
+    def __init__(
+        self,
+        port: int | None = None,
+        data_dir: Path | None = None,
+        properties: Mapping[str, str] | None = None,
+        start_timeout_s: float = 90.0,
+    ) -> None:
+        self.port = port or free_port()
+        self._controller_port = free_port()
+        self._given_dir = data_dir
+        self._properties = dict(properties or {})
+        self._start_timeout_s = start_timeout_s
+        self._folder: Path | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._failed = False
+
+    @property
+    def bootstrap(self) -> str:
+        """The broker's address, as clients take it."""
+        return f"{HOST}:{self.port}"
+
+    @property
+    def pid(self) -> int | None:
+        """Id of the running process, None when it does not run."""
+        return self._process.pid if self._process is not None and self._process.poll() is None else None
+
+    @property
+    def folder(self) -> Path:
+        """Folder that holds the configuration, the broker's own log and the data."""
+        if self._folder is None:
+            made = self._given_dir or Path(tempfile.mkdtemp(prefix="fraud-worker-kafka-"))
+            made.mkdir(parents=True, exist_ok=True)
+            self._folder = made.resolve()
+        return self._folder
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Start the node and return once it answers; data from an earlier run are kept."""
+        if self.pid is not None:
+            return
+        java = find_java()
+        jars = fetch_jars()
+        for port in (self.port, self._controller_port):
+            _require_free(port)
+        atexit.register(self.close)
+        command = [java, "-Xmx512m", "-cp", f"{jars}/*", _QUIET]
+        try:
+            self._format(command)
+            self._launch(command)
+            self._await_answer()
+        except BaseException as error:
+            self._failed = isinstance(error, Exception)
+            self.kill()
+            raise
+
+    def stop(self) -> None:
+        """Shut the node down in order; the data stay, so that `start()` goes on from them."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End the node at once, as a crash would; the data stay."""
+        self._end(signal.SIGKILL)
+
+    def restart(self) -> None:
+        """Stop in order and start again at the same address with the same data."""
+        self.stop()
+        self.start()
+
+    def close(self) -> None:
+        """Stop, and remove the data folder if it is a temporary one and nothing went wrong."""
+        if self._process is not None and self._process.poll() not in (None, 0):
+            self._failed = True
+        self.stop()
+        atexit.unregister(self.close)
+        if self._folder is None or self._given_dir is not None:
+            return
+        if self._failed:
+            log.warning("the broker failed; its logs are kept in %s", self._folder)
+        else:
+            shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder = None
+
+    def wait(self) -> None:
+        """Block for as long as the broker runs.
+
+        Raises
+        ------
+        BrokerError
+            The broker ended by itself.
+        """
+        if self._process is not None:
+            self._process.wait()
+            raise BrokerError(self._report("Kafka ended by itself"))
+
+    def _format(self, command: Sequence[str]) -> None:
+        (self.folder / "server.properties").write_text(self._server_properties(), encoding="utf-8")
+        if (self.folder / "data" / "meta.properties").exists():
+            return
+        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        tool = [*command, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", "server.properties"]
+        with self._log_file() as out:
+            code = subprocess.run(
+                tool, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=out, stderr=out, check=False
+            ).returncode
+        if code != 0:
+            raise BrokerError(self._report(f"formatting the data folder failed with code {code}"))
+
+    def _launch(self, command: Sequence[str]) -> None:
+        with self._log_file() as out:
+            self._process = subprocess.Popen(
+                [*command, "kafka.Kafka", "server.properties"],
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,  # the terminal's Ctrl-C is ours to act on, not the broker's
+            )
+
+    def _await_answer(self) -> None:
+        deadline = time.monotonic() + self._start_timeout_s
+        while not (_listens(self.port) and _answers(self.bootstrap)):
+            if self.pid is None:
+                raise BrokerError(self._report("Kafka ended while starting"))
+            if time.monotonic() > deadline:
+                raise BrokerError(self._report(f"Kafka gave no answer within {self._start_timeout_s:.0f} s"))
+            time.sleep(0.05)
+
+    def _end(self, by: signal.Signals) -> None:
+        process = self._process
+        if process is None or process.poll() is not None:
+            return
+        process.send_signal(by)
+        try:
+            process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        self._process = None
+
+    def _server_properties(self) -> str:
+        addresses = {
+            "listeners": f"PLAINTEXT://{self.bootstrap},CONTROLLER://{HOST}:{self._controller_port}",
+            "advertised.listeners": f"PLAINTEXT://{self.bootstrap}",
+            "controller.quorum.voters": f"1@{HOST}:{self._controller_port}",
+            "log.dirs": str(self.folder / "data"),
+        }
+        merged = {**_PROPERTIES, **addresses, **self._properties}
+        return "".join(f"{name}={value}\n" for name, value in merged.items())
+
+    @contextmanager
+    def _log_file(self) -> Iterator[int]:
+        with (self.folder / "broker.log").open("ab") as file:
+            yield file.fileno()
+
+    def _report(self, what: str) -> str:
+        path = self.folder / "broker.log"
+        tail = "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
+        return f"{what}. The whole log is in {path}; it ends with:\n{tail}\n{_INSTEAD}"
+
+
+def find_java() -> str:
+    """Return the path of a Java runtime that is new enough (`JAVA_HOME` first, then `PATH`).
+
+    Raises
+    ------
+    BrokerError
+        There is none, or it is older than Kafka needs.
+    """
+    home = os.environ.get("JAVA_HOME")
+    java = shutil.which("java", path=f"{home}/bin") if home else shutil.which("java")
+    where = "in JAVA_HOME" if home else "on the PATH"
+    need = f"The built-in Kafka broker needs Java {MIN_JAVA} or newer"
+    if java is None:
+        raise BrokerError(f"{need}, and there is no java {where}. {_INSTALL_JAVA} {_INSTEAD}")
+    said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False)
+    major = java_major(said.stderr + said.stdout)
+    if said.returncode != 0 or major is None:
+        raise BrokerError(f"{need}, and {java} does not tell its version. {_INSTALL_JAVA} {_INSTEAD}")
+    if major < MIN_JAVA:
+        raise BrokerError(f"{need}, and {java} is Java {major}. {_INSTALL_JAVA} {_INSTEAD}")
+    return java
+
+
+def java_major(said: str) -> int | None:
+    """Read the major version out of what `java -version` printed; None when it is not there.
+
+    Examples
+    --------
+    >>> java_major('openjdk version "17.0.15" 2025-04-15'), java_major('java version "1.8.0_402"')
+    (17, 8)
+    """
+    found = re.search(r'version "(?:1\.)?(\d+)', said)
+    return int(found[1]) if found else None
+
+
+def cache_folder() -> Path:
+    """Return the folder that downloads are kept in: `FRAUD_WORKER_CACHE`, else `~/.cache/fraud-worker`."""
+    given = os.environ.get(CACHE_VARIABLE)
+    return Path(given).expanduser().resolve() if given else Path.home() / ".cache" / "fraud-worker"
+
+
+def fetch_jars() -> Path:
+    """Return the folder of Kafka's jars, fetched by Maven the first time.
+
+    The folder appears whole or not at all, and is fetched once however many processes ask at the same time.
+
+    Raises
+    ------
+    BrokerError
+        Maven is missing or fails.
+    """
+    pom = resources.files("worker").joinpath("kafka-pom.xml").read_bytes()
+    cache = cache_folder()
+    jars = cache / f"kafka-{hashlib.sha256(pom).hexdigest()[:12]}"
+    if not jars.is_dir():
+        cache.mkdir(parents=True, exist_ok=True)
+        with (cache / "fetch.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not jars.is_dir():
+                _run_maven(pom, jars)
+    return jars
+
+
+def _run_maven(pom: bytes, jars: Path) -> None:
+    maven = shutil.which("mvn")
+    if maven is None:
+        raise BrokerError(
+            "The built-in Kafka broker is fetched by Maven the first time, and there is no mvn on the PATH. "
+            f"{_INSTALL_MAVEN} {_INSTEAD}"
+        )
+    log.info("fetching Apache Kafka by Maven into %s (44 MB, once)", jars)
+    with tempfile.TemporaryDirectory(prefix="fetching-", dir=jars.parent) as folder:
+        (Path(folder) / "pom.xml").write_bytes(pom)
+        command = [maven, "-q", "-B", "-C", "dependency:copy-dependencies", "-DoutputDirectory=jars"]
+        try:
+            ended = subprocess.run(
+                command, cwd=folder, capture_output=True, text=True, check=False, timeout=FETCH_TIMEOUT_S
+            )
+        except subprocess.TimeoutExpired as error:
+            raise BrokerError(f"Maven did not end within {FETCH_TIMEOUT_S} s. {_INSTEAD}") from error
+        if ended.returncode != 0:
+            said = (ended.stdout + ended.stderr).strip()[-2000:]
+            raise BrokerError(f"Maven could not fetch Apache Kafka:\n{said}\n{_INSTEAD}")
+        (Path(folder) / "jars").rename(jars)
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nobody listens on."""
+    for port in random.sample(_PORTS, 100):
+        if _is_free(port):
+            return port
+    raise BrokerError(f"no free port found on {HOST} between {_PORTS.start} and {_PORTS.stop}")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
+
+
+def _require_free(port: int) -> None:
+    if not _is_free(port):
+        raise BrokerError(
+            f"Port {port} of {HOST} is taken, perhaps by another broker. Choose another one. {_INSTEAD}"
+        )
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((HOST, port)) == 0
+
+
+def _answers(bootstrap: str) -> bool:
+    """Whether the broker says of itself that it is part of the cluster (a fenced one does not)."""
+    try:
+        with KafkaAdminClient(bootstrap_servers=bootstrap, bootstrap_timeout_ms=10_000) as admin:
+            return bool(admin.describe_cluster()["brokers"])
+    except KafkaError:
+        return False
+
+
+def serve(port: int = 9092, data_dir: Path | None = None) -> None:
+    """Run a broker in the foreground until Ctrl-C, SIGTERM or SIGHUP.
+
+    Raises
+    ------
+    BrokerError
+        The broker cannot be started, or ended by itself.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    try:
+        with EmbeddedKafka(port=port, data_dir=data_dir) as broker:
+            print(f"Kafka answers at {broker.bootstrap}; its data are in {broker.folder}. Ctrl-C stops it.")
+            sys.stdout.flush()
+            broker.wait()
+    except KeyboardInterrupt:
+        print("Kafka stopped.")
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    raise KeyboardInterrupt
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the broker as a command: `python -m worker.broker [--port 9092] [--data-dir FOLDER]`."""
+    parser = argparse.ArgumentParser(prog="python -m worker.broker", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--port", type=int, default=9092, help="port of the broker (9092)")
+    parser.add_argument("--data-dir", type=Path, help="folder to keep the data in (a temporary one)")
+    given = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    log.setLevel(logging.INFO)
+    try:
+        serve(given.port, given.data_dir)
+    except BrokerError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
