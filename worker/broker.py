@@ -9,12 +9,8 @@ from __future__ import annotations
 import argparse
 import atexit
 import base64
-import fcntl
-import hashlib
 import logging
-import os
 import random
-import re
 import shutil
 import signal
 import socket
@@ -25,7 +21,6 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib import resources
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Self
@@ -33,21 +28,14 @@ from typing import Self
 from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
 
+from worker.errors import BrokerError
+from worker.kafka_jars import INSTEAD, fetch_jars, find_java
+
 log = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
-MIN_JAVA = 17
-CACHE_VARIABLE = "FRAUD_WORKER_CACHE"
-FETCH_TIMEOUT_S = 900
 STOP_TIMEOUT_S = 20
 
-_INSTEAD = (
-    "Or use a broker that already runs: BOOTSTRAP=host:port make demo, "
-    "or FRAUD_WORKER__KAFKA__BOOTSTRAP=host:port for the other commands."
-)
-_INSTALL = "Debian, Ubuntu: apt-get install {debian}; macOS: brew install {brew}."
-_INSTALL_JAVA = _INSTALL.format(debian="default-jre-headless", brew="openjdk")
-_INSTALL_MAVEN = _INSTALL.format(debian="maven", brew="maven")
 _QUIET = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
 
 # Below every system's range of ephemeral ports: a client that retries while the broker is down would
@@ -74,10 +62,6 @@ _PROPERTIES = {
     "log.message.timestamp.before.max.ms": _NO_LIMIT,
     "log.message.timestamp.after.max.ms": _NO_LIMIT,
 }
-
-
-class BrokerError(RuntimeError):
-    """The embedded broker cannot be had; the message says what to do."""
 
 
 class EmbeddedKafka:
@@ -266,93 +250,7 @@ class EmbeddedKafka:
     def _report(self, what: str) -> str:
         path = self.folder / "broker.log"
         tail = "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
-        return f"{what}. The whole log is in {path}; it ends with:\n{tail}\n{_INSTEAD}"
-
-
-def find_java() -> str:
-    """Return the path of a Java runtime that is new enough (`JAVA_HOME` first, then `PATH`).
-
-    Raises
-    ------
-    BrokerError
-        There is none, or it is older than Kafka needs.
-    """
-    home = os.environ.get("JAVA_HOME")
-    java = shutil.which("java", path=f"{home}/bin") if home else shutil.which("java")
-    where = "in JAVA_HOME" if home else "on the PATH"
-    need = f"The built-in Kafka broker needs Java {MIN_JAVA} or newer"
-    if java is None:
-        raise BrokerError(f"{need}, and there is no java {where}. {_INSTALL_JAVA} {_INSTEAD}")
-    said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False)
-    major = java_major(said.stderr + said.stdout)
-    if said.returncode != 0 or major is None:
-        raise BrokerError(f"{need}, and {java} does not tell its version. {_INSTALL_JAVA} {_INSTEAD}")
-    if major < MIN_JAVA:
-        raise BrokerError(f"{need}, and {java} is Java {major}. {_INSTALL_JAVA} {_INSTEAD}")
-    return java
-
-
-def java_major(said: str) -> int | None:
-    """Read the major version out of what `java -version` printed; None when it is not there.
-
-    Examples
-    --------
-    >>> java_major('openjdk version "17.0.15" 2025-04-15'), java_major('java version "1.8.0_402"')
-    (17, 8)
-    """
-    found = re.search(r'version "(?:1\.)?(\d+)', said)
-    return int(found[1]) if found else None
-
-
-def cache_folder() -> Path:
-    """Return the folder that downloads are kept in: `FRAUD_WORKER_CACHE`, else `~/.cache/fraud-worker`."""
-    given = os.environ.get(CACHE_VARIABLE)
-    return Path(given).expanduser().resolve() if given else Path.home() / ".cache" / "fraud-worker"
-
-
-def fetch_jars() -> Path:
-    """Return the folder of Kafka's jars, fetched by Maven the first time.
-
-    The folder appears whole or not at all, and is fetched once however many processes ask at the same time.
-
-    Raises
-    ------
-    BrokerError
-        Maven is missing or fails.
-    """
-    pom = resources.files("worker").joinpath("kafka-pom.xml").read_bytes()
-    cache = cache_folder()
-    jars = cache / f"kafka-{hashlib.sha256(pom).hexdigest()[:12]}"
-    if not jars.is_dir():
-        cache.mkdir(parents=True, exist_ok=True)
-        with (cache / "fetch.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not jars.is_dir():
-                _run_maven(pom, jars)
-    return jars
-
-
-def _run_maven(pom: bytes, jars: Path) -> None:
-    maven = shutil.which("mvn")
-    if maven is None:
-        raise BrokerError(
-            "The built-in Kafka broker is fetched by Maven the first time, and there is no mvn on the PATH. "
-            f"{_INSTALL_MAVEN} {_INSTEAD}"
-        )
-    log.info("fetching Apache Kafka by Maven into %s (44 MB, once)", jars)
-    with tempfile.TemporaryDirectory(prefix="fetching-", dir=jars.parent) as folder:
-        (Path(folder) / "pom.xml").write_bytes(pom)
-        command = [maven, "-q", "-B", "-C", "dependency:copy-dependencies", "-DoutputDirectory=jars"]
-        try:
-            ended = subprocess.run(
-                command, cwd=folder, capture_output=True, text=True, check=False, timeout=FETCH_TIMEOUT_S
-            )
-        except subprocess.TimeoutExpired as error:
-            raise BrokerError(f"Maven did not end within {FETCH_TIMEOUT_S} s. {_INSTEAD}") from error
-        if ended.returncode != 0:
-            said = (ended.stdout + ended.stderr).strip()[-2000:]
-            raise BrokerError(f"Maven could not fetch Apache Kafka:\n{said}\n{_INSTEAD}")
-        (Path(folder) / "jars").rename(jars)
+        return f"{what}. The whole log is in {path}; it ends with:\n{tail}\n{INSTEAD}"
 
 
 def free_port() -> int:
@@ -376,7 +274,7 @@ def _is_free(port: int) -> bool:
 def _require_free(port: int) -> None:
     if not _is_free(port):
         raise BrokerError(
-            f"Port {port} of {HOST} is taken, perhaps by another broker. Choose another one. {_INSTEAD}"
+            f"Port {port} of {HOST} is taken, perhaps by another broker. Choose another one. {INSTEAD}"
         )
 
 
@@ -406,8 +304,8 @@ def serve(port: int = 9092, data_dir: Path | None = None) -> None:
         signal.signal(number, _interrupt)
     try:
         with EmbeddedKafka(port=port, data_dir=data_dir) as broker:
-            print(f"Kafka answers at {broker.bootstrap}; its data are in {broker.folder}. Ctrl-C stops it.")
-            sys.stdout.flush()
+            where = f"its data are in {broker.folder}"
+            print(f"Kafka answers at {broker.bootstrap}; {where}. Ctrl-C stops it.", flush=True)
             broker.wait()
     except KeyboardInterrupt:
         print("Kafka stopped.")
@@ -419,17 +317,17 @@ def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the broker as a command: `python -m worker.broker [--port 9092] [--data-dir FOLDER]`."""
-    parser = argparse.ArgumentParser(prog="python -m worker.broker", description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m worker.broker", description="Run one Kafka broker.")
     parser.add_argument("--port", type=int, default=9092, help="port of the broker (9092)")
     parser.add_argument("--data-dir", type=Path, help="folder to keep the data in (a temporary one)")
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    log.setLevel(logging.INFO)
+    logging.getLogger("worker").setLevel(logging.INFO)
     try:
         serve(given.port, given.data_dir)
     except BrokerError as error:
         print(error, file=sys.stderr)
-        return 1
+        return error.exit_code
     return 0
 
 

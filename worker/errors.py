@@ -5,11 +5,12 @@
     WorkerError                    1
     ├── SettingsError              2   mend the named setting
     ├── UnreachableError           3   Kafka does not answer, refuses the credentials, or lacks a topic
-    ├── IncompatibleError          4   the logs were written under other settings: lineage, partitions, partitioner
+    ├── IncompatibleError          4   the logs were written under other settings (lineage, partitions, …)
     ├── FencedError                5   another process took over this `worker.id`: stop one of the two
-    ├── IndefiniteError            6   a commit's outcome is unknown: start again, the journal tells what happened
+    ├── IndefiniteError            6   a commit's outcome is unknown: start again, the journal tells
     ├── CorruptError               7   a log or a record of our own does not read back
-    └── FuseError                  8   too large a share of the records is bad
+    ├── FuseError                  8   too large a share of the records is bad
+    └── BrokerError                9   the embedded broker lacks Java or Maven, or does not start
 """
 
 from __future__ import annotations
@@ -63,3 +64,9 @@ class FuseError(WorkerError):
     """So many bad records that something upstream must have changed."""
 
     exit_code = 8
+
+
+class BrokerError(WorkerError):
+    """The embedded broker cannot be had; the message says what to install, or how to use another broker."""
+
+    exit_code = 9
