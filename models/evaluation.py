@@ -1,0 +1,138 @@
+"""Exact ranking measures, and the line of figures that a backtest prints for a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+
+
+def average_precision(fraud: BoolArray, score: FloatArray) -> float:
+    """Sum, over distinct scores, the recall gained times the precision there (average precision).
+
+    Rows of one score are taken together, as scikit-learn does; no interpolation (Davis & Goadrich 2006).
+
+    Parameters
+    ----------
+    fraud : bool[n]
+    score : float64[n]
+        Higher means more suspect; finite.
+
+    Returns
+    -------
+    float
+        NaN without a fraud.
+    """
+    caught, alerted = _cumulative(fraud, score)
+    if len(caught) == 0 or caught[-1] == 0:
+        return float(np.nan)
+    gained = np.diff(caught, prepend=0.0)
+    return float(np.sum(gained / caught[-1] * (caught / alerted)))
+
+
+def roc_auc(fraud: BoolArray, score: FloatArray) -> float:
+    """Estimate the chance that a fraud outranks a legit, ties counting half (area under the ROC curve).
+
+    Parameters
+    ----------
+    fraud : bool[n]
+    score : float64[n]
+        Higher means more suspect; finite.
+
+    Returns
+    -------
+    float
+        NaN unless both frauds and legits occur.
+    """
+    caught, alerted = _cumulative(fraud, score)
+    false = alerted - caught
+    if len(caught) == 0 or caught[-1] == 0 or false[-1] == 0:
+        return float(np.nan)
+    height = caught - 0.5 * np.diff(caught, prepend=0.0)
+    return float(np.sum(np.diff(false, prepend=0.0) * height) / (caught[-1] * false[-1]))
+
+
+def _cumulative(fraud: BoolArray, score: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Frauds, and rows, at or above each distinct score, highest first."""
+    order = np.argsort(-score, kind="stable")
+    ranked = score[order]
+    last_of_score = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True)[: len(ranked)])
+    caught: FloatArray = np.cumsum(fraud[order], dtype=np.float64)[last_of_score]
+    return caught, last_of_score.astype(np.float64) + 1.0
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One line of a backtest's table; NaN where a figure is undefined.
+
+    Parameters
+    ----------
+    n
+        Decisions whose truth is known.
+    prevalence, ap, roc_auc
+        Share of frauds, and how well the score ranks them.
+    recall, precision, f1
+        Of the alerts as they were decided.
+    cost, savings
+        A review per case opened and the loss of every missed fraud; and 1 less that over the cheaper of
+        alerting on nothing and on everything.
+    """
+
+    n: int
+    prevalence: float
+    ap: float
+    roc_auc: float
+    recall: float
+    precision: float
+    f1: float
+    cost: float
+    savings: float
+
+
+def evaluate(
+    fraud: BoolArray,
+    score: FloatArray,
+    alerted: BoolArray,
+    loss: FloatArray,
+    opens_case: BoolArray,
+    first_of_window: BoolArray,
+    review_cost: float,
+) -> Evaluation:
+    """Judge decisions by what became known of them.
+
+    Parameters
+    ----------
+    fraud, alerted : bool[n]
+        Truth and decision.
+    score : float64[n]
+        Of decision time.
+    loss : float64[n]
+        Of missing each row, were it a fraud.
+    opens_case, first_of_window : bool[n]
+        Where a review is charged, and where alerting on everything would have been charged one.
+    review_cost
+        Of one case.
+    """
+    n, frauds, alerts = len(fraud), int(fraud.sum()), int(alerted.sum())
+    caught = int((fraud & alerted).sum())
+    cost = review_cost * int(opens_case.sum()) + float(loss[fraud & ~alerted].sum())
+    baseline = min(float(loss[fraud].sum()), review_cost * int(first_of_window.sum()))
+    return Evaluation(
+        n=n,
+        prevalence=_divide(frauds, n),
+        ap=average_precision(fraud, score),
+        roc_auc=roc_auc(fraud, score),
+        recall=_divide(caught, frauds),
+        precision=_divide(caught, alerts),
+        f1=_divide(2 * caught, frauds + alerts),
+        cost=cost,
+        savings=1.0 - _divide(cost, baseline),
+    )
+
+
+def _divide(numerator: float, denominator: float) -> float:
+    return numerator / denominator if denominator else float(np.nan)

@@ -1,0 +1,390 @@
+"""The cost ledger: settled decisions by day of event time, and the recall, precision and cost that follow.
+
+A *cohort* is the decisions of one day of event time. It closes once all of them are settled, or the label
+horizon has passed; only closed cohorts are published, and they stay as published. What arrives later is counted
+apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from enum import IntEnum
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from models.vocabulary import MS_PER_DAY, Decider, Flag
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+
+
+class Truth(IntEnum):
+    """What a settled decision turned out to be."""
+
+    FRAUD = 0
+    LEGIT = 1
+    UNRESOLVED = 2
+
+
+class ForestView(IntEnum):
+    """What the isolation forest would have done; an idle forest scores only a hash-chosen share."""
+
+    UNSCORED = 0
+    WOULD_PASS = 1
+    WOULD_ALERT = 2
+
+
+SHAPE: Final = (len(Decider), 2, 2, len(ForestView), len(Truth))
+"""A cell: decider, alerted, whether the online model would have alerted, `ForestView`, `Truth`."""
+CELLS: Final = int(np.prod(SHAPE))
+COUNT, LOSS, CASES, WINDOWS, LABELLED = range(5)
+SUMS: Final = 5
+"""Sums of a cell: decisions, loss if missed, cases opened, first of a case window, settled by a label."""
+CLOSED_DAYS_KEPT: Final = 64
+_DENSE_SPAN: Final = 1 << 16
+
+
+@dataclass(frozen=True)
+class LedgerDeltas:
+    """What one commit adds to the ledger.
+
+    Parameters
+    ----------
+    day : int32[k]
+        Day of event time, ``event_time_ms // 86_400_000``, of each touched cell.
+    cell : uint8[k]
+        Index into `SHAPE`, row-major.
+    sums : float64[k, 5]
+        What the cell gains (or loses, where a truth changed).
+    decided_day : int32[d]
+        Days in which transactions were decided.
+    decided_count : int64[d]
+        How many.
+    """
+
+    day: npt.NDArray[np.int32]
+    cell: npt.NDArray[np.uint8]
+    sums: FloatArray
+    decided_day: npt.NDArray[np.int32]
+    decided_count: IntArray
+
+
+def settled_deltas(
+    event_time_ms: IntArray,
+    flags: npt.NDArray[np.uint16],
+    loss: FloatArray,
+    truth: npt.NDArray[np.uint8],
+    labelled: BoolArray,
+    sign: npt.NDArray[np.int8],
+) -> LedgerDeltas:
+    """Sum settled decisions by day and cell.
+
+    Parameters
+    ----------
+    event_time_ms : int64[n]
+        Of the transactions, capped as the clock is: a far future day stays open for ever.
+    flags : uint16[n]
+        `Flag` as of the decision.
+    loss : float64[n]
+        What missing the transaction as a fraud would have cost, at decision time.
+    truth : uint8[n]
+        `Truth`.
+    labelled : bool[n]
+        Settled by a label, not by silence.
+    sign : int8[n]
+        1 to add; -1 to take back what was added before under another truth.
+
+    Raises
+    ------
+    ValueError
+        A decider or a truth that does not exist.
+    """
+    cell = _cell_of(flags, truth)
+    keys, slot = _compact(_day_of(event_time_ms) * CELLS + cell)
+    columns = (
+        np.ones(len(flags)),
+        loss,
+        (flags & Flag.OPENS_CASE) != 0,
+        (flags & Flag.FIRST_OF_WINDOW) != 0,
+        labelled,
+    )
+    sums = np.stack([np.bincount(slot, sign * column, len(keys)) for column in columns], axis=1)
+    touched = np.bincount(slot, minlength=len(keys)) > 0
+    day, cell_index = np.divmod(keys[touched], CELLS)
+    return LedgerDeltas(
+        day.astype(np.int32),
+        cell_index.astype(np.uint8),
+        np.ascontiguousarray(sums[touched]),
+        np.zeros(0, np.int32),
+        np.zeros(0, np.int64),
+    )
+
+
+def decided_deltas(event_time_ms: IntArray) -> LedgerDeltas:
+    """Count the transactions decided in each day of event time; `event_time_ms` is int64[n]."""
+    keys, slot = _compact(_day_of(event_time_ms))
+    count = np.bincount(slot, minlength=len(keys))
+    return LedgerDeltas(
+        np.zeros(0, np.int32),
+        np.zeros(0, np.uint8),
+        np.zeros((0, SUMS)),
+        keys[count > 0].astype(np.int32),
+        count[count > 0].astype(np.int64),
+    )
+
+
+def concatenate(parts: list[LedgerDeltas]) -> LedgerDeltas:
+    """Join all parts into one; days and cells may repeat."""
+    parts = [decided_deltas(np.zeros(0, np.int64)), *parts]
+    columns = ([getattr(part, field.name) for part in parts] for field in fields(LedgerDeltas))
+    return LedgerDeltas(*map(np.concatenate, columns))
+
+
+def _day_of(event_time_ms: IntArray) -> IntArray:
+    limits = np.iinfo(np.int32)
+    return np.clip(event_time_ms // MS_PER_DAY, limits.min, limits.max)
+
+
+def _cell_of(flags: npt.NDArray[np.uint16], truth: npt.NDArray[np.uint8]) -> IntArray:
+    scored = (flags & Flag.FOREST_SCORED) != 0
+    forest_would = (flags & Flag.FOREST_WOULD_ALERT) != 0
+    return np.ravel_multi_index(
+        (
+            (flags & Flag.DECIDER).astype(np.int64),
+            (flags & Flag.ALERTED) != 0,
+            (flags & Flag.ONLINE_WOULD_ALERT) != 0,
+            np.where(scored, 1 + forest_would, 0),
+            truth.astype(np.int64),
+        ),
+        SHAPE,
+    ).astype(np.int64)
+
+
+def _compact(keys: IntArray) -> tuple[IntArray, IntArray]:
+    """Ascending candidate keys, and for each row the index of its own."""
+    if len(keys) == 0:
+        return keys, keys
+    low, high = int(keys.min()), int(keys.max())
+    if high - low < _DENSE_SPAN:
+        return np.arange(low, high + 1), keys - low
+    unique, slot = np.unique(keys, return_inverse=True)
+    return unique, slot
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """What became of the decisions of some closed days; NaN where a figure is undefined. Never accuracy.
+
+    Parameters
+    ----------
+    days
+        How many closed days it covers.
+    decisions, settled, frauds, alerts, cases
+        Counts. `settled` includes the unresolved; `cases` are what was charged a review.
+    prevalence
+        Frauds among the decisions whose truth is known.
+    label_coverage
+        Settled by a label, among all settled.
+    recall, recall_by_value
+        Alerted frauds among frauds, by number and by the loss they would have caused.
+    precision
+        Frauds among alerts whose truth is known; the unresolved are outside.
+    f1
+        Harmonic mean of recall and precision.
+    cost
+        Realised: a review per case and the loss of the frauds not alerted.
+    cost_none, cost_all
+        Of alerting on nothing, and of reviewing every card once a case window.
+    savings
+        ``1 - cost / min(cost_none, cost_all)`` (Bahnsen et al. 2013).
+    online_cost, forest_cost
+        Had that decider alone decided, its alerts opening as many cases each as the actual ones did. The
+        forest's is estimated from the rows it scored, within each actual decider; NaN where it scored none.
+    """
+
+    days: int
+    decisions: int
+    settled: int
+    frauds: int
+    alerts: int
+    cases: int
+    prevalence: float
+    label_coverage: float
+    recall: float
+    recall_by_value: float
+    precision: float
+    f1: float
+    cost: float
+    cost_none: float
+    cost_all: float
+    savings: float
+    online_cost: float
+    forest_cost: float
+
+
+class Ledger:
+    """Settled decisions by cohort; the source of truth for every published recall, precision and cost.
+
+    A fold: it changes by `fold` and `close` alone. Days are kept sorted; the oldest closed ones are merged
+    into one sum, so its size is bounded by the horizon.
+    """
+
+    def __init__(self) -> None:
+        self._days = np.zeros(0, np.int32)
+        self._closed = np.zeros(0, np.bool_)
+        self._decided = np.zeros(0, np.int64)
+        self._sums = np.zeros((0, CELLS, SUMS))
+        self._merged_sums = np.zeros((CELLS, SUMS))
+        # Days merged, decisions in them, and the newest of them: no day up to it opens again.
+        self._merged = np.array([0, 0, np.iinfo(np.int64).min], np.int64)
+        self._after_close = np.zeros(len(Truth))
+
+    def fold(self, deltas: LedgerDeltas) -> None:
+        """Add one commit's deltas, in their order; those of closed days go to `after_close`."""
+        self._open(np.concatenate([deltas.day, deltas.decided_day]))
+        row, is_open = self._rows(deltas.day)
+        np.add.at(self._sums, (row[is_open], deltas.cell[is_open]), deltas.sums[is_open])
+        np.add.at(self._after_close, deltas.cell[~is_open] % len(Truth), deltas.sums[~is_open, COUNT])
+        row, is_open = self._rows(deltas.decided_day)
+        np.add.at(self._decided, row[is_open], deltas.decided_count[is_open])
+
+    def close(self, clock_ms: int, horizon_ms: int) -> int:
+        """Close the days that are over and either wholly settled or past the horizon; return how many."""
+        end_ms = (self._days.astype(np.int64) + 1) * MS_PER_DAY
+        settled = self._sums[:, :, COUNT].sum(axis=1)
+        ready = (end_ms <= clock_ms) & ((settled >= self._decided) | (end_ms <= clock_ms - horizon_ms))
+        newly = int(np.count_nonzero(ready & ~self._closed))
+        if newly:
+            self._closed |= ready
+            self._merge_oldest()
+        return newly
+
+    def window(self, days: int, review_cost: float) -> Cohort:
+        """Judge the newest `days` closed days (fewer while there are fewer)."""
+        rows = np.flatnonzero(self._closed)[-days:] if days > 0 else np.zeros(0, np.int64)
+        return _cohort(len(rows), int(self._decided[rows].sum()), self._sums[rows].sum(axis=0), review_cost)
+
+    def total(self, review_cost: float) -> Cohort:
+        """Judge every closed day so far."""
+        decided = int(self._merged[1] + self._decided[self._closed].sum())
+        days = int(self._merged[0] + np.count_nonzero(self._closed))
+        return _cohort(days, decided, self._merged_sums + self._sums[self._closed].sum(axis=0), review_cost)
+
+    @property
+    def after_close(self) -> dict[Truth, float]:
+        """Net changes that came too late for the published cohorts, by truth: how far off those are."""
+        return {truth: float(self._after_close[truth]) for truth in Truth}
+
+    @property
+    def open_days(self) -> int:
+        """Cohorts not closed yet."""
+        return int(np.count_nonzero(~self._closed))
+
+    def _open(self, days: npt.NDArray[np.int32]) -> None:
+        new = np.setdiff1d(days[days > self._merged[2]], self._days)
+        if len(new) == 0:
+            return
+        at = np.searchsorted(self._days, new)
+        self._days = np.insert(self._days, at, new)
+        self._closed = np.insert(self._closed, at, False)
+        self._decided = np.insert(self._decided, at, 0)
+        self._sums = np.insert(self._sums, at, 0.0, axis=0)
+
+    def _rows(self, days: npt.NDArray[np.int32]) -> tuple[IntArray, BoolArray]:
+        row = np.searchsorted(self._days, days)
+        is_open = days > self._merged[2]
+        is_open[is_open] = ~self._closed[row[is_open]]
+        return row, is_open
+
+    def _merge_oldest(self) -> None:
+        still_open = np.flatnonzero(~self._closed)
+        before_open = int(still_open[0]) if len(still_open) else len(self._days)
+        n = max(min(before_open, int(np.count_nonzero(self._closed)) - CLOSED_DAYS_KEPT), 0)
+        if n == 0:
+            return
+        self._merged_sums = self._merged_sums + self._sums[:n].sum(axis=0)
+        self._merged += (n, self._decided[:n].sum(), 0)
+        self._merged[2] = self._days[n - 1]
+        self._days, self._closed = self._days[n:].copy(), self._closed[n:].copy()
+        self._decided, self._sums = self._decided[n:].copy(), self._sums[n:].copy()
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Copy the whole state into plain arrays."""
+        return {name: getattr(self, f"_{name}").copy() for name in _STATE}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> Ledger:
+        """Rebuild the state that `arrays` described."""
+        ledger = cls()
+        for name in _STATE:
+            setattr(ledger, f"_{name}", np.array(arrays[name], dtype=getattr(ledger, f"_{name}").dtype))
+        return ledger
+
+
+_STATE: Final = ("days", "closed", "decided", "sums", "merged_sums", "merged", "after_close")
+
+
+def _divide(numerator: float, denominator: float) -> float:
+    return float(numerator) / float(denominator) if denominator else float(np.nan)
+
+
+def _cohort(days: int, decisions: int, sums: FloatArray, review_cost: float) -> Cohort:
+    table = sums.reshape(*SHAPE, SUMS)
+    by_truth = table.sum(axis=(0, 1, 2, 3))
+    alerted = table[:, 1].sum(axis=(0, 1, 2))
+    fraud, settled = by_truth[Truth.FRAUD], by_truth.sum(axis=0)
+    caught = alerted[Truth.FRAUD]
+    known = by_truth[[Truth.FRAUD, Truth.LEGIT], COUNT].sum()
+    alerts, cases = alerted[:, COUNT].sum(), settled[CASES]
+    recall = _divide(caught[COUNT], fraud[COUNT])
+    precision = _divide(caught[COUNT], alerted[[Truth.FRAUD, Truth.LEGIT], COUNT].sum())
+    cost = review_cost * cases + fraud[LOSS] - caught[LOSS]
+    cost_none, cost_all = float(fraud[LOSS]), float(review_cost * settled[WINDOWS])
+    case_cost = review_cost * (float(cases / alerts) if alerts else 1.0)
+    return Cohort(
+        days=days,
+        decisions=decisions,
+        settled=round(settled[COUNT]),
+        frauds=round(fraud[COUNT]),
+        alerts=round(alerts),
+        cases=round(cases),
+        prevalence=_divide(fraud[COUNT], known),
+        label_coverage=_divide(settled[LABELLED], settled[COUNT]),
+        recall=recall,
+        recall_by_value=_divide(caught[LOSS], fraud[LOSS]),
+        precision=precision,
+        f1=_divide(2.0 * caught[COUNT], fraud[COUNT] + alerted[[Truth.FRAUD, Truth.LEGIT], COUNT].sum()),
+        cost=float(cost),
+        cost_none=cost_none,
+        cost_all=cost_all,
+        savings=1.0 - _divide(cost, min(cost_none, cost_all)),
+        online_cost=_online_cost(table, case_cost),
+        forest_cost=_forest_cost(table, case_cost),
+    )
+
+
+def _online_cost(table: FloatArray, case_cost: float) -> float:
+    by_would = table.sum(axis=(0, 1, 3))
+    return float(case_cost * by_would[1, :, COUNT].sum() + by_would[0, Truth.FRAUD, LOSS])
+
+
+def _forest_cost(table: FloatArray, case_cost: float) -> float:
+    """Ratio estimates within each actual decider: of the alerts by number, of the missed frauds by loss."""
+    cost = 0.0
+    for decider, cells in zip(Decider, table.sum(axis=(1, 2)), strict=True):
+        count, fraud_loss = cells[:, :, COUNT].sum(axis=1), cells[:, Truth.FRAUD, LOSS]
+        if decider is Decider.NONE and count[ForestView.UNSCORED] == count.sum():
+            cost += float(fraud_loss.sum())
+            continue
+        cost += case_cost * _scaled_up(count, ForestView.WOULD_ALERT)
+        cost += _scaled_up(fraud_loss, ForestView.WOULD_PASS)
+    return cost
+
+
+def _scaled_up(by_view: FloatArray, view: ForestView) -> float:
+    whole, scored = by_view.sum(), by_view[1:].sum()
+    return 0.0 if whole == 0.0 else _divide(whole * by_view[view], scored)

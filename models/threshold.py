@@ -1,0 +1,310 @@
+"""When to alert: the cost rule, the calibration of the probability it needs, and the investigators' budget.
+
+One rule decides for the online model: alert iff ``p * L / review_cost >= lambda``, with ``p`` the calibrated
+probability, ``L`` what missing the fraud would cost, and ``lambda`` 1 unless the budget demands more (Elkan
+2001; Bahnsen et al. 2013). The isolation forest has no probability: it ranks by score times amount and may
+alert on what lies above the quantile that the budget allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from models.arithmetic import exp2
+from models.vocabulary import MS_PER_DAY
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+BINS: Final = 256
+_BINS_PER_OCTAVE: Final = 6
+_LOWEST_POWER: Final = -10
+_MAX_LOGIT: Final = 50.0
+_NO_CLOCK: Final = np.iinfo(np.int64).min
+_SHORTEST_DAYS: Final = 1.0 / 24.0
+_NEWTON_STEPS: Final = 25
+_HALVINGS: Final = 30
+_PULL: Final = 50.0
+_LEAST_PULL: Final = 0.5
+_PULL_FADES_BY: Final = 200.0
+
+
+def _edges() -> FloatArray:
+    # Literals and exact powers of two: the same on every machine, and 1.0 is an edge.
+    sixths = (
+        1.0,
+        1.122462048309373,
+        1.2599210498948732,
+        1.4142135623730951,
+        1.5874010519681994,
+        1.7817974362806785,
+    )
+    steps = np.arange(BINS - 1)
+    powers = (steps // _BINS_PER_OCTAVE + _LOWEST_POWER).astype(np.int32)
+    edges: FloatArray = np.ldexp(np.array(sixths)[steps % _BINS_PER_OCTAVE], powers)
+    return edges
+
+
+EDGES: Final = _edges()
+"""Lower edges of bins 1 to 255, six to the doubling, from 2**-10 to 2**32.33; bin 0 is below them."""
+
+
+@dataclass(frozen=True)
+class CostPolicy:
+    """What the user says a decision costs.
+
+    Parameters
+    ----------
+    review_cost
+        Of one investigated case.
+    loss_fixed, loss_factor
+        A missed fraud costs ``loss_fixed + loss_factor * amount``; the fixed part keeps card testing in
+        sight.
+    alert_budget_cases_per_day
+        How many cases the investigators can take; None for no limit.
+
+    Raises
+    ------
+    ValueError
+        A cost that is not finite, negative, or a review that is free.
+    """
+
+    review_cost: float
+    loss_fixed: float
+    loss_factor: float
+    alert_budget_cases_per_day: float | None
+
+    def __post_init__(self) -> None:
+        """Refuse costs that no decision follows from."""
+        if not 0.0 < self.review_cost < np.inf:
+            raise ValueError(f"review_cost = {self.review_cost} must be positive and finite")
+        budget = 0.0 if self.alert_budget_cases_per_day is None else self.alert_budget_cases_per_day
+        for value in (self.loss_fixed, self.loss_factor, budget):
+            if not 0.0 <= value < np.inf:
+                raise ValueError(f"{self}: a cost or budget must be finite and not negative")
+
+    def loss(self, amount: FloatArray) -> FloatArray:
+        """Return what missing each fraud would cost; a negative or missing amount counts as zero."""
+        return self.loss_fixed + self.loss_factor * np.fmax(amount, 0.0)
+
+
+def online_ratio(probability: FloatArray, loss: FloatArray, policy: CostPolicy) -> FloatArray:
+    """Divide expected loss by the cost of a review: alert iff it reaches lambda (Elkan 2001)."""
+    return probability * loss / policy.review_cost
+
+
+def forest_rank(score: FloatArray, amount: FloatArray) -> FloatArray:
+    """Multiply score by amount, the forest's order of alerting; zero where either is missing or negative."""
+    return np.fmax(score, 0.0) * np.fmax(amount, 0.0)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Platt's slope and intercept, from the model's logit to a probability.
+
+    Parameters
+    ----------
+    slope, intercept
+        1 and 0 leave the model's own probability as it is.
+    """
+
+    slope: float = 1.0
+    intercept: float = 0.0
+
+    def probability(self, logit: FloatArray) -> FloatArray:
+        """Turn logits into calibrated probabilities of fraud; NaN stays NaN."""
+        return _sigmoid(self.slope * np.clip(logit, -_MAX_LOGIT, _MAX_LOGIT) + self.intercept)
+
+    @staticmethod
+    def fit(logit: FloatArray, label: npt.NDArray[np.bool_], weight: FloatArray) -> Calibration:
+        """Fit slope and intercept by Newton's method (Platt 1999), pulled towards (1, 0).
+
+        The pull is a Gaussian prior that fades out linearly by 200 frauds; a trace of it stays, so that even
+        separable or one-class data have a finite fit.
+
+        Parameters
+        ----------
+        logit : float64[n]
+            Uncalibrated, as of decision time; rows that are not finite are left out.
+        label : bool[n]
+            Fraud or not.
+        weight : float64[n]
+            Rows without a positive, finite weight are left out.
+        """
+        use = np.isfinite(logit) & np.isfinite(weight) & (weight > 0.0)
+        x = np.clip(logit[use], -_MAX_LOGIT, _MAX_LOGIT)
+        y, w = label[use].astype(np.float64), weight[use]
+        frauds = float(np.dot(w, y))
+        pull = max(_PULL * (1.0 - frauds / _PULL_FADES_BY), _LEAST_PULL)
+        theta = np.array([1.0, 0.0])
+        for _ in range(_NEWTON_STEPS):
+            theta = _descend(theta, x, y, w, pull)
+        return Calibration(float(theta[0]), float(theta[1]))
+
+
+def _sigmoid(z: FloatArray) -> FloatArray:
+    e = np.exp(-np.abs(z))
+    return np.where(z >= 0.0, 1.0, e) / (1.0 + e)
+
+
+def _objective(theta: FloatArray, x: FloatArray, y: FloatArray, w: FloatArray, pull: float) -> float:
+    z = theta[0] * x + theta[1]
+    off = theta - (1.0, 0.0)
+    return float(np.dot(w, np.logaddexp(0.0, z) - y * z) + 0.5 * pull * np.dot(off, off))
+
+
+def _descend(theta: FloatArray, x: FloatArray, y: FloatArray, w: FloatArray, pull: float) -> FloatArray:
+    """One Newton step, halved until it does not climb."""
+    p = _sigmoid(theta[0] * x + theta[1])
+    error, curvature = w * (p - y), w * p * (1.0 - p)
+    gradient = np.array([np.dot(error, x), error.sum()]) + pull * (theta - (1.0, 0.0))
+    cross = np.dot(curvature, x)
+    hessian = np.array([[np.dot(curvature, x * x) + pull, cross], [cross, curvature.sum() + pull]])
+    step = np.linalg.solve(hessian, gradient)
+    before = _objective(theta, x, y, w, pull)
+    for _ in range(_HALVINGS):
+        if _objective(theta - step, x, y, w, pull) <= before:
+            return theta - step
+        step = step * 0.5
+    return theta
+
+
+def bin_of(values: FloatArray) -> IntArray:
+    """Find the bin of each value: 0 below the lowest edge and for NaN, 255 from the highest edge on."""
+    return np.where(np.isnan(values), 0, np.searchsorted(EDGES, values, side="right")).astype(np.int64)
+
+
+def histogram(values: FloatArray, weights: FloatArray) -> FloatArray:
+    """Sum the weights per bin, float64[256]."""
+    return np.bincount(bin_of(values), weights=weights, minlength=BINS).astype(np.float64)
+
+
+class AlertBudget:
+    """What the last day or so of traffic looked like: the source of truth for lambda and the forest's cut.
+
+    A fold: two histograms (online ratios, forest ranks), counts of alerts and cases, and the time they were
+    counted over, all decaying with a half-life of one day of event time. A rate per day is a decayed count
+    over the decayed time. It changes only by `fold`.
+    """
+
+    def __init__(self) -> None:
+        self._online = np.zeros(BINS)
+        self._forest = np.zeros(BINS)
+        self._totals = np.zeros(3)
+        self._clock_ms = int(_NO_CLOCK)
+
+    def fold(
+        self, online_hist: FloatArray, forest_hist: FloatArray, alerts: float, cases: float, clock_ms: int
+    ) -> None:
+        """Add what one commit saw.
+
+        Parameters
+        ----------
+        online_hist, forest_hist : float64[256]
+            Of all its decisions, each weighted by how many it stands for (`histogram`).
+        alerts, cases
+            Alerts, and alerts that opened a case.
+        clock_ms
+            Event time of the commit. Behind the newest (another worker's), it is discounted to its own time
+            and adds no elapsed time.
+        """
+        newest = max(clock_ms, self._clock_ms)
+        passed_ms = 0 if self._clock_ms == _NO_CLOCK else newest - self._clock_ms
+        _fold(
+            self._online,
+            self._forest,
+            self._totals,
+            online_hist,
+            forest_hist,
+            float(alerts),
+            float(cases),
+            passed_ms / MS_PER_DAY,
+            (newest - clock_ms) / MS_PER_DAY,
+        )
+        self._clock_ms = newest
+
+    def online_lambda(self, policy: CostPolicy) -> float:
+        """Find the smallest lambda of at least 1 whose expected cases a day meet the budget.
+
+        Before an hour of event time has passed, counts are taken as an hour's. inf where nothing meets the
+        budget.
+        """
+        budget = policy.alert_budget_cases_per_day
+        if budget is None:
+            return 1.0
+        return self._lowest_edge(self._online, budget, first=int(np.searchsorted(EDGES, 1.0)) + 1)
+
+    def forest_cut(self, policy: CostPolicy) -> float:
+        """Find the rank from which the forest may alert, so that its cases a day meet the budget.
+
+        inf, which alerts on nothing, without a budget, within the first hour of event time, and while no
+        forest has ranked anything.
+        """
+        budget = policy.alert_budget_cases_per_day
+        if budget is None or self.elapsed_days < _SHORTEST_DAYS or not self._forest.any():
+            return float(np.inf)
+        return self._lowest_edge(self._forest, budget, first=1)
+
+    @property
+    def elapsed_days(self) -> float:
+        """Decayed event time that the counts were collected over; approaches 1.44."""
+        return float(self._totals[2])
+
+    @property
+    def cases_per_alert(self) -> float:
+        """Share of recent alerts that opened a case; 1 while there were none."""
+        alerts, cases = float(self._totals[0]), float(self._totals[1])
+        return min(cases / alerts, 1.0) if alerts > 0.0 else 1.0
+
+    def _lowest_edge(self, hist: FloatArray, budget: float, first: int) -> float:
+        from_here_on = np.cumsum(hist[::-1])[::-1]
+        cases_per_day = from_here_on * (self.cases_per_alert / max(self.elapsed_days, _SHORTEST_DAYS))
+        meets = np.flatnonzero(cases_per_day[first:] <= budget)
+        return float(EDGES[first + meets[0] - 1]) if len(meets) else float(np.inf)
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Copy the whole state into plain arrays."""
+        return {
+            "online": self._online.copy(),
+            "forest": self._forest.copy(),
+            "totals": self._totals.copy(),
+            "clock_ms": np.array([self._clock_ms], dtype=np.int64),
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> AlertBudget:
+        """Rebuild the state that `arrays` described."""
+        budget = cls()
+        budget._online = np.array(arrays["online"], dtype=np.float64)
+        budget._forest = np.array(arrays["forest"], dtype=np.float64)
+        budget._totals = np.array(arrays["totals"], dtype=np.float64)
+        budget._clock_ms = int(np.asarray(arrays["clock_ms"], dtype=np.int64)[0])
+        return budget
+
+
+@njit(cache=True, nogil=True)
+def _fold(
+    online: FloatArray,
+    forest: FloatArray,
+    totals: FloatArray,
+    online_hist: FloatArray,
+    forest_hist: FloatArray,
+    alerts: float,
+    cases: float,
+    passed_days: float,
+    behind_days: float,
+) -> None:
+    decay, discount = exp2(-passed_days), exp2(-behind_days)
+    for i in range(online.shape[0]):
+        online[i] = online[i] * decay + online_hist[i] * discount
+        forest[i] = forest[i] * decay + forest_hist[i] * discount
+    totals[0] = totals[0] * decay + alerts * discount
+    totals[1] = totals[1] * decay + cases * discount
+    # The integral of the decay over the time passed, so that a constant stream has a constant rate.
+    totals[2] = totals[2] * decay + (1.0 - decay) * 1.4426950408889634
