@@ -58,7 +58,7 @@ def _scaled(steps: float, r: float) -> float:
     power = _POWERS[n & 63]
     value = power + power * tail
     half = whole >> 1
-    return value * _power_of_two(half) * _power_of_two(whole - half)
+    return float(value * _power_of_two(half) * _power_of_two(whole - half))
 
 
 @njit(cache=True, nogil=True)

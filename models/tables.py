@@ -1,0 +1,225 @@
+"""Rows of numbers by 64-bit key: dense, in order of insertion, found through open addressing.
+
+The dense arrays are the state; the index is derived from them, so a table restored from its arrays continues
+bit-identically. Keys are keyed hashes already (SipHash), so their low bits serve as the slot: an attacker who
+does not know the key cannot pile rows up in one place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+_FIRST_CAPACITY: Final = 1024
+_LARGEST_TABLE: Final = 2**30
+_SIZE: Final = 0
+_EVICTIONS: Final = 1
+_MAX_ROWS: Final = 2
+_NO_ROW: Final = -1
+
+
+class Rows(NamedTuple):
+    """The arrays of a table, as compiled loops take them.
+
+    Attributes
+    ----------
+    keys
+        uint64 (capacity,): the key of each row.
+    values
+        float64 (capacity, width): the numbers of each row.
+    last_ms
+        int64 (capacity,): the time of last use, which is also the time that the values are of.
+    index
+        int32, a power of two at least twice the capacity: the row in each slot, or -1.
+    counts
+        int64 (3,): rows in use, rows evicted so far, and the most rows there may be.
+
+    """
+
+    keys: NDArray[np.uint64]
+    values: NDArray[np.float64]
+    last_ms: NDArray[np.int64]
+    index: NDArray[np.int32]
+    counts: NDArray[np.int64]
+
+
+@njit(cache=True, nogil=True)
+def _slot(keys: NDArray[np.uint64], index: NDArray[np.int32], key: np.uint64) -> int:
+    """The slot of a key: the one that holds its row, or the empty one where its row would go."""
+    mask = index.size - 1
+    slot = np.int64(key & np.uint64(mask))
+    while index[slot] >= 0 and keys[index[slot]] != key:
+        slot = (slot + 1) & mask
+    return slot
+
+
+@njit(cache=True, nogil=True)
+def _rebuild(keys: NDArray[np.uint64], index: NDArray[np.int32], size: int) -> None:
+    index[:] = _NO_ROW
+    for row in range(size):
+        index[_slot(keys, index, keys[row])] = row
+
+
+@njit(cache=True, nogil=True)
+def _evict(rows: Rows) -> None:
+    """Drop the rows least recently used until three quarters remain; of equally old ones, the first inserted."""
+    size = rows.counts[_SIZE]
+    most = rows.counts[_MAX_ROWS]
+    surplus = size - (most - max(1, most // 4))
+    bound = np.partition(rows.last_ms[:size], surplus - 1)[surplus - 1]
+    ties = surplus - np.sum(rows.last_ms[:size] < bound)
+    kept = 0
+    for row in range(size):
+        last_ms = rows.last_ms[row]
+        if last_ms < bound:
+            continue
+        if last_ms == bound and ties > 0:
+            ties -= 1
+            continue
+        rows.keys[kept] = rows.keys[row]
+        rows.values[kept] = rows.values[row]
+        rows.last_ms[kept] = last_ms
+        kept += 1
+    rows.counts[_SIZE] = kept
+    rows.counts[_EVICTIONS] += size - kept
+    _rebuild(rows.keys, rows.index, kept)
+
+
+@njit(cache=True, nogil=True)
+def find(rows: Rows, key: np.uint64) -> int:
+    """Return the row of a key, or -1."""
+    return rows.index[_slot(rows.keys, rows.index, key)]
+
+
+@njit(cache=True, nogil=True)
+def find_or_insert(rows: Rows, key: np.uint64, at_ms: int) -> int:
+    """Return the row of a key; a new row is zero and of time `at_ms`, and evicts others where the table is full.
+
+    Room for it must have been reserved. Any row found before may have moved.
+    """
+    slot = _slot(rows.keys, rows.index, key)
+    if rows.index[slot] >= 0:
+        return rows.index[slot]
+    if rows.counts[_SIZE] >= rows.counts[_MAX_ROWS]:
+        _evict(rows)
+        slot = _slot(rows.keys, rows.index, key)
+    row = rows.counts[_SIZE]
+    rows.counts[_SIZE] = row + 1
+    rows.keys[row] = key
+    rows.values[row] = 0.0
+    rows.last_ms[row] = at_ms
+    rows.index[slot] = row
+    return row
+
+
+class RowTable:
+    """A growing table of rows by key, bounded by eviction of the least recently used quarter.
+
+    What it does depends on the sequence of its insertions alone, not on how they were batched.
+
+    Parameters
+    ----------
+    width
+        Numbers in a row.
+    max_rows
+        The most rows kept.
+
+    Raises
+    ------
+    ValueError
+        If `max_rows` is not between 1 and 2**30.
+
+    """
+
+    def __init__(self, width: int, max_rows: int) -> None:
+        if not 1 <= max_rows <= _LARGEST_TABLE:
+            msg = f"a table of at most {max_rows} rows cannot be made"
+            raise ValueError(msg)
+        self.rows = _allocate(min(_FIRST_CAPACITY, max_rows), width, max_rows)
+
+    def __len__(self) -> int:
+        return int(self.rows.counts[_SIZE])
+
+    @property
+    def evictions(self) -> int:
+        """Rows evicted since the table began."""
+        return int(self.rows.counts[_EVICTIONS])
+
+    def reserve(self, n: int) -> Rows:
+        """Make room for n insertions.
+
+        Returns
+        -------
+        Rows
+            The arrays to insert into, valid until the next call.
+
+        """
+        size, _, most = (int(count) for count in self.rows.counts)
+        capacity = self.rows.keys.size
+        if min(size + n, most) > capacity:
+            self.rows = _copied(self.rows, min(max(2 * capacity, size + n), most))
+        return self.rows
+
+    def arrays(self) -> dict[str, NDArray[np.generic]]:
+        """Return copies of the rows in use: `keys`, `values`, `last_ms`, and `evictions` as an array of one."""
+        keys, values, last_ms, _, counts = self.rows
+        size = len(self)
+        return {
+            "keys": keys[:size].copy(),
+            "values": values[:size].copy(),
+            "last_ms": last_ms[:size].copy(),
+            "evictions": counts[_EVICTIONS : _EVICTIONS + 1].copy(),
+        }
+
+    @classmethod
+    def from_arrays(cls, width: int, max_rows: int, arrays: Mapping[str, NDArray[np.generic]]) -> RowTable:
+        """Rebuild a table from `arrays()`; it continues bit-identically under the same `max_rows`.
+
+        Raises
+        ------
+        ValueError
+            If the arrays are not those of a table of this width.
+
+        """
+        table = cls(width, max_rows)
+        size = arrays["keys"].size
+        capacity = max(size, min(_FIRST_CAPACITY, max_rows))
+        table.rows = rows = _allocate(capacity, width, max_rows)
+        expected = ((size,), (size, width), (size,), (1,))
+        names = ("keys", "values", "last_ms", "evictions")
+        if tuple(arrays[name].shape for name in names) != expected or np.unique(arrays["keys"]).size != size:
+            msg = "these arrays are not those of a row table"
+            raise ValueError(msg)
+        rows.keys[:size] = arrays["keys"]
+        rows.values[:size] = arrays["values"]
+        rows.last_ms[:size] = arrays["last_ms"]
+        rows.counts[_SIZE] = size
+        rows.counts[_EVICTIONS] = arrays["evictions"][0]
+        _rebuild(rows.keys, rows.index, size)
+        return table
+
+
+def _allocate(capacity: int, width: int, max_rows: int) -> Rows:
+    slots = 1 << (2 * capacity - 1).bit_length()
+    return Rows(
+        keys=np.zeros(capacity, dtype=np.uint64),
+        values=np.zeros((capacity, width), dtype=np.float64),
+        last_ms=np.zeros(capacity, dtype=np.int64),
+        index=np.full(slots, _NO_ROW, dtype=np.int32),
+        counts=np.array([0, 0, max_rows], dtype=np.int64),
+    )
+
+
+def _copied(rows: Rows, capacity: int) -> Rows:
+    size = int(rows.counts[_SIZE])
+    copy = _allocate(capacity, rows.values.shape[1], int(rows.counts[_MAX_ROWS]))
+    copy.keys[:size] = rows.keys[:size]
+    copy.values[:size] = rows.values[:size]
+    copy.last_ms[:size] = rows.last_ms[:size]
+    copy.counts[:] = rows.counts
+    _rebuild(copy.keys, copy.index, size)
+    return copy
