@@ -14,9 +14,18 @@ from kafka import KafkaAdminClient
 from worker.broker import EmbeddedKafka
 
 
+class Broker(Protocol):
+    """A broker that the tests may use, not stop."""
+
+    @property
+    def bootstrap(self) -> str:
+        """Its address."""
+        ...
+
+
 @dataclass(frozen=True)
 class RunningBroker:
-    """A broker that was there before the tests; they may use it, not stop it."""
+    """A broker that was there before the tests."""
 
     bootstrap: str
 
@@ -28,7 +37,7 @@ class TopicFactory(Protocol):
 
 
 @pytest.fixture(scope="session")
-def kafka() -> Iterator[EmbeddedKafka | RunningBroker]:
+def kafka() -> Iterator[Broker]:
     """One broker for the whole session; `FRAUD_WORKER_TEST_BOOTSTRAP` names one that already runs."""
     given = os.environ.get("FRAUD_WORKER_TEST_BOOTSTRAP")
     if given:
@@ -39,7 +48,7 @@ def kafka() -> Iterator[EmbeddedKafka | RunningBroker]:
 
 
 @pytest.fixture(scope="session")
-def kafka_admin(kafka: EmbeddedKafka | RunningBroker) -> Iterator[KafkaAdminClient]:
+def kafka_admin(kafka: Broker) -> Iterator[KafkaAdminClient]:
     """An admin client of the session's broker."""
     with KafkaAdminClient(bootstrap_servers=kafka.bootstrap) as admin:
         yield admin

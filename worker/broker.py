@@ -146,6 +146,7 @@ class EmbeddedKafka:
         except BaseException as error:
             self._failed = isinstance(error, Exception)
             self.kill()
+            self.close()
             raise
 
     def stop(self) -> None:
