@@ -94,6 +94,7 @@ class Evaluation:
 
 
 def evaluate(
+    *,
     fraud: BoolArray,
     score: FloatArray,
     alerted: BoolArray,

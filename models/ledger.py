@@ -1,8 +1,8 @@
 """The cost ledger: settled decisions by day of event time, and the recall, precision and cost that follow.
 
 A *cohort* is the decisions of one day of event time. It closes once all of them are settled, or the label
-horizon has passed; only closed cohorts are published, and they stay as published. What arrives later is counted
-apart.
+horizon has passed; only closed cohorts are published, and they stay as published. What arrives later is
+counted apart.
 """
 
 from __future__ import annotations
@@ -74,6 +74,7 @@ class LedgerDeltas:
 
 
 def settled_deltas(
+    *,
     event_time_ms: IntArray,
     flags: npt.NDArray[np.uint16],
     loss: FloatArray,

@@ -26,6 +26,7 @@ BINS: Final = 256
 _BINS_PER_OCTAVE: Final = 6
 _LOWEST_POWER: Final = -10
 _MAX_LOGIT: Final = 50.0
+_DAYS_PER_E_FOLD: Final = 1.4426950408889634
 _NO_CLOCK: Final = np.iinfo(np.int64).min
 _SHORTEST_DAYS: Final = 1.0 / 24.0
 _NEWTON_STEPS: Final = 25
@@ -194,9 +195,7 @@ class AlertBudget:
     """
 
     def __init__(self) -> None:
-        self._online = np.zeros(BINS)
-        self._forest = np.zeros(BINS)
-        self._totals = np.zeros(3)
+        self._state = np.zeros(2 * BINS + 3)
         self._clock_ms = int(_NO_CLOCK)
 
     def fold(
@@ -216,17 +215,8 @@ class AlertBudget:
         """
         newest = max(clock_ms, self._clock_ms)
         passed_ms = 0 if self._clock_ms == _NO_CLOCK else newest - self._clock_ms
-        _fold(
-            self._online,
-            self._forest,
-            self._totals,
-            online_hist,
-            forest_hist,
-            float(alerts),
-            float(cases),
-            passed_ms / MS_PER_DAY,
-            (newest - clock_ms) / MS_PER_DAY,
-        )
+        added = np.concatenate([online_hist, forest_hist, (alerts, cases, 0.0)])
+        _fold(self._state, added, passed_ms / MS_PER_DAY, (newest - clock_ms) / MS_PER_DAY)
         self._clock_ms = newest
 
     def online_lambda(self, policy: CostPolicy) -> float:
@@ -238,7 +228,7 @@ class AlertBudget:
         budget = policy.alert_budget_cases_per_day
         if budget is None:
             return 1.0
-        return self._lowest_edge(self._online, budget, first=int(np.searchsorted(EDGES, 1.0)) + 1)
+        return self._lowest_edge(self._state[:BINS], budget, first=int(np.searchsorted(EDGES, 1.0)) + 1)
 
     def forest_cut(self, policy: CostPolicy) -> float:
         """Find the rank from which the forest may alert, so that its cases a day meet the budget.
@@ -247,19 +237,20 @@ class AlertBudget:
         forest has ranked anything.
         """
         budget = policy.alert_budget_cases_per_day
-        if budget is None or self.elapsed_days < _SHORTEST_DAYS or not self._forest.any():
+        ranks = self._state[BINS : 2 * BINS]
+        if budget is None or self.elapsed_days < _SHORTEST_DAYS or not ranks.any():
             return float(np.inf)
-        return self._lowest_edge(self._forest, budget, first=1)
+        return self._lowest_edge(ranks, budget, first=1)
 
     @property
     def elapsed_days(self) -> float:
         """Decayed event time that the counts were collected over; approaches 1.44."""
-        return float(self._totals[2])
+        return float(self._state[-1])
 
     @property
     def cases_per_alert(self) -> float:
         """Share of recent alerts that opened a case; 1 while there were none."""
-        alerts, cases = float(self._totals[0]), float(self._totals[1])
+        alerts, cases = float(self._state[-3]), float(self._state[-2])
         return min(cases / alerts, 1.0) if alerts > 0.0 else 1.0
 
     def _lowest_edge(self, hist: FloatArray, budget: float, first: int) -> float:
@@ -270,41 +261,21 @@ class AlertBudget:
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Copy the whole state into plain arrays."""
-        return {
-            "online": self._online.copy(),
-            "forest": self._forest.copy(),
-            "totals": self._totals.copy(),
-            "clock_ms": np.array([self._clock_ms], dtype=np.int64),
-        }
+        return {"state": self._state.copy(), "clock_ms": np.array([self._clock_ms], dtype=np.int64)}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> AlertBudget:
         """Rebuild the state that `arrays` described."""
         budget = cls()
-        budget._online = np.array(arrays["online"], dtype=np.float64)
-        budget._forest = np.array(arrays["forest"], dtype=np.float64)
-        budget._totals = np.array(arrays["totals"], dtype=np.float64)
+        budget._state = np.array(arrays["state"], dtype=np.float64)
         budget._clock_ms = int(np.asarray(arrays["clock_ms"], dtype=np.int64)[0])
         return budget
 
 
 @njit(cache=True, nogil=True)
-def _fold(
-    online: FloatArray,
-    forest: FloatArray,
-    totals: FloatArray,
-    online_hist: FloatArray,
-    forest_hist: FloatArray,
-    alerts: float,
-    cases: float,
-    passed_days: float,
-    behind_days: float,
-) -> None:
+def _fold(state: FloatArray, added: FloatArray, passed_days: float, behind_days: float) -> None:
     decay, discount = exp2(-passed_days), exp2(-behind_days)
-    for i in range(online.shape[0]):
-        online[i] = online[i] * decay + online_hist[i] * discount
-        forest[i] = forest[i] * decay + forest_hist[i] * discount
-    totals[0] = totals[0] * decay + alerts * discount
-    totals[1] = totals[1] * decay + cases * discount
+    for i in range(state.shape[0]):
+        state[i] = state[i] * decay + added[i] * discount
     # The integral of the decay over the time passed, so that a constant stream has a constant rate.
-    totals[2] = totals[2] * decay + (1.0 - decay) * 1.4426950408889634
+    state[-1] += (1.0 - decay) * _DAYS_PER_E_FOLD
