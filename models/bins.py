@@ -1,0 +1,271 @@
+"""Bin edges drawn without labels: fine for main effects, coarser for crosses, one search for both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+MISSING_BIN: Final = 0
+"""The bin of a value that is absent or not finite, in main effects and in crosses."""
+
+_OTHER_BIN: Final = 1
+_SMALLEST_BINS: Final = 4
+_LARGEST_BINS: Final = 256
+_CROWDED_SHARE: Final = 0.2
+_TINY: Final = np.finfo(np.float32).smallest_normal
+
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+
+@dataclass(frozen=True, slots=True)
+class Bins:
+    """How F features are cut.
+
+    A value lies in slot 0 if it is missing and otherwise in slot 1 + the number of edges not above it; two
+    tables turn the slot into a main bin and a cross bin. Each main bin lies within one cross bin.
+
+    Attributes
+    ----------
+    edges
+        float32 of shape (F, S), ascending, S = 2**k - 1, filled up with +inf.
+    main_of, cross_of
+        uint8 of shape (F, S + 2): the bin of each slot.
+    main_bins, cross_bins
+        How many bins the tables may name.
+
+    """
+
+    edges: NDArray[np.float32]
+    main_of: NDArray[np.uint8]
+    cross_of: NDArray[np.uint8]
+    main_bins: int
+    cross_bins: int
+
+    def __post_init__(self) -> None:
+        """Refuse tables that would lead a compiled loop out of bounds."""
+        features, steps = self.edges.shape
+        slots = (features, steps + 2)
+        if (
+            steps == 0
+            or steps & (steps + 1)
+            or self.main_of.shape != slots
+            or self.cross_of.shape != slots
+            or not np.all(self.edges[:, 1:] >= self.edges[:, :-1])
+            or np.any(self.main_of >= self.main_bins)
+            or np.any(self.cross_of >= self.cross_bins)
+        ):
+            msg = "bins of a wrong shape, edges that do not ascend, or a bin out of range"
+            raise ValueError(msg)
+
+    def assign(self, X: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Cut rows into bins.
+
+        Parameters
+        ----------
+        X
+            float32 of shape (n, F); what is not finite is missing.
+
+        Returns
+        -------
+        tuple[NDArray[np.uint8], NDArray[np.uint8]]
+            Main bins and cross bins, each of shape (n, F).
+
+        Raises
+        ------
+        ValueError
+            If X is not a matrix of F columns.
+
+        """
+        rows = feature_rows(X, self.edges.shape[0])
+        main = np.empty(rows.shape, np.uint8)
+        cross = np.empty(rows.shape, np.uint8)
+        _assign(rows, self.edges, self.main_of, self.cross_of, main, cross)
+        return main, cross
+
+
+def feature_rows(X: NDArray[np.float32], features: int) -> NDArray[np.float32]:
+    """Return X as a read-only float32 matrix.
+
+    Raises
+    ------
+    ValueError
+        If X is not a matrix with that many columns.
+
+    """
+    if X.ndim != 2 or X.shape[1] != features:
+        msg = f"expected a matrix of {features} features, got an array of shape {X.shape}"
+        raise ValueError(msg)
+    return read_only(X.astype(np.float32, copy=False))
+
+
+def read_only(array: NDArray[Scalar]) -> NDArray[Scalar]:
+    """Return a C-contiguous, read-only view or copy, so that compiled loops see one type of array only."""
+    view = np.ascontiguousarray(array).view()
+    view.flags.writeable = False
+    return view
+
+
+def draw_bins(
+    X: NDArray[np.float32],
+    w: NDArray[np.float64],
+    categorical: NDArray[np.bool_],
+    *,
+    main_bins: int = 64,
+    cross_bins: int = 16,
+) -> Bins:
+    """Draw the edges of every feature from weighted rows, without labels.
+
+    The most frequent value of a quantity, if it holds more than a fifth of the weight, gets a bin of its own.
+    Of the rest, half of the edges lie at even quantiles and half at 1 - 2**-k, because frauds live in the
+    tail that even quantiles never reach. A categorical gives a bin to each of its most frequent codes and one
+    to all others.
+
+    Parameters
+    ----------
+    X
+        float32 of shape (n, F); what is not finite is missing.
+    w
+        Sampling weights, float64 of shape (n,); rows of weight 0 are left out.
+    categorical
+        bool of shape (F,): which features are codes rather than quantities.
+    main_bins, cross_bins
+        The most bins a feature may have, the missing one included: 4 to 256, cross bins not above main bins.
+
+    Returns
+    -------
+    Bins
+        With cross edges that are a subset of the main edges.
+
+    Raises
+    ------
+    ValueError
+        If the numbers of bins are out of range or the shapes disagree.
+
+    """
+    if not _SMALLEST_BINS <= cross_bins <= main_bins <= _LARGEST_BINS:
+        msg = f"4 <= cross_bins <= main_bins <= 256 is required, got {cross_bins} and {main_bins}"
+        raise ValueError(msg)
+    rows = feature_rows(X, categorical.size)
+    if w.shape != (rows.shape[0],):
+        msg = f"{rows.shape[0]} rows but weights of shape {w.shape}"
+        raise ValueError(msg)
+    draws = [
+        (_draw_codes if is_code else _draw_quantities)(*_distinct(column, w), main_bins, cross_bins)
+        for is_code, column in zip(categorical, rows.T, strict=True)
+    ]
+    return _pack(draws, main_bins, cross_bins)
+
+
+_Draw = tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]
+"""One feature's edges, and the main and the cross bin of every interval between them."""
+
+
+def _distinct(
+    column: NDArray[np.float32], w: NDArray[np.float64]
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Return the distinct values in ascending order, each with its weight."""
+    kept = np.isfinite(column) & (w > 0)
+    # Subnormals would compare differently where a library has switched them off.
+    values = np.where(np.abs(column) < _TINY, np.float32(0), column)[kept]
+    distinct, index = np.unique(values, return_inverse=True)
+    mass = np.bincount(index, weights=w[kept], minlength=distinct.size)
+    return distinct, mass.astype(np.float64)
+
+
+def _draw_quantities(
+    values: NDArray[np.float32], mass: NDArray[np.float64], main_bins: int, cross_bins: int
+) -> _Draw:
+    edges = _quantity_edges(values, mass, main_bins - 2)
+    coarse = _quantity_edges(values, mass, cross_bins - 2)
+    coarse = edges[np.searchsorted(edges, coarse)]
+    cross = np.concatenate(([0], np.searchsorted(coarse, edges, side="right")))
+    return edges, 1 + np.arange(edges.size + 1), 1 + cross
+
+
+def _quantity_edges(
+    values: NDArray[np.float32], mass: NDArray[np.float64], budget: int
+) -> NDArray[np.float32]:
+    """At most budget edges over distinct values in ascending order."""
+    if values.size == 0:
+        return values
+    own = np.empty(0, np.float32)
+    crowded = int(np.argmax(mass))
+    if mass[crowded] > _CROWDED_SHARE * mass.sum():
+        value = values[crowded : crowded + 1]
+        own = np.concatenate((value, _just_above(value)))
+        mass = np.delete(mass, crowded)
+        values = np.delete(values, crowded)
+    return np.union1d(own, _quantiles(values, mass, budget - own.size))
+
+
+def _quantiles(values: NDArray[np.float32], mass: NDArray[np.float64], budget: int) -> NDArray[np.float32]:
+    """Values above the smallest, half of them at even quantiles and half at 1 - 2**-k."""
+    if values.size == 0:
+        return values
+    even = budget // 2
+    shares = np.concatenate(
+        (np.arange(1, even + 1) / (even + 1), 1.0 - 0.5 ** np.arange(1, budget - even + 1))
+    )
+    below = np.cumsum(mass)
+    edges = values[np.searchsorted(below, shares * below[-1])]
+    return np.unique(edges[edges > values[0]])
+
+
+def _draw_codes(
+    values: NDArray[np.float32], mass: NDArray[np.float64], main_bins: int, cross_bins: int
+) -> _Draw:
+    frequent = np.lexsort((values, -mass))[: main_bins - 2]
+    rank = np.argsort(values[frequent])
+    codes = values[frequent][rank]
+    # A code's bin reaches from itself to the next float; what lies between two codes is another code.
+    edges = np.stack((codes, _just_above(codes)), axis=1).ravel()
+    main = np.full(edges.size + 1, _OTHER_BIN)
+    main[1::2] = 2 + rank
+    return edges, main, np.where(main < cross_bins, main, _OTHER_BIN)
+
+
+def _just_above(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    above = np.nextafter(values, np.float32(np.inf))
+    return np.where(np.abs(above) < _TINY, _TINY, above)
+
+
+def _pack(draws: list[_Draw], main_bins: int, cross_bins: int) -> Bins:
+    longest = max((edges.size for edges, _, _ in draws), default=0)
+    steps = max(1, (1 << longest.bit_length()) - 1)
+    edges = np.full((len(draws), steps), np.inf, np.float32)
+    main_of = np.full((len(draws), steps + 2), MISSING_BIN, np.uint8)
+    cross_of = main_of.copy()
+    for f, (own, main, cross) in enumerate(draws):
+        edges[f, : own.size] = own
+        main_of[f, 1 : main.size + 1] = main
+        cross_of[f, 1 : cross.size + 1] = cross
+    return Bins(edges, main_of, cross_of, main_bins, cross_bins)
+
+
+@njit(cache=True, nogil=True)
+def _assign(
+    X: NDArray[np.float32],
+    edges: NDArray[np.float32],
+    main_of: NDArray[np.uint8],
+    cross_of: NDArray[np.uint8],
+    main: NDArray[np.uint8],
+    cross: NDArray[np.uint8],
+) -> None:
+    half = (edges.shape[1] + 1) // 2
+    for i in range(X.shape[0]):
+        for f in range(X.shape[1]):
+            x = X[i, f]
+            slot = 0
+            if np.isfinite(x):
+                step = half
+                while step > 0:
+                    if edges[f, slot + step - 1] <= x:
+                        slot += step
+                    step >>= 1
+                slot += 1
+            main[i, f] = main_of[f, slot]
+            cross[i, f] = cross_of[f, slot]

@@ -1,0 +1,145 @@
+"""One generation of the online model: edges drawn once without labels, and the weights learnt since."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models import crosses
+from models.bins import Bins
+from models.crosses import Means, Rates, Tables
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """Edges, weights and the means that reasons are told against; `learn` alone changes the weights.
+
+    Attributes
+    ----------
+    names
+        The F features' names.
+    bins
+        How features are cut.
+    crossed
+        The first so many features are crossed.
+    tables
+        Intercept, weights and accumulators.
+    means
+        Of the weights, over the rows the generation began with.
+
+    """
+
+    names: tuple[Hashable, ...]
+    bins: Bins
+    crossed: int
+    tables: Tables
+    means: Means
+
+    @classmethod
+    def begin(
+        cls,
+        bins: Bins,
+        names: Sequence[Hashable],
+        crossed: int,
+        intercept: float,
+        examples: tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.float64]],
+        rates: Rates,
+    ) -> Generation:
+        """Learn examples (features, targets, weights) in their order, from weights of zero."""
+        X, y, w = examples
+        main, cross = bins.assign(X)
+        tables = crosses.zero_tables(intercept, len(names), crossed, bins.main_bins, bins.cross_bins)
+        crosses.learn(main, cross, y, w, crossed, rates, tables)
+        means = crosses.mean_weights(main, cross, w, crossed, tables)
+        return cls(tuple(names), bins, crossed, tables, means)
+
+    def score(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Logits as learnt, float64 of shape (n,)."""
+        return crosses.score(*self.bins.assign(X), self.crossed, self.tables)
+
+    def learn(
+        self, X: NDArray[np.float32], y: NDArray[np.uint8], w: NDArray[np.float64], rates: Rates
+    ) -> None:
+        """Learn rows one by one, in their order."""
+        crosses.learn(*self.bins.assign(X), y, w, self.crossed, rates, self.tables)
+
+    def contributions(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return what each feature adds to `reference`, float64 of shape (n, F)."""
+        return crosses.contributions(*self.bins.assign(X), self.crossed, self.tables, self.means)
+
+    @property
+    def reference(self) -> float:
+        """The logit, as learnt, of a row whose every weight is the mean."""
+        return math.fsum((*self.tables.intercept, *self.means.main, *self.means.cross))
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return all of it as arrays of numbers, copied; the names as UTF-8 JSON."""
+        return {
+            "names": np.frombuffer(json.dumps(self.names).encode(), np.uint8).copy(),
+            "edges": self.bins.edges.copy(),
+            "main_of": self.bins.main_of.copy(),
+            "cross_of": self.bins.cross_of.copy(),
+            "mean_main": self.means.main.copy(),
+            "mean_cross": self.means.cross.copy(),
+            **{name: table.copy() for name, table in self.tables._asdict().items()},
+        }
+
+    @classmethod
+    def from_arrays(
+        cls, arrays: Mapping[str, NDArray[Any]], main_bins: int, cross_bins: int, max_crossed: int
+    ) -> Generation:
+        """Restore a generation from copies of what `arrays` returned.
+
+        Raises
+        ------
+        KeyError
+            If an array is absent.
+        ValueError
+            If an array has another type or shape, or holds what no generation could.
+
+        """
+        names = json.loads(arrays["names"].tobytes())
+        bins = Bins(
+            arrays["edges"].astype(np.float32),
+            arrays["main_of"].astype(np.uint8),
+            arrays["cross_of"].astype(np.uint8),
+            main_bins,
+            cross_bins,
+        )
+        if bins.edges.shape[0] != len(names):
+            msg = f"{len(names)} names for the edges of {bins.edges.shape[0]} features"
+            raise ValueError(msg)
+        crossed = min(len(names), max_crossed)
+        like = crosses.zero_tables(0.0, len(names), crossed, main_bins, cross_bins)
+        tables = Tables(*(finite_array(arrays, name, table.shape) for name, table in like._asdict().items()))
+        means = Means(
+            finite_array(arrays, "mean_main", like.main_weights.shape[:1]),
+            finite_array(arrays, "mean_cross", like.cross_weights.shape[:1]),
+        )
+        return cls(tuple(names), bins, crossed, tables, means)
+
+
+def finite_array(
+    arrays: Mapping[str, NDArray[Any]], name: str, shape: tuple[int, ...]
+) -> NDArray[np.float64]:
+    """Return a copy of one array of a restored state.
+
+    Raises
+    ------
+    KeyError
+        If it is absent.
+    ValueError
+        If it is not float64, has another shape, or holds a number that is not finite.
+
+    """
+    array = arrays[name]
+    if array.shape != shape or array.dtype != np.float64 or not np.all(np.isfinite(array)):
+        msg = f"{name} is not a finite float64 array of shape {shape}"
+        raise ValueError(msg)
+    return np.array(array, order="C")
