@@ -1,0 +1,255 @@
+"""How to reach Kafka: our settings as kafka-python's arguments, and its errors as ours.
+
+kafka-python tells the reason of a failed connection only to its own log and raises a bare time-out;
+`wait_for_brokers` reads that log, so that a wrong password does not look like an absent broker.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from kafka import KafkaAdminClient
+from kafka import errors as kafka_errors
+from kafka.coordinator.assignors.range import RangePartitionAssignor
+
+from worker.errors import FencedError, SettingsError, UnreachableError, WorkerError
+from worker.settings import KafkaSettings, Settings
+
+log = logging.getLogger(__name__)
+
+ATTEMPT_S: Final = 2.0
+REMINDER_S: Final = 10.0
+
+_REFUSED: Final = (
+    kafka_errors.SaslAuthenticationFailedError,
+    kafka_errors.UnsupportedSaslMechanismError,
+    kafka_errors.IllegalSaslStateError,
+)
+_FENCED: Final = (
+    kafka_errors.ProducerFencedError,
+    kafka_errors.InvalidProducerEpochError,
+    kafka_errors.FencedInstanceIdError,
+    kafka_errors.CommitFailedError,
+    kafka_errors.IllegalGenerationError,
+    kafka_errors.UnknownMemberIdError,
+)
+_NO_TOPIC: Final = (
+    kafka_errors.UnknownTopicOrPartitionError,
+    kafka_errors.UnknownTopicIdError,
+    kafka_errors.InvalidTopicError,
+)
+
+
+def admin_config(settings: Settings) -> dict[str, Any]:
+    """Return keyword arguments of `kafka.KafkaAdminClient`."""
+    kafka = settings.kafka
+    return {
+        "bootstrap_servers": _addresses(kafka),
+        "client_id": settings.worker.id,
+        "reconnect_backoff_max_ms": 1_000,
+        "security_protocol": kafka.security_protocol,
+        "sasl_mechanism": kafka.sasl_mechanism,
+        "sasl_plain_username": kafka.sasl_username,
+        "sasl_plain_password": kafka.sasl_password and kafka.sasl_password.get_secret_value(),
+        **_certificates(kafka),
+    }
+
+
+def consumer_config(settings: Settings, *, group: bool) -> dict[str, Any]:
+    """Return keyword arguments of `kafka.KafkaConsumer`: committed records only, positions in our own hands.
+
+    Parameters
+    ----------
+    settings
+        Their `kafka` and `worker` sections are used.
+    group
+        Whether to join `kafka.group` as the static member `worker.id`; else partitions are assigned by hand.
+    """
+    config = admin_config(settings) | {
+        "isolation_level": "read_committed",
+        "auto_offset_reset": "none",
+        "enable_auto_commit": False,
+        "allow_auto_create_topics": False,
+        "max_partition_fetch_bytes": 8 << 20,
+    }
+    return config | _membership(settings) if group else config
+
+
+def producer_config(settings: Settings, *, transactional: bool = True) -> dict[str, Any]:
+    """Return keyword arguments of `kafka.KafkaProducer`.
+
+    Parameters
+    ----------
+    settings
+        Their `kafka` and `worker` sections are used.
+    transactional
+        Whether it is the worker's own producer, under its transactional id; the replay's is only idempotent.
+    """
+    config = admin_config(settings) | {
+        "acks": "all",
+        "compression_type": "lz4",
+        "batch_size": 512 << 10,  # well below the broker's 1 MiB
+        "linger_ms": 5,
+        "max_request_size": 8 << 20,
+        "allow_auto_create_topics": False,
+    }
+    if not transactional:
+        return config
+    return config | {
+        # Transactional ids belong to the cluster, unlike static members, which belong to a group.
+        "transactional_id": f"{settings.kafka.group}.{settings.worker.id}",
+        "transaction_timeout_ms": settings.kafka.transaction_timeout_ms,
+        "retry_backoff_ms": 5,  # after a commit the broker wants one retry; 100 ms would make it wait 200 ms
+    }
+
+
+def wait_for_brokers(settings: Settings, timeout_s: float) -> None:
+    """Return once a broker answers; log that we wait meanwhile.
+
+    Raises
+    ------
+    UnreachableError
+        Nobody answered within `timeout_s` seconds, or the credentials were refused (then at once).
+    SettingsError
+        An address or a certificate file in `[kafka]` cannot be right.
+    """
+    deadline = time.monotonic() + timeout_s
+    reminded = float("-inf")
+    while (failure := _attempt(settings, deadline - time.monotonic())) is not None:
+        if isinstance(failure, _REFUSED) or time.monotonic() >= deadline:
+            raise explain(failure, settings) from failure
+        if time.monotonic() >= reminded + REMINDER_S:
+            reminded = time.monotonic()
+            log.warning("waiting for Kafka at %s: %s", settings.kafka.bootstrap, _reason(failure))
+
+
+@contextmanager
+def kafka_errors_explained(settings: Settings) -> Iterator[None]:
+    """Raise kafka-python's errors as our own."""
+    try:
+        yield
+    except kafka_errors.KafkaError as error:
+        raise explain(error, settings) from error
+
+
+def explain(error: Exception, settings: Settings) -> WorkerError:
+    """Return the error of ours that says what to do about one of kafka-python's."""
+    kafka, reason = settings.kafka, _reason(error)
+    where = f"Kafka at kafka.bootstrap = {kafka.bootstrap!r}"
+    if isinstance(error, _REFUSED):
+        return UnreachableError(f"{where} refuses the credentials ({reason}): {_credentials_to_check(kafka)}")
+    if isinstance(error, kafka_errors.AuthorizationError):
+        user = kafka.sasl_username
+        return UnreachableError(f"{where} forbids it ({reason}): permit it to kafka.sasl_username = {user!r}")
+    if isinstance(error, _NO_TOPIC):
+        return UnreachableError(
+            f"{where} has no such topic ({reason}): run `fraud-worker topics create`, or mend [topics]"
+        )
+    if isinstance(error, _FENCED):
+        return FencedError(
+            f"another process works under worker.id = {settings.worker.id!r} ({reason}): "
+            "stop one of them, or give it an id of its own"
+        )
+    if isinstance(error, (kafka_errors.RetriableError, OSError)):
+        return UnreachableError(
+            f"{where} does not answer ({reason}): start it or mend the address, and see that it listens with "
+            f"kafka.security_protocol = {kafka.security_protocol!r}"
+        )
+    return WorkerError(f"{where} answers {reason}")
+
+
+def _attempt(settings: Settings, left_s: float) -> Exception | None:
+    limit_ms = int(1000 * max(0.1, min(left_s, ATTEMPT_S)))
+    with _overheard() as reasons:
+        try:
+            KafkaAdminClient(**admin_config(settings), bootstrap_timeout_ms=limit_ms).close()
+        except kafka_errors.KafkaError as error:
+            return _likeliest(reasons) or error
+    return None
+
+
+def _likeliest(reasons: list[Exception]) -> Exception | None:
+    """Return the refusal, for after one a broker drops further attempts unheard; else the last failure."""
+    refusals = [it for it in reasons if isinstance(it, _REFUSED)]
+    others = [it for it in reasons if not isinstance(it, kafka_errors.KafkaTimeoutError)]
+    return next(iter(refusals + others[-1:]), None)
+
+
+class _Listener(logging.Handler):
+    """Collects the exceptions that log records carry."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard: list[Exception] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        args = record.args if isinstance(record.args, tuple) else ()
+        self.heard += [it for it in args if isinstance(it, Exception)]
+
+
+@contextmanager
+def _overheard() -> Iterator[list[Exception]]:
+    """Collect what kafka-python says of its failures instead of printing it."""
+    logger, listener = logging.getLogger("kafka"), _Listener()
+    level, propagate = logger.level, logger.propagate
+    logger.setLevel(logging.WARNING)
+    logger.propagate = False
+    logger.addHandler(listener)
+    try:
+        yield listener.heard
+    finally:
+        logger.removeHandler(listener)
+        logger.setLevel(level)
+        logger.propagate = propagate
+
+
+def _membership(settings: Settings) -> dict[str, Any]:
+    session_ms = settings.kafka.session_timeout_ms
+    return {
+        "group_id": settings.kafka.group,
+        "group_instance_id": settings.worker.id,
+        "session_timeout_ms": session_ms,
+        "heartbeat_interval_ms": min(3_000, session_ms // 3),
+        # The only assignor that puts partition p of two topics on the same member.
+        "partition_assignment_strategy": [RangePartitionAssignor],
+    }
+
+
+def _addresses(kafka: KafkaSettings) -> list[str]:
+    addresses = [part.strip() for part in kafka.bootstrap.split(",")]
+    for address in addresses:
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < 65_536:
+            raise SettingsError(f"kafka.bootstrap = {kafka.bootstrap!r}: {address!r} is not host:port")
+    return addresses
+
+
+def _certificates(kafka: KafkaSettings) -> dict[str, str | None]:
+    given = {
+        "ssl_cafile": ("ssl_ca_file", kafka.ssl_ca_file),
+        "ssl_certfile": ("ssl_cert_file", kafka.ssl_cert_file),
+        "ssl_keyfile": ("ssl_key_file", kafka.ssl_key_file),
+    }
+    for name, path in given.values():
+        if path is not None and not path.is_file():
+            raise SettingsError(f"kafka.{name} = {str(path)!r}: there is no such file; name the right one")
+    return {argument: str(path) if path else None for argument, (_, path) in given.items()}
+
+
+def _credentials_to_check(kafka: KafkaSettings) -> str:
+    if not kafka.security_protocol.startswith("SASL"):
+        return f"kafka.security_protocol = {kafka.security_protocol!r} sends none, its listener wants some"
+    return (
+        f"check kafka.sasl_username = {kafka.sasl_username!r}, kafka.sasl_password, kafka.sasl_mechanism = "
+        f"{kafka.sasl_mechanism!r}, and that its listener speaks {kafka.security_protocol}"
+    )
+
+
+def _reason(error: Exception) -> str:
+    name = type(error).__name__
+    said = str(error.args[0] if error.args else "").removeprefix(f"{name}: ")
+    return f"{name}: {said}" if said else name
