@@ -1,0 +1,69 @@
+# Everything that is made goes below build/; `make clean` removes it.
+
+VENV := build/venv
+BIN := $(VENV)/bin
+BOOTSTRAP ?=
+PORT ?= 9092
+
+# Compiled loops are cached here instead of beside the sources.
+export NUMBA_CACHE_DIR := $(CURDIR)/build/numba
+export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/build/hypothesis
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help venv lint test demo kafka bench faults lock clean
+
+help:  ## Show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-7s %s\n", $$1, $$2 }'
+
+# The first Python that is new enough and can make a virtual environment; PYTHON=... is tried before the others.
+FIND_PYTHON = for python in $(PYTHON) python3 python3.13 python3.12 python3.11; do \
+		if $$python -c 'import ensurepip, sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; \
+		then echo $$python; exit; fi; \
+	done; \
+	echo 'Python 3.11, 3.12 or 3.13 with its venv module is needed (Debian, Ubuntu: apt-get install python3-venv)' >&2; \
+	exit 1
+
+venv: $(VENV)/.installed  ## Install the pinned dependencies and the project into build/venv
+
+$(VENV)/.installed: deploy/requirements-dev.txt pyproject.toml
+	@rm -rf $(VENV)
+	@python=$$($(FIND_PYTHON)) && echo "$$python -m venv $(VENV)" && $$python -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r deploy/requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+lint: venv  ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint  ## Check style and types, then run every test but the long fault runs
+	$(BIN)/python -m pytest
+
+demo: venv  ## Run the whole thing on simulated traffic; BOOTSTRAP=host:port uses your own Kafka
+	$(BIN)/fraud-worker demo $(if $(BOOTSTRAP),--bootstrap $(BOOTSTRAP))
+
+kafka: venv  ## Run a Kafka broker in the foreground, at PORT=9092
+	$(BIN)/python -m worker.broker --port $(PORT)
+
+bench: venv  ## Measure throughput and latency into build/bench.json
+	$(BIN)/python -m tests.bench
+
+faults: venv  ## Run the fault tests: kills, cuts and stalls, minutes long
+	$(BIN)/python -m pytest -m faults
+
+# Pins for Python 3.11 to 3.13 on every platform, with hashes and without the address they came from.
+COMPILE = build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
+	--generate-hashes --no-annotate --no-emit-index-url --custom-compile-command 'make lock' $(UPGRADE)
+
+lock:  ## Pin the dependencies of pyproject.toml in deploy/; UPGRADE=--upgrade takes newer ones
+	@python=$$($(FIND_PYTHON)) && $$python -m venv build/lock
+	build/lock/bin/python -m pip install --quiet 'uv>=0.13,<0.14'
+	$(COMPILE) pyproject.toml --output-file deploy/requirements.txt
+	$(COMPILE) pyproject.toml --extra bench --extra dev --constraint deploy/requirements.txt \
+		--output-file deploy/requirements-dev.txt
+
+clean:  ## Remove everything that was made here (Kafka's jars stay in ~/.cache/fraud-worker)
+	rm -rf build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find models worker tests -name __pycache__ -type d -prune -exec rm -rf {} +
