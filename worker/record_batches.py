@@ -1,0 +1,304 @@
+"""Kafka records as columns, and the compiled reader that takes them out of a record batch.
+
+The format is Kafka's message format v2: a batch's records are length-prefixed and their fields are zigzag
+varints, see https://kafka.apache.org/documentation/#record. Legacy formats never come here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+OFFSET, TIMESTAMP, KEY_START, KEY_LENGTH, VALUE_START, VALUE_LENGTH = range(6)
+SMALLEST_RECORD_BYTES = 7
+"""A length, the attributes, two deltas, two null lengths and a header count of one byte each."""
+
+
+class RecordFormatError(ValueError):
+    """Bytes that claim to be records are not; nothing outside them has been read."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RecordColumns:
+    """Consecutive records of one partition, as columns.
+
+    Attributes
+    ----------
+    topic, partition
+        Where the records come from.
+    offsets
+        int64 [n], strictly increasing; compaction and transactions leave gaps.
+    timestamps_ms
+        int64 [n], the producer's or the broker's, as the topic is configured.
+    data
+        uint8, one contiguous buffer that holds the bytes of all keys and values, and others between them.
+    key_start, key_length, value_start, value_length
+        int64 [n], positions in `data`; a length of -1 is null.
+    next_offset
+        Where the partition's position stands after these records: past gaps and control batches too.
+    """
+
+    topic: str
+    partition: int
+    offsets: NDArray[np.int64]
+    timestamps_ms: NDArray[np.int64]
+    data: NDArray[np.uint8]
+    key_start: NDArray[np.int64]
+    key_length: NDArray[np.int64]
+    value_start: NDArray[np.int64]
+    value_length: NDArray[np.int64]
+    next_offset: int
+
+    @classmethod
+    def of_table(
+        cls, topic: str, partition: int, data: NDArray[np.uint8], table: NDArray[np.int64], next_offset: int
+    ) -> RecordColumns:
+        """Return the columns of one batch, whose `table` is that of `parse_records`."""
+        return cls(
+            topic=topic,
+            partition=partition,
+            offsets=table[OFFSET],
+            timestamps_ms=table[TIMESTAMP],
+            data=data,
+            key_start=table[KEY_START],
+            key_length=table[KEY_LENGTH],
+            value_start=table[VALUE_START],
+            value_length=table[VALUE_LENGTH],
+            next_offset=next_offset,
+        )
+
+    def __len__(self) -> int:
+        return self.offsets.size
+
+    def key(self, i: int) -> bytes | None:
+        """Return the key of record `i`, a copy."""
+        return self._bytes(int(self.key_start[i]), int(self.key_length[i]))
+
+    def value(self, i: int) -> bytes | None:
+        """Return the value of record `i`, a copy."""
+        return self._bytes(int(self.value_start[i]), int(self.value_length[i]))
+
+    def _bytes(self, start: int, length: int) -> bytes | None:
+        return None if length < 0 else self.data[start : start + length].tobytes()
+
+    def slice(self, start: int, stop: int) -> RecordColumns:
+        """Return records `start` to `stop` (excluded) as views; the position after them is record `stop`."""
+        start, stop, _ = slice(start, stop).indices(len(self))
+        return replace(
+            self,
+            offsets=self.offsets[start:stop],
+            timestamps_ms=self.timestamps_ms[start:stop],
+            key_start=self.key_start[start:stop],
+            key_length=self.key_length[start:stop],
+            value_start=self.value_start[start:stop],
+            value_length=self.value_length[start:stop],
+            next_offset=self.next_offset if stop == len(self) else int(self.offsets[stop]),
+        )
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[RecordColumns]) -> RecordColumns:
+        """Return the records of `parts`, which follow one another in one partition; bytes are copied once.
+
+        Raises
+        ------
+        ValueError
+            There are no parts, or they are of several partitions.
+        """
+        if len(parts) == 1:
+            return parts[0]
+        if len({(part.topic, part.partition) for part in parts}) != 1:
+            raise ValueError("only records of one partition can follow one another")
+        sizes = np.array([part.data.size for part in parts])
+        shift = np.repeat(np.cumsum(sizes) - sizes, [len(part) for part in parts])
+        return cls(
+            topic=parts[0].topic,
+            partition=parts[0].partition,
+            offsets=np.concatenate([part.offsets for part in parts]),
+            timestamps_ms=np.concatenate([part.timestamps_ms for part in parts]),
+            data=np.concatenate([part.data for part in parts]),
+            key_start=np.concatenate([part.key_start for part in parts]) + shift,
+            key_length=np.concatenate([part.key_length for part in parts]),
+            value_start=np.concatenate([part.value_start for part in parts]) + shift,
+            value_length=np.concatenate([part.value_length for part in parts]),
+            next_offset=parts[-1].next_offset,
+        )
+
+
+def parse_records(
+    buffer: bytearray,
+    position: int,
+    *,
+    count: int,
+    base_offset: int,
+    last_offset_delta: int,
+    base_timestamp_ms: int,
+) -> NDArray[np.int64]:
+    """Take the records of one uncompressed batch apart.
+
+    Parameters
+    ----------
+    buffer
+        The bytes of the batch, which end with its last record.
+    position
+        Where its first record begins, in bytes.
+    count, base_offset, last_offset_delta, base_timestamp_ms
+        As the batch's header says.
+
+    Returns
+    -------
+    NDArray
+        int64 [6, count]: offset, timestamp in ms, start and length of the key, start and length of the value.
+
+    Raises
+    ------
+    RecordFormatError
+        A field runs out of its record or out of int64, a record ends too early or too late, offsets do not
+        increase up to at most the batch's last, or bytes are left over.
+    """
+    room = len(buffer) - position
+    if not 0 <= count * SMALLEST_RECORD_BYTES <= room:
+        raise RecordFormatError(f"{count} records cannot be in {room} bytes")
+    table = np.empty((6, count), dtype=np.int64)
+    bad = _parse(np.frombuffer(buffer, dtype=np.uint8), position, last_offset_delta, table)
+    if bad >= 0:
+        what = "bytes after the last record" if bad == count else f"record {bad} of {count}"
+        raise RecordFormatError(f"{what} not as the format wants")
+    table[OFFSET] += base_offset
+    table[TIMESTAMP] += base_timestamp_ms
+    return table
+
+
+@njit(cache=True, nogil=True)
+def _varint(buffer: NDArray[np.uint8], at: int, stop: int) -> tuple[int, int]:
+    """Zigzag varint at `at`: its value and the position after it, -1 when there is none before `stop`."""
+    raw = np.uint64(0)
+    for shift in range(0, 64, 7):
+        if at >= stop:
+            break
+        byte = np.uint64(buffer[at])
+        at += 1
+        raw |= (byte & np.uint64(0x7F)) << np.uint64(shift)
+        if byte < np.uint64(0x80):
+            if shift == 63 and byte > np.uint64(1):  # the 65th bit
+                break
+            return int(np.int64(raw >> np.uint64(1))) ^ -int(np.int64(raw & np.uint64(1))), at
+    return 0, -1
+
+
+@njit(cache=True, nogil=True)
+def _nullable(buffer: NDArray[np.uint8], at: int, stop: int) -> tuple[int, int, int]:
+    """Nullable bytes at `at`: start, length (-1 when null), the position after them (-1 when malformed)."""
+    length, start = _varint(buffer, at, stop)
+    if start < 0 or length > stop - start:
+        return 0, 0, -1
+    if length < 0:
+        return start, -1, start
+    return start, length, start + length
+
+
+@njit(cache=True, nogil=True)
+def _skip_headers(buffer: NDArray[np.uint8], at: int, stop: int) -> int:
+    """Position after the headers at `at`, -1 when they are malformed."""
+    count, at = _varint(buffer, at, stop)
+    if at < 0 or count < 0 or count > stop - at:
+        return -1
+    for _ in range(count):
+        _, length, at = _nullable(buffer, at, stop)
+        if at < 0 or length < 0:
+            return -1
+        _, length, at = _nullable(buffer, at, stop)
+        if at < 0:
+            return -1
+    return at
+
+
+@njit(cache=True, nogil=True)
+def _parse(buffer: NDArray[np.uint8], at: int, last_delta: int, table: NDArray[np.int64]) -> int:
+    """Fill `table` with deltas and positions; the number of the first bad record, -1 when all is well."""
+    count = table.shape[1]
+    previous = -1
+    for i in range(count):
+        size, at = _varint(buffer, at, buffer.size)
+        if at < 0 or size < 1 or size > buffer.size - at:
+            return i
+        stop = at + size
+        timestamp, at = _varint(buffer, at + 1, stop)
+        if at < 0:
+            return i
+        offset, at = _varint(buffer, at, stop)
+        if at < 0 or offset <= previous or offset > last_delta:
+            return i
+        previous = offset
+        table[OFFSET, i] = offset
+        table[TIMESTAMP, i] = timestamp
+        table[KEY_START, i], table[KEY_LENGTH, i], at = _nullable(buffer, at, stop)
+        if at < 0:
+            return i
+        table[VALUE_START, i], table[VALUE_LENGTH, i], at = _nullable(buffer, at, stop)
+        if at < 0 or _skip_headers(buffer, at, stop) != stop:
+            return i
+        at = stop
+    return -1 if at == buffer.size else count
+
+
+def join_values(columns: RecordColumns, separator: int) -> tuple[NDArray[np.uint8], bool]:
+    r"""Write all values one after another, each followed by one separator byte.
+
+    Parameters
+    ----------
+    columns
+        The records; a null value is written like an empty one.
+    separator
+        The byte, 0-255, e.g. 10 for a line feed.
+
+    Returns
+    -------
+    buffer : NDArray
+        uint8 [bytes of all values + n].
+    has_separator_inside : bool
+        Whether a value holds the separator itself, so that the buffer does not split into the values.
+
+    Raises
+    ------
+    IndexError
+        A value lies outside the data.
+    """
+    out = np.empty(int(np.maximum(columns.value_length, 0).sum()) + len(columns), dtype=np.uint8)
+    inside = _join(columns.data, columns.value_start, columns.value_length, np.uint8(separator), out)
+    return out, bool(inside)
+
+
+@njit(cache=True, nogil=True)
+def require_inside(data: NDArray[np.uint8], start: int, length: int) -> None:
+    """Raise IndexError when `length` bytes from `start` on are not all in `data`; for compiled callers."""
+    if start < 0 or length > data.size - start:
+        raise IndexError("a key or value lies outside the data")
+
+
+@njit(cache=True, nogil=True)
+def _join(
+    data: NDArray[np.uint8],
+    start: NDArray[np.int64],
+    length: NDArray[np.int64],
+    separator: np.uint8,
+    out: NDArray[np.uint8],
+) -> bool:
+    found = np.uint8(0)
+    at = 0
+    for i in range(start.size):
+        size = max(length[i], 0)
+        require_inside(data, start[i], size)
+        # Over slices of their own the inner loop runs in vectors, ten times faster.
+        source = data[start[i] : start[i] + size]
+        target = out[at : at + size]
+        for j in range(size):
+            byte = source[j]
+            target[j] = byte
+            found |= np.uint8(byte == separator)
+        out[at + size] = separator
+        at += size + 1
+    return bool(found)
