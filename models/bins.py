@@ -47,6 +47,7 @@ class Bins:
 
     def __post_init__(self) -> None:
         """Refuse tables that would lead a compiled loop out of bounds."""
+        _check_numbers(self.main_bins, self.cross_bins)
         features, steps = self.edges.shape
         slots = (features, steps + 2)
         if (
@@ -146,9 +147,7 @@ def draw_bins(
         If the numbers of bins are out of range or the shapes disagree.
 
     """
-    if not _SMALLEST_BINS <= cross_bins <= main_bins <= _LARGEST_BINS:
-        msg = f"4 <= cross_bins <= main_bins <= 256 is required, got {cross_bins} and {main_bins}"
-        raise ValueError(msg)
+    _check_numbers(main_bins, cross_bins)
     rows = feature_rows(X, categorical.size)
     if w.shape != (rows.shape[0],):
         msg = f"{rows.shape[0]} rows but weights of shape {w.shape}"
@@ -158,6 +157,12 @@ def draw_bins(
         for is_code, column in zip(categorical, rows.T, strict=True)
     ]
     return _pack(draws, main_bins, cross_bins)
+
+
+def _check_numbers(main_bins: int, cross_bins: int) -> None:
+    if not _SMALLEST_BINS <= cross_bins <= main_bins <= _LARGEST_BINS:
+        msg = f"4 <= cross_bins <= main_bins <= 256 is required, got {cross_bins} and {main_bins}"
+        raise ValueError(msg)
 
 
 _Draw = tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]

@@ -117,27 +117,20 @@ class Generation:
             raise ValueError(msg)
         crossed = min(len(names), max_crossed)
         like = crosses.zero_tables(0.0, len(names), crossed, main_bins, cross_bins)
-        tables = Tables(*(finite_array(arrays, name, table.shape) for name, table in like._asdict().items()))
+        tables = Tables(*(_finite_array(arrays, name, table.shape) for name, table in like._asdict().items()))
+        if np.any(tables.main_squares < 0.0) or np.any(tables.cross_squares < 0.0):
+            msg = "a sum of squares is negative"
+            raise ValueError(msg)
         means = Means(
-            finite_array(arrays, "mean_main", like.main_weights.shape[:1]),
-            finite_array(arrays, "mean_cross", like.cross_weights.shape[:1]),
+            _finite_array(arrays, "mean_main", like.main_weights.shape[:1]),
+            _finite_array(arrays, "mean_cross", like.cross_weights.shape[:1]),
         )
         return cls(tuple(names), bins, crossed, tables, means)
 
 
-def finite_array(
+def _finite_array(
     arrays: Mapping[str, NDArray[Any]], name: str, shape: tuple[int, ...]
 ) -> NDArray[np.float64]:
-    """Return a copy of one array of a restored state.
-
-    Raises
-    ------
-    KeyError
-        If it is absent.
-    ValueError
-        If it is not float64, has another shape, or holds a number that is not finite.
-
-    """
     array = arrays[name]
     if array.shape != shape or array.dtype != np.float64 or not np.all(np.isfinite(array)):
         msg = f"{name} is not a finite float64 array of shape {shape}"

@@ -101,6 +101,13 @@ class BinnedLogistic(base.Classifier):
         if not (math.isfinite(fraud_weight) and fraud_weight > 0.0):
             msg = f"fraud_weight must be positive, got {fraud_weight}"
             raise ValueError(msg)
+        rates = (learning_rate, cross_learning_rate, intercept_learning_rate)
+        if not all(math.isfinite(rate) and rate >= 0.0 for rate in rates):
+            msg = f"learning rates must not be negative, got {rates}"
+            raise ValueError(msg)
+        if max_crossed < 0 or warm_up_rows < 1:
+            msg = f"max_crossed must be at least 0 and warm_up_rows 1, got {max_crossed} and {warm_up_rows}"
+            raise ValueError(msg)
         if prior is not None and not 0.0 < prior < 1.0:
             msg = f"prior must lie between 0 and 1, got {prior}"
             raise ValueError(msg)
@@ -194,7 +201,7 @@ class BinnedLogistic(base.Classifier):
         """The logit of a row whose every weight is the generation's mean."""
         return self._current().reference - float(log(self.fraud_weight))
 
-    def learn_one(self, x: Mapping[Hashable, Any], y: Any, w: float = 1.0) -> None:
+    def learn_one(self, x: Mapping[Any, Any], y: Any, w: float = 1.0) -> None:
         """Learn one example; the first `warm_up_rows` are kept until edges are drawn from them.
 
         Parameters
@@ -223,7 +230,7 @@ class BinnedLogistic(base.Classifier):
             X = np.concatenate([_row(x, names) for x, _, _ in self._warm_up])
             self.restart(X, *self._warm_up_targets(), names, np.zeros(len(names), np.bool_))
 
-    def predict_proba_one(self, x: Mapping[Hashable, Any], **_: Any) -> dict[Any, float]:
+    def predict_proba_one(self, x: Mapping[Any, Any], **_: Any) -> dict[Any, float]:
         """Probability of legit (False) and of fraud (True)."""
         if self._generation is not None:
             fraud = float(sigmoid(self.score_batch(_row(x, self._generation.names))[0]))
@@ -290,7 +297,7 @@ def build_generation(
     return model
 
 
-def _row(x: Mapping[Hashable, Any], names: Sequence[Hashable]) -> NDArray[np.float32]:
+def _row(x: Mapping[Any, Any], names: Sequence[Hashable]) -> NDArray[np.float32]:
     values = [np.nan if (value := x.get(name)) is None else float(value) for name in names]
     with np.errstate(over="ignore"):
         return np.array([values], np.float64).astype(np.float32)
@@ -320,6 +327,9 @@ def _fraud_share(y: NDArray[np.uint8], w: NDArray[np.float64]) -> float:
 def _restored_params(values: NDArray[np.float64]) -> LogisticParams:
     params: dict[str, Any] = dict(zip(_PARAMS, values.tolist(), strict=True))
     for name in _COUNTS:
+        if not params[name].is_integer():
+            msg = f"{name} is not a whole number: {params[name]}"
+            raise ValueError(msg)
         params[name] = int(params[name])
     if math.isnan(params["prior"]):
         params["prior"] = None
