@@ -1,0 +1,121 @@
+"""Deciding a batch: who decides, with what score, and whether to alert. Pure: the model state is only read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.threshold import forest_rank, online_ratio
+from models.vocabulary import Decider, Flag
+
+if TYPE_CHECKING:
+    from models.state import ModelState
+
+IDLE_FOREST_ONE_IN: Final = 8
+"""The forest is the dearest step: while it does not decide it scores a share chosen by hash, each with this weight."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """n decided transactions.
+
+    Attributes
+    ----------
+    logit, probability : float32 [n]
+        Of the online model, before and after calibration; NaN without one.
+    forest_score : float32 [n]
+        NaN where the forest did not score.
+    loss, ratio, rank : float64 [n]
+        What missing it as a fraud would cost; expected loss over review cost; forest score times amount.
+    flags : uint16 [n]
+        `Flag` bits but those that need the card's history.
+    online_lambda, forest_cut : float
+        The two thresholds in force.
+    """
+
+    logit: NDArray[np.float32]
+    probability: NDArray[np.float32]
+    forest_score: NDArray[np.float32]
+    loss: NDArray[np.float64]
+    ratio: NDArray[np.float64]
+    rank: NDArray[np.float64]
+    flags: NDArray[np.uint16]
+    online_lambda: float
+    forest_cut: float
+
+    @property
+    def alerted(self) -> NDArray[np.bool_]:
+        """Which of them are alerts, bool [n]."""
+        return (self.flags & Flag.ALERTED) != 0
+
+    @property
+    def forest_weight(self) -> NDArray[np.float64]:
+        """How many decisions each forest score stands for; 0 where it did not score."""
+        scored = (self.flags & Flag.FOREST_SCORED) != 0
+        decided = (self.flags & Flag.DECIDER) == Decider.FOREST
+        return np.where(scored, np.where(decided, 1.0, IDLE_FOREST_ONE_IN), 0.0)
+
+
+def decide(
+    model: ModelState, features: NDArray[np.float32], amount: NDArray[np.float64], id_hash: NDArray[np.uint64]
+) -> Scores:
+    """Decide n transactions as of the model state.
+
+    Parameters
+    ----------
+    model
+        Read, not changed.
+    features : float32 [n, F]
+    amount : float64 [n]
+    id_hash : uint64 [n]
+        Chooses samples, so that the same transaction is sampled wherever it is decided.
+    """
+    policy = model.policy.costs
+    logit = _online_logit(model, features)
+    decider = _deciders(model, logit)
+    forest_score = _forest_score(model, features, decider, id_hash)
+    probability = np.asarray(model.calibration.probability(logit.astype(np.float64)), np.float32)
+    loss = policy.loss(amount)
+    ratio = online_ratio(probability.astype(np.float64), loss, policy)
+    rank = forest_rank(forest_score.astype(np.float64), amount)
+    online_lambda, forest_cut = model.thresholds()
+    online_would = ratio >= online_lambda
+    forest_would = rank >= forest_cut
+    alerted = np.where(decider == Decider.ONLINE, online_would, (decider == Decider.FOREST) & forest_would)
+    flags = decider.astype(np.uint16)
+    for flag, chosen in (
+        (Flag.ALERTED, alerted),
+        (Flag.ONLINE_WOULD_ALERT, online_would),
+        (Flag.FOREST_WOULD_ALERT, forest_would),
+        (Flag.FOREST_SCORED, np.isfinite(forest_score)),
+        (Flag.SAMPLED, id_hash % np.uint64(model.policy.sample_one_in) == 0),
+    ):
+        flags |= np.where(chosen, np.uint16(flag), np.uint16(0))
+    return Scores(logit, probability, forest_score, loss, ratio, rank, flags, online_lambda, forest_cut)
+
+
+def _online_logit(model: ModelState, features: NDArray[np.float32]) -> NDArray[np.float32]:
+    if model.online is None:
+        return np.full(len(features), np.nan, np.float32)
+    return np.asarray(model.online.score_batch(features), np.float32)
+
+
+def _deciders(model: ModelState, logit: NDArray[np.float32]) -> NDArray[np.uint8]:
+    otherwise = Decider.NONE if model.forest is None else Decider.FOREST
+    trusted = np.isfinite(logit) if model.online_is_trusted else np.zeros(len(logit), np.bool_)
+    return np.where(trusted, np.uint8(Decider.ONLINE), np.uint8(otherwise))
+
+
+def _forest_score(
+    model: ModelState, features: NDArray[np.float32], decider: NDArray[np.uint8], id_hash: NDArray[np.uint64]
+) -> NDArray[np.float32]:
+    score = np.full(len(features), np.nan, np.float32)
+    if model.forest is not None:
+        # Other bits of the hash than those that choose examples, so that the two samples are independent.
+        chosen = (decider == Decider.FOREST) | ((id_hash >> np.uint64(40)) % np.uint64(IDLE_FOREST_ONE_IN) == 0)
+        rows = np.flatnonzero(chosen)
+        score[rows] = model.forest.score(features[rows])
+    return score

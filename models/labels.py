@@ -1,0 +1,164 @@
+"""What an incoming label does to a decision: the design's label table as one compiled loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from models.vocabulary import LabelEffect, LabelKind, Status
+
+_WAITING: Final = int(Status.WAITING)
+_PROVISIONAL: Final = int(Status.PROVISIONAL)
+_FRAUD: Final = int(Status.FRAUD)
+_LEGIT: Final = int(Status.LEGIT)
+_KIND_FRAUD: Final = int(LabelKind.FRAUD)
+_KIND_LEGIT: Final = int(LabelKind.LEGIT)
+_KIND_OUTCOME: Final = int(LabelKind.OUTCOME)
+_MATCHED: Final = int(LabelEffect.MATCHED)
+_LATE: Final = int(LabelEffect.LATE)
+_DUPLICATE: Final = int(LabelEffect.DUPLICATE)
+_CONTRADICTING: Final = int(LabelEffect.CONTRADICTING)
+_REVERSED: Final = int(LabelEffect.REVERSED)
+_AFTER_HORIZON: Final = int(LabelEffect.AFTER_HORIZON)
+_ORPHAN: Final = int(LabelEffect.ORPHAN)
+_NOTED: Final = int(LabelEffect.NOTED)
+
+
+@dataclass(slots=True)
+class DecisionTruth:
+    """What is known of k distinct decisions; `apply_labels` changes it in place.
+
+    Attributes
+    ----------
+    status : uint8 [k]
+        A `Status` each.
+    label_time_ms : int64 [k]
+        Time of the label in force; 0 where there is none.
+    learnt_at_ms : int64 [k]
+        The clock at which the evidence in force was learnt; 0 where there is none.
+    acted : uint8 [k]
+        1 where an outcome says that somebody acted, so that silence proves nothing.
+    """
+
+    status: NDArray[np.uint8]
+    label_time_ms: NDArray[np.int64]
+    learnt_at_ms: NDArray[np.int64]
+    acted: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class LabelResult:
+    """What each of m labels did, in their order.
+
+    Attributes
+    ----------
+    effect, before, after : uint8 [m]
+        `LabelEffect`, and the decision's `Status` before and after this label.
+    learnt_before_ms : int64 [m]
+        When the evidence that this label replaces was learnt.
+    """
+
+    effect: NDArray[np.uint8]
+    before: NDArray[np.uint8]
+    after: NDArray[np.uint8]
+    learnt_before_ms: NDArray[np.int64]
+
+
+def apply_labels(
+    truth: DecisionTruth,
+    position: NDArray[np.int64],
+    kind: NDArray[np.uint8],
+    label_time_ms: NDArray[np.int64],
+    clock_ms: int,
+) -> LabelResult:
+    """Apply m labels in order to k decisions.
+
+    Parameters
+    ----------
+    truth
+        The k decisions; changed in place.
+    position : int64 [m]
+        Which of the k decisions each label names; -1 for none: an orphan.
+    kind : uint8 [m]
+        A `LabelKind` each.
+    label_time_ms : int64 [m]
+        When each label was given; a later one overrules an earlier one.
+    clock_ms
+        The partition's clock: the moment at which all this is learnt.
+    """
+    result = LabelResult(
+        np.empty(len(kind), np.uint8),
+        np.zeros(len(kind), np.uint8),
+        np.zeros(len(kind), np.uint8),
+        np.zeros(len(kind), np.int64),
+    )
+    _apply(
+        truth.status, truth.label_time_ms, truth.learnt_at_ms, truth.acted,
+        position, kind, label_time_ms, clock_ms,
+        result.effect, result.before, result.after, result.learnt_before_ms,
+    )  # fmt: skip
+    return result
+
+
+@numba.njit(cache=True, nogil=True)
+def _verdict(status, kind, overrules):  # type: ignore[no-untyped-def]
+    """One cell of the label table: the effect, and the status after it."""
+    if kind == _KIND_OUTCOME:
+        return _NOTED, status
+    if kind == _KIND_FRAUD:
+        return _fraud_verdict(status, overrules)
+    if kind == _KIND_LEGIT:
+        return _legit_verdict(status, overrules)
+    if status == _FRAUD:
+        return (_REVERSED, _LEGIT) if overrules else (_DUPLICATE, status)
+    return _ORPHAN, status
+
+
+@numba.njit(cache=True, nogil=True)
+def _fraud_verdict(status, overrules):  # type: ignore[no-untyped-def]
+    if status == _WAITING:
+        return _MATCHED, _FRAUD
+    if status == _PROVISIONAL:
+        return _LATE, _FRAUD
+    if status == _FRAUD:
+        return _DUPLICATE, status
+    if status == _LEGIT:
+        return (_CONTRADICTING, _FRAUD) if overrules else (_DUPLICATE, status)
+    return _AFTER_HORIZON, _FRAUD
+
+
+@numba.njit(cache=True, nogil=True)
+def _legit_verdict(status, overrules):  # type: ignore[no-untyped-def]
+    if status in (_WAITING, _PROVISIONAL):
+        return _MATCHED, _LEGIT
+    if status == _FRAUD:
+        return (_CONTRADICTING, _LEGIT) if overrules else (_DUPLICATE, status)
+    if status == _LEGIT:
+        return _DUPLICATE, status
+    return _AFTER_HORIZON, status
+
+
+@numba.njit(cache=True, nogil=True)
+def _apply(  # type: ignore[no-untyped-def]
+    status, in_force_ms, learnt_at_ms, acted, position, kind, label_time_ms, clock_ms, effect, before, after, learnt_before_ms
+):
+    for i in range(len(kind)):
+        k = position[i]
+        if k < 0:
+            effect[i] = _ORPHAN
+            continue
+        before[i] = status[k]
+        learnt_before_ms[i] = learnt_at_ms[k]
+        effect[i], after[i] = _verdict(status[k], kind[i], label_time_ms[i] > in_force_ms[k])
+        if kind[i] == _KIND_OUTCOME:
+            acted[k] = 1
+        elif after[i] != before[i]:
+            status[k] = after[i]
+            in_force_ms[k] = label_time_ms[i]
+            # Confirming a provisional legit leaves its evidence as it was learnt.
+            if not (before[i] == _PROVISIONAL and after[i] == _LEGIT):
+                learnt_at_ms[k] = clock_ms

@@ -1,0 +1,222 @@
+"""The records of the model log: all that a worker tells the others, and all that the model state is folded from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.examples import Examples
+from models.features import FeatureSpec
+from models.ledger import LedgerDeltas, concatenate
+from models.threshold import BINS, CostPolicy
+
+FOLD_VERSION = 1
+"""Raised whenever the folds or the features change their meaning: a new one is a new lineage."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """What shapes features and learning; two workers must agree on it to share a model log."""
+
+    spec: FeatureSpec
+    key_fingerprint: str
+    fraud_weight: float
+    fold_version: int = FOLD_VERSION
+
+    def describe(self) -> dict[str, object]:
+        """Plain values by name, as the log's first record carries them."""
+        spec = {name: list(value) for name, value in asdict(self.spec).items()}
+        return {
+            **spec,
+            "key_fingerprint": self.key_fingerprint,
+            "fraud_weight": self.fraud_weight,
+            "fold_version": self.fold_version,
+        }
+
+    @property
+    def id(self) -> str:
+        """Hash of the description: 16 hexadecimal digits."""
+        return hashlib.sha256(json.dumps(self.describe(), sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Costs, horizons and sampling: changed by a restart, in force from their record's offset."""
+
+    costs: CostPolicy
+    case_window_ms: int
+    negatives_after_ms: int
+    horizon_ms: int
+    max_silence_ms: int
+    sample_one_in: int
+    min_frauds: int
+
+    def to_json(self) -> dict[str, object]:
+        """Plain values by name."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, object]) -> Policy:
+        """Undo `to_json`."""
+        plain = dict(values)
+        costs = plain.pop("costs")
+        return cls(costs=CostPolicy(**costs), **plain)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """m changes of label evidence.
+
+    Attributes
+    ----------
+    hashes : uint64 [m, 1 + E]
+        The card and the declared entities of the decision.
+    frauds, legits : int8 [m]
+        What to add; negative where evidence moves.
+    at_ms : int64 [m]
+        The clock at which it was, or had been, learnt.
+    """
+
+    hashes: NDArray[np.uint64]
+    frauds: NDArray[np.int8]
+    legits: NDArray[np.int8]
+    at_ms: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.frauds)
+
+    @classmethod
+    def empty(cls, entity_count: int) -> Evidence:
+        """No change at all."""
+        return cls(
+            np.empty((0, 1 + entity_count), np.uint64), np.empty(0, np.int8), np.empty(0, np.int8), np.empty(0, np.int64)
+        )
+
+    @classmethod
+    def concatenate(cls, parts: list[Evidence], entity_count: int) -> Evidence:
+        """All parts, one after another."""
+        if not parts:
+            return cls.empty(entity_count)
+        return cls(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)))
+
+    def rows(self, start: int, stop: int) -> Evidence:
+        """Rows `start` to `stop`."""
+        return Evidence(*(getattr(self, f.name)[start:stop] for f in fields(self)))
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """n decided transactions, as the aggregates of shared entities need them.
+
+    The events themselves, not their sums: 8 bytes an entity and 8 more a transaction is smaller than decayed
+    sums of several half-lives unless entities repeat often within a commit, and folding them is exact.
+
+    Attributes
+    ----------
+    entities : uint64 [n, E]
+    event_time_ms : int64 [n]
+    """
+
+    entities: NDArray[np.uint64]
+    event_time_ms: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.event_time_ms)
+
+    @classmethod
+    def empty(cls, entity_count: int) -> Traffic:
+        """No transaction at all."""
+        return cls(np.empty((0, entity_count), np.uint64), np.empty(0, np.int64))
+
+    def rows(self, start: int, stop: int) -> Traffic:
+        """Rows `start` to `stop`."""
+        return Traffic(self.entities[start:stop], self.event_time_ms[start:stop])
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What the alert budget counts of one commit: histograms of scores, float64 [BINS], and alerts and cases."""
+
+    online: NDArray[np.float64]
+    forest: NDArray[np.float64]
+    alerts: int
+    cases: int
+
+    @classmethod
+    def empty(cls) -> Budget:
+        """Nothing decided."""
+        return cls(np.zeros(BINS), np.zeros(BINS), 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One worker's commit.
+
+    Attributes
+    ----------
+    worker
+        Its `worker.id`.
+    clocks_ms
+        Clock of each partition it owns.
+    newest_label_ms
+        Time of the newest label it has applied; None without one.
+    digest
+        Of the model state after a log offset, for the others to compare; None most of the time.
+    """
+
+    worker: str
+    clocks_ms: Mapping[int, int]
+    newest_label_ms: int | None
+    traffic: Traffic
+    evidence: Evidence
+    examples: Examples
+    ledger: LedgerDeltas
+    budget: Budget
+    digest: tuple[int, str] | None = None
+
+    def split(self, max_rows: int) -> Iterator[Commit]:
+        """Cut into commits of at most `max_rows` rows of each kind that fold to the same state."""
+        longest = max(len(self.traffic), len(self.evidence), len(self.examples))
+        yield self._piece(0, max_rows)
+        rest = replace(self, ledger=concatenate([]), budget=Budget.empty(), digest=None)
+        for start in range(max_rows, longest, max_rows):
+            yield rest._piece(start, start + max_rows)
+
+    def _piece(self, start: int, stop: int) -> Commit:
+        return replace(
+            self,
+            traffic=self.traffic.rows(start, stop),
+            evidence=self.evidence.rows(start, stop),
+            examples=self.examples.take(slice(start, stop)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Refit:
+    """A model part learnt off the hot path, in force from the offset of its record's last piece.
+
+    Attributes
+    ----------
+    kind
+        `generation` (online model and calibration) or `forest`.
+    cut_offset
+        The last log offset whose examples it has seen.
+    clock_ms
+        The model log's clock when it was begun.
+    arrays
+        Its plain numbers.
+    """
+
+    kind: Literal["generation", "forest"]
+    cut_offset: int
+    clock_ms: int
+    arrays: Mapping[str, NDArray[np.generic]]
+
+
+ModelRecord = Lineage | Policy | Commit | Refit

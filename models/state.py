@@ -1,0 +1,216 @@
+"""The model state: a fold of the model log, bit-identical in every worker that has folded the same offsets."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.anomaly import FlatForest
+from models.examples import ExampleBuffer
+from models.features import FeatureLayout, SharedAggregates
+from models.ledger import Ledger
+from models.online import BinnedLogistic
+from models.records import Commit, Lineage, ModelRecord, Policy, Refit
+from models.threshold import AlertBudget, Calibration
+
+_DIGESTS_REMEMBERED: Final = 64
+
+
+class LineageMismatchError(Exception):
+    """The log was written under another lineage; the message names what differs."""
+
+
+class DigestMismatchError(Exception):
+    """Another worker's model state differs at an offset that both have folded: a fold is not deterministic."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Memory bounds of the model state and how often it is digested."""
+
+    max_entities: int
+    max_examples: int
+    digest_every: int
+
+
+class ModelState:
+    """Everything that all workers agree on; changed by `fold` alone.
+
+    Holds the aggregates of shared entities, the label evidence, the online model with its calibration, the
+    isolation forest, the alert budget, the cost ledger, and the examples for the next generation.
+
+    Parameters
+    ----------
+    lineage
+        What this worker was told; a log of another lineage is refused.
+    policy
+        In force until the log carries one.
+    limits
+        Memory bounds.
+    """
+
+    def __init__(self, lineage: Lineage, policy: Policy, limits: Limits) -> None:
+        self.lineage = lineage
+        self.policy = policy
+        self.layout = FeatureLayout.from_spec(lineage.spec)
+        self.shared = SharedAggregates(lineage.spec, limits.max_entities)
+        self.examples = ExampleBuffer(limits.max_examples, len(self.layout.names))
+        self.budget = AlertBudget()
+        self.ledger = Ledger()
+        self.online: BinnedLogistic | None = None
+        self.calibration = Calibration()
+        self.forest: FlatForest | None = None
+        self.clocks_ms: dict[int, int] = {}
+        self.newest_label_ms: int | None = None
+        self.frauds_learnt = 0
+        self.traffic_seen = 0
+        self.generation: tuple[int, int, int] | None = None
+        """Offset, clock and frauds learnt when the generation in force was begun."""
+        self.forest_clock_ms: int | None = None
+        self.offset = -1
+        self.has_lineage = False
+        self.has_policy = False
+        self._digest_every = limits.digest_every
+        self._digests: OrderedDict[int, str] = OrderedDict()
+
+    @property
+    def version(self) -> str:
+        """Names the point of the log from which this very state can be rebuilt."""
+        return f"{self.lineage.id}-{self.offset}"
+
+    @property
+    def clock_ms(self) -> int | None:
+        """The highest clock of any partition; None before the first commit."""
+        return max(self.clocks_ms.values(), default=None)
+
+    @property
+    def online_is_trusted(self) -> bool:
+        """Whether the online model decides: it is there, and has learnt enough frauds."""
+        return self.online is not None and self.frauds_learnt >= self.policy.min_frauds
+
+    @property
+    def latest_digest(self) -> tuple[int, str] | None:
+        """Offset and digest of the newest digested state."""
+        return next(reversed(self._digests.items()), None)
+
+    def thresholds(self) -> tuple[float, float]:
+        """Lambda of the online model, and the rank from which the forest alerts."""
+        return self.budget.online_lambda(self.policy.costs), self.budget.forest_cut(self.policy.costs)
+
+    def fold(self, offset: int, record: ModelRecord) -> None:
+        """Take the log's next record.
+
+        Parameters
+        ----------
+        offset
+            Of the record, greater than any folded before.
+        record
+            As it was written.
+
+        Raises
+        ------
+        LineageMismatchError, DigestMismatchError
+            The worker must stop: its state and the log's contradict each other.
+        """
+        match record:
+            case Lineage():
+                self._fold_lineage(record)
+            case Policy():
+                self.policy, self.has_policy = record, True
+            case Commit():
+                self._fold_commit(offset, record)
+            case Refit():
+                self._fold_refit(offset, record)
+        # Transaction markers take offsets too: a digest is due when a multiple has been reached or stepped over.
+        due = offset // self._digest_every > self.offset // self._digest_every
+        self.offset = offset
+        if due:
+            self._remember_digest()
+
+    def digest(self) -> str:
+        """SHA-256 over every number of the state, hexadecimal."""
+        sha = hashlib.sha256()
+        for prefix, arrays in self._parts():
+            for name in sorted(arrays):
+                sha.update(f"{prefix}.{name}".encode())
+                sha.update(np.ascontiguousarray(arrays[name]).tobytes())
+        return sha.hexdigest()
+
+    def _parts(self) -> list[tuple[str, Mapping[str, NDArray[np.generic]]]]:
+        counts = np.array([self.frauds_learnt, self.traffic_seen, len(self.examples), self.newest_label_ms or -1])
+        clocks = np.array(sorted(self.clocks_ms.items()), np.int64)
+        calibration = np.array([self.calibration.slope, self.calibration.intercept])
+        return [
+            ("shared", self.shared.arrays()),
+            ("budget", self.budget.arrays()),
+            ("ledger", self.ledger.arrays()),
+            ("online", self.online.arrays() if self.online is not None else {}),
+            ("forest", self.forest.arrays() if self.forest is not None else {}),
+            ("state", {"counts": counts, "clocks": clocks, "calibration": calibration}),
+        ]
+
+    def _remember_digest(self) -> None:
+        self._digests[self.offset] = self.digest()
+        if len(self._digests) > _DIGESTS_REMEMBERED:
+            self._digests.popitem(last=False)
+
+    def _fold_lineage(self, theirs: Lineage) -> None:
+        self.has_lineage = True
+        ours, written = self.lineage.describe(), theirs.describe()
+        differing = [name for name in ours if ours[name] != written.get(name)]
+        if differing:
+            told = "; ".join(f"{name}: log {written.get(name)!r}, settings {ours[name]!r}" for name in differing)
+            raise LineageMismatchError(told)
+
+    def _fold_commit(self, offset: int, commit: Commit) -> None:
+        self._compare_digest(commit.digest)
+        for partition, clock_ms in commit.clocks_ms.items():
+            self.clocks_ms[partition] = max(clock_ms, self.clocks_ms.get(partition, clock_ms))
+        if commit.newest_label_ms is not None:
+            self.newest_label_ms = max(commit.newest_label_ms, self.newest_label_ms or commit.newest_label_ms)
+        traffic, evidence, examples = commit.traffic, commit.evidence, commit.examples
+        self.traffic_seen += len(traffic)
+        self.shared.fold_transactions(traffic.entities, traffic.event_time_ms, np.zeros(len(traffic)))
+        self.shared.fold_evidence(
+            evidence.hashes, evidence.frauds.astype(np.float64), evidence.legits.astype(np.float64), evidence.at_ms
+        )
+        self.examples.append(examples, offset)
+        self.frauds_learnt += int(examples.label.sum())
+        if self.online is not None and len(examples):
+            self.online.learn_batch(examples.features, examples.label, examples.weight.astype(np.float64))
+        self._fold_money(commit)
+
+    def _fold_money(self, commit: Commit) -> None:
+        self.ledger.fold(commit.ledger)
+        if commit.clocks_ms:
+            clock_ms = max(commit.clocks_ms.values())
+            budget = commit.budget
+            self.budget.fold(budget.online, budget.forest, budget.alerts, budget.cases, clock_ms)
+            self.ledger.close(min(self.clocks_ms.values()), self.policy.horizon_ms)
+
+    def _compare_digest(self, theirs: tuple[int, str] | None) -> None:
+        if theirs is None:
+            return
+        offset, digest = theirs
+        ours = self._digests.get(offset)
+        if ours is not None and ours != digest:
+            raise DigestMismatchError(f"at model-log offset {offset}: ours {ours[:16]}, another worker's {digest[:16]}")
+
+    def _fold_refit(self, offset: int, refit: Refit) -> None:
+        arrays = dict(refit.arrays)
+        if refit.kind == "forest":
+            self.forest, self.forest_clock_ms = FlatForest.from_arrays(arrays), refit.clock_ms
+            return
+        slope, intercept = arrays.pop("calibration")
+        self.calibration = Calibration(float(slope), float(intercept))  # type: ignore[arg-type]
+        self.online = BinnedLogistic.from_arrays(arrays)
+        self.generation = (offset, refit.clock_ms, self.frauds_learnt)
+        missed = self.examples.since(refit.cut_offset)
+        if len(missed):
+            self.online.learn_batch(missed.features, missed.label, missed.weight.astype(np.float64))

@@ -1,0 +1,163 @@
+"""One Kafka transaction a commit: the owner of the transactional id and of the open transaction.
+
+::
+
+    commit(plan)
+      1. begin
+      2. send the journal, the model log, alerts and dead letters, and check every send
+      3. send the input offsets of every owned partition: Kafka refuses them from a worker that has lost one
+      4. commit
+
+Anything that fails on the way leaves the outcome unknown or the producer unusable (an aborted transaction leaks its
+offsets into the next one in kafka-python), so there is no retry: the process ends, and the journal tells the next one
+what happened. The three calls that may hang for ever run under a deadline.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from kafka import ConsumerGroupMetadata, KafkaProducer
+from kafka import errors as kafka_errors
+from kafka.structs import OffsetAndMetadata, TopicPartition
+
+from worker.errors import FencedError, IndefiniteError
+
+_FENCED: Final = (
+    kafka_errors.ProducerFencedError,
+    kafka_errors.InvalidProducerEpochError,
+    kafka_errors.InvalidProducerIdMappingError,
+    kafka_errors.FencedInstanceIdError,
+    kafka_errors.CommitFailedError,
+    kafka_errors.IllegalGenerationError,
+    kafka_errors.UnknownMemberIdError,
+    kafka_errors.RebalanceInProgressError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One record to send."""
+
+    topic: str
+    value: bytes
+    key: bytes | None = None
+    partition: int | None = None
+    headers: Sequence[tuple[str, bytes]] = ()
+    timestamp_ms: int | None = None
+
+
+@dataclass(slots=True)
+class Transaction:
+    """What one Kafka transaction holds.
+
+    Attributes
+    ----------
+    records
+        In the order they must lie in their partitions.
+    offsets
+        Next offset to read, of every input partition owned.
+    """
+
+    records: list[Outgoing] = field(default_factory=list)
+    offsets: Mapping[TopicPartition, int] = field(default_factory=dict)
+
+
+class Committer:
+    """Commits transactions; after any error it is of no further use, and neither is the process.
+
+    Parameters
+    ----------
+    config
+        Keyword arguments of `kafka.KafkaProducer`, with a `transactional_id`.
+    deadline_s
+        How long a commit may take.
+
+    Raises
+    ------
+    FencedError, IndefiniteError
+        The transactional id could not be had.
+    """
+
+    def __init__(self, config: Mapping[str, Any], deadline_s: float) -> None:
+        self._deadline_s = deadline_s
+        self._producer = KafkaProducer(**config)
+        self._bounded(self._producer.init_transactions)
+
+    def commit(self, transaction: Transaction, group: ConsumerGroupMetadata | None) -> None:
+        """Make all of it visible, or end the process.
+
+        Parameters
+        ----------
+        transaction
+            What to write.
+        group
+            Of the consumer as of the poll that brought the input (KIP-447); None sends no offsets.
+
+        Raises
+        ------
+        FencedError
+            Another process has the transactional id, or the group has given our partitions away.
+        IndefiniteError
+            Anything else: nobody knows if it was committed.
+        """
+        self._bounded(lambda: self._commit(transaction, group))
+
+    def close(self) -> None:
+        """Close the producer; an open transaction is left to its time-out."""
+        self._producer.close(timeout=5, null_logger=False)
+
+    def _commit(self, transaction: Transaction, group: ConsumerGroupMetadata | None) -> None:
+        producer = self._producer
+        producer.begin_transaction()
+        sent = self._send(transaction.records)
+        if group is not None:
+            offsets = {tp: OffsetAndMetadata(offset, "", -1) for tp, offset in transaction.offsets.items()}
+            producer.send_offsets_to_transaction(offsets, group)
+        producer.flush()
+        for future in sent:
+            # A commit after a failed send must never happen, whatever the client makes of it.
+            future.get(timeout=0)
+        producer.commit_transaction()
+
+    def _send(self, records: Iterable[Outgoing]) -> list[Any]:
+        return [
+            self._producer.send(
+                record.topic,
+                value=record.value,
+                key=record.key,
+                partition=record.partition,
+                headers=list(record.headers),
+                timestamp_ms=record.timestamp_ms,
+            )
+            for record in records
+        ]
+
+    def _bounded(self, call: Callable[[], None]) -> None:
+        """Run `call` in a thread that may be abandoned: kafka-python's calls know no deadline."""
+        outcome: Future[None] = Future()
+        threading.Thread(target=_run, args=(call, outcome), name="commit", daemon=True).start()
+        try:
+            outcome.result(self._deadline_s)
+        except TimeoutError:
+            raise IndefiniteError(
+                f"no answer within kafka.commit_deadline_s = {self._deadline_s}: the commit may have happened or "
+                "not; the next start reads what did"
+            ) from None
+        except _FENCED as error:
+            raise FencedError(f"{type(error).__name__}: another process uses this worker.id or owns our partitions") from error
+        except kafka_errors.KafkaError as error:
+            raise IndefiniteError(f"the commit failed ({error!r}); the next start reads what happened") from error
+
+
+def _run(call: Callable[[], None], outcome: Future[None]) -> None:
+    try:
+        call()
+    except BaseException as error:  # noqa: BLE001 - handed to the waiting thread, whatever it is
+        outcome.set_exception(error)
+    else:
+        outcome.set_result(None)

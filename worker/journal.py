@@ -1,0 +1,148 @@
+"""What one commit of one partition writes to the decisions topic, and what a restore reads back."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+
+import numpy as np
+import orjson
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from worker.errors import CorruptError
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionRows:
+    """n decisions of one partition, in the order they were made.
+
+    Attributes
+    ----------
+    transaction_id : string [n]
+    offset, event_time_ms, clock_ms : int64 [n]
+        Offset of the transaction; the partition's clock just after it.
+    amount : float64 [n]
+    entities : uint64 [n, 1 + E]
+        Keyed hashes of the card and the declared entities.
+    features : float32 [n, F]
+    logit, probability, forest_score : float32 [n]
+        NaN where there was none.
+    flags : uint16 [n]
+        `models.vocabulary.Flag` bits.
+    """
+
+    transaction_id: pa.Array
+    offset: NDArray[np.int64]
+    event_time_ms: NDArray[np.int64]
+    clock_ms: NDArray[np.int64]
+    amount: NDArray[np.float64]
+    entities: NDArray[np.uint64]
+    features: NDArray[np.float32]
+    logit: NDArray[np.float32]
+    probability: NDArray[np.float32]
+    forest_score: NDArray[np.float32]
+    flags: NDArray[np.uint16]
+
+    def __len__(self) -> int:
+        return len(self.offset)
+
+    def rows(self, start: int, stop: int) -> DecisionRows:
+        """Rows `start` to `stop`."""
+        return DecisionRows(*(getattr(self, field.name)[start:stop] for field in fields(self)))
+
+
+@dataclass(frozen=True, slots=True)
+class Settlements:
+    """What the labels of one commit left behind: m decisions of the partition, by sequence number.
+
+    Attributes
+    ----------
+    sequence : int64 [m]
+    status, acted : uint8 [m]
+    label_time_ms, learnt_at_ms : int64 [m]
+    """
+
+    sequence: NDArray[np.int64]
+    status: NDArray[np.uint8]
+    acted: NDArray[np.uint8]
+    label_time_ms: NDArray[np.int64]
+    learnt_at_ms: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.sequence)
+
+    @classmethod
+    def empty(cls) -> Settlements:
+        """No label came."""
+        return cls(
+            np.empty(0, np.int64), np.empty(0, np.uint8), np.empty(0, np.uint8), np.empty(0, np.int64), np.empty(0, np.int64)
+        )
+
+    def rows(self, start: int, stop: int) -> Settlements:
+        """Rows `start` to `stop`."""
+        return Settlements(*(getattr(self, field.name)[start:stop] for field in fields(self)))
+
+
+@dataclass(frozen=True, slots=True)
+class JournalHeader:
+    """Closes what one commit says of one partition; written even when nothing was decided.
+
+    Attributes
+    ----------
+    partition, partitions
+        Which, and of how many.
+    next_transaction_offset, next_label_offset
+        The committed offsets that belong to this state.
+    clock_ms
+        The partition's clock after the commit.
+    first_sequence
+        Sequence number of the commit's first row.
+    provisional_sequence, final_sequence
+        Up to where silence has matured, exclusive.
+    newest_label_ms
+        Time of the newest label applied.
+    repeats, bad_records
+        How many transactions were dropped as repeats, and how many records of both topics went to dead letters.
+    """
+
+    worker: str
+    lineage: str
+    model_version: str
+    partition: int
+    partitions: int
+    next_transaction_offset: int
+    next_label_offset: int
+    clock_ms: int
+    first_sequence: int
+    provisional_sequence: int
+    final_sequence: int
+    newest_label_ms: int | None
+    repeats: int
+    bad_records: int
+
+    def to_json(self) -> bytes:
+        """As it stands in the last record's metadata."""
+        return orjson.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, value: bytes) -> JournalHeader:
+        """Undo `to_json`.
+
+        Raises
+        ------
+        CorruptError
+            The bytes are no header.
+        """
+        try:
+            return cls(**orjson.loads(value))
+        except (TypeError, ValueError) as error:
+            raise CorruptError(f"journal header does not decode: {error}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class JournalEntry:
+    """All that one commit says of one partition."""
+
+    header: JournalHeader
+    rows: DecisionRows
+    settlements: Settlements

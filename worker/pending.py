@@ -1,0 +1,302 @@
+"""Decisions waiting for a label: the source of truth for what is known of each, on local disk.
+
+A partition's decisions are numbered in the order they were made (their *sequence*). A segment is a folder of one
+memory-mapped file per column and a hash index, for a fixed number of consecutive decisions. Columns of the decision
+never change once appended; what labels and silence did to it (`models.labels.DecisionTruth`) does. All of it is a
+cache of the journal: a restart rebuilds it.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from models.labels import DecisionTruth
+from worker.journal import DecisionRows, Settlements
+
+SEGMENT_ROWS: Final = 1 << 18
+_SLOTS: Final = SEGMENT_ROWS * 2
+_NEVER: Final = np.iinfo(np.int64).min
+
+_COLUMNS: Final[dict[str, type[np.generic]]] = {
+    "offset": np.int64,
+    "event_time_ms": np.int64,
+    "clock_ms": np.int64,
+    "amount": np.float64,
+    "id_hash": np.uint64,
+    "id_check": np.uint64,
+    "logit": np.float32,
+    "flags": np.uint16,
+}
+_TRUTH: Final[dict[str, type[np.generic]]] = {
+    "status": np.uint8,
+    "label_time_ms": np.int64,
+    "learnt_at_ms": np.int64,
+    "acted": np.uint8,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """k decisions read back, with the columns that settling needs; see `worker.journal.DecisionRows`."""
+
+    sequence: NDArray[np.int64]
+    event_time_ms: NDArray[np.int64]
+    clock_ms: NDArray[np.int64]
+    amount: NDArray[np.float64]
+    logit: NDArray[np.float32]
+    flags: NDArray[np.uint16]
+    entities: NDArray[np.uint64]
+
+
+class _Segment:
+    """`SEGMENT_ROWS` consecutive decisions."""
+
+    def __init__(self, folder: Path, entity_count: int, feature_count: int) -> None:
+        folder.mkdir(parents=True)
+        self.folder = folder
+        self.size = 0
+        self.first_event_ms = np.iinfo(np.int64).max
+        self.last_event_ms = _NEVER
+        self.last_offset = -1
+        self.columns = {name: self._map(name, dtype, ()) for name, dtype in {**_COLUMNS, **_TRUTH}.items()}
+        self.columns["entities"] = self._map("entities", np.uint64, (1 + entity_count,))
+        self.columns["features"] = self._map("features", np.float32, (feature_count,))
+        self.slots: NDArray[np.uint32] = np.memmap(folder / "index", np.uint32, "w+", shape=(_SLOTS,))
+
+    def _map(self, name: str, dtype: type[np.generic], width: tuple[int, ...]) -> NDArray[Any]:
+        return np.memmap(self.folder / name, dtype, "w+", shape=(SEGMENT_ROWS, *width))
+
+    def append(self, values: dict[str, NDArray[Any]], count: int) -> None:
+        target = slice(self.size, self.size + count)
+        for name, column in values.items():
+            self.columns[name][target] = column
+        _index(self.slots, self.columns["id_hash"], self.size, self.size + count)
+        self.size += count
+        self.first_event_ms = min(self.first_event_ms, int(values["event_time_ms"].min()))
+        self.last_event_ms = max(self.last_event_ms, int(values["event_time_ms"].max()))
+        self.last_offset = int(values["offset"][-1])
+
+    def find(self, id_hash: NDArray[np.uint64], id_check: NDArray[np.uint64]) -> NDArray[np.int64]:
+        found = np.empty(len(id_hash), np.int64)
+        _find(self.slots, self.columns["id_hash"], self.columns["id_check"], id_hash, id_check, found)
+        return found
+
+
+class PendingDecisions:
+    """The waiting decisions of one partition.
+
+    Changes by `append` (new decisions), `write_truth` (labels), `mature` (silence) and `drop_before` (age).
+
+    Parameters
+    ----------
+    folder
+        Emptied first: what it held is rebuilt from the journal.
+    entity_count, feature_count
+        Declared entities without the card; features of a decision.
+    """
+
+    def __init__(self, folder: Path, entity_count: int, feature_count: int) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        self._folder = folder
+        self._shape = (entity_count, feature_count)
+        self._segments: dict[int, _Segment] = {}
+        self.next_sequence = 0
+        self.first_sequence = 0
+
+    def append(self, rows: DecisionRows, id_hash: NDArray[np.uint64], id_check: NDArray[np.uint64]) -> None:
+        """Add decisions just made, all of them waiting.
+
+        Parameters
+        ----------
+        rows
+            In the order they were made.
+        id_hash, id_check : uint64 [n]
+            Two independent keyed hashes of the transaction ids: together they stand for the id.
+        """
+        values: dict[str, NDArray[Any]] = {
+            name: getattr(rows, name) for name in _COLUMNS if name not in ("id_hash", "id_check")
+        }
+        values |= {"id_hash": id_hash, "id_check": id_check, "entities": rows.entities, "features": rows.features}
+        start = 0
+        while start < len(rows):
+            segment = self._segment_for_append()
+            count = min(len(rows) - start, SEGMENT_ROWS - segment.size)
+            segment.append({name: column[start : start + count] for name, column in values.items()}, count)
+            self.next_sequence += count
+            start += count
+
+    def find(
+        self,
+        id_hash: NDArray[np.uint64],
+        id_check: NDArray[np.uint64],
+        event_time_ms: NDArray[np.int64] | None = None,
+        *,
+        min_offset: int = 0,
+    ) -> NDArray[np.int64]:
+        """Sequence of each named decision, -1 where there is none; the newest wins.
+
+        Parameters
+        ----------
+        id_hash, id_check : uint64 [m]
+            As in `append`.
+        event_time_ms : int64 [m]
+            The transaction's event time where the label tells it, else -1; it narrows the search.
+        min_offset
+            Segments whose transactions all lie before this offset are left out.
+        """
+        found = np.full(len(id_hash), -1, np.int64)
+        missing = np.arange(len(id_hash))
+        for number in sorted(self._segments, reverse=True):
+            segment = self._segments[number]
+            if not len(missing) or segment.last_offset < min_offset:
+                break
+            asked = missing
+            if event_time_ms is not None:
+                times = event_time_ms[missing]
+                inside = (times >= segment.first_event_ms) & (times <= segment.last_event_ms)
+                asked = missing[(times < 0) | inside]
+            row = segment.find(id_hash[asked], id_check[asked])
+            hit = row >= 0
+            found[asked[hit]] = number * SEGMENT_ROWS + row[hit]
+            missing = missing[found[missing] < 0]
+        return found
+
+    def read(self, sequence: NDArray[np.int64]) -> Waiting:
+        """The decisions of those sequence numbers, in that order."""
+        names = ("event_time_ms", "clock_ms", "amount", "logit", "flags", "entities")
+        return Waiting(sequence, *(self.column(name, sequence) for name in names))
+
+    def column(self, name: str, sequence: NDArray[np.int64]) -> NDArray[Any]:
+        """One column of the decisions of those sequence numbers."""
+        numbers, rows = np.divmod(sequence, SEGMENT_ROWS)
+        present = np.unique(numbers)
+        if len(present) == 1:
+            return np.asarray(self._segments[int(present[0])].columns[name][rows])
+        sample = next(iter(self._segments.values())).columns[name] if self._segments else np.empty(0)
+        values = np.empty((len(sequence), *sample.shape[1:]), sample.dtype)
+        for number in present:
+            here = numbers == number
+            values[here] = self._segments[int(number)].columns[name][rows[here]]
+        return values
+
+    def read_truth(self, sequence: NDArray[np.int64]) -> DecisionTruth:
+        """What is known of those decisions, as a copy."""
+        return DecisionTruth(**{name: self.column(name, sequence).copy() for name in _TRUTH})
+
+    def write_truth(self, settled: Settlements) -> None:
+        """Put back what labels made of those decisions."""
+        numbers, rows = np.divmod(settled.sequence, SEGMENT_ROWS)
+        for number in np.unique(numbers):
+            here = numbers == number
+            columns = self._segments[int(number)].columns
+            for name in _TRUTH:
+                columns[name][rows[here]] = getattr(settled, name)[here]
+
+    def mature_until(self, start: int, stop: int, clock_ms: int) -> int:
+        """First sequence from `start` on, at most `stop`, that was decided after `clock_ms`."""
+        sequence = max(start, self.first_sequence)
+        for segment, rows, first in self._slices(sequence, stop):
+            reached = int(np.searchsorted(segment.columns["clock_ms"][rows], clock_ms, side="right"))
+            sequence = first + reached
+            if reached < rows.stop - rows.start:
+                break
+        return max(sequence, start)
+
+    def mature(
+        self, start: int, stop: int, before: int, unless_flags: int, after: int, learnt_at_ms: int | None
+    ) -> NDArray[np.int64]:
+        """Move the decisions of one status, on which nobody acted, to another.
+
+        Parameters
+        ----------
+        start, stop
+            Sequence numbers, `stop` exclusive.
+        before, after
+            `Status` from and to.
+        unless_flags
+            Decisions with any of these flags stay as they are, and so do those on which somebody acted, unless 0.
+        learnt_at_ms
+            The clock at which the change is learnt; None leaves it.
+
+        Returns
+        -------
+        int64 [k]
+            The sequence numbers that moved.
+        """
+        moved = []
+        for segment, rows, first in self._slices(max(start, self.first_sequence), stop):
+            columns = segment.columns
+            chosen = columns["status"][rows] == before
+            if unless_flags:
+                chosen &= ((columns["flags"][rows] & unless_flags) == 0) & (columns["acted"][rows] == 0)
+            here = np.flatnonzero(chosen)
+            columns["status"][rows.start + here] = after
+            if learnt_at_ms is not None:
+                columns["learnt_at_ms"][rows.start + here] = learnt_at_ms
+            moved.append(first + here)
+        return np.concatenate(moved) if moved else np.empty(0, np.int64)
+
+    def newest(self, count: int) -> NDArray[np.int64]:
+        """Sequence numbers of the newest decisions, at most `count`."""
+        return np.arange(max(self.first_sequence, self.next_sequence - count), self.next_sequence)
+
+    def drop_before(self, clock_ms: int) -> None:
+        """Delete segments whose decisions were all made before `clock_ms`."""
+        for number in sorted(self._segments):
+            segment = self._segments[number]
+            if segment.size < SEGMENT_ROWS or segment.columns["clock_ms"][-1] >= clock_ms:
+                return
+            del self._segments[number]
+            self.first_sequence = (number + 1) * SEGMENT_ROWS
+            shutil.rmtree(segment.folder)
+
+    def close(self) -> None:
+        """Let go of the files and delete them."""
+        self._segments.clear()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _segment_for_append(self) -> _Segment:
+        number = self.next_sequence // SEGMENT_ROWS
+        if number not in self._segments:
+            self._segments[number] = _Segment(self._folder / f"{number:010d}", *self._shape)
+        return self._segments[number]
+
+    def _slices(self, start: int, stop: int) -> Iterator[tuple[_Segment, slice, int]]:
+        """Each segment's part of `start`..`stop`: the segment, its rows, and the sequence of the first."""
+        while start < stop:
+            number, row = divmod(start, SEGMENT_ROWS)
+            count = min(stop - start, SEGMENT_ROWS - row)
+            yield self._segments[number], slice(row, row + count), start
+            start += count
+
+
+@numba.njit(cache=True, nogil=True)
+def _index(slots, id_hash, start, stop):  # type: ignore[no-untyped-def]
+    mask = np.uint64(len(slots) - 1)
+    for row in range(start, stop):
+        slot = id_hash[row] & mask
+        while slots[slot] != 0:
+            slot = (slot + np.uint64(1)) & mask
+        slots[slot] = row + 1
+
+
+@numba.njit(cache=True, nogil=True)
+def _find(slots, id_hash, id_check, wanted_hash, wanted_check, found):  # type: ignore[no-untyped-def]
+    mask = np.uint64(len(slots) - 1)
+    for i in range(len(wanted_hash)):
+        slot = wanted_hash[i] & mask
+        found[i] = -1
+        # Later decisions of one id lie further along the probe: the last match is the newest.
+        while slots[slot] != 0:
+            row = np.int64(slots[slot]) - 1
+            if id_hash[row] == wanted_hash[i] and id_check[row] == wanted_check[i]:
+                found[i] = row
+            slot = (slot + np.uint64(1)) & mask
