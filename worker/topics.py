@@ -143,7 +143,7 @@ def _retention(names: TopicSettings, days: float | None) -> dict[str, dict[str, 
         return kept
     limited = {"retention.ms": str(FOR_EVER if days == FOR_EVER else int(days * MS_PER_DAY))}
     others = (names.transactions, names.labels, names.alerts, names.dead_letters)
-    return kept | {name: limited for name in others}
+    return kept | dict.fromkeys(others, limited)
 
 
 def _make(

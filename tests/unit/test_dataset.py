@@ -1,0 +1,275 @@
+from __future__ import annotations
+
+import datetime as dt
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from worker.dataset import NEVER, Dataset, LabelColumns, read_dataset
+from worker.errors import SettingsError
+from worker.settings import TransactionFields
+
+PLAIN = TransactionFields(transaction_id="id", card_id="card", event_time="at", amount="paid", entities=())
+FIELDS = PLAIN.model_copy(update={"entities": ("shop",), "categorical": ("kind",), "numeric": ("score",)})
+FIRST_MS = int(dt.datetime(2024, 2, 29, 23, 59, 58, tzinfo=dt.UTC).timestamp() * 1000)
+
+CSV = """\
+score,id,at,card,paid,shop,kind,fraud,ignored
+0.5,0003,2024-03-01 00:00:00,00042,12.50,s1,NA,0,x
+,0001,2024-02-29 23:59:58,00007,3,s2,,1,y
+-1,0002,2024-03-01 00:00:00,00042,4.25,,online,0,z
+"""
+JSON_LINES = """\
+{"id": "0003", "at": "2024-03-01T00:00:00Z", "card": "00042", "paid": 12.5, "shop": "s1", "kind": "NA", "score": 0.5, "fraud": false}
+{"id": "0001", "at": "2024-02-29T23:59:58Z", "card": "00007", "paid": 3, "shop": "s2", "fraud": true}
+{"id": "0002", "at": "2024-03-01T00:00:00Z", "card": "00042", "paid": 4.25, "kind": "online", "score": -1, "fraud": false}
+"""  # noqa: E501
+
+
+def write_csv(folder: Path) -> Path:
+    path = folder / "rows.csv"
+    path.write_text(CSV, encoding="utf-8")
+    return path
+
+
+def write_compressed_csv(folder: Path) -> Path:
+    path = folder / "rows.csv.gz"
+    path.write_bytes(gzip.compress(CSV.encode()))
+    return path
+
+
+def write_json_lines(folder: Path) -> Path:
+    path = folder / "rows.jsonl"
+    path.write_text(JSON_LINES, encoding="utf-8")
+    return path
+
+
+def write_parquet(folder: Path) -> Path:
+    times = [FIRST_MS * 1000 + 2_000_000, FIRST_MS * 1000, FIRST_MS * 1000 + 2_000_000]
+    table = pa.table(
+        {
+            "fraud": pa.array([0, 1, 0], pa.int64()),
+            "id": ["0003", "0001", "0002"],
+            "card": pa.array(["00042", "00007", "00042"]).dictionary_encode(),
+            "at": pa.array(times, pa.timestamp("us")),
+            "paid": pa.array([12.5, 3, 4.25], pa.float32()),
+            "shop": ["s1", "s2", None],
+            "kind": ["NA", None, "online"],
+            "score": [0.5, None, -1.0],
+        }
+    )
+    path = folder / "rows.parquet"
+    pq.write_table(table, path)
+    return path
+
+
+@pytest.mark.parametrize("write", [write_csv, write_compressed_csv, write_json_lines, write_parquet])
+def test_every_format_gives_the_same_columns_in_order_of_time(
+    write: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    read = read_dataset(write(tmp_path), FIELDS, LabelColumns("fraud", delay_days=0.5))
+
+    # 0003 stands before 0002 in the file and shares its time, so it stays before it.
+    assert read.transaction_id.to_pylist() == ["0001", "0003", "0002"]
+    assert read.card_id.to_pylist() == ["00007", "00042", "00042"]
+    assert read.event_time_ms.tolist() == [FIRST_MS, FIRST_MS + 2000, FIRST_MS + 2000]
+    assert read.amount.tolist() == [3.0, 12.5, 4.25]
+    assert read.entities["shop"].to_pylist() == ["s2", "s1", None]
+    assert read.categorical["kind"].to_pylist() == [None, "NA", "online"]
+    np.testing.assert_array_equal(read.numeric["score"], [np.nan, 0.5, -1.0])
+    assert read.is_fraud is not None
+    assert read.is_fraud.tolist() == [True, False, False]
+    assert read.label_time_ms is not None
+    assert (read.label_time_ms - read.event_time_ms).tolist() == [43_200_000] * 3
+
+
+def parquet_of(folder: Path, **columns: object) -> Path:
+    given = {
+        "id": ["a", "b"],
+        "card": ["c", "d"],
+        "at": [1_700_000_000_000, 1_700_000_000_001],
+        "paid": [1.0, 2.0],
+    }
+    path = folder / "given.parquet"
+    pq.write_table(pa.table(given | columns), path)
+    return path
+
+
+SOME_S = 1_700_000_000
+TIMES = {
+    "whole milliseconds": (pa.array([SOME_S * 1000 + 1, SOME_S * 1000 + 2]), "epoch_ms", [1, 2]),
+    "milliseconds as floats": (pa.array([SOME_S * 1000 + 1.0, SOME_S * 1000 + 2.0]), "epoch_ms", [1, 2]),
+    "seconds": (pa.array([SOME_S, SOME_S + 1]), "epoch_s", [0, 1000]),
+    "seconds with fractions": (pa.array([SOME_S + 0.25, SOME_S + 1.5]), "epoch_s", [250, 1500]),
+    "time stamps of nanoseconds": (
+        pa.array([SOME_S * 10**9 + 1_999_999, SOME_S * 10**9 + 2_000_000], pa.timestamp("ns")),
+        "iso8601",
+        [1, 2],
+    ),
+    "time stamps of a zone": (
+        pa.array([SOME_S * 1000 + 1, SOME_S * 1000 + 2], pa.timestamp("ms", "Europe/Paris")),
+        "epoch_ms",
+        [1, 2],
+    ),
+    "text without an offset": (
+        pa.array(["2023-11-14T22:13:20.001", "2023-11-14 22:13:20.002"]),
+        "iso8601",
+        [1, 2],
+    ),
+    "text with offsets": (
+        pa.array(["2023-11-14T23:13:20.001+01:00", "2023-11-14T22:13:20.002Z"]),
+        "iso8601",
+        [1, 2],
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", TIMES)
+def test_times_of_every_kind_become_epoch_milliseconds(kind: str, tmp_path: Path) -> None:
+    column, time_format, after_ms = TIMES[kind]
+    fields = PLAIN.model_copy(update={"time_format": time_format})
+    read = read_dataset(parquet_of(tmp_path, at=column), fields)
+    assert (read.event_time_ms - SOME_S * 1000).tolist() == after_ms
+
+
+def test_numbers_that_are_identifiers_become_text(tmp_path: Path) -> None:
+    read = read_dataset(parquet_of(tmp_path, id=[10**15, 2], card=[7.0, 8.0]), PLAIN)
+    assert read.transaction_id.to_pylist() == ["1000000000000000", "2"]
+    assert read.card_id.to_pylist() == ["7", "8"]
+
+
+def test_text_that_looks_like_a_date_stays_text_in_json(tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    path.write_text(
+        '{"id": "2024-01-01", "card": "2024-01-02", "at": "2024-01-03", "paid": 1}\n', encoding="utf-8"
+    )
+    read = read_dataset(path, PLAIN)
+    assert (read.transaction_id[0].as_py(), read.card_id[0].as_py()) == ("2024-01-01", "2024-01-02")
+    assert read.event_time_ms.tolist() == [1_704_240_000_000]
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([True, None]),
+        pa.array([1, None]),
+        pa.array([1.0, float("nan")]),
+        pa.array([" Fraud ", None]),
+        pa.array(["TRUE", None]),
+    ],
+)
+def test_truth_in_several_spellings_and_rows_without_it_are_never_labelled(
+    column: pa.Array, tmp_path: Path
+) -> None:
+    read = read_dataset(parquet_of(tmp_path, fraud=column), PLAIN, LabelColumns("fraud"))
+    assert read.label_time_ms is not None
+    assert read.label_time_ms[1] == NEVER
+    labels = read.labels()
+    assert (labels.row.tolist(), labels.is_fraud.tolist()) == ([0], [True])
+    assert labels.time_ms.tolist() == [1_700_000_000_000 + 7 * 86_400_000]
+
+
+def test_a_column_of_label_times_wins_over_the_delay_where_it_is_filled(tmp_path: Path) -> None:
+    path = parquet_of(
+        tmp_path,
+        id=["a", "b", "c"], card=["x", "y", "z"], paid=[1.0, 1.0, 1.0],
+        at=pa.array([10**9, 2 * 10**9, 3 * 10**9], pa.timestamp("ms")),
+        fraud=[1, 0, 1],
+        known=pa.array([5 * 10**9, None, 1], pa.timestamp("ms")),
+    )  # fmt: skip
+    read = read_dataset(path, PLAIN, LabelColumns("fraud", time="known", delay_days=1))
+    assert read.label_time_ms is not None
+    # The last one claims to be older than its transaction.
+    assert read.label_time_ms.tolist() == [5 * 10**9, 2 * 10**9 + 86_400_000, 3 * 10**9]
+    assert read.labels().row.tolist() == [1, 2, 0]
+    assert read.labels(frauds_only=True).row.tolist() == [2, 0]
+
+
+def test_a_window_of_time_includes_its_start_and_excludes_its_end(tmp_path: Path) -> None:
+    path = parquet_of(
+        tmp_path, id=["a", "b", "c"], card=["x"] * 3, paid=[1.0] * 3, at=[10**12, 10**12 + 1, 10**12 + 2]
+    )
+    read = read_dataset(path, PLAIN, start_ms=10**12, end_ms=10**12 + 2)
+    assert read.transaction_id.to_pylist() == ["a", "b"]
+    with pytest.raises(SettingsError, match=r"2001-09-09T01:46:40\.000 to 2001-09-09T01:46:40\.002"):
+        read_dataset(path, PLAIN, start_ms=10**12 + 3)
+
+
+def test_a_delay_can_be_changed_and_unknown_truth_stays_unknown(tmp_path: Path) -> None:
+    read = read_dataset(parquet_of(tmp_path, fraud=pa.array([0, None])), PLAIN, LabelColumns("fraud"))
+    assert read.with_label_delay(0).labels().time_ms.tolist() == [1_700_000_000_000]
+    unlabelled = read_dataset(parquet_of(tmp_path), PLAIN)
+    assert unlabelled.with_label_delay(3).is_fraud is None
+    assert unlabelled.labels().row.size == 0
+
+
+def test_rows_can_be_taken_in_any_order(tmp_path: Path) -> None:
+    read: Dataset = read_dataset(write_csv(tmp_path), FIELDS, LabelColumns("fraud"))
+    taken = read.take(np.array([2, 0]))
+    assert len(taken) == 2
+    assert taken.transaction_id.to_pylist() == ["0002", "0001"]
+    assert taken.entities["shop"].to_pylist() == [None, "s2"]
+    assert taken.is_fraud is not None
+    assert taken.is_fraud.tolist() == [False, True]
+
+
+BROKEN: dict[str, tuple[dict[str, Any], str]] = {
+    "no such column": (
+        {"paid": None},
+        "lacks column 'paid', which transaction.amount names; it has id, card, at, fraud",
+    ),
+    "an empty identifier": ({"card": ["c", None]}, "column 'card' is empty in 1 rows, first in row 2"),
+    "an amount that is text": ({"paid": ["1", "1,50"]}, "column 'paid' does not hold numbers"),
+    "an infinite amount": (
+        {"paid": [float("inf"), 1.0]},
+        "column 'paid' is empty or not a finite number in 1 rows",
+    ),
+    "a missing time": ({"at": [None, 1_700_000_000_000]}, "column 'at' is empty in 1 rows, first in row 1"),
+    "seconds for milliseconds": ({"at": [1_700_000_000, 1]}, 'set transaction.time_format = "epoch_s"'),
+    "times that are words": ({"at": ["today", "2024-01-01"]}, "column 'at' does not hold ISO 8601 times"),
+    "a truth of neither kind": (
+        {"fraud": [0, 3]},
+        "column 'fraud' holds '3'; make it one of true, fraud, 1,",
+    ),
+    "lists for text": ({"card": [["c"], ["d"]]}, "column 'card' does not hold text"),
+}
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+def test_a_fault_is_told_with_its_file_and_column(fault: str, tmp_path: Path) -> None:
+    changes, message = BROKEN[fault]
+    columns = {"fraud": [0, 1]} | {name: column for name, column in changes.items() if column is not None}
+    path = parquet_of(tmp_path, **columns)
+    for name in [name for name, column in changes.items() if column is None]:
+        pq.write_table(pq.read_table(path).drop_columns([name]), path)
+    with pytest.raises(SettingsError) as raised:
+        read_dataset(path, PLAIN, LabelColumns("fraud"))
+    assert message in str(raised.value)
+    assert str(path) in str(raised.value)
+
+
+def test_files_that_do_not_read_are_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"none\.csv: there is no such file"):
+        read_dataset(tmp_path / "none.csv", PLAIN)
+    with pytest.raises(SettingsError, match=r"rows\.xlsx: the name must end in one of \.csv"):
+        read_dataset(tmp_path / "rows.xlsx", PLAIN)
+    (tmp_path / "rows.parquet").write_text("no parquet", encoding="utf-8")
+    with pytest.raises(SettingsError, match=r"rows\.parquet does not read"):
+        read_dataset(tmp_path / "rows.parquet", PLAIN)
+    (tmp_path / "empty.csv").write_text("id,card,at,paid\n", encoding="utf-8")
+    with pytest.raises(SettingsError, match=r"empty\.csv holds no rows"):
+        read_dataset(tmp_path / "empty.csv", PLAIN)
+
+
+def test_the_row_that_breaks_a_csv_is_not_quoted(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("id,card,at,paid\na,4111111111111111,2024-01-01\n", encoding="utf-8")
+    with pytest.raises(SettingsError, match="Expected 4 columns, got 3") as raised:
+        read_dataset(path, PLAIN)
+    assert "4111" not in str(raised.value)
