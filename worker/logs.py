@@ -101,9 +101,11 @@ def keep_producer_logger() -> None:
 
 def _keeping_logger(collect: Callable[[Any], None], logger: logging.Logger) -> Callable[[Any], None]:
     def collect_and_restore(producer: Any) -> None:
-        collect(producer)
-        if not sys.is_finalizing():
-            kafka_producer.log = logger
+        try:
+            collect(producer)
+        finally:
+            if not sys.is_finalizing():
+                kafka_producer.log = logger
 
     collect_and_restore.keeps_logger = True  # type: ignore[attr-defined]
     return collect_and_restore

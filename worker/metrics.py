@@ -52,8 +52,8 @@ build_info                          version                     always 1
 =================================== =========================== ===========================================
 
 The windows (1d, 7d, 30d) are the newest closed days of event time; "by arrival" is by when the label came,
-where a new fraud pattern first *raises* recall, because caught frauds are labelled first. No label of a metric
-ever holds anything of a card, merchant or transaction.
+where a new fraud pattern first *raises* recall, because caught frauds are labelled first. No label of a
+metric ever holds anything of a card, merchant or transaction.
 """
 
 from __future__ import annotations
@@ -83,18 +83,11 @@ WINDOWS_DAYS: Final = (1, 7, 30)
 OTHER: Final = "other"
 _DECIDERS: Final = tuple(decider.name.lower() for decider in Decider)
 _DECISIONS: Final = ("pass", "alert")
-_HOUR_S, _DAY_S = 3600.0, 86400.0
 _LATENCY_S: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _DURATION_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _BATCH: Final = (1.0, 10.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0, 20000.0, 50000.0)
-_DELAY_S: Final = (
-    _HOUR_S,
-    6 * _HOUR_S,
-    *(days * _DAY_S for days in (1, 2, 3, 5, 7, 10, 14, 21, 30, 45, 60, 90, 120)),
-)
-_COHORT: Final = tuple(
-    field.name for field in fields(Cohort) if field.name not in {"days", "alerts", "cases"}
-)
+_DELAY_DAYS: Final = (0.125, 0.25, 0.5, 1, 2, 3, 5, 7, 10, 14, 21, 30, 45, 60, 90, 120)
+_COHORT: Final = [field.name for field in fields(Cohort) if field.name not in {"days", "alerts", "cases"}]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -125,9 +118,8 @@ class Metrics:
         self._build_labels()
         self._build_runtime(poll_age_s)
         self._build_model()
-        Info("build", "The worker's version.", namespace=PREFIX, registry=self.registry).info(
-            {"version": version}
-        )
+        build = Info("build", "The worker's version.", namespace=PREFIX, registry=self.registry)
+        build.info({"version": version})
 
     def _build_decisions(self, dead_letter_reasons: Mapping[str, Sequence[str]]) -> None:
         self._decisions = self._counters(
@@ -166,9 +158,8 @@ class Metrics:
             "missed_fraud_cost_by_arrival_total",
             "Lost in frauds not alerted, counted when the label arrived.",
         )
-        self._label_delay = self._histogram(
-            "label_delay_seconds", "From a transaction to its label.", _DELAY_S
-        )
+        delays_s = [86_400.0 * days for days in _DELAY_DAYS]
+        self._label_delay = self._histogram("label_delay_seconds", "From event to label.", delays_s)
         outcomes = ("provisional_legit", "final_legit", "unresolved")
         self._matured = self._counters("matured_total", "Decisions settled by silence.", outcome=outcomes)
         self._halted = self._gauge("label_feed_halted", "1 while labels are silent, so nothing matures.")
@@ -316,7 +307,7 @@ class Metrics:
             Of each alert, from the broker's append of the transaction to the commit.
         """
         self._batch.observe(np.array([transactions], np.float64))
-        self._scoring.observe(np.array([scoring_s]))
+        self._scoring.observe(np.array([scoring_s] if transactions else []))
         self._commit.observe(np.array([commit_s]))
         self._latency.observe(latency_s)
 

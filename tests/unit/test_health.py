@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from worker.errors import SettingsError
+from worker.health import HealthServer, Progress
+
+LIMIT_S = 60.0
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def progress(clock: Clock) -> Progress:
+    return Progress(clock)
+
+
+@pytest.fixture
+def server(progress: Progress) -> Iterator[HealthServer]:
+    with HealthServer(
+        "127.0.0.1", 0, progress=progress, render=lambda: b"up 1\n", stalled_after_s=LIMIT_S
+    ) as running:
+        yield running
+
+
+def ask(server: HealthServer, path: str, method: str = "GET") -> tuple[int, dict[str, str], bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    try:
+        connection.request(method, path)
+        answer = connection.getresponse()
+        return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
+    finally:
+        connection.close()
+
+
+def body(answer: tuple[int, dict[str, str], bytes]) -> Any:
+    assert answer[1]["content-type"] == "application/json"
+    return json.loads(answer[2])
+
+
+def test_metrics_are_served_as_rendered(server: HealthServer) -> None:
+    status, headers, text = ask(server, "/metrics?name=x")
+    assert (status, text) == (200, b"up 1\n")
+    assert headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert headers["server"] == "fraud-worker"
+
+
+def test_a_moving_poll_loop_is_healthy(server: HealthServer, clock: Clock, progress: Progress) -> None:
+    clock.now_s += 1_000.0
+    progress.beat()
+    clock.now_s += LIMIT_S
+    answer = ask(server, "/healthz")
+    assert answer[0] == 200
+    assert body(answer) == {"status": "ok", "last_poll_age_s": LIMIT_S, "stalled_after_s": LIMIT_S}
+
+
+def test_a_poll_loop_that_stands_still_is_not(server: HealthServer, clock: Clock) -> None:
+    clock.now_s += LIMIT_S + 0.5
+    answer = ask(server, "/healthz")
+    assert answer[0] == 503
+    assert body(answer) == {"status": "stalled", "last_poll_age_s": 60.5, "stalled_after_s": LIMIT_S}
+
+
+def test_a_worker_is_ready_once_it_decides_and_says_what_it_waits_for(
+    server: HealthServer, progress: Progress
+) -> None:
+    answer = ask(server, "/readyz")
+    assert (answer[0], body(answer)["reason"]) == (503, "starting")
+    progress.not_ready("restoring partition 2")
+    answer = ask(server, "/readyz")
+    assert (answer[0], body(answer)["reason"]) == (503, "restoring partition 2")
+    progress.ready()
+    answer = ask(server, "/readyz")
+    assert (answer[0], body(answer)) == (200, {"status": "ready"})
+
+
+def test_a_degraded_worker_is_ready_and_says_what_it_lacks(server: HealthServer, progress: Progress) -> None:
+    progress.ready()
+    progress.degraded("the journal no longer reaches back to the horizon")
+    answer = ask(server, "/readyz")
+    assert answer[0] == 200
+    assert body(answer)["degraded"] == "the journal no longer reaches back to the horizon"
+
+
+@pytest.mark.parametrize("path", ["/", "/metrics/", "/healthz/x", "/%2e%2e/etc/passwd", "/metricsx"])
+def test_any_other_path_is_not_found(server: HealthServer, path: str) -> None:
+    assert ask(server, path)[0] == 404
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "TRACE", "BREW"])
+@pytest.mark.parametrize("path", ["/metrics", "/elsewhere"])
+def test_any_other_method_is_not_allowed(server: HealthServer, method: str, path: str) -> None:
+    status, headers, _ = ask(server, path, method)
+    assert (status, headers["allow"]) == (405, "GET, HEAD")
+
+
+def test_head_answers_without_a_body(server: HealthServer) -> None:
+    status, headers, text = ask(server, "/metrics", "HEAD")
+    assert (status, headers["content-length"], text) == (200, "5", b"")
+
+
+def test_metrics_that_fail_to_render_are_an_error_and_not_the_end(progress: Progress) -> None:
+    def fail() -> bytes:
+        raise RuntimeError("broken")
+
+    with HealthServer("127.0.0.1", 0, progress=progress, render=fail, stalled_after_s=LIMIT_S) as server:
+        assert ask(server, "/metrics")[0] == 500
+        assert ask(server, "/healthz")[0] == 200
+
+
+def test_a_taken_port_is_an_error_that_names_the_setting_its_value_and_the_fix(
+    server: HealthServer, progress: Progress
+) -> None:
+    second = HealthServer("127.0.0.1", server.port, progress=progress, render=bytes, stalled_after_s=LIMIT_S)
+    with pytest.raises(SettingsError, match=rf"health\.port = {server.port} is taken .* set another, or 0"):
+        second.start()
+    second.stop()
+
+
+def test_an_address_of_another_machine_is_an_error_that_names_the_setting(progress: Progress) -> None:
+    # TEST-NET-1, RFC 5737: nobody's address.
+    server = HealthServer("192.0.2.1", 0, progress=progress, render=bytes, stalled_after_s=LIMIT_S)
+    with pytest.raises(SettingsError, match=r"health\.host = '192\.0\.2\.1'"):
+        server.start()
+
+
+def test_a_stopped_server_frees_its_port_and_can_be_stopped_again(progress: Progress) -> None:
+    server = HealthServer("127.0.0.1", 0, progress=progress, render=bytes, stalled_after_s=LIMIT_S)
+    server.start()
+    port = server.port
+    server.stop()
+    server.stop()
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", port))

@@ -1,0 +1,246 @@
+from __future__ import annotations
+
+import math
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.parser import text_string_to_metric_families
+
+from models.ledger import Ledger, Truth, concatenate, decided_deltas, settled_deltas
+from models.vocabulary import MS_PER_DAY, Decider, Flag, LabelEffect
+from worker import metrics as metrics_module
+from worker.metrics import Metrics
+
+NOTHING = np.zeros(0)
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics(
+        version="1.2.3",
+        poll_age_s=lambda: 4.5,
+        dead_letter_reasons={"decode": ["not_json", "no_amount"], "join": ["orphan"]},
+    )
+
+
+def families(metrics: Metrics) -> list[Metric]:
+    return list(text_string_to_metric_families(metrics.render().decode()))
+
+
+def samples(metrics: Metrics) -> Iterator[tuple[str, dict[str, str], float]]:
+    for family in families(metrics):
+        for sample in family.samples:
+            yield sample.name.removeprefix("fraud_worker_"), sample.labels, sample.value
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float:
+    (found,) = [it[2] for it in samples(metrics) if it[0] == name and it[1] == labels]
+    return found
+
+
+def test_the_table_of_the_module_names_exactly_what_is_exposed(metrics: Metrics) -> None:
+    metrics.lag({("t", 0): 1})
+    table = re.findall(r"^([a-z0-9_]+)  ?.*$", metrics_module.__doc__ or "", re.MULTILINE)
+    rows = {name for name in table if "_" in name or name == "degraded"}
+    exposed: dict[str, set[str]] = {}
+    for family in families(metrics):
+        suffix = {"counter": "_total", "info": "_info"}.get(family.type, "")
+        name = family.name.removeprefix("fraud_worker_") + suffix
+        exposed[name] = set().union(*(sample.labels for sample in family.samples)) - {"le"}
+    assert rows == set(exposed)
+    for line in (metrics_module.__doc__ or "").splitlines():
+        if line[:35].strip() in exposed:
+            labels = {label.strip() for label in line[36:63].split(",") if label.strip()}
+            assert labels == exposed[line[:35].strip()], line
+
+
+def test_every_name_has_the_prefix_and_a_help_text(metrics: Metrics) -> None:
+    for family in families(metrics):
+        assert family.name.startswith("fraud_worker_")
+        assert family.documentation.endswith(".")
+
+
+def test_no_series_says_when_it_was_created_and_none_is_accuracy(metrics: Metrics) -> None:
+    text = metrics.render().decode()
+    assert "_created" not in text
+    assert "accuracy" not in text
+
+
+def test_all_combinations_of_labels_exist_from_the_start(metrics: Metrics) -> None:
+    names = [name for name, _, _ in samples(metrics)]
+    assert names.count("decisions_total") == 3 * 2
+    assert names.count("labelled_decisions_by_arrival_total") == 3 * 2 * 2
+    assert names.count("labels_total") == len(LabelEffect)
+    assert names.count("cohort_recall") == 3
+    assert names.count("dead_letters_total") == 3 + 2 + 1
+    assert all(count == 0.0 for name, _, count in samples(metrics) if name.endswith("_total"))
+
+
+def test_two_workers_of_one_process_share_nothing(metrics: Metrics) -> None:
+    other = Metrics(version="1", poll_age_s=lambda: 0.0, dead_letter_reasons={})
+    metrics.repeated(3)
+    assert value(other, "repeats_total") == 0.0
+
+
+def test_decisions_are_counted_by_their_flags(metrics: Metrics) -> None:
+    alert = Flag.ALERTED
+    flags = np.array(
+        [
+            Decider.ONLINE,
+            Decider.ONLINE | alert | Flag.OPENS_CASE,
+            Decider.ONLINE | alert,
+            Decider.FOREST | alert | Flag.OPENS_CASE,
+            Decider.NONE,
+            Decider.NONE | Flag.ONLINE_WOULD_ALERT,
+            Decider.ONLINE | Flag.FOREST_SCORED,
+            Decider.ONLINE | Flag.SAMPLED,
+        ],
+        np.uint16,
+    )
+    metrics.decided(flags, review_cost=5.0)
+    assert value(metrics, "decisions_total", decided_by="online", decision="pass") == 3
+    assert value(metrics, "decisions_total", decided_by="online", decision="alert") == 2
+    assert value(metrics, "decisions_total", decided_by="forest", decision="alert") == 1
+    assert value(metrics, "decisions_total", decided_by="none", decision="pass") == 2
+    assert (value(metrics, "alerts_total"), value(metrics, "cases_total")) == (3, 2)
+    assert value(metrics, "review_cost_total") == 10.0
+    assert value(metrics, "decider_share", decided_by="online") == 5 / 8
+    metrics.decided(flags[:0], review_cost=5.0)
+    assert value(metrics, "decider_share", decided_by="online") == 5 / 8
+
+
+def test_labels_are_counted_when_they_arrive(metrics: Metrics) -> None:
+    metrics.labels_arrived(
+        np.array([LabelEffect.MATCHED, LabelEffect.MATCHED, LabelEffect.REVERSED], np.uint8)
+    )
+    metrics.labelled(
+        flags=np.array([Decider.ONLINE | Flag.ALERTED, Decider.ONLINE, Decider.FOREST], np.uint16),
+        fraud=np.array([True, True, False]),
+        loss=np.array([100.0, 30.0, 7.0]),
+        delay_s=np.array([86_400.0, 86_401.0, -5.0]),
+    )
+    name = "labelled_decisions_by_arrival_total"
+    assert value(metrics, "labels_total", effect="matched") == 2
+    assert value(metrics, "labels_total", effect="reversed") == 1
+    assert value(metrics, name, decided_by="online", decision="alert", label="fraud") == 1
+    assert value(metrics, name, decided_by="online", decision="pass", label="fraud") == 1
+    assert value(metrics, name, decided_by="forest", decision="pass", label="legit") == 1
+    assert value(metrics, "missed_fraud_cost_by_arrival_total") == 30.0
+    assert value(metrics, "label_delay_seconds_bucket", le="43200.0") == 1
+    assert value(metrics, "label_delay_seconds_bucket", le="86400.0") == 2
+    assert value(metrics, "label_delay_seconds_count") == 3
+
+
+def test_a_histogram_counts_a_value_on_a_bound_below_it(metrics: Metrics) -> None:
+    rng = np.random.default_rng(3)
+    latency = np.concatenate([rng.exponential(0.1, 1_000), [0.1, 0.1, math.nan, math.inf]])
+    metrics.committed(transactions=500, scoring_s=0.004, commit_s=0.02, latency_s=latency)
+    finite = latency[np.isfinite(latency)]
+    for bound in (0.05, 0.1, 0.25, 30.0):
+        found = value(metrics, "end_to_end_latency_seconds_bucket", le=str(bound))
+        assert found == sum(1 for it in finite.tolist() if it <= bound)
+    assert value(metrics, "end_to_end_latency_seconds_bucket", le="+Inf") == 1_002
+    assert value(metrics, "end_to_end_latency_seconds_sum") == pytest.approx(finite.sum())
+    assert value(metrics, "batch_transactions_bucket", le="300.0") == 0
+    assert value(metrics, "batch_transactions_bucket", le="1000.0") == 1
+    assert value(metrics, "commit_duration_seconds_sum") == 0.02
+
+
+def test_a_commit_without_transactions_has_no_scoring_time(metrics: Metrics) -> None:
+    metrics.committed(transactions=0, scoring_s=0.0, commit_s=0.02, latency_s=NOTHING)
+    assert value(metrics, "scoring_seconds_count") == 0
+    assert value(metrics, "batch_transactions_count") == 1
+
+
+@pytest.mark.parametrize(
+    ("stage", "reason", "counted_as"),
+    [
+        ("decode", "no_amount", ("decode", "no_amount")),
+        ("decode", "4111111111111111", ("decode", "other")),
+        ("made up", "not_json", ("other", "other")),
+    ],
+)
+def test_reasons_of_dead_letters_are_bounded(
+    metrics: Metrics, stage: str, reason: str, counted_as: tuple[str, str]
+) -> None:
+    metrics.dead_lettered(stage, reason, 3)
+    assert value(metrics, "dead_letters_total", stage=counted_as[0], reason=counted_as[1]) == 3
+
+
+def test_the_lag_of_a_lost_partition_vanishes(metrics: Metrics) -> None:
+    metrics.lag({("transactions", 0): 7, ("transactions", 1): 0})
+    metrics.lag({("transactions", 1): 4, ("labels", 1): 2})
+    found = {
+        (labels["topic"], labels["partition"]): lag
+        for name, labels, lag in samples(metrics)
+        if name == "lag_records"
+    }
+    assert found == {("transactions", "1"): 4.0, ("labels", "1"): 2.0}
+
+
+def test_the_closed_days_are_published_by_window(metrics: Metrics) -> None:
+    ledger = Ledger()
+    for day, flags in ((19_000, Decider.ONLINE), (19_001, Decider.ONLINE | Flag.ALERTED | Flag.OPENS_CASE)):
+        times = np.full(1, day * MS_PER_DAY, np.int64)
+        settled = settled_deltas(
+            event_time_ms=times,
+            flags=np.array([flags], np.uint16),
+            loss=np.array([80.0]),
+            truth=np.array([Truth.FRAUD], np.uint8),
+            labelled=np.array([True]),
+            sign=np.ones(1, np.int8),
+        )
+        ledger.fold(concatenate([settled, decided_deltas(times)]))
+    assert math.isnan(value(metrics, "cohort_recall", window="1d"))
+    ledger.close(19_002 * MS_PER_DAY, MS_PER_DAY)
+    metrics.cohorts(ledger, review_cost=5.0)
+    assert value(metrics, "cohort_recall", window="1d") == 1.0
+    assert value(metrics, "cohort_recall", window="7d") == 0.5
+    assert value(metrics, "cohort_cost", window="1d") == 5.0
+    assert value(metrics, "cohort_cost", window="30d") == 85.0
+    assert math.isnan(value(metrics, "cohort_savings", window="7d"))
+    assert value(metrics, "cohort_changes_after_close", truth="fraud") == 0.0
+
+
+def test_the_rest_is_told_as_it_is(metrics: Metrics) -> None:
+    metrics.matured(5, 4, 3)
+    metrics.waiting(pending=12, feed_halted=True)
+    metrics.rebalanced()
+    metrics.evicted(cards=2, entities=9)
+    metrics.degraded(True)
+    metrics.model(
+        log_offset=90,
+        generation_offset=40,
+        frauds_learnt=120,
+        prevalence=0.004,
+        threshold_lambda=1.5,
+        forest_cut=math.inf,
+    )
+    told = {name: found for name, labels, found in samples(metrics) if not labels}
+    assert told["pending_decisions"] == 12
+    assert told["label_feed_halted"] == told["degraded"] == told["rebalances_total"] == 1
+    assert (told["model_log_offset"], told["model_generation_offset"]) == (90, 40)
+    assert (told["model_frauds_learnt"], told["model_prevalence"]) == (120, 0.004)
+    assert (told["model_threshold_lambda"], told["model_forest_cut"]) == (1.5, math.inf)
+    assert told["last_poll_age_seconds"] == 4.5
+    assert value(metrics, "matured_total", outcome="unresolved") == 3
+    assert value(metrics, "evictions_total", table="entities") == 9
+    assert value(metrics, "build_info", version="1.2.3") == 1
+
+
+def test_promtool_finds_nothing_to_mend(metrics: Metrics) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        assert os.environ.get("CI") != "true", "CI must have promtool (Debian package prometheus)"
+        pytest.skip("promtool is not installed (Debian package prometheus)")
+    metrics.lag({("t", 0): 1})
+    result = subprocess.run(
+        [promtool, "check", "metrics"], input=metrics.render(), capture_output=True, timeout=60, check=False
+    )
+    assert (result.returncode, result.stdout + result.stderr) == (0, b"")
