@@ -33,7 +33,7 @@ class Rows(NamedTuple):
         float64 (capacity, width): the numbers of each row.
     last_ms
         int64 (capacity,): the time of last use, which is also the time that the values are of.
-    index
+    slots
         int32, a power of two at least twice the capacity: the row in each slot, or -1.
     counts
         int64 (3,): rows in use, rows evicted so far, and the most rows there may be.
@@ -43,30 +43,30 @@ class Rows(NamedTuple):
     keys: NDArray[np.uint64]
     values: NDArray[np.float64]
     last_ms: NDArray[np.int64]
-    index: NDArray[np.int32]
+    slots: NDArray[np.int32]
     counts: NDArray[np.int64]
 
 
 @njit(cache=True, nogil=True)
-def _slot(keys: NDArray[np.uint64], index: NDArray[np.int32], key: np.uint64) -> int:
+def _slot(keys: NDArray[np.uint64], slots: NDArray[np.int32], key: np.uint64) -> int:
     """The slot of a key: the one that holds its row, or the empty one where its row would go."""
-    mask = index.size - 1
-    slot = np.int64(key & np.uint64(mask))
-    while index[slot] >= 0 and keys[index[slot]] != key:
+    mask = slots.size - 1
+    slot = int(key & np.uint64(mask))
+    while slots[slot] >= 0 and keys[slots[slot]] != key:
         slot = (slot + 1) & mask
     return slot
 
 
 @njit(cache=True, nogil=True)
-def _rebuild(keys: NDArray[np.uint64], index: NDArray[np.int32], size: int) -> None:
-    index[:] = _NO_ROW
+def _rebuild(keys: NDArray[np.uint64], slots: NDArray[np.int32], size: int) -> None:
+    slots[:] = _NO_ROW
     for row in range(size):
-        index[_slot(keys, index, keys[row])] = row
+        slots[_slot(keys, slots, keys[row])] = row
 
 
 @njit(cache=True, nogil=True)
 def _evict(rows: Rows) -> None:
-    """Drop the rows least recently used until three quarters remain; of equally old ones, the first inserted."""
+    """Drop the least recently used rows until three quarters remain; of equally old ones, the first."""
     size = rows.counts[_SIZE]
     most = rows.counts[_MAX_ROWS]
     surplus = size - (most - max(1, most // 4))
@@ -86,33 +86,33 @@ def _evict(rows: Rows) -> None:
         kept += 1
     rows.counts[_SIZE] = kept
     rows.counts[_EVICTIONS] += size - kept
-    _rebuild(rows.keys, rows.index, kept)
+    _rebuild(rows.keys, rows.slots, kept)
 
 
 @njit(cache=True, nogil=True)
 def find(rows: Rows, key: np.uint64) -> int:
     """Return the row of a key, or -1."""
-    return rows.index[_slot(rows.keys, rows.index, key)]
+    return int(rows.slots[_slot(rows.keys, rows.slots, key)])
 
 
 @njit(cache=True, nogil=True)
 def find_or_insert(rows: Rows, key: np.uint64, at_ms: int) -> int:
-    """Return the row of a key; a new row is zero and of time `at_ms`, and evicts others where the table is full.
+    """Return the row of a key; a new one is zero and of time `at_ms`, and evicts others if the table is full.
 
     Room for it must have been reserved. Any row found before may have moved.
     """
-    slot = _slot(rows.keys, rows.index, key)
-    if rows.index[slot] >= 0:
-        return rows.index[slot]
+    slot = _slot(rows.keys, rows.slots, key)
+    if rows.slots[slot] >= 0:
+        return int(rows.slots[slot])
     if rows.counts[_SIZE] >= rows.counts[_MAX_ROWS]:
         _evict(rows)
-        slot = _slot(rows.keys, rows.index, key)
-    row = rows.counts[_SIZE]
+        slot = _slot(rows.keys, rows.slots, key)
+    row = int(rows.counts[_SIZE])
     rows.counts[_SIZE] = row + 1
     rows.keys[row] = key
     rows.values[row] = 0.0
     rows.last_ms[row] = at_ms
-    rows.index[slot] = row
+    rows.slots[slot] = row
     return row
 
 
@@ -165,7 +165,7 @@ class RowTable:
         return self.rows
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
-        """Return copies of the rows in use: `keys`, `values`, `last_ms`, and `evictions` as an array of one."""
+        """Return copies of the rows in use, `keys`, `values`, `last_ms`, and `evictions`, an array of one."""
         keys, values, last_ms, _, counts = self.rows
         size = len(self)
         return {
@@ -199,7 +199,7 @@ class RowTable:
         rows.last_ms[:size] = arrays["last_ms"]
         rows.counts[_SIZE] = size
         rows.counts[_EVICTIONS] = arrays["evictions"][0]
-        _rebuild(rows.keys, rows.index, size)
+        _rebuild(rows.keys, rows.slots, size)
         return table
 
 
@@ -209,7 +209,7 @@ def _allocate(capacity: int, width: int, max_rows: int) -> Rows:
         keys=np.zeros(capacity, dtype=np.uint64),
         values=np.zeros((capacity, width), dtype=np.float64),
         last_ms=np.zeros(capacity, dtype=np.int64),
-        index=np.full(slots, _NO_ROW, dtype=np.int32),
+        slots=np.full(slots, _NO_ROW, dtype=np.int32),
         counts=np.array([0, 0, max_rows], dtype=np.int64),
     )
 
@@ -221,5 +221,5 @@ def _copied(rows: Rows, capacity: int) -> Rows:
     copy.values[:size] = rows.values[:size]
     copy.last_ms[:size] = rows.last_ms[:size]
     copy.counts[:] = rows.counts
-    _rebuild(copy.keys, copy.index, size)
+    _rebuild(copy.keys, copy.slots, size)
     return copy

@@ -1,0 +1,133 @@
+"""Row tables, against an ordered dictionary that follows the same rules."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numba import njit
+from numpy.typing import NDArray
+
+from models.tables import Rows, RowTable, find, find_or_insert
+
+
+@njit(nogil=True)
+def _use(rows: Rows, keys: NDArray[np.uint64], at_ms: NDArray[np.int64]) -> None:
+    for i in range(keys.size):
+        row = find_or_insert(rows, keys[i], at_ms[i])
+        rows.last_ms[row] = max(rows.last_ms[row], at_ms[i])
+        rows.values[row, 0] += 1.0
+        rows.values[row, 1] = keys[i]
+
+
+@njit(nogil=True)
+def _look_up(rows: Rows, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
+    out = np.empty(keys.size, np.int64)
+    for i in range(keys.size):
+        out[i] = find(rows, keys[i])
+    return out
+
+
+def _apply(table: RowTable, keys: NDArray[np.uint64], at_ms: NDArray[np.int64]) -> None:
+    _use(table.reserve(keys.size), keys, at_ms)
+
+
+class _Expected:
+    """The rules in plain Python: a dictionary in order of insertion, from key to [uses, last use]."""
+
+    def __init__(self, max_rows: int) -> None:
+        self.rows: dict[int, list[int]] = {}
+        self.evictions = 0
+        self._max_rows = max_rows
+
+    def use(self, key: int, at_ms: int) -> None:
+        if key not in self.rows and len(self.rows) == self._max_rows:
+            self._evict()
+        uses, last_ms = self.rows.get(key, [0, at_ms])
+        self.rows[key] = [uses + 1, max(last_ms, at_ms)]
+
+    def _evict(self) -> None:
+        by_age = sorted(self.rows, key=lambda key: self.rows[key][1])
+        for key in by_age[: max(1, self._max_rows // 4)]:
+            del self.rows[key]
+            self.evictions += 1
+
+
+def _stream(n: int, distinct: int, seed: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    rng = np.random.default_rng(seed)
+    keys = rng.integers(1, 2**63, size=distinct, dtype=np.uint64)[rng.integers(0, distinct, size=n)]
+    # Few distinct times, so that equally old rows have to be told apart.
+    return keys, np.sort(rng.integers(0, n // 10, size=n)) - rng.integers(0, 20, size=n)
+
+
+@pytest.mark.parametrize(("max_rows", "distinct"), [(1, 5), (3, 10), (64, 100), (5000, 4000)])
+def test_rows_and_evictions_follow_the_rules(max_rows: int, distinct: int) -> None:
+    keys, at_ms = _stream(6000, distinct, seed=max_rows)
+    table, expected = RowTable(2, max_rows), _Expected(max_rows)
+    for batch in np.array_split(np.arange(keys.size), 37):
+        _apply(table, keys[batch], at_ms[batch])
+    for key, at in zip(keys.tolist(), at_ms.tolist(), strict=True):
+        expected.use(key, at)
+    arrays = table.arrays()
+    assert arrays["keys"].tolist() == list(expected.rows)
+    assert arrays["values"][:, 0].tolist() == [uses for uses, _ in expected.rows.values()]
+    assert arrays["last_ms"].tolist() == [last_ms for _, last_ms in expected.rows.values()]
+    assert (len(table), table.evictions) == (len(expected.rows), expected.evictions)
+
+
+def test_every_key_is_found_in_its_own_row_and_others_nowhere() -> None:
+    rng = np.random.default_rng(5)
+    # Equal low bits: all of them compete for one slot and its neighbours.
+    keys = np.unique(rng.integers(1, 2**40, size=3000, dtype=np.uint64)) << np.uint64(20)
+    table = RowTable(2, 10_000)
+    _apply(table, keys, np.zeros(keys.size, np.int64))
+    assert _look_up(table.rows, keys).tolist() == list(range(keys.size))
+    assert np.all(_look_up(table.rows, keys + np.uint64(1)) == -1)
+
+
+def test_a_restored_table_continues_identically() -> None:
+    keys, at_ms = _stream(4000, 150, seed=9)
+    whole, first = RowTable(2, 100), RowTable(2, 100)
+    _apply(whole, keys, at_ms)
+    _apply(first, keys[:1500], at_ms[:1500])
+    restored = RowTable.from_arrays(2, 100, first.arrays())
+    _apply(restored, keys[1500:], at_ms[1500:])
+    assert whole.evictions > 0
+    for name, array in whole.arrays().items():
+        np.testing.assert_array_equal(restored.arrays()[name], array)
+
+
+def test_a_table_restored_under_a_smaller_bound_shrinks_at_its_next_insertion() -> None:
+    table = RowTable(2, 1000)
+    _apply(table, np.arange(1, 1001, dtype=np.uint64), np.arange(1000))
+    restored = RowTable.from_arrays(2, 100, table.arrays())
+    _apply(restored, np.array([5000], dtype=np.uint64), np.array([1000]))
+    assert restored.arrays()["keys"].tolist() == [*range(926, 1001), 5000]
+    assert restored.evictions == 925
+
+
+def test_arrays_are_copies() -> None:
+    table = RowTable(2, 10)
+    _apply(table, np.array([7], dtype=np.uint64), np.array([0]))
+    taken = table.arrays()
+    _apply(table, np.array([7], dtype=np.uint64), np.array([5]))
+    assert taken["values"][0, 0] == 1.0
+    assert taken["last_ms"][0] == 0
+
+
+@pytest.mark.parametrize("max_rows", [0, -1, 2**30 + 1])
+def test_an_impossible_bound_is_refused(max_rows: int) -> None:
+    with pytest.raises(ValueError, match="cannot be made"):
+        RowTable(2, max_rows)
+
+
+def test_arrays_of_another_shape_or_with_a_key_twice_are_refused() -> None:
+    table = RowTable(2, 10)
+    _apply(table, np.array([7, 8], dtype=np.uint64), np.array([0, 0]))
+    arrays = table.arrays()
+    for broken in (
+        {**arrays, "last_ms": arrays["last_ms"][:1]},
+        {**arrays, "values": arrays["values"][:, :1]},
+        {**arrays, "keys": np.array([7, 7], dtype=np.uint64)},
+    ):
+        with pytest.raises(ValueError, match="not those of a row table"):
+            RowTable.from_arrays(2, 10, broken)
