@@ -90,7 +90,7 @@ class ColumnarConsumer:
                 found = [_columns_of(partition, records) for partition, records in polled.items()]
                 self._failure = self._postponed_failure()
                 return [columns for columns in found if len(columns)]
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, the client does not survive it
                 self._failure = error
         raise ConsumerCorruptError(
             f"reading Kafka failed and is not resumed: {type(self._failure).__name__}: {self._failure}"
