@@ -259,7 +259,7 @@ def test_compacted_gaps_read_the_same_from_everywhere(
     every: list[Row] = []
     with quick_cleaner(kafka_admin), producer_of(kafka, compression_type="lz4") as producer:
         for step in range(8):
-            rows = [(b"%d" % draw.randrange(100), b"%d-%d" % (step, i), []) for i in range(30)]
+            rows: list[Sent] = [(b"%d" % draw.randrange(100), b"%d-%d" % (step, i), []) for i in range(30)]
             send(producer, topic, rows, time_ms=1_000 * step)
         deadline = time.monotonic() + DEADLINE_S
         # Only closed segments are cleaned; a record closes one whose first is older than it by segment.ms.
