@@ -51,7 +51,7 @@ class Rows(NamedTuple):
 def _slot(keys: NDArray[np.uint64], slots: NDArray[np.int32], key: np.uint64) -> int:
     """The slot of a key: the one that holds its row, or the empty one where its row would go."""
     mask = slots.size - 1
-    slot = int(key & np.uint64(mask))
+    slot = int(np.int64(key & np.uint64(mask)))
     while slots[slot] >= 0 and keys[slots[slot]] != key:
         slot = (slot + 1) & mask
     return slot
