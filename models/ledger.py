@@ -272,13 +272,17 @@ class Ledger:
     def total(self, review_cost: float) -> Cohort:
         """Judge every closed day so far."""
         decided = int(self._merged[1] + self._decided[self._closed].sum())
-        days = int(self._merged[0] + np.count_nonzero(self._closed))
-        return _cohort(days, decided, self._merged_sums + self._sums[self._closed].sum(axis=0), review_cost)
+        return _cohort(self.closed_days, decided, self._merged_sums + self._sums[self._closed].sum(axis=0), review_cost)
 
     @property
     def after_close(self) -> dict[Truth, float]:
         """Net changes that came too late for the published cohorts, by truth: how far off those are."""
         return {truth: float(self._after_close[truth]) for truth in Truth}
+
+    @property
+    def closed_days(self) -> int:
+        """Cohorts closed so far."""
+        return int(self._merged[0] + np.count_nonzero(self._closed))
 
     @property
     def open_days(self) -> int:

@@ -69,6 +69,7 @@ class ModelState:
         self.clocks_ms: dict[int, int] = {}
         self.newest_label_ms: int | None = None
         self.frauds_learnt = 0
+        self.weight_learnt = 0.0
         self.traffic_seen = 0
         self.generation: tuple[int, int, int] | None = None
         """Offset, clock and frauds learnt when the generation in force was begun."""
@@ -98,6 +99,11 @@ class ModelState:
     def latest_digest(self) -> tuple[int, str] | None:
         """Offset and digest of the newest digested state."""
         return next(reversed(self._digests.items()), None)
+
+    @property
+    def prevalence(self) -> float:
+        """Share of frauds among all decisions learnt from so far; NaN before the first."""
+        return self.frauds_learnt / self.weight_learnt if self.weight_learnt else float("nan")
 
     def thresholds(self) -> tuple[float, float]:
         """Lambda of the online model, and the rank from which the forest alerts."""
@@ -182,6 +188,7 @@ class ModelState:
         )
         self.examples.append(examples, offset)
         self.frauds_learnt += int(examples.label.sum())
+        self.weight_learnt += float(examples.weight.sum(dtype=np.float64))
         if self.online is not None and len(examples):
             self.online.learn_batch(examples.features, examples.label, examples.weight.astype(np.float64))
         self._fold_money(commit)

@@ -207,9 +207,10 @@ class _Memory:
                 self._note(outcome.decided.rows)
         self.append(records)
 
-    def poll(self) -> Iterable[tuple[int, ModelRecord]]:
-        visible, self._log = self._log, []
-        return visible
+    def fold_into(self, model: ModelState) -> None:
+        for offset, record in self._log:
+            model.fold(offset, record)
+        self._log.clear()
 
     def _note(self, rows: DecisionRows) -> None:
         self.score[rows.offset] = ranking_score(rows.flags, rows.logit, rows.forest_score)

@@ -50,6 +50,32 @@ class DecisionRows:
         """Rows `start` to `stop`."""
         return DecisionRows(*(getattr(self, field.name)[start:stop] for field in fields(self)))
 
+    @classmethod
+    def empty(cls, entity_count: int, feature_count: int) -> DecisionRows:
+        """Nothing decided."""
+        return cls(
+            pa.array([], pa.string()),
+            np.empty(0, np.int64),
+            np.empty(0, np.int64),
+            np.empty(0, np.int64),
+            np.empty(0),
+            np.empty((0, 1 + entity_count), np.uint64),
+            np.empty((0, feature_count), np.float32),
+            np.empty(0, np.float32),
+            np.empty(0, np.float32),
+            np.empty(0, np.float32),
+            np.empty(0, np.uint16),
+        )
+
+    @classmethod
+    def concatenate(cls, parts: list[DecisionRows]) -> DecisionRows:
+        """All parts, at least one, one after another."""
+        if len(parts) == 1:
+            return parts[0]
+        ids = pa.concat_arrays([part.transaction_id for part in parts])
+        others = (np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)[1:])
+        return cls(ids, *others)
+
 
 @dataclass(frozen=True, slots=True)
 class Settlements:
@@ -77,6 +103,13 @@ class Settlements:
         return cls(
             np.empty(0, np.int64), np.empty(0, np.uint8), np.empty(0, np.uint8), np.empty(0, np.int64), np.empty(0, np.int64)
         )
+
+    @classmethod
+    def concatenate(cls, parts: list[Settlements]) -> Settlements:
+        """All parts, one after another."""
+        if not parts:
+            return cls.empty()
+        return cls(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)))
 
     def rows(self, start: int, stop: int) -> Settlements:
         """Rows `start` to `stop`."""

@@ -106,7 +106,7 @@ class PendingDecisions:
     def __init__(self, folder: Path, entity_count: int, feature_count: int) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         self._folder = folder
-        self._shape = (entity_count, feature_count)
+        self.shape = (entity_count, feature_count)
         self._segments: dict[int, _Segment] = {}
         self.next_sequence = 0
         self.first_sequence = 0
@@ -266,7 +266,7 @@ class PendingDecisions:
     def _segment_for_append(self) -> _Segment:
         number = self.next_sequence // SEGMENT_ROWS
         if number not in self._segments:
-            self._segments[number] = _Segment(self._folder / f"{number:010d}", *self._shape)
+            self._segments[number] = _Segment(self._folder / f"{number:010d}", *self.shape)
         return self._segments[number]
 
     def _slices(self, start: int, stop: int) -> Iterator[tuple[_Segment, slice, int]]:

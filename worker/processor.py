@@ -16,7 +16,7 @@ Nothing is uncommitted when `poll` is called. Whatever raises ends the process.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -92,8 +92,8 @@ class StepTimes:
 class ModelLog(Protocol):
     """The model log, as far as it is visible."""
 
-    def poll(self) -> Iterable[tuple[int, ModelRecord]]:
-        """Records not returned before, with their offsets."""
+    def fold_into(self, model: ModelState) -> None:
+        """Fold the records not folded before, in the order of their offsets."""
 
 
 class Sink(Protocol):
@@ -161,8 +161,7 @@ class Processor:
         if records:
             self._sink.commit(outcomes, records, self._model)
         committed_s = time.perf_counter()
-        for offset, record in self._log.poll():
-            self._model.fold(offset, record)
+        self._log.fold_into(self._model)
         times = StepTimes(
             polled_s - started_s, decided_s - polled_s, committed_s - decided_s, time.perf_counter() - committed_s
         )

@@ -45,7 +45,9 @@ class Settling:
     label_delay_ms : int64
         From the transaction to its label.
     orphans : int64
-        Rows of the labels that found no decision.
+        Rows of the labels that found no decision, or none that they could reverse.
+    finally_legit, unresolved
+        How many decisions silence settled for good.
     """
 
     settlements: Settlements = field(default_factory=Settlements.empty)
@@ -58,6 +60,8 @@ class Settling:
     label_loss: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     label_delay_ms: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     orphans: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    finally_legit: int = 0
+    unresolved: int = 0
 
 
 class Settler:
@@ -118,7 +122,7 @@ class Settler:
     def finalise(self, start: int, stop: int, policy: Policy) -> Settling:
         """Silence on `start` to `stop` becomes finally legit, or unresolved where somebody acted."""
         legit, unresolved = self.replay_finalise(start, stop)
-        settling = Settling()
+        settling = Settling(finally_legit=len(legit), unresolved=len(unresolved))
         for moved, truth in ((legit, Truth.LEGIT), (unresolved, Truth.UNRESOLVED)):
             if len(moved):
                 waiting = self._pending.read(moved)

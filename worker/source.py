@@ -10,6 +10,7 @@ from kafka.structs import TopicPartition
 
 from worker.consumer import ColumnarConsumer, RecordColumns
 from worker.decoder import BadRecord, Decoder, LabelColumns
+from worker.guard import InputGuard
 from worker.inbox import Inbox, cut_ms
 from worker.ports import PartitionBatch
 from worker.settings import BatchSettings, TopicSettings
@@ -33,6 +34,8 @@ class KafkaSource:
         Bytes to columns.
     topics, batch
         Settings.
+    guard
+        Stops a worker whose input is not what it was promised.
     rebalanced
         Called from `poll` whenever the owned partitions have changed.
     """
@@ -43,12 +46,14 @@ class KafkaSource:
         decoder: Decoder,
         topics: TopicSettings,
         batch: BatchSettings,
+        guard: InputGuard,
         rebalanced: Positions,
     ) -> None:
         self._consumer = consumer
         self._decoder = decoder
         self._topics = topics
         self._batch = batch
+        self._guard = guard
         self._rebalanced = rebalanced
         self._inboxes: dict[int, Inbox] = {}
         self._listener = _Listener()
@@ -133,10 +138,14 @@ class KafkaSource:
         inbox = self._inboxes.get(columns.partition)
         if inbox is None:
             return
+        self._guard.check_keys(columns)
         if columns.topic == self._topics.transactions:
-            inbox.put_transactions(*self._decoder.transactions(columns))
+            transactions, bad = self._decoder.transactions(columns)
+            inbox.put_transactions(transactions, bad)
         else:
-            inbox.put_labels(*self._decoder.labels(columns))
+            labels, bad = self._decoder.labels(columns)
+            inbox.put_labels(labels, bad)
+        self._guard.count(len(columns), len(bad))
 
     def _cut(self) -> list[PartitionBatch]:
         for partition, inbox in self._inboxes.items():

@@ -234,6 +234,18 @@ class PartitionTask:
         self.provisional_sequence, self.final_sequence = header.provisional_sequence, header.final_sequence
         self.newest_label_ms = header.newest_label_ms
 
+    @property
+    def waiting(self) -> int:
+        """How many decisions are not final yet."""
+        return self.pending.next_sequence - self.final_sequence
+
+    def feed_halted(self, model: ModelState) -> bool:
+        """Whether labels have been silent for so long that nothing matures."""
+        newest = model.newest_label_ms
+        if newest is None or not self.has_clock:
+            return False
+        return self.clock_ms > newest + model.policy.max_silence_ms
+
     def believed_legit(self, count: int) -> NDArray[np.float32]:
         """Features of recent decisions that nothing speaks against, evenly spread; float32 [at most count, F]."""
         newest = self.pending.newest(_FOREST_WINDOW_ROWS)

@@ -1,0 +1,239 @@
+"""Builds a worker from its settings and runs it; the only place that constructs its parts."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from importlib.metadata import version
+from types import FrameType
+from typing import Any
+
+from kafka.structs import TopicPartition
+
+from models.records import ModelRecord
+from models.state import ModelState
+from worker import topics
+from worker.client import consumer_config, kafka_errors_explained, producer_config, wait_for_brokers
+from worker.committer import Committer
+from worker.consumer import ColumnarConsumer
+from worker.decoder import Decoder
+from worker.errors import WorkerError
+from worker.guard import InputGuard
+from worker.health import HealthServer, Progress
+from worker.identity import Hasher
+from worker.metrics import Metrics
+from worker.model_log import KafkaModelLog
+from worker.observer import MetricsObserver
+from worker.processor import Processor
+from worker.publisher import ORPHAN, SETTLE_STAGE, Publisher
+from worker.refit import Refits
+from worker.restore import Offsets, Restorer
+from worker.schema import Reason
+from worker.settings import Settings
+from worker.setup import feature_spec, new_model, policy, refit_plan, task_limits
+from worker.source import KafkaSource
+from worker.task import PartitionTask, TaskState
+
+log = logging.getLogger(__name__)
+START_TIMEOUT_S = 300.0
+
+
+class Worker:
+    """One worker process, from its first look at Kafka to its end.
+
+    Parameters
+    ----------
+    settings
+        Everything it is told.
+
+    Raises
+    ------
+    WorkerError
+        It cannot start; the message says what to do.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stopping = threading.Event()
+        self._progress = Progress()
+        self._tasks: dict[int, PartitionTask] = {}
+        self._metrics = Metrics(
+            version=version("fraud-worker"),
+            poll_age_s=lambda: self._progress.state().age_s,
+            dead_letter_reasons={"decode": [reason.value for reason in Reason], SETTLE_STAGE: [ORPHAN]},
+        )
+        self._health = HealthServer(
+            settings.health.host,
+            settings.health.port,
+            progress=self._progress,
+            render=self._metrics.render,
+            stalled_after_s=settings.health.stalled_after_s,
+        )
+
+    @property
+    def health_port(self) -> int:
+        """Where /metrics, /healthz and /readyz are served."""
+        return self._health.port
+
+    def stop(self) -> None:
+        """Ask it to end after the cycle it is in; safe from any thread."""
+        self._stopping.set()
+
+    def run(self) -> None:
+        """Serve until `stop`.
+
+        Raises
+        ------
+        WorkerError
+            Nothing uncommitted is lost by it: the next start goes on from the last commit.
+        """
+        settings = self._settings
+        self._health.start()
+        try:
+            self._progress.not_ready(f"waiting for Kafka at {settings.kafka.bootstrap}")
+            wait_for_brokers(settings, START_TIMEOUT_S)
+            with kafka_errors_explained(settings):
+                self._serve(topics.check(settings))
+        finally:
+            self._health.stop()
+            for task in self._tasks.values():
+                task.move_to(TaskState.CLOSED)
+
+    def _serve(self, partitions: int) -> None:
+        settings = self._settings
+        committer = Committer(producer_config(settings), settings.kafka.commit_deadline_s)
+        model_log = KafkaModelLog(consumer_config(settings, group=False), settings.topics.model_log)
+        model = new_model(settings)
+        self._progress.not_ready("reading the model log")
+        model_log.catch_up(model)
+        consumer = ColumnarConsumer(_reading(settings), columnar=settings.kafka.columnar)
+        rebalance = _Rebalance(settings, consumer, self._tasks, model, partitions, self._progress)
+        guard = InputGuard(partitions, settings.kafka.partitioner, settings.batch)
+        source = KafkaSource(consumer, Decoder(settings), settings.topics, settings.batch, guard, rebalance)
+        publisher = Publisher(settings, committer, self._tasks, partitions, lambda: source.group_metadata)
+        publisher.begin(_opening(model, settings))
+        with ThreadPoolExecutor(1, "refit") as executor:
+            processor = Processor(
+                settings.worker.id,
+                source,
+                publisher,
+                model_log,
+                model,
+                self._tasks,
+                Refits(refit_plan(settings), executor),
+                MetricsObserver(
+                    self._metrics, model, self._tasks, source, (settings.topics.transactions, settings.topics.labels)
+                ),
+            )
+            while not self._stopping.is_set():
+                processor.run_once()
+                self._progress.beat()
+        consumer.close()
+        model_log.close()
+        committer.close()
+
+
+class _Rebalance:
+    """Closes the tasks of partitions lost and restores those gained."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        consumer: ColumnarConsumer,
+        tasks: dict[int, PartitionTask],
+        model: ModelState,
+        partitions: int,
+        progress: Progress,
+    ) -> None:
+        self._settings = settings
+        self._consumer = consumer
+        self._tasks = tasks
+        self._model = model
+        self._partitions = partitions
+        self._progress = progress
+        self._restorer = Restorer(
+            consumer_config(settings, group=False), settings.topics.decisions, Hasher(settings.hash_key), progress.beat
+        )
+
+    def __call__(self, lost: set[int], gained: set[int]) -> Mapping[int, Offsets | None]:
+        """Carry the rebalance out; where each owned partition goes on."""
+        for partition in lost:
+            self._tasks.pop(partition).move_to(TaskState.CLOSED)
+        positions = {partition: self._committed(partition) for partition in self._tasks}
+        for partition in sorted(gained):
+            positions[partition] = self._restore(partition)
+        if self._tasks:
+            self._progress.ready()
+        else:
+            self._progress.not_ready("no partition is assigned: more workers than partitions?")
+        log.info("partitions %s", sorted(self._tasks), extra={"lost": sorted(lost), "gained": sorted(gained)})
+        return positions
+
+    def _restore(self, partition: int) -> Offsets | None:
+        settings = self._settings
+        self._progress.not_ready(f"restoring partition {partition}")
+        folder = settings.worker.state_dir / settings.worker.id / str(partition)
+        task = PartitionTask(partition, feature_spec(settings), task_limits(settings), folder)
+        committed = self._committed(partition)
+        at = self._restorer.restore(
+            task, committed, partitions=self._partitions, window_ms=self._model.policy.case_window_ms
+        )
+        self._tasks[partition] = task
+        return at
+
+    def _committed(self, partition: int) -> Offsets | None:
+        names = self._settings.topics
+        transactions, labels = (
+            self._consumer.committed(TopicPartition(topic, partition)) for topic in (names.transactions, names.labels)
+        )
+        if transactions is None or labels is None:
+            return None
+        return transactions, labels
+
+
+def run(settings: Settings) -> int:
+    """Run a worker until SIGTERM or SIGINT; the exit code.
+
+    Raises
+    ------
+    WorkerError
+        It cannot go on; the process should end with the error's exit code.
+    """
+    worker = Worker(settings)
+    with _stopped_by_signals(worker):
+        worker.run()
+    return 0
+
+
+@contextmanager
+def _stopped_by_signals(worker: Worker) -> Iterator[None]:
+    def stop(number: int, frame: FrameType | None) -> None:
+        del frame
+        log.info("%s: ending after this cycle", signal.Signals(number).name)
+        worker.stop()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _reading(settings: Settings) -> dict[str, Any]:
+    start = {"committed": "none"}.get(settings.kafka.start_from, settings.kafka.start_from)
+    return consumer_config(settings, group=True) | {"auto_offset_reset": start}
+
+
+def _opening(model: ModelState, settings: Settings) -> list[ModelRecord]:
+    """What the log does not say yet: the lineage of a new log, and settings that have changed."""
+    records: list[ModelRecord] = []
+    if not model.has_lineage:
+        records.append(model.lineage)
+    if not model.has_policy or model.policy != policy(settings):
+        records.append(policy(settings))
+    return records

@@ -1,0 +1,77 @@
+"""Stops the worker when the input as a whole is not what it was promised: wrong partitioner, or mostly bad records."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from worker.errors import FuseError, IncompatibleError
+from worker.record_batches import RecordColumns
+from worker.partitioner import Partitioner, partitions_of_keys
+from worker.settings import BatchSettings
+
+_MISMATCHES_TOLERATED = 0.5
+_LEAST_RECORDS = 100
+
+
+class InputGuard:
+    """Watches everything fetched, topic by topic.
+
+    Parameters
+    ----------
+    partitions
+        How many the input topics have.
+    partitioner
+        `kafka.partitioner`.
+    batch
+        The fuse.
+    """
+
+    def __init__(self, partitions: int, partitioner: Partitioner, batch: BatchSettings) -> None:
+        self._partitions = partitions
+        self._partitioner: Partitioner = partitioner
+        self._batch = batch
+        self._seen = 0
+        self._bad = 0
+
+    def check_keys(self, columns: RecordColumns) -> None:
+        """Refuse a topic whose keys lie in other partitions than the partitioner says.
+
+        Raises
+        ------
+        IncompatibleError
+            More than half of the records lie elsewhere; a card's labels would never meet its transactions.
+        """
+        keyed = columns.key_length >= 0
+        if np.count_nonzero(keyed) < _LEAST_RECORDS:
+            return
+        expected = partitions_of_keys(columns, self._partitions, self._partitioner)
+        elsewhere = float(np.mean(expected[keyed] != columns.partition))
+        if elsewhere > _MISMATCHES_TOLERATED:
+            other = "crc32" if self._partitioner == "murmur2" else "murmur2"
+            raise IncompatibleError(
+                f"{elsewhere:.0%} of the keys in {columns.topic}-{columns.partition} do not belong there by "
+                f"kafka.partitioner = {self._partitioner!r}: set it to {other!r} if the producers use that, and let "
+                "transactions and labels be produced alike"
+            )
+
+    def count(self, records: int, bad: int) -> None:
+        """Blow the fuse when too large a share of the last records is bad.
+
+        Raises
+        ------
+        FuseError
+            Nothing of them is committed: a restart with mended settings reads them again.
+        """
+        self._seen += records
+        self._bad += bad
+        window = self._batch.fuse_window
+        if self._seen >= window:
+            share = self._bad / self._seen
+            if share > self._batch.fuse_share:
+                raise FuseError(
+                    f"{share:.0%} of the last {self._seen} records were bad, batch.fuse_share = "
+                    f"{self._batch.fuse_share}: check [transaction], [label] and the producers; the dead letters "
+                    "topic tells the reasons"
+                )
+            # Half of what was seen fades, so that the share follows the present.
+            self._seen, self._bad = self._seen // 2, self._bad // 2
