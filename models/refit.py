@@ -62,7 +62,12 @@ def forest_due(model: ModelState, plan: RefitPlan) -> bool:
     clock_ms = model.clock_ms
     if clock_ms is None or model.traffic_seen < plan.forest_min_rows:
         return False
-    return model.forest_clock_ms is None or clock_ms >= model.forest_clock_ms + plan.forest_ms
+    if model.forest_fitted is None:
+        return True
+    fitted_ms, traffic = model.forest_fitted
+    return clock_ms >= fitted_ms + plan.forest_ms or (
+        traffic < FOREST_ROWS and model.traffic_seen >= _GROWTH * traffic
+    )
 
 
 def generation_job(model: ModelState, plan: RefitPlan) -> Job:

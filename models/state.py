@@ -73,7 +73,8 @@ class ModelState:
         self.traffic_seen = 0
         self.generation: tuple[int, int, int] | None = None
         """Offset, clock and frauds learnt when the generation in force was begun."""
-        self.forest_clock_ms: int | None = None
+        self.forest_fitted: tuple[int, int] | None = None
+        """Clock and traffic seen when the forest in force was fitted."""
         self.offset = -1
         self.has_lineage = False
         self.has_policy = False
@@ -212,7 +213,7 @@ class ModelState:
     def _fold_refit(self, offset: int, refit: Refit) -> None:
         arrays = dict(refit.arrays)
         if refit.kind == "forest":
-            self.forest, self.forest_clock_ms = FlatForest.from_arrays(arrays), refit.clock_ms
+            self.forest, self.forest_fitted = FlatForest.from_arrays(arrays), (refit.clock_ms, self.traffic_seen)
             return
         slope, intercept = arrays.pop("calibration")
         self.calibration = Calibration(float(slope), float(intercept))  # type: ignore[arg-type]

@@ -30,6 +30,7 @@ _DAYS_PER_E_FOLD: Final = 1.4426950408889634
 _NO_CLOCK: Final = np.iinfo(np.int64).min
 _SHORTEST_DAYS: Final = 1.0 / 24.0
 _NEWTON_STEPS: Final = 25
+_CONVERGED: Final = 1e-10
 _HALVINGS: Final = 30
 _PULL: Final = 50.0
 _LEAST_PULL: Final = 0.5
@@ -145,7 +146,9 @@ class Calibration:
         pull = max(_PULL * (1.0 - frauds / _PULL_FADES_BY), _LEAST_PULL)
         theta = np.array([1.0, 0.0])
         for _ in range(_NEWTON_STEPS):
-            theta = _descend(theta, x, y, w, pull)
+            before, theta = theta, _descend(theta, x, y, w, pull)
+            if np.abs(theta - before).max() < _CONVERGED:
+                break
         return Calibration(float(theta[0]), float(theta[1]))
 
 

@@ -40,7 +40,7 @@ class Refits:
         return self._finished()
 
     def _begin(self, kind: Kind, prepare: Callable[[], Job], model: ModelState) -> None:
-        folded_ms = model.forest_clock_ms if kind == "forest" else model.generation and model.generation[1]
+        folded_ms = _folded_ms(model, kind)
         in_the_log = self._published_ms.get(kind)
         if kind in self._running or (in_the_log is not None and (folded_ms is None or folded_ms < in_the_log)):
             return
@@ -53,3 +53,10 @@ class Refits:
             self._published_ms[kind] = refit.clock_ms
             finished.append(refit)
         return finished
+
+
+def _folded_ms(model: ModelState, kind: Kind) -> int | None:
+    """The clock of the part in force; None before the first."""
+    if kind == "forest":
+        return None if model.forest_fitted is None else model.forest_fitted[0]
+    return None if model.generation is None else model.generation[1]

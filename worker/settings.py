@@ -182,7 +182,7 @@ class ModelSettings(Section):
     generation_days: PositiveFloat = Field(7.0, description="how often bin edges are redrawn")
     memory_days: PositiveFloat = Field(90.0, description="examples a new generation learns from")
     max_examples: Positive = Field(400_000, description="examples kept in memory; the oldest go first")
-    forest_days: PositiveFloat = Field(1.0, description="how often the isolation forest is refitted")
+    forest_days: PositiveFloat = Field(7.0, description="how often the isolation forest is refitted")
     forest_min_rows: Positive = Field(2_000, description="transactions seen before a forest decides")
     digest_every: Positive = Field(256, description="model-log offsets between two digests of the model state")
 
