@@ -49,7 +49,7 @@ class Scores:
     @property
     def alerted(self) -> NDArray[np.bool_]:
         """Which of them are alerts, bool [n]."""
-        return (self.flags & Flag.ALERTED) != 0
+        return np.asarray((self.flags & Flag.ALERTED) != 0)
 
     @property
     def forest_weight(self) -> NDArray[np.float64]:
@@ -115,7 +115,9 @@ def _forest_score(
     score = np.full(len(features), np.nan, np.float32)
     if model.forest is not None:
         # Other bits of the hash than those that choose examples, so that the two samples are independent.
-        chosen = (decider == Decider.FOREST) | ((id_hash >> np.uint64(40)) % np.uint64(IDLE_FOREST_ONE_IN) == 0)
+        chosen = (decider == Decider.FOREST) | (
+            (id_hash >> np.uint64(40)) % np.uint64(IDLE_FOREST_ONE_IN) == 0
+        )
         rows = np.flatnonzero(chosen)
         score[rows] = model.forest.score(features[rows])
     return score

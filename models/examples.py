@@ -122,7 +122,9 @@ class ExampleBuffer:
 
     def since(self, offset: int) -> Examples:
         """The examples folded after `offset`, in log order."""
-        parts = [part for part, offsets in zip(self._parts, self._offsets, strict=True) if offsets[-1] > offset]
+        parts = [
+            part for part, offsets in zip(self._parts, self._offsets, strict=True) if offsets[-1] > offset
+        ]
         offsets = [offsets for offsets in self._offsets if offsets[-1] > offset]
         if not parts:
             return Examples.empty(self._feature_count)

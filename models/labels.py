@@ -144,7 +144,18 @@ def _legit_verdict(status, overrules):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _apply(  # type: ignore[no-untyped-def]
-    status, in_force_ms, learnt_at_ms, acted, position, kind, label_time_ms, clock_ms, effect, before, after, learnt_before_ms
+    status,
+    in_force_ms,
+    learnt_at_ms,
+    acted,
+    position,
+    kind,
+    label_time_ms,
+    clock_ms,
+    effect,
+    before,
+    after,
+    learnt_before_ms,
 ):
     for i in range(len(kind)):
         k = position[i]

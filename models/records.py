@@ -95,7 +95,10 @@ class Evidence:
     def empty(cls, entity_count: int) -> Evidence:
         """No change at all."""
         return cls(
-            np.empty((0, 1 + entity_count), np.uint64), np.empty(0, np.int8), np.empty(0, np.int8), np.empty(0, np.int64)
+            np.empty((0, 1 + entity_count), np.uint64),
+            np.empty(0, np.int8),
+            np.empty(0, np.int8),
+            np.empty(0, np.int64),
         )
 
     @classmethod

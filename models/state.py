@@ -150,7 +150,9 @@ class ModelState:
         return sha.hexdigest()
 
     def _parts(self) -> list[tuple[str, Mapping[str, NDArray[np.generic]]]]:
-        counts = np.array([self.frauds_learnt, self.traffic_seen, len(self.examples), self.newest_label_ms or -1])
+        counts = np.array(
+            [self.frauds_learnt, self.traffic_seen, len(self.examples), self.newest_label_ms or -1]
+        )
         clocks = np.array(sorted(self.clocks_ms.items()), np.int64)
         calibration = np.array([self.calibration.slope, self.calibration.intercept])
         return [
@@ -172,7 +174,9 @@ class ModelState:
         ours, written = self.lineage.describe(), theirs.describe()
         differing = [name for name in ours if ours[name] != written.get(name)]
         if differing:
-            told = "; ".join(f"{name}: log {written.get(name)!r}, settings {ours[name]!r}" for name in differing)
+            told = "; ".join(
+                f"{name}: log {written.get(name)!r}, settings {ours[name]!r}" for name in differing
+            )
             raise LineageMismatchError(told)
 
     def _fold_commit(self, offset: int, commit: Commit) -> None:
@@ -185,7 +189,10 @@ class ModelState:
         self.traffic_seen += len(traffic)
         self.shared.fold_transactions(traffic.entities, traffic.event_time_ms, np.zeros(len(traffic)))
         self.shared.fold_evidence(
-            evidence.hashes, evidence.frauds.astype(np.float64), evidence.legits.astype(np.float64), evidence.at_ms
+            evidence.hashes,
+            evidence.frauds.astype(np.float64),
+            evidence.legits.astype(np.float64),
+            evidence.at_ms,
         )
         self.examples.append(examples, offset)
         self.frauds_learnt += int(examples.label.sum())
@@ -208,15 +215,18 @@ class ModelState:
         offset, digest = theirs
         ours = self._digests.get(offset)
         if ours is not None and ours != digest:
-            raise DigestMismatchError(f"at model-log offset {offset}: ours {ours[:16]}, another worker's {digest[:16]}")
+            raise DigestMismatchError(
+                f"at model-log offset {offset}: ours {ours[:16]}, another worker's {digest[:16]}"
+            )
 
     def _fold_refit(self, offset: int, refit: Refit) -> None:
         arrays = dict(refit.arrays)
         if refit.kind == "forest":
-            self.forest, self.forest_fitted = FlatForest.from_arrays(arrays), (refit.clock_ms, self.traffic_seen)
+            self.forest = FlatForest.from_arrays(arrays)
+            self.forest_fitted = (refit.clock_ms, self.traffic_seen)
             return
         slope, intercept = arrays.pop("calibration")
-        self.calibration = Calibration(float(slope), float(intercept))  # type: ignore[arg-type]
+        self.calibration = Calibration(float(slope), float(intercept))
         self.online = BinnedLogistic.from_arrays(arrays)
         self.generation = (offset, refit.clock_ms, self.frauds_learnt)
         missed = self.examples.since(refit.cut_offset)

@@ -52,7 +52,10 @@ class AlertWriter:
         if len(rows) == 0:
             return []
         explained = _Explained(decided, rows, model)
-        return [self._outgoing(partition, self._alert(decided, int(row), i, explained, model)) for i, row in enumerate(rows)]
+        return [
+            self._outgoing(partition, self._alert(decided, int(row), i, explained, model))
+            for i, row in enumerate(rows)
+        ]
 
     def _alert(
         self, decided: Decided, row: int, index: int, explained: _Explained, model: ModelState
@@ -118,7 +121,9 @@ class _Explained:
             "expected_loss": float(scores.probability[row] * scores.loss[row]) if online else None,
             "forest_score": forest_score if scored else None,
             "forest_rank": float(scores.rank[row]) if scored else None,
-            "threshold": scores.online_lambda * model.policy.costs.review_cost if online else scores.forest_cut,
+            "threshold": scores.online_lambda * model.policy.costs.review_cost
+            if online
+            else scores.forest_cut,
             "reference": model.online.reference_logit if online and model.online is not None else None,
             "reasons": self._reasons(index),
         }
@@ -136,7 +141,10 @@ class _Explained:
             for feature in top
         ]
         rest = float(np.delete(contributions, top).sum())
-        return [*reasons, AlertReason(feature=OTHER, text="all other features", value=None, contribution=rest)]
+        return [
+            *reasons,
+            AlertReason(feature=OTHER, text="all other features", value=None, contribution=rest),
+        ]
 
 
 def _finite(value: np.float32) -> float | None:

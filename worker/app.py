@@ -21,7 +21,6 @@ from worker.client import consumer_config, kafka_errors_explained, producer_conf
 from worker.committer import Committer
 from worker.consumer import ColumnarConsumer
 from worker.decoder import Decoder
-from worker.errors import WorkerError
 from worker.guard import InputGuard
 from worker.health import HealthServer, Progress
 from worker.identity import Hasher
@@ -126,7 +125,11 @@ class Worker:
                 self._tasks,
                 Refits(refit_plan(settings), executor),
                 MetricsObserver(
-                    self._metrics, model, self._tasks, source, (settings.topics.transactions, settings.topics.labels)
+                    self._metrics,
+                    model,
+                    self._tasks,
+                    source,
+                    (settings.topics.transactions, settings.topics.labels),
                 ),
             )
             while not self._stopping.is_set():
@@ -156,7 +159,10 @@ class _Rebalance:
         self._partitions = partitions
         self._progress = progress
         self._restorer = Restorer(
-            consumer_config(settings, group=False), settings.topics.decisions, Hasher(settings.hash_key), progress.beat
+            consumer_config(settings, group=False),
+            settings.topics.decisions,
+            Hasher(settings.hash_key),
+            progress.beat,
         )
 
     def __call__(self, lost: set[int], gained: set[int]) -> Mapping[int, Offsets | None]:
@@ -188,7 +194,8 @@ class _Rebalance:
     def _committed(self, partition: int) -> Offsets | None:
         names = self._settings.topics
         transactions, labels = (
-            self._consumer.committed(TopicPartition(topic, partition)) for topic in (names.transactions, names.labels)
+            self._consumer.committed(TopicPartition(topic, partition))
+            for topic in (names.transactions, names.labels)
         )
         if transactions is None or labels is None:
             return None

@@ -1,4 +1,4 @@
-"""The same commit cycle over a file, without Kafka: what would this worker have decided, and at what cost?"""
+"""The same commit cycle over a file, without Kafka: what this worker would have decided, and at what cost."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from worker.decoder import BadRecord, LabelColumns, TransactionColumns
 from worker.identity import Hasher
 from worker.inbox import Inbox, cut_ms
 from worker.journal import DecisionRows
+from worker.ports import PartitionBatch
 from worker.processor import Outcome, Processor, StepTimes
 from worker.refit import Refits
 from worker.settings import Settings
 from worker.setup import feature_spec, new_model, refit_plan, task_limits
-from worker.ports import PartitionBatch
 from worker.task import PartitionTask, TaskState
 
 Progress = Callable[[int], None]
@@ -124,7 +124,7 @@ def backtest(
 def _known(dataset: Dataset) -> NDArray[np.bool_]:
     if dataset.label_time_ms is None:
         return np.zeros(len(dataset), np.bool_)
-    return dataset.label_time_ms != np.iinfo(np.int64).max
+    return np.asarray(dataset.label_time_ms != np.iinfo(np.int64).max)
 
 
 class _Run:
@@ -225,7 +225,9 @@ def ranking_score(
     decider = flags & Flag.DECIDER
     # A forest's score lies in (0, 1); logits never come near -1e6.
     return np.select(
-        [decider == Decider.ONLINE, decider == Decider.FOREST], [logit.astype(np.float64), forest_score - 1e6], -2e6
+        [decider == Decider.ONLINE, decider == Decider.FOREST],
+        [logit.astype(np.float64), forest_score - 1e6],
+        -2e6,
     )
 
 
@@ -245,9 +247,13 @@ def transaction_columns(dataset: Dataset, hasher: Hasher) -> TransactionColumns:
         id_hash=hasher.entities(dataset.transaction_id),
         id_check=hasher.checks(dataset.transaction_id),
         card_hash=hasher.entities(dataset.card_id),
-        entity_hash=_matrix([hasher.entities(values) for values in dataset.entities.values()], count, np.uint64),
+        entity_hash=_matrix(
+            [hasher.entities(values) for values in dataset.entities.values()], count, np.uint64
+        ),
         numeric=_matrix(list(dataset.numeric.values()), count, np.float64),
-        categorical=_matrix([hasher.entities(values) for values in dataset.categorical.values()], count, np.uint64),
+        categorical=_matrix(
+            [hasher.entities(values) for values in dataset.categorical.values()], count, np.uint64
+        ),
     )
 
 

@@ -48,7 +48,8 @@ def encode_journal(entry: JournalEntry) -> list[Payload]:
     metadata: list[dict[bytes, bytes]] = [{} for _ in pieces]
     metadata[-1] = {b"header": entry.header.to_json()}
     return [
-        (_stream(_batch(rows), about), _headers(kind)) for (kind, rows), about in zip(pieces, metadata, strict=True)
+        (_stream(_batch(rows), about), _headers(kind))
+        for (kind, rows), about in zip(pieces, metadata, strict=True)
     ]
 
 
@@ -67,7 +68,9 @@ def decode_journal(
     header = metadata.get(b"header")
     rows: DecisionRows | Settlements
     if kind == "rows":
-        rows = DecisionRows(transaction_id=_column(batch, "transaction_id"), **_arrays(batch, DecisionRows, skip=1))
+        rows = DecisionRows(
+            transaction_id=_column(batch, "transaction_id"), **_arrays(batch, DecisionRows, skip=1)
+        )
     elif kind == "settlements":
         rows = Settlements(**_arrays(batch, Settlements))
     else:
@@ -136,7 +139,9 @@ def _headers(kind: bytes) -> list[tuple[str, bytes]]:
 def _kind(headers: Sequence[tuple[str, bytes]]) -> str:
     found = dict(headers)
     if found.get("version") != VERSION:
-        raise CorruptError(f"record of version {found.get('version')!r}, this worker reads {VERSION!r}: use a newer one")
+        raise CorruptError(
+            f"record of version {found.get('version')!r}, this worker reads {VERSION!r}: use a newer one"
+        )
     return found.get("kind", b"").decode()
 
 
@@ -165,7 +170,9 @@ def _arrow(values: NDArray[Any] | pa.Array) -> pa.Array:
         return values
     if values.ndim == 1:
         return pa.array(values)
-    return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(values).reshape(-1)), values.shape[1])
+    return pa.FixedSizeListArray.from_arrays(
+        pa.array(np.ascontiguousarray(values).reshape(-1)), values.shape[1]
+    )
 
 
 def _column(batch: pa.RecordBatch, name: str) -> pa.Array:
@@ -234,7 +241,9 @@ def _decode_commit(value: bytes) -> Commit:
     )
 
 
-def _section(batch: pa.RecordBatch, name: str, of: type[Any], widths: Mapping[str, int]) -> dict[str, NDArray[Any]]:
+def _section(
+    batch: pa.RecordBatch, name: str, of: type[Any], widths: Mapping[str, int]
+) -> dict[str, NDArray[Any]]:
     arrays = {field.name: _flat(batch, f"{name}.{field.name}") for field in fields(of)}
     return {
         field: values.reshape(-1, widths[f"{name}.{field}"]) if f"{name}.{field}" in widths else values

@@ -149,9 +149,13 @@ class Committer:
                 "not; the next start reads what did"
             ) from None
         except _FENCED as error:
-            raise FencedError(f"{type(error).__name__}: another process uses this worker.id or owns our partitions") from error
+            raise FencedError(
+                f"{type(error).__name__}: another process uses this worker.id or owns our partitions"
+            ) from error
         except kafka_errors.KafkaError as error:
-            raise IndefiniteError(f"the commit failed ({error!r}); the next start reads what happened") from error
+            raise IndefiniteError(
+                f"the commit failed ({error!r}); the next start reads what happened"
+            ) from error
 
 
 def _run(call: Callable[[], None], outcome: Future[None]) -> None:

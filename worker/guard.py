@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from worker.errors import FuseError, IncompatibleError
-from worker.record_batches import RecordColumns
 from worker.partitioner import Partitioner, partitions_of_keys
+from worker.record_batches import RecordColumns
 from worker.settings import BatchSettings
 
 _MISMATCHES_TOLERATED = 0.5

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from worker.decoder import BadRecord, LabelColumns, TransactionColumns
 
-
 C = TypeVar("C", TransactionColumns, LabelColumns)
 
 
@@ -89,11 +88,15 @@ class Inbox:
 
     def put_transactions(self, columns: TransactionColumns, bad: list[BadRecord]) -> None:
         """Append one fetch of transactions."""
-        self.transactions.put(columns, np.minimum(columns.event_time_ms, columns.timestamps_ms + self._skew_ms), bad)
+        self.transactions.put(
+            columns, np.minimum(columns.event_time_ms, columns.timestamps_ms + self._skew_ms), bad
+        )
 
     def put_labels(self, columns: LabelColumns, bad: list[BadRecord]) -> None:
         """Append one fetch of labels."""
-        self.labels.put(columns, np.minimum(columns.label_time_ms, columns.timestamps_ms + self._skew_ms), bad)
+        self.labels.put(
+            columns, np.minimum(columns.label_time_ms, columns.timestamps_ms + self._skew_ms), bad
+        )
 
 
 def cut_ms(inboxes: Sequence[Inbox], span_ms: int, max_records: int) -> int | None:

@@ -101,7 +101,11 @@ class Settlements:
     def empty(cls) -> Settlements:
         """No label came."""
         return cls(
-            np.empty(0, np.int64), np.empty(0, np.uint8), np.empty(0, np.uint8), np.empty(0, np.int64), np.empty(0, np.int64)
+            np.empty(0, np.int64),
+            np.empty(0, np.uint8),
+            np.empty(0, np.uint8),
+            np.empty(0, np.int64),
+            np.empty(0, np.int64),
         )
 
     @classmethod

@@ -113,30 +113,36 @@ def _read_long_numbers(data: Bytes, fields: Fields, cells: Cells, field: int) ->
 
 @njit(cache=True, nogil=True)
 def _read_objects(records: Spans, fields: Fields, cells: Cells) -> None:
+    # Records look alike: the field that followed this one last time comes first in the search. [F] is the start.
+    follower = np.zeros(fields.kind.size + 1, dtype=np.int64)
     for row in range(records.start.size):
         start = records.start[row]
-        cells.plain[row] = _read_object(records.data, start, start + records.length[row], row, fields, cells)
+        end = start + records.length[row]
+        cells.plain[row] = _read_object(records.data, start, end, row, fields, cells, follower)
 
 
 @njit(cache=True, nogil=True, forceinline=True)
-def _read_object(data: Bytes, at: int, end: int, row: int, fields: Fields, cells: Cells) -> bool:
+def _read_object(
+    data: Bytes, at: int, end: int, row: int, fields: Fields, cells: Cells, follower: Integers
+) -> bool:
     at = blank(data, at, end)
     if at >= end or data[at] != OPEN_OBJECT:
         return False
-    guess = 0
+    before = fields.kind.size
     while True:
         name = blank(data, at + 1, end)
         close = string(data, name, end)
         at = colon(data, close, end)
         if at < 0:
             return False
-        field = find(data, name + 1, close - name - 1, fields.names, guess)
+        field = find(data, name + 1, close - name - 1, fields.names, follower[before])
         if field < 0:
             at = skip(data, at, end)
         else:
             if cells.length[field, row] != ABSENT:
                 return False
-            guess = field + 1 if field + 1 < fields.kind.size else 0
+            follower[before] = field
+            before = field
             at, start, length, value = _read_value(data, at, end, fields.kind[field])
             if not _is_within(length, value, fields, field):
                 return False

@@ -56,7 +56,9 @@ class KafkaModelLog:
                 "lineage by naming a new topics.model_log and topics.decisions"
             ) from None
         except DigestMismatchError as error:
-            raise CorruptError(f"two workers' model states differ: {error}; run all workers from one image") from None
+            raise CorruptError(
+                f"two workers' model states differ: {error}; run all workers from one image"
+            ) from None
 
     def catch_up(self, model: ModelState) -> None:
         """Fold everything committed so far.
@@ -70,7 +72,9 @@ class KafkaModelLog:
         deadline_s = time.monotonic() + _STALLED_S
         while (position := self._consumer.position(self._tp)) is None or position < end:
             if time.monotonic() > deadline_s:
-                raise UnreachableError(f"model log: stuck at offset {position} of {end} for {_STALLED_S:.0f} s")
+                raise UnreachableError(
+                    f"model log: stuck at offset {position} of {end} for {_STALLED_S:.0f} s"
+                )
             before = model.offset
             self.fold_into(model, _POLL_MS)
             if model.offset > before:
@@ -79,4 +83,3 @@ class KafkaModelLog:
     def close(self) -> None:
         """Close the consumer."""
         self._consumer.close()
-

@@ -96,7 +96,7 @@ class MetricsObserver:
         now_ms = time.time() * 1000.0
         decided = [outcome.decided for outcome in outcomes if outcome.decided is not None]
         appended = [one.transactions.timestamps_ms[one.scores.alerted] for one in decided]
-        return (now_ms - np.concatenate(appended)) / 1000.0 if appended else np.empty(0)
+        return np.asarray((now_ms - np.concatenate(appended)) / 1000.0) if appended else np.empty(0)
 
     def _observe_state(self) -> None:
         metrics, model = self._metrics, self._model
@@ -133,5 +133,3 @@ class MetricsObserver:
 def _finalised(outcome: Outcome) -> tuple[int, int]:
     silent = outcome.settled[1:] if outcome.labels is not None else outcome.settled
     return silent[1].finally_legit, silent[1].unresolved
-
-

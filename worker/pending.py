@@ -124,7 +124,12 @@ class PendingDecisions:
         values: dict[str, NDArray[Any]] = {
             name: getattr(rows, name) for name in _COLUMNS if name not in ("id_hash", "id_check")
         }
-        values |= {"id_hash": id_hash, "id_check": id_check, "entities": rows.entities, "features": rows.features}
+        values |= {
+            "id_hash": id_hash,
+            "id_check": id_check,
+            "entities": rows.entities,
+            "features": rows.features,
+        }
         start = 0
         while start < len(rows):
             segment = self._segment_for_append()

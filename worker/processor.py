@@ -31,9 +31,9 @@ from models.threshold import histogram
 from models.vocabulary import Flag
 from worker.decoder import BadRecord, LabelColumns, TransactionColumns
 from worker.journal import DecisionRows
+from worker.ports import PartitionBatch, Source
 from worker.refit import Refits
 from worker.settling import Settling
-from worker.ports import PartitionBatch, Source
 from worker.task import PartitionTask, TaskState
 
 
@@ -163,7 +163,10 @@ class Processor:
         committed_s = time.perf_counter()
         self._log.fold_into(self._model)
         times = StepTimes(
-            polled_s - started_s, decided_s - polled_s, committed_s - decided_s, time.perf_counter() - committed_s
+            polled_s - started_s,
+            decided_s - polled_s,
+            committed_s - decided_s,
+            time.perf_counter() - committed_s,
         )
         self._observer.observe(outcomes, times)
         return outcomes
@@ -183,9 +186,13 @@ class Processor:
         after = (task.clock_ms, task.provisional_sequence, task.final_sequence)
         changed = bool(decided or repeats or bad or (labels is not None and len(labels)) or before != after)
         positions = self._source.positions(part.partition)
-        return Outcome(part.partition, positions, decided, labels, settled, bad, repeats, first_sequence, changed)
+        return Outcome(
+            part.partition, positions, decided, labels, settled, bad, repeats, first_sequence, changed
+        )
 
-    def _decide(self, task: PartitionTask, transactions: TransactionColumns | None) -> tuple[Decided | None, int]:
+    def _decide(
+        self, task: PartitionTask, transactions: TransactionColumns | None
+    ) -> tuple[Decided | None, int]:
         if transactions is None:
             return None, 0
         fresh = task.admit(transactions)
@@ -219,10 +226,14 @@ class Processor:
             newest = _newest(newest, self._tasks[outcome.partition].newest_label_ms)
         return Commit(
             worker=self._worker_id,
-            clocks_ms={o.partition: self._tasks[o.partition].clock_ms for o in outcomes if self._has_clock(o)},
+            clocks_ms={
+                o.partition: self._tasks[o.partition].clock_ms for o in outcomes if self._has_clock(o)
+            },
             newest_label_ms=newest,
             traffic=_traffic(decided, len(spec.entities)),
-            evidence=Evidence.concatenate([part for one in settled for part in one.evidence], len(spec.entities)),
+            evidence=Evidence.concatenate(
+                [part for one in settled for part in one.evidence], len(spec.entities)
+            ),
             examples=Examples.concatenate(
                 [part for one in settled for part in one.examples if len(part)], len(self._model.layout.names)
             ),

@@ -188,8 +188,10 @@ def _times_ms(spans: Spans, cells: Cells, layout: Layout) -> dict[str, Integers]
 def _time_ms(spans: Spans, cells: Cells, field: int, time_format: TimeFormat) -> Integers:
     if time_format == "iso8601":
         return iso_times(Spans(spans.data, cells.start[field], cells.length[field]))
-    number = np.where(cells.plain & (cells.length[field] >= 0), cells.number[field], NO_TIME)
-    return (np.rint(number * 1000.0) if time_format == "epoch_s" else number).astype(np.int64)
+    is_said = cells.plain & (cells.length[field] >= 0)
+    number = np.where(is_said, cells.number[field], 0.0)
+    milliseconds = np.rint(number * 1000.0) if time_format == "epoch_s" else number
+    return np.where(is_said, milliseconds, NO_TIME).astype(np.int64)
 
 
 def _patched(table: Table, layout: Layout, read: Sequence[tuple[int, Transaction | Label]]) -> Table:

@@ -42,7 +42,9 @@ class Refits:
     def _begin(self, kind: Kind, prepare: Callable[[], Job], model: ModelState) -> None:
         folded_ms = _folded_ms(model, kind)
         in_the_log = self._published_ms.get(kind)
-        if kind in self._running or (in_the_log is not None and (folded_ms is None or folded_ms < in_the_log)):
+        if kind in self._running or (
+            in_the_log is not None and (folded_ms is None or folded_ms < in_the_log)
+        ):
             return
         self._running[kind] = self._executor.submit(prepare())
 

@@ -159,7 +159,9 @@ class _Folding:
         if header is None:
             return
         if header.partition != self._task.partition:
-            raise CorruptError(f"journal of partition {self._task.partition} holds an entry of {header.partition}")
+            raise CorruptError(
+                f"journal of partition {self._task.partition} holds an entry of {header.partition}"
+            )
         rows = DecisionRows.concatenate(self._rows or [DecisionRows.empty(*self._task.pending.shape)])
         entry = JournalEntry(header, rows, Settlements.concatenate(self._settlements))
         ids = rows.transaction_id

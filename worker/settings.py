@@ -10,7 +10,15 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from worker.errors import SettingsError
@@ -32,8 +40,12 @@ class Section(BaseModel):
 class WorkerSettings(Section):
     """`[worker]`: who this process is and where it keeps its local files."""
 
-    id: Name = Field("worker-1", description="static member id and transactional id; unique and stable per process")
-    state_dir: Path = Field(Path("state"), description="local folder for the waiting decisions; a cache of the journal")
+    id: Name = Field(
+        "worker-1", description="static member id and transactional id; unique and stable per process"
+    )
+    state_dir: Path = Field(
+        Path("state"), description="local folder for the waiting decisions; a cache of the journal"
+    )
 
 
 class KafkaSettings(Section):
@@ -59,9 +71,13 @@ class KafkaSettings(Section):
     partitioner: Literal["murmur2", "crc32"] = Field(
         "murmur2", description="how producers choose partitions: `murmur2` (Java) or `crc32` (librdkafka)"
     )
-    columnar: bool = Field(True, description="read whole record batches; false reads record by record, ten times slower")
+    columnar: bool = Field(
+        True, description="read whole record batches; false reads record by record, ten times slower"
+    )
     session_timeout_ms: Positive = Field(10_000, description="how long a dead worker keeps its partitions")
-    transaction_timeout_ms: Positive = Field(10_000, description="how long an abandoned transaction stays open")
+    transaction_timeout_ms: Positive = Field(
+        10_000, description="how long an abandoned transaction stays open"
+    )
     commit_deadline_s: PositiveFloat = Field(30.0, description="a commit that takes longer ends the process")
 
     @model_validator(mode="after")
@@ -69,7 +85,9 @@ class KafkaSettings(Section):
         if self.security_protocol.startswith("SASL"):
             for name in ("sasl_mechanism", "sasl_username", "sasl_password"):
                 if getattr(self, name) is None:
-                    raise ValueError(f"kafka.security_protocol is {self.security_protocol}: set kafka.{name} too")
+                    raise ValueError(
+                        f"kafka.security_protocol is {self.security_protocol}: set kafka.{name} too"
+                    )
         return self
 
 
@@ -102,7 +120,9 @@ class TransactionFields(Section):
     time_format: TimeFormat = Field("epoch_ms", description="of `event_time`")
     numeric: tuple[Name, ...] = Field((), description="more numbers to learn from")
     categorical: tuple[Name, ...] = Field((), description="strings of few values to learn from")
-    entities: tuple[Name, ...] = Field(("merchant_id",), description="strings of many values that gather history")
+    entities: tuple[Name, ...] = Field(
+        ("merchant_id",), description="strings of many values that gather history"
+    )
 
     @model_validator(mode="after")
     def _fields_are_distinct(self) -> TransactionFields:
@@ -133,7 +153,9 @@ class LabelFields(Section):
 class LabelSettings(Section):
     """`[labels]`: what silence means, and for how long."""
 
-    negatives_after_days: PositiveFloat = Field(7.0, description="silence is provisionally legit after this long")
+    negatives_after_days: PositiveFloat = Field(
+        7.0, description="silence is provisionally legit after this long"
+    )
     horizon_days: PositiveFloat = Field(60.0, description="silence is finally legit after this long")
     keep_after_horizon_days: PositiveFloat = Field(30.0, description="a later label still finds its decision")
     max_silence_days: PositiveFloat = Field(3.0, description="a label feed silent for longer halts maturing")
@@ -154,7 +176,9 @@ class CostSettings(Section):
     review_cost: PositiveFloat = Field(5.0, description="of one investigated case")
     missed_fraud_fixed: Amount = Field(5.0, description="of each missed fraud, whatever its amount")
     missed_fraud_factor: Amount = Field(1.0, description="of each missed fraud, times its amount")
-    alert_budget_cases_per_day: PositiveFloat = Field(200.0, description="how many cases investigators can take")
+    alert_budget_cases_per_day: PositiveFloat = Field(
+        200.0, description="how many cases investigators can take"
+    )
     case_window_hours: PositiveFloat = Field(24.0, description="alerts of one card within it are one case")
 
 
@@ -162,7 +186,9 @@ class FeatureSettings(Section):
     """`[features]`: what is remembered of cards and other entities."""
 
     half_lives_days: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (1.0, 5.0, 20.0)
-    max_cards: Positive = Field(5_000_000, description="rows per partition before the least recent are evicted")
+    max_cards: Positive = Field(
+        5_000_000, description="rows per partition before the least recent are evicted"
+    )
     max_entities: Positive = Field(2_000_000, description="rows per declared entity of the process, likewise")
 
     @field_validator("half_lives_days")
@@ -178,13 +204,17 @@ class ModelSettings(Section):
 
     sample_one_in: Positive = Field(10, description="legit decisions kept as examples: 1 in n, with weight n")
     fraud_weight: PositiveFloat = Field(1.0, description="class weight of fraud, undone in the probability")
-    min_frauds: Positive = Field(100, description="the online model decides once it has learnt so many frauds")
+    min_frauds: Positive = Field(
+        100, description="the online model decides once it has learnt so many frauds"
+    )
     generation_days: PositiveFloat = Field(7.0, description="how often bin edges are redrawn")
     memory_days: PositiveFloat = Field(90.0, description="examples a new generation learns from")
     max_examples: Positive = Field(400_000, description="examples kept in memory; the oldest go first")
     forest_days: PositiveFloat = Field(7.0, description="how often the isolation forest is refitted")
     forest_min_rows: Positive = Field(2_000, description="transactions seen before a forest decides")
-    digest_every: Positive = Field(256, description="model-log offsets between two digests of the model state")
+    digest_every: Positive = Field(
+        256, description="model-log offsets between two digests of the model state"
+    )
 
 
 class BatchSettings(Section):
@@ -193,9 +223,15 @@ class BatchSettings(Section):
     max_records: Positive = Field(20_000, description="transactions in one commit")
     max_event_time_s: PositiveFloat = Field(3_600.0, description="event time one commit spans at most")
     commit_interval_ms: Positive = Field(50, description="how long a poll waits for more under light load")
-    allowed_skew_s: PositiveFloat = Field(300.0, description="how far an event may be ahead of its Kafka timestamp")
-    repeat_window: Positive = Field(1_000_000, description="transactions of a partition in which repeats are dropped")
-    fuse_share: float = Field(0.5, gt=0, le=1, description="share of bad records in the window that stops the worker")
+    allowed_skew_s: PositiveFloat = Field(
+        300.0, description="how far an event may be ahead of its Kafka timestamp"
+    )
+    repeat_window: Positive = Field(
+        1_000_000, description="transactions of a partition in which repeats are dropped"
+    )
+    fuse_share: float = Field(
+        0.5, gt=0, le=1, description="share of bad records in the window that stops the worker"
+    )
     fuse_window: Positive = Field(10_000, description="records the fuse looks back on")
 
 
@@ -204,14 +240,20 @@ class HealthSettings(Section):
 
     host: str = "127.0.0.1"
     port: int = Field(8080, ge=0, le=65535, description="0 chooses a free one")
-    stalled_after_s: PositiveFloat = Field(60.0, description="/healthz fails when the poll loop stands still so long")
+    stalled_after_s: PositiveFloat = Field(
+        60.0, description="/healthz fails when the poll loop stands still so long"
+    )
 
 
 class Settings(BaseSettings):
     """Everything a worker is told."""
 
     model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid", nested_model_default_partial_update=True
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="__",
+        frozen=True,
+        extra="forbid",
+        nested_model_default_partial_update=True,
     )
 
     entity_key: SecretStr = Field(
@@ -273,7 +315,9 @@ def load_settings(path: Path | None = None) -> Settings:
     SettingsError
         Names the setting, its value and the fix, one line each.
     """
-    chosen = path or (Path(os.environ["FRAUD_WORKER_CONFIG"]) if "FRAUD_WORKER_CONFIG" in os.environ else None)
+    chosen = path or (
+        Path(os.environ["FRAUD_WORKER_CONFIG"]) if "FRAUD_WORKER_CONFIG" in os.environ else None
+    )
     values = _read_toml(chosen) if chosen else {}
     try:
         return Settings(**values)
@@ -286,7 +330,9 @@ def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise SettingsError(f"settings file {path}: {error.strerror}; name an existing file with --config") from None
+        raise SettingsError(
+            f"settings file {path}: {error.strerror}; name an existing file with --config"
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"settings file {path} is not TOML: {error}") from None
 

@@ -98,7 +98,9 @@ class Settler:
         distinct, position = np.unique(sequence[matched], return_inverse=True)
         truth = self._pending.read_truth(distinct)
         result = apply_labels(truth, position, labels.kind[matched], labels.label_time_ms[matched], clock_ms)
-        settlements = Settlements(distinct, truth.status, truth.acted, truth.label_time_ms, truth.learnt_at_ms)
+        settlements = Settlements(
+            distinct, truth.status, truth.acted, truth.label_time_ms, truth.learnt_at_ms
+        )
         self._pending.write_truth(settlements)
         waiting = self._pending.read(sequence[matched])
         settling = self._tell(waiting, result, policy, clock_ms)
@@ -161,10 +163,16 @@ class Settler:
         sampled = np.where((flags & Flag.SAMPLED) != 0, np.float32(policy.sample_one_in), np.float32(0))
         return np.where((flags & _WOULD_ALERT) != 0, np.float32(1), sampled)
 
-    def _examples(self, waiting: Waiting, rows: NDArray[np.int64], *, fraud: bool, policy: Policy) -> Examples:
+    def _examples(
+        self, waiting: Waiting, rows: NDArray[np.int64], *, fraud: bool, policy: Policy
+    ) -> Examples:
         sequence = waiting.sequence[rows]
         # A fraud, and a fraud taken back, stand for themselves alone.
-        weight = np.ones(len(rows), np.float32) if fraud else np.maximum(self._weight(waiting.flags[rows], policy), 1)
+        weight = (
+            np.ones(len(rows), np.float32)
+            if fraud
+            else np.maximum(self._weight(waiting.flags[rows], policy), 1)
+        )
         return Examples(
             features=self._pending.column("features", sequence),
             label=np.full(len(rows), int(fraud), np.uint8),
@@ -195,7 +203,12 @@ def _moved_evidence(
     to_fraud = changed & (after == Status.FRAUD)
     to_legit = changed & (after == Status.LEGIT) & ((before == Status.WAITING) | was_fraud)
     now_ms = np.full(len(before), clock_ms, np.int64)
-    moves = ((was_fraud, -1, 0, learnt_ms), (was_legit, 0, -1, learnt_ms), (to_fraud, 1, 0, now_ms), (to_legit, 0, 1, now_ms))
+    moves = (
+        (was_fraud, -1, 0, learnt_ms),
+        (was_legit, 0, -1, learnt_ms),
+        (to_fraud, 1, 0, now_ms),
+        (to_legit, 0, 1, now_ms),
+    )
     return [
         _evidence(_rows(waiting, chosen), frauds, legits, at_ms[chosen])
         for chosen, frauds, legits, at_ms in moves

@@ -42,7 +42,9 @@ def policy(settings: Settings) -> Policy:
 
 def new_model(settings: Settings) -> ModelState:
     """An empty model state, before the first record of the log."""
-    lineage = Lineage(feature_spec(settings), Hasher(settings.hash_key).fingerprint, settings.model.fraud_weight)
+    lineage = Lineage(
+        feature_spec(settings), Hasher(settings.hash_key).fingerprint, settings.model.fraud_weight
+    )
     limits = Limits(settings.features.max_entities, settings.model.max_examples, settings.model.digest_every)
     return ModelState(lineage, policy(settings), limits)
 

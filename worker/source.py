@@ -119,14 +119,12 @@ class KafkaSource:
         skew_ms = int(self._batch.allowed_skew_s * 1000)
         self._inboxes = {partition: Inbox(partition, skew_ms) for partition in sorted(owned)}
         for partition, inbox in self._inboxes.items():
-            at = positions[partition]
-            for index, (topic, queue) in enumerate(
-                ((self._topics.transactions, inbox.transactions), (self._topics.labels, inbox.labels))
-            ):
-                tp = TopicPartition(topic, partition)
-                queue.next_offset = self._start(tp, None if at is None else at[index])
+            transactions, labels = positions[partition] or (None, None)
+            inbox.transactions.next_offset = self._start(self._topics.transactions, partition, transactions)
+            inbox.labels.next_offset = self._start(self._topics.labels, partition, labels)
 
-    def _start(self, tp: TopicPartition, offset: int | None) -> int:
+    def _start(self, topic: str, partition: int, offset: int | None) -> int:
+        tp = TopicPartition(topic, partition)
         self._consumer.resume(tp)
         if offset is not None:
             self._consumer.seek(tp, offset)
@@ -187,4 +185,3 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
     def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
         del assigned
         self.joining, self.changed = False, True
-

@@ -18,7 +18,7 @@ from models.state import ModelState
 from models.vocabulary import Flag, Status
 from worker.decoder import LabelColumns, TransactionColumns
 from worker.errors import CorruptError
-from worker.journal import DecisionRows, JournalEntry, JournalHeader
+from worker.journal import DecisionRows, JournalEntry
 from worker.pending import PendingDecisions
 from worker.settling import Settler, Settling
 
@@ -123,7 +123,14 @@ class PartitionTask:
         )
         shared = model.shared.read(transactions.card_hash, transactions.entity_hash, event_time_ms, amount)
         matrix = assemble(
-            model.layout, self._spec, card, shared, amount, event_time_ms, transactions.numeric, transactions.categorical
+            model.layout,
+            self._spec,
+            card,
+            shared,
+            amount,
+            event_time_ms,
+            transactions.numeric,
+            transactions.categorical,
         )
         return matrix, first
 
@@ -188,7 +195,10 @@ class PartitionTask:
             return []
         now_ms = min(self.clock_ms, newest_label_ms + policy.max_silence_ms)
         rows = self._limits.mature_rows
-        start, end = self.provisional_sequence, min(self.pending.next_sequence, self.provisional_sequence + rows)
+        start, end = (
+            self.provisional_sequence,
+            min(self.pending.next_sequence, self.provisional_sequence + rows),
+        )
         self.provisional_sequence = self.pending.mature_until(start, end, now_ms - policy.negatives_after_ms)
         settled = [self._settler.mature(start, self.provisional_sequence, policy, self.clock_ms)]
         start, end = self.final_sequence, min(self.provisional_sequence, self.final_sequence + rows)
