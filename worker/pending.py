@@ -69,10 +69,10 @@ class _Segment:
         self.columns = {name: self._map(name, dtype, ()) for name, dtype in {**_COLUMNS, **_TRUTH}.items()}
         self.columns["entities"] = self._map("entities", np.uint64, (1 + entity_count,))
         self.columns["features"] = self._map("features", np.float32, (feature_count,))
-        self.slots: NDArray[np.uint32] = np.memmap(folder / "index", np.uint32, "w+", shape=(_SLOTS,))
+        self.slots: NDArray[np.uint32] = np.asarray(np.memmap(folder / "index", np.uint32, "w+", shape=(_SLOTS,)))
 
     def _map(self, name: str, dtype: type[np.generic], width: tuple[int, ...]) -> NDArray[Any]:
-        return np.memmap(self.folder / name, dtype, "w+", shape=(SEGMENT_ROWS, *width))
+        return np.asarray(np.memmap(self.folder / name, dtype, "w+", shape=(SEGMENT_ROWS, *width)))
 
     def append(self, values: dict[str, NDArray[Any]], count: int) -> None:
         target = slice(self.size, self.size + count)
