@@ -11,6 +11,7 @@ import atexit
 import base64
 import logging
 import random
+import secrets
 import shutil
 import signal
 import socket
@@ -18,7 +19,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -192,8 +192,7 @@ class EmbeddedKafka:
         (self.folder / "server.properties").write_text(self._server_properties(), encoding="utf-8")
         if (self.folder / "data" / "meta.properties").exists():
             return
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        tool = [*command, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", "server.properties"]
+        tool = [*command, "kafka.tools.StorageTool", "format", "-t", cluster_id(), "-c", "server.properties"]
         with self._log_file() as out:
             code = subprocess.run(
                 tool, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=out, stderr=out, check=False
@@ -252,6 +251,11 @@ class EmbeddedKafka:
         path = self.folder / "broker.log"
         tail = "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
         return f"{what}. The whole log is in {path}; it ends with:\n{tail}\n{INSTEAD}"
+
+
+def cluster_id() -> str:
+    """Draw a cluster id in Kafka's form: 16 bytes in URL-safe base64, and no dash first (an option has that)."""
+    return base64.urlsafe_b64encode(b"\0" + secrets.token_bytes(15)).decode().rstrip("=")
 
 
 def free_port() -> int:

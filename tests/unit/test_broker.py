@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from worker.broker import HOST, EmbeddedKafka
+from worker.broker import HOST, EmbeddedKafka, cluster_id
 from worker.errors import BrokerError
 from worker.kafka_jars import fetch_jars, find_java, java_major
 
@@ -167,3 +168,10 @@ def test_properties_given_win_over_the_built_in_ones(programs: Path, tmp_path: P
     assert "log.retention.ms=1000" in lines
     assert f"advertised.listeners=PLAINTEXT://127.0.0.1:{broker.port}" in lines
     assert len({line.split("=")[0] for line in lines}) == len(lines)
+
+
+def test_a_cluster_id_is_never_taken_for_an_option() -> None:
+    drawn = {cluster_id() for _ in range(1000)}
+    assert len(drawn) == 1000
+    assert {name[0] for name in drawn} <= {*"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"}
+    assert {len(base64.urlsafe_b64decode(name + "==")) for name in drawn} == {16}
