@@ -28,8 +28,8 @@ from worker.journal import DecisionRows, JournalEntry, JournalHeader, Settlement
 
 VERSION: Final = b"1"
 MAX_ROWS: Final = 4_000
-"""Rows a record: with wide features it still stays below the broker's 1 MiB."""
 PIECE_BYTES: Final = 700_000
+"""Before compression: every record stays well below the broker's default of 1 MiB."""
 
 Payload = tuple[bytes, list[tuple[str, bytes]]]
 """A record's value and its Kafka headers."""
@@ -39,10 +39,9 @@ _MATRICES: Final = ("entities", "features", "hashes")
 def encode_journal(entry: JournalEntry) -> list[Payload]:
     """The records of one entry, in the order they must be sent."""
     pieces: list[tuple[bytes, Any]] = []
-    for start in range(0, len(entry.rows), MAX_ROWS):
-        pieces.append((b"rows", entry.rows.rows(start, start + MAX_ROWS)))
-    for start in range(0, len(entry.settlements), MAX_ROWS):
-        pieces.append((b"settlements", entry.settlements.rows(start, start + MAX_ROWS)))
+    for kind, rows in ((b"rows", entry.rows), (b"settlements", entry.settlements)):
+        step = _rows_per_record(rows)
+        pieces += [(kind, rows.rows(start, start + step)) for start in range(0, len(rows), step)]
     if not pieces:
         pieces.append((b"settlements", entry.settlements))
     metadata: list[dict[bytes, bytes]] = [{} for _ in pieces]
@@ -86,7 +85,8 @@ def encode_model(record: ModelRecord) -> Iterator[Payload]:
         case Policy():
             yield orjson.dumps(record.to_json()), _headers(b"policy")
         case Commit():
-            for piece in record.split(MAX_ROWS):
+            sections = (record.traffic, record.evidence, record.examples)
+            for piece in record.split(min(_rows_per_record(section, 3) for section in sections)):
                 yield _encode_commit(piece), _headers(b"commit")
         case Refit():
             yield from _encode_refit(record)
@@ -130,6 +130,12 @@ class ModelLogDecoder:
         if index + 1 < total:
             return None
         return _decode_refit(b"".join(self._pieces.pop(key)))
+
+
+def _rows_per_record(rows: Any, sharing: int = 1) -> int:
+    """How many rows fit, when `sharing` sections of as many rows go into one record."""
+    row_bytes = sum(getattr(rows, field.name).nbytes for field in fields(rows)) / max(len(rows), 1)
+    return max(1, min(MAX_ROWS, int(PIECE_BYTES / sharing / max(row_bytes, 1))))
 
 
 def _headers(kind: bytes) -> list[tuple[str, bytes]]:
