@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import kafka
@@ -22,7 +21,18 @@ from numpy.typing import NDArray
 
 from worker.errors import CorruptError, SettingsError
 from worker.partitioner import partitions_of_keys
-from worker.record_batches import TIMESTAMP, RecordColumns, join_values, parse_records
+from worker.record_batches import (
+    KEY_LENGTH,
+    KEY_START,
+    OFFSET,
+    TIMESTAMP,
+    VALUE_LENGTH,
+    VALUE_START,
+    ParsedBatch,
+    RecordColumns,
+    join_values,
+    parse_records,
+)
 
 __all__ = [
     "ColumnarConsumer",
@@ -201,23 +211,29 @@ def require_seam() -> None:
 
 
 class _BatchRecord:
-    """A whole batch in the place of one record, with all that the client's loop asks of a record.
+    """A whole batch in the place of one record: all that the client's loop asks of a record, itself as value."""
 
-    Its bytes pass for the key and their table for the value.
-    """
+    __slots__ = ("data", "offset", "reader", "size_in_bytes", "table")
 
-    __slots__ = ("key", "offset", "size_in_bytes", "value")
-
+    key = None
     headers = ()
     timestamp = -1
     timestamp_type = 0
     checksum = None
+    reader: _ColumnarPartitionRecords
 
     def __init__(self, offset: int, data: NDArray[np.uint8], table: NDArray[np.int64]) -> None:
         self.offset = offset
-        self.key = data
-        self.value = table
+        self.data = data
+        self.table = table
         self.size_in_bytes = data.size
+
+    @property
+    def value(self) -> _BatchRecord:
+        return self
+
+    def __len__(self) -> int:
+        return self.size_in_bytes
 
     def validate_crc(self) -> bool:
         return True
@@ -230,8 +246,9 @@ class _WholeBatch(DefaultRecordBatch):  # type: ignore[misc]
 
     def __iter__(self) -> Iterator[_BatchRecord]:
         self._maybe_uncompress()
+        data = np.frombuffer(self._buffer, dtype=np.uint8)
         table = parse_records(
-            self._buffer,
+            data,
             self._pos,
             count=self.records_count,
             base_offset=self.base_offset,
@@ -240,8 +257,7 @@ class _WholeBatch(DefaultRecordBatch):  # type: ignore[misc]
         )
         if self.timestamp_type == self.LOG_APPEND_TIME:
             table[TIMESTAMP] = self.max_timestamp
-        if self.records_count:
-            yield _BatchRecord(self.last_offset, np.frombuffer(self._buffer, dtype=np.uint8), table)
+        return iter((_BatchRecord(self.last_offset, data, table),) if self.records_count else ())
 
 
 class _WholeBatches:
@@ -258,70 +274,49 @@ class _WholeBatches:
         return batch
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """The records of one batch on the client's way to `poll`."""
-
-    offset: int
-    columns: RecordColumns
-    reader: _ColumnarPartitionRecords
-
-
 class _ColumnarPartitionRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
     """What was fetched of one partition, handed out by the batch; legacy formats by the record."""
 
     def _unpack_records(
         self, tp: TopicPartition, records: MemoryRecords, *deserializers: None
-    ) -> Iterator[ConsumerRecord | _Part]:
+    ) -> Iterator[ConsumerRecord | _BatchRecord]:
         try:
             for record in super()._unpack_records(tp, _WholeBatches(records), *deserializers):
-                yield self._part(tp, record) if isinstance(record.value, np.ndarray) else record
+                yield self._claimed(record.value) if isinstance(record.value, _BatchRecord) else record
         except Exception as error:
             raise CorruptError(
                 f"{tp.topic}/{tp.partition}: the batch at {self.next_fetch_offset} does not read: {error}"
             ) from error
 
-    def _part(self, tp: TopicPartition, record: ConsumerRecord) -> _Part:
-        columns = RecordColumns.of_table(tp.topic, tp.partition, record.key, record.value, record.offset + 1)
-        if columns.offsets[0] < self.fetch_offset:  # a broker sends the batch that holds the offset, whole
-            columns = columns.slice(int(np.searchsorted(columns.offsets, self.fetch_offset)), len(columns))
-        return _Part(record.offset, columns, self)
+    def _claimed(self, batch: _BatchRecord) -> _BatchRecord:
+        batch.reader = self
+        offsets = batch.table[OFFSET]
+        if offsets[0] < self.fetch_offset:  # a broker sends the batch that holds the offset, whole
+            batch.table = batch.table[:, np.searchsorted(offsets, self.fetch_offset) :]
+        return batch
 
 
 def _columns_of(partition: TopicPartition, records: Sequence[Any]) -> RecordColumns:
-    """Join what the client hands out of one partition: parts, or records where no batch was read whole."""
-    parts: list[RecordColumns] = []
+    """Join what the client hands out of one partition: batches, or records where no batch was read whole."""
+    batches: list[ParsedBatch] = []
     for kind, group in itertools.groupby(records, key=type):
         run = list(group)
-        parts += [part.columns for part in run] if kind is _Part else [columns_of_records(partition, run)]
-    columns = RecordColumns.concatenate(parts)
+        batches += [(it.data, it.table) for it in run] if kind is _BatchRecord else [_parsed_records(run)]
     last = records[-1]
-    return replace(columns, next_offset=last.reader.next_fetch_offset) if isinstance(last, _Part) else columns
+    whole = isinstance(last, _BatchRecord)
+    next_offset = last.reader.next_fetch_offset if whole else last.offset + 1
+    return RecordColumns.of_batches(partition.topic, partition.partition, batches, next_offset)
 
 
-def columns_of_records(partition: TopicPartition, records: Sequence[ConsumerRecord]) -> RecordColumns:
-    """Turn the client's records, raw bytes, into columns, one by one.
-
-    Parameters
-    ----------
-    partition
-        Where they come from.
-    records
-        At least one, in order.
-    """
+def _parsed_records(records: Sequence[ConsumerRecord]) -> ParsedBatch:
+    """Lay the client's records, raw bytes, out like a parsed batch."""
     fields = [field for record in records for field in (record.key, record.value)]
     length = np.array([-1 if field is None else len(field) for field in fields], dtype=np.int64)
     stop = np.cumsum(np.maximum(length, 0))
     start = stop - np.maximum(length, 0)
-    return RecordColumns(
-        topic=partition.topic,
-        partition=partition.partition,
-        offsets=np.array([record.offset for record in records], dtype=np.int64),
-        timestamps_ms=np.array([record.timestamp for record in records], dtype=np.int64),
-        data=np.frombuffer(bytearray().join(field or b"" for field in fields), dtype=np.uint8),
-        key_start=start[::2].copy(),
-        key_length=length[::2].copy(),
-        value_start=start[1::2].copy(),
-        value_length=length[1::2].copy(),
-        next_offset=records[-1].offset + 1,
-    )
+    table = np.empty((6, len(records)), dtype=np.int64)
+    table[OFFSET] = [record.offset for record in records]
+    table[TIMESTAMP] = [record.timestamp for record in records]
+    table[KEY_LENGTH], table[VALUE_LENGTH] = length[::2], length[1::2]
+    table[KEY_START], table[VALUE_START] = start[::2], start[1::2]
+    return np.frombuffer(bytearray().join(field or b"" for field in fields), dtype=np.uint8), table

@@ -13,9 +13,13 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-OFFSET, TIMESTAMP, KEY_START, KEY_LENGTH, VALUE_START, VALUE_LENGTH = range(6)
+OFFSET, TIMESTAMP, KEY_LENGTH, VALUE_LENGTH, KEY_START, VALUE_START = range(6)
+"""Rows of a batch's table; the last two are positions in its bytes."""
 SMALLEST_RECORD_BYTES = 7
 """A length, the attributes, two deltas, two null lengths and a header count of one byte each."""
+
+ParsedBatch = tuple[NDArray[np.uint8], NDArray[np.int64]]
+"""The bytes of a batch, uint8, and the table of its records, int64 [6, n], that points into them."""
 
 
 class RecordFormatError(ValueError):
@@ -54,10 +58,11 @@ class RecordColumns:
     next_offset: int
 
     @classmethod
-    def of_table(
-        cls, topic: str, partition: int, data: NDArray[np.uint8], table: NDArray[np.int64], next_offset: int
+    def of_batches(
+        cls, topic: str, partition: int, batches: Sequence[ParsedBatch], next_offset: int
     ) -> RecordColumns:
-        """Return the columns of one batch, whose `table` is that of `parse_records`."""
+        """Join at least one parsed batch; a single one is not copied."""
+        data, table = batches[0] if len(batches) == 1 else _joined(batches)
         return cls(
             topic=topic,
             partition=partition,
@@ -112,24 +117,23 @@ class RecordColumns:
             return parts[0]
         if len({(part.topic, part.partition) for part in parts}) != 1:
             raise ValueError("only records of one partition can follow one another")
-        sizes = np.array([part.data.size for part in parts])
-        shift = np.repeat(np.cumsum(sizes) - sizes, [len(part) for part in parts])
-        return cls(
-            topic=parts[0].topic,
-            partition=parts[0].partition,
-            offsets=np.concatenate([part.offsets for part in parts]),
-            timestamps_ms=np.concatenate([part.timestamps_ms for part in parts]),
-            data=np.concatenate([part.data for part in parts]),
-            key_start=np.concatenate([part.key_start for part in parts]) + shift,
-            key_length=np.concatenate([part.key_length for part in parts]),
-            value_start=np.concatenate([part.value_start for part in parts]) + shift,
-            value_length=np.concatenate([part.value_length for part in parts]),
-            next_offset=parts[-1].next_offset,
-        )
+        batches = [(part.data, part._table()) for part in parts]
+        return cls.of_batches(parts[0].topic, parts[0].partition, batches, parts[-1].next_offset)
+
+    def _table(self) -> NDArray[np.int64]:
+        rows = (self.offsets, self.timestamps_ms, self.key_length, self.value_length)
+        return np.stack((*rows, self.key_start, self.value_start))
+
+
+def _joined(batches: Sequence[ParsedBatch]) -> ParsedBatch:
+    sizes = np.array([data.size for data, _ in batches])
+    table = np.concatenate([table for _, table in batches], axis=1)
+    table[KEY_START:] += np.repeat(np.cumsum(sizes) - sizes, [table.shape[1] for _, table in batches])
+    return np.concatenate([data for data, _ in batches]), table
 
 
 def parse_records(
-    buffer: bytearray,
+    data: NDArray[np.uint8],
     position: int,
     *,
     count: int,
@@ -141,8 +145,8 @@ def parse_records(
 
     Parameters
     ----------
-    buffer
-        The bytes of the batch, which end with its last record.
+    data
+        uint8, the bytes of the batch, which end with its last record.
     position
         Where its first record begins, in bytes.
     count, base_offset, last_offset_delta, base_timestamp_ms
@@ -151,7 +155,7 @@ def parse_records(
     Returns
     -------
     NDArray
-        int64 [6, count]: offset, timestamp in ms, start and length of the key, start and length of the value.
+        int64 [6, count]: offset, timestamp in ms, lengths of key and value (-1 is null), their starts.
 
     Raises
     ------
@@ -159,16 +163,14 @@ def parse_records(
         A field runs out of its record or out of int64, a record ends too early or too late, offsets do not
         increase up to at most the batch's last, or bytes are left over.
     """
-    room = len(buffer) - position
+    room = data.size - position
     if not 0 <= count * SMALLEST_RECORD_BYTES <= room:
         raise RecordFormatError(f"{count} records cannot be in {room} bytes")
     table = np.empty((6, count), dtype=np.int64)
-    bad = _parse(np.frombuffer(buffer, dtype=np.uint8), position, last_offset_delta, table)
+    bad = _parse(data, position, base_offset, last_offset_delta, base_timestamp_ms, table)
     if bad >= 0:
         what = "bytes after the last record" if bad == count else f"record {bad} of {count}"
         raise RecordFormatError(f"{what} not as the format wants")
-    table[OFFSET] += base_offset
-    table[TIMESTAMP] += base_timestamp_ms
     return table
 
 
@@ -217,8 +219,15 @@ def _skip_headers(buffer: NDArray[np.uint8], at: int, stop: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _parse(buffer: NDArray[np.uint8], at: int, last_delta: int, table: NDArray[np.int64]) -> int:
-    """Fill `table` with deltas and positions; the number of the first bad record, -1 when all is well."""
+def _parse(
+    buffer: NDArray[np.uint8],
+    at: int,
+    base_offset: int,
+    last_delta: int,
+    base_timestamp_ms: int,
+    table: NDArray[np.int64],
+) -> int:
+    """Fill `table`; the number of the first bad record, -1 when all is well."""
     count = table.shape[1]
     previous = -1
     for i in range(count):
@@ -233,8 +242,8 @@ def _parse(buffer: NDArray[np.uint8], at: int, last_delta: int, table: NDArray[n
         if at < 0 or offset <= previous or offset > last_delta:
             return i
         previous = offset
-        table[OFFSET, i] = offset
-        table[TIMESTAMP, i] = timestamp
+        table[OFFSET, i] = base_offset + offset
+        table[TIMESTAMP, i] = base_timestamp_ms + timestamp
         table[KEY_START, i], table[KEY_LENGTH, i], at = _nullable(buffer, at, stop)
         if at < 0:
             return i

@@ -19,8 +19,9 @@ from kafka.protocol.consumer import IsolationLevel
 from kafka.record import MemoryRecords, MemoryRecordsBuilder
 from kafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 from kafka.record.util import calc_crc32c
+from numpy.typing import NDArray
 
-from worker.consumer import _ColumnarPartitionRecords, _columns_of, columns_of_records, require_seam
+from worker.consumer import _ColumnarPartitionRecords, _columns_of, require_seam
 from worker.errors import CorruptError, SettingsError
 from worker.partitioner import Partitioner, partitions_of_keys
 from worker.record_batches import RecordColumns, RecordFormatError, _parse, join_values, parse_records
@@ -86,16 +87,23 @@ def marker(base_offset: int, producer_id: int, kind: int) -> bytearray:
 def parse(raw: bytearray) -> RecordColumns:
     batch = DefaultRecordBatch(raw)
     batch._maybe_uncompress()
+    data = np.frombuffer(batch._buffer, dtype=np.uint8)
     table = parse_records(
-        batch._buffer,
+        data,
         batch._pos,
         count=batch.records_count,
         base_offset=batch.base_offset,
         last_offset_delta=batch.last_offset_delta,
         base_timestamp_ms=batch.first_timestamp,
     )
-    data = np.frombuffer(batch._buffer, dtype=np.uint8)
-    return RecordColumns.of_table("topic", 3, data, table, batch.next_offset)
+    return RecordColumns.of_batches("topic", 3, [(data, table)], batch.next_offset)
+
+
+def table_of(records: bytes | list[int], count: int = 1, last_offset_delta: int = 1) -> NDArray[np.int64]:
+    data = np.frombuffer(bytearray(records), dtype=np.uint8)
+    return parse_records(
+        data, 0, count=count, base_offset=0, last_offset_delta=last_offset_delta, base_timestamp_ms=0
+    )
 
 
 def rows_of(columns: RecordColumns) -> list[tuple[int, int, bytes | None, bytes | None]]:
@@ -123,7 +131,7 @@ def both_ways(
     whole = fetched(_ColumnarPartitionRecords, batches, fetch_offset, aborted)
     single = fetched(Fetcher.PartitionRecords, batches, fetch_offset, aborted)
     columns = _columns_of(PARTITION, whole.take())
-    by_record = columns_of_records(PARTITION, single.take())
+    by_record = _columns_of(PARTITION, single.take())
     assert whole.next_fetch_offset == single.next_fetch_offset
     assert whole.leader_epoch == single.leader_epoch
     return columns, by_record, single.next_fetch_offset
@@ -155,9 +163,10 @@ def test_a_record_written_out_by_hand_reads() -> None:
         0x01,  # null value
         0x02, 0x02, ord("h"), 0x00,  # one header, key of 1 byte, empty value
     ]  # fmt: skip
-    raw = bytearray([0xEE, 2 * len(fields), *fields])  # 0xEE precedes the batch's first record
-    table = parse_records(raw, 1, count=1, base_offset=7, last_offset_delta=300, base_timestamp_ms=50)
-    assert table[:, 0].tolist() == [307, 48, 7, 1, 9, -1]
+    # 0xEE precedes the batch's first record
+    data = np.frombuffer(bytearray([0xEE, 2 * len(fields), *fields]), dtype=np.uint8)
+    table = parse_records(data, 1, count=1, base_offset=7, last_offset_delta=300, base_timestamp_ms=50)
+    assert table[:, 0].tolist() == [307, 48, 1, -1, 7, 9]
 
 
 @given(batch_rows().filter(len), st.data())
@@ -191,7 +200,7 @@ def test_what_lies_behind_the_buffer_never_matters(records: bytes, count: int) -
     for filler in (b"\x00", b"\x7f", b"\xff"):
         memory = np.frombuffer(bytearray(filler * 16 + records + filler * 64), dtype=np.uint8)
         table = np.zeros((6, count), dtype=np.int64)
-        seen.append((_parse(memory[16 : 16 + len(records)], 0, 1_000, table), table.tolist()))
+        seen.append((_parse(memory[16 : 16 + len(records)], 0, 0, 1_000, 0, table), table.tolist()))
     assert seen[0] == seen[1] == seen[2]
 
 
@@ -216,30 +225,23 @@ def test_what_lies_behind_the_buffer_never_matters(records: bytes, count: int) -
     ],
 )
 def test_a_malformed_record_is_refused(record: list[int], what: str | None) -> None:
-    def read() -> Any:
-        return parse_records(
-            bytearray(record), 0, count=1, base_offset=0, last_offset_delta=1, base_timestamp_ms=0
-        )
-
     if what is None:
-        assert read()[:, 0].tolist() == [0, 0, 5, -1, 6, -1]
+        assert table_of(record)[:, 0].tolist() == [0, 0, -1, -1, 5, 6]
     else:
         with pytest.raises(RecordFormatError):
-            read()
+            table_of(record)
 
 
 @pytest.mark.parametrize("count", [-1, 2**31 - 1])
 def test_a_hostile_record_count_allocates_nothing(count: int) -> None:
     with pytest.raises(RecordFormatError, match="cannot be in 10 bytes"):
-        parse_records(bytearray(10), 0, count=count, base_offset=0, last_offset_delta=0, base_timestamp_ms=0)
+        table_of(bytes(10), count)
 
 
 def test_offsets_that_do_not_increase_are_refused() -> None:
     first, second = [0x0C, 0, 0, 2, 1, 1, 0], [0x0C, 0, 0, 2, 1, 1, 0]
     with pytest.raises(RecordFormatError, match="record 1 of 2"):
-        parse_records(
-            bytearray(first + second), 0, count=2, base_offset=0, last_offset_delta=5, base_timestamp_ms=0
-        )
+        table_of(first + second, count=2, last_offset_delta=5)
 
 
 def test_log_append_time_stands_for_every_record() -> None:
@@ -379,9 +381,8 @@ def test_concatenation_keeps_every_record() -> None:
 
 
 def test_concatenation_refuses_records_of_two_partitions() -> None:
-    batch = DefaultRecordBatch(batch_bytes([]))
     table = np.empty((6, 0), dtype=np.int64)
-    other = RecordColumns.of_table("topic", 4, np.frombuffer(batch._buffer, dtype=np.uint8), table, 1)
+    other = RecordColumns.of_batches("topic", 4, [(np.zeros(0, dtype=np.uint8), table)], 1)
     for parts in ([some_columns(), other], []):
         with pytest.raises(ValueError, match="one partition"):
             RecordColumns.concatenate(parts)
