@@ -82,6 +82,7 @@ class Reason(StrEnum):
 
 
 _REASONS: Final = {
+    **{reason.value: reason for reason in Reason},  # what our own validators say
     "json_invalid": Reason.NOT_JSON,
     "model_type": Reason.NOT_AN_OBJECT,
     "missing": Reason.MISSING_FIELD,
@@ -93,7 +94,6 @@ _REASONS: Final = {
     "string_too_long": Reason.BAD_TEXT,
     "string_pattern_mismatch": Reason.BAD_TEXT,
     "literal_error": Reason.BAD_LABEL,
-    **{reason.value: reason for reason in (Reason.BAD_TIME, Reason.BAD_LABEL, Reason.CARD_NUMBER)},
 }
 
 
