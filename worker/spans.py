@@ -94,13 +94,13 @@ def _gather(spans: Spans) -> tuple[Integers, Bytes]:
 
 
 @njit(cache=True, nogil=True, forceinline=True)
-def find(spans_data: Bytes, start: int, length: int, words: Words, guess: int) -> int:
+def find(data: Bytes, start: int, length: int, words: Words, guess: int) -> int:
     """Number of the word that a span is, looking from the guessed one on; -1 if it is none."""
     count = words.ends.size
     for i in range(count):
         word = guess + i if guess + i < count else guess + i - count
         begin = words.ends[word - 1] if word > 0 else 0
-        if words.ends[word] - begin == length and _same(spans_data, start, words.text, begin, length):
+        if words.ends[word] - begin == length and _same(data, start, words.text, begin, length):
             return word
     return -1
 
