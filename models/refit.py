@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.anomaly import FlatForest
+from models.anomaly import MINIMUM_ROWS, FlatForest
 from models.online import build_generation
 from models.records import Refit
 from models.state import ModelState
@@ -70,19 +70,27 @@ def forest_due(model: ModelState, plan: RefitPlan) -> bool:
     )
 
 
-def generation_job(model: ModelState, plan: RefitPlan) -> Job:
+def generation_job(model: ModelState, plan: RefitPlan) -> Job | None:
     """Take what a generation needs out of the state now; the job itself may run in any thread.
+
+    None where no fraud was learnt within `memory_ms`, as after a long silence of the labels: better the generation in
+    force than one that has never seen a fraud.
 
     Bin edges are redrawn without labels, and weights are learnt from zero over the last `memory_ms` of examples in
     transaction order; the calibration is fitted on the scores those examples had when they were decided.
     """
     examples, _ = model.examples.snapshot()
     cut_offset, clock_ms = model.offset, model.clock_ms or 0
+    if not np.any(examples.label[examples.event_time_ms >= clock_ms - plan.memory_ms]):
+        return None
     names, categorical = model.layout.names, model.layout.categorical
     fraud_weight = model.lineage.fraud_weight
 
     def job() -> Refit:
-        recent = examples.for_generation(clock_ms - plan.memory_ms)
+        # Where labels take longer than the memory, it would hold nothing: it then ends at the newest example.
+        newest_ms = int(examples.event_time_ms.max())
+        end_ms = clock_ms if newest_ms >= clock_ms - plan.memory_ms else newest_ms
+        recent = examples.for_generation(end_ms - plan.memory_ms)
         weight = recent.weight.astype(np.float64)
         online = build_generation(
             recent.features, recent.label, weight, names, categorical, {"fraud_weight": fraud_weight}
@@ -97,8 +105,13 @@ def generation_job(model: ModelState, plan: RefitPlan) -> Job:
     return job
 
 
-def forest_job(model: ModelState, rows: NDArray[np.float32]) -> Job:
-    """Fit an isolation forest on `rows`, float32 [n, F], recent traffic believed legitimate."""
+def forest_job(model: ModelState, rows: NDArray[np.float32]) -> Job | None:
+    """Fit an isolation forest on `rows`, float32 [n, F], recent traffic believed legitimate; None if they are too few.
+
+    They come from one partition, which may hold few of the transactions that made the forest due.
+    """
+    if len(rows) < MINIMUM_ROWS:
+        return None
     cut_offset, clock_ms = model.offset, model.clock_ms or 0
 
     def job() -> Refit:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from typing import Literal
+from typing import Final, Literal
 
 from models.records import Refit
 from models.refit import FOREST_ROWS, Job, RefitPlan, forest_due, forest_job, generation_due, generation_job
@@ -12,6 +12,7 @@ from models.state import ModelState
 from worker.task import PartitionTask
 
 Kind = Literal["generation", "forest"]
+_RETRY_MS: Final = 3_600_000
 
 
 class Refits:
@@ -30,6 +31,7 @@ class Refits:
         self._executor = executor
         self._running: dict[Kind, Future[Refit]] = {}
         self._published_ms: dict[Kind, int] = {}
+        self._impossible_ms: dict[Kind, int] = {}
 
     def advance(self, model: ModelState, task: PartitionTask) -> list[Refit]:
         """Begin what is due, and return what has finished since the last call."""
@@ -39,14 +41,24 @@ class Refits:
             self._begin("generation", lambda: generation_job(model, self._plan), model)
         return self._finished()
 
-    def _begin(self, kind: Kind, prepare: Callable[[], Job], model: ModelState) -> None:
-        folded_ms = _folded_ms(model, kind)
-        in_the_log = self._published_ms.get(kind)
-        if kind in self._running or (
-            in_the_log is not None and (folded_ms is None or folded_ms < in_the_log)
-        ):
+    def _begin(self, kind: Kind, prepare: Callable[[], Job | None], model: ModelState) -> None:
+        if kind in self._running or self._is_in_the_log(kind, model) or self._was_impossible(kind, model):
             return
-        self._running[kind] = self._executor.submit(prepare())
+        job = prepare()
+        if job is None:
+            self._impossible_ms[kind] = model.clock_ms or 0
+            return
+        self._running[kind] = self._executor.submit(job)
+
+    def _is_in_the_log(self, kind: Kind, model: ModelState) -> bool:
+        """Whether the last one published has not been folded yet."""
+        published_ms, folded_ms = self._published_ms.get(kind), _folded_ms(model, kind)
+        return published_ms is not None and (folded_ms is None or folded_ms < published_ms)
+
+    def _was_impossible(self, kind: Kind, model: ModelState) -> bool:
+        """Whether there was too little to learn from within the last hour of event time."""
+        tried_ms = self._impossible_ms.get(kind)
+        return tried_ms is not None and (model.clock_ms or 0) < tried_ms + _RETRY_MS
 
     def _finished(self) -> list[Refit]:
         finished = []

@@ -1,0 +1,111 @@
+"""Refits wait until there is enough to learn from, instead of failing over and over."""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor, Future
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from models.examples import Examples
+from models.ledger import LedgerDeltas, concatenate
+from models.records import Budget, Commit, Evidence, Traffic
+from models.refit import RefitPlan
+from models.state import ModelState
+from models.vocabulary import MS_PER_DAY
+from worker.refit import Refits
+from worker.settings import Settings
+from worker.setup import new_model
+from worker.task import PartitionTask
+
+NOW_MS = 1_700_000_000_000
+PLAN = RefitPlan(
+    generation_ms=MS_PER_DAY, forest_ms=MS_PER_DAY, memory_ms=30 * MS_PER_DAY, forest_min_rows=1_000
+)
+HOUR_MS = 3_600_000
+
+
+class AtOnce(Executor):
+    """Runs jobs when they are submitted."""
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_result(fn(*args, **kwargs))
+        return future
+
+
+class Recent:
+    """Stands for the owner's task; has this many recent decisions, and counts how often it was asked for them."""
+
+    def __init__(self, model: ModelState, rows: int) -> None:
+        self.rows = rows
+        self.asked = 0
+        self._width = len(model.layout.names)
+
+    def believed_legit(self, count: int) -> NDArray[np.float32]:
+        self.asked += 1
+        return np.random.default_rng(0).normal(size=(min(self.rows, count), self._width)).astype(np.float32)
+
+    def as_task(self) -> PartitionTask:
+        return cast("PartitionTask", self)
+
+
+@pytest.fixture
+def model() -> ModelState:
+    return new_model(Settings(entity_key="00" * 16))
+
+
+def commit(
+    model: ModelState, clock_ms: int, transactions: int = 0, examples: Examples | None = None
+) -> Commit:
+    ledger: LedgerDeltas = concatenate([])
+    return Commit(
+        worker="w",
+        clocks_ms={0: clock_ms},
+        newest_label_ms=None,
+        traffic=Traffic(np.ones((transactions, 1), np.uint64), np.full(transactions, clock_ms)),
+        evidence=Evidence.empty(1),
+        examples=Examples.empty(len(model.layout.names)) if examples is None else examples,
+        ledger=ledger,
+        budget=Budget.empty(),
+    )
+
+
+def examples_at(model: ModelState, time_ms: int, frauds: int, legits: int) -> Examples:
+    count = frauds + legits
+    rng = np.random.default_rng(1)
+    return Examples(
+        rng.normal(size=(count, len(model.layout.names))).astype(np.float32),
+        (np.arange(count) < frauds).astype(np.uint8),
+        np.ones(count, np.float32),
+        np.full(count, time_ms, np.int64),
+        np.arange(count, dtype=np.uint64),
+        np.zeros(count, np.float32),
+    )
+
+
+def test_a_forest_waits_while_the_owners_partition_has_seen_too_little(model: ModelState) -> None:
+    model.fold(0, commit(model, NOW_MS, transactions=2_000))
+    refits, recent = Refits(PLAN, AtOnce()), Recent(model, rows=255)
+    assert refits.advance(model, recent.as_task()) == []
+    recent.rows = 256
+    assert refits.advance(model, recent.as_task()) == []
+    assert recent.asked == 1, "asked again before an hour of event time has passed"
+    model.fold(1, commit(model, NOW_MS + HOUR_MS))
+    assert [refit.kind for refit in refits.advance(model, recent.as_task())] == ["forest"]
+
+
+@pytest.mark.parametrize(("frauds", "age_days"), [(200, 31), (0, 1)])
+def test_a_generation_waits_while_no_fraud_is_remembered(
+    model: ModelState, frauds: int, age_days: int
+) -> None:
+    then_ms = NOW_MS - age_days * MS_PER_DAY
+    model.fold(0, commit(model, NOW_MS, examples=examples_at(model, then_ms, frauds, 2_000)))
+    if frauds == 0:
+        model.frauds_learnt = 200  # long ago: their examples are gone
+    refits, recent = Refits(PLAN, AtOnce()), Recent(model, rows=0)
+    assert refits.advance(model, recent.as_task()) == []
+    model.fold(1, commit(model, NOW_MS + HOUR_MS, examples=examples_at(model, NOW_MS, 200, 2_000)))
+    assert [refit.kind for refit in refits.advance(model, recent.as_task())] == ["generation"]
