@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +60,10 @@ class Examples:
             self.logit[rows],
         )
 
+    def rows(self, start: int, stop: int) -> Examples:
+        """Rows `start` to `stop`."""
+        return self.take(slice(start, stop))
+
     @classmethod
     def concatenate(cls, parts: list[Examples], feature_count: int) -> Examples:
         """All parts, one after another."""
@@ -88,52 +92,48 @@ class Examples:
 
 
 class ExampleBuffer:
-    """The newest examples of the model log, in log order; the oldest go when it is full.
+    """The newest `capacity` examples of the model log, in log order.
 
-    Owned by `models.state.ModelState`; changed by `append` alone.
+    Owned by `models.state.ModelState`; changed by `append` alone, so that it holds the same in every worker, whoever
+    reads it. Rows are copied: the records they came in may go.
     """
 
     def __init__(self, capacity: int, feature_count: int) -> None:
         self._capacity = capacity
-        self._feature_count = feature_count
-        self._parts: list[Examples] = []
-        self._offsets: list[NDArray[np.int64]] = []
-        self._size = 0
+        # Moving a quarter at a time keeps the cost of an append constant on average.
+        room = capacity + max(capacity // 4, 1)
+        empty = Examples.empty(feature_count)
+        columns = (getattr(empty, field.name) for field in fields(Examples))
+        self._rows = Examples(*(np.empty((room, *column.shape[1:]), column.dtype) for column in columns))
+        self._offsets = np.empty(room, np.int64)
+        self._end = 0
 
     def __len__(self) -> int:
-        return self._size
+        return min(self._end, self._capacity)
 
     def append(self, examples: Examples, offset: int) -> None:
         """Keep `examples`, folded from the model log's record at `offset`."""
-        if len(examples) == 0:
-            return
-        self._parts.append(examples)
-        self._offsets.append(np.full(len(examples), offset, np.int64))
-        self._size += len(examples)
-        # Compacting a quarter at a time keeps the cost of an append constant on average.
-        if self._size > self._capacity + self._capacity // 4:
-            self._compact()
+        examples = examples.take(slice(max(0, len(examples) - self._capacity), None))
+        if self._end + len(examples) > len(self._offsets):
+            self._move_to_front(self._capacity - len(examples))
+        target = slice(self._end, self._end + len(examples))
+        for field in fields(Examples):
+            getattr(self._rows, field.name)[target] = getattr(examples, field.name)
+        self._offsets[target] = offset
+        self._end = target.stop
 
     def snapshot(self) -> tuple[Examples, NDArray[np.int64]]:
-        """All examples in log order, and the log offset of each."""
-        self._compact()
-        offsets = self._offsets[0] if self._offsets else np.empty(0, np.int64)
-        return Examples.concatenate(self._parts, self._feature_count), offsets
+        """Copies of all examples in log order, and the log offset of each."""
+        kept = np.arange(self._end - len(self), self._end)
+        return self._rows.take(kept), self._offsets[kept]
 
     def since(self, offset: int) -> Examples:
-        """The examples folded after `offset`, in log order."""
-        parts = [
-            part for part, offsets in zip(self._parts, self._offsets, strict=True) if offsets[-1] > offset
-        ]
-        offsets = [offsets for offsets in self._offsets if offsets[-1] > offset]
-        if not parts:
-            return Examples.empty(self._feature_count)
-        return Examples.concatenate(parts, self._feature_count).take(np.concatenate(offsets) > offset)
+        """The examples folded after `offset`, in log order; valid until the next `append`."""
+        first = int(np.searchsorted(self._offsets[: self._end], offset, side="right"))
+        return self._rows.take(slice(max(first, self._end - self._capacity), self._end))
 
-    def _compact(self) -> None:
-        if not self._parts:
-            return
-        newest = slice(max(0, self._size - self._capacity), None)
-        self._parts = [Examples.concatenate(self._parts, self._feature_count).take(newest)]
-        self._offsets = [np.concatenate(self._offsets)[newest]]
-        self._size = len(self._offsets[0])
+    def _move_to_front(self, kept: int) -> None:
+        newest = slice(self._end - kept, self._end)
+        for array in (*(getattr(self._rows, field.name) for field in fields(Examples)), self._offsets):
+            array[:kept] = array[newest].copy()
+        self._end = kept

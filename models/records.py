@@ -184,20 +184,22 @@ class Commit:
     digest: tuple[int, str] | None = None
 
     def split(self, max_rows: int) -> Iterator[Commit]:
-        """Cut into commits of at most `max_rows` rows of each kind that fold to the same state."""
-        longest = max(len(self.traffic), len(self.evidence), len(self.examples))
-        yield self._piece(0, max_rows)
-        rest = replace(self, ledger=concatenate([]), budget=Budget.empty(), digest=None)
-        for start in range(max_rows, longest, max_rows):
-            yield rest._piece(start, start + max_rows)
+        """Cut into commits of at most `max_rows` rows of each kind that fold to the same state, to the bit.
 
-    def _piece(self, start: int, stop: int) -> Commit:
-        return replace(
-            self,
-            traffic=self.traffic.rows(start, stop),
-            evidence=self.evidence.rows(start, stop),
-            examples=self.examples.take(slice(start, stop)),
-        )
+        As within one commit, the traffic is folded before the evidence and that before the examples.
+        """
+        lengths = (len(self.traffic), len(self.evidence), len(self.examples))
+        extra = [max(0, -(-length // max_rows) - 1) for length in lengths]
+        rest = replace(self, ledger=concatenate([]), budget=Budget.empty(), digest=None)
+        for piece in range(sum(extra) + 1):
+            starts = [max_rows * (piece - sum(extra[:kind])) for kind in range(len(extra))]
+            traffic, evidence, examples = ((max(at, 0), max(at + max_rows, 0)) for at in starts)
+            yield replace(
+                rest if piece else self,
+                traffic=self.traffic.rows(*traffic),
+                evidence=self.evidence.rows(*evidence),
+                examples=self.examples.rows(*examples),
+            )
 
 
 @dataclass(frozen=True, slots=True)

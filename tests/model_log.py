@@ -1,0 +1,112 @@
+"""Records of the model log, made up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.examples import Examples
+from models.features import FeatureLayout, FeatureSpec
+from models.ledger import LedgerDeltas, Truth, concatenate, decided_deltas, settled_deltas
+from models.records import Budget, Commit, Evidence, Lineage, Policy, Traffic
+from models.state import Limits, ModelState
+from models.threshold import BINS, CostPolicy
+from models.vocabulary import MS_PER_DAY, Decider, Flag
+
+START_MS = 19_700 * MS_PER_DAY
+SPEC = FeatureSpec(numeric=("age",), categorical=("channel",), entities=("merchant", "device"))
+FEATURES = len(FeatureLayout.from_spec(SPEC).names)
+ENTITIES = len(SPEC.entities)
+LINEAGE = Lineage(SPEC, "0123456789abcdef", 1.0)
+POLICY = Policy(
+    costs=CostPolicy(review_cost=5.0, loss_fixed=5.0, loss_factor=1.0, alert_budget_cases_per_day=200.0),
+    case_window_ms=MS_PER_DAY,
+    negatives_after_ms=7 * MS_PER_DAY,
+    horizon_ms=30 * MS_PER_DAY,
+    max_silence_ms=3 * MS_PER_DAY,
+    sample_one_in=4,
+    min_frauds=5,
+)
+LIMITS = Limits(max_entities=10_000, max_examples=5_000, digest_every=4)
+
+
+def new_state(lineage: Lineage = LINEAGE, policy: Policy = POLICY, limits: Limits = LIMITS) -> ModelState:
+    return ModelState(lineage, policy, limits)
+
+
+def examples(rng: np.random.Generator, count: int, from_ms: int = START_MS, frauds: float = 0.3) -> Examples:
+    """Examples whose first feature tells frauds well; keys are distinct but for chance."""
+    label = (rng.random(count) < frauds).astype(np.uint8)
+    features = rng.normal(size=(count, FEATURES)).astype(np.float32)
+    features[:, 0] += 2 * label
+    features[rng.random((count, FEATURES)) < 0.1] = np.nan
+    logit = rng.normal(size=count).astype(np.float32)
+    logit[rng.random(count) < 0.2] = np.nan
+    return Examples(
+        features=features,
+        label=label,
+        weight=rng.integers(1, 5, count).astype(np.float32),
+        event_time_ms=from_ms + rng.integers(0, MS_PER_DAY, count),
+        key=rng.integers(0, 1 << 40, count).astype(np.uint64),
+        logit=logit,
+    )
+
+
+def evidence(rng: np.random.Generator, count: int, from_ms: int = START_MS) -> Evidence:
+    change = rng.choice(np.array([-1, 0, 1], np.int8), (2, count))
+    return Evidence(
+        hashes(rng, (count, 1 + ENTITIES)), change[0], change[1], from_ms + rng.integers(0, MS_PER_DAY, count)
+    )
+
+
+def hashes(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.uint64]:
+    """Of few identifiers, so that rows meet; one in twenty is missing."""
+    return rng.integers(0, 20, shape).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+
+
+def traffic(rng: np.random.Generator, count: int, from_ms: int = START_MS) -> Traffic:
+    return Traffic(hashes(rng, (count, ENTITIES)), from_ms + rng.integers(0, MS_PER_DAY, count))
+
+
+def ledger_deltas(rng: np.random.Generator, count: int, from_ms: int = START_MS) -> LedgerDeltas:
+    event_time_ms = from_ms + rng.integers(0, 3 * MS_PER_DAY, count)
+    settled = settled_deltas(
+        event_time_ms=event_time_ms,
+        flags=rng.choice(np.array([Decider.ONLINE, Decider.FOREST | Flag.ALERTED], np.uint16), count),
+        loss=rng.uniform(1, 100, count),
+        truth=rng.choice(np.array(list(Truth), np.uint8), count),
+        labelled=rng.random(count) < 0.5,
+        sign=np.ones(count, np.int8),
+    )
+    return concatenate([decided_deltas(event_time_ms), settled])
+
+
+def budget(rng: np.random.Generator) -> Budget:
+    online, forest = rng.integers(0, 9, (2, BINS)).astype(np.float64)
+    return Budget(online, forest, 7, 3)
+
+
+def commit(
+    rng: np.random.Generator,
+    rows: int = 20,
+    *,
+    from_ms: int = START_MS,
+    clocks_ms: Mapping[int, int] | None = None,
+    digest: tuple[int, str] | None = None,
+    counts: tuple[int, int, int] | None = None,
+) -> Commit:
+    """One worker's commit; `counts` of traffic, evidence and examples where they differ."""
+    decided, moved, learnt = counts or (rows, rows, rows)
+    return Commit(
+        worker="worker-1",
+        clocks_ms={0: from_ms + MS_PER_DAY} if clocks_ms is None else clocks_ms,
+        newest_label_ms=from_ms,
+        traffic=traffic(rng, decided, from_ms),
+        evidence=evidence(rng, moved, from_ms),
+        examples=examples(rng, learnt, from_ms),
+        ledger=ledger_deltas(rng, rows, from_ms),
+        budget=budget(rng),
+        digest=digest,
+    )

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+from dataclasses import fields
+
+import numpy as np
+import pytest
+
+from models.examples import ExampleBuffer, Examples
+
+FEATURES = 3
+
+
+def numbered(first: int, count: int) -> Examples:
+    """Examples whose every column tells their number."""
+    number = np.arange(first, first + count)
+    return Examples(
+        features=(number[:, None] + np.arange(FEATURES) / 10).astype(np.float32),
+        label=(number % 2).astype(np.uint8),
+        weight=(number + 0.5).astype(np.float32),
+        event_time_ms=number * 1_000,
+        key=number.astype(np.uint64),
+        logit=(-number).astype(np.float32),
+    )
+
+
+def numbers(rows: Examples) -> list[int]:
+    """The rows' numbers, having checked that their columns still belong together."""
+    again = [numbered(int(key), 1) for key in rows.key]
+    assert_same(rows, Examples.concatenate([Examples.empty(FEATURES), *again], FEATURES))
+    return [int(key) for key in rows.key]
+
+
+def assert_same(one: Examples, other: Examples) -> None:
+    for field in fields(Examples):
+        left, right = getattr(one, field.name), getattr(other, field.name)
+        assert left.dtype == right.dtype
+        np.testing.assert_array_equal(left, right)
+
+
+def verdicts(*rows: tuple[int, int, int]) -> Examples:
+    """Rows of (key, event time, label)."""
+    key, time_ms, label = (np.array(column) for column in zip(*rows, strict=True))
+    count = len(rows)
+    return Examples(
+        np.zeros((count, 1), np.float32), label.astype(np.uint8), np.ones(count, np.float32),
+        time_ms.astype(np.int64), key.astype(np.uint64), np.zeros(count, np.float32),
+    )  # fmt: skip
+
+
+def told(rows: Examples) -> list[tuple[int, int, int]]:
+    columns = zip(rows.key, rows.event_time_ms, rows.label, strict=True)
+    return [(int(key), int(time_ms), int(label)) for key, time_ms, label in columns]
+
+
+def test_a_generation_learns_the_last_verdict_on_a_decision_and_no_other() -> None:
+    rows = verdicts((7, 100, 0), (8, 100, 0), (7, 100, 1), (8, 100, 1), (7, 100, 0))
+    assert told(rows.for_generation(0)) == [(7, 100, 0), (8, 100, 1)]
+
+
+def test_a_generation_learns_in_transaction_order_whatever_order_labels_came_in() -> None:
+    rows = verdicts((3, 300, 0), (1, 500, 1), (2, 100, 0), (9, 100, 1))
+    assert told(rows.for_generation(0)) == [(2, 100, 0), (9, 100, 1), (3, 300, 0), (1, 500, 1)]
+
+
+def test_a_generation_forgets_what_happened_before_its_memory_begins() -> None:
+    rows = verdicts((1, 99, 0), (2, 100, 0), (3, 101, 1))
+    assert told(rows.for_generation(100)) == [(2, 100, 0), (3, 101, 1)]
+    assert told(rows.for_generation(102)) == []
+
+
+def test_the_buffer_holds_the_newest_examples_whatever_the_sizes_they_came_in() -> None:
+    rng = np.random.default_rng(1)
+    capacity = 40
+    buffer = ExampleBuffer(capacity, FEATURES)
+    appended: list[int] = []
+    for offset in range(60):
+        count = int(rng.choice([0, 1, 3, 17, 39, 40, 41, 60]))
+        buffer.append(numbered(len(appended), count), offset)
+        appended += range(len(appended), len(appended) + count)
+        assert len(buffer) == min(len(appended), capacity)
+        assert numbers(buffer.snapshot()[0]) == appended[-capacity:]
+        assert numbers(buffer.since(-1)) == appended[-capacity:]
+
+
+def test_since_gives_what_was_folded_after_an_offset_in_log_order() -> None:
+    buffer = ExampleBuffer(100, FEATURES)
+    for offset, count in ((3, 2), (5, 3), (9, 1)):
+        buffer.append(numbered(offset * 10, count), offset)
+    assert numbers(buffer.since(2)) == [30, 31, 50, 51, 52, 90]
+    assert numbers(buffer.since(3)) == [50, 51, 52, 90]
+    assert numbers(buffer.since(4)) == [50, 51, 52, 90]
+    assert numbers(buffer.since(5)) == [90]
+    assert numbers(buffer.since(9)) == []
+    assert buffer.snapshot()[1].tolist() == [3, 3, 5, 5, 5, 9]
+
+
+def test_looking_at_the_buffer_does_not_change_what_it_holds() -> None:
+    looked_at, other = ExampleBuffer(10, FEATURES), ExampleBuffer(10, FEATURES)
+    for offset in range(30):
+        for buffer in (looked_at, other):
+            buffer.append(numbered(3 * offset, 3), offset)
+        looked_at.snapshot()
+        assert len(looked_at) == len(other)
+        for cut in (offset - 5, offset - 1):
+            assert_same(looked_at.since(cut), other.since(cut))
+
+
+def test_the_buffer_does_not_share_memory_with_the_record_that_examples_came_in() -> None:
+    buffer = ExampleBuffer(10, FEATURES)
+    record = numbered(0, 4)
+    buffer.append(record, 0)
+    record.label[:] = 9
+    assert numbers(buffer.since(-1)) == [0, 1, 2, 3]
+
+
+def test_a_snapshot_stays_as_it_was() -> None:
+    buffer = ExampleBuffer(4, FEATURES)
+    buffer.append(numbered(0, 4), 0)
+    rows, _ = buffer.snapshot()
+    for offset in range(1, 9):
+        buffer.append(numbered(10 * offset, 3), offset)
+    assert numbers(rows) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "parts", [[], [numbered(5, 2)], [numbered(0, 2), Examples.empty(FEATURES), numbered(7, 1)]]
+)
+def test_parts_are_joined_in_their_order(parts: list[Examples]) -> None:
+    expected = [int(key) for part in parts for key in part.key]
+    assert numbers(Examples.concatenate(parts, FEATURES)) == expected

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models.records import Budget, Commit, Evidence, ModelRecord, Policy, Refit, Traffic
+from models.refit import RefitPlan, generation_job
+from models.state import ModelState
+from models.threshold import CostPolicy
+from models.vocabulary import MS_PER_DAY
+from tests.model_log import LINEAGE, POLICY, START_MS, commit, new_state
+
+COUNTS = [
+    (0, 0, 0),
+    (50, 0, 0),
+    (0, 50, 0),
+    (0, 0, 50),
+    (50, 1, 1),
+    (21, 47, 12),
+    (10, 10, 10),
+    (11, 9, 31),
+    (3, 61, 0),
+]
+
+
+@pytest.fixture(scope="module")
+def generation() -> Refit:
+    """An online model, so that commits are learnt from."""
+    state = new_state()
+    state.fold(0, commit(np.random.default_rng(3), 60))
+    return generation_job(state, RefitPlan(MS_PER_DAY, MS_PER_DAY, 90 * MS_PER_DAY, 256))()
+
+
+def folded(generation: Refit, records: list[Commit]) -> ModelState:
+    state = new_state()
+    log: list[ModelRecord] = [generation, *records]
+    for offset, record in enumerate(log):
+        state.fold(offset, record)
+    return state
+
+
+@pytest.mark.parametrize("counts", COUNTS)
+def test_a_split_commit_folds_to_the_same_state_to_the_bit(
+    generation: Refit, counts: tuple[int, int, int]
+) -> None:
+    before = commit(np.random.default_rng(0), 30)
+    whole = commit(np.random.default_rng(1), from_ms=START_MS + MS_PER_DAY // 2, counts=counts)
+    pieces = list(whole.split(10))
+    assert folded(generation, [before, *pieces]).digest() == folded(generation, [before, whole]).digest()
+
+
+@pytest.mark.parametrize("counts", COUNTS)
+def test_pieces_hold_every_row_once_and_none_is_too_long(counts: tuple[int, int, int]) -> None:
+    whole = commit(np.random.default_rng(1), counts=counts)
+    pieces = list(whole.split(10))
+    assert all(max(len(p.traffic), len(p.evidence), len(p.examples)) <= 10 for p in pieces)
+    for kind in ("traffic", "evidence", "examples"):
+        expected = getattr(whole, kind)
+        for field in dataclasses.fields(expected):
+            joined = np.concatenate([getattr(getattr(piece, kind), field.name) for piece in pieces])
+            np.testing.assert_array_equal(joined, getattr(expected, field.name))
+
+
+def test_money_and_the_digest_are_told_once_and_clocks_in_every_piece() -> None:
+    whole = commit(np.random.default_rng(1), counts=(30, 5, 0), digest=(7, "abc"))
+    first, *rest = whole.split(10)
+    assert len(rest) == 2
+    assert (first.ledger, first.budget, first.digest) == (whole.ledger, whole.budget, (7, "abc"))
+    for piece in rest:
+        assert len(piece.ledger.day) == len(piece.ledger.decided_day) == 0
+        assert not piece.budget.online.any()
+        assert not piece.budget.forest.any()
+        assert (piece.budget.alerts, piece.budget.cases, piece.digest) == (0, 0, None)
+        assert (piece.clocks_ms, piece.newest_label_ms) == (whole.clocks_ms, whole.newest_label_ms)
+
+
+def test_an_empty_commit_is_one_piece() -> None:
+    assert len(list(commit(np.random.default_rng(1), 0).split(10))) == 1
+
+
+def changed(spec: dict[str, Any], **others: Any) -> str:
+    return dataclasses.replace(LINEAGE, spec=dataclasses.replace(LINEAGE.spec, **spec), **others).id
+
+
+def test_the_lineage_changes_with_everything_that_shapes_features_or_learning() -> None:
+    ids = [
+        LINEAGE.id,
+        changed({"numeric": ("age", "balance")}),
+        changed({"numeric": ()}),
+        changed({"categorical": ("age",), "numeric": ("channel",)}),
+        changed({"entities": ("device", "merchant")}),
+        changed({"entities": ()}),
+        changed({"half_lives_days": (1.0, 5.0, 21.0)}),
+        changed({}, key_fingerprint="fedcba9876543210"),
+        changed({}, fraud_weight=2.0),
+        changed({}, fold_version=LINEAGE.fold_version + 1),
+    ]
+    assert all(one != other for one, other in itertools.combinations(ids, 2))
+
+
+def test_equal_settings_are_one_lineage_whichever_process_asks() -> None:
+    assert changed({}) == LINEAGE.id
+    assert len(LINEAGE.id) == 16
+    assert int(LINEAGE.id, 16) >= 0
+
+
+def test_the_description_of_a_lineage_survives_json() -> None:
+    assert json.loads(json.dumps(LINEAGE.describe())) == LINEAGE.describe()
+
+
+@pytest.mark.parametrize("budget", [None, 12.5])
+def test_a_policy_survives_json(budget: float | None) -> None:
+    costs = CostPolicy(0.1 + 0.2, 1 / 3, 1e-9, budget)
+    policy = dataclasses.replace(POLICY, costs=costs, min_frauds=17)
+    again = Policy.from_json(json.loads(json.dumps(policy.to_json())))
+    assert again == policy
+    assert isinstance(again.costs, CostPolicy)
+
+
+def test_a_policy_that_lacks_a_value_or_has_one_too_many_is_refused() -> None:
+    values = POLICY.to_json()
+    with pytest.raises(TypeError):
+        Policy.from_json({name: value for name, value in values.items() if name != "horizon_ms"})
+    with pytest.raises(TypeError):
+        Policy.from_json({**values, "unheard_of": 1})
+
+
+def test_parts_of_evidence_are_joined_in_their_order_and_none_is_empty() -> None:
+    rng = np.random.default_rng(2)
+    one, other = commit(rng, 3).evidence, commit(rng, 4).evidence
+    joined = Evidence.concatenate([one, other], 2)
+    np.testing.assert_array_equal(joined.hashes, np.concatenate([one.hashes, other.hashes]))
+    np.testing.assert_array_equal(joined.frauds, np.concatenate([one.frauds, other.frauds]))
+    empty = Evidence.concatenate([], 2)
+    assert (len(empty), empty.hashes.shape, empty.frauds.dtype.str) == (0, (0, 3), "|i1")
+
+
+def test_nothing_decided_is_no_traffic_and_no_budget() -> None:
+    assert Traffic.empty(2).entities.shape == (0, 2)
+    assert Budget.empty().online.sum() == 0.0
