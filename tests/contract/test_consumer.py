@@ -12,6 +12,7 @@ import confluent_kafka
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
+from kafka.errors import NoOffsetForPartitionError
 from kafka.record.default_records import DefaultRecordBatch
 
 from worker.consumer import ColumnarConsumer, ConsumerCorruptError, RecordColumns, partitions_of_keys
@@ -318,6 +319,18 @@ def test_after_a_corrupt_batch_the_consumer_refuses_instead_of_spinning(
             with pytest.raises(ConsumerCorruptError, match="at offset 240 failed crc check") as raised:
                 consumer.poll(10_000)
             assert isinstance(raised.value.__cause__, Exception)
+
+
+def test_any_other_fault_is_declared_and_final_too(kafka: Broker, topic_factory: TopicFactory) -> None:
+    topic = topic_factory("nowhere")
+    with consumer_of(kafka, columnar=True, group_id=topic) as consumer:
+        consumer.subscribe([topic], None)
+        with pytest.raises(ConsumerCorruptError, match="NoOffsetForPartitionError") as raised:
+            while True:
+                consumer.poll(1_000)
+        assert isinstance(raised.value.__cause__, NoOffsetForPartitionError)
+        with pytest.raises(ConsumerCorruptError, match="NoOffsetForPartitionError"):
+            consumer.poll(1_000)
 
 
 def test_a_group_member_reads_pauses_and_resumes(kafka: Broker, topic_factory: TopicFactory) -> None:
