@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -57,6 +58,7 @@ class KafkaSource:
         self._rebalanced = rebalanced
         self._inboxes: dict[int, Inbox] = {}
         self._listener = _Listener()
+        self._held_since_s = 0.0
         self.rebalances = 0
         consumer.subscribe([topics.transactions, topics.labels], self._listener)
 
@@ -71,10 +73,10 @@ class KafkaSource:
         return self._consumer.group_metadata()
 
     def poll(self) -> list[PartitionBatch]:
-        """Wait for input and cut a batch; empty while the group rebalances."""
+        """Wait for input and cut a batch; empty while the group rebalances or a partition is waited for."""
         # What waits already can be cut at once: waiting for more would idle.
         busy = any(inbox.transactions.waiting for inbox in self._inboxes.values())
-        fetched = self._consumer.poll(0 if busy else self._batch.commit_interval_ms)
+        fetched = self._consumer.poll(0 if busy and not self._held_since_s else self._batch.commit_interval_ms)
         if self._listener.joining:
             return []
         if self._listener.changed:
@@ -83,7 +85,9 @@ class KafkaSource:
             return []
         for columns in fetched:
             self._put(columns)
-        return self._cut()
+        for partition, inbox in self._inboxes.items():
+            inbox.at_end = self._read_all(self._topics.transactions, partition)
+        return [] if self._holds() else self._cut()
 
     def take_labels(self, partition: int, clock_ms: int) -> LabelColumns | None:
         """Take the labels due by the partition's clock."""
@@ -145,9 +149,16 @@ class KafkaSource:
             inbox.put_labels(labels, bad)
         self._guard.count(len(columns), len(bad))
 
+    def _holds(self) -> bool:
+        """Whether to wait, for a bounded time, for partitions that have more than has come (as Kafka Streams does)."""
+        inboxes = self._inboxes.values()
+        if all(inbox.at_end or inbox.transactions.waiting for inbox in inboxes):
+            self._held_since_s = 0.0
+            return False
+        self._held_since_s = self._held_since_s or time.monotonic()
+        return time.monotonic() - self._held_since_s < self._batch.max_idle_ms / 1000.0
+
     def _cut(self) -> list[PartitionBatch]:
-        for partition, inbox in self._inboxes.items():
-            inbox.at_end = self._read_all(self._topics.transactions, partition)
         span_ms = int(self._batch.max_event_time_s * 1000)
         until_ms = cut_ms(list(self._inboxes.values()), span_ms, self._batch.max_records)
         batch = []
