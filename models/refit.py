@@ -87,10 +87,7 @@ def generation_job(model: ModelState, plan: RefitPlan) -> Job | None:
     fraud_weight = model.lineage.fraud_weight
 
     def job() -> Refit:
-        # Where labels take longer than the memory, it would hold nothing: it then ends at the newest example.
-        newest_ms = int(examples.event_time_ms.max())
-        end_ms = clock_ms if newest_ms >= clock_ms - plan.memory_ms else newest_ms
-        recent = examples.for_generation(end_ms - plan.memory_ms)
+        recent = examples.for_generation(clock_ms - plan.memory_ms)
         weight = recent.weight.astype(np.float64)
         online = build_generation(
             recent.features, recent.label, weight, names, categorical, {"fraud_weight": fraud_weight}

@@ -141,7 +141,7 @@ class ModelState:
             self._remember_digest()
 
     def digest(self) -> str:
-        """SHA-256 over every number of the state, hexadecimal."""
+        """SHA-256 over every number of the state but the examples', of which it takes count and weight; hexadecimal."""
         sha = hashlib.sha256()
         for prefix, arrays in self._parts():
             for name in sorted(arrays):
@@ -154,14 +154,14 @@ class ModelState:
             [self.frauds_learnt, self.traffic_seen, len(self.examples), self.newest_label_ms or -1]
         )
         clocks = np.array(sorted(self.clocks_ms.items()), np.int64)
-        calibration = np.array([self.calibration.slope, self.calibration.intercept])
+        numbers = np.array([self.calibration.slope, self.calibration.intercept, self.weight_learnt])
         return [
             ("shared", self.shared.arrays()),
             ("budget", self.budget.arrays()),
             ("ledger", self.ledger.arrays()),
             ("online", self.online.arrays() if self.online is not None else {}),
             ("forest", self.forest.arrays() if self.forest is not None else {}),
-            ("state", {"counts": counts, "clocks": clocks, "calibration": calibration}),
+            ("state", {"counts": counts, "clocks": clocks, "numbers": numbers}),
         ]
 
     def _remember_digest(self) -> None:

@@ -33,7 +33,9 @@ def generation() -> Refit:
     """An online model, so that commits are learnt from."""
     state = new_state()
     state.fold(0, commit(np.random.default_rng(3), 60))
-    return generation_job(state, RefitPlan(MS_PER_DAY, MS_PER_DAY, 90 * MS_PER_DAY, 256))()
+    job = generation_job(state, RefitPlan(MS_PER_DAY, MS_PER_DAY, 90 * MS_PER_DAY, 256))
+    assert job is not None
+    return job()
 
 
 def folded(generation: Refit, records: list[Commit]) -> ModelState:

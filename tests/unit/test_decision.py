@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+import dataclasses
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.anomaly import FlatForest
+from models.decision import IDLE_FOREST_ONE_IN, Scores, decide
+from models.online import BinnedLogistic
+from models.state import ModelState
+from models.threshold import EDGES, Calibration, CostPolicy, histogram
+from models.vocabulary import MS_PER_DAY, Decider, Flag
+from tests.model_log import FEATURES, LIMITS, LINEAGE, POLICY, START_MS
+
+COSTS = CostPolicy(review_cost=4.0, loss_fixed=2.0, loss_factor=0.5, alert_budget_cases_per_day=None)
+FREE = dataclasses.replace(POLICY, costs=COSTS)
+"""Without a budget lambda is 1, and the forest alerts on nothing."""
+
+
+class Scripted:
+    """An online model whose logit is the first feature."""
+
+    def score_batch(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
+        return X[:, 0].astype(np.float64)
+
+
+def model(
+    *, online: bool = False, forest: bool = False, frauds: int = 0, budget: float | None = None
+) -> ModelState:
+    costs = dataclasses.replace(COSTS, alert_budget_cases_per_day=budget)
+    state = ModelState(LINEAGE, dataclasses.replace(FREE, costs=costs), LIMITS)
+    state.online = cast("BinnedLogistic", Scripted()) if online else None
+    state.forest = FOREST if forest else None
+    state.frauds_learnt = frauds
+    return state
+
+
+FOREST = FlatForest.fit(
+    np.random.default_rng(3).normal(size=(300, FEATURES)).astype(np.float32), trees=5, seed=1
+)
+TRUSTED = POLICY.min_frauds
+
+
+def rows(*logits: float) -> NDArray[np.float32]:
+    features = np.random.default_rng(7).normal(size=(len(logits), FEATURES)).astype(np.float32)
+    features[:, 0] = logits
+    return features
+
+
+def decided(
+    state: ModelState,
+    features: NDArray[np.float32],
+    amount: list[float] | None = None,
+    id_hash: NDArray[np.uint64] | None = None,
+) -> Scores:
+    count = len(features)
+    # Neither a sampled example nor left out by the idle forest.
+    hashes = np.full(count, 8 << 40 | 1, np.uint64) if id_hash is None else id_hash
+    return decide(state, features, np.array(amount or [100.0] * count), hashes)
+
+
+def deciders(scores: Scores) -> list[Decider]:
+    return [Decider(int(flags) & Flag.DECIDER) for flags in scores.flags]
+
+
+def has(scores: Scores, flag: Flag) -> list[bool]:
+    return [bool(int(flags) & flag) for flags in scores.flags]
+
+
+def random_hashes(count: int) -> NDArray[np.uint64]:
+    return np.random.default_rng(5).integers(0, 1 << 64, count, dtype=np.uint64)
+
+
+def test_nobody_decides_before_there_is_a_forest_and_nothing_is_alerted() -> None:
+    scores = decided(model(), rows(9.0, 9.0))
+    assert deciders(scores) == [Decider.NONE] * 2
+    assert scores.flags.tolist() == [0, 0]
+    assert np.isnan([scores.logit, scores.probability, scores.forest_score]).all()
+
+
+def test_an_online_model_alone_that_has_learnt_too_little_decides_nothing_but_is_noted() -> None:
+    scores = decided(model(online=True, frauds=TRUSTED - 1), rows(9.0))
+    assert deciders(scores) == [Decider.NONE]
+    assert has(scores, Flag.ONLINE_WOULD_ALERT) == [True]
+    assert not scores.alerted.any()
+
+
+def test_the_forest_decides_until_the_online_model_is_trusted() -> None:
+    assert deciders(decided(model(forest=True), rows(1.0))) == [Decider.FOREST]
+    assert deciders(decided(model(forest=True, frauds=TRUSTED), rows(1.0))) == [Decider.FOREST]
+    untrusted = model(online=True, forest=True, frauds=TRUSTED - 1)
+    assert deciders(decided(untrusted, rows(1.0))) == [Decider.FOREST]
+    assert deciders(decided(model(online=True, forest=True, frauds=TRUSTED), rows(1.0))) == [Decider.ONLINE]
+
+
+def test_each_row_whose_online_score_is_not_finite_falls_to_the_forest() -> None:
+    scores = decided(
+        model(online=True, forest=True, frauds=TRUSTED), rows(1.0, np.nan, np.inf, -np.inf, -1.0)
+    )
+    online, forest = Decider.ONLINE, Decider.FOREST
+    assert deciders(scores) == [online, forest, forest, forest, online]
+    assert has(scores, Flag.FOREST_SCORED)[1:4] == [True] * 3
+
+
+def test_without_a_forest_a_row_without_a_score_is_decided_by_nobody() -> None:
+    scores = decided(model(online=True, frauds=TRUSTED), rows(np.nan, 9.0))
+    assert deciders(scores) == [Decider.NONE, Decider.ONLINE]
+    assert scores.alerted.tolist() == [False, True]
+
+
+def test_the_online_model_alerts_iff_expected_loss_reaches_the_review_cost() -> None:
+    # Missing 100.0 costs 2 + 0.5 * 100 = 52, a review 4: worth it from p = 4 / 52 on, a logit of log(4 / 48).
+    break_even = np.log(4 / 48)
+    scores = decided(model(online=True, frauds=TRUSTED), rows(break_even - 1e-3, break_even + 1e-3))
+    assert scores.alerted.tolist() == [False, True]
+    np.testing.assert_allclose(scores.probability, 4 / 52, rtol=1e-2)
+    np.testing.assert_array_equal(scores.loss, [52.0, 52.0])
+    np.testing.assert_allclose(scores.ratio, scores.probability.astype(float) * 52 / 4, rtol=1e-12)
+    assert scores.online_lambda == 1.0
+
+
+def test_a_small_amount_is_worth_a_review_only_where_fraud_is_likely() -> None:
+    # Missing 1.0 costs 2.5, less than a review of 4: never; 6.0 costs 5: from p = 0.8 on.
+    scores = decided(model(online=True, frauds=TRUSTED), rows(9.0, 1.3, 1.5), [1.0, 6.0, 6.0])
+    assert scores.alerted.tolist() == [False, False, True]
+
+
+def test_the_calibration_is_applied_before_costs_are_compared() -> None:
+    state = model(online=True, frauds=TRUSTED)
+    state.calibration = Calibration(slope=2.0, intercept=-1.0)
+    scores = decided(state, rows(0.5, 1.0))
+    np.testing.assert_allclose(scores.probability, [0.5, 1 / (1 + np.exp(-1.0))], rtol=1e-6)
+    np.testing.assert_array_equal(scores.logit, np.array([0.5, 1.0], np.float32))
+
+
+def test_a_budget_raises_lambda_and_the_rule_asks_for_so_much_more() -> None:
+    state = model(online=True, frauds=TRUSTED, budget=10.0)
+    ratios = np.full(1_000, 3.0)
+    state.budget.fold(histogram(ratios, np.ones(1_000)), np.zeros(256), 0, 0, START_MS)
+    scores = decided(state, rows(0.0, 9.0), [8.0, 1_000.0])
+    # A thousand ratios of 3 in an hour are far beyond ten cases a day: lambda is the next edge above 3.
+    assert scores.online_lambda == EDGES[EDGES > 3.0][0]
+    assert scores.ratio[0] == 0.5 * 6.0 / 4.0
+    assert scores.alerted.tolist() == [False, True]
+
+
+def with_forest_cut(state: ModelState) -> float:
+    """Let the budget see a day of ranks so that the forest has a finite cut."""
+    ranks = np.random.default_rng(2).uniform(0, 100, 500)
+    for clock_ms in (START_MS, START_MS + MS_PER_DAY):
+        state.budget.fold(np.zeros(256), histogram(ranks, np.ones(500)), 0, 0, clock_ms)
+    return state.thresholds()[1]
+
+
+def test_the_forest_alerts_on_score_times_amount_from_its_cut_on() -> None:
+    state = model(forest=True, budget=20.0)
+    cut = with_forest_cut(state)
+    assert 0 < cut < np.inf
+    features = rows(*range(5))
+    score = np.asarray(FOREST.score(features), np.float32).astype(float)
+    amounts = [float(cut / one * factor) for one, factor in zip(score, (0.5, 0.99, 1.01, 2, 0), strict=True)]
+    scores = decided(state, features, amounts)
+    assert scores.alerted.tolist() == [False, False, True, True, False]
+    assert has(scores, Flag.FOREST_WOULD_ALERT) == [False, False, True, True, False]
+    np.testing.assert_allclose(scores.rank, score * amounts)
+
+
+def test_what_the_idle_forest_would_have_done_is_noted_but_alerts_nobody() -> None:
+    state = model(online=True, forest=True, frauds=TRUSTED, budget=20.0)
+    with_forest_cut(state)
+    scores = decided(state, rows(-30.0), [1e6])
+    assert deciders(scores) == [Decider.ONLINE]
+    assert has(scores, Flag.FOREST_WOULD_ALERT) == [True]
+    assert scores.alerted.tolist() == [False]
+
+
+def test_an_idle_forest_scores_one_row_in_eight_chosen_by_hash_each_for_eight() -> None:
+    count = 4_000
+    id_hash = random_hashes(count)
+    scores = decided(model(online=True, forest=True, frauds=TRUSTED), rows(*np.zeros(count)), id_hash=id_hash)
+    chosen = [(int(one) >> 40) % 8 == 0 for one in id_hash]
+    assert has(scores, Flag.FOREST_SCORED) == chosen
+    assert np.isfinite(scores.forest_score).tolist() == chosen
+    assert scores.forest_weight.tolist() == [8.0 if one else 0.0 for one in chosen]
+    assert IDLE_FOREST_ONE_IN == 8
+    assert 400 < sum(chosen) < 600
+
+
+def test_a_deciding_forest_scores_every_row_each_for_itself() -> None:
+    scores = decided(model(forest=True), rows(*np.zeros(50)), id_hash=random_hashes(50))
+    assert has(scores, Flag.FOREST_SCORED) == [True] * 50
+    assert scores.forest_weight.tolist() == [1.0] * 50
+    np.testing.assert_array_equal(scores.forest_score, FOREST.score(rows(*np.zeros(50))).astype(np.float32))
+
+
+def test_examples_are_sampled_by_the_hash_of_the_transaction_alone() -> None:
+    id_hash = random_hashes(2_000)
+    scores = decided(model(), rows(*np.zeros(2_000)), id_hash=id_hash)
+    assert has(scores, Flag.SAMPLED) == [int(one) % POLICY.sample_one_in == 0 for one in id_hash]
+    again = decided(model(forest=True), rows(*np.ones(2_000)), [7.0] * 2_000, id_hash)
+    assert has(again, Flag.SAMPLED) == has(scores, Flag.SAMPLED)
+
+
+def test_being_sampled_as_an_example_tells_nothing_of_being_scored_by_the_idle_forest() -> None:
+    state = model(online=True, forest=True, frauds=TRUSTED)
+    state.policy = dataclasses.replace(state.policy, sample_one_in=8)
+    scores = decided(state, rows(*np.zeros(8_000)), id_hash=random_hashes(8_000))
+    both = np.array(has(scores, Flag.SAMPLED)) & np.array(has(scores, Flag.FOREST_SCORED))
+    assert 8_000 / 64 * 0.6 < both.sum() < 8_000 / 64 * 1.4
+
+
+def test_deciding_one_by_one_is_deciding_all_at_once() -> None:
+    state = model(online=True, forest=True, frauds=TRUSTED, budget=20.0)
+    with_forest_cut(state)
+    features, id_hash = rows(*np.linspace(-4, 4, 40)), random_hashes(40)
+    whole = decided(state, features, id_hash=id_hash)
+    for row in range(40):
+        one = slice(row, row + 1)
+        alone = decided(state, features[one], id_hash=id_hash[one])
+        assert alone.flags[0] == whole.flags[row]
+        np.testing.assert_array_equal(alone.ratio, whole.ratio[one])
+
+
+def test_no_rows_are_decided_as_none() -> None:
+    scores = decided(model(online=True, forest=True, frauds=TRUSTED), rows())
+    assert len(scores.flags) == len(scores.forest_weight) == 0

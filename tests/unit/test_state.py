@@ -1,0 +1,285 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from models.anomaly import FlatForest
+from models.online import BinnedLogistic
+from models.records import Commit, ModelRecord, Refit
+from models.refit import RefitPlan, generation_job
+from models.state import DigestMismatchError, LineageMismatchError, ModelState
+from models.vocabulary import MS_PER_DAY
+from tests.model_log import FEATURES, LIMITS, LINEAGE, POLICY, START_MS, commit, examples, new_state
+
+PLAN = RefitPlan(MS_PER_DAY, MS_PER_DAY, 90 * MS_PER_DAY, 256)
+
+
+def day_of_commits(rng: np.random.Generator, days: int, per_day: int = 2) -> list[Commit]:
+    return [
+        commit(rng, 15, from_ms=START_MS + day * MS_PER_DAY, clocks_ms={day % 3: START_MS + day * MS_PER_DAY})
+        for day in range(days)
+        for _ in range(per_day)
+    ]
+
+
+def begun(state: ModelState) -> Refit:
+    job = generation_job(state, PLAN)
+    assert job is not None
+    return job()
+
+
+def a_forest(seed: int) -> Refit:
+    rows = np.random.default_rng(seed).normal(size=(300, FEATURES)).astype(np.float32)
+    return Refit("forest", 0, START_MS, FlatForest.fit(rows, trees=3, seed=seed).arrays())
+
+
+def a_log() -> list[ModelRecord]:
+    """Of everything: lineage, policy, commits, a generation, a forest, a second policy."""
+    commits = day_of_commits(np.random.default_rng(5), 8)
+    state = folded([LINEAGE, POLICY, *commits[:6]])
+    stricter = dataclasses.replace(POLICY, horizon_ms=2 * MS_PER_DAY)
+    return [LINEAGE, POLICY, *commits[:8], begun(state), *commits[8:12], a_forest(1), stricter, *commits[12:]]
+
+
+def folded(records: list[ModelRecord], step: int = 1) -> ModelState:
+    state = new_state()
+    for index, record in enumerate(records):
+        state.fold(index * step, record)
+    return state
+
+
+def test_two_workers_that_fold_one_log_agree_to_the_bit() -> None:
+    log = a_log()
+    assert folded(log).digest() == folded(log).digest()
+
+
+def test_the_digest_tells_a_single_bit_of_a_single_record() -> None:
+    log = a_log()
+    first = log[2]
+    assert isinstance(first, Commit)
+    first.examples.weight[0] = np.nextafter(first.examples.weight[0], np.float32(9))
+    other = a_log()
+    assert folded(log).digest() != folded(other).digest()
+
+
+def test_the_order_of_the_log_matters() -> None:
+    one, other = day_of_commits(np.random.default_rng(5), 2, per_day=1)
+    assert folded([one, other]).digest() != folded([other, one]).digest()
+
+
+def test_reading_the_state_does_not_change_it() -> None:
+    log = a_log()
+    limits = dataclasses.replace(LIMITS, max_examples=40)
+    read, left_alone = (ModelState(LINEAGE, POLICY, limits) for _ in range(2))
+    for offset, record in enumerate(log):
+        read.fold(offset, record)
+        left_alone.fold(offset, record)
+        if len(read.examples) and read.examples.snapshot()[0].label.any():
+            begun(read)
+        assert read.thresholds() == left_alone.thresholds()
+    assert read.digest() == left_alone.digest()
+    assert read.latest_digest == left_alone.latest_digest
+
+
+def test_a_digest_is_remembered_wherever_a_multiple_is_reached_or_stepped_over() -> None:
+    state = new_state()
+    rng = np.random.default_rng(1)
+    seen = []
+    for offset in (0, 1, 3, 6, 7, 8, 15):
+        state.fold(offset, commit(rng, 2))
+        assert state.latest_digest is not None
+        seen.append(state.latest_digest[0])
+    assert seen == [0, 0, 0, 6, 6, 8, 15]
+    assert state.latest_digest == (15, state.digest())
+
+
+def test_a_worker_that_agrees_folds_on_and_one_that_differs_stops_everybody() -> None:
+    rng = np.random.default_rng(2)
+    state = new_state()
+    state.fold(0, commit(rng, 5))
+    at_zero = state.latest_digest
+    assert at_zero is not None
+    state.fold(1, commit(rng, 5, digest=at_zero))
+    with pytest.raises(DigestMismatchError, match="offset 0"):
+        state.fold(2, commit(rng, 5, digest=(0, "f" * 64)))
+
+
+def test_a_digest_of_an_offset_not_remembered_is_passed_over() -> None:
+    state = new_state()
+    state.fold(0, commit(np.random.default_rng(2), 5))
+    state.fold(1, commit(np.random.default_rng(3), 5, digest=(-7, "f" * 64)))
+    assert state.offset == 1
+
+
+def test_a_generation_takes_force_at_its_offset_with_what_it_missed_learnt_once_more() -> None:
+    rng = np.random.default_rng(9)
+    commits = day_of_commits(rng, 6, per_day=1)
+    state = new_state()
+    for offset, record in enumerate(commits[:3]):
+        state.fold(offset, record)
+    refit = begun(state)
+    assert refit.cut_offset == 2
+    for offset, record in enumerate(commits[3:5], start=3):
+        state.fold(offset, record)
+    assert parts(state) == (False, False)
+    state.fold(5, refit)
+    arrays = dict(refit.arrays)
+    slope, intercept = arrays.pop("calibration")
+    expected = BinnedLogistic.from_arrays(arrays)
+    for record in commits[3:5]:
+        learn(expected, record)
+    assert_same_model(state, expected)
+    assert (state.calibration.slope, state.calibration.intercept) == (float(slope), float(intercept))
+    assert state.generation == (5, refit.clock_ms, state.frauds_learnt)
+    state.fold(6, commits[5])
+    learn(expected, commits[5])
+    assert_same_model(state, expected)
+
+
+def test_a_newer_generation_replaces_the_one_in_force() -> None:
+    state = new_state()
+    commits = day_of_commits(np.random.default_rng(9), 4, per_day=1)
+    state.fold(0, commits[0])
+    first = begun(state)
+    state.fold(1, first)
+    state.fold(2, commits[1])
+    second = begun(state)
+    state.fold(3, second)
+    arrays = {name: array for name, array in second.arrays.items() if name != "calibration"}
+    assert_same_model(state, BinnedLogistic.from_arrays(arrays))
+    assert state.generation is not None
+    assert state.generation[0] == 3
+
+
+def parts(state: ModelState) -> tuple[bool, bool]:
+    """Whether there is an online model, and a forest."""
+    return state.online is not None, state.forest is not None
+
+
+def learn(model: BinnedLogistic, record: Commit) -> None:
+    rows = record.examples
+    for row in range(len(rows)):
+        one = slice(row, row + 1)
+        model.learn_batch(rows.features[one], rows.label[one], rows.weight[one].astype(np.float64))
+
+
+def assert_same_model(state: ModelState, other: BinnedLogistic) -> None:
+    assert state.online is not None
+    ours = state.online.arrays()
+    for name, array in other.arrays().items():
+        np.testing.assert_array_equal(ours[name], array, err_msg=name)
+
+
+def test_a_forest_takes_force_at_its_offset() -> None:
+    state = new_state()
+    state.fold(0, commit(np.random.default_rng(9), 20))
+    refit = a_forest(4)
+    assert parts(state) == (False, False)
+    state.fold(1, refit)
+    assert state.forest is not None
+    np.testing.assert_array_equal(state.forest.paths, refit.arrays["paths"])
+    assert state.forest_fitted == (refit.clock_ms, 20)
+
+
+def test_a_policy_is_in_force_from_its_offset() -> None:
+    state = new_state()
+    cheaper = dataclasses.replace(POLICY, min_frauds=1)
+    assert (state.policy, state.has_policy) == (POLICY, False)
+    state.fold(0, cheaper)
+    assert (state.policy, state.has_policy) == (cheaper, True)
+
+
+def test_the_lineage_of_the_log_is_accepted_where_it_is_ours() -> None:
+    state = new_state()
+    state.fold(0, dataclasses.replace(LINEAGE))
+    assert state.has_lineage
+
+
+def test_another_lineage_is_refused_and_the_message_names_what_differs() -> None:
+    spec = dataclasses.replace(LINEAGE.spec, entities=("merchant",))
+    with pytest.raises(LineageMismatchError) as refused:
+        new_state().fold(0, dataclasses.replace(LINEAGE, spec=spec, fraud_weight=3.0))
+    message = str(refused.value)
+    assert "entities: log ['merchant'], settings ['merchant', 'device']" in message
+    assert "fraud_weight: log 3.0, settings 1.0" in message
+    assert "numeric" not in message
+    assert "key_fingerprint" not in message
+
+
+def test_the_version_is_the_lineage_and_the_last_offset_folded() -> None:
+    state = new_state()
+    assert state.version == f"{LINEAGE.id}--1"
+    state.fold(12, commit(np.random.default_rng(1), 3))
+    assert state.version == f"{LINEAGE.id}-12"
+
+
+def test_clocks_and_the_newest_label_never_go_back() -> None:
+    rng = np.random.default_rng(1)
+    state = new_state()
+    state.fold(0, commit(rng, 3, clocks_ms={0: START_MS + 50, 1: START_MS + 90}))
+    state.fold(1, commit(rng, 3, from_ms=START_MS - 5, clocks_ms={1: START_MS + 70, 2: START_MS}))
+    assert state.clocks_ms == {0: START_MS + 50, 1: START_MS + 90, 2: START_MS}
+    assert (state.clock_ms, state.newest_label_ms) == (START_MS + 90, START_MS)
+
+
+def test_there_is_no_clock_before_the_first_commit() -> None:
+    assert new_state().clock_ms is None
+
+
+def test_a_commit_without_labels_leaves_the_newest_label_as_it_was() -> None:
+    state = new_state()
+    state.fold(0, dataclasses.replace(commit(np.random.default_rng(1), 3), newest_label_ms=None))
+    assert state.newest_label_ms is None
+    state.fold(1, commit(np.random.default_rng(1), 3))
+    state.fold(2, dataclasses.replace(commit(np.random.default_rng(1), 3), newest_label_ms=None))
+    assert state.newest_label_ms == START_MS
+
+
+def test_the_online_model_is_trusted_once_it_has_learnt_enough_frauds() -> None:
+    rng = np.random.default_rng(1)
+    few, more = (examples(rng, POLICY.min_frauds - 1, frauds=1.0), examples(rng, 1, frauds=1.0))
+    state = new_state()
+    state.fold(0, dataclasses.replace(commit(rng, 0), examples=few))
+    state.fold(1, begun(state))
+    assert (state.frauds_learnt, state.online_is_trusted) == (POLICY.min_frauds - 1, False)
+    state.fold(2, dataclasses.replace(commit(rng, 0), examples=more))
+    assert state.online_is_trusted
+
+
+def test_prevalence_counts_every_decision_an_example_stands_for() -> None:
+    rng = np.random.default_rng(1)
+    state = new_state()
+    assert np.isnan(state.prevalence)
+    rows = dataclasses.replace(
+        examples(rng, 3),
+        label=np.array([1, 0, 0], np.uint8),
+        weight=np.array([1, 10, 9], np.float32),
+    )
+    state.fold(0, dataclasses.replace(commit(rng, 0), examples=rows))
+    assert state.prevalence == 1 / 20
+
+
+def test_shared_aggregates_are_folded_from_traffic_and_evidence() -> None:
+    record = commit(np.random.default_rng(4), 30)
+    state, other = new_state(), new_state()
+    state.fold(0, record)
+    other.shared.fold_transactions(record.traffic.entities, record.traffic.event_time_ms, np.zeros(30))
+    frauds, legits = (
+        change.astype(np.float64) for change in (record.evidence.frauds, record.evidence.legits)
+    )
+    other.shared.fold_evidence(record.evidence.hashes, frauds, legits, record.evidence.at_ms)
+    for name, array in other.shared.arrays().items():
+        np.testing.assert_array_equal(state.shared.arrays()[name], array)
+
+
+def test_cohorts_close_by_the_slowest_partition() -> None:
+    horizon_ms = POLICY.horizon_ms
+    state = new_state()
+    state.fold(0, commit(np.random.default_rng(4), 30, clocks_ms={0: START_MS, 1: START_MS}))
+    late_ms = START_MS + 10 * MS_PER_DAY + horizon_ms
+    state.fold(1, commit(np.random.default_rng(4), 0, clocks_ms={0: late_ms}))
+    assert state.ledger.closed_days == 0
+    state.fold(2, commit(np.random.default_rng(4), 0, clocks_ms={1: late_ms}))
+    assert state.ledger.closed_days == 3
