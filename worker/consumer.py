@@ -109,7 +109,8 @@ class ColumnarConsumer:
     def _postponed_failure(self) -> Exception | None:
         # A fault behind good records is kept for the next call, but forgotten if its partition is paused by
         # then; the client would spin once the partition is resumed.
-        metadata = getattr(self._consumer._fetcher, "_next_in_line_exception_metadata", None)
+        fetcher = getattr(self._consumer, "_fetcher", None)
+        metadata = getattr(fetcher, "_next_in_line_exception_metadata", None)
         return None if metadata is None else metadata.exception
 
     def subscribe(self, topics: Sequence[str], listener: ConsumerRebalanceListener | None = None) -> None:

@@ -321,13 +321,18 @@ def test_after_a_corrupt_batch_the_consumer_refuses_instead_of_spinning(
             assert isinstance(raised.value.__cause__, Exception)
 
 
+def read_on(consumer: ColumnarConsumer) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while time.monotonic() < deadline:
+        consumer.poll(1_000)
+
+
 def test_any_other_fault_is_declared_and_final_too(kafka: Broker, topic_factory: TopicFactory) -> None:
     topic = topic_factory("nowhere")
     with consumer_of(kafka, columnar=True, group_id=topic) as consumer:
         consumer.subscribe([topic], None)
         with pytest.raises(ConsumerCorruptError, match="NoOffsetForPartitionError") as raised:
-            while True:
-                consumer.poll(1_000)
+            read_on(consumer)
         assert isinstance(raised.value.__cause__, NoOffsetForPartitionError)
         with pytest.raises(ConsumerCorruptError, match="NoOffsetForPartitionError"):
             consumer.poll(1_000)
