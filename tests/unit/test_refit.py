@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from models.anomaly import FlatForest
+from models.online import build_generation
+from models.records import Refit
+from models.refit import FOREST_ROWS, Job, RefitPlan, forest_due, forest_job, generation_due, generation_job
+from models.state import ModelState
+from models.threshold import Calibration
+from models.vocabulary import MS_PER_DAY
+from tests.model_log import FEATURES, LIMITS, LINEAGE, POLICY, START_MS, commit, examples
+
+PLAN = RefitPlan(
+    generation_ms=7 * MS_PER_DAY, forest_ms=5 * MS_PER_DAY, memory_ms=20 * MS_PER_DAY, forest_min_rows=500
+)
+
+
+def state_with(
+    *, learnt: int = 0, frauds: int = 0, traffic: int = 0, clock_ms: int = START_MS, lineage: float = 1.0
+) -> ModelState:
+    state = ModelState(dataclasses.replace(LINEAGE, fraud_weight=lineage), POLICY, LIMITS)
+    add(state, learnt=learnt, frauds=frauds, traffic=traffic, clock_ms=clock_ms)
+    return state
+
+
+def add(
+    state: ModelState, *, learnt: int = 0, frauds: int = 0, traffic: int = 0, clock_ms: int = START_MS
+) -> None:
+    """Fold one commit with so many examples, so many of them frauds, and so much traffic."""
+    rng = np.random.default_rng(state.offset + 2)
+    rows = examples(rng, learnt, clock_ms - MS_PER_DAY)
+    rows.label[:] = np.arange(learnt) < frauds
+    record = commit(rng, 0, clocks_ms={0: clock_ms}, counts=(traffic, 0, 0))
+    state.fold(state.offset + 1, dataclasses.replace(record, examples=rows))
+
+
+def run(job: Job | None) -> Refit:
+    assert job is not None
+    return job()
+
+
+def test_nothing_is_due_before_the_first_commit() -> None:
+    state = ModelState(LINEAGE, POLICY, LIMITS)
+    assert not generation_due(state, PLAN)
+    assert not forest_due(state, PLAN)
+
+
+@pytest.mark.parametrize(
+    ("learnt", "frauds", "due"),
+    [
+        (999, POLICY.min_frauds, False),
+        (1_000, POLICY.min_frauds - 1, False),
+        (1_000, POLICY.min_frauds, True),
+    ],
+)
+def test_the_first_generation_waits_for_a_thousand_examples_and_enough_frauds(
+    learnt: int, frauds: int, due: bool
+) -> None:
+    assert generation_due(state_with(learnt=learnt, frauds=frauds), PLAN) is due
+
+
+def test_a_generation_is_redone_when_its_week_is_over() -> None:
+    state = state_with(learnt=1_000, frauds=100)
+    state.fold(1, run(generation_job(state, PLAN)))
+    assert not generation_due(state, PLAN)
+    add(state, clock_ms=START_MS + PLAN.generation_ms - 1)
+    assert not generation_due(state, PLAN)
+    add(state, clock_ms=START_MS + PLAN.generation_ms)
+    assert generation_due(state, PLAN)
+
+
+def test_a_generation_is_redone_when_it_has_learnt_twice_the_frauds() -> None:
+    state = state_with(learnt=1_000, frauds=100)
+    state.fold(1, run(generation_job(state, PLAN)))
+    add(state, learnt=99, frauds=99)
+    assert not generation_due(state, PLAN)
+    add(state, learnt=1, frauds=1)
+    assert generation_due(state, PLAN)
+
+
+def test_the_first_forest_waits_for_its_least_traffic() -> None:
+    assert not forest_due(state_with(traffic=499), PLAN)
+    assert forest_due(state_with(traffic=500), PLAN)
+
+
+def fit_forest(state: ModelState, rows: int = 300) -> None:
+    features = np.random.default_rng(1).normal(size=(rows, FEATURES)).astype(np.float32)
+    state.fold(state.offset + 1, run(forest_job(state, features)))
+
+
+def test_a_forest_is_refitted_when_young_traffic_has_doubled() -> None:
+    state = state_with(traffic=600)
+    fit_forest(state)
+    add(state, traffic=599)
+    assert not forest_due(state, PLAN)
+    add(state, traffic=1)
+    assert forest_due(state, PLAN)
+    fit_forest(state)
+    assert not forest_due(state, PLAN)
+
+
+def test_once_a_forest_has_seen_its_fill_doubling_is_no_reason() -> None:
+    state = state_with(traffic=FOREST_ROWS)
+    fit_forest(state)
+    add(state, traffic=FOREST_ROWS)
+    assert not forest_due(state, PLAN)
+
+
+def test_a_forest_is_refitted_when_its_time_is_over() -> None:
+    state = state_with(traffic=FOREST_ROWS)
+    fit_forest(state)
+    add(state, clock_ms=START_MS + PLAN.forest_ms - 1)
+    assert not forest_due(state, PLAN)
+    add(state, clock_ms=START_MS + PLAN.forest_ms)
+    assert forest_due(state, PLAN)
+
+
+def test_a_generation_equals_one_built_by_hand_from_the_last_verdicts_in_transaction_order() -> None:
+    state = ModelState(dataclasses.replace(LINEAGE, fraud_weight=2.5), POLICY, LIMITS)
+    rng = np.random.default_rng(8)
+    old = examples(rng, 40, START_MS - PLAN.memory_ms - 2 * MS_PER_DAY)
+    rows = examples(rng, 200, START_MS - 3 * MS_PER_DAY)
+    overruled = dataclasses.replace(rows.take(slice(0, 30)), label=1 - rows.label[:30])
+    for part in (old, rows, overruled):
+        record = commit(rng, 0, clocks_ms={0: START_MS})
+        state.fold(state.offset + 1, dataclasses.replace(record, examples=part))
+    job = generation_job(state, PLAN)
+    add(state, learnt=50, frauds=10, clock_ms=START_MS + 40 * MS_PER_DAY)
+    refit = run(job)
+
+    last = {int(key): index for index, key in enumerate(rows.key)}
+    label = rows.label.copy()
+    label[:30] = overruled.label
+    order = sorted(last.values(), key=lambda row: (rows.event_time_ms[row], rows.key[row]))
+    weight = rows.weight[order].astype(np.float64)
+    expected = build_generation(
+        rows.features[order],
+        label[order],
+        weight,
+        state.layout.names,
+        state.layout.categorical,
+        {"fraud_weight": 2.5},
+    )
+    for name, array in expected.arrays().items():
+        np.testing.assert_array_equal(refit.arrays[name], array, err_msg=name)
+    logit = rows.logit[order].astype(np.float64)
+    calibration = Calibration.fit(logit, label[order] == 1, weight)
+    expected_numbers = [calibration.slope, calibration.intercept]
+    assert refit.arrays["calibration"].tolist() == pytest.approx(expected_numbers, rel=1e-12)
+    assert (refit.kind, refit.cut_offset, refit.clock_ms) == ("generation", 2, START_MS)
+
+
+def test_no_generation_is_built_where_no_fraud_lies_within_its_memory() -> None:
+    state = state_with(learnt=1_000, frauds=100)
+    add(state, learnt=50, clock_ms=START_MS + PLAN.memory_ms + MS_PER_DAY)
+    assert generation_job(state, PLAN) is None
+
+
+def test_a_forest_equals_one_fitted_by_hand_with_the_log_offset_for_a_seed() -> None:
+    state = state_with(traffic=5)
+    add(state, traffic=5, clock_ms=START_MS + 9)
+    features = np.random.default_rng(1).normal(size=(400, FEATURES)).astype(np.float32)
+    refit = run(forest_job(state, features))
+    for name, array in FlatForest.fit(features, seed=1).arrays().items():
+        np.testing.assert_array_equal(refit.arrays[name], array, err_msg=name)
+    assert (refit.kind, refit.cut_offset, refit.clock_ms) == ("forest", 1, START_MS + 9)
+
+
+def test_no_forest_is_fitted_on_less_than_a_trees_sample() -> None:
+    features = np.zeros((255, FEATURES), np.float32)
+    assert forest_job(state_with(traffic=500), features) is None
