@@ -96,6 +96,7 @@ class ColumnarConsumer:
         """
         if self._failure is None:
             try:
+                self._remember_join()
                 polled = self._consumer.poll(timeout_ms=timeout_ms)
                 found = [_columns_of(partition, records) for partition, records in polled.items()]
                 self._failure = self._postponed_failure()
@@ -105,6 +106,13 @@ class ColumnarConsumer:
         raise ConsumerCorruptError(
             f"reading Kafka failed and is not resumed: {type(self._failure).__name__}: {self._failure}"
         ) from self._failure
+
+    def _remember_join(self) -> None:
+        # Up to 3.0.12 the client forgets a join that outlasts its poll if new metadata, not the broker, asked for
+        # it: no later poll completes it, and the member stays without partitions and heartbeats for ever.
+        coordinator = getattr(self._consumer, "_coordinator", None)
+        if coordinator is not None and getattr(coordinator, "rejoining", False):
+            coordinator.request_rejoin()
 
     def _postponed_failure(self) -> Exception | None:
         # A fault behind good records is kept for the next call, but forgotten if its partition is paused by

@@ -1,0 +1,54 @@
+"""Being a member of a group through kafka-python: what the source of a worker relies on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from kafka import KafkaAdminClient, TopicPartition
+
+from worker.consumer import ColumnarConsumer
+
+if TYPE_CHECKING:
+    from tests.conftest import Broker, TopicFactory
+
+pytestmark = pytest.mark.contract
+
+DEADLINE_S = 30.0
+
+
+@contextmanager
+def member_of(broker: Broker, group: str, topic: str, **config: Any) -> Iterator[ColumnarConsumer]:
+    own = {
+        "bootstrap_servers": broker.bootstrap,
+        "group_id": group,
+        "auto_offset_reset": "earliest",
+        "enable_auto_commit": False,
+    }
+    consumer = ColumnarConsumer(own | config)
+    consumer.subscribe([topic])
+    try:
+        yield consumer
+    finally:
+        consumer.close()
+
+
+def poll_until_assigned(consumer: ColumnarConsumer, wanted: set[TopicPartition], timeout_ms: int) -> None:
+    deadline_s = time.monotonic() + DEADLINE_S
+    while consumer.assignment() != wanted:
+        assert time.monotonic() < deadline_s, f"assigned {consumer.assignment()} instead of {wanted}"
+        consumer.poll(timeout_ms)
+
+
+def test_a_join_that_outlasts_its_poll_is_completed_by_a_later_one(
+    kafka: Broker, kafka_admin: KafkaAdminClient, topic_factory: TopicFactory
+) -> None:
+    """New metadata makes the leader join again; short polls must not strand it half-way."""
+    topic = topic_factory("grows", 1)
+    with member_of(kafka, topic, topic, metadata_max_age_ms=200) as consumer:
+        poll_until_assigned(consumer, {TopicPartition(topic, 0)}, timeout_ms=100)
+        kafka_admin.create_partitions({topic: 3})
+        poll_until_assigned(consumer, {TopicPartition(topic, p) for p in range(3)}, timeout_ms=0)
