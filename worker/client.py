@@ -16,7 +16,7 @@ from kafka import KafkaAdminClient
 from kafka import errors as kafka_errors
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 
-from worker.errors import FencedError, SettingsError, UnreachableError, WorkerError
+from worker.errors import CorruptError, FencedError, IncompatibleError, SettingsError, UnreachableError, WorkerError
 from worker.settings import KafkaSettings, Settings
 
 log = logging.getLogger(__name__)
@@ -37,6 +37,7 @@ _FENCED: Final = (
     kafka_errors.IllegalGenerationError,
     kafka_errors.UnknownMemberIdError,
 )
+_UNREADABLE: Final = (kafka_errors.CorruptRecordError, kafka_errors.UnsupportedCodecError)
 _NO_TOPIC: Final = (
     kafka_errors.UnknownTopicOrPartitionError,
     kafka_errors.UnknownTopicIdError,
@@ -79,7 +80,8 @@ def consumer_config(settings: Settings, *, group: bool) -> dict[str, Any]:
         # takes all that was fetched.
         "max_poll_records": 1 << 30,
     }
-    return config | _membership(settings) if group else config
+    # Fetches of the input are small, so that what waits for the clock stays small too.
+    return config | {"max_partition_fetch_bytes": 1 << 20} | _membership(settings) if group else config
 
 
 def producer_config(settings: Settings, *, transactional: bool = True) -> dict[str, Any]:
@@ -137,6 +139,11 @@ def kafka_errors_explained(settings: Settings) -> Iterator[None]:
         yield
     except kafka_errors.KafkaError as error:
         raise explain(error, settings) from error
+    except CorruptError as error:
+        # The consumer refuses to read on after any error; most are not about what was read.
+        if isinstance(error.__cause__, kafka_errors.KafkaError) and not isinstance(error.__cause__, _UNREADABLE):
+            raise explain(error.__cause__, settings) from error
+        raise
 
 
 def explain(error: Exception, settings: Settings) -> WorkerError:
@@ -151,6 +158,12 @@ def explain(error: Exception, settings: Settings) -> WorkerError:
     if isinstance(error, _NO_TOPIC):
         return UnreachableError(
             f"{where} has no such topic ({reason}): run `fraud-worker topics create`, or mend [topics]"
+        )
+    if isinstance(error, (kafka_errors.NoOffsetForPartitionError, kafka_errors.OffsetOutOfRangeError)):
+        return IncompatibleError(
+            f"group kafka.group = {kafka.group!r} has no place to read from ({reason}): a first start needs "
+            "kafka.start_from = 'earliest' or 'latest'; later it means that offsets expired or records were deleted "
+            "before they were read"
         )
     if isinstance(error, _FENCED):
         return FencedError(
