@@ -78,13 +78,14 @@ class ModelState:
         self.offset = -1
         self.has_lineage = False
         self.has_policy = False
+        self._lineage_id = lineage.id
         self._digest_every = limits.digest_every
         self._digests: OrderedDict[int, str] = OrderedDict()
 
     @property
     def version(self) -> str:
         """Names the point of the log from which this very state can be rebuilt."""
-        return f"{self.lineage.id}-{self.offset}"
+        return f"{self._lineage_id}-{self.offset}"
 
     @property
     def clock_ms(self) -> int | None:
