@@ -67,7 +67,7 @@ class FlatForest:
         max_samples
             Rows drawn for each tree, n at most.
         seed
-            Of the random draws.
+            Of the random draws; any whole number, of which the lowest 32 bits count.
 
         Raises
         ------
@@ -81,7 +81,7 @@ class FlatForest:
         rows = feature_rows(X, X.shape[-1])
         medians = np.array([_median(column) for column in rows.T], np.float32)
         samples = min(max_samples, len(rows))
-        forest = IsolationForest(n_estimators=trees, max_samples=samples, random_state=seed)
+        forest = IsolationForest(n_estimators=trees, max_samples=samples, random_state=seed % 2**32)
         forest.fit(np.where(np.isfinite(rows), rows, medians))
         flat = [estimator.tree_ for estimator in forest.estimators_]
         depth = max(1, *(tree.max_depth for tree in flat))

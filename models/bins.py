@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -122,8 +123,9 @@ def draw_bins(
 
     The most frequent value of a quantity, if it holds more than a fifth of the weight, gets a bin of its own.
     Of the rest, half of the edges lie at even quantiles and half at 1 - 2**-k, because frauds live in the
-    tail that even quantiles never reach. A categorical gives a bin to each of its most frequent codes and one
-    to all others.
+    tail that even quantiles never reach. Crosses have too few bins for both: theirs are cut at the lower
+    quartile and at 1 - 2**-k. A categorical gives a bin to each of its most frequent codes and one to all
+    others.
 
     Parameters
     ----------
@@ -184,17 +186,33 @@ def _distinct(
 def _draw_quantities(
     values: NDArray[np.float32], mass: NDArray[np.float64], main_bins: int, cross_bins: int
 ) -> _Draw:
-    edges = _quantity_edges(values, mass, main_bins - 2)
-    coarse = _quantity_edges(values, mass, cross_bins - 2)
-    coarse = edges[np.searchsorted(edges, coarse)]
+    edges = _quantity_edges(values, mass, main_bins - 2, _fine_shares)
+    coarse = _quantity_edges(values, mass, cross_bins - 2, _coarse_shares)
+    coarse = edges[np.minimum(np.searchsorted(edges, coarse), edges.size - 1)]
     cross = np.concatenate(([0], np.searchsorted(coarse, edges, side="right")))
     return edges, 1 + np.arange(edges.size + 1), 1 + cross
 
 
+def _fine_shares(budget: int) -> NDArray[np.float64]:
+    even = budget // 2
+    return np.concatenate((np.arange(1, even + 1) / (even + 1), _tail_shares(budget - even)))
+
+
+def _coarse_shares(budget: int) -> NDArray[np.float64]:
+    return np.concatenate(([0.25], _tail_shares(budget)))[:budget]
+
+
+def _tail_shares(count: int) -> NDArray[np.float64]:
+    return 1.0 - np.ldexp(np.ones(count), -np.arange(1, count + 1))
+
+
 def _quantity_edges(
-    values: NDArray[np.float32], mass: NDArray[np.float64], budget: int
+    values: NDArray[np.float32],
+    mass: NDArray[np.float64],
+    budget: int,
+    shares: Callable[[int], NDArray[np.float64]],
 ) -> NDArray[np.float32]:
-    """At most budget edges over distinct values in ascending order."""
+    """Return at most `budget` edges over distinct values in ascending order."""
     if values.size == 0:
         return values
     own = np.empty(0, np.float32)
@@ -204,20 +222,11 @@ def _quantity_edges(
         own = np.concatenate((value, _just_above(value)))
         mass = np.delete(mass, crowded)
         values = np.delete(values, crowded)
-    return np.union1d(own, _quantiles(values, mass, budget - own.size))
-
-
-def _quantiles(values: NDArray[np.float32], mass: NDArray[np.float64], budget: int) -> NDArray[np.float32]:
-    """Values above the smallest, half of them at even quantiles and half at 1 - 2**-k."""
     if values.size == 0:
-        return values
-    even = budget // 2
-    shares = np.concatenate(
-        (np.arange(1, even + 1) / (even + 1), 1.0 - 0.5 ** np.arange(1, budget - even + 1))
-    )
+        return own
     below = np.cumsum(mass)
-    edges = values[np.searchsorted(below, shares * below[-1])]
-    return np.unique(edges[edges > values[0]])
+    edges = values[np.searchsorted(below, shares(budget - own.size) * below[-1])]
+    return np.union1d(own, edges[edges > values[0]])
 
 
 def _draw_codes(

@@ -92,7 +92,7 @@ class BinnedLogistic(base.Classifier):
         cross_bins: int = 16,
         learning_rate: float = 0.05,
         cross_learning_rate: float = 0.03,
-        intercept_learning_rate: float = 0.01,
+        intercept_learning_rate: float = 0.001,
         fraud_weight: float = 1.0,
         prior: float | None = None,
         max_crossed: int = 32,

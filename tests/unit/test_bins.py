@@ -43,8 +43,8 @@ def test_cross_edges_are_main_edges() -> None:
     X = np.arange(1, 1001, dtype=np.float32)[:, None]
     main, cross = draw_bins(X, ones(X), NUMERIC, main_bins=10, cross_bins=6).assign(X)
     cuts = [int(X[i, 0]) for i in range(1, 1000) if cross[i, 0] != cross[i - 1, 0]]
-    # Asked for thirds (334, 667) and 1/2, 3/4; each is moved up to the next main edge.
-    assert cuts == [400, 500, 750]
+    # Asked for 1/4, 1/2, 3/4 and 7/8; the first is moved up to the next main edge.
+    assert cuts == [400, 500, 750, 875]
     assert main.max() == 9
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import doctest
 import itertools
 import json
 import math
@@ -11,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from river import checks, linear_model, optim
 
+from models import online
 from models.bins import draw_bins
 from models.online import BinnedLogistic, LogisticParams, build_generation
 
@@ -111,6 +113,10 @@ def test_it_scores_and_learns_as_the_river_pipeline_it_stands_for() -> None:
 )
 def test_it_passes_every_check_of_a_river_estimator(check: Callable[[BinnedLogistic], None]) -> None:
     check(BinnedLogistic())
+
+
+def test_the_example_in_its_documentation_runs() -> None:
+    assert doctest.testmod(online) == doctest.TestResults(failed=0, attempted=3)
 
 
 def test_a_batch_is_learnt_row_by_row_in_its_order() -> None:
