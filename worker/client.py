@@ -16,7 +16,14 @@ from kafka import KafkaAdminClient
 from kafka import errors as kafka_errors
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 
-from worker.errors import CorruptError, FencedError, IncompatibleError, SettingsError, UnreachableError, WorkerError
+from worker.errors import (
+    CorruptError,
+    FencedError,
+    IncompatibleError,
+    SettingsError,
+    UnreachableError,
+    WorkerError,
+)
 from worker.settings import KafkaSettings, Settings
 
 log = logging.getLogger(__name__)
@@ -42,6 +49,49 @@ _NO_TOPIC: Final = (
     kafka_errors.UnknownTopicOrPartitionError,
     kafka_errors.UnknownTopicIdError,
     kafka_errors.InvalidTopicError,
+)
+_NO_PLACE: Final = (kafka_errors.NoOffsetForPartitionError, kafka_errors.OffsetOutOfRangeError)
+_NO_ANSWER: Final = (kafka_errors.RetriableError, OSError)
+
+# The first that fits counts: some of kafka-python's errors are retriable and something worse.
+_EXPLANATIONS: Final[tuple[tuple[tuple[type[Exception], ...], type[WorkerError], str], ...]] = (
+    (
+        _REFUSED,
+        UnreachableError,
+        "{where} refuses the credentials ({reason}): check kafka.security_protocol = "
+        "{kafka.security_protocol!r}, kafka.sasl_mechanism = {kafka.sasl_mechanism!r}, "
+        "kafka.sasl_username = {kafka.sasl_username!r} and kafka.sasl_password",
+    ),
+    (
+        (kafka_errors.AuthorizationError,),
+        UnreachableError,
+        "{where} forbids it ({reason}): permit it to kafka.sasl_username = {kafka.sasl_username!r}",
+    ),
+    (
+        _NO_TOPIC,
+        UnreachableError,
+        "{where} has no such topic ({reason}): run `fraud-worker topics create`, or mend [topics]",
+    ),
+    (
+        _NO_PLACE,
+        IncompatibleError,
+        "group kafka.group = {kafka.group!r} has no place to read from ({reason}): a first start needs "
+        "kafka.start_from = 'earliest' or 'latest'; later it means that offsets expired or records were "
+        "deleted before they were read",
+    ),
+    (
+        _FENCED,
+        FencedError,
+        "another process works under worker.id = {worker.id!r} ({reason}): stop one of them, or give it an "
+        "id of its own",
+    ),
+    (
+        _NO_ANSWER,
+        UnreachableError,
+        "{where} does not answer ({reason}): start it or mend the address, and see that it listens with "
+        "kafka.security_protocol = {kafka.security_protocol!r}",
+    ),
+    ((Exception,), WorkerError, "{where} answers {reason}"),
 )
 
 
@@ -141,41 +191,18 @@ def kafka_errors_explained(settings: Settings) -> Iterator[None]:
         raise explain(error, settings) from error
     except CorruptError as error:
         # The consumer refuses to read on after any error; most are not about what was read.
-        if isinstance(error.__cause__, kafka_errors.KafkaError) and not isinstance(error.__cause__, _UNREADABLE):
+        if isinstance(error.__cause__, kafka_errors.KafkaError) and not isinstance(
+            error.__cause__, _UNREADABLE
+        ):
             raise explain(error.__cause__, settings) from error
         raise
 
 
 def explain(error: Exception, settings: Settings) -> WorkerError:
     """Return the error of ours that says what to do about one of kafka-python's."""
-    kafka, reason = settings.kafka, _reason(error)
-    where = f"Kafka at kafka.bootstrap = {kafka.bootstrap!r}"
-    if isinstance(error, _REFUSED):
-        return UnreachableError(f"{where} refuses the credentials ({reason}): {_credentials_to_check(kafka)}")
-    if isinstance(error, kafka_errors.AuthorizationError):
-        user = kafka.sasl_username
-        return UnreachableError(f"{where} forbids it ({reason}): permit it to kafka.sasl_username = {user!r}")
-    if isinstance(error, _NO_TOPIC):
-        return UnreachableError(
-            f"{where} has no such topic ({reason}): run `fraud-worker topics create`, or mend [topics]"
-        )
-    if isinstance(error, (kafka_errors.NoOffsetForPartitionError, kafka_errors.OffsetOutOfRangeError)):
-        return IncompatibleError(
-            f"group kafka.group = {kafka.group!r} has no place to read from ({reason}): a first start needs "
-            "kafka.start_from = 'earliest' or 'latest'; later it means that offsets expired or records were deleted "
-            "before they were read"
-        )
-    if isinstance(error, _FENCED):
-        return FencedError(
-            f"another process works under worker.id = {settings.worker.id!r} ({reason}): "
-            "stop one of them, or give it an id of its own"
-        )
-    if isinstance(error, (kafka_errors.RetriableError, OSError)):
-        return UnreachableError(
-            f"{where} does not answer ({reason}): start it or mend the address, and see that it listens with "
-            f"kafka.security_protocol = {kafka.security_protocol!r}"
-        )
-    return WorkerError(f"{where} answers {reason}")
+    kind, text = next((kind, text) for errors, kind, text in _EXPLANATIONS if isinstance(error, errors))
+    where = f"Kafka at kafka.bootstrap = {settings.kafka.bootstrap!r}"
+    return kind(text.format(where=where, reason=_reason(error), kafka=settings.kafka, worker=settings.worker))
 
 
 def _attempt(settings: Settings, left_s: float) -> Exception | None:
@@ -256,16 +283,7 @@ def _certificates(kafka: KafkaSettings) -> dict[str, str | None]:
     return {argument: str(path) if path else None for argument, (_, path) in given.items()}
 
 
-def _credentials_to_check(kafka: KafkaSettings) -> str:
-    if not kafka.security_protocol.startswith("SASL"):
-        return f"kafka.security_protocol = {kafka.security_protocol!r} sends none, its listener wants some"
-    return (
-        f"check kafka.sasl_username = {kafka.sasl_username!r}, kafka.sasl_password, kafka.sasl_mechanism = "
-        f"{kafka.sasl_mechanism!r}, and that its listener speaks {kafka.security_protocol}"
-    )
-
-
 def _reason(error: Exception) -> str:
     name = type(error).__name__
-    said = str(error.args[0] if error.args else "").removeprefix(f"{name}: ")
+    said = str(next(iter(error.args), None) or "").removeprefix(f"{name}: ")
     return f"{name}: {said}" if said else name

@@ -52,6 +52,10 @@ class Labels(NamedTuple):
     time_ms: NDArray[np.int64]
     is_fraud: NDArray[np.bool_]
 
+    def take(self, chosen: NDArray[np.int64]) -> Labels:
+        """Return those labels, in that order."""
+        return Labels(self.row[chosen], self.time_ms[chosen], self.is_fraud[chosen])
+
 
 @dataclass(frozen=True, slots=True)
 class Dataset:

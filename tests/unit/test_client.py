@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import inspect
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, errors
+from kafka.coordinator.assignors.range import RangePartitionAssignor
+from pydantic import SecretStr
+
+from worker.client import (
+    admin_config,
+    consumer_config,
+    explain,
+    kafka_errors_explained,
+    producer_config,
+    wait_for_brokers,
+)
+from worker.errors import FencedError, IncompatibleError, SettingsError, UnreachableError, WorkerError
+from worker.settings import KafkaSettings, Settings, WorkerSettings
+
+PASSWORD = "hush-hush"
+NOWHERE = "127.0.0.1:1"
+
+
+def settings(**kafka: Any) -> Settings:
+    return Settings(
+        entity_key="00" * 16,
+        worker=WorkerSettings(id="w7"),
+        kafka=KafkaSettings(**{"bootstrap": NOWHERE} | kafka),
+    )
+
+
+def test_every_argument_is_one_that_kafka_python_knows() -> None:
+    assert set(admin_config(settings())) <= set(KafkaAdminClient.DEFAULT_CONFIG)
+    assert set(producer_config(settings())) <= set(KafkaProducer.DEFAULT_CONFIG)
+    for group in (False, True):
+        assert set(consumer_config(settings(), group=group)) <= set(KafkaConsumer.DEFAULT_CONFIG)
+
+
+def test_a_consumer_reads_committed_records_and_moves_nothing_by_itself() -> None:
+    config = consumer_config(settings(group="g", session_timeout_ms=6_000), group=True)
+    assert (config["isolation_level"], config["auto_offset_reset"]) == ("read_committed", "none")
+    assert (config["enable_auto_commit"], config["allow_auto_create_topics"]) == (False, False)
+    assert (config["group_id"], config["group_instance_id"]) == ("g", "w7")
+    assert config["partition_assignment_strategy"] == [RangePartitionAssignor]
+    assert (config["session_timeout_ms"], config["heartbeat_interval_ms"]) == (6_000, 2_000)
+
+
+def test_a_consumer_outside_the_group_does_not_join_it() -> None:
+    config = consumer_config(settings(), group=False)
+    assert "group_id" not in config
+    assert "group_instance_id" not in config
+
+
+def test_the_workers_producer_is_transactional_under_an_id_of_its_group_and_worker() -> None:
+    config = producer_config(settings(group="g", transaction_timeout_ms=7_000))
+    assert (config["transactional_id"], config["transaction_timeout_ms"]) == ("g.w7", 7_000)
+    assert config["retry_backoff_ms"] == 5
+    assert config["batch_size"] < 1_048_576
+    assert "transactional_id" not in producer_config(settings(), transactional=False)
+
+
+def test_credentials_and_certificates_are_passed_on(tmp_path: Path) -> None:
+    authority = tmp_path / "ca.pem"
+    authority.touch()
+    config = admin_config(
+        settings(
+            bootstrap="a:1, b:2",
+            security_protocol="SASL_SSL",
+            sasl_mechanism="PLAIN",
+            sasl_username="alice",
+            sasl_password=SecretStr(PASSWORD),
+            ssl_ca_file=authority,
+        )
+    )
+    assert config["bootstrap_servers"] == ["a:1", "b:2"]
+    assert (config["sasl_plain_username"], config["sasl_plain_password"]) == ("alice", PASSWORD)
+    assert (config["security_protocol"], config["ssl_cafile"]) == ("SASL_SSL", str(authority))
+
+
+def test_a_certificate_file_that_is_not_there_is_named() -> None:
+    with pytest.raises(
+        SettingsError, match=r"kafka\.ssl_ca_file = '/nowhere/ca\.pem': there is no such file"
+    ):
+        admin_config(settings(ssl_ca_file=Path("/nowhere/ca.pem")))
+
+
+@pytest.mark.parametrize("address", ["kafka", "kafka:", ":9092", "kafka:port", "kafka:70000", "a:1,,b:2"])
+def test_an_address_that_cannot_be_one_is_refused_before_anything_is_tried(address: str) -> None:
+    with pytest.raises(SettingsError, match=r"kafka\.bootstrap = .* is not host:port"):
+        admin_config(settings(bootstrap=address))
+
+
+def test_every_error_of_the_library_becomes_one_of_ours_with_its_name_in_it() -> None:
+    theirs = [
+        it for _, it in inspect.getmembers(errors, inspect.isclass) if issubclass(it, errors.KafkaError)
+    ]
+    assert len(theirs) > 100
+    for kind in theirs:
+        ours = explain(Exception.__new__(kind), settings())
+        assert isinstance(ours, WorkerError)
+        assert kind.__name__ in str(ours)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "remedy"),
+    [
+        (errors.SaslAuthenticationFailedError("no"), UnreachableError, "kafka.sasl_username = 'alice'"),
+        (errors.TopicAuthorizationFailedError({"t"}), UnreachableError, "permit it to kafka.sasl_username"),
+        (errors.UnknownTopicOrPartitionError("t-0"), UnreachableError, "run `fraud-worker topics create`"),
+        (errors.KafkaConnectionError("111 ECONNREFUSED"), UnreachableError, "(KafkaConnectionError: 111 ECONNREFUSED)"),
+        (errors.KafkaTimeoutError(), UnreachableError, f"kafka.bootstrap = '{NOWHERE}'"),
+        (errors.FencedInstanceIdError(), FencedError, "worker.id = 'w7'"),
+        (errors.ProducerFencedError(), FencedError, "worker.id = 'w7'"),
+        (errors.NoOffsetForPartitionError(), IncompatibleError, "kafka.start_from = 'earliest' or 'latest'"),
+        (errors.InvalidConfigurationError("x"), WorkerError, "answers InvalidConfigurationError: x"),
+    ],
+)  # fmt: skip
+def test_errors_say_what_to_do(theirs: Exception, ours: type[WorkerError], remedy: str) -> None:
+    told = settings(
+        security_protocol="SASL_SSL",
+        sasl_mechanism="PLAIN",
+        sasl_username="alice",
+        sasl_password=SecretStr(PASSWORD),
+    )
+    with pytest.raises(WorkerError) as raised, kafka_errors_explained(told):
+        raise theirs
+    assert type(raised.value) is ours
+    assert remedy in str(raised.value)
+    assert PASSWORD not in str(raised.value)
+
+
+def test_an_absent_broker_is_waited_for_and_then_named(caplog: pytest.LogCaptureFixture) -> None:
+    before = logging.getLogger("kafka").handlers[:]
+    with pytest.raises(UnreachableError, match=r"127\.0\.0\.1:1' does not answer \(KafkaConnectionError"):
+        wait_for_brokers(settings(), timeout_s=0.3)
+    assert not [record for record in caplog.records if record.name.startswith("kafka")]
+    assert logging.getLogger("kafka").handlers == before
+    assert logging.getLogger("kafka").propagate
+
+
+class Attempts:
+    """Stands for the admin client: each attempt says its failures to the log; without any it succeeds."""
+
+    def __init__(self, *failures: list[Exception]) -> None:
+        self.failures = list(failures)
+
+    def __call__(self, **_: Any) -> Attempts:
+        for failure in self.failures.pop(0) if self.failures else []:
+            logging.getLogger("kafka.net.connection").error("%s: lost: %s", self, failure)
+        if self.failures:
+            raise errors.KafkaTimeoutError("Unable to bootstrap")
+        return self
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_a_wait_is_logged_with_its_reason_once_not_at_every_attempt(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts = Attempts([errors.KafkaConnectionError("111 ECONNREFUSED")], [], [], [])
+    monkeypatch.setattr("worker.client.KafkaAdminClient", attempts)
+    with caplog.at_level(logging.WARNING):
+        wait_for_brokers(settings(), timeout_s=60)
+    assert attempts.closed
+    assert [record.getMessage() for record in caplog.records] == [
+        f"waiting for Kafka at {NOWHERE}: KafkaConnectionError: 111 ECONNREFUSED"
+    ]
+
+
+def test_a_refusal_ends_the_wait_at_once_whatever_else_went_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = errors.SaslAuthenticationFailedError("wrong password")
+    attempts = Attempts([refused, errors.KafkaConnectionError("socket disconnected")], [], [])
+    monkeypatch.setattr("worker.client.KafkaAdminClient", attempts)
+    with pytest.raises(UnreachableError, match=r"refuses the credentials .*wrong password"):
+        wait_for_brokers(settings(), timeout_s=60)
+    assert len(attempts.failures) == 2
