@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.metadata import version
 from types import FrameType
-from typing import Any
 
 from kafka.structs import TopicPartition
 
@@ -109,10 +108,18 @@ class Worker:
         model = new_model(settings)
         self._progress.not_ready("reading the model log")
         model_log.catch_up(model)
-        consumer = ColumnarConsumer(_reading(settings), columnar=settings.kafka.columnar)
+        consumer = ColumnarConsumer(consumer_config(settings, group=True), columnar=settings.kafka.columnar)
         rebalance = _Rebalance(settings, consumer, self._tasks, model, partitions, self._progress)
         guard = InputGuard(partitions, settings.kafka.partitioner, settings.batch)
-        source = KafkaSource(consumer, Decoder(settings), settings.topics, settings.batch, guard, rebalance)
+        source = KafkaSource(
+            consumer,
+            Decoder(settings),
+            settings.topics,
+            settings.batch,
+            guard,
+            rebalance,
+            settings.kafka.start_from,
+        )
         publisher = Publisher(settings, committer, self._tasks, partitions, lambda: source.group_metadata)
         publisher.begin(_opening(model, settings))
         with ThreadPoolExecutor(1, "refit") as executor:
@@ -229,11 +236,6 @@ def _stopped_by_signals(worker: Worker) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _reading(settings: Settings) -> dict[str, Any]:
-    start = {"committed": "none"}.get(settings.kafka.start_from, settings.kafka.start_from)
-    return consumer_config(settings, group=True) | {"auto_offset_reset": start}
 
 
 def _opening(model: ModelState, settings: Settings) -> list[ModelRecord]:

@@ -29,6 +29,7 @@ PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1, max_length=249)]
 TimeFormat = Literal["epoch_ms", "epoch_s", "iso8601"]
+StartFrom = Literal["committed", "earliest", "latest"]
 
 
 class Section(BaseModel):
@@ -64,7 +65,7 @@ class KafkaSettings(Section):
     ssl_ca_file: Path | None = Field(None, description="certificate authority of the brokers")
     ssl_cert_file: Path | None = Field(None, description="client certificate, for mutual TLS")
     ssl_key_file: Path | None = Field(None, description="its key")
-    start_from: Literal["committed", "earliest", "latest"] = Field(
+    start_from: StartFrom = Field(
         "committed",
         description="where a group without committed offsets starts; `committed` refuses to guess",
     )
@@ -223,7 +224,9 @@ class BatchSettings(Section):
     max_records: Positive = Field(20_000, description="transactions in one commit")
     max_event_time_s: PositiveFloat = Field(3_600.0, description="event time one commit spans at most")
     commit_interval_ms: Positive = Field(50, description="how long a poll waits for more under light load")
-    max_idle_ms: Positive = Field(1_000, description="how long partitions that are ahead wait for one that is behind")
+    max_idle_ms: Positive = Field(
+        1_000, description="how long partitions that are ahead wait for one that is behind"
+    )
     allowed_skew_s: PositiveFloat = Field(
         300.0, description="how far an event may be ahead of its Kafka timestamp"
     )

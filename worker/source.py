@@ -11,10 +11,11 @@ from kafka.structs import TopicPartition
 
 from worker.consumer import ColumnarConsumer, RecordColumns
 from worker.decoder import BadRecord, Decoder, LabelColumns
+from worker.errors import SettingsError
 from worker.guard import InputGuard
 from worker.inbox import Inbox, cut_ms
 from worker.ports import PartitionBatch
-from worker.settings import BatchSettings, TopicSettings
+from worker.settings import BatchSettings, StartFrom, TopicSettings
 
 
 class Positions(Protocol):
@@ -38,7 +39,9 @@ class KafkaSource:
     guard
         Stops a worker whose input is not what it was promised.
     rebalanced
-        Called from `poll` whenever the owned partitions have changed.
+        Called from `poll` whenever the group has given out its partitions anew.
+    start_from
+        `kafka.start_from`: where a partition begins that was never worked on.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class KafkaSource:
         batch: BatchSettings,
         guard: InputGuard,
         rebalanced: Positions,
+        start_from: StartFrom,
     ) -> None:
         self._consumer = consumer
         self._decoder = decoder
@@ -56,8 +60,11 @@ class KafkaSource:
         self._batch = batch
         self._guard = guard
         self._rebalanced = rebalanced
+        self._start_from = start_from
+        self._first_offsets: dict[TopicPartition, int] = {}
         self._inboxes: dict[int, Inbox] = {}
-        self._listener = _Listener()
+        self._listener = _Listener(consumer)
+        self._group = consumer.group_metadata()
         self._held_since_s = 0.0
         self.rebalances = 0
         consumer.subscribe([topics.transactions, topics.labels], self._listener)
@@ -69,15 +76,17 @@ class KafkaSource:
 
     @property
     def group_metadata(self) -> ConsumerGroupMetadata:
-        """Of the group generation in which the last batch was polled."""
-        return self._consumer.group_metadata()
+        """Of the group generation in which the last batch was polled: the client forgets it when it is thrown out."""
+        return self._group
 
     def poll(self) -> list[PartitionBatch]:
         """Wait for input and cut a batch; empty while the group rebalances or a partition is waited for."""
         # What waits already can be cut at once: waiting for more would idle.
         busy = any(inbox.transactions.waiting for inbox in self._inboxes.values())
-        fetched = self._consumer.poll(0 if busy and not self._held_since_s else self._batch.commit_interval_ms)
-        if self._listener.joining:
+        idle = self._listener.joining or bool(self._held_since_s) or not busy
+        fetched = self._consumer.poll(self._batch.commit_interval_ms if idle else 0)
+        self._group = self._consumer.group_metadata()
+        if self._listener.joining or self._group.generation_id < 0:
             return []
         if self._listener.changed:
             self._listener.changed = False
@@ -119,22 +128,37 @@ class KafkaSource:
         """The group has given us a new set: drop what waits, restore what is new, go on where the tasks stand."""
         self.rebalances += 1
         owned = {tp.partition for tp in self._consumer.assignment() if tp.topic == self._topics.transactions}
-        positions = self._rebalanced(self.owned - owned, owned - self.owned)
+        kept = self._listener.kept & owned
+        positions = self._rebalanced(self.owned - kept, owned - kept)
         skew_ms = int(self._batch.allowed_skew_s * 1000)
         self._inboxes = {partition: Inbox(partition, skew_ms) for partition in sorted(owned)}
+        self._first_offsets = {tp: at for tp, at in self._first_offsets.items() if tp.partition in kept}
         for partition, inbox in self._inboxes.items():
-            transactions, labels = positions[partition] or (None, None)
-            inbox.transactions.next_offset = self._start(self._topics.transactions, partition, transactions)
-            inbox.labels.next_offset = self._start(self._topics.labels, partition, labels)
+            at = positions[partition] or (None, None)
+            inbox.transactions.next_offset = self._begin(self._topics.transactions, partition, at[0])
+            inbox.labels.next_offset = self._begin(self._topics.labels, partition, at[1])
+        self._listener.kept = owned
 
-    def _start(self, topic: str, partition: int, offset: int | None) -> int:
+    def _begin(self, topic: str, partition: int, committed: int | None) -> int:
         tp = TopicPartition(topic, partition)
+        offset = self._first_offset(tp) if committed is None else committed
+        self._consumer.seek(tp, offset)
         self._consumer.resume(tp)
-        if offset is not None:
-            self._consumer.seek(tp, offset)
-            return offset
-        position = self._consumer.position(tp)
-        return 0 if position is None else position
+        return offset
+
+    def _first_offset(self, tp: TopicPartition) -> int:
+        """Where a partition without committed offsets begins; the same until something is committed."""
+        if tp not in self._first_offsets:
+            if self._start_from == "committed":
+                raise SettingsError(
+                    f"the group has no committed offset for {tp.topic}-{tp.partition}: if this is its first start, set "
+                    'kafka.start_from to "earliest" or "latest"; else mend kafka.group'
+                )
+            ask = self._consumer.beginning_offsets
+            if self._start_from == "latest":
+                ask = self._consumer.end_offsets
+            self._first_offsets[tp] = ask([tp])[tp]
+        return self._first_offsets[tp]
 
     def _put(self, columns: RecordColumns) -> None:
         inbox = self._inboxes.get(columns.partition)
@@ -183,16 +207,31 @@ class KafkaSource:
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
-    """Runs in the client's IO thread: it only leaves notes for the next `poll`."""
+    """Runs in the client's IO thread while the worker's own is inside the client's `poll`, and leaves notes for it.
 
-    def __init__(self) -> None:
+    Nothing may be read before the worker has taken over: what the same `poll` returned would be dropped. So new
+    partitions are paused, at a position that the client does not question.
+    """
+
+    def __init__(self, consumer: ColumnarConsumer) -> None:
+        self._consumer = consumer
         self.joining = False
         self.changed = False
+        self.kept: set[int] = set()
+        """Partitions owned without a break since the last take-over."""
 
     def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
         del revoked
         self.joining = True
 
+    def on_partitions_lost(self, lost: set[TopicPartition]) -> None:
+        del lost
+        # Somebody else may have worked on them meanwhile, even if they are given back.
+        self.joining, self.kept = True, set()
+
     def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
-        del assigned
+        for tp in assigned:
+            self._consumer.pause(tp)
+            self._consumer.seek(tp, 0)
+        self.kept = self.kept & {tp.partition for tp in assigned}
         self.joining, self.changed = False, True
