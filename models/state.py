@@ -17,7 +17,7 @@ from models.features import FeatureLayout, SharedAggregates
 from models.ledger import Ledger
 from models.online import BinnedLogistic
 from models.records import Commit, Lineage, ModelRecord, Policy, Refit
-from models.threshold import AlertBudget, Calibration
+from models.threshold import SHORTEST_DAYS, AlertBudget, Calibration
 
 _DIGESTS_REMEMBERED: Final = 64
 
@@ -94,8 +94,13 @@ class ModelState:
 
     @property
     def online_is_trusted(self) -> bool:
-        """Whether the online model decides: it is there, and has learnt enough frauds."""
-        return self.online is not None and self.frauds_learnt >= self.policy.min_frauds
+        """Whether the online model decides: it is there, has learnt enough frauds, and its scores' rate is known.
+
+        Until it has scored for an hour of event time, nobody could say which of its scores the budget allows.
+        """
+        if self.online is None or self.frauds_learnt < self.policy.min_frauds:
+            return False
+        return self.budget.online_elapsed_days >= SHORTEST_DAYS
 
     @property
     def latest_digest(self) -> tuple[int, str] | None:

@@ -28,7 +28,8 @@ _LOWEST_POWER: Final = -10
 _MAX_LOGIT: Final = 50.0
 _DAYS_PER_E_FOLD: Final = 1.4426950408889634
 _NO_CLOCK: Final = np.iinfo(np.int64).min
-_SHORTEST_DAYS: Final = 1.0 / 24.0
+SHORTEST_DAYS: Final = 1.0 / 24.0
+"""A decider must have scored for so long before its counts tell a rate."""
 _NEWTON_STEPS: Final = 25
 _CONVERGED: Final = 1e-10
 _HALVINGS: Final = 30
@@ -192,13 +193,13 @@ def histogram(values: FloatArray, weights: FloatArray) -> FloatArray:
 class AlertBudget:
     """What the last day or so of traffic looked like: the source of truth for lambda and the forest's cut.
 
-    A fold: two histograms (online ratios, forest ranks), counts of alerts and cases, and the time they were
-    counted over, all decaying with a half-life of one day of event time. A rate per day is a decayed count
-    over the decayed time. It changes only by `fold`.
+    A fold: two histograms (online ratios, forest ranks), each with the time since its decider's first score,
+    and counts of alerts and cases, all decaying with a half-life of one day of event time. A rate per day is a
+    decayed count over the decayed time. It changes only by `fold`.
     """
 
     def __init__(self) -> None:
-        self._state = np.zeros(2 * BINS + 3)
+        self._state = np.zeros(2 * BINS + 4)
         self._clock_ms = int(_NO_CLOCK)
 
     def fold(
@@ -218,47 +219,51 @@ class AlertBudget:
         """
         newest = max(clock_ms, self._clock_ms)
         passed_ms = 0 if self._clock_ms == _NO_CLOCK else newest - self._clock_ms
-        added = np.concatenate([online_hist, forest_hist, (alerts, cases, 0.0)])
+        added = np.concatenate([online_hist, forest_hist, (alerts, cases, 0.0, 0.0)])
         _fold(self._state, added, passed_ms / MS_PER_DAY, (newest - clock_ms) / MS_PER_DAY)
         self._clock_ms = newest
 
     def online_lambda(self, policy: CostPolicy) -> float:
         """Find the smallest lambda of at least 1 whose expected cases a day meet the budget.
 
-        Before an hour of event time has passed, counts are taken as an hour's. inf where nothing meets the
-        budget.
+        Until it has scored for an hour of event time, counts are taken as an hour's. inf where nothing meets
+        the budget.
         """
         budget = policy.alert_budget_cases_per_day
         if budget is None:
             return 1.0
-        return self._lowest_edge(self._state[:BINS], budget, first=int(np.searchsorted(EDGES, 1.0)) + 1)
+        first = int(np.searchsorted(EDGES, 1.0)) + 1
+        return self._lowest_edge(self._state[:BINS], budget, self.online_elapsed_days, first)
 
     def forest_cut(self, policy: CostPolicy) -> float:
         """Find the rank from which the forest may alert, so that its cases a day meet the budget.
 
-        inf, which alerts on nothing, without a budget, within the first hour of event time, and while no
-        forest has ranked anything.
+        inf, which alerts on nothing, without a budget and until a forest has ranked for an hour of event time.
         """
         budget = policy.alert_budget_cases_per_day
-        ranks = self._state[BINS : 2 * BINS]
-        if budget is None or self.elapsed_days < _SHORTEST_DAYS or not ranks.any():
+        if budget is None or self.forest_elapsed_days < SHORTEST_DAYS:
             return float(np.inf)
-        return self._lowest_edge(ranks, budget, first=1)
+        return self._lowest_edge(self._state[BINS : 2 * BINS], budget, self.forest_elapsed_days, first=1)
 
     @property
-    def elapsed_days(self) -> float:
-        """Decayed event time that the counts were collected over; approaches 1.44."""
+    def online_elapsed_days(self) -> float:
+        """Decayed event time since the online model's first score; approaches 1.44."""
+        return float(self._state[-2])
+
+    @property
+    def forest_elapsed_days(self) -> float:
+        """Decayed event time since the forest's first score; approaches 1.44."""
         return float(self._state[-1])
 
     @property
     def cases_per_alert(self) -> float:
         """Share of recent alerts that opened a case; 1 while there were none."""
-        alerts, cases = float(self._state[-3]), float(self._state[-2])
+        alerts, cases = float(self._state[-4]), float(self._state[-3])
         return min(cases / alerts, 1.0) if alerts > 0.0 else 1.0
 
-    def _lowest_edge(self, hist: FloatArray, budget: float, first: int) -> float:
+    def _lowest_edge(self, hist: FloatArray, budget: float, elapsed_days: float, first: int) -> float:
         from_here_on = np.cumsum(hist[::-1])[::-1]
-        cases_per_day = from_here_on * (self.cases_per_alert / max(self.elapsed_days, _SHORTEST_DAYS))
+        cases_per_day = from_here_on * (self.cases_per_alert / max(elapsed_days, SHORTEST_DAYS))
         meets = np.flatnonzero(cases_per_day[first:] <= budget)
         return float(EDGES[first + meets[0] - 1]) if len(meets) else float(np.inf)
 
@@ -281,4 +286,8 @@ def _fold(state: FloatArray, added: FloatArray, passed_days: float, behind_days:
     for i in range(state.shape[0]):
         state[i] = state[i] * decay + added[i] * discount
     # The integral of the decay over the time passed, so that a constant stream has a constant rate.
-    state[-1] += (1.0 - decay) * _DAYS_PER_E_FOLD
+    passed = (1.0 - decay) * _DAYS_PER_E_FOLD
+    if state[:BINS].any():
+        state[-2] += passed
+    if state[BINS : 2 * BINS].any():
+        state[-1] += passed

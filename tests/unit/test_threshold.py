@@ -222,16 +222,16 @@ def test_counts_and_time_halve_in_a_day() -> None:
     assert state["state"][BINS : 2 * BINS].sum() == pytest.approx(4.0, rel=1e-14)
     assert budget.cases_per_alert == pytest.approx(0.5)
     # The integral of 2**-t over two days.
-    assert budget.elapsed_days == pytest.approx(0.75 / math.log(2.0), rel=1e-14)
+    assert budget.online_elapsed_days == pytest.approx(0.75 / math.log(2.0), rel=1e-14)
 
 
 def test_a_commit_behind_the_clock_is_discounted_to_its_own_time_and_adds_none() -> None:
     budget = AlertBudget()
     budget.fold(EMPTY, EMPTY, 0.0, 0.0, START)
-    before = budget.elapsed_days
+    before = budget.online_elapsed_days
     budget.fold(all_in(3.0, 8.0), EMPTY, 0.0, 0.0, START - MS_PER_DAY)
     assert budget.arrays()["state"][:BINS].sum() == pytest.approx(4.0, rel=1e-14)
-    assert budget.elapsed_days == before
+    assert budget.online_elapsed_days == before
     assert budget.arrays()["clock_ms"].tolist() == [START]
 
 
