@@ -96,11 +96,12 @@ class ModelState:
     def online_is_trusted(self) -> bool:
         """Whether the online model decides: it is there, has learnt enough frauds, and its scores' rate is known.
 
-        Until it has scored for an hour of event time, nobody could say which of its scores the budget allows.
+        Until it has scored for an hour of event time, nobody could say which of its scores a budget allows.
         """
         if self.online is None or self.frauds_learnt < self.policy.min_frauds:
             return False
-        return self.budget.online_elapsed_days >= SHORTEST_DAYS
+        unlimited = self.policy.costs.alert_budget_cases_per_day is None
+        return unlimited or self.budget.online_elapsed_days >= SHORTEST_DAYS
 
     @property
     def latest_digest(self) -> tuple[int, str] | None:

@@ -138,9 +138,10 @@ def test_the_calibration_is_applied_before_costs_are_compared() -> None:
 def test_a_budget_raises_lambda_and_the_rule_asks_for_so_much_more() -> None:
     state = model(online=True, frauds=TRUSTED, budget=10.0)
     ratios = np.full(1_000, 3.0)
-    state.budget.fold(histogram(ratios, np.ones(1_000)), np.zeros(256), 0, 0, START_MS)
+    for clock_ms in (START_MS, START_MS + MS_PER_DAY):
+        state.budget.fold(histogram(ratios, np.ones(1_000)), np.zeros(256), 0, 0, clock_ms)
     scores = decided(state, rows(0.0, 9.0), [8.0, 1_000.0])
-    # A thousand ratios of 3 in an hour are far beyond ten cases a day: lambda is the next edge above 3.
+    # A thousand ratios of 3 in a day are far beyond ten cases a day: lambda is the next edge above 3.
     assert scores.online_lambda == EDGES[EDGES > 3.0][0]
     assert scores.ratio[0] == 0.5 * 6.0 / 4.0
     assert scores.alerted.tolist() == [False, True]
@@ -150,7 +151,8 @@ def with_forest_cut(state: ModelState) -> float:
     """Let the budget see a day of ranks so that the forest has a finite cut."""
     ranks = np.random.default_rng(2).uniform(0, 100, 500)
     for clock_ms in (START_MS, START_MS + MS_PER_DAY):
-        state.budget.fold(np.zeros(256), histogram(ranks, np.ones(500)), 0, 0, clock_ms)
+        low = histogram(np.full(500, 0.1), np.ones(500))
+        state.budget.fold(low, histogram(ranks, np.ones(500)), 0, 0, clock_ms)
     return state.thresholds()[1]
 
 

@@ -7,9 +7,10 @@ import pytest
 
 from models.anomaly import FlatForest
 from models.online import BinnedLogistic
-from models.records import Commit, ModelRecord, Refit
+from models.records import Budget, Commit, ModelRecord, Refit
 from models.refit import RefitPlan, generation_job
 from models.state import DigestMismatchError, LineageMismatchError, ModelState
+from models.threshold import BINS
 from models.vocabulary import MS_PER_DAY
 from tests.model_log import FEATURES, LIMITS, LINEAGE, POLICY, START_MS, commit, examples, new_state
 
@@ -245,6 +246,11 @@ def test_the_online_model_is_trusted_once_it_has_learnt_enough_frauds() -> None:
     state.fold(1, begun(state))
     assert (state.frauds_learnt, state.online_is_trusted) == (POLICY.min_frauds - 1, False)
     state.fold(2, dataclasses.replace(commit(rng, 0), examples=more))
+    scored = Budget(np.ones(BINS), np.zeros(BINS), 0, 0)
+    state.fold(3, dataclasses.replace(commit(rng, 0), budget=scored))
+    assert (state.frauds_learnt, state.online_is_trusted) == (POLICY.min_frauds, False)
+    hour_later = {partition: clock + 3_600_001 for partition, clock in state.clocks_ms.items()}
+    state.fold(4, dataclasses.replace(commit(rng, 0), budget=scored, clocks_ms=hour_later))
     assert state.online_is_trusted
 
 
