@@ -1,0 +1,366 @@
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import worker.client
+from models.evaluation import Evaluation
+from worker import commands, errors, replay, topics
+from worker.cli import EXIT_CODES, build_parser, main
+from worker.errors import SettingsError, UnreachableError, WorkerError
+from worker.settings import ENV_PREFIX, Settings
+from worker.settings_report import MASK
+
+ROOT = Path(__file__).parents[2]
+KEY = "00112233445566778899aabbccddeeff"
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in [name for name in os.environ if name.startswith(ENV_PREFIX.rstrip("_"))]:
+        monkeypatch.delenv(name)
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.getLogger("kafka").setLevel(logging.NOTSET)
+    logging.getLogger("kafka.net.selector").setLevel(logging.NOTSET)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "settings.toml"
+    path.write_text(
+        f"""
+        entity_key = "{KEY}"
+        [kafka]
+        bootstrap = "kafka:9092"
+        group = "from-file"
+        sasl_password = "hush-hush"
+        [transaction]
+        transaction_id = "TX"
+        entities = ["SHOP", "DEVICE"]
+        """,
+        encoding="utf-8",
+    )
+    return path
+
+
+def leaves(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    groups = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    if not groups:
+        yield parser
+    for group in groups:
+        for choice in group.choices.values():
+            yield from leaves(choice)
+
+
+def test_every_verb_has_a_command_and_every_argument_a_meaning() -> None:
+    verbs = list(leaves(build_parser()))
+    assert {verb.get_default("command") for verb in verbs} == {
+        "run", "replay", "backtest", "topics_create", "config_show", "config_check", "kafka", "demo"
+    }  # fmt: skip
+    for verb in verbs:
+        assert callable(getattr(commands, verb.get_default("command")))
+        assert all(action.help for action in verb._actions)
+
+
+def test_help_and_the_settings_load_nothing_that_is_slow() -> None:
+    code = (
+        "import sys, worker.cli\n"
+        "try: worker.cli.main(['--help'])\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        "light = {'kafka', 'numpy', 'pydantic'} & set(sys.modules)\n"
+        "worker.cli.main(['config', 'show'])\n"
+        "heavy = {'kafka', 'numba', 'pyarrow', 'river', 'sklearn'} & set(sys.modules)\n"
+        "sys.exit(f'{light} {heavy}' if light or heavy else 0)"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT), f"{ENV_PREFIX}ENTITY_KEY": KEY}
+    ended = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert (ended.stderr, ended.returncode) == ("", 0)
+    assert "exit codes:" in ended.stdout
+
+
+ERRORS: list[type[WorkerError]] = [
+    kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, WorkerError)
+]
+
+
+def test_every_exit_code_is_documented_and_each_belongs_to_one_error() -> None:
+    codes = [kind.exit_code for kind in ERRORS]
+    assert len(codes) == len(set(codes))
+    assert set(codes) | {0, 130, 141} == set(EXIT_CODES)
+
+
+@pytest.mark.parametrize("kind", ERRORS)
+def test_an_error_of_ours_is_one_message_and_its_exit_code(
+    kind: type[WorkerError], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_: argparse.Namespace) -> int:
+        raise kind("the reason")
+
+    monkeypatch.setattr(commands, "config_check", fail)
+    assert main(["config", "check"]) == kind.exit_code
+    assert capsys.readouterr() == ("", "fraud-worker: the reason\n")
+
+
+def test_ctrl_c_ends_quietly(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupt(_: argparse.Namespace) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "config_check", interrupt)
+    assert main(["config", "check"]) == 130
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_reader_that_leaves_is_no_error(config: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "worker.cli", "config", "show", "--config", str(config)]
+    try:
+        ended = subprocess.run(
+            command, cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, text=True, check=False
+        )
+    finally:
+        os.close(writer)
+    assert (ended.stderr, ended.returncode) == ("", 141)
+
+
+def test_config_show_is_toml_with_origins_and_masked_secrets(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(f"{ENV_PREFIX}KAFKA__GROUP", "from-environment")
+    monkeypatch.setenv(f"{ENV_PREFIX}COSTS", '{"review_cost": 7}')
+    assert main(["config", "show", "--config", str(config)]) == 0
+    printed = capsys.readouterr().out
+    assert KEY not in printed
+    assert "hush-hush" not in printed
+    lines = printed.splitlines()
+    assert 'bootstrap = "kafka:9092"  # file: host:port of one or more brokers, comma separated' in lines
+    assert 'group = "from-environment"  # environment: consumer group' in lines
+    assert any(line.startswith("review_cost = 7.0  # environment: ") for line in lines)
+    assert any(line.startswith("# sasl_username is not set  # default: ") for line in lines)
+    assert 'labels = "fraud.labels.v1"  # default' in lines
+
+    read = tomllib.loads(printed)
+    assert (read["entity_key"], read["kafka"]["sasl_password"]) == (MASK, MASK)
+    again = Settings.model_validate(read | {"entity_key": KEY})
+    assert again.transaction.entities == ("SHOP", "DEVICE")
+    shown = {section: set(values) for section, values in read.items() if isinstance(values, dict)}
+    for section, names in shown.items():
+        unset = {name for name in again.model_dump()[section] if again.model_dump()[section][name] is None}
+        assert names | unset == set(again.model_dump()[section])
+
+
+def test_config_may_stand_before_or_behind_the_verb(config: Path) -> None:
+    parser = build_parser()
+    assert parser.parse_args(["--config", str(config), "config", "show"]).config == config
+    assert parser.parse_args(["config", "show", "--config", str(config)]).config == config
+    assert parser.parse_args(["config", "show"]).config is None
+
+
+def test_config_check_says_where_the_settings_come_from(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FRAUD_WORKER_CONFIG", str(config))
+    monkeypatch.setenv(f"{ENV_PREFIX}KAFKA__SASL_USERNAME", "alice")
+    assert main(["config", "check"]) == 0
+    assert str(config) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["KAFA__GROUP", "ENTITYKEY", "KAFKA_GROUP"])
+def test_a_variable_that_sets_nothing_is_refused(
+    name: str, config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(ENV_PREFIX + name, "x")
+    assert main(["config", "check", "--config", str(config)]) == 2
+    assert f"{ENV_PREFIX}{name}: no such setting" in capsys.readouterr().err
+
+
+def test_settings_that_are_missing_are_told_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "check"]) == SettingsError.exit_code
+    error = capsys.readouterr().err
+    assert "entity_key is required" in error
+    assert "Traceback" not in error
+
+
+CSV = """\
+TX,card_id,event_time,amount,SHOP,DEVICE,fraud,known
+a,c1,1704067200000,1.5,s,d,0,
+b,c2,1704153600000,2.5,s,d,1,1704200000000
+c,c1,1704240000000,3.5,s,d,0,
+"""
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    path = tmp_path / "rows.csv"
+    path.write_text(CSV, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What `replay` was called with; nothing goes to Kafka."""
+    calls: list[Any] = []
+
+    def send(_: Settings, dataset: Any, options: Any, progress: Any) -> replay.Totals:
+        calls.append((dataset, options))
+        progress(1, 4)
+        progress(4, 4)
+        return replay.Totals(3, 1, 1, 1, 0.5)
+
+    monkeypatch.setattr(replay, "replay", send)
+    monkeypatch.setattr(worker.client, "wait_for_brokers", lambda settings, timeout_s: None)  # noqa: ARG005
+    return calls
+
+
+def test_replay_reads_the_file_as_the_options_say_and_prints_the_totals(
+    config: Path, rows: Path, sent: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--fraud-column", "fraud", "--label-time-column", "known", "--label-delay-days", "1"]
+    pace = ["--from", "2024-01-02", "--to", "2024-01-03T00:00:01+00:00", "--rate", "10", "--speed", "3600"]
+    assert main(["replay", str(rows), "--config", str(config), *options, *pace]) == 0
+    [(dataset, how)] = sent
+    assert how == replay.ReplayOptions(rate=10, speed=3600, frauds_only=False)
+    assert dataset.transaction_id.to_pylist() == ["b", "c"]
+    assert dataset.label_time_ms.tolist() == [1_704_200_000_000, 1_704_240_000_000 + 86_400_000]
+    out, err = capsys.readouterr()
+    assert "3 transactions to fraud.transactions.v1" in out
+    assert "1 fraud and 1 legit labels to fraud.labels.v1" in out
+    assert "1 labels become known only after today" in out
+    assert "10 records/s" in out  # 3 transactions and 2 labels in half a second
+    assert err.splitlines() == ["replay:  20 % of 4", "replay: 100 % of 4"]
+
+
+def test_replay_without_labels_says_how_to_name_them(
+    config: Path, rows: Path, sent: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["replay", str(rows), "--config", str(config)]) == 0
+    assert sent[0][0].is_fraud is None
+    assert "--fraud-column" in capsys.readouterr().out
+    assert main(["replay", str(rows), "--config", str(config), "--frauds-only"]) == 2
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        [],
+        ["no-such-verb"],
+        ["topics"],
+        ["replay"],
+        ["replay", "f.csv", "--rate", "0"],
+        ["replay", "f.csv", "--speed", "fast"],
+        ["replay", "f.csv", "--label-delay-days", "-1"],
+        ["replay", "f.csv", "--label-delay-days", "inf"],
+        ["replay", "f.csv", "--from", "yesterday"],
+        ["topics", "create", "--partitions", "0"],
+    ],
+)
+def test_wrong_arguments_end_with_usage_and_code_two(
+    wrong: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as raised:
+        main(wrong)
+    assert raised.value.code == 2
+    assert capsys.readouterr().err.startswith("usage: fraud-worker")
+
+
+def test_topics_create_tells_what_it_made_and_what_was_there(
+    config: Path, sent: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[Any] = []
+
+    def create(_: Settings, *numbers: Any) -> list[topics.TopicReport]:
+        asked.append(numbers)
+        return [topics.TopicReport("one", 6, True), topics.TopicReport("three", 6, False)]
+
+    monkeypatch.setattr(topics, "create", create)
+    wanted = ["--partitions", "6", "--replication", "3", "--retention-days", "-1"]
+    assert main(["topics", "create", "--config", str(config), *wanted]) == 0
+    assert asked == [(6, 3, -1)]
+    assert sent == []
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["one      6 partitions  created", "three    6 partitions  exists, left as it is"]
+    assert "kept for ever" in lines[2]
+
+
+def test_a_kafka_that_is_not_there_is_told_before_anything_is_made(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(f"{ENV_PREFIX}KAFKA__BOOTSTRAP", "127.0.0.1:1")
+    monkeypatch.setattr(commands, "WAIT_FOR_KAFKA_S", 0.2)
+    assert main(["topics", "create", "--config", str(config)]) == UnreachableError.exit_code
+    assert "kafka.bootstrap = '127.0.0.1:1' does not answer" in capsys.readouterr().err
+
+
+def test_run_configures_logging_and_hands_its_settings_to_the_worker(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Settings] = []
+
+    def serve(settings: Settings) -> int:
+        told.append(settings)
+        return 0
+
+    application = SimpleNamespace(run=serve)
+    monkeypatch.setitem(sys.modules, "worker.app", application)
+    monkeypatch.setattr(worker, "app", application, raising=False)
+    assert main(["run", "--config", str(config)]) == 0
+    assert told[0].kafka.group == "from-file"
+
+
+def test_kafka_and_demo_pass_their_options_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    told: list[Any] = []
+
+    def show(bootstrap: str) -> int:
+        told.append(bootstrap)
+        return 0
+
+    monkeypatch.setitem(
+        sys.modules, "worker.broker", SimpleNamespace(serve=lambda *given: told.append(given))
+    )
+    monkeypatch.setitem(sys.modules, "worker.demo", SimpleNamespace(run_demo=show))
+    assert main(["kafka", "--port", "1234", "--data-dir", str(tmp_path)]) == 0
+    assert main(["demo", "--bootstrap", "b:1"]) == 0
+    assert told == [(1234, tmp_path), "b:1"]
+
+
+def test_backtest_judges_the_stretch_asked_for_and_prints_its_figures(
+    config: Path, rows: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: dict[str, Any] = {}
+
+    def judge(_: Settings, dataset: Any, **options: Any) -> SimpleNamespace:
+        asked.update(options, rows=len(dataset))
+        return SimpleNamespace(
+            evaluation=Evaluation(2, 0.5, 0.75, 0.9, 1.0, 0.5, 0.6667, 1234.5, 0.25),
+            label_coverage=0.9,
+            decided_by={"forest": 1.0},
+            transactions=3,
+            seconds=1.0,
+        )
+
+    monkeypatch.setitem(sys.modules, "worker.backtest", SimpleNamespace(backtest=judge))
+    command = ["backtest", str(rows), "--config", str(config), "--fraud-column", "fraud"]
+    assert (
+        main([*command, "--evaluate-from", "1970-01-02", "--evaluate-to", "1970-01-03T00:00:00+01:00"]) == 0
+    )
+    assert (asked["evaluate_from_ms"], asked["evaluate_to_ms"]) == (86_400_000, 2 * 86_400_000 - 3_600_000)
+    assert asked["rows"] == 3
+    figures = dict(line.rsplit(maxsplit=1) for line in capsys.readouterr().out.splitlines()[:11])
+    assert (figures["n"], figures["ap"], figures["cost"]) == ("2", "0.7500", "1,234.5000")
+    assert (figures["label coverage"], figures["decided by forest"]) == ("0.9000", "1.0000")
