@@ -129,6 +129,8 @@ def consumer_config(settings: Settings, *, group: bool) -> dict[str, Any]:
         # kafka-python 3.0.12 never reads on in a partition that was paused with part of a fetch undelivered: a poll
         # takes all that was fetched.
         "max_poll_records": 1 << 30,
+        # A fetch in flight holds up partitions resumed after it was sent, and tells where an empty one ends.
+        "fetch_max_wait_ms": 50,
     }
     # Fetches of the input are small, so that what waits for the clock stays small too.
     return config | {"max_partition_fetch_bytes": 1 << 20} | _membership(settings) if group else config

@@ -13,7 +13,7 @@ from models.state import DigestMismatchError, LineageMismatchError, ModelState
 from worker.codec import ModelLogDecoder
 from worker.errors import CorruptError, IncompatibleError, UnreachableError
 
-_POLL_MS: Final = 200
+_POLL_MS: Final = 20
 _STALLED_S: Final = 60.0
 
 

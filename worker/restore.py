@@ -22,7 +22,7 @@ from worker.task import PartitionTask, TaskState
 
 log = logging.getLogger(__name__)
 Offsets = tuple[int, int]
-_POLL_MS: Final = 200
+_POLL_MS: Final = 20
 _STALLED_S: Final = 60.0
 
 
