@@ -92,7 +92,7 @@ def _settings(bootstrap: str, folder: str) -> dict[str, Any]:
         "entity_key": ENTITY_KEY,
         "worker": {"state_dir": folder},
         "kafka": {"bootstrap": bootstrap, "start_from": "earliest"},
-        "labels": {"negatives_after_days": 0.2, "horizon_days": 0.5, "max_silence_days": 1.0},
+        "labels": {"negatives_after_days": 0.1, "horizon_days": 0.5, "max_silence_days": 1.0},
         "health": {"port": 0},
     }
 

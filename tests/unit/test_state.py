@@ -249,8 +249,8 @@ def test_the_online_model_is_trusted_once_it_has_learnt_enough_frauds() -> None:
     scored = Budget(np.ones(BINS), np.zeros(BINS), 0, 0)
     state.fold(3, dataclasses.replace(commit(rng, 0), budget=scored))
     assert (state.frauds_learnt, state.online_is_trusted) == (POLICY.min_frauds, False)
-    hour_later = {partition: clock + 3_600_001 for partition, clock in state.clocks_ms.items()}
-    state.fold(4, dataclasses.replace(commit(rng, 0), budget=scored, clocks_ms=hour_later))
+    hours_later = {partition: clock + 2 * 3_600_000 for partition, clock in state.clocks_ms.items()}
+    state.fold(4, dataclasses.replace(commit(rng, 0), budget=scored, clocks_ms=hours_later))
     assert state.online_is_trusted
 
 
