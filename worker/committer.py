@@ -85,6 +85,7 @@ class Committer:
 
     def __init__(self, config: Mapping[str, Any], deadline_s: float) -> None:
         self._deadline_s = deadline_s
+        self._failed = False
         self._producer = KafkaProducer(**config)
         self._bounded(self._producer.init_transactions)
 
@@ -139,6 +140,9 @@ class Committer:
 
     def _bounded(self, call: Callable[[], None]) -> None:
         """Run `call` in a thread that may be abandoned: kafka-python's calls know no deadline."""
+        if self._failed:
+            raise IndefiniteError("a commit has failed before: only a new process may go on")
+        self._failed = True
         outcome: Future[None] = Future()
         threading.Thread(target=_run, args=(call, outcome), name="commit", daemon=True).start()
         try:
@@ -156,6 +160,7 @@ class Committer:
             raise IndefiniteError(
                 f"the commit failed ({error!r}); the next start reads what happened"
             ) from error
+        self._failed = False
 
 
 def _run(call: Callable[[], None], outcome: Future[None]) -> None:

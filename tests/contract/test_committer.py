@@ -1,0 +1,234 @@
+"""One transaction a commit, over a real broker: the defects of kafka-python that the committer is built around."""
+
+from __future__ import annotations
+
+import random
+import threading
+import uuid
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from kafka import KafkaConsumer, TopicPartition
+from kafka.structs import ConsumerGroupMetadata
+
+from worker.client import producer_config
+from worker.committer import Committer, Outgoing, Transaction
+from worker.consumer import ColumnarConsumer
+from worker.errors import FencedError, IndefiniteError
+from worker.settings import KafkaSettings, Settings, WorkerSettings
+
+if TYPE_CHECKING:
+    from tests.conftest import Broker, TopicFactory
+
+pytestmark = pytest.mark.contract
+
+PARTITIONS = 3
+DEADLINE_S = 20.0
+
+
+class Place:
+    """An output topic, input partitions to commit offsets of, and committers of one transactional id."""
+
+    def __init__(self, kafka: Broker, output: str, source: str) -> None:
+        self.output, self.source, self.group = output, source, f"g-{uuid.uuid4().hex[:8]}"
+        self._bootstrap = kafka.bootstrap
+        self._made: list[Committer] = []
+
+    def committer(self, worker_id: str = "w1", deadline_s: float = DEADLINE_S, **config: Any) -> Committer:
+        settings = Settings(
+            entity_key="00" * 16,
+            worker=WorkerSettings(id=worker_id),
+            kafka=KafkaSettings(bootstrap=self._bootstrap, group=self.group),
+        )
+        self._made.append(Committer(producer_config(settings) | config, deadline_s))
+        return self._made[-1]
+
+    def close(self) -> None:
+        for committer in self._made:
+            committer._producer.close(timeout=0, null_logger=False)
+
+    def transaction(self, *values: bytes, next_offset: int = 0) -> Transaction:
+        offsets = {TopicPartition(self.source, p): next_offset + p for p in range(PARTITIONS)}
+        return Transaction([Outgoing(self.output, value, partition=0) for value in values], offsets)
+
+    def nobody(self) -> ConsumerGroupMetadata:
+        """A group without members takes offsets from anybody."""
+        return ConsumerGroupMetadata(group_id=self.group)
+
+    def visible(self, isolation_level: str = "read_committed") -> list[bytes]:
+        tp = TopicPartition(self.output, 0)
+        consumer = KafkaConsumer(bootstrap_servers=self._bootstrap, isolation_level=isolation_level)
+        try:
+            consumer.assign([tp])
+            consumer.seek_to_beginning(tp)
+            end = consumer.end_offsets([tp])[tp]
+            values: list[bytes] = []
+            while consumer.position(tp) < end:
+                values += [record.value for record in consumer.poll(timeout_ms=100).get(tp, [])]
+            return values
+        finally:
+            consumer.close()
+
+    def committed(self) -> list[int | None]:
+        consumer = KafkaConsumer(
+            bootstrap_servers=self._bootstrap, group_id=self.group, isolation_level="read_committed"
+        )
+        try:
+            return [
+                consumer.committed(TopicPartition(self.source, p), timeout_ms=20_000)
+                for p in range(PARTITIONS)
+            ]
+        finally:
+            consumer.close()
+
+
+@pytest.fixture
+def place(kafka: Broker, topic_factory: TopicFactory) -> Iterator[Place]:
+    place = Place(kafka, topic_factory("out"), topic_factory("in", PARTITIONS))
+    yield place
+    place.close()
+
+
+def test_records_and_the_offsets_of_every_partition_become_visible_together(place: Place) -> None:
+    committer = place.committer()
+    committer.commit(place.transaction(b"a", b"b", next_offset=5), place.nobody())
+    committer.commit(place.transaction(b"c", next_offset=9), place.nobody())
+    assert place.visible() == [b"a", b"b", b"c"]
+    assert place.committed() == [9, 10, 11]
+
+
+def test_without_a_group_no_offset_is_touched(place: Place) -> None:
+    place.committer().commit(place.transaction(b"opening", next_offset=5), None)
+    assert place.visible() == [b"opening"]
+    assert place.committed() == [None] * PARTITIONS
+
+
+def test_a_record_that_cannot_be_sent_commits_nothing_of_its_transaction(place: Place) -> None:
+    committer = place.committer()
+    committer.commit(place.transaction(b"before", next_offset=1), place.nobody())
+    with pytest.raises(IndefiniteError, match="the next start reads what happened"):
+        committer.commit(
+            place.transaction(b"first", _incompressible(2 << 20), b"last", next_offset=7), place.nobody()
+        )
+    place.committer()  # the next start: it ends what the broken one has left open
+    assert place.visible() == [b"before"]
+    assert place.committed() == [1, 2, 3]
+
+
+def test_a_record_beyond_the_clients_own_limit_commits_nothing_either(place: Place) -> None:
+    committer = place.committer()
+    with pytest.raises(IndefiniteError, match="MessageSizeTooLarge"):
+        committer.commit(place.transaction(b"first", bytes(9 << 20), next_offset=7), place.nobody())
+    place.committer()
+    assert place.visible() == []
+    assert place.committed() == [None] * PARTITIONS
+
+
+def test_offsets_of_a_failed_transaction_do_not_leak_into_the_next_start(place: Place) -> None:
+    """kafka-python hands the offsets of an aborted transaction on to the next one of the same producer."""
+    with pytest.raises(IndefiniteError):
+        place.committer().commit(place.transaction(_incompressible(2 << 20), next_offset=70), place.nobody())
+    small = Transaction([Outgoing(place.output, b"next", partition=0)], {TopicPartition(place.source, 1): 4})
+    place.committer().commit(small, place.nobody())
+    assert place.committed() == [None, 4, None]
+
+
+def test_after_an_error_the_committer_refuses_everything(place: Place) -> None:
+    committer = place.committer()
+    with pytest.raises(IndefiniteError):
+        committer.commit(place.transaction(_incompressible(2 << 20)), place.nobody())
+    with pytest.raises(IndefiniteError, match="failed before"):
+        committer.commit(place.transaction(b"once more", next_offset=3), place.nobody())
+    place.committer()
+    assert place.visible() == []
+    assert place.committed() == [None] * PARTITIONS
+
+
+def test_a_deadline_that_passes_leaves_the_outcome_unknown(place: Place) -> None:
+    committer = place.committer(deadline_s=0.5)
+    committer.commit(place.transaction(b"before"), place.nobody())
+    never = threading.Event()
+    committer._producer.commit_transaction = never.wait
+    with pytest.raises(IndefiniteError, match=r"kafka\.commit_deadline_s = 0\.5"):
+        committer.commit(place.transaction(b"hangs", next_offset=8), place.nobody())
+    with pytest.raises(IndefiniteError, match="failed before"):
+        committer.commit(place.transaction(b"on top of it"), place.nobody())
+    never.set()
+    place.committer()
+    assert place.visible() == [b"before"]
+    assert place.committed() == [0, 1, 2]
+
+
+def test_the_older_of_two_committers_with_one_id_is_fenced(place: Place) -> None:
+    older = place.committer()
+    older.commit(place.transaction(b"older"), place.nobody())
+    newer = place.committer()
+    with pytest.raises(FencedError, match=r"worker\.id"):
+        older.commit(place.transaction(b"fenced", next_offset=50), place.nobody())
+    newer.commit(place.transaction(b"newer", next_offset=10), place.nobody())
+    assert place.visible() == [b"older", b"newer"]
+    assert place.committed() == [10, 11, 12]
+
+
+def test_a_newer_committer_ends_what_the_older_has_left_open(place: Place) -> None:
+    older = place.committer()
+    older._producer.begin_transaction()
+    older._producer.send(place.output, b"open", partition=0)
+    older._producer.flush()
+    place.committer().commit(place.transaction(b"newer"), place.nobody())
+    assert place.visible() == [b"newer"]
+    assert place.visible("read_uncommitted") == [b"open", b"newer"]
+
+
+def test_another_id_does_not_fence(place: Place) -> None:
+    first, second = place.committer("w1"), place.committer("w2")
+    for committer, value in ((first, b"1"), (second, b"2"), (first, b"3")):
+        committer.commit(place.transaction(value), place.nobody())
+    assert place.visible() == [b"1", b"2", b"3"]
+
+
+@pytest.fixture
+def member(place: Place, kafka: Broker) -> Iterator[ColumnarConsumer]:
+    """The only member of the group."""
+    config = {
+        "bootstrap_servers": kafka.bootstrap,
+        "group_id": place.group,
+        "auto_offset_reset": "earliest",
+        "enable_auto_commit": False,
+    }
+    consumer = ColumnarConsumer(config)
+    consumer.subscribe([place.source])
+    while not consumer.assignment():
+        consumer.poll(100)
+    yield consumer
+    consumer.close()
+
+
+def test_a_member_commits_with_the_generation_of_its_poll_and_with_no_other(
+    place: Place, member: ColumnarConsumer
+) -> None:
+    committer, polled = place.committer(), member.group_metadata()
+    committer.commit(place.transaction(b"member", next_offset=2), polled)
+    stale = polled._replace(generation_id=polled.generation_id - 1)
+    with pytest.raises(FencedError, match="owns our partitions"):
+        committer.commit(place.transaction(b"left behind", next_offset=9), stale)
+    place.committer()
+    assert place.visible() == [b"member"]
+    assert place.committed() == [2, 3, 4]
+
+
+def test_a_member_that_was_thrown_out_commits_nothing_even_if_nobody_has_taken_over(
+    place: Place, member: ColumnarConsumer
+) -> None:
+    polled = member.group_metadata()
+    member.close()  # the group is empty now; what the client says of itself from here on would be let through
+    with pytest.raises(FencedError, match="owns our partitions"):
+        place.committer().commit(place.transaction(b"thrown out", next_offset=9), polled)
+    place.committer()
+    assert place.visible() == []
+    assert place.committed() == [None] * PARTITIONS
+
+
+def _incompressible(size: int) -> bytes:
+    return random.Random(0).randbytes(size)
