@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,17 @@ class BacktestResult:
     seconds: float
     decisions: Decisions
     model: ModelState
+
+    def figures(self) -> dict[str, float]:
+        """All figures by name, NaN where undefined."""
+        return {
+            **asdict(self.evaluation),
+            **{f"decided_by_{name}": share for name, share in self.decided_by.items()},
+            "label_coverage": self.label_coverage,
+            "transactions": self.transactions,
+            "seconds": self.seconds,
+            "transactions_per_second": self.transactions_per_second,
+        }
 
 
 def backtest(

@@ -121,6 +121,7 @@ def _add_backtest(verbs: _Verbs[_Parser]) -> None:
     judged = parser.add_argument_group("which decisions to judge, all unless told otherwise")
     judged.add_argument("--evaluate-from", type=_time_ms, metavar="TIME", help=_TIMES)
     judged.add_argument("--evaluate-to", type=_time_ms, metavar="TIME", help="this moment is not included")
+    parser.add_argument("--json", action="store_true", help="print the figures as one JSON object")
 
 
 def _add_file(parser: argparse.ArgumentParser) -> None:

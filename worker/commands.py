@@ -5,11 +5,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,12 +73,13 @@ def backtest(args: argparse.Namespace) -> int:
             evaluate_to_ms=args.evaluate_to,
             progress=lambda decided: progress(decided, len(dataset)),
         )
-    for name, value in asdict(result.evaluation).items():
-        print(f"{name:<16} {value:>12,.4f}" if isinstance(value, float) else f"{name:<16} {value:>12,}")
-    print(f"{'label coverage':<16} {result.label_coverage:>12,.4f}")
-    for name, share in result.decided_by.items():
-        print(f"{'decided by ' + name:<16} {share:>10,.4f}")
-    print(f"{result.transactions:,} transactions in {result.seconds:.1f} s")
+    figures = result.figures()
+    if args.json:
+        # JSON has no NaN: a figure that is undefined is null.
+        print(json.dumps({name: None if value != value else value for name, value in figures.items()}))  # noqa: PLR0124
+        return 0
+    for name, value in figures.items():
+        print(f"{name:<24} {value:>14,.4f}" if isinstance(value, float) else f"{name:<24} {value:>14,}")
     return 0
 
 
