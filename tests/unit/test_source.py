@@ -1,0 +1,205 @@
+"""What the source makes of rebalances, with a client that does as it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import cast
+
+import pytest
+from kafka import ConsumerGroupMetadata, ConsumerRebalanceListener, TopicPartition
+
+from worker.consumer import ColumnarConsumer, RecordColumns
+from worker.decoder import Decoder
+from worker.errors import SettingsError
+from worker.guard import InputGuard
+from worker.settings import Settings, StartFrom
+from worker.source import KafkaSource
+
+Offsets = tuple[int, int]
+SETTINGS = Settings(entity_key="00" * 16)
+TOPICS = (SETTINGS.topics.transactions, SETTINGS.topics.labels)
+
+
+class Client:
+    """Stands for the consumer; `script` is what happens inside the next polls."""
+
+    def __init__(self) -> None:
+        self.listener: ConsumerRebalanceListener | None = None
+        self.script: list[Callable[[], None]] = []
+        self.positions: dict[TopicPartition, int] = {}
+        self.paused: set[TopicPartition] = set()
+        self.ends: dict[TopicPartition, int] = {}
+        self.generation = 1
+
+    def subscribe(self, topics: list[str], listener: ConsumerRebalanceListener) -> None:
+        assert topics == list(TOPICS)
+        self.listener = listener
+
+    def poll(self, timeout_ms: int) -> list[RecordColumns]:
+        assert timeout_ms >= 0
+        if self.script:
+            self.script.pop(0)()
+        return []
+
+    def rebalance(self, *partitions: int, lost: bool = False) -> None:
+        assert self.listener is not None
+        mine, given = set(self.positions), {TopicPartition(topic, p) for topic in TOPICS for p in partitions}
+        (self.listener.on_partitions_lost if lost else self.listener.on_partitions_revoked)(mine)
+        self.positions = {tp: self.positions.get(tp, -1) for tp in given}
+        self.listener.on_partitions_assigned(given)
+
+    def assignment(self) -> set[TopicPartition]:
+        return set(self.positions)
+
+    def group_metadata(self) -> ConsumerGroupMetadata:
+        return ConsumerGroupMetadata(group_id="g", generation_id=self.generation, member_id="m")
+
+    def seek(self, tp: TopicPartition, offset: int) -> None:
+        self.positions[tp] = offset
+
+    def pause(self, *tps: TopicPartition) -> None:
+        self.paused |= set(tps)
+
+    def resume(self, *tps: TopicPartition) -> None:
+        self.paused -= set(tps)
+
+    def position(self, tp: TopicPartition) -> int:
+        return self.positions[tp]
+
+    def highwater(self, tp: TopicPartition) -> int:
+        return self.positions[tp]
+
+    def beginning_offsets(self, tps: list[TopicPartition]) -> dict[TopicPartition, int]:
+        return dict.fromkeys(tps, 3)
+
+    def end_offsets(self, tps: list[TopicPartition]) -> dict[TopicPartition, int]:
+        return {tp: self.ends[tp] for tp in tps}
+
+
+class Tasks:
+    """Stands for whoever closes and restores tasks; takes down what it was told."""
+
+    def __init__(self, committed: Mapping[int, Offsets | None]) -> None:
+        self.committed = dict(committed)
+        self.told: list[tuple[set[int], set[int]]] = []
+        self._owned: set[int] = set()
+
+    def __call__(self, lost: set[int], gained: set[int]) -> Mapping[int, Offsets | None]:
+        self.told.append((lost, gained))
+        self._owned = self._owned - lost | gained
+        return {partition: self.committed.get(partition) for partition in self._owned}
+
+
+def source_of(client: Client, tasks: Tasks, start_from: StartFrom = "earliest") -> KafkaSource:
+    guard = InputGuard(2, "murmur2", SETTINGS.batch)
+    consumer = cast("ColumnarConsumer", client)
+    return KafkaSource(consumer, Decoder(SETTINGS), SETTINGS.topics, SETTINGS.batch, guard, tasks, start_from)
+
+
+def tp(partition: int, topic: str = TOPICS[0]) -> TopicPartition:
+    return TopicPartition(topic, partition)
+
+
+def test_partitions_are_paused_from_their_assignment_until_their_tasks_are_there() -> None:
+    client = Client()
+    paused_while_restoring: set[TopicPartition] = set()
+
+    class Restoring(Tasks):
+        def __call__(self, lost: set[int], gained: set[int]) -> Mapping[int, Offsets | None]:
+            paused_while_restoring.update(client.paused)
+            return super().__call__(lost, gained)
+
+    source = source_of(client, Restoring({0: (7, 8), 1: (9, 10)}))
+    client.script = [lambda: client.rebalance(0, 1)]
+    assert source.poll() == []
+    assert paused_while_restoring == client.assignment()
+    assert client.paused == set()
+    assert client.positions == {tp(0): 7, tp(0, TOPICS[1]): 8, tp(1): 9, tp(1, TOPICS[1]): 10}
+    assert source.positions(1) == (9, 10)
+    assert [batch.partition for batch in source.poll()] == [0, 1]
+
+
+def test_what_stays_keeps_its_task_and_goes_on_from_the_committed_offsets() -> None:
+    client, tasks = Client(), Tasks({0: (7, 8), 1: (9, 10)})
+    source = source_of(client, tasks)
+    client.script = [lambda: client.rebalance(0, 1), lambda: client.rebalance(1, 2)]
+    source.poll()
+    client.positions[tp(1)] = 50  # fetched, and dropped with the batch that the rebalance prevented
+    tasks.committed |= {1: (20, 21), 2: (0, 0)}
+    source.poll()
+    assert tasks.told == [(set(), {0, 1}), ({0}, {2})]
+    assert client.positions[tp(1)] == 20
+    assert source.positions(1) == (20, 21)
+
+
+def test_what_was_away_between_two_polls_is_restored() -> None:
+    """Somebody else may have worked on it for one generation of the group."""
+    client, tasks = Client(), Tasks({0: (1, 1), 1: (1, 1)})
+    source = source_of(client, tasks)
+
+    def twice() -> None:
+        client.rebalance(0)
+        client.rebalance(0, 1)
+
+    client.script = [lambda: client.rebalance(0, 1), twice]
+    source.poll()
+    source.poll()
+    assert tasks.told == [(set(), {0, 1}), ({1}, {1})]
+
+
+def test_what_was_lost_is_restored_even_if_it_is_given_back() -> None:
+    """A member that was thrown out cannot know what others have done meanwhile."""
+    client, tasks = Client(), Tasks({0: (1, 1), 1: (1, 1)})
+    source = source_of(client, tasks)
+    client.script = [lambda: client.rebalance(0, 1), lambda: client.rebalance(0, 1, lost=True)]
+    source.poll()
+    source.poll()
+    assert tasks.told == [(set(), {0, 1}), ({0, 1}, {0, 1})]
+
+
+def test_nothing_is_cut_while_the_group_rebalances_or_has_thrown_us_out() -> None:
+    client = Client()
+    source = source_of(client, Tasks({0: (1, 1)}))
+    client.script = [lambda: client.rebalance(0)]
+    source.poll()
+    assert len(source.poll()) == 1
+    client.generation = -1
+    assert source.poll() == []
+    client.generation = 2
+    assert len(source.poll()) == 1
+    assert client.listener is not None
+    client.listener.on_partitions_revoked(set())
+    assert source.poll() == []
+
+
+def test_the_commit_is_made_in_the_generation_of_its_batch() -> None:
+    client = Client()
+    source = source_of(client, Tasks({0: (1, 1)}))
+    client.script = [lambda: client.rebalance(0)]
+    source.poll()
+    source.poll()
+    client.generation = -1  # a heartbeat has learnt that we were thrown out
+    assert source.group_metadata.generation_id == 1
+
+
+@pytest.mark.parametrize(("start_from", "first"), [("earliest", 3), ("latest", 40)])
+def test_a_partition_never_worked_on_begins_where_it_was_told_to(start_from: StartFrom, first: int) -> None:
+    client, tasks = Client(), Tasks({0: None, 1: None})
+    source = source_of(client, tasks, start_from)
+    client.ends = {tp(p, topic): 40 + p for p in (0, 1) for topic in TOPICS}
+    client.script = [lambda: client.rebalance(0), lambda: client.rebalance(0, 1)]
+    source.poll()
+    assert source.positions(0) == (first, first)
+    assert client.positions[tp(0)] == first
+    client.ends = dict.fromkeys(client.ends, 90)
+    source.poll()
+    assert source.positions(0) == (first, first), "moved although nothing was committed"
+    assert source.positions(1) == ((3, 3) if start_from == "earliest" else (90, 90))
+
+
+def test_a_first_start_that_is_not_declared_is_refused() -> None:
+    client = Client()
+    source = source_of(client, Tasks({0: None}), "committed")
+    client.script = [lambda: client.rebalance(0)]
+    with pytest.raises(SettingsError, match=r"kafka\.start_from"):
+        source.poll()
