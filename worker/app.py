@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -38,6 +38,10 @@ from worker.task import PartitionTask, TaskState
 
 log = logging.getLogger(__name__)
 START_TIMEOUT_S = 300.0
+
+
+class _Stopped(Exception):  # noqa: N818 - no error
+    """The worker was asked to end while it was waiting or restoring."""
 
 
 class Worker:
@@ -93,13 +97,21 @@ class Worker:
         self._health.start()
         try:
             self._progress.not_ready(f"waiting for Kafka at {settings.kafka.bootstrap}")
-            wait_for_brokers(settings, START_TIMEOUT_S)
+            wait_for_brokers(settings, START_TIMEOUT_S, self._alive)
             with kafka_errors_explained(settings):
                 self._serve(topics.check(settings))
+        except _Stopped:
+            log.info("ended before it was ready")
         finally:
             self._health.stop()
             for task in self._tasks.values():
                 task.move_to(TaskState.CLOSED)
+
+    def _alive(self) -> None:
+        """Called wherever it may take long until there is something to decide."""
+        self._progress.beat()
+        if self._stopping.is_set():
+            raise _Stopped
 
     def _serve(self, partitions: int) -> None:
         settings = self._settings
@@ -107,9 +119,11 @@ class Worker:
         model_log = KafkaModelLog(consumer_config(settings, group=False), settings.topics.model_log)
         model = new_model(settings)
         self._progress.not_ready("reading the model log")
-        model_log.catch_up(model)
+        model_log.catch_up(model, self._alive)
         consumer = ColumnarConsumer(consumer_config(settings, group=True), columnar=settings.kafka.columnar)
-        rebalance = _Rebalance(settings, consumer, self._tasks, model, partitions, self._progress)
+        rebalance = _Rebalance(
+            settings, consumer, self._tasks, model, partitions, self._progress, self._alive
+        )
         guard = InputGuard(partitions, settings.kafka.partitioner, settings.batch)
         source = KafkaSource(
             consumer,
@@ -158,6 +172,7 @@ class _Rebalance:
         model: ModelState,
         partitions: int,
         progress: Progress,
+        alive: Callable[[], None],
     ) -> None:
         self._settings = settings
         self._consumer = consumer
@@ -169,7 +184,7 @@ class _Rebalance:
             consumer_config(settings, group=False),
             settings.topics.decisions,
             Hasher(settings.hash_key),
-            progress.beat,
+            alive,
         )
 
     def __call__(self, lost: set[int], gained: set[int]) -> Mapping[int, Offsets | None]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -164,8 +164,10 @@ def producer_config(settings: Settings, *, transactional: bool = True) -> dict[s
     }
 
 
-def wait_for_brokers(settings: Settings, timeout_s: float) -> None:
+def wait_for_brokers(settings: Settings, timeout_s: float, alive: Callable[[], None] = lambda: None) -> None:
     """Return once a broker answers; log that we wait meanwhile.
+
+    Calls `alive` now and then; what that raises ends the waiting.
 
     Raises
     ------
@@ -177,6 +179,7 @@ def wait_for_brokers(settings: Settings, timeout_s: float) -> None:
     deadline = time.monotonic() + timeout_s
     reminded = float("-inf")
     while (failure := _attempt(settings, deadline - time.monotonic())) is not None:
+        alive()
         if isinstance(failure, _REFUSED) or time.monotonic() >= deadline:
             raise explain(failure, settings) from failure
         if time.monotonic() >= reminded + REMINDER_S:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from kafka import KafkaConsumer
@@ -60,8 +60,8 @@ class KafkaModelLog:
                 f"two workers' model states differ: {error}; run all workers from one image"
             ) from None
 
-    def catch_up(self, model: ModelState) -> None:
-        """Fold everything committed so far.
+    def catch_up(self, model: ModelState, alive: Callable[[], None] = lambda: None) -> None:
+        """Fold everything committed so far; calls `alive` now and then, and what that raises ends it.
 
         Raises
         ------
@@ -75,6 +75,7 @@ class KafkaModelLog:
                 raise UnreachableError(
                     f"model log: stuck at offset {position} of {end} for {_STALLED_S:.0f} s"
                 )
+            alive()
             before = model.offset
             self.fold_into(model, _POLL_MS)
             if model.offset > before:

@@ -38,7 +38,7 @@ class Restorer:
     hasher
         Hashes the journalled transaction ids again.
     alive
-        Called now and then: a long restore is no stalled poll loop.
+        Called now and then: a long restore is no stalled poll loop; what it raises ends the restore.
     """
 
     def __init__(
