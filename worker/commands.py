@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from worker.dataset import Dataset
 
 WAIT_FOR_KAFKA_S = 10.0
+COUNTS = {"n", "transactions"}
 
 
 def run(args: argparse.Namespace) -> int:
@@ -76,10 +78,10 @@ def backtest(args: argparse.Namespace) -> int:
     figures = result.figures()
     if args.json:
         # JSON has no NaN: a figure that is undefined is null.
-        print(json.dumps({name: None if value != value else value for name, value in figures.items()}))  # noqa: PLR0124
+        print(json.dumps({name: None if math.isnan(value) else value for name, value in figures.items()}))
         return 0
     for name, value in figures.items():
-        print(f"{name:<24} {value:>14,.4f}" if isinstance(value, float) else f"{name:<24} {value:>14,}")
+        print(f"{name:<24} {value:>14,}" if name in COUNTS else f"{name:<24} {value:>14,.4f}")
     return 0
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import subprocess
@@ -14,7 +15,6 @@ from typing import Any
 import pytest
 
 import worker.client
-from models.evaluation import Evaluation
 from worker import commands, errors, replay, topics
 from worker.cli import EXIT_CODES, build_parser, main
 from worker.errors import SettingsError, UnreachableError, WorkerError
@@ -339,28 +339,30 @@ def test_kafka_and_demo_pass_their_options_on(monkeypatch: pytest.MonkeyPatch, t
     assert told == [(1234, tmp_path), "b:1"]
 
 
+@pytest.mark.parametrize("as_json", [False, True])
 def test_backtest_judges_the_stretch_asked_for_and_prints_its_figures(
-    config: Path, rows: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    as_json: bool,
+    config: Path,
+    rows: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     asked: dict[str, Any] = {}
+    figures = {"n": 1_234, "ap": 0.75, "cost": 1_234.5, "roc_auc": float("nan")}
 
     def judge(_: Settings, dataset: Any, **options: Any) -> SimpleNamespace:
         asked.update(options, rows=len(dataset))
-        return SimpleNamespace(
-            evaluation=Evaluation(2, 0.5, 0.75, 0.9, 1.0, 0.5, 0.6667, 1234.5, 0.25),
-            label_coverage=0.9,
-            decided_by={"forest": 1.0},
-            transactions=3,
-            seconds=1.0,
-        )
+        return SimpleNamespace(figures=lambda: figures)
 
     monkeypatch.setitem(sys.modules, "worker.backtest", SimpleNamespace(backtest=judge))
-    command = ["backtest", str(rows), "--config", str(config), "--fraud-column", "fraud"]
-    assert (
-        main([*command, "--evaluate-from", "1970-01-02", "--evaluate-to", "1970-01-03T00:00:00+01:00"]) == 0
-    )
+    stretch = ["--evaluate-from", "1970-01-02", "--evaluate-to", "1970-01-03T00:00:00+01:00"]
+    command = ["backtest", str(rows), "--config", str(config), "--fraud-column", "fraud", *stretch]
+    assert main([*command, "--json"] if as_json else command) == 0
     assert (asked["evaluate_from_ms"], asked["evaluate_to_ms"]) == (86_400_000, 2 * 86_400_000 - 3_600_000)
     assert asked["rows"] == 3
-    figures = dict(line.rsplit(maxsplit=1) for line in capsys.readouterr().out.splitlines()[:11])
-    assert (figures["n"], figures["ap"], figures["cost"]) == ("2", "0.7500", "1,234.5000")
-    assert (figures["label coverage"], figures["decided by forest"]) == ("0.9000", "1.0000")
+    printed = capsys.readouterr().out
+    if as_json:
+        assert json.loads(printed) == figures | {"roc_auc": None}
+    else:
+        told = dict(line.split() for line in printed.splitlines())
+        assert told == {"n": "1,234", "ap": "0.7500", "cost": "1,234.5000", "roc_auc": "nan"}
