@@ -1,0 +1,455 @@
+"""A worker over a real Kafka, from its first start to its end."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from kafka import KafkaAdminClient
+
+from models.vocabulary import Decider, Flag
+from tests.support import (
+    DECIDE_S,
+    ENTITY_KEY,
+    START_S,
+    STOP_S,
+    Given,
+    Outcome,
+    Site,
+    alike,
+    records_of,
+    small_traffic,
+    wait_for,
+)
+from worker import topics
+from worker.app import Worker
+from worker.broker import free_port
+from worker.client import consumer_config
+from worker.identity import Hasher
+from worker.restore import Restorer
+from worker.schema import DeadLetter
+from worker.setup import feature_spec, task_limits
+from worker.task import PartitionTask
+
+if TYPE_CHECKING:
+    from tests.conftest import Broker
+
+pytestmark = pytest.mark.integration
+
+CARD_NUMBERS = ("4111111111111111", "5500005555555559", "378282246310005", "6011-0009-9013-9424")
+"""Test numbers of the card schemes: they pass the Luhn check."""
+
+
+def bad_records(like: Given, label_like: Given) -> list[Given]:
+    """One of every kind that goes to the dead letters, card numbers among them."""
+    transaction = {"transaction_id": "bad", "card_id": "c"}
+    plain, grouped = CARD_NUMBERS[0], CARD_NUMBERS[3]
+    time_ms = like.timestamp_ms
+    return [
+        Given("transactions", b"c", None, time_ms),
+        Given("transactions", b"c", b"", time_ms),
+        Given("transactions", b"c", b"{", time_ms),
+        Given("transactions", b"c", b"\xff\xfe", time_ms),
+        Given("transactions", b"c", b'{"a":' * 400, time_ms),
+        Given("transactions", b"c", json.dumps(transaction).encode(), time_ms),
+        Given("transactions", None, like.value, time_ms),
+        Given("transactions", b"another card", like.value, time_ms),
+        alike(like, transaction_id="nan", amount=float("nan")),
+        alike(like, transaction_id="minus", amount=-1.0),
+        alike(like, transaction_id="words", amount="twelve"),
+        alike(like, transaction_id="far", event_time=-5),
+        alike(like, transaction_id="number", card_id=plain)._replace(key=plain.encode()),
+        alike(like, transaction_id="shop", merchant_id=CARD_NUMBERS[1]),
+        Given("transactions", b"c", f"no JSON but a card: {grouped}".encode(), time_ms),
+        Given("transactions", b"c", b"x" * (100_000 - 8) + CARD_NUMBERS[2].encode() + b"x" * 9, time_ms),
+        alike(label_like, transaction_id="nobody-knows-me"),
+        alike(label_like, label="perhaps"),
+        alike(label_like, card_id=plain)._replace(key=plain.encode()),
+        Given("labels", b"c", f"[{plain}]".encode(), label_like.timestamp_ms),
+    ]
+
+
+@dataclass
+class Finished:
+    """What a worker left behind that has decided everything and still runs."""
+
+    site: Site
+    outcome: Outcome
+    metrics: str
+    log: str
+    health: tuple[int, str]
+    ready: tuple[int, str]
+    bad: list[Given]
+    files: list[Path]
+    alerts_counted: float
+    exit_code: int
+
+
+@pytest.fixture(scope="module")
+def finished(kafka: Broker, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """Four partitions, 10,000 transactions with labels, repeats and 20 bad records, fed before the first start."""
+    site = Site(kafka.bootstrap, tmp_path_factory.mktemp("worker"), sections={"batch": {"fuse_share": 1.0}})
+    records = records_of(site, small_traffic())
+    transactions = [record for record in records if record.to == "transactions"]
+    repeats = [
+        records[i]._replace(timestamp_ms=records[i].timestamp_ms + 1) for i in range(50, len(records), 97)
+    ]
+    repeats = [record for record in repeats if record.to == "transactions"]
+    smuggled = alike(transactions[3], transaction_id="smuggled", channel=CARD_NUMBERS[0])
+    everything = sorted([*records, *repeats, smuggled], key=lambda record: record.timestamp_ms)
+    label = next(record for record in records if record.to == "labels")
+    bad = bad_records(transactions[100], label)
+    site.feed(everything, bad)
+    with site.worker() as worker:
+        worker.wait_until_ready()
+        site.wait_until_decided(worker)
+        metrics, alerts = worker.get("/metrics")[1], worker.metric("fraud_worker_alerts_total")
+        health, ready = worker.get("/healthz"), worker.get("/readyz")
+        files = [path for path in site.folder.rglob("*") if path.is_file()]
+        contents = [path for path in files if path.name != "worker.toml"]
+        assert contents, "no local state to look through"
+        leaks = [
+            path for path in contents if any(number.encode() in path.read_bytes() for number in CARD_NUMBERS)
+        ]
+        assert leaks == []
+        outcome = site.assert_everything_once()
+        code = worker.stop()
+        return Finished(site, outcome, metrics, worker.log, health, ready, bad, files, alerts, code)
+
+
+def test_every_transaction_is_decided_once_and_repeats_are_dropped(finished: Finished) -> None:
+    headers = [entry.header for entry in finished.outcome.entries]
+    assert sum(header.repeats for header in headers) > 50
+    assert sum(header.bad_records for header in headers) == len(finished.bad) - 1, (
+        "an orphan is no bad record"
+    )
+    assert "smuggled" in finished.site.fed.transaction_ids
+
+
+def test_both_deciders_had_their_turn(finished: Finished) -> None:
+    flags = np.concatenate([rows.flags for entry in finished.outcome.entries for rows in entry.rows])
+    deciders = set(flags & Flag.DECIDER)
+    assert deciders == {Decider.NONE, Decider.FOREST, Decider.ONLINE}
+
+
+def test_alerts_carry_reasons_that_add_up(finished: Finished) -> None:
+    alerts = finished.outcome.alerts
+    assert {alert.decided_by for alert in alerts} == {"online", "forest"}
+    hasher = Hasher(finished.site.settings.hash_key)
+    for alert in alerts:
+        assert alert.alert_id == hasher.alert_id(alert.transaction_id)
+        named, rest = alert.reasons[:-1], alert.reasons[-1]
+        assert [r.contribution for r in named] == sorted((r.contribution for r in named), reverse=True)
+        assert rest.feature == "other_features"
+        if alert.decided_by == "online":
+            assert alert.reference is not None
+            assert alert.probability is not None
+            assert alert.expected_loss == pytest.approx(alert.probability * alert.loss)
+            assert alert.expected_loss >= alert.threshold * (1 - 1e-6)
+        else:
+            assert alert.probability is None
+            assert alert.forest_rank is not None
+            assert alert.forest_rank >= alert.threshold * (1 - 1e-6)
+
+
+def test_online_reasons_sum_to_the_logit_of_the_journal(finished: Finished) -> None:
+    logits = {
+        name: float(logit)
+        for entry in finished.outcome.entries
+        for rows in entry.rows
+        for name, logit in zip(rows.transaction_id.to_pylist(), rows.logit, strict=True)
+    }
+    online = [alert for alert in finished.outcome.alerts if alert.decided_by == "online"]
+    for alert in online[:200]:
+        assert alert.reference is not None
+        total = alert.reference + sum(reason.contribution for reason in alert.reasons)
+        assert total == pytest.approx(logits[alert.transaction_id], abs=1e-3)
+
+
+def test_an_alert_is_a_cloud_event_that_lies_beside_its_transaction(finished: Finished) -> None:
+    for record in finished.site.read("alerts")[:100]:
+        headers = dict(record.headers)
+        alert = json.loads(record.value)
+        assert headers["ce_specversion"] == b"1.0"
+        assert headers["ce_id"].decode() == alert["alert_id"]
+        assert record.key.decode() == alert["card_id"]
+    partition_of = {
+        name: entry.header.partition for entry in finished.outcome.entries for name in entry.transaction_ids
+    }
+    assert all(
+        record.partition == partition_of[json.loads(record.value)["transaction_id"]]
+        for record in finished.site.read("alerts")
+    )
+
+
+def test_what_could_not_be_used_is_a_dead_letter_with_its_place_and_reason(finished: Finished) -> None:
+    letters = finished.outcome.dead_letters
+    reasons = Counter(letter.reason for letter in letters)
+    assert reasons == {
+        "null_value": 1,
+        "not_json": 6,
+        "missing_field": 1,
+        "null_key": 1,
+        "key_mismatch": 1,
+        "not_finite": 1,
+        "out_of_range": 2,
+        "wrong_type": 1,
+        "card_number": 3,
+        "orphan_label": 1,
+        "bad_label": 1,
+        "not_an_object": 1,
+    }
+    originals = {
+        hashlib.sha256(bad.value).hexdigest(): bad.value for bad in finished.bad if bad.value is not None
+    }
+    for letter in letters:
+        if letter.sha256 is not None:
+            assert letter.original_bytes == len(originals[letter.sha256])
+            assert letter.truncated == (letter.original_bytes > 65_536)
+
+
+def test_a_card_number_is_nowhere_but_in_the_input(finished: Finished) -> None:
+    needles = [number.encode() for number in CARD_NUMBERS]
+    for name in ("alerts", "decisions", "model_log", "dead_letters"):
+        for record in finished.site.read(name):
+            parts = [record.key or b"", record.value, *(value for _, value in record.headers)]
+            assert not any(needle in part for part in parts for needle in needles), name
+    for letter in finished.outcome.dead_letters:
+        assert not any(needle in _original(letter) for needle in needles)
+    said = (finished.log + finished.metrics).encode()
+    assert not any(needle in said for needle in needles)
+    hidden = b"".join(_original(letter) for letter in finished.outcome.dead_letters)
+    assert all(needle[-4:] in hidden for needle in needles), "the last four digits stay"
+
+
+def _original(letter: DeadLetter) -> bytes:
+    return base64.b64decode(letter.original or "")
+
+
+def test_a_running_worker_tells_how_it_is(finished: Finished) -> None:
+    assert finished.health[0] == 200
+    assert json.loads(finished.ready[1]) == {"status": "ready"}
+    decided = len(finished.site.fed.transaction_ids)
+    assert _sum(finished.metrics, "fraud_worker_decisions_total") == decided
+    assert finished.alerts_counted == len(finished.outcome.alerts)
+    assert _sum(finished.metrics, "fraud_worker_dead_letters_total") == len(finished.outcome.dead_letters)
+    assert _sum(finished.metrics, "fraud_worker_lag_records") == 0
+
+
+def _sum(metrics: str, name: str) -> float:
+    lines = [line for line in metrics.splitlines() if line.startswith((name + "{", name + " "))]
+    assert lines, f"no metric {name}"
+    return sum(float(line.rpartition(" ")[2]) for line in lines)
+
+
+def test_sigterm_ends_it_with_code_0_and_leaves_no_decision_behind(finished: Finished) -> None:
+    assert finished.exit_code == 0
+    assert not list((finished.site.folder / "state").rglob("features")), "local state outlives the process"
+
+
+def test_a_restart_goes_on_where_the_worker_ended(finished: Finished) -> None:
+    """Runs after the tests above have looked at what the first run left."""
+    site = finished.site
+    before = site.assert_everything_once()
+    later = records_of(site, small_traffic(seed=8, days=1, cards=200))
+    last_ms = max(int(rows.event_time_ms.max()) for entry in before.entries for rows in entry.rows)
+    shift_ms = last_ms - later[0].timestamp_ms + 1_000
+    site.feed([_moved(record, shift_ms) for record in later])
+    with site.worker() as worker:
+        ready_s = worker.wait_until_ready()
+        site.wait_until_decided(worker)
+        assert worker.stop() == 0
+    print(f"restarted in {ready_s:.1f} s")
+    after = site.assert_everything_once()
+    grown = {entry.header for entry in after.entries}
+    assert grown > {entry.header for entry in before.entries}, "the journal only grows"
+    assert site.folded().traffic_seen == len(site.fed.transaction_ids)
+
+
+def _moved(record: Given, by_ms: int) -> Given:
+    times = {
+        name: value + by_ms
+        for name, value in json.loads(record.value or b"{}").items()
+        if name in ("event_time", "label_time")
+    }
+    moved = alike(record, **times)
+    return moved._replace(timestamp_ms=record.timestamp_ms + by_ms)
+
+
+# What a worker knows, and what one knows that has only read the journal
+
+
+@contextmanager
+def running(site: Site, **sections: Any) -> Iterator[Worker]:
+    """A worker within this process, for a look inside."""
+    worker = Worker(site.settings_of("inside", **sections))
+    thread = threading.Thread(target=worker.run, name="worker")
+    thread.start()
+    try:
+        yield worker
+    finally:
+        worker.stop()
+        thread.join(STOP_S)
+        assert not thread.is_alive(), "the worker does not end"
+
+
+def test_a_restored_task_equals_the_one_that_decided(kafka: Broker, tmp_path: Path) -> None:
+    site = Site(kafka.bootstrap, tmp_path, 2)
+    site.feed(records_of(site, small_traffic(seed=3, days=5, cards=250)))
+    with running(site) as worker:
+        site.wait_until_decided(timeout_s=START_S + DECIDE_S)
+        wait_for(lambda: not site.open_transaction(), 30, lambda: "a transaction stays open")
+        settings = site.settings
+        restorer = Restorer(
+            consumer_config(settings, group=False), settings.topics.decisions, Hasher(settings.hash_key)
+        )
+        committed = {tp: at for tp, (at, _) in site.offsets().items()}
+        window_ms = round(settings.costs.case_window_hours * 3_600_000)
+        for partition, live in worker._tasks.items():
+            restored = PartitionTask(
+                partition, feature_spec(settings), task_limits(settings), tmp_path / f"restored-{partition}"
+            )
+            offsets = [committed[tp] for tp in sorted(committed, reverse=True) if tp.partition == partition]
+            restorer.restore(restored, (offsets[0], offsets[1]), partitions=2, window_ms=window_ms)
+            _assert_same(live, restored)
+            restored.pending.close()
+
+
+def _assert_same(live: PartitionTask, restored: PartitionTask) -> None:
+    for name in ("clock_ms", "newest_label_ms", "provisional_sequence", "final_sequence", "waiting"):
+        assert getattr(restored, name) == getattr(live, name), name
+    assert live.final_sequence > 0, "nothing has matured: too little to compare"
+    for name, array in live.cards.arrays().items():
+        np.testing.assert_array_equal(restored.cards.arrays()[name], array, err_msg=name)
+    sequence = live.pending.newest(1 << 30)
+    assert len(sequence) == live.pending.next_sequence > 1_000
+    names = [
+        "offset",
+        "event_time_ms",
+        "clock_ms",
+        "amount",
+        "id_hash",
+        "id_check",
+        "logit",
+        "flags",
+        "entities",
+    ]
+    for name in [*names, "features", "status", "label_time_ms", "learnt_at_ms", "acted"]:
+        expected = live.pending.column(name, sequence)
+        np.testing.assert_array_equal(restored.pending.column(name, sequence), expected, err_msg=name)
+    assert restored._cases._open == live._cases._open
+
+
+def test_empty_topics_are_waited_on_and_nothing_is_committed(kafka: Broker, tmp_path: Path) -> None:
+    site = Site(kafka.bootstrap, tmp_path, 3)
+    with site.worker() as worker:
+        worker.wait_until_ready()
+        wait_for(
+            lambda: worker.metric("fraud_worker_rebalances_total") >= 1, 10, lambda: "no rebalance", [worker]
+        )
+        first = site.commits()
+        assert json.loads(worker.get("/readyz")[1]) == {"status": "ready"}
+        assert worker.metric("fraud_worker_decisions_total") == 0
+        assert site.decisions() == []
+        assert worker.stop() == 0
+    assert site.commits() == first, "an idle worker writes nothing"
+
+
+# What it refuses
+
+
+def refusal(site: Site, **sections: Any) -> tuple[int, str]:
+    """Exit code of a worker that cannot start, and what it says last."""
+    with site.worker(**sections) as worker:
+        code = worker.wait_for_exit(START_S)
+    lines = worker.log.splitlines()
+    assert "Traceback" not in worker.log
+    return code, lines[-1]
+
+
+def test_missing_topics_are_named(kafka: Broker, tmp_path: Path) -> None:
+    code, said = refusal(Site(kafka.bootstrap, tmp_path, None))
+    assert code == 3
+    assert "lacks the topics" in said
+    assert "topics create" in said
+
+
+def test_unequal_numbers_of_partitions_are_refused(
+    kafka: Broker, kafka_admin: KafkaAdminClient, tmp_path: Path
+) -> None:
+    site = Site(kafka.bootstrap, tmp_path, None)
+    kafka_admin.create_topics({site.settings.topics.labels: {"num_partitions": 3}}, wait_for_metadata=True)
+    with pytest.raises(topics.IncompatibleError):
+        topics.create(site.settings, 2, 1)
+    names = dict.fromkeys(site.settings.topics.model_dump().values(), 2)
+    names |= {site.settings.topics.model_log: 1}
+    names.pop(site.settings.topics.labels)
+    kafka_admin.create_topics({n: {"num_partitions": c} for n, c in names.items()}, wait_for_metadata=True)
+    code, said = refusal(site)
+    assert code == 4
+    assert f"{site.settings.topics.labels} has 3 partitions instead of 2" in said
+
+
+def test_a_first_start_must_be_declared(kafka: Broker, tmp_path: Path) -> None:
+    site = Site(kafka.bootstrap, tmp_path, 1)
+    code, said = refusal(site, kafka={"start_from": "committed"})
+    assert code == 2
+    assert "kafka.start_from" in said
+
+
+def test_the_wrong_partitioner_is_refused_before_anything_is_decided(kafka: Broker, tmp_path: Path) -> None:
+    site = Site(kafka.bootstrap, tmp_path, 4)
+    site.feed(records_of(site, small_traffic(days=2, cards=300)))
+    code, said = refusal(site, kafka={"partitioner": "crc32"})
+    assert code == 4
+    assert "kafka.partitioner" in said
+    assert site.decisions() == []
+
+
+def test_settings_that_contradict_the_logs_are_refused(kafka: Broker, tmp_path: Path) -> None:
+    site = Site(kafka.bootstrap, tmp_path, 2)
+    site.feed(records_of(site, small_traffic(days=1, cards=100)))
+    with site.worker() as worker:
+        site.wait_until_decided(worker, timeout_s=START_S + DECIDE_S)
+        assert worker.stop() == 0
+    code, said = refusal(site, features={"half_lives_days": [1.0, 5.0, 21.0]})
+    assert code == 4
+    assert "half_lives_days" in said
+    assert "21.0" in said
+    code, said = refusal(site, kafka={"group": f"{site.tag}-other"})
+    assert code == 4
+    assert "kafka.group" in said
+    site.assert_everything_once()
+
+
+def test_an_absent_broker_is_waited_for_and_sigterm_is_heard_meanwhile(kafka: Broker, tmp_path: Path) -> None:
+    del kafka
+    site = Site(f"127.0.0.1:{free_port()}", tmp_path, None)
+    with site.worker() as worker:
+        wait_for(lambda: "waiting for Kafka at" in worker.log, START_S, lambda: worker.log, [worker])
+        status, ready = worker.get("/readyz")
+        assert status == 503
+        assert site.settings.kafka.bootstrap in json.loads(ready)["reason"]
+        assert worker.get("/healthz")[0] == 200
+        assert worker.stop() == 0
+
+
+def test_an_impossible_address_is_refused(tmp_path: Path) -> None:
+    code, said = refusal(Site("nowhere", tmp_path, None))
+    assert code == 2
+    assert "'nowhere' is not host:port" in said
+
+
+def test_the_key_is_not_told(finished: Finished) -> None:
+    assert ENTITY_KEY not in finished.log
+    assert ENTITY_KEY not in finished.metrics
