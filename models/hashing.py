@@ -99,7 +99,6 @@ def siphash_many(
     ------
     ValueError
         If a string reaches outside the buffer.
-
     """
     if start.shape != length.shape:
         msg = f"{start.size} starts but {length.size} lengths"

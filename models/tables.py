@@ -37,7 +37,6 @@ class Rows(NamedTuple):
         int32, a power of two at least twice the capacity: the row in each slot, or -1.
     counts
         int64 (3,): rows in use, rows evicted so far, and the most rows there may be.
-
     """
 
     keys: NDArray[np.uint64]
@@ -132,7 +131,6 @@ class RowTable:
     ------
     ValueError
         If `max_rows` is not between 1 and 2**30.
-
     """
 
     def __init__(self, width: int, max_rows: int) -> None:
@@ -156,7 +154,6 @@ class RowTable:
         -------
         Rows
             The arrays to insert into, valid until the next call.
-
         """
         size, _, most = (int(count) for count in self.rows.counts)
         capacity = self.rows.keys.size
@@ -183,7 +180,6 @@ class RowTable:
         ------
         ValueError
             If the arrays are not those of a table of this width.
-
         """
         table = cls(width, max_rows)
         size = arrays["keys"].size

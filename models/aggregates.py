@@ -1,0 +1,258 @@
+"""Compiled folds and reads of time-decayed aggregates, one row per entity.
+
+A row is as of the latest time T it has seen: its sums are of contributions x_i * 2**(-(T - t_i) / h) for a
+half-life h. An earlier contribution is discounted to its own time; a read for an earlier time is as of T.
+`decays` are the reciprocals of the short, middle and long half-life in 1/ms, float64 (3,).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from models.arithmetic import exp2, log
+from models.tables import Rows, find, find_or_insert
+
+CARD_WIDTH: Final = 9
+CARD_FRAUDS_WIDTH: Final = 1
+ENTITY_WIDTH: Final = 7
+CARD_FEATURES: Final = 8
+ENTITY_FEATURES: Final = 6
+
+# Columns of a card's row.
+_COUNT_SHORT: Final = 0
+_COUNT_LONG: Final = 1
+_SUM: Final = 2
+_SQUARES: Final = 3
+_USUAL: Final = 4
+_EXCESS: Final = 5
+_LARGE: Final = 6
+_WINDOW: Final = 7
+_WINDOWS_SEEN: Final = 8
+# Columns of another entity's row; evidence by half-life.
+_RATE_SHORT: Final = 0
+_RATE_LONG: Final = 1
+_FRAUDS: Final = 2
+_LEGITS: Final = 5
+_LEGIT_HALF_LIVES: Final = 2
+
+_USUAL_LIMIT: Final = 2.2
+_LARGE_FROM: Final = 3.0
+_EXCESS_FROM: Final = 1.5
+_EXCESS_LIMIT: Final = 6.0
+_NOTHING: Final = 1e-6
+_NO_LEGITS: Final = 1e-12
+_LN2: Final = 0.6931471805599453
+_WINDOWS_KEPT: Final = 50
+_SALT: Final = np.uint64(0x9E3779B97F4A7C15)
+
+
+@njit(cache=True, nogil=True)
+def advance_cards(
+    rows: Rows,
+    card_hash: NDArray[np.uint64],
+    event_time_ms: NDArray[np.int64],
+    amount: NDArray[np.float64],
+    window_ms: int,
+    decays: NDArray[np.float64],
+    out: NDArray[np.float32],
+    first: NDArray[np.bool_],
+) -> None:
+    """Write each transaction's card features as of just before it, then fold it.
+
+    Sums are kept of amounts as they are, and of amounts cut at 2.2 times the mean of such cut amounts: the
+    card's usual amount, which a spree does not raise.
+    """
+    for i in range(card_hash.size):
+        if card_hash[i] == 0:
+            continue
+        row = find_or_insert(rows, card_hash[i], event_time_ms[i])
+        v = rows.values[row]
+        elapsed_ms = event_time_ms[i] - rows.last_ms[row]
+        short = exp2(-abs(elapsed_ms) * decays[0])
+        middle = exp2(-abs(elapsed_ms) * decays[1])
+        long = exp2(-abs(elapsed_ms) * decays[2])
+        if elapsed_ms >= 0:
+            rows.last_ms[row] = event_time_ms[i]
+            v[_COUNT_SHORT] *= short
+            v[_EXCESS] *= short
+            v[_LARGE] *= middle
+            v[_COUNT_LONG] *= long
+            v[_SUM] *= long
+            v[_SQUARES] *= long
+            v[_USUAL] *= long
+            short = middle = long = 1.0
+        x = amount[i]
+        usual = v[_USUAL] / v[_COUNT_LONG] if v[_COUNT_LONG] > _NOTHING else np.nan
+        _card_features(v, x, usual, out[i])
+        v[_COUNT_SHORT] += short
+        v[_COUNT_LONG] += long
+        v[_SUM] += long * x
+        v[_SQUARES] += long * x * x
+        if usual > 0.0:
+            v[_USUAL] += long * min(x, _USUAL_LIMIT * usual)
+            v[_EXCESS] += short * min(max(x / usual - _EXCESS_FROM, 0.0), _EXCESS_LIMIT)
+            v[_LARGE] += middle if x > _LARGE_FROM * usual else 0.0
+        else:
+            v[_USUAL] += long * x
+        first[i] = _first_of_window(v, event_time_ms[i] // window_ms)
+
+
+@njit(cache=True, nogil=True)
+def _card_features(v: NDArray[np.float64], amount: float, usual: float, out: NDArray[np.float32]) -> None:
+    count = v[_COUNT_LONG]
+    if count > _NOTHING:
+        mean = v[_SUM] / count
+        variance = v[_SQUARES] / count - mean * mean
+        out[0] = amount / usual if usual > 0.0 else np.nan
+        out[1] = amount / mean if mean > 0.0 else np.nan
+        # A difference of large numbers: what is left of equal amounts is rounding.
+        out[2] = (amount - mean) / np.sqrt(variance) if variance > _NOTHING * mean * mean else np.nan
+        out[3] = usual
+    out[4] = v[_EXCESS]
+    out[5] = v[_LARGE]
+    out[6] = v[_COUNT_SHORT]
+    out[7] = count
+
+
+@njit(cache=True, nogil=True)
+def _first_of_window(v: NDArray[np.float64], window: int) -> bool:
+    """Whether no transaction of this window came before; of windows long past, one is taken to have come."""
+    back = np.int64(v[_WINDOW]) - window
+    seen = np.int64(v[_WINDOWS_SEEN])
+    if seen == 0 or back < 0:
+        shifted = seen << -back if seen != 0 and back > -_WINDOWS_KEPT else 0
+        v[_WINDOW] = window
+        v[_WINDOWS_SEEN] = (shifted & ((1 << _WINDOWS_KEPT) - 1)) | 1
+        return True
+    if back >= _WINDOWS_KEPT or (seen >> back) & 1:
+        return False
+    v[_WINDOWS_SEEN] = seen | (1 << back)
+    return True
+
+
+@njit(cache=True, nogil=True)
+def _entity_key(entity_hash: np.uint64, entity: int) -> np.uint64:
+    """Keep equal identifiers of different entities apart."""
+    return entity_hash ^ (_SALT * np.uint64(entity + 1))
+
+
+@njit(cache=True, nogil=True)
+def read_shared(
+    cards: Rows,
+    entities: Rows,
+    card_hash: NDArray[np.uint64],
+    entity_hash: NDArray[np.uint64],
+    event_time_ms: NDArray[np.int64],
+    decays: NDArray[np.float64],
+    out: NDArray[np.float32],
+) -> None:
+    """Write the frauds of each card and the features of each entity, as of the event time."""
+    for i in range(card_hash.size):
+        if card_hash[i] != 0:
+            row = find(cards, card_hash[i])
+            frauds = 0.0
+            if row >= 0:
+                elapsed_ms = max(0, event_time_ms[i] - cards.last_ms[row])
+                frauds = max(0.0, cards.values[row, 0] * exp2(-elapsed_ms * decays[2]))
+            out[i, 0] = frauds
+        for e in range(entity_hash.shape[1]):
+            if entity_hash[i, e] != 0:
+                row = find(entities, _entity_key(entity_hash[i, e], e))
+                at = 1 + e * ENTITY_FEATURES
+                _entity_features(entities, row, event_time_ms[i], decays, out[i, at : at + ENTITY_FEATURES])
+
+
+@njit(cache=True, nogil=True)
+def _entity_features(
+    rows: Rows, row: int, at_ms: int, decays: NDArray[np.float64], out: NDArray[np.float32]
+) -> None:
+    v = rows.values[row] if row >= 0 else np.zeros(ENTITY_WIDTH)
+    elapsed_ms = max(0, at_ms - rows.last_ms[row]) if row >= 0 else 0
+    short = exp2(-elapsed_ms * decays[0])
+    middle = exp2(-elapsed_ms * decays[1])
+    long = exp2(-elapsed_ms * decays[2])
+    frauds = max(0.0, v[_FRAUDS] * short)
+    legits = max(0.0, v[_LEGITS] * short)
+    out[0] = _log_odds(frauds, legits)
+    out[1] = _log_odds(max(0.0, v[_FRAUDS + 1] * middle), max(0.0, v[_LEGITS + 1] * middle))
+    # Unsmoothed, the last labels outweigh all older ones; there is no better sign of what is going on now.
+    out[2] = frauds / (frauds + legits) if frauds + legits > _NO_LEGITS else np.nan
+    out[3] = -log(max(legits, _NO_LEGITS)) / (_LN2 * decays[0] * 86_400_000.0)
+    out[4] = max(0.0, v[_FRAUDS + 2] * long)
+    if v[_RATE_LONG] * long > _NOTHING:
+        out[5] = v[_RATE_SHORT] * short * decays[0] / (v[_RATE_LONG] * long * decays[2])
+
+
+@njit(cache=True, nogil=True)
+def _log_odds(frauds: float, legits: float) -> float:
+    return log((frauds + 0.02) / (legits + 1.0))
+
+
+@njit(cache=True, nogil=True)
+def _row_as_of(rows: Rows, key: np.uint64, at_ms: int, decays: NDArray[np.float64]) -> int:
+    """Find or insert an entity's row and move it on to a time, if that lies ahead of it."""
+    row = find_or_insert(rows, key, at_ms)
+    elapsed_ms = at_ms - rows.last_ms[row]
+    if elapsed_ms > 0:
+        rows.last_ms[row] = at_ms
+        rows.values[row, _RATE_SHORT] *= exp2(-elapsed_ms * decays[0])
+        rows.values[row, _RATE_LONG] *= exp2(-elapsed_ms * decays[2])
+        for h in range(3):
+            factor = exp2(-elapsed_ms * decays[h])
+            rows.values[row, _FRAUDS + h] *= factor
+            if h < _LEGIT_HALF_LIVES:
+                rows.values[row, _LEGITS + h] *= factor
+    return row
+
+
+@njit(cache=True, nogil=True)
+def fold_traffic(
+    entities: Rows,
+    entity_hash: NDArray[np.uint64],
+    event_time_ms: NDArray[np.int64],
+    decays: NDArray[np.float64],
+) -> None:
+    """Add transactions to the traffic of their entities."""
+    for i in range(entity_hash.shape[0]):
+        for e in range(entity_hash.shape[1]):
+            if entity_hash[i, e] != 0:
+                row = _row_as_of(entities, _entity_key(entity_hash[i, e], e), event_time_ms[i], decays)
+                late_ms = entities.last_ms[row] - event_time_ms[i]
+                entities.values[row, _RATE_SHORT] += exp2(-late_ms * decays[0])
+                entities.values[row, _RATE_LONG] += exp2(-late_ms * decays[2])
+
+
+@njit(cache=True, nogil=True)
+def fold_labels(
+    cards: Rows,
+    entities: Rows,
+    hashes: NDArray[np.uint64],
+    frauds: NDArray[np.float64],
+    legits: NDArray[np.float64],
+    at_ms: NDArray[np.int64],
+    decays: NDArray[np.float64],
+) -> None:
+    """Add label evidence to cards, the first column of `hashes`, and to the other entities."""
+    for i in range(hashes.shape[0]):
+        if hashes[i, 0] != 0 and frauds[i] != 0.0:
+            row = find_or_insert(cards, hashes[i, 0], at_ms[i])
+            elapsed_ms = at_ms[i] - cards.last_ms[row]
+            factor = exp2(-abs(elapsed_ms) * decays[2])
+            if elapsed_ms >= 0:
+                cards.last_ms[row] = at_ms[i]
+                cards.values[row, 0] = cards.values[row, 0] * factor + frauds[i]
+            else:
+                cards.values[row, 0] += frauds[i] * factor
+        for e in range(hashes.shape[1] - 1):
+            if hashes[i, 1 + e] != 0:
+                row = _row_as_of(entities, _entity_key(hashes[i, 1 + e], e), at_ms[i], decays)
+                late_ms = entities.last_ms[row] - at_ms[i]
+                for h in range(3):
+                    weight = exp2(-late_ms * decays[h])
+                    entities.values[row, _FRAUDS + h] += weight * frauds[i]
+                    if h < _LEGIT_HALF_LIVES:
+                        entities.values[row, _LEGITS + h] += weight * legits[i]
