@@ -203,7 +203,9 @@ def _worker(values: dict[str, Any], transactions: int) -> dict[str, float]:
             worker.stop()
 
     MetricsObserver.observe = observe  # type: ignore[method-assign]
-    threading.Timer(300, worker.stop).start()
+    guard = threading.Timer(300, worker.stop)
+    guard.daemon = True
+    guard.start()
     worker.run()
     first_s, last_s = cycles[0][0], cycles[-1][0]
     # The clock starts when the first batch is committed: its transactions are not counted.

@@ -135,7 +135,7 @@ class Worker:
             settings.kafka.start_from,
         )
         publisher = Publisher(settings, committer, self._tasks, partitions, lambda: source.group_metadata)
-        publisher.begin(_opening(model, settings))
+        publisher.open_log(_opening(model, settings))
         with ThreadPoolExecutor(1, "refit") as executor:
             processor = Processor(
                 settings.worker.id,

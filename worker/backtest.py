@@ -211,12 +211,15 @@ class _Memory:
             self._log.append((self._next_offset, record))
             self._next_offset += 1
 
-    def commit(self, outcomes: list[Outcome], records: list[ModelRecord], model: ModelState) -> None:
+    def begin(
+        self, outcomes: list[Outcome], records: list[ModelRecord], model: ModelState
+    ) -> Callable[[], None]:
         del model
         for outcome in outcomes:
             if outcome.decided is not None:
                 self._note(outcome.decided.rows)
         self.append(records)
+        return lambda: None
 
     def fold_into(self, model: ModelState) -> None:
         for offset, record in self._log:

@@ -39,6 +39,9 @@ _FENCED: Final = (
 )
 
 
+Finish = Callable[[], None]
+
+
 @dataclass(frozen=True, slots=True)
 class Outgoing:
     """One record to send."""
@@ -87,10 +90,14 @@ class Committer:
         self._deadline_s = deadline_s
         self._failed = False
         self._producer = KafkaProducer(**config)
-        self._bounded(self._producer.init_transactions)
+        self._begin(self._producer.init_transactions)()
 
     def commit(self, transaction: Transaction, group: ConsumerGroupMetadata | None) -> None:
-        """Make all of it visible, or end the process.
+        """Make all of it visible, or end the process: `begin` and wait."""
+        self.begin(transaction, group)()
+
+    def begin(self, transaction: Transaction, group: ConsumerGroupMetadata | None) -> Finish:
+        """Start making all of it visible; whoever has begun must finish before anything else is polled.
 
         Parameters
         ----------
@@ -99,6 +106,11 @@ class Committer:
         group
             Of the consumer as of the poll that brought the input (KIP-447); None sends no offsets.
 
+        Returns
+        -------
+        Finish
+            Waits until all of it is visible; raises what is below.
+
         Raises
         ------
         FencedError
@@ -106,7 +118,7 @@ class Committer:
         IndefiniteError
             Anything else: nobody knows if it was committed.
         """
-        self._bounded(lambda: self._commit(transaction, group))
+        return self._begin(lambda: self._commit(transaction, group))
 
     def close(self) -> None:
         """Close the producer; an open transaction is left to its time-out."""
@@ -138,13 +150,16 @@ class Committer:
             for record in records
         ]
 
-    def _bounded(self, call: Callable[[], None]) -> None:
+    def _begin(self, call: Callable[[], None]) -> Finish:
         """Run `call` in a thread that may be abandoned: kafka-python's calls know no deadline."""
         if self._failed:
             raise IndefiniteError("a commit has failed before: only a new process may go on")
         self._failed = True
         outcome: Future[None] = Future()
         threading.Thread(target=_run, args=(call, outcome), name="commit", daemon=True).start()
+        return lambda: self._finish(outcome)
+
+    def _finish(self, outcome: Future[None]) -> None:
         try:
             outcome.result(self._deadline_s)
         except TimeoutError:

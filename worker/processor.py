@@ -8,7 +8,7 @@
     decide          score, compare with the threshold
     settle, mature  join the labels that are due; then let silence become legit
     commit          alerts, journal, model log, dead letters and input offsets in one Kafka transaction
-    fold            the model log, as far as it is visible
+    fold            the model log, as far as it is visible, while the commit is on its way
 
 Nothing is uncommitted when `poll` is called. Whatever raises ends the process.
 """
@@ -16,7 +16,7 @@ Nothing is uncommitted when `poll` is called. Whatever raises ends the process.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -99,8 +99,10 @@ class ModelLog(Protocol):
 class Sink(Protocol):
     """Where a cycle's results go; all or nothing."""
 
-    def commit(self, outcomes: list[Outcome], records: list[ModelRecord], model: ModelState) -> None:
-        """Make the results durable and visible, or raise."""
+    def begin(
+        self, outcomes: list[Outcome], records: list[ModelRecord], model: ModelState
+    ) -> Callable[[], None]:
+        """Start making the results durable and visible; the call returned waits for it, or raises."""
 
 
 class Observer(Protocol):
@@ -158,15 +160,18 @@ class Processor:
         outcomes = [self._process(part) for part in batch]
         records = self._model_records(outcomes)
         decided_s = time.perf_counter()
-        if records:
-            self._sink.commit(outcomes, records, self._model)
-        committed_s = time.perf_counter()
+        finish = self._sink.begin(outcomes, records, self._model) if records else None
+        begun_s = time.perf_counter()
+        # Earlier commits are folded while this one is on its way: it has been decided and explained already.
         self._log.fold_into(self._model)
+        folded_s = time.perf_counter()
+        if finish is not None:
+            finish()
         times = StepTimes(
-            polled_s - started_s,
-            decided_s - polled_s,
-            committed_s - decided_s,
-            time.perf_counter() - committed_s,
+            poll_s=polled_s - started_s,
+            decide_s=decided_s - polled_s,
+            commit_s=begun_s - decided_s + time.perf_counter() - folded_s,
+            fold_s=folded_s - begun_s,
         )
         self._observer.observe(outcomes, times)
         return outcomes
@@ -255,13 +260,13 @@ def _traffic(decided: list[Decided], entity_count: int) -> Traffic:
         return Traffic.empty(entity_count)
     return Traffic(
         np.concatenate([one.transactions.entity_hash for one in decided]),
-        np.concatenate([one.rows.event_time_ms for one in decided]),
+        np.concatenate([one.rows.counted_ms for one in decided]),
     )
 
 
 def _ledger(decided: list[Decided], settled: list[Settling]) -> LedgerDeltas:
     # A far future day would stay open for ever: the clock caps it, as it does when the decision settles.
-    days = [decided_deltas(np.minimum(one.rows.event_time_ms, one.rows.clock_ms)) for one in decided]
+    days = [decided_deltas(one.rows.counted_ms) for one in decided]
     return concatenate(days + [part for one in settled for part in one.ledger])
 
 

@@ -12,7 +12,7 @@ from models.records import ModelRecord
 from models.state import ModelState
 from worker.alerts import AlertWriter
 from worker.codec import encode_journal, encode_model
-from worker.committer import Committer, Outgoing, Transaction
+from worker.committer import Committer, Finish, Outgoing, Transaction
 from worker.decoder import BadRecord
 from worker.identity import Hasher
 from worker.journal import DecisionRows, JournalEntry, JournalHeader, Settlements
@@ -58,13 +58,10 @@ class Publisher:
         self._group = group
         self._alerts = AlertWriter(settings.topics.alerts, Hasher(settings.hash_key))
 
-    def commit(self, outcomes: list[Outcome], records: list[ModelRecord], model: ModelState) -> None:
+    def begin(self, outcomes: list[Outcome], records: list[ModelRecord], model: ModelState) -> Finish:
         """Write alerts, journal, dead letters, model log and the offsets of every owned partition.
 
-        Raises
-        ------
-        FencedError, IndefiniteError
-            See `worker.committer.Committer.commit`.
+        See `worker.committer.Committer.begin` for what is returned and what that raises.
         """
         outgoing = [record for outcome in outcomes for record in self._of_partition(outcome, model)]
         outgoing += self._model_log(records)
@@ -73,9 +70,9 @@ class Publisher:
             transactions, labels = outcome.positions
             offsets[TopicPartition(self._topics.transactions, outcome.partition)] = transactions
             offsets[TopicPartition(self._topics.labels, outcome.partition)] = labels
-        self._committer.commit(Transaction(outgoing, offsets), self._group())
+        return self._committer.begin(Transaction(outgoing, offsets), self._group())
 
-    def begin(self, records: list[ModelRecord]) -> None:
+    def open_log(self, records: list[ModelRecord]) -> None:
         """Write records of the model log alone: what a worker tells before its first batch."""
         if records:
             self._committer.commit(Transaction(list(self._model_log(records))), None)
