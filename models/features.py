@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,6 @@ from models import aggregates
 from models.tables import RowTable
 from models.vocabulary import MS_PER_DAY
 
-_MS_PER_HOUR: Final = 3_600_000
 _HOUR: Final = ("hour", "hour of day (UTC)")
 _CATEGORY_MASK: Final = np.uint64(2**24 - 1)
 _Scalar = TypeVar("_Scalar", bound=np.generic)
@@ -66,8 +65,7 @@ class FeatureLayout:
         """Lay out the columns: amount, card, shared, hour, numeric, categorical."""
         columns = [("amount", "amount"), *_card_columns(spec), *_shared_columns(spec), _HOUR]
         columns += [(name, name) for name in spec.numeric + spec.categorical]
-        categorical = np.zeros(len(columns), dtype=np.bool_)
-        categorical[len(columns) - len(spec.categorical) :] = True
+        categorical = np.arange(len(columns)) >= len(columns) - len(spec.categorical)
         return cls(tuple(name for name, _ in columns), tuple(text for _, text in columns), categorical)
 
 
@@ -165,13 +163,13 @@ class CardAggregates:
         )
         return out, first
 
-    def arrays(self) -> dict[str, NDArray[np.generic]]:
+    def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the state as dense arrays, see `RowTable.arrays`."""
         return self._table.arrays()
 
     @classmethod
     def from_arrays(
-        cls, spec: FeatureSpec, max_rows: int, arrays: Mapping[str, NDArray[np.generic]]
+        cls, spec: FeatureSpec, max_rows: int, arrays: Mapping[str, NDArray[Any]]
     ) -> CardAggregates:
         """Rebuild from `arrays()`; it continues bit-identically.
 
@@ -230,8 +228,8 @@ class SharedAggregates:
         NDArray[np.float32]
             Shape (n, Fs) in layout order, NaN where unknown.
         """
-        n, entities = entity_hash.shape
-        out = np.full((n, 1 + entities * aggregates.ENTITY_FEATURES), np.nan, dtype=np.float32)
+        features = 1 + entity_hash.shape[1] * aggregates.ENTITY_FEATURES
+        out = np.full((entity_hash.shape[0], features), np.nan, dtype=np.float32)
         aggregates.read_shared(
             self._cards.rows,
             self._entities.rows,
@@ -281,7 +279,7 @@ class SharedAggregates:
             self._decays,
         )
 
-    def arrays(self) -> dict[str, NDArray[np.generic]]:
+    def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the state as dense arrays: those of both tables, prefixed `cards_` and `entities_`."""
         tables = {"cards": self._cards, "entities": self._entities}
         return {
@@ -290,7 +288,7 @@ class SharedAggregates:
 
     @classmethod
     def from_arrays(
-        cls, spec: FeatureSpec, max_rows: int, arrays: Mapping[str, NDArray[np.generic]]
+        cls, spec: FeatureSpec, max_rows: int, arrays: Mapping[str, NDArray[Any]]
     ) -> SharedAggregates:
         """Rebuild from `arrays()`; it continues bit-identically.
 
@@ -338,7 +336,7 @@ def assemble(
         Shape (n, F) in layout order, NaN where missing.
     """
     x = np.empty((amount.size, len(layout.names)), dtype=np.float32)
-    hour = event_time_ms % MS_PER_DAY / _MS_PER_HOUR
+    hour = event_time_ms % MS_PER_DAY / (MS_PER_DAY / 24)
     categories = np.where(categorical == 0, np.nan, (categorical & _CATEGORY_MASK).astype(np.float64))
     at = 0
     for block in (amount[:, None], card_block, shared_block, hour[:, None], numeric, categories):
@@ -347,6 +345,6 @@ def assemble(
     return x
 
 
-def _plain(array: NDArray[np.generic], dtype: type[_Scalar]) -> NDArray[_Scalar]:
+def _plain(array: NDArray[Any], dtype: type[_Scalar]) -> NDArray[_Scalar]:
     """Contiguous and writeable: anything else would be compiled for anew, in the middle of a stream."""
     return np.require(array, dtype, ("C", "W"))

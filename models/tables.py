@@ -8,7 +8,7 @@ does not know the key cannot pile rows up in one place.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -161,7 +161,7 @@ class RowTable:
             self.rows = _copied(self.rows, min(max(2 * capacity, size + n), most))
         return self.rows
 
-    def arrays(self) -> dict[str, NDArray[np.generic]]:
+    def arrays(self) -> dict[str, NDArray[Any]]:
         """Return copies of the rows in use, `keys`, `values`, `last_ms`, and `evictions`, an array of one."""
         keys, values, last_ms, _, counts = self.rows
         size = len(self)
@@ -173,7 +173,7 @@ class RowTable:
         }
 
     @classmethod
-    def from_arrays(cls, width: int, max_rows: int, arrays: Mapping[str, NDArray[np.generic]]) -> RowTable:
+    def from_arrays(cls, width: int, max_rows: int, arrays: Mapping[str, NDArray[Any]]) -> RowTable:
         """Rebuild a table from `arrays()`; it continues bit-identically under the same `max_rows`.
 
         Raises

@@ -1,0 +1,43 @@
+"""The columns of the feature matrix: their names, their order, and what is put where."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from models.features import FeatureLayout, FeatureSpec, assemble
+from models.vocabulary import MS_PER_DAY
+
+_SPEC = FeatureSpec(numeric=("age",), categorical=("country", "channel"), entities=("merchant", "device"))
+_LAYOUT = FeatureLayout.from_spec(_SPEC)
+_ENTITY = ["odds_short", "odds_middle", "fraud_share", "legit_age", "frauds", "rate_ratio"]
+
+
+def test_the_layout_names_every_column_once_and_marks_the_categories() -> None:
+    assert len(set(_LAYOUT.names)) == len(_LAYOUT.names) == len(_LAYOUT.texts) == 1 + 8 + 1 + 12 + 1 + 3
+    assert _LAYOUT.names[-4:] == ("hour", "age", "country", "channel")
+    assert np.flatnonzero(_LAYOUT.categorical).tolist() == [24, 25]
+    assert _LAYOUT.texts[_LAYOUT.names.index("card_amount_to_mean")] == "amount against the card's own mean"
+    assert _LAYOUT.names[10:22] == tuple(f"{entity}_{name}" for entity in _SPEC.entities for name in _ENTITY)
+
+
+def test_the_matrix_holds_blocks_hour_and_declared_fields_in_layout_order() -> None:
+    card_block = np.arange(16, dtype=np.float32).reshape(2, 8)
+    shared_block = np.arange(26, dtype=np.float32).reshape(2, 13) + 100
+    x = assemble(
+        _LAYOUT,
+        _SPEC,
+        card_block,
+        shared_block,
+        amount=np.array([1.5, 2.5]),
+        event_time_ms=np.array([MS_PER_DAY * 9 + 90 * 60_000, -60 * 60_000]),
+        numeric=np.array([[math.nan], [33.0]]),
+        categorical=np.array([[0xABCDEF123456, 0], [2**24, 0xFFFFFF]], np.uint64),
+    )
+    assert x.dtype == np.float32
+    expected = [
+        [1.5, *card_block[0], *shared_block[0], 1.5, math.nan, 0x123456, math.nan],
+        [2.5, *card_block[1], *shared_block[1], 23.0, 33.0, 0.0, 0xFFFFFF],
+    ]
+    np.testing.assert_array_equal(x, np.array(expected, np.float32))
