@@ -35,6 +35,7 @@ from worker import topics
 from worker.app import Worker
 from worker.broker import free_port
 from worker.client import consumer_config
+from worker.errors import IncompatibleError
 from worker.identity import Hasher
 from worker.restore import Restorer
 from worker.schema import DeadLetter
@@ -154,6 +155,7 @@ def test_alerts_carry_reasons_that_add_up(finished: Finished) -> None:
         if alert.decided_by == "online":
             assert alert.reference is not None
             assert alert.probability is not None
+            assert alert.expected_loss is not None
             assert alert.expected_loss == pytest.approx(alert.probability * alert.loss)
             assert alert.expected_loss >= alert.threshold * (1 - 1e-6)
         else:
@@ -389,7 +391,7 @@ def test_unequal_numbers_of_partitions_are_refused(
 ) -> None:
     site = Site(kafka.bootstrap, tmp_path, None)
     kafka_admin.create_topics({site.settings.topics.labels: {"num_partitions": 3}}, wait_for_metadata=True)
-    with pytest.raises(topics.IncompatibleError):
+    with pytest.raises(IncompatibleError):
         topics.create(site.settings, 2, 1)
     names = dict.fromkeys(site.settings.topics.model_dump().values(), 2)
     names |= {site.settings.topics.model_log: 1}

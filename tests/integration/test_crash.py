@@ -1,0 +1,209 @@
+"""A worker is killed again and again, stopped and continued, or started twice: nothing is lost, nothing doubled."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from kafka import KafkaConsumer, TopicPartition
+
+from tests.support import START_S, Site, WorkerProcess, alike, records_of, small_traffic, wait_for
+from worker.errors import FencedError
+
+if TYPE_CHECKING:
+    from tests.conftest import Broker
+
+pytestmark = pytest.mark.integration
+
+PATIENCE_S = 20.0
+"""How long to wait for an open transaction before killing anyway."""
+SHORT_SESSION = {"session_timeout_ms": 6_000, "transaction_timeout_ms": 6_000}
+"""The shortest that a broker allows."""
+
+
+def seed_of_this_run() -> int:
+    """`FRAUD_WORKER_TEST_SEED` repeats a run."""
+    seed = int(os.environ.get("FRAUD_WORKER_TEST_SEED", time.time_ns() % 1_000_000))
+    print(f"FRAUD_WORKER_TEST_SEED={seed}")
+    return seed
+
+
+class Watch:
+    """Looks for an open transaction on the model log, in which every commit writes."""
+
+    def __init__(self, site: Site) -> None:
+        self._tp = TopicPartition(site.settings.topics.model_log, 0)
+        self._stable, self._high = (
+            KafkaConsumer(bootstrap_servers=site.settings.kafka.bootstrap, isolation_level=level)
+            for level in ("read_committed", "read_uncommitted")
+        )
+
+    def end(self) -> int:
+        """End of the log, whether committed or not."""
+        return int(self._high.end_offsets([self._tp])[self._tp])
+
+    def open(self) -> bool:
+        """Whether a transaction is open."""
+        end = self.end()
+        return int(self._stable.end_offsets([self._tp])[self._tp]) < end
+
+    def close(self) -> None:
+        self._stable.close()
+        self._high.close()
+
+
+@contextmanager
+def watching(site: Site) -> Iterator[Watch]:
+    watch = Watch(site)
+    try:
+        yield watch
+    finally:
+        watch.close()
+
+
+@dataclass
+class Kills:
+    """What came of each kill."""
+
+    inside: int = 0
+    during_start: int = 0
+    idle: int = 0
+    to_commit_s: list[float] = field(default_factory=list)
+    """From a start to its first commit."""
+
+    @property
+    def total(self) -> int:
+        return self.inside + self.during_start + self.idle
+
+    def __str__(self) -> str:
+        slowest = max(self.to_commit_s, default=0.0)
+        return (
+            f"{self.total} kills: {self.inside} inside a transaction, {self.during_start} while starting, "
+            f"{self.idle} between transactions; first commit after a start within {slowest:.1f} s"
+        )
+
+
+def kill(worker: WorkerProcess, watch: Watch, rng: random.Random, kills: Kills) -> None:
+    """Kill at a random moment: one in five while it starts, the others inside a transaction."""
+    started_s, end = time.monotonic(), watch.end()
+    if rng.random() < 0.2:
+        time.sleep(rng.uniform(0.5, 3.0))
+        kills.during_start += 1
+        worker.kill()
+        return
+    wait_for(lambda: watch.end() > end, START_S, lambda: "no commit", [worker], every_s=0.01)
+    kills.to_commit_s.append(time.monotonic() - started_s)
+    time.sleep(rng.uniform(0.0, 0.5))
+    if caught_inside(worker, watch, rng):
+        kills.inside += 1
+    else:
+        kills.idle += 1
+    worker.kill()
+
+
+def caught_inside(worker: WorkerProcess, watch: Watch, rng: random.Random) -> bool:
+    """Halt the worker inside a transaction; False if none was open for too long."""
+    deadline_s = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline_s:
+        worker.assert_running()
+        worker.signal(signal.SIGSTOP)
+        # What was on its way to the broker may still end the transaction.
+        if watch.open() and watch.open() and watch.open():
+            return True
+        worker.signal(signal.SIGCONT)
+        time.sleep(rng.uniform(0.0, 0.02))
+    return False
+
+
+def crash(kafka: Broker, folder: Path, times: int, transactions: int) -> Kills:
+    """Feed a stream, kill the worker so many times, let it finish, and ask the oracle."""
+    rng = random.Random(seed_of_this_run())
+    # Short stretches of event time make many small commits.
+    site = Site(
+        kafka.bootstrap, folder, sections={"batch": {"max_event_time_s": 3600.0 * 60_000 / transactions}}
+    )
+    days = 8
+    dataset = small_traffic(seed=rng.randrange(1000), days=days, cards=transactions // (4 * days))
+    records = records_of(site, dataset)
+    label = next(record for record in records if record.to == "labels")
+    bad = [alike(label, transaction_id=f"orphan-{n}") for n in range(5)]
+    bad += [records[n * 1000]._replace(value=b"{") for n in range(10)]
+    site.feed(records, bad)
+    kills = Kills()
+    with watching(site) as watch:
+        for _ in range(times):
+            with site.worker() as worker:
+                kill(worker, watch, rng, kills)
+        print(kills)
+        with site.worker() as worker:
+            site.wait_until_decided(worker)
+            assert worker.stop() == 0
+    site.assert_everything_once()
+    model = site.folded()  # compares every digest that any of the processes has published
+    assert model.traffic_seen == len(site.fed.transaction_ids)
+    assert model.latest_digest is not None
+    assert kills.idle <= times // 10, f"too few kills hit something: {kills}"
+    return kills
+
+
+def test_a_worker_killed_at_random_loses_and_repeats_nothing(kafka: Broker, tmp_path: Path) -> None:
+    crash(kafka, tmp_path, times=4, transactions=40_000)
+
+
+@pytest.mark.faults
+def test_a_worker_killed_twenty_times_loses_and_repeats_nothing(kafka: Broker, tmp_path: Path) -> None:
+    kills = crash(kafka, tmp_path, times=20, transactions=200_000)
+    assert max(kills.to_commit_s) <= 10.0, str(kills)
+
+
+def test_of_two_processes_with_one_id_the_older_ends_fenced(kafka: Broker, tmp_path: Path) -> None:
+    site = Site(kafka.bootstrap, tmp_path, 4, {"batch": {"max_event_time_s": 600.0}})
+    records = records_of(site, small_traffic(days=6, cards=300))
+    half = len(records) // 2
+    site.feed(records[:half])
+    with site.worker() as older, site.worker() as newer:
+        newer.kill()
+        wait_for(
+            lambda: older.metric("fraud_worker_decisions_total") > 0, START_S, lambda: older.log, [older]
+        )
+        newer.start()
+        newer.wait_until_ready()
+        site.feed(records[half:])
+        assert older.wait_for_exit(60) == FencedError.exit_code
+        assert "worker.id" in older.log.splitlines()[-1]
+        site.wait_until_decided(newer)
+        assert newer.stop() == 0
+    site.assert_everything_once()
+    site.folded()
+
+
+def test_a_worker_stopped_past_its_session_changes_nothing_when_it_wakes(
+    kafka: Broker, tmp_path: Path
+) -> None:
+    """The other one has taken its partitions over, and gives some of them back."""
+    site = Site(kafka.bootstrap, tmp_path, 4, {"batch": {"max_event_time_s": 600.0}, "kafka": SHORT_SESSION})
+    records = records_of(site, small_traffic(days=6, cards=400))
+    thirds = [records[n * len(records) // 3 : (n + 1) * len(records) // 3] for n in range(3)]
+    with site.worker("w1") as sleeper, site.worker("w2") as other:
+        site.feed(thirds[0])
+        sleeper.wait_until_ready()
+        other.wait_until_ready()
+        site.wait_until_decided(sleeper, other)
+        sleeper.signal(signal.SIGSTOP)
+        site.feed(thirds[1])
+        site.wait_until_decided(other)
+        sleeper.signal(signal.SIGCONT)
+        site.feed(thirds[2])
+        site.wait_until_decided(other)
+        assert sleeper.process.poll() in (None, FencedError.exit_code), sleeper.log
+        assert other.stop() == 0
+    site.assert_everything_once()
+    site.folded()
