@@ -45,7 +45,7 @@ class Measure:
 def main() -> None:
     """Run the whole benchmark, or one of its processes."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
-    parser.add_argument("--transactions", type=int, default=600_000, help="in the stream (600000)")
+    parser.add_argument("--transactions", type=int, default=800_000, help="in the stream (800000)")
     parser.add_argument("--out", type=Path, default=Path("build/bench.json"))
     parser.add_argument("--process", choices=sorted(_PROCESSES), help=argparse.SUPPRESS)
     parser.add_argument("--settings", help=argparse.SUPPRESS)
@@ -183,6 +183,7 @@ def _worker(values: dict[str, Any], transactions: int) -> dict[str, float]:
     """A whole worker, from its start until every transaction is decided and committed."""
     launched_s = time.perf_counter()
     from worker.app import Worker  # noqa: PLC0415
+    from worker.memory import keep_freed_memory  # noqa: PLC0415
     from worker.observer import MetricsObserver  # noqa: PLC0415
     from worker.processor import Outcome, StepTimes  # noqa: PLC0415
     from worker.settings import Settings  # noqa: PLC0415
@@ -190,6 +191,7 @@ def _worker(values: dict[str, Any], transactions: int) -> dict[str, float]:
 
     settings = Settings(**values)
     create(settings, PARTITIONS, 1)
+    keep_freed_memory()
     worker = Worker(settings)
     cycles: list[tuple[float, int, StepTimes]] = []
     real_observe = MetricsObserver.observe
@@ -223,7 +225,7 @@ def _worker(values: dict[str, Any], transactions: int) -> dict[str, float]:
     }
 
 
-def _models(values: dict[str, Any], transactions: int) -> dict[str, float]:
+def _models(values: dict[str, Any], _: int) -> dict[str, float]:
     """The domain alone: a backtest, and scoring and learning in batch at 17 features."""
     from models.online import build_generation  # noqa: PLC0415
     from worker.backtest import backtest  # noqa: PLC0415

@@ -23,6 +23,7 @@ from worker.decoder import Decoder
 from worker.guard import InputGuard
 from worker.health import HealthServer, Progress
 from worker.identity import Hasher
+from worker.memory import keep_freed_memory
 from worker.metrics import Metrics
 from worker.model_log import KafkaModelLog
 from worker.observer import MetricsObserver
@@ -232,6 +233,7 @@ def run(settings: Settings) -> int:
     WorkerError
         It cannot go on; the process should end with the error's exit code.
     """
+    keep_freed_memory()
     worker = Worker(settings)
     with _stopped_by_signals(worker):
         worker.run()

@@ -133,7 +133,7 @@ def consumer_config(settings: Settings, *, group: bool) -> dict[str, Any]:
         "fetch_max_wait_ms": 50,
     }
     # Fetches of the input are small, so that what waits for the clock stays small too.
-    return config | {"max_partition_fetch_bytes": 1 << 20} | _membership(settings) if group else config
+    return config | {"max_partition_fetch_bytes": 4 << 20} | _membership(settings) if group else config
 
 
 def producer_config(settings: Settings, *, transactional: bool = True) -> dict[str, Any]:
