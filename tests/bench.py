@@ -110,7 +110,12 @@ def _fill(values: dict[str, Any], transactions: int) -> int:
     from worker.topics import create  # noqa: PLC0415
 
     traffic = Traffic(
-        cards=transactions // 4, merchants=10_000, days=1, per_card_day=4.0, prevalence=0.01, label_delay_days=0.1
+        cards=transactions // 4,
+        merchants=10_000,
+        days=1,
+        per_card_day=4.0,
+        prevalence=0.01,
+        label_delay_days=0.1,
     )
     dataset = simulate(traffic)
     settings = Settings(**values)
@@ -173,7 +178,7 @@ def _confluent_loop(values: dict[str, Any], transactions: int) -> dict[str, floa
         started_s = started_s or time.perf_counter()
         seen += len(messages)
         for message in messages:
-            size += len(message.value())
+            size += len(message.value() or b"")
     seconds = time.perf_counter() - started_s
     consumer.close()
     return {"per_second": seen / seconds, "bytes": size}
@@ -196,8 +201,8 @@ def _worker(values: dict[str, Any], transactions: int) -> dict[str, float]:
     cycles: list[tuple[float, int, StepTimes]] = []
     real_observe = MetricsObserver.observe
 
-    def observe(observer: MetricsObserver, outcomes: list[Outcome], times: StepTimes) -> None:
-        real_observe(observer, outcomes, times)
+    def observe(self: MetricsObserver, outcomes: list[Outcome], times: StepTimes) -> None:
+        real_observe(self, outcomes, times)
         decided = sum(len(one.decided.rows) for one in outcomes if one.decided is not None)
         if decided:
             cycles.append((time.perf_counter(), decided, times))
