@@ -7,15 +7,13 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from worker.errors import SettingsError
-from worker.settings import Settings, load_settings
+from worker.settings import Settings, config_file, load_settings
 
 if TYPE_CHECKING:
     from worker.dataset import Dataset
@@ -31,7 +29,9 @@ def run(args: argparse.Namespace) -> int:
     logs.configure()
     settings = load_settings(args.config)
     from worker import app
+    from worker.settings_report import refuse_unknown_variables
 
+    refuse_unknown_variables()
     return app.run(settings)
 
 
@@ -110,7 +110,7 @@ def config_show(args: argparse.Namespace) -> int:
     from worker.settings_report import report
 
     settings = load_settings(args.config)
-    print("\n".join(report(settings, _config_file(args))))
+    print("\n".join(report(settings, config_file(args.config))))
     return 0
 
 
@@ -120,7 +120,7 @@ def config_check(args: argparse.Namespace) -> int:
 
     refuse_unknown_variables()
     load_settings(args.config)
-    print(f"The settings from {_config_file(args) or 'the environment'} are in order.")
+    print(f"The settings from {config_file(args.config) or 'the environment'} are in order.")
     return 0
 
 
@@ -186,16 +186,6 @@ def _settings_for_a_person(args: argparse.Namespace) -> Settings:
 
 
 def _log_for_a_person() -> None:
-    import logging
-
     from worker import logs
 
     logs.configure(as_json=False)
-    # It warns of every pause of its thread, which on a busy machine means nothing.
-    logging.getLogger("kafka.net.selector").setLevel(logging.ERROR)
-
-
-def _config_file(args: argparse.Namespace) -> Path | None:
-    """Return the file that `load_settings` reads."""
-    named = args.config or os.environ.get("FRAUD_WORKER_CONFIG")
-    return Path(named) if named else None

@@ -38,7 +38,9 @@ def configure(level: str = "INFO", stream: TextIO | None = None, as_json: bool |
     handler.setFormatter(JsonFormatter() if structured else ReadableFormatter())
     handler.addFilter(CardNumberFilter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
+    # At DEBUG the admin client logs passwords; the selector warns of every pause of a busy machine.
     logging.getLogger("kafka").setLevel(logging.WARNING)
+    logging.getLogger("kafka.net.selector").setLevel(logging.ERROR)
     keep_producer_logger()
 
 

@@ -41,7 +41,7 @@ class Section(BaseModel):
 class WorkerSettings(Section):
     """`[worker]`: who this process is and where it keeps its local files."""
 
-    id: Name = Field(
+    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,200}$")] = Field(
         "worker-1", description="static member id and transactional id; unique and stable per process"
     )
     state_dir: Path = Field(
@@ -306,6 +306,12 @@ class Settings(BaseSettings):
         return env_settings, init_settings
 
 
+def config_file(path: Path | None = None) -> Path | None:
+    """Return the settings file: the one named, else that of `FRAUD_WORKER_CONFIG`, else none."""
+    named = path or os.environ.get("FRAUD_WORKER_CONFIG")
+    return Path(named) if named else None
+
+
 def load_settings(path: Path | None = None) -> Settings:
     """Read the settings from a TOML file and the environment.
 
@@ -319,9 +325,7 @@ def load_settings(path: Path | None = None) -> Settings:
     SettingsError
         Names the setting, its value and the fix, one line each.
     """
-    chosen = path or (
-        Path(os.environ["FRAUD_WORKER_CONFIG"]) if "FRAUD_WORKER_CONFIG" in os.environ else None
-    )
+    chosen = config_file(path)
     values = _read_toml(chosen) if chosen else {}
     try:
         return Settings(**values)
