@@ -27,7 +27,7 @@ from worker.errors import CorruptError
 from worker.journal import DecisionRows, JournalEntry, JournalHeader, Settlements
 
 VERSION: Final = b"1"
-MAX_ROWS: Final = 4_000
+MAX_ROWS: Final = 10_000
 PIECE_BYTES: Final = 700_000
 """Before compression: every record stays well below the broker's default of 1 MiB."""
 

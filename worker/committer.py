@@ -61,12 +61,12 @@ class Transaction:
     Attributes
     ----------
     records
-        In the order they must lie in their partitions.
+        In the order they must lie in their partitions; drawn, once, by the thread that sends them.
     offsets
         Next offset to read, of every input partition owned.
     """
 
-    records: list[Outgoing] = field(default_factory=list)
+    records: Iterable[Outgoing] = ()
     offsets: Mapping[TopicPartition, int] = field(default_factory=dict)
 
 

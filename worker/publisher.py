@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import chain
 
 import numpy as np
 from kafka import ConsumerGroupMetadata
@@ -63,31 +64,37 @@ class Publisher:
 
         See `worker.committer.Committer.begin` for what is returned and what that raises.
         """
-        outgoing = [record for outcome in outcomes for record in self._of_partition(outcome, model)]
-        outgoing += self._model_log(records)
+        # Alerts are explained now, by the model that decided; the rest is only encoded, while the model is folded on.
+        alerts = [record for outcome in outcomes for record in self._explained(outcome, model)]
+        entries = [(outcome, self._entry(outcome, model)) for outcome in outcomes]
+        journalled = (record for outcome, entry in entries for record in self._of_partition(outcome, entry))
         offsets = {}
         for outcome in outcomes:
             transactions, labels = outcome.positions
             offsets[TopicPartition(self._topics.transactions, outcome.partition)] = transactions
             offsets[TopicPartition(self._topics.labels, outcome.partition)] = labels
+        outgoing = chain(alerts, journalled, self._model_log(records))
         return self._committer.begin(Transaction(outgoing, offsets), self._group())
 
     def open_log(self, records: list[ModelRecord]) -> None:
         """Write records of the model log alone: what a worker tells before its first batch."""
         if records:
-            self._committer.commit(Transaction(list(self._model_log(records))), None)
+            self._committer.commit(Transaction(self._model_log(records)), None)
 
     def _model_log(self, records: list[ModelRecord]) -> Iterator[Outgoing]:
         for record in records:
             for value, headers in encode_model(record):
                 yield Outgoing(self._topics.model_log, value, partition=0, headers=headers)
 
-    def _of_partition(self, outcome: Outcome, model: ModelState) -> Iterator[Outgoing]:
-        if outcome.decided is not None:
-            yield from self._alerts.write(outcome.partition, outcome.decided, model)
+    def _explained(self, outcome: Outcome, model: ModelState) -> list[Outgoing]:
+        if outcome.decided is None:
+            return []
+        return self._alerts.write(outcome.partition, outcome.decided, model)
+
+    def _of_partition(self, outcome: Outcome, entry: JournalEntry) -> Iterator[Outgoing]:
         for record in [*outcome.bad, *self._orphans(outcome)]:
             yield _dead_letter(self._topics.dead_letters, record)
-        for value, headers in encode_journal(self._entry(outcome, model)):
+        for value, headers in encode_journal(entry):
             yield Outgoing(self._topics.decisions, value, partition=outcome.partition, headers=headers)
 
     def _orphans(self, outcome: Outcome) -> Iterator[BadRecord]:
