@@ -22,7 +22,7 @@ import numpy as np
 from kafka import KafkaConsumer, KafkaProducer
 from kafka.structs import TopicPartition
 
-from models.records import ModelRecord
+from models.records import Commit, ModelRecord
 from models.state import ModelState
 from models.vocabulary import Flag
 from worker import topics
@@ -271,6 +271,16 @@ class Site:
         with _reader(self.settings, isolation_level="read_uncommitted") as consumer:
             return int(consumer.end_offsets([tp])[tp])
 
+    def wait_until_quiet(self, *workers: WorkerProcess, timeout_s: float = 60.0) -> None:
+        """Wait until nothing is committed any more: clocks have moved on, and decisions matured."""
+        seen: list[int] = []
+
+        def quiet() -> bool:
+            seen.append(self.commits())
+            return len(seen) > 10 and len(set(seen[-10:])) == 1
+
+        wait_for(quiet, timeout_s, lambda: f"still committing: {seen[-10:]}", workers)
+
     def open_transaction(self) -> bool:
         """Whether a transaction is open on the model log: every commit writes there."""
         tp = TopicPartition(self.settings.topics.model_log, 0)
@@ -294,6 +304,7 @@ class Site:
             assert committed == end or end == 0, tp
         assert not self.open_transaction()
         self._assert_journal_is_gapless(entries)
+        self._assert_nothing_is_learnt_twice(entries)
         return Outcome(entries, alerts, dead)
 
     def _assert_journal_is_gapless(self, entries: Sequence[Journalled]) -> None:
@@ -309,6 +320,21 @@ class Site:
             if header is not None:
                 is_label = tp.topic == self.settings.topics.labels
                 assert committed == (header.next_label_offset if is_label else header.next_transaction_offset)
+
+    def _assert_nothing_is_learnt_twice(self, entries: Sequence[Journalled]) -> None:
+        """A decision adds one to its card's evidence, at most; what it moves later adds up to nothing."""
+        decisions: Counter[int] = Counter()
+        for entry in entries:
+            for rows in entry.rows:
+                decisions.update(rows.entities[:, 0].tolist())
+        learnt: Counter[int] = Counter()
+        for _, record in self.model_log():
+            if isinstance(record, Commit):
+                added = record.evidence.frauds.astype(int) + record.evidence.legits
+                for card, count in zip(record.evidence.hashes[:, 0].tolist(), added.tolist(), strict=True):
+                    learnt[card] += count
+        assert learnt.total() > 0 or len(decisions) == 0, "nothing was learnt"
+        assert {card: count for card, count in learnt.items() if not 0 <= count <= decisions[card]} == {}
 
 
 class Journalled:

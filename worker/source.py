@@ -71,8 +71,8 @@ class KafkaSource:
 
     @property
     def owned(self) -> set[int]:
-        """Partitions owned now."""
-        return set(self._inboxes)
+        """Partitions owned now; none while the group rebalances."""
+        return set() if self._listener.joining else set(self._inboxes)
 
     @property
     def group_metadata(self) -> ConsumerGroupMetadata:
@@ -129,7 +129,7 @@ class KafkaSource:
         self.rebalances += 1
         owned = {tp.partition for tp in self._consumer.assignment() if tp.topic == self._topics.transactions}
         kept = self._listener.kept & owned
-        positions = self._rebalanced(self.owned - kept, owned - kept)
+        positions = self._rebalanced(set(self._inboxes) - kept, owned - kept)
         skew_ms = int(self._batch.allowed_skew_s * 1000)
         self._inboxes = {partition: Inbox(partition, skew_ms) for partition in sorted(owned)}
         self._first_offsets = {tp: at for tp, at in self._first_offsets.items() if tp.partition in kept}

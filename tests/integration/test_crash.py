@@ -27,6 +27,8 @@ PATIENCE_S = 20.0
 """How long to wait for an open transaction before killing anyway."""
 SHORT_SESSION = {"session_timeout_ms": 6_000, "transaction_timeout_ms": 6_000}
 """The shortest that a broker allows."""
+DECIDED = "fraud_worker_decisions_total"
+REBALANCES = "fraud_worker_rebalances_total"
 
 
 def seed_of_this_run() -> int:
@@ -171,9 +173,7 @@ def test_of_two_processes_with_one_id_the_older_ends_fenced(kafka: Broker, tmp_p
     site.feed(records[:half])
     with site.worker() as older, site.worker() as newer:
         newer.kill()
-        wait_for(
-            lambda: older.metric("fraud_worker_decisions_total") > 0, START_S, lambda: older.log, [older]
-        )
+        wait_for(lambda: older.metric(DECIDED) > 0, START_S, lambda: older.log, [older])
         newer.start()
         newer.wait_until_ready()
         site.feed(records[half:])
@@ -185,25 +185,43 @@ def test_of_two_processes_with_one_id_the_older_ends_fenced(kafka: Broker, tmp_p
     site.folded()
 
 
-def test_a_worker_stopped_past_its_session_changes_nothing_when_it_wakes(
+def test_a_busy_worker_stopped_past_its_session_is_fenced_when_it_wakes(
     kafka: Broker, tmp_path: Path
 ) -> None:
-    """The other one has taken its partitions over, and gives some of them back."""
     site = Site(kafka.bootstrap, tmp_path, 4, {"batch": {"max_event_time_s": 600.0}, "kafka": SHORT_SESSION})
     records = records_of(site, small_traffic(days=6, cards=400))
-    thirds = [records[n * len(records) // 3 : (n + 1) * len(records) // 3] for n in range(3)]
+    half = len(records) // 2
     with site.worker("w1") as sleeper, site.worker("w2") as other:
-        site.feed(thirds[0])
-        sleeper.wait_until_ready()
-        other.wait_until_ready()
-        site.wait_until_decided(sleeper, other)
+        site.feed(records[:half])
+        wait_for(lambda: sleeper.metric(DECIDED) > 0 and other.metric(DECIDED) > 0, START_S, lambda: "idle")
         sleeper.signal(signal.SIGSTOP)
-        site.feed(thirds[1])
+        site.feed(records[half:])
         site.wait_until_decided(other)
         sleeper.signal(signal.SIGCONT)
-        site.feed(thirds[2])
-        site.wait_until_decided(other)
-        assert sleeper.process.poll() in (None, FencedError.exit_code), sleeper.log
+        assert sleeper.wait_for_exit(30) == FencedError.exit_code, "it had a batch that others have decided"
         assert other.stop() == 0
     site.assert_everything_once()
+    site.folded()
+
+
+def test_an_idle_worker_stopped_past_its_session_joins_again(kafka: Broker, tmp_path: Path) -> None:
+    site = Site(kafka.bootstrap, tmp_path, 4, {"kafka": SHORT_SESSION})
+    records = records_of(site, small_traffic(days=6, cards=250))
+    half = len(records) // 2
+    with site.worker("w1") as sleeper, site.worker("w2") as other:
+        site.feed(records[:half])
+        wait_for(lambda: sleeper.metric(DECIDED) > 0 and other.metric(DECIDED) > 0, START_S, lambda: "idle")
+        site.wait_until_decided(sleeper, other)
+        site.wait_until_quiet(sleeper, other)
+        before = other.metric(REBALANCES)
+        sleeper.signal(signal.SIGSTOP)
+        wait_for(lambda: other.metric(REBALANCES) > before, 60, lambda: "not taken over", [other])
+        sleeper.signal(signal.SIGCONT)
+        wait_for(lambda: other.metric(REBALANCES) > before + 1, 60, lambda: "not back", [sleeper, other])
+        site.feed(records[half:])
+        site.wait_until_decided(sleeper, other)
+        assert [sleeper.stop(), other.stop()] == [0, 0]
+    outcome = site.assert_everything_once()
+    last = {entry.header.partition: entry.header.worker for entry in outcome.entries}
+    assert sorted(last.values()) == ["w1", "w1", "w2", "w2"]
     site.folded()

@@ -48,6 +48,11 @@ class Client:
         self.positions = {tp: self.positions.get(tp, -1) for tp in given}
         self.listener.on_partitions_assigned(given)
 
+    def throw_out(self) -> None:
+        assert self.listener is not None
+        self.listener.on_partitions_lost(set(self.positions))
+        self.positions = {}
+
     def assignment(self) -> set[TopicPartition]:
         return set(self.positions)
 
@@ -170,6 +175,16 @@ def test_nothing_is_cut_while_the_group_rebalances_or_has_thrown_us_out() -> Non
     assert client.listener is not None
     client.listener.on_partitions_revoked(set())
     assert source.poll() == []
+
+
+def test_while_the_group_rebalances_nothing_is_owned_that_could_be_asked_for_its_lag() -> None:
+    client = Client()
+    source = source_of(client, Tasks({0: (1, 1)}))
+    client.script = [lambda: client.rebalance(0), client.throw_out]
+    source.poll()
+    assert {partition: source.lag(partition) for partition in source.owned} == {0: (0, 0)}
+    source.poll()
+    assert source.owned == set(), "the client knows nothing of partitions that it has lost"
 
 
 def test_the_commit_is_made_in_the_generation_of_its_batch() -> None:
