@@ -299,6 +299,7 @@ class Site:
         flagged = [name for entry in entries for name in entry.alerted_ids]
         assert Counter(alert.transaction_id for alert in alerts) == Counter(flagged)
         assert len({alert.alert_id for alert in alerts}) == len(alerts)
+        assert not _unexpected(dead, self.fed.dead)
         assert Counter((it.topic, it.partition, it.offset) for it in dead) == self.fed.dead
         for tp, (committed, end) in self.offsets().items():
             assert committed == end or end == 0, tp
@@ -471,6 +472,10 @@ class WorkerProcess:
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
             self._process.wait()
+
+
+def _unexpected(letters: Sequence[DeadLetter], planted: Counter[Coordinates]) -> list[DeadLetter]:
+    return [it for it in letters if (it.topic, it.partition, it.offset) not in planted]
 
 
 def wait_for(

@@ -84,6 +84,8 @@ class Inbox:
         self.labels: _Queue[LabelColumns] = _Queue()
         self.at_end = False
         """Whether the broker has no more transactions than those waiting here."""
+        self.idle_since_s: float | None = None
+        """Since when there has been no transaction to read or to take."""
         self._skew_ms = allowed_skew_ms
 
     def put_transactions(self, columns: TransactionColumns, bad: list[BadRecord]) -> None:

@@ -15,7 +15,7 @@ class PartitionBatch:
     partition: int
     transactions: TransactionColumns | None
     quiet: bool
-    """Nothing is left to read or to take of either topic."""
+    """There has been no transaction to read or to take for a while."""
 
 
 class Source(Protocol):

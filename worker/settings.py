@@ -225,7 +225,8 @@ class BatchSettings(Section):
     max_event_time_s: PositiveFloat = Field(3_600.0, description="event time one commit spans at most")
     commit_interval_ms: Positive = Field(50, description="how long a poll waits for more under light load")
     max_idle_ms: Positive = Field(
-        1_000, description="how long partitions that are ahead wait for one that is behind"
+        1_000,
+        description="how long partitions that are ahead wait for one that is behind, and when one counts as quiet",
     )
     allowed_skew_s: PositiveFloat = Field(
         300.0, description="how far an event may be ahead of its Kafka timestamp"

@@ -194,7 +194,12 @@ class KafkaSource:
 
     def _is_quiet(self, partition: int, inbox: Inbox) -> bool:
         self._pause_while(self._topics.labels, partition, inbox.labels.waiting)
-        return inbox.at_end and not inbox.transactions.waiting
+        if inbox.transactions.waiting or not inbox.at_end:
+            inbox.idle_since_s = None
+            return False
+        # Labels may come before transactions that were produced earlier: once the clock has jumped, they are orphans.
+        inbox.idle_since_s = inbox.idle_since_s or time.monotonic()
+        return time.monotonic() - inbox.idle_since_s >= self._batch.max_idle_ms / 1000.0
 
     def _read_all(self, topic: str, partition: int) -> bool:
         tp = TopicPartition(topic, partition)

@@ -30,6 +30,7 @@ class Client:
         self.paused: set[TopicPartition] = set()
         self.ends: dict[TopicPartition, int] = {}
         self.generation = 1
+        self.ends_ahead = 0
 
     def subscribe(self, topics: list[str], listener: ConsumerRebalanceListener) -> None:
         assert topics == list(TOPICS)
@@ -72,7 +73,7 @@ class Client:
         return self.positions[tp]
 
     def highwater(self, tp: TopicPartition) -> int:
-        return self.positions[tp]
+        return self.positions[tp] + self.ends_ahead
 
     def beginning_offsets(self, tps: list[TopicPartition]) -> dict[TopicPartition, int]:
         return dict.fromkeys(tps, 3)
@@ -185,6 +186,30 @@ def test_while_the_group_rebalances_nothing_is_owned_that_could_be_asked_for_its
     assert {partition: source.lag(partition) for partition in source.owned} == {0: (0, 0)}
     source.poll()
     assert source.owned == set(), "the client knows nothing of partitions that it has lost"
+
+
+def test_a_partition_is_quiet_only_after_a_while_at_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = [100.0]
+    monkeypatch.setattr("worker.source.time.monotonic", lambda: now_s[0])
+    client = Client()
+    source = source_of(client, Tasks({0: (5, 5)}))
+    client.script = [lambda: client.rebalance(0)]
+    source.poll()
+
+    def quiet_at(time_s: float) -> bool:
+        now_s[0] = time_s
+        return source.poll()[0].quiet
+
+    max_idle_s = SETTINGS.batch.max_idle_ms / 1000
+    assert not quiet_at(100.0)
+    assert not quiet_at(100.0 + max_idle_s - 0.01)
+    assert quiet_at(100.0 + max_idle_s)
+    client.ends_ahead = 1  # one more transaction has come, and is on its way
+    source.poll()
+    now_s[0] += max_idle_s  # nobody waits for it any longer
+    assert not source.poll()[0].quiet
+    client.ends_ahead = 0
+    assert not source.poll()[0].quiet, "time at the end does not add up"
 
 
 def test_the_commit_is_made_in_the_generation_of_its_batch() -> None:

@@ -1,0 +1,113 @@
+"""Two workers share the topics: one model, every transaction decided once, whoever comes and goes."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from models.aggregates import _RATE_LONG, _RATE_SHORT, _SALT
+from models.records import Commit
+from models.state import ModelState
+from models.vocabulary import MS_PER_DAY
+from tests.support import START_S, Given, Outcome, Site, records_of, small_traffic, wait_for
+from worker.identity import Hasher
+
+if TYPE_CHECKING:
+    from tests.conftest import Broker
+
+pytestmark = pytest.mark.integration
+
+DECIDED = "fraud_worker_decisions_total"
+LEFT_AFTER_MS = 6_000
+
+
+@dataclass
+class Shared:
+    """What two workers left behind: w1 came first, then w2 joined, then w1 left."""
+
+    site: Site
+    records: list[Given]
+    outcome: Outcome
+    model: ModelState
+
+
+@pytest.fixture(scope="module")
+def shared(kafka: Broker, tmp_path_factory: pytest.TempPathFactory) -> Shared:
+    quick: dict[str, dict[str, Any]] = {
+        "kafka": {"session_timeout_ms": LEFT_AFTER_MS},
+        "batch": {"max_event_time_s": 900.0},
+        "model": {"digest_every": 4},
+    }
+    site = Site(kafka.bootstrap, tmp_path_factory.mktemp("two"), 4, quick)
+    records = records_of(site, small_traffic(days=8, cards=400))
+    quarter = len(records) // 4
+    with site.worker("w1") as first, site.worker("w2") as second:
+        second.kill()
+        site.feed(records[:quarter])
+        wait_for(lambda: first.metric(DECIDED) > 0, START_S, lambda: "nothing decided", [first])
+        second.start()  # joins while the other is at work
+        site.feed(records[quarter : 2 * quarter])
+        second.wait_until_ready()
+        site.feed(records[2 * quarter : 3 * quarter])
+        site.wait_until_decided(first, second)
+        assert first.metric(DECIDED) > 0
+        assert second.metric(DECIDED) > 0
+        assert first.stop() == 0
+        site.feed(records[3 * quarter :])
+        site.wait_until_decided(second)
+        assert second.stop() == 0
+    return Shared(site, records, site.assert_everything_once(), site.folded())
+
+
+def test_nothing_is_lost_when_one_joins_and_one_leaves(shared: Shared) -> None:
+    owners = defaultdict(set)
+    for entry in shared.outcome.entries:
+        owners[entry.header.partition].add(entry.header.worker)
+    assert list(owners.values()).count({"w1", "w2"}) == 4, "every partition has moved"
+    last = {entry.header.partition: entry.header.worker for entry in shared.outcome.entries}
+    assert set(last.values()) == {"w2"}
+
+
+def test_both_hold_the_same_model_at_the_same_offset(shared: Shared) -> None:
+    told: dict[int, dict[str, str]] = defaultdict(dict)
+    for _, record in shared.site.model_log():
+        if isinstance(record, Commit) and record.digest is not None:
+            offset, digest = record.digest
+            told[offset][record.worker] = digest
+    by_both = {offset: digests for offset, digests in told.items() if len(digests) == 2}
+    assert len(by_both) >= 5, "too few offsets at which both told a digest"
+    assert all(len(set(digests.values())) == 1 for digests in by_both.values())
+    offset = max(by_both)
+    assert shared.site.folded(until=offset).digest() == by_both[offset]["w1"]
+
+
+def test_the_log_folds_to_the_same_state_twice(shared: Shared) -> None:
+    assert shared.site.folded().digest() == shared.model.digest()
+
+
+def test_merchants_are_seen_whole_whoever_decided(shared: Shared) -> None:
+    """Their decayed counts are those of one list of all transactions, worked out here by definition."""
+    site, model = shared.site, shared.model
+    short_days, _, long_days = site.settings.features.half_lives_days
+    transactions = [json.loads(it.value or b"") for it in shared.records if it.to == "transactions"]
+    times_of = defaultdict(list)
+    for one in transactions:
+        times_of[one["merchant_id"]].append(one["event_time"])
+    names = sorted(times_of)
+    keys = Hasher(site.settings.hash_key).entities(pa.array(names)) ^ _SALT
+    arrays = model.shared.arrays()
+    row_of = {int(key): row for row, key in enumerate(arrays["entities_keys"])}
+    assert len(row_of) == len(names) > 50
+    for name, key in zip(names, keys, strict=True):
+        row = row_of[int(key)]
+        age_days = (int(arrays["entities_last_ms"][row]) - np.array(times_of[name])) / MS_PER_DAY
+        for column, half_life in ((_RATE_SHORT, short_days), (_RATE_LONG, long_days)):
+            expected = np.sum(2.0 ** (-age_days / half_life))
+            assert arrays["entities_values"][row, column] == pytest.approx(expected, rel=1e-9), name
+    assert model.traffic_seen == len(transactions)
