@@ -25,7 +25,7 @@ from kafka import ConsumerGroupMetadata, KafkaProducer
 from kafka import errors as kafka_errors
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
-from worker.errors import FencedError, IndefiniteError
+from worker.errors import FencedError, IndefiniteError, WorkerError
 
 _FENCED: Final = (
     kafka_errors.ProducerFencedError,
@@ -167,15 +167,22 @@ class Committer:
                 f"no answer within kafka.commit_deadline_s = {self._deadline_s}: the commit may have happened or "
                 "not; the next start reads what did"
             ) from None
-        except _FENCED as error:
-            raise FencedError(
-                f"{type(error).__name__}: another process uses this worker.id or owns our partitions"
-            ) from error
         except kafka_errors.KafkaError as error:
-            raise IndefiniteError(
-                f"the commit failed ({error!r}); the next start reads what happened"
-            ) from error
+            raise _explained(self._root(error)) from error
         self._failed = False
+
+    def _root(self, error: Exception) -> Exception:
+        # Once the client's own thread has met an error, its calls raise a general one that tells of it.
+        met = getattr(getattr(self._producer, "_transaction_manager", None), "last_error", None)
+        return met if isinstance(met, Exception) else error
+
+
+def _explained(error: Exception) -> WorkerError:
+    if isinstance(error, _FENCED):
+        return FencedError(
+            f"{type(error).__name__}: another process uses this worker.id or owns our partitions"
+        )
+    return IndefiniteError(f"the commit failed ({error!r}); the next start reads what happened")
 
 
 def _run(call: Callable[[], None], outcome: Future[None]) -> None:

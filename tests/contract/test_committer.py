@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaError
 from kafka.structs import ConsumerGroupMetadata
 
 from worker.client import producer_config
@@ -169,6 +170,19 @@ def test_the_older_of_two_committers_with_one_id_is_fenced(place: Place) -> None
     newer.commit(place.transaction(b"newer", next_offset=10), place.nobody())
     assert place.visible() == [b"older", b"newer"]
     assert place.committed() == [10, 11, 12]
+
+
+def test_a_committer_that_learns_of_its_fencing_between_two_calls_says_so_too(place: Place) -> None:
+    """The client's IO thread may be told first; every later call then raises something general."""
+    older = place.committer()
+    place.committer()
+    older._producer.begin_transaction()
+    told = older._producer.send(place.output, b"fenced", partition=0)
+    with pytest.raises(KafkaError):
+        told.get(timeout=20)
+    with pytest.raises(FencedError, match=r"ProducerFenced.*worker\.id"):
+        older.commit(place.transaction(b"fenced"), place.nobody())
+    assert place.visible() == []
 
 
 def test_a_newer_committer_ends_what_the_older_has_left_open(place: Place) -> None:
