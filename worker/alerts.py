@@ -63,9 +63,10 @@ class AlertWriter:
         transactions, scores = decided.transactions, decided.scores
         transaction_id, card_id = transactions.transaction_id[row].as_py(), transactions.card_id[row].as_py()
         event_time_ms = int(transactions.event_time_ms[row])
+        counted_ms = min(event_time_ms, int(decided.rows.clock_ms[row]))
         return Alert(
             alert_id=self._hasher.alert_id(transaction_id),
-            case_id=self._hasher.case_id(card_id, event_time_ms // model.policy.case_window_ms),
+            case_id=self._hasher.case_id(card_id, counted_ms // model.policy.case_window_ms),
             transaction_id=transaction_id,
             card_id=card_id,
             event_time_ms=event_time_ms,

@@ -46,6 +46,11 @@ class DecisionRows:
     def __len__(self) -> int:
         return len(self.offset)
 
+    @property
+    def counted_ms(self) -> NDArray[np.int64]:
+        """Event times as history counts them, int64 [n]: one dated far ahead of the clock counts as of the clock."""
+        return np.minimum(self.event_time_ms, self.clock_ms)
+
     def rows(self, start: int, stop: int) -> DecisionRows:
         """Rows `start` to `stop`."""
         return DecisionRows(*(getattr(self, field.name)[start:stop] for field in fields(self)))

@@ -25,6 +25,7 @@ SEGMENT_ROWS: Final = 1 << 18
 _SLOTS: Final = SEGMENT_ROWS * 2
 _NEVER: Final = np.iinfo(np.int64).min
 
+_Layout = dict[str, tuple[type[np.generic], tuple[int, ...]]]
 _COLUMNS: Final[dict[str, type[np.generic]]] = {
     "offset": np.int64,
     "event_time_ms": np.int64,
@@ -56,19 +57,23 @@ class Waiting:
     entities: NDArray[np.uint64]
 
 
+def _layout(entity_count: int, feature_count: int) -> _Layout:
+    """Type and width of every column."""
+    plain: _Layout = {name: (dtype, ()) for name, dtype in {**_COLUMNS, **_TRUTH}.items()}
+    return plain | {"entities": (np.uint64, (1 + entity_count,)), "features": (np.float32, (feature_count,))}
+
+
 class _Segment:
     """`SEGMENT_ROWS` consecutive decisions."""
 
-    def __init__(self, folder: Path, entity_count: int, feature_count: int) -> None:
+    def __init__(self, folder: Path, layout: _Layout) -> None:
         folder.mkdir(parents=True)
         self.folder = folder
         self.size = 0
         self.first_event_ms = np.iinfo(np.int64).max
         self.last_event_ms = _NEVER
         self.last_offset = -1
-        self.columns = {name: self._map(name, dtype, ()) for name, dtype in {**_COLUMNS, **_TRUTH}.items()}
-        self.columns["entities"] = self._map("entities", np.uint64, (1 + entity_count,))
-        self.columns["features"] = self._map("features", np.float32, (feature_count,))
+        self.columns = {name: self._map(name, *column) for name, column in layout.items()}
         self.slots: NDArray[np.uint32] = np.asarray(np.memmap(folder / "index", np.uint32, "w+", shape=(_SLOTS,)))
 
     def _map(self, name: str, dtype: type[np.generic], width: tuple[int, ...]) -> NDArray[Any]:
@@ -107,6 +112,7 @@ class PendingDecisions:
         shutil.rmtree(folder, ignore_errors=True)
         self._folder = folder
         self.shape = (entity_count, feature_count)
+        self._layout = _layout(*self.shape)
         self._segments: dict[int, _Segment] = {}
         self.next_sequence = 0
         self.first_sequence = 0
@@ -185,8 +191,8 @@ class PendingDecisions:
         present = np.unique(numbers)
         if len(present) == 1:
             return np.asarray(self._segments[int(present[0])].columns[name][rows])
-        sample = next(iter(self._segments.values())).columns[name] if self._segments else np.empty(0)
-        values = np.empty((len(sequence), *sample.shape[1:]), sample.dtype)
+        dtype, width = self._layout[name]
+        values = np.empty((len(sequence), *width), dtype)
         for number in present:
             here = numbers == number
             values[here] = self._segments[int(number)].columns[name][rows[here]]
@@ -197,9 +203,9 @@ class PendingDecisions:
         return DecisionTruth(**{name: self.column(name, sequence).copy() for name in _TRUTH})
 
     def write_truth(self, settled: Settlements) -> None:
-        """Put back what labels made of those decisions."""
+        """Put back what labels made of those decisions, as far as they are still there."""
         numbers, rows = np.divmod(settled.sequence, SEGMENT_ROWS)
-        for number in np.unique(numbers):
+        for number in np.unique(numbers[settled.sequence >= self.first_sequence]):
             here = numbers == number
             columns = self._segments[int(number)].columns
             for name in _TRUTH:
@@ -253,14 +259,22 @@ class PendingDecisions:
         """Sequence numbers of the newest decisions, at most `count`."""
         return np.arange(max(self.first_sequence, self.next_sequence - count), self.next_sequence)
 
-    def drop_before(self, clock_ms: int) -> None:
-        """Delete segments whose decisions were all made before `clock_ms`."""
+    @property
+    def last_offset(self) -> int:
+        """Offset of the newest decision's transaction; -1 without one."""
+        newest = max(self._segments, default=None)
+        return -1 if newest is None else self._segments[newest].last_offset
+
+    def drop_before(self, clock_ms: int, sequence: int, offset: int) -> None:
+        """Delete whole segments of decisions that lie, all of them, before a clock, a sequence number and an offset."""
         for number in sorted(self._segments):
-            segment = self._segments[number]
-            if segment.size < SEGMENT_ROWS or segment.columns["clock_ms"][-1] >= clock_ms:
+            segment, end = self._segments[number], (number + 1) * SEGMENT_ROWS
+            if segment.size < SEGMENT_ROWS or end > sequence or segment.last_offset >= offset:
+                return
+            if segment.columns["clock_ms"][-1] >= clock_ms:
                 return
             del self._segments[number]
-            self.first_sequence = (number + 1) * SEGMENT_ROWS
+            self.first_sequence = end
             shutil.rmtree(segment.folder)
 
     def close(self) -> None:
@@ -271,7 +285,7 @@ class PendingDecisions:
     def _segment_for_append(self) -> _Segment:
         number = self.next_sequence // SEGMENT_ROWS
         if number not in self._segments:
-            self._segments[number] = _Segment(self._folder / f"{number:010d}", *self.shape)
+            self._segments[number] = _Segment(self._folder / f"{number:010d}", self._layout)
         return self._segments[number]
 
     def _slices(self, start: int, stop: int) -> Iterator[tuple[_Segment, slice, int]]:

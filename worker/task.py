@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Final
@@ -23,6 +23,7 @@ from worker.pending import PendingDecisions
 from worker.settling import Settler, Settling
 
 _NO_CLOCK: Final = np.iinfo(np.int64).min
+_NEVER_DECIDED: Final = -1
 _CASE_WINDOWS_KEPT: Final = 8
 _FOREST_WINDOW_ROWS: Final = 65_536
 
@@ -99,15 +100,14 @@ class PartitionTask:
         """Drop the repeats of a transaction id within the last `repeat_window` offsets."""
         if len(transactions) == 0:
             return transactions
-        first_offset = int(transactions.offsets[0])
+        window = self._limits.repeat_window
         sequence = self.pending.find(
-            transactions.id_hash, transactions.id_check, min_offset=first_offset - self._limits.repeat_window
+            transactions.id_hash, transactions.id_check, min_offset=int(transactions.offsets[0]) - window
         )
+        decided_at = np.full(len(transactions), _NEVER_DECIDED, np.int64)
         seen = np.flatnonzero(sequence >= 0)
-        fresh = _first_occurrences(transactions.id_hash, transactions.id_check)
-        if len(seen):
-            age = transactions.offsets[seen] - self.pending.column("offset", sequence[seen])
-            fresh[seen[age <= self._limits.repeat_window]] = False
+        decided_at[seen] = self.pending.column("offset", sequence[seen])
+        fresh = _fresh(transactions, decided_at, window)
         return transactions if fresh.all() else transactions.take(np.flatnonzero(fresh))
 
     def features(
@@ -117,7 +117,8 @@ class PartitionTask:
 
         Folds the transactions into the cards' aggregates.
         """
-        event_time_ms, amount = transactions.event_time_ms, transactions.amount
+        event_time_ms = np.minimum(transactions.event_time_ms, self._clocks_ms(transactions))
+        amount = transactions.amount
         card, first = self.cards.advance(
             transactions.card_hash, event_time_ms, amount, model.policy.case_window_ms
         )
@@ -143,25 +144,21 @@ class PartitionTask:
         policy: Policy,
     ) -> DecisionRows:
         """Make the decisions journal rows, open cases, advance the clock, and let them wait for labels."""
-        card_hash, event_time_ms = transactions.card_hash, transactions.event_time_ms
-        opened = self._cases.open(card_hash, event_time_ms // policy.case_window_ms, scores.alerted)
-        flags = scores.flags | np.where(first_of_window, np.uint16(Flag.FIRST_OF_WINDOW), np.uint16(0))
-        flags |= np.where(opened, np.uint16(Flag.OPENS_CASE), np.uint16(0))
-        capped_ms = np.minimum(event_time_ms, transactions.timestamps_ms + self._limits.allowed_skew_ms)
-        clock_ms = np.maximum.accumulate(np.maximum(capped_ms, self.clock_ms))
         rows = DecisionRows(
             transactions.transaction_id,
             transactions.offsets,
-            event_time_ms,
-            clock_ms,
+            transactions.event_time_ms,
+            self._clocks_ms(transactions),
             transactions.amount,
-            np.column_stack([card_hash, transactions.entity_hash]),
+            np.column_stack([transactions.card_hash, transactions.entity_hash]),
             features,
             scores.logit,
             scores.probability,
             scores.forest_score,
-            flags,
+            scores.flags | np.where(first_of_window, np.uint16(Flag.FIRST_OF_WINDOW), np.uint16(0)),
         )
+        opened = self._open_cases(rows, policy.case_window_ms)
+        rows.flags[opened] |= np.uint16(Flag.OPENS_CASE)
         self._wait(rows, transactions.id_hash, transactions.id_check)
         return rows
 
@@ -177,7 +174,9 @@ class PartitionTask:
     def settle(self, labels: LabelColumns, policy: Policy) -> Settling:
         """Apply the labels that are due."""
         if len(labels):
-            newest = int(np.minimum(labels.label_time_ms, self.clock_ms).max())
+            # Capped like event times, or a label dated 2038 could never be overruled.
+            capped_ms = np.minimum(labels.label_time_ms, labels.timestamps_ms + self._limits.allowed_skew_ms)
+            labels, newest = replace(labels, label_time_ms=capped_ms), int(capped_ms.max())
             self.newest_label_ms = max(newest, self.newest_label_ms or newest)
         return self._settler.apply(labels, policy, self.clock_ms)
 
@@ -204,7 +203,7 @@ class PartitionTask:
         start, end = self.final_sequence, min(self.provisional_sequence, self.final_sequence + rows)
         self.final_sequence = self.pending.mature_until(start, end, now_ms - policy.horizon_ms)
         settled.append(self._settler.finalise(start, self.final_sequence, policy))
-        self.pending.drop_before(now_ms - self._limits.keep_ms)
+        self._forget()
         return settled
 
     def replay(
@@ -234,8 +233,8 @@ class PartitionTask:
             )
         if len(rows):
             cards = np.ascontiguousarray(rows.entities[:, 0])
-            self.cards.advance(cards, rows.event_time_ms, rows.amount, window_ms)
-            self._cases.open(cards, rows.event_time_ms // window_ms, (rows.flags & Flag.ALERTED) != 0)
+            self.cards.advance(cards, rows.counted_ms, rows.amount, window_ms)
+            self._open_cases(rows, window_ms)
             self._wait(rows, id_hash, id_check)
         self.clock_ms = max(self.clock_ms, header.clock_ms)
         self.pending.write_truth(entry.settlements)
@@ -243,6 +242,7 @@ class PartitionTask:
         self._settler.replay_finalise(self.final_sequence, header.final_sequence)
         self.provisional_sequence, self.final_sequence = header.provisional_sequence, header.final_sequence
         self.newest_label_ms = header.newest_label_ms
+        self._forget()
 
     @property
     def waiting(self) -> int:
@@ -265,6 +265,22 @@ class PartitionTask:
         if len(kept) > count:
             kept = kept[np.linspace(0, len(kept) - 1, count).astype(np.int64)]
         return np.asarray(self.pending.column("features", kept), np.float32)
+
+    def _clocks_ms(self, transactions: TransactionColumns) -> NDArray[np.int64]:
+        """The partition's clock just after each of n transactions, int64 [n]."""
+        capped_ms = np.minimum(
+            transactions.event_time_ms, transactions.timestamps_ms + self._limits.allowed_skew_ms
+        )
+        return np.maximum.accumulate(np.maximum(capped_ms, self.clock_ms))
+
+    def _open_cases(self, rows: DecisionRows, window_ms: int) -> NDArray[np.bool_]:
+        alerted = (rows.flags & Flag.ALERTED) != 0
+        return self._cases.open(rows.entities[:, 0], rows.counted_ms // window_ms, alerted)
+
+    def _forget(self) -> None:
+        """Let go of old decisions, by what the journal tells alone: a restore forgets the same ones."""
+        clock_ms, offset = self.clock_ms - self._limits.keep_ms, self.pending.last_offset
+        self.pending.drop_before(clock_ms, self.final_sequence, offset - self._limits.repeat_window)
 
     def _wait(self, rows: DecisionRows, id_hash: NDArray[np.uint64], id_check: NDArray[np.uint64]) -> None:
         if len(rows):
@@ -293,24 +309,30 @@ class _CaseBook:
         return opened
 
 
+def _fresh(
+    transactions: TransactionColumns, decided_at: NDArray[np.int64], window: int
+) -> NDArray[np.bool_]:
+    """Which of n transactions are no repeats of one decided, or to be decided, at most `window` offsets before."""
+    slots = np.zeros(1 << (2 * len(transactions)).bit_length(), np.int64)
+    fresh = np.empty(len(transactions), np.bool_)
+    _find_fresh(
+        transactions.id_hash, transactions.id_check, transactions.offsets, decided_at, window, slots, fresh
+    )
+    return fresh
+
+
 @numba.njit(cache=True, nogil=True)
-def _first(id_hash, id_check, slots, fresh):  # type: ignore[no-untyped-def]
+def _find_fresh(id_hash, id_check, offsets, decided_at, window, slots, fresh):  # type: ignore[no-untyped-def]
     mask = np.uint64(len(slots) - 1)
     for i in range(len(id_hash)):
+        decided = decided_at[i]
         slot = id_hash[i] & mask
-        fresh[i] = True
+        # Later ones of one id lie further along the probe: the last match is the newest.
         while slots[slot] != 0:
             j = slots[slot] - 1
             if id_hash[j] == id_hash[i] and id_check[j] == id_check[i]:
-                fresh[i] = False
-                break
+                decided = offsets[j]
             slot = (slot + np.uint64(1)) & mask
+        fresh[i] = decided == _NEVER_DECIDED or offsets[i] - decided > window
         if fresh[i]:
             slots[slot] = i + 1
-
-
-def _first_occurrences(id_hash: NDArray[np.uint64], id_check: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    slots = np.zeros(1 << int(np.ceil(np.log2(2 * len(id_hash) + 1))), np.int64)
-    fresh = np.empty(len(id_hash), np.bool_)
-    _first(id_hash, id_check, slots, fresh)
-    return fresh
