@@ -77,26 +77,28 @@ class Kills:
 
     inside: int = 0
     during_start: int = 0
+    asked: int = 0
     idle: int = 0
     to_commit_s: list[float] = field(default_factory=list)
     """From a start to its first commit."""
 
     @property
     def total(self) -> int:
-        return self.inside + self.during_start + self.idle
+        return self.inside + self.during_start + self.asked + self.idle
 
     def __str__(self) -> str:
         slowest = max(self.to_commit_s, default=0.0)
         return (
             f"{self.total} kills: {self.inside} inside a transaction, {self.during_start} while starting, "
-            f"{self.idle} between transactions; first commit after a start within {slowest:.1f} s"
+            f"{self.asked} by SIGTERM, {self.idle} between transactions; "
+            f"first commit after a start within {slowest:.1f} s"
         )
 
 
 def kill(worker: WorkerProcess, watch: Watch, rng: random.Random, kills: Kills) -> None:
-    """Kill at a random moment: one in five while it starts, the others inside a transaction."""
-    started_s, end = time.monotonic(), watch.end()
-    if rng.random() < 0.2:
+    """Kill at a random moment: some while it starts, some by SIGTERM, most inside a transaction."""
+    started_s, end, how = time.monotonic(), watch.end(), rng.random()
+    if how < 0.2:
         time.sleep(rng.uniform(0.5, 3.0))
         kills.during_start += 1
         worker.kill()
@@ -104,6 +106,10 @@ def kill(worker: WorkerProcess, watch: Watch, rng: random.Random, kills: Kills) 
     wait_for(lambda: watch.end() > end, START_S, lambda: "no commit", [worker], every_s=0.01)
     kills.to_commit_s.append(time.monotonic() - started_s)
     time.sleep(rng.uniform(0.0, 0.5))
+    if how < 0.4:
+        kills.asked += 1
+        assert worker.stop() == 0
+        return
     if caught_inside(worker, watch, rng):
         kills.inside += 1
     else:

@@ -1,0 +1,156 @@
+"""Faults of the network and of the broker, and much coming and going: minutes long, `make faults`."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.test_crash import SHORT_SESSION, seed_of_this_run
+from tests.proxy import END_TXN, KafkaProxy
+from tests.support import DECIDE_S, START_S, Site, WorkerProcess, records_of, small_traffic, wait_for
+from worker.broker import EmbeddedKafka, free_port
+from worker.errors import FencedError, IndefiniteError, UnreachableError
+
+pytestmark = [pytest.mark.integration, pytest.mark.faults]
+
+RESTARTED = {FencedError.exit_code, IndefiniteError.exit_code, UnreachableError.exit_code}
+"""Exit codes after which a supervisor starts the worker again."""
+DECIDED = "fraud_worker_decisions_total"
+MANY_COMMITS: Mapping[str, Mapping[str, Any]] = {"batch": {"max_event_time_s": 900.0}}
+
+
+class Supervised:
+    """A worker that is started again whenever it ends by a fault."""
+
+    def __init__(self, site: Site, worker_id: str = "w1", **sections: Any) -> None:
+        self._site, self._id, self._sections = site, worker_id, sections
+        self.process = self._new()
+        self.ends: list[int] = []
+
+    def _new(self) -> WorkerProcess:
+        return self._site.worker(self._id, **self._sections).start()
+
+    def look_after(self) -> None:
+        """Start it again if it has ended."""
+        code = self.process.process.poll()
+        if code is None:
+            return
+        assert code in RESTARTED, self.process.log[-4000:]
+        self.ends.append(code)
+        self.process = self._new()
+
+    def __enter__(self) -> Supervised:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self.process.process.poll() is None:
+            self.process.kill()
+
+
+def finish(site: Site, workers: list[Supervised], timeout_s: float = DECIDE_S) -> None:
+    """Look after the workers until everything is decided, stop them, and ask the oracle."""
+
+    def decided() -> bool:
+        for worker in workers:
+            worker.look_after()
+        return all(committed == end or end == 0 for committed, end in site.offsets().values())
+
+    wait_for(decided, timeout_s, lambda: f"undecided: {site.offsets()}", every_s=0.5)
+    assert [worker.process.stop() for worker in workers] == [0] * len(workers)
+    site.assert_everything_once()
+    site.folded()
+
+
+@contextmanager
+def proxied_broker() -> Iterator[tuple[EmbeddedKafka, KafkaProxy]]:
+    """A broker with a second listener that only the proxy's clients use."""
+    port, controller, inner, outer = (free_port() for _ in range(4))
+    host = "127.0.0.1"
+    listeners = f"PLAINTEXT://{host}:{port},PROXIED://{host}:{inner},CONTROLLER://{host}:{controller}"
+    properties = {
+        "listeners": listeners,
+        "advertised.listeners": f"PLAINTEXT://{host}:{port},PROXIED://{host}:{outer}",
+        "controller.quorum.voters": f"1@{host}:{controller}",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT",
+    }
+    with KafkaProxy(outer, inner) as proxy, EmbeddedKafka(port=port, properties=properties) as broker:
+        yield broker, proxy
+
+
+def test_a_lost_answer_to_a_commit_neither_loses_nor_repeats(tmp_path: Path) -> None:
+    rng = random.Random(seed_of_this_run())
+    with proxied_broker() as (broker, proxy):
+        site = Site(broker.bootstrap, tmp_path, 4, MANY_COMMITS)
+        site.feed(records_of(site, small_traffic(days=8, cards=600)))
+        with Supervised(site, kafka={"bootstrap": proxy.address}) as worker:
+            worker.process.wait_until_ready()
+            proxy.loses = lambda api_key: api_key == END_TXN and rng.random() < 0.2
+            finish(site, [worker])
+            print(f"{proxy.lost} answers lost, the worker ended by {worker.ends}")
+        assert proxy.lost >= 50
+
+
+@pytest.mark.parametrize("lasting_s", [0.5, 5.0, 15.0])
+def test_a_cut_network_only_delays(tmp_path: Path, lasting_s: float) -> None:
+    rng = random.Random(seed_of_this_run())
+    with proxied_broker() as (broker, proxy):
+        site = Site(broker.bootstrap, tmp_path, 4, {"batch": {"max_event_time_s": 120.0}})
+        site.feed(records_of(site, small_traffic(days=8, cards=600)))
+        with Supervised(site, kafka={"bootstrap": proxy.address}) as worker:
+            for _ in range(3):
+                wait_for(lambda: _decides(worker), START_S, lambda: worker.process.log[-2000:], every_s=0.2)
+                time.sleep(rng.uniform(0.0, 1.0))
+                proxy.cut()
+                time.sleep(lasting_s)
+                proxy.mend()
+            finish(site, [worker])
+            print(f"the worker ended by {worker.ends}")
+
+
+def _decides(worker: Supervised) -> bool:
+    worker.look_after()
+    return worker.process.metric(DECIDED) > 0
+
+
+@pytest.mark.parametrize("how", ["kill", "stop"])
+def test_a_broker_that_goes_and_comes_back_only_delays(tmp_path: Path, how: str) -> None:
+    rng = random.Random(seed_of_this_run())
+    quick = {"broker.session.timeout.ms": "2000", "broker.heartbeat.interval.ms": "500"}
+    with EmbeddedKafka(properties=quick) as broker:
+        site = Site(broker.bootstrap, tmp_path, 4, {"batch": {"max_event_time_s": 300.0}})
+        site.feed(records_of(site, small_traffic(days=8, cards=600)))
+        with Supervised(site) as worker:
+            for _ in range(3):
+                wait_for(lambda: _decides(worker), START_S, lambda: worker.process.log[-2000:], every_s=0.2)
+                time.sleep(rng.uniform(0.0, 1.0))
+                (broker.kill if how == "kill" else broker.stop)()
+                time.sleep(rng.uniform(0.0, 5.0))
+                broker.start()
+            finish(site, [worker])
+            print(f"the worker ended by {worker.ends}")
+
+
+def test_workers_come_and_go_at_random(tmp_path: Path) -> None:
+    rng = random.Random(seed_of_this_run())
+    with EmbeddedKafka() as broker, ExitStack() as stack:
+        site = Site(broker.bootstrap, tmp_path, 6, {"kafka": SHORT_SESSION, **MANY_COMMITS})
+        records = records_of(site, small_traffic(days=12, cards=800))
+        workers = [stack.enter_context(Supervised(site, f"w{n}")) for n in range(3)]
+        rounds = 12
+        for n in range(rounds):
+            site.feed(records[n * len(records) // rounds : (n + 1) * len(records) // rounds])
+            one = rng.choice(workers)
+            if rng.random() < 0.5:
+                one.process.kill()
+            else:
+                one.process.process.terminate()
+                one.process.wait_for_exit(START_S)
+            time.sleep(rng.choice([0.0, 3.0, 8.0]))
+            one.process = one._new()
+        finish(site, workers)
