@@ -184,6 +184,13 @@ def test_no_record_is_read_beyond_its_end(pair: Pair) -> None:
     assert plain.tolist() == [False] * len(record) + [True]
 
 
+def test_a_field_said_twice_is_left_to_the_model(pair: Pair) -> None:
+    record = encode(transaction_fields(pair.time_format))
+    twice = [record[:-1] + b',"amount":1}', record[:-1] + b',"m":null}', record[:-1] + b',"x":1e-99,"x":2}']
+    assert is_plain(pair, [record, *twice]) == [True, False, False, False]
+    assert pair.check_transactions(twice) == 3
+
+
 @st.composite
 def tokens(draw: Callable[[Any], Any]) -> str:
     number = st.floats(0, 1e13).map(repr) | st.floats().map(repr) | st.integers(0, 2**70).map(str)
