@@ -10,19 +10,23 @@ Every record carries `kind` and `version` in its Kafka headers.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
+from operator import index as whole_number
 from typing import Any, Final, Literal, cast
 
 import numpy as np
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from models.examples import Examples
 from models.features import FeatureSpec
-from models.ledger import LedgerDeltas
+from models.ledger import LedgerDeltas, concatenate
 from models.records import Budget, Commit, Evidence, Lineage, ModelRecord, Policy, Refit, Traffic
+from models.threshold import BINS
 from worker.errors import CorruptError
 from worker.journal import DecisionRows, JournalEntry, JournalHeader, Settlements
 
@@ -33,7 +37,11 @@ PIECE_BYTES: Final = 700_000
 
 Payload = tuple[bytes, list[tuple[str, bytes]]]
 """A record's value and its Kafka headers."""
-_MATRICES: Final = ("entities", "features", "hashes")
+_FAULTS: Final = (
+    ArithmeticError, AttributeError, LookupError, OSError, StopIteration, TypeError, ValueError, pa.ArrowException,
+)  # fmt: skip
+"""Whatever Arrow, JSON and numpy may raise over bytes that no worker wrote."""
+_NUMBERS: Final = re.compile(r"\|[iu]1|<[iuf][248]")
 
 
 def encode_journal(entry: JournalEntry) -> list[Payload]:
@@ -63,18 +71,21 @@ def decode_journal(
         The record was not written by `encode_journal`.
     """
     kind = _kind(headers)
-    batch, metadata = _read(value)
-    header = metadata.get(b"header")
-    rows: DecisionRows | Settlements
-    if kind == "rows":
-        rows = DecisionRows(
-            transaction_id=_column(batch, "transaction_id"), **_arrays(batch, DecisionRows, skip=1)
-        )
-    elif kind == "settlements":
-        rows = Settlements(**_arrays(batch, Settlements))
-    else:
-        raise CorruptError(f"journal record of unknown kind {kind!r}: written by a newer worker?")
-    return rows, None if header is None else JournalHeader.from_json(header)
+    try:
+        batch, metadata = _read(value)
+        rows: DecisionRows | Settlements
+        match kind:
+            case "rows":
+                ids = _texts(batch, "transaction_id")
+                rows = DecisionRows(transaction_id=ids, **_arrays(batch, _NO_DECISIONS, skip=1))
+            case "settlements":
+                rows = Settlements(**_arrays(batch, _NO_SETTLEMENTS))
+            case _:
+                raise CorruptError(f"journal record of unknown kind {kind!r}: written by a newer worker?")
+        header = metadata.get(b"header")
+        return rows, None if header is None else JournalHeader.from_json(header)
+    except _FAULTS as error:
+        raise CorruptError(f"journal record of kind {kind!r} does not decode: {error}") from None
 
 
 def encode_model(record: ModelRecord) -> Iterator[Payload]:
@@ -117,7 +128,7 @@ class ModelLogDecoder:
                     return _decode_commit(value)
                 case "refit":
                     return self._refit(value, dict(headers))
-        except (KeyError, TypeError, ValueError, pa.ArrowException) as error:
+        except _FAULTS as error:
             raise CorruptError(f"model-log record of kind {kind!r} does not decode: {error}") from None
         raise CorruptError(f"model-log record of unknown kind {kind!r}: written by a newer worker?")
 
@@ -133,9 +144,16 @@ class ModelLogDecoder:
 
 
 def _rows_per_record(rows: Any, sharing: int = 1) -> int:
-    """How many rows fit, when `sharing` sections of as many rows go into one record."""
-    row_bytes = sum(getattr(rows, field.name).nbytes for field in fields(rows)) / max(len(rows), 1)
-    return max(1, min(MAX_ROWS, int(PIECE_BYTES / sharing / max(row_bytes, 1))))
+    """How many rows fit for sure, when `sharing` sections of as many rows go into one record."""
+    row_bytes = sum(_row_bytes(getattr(rows, field.name)) for field in fields(rows))
+    return max(1, min(MAX_ROWS, PIECE_BYTES // sharing // row_bytes))
+
+
+def _row_bytes(values: NDArray[Any] | pa.Array) -> int:
+    """Of the longest row."""
+    if isinstance(values, np.ndarray):
+        return values.itemsize * (values.shape[1] if values.ndim == 2 else 1)
+    return 4 + (pc.max(pc.binary_length(values)).as_py() or 0)
 
 
 def _headers(kind: bytes) -> list[tuple[str, bytes]]:
@@ -148,7 +166,7 @@ def _kind(headers: Sequence[tuple[str, bytes]]) -> str:
         raise CorruptError(
             f"record of version {found.get('version')!r}, this worker reads {VERSION!r}: use a newer one"
         )
-    return found.get("kind", b"").decode()
+    return (found.get("kind") or b"").decode(errors="replace")
 
 
 def _stream(batch: pa.RecordBatch, metadata: Mapping[bytes, bytes]) -> bytes:
@@ -159,11 +177,11 @@ def _stream(batch: pa.RecordBatch, metadata: Mapping[bytes, bytes]) -> bytes:
 
 
 def _read(value: bytes) -> tuple[pa.RecordBatch, dict[bytes, bytes]]:
-    try:
-        with pa.ipc.open_stream(value) as reader:
-            return reader.read_next_batch(), reader.schema.metadata or {}
-    except (pa.ArrowException, StopIteration, OSError) as error:
-        raise CorruptError(f"record is no Arrow stream: {error}") from None
+    with pa.ipc.open_stream(value) as reader:
+        batch: pa.RecordBatch = reader.read_next_batch()
+        # Arrow believes the offsets that it reads.
+        batch.validate(full=True)
+        return batch, reader.schema.metadata or {}
 
 
 def _batch(rows: DecisionRows | Settlements) -> pa.RecordBatch:
@@ -181,36 +199,48 @@ def _arrow(values: NDArray[Any] | pa.Array) -> pa.Array:
     )
 
 
-def _column(batch: pa.RecordBatch, name: str) -> pa.Array:
-    try:
-        return batch.column(name)
-    except KeyError:
-        raise CorruptError(f"record lacks the column {name!r}") from None
+def _texts(batch: pa.RecordBatch, name: str) -> pa.Array:
+    column = batch.column(name)
+    if not pa.types.is_string(column.type) or column.null_count:
+        raise CorruptError(f"{name} holds {column.null_count} nulls of {column.type}")
+    return column
 
 
 def _numpy(column: pa.Array) -> NDArray[Any]:
     if pa.types.is_fixed_size_list(column.type):
-        return cast("NDArray[Any]", column.flatten().to_numpy().reshape(-1, column.type.list_size))
+        return cast("NDArray[Any]", column.flatten().to_numpy().reshape(len(column), column.type.list_size))
     return cast("NDArray[Any]", column.to_numpy(zero_copy_only=False))
 
 
-def _arrays(batch: pa.RecordBatch, of: type[Any], skip: int = 0) -> dict[str, NDArray[Any]]:
-    return {field.name: _numpy(_column(batch, field.name)) for field in fields(of)[skip:]}
+def _arrays(batch: pa.RecordBatch, like: Any, skip: int = 0) -> dict[str, NDArray[Any]]:
+    """Columns by field name, of the types that `like` has."""
+    names = [field.name for field in fields(like)[skip:]]
+    return {name: _checked(name, _numpy(batch.column(name)), getattr(like, name)) for name in names}
 
 
-_SECTIONS: Final[tuple[tuple[str, type[Any]], ...]] = (
-    ("traffic", Traffic),
-    ("evidence", Evidence),
-    ("examples", Examples),
-    ("ledger", LedgerDeltas),
-)
+def _checked(name: str, values: NDArray[Any], like: NDArray[Any]) -> NDArray[Any]:
+    if (values.dtype, values.ndim) != (like.dtype, like.ndim):
+        raise CorruptError(f"{name} is of type {values.dtype} with {values.ndim} dimensions")
+    return values
+
+
+_NO_DECISIONS: Final = DecisionRows.empty(0, 0)
+_NO_SETTLEMENTS: Final = Settlements.empty()
+_SECTIONS: Final[dict[str, Traffic | Evidence | Examples | LedgerDeltas]] = {
+    "traffic": Traffic.empty(0),
+    "evidence": Evidence.empty(0),
+    "examples": Examples.empty(0),
+    "ledger": concatenate([]),
+}
+"""The parts of a commit, by name: each field is a column of its own, and all of a part are as long as one another."""
+_OF_THEIR_OWN_LENGTH: Final = ("decided_day", "decided_count")
 
 
 def _encode_commit(commit: Commit) -> bytes:
     columns = {
         f"{name}.{field.name}": getattr(getattr(commit, name), field.name)
-        for name, of in _SECTIONS
-        for field in fields(of)
+        for name, like in _SECTIONS.items()
+        for field in fields(like)
     }
     columns["budget.online"], columns["budget.forest"] = commit.budget.online, commit.budget.forest
     metadata = {
@@ -235,30 +265,47 @@ def _one_list(values: NDArray[Any]) -> pa.Array:
 def _decode_commit(value: bytes) -> Commit:
     batch, metadata = _read(value)
     about = orjson.loads(metadata[b"commit"])
-    sections = {name: of(**_section(batch, name, of, about["widths"])) for name, of in _SECTIONS}
-    online, forest = (_flat(batch, f"budget.{name}") for name in ("online", "forest"))
+    sections: dict[str, Any] = {
+        name: type(like)(**_section(batch, name, like, about["widths"])) for name, like in _SECTIONS.items()
+    }
+    newest, digest = about["newest_label_ms"], about["digest"]
+    online, forest = (
+        _checked(name, _flat(batch, f"budget.{name}").reshape(BINS), np.empty(0))
+        for name in ("online", "forest")
+    )
     return Commit(
         worker=about["worker"],
-        clocks_ms={int(partition): clock for partition, clock in about["clocks_ms"].items()},
-        newest_label_ms=about["newest_label_ms"],
-        digest=tuple(about["digest"]) if about["digest"] else None,
-        budget=Budget(online, forest, about["alerts"], about["cases"]),
+        clocks_ms={
+            int(partition): whole_number(clock_ms) for partition, clock_ms in about["clocks_ms"].items()
+        },
+        newest_label_ms=None if newest is None else whole_number(newest),
+        digest=None if digest is None else (whole_number(digest[0]), digest[1]),
+        budget=Budget(online, forest, whole_number(about["alerts"]), whole_number(about["cases"])),
         **sections,
     )
 
 
-def _section(
-    batch: pa.RecordBatch, name: str, of: type[Any], widths: Mapping[str, int]
-) -> dict[str, NDArray[Any]]:
-    arrays = {field.name: _flat(batch, f"{name}.{field.name}") for field in fields(of)}
-    return {
-        field: values.reshape(-1, widths[f"{name}.{field}"]) if f"{name}.{field}" in widths else values
-        for field, values in arrays.items()
-    }
+def _section(batch: pa.RecordBatch, name: str, like: Any, widths: Any) -> dict[str, NDArray[Any]]:
+    names = [field.name for field in fields(like)]
+    arrays = {field: _flat(batch, f"{name}.{field}") for field in names}
+    rows = {field: len(values) for field, values in arrays.items() if getattr(like, field).ndim == 1}
+    length = rows[next(field for field in names if field in rows)]
+    for field, values in arrays.items():
+        if field not in rows:
+            # The length is told by the others: without any entity, there is no value to tell it.
+            arrays[field] = values.reshape(length, whole_number(widths[f"{name}.{field}"]))
+        _checked(f"{name}.{field}", arrays[field], getattr(like, field))
+    own = {rows.pop(field) for field in _OF_THEIR_OWN_LENGTH if field in rows}
+    if len(set(rows.values())) > 1 or len(own) > 1:
+        raise CorruptError(f"columns of {name} differ in length: {rows}, {own}")
+    return arrays
 
 
 def _flat(batch: pa.RecordBatch, name: str) -> NDArray[Any]:
-    return cast("NDArray[Any]", _column(batch, name).values.to_numpy())
+    column = batch.column(name)
+    if len(column) != 1 or not pa.types.is_large_list(column.type):
+        raise CorruptError(f"{name} is no list but {column.type}")
+    return cast("NDArray[Any]", column.flatten().to_numpy())
 
 
 def _encode_refit(refit: Refit) -> Iterator[Payload]:
@@ -291,10 +338,9 @@ def _decode_refit(value: bytes) -> Refit:
 
 
 def _array(row: Mapping[str, Any]) -> NDArray[Any]:
-    dtype = np.dtype(row["dtype"])
-    if dtype.hasobject:
-        raise CorruptError(f"array {row['name']!r} holds objects")
-    return np.frombuffer(row["data"], dtype).reshape(row["shape"]).copy()
+    if _NUMBERS.fullmatch(row["dtype"]) is None:
+        raise CorruptError(f"array {row['name']!r} does not hold numbers")
+    return np.frombuffer(row["data"], np.dtype(row["dtype"])).reshape(row["shape"]).copy()
 
 
 def _decode_lineage(values: Mapping[str, Any]) -> Lineage:

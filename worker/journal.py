@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
+from types import NoneType
+from typing import Final
 
 import numpy as np
 import orjson
@@ -176,9 +178,22 @@ class JournalHeader:
             The bytes are no header.
         """
         try:
-            return cls(**orjson.loads(value))
+            header = cls(**orjson.loads(value))
         except (TypeError, ValueError) as error:
             raise CorruptError(f"journal header does not decode: {error}") from None
+        for name, told in asdict(header).items():
+            if type(told) not in _HEADER_TYPES.get(name, (int,)):
+                raise CorruptError(f"journal header: {name} is {told!r}")
+        return header
+
+
+_HEADER_TYPES: Final = {
+    "worker": (str,),
+    "lineage": (str,),
+    "model_version": (str,),
+    "newest_label_ms": (int, NoneType),
+}
+"""All others are integers."""
 
 
 @dataclass(frozen=True, slots=True)
