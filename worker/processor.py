@@ -278,7 +278,8 @@ def _budget(decided: list[Decided]) -> Budget:
     rank = np.concatenate([one.scores.rank for one in decided])
     weight = np.concatenate([one.scores.forest_weight for one in decided])
     return Budget(
-        histogram(ratio, np.ones(len(ratio))),
+        # Where the online model has not scored, it has nothing that a rate could be known of.
+        histogram(ratio, np.isfinite(ratio).astype(np.float64)),
         histogram(rank, weight),
         int(np.count_nonzero(flags & Flag.ALERTED)),
         int(np.count_nonzero(flags & Flag.OPENS_CASE)),
