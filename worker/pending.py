@@ -56,6 +56,11 @@ class Waiting:
     flags: NDArray[np.uint16]
     entities: NDArray[np.uint64]
 
+    @property
+    def counted_ms(self) -> NDArray[np.int64]:
+        """As `worker.journal.DecisionRows.counted_ms`."""
+        return np.minimum(self.event_time_ms, self.clock_ms)
+
 
 def _layout(entity_count: int, feature_count: int) -> _Layout:
     """Type and width of every column."""
@@ -74,7 +79,9 @@ class _Segment:
         self.last_event_ms = _NEVER
         self.last_offset = -1
         self.columns = {name: self._map(name, *column) for name, column in layout.items()}
-        self.slots: NDArray[np.uint32] = np.asarray(np.memmap(folder / "index", np.uint32, "w+", shape=(_SLOTS,)))
+        self.slots: NDArray[np.uint32] = np.asarray(
+            np.memmap(folder / "index", np.uint32, "w+", shape=(_SLOTS,))
+        )
 
     def _map(self, name: str, dtype: type[np.generic], width: tuple[int, ...]) -> NDArray[Any]:
         return np.asarray(np.memmap(self.folder / name, dtype, "w+", shape=(SEGMENT_ROWS, *width)))

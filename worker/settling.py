@@ -117,8 +117,8 @@ class Settler:
         if len(moved):
             waiting = self._pending.read(moved)
             settling.evidence.append(_evidence(waiting, 0, 1, np.full(len(moved), clock_ms)))
-            kept = np.flatnonzero(self._weight(waiting.flags, policy) > 0)
-            settling.examples.append(self._examples(waiting, kept, fraud=False, policy=policy))
+            weight = _legit_weight(waiting.flags, policy)
+            settling.examples.append(self._examples(waiting, np.zeros(len(moved), np.bool_), weight))
         return settling
 
     def finalise(self, start: int, stop: int, policy: Policy) -> Settling:
@@ -151,36 +151,34 @@ class Settler:
         settling.evidence = _moved_evidence(waiting, result, changed, clock_ms)
         settling.ledger = _moved_truth(waiting, result, changed, policy)
         fraud = changed & (result.after == Status.FRAUD)
-        settling.examples.append(self._examples(waiting, np.flatnonzero(fraud), fraud=True, policy=policy))
         # What silence had taught already is not taught again by a legit label.
         legit = changed & (result.after == Status.LEGIT) & (result.before != Status.PROVISIONAL)
-        kept = legit & ((self._weight(waiting.flags, policy) > 0) | (result.before == Status.FRAUD))
-        settling.examples.append(self._examples(waiting, np.flatnonzero(kept), fraud=False, policy=policy))
+        # A fraud, and a fraud taken back, stand for themselves alone.
+        alone = fraud | (result.before == Status.FRAUD)
+        weight = np.where(alone, np.float32(1), _legit_weight(waiting.flags, policy))
+        settling.examples.append(
+            self._examples(waiting, fraud, np.where(fraud | legit, weight, np.float32(0)))
+        )
         return settling
 
-    def _weight(self, flags: NDArray[np.uint16], policy: Policy) -> NDArray[np.float32]:
-        """How many legit decisions each stands for; 0 for those not kept as examples."""
-        sampled = np.where((flags & Flag.SAMPLED) != 0, np.float32(policy.sample_one_in), np.float32(0))
-        return np.where((flags & _WOULD_ALERT) != 0, np.float32(1), sampled)
-
-    def _examples(
-        self, waiting: Waiting, rows: NDArray[np.int64], *, fraud: bool, policy: Policy
-    ) -> Examples:
+    def _examples(self, waiting: Waiting, fraud: NDArray[np.bool_], weight: NDArray[np.float32]) -> Examples:
+        """The decisions of positive weight, in their order: a later verdict on one decision comes later."""
+        rows = np.flatnonzero(weight > 0)
         sequence = waiting.sequence[rows]
-        # A fraud, and a fraud taken back, stand for themselves alone.
-        weight = (
-            np.ones(len(rows), np.float32)
-            if fraud
-            else np.maximum(self._weight(waiting.flags[rows], policy), 1)
-        )
         return Examples(
             features=self._pending.column("features", sequence),
-            label=np.full(len(rows), int(fraud), np.uint8),
-            weight=weight.astype(np.float32),
-            event_time_ms=waiting.event_time_ms[rows],
+            label=fraud[rows].astype(np.uint8),
+            weight=weight[rows],
+            event_time_ms=waiting.counted_ms[rows],
             key=(np.uint64(self._partition << SEQUENCE_BITS) | sequence.astype(np.uint64)),
             logit=waiting.logit[rows],
         )
+
+
+def _legit_weight(flags: NDArray[np.uint16], policy: Policy) -> NDArray[np.float32]:
+    """How many legit decisions each stands for; 0 for those not kept as examples."""
+    sampled = np.where((flags & Flag.SAMPLED) != 0, np.float32(policy.sample_one_in), np.float32(0))
+    return np.where((flags & _WOULD_ALERT) != 0, np.float32(1), sampled)
 
 
 def _evidence(waiting: Waiting, frauds: int, legits: int, at_ms: NDArray[np.int64]) -> Evidence:
@@ -239,7 +237,7 @@ def _ledger(
 ) -> LedgerDeltas:
     count = len(truth)
     return settled_deltas(
-        event_time_ms=np.minimum(waiting.event_time_ms, waiting.clock_ms),
+        event_time_ms=waiting.counted_ms,
         flags=waiting.flags,
         loss=policy.costs.loss(waiting.amount),
         truth=truth,

@@ -1,0 +1,134 @@
+"""Transactions and labels of one partition as columns, made up, and what a task is given beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from models.vocabulary import MS_PER_DAY, LabelKind
+from tests.model_log import ENTITIES, FEATURES, SPEC, START_MS
+from worker.decoder import LabelColumns, TransactionColumns
+from worker.identity import Hasher
+from worker.journal import DecisionRows
+from worker.task import PartitionTask, TaskLimits, TaskState
+
+HASHER = Hasher((1, 2))
+HOUR_MS = MS_PER_DAY // 24
+LIMITS = TaskLimits(
+    max_cards=1_000,
+    repeat_window=100,
+    allowed_skew_ms=5 * 60_000,
+    keep_ms=60 * MS_PER_DAY,
+    mature_rows=1_000,
+)
+
+
+def new_task(folder: Path, limits: TaskLimits = LIMITS, partition: int = 0) -> PartitionTask:
+    return PartitionTask(partition, SPEC, limits, folder)
+
+
+def running_task(folder: Path, limits: TaskLimits = LIMITS) -> PartitionTask:
+    task = new_task(folder, limits)
+    task.move_to(TaskState.RUNNING)
+    return task
+
+
+def transactions(
+    ids: Sequence[str],
+    event_time_ms: Sequence[int] | NDArray[np.int64] | None = None,
+    *,
+    cards: Sequence[str] | None = None,
+    amount: Sequence[float] | NDArray[np.float64] | None = None,
+    timestamps_ms: Sequence[int] | NDArray[np.int64] | None = None,
+    offsets: Sequence[int] | NDArray[np.int64] | None = None,
+    first_offset: int = 0,
+) -> TransactionColumns:
+    """Transactions an hour apart, unless told otherwise, stamped by Kafka when they happened."""
+    count = len(ids)
+    times = (
+        START_MS + HOUR_MS * np.arange(count) if event_time_ms is None else np.array(event_time_ms, np.int64)
+    )
+    at = first_offset + np.arange(count) if offsets is None else np.array(offsets, np.int64)
+    names = pa.array(ids, pa.string())
+    card_ids = pa.array([f"card of {one}" for one in ids] if cards is None else cards, pa.string())
+    id_hash = HASHER.entities(names)
+    return TransactionColumns(
+        partition=0,
+        next_offset=int(at[-1]) + 1 if count else first_offset,
+        offsets=at,
+        timestamps_ms=times if timestamps_ms is None else np.array(timestamps_ms, np.int64),
+        event_time_ms=times,
+        amount=np.full(count, 100.0) if amount is None else np.array(amount, np.float64),
+        transaction_id=names,
+        card_id=card_ids,
+        currency=None,
+        id_hash=id_hash,
+        id_check=HASHER.checks(names),
+        card_hash=HASHER.entities(card_ids),
+        entity_hash=np.column_stack([1 + id_hash % np.uint64(7)] * ENTITIES),
+        numeric=(id_hash % np.uint64(90)).astype(np.float64)[:, None],
+        categorical=1 + id_hash[:, None] % np.uint64(3),
+    )
+
+
+def labels(
+    *told: tuple[str, LabelKind, int],
+    event_time_ms: Sequence[int] | None = None,
+    timestamps_ms: Sequence[int] | None = None,
+    first_offset: int = 0,
+) -> LabelColumns:
+    """Labels of (transaction id, kind, label time); none tells its transaction's time, unless given here."""
+    count = len(told)
+    names = pa.array([name for name, _, _ in told], pa.string())
+    label_time_ms = np.array([time_ms for _, _, time_ms in told], np.int64)
+    return LabelColumns(
+        partition=0,
+        next_offset=first_offset + count,
+        offsets=first_offset + np.arange(count),
+        timestamps_ms=label_time_ms if timestamps_ms is None else np.array(timestamps_ms, np.int64),
+        label_time_ms=label_time_ms,
+        event_time_ms=np.full(count, -1) if event_time_ms is None else np.array(event_time_ms, np.int64),
+        kind=np.array([kind for _, kind, _ in told], np.uint8),
+        source=np.zeros(count, np.uint8),
+        id_hash=HASHER.entities(names),
+        id_check=HASHER.checks(names),
+        card_hash=np.zeros(count, np.uint64),
+        transaction_id=names,
+        value=pa.nulls(count, pa.large_binary()),
+    )
+
+
+def decisions(
+    ids: Sequence[str],
+    *,
+    first: int = 0,
+    event_time_ms: NDArray[np.int64] | None = None,
+    clock_ms: NDArray[np.int64] | None = None,
+    flags: NDArray[np.uint16] | None = None,
+) -> DecisionRows:
+    """Decisions number `first` onwards, a minute apart, whose every column tells their number."""
+    number = first + np.arange(len(ids))
+    times = START_MS + 60_000 * number if event_time_ms is None else event_time_ms
+    return DecisionRows(
+        transaction_id=pa.array(ids, pa.string()),
+        offset=10 * number,
+        event_time_ms=times,
+        clock_ms=np.maximum.accumulate(times) if clock_ms is None else clock_ms,
+        amount=(number + 0.5).astype(np.float64),
+        entities=(number[:, None] * 10 + np.arange(1 + ENTITIES)).astype(np.uint64),
+        features=(number[:, None] + np.arange(FEATURES) / 100).astype(np.float32),
+        logit=-number.astype(np.float32),
+        probability=np.zeros(len(ids), np.float32),
+        forest_score=np.full(len(ids), np.nan, np.float32),
+        flags=(number % 7 << 2).astype(np.uint16) if flags is None else flags,
+    )
+
+
+def joined(parts: Sequence[TransactionColumns]) -> TransactionColumns:
+    """One fetch after another."""
+    return replace(TransactionColumns.concatenate(parts), next_offset=parts[-1].next_offset)
