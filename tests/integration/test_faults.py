@@ -21,6 +21,8 @@ pytestmark = [pytest.mark.integration, pytest.mark.faults]
 
 RESTARTED = {FencedError.exit_code, IndefiniteError.exit_code, UnreachableError.exit_code}
 """Exit codes after which a supervisor starts the worker again."""
+RECOVERED_S = 45.0
+"""From the end of a fault to the next commit: the commit's deadline or the session's, a start, and some more."""
 DECIDED = "fraud_worker_decisions_total"
 MANY_COMMITS: Mapping[str, Mapping[str, Any]] = {"batch": {"max_event_time_s": 900.0}}
 
@@ -99,6 +101,7 @@ def test_a_lost_answer_to_a_commit_neither_loses_nor_repeats(tmp_path: Path) -> 
 @pytest.mark.parametrize("lasting_s", [0.5, 5.0, 15.0])
 def test_a_cut_network_only_delays(tmp_path: Path, lasting_s: float) -> None:
     rng = random.Random(seed_of_this_run())
+    recovered_s: list[float] = []
     with proxied_broker() as (broker, proxy):
         site = Site(broker.bootstrap, tmp_path, 4, {"batch": {"max_event_time_s": 120.0}})
         site.feed(records_of(site, small_traffic(days=8, cards=600)))
@@ -109,8 +112,21 @@ def test_a_cut_network_only_delays(tmp_path: Path, lasting_s: float) -> None:
                 proxy.cut()
                 time.sleep(lasting_s)
                 proxy.mend()
+                recovered_s.append(_until_next_commit(site, worker))
+            print(
+                f"commits again after {[round(s, 1) for s in recovered_s]} s, the worker ended by {worker.ends}"
+            )
             finish(site, [worker])
-            print(f"the worker ended by {worker.ends}")
+
+
+def _until_next_commit(site: Site, worker: Supervised) -> float:
+    end = site.commits()
+
+    def goes_on() -> bool:
+        worker.look_after()
+        return site.commits() > end
+
+    return wait_for(goes_on, RECOVERED_S, lambda: worker.process.log[-2000:])
 
 
 def _decides(worker: Supervised) -> bool:
@@ -122,6 +138,7 @@ def _decides(worker: Supervised) -> bool:
 def test_a_broker_that_goes_and_comes_back_only_delays(tmp_path: Path, how: str) -> None:
     rng = random.Random(seed_of_this_run())
     quick = {"broker.session.timeout.ms": "2000", "broker.heartbeat.interval.ms": "500"}
+    recovered_s: list[float] = []
     with EmbeddedKafka(properties=quick) as broker:
         site = Site(broker.bootstrap, tmp_path, 4, {"batch": {"max_event_time_s": 300.0}})
         site.feed(records_of(site, small_traffic(days=8, cards=600)))
@@ -132,8 +149,11 @@ def test_a_broker_that_goes_and_comes_back_only_delays(tmp_path: Path, how: str)
                 (broker.kill if how == "kill" else broker.stop)()
                 time.sleep(rng.uniform(0.0, 5.0))
                 broker.start()
+                recovered_s.append(_until_next_commit(site, worker))
+            print(
+                f"commits again after {[round(s, 1) for s in recovered_s]} s, the worker ended by {worker.ends}"
+            )
             finish(site, [worker])
-            print(f"the worker ended by {worker.ends}")
 
 
 def test_workers_come_and_go_at_random(tmp_path: Path) -> None:
