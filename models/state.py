@@ -226,7 +226,16 @@ class ModelState:
                 f"at model-log offset {offset}: ours {ours[:16]}, another worker's {digest[:16]}"
             )
 
+    def _begun_ms(self, refit: Refit) -> int:
+        """The clock at which the part in force that `refit` would replace was begun."""
+        if refit.kind == "forest":
+            return refit.clock_ms if self.forest_fitted is None else self.forest_fitted[0]
+        return refit.clock_ms if self.generation is None else self.generation[1]
+
     def _fold_refit(self, offset: int, refit: Refit) -> None:
+        # Partition 0 may have moved and come back while a job ran: what it made is older than what is in force.
+        if refit.clock_ms < self._begun_ms(refit):
+            return
         arrays = dict(refit.arrays)
         if refit.kind == "forest":
             self.forest = FlatForest.from_arrays(arrays)

@@ -262,6 +262,7 @@ def _membership(settings: Settings) -> dict[str, Any]:
         "group_instance_id": settings.worker.id,
         "session_timeout_ms": session_ms,
         "heartbeat_interval_ms": min(3_000, session_ms // 3),
+        "max_poll_interval_ms": 900_000,  # a long restore is no reason to be thrown out and begin it anew
         # The only assignor that puts partition p of two topics on the same member.
         "partition_assignment_strategy": [RangePartitionAssignor],
     }

@@ -53,7 +53,7 @@ class KafkaModelLog:
         except LineageMismatchError as error:
             raise IncompatibleError(
                 f"the model log was written under other settings ({error}): restore those settings, or begin a new "
-                "lineage by naming a new topics.model_log and topics.decisions"
+                "lineage by naming a new kafka.group, topics.model_log and topics.decisions"
             ) from None
         except DigestMismatchError as error:
             raise CorruptError(

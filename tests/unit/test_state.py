@@ -289,3 +289,15 @@ def test_cohorts_close_by_the_slowest_partition() -> None:
     assert state.ledger.closed_days == 0
     state.fold(2, commit(np.random.default_rng(4), 0, clocks_ms={1: late_ms}))
     assert state.ledger.closed_days == 3
+
+
+def test_a_refit_begun_before_the_one_in_force_changes_nothing() -> None:
+    rng = np.random.default_rng(4)
+    state = new_state()
+    state.fold(0, dataclasses.replace(commit(rng, 0), examples=examples(rng, 400)))
+    newer = begun(state)
+    state.fold(1, newer)
+    digest = state.digest()
+    state.fold(2, dataclasses.replace(newer, clock_ms=newer.clock_ms - 1, cut_offset=-1))
+    assert state.digest() == digest
+    assert state.generation == (1, newer.clock_ms, state.frauds_learnt)
