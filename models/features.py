@@ -212,7 +212,6 @@ class SharedAggregates:
         card_hash: NDArray[np.uint64],
         entity_hash: NDArray[np.uint64],
         event_time_ms: NDArray[np.int64],
-        amount: NDArray[np.float64],  # noqa: ARG002
     ) -> NDArray[np.float32]:
         """Read the shared features of n transactions; changes nothing.
 
@@ -220,8 +219,8 @@ class SharedAggregates:
         ----------
         card_hash, entity_hash
             uint64 (n,) and (n, E); 0 reads as missing.
-        event_time_ms, amount
-            int64 and float64 (n,).
+        event_time_ms
+            int64 (n,).
 
         Returns
         -------
@@ -245,9 +244,8 @@ class SharedAggregates:
         self,
         entity_hash: NDArray[np.uint64],
         event_time_ms: NDArray[np.int64],
-        amount: NDArray[np.float64],  # noqa: ARG002
     ) -> None:
-        """Add n transactions to the traffic of their entities: uint64 (n, E), int64 and float64 (n,)."""
+        """Add n transactions to the traffic of their entities: uint64 (n, E) and int64 (n,)."""
         hashes, times_ms = _plain(entity_hash, np.uint64), _plain(event_time_ms, np.int64)
         aggregates.fold_traffic(self._entities.reserve(hashes.size), hashes, times_ms, self._decays)
 
@@ -309,7 +307,6 @@ class SharedAggregates:
 
 def assemble(
     layout: FeatureLayout,
-    spec: FeatureSpec,  # noqa: ARG001
     card_block: NDArray[np.float32],
     shared_block: NDArray[np.float32],
     amount: NDArray[np.float64],
@@ -321,8 +318,8 @@ def assemble(
 
     Parameters
     ----------
-    layout, spec
-        The layout and the specification it was made from.
+    layout
+        Says where they go.
     card_block, shared_block
         float32 (n, Fc) and (n, Fs).
     amount, event_time_ms, numeric

@@ -194,7 +194,7 @@ class ModelState:
             self.newest_label_ms = max(commit.newest_label_ms, self.newest_label_ms or commit.newest_label_ms)
         traffic, evidence, examples = commit.traffic, commit.evidence, commit.examples
         self.traffic_seen += len(traffic)
-        self.shared.fold_transactions(traffic.entities, traffic.event_time_ms, np.zeros(len(traffic)))
+        self.shared.fold_transactions(traffic.entities, traffic.event_time_ms)
         self.shared.fold_evidence(
             evidence.hashes,
             evidence.frauds.astype(np.float64),

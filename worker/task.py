@@ -85,7 +85,6 @@ class PartitionTask:
         self.pending = PendingDecisions(folder, len(spec.entities), len(FeatureLayout.from_spec(spec).names))
         self._settler = Settler(partition, self.pending)
         self._cases = _CaseBook()
-        self._spec = spec
         self._limits = limits
 
     def move_to(self, state: TaskState) -> None:
@@ -122,10 +121,9 @@ class PartitionTask:
         card, first = self.cards.advance(
             transactions.card_hash, event_time_ms, amount, model.policy.case_window_ms
         )
-        shared = model.shared.read(transactions.card_hash, transactions.entity_hash, event_time_ms, amount)
+        shared = model.shared.read(transactions.card_hash, transactions.entity_hash, event_time_ms)
         matrix = assemble(
             model.layout,
-            self._spec,
             card,
             shared,
             amount,
@@ -309,9 +307,7 @@ class _CaseBook:
         return opened
 
 
-def _fresh(
-    transactions: TransactionColumns, decided_at: NDArray[np.int64], window: int
-) -> NDArray[np.bool_]:
+def _fresh(transactions: TransactionColumns, decided_at: NDArray[np.int64], window: int) -> NDArray[np.bool_]:
     """Which of n transactions are no repeats of one decided, or to be decided, at most `window` offsets before."""
     slots = np.zeros(1 << (2 * len(transactions)).bit_length(), np.int64)
     fresh = np.empty(len(transactions), np.bool_)

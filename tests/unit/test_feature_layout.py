@@ -27,7 +27,6 @@ def test_the_matrix_holds_blocks_hour_and_declared_fields_in_layout_order() -> N
     shared_block = np.arange(26, dtype=np.float32).reshape(2, 13) + 100
     x = assemble(
         _LAYOUT,
-        _SPEC,
         card_block,
         shared_block,
         amount=np.array([1.5, 2.5]),

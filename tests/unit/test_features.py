@@ -150,7 +150,7 @@ def _fold_stream(
         legits[order],
     )
     for part in np.array_split(np.arange(600), 11):
-        shared.fold_transactions(hashes[part, 1:], times[part], amounts[part])
+        shared.fold_transactions(hashes[part, 1:], times[part])
         shared.fold_evidence(hashes[part], frauds[part], legits[part], times[part] + MS_PER_DAY)
     cards: dict[int, _History] = defaultdict(_History)
     entities: dict[tuple[int, int], _History] = defaultdict(_History)
@@ -187,13 +187,13 @@ def test_shared_features_equal_sums_over_the_whole_history_whatever_the_order() 
         at_ms = days * MS_PER_DAY
         entity_hash = np.zeros((1, 2), np.uint64)
         entity_hash[0, e] = name
-        read = shared.read(np.zeros(1, np.uint64), entity_hash, np.array([at_ms]), np.ones(1))[0]
+        read = shared.read(np.zeros(1, np.uint64), entity_hash, np.array([at_ms]))[0]
         expected = _expected_entity(entities[e, name], at_ms)
         np.testing.assert_allclose(read[1 + 6 * e : 7 + 6 * e], expected, rtol=1e-5)
         assert np.isnan(np.delete(read, range(1 + 6 * e, 7 + 6 * e))).all()
     names = np.array(list(cards), np.uint64)
     times = np.full(names.size, 43 * MS_PER_DAY)
-    read = shared.read(names, np.zeros((names.size, 2), np.uint64), times, np.ones(names.size))
+    read = shared.read(names, np.zeros((names.size, 2), np.uint64), times)
     expected = [history.total("frauds", _LONG, 43 * MS_PER_DAY) for history in cards.values()]
     np.testing.assert_allclose(read[:, 0], expected, rtol=1e-6)
 
@@ -219,7 +219,7 @@ def _evidence(shared: SharedAggregates, day: float, frauds: float, legits: float
 
 def _read(shared: SharedAggregates, day: float) -> NDArray[np.float32]:
     at_ms = np.array([round(day * MS_PER_DAY)])
-    read = shared.read(np.array([1], np.uint64), np.array([[2, 3]], np.uint64), at_ms, np.ones(1))
+    read = shared.read(np.array([1], np.uint64), np.array([[2, 3]], np.uint64), at_ms)
     return read.ravel()
 
 
@@ -247,7 +247,7 @@ def test_more_taken_back_than_there_is_reads_as_nothing() -> None:
 def test_a_missing_entity_reads_as_missing_and_an_unknown_one_as_without_history() -> None:
     shared = SharedAggregates(_SPEC, 10)
     entities = np.array([[0, 8], [8, 0]], np.uint64)
-    read = shared.read(np.array([0, 9], np.uint64), entities, np.zeros(2, np.int64), np.ones(2))
+    read = shared.read(np.array([0, 9], np.uint64), entities, np.zeros(2, np.int64))
     unknown = [math.log(0.02), math.log(0.02), math.nan, math.log2(1e12), 0.0, math.nan]
     np.testing.assert_allclose(read[0], [math.nan] * 7 + unknown, rtol=1e-6)
     np.testing.assert_allclose(read[1], [0.0, *unknown] + [math.nan] * 6, rtol=1e-6)
@@ -258,7 +258,7 @@ def test_missing_hashes_fold_nothing() -> None:
     cards, shared = CardAggregates(_SPEC, 10), SharedAggregates(_SPEC, 10)
     none = np.zeros((2, 3), np.uint64)
     features, first = cards.advance(none[:, 0], np.zeros(2, np.int64), np.ones(2), _WINDOW_MS)
-    shared.fold_transactions(none[:, 1:], np.zeros(2, np.int64), np.ones(2))
+    shared.fold_transactions(none[:, 1:], np.zeros(2, np.int64))
     shared.fold_evidence(none, np.ones(2), np.ones(2), np.zeros(2, np.int64))
     assert np.isnan(features).all()
     assert not first.any()
@@ -276,9 +276,7 @@ def test_legit_evidence_makes_no_row_for_a_card() -> None:
 def test_one_identifier_in_two_entities_is_two_entities() -> None:
     shared = SharedAggregates(_SPEC, 10)
     shared.fold_evidence(np.array([[0, 7, 0]], np.uint64), np.ones(1), np.zeros(1), np.zeros(1, np.int64))
-    read = shared.read(
-        np.zeros(1, np.uint64), np.full((1, 2), 7, np.uint64), np.zeros(1, np.int64), np.ones(1)
-    )[0]
+    read = shared.read(np.zeros(1, np.uint64), np.full((1, 2), 7, np.uint64), np.zeros(1, np.int64))[0]
     frauds = 1 + _ENTITY.index("frauds")
     assert (read[frauds], read[frauds + len(_ENTITY)]) == (1.0, 0.0)
 

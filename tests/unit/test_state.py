@@ -271,7 +271,7 @@ def test_shared_aggregates_are_folded_from_traffic_and_evidence() -> None:
     record = commit(np.random.default_rng(4), 30)
     state, other = new_state(), new_state()
     state.fold(0, record)
-    other.shared.fold_transactions(record.traffic.entities, record.traffic.event_time_ms, np.zeros(30))
+    other.shared.fold_transactions(record.traffic.entities, record.traffic.event_time_ms)
     frauds, legits = (
         change.astype(np.float64) for change in (record.evidence.frauds, record.evidence.legits)
     )
