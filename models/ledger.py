@@ -272,7 +272,9 @@ class Ledger:
     def total(self, review_cost: float) -> Cohort:
         """Judge every closed day so far."""
         decided = int(self._merged[1] + self._decided[self._closed].sum())
-        return _cohort(self.closed_days, decided, self._merged_sums + self._sums[self._closed].sum(axis=0), review_cost)
+        return _cohort(
+            self.closed_days, decided, self._merged_sums + self._sums[self._closed].sum(axis=0), review_cost
+        )
 
     @property
     def after_close(self) -> dict[Truth, float]:
