@@ -1,0 +1,174 @@
+"""What labels and silence do to decisions, one decision after another, written from the design's words alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from models.ledger import ForestView, Truth
+from models.records import Policy
+from models.vocabulary import MS_PER_DAY, Decider, Flag, LabelEffect, LabelKind, Status
+
+Example = tuple[int, int, float, int]
+"""Sequence, label, weight, event time."""
+WOULD_ALERT = Flag.ALERTED | Flag.ONLINE_WOULD_ALERT | Flag.FOREST_WOULD_ALERT
+
+
+@dataclass
+class SlowDecision:
+    """One decision and all that is known of it."""
+
+    sequence: int
+    event_time_ms: int
+    clock_ms: int
+    amount: float
+    flags: Flag
+    entities: tuple[int, ...]
+    status: Status = Status.WAITING
+    acted: bool = False
+    label_time_ms: int = 0
+    evidence: tuple[str, int] | None = None
+    """What its entities have learnt of it, and when."""
+
+    def example(self, *, fraud: bool, weight: float) -> Example:
+        return self.sequence, int(fraud), weight, self.event_time_ms
+
+    def legit_weight(self, one_in: int) -> float:
+        if self.flags & WOULD_ALERT:
+            return 1.0
+        return float(one_in) if self.flags & Flag.SAMPLED else 0.0
+
+
+class SlowSettling:
+    """All decisions of a partition by their transaction id."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.decisions: dict[str, SlowDecision] = {}
+        self.newest_label_ms: int | None = None
+        self.examples: list[Example] = []
+
+    def label(self, name: str, kind: LabelKind, time_ms: int, clock_ms: int) -> LabelEffect:
+        """Apply one label; a decision's evidence is learnt at `clock_ms`."""
+        self.newest_label_ms = max(time_ms, self.newest_label_ms or time_ms)
+        decision = self.decisions.get(name)
+        if decision is None:
+            return LabelEffect.ORPHAN
+        if kind is LabelKind.OUTCOME:
+            decision.acted = True
+            return LabelEffect.NOTED
+        later = time_ms > decision.label_time_ms
+        if kind is LabelKind.FRAUD:
+            effect, after = self._told_fraud(decision.status, later)
+        else:
+            effect, after = self._told_legit(decision.status, later, reversal=kind is LabelKind.REVERSAL)
+        if after is not decision.status:
+            self._becomes(decision, after, time_ms, clock_ms)
+        return effect
+
+    @staticmethod
+    def _told_fraud(status: Status, later: bool) -> tuple[LabelEffect, Status]:
+        if status is Status.FRAUD or (status is Status.LEGIT and not later):
+            return LabelEffect.DUPLICATE, status
+        effects = {
+            Status.WAITING: LabelEffect.MATCHED,
+            Status.PROVISIONAL: LabelEffect.LATE,
+            Status.LEGIT: LabelEffect.CONTRADICTING,
+        }
+        return effects.get(status, LabelEffect.AFTER_HORIZON), Status.FRAUD
+
+    @staticmethod
+    def _told_legit(status: Status, later: bool, *, reversal: bool) -> tuple[LabelEffect, Status]:
+        if status is Status.FRAUD:
+            effect = LabelEffect.REVERSED if reversal else LabelEffect.CONTRADICTING
+            return (effect, Status.LEGIT) if later else (LabelEffect.DUPLICATE, status)
+        if reversal:
+            return LabelEffect.ORPHAN, status
+        if status in (Status.WAITING, Status.PROVISIONAL):
+            return LabelEffect.MATCHED, Status.LEGIT
+        return LabelEffect.DUPLICATE if status is Status.LEGIT else LabelEffect.AFTER_HORIZON, status
+
+    def _becomes(self, decision: SlowDecision, status: Status, time_ms: int, clock_ms: int) -> None:
+        before, decision.status, decision.label_time_ms = decision.status, status, time_ms
+        if status is Status.FRAUD:
+            decision.evidence = ("fraud", clock_ms)
+            self.examples.append(decision.example(fraud=True, weight=1.0))
+        elif before is not Status.PROVISIONAL:
+            decision.evidence = ("legit", clock_ms)
+            weight = 1.0 if before is Status.FRAUD else decision.legit_weight(self.policy.sample_one_in)
+            if weight:
+                self.examples.append(decision.example(fraud=False, weight=weight))
+
+    def silence(self, clock_ms: int, newest_anywhere_ms: int | None = None) -> tuple[int, int]:
+        """Let silence speak; how many became finally legit, and unresolved."""
+        known = [time_ms for time_ms in (self.newest_label_ms, newest_anywhere_ms) if time_ms is not None]
+        if not known:
+            return 0, 0
+        now_ms = min(clock_ms, max(known) + self.policy.max_silence_ms)
+        for decision in self.decisions.values():
+            nobody_acted = not decision.acted and not decision.flags & Flag.ALERTED
+            old = decision.clock_ms <= now_ms - self.policy.negatives_after_ms
+            if old and nobody_acted and decision.status is Status.WAITING:
+                decision.status, decision.evidence = Status.PROVISIONAL, ("legit", clock_ms)
+                weight = decision.legit_weight(self.policy.sample_one_in)
+                if weight:
+                    self.examples.append(decision.example(fraud=False, weight=weight))
+        final = Counter[Status]()
+        for decision in self.decisions.values():
+            if decision.clock_ms <= now_ms - self.policy.horizon_ms:
+                before = decision.status
+                if before is Status.PROVISIONAL:
+                    decision.status = Status.FINAL_LEGIT
+                elif before is Status.WAITING:
+                    decision.status = Status.UNRESOLVED
+                final[decision.status] += before is not decision.status
+        return final[Status.FINAL_LEGIT], final[Status.UNRESOLVED]
+
+    def evidence(self) -> dict[tuple[int, int, int], tuple[int, int]]:
+        """Frauds and legits now in force, by place and hash of the entity and the time they were learnt."""
+        total: dict[tuple[int, int, int], tuple[int, int]] = {}
+        for decision in self.decisions.values():
+            if decision.evidence is not None:
+                said, at_ms = decision.evidence
+                for place, entity in enumerate(decision.entities):
+                    frauds, legits = total.get((place, entity, at_ms), (0, 0))
+                    key = (place, entity, at_ms)
+                    total[key] = (frauds + (said == "fraud"), legits + (said == "legit"))
+        return total
+
+    def ledger(self) -> dict[tuple[int, ...], tuple[float, ...]]:
+        """Sums of the settled decisions by day and cell: count, loss, cases, windows, settled by a label."""
+        truths = {
+            Status.FRAUD: (Truth.FRAUD, True),
+            Status.LEGIT: (Truth.LEGIT, True),
+            Status.FINAL_LEGIT: (Truth.LEGIT, False),
+            Status.UNRESOLVED: (Truth.UNRESOLVED, False),
+        }
+        total: dict[tuple[int, ...], tuple[float, ...]] = {}
+        for decision in self.decisions.values():
+            if decision.status in truths:
+                truth, labelled = truths[decision.status]
+                key = (
+                    min(decision.event_time_ms, decision.clock_ms) // MS_PER_DAY,
+                    *cell(decision.flags),
+                    truth,
+                )
+                row = (
+                    1.0,
+                    float(self.policy.costs.loss_fixed + self.policy.costs.loss_factor * decision.amount),
+                    float(bool(decision.flags & Flag.OPENS_CASE)),
+                    float(bool(decision.flags & Flag.FIRST_OF_WINDOW)),
+                    float(labelled),
+                )
+                before = total.get(key, (0.0,) * len(row))
+                total[key] = tuple(one + other for one, other in zip(before, row, strict=True))
+        return total
+
+
+def cell(flags: Flag) -> tuple[int, int, int, int]:
+    """Decider, alerted, whether the online model would have, and what the forest would have done."""
+    view = ForestView.UNSCORED
+    if flags & Flag.FOREST_SCORED:
+        view = ForestView.WOULD_ALERT if flags & Flag.FOREST_WOULD_ALERT else ForestView.WOULD_PASS
+    online = int(bool(flags & Flag.ONLINE_WOULD_ALERT))
+    return Decider(int(flags & Flag.DECIDER)), int(bool(flags & Flag.ALERTED)), online, view

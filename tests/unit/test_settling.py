@@ -1,0 +1,301 @@
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from models.decision import Scores
+from models.ledger import SHAPE
+from models.records import Policy
+from models.vocabulary import MS_PER_DAY, Decider, Flag, LabelEffect, LabelKind, Status
+from tests.model_log import FEATURES, POLICY, START_MS
+from tests.partition import HOUR_MS, LIMITS, labels, running_task, transactions
+from tests.slow_settling import SlowDecision, SlowSettling
+from worker import pending as pending_module
+from worker.settling import SEQUENCE_BITS, Settling
+from worker.task import PartitionTask
+
+SHORT = dataclasses.replace(
+    POLICY,
+    negatives_after_ms=20 * HOUR_MS,
+    horizon_ms=60 * HOUR_MS,
+    max_silence_ms=30 * HOUR_MS,
+    sample_one_in=4,
+)
+FRAUD, LEGIT, REVERSAL, OUTCOME = LabelKind
+
+
+@pytest.fixture(autouse=True)
+def _small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pending_module, "SEGMENT_ROWS", 64)
+    monkeypatch.setattr(pending_module, "_SLOTS", 128)
+
+
+def scores(flags: NDArray[np.uint16]) -> Scores:
+    count = len(flags)
+    nothing = np.full(count, np.nan, np.float32)
+    logit = -np.arange(count).astype(np.float32)
+    return Scores(logit, nothing, nothing, np.zeros(count), np.zeros(count), np.zeros(count), flags, 1.0, 1.0)
+
+
+class Both:
+    """A task and the slow settling, told the same."""
+
+    def __init__(self, folder: Path, policy: Policy = SHORT) -> None:
+        self.policy = policy
+        self.task: PartitionTask = running_task(folder)
+        self.slow = SlowSettling(policy)
+        self.sums: dict[tuple[int, int, int], NDArray[np.int64]] = defaultdict(lambda: np.zeros(2, np.int64))
+        self.cells: dict[tuple[int, ...], NDArray[np.float64]] = defaultdict(lambda: np.zeros(5))
+        self.newest_anywhere_ms: int | None = None
+        """Of another partition's labels."""
+
+    def decide(self, *named: tuple[str, int, Flag], first: NDArray[np.bool_] | None = None) -> None:
+        """Decide transactions of (id, event time, flags)."""
+        names, times, flags = zip(*named, strict=True)
+        columns = transactions(
+            names, times, first_offset=self.task.pending.next_sequence,
+            amount=[10.0 + len(name) for name in names], cards=[name[-1] for name in names],
+        )  # fmt: skip
+        features = np.full((len(names), FEATURES), 0.5, np.float32)
+        opens = np.zeros(len(names), np.bool_) if first is None else first
+        first_sequence = self.task.pending.next_sequence
+        rows = self.task.record(
+            columns, features, opens, scores(np.array([int(one) for one in flags], np.uint16)), self.policy
+        )
+        for row, name in enumerate(names):
+            self.slow.decisions[name] = SlowDecision(
+                sequence=first_sequence + row,
+                event_time_ms=int(rows.event_time_ms[row]),
+                clock_ms=int(rows.clock_ms[row]),
+                amount=float(rows.amount[row]),
+                flags=Flag(int(rows.flags[row])),
+                entities=tuple(int(one) for one in rows.entities[row]),
+            )
+
+    def label(self, *told: tuple[str, LabelKind, int], skewed: bool = False) -> list[LabelEffect]:
+        """Labels of (id, kind, time); skewed ones claim a time a year ahead of their Kafka timestamp."""
+        clock_ms, before = self.task.clock_ms, len(self.slow.examples)
+        expected = [self.slow.label(*one, clock_ms) for one in told]
+        stamps = [time_ms - LIMITS.allowed_skew_ms for _, _, time_ms in told] if skewed else None
+        ahead = [(name, kind, time_ms + 365 * MS_PER_DAY * skewed) for name, kind, time_ms in told]
+        settling = self.task.settle(labels(*ahead, timestamps_ms=stamps), self.policy)
+        known = [row for row, (name, _, _) in enumerate(told) if name in self.slow.decisions]
+        assert settling.label_effects.tolist() == [expected[row] for row in known]
+        orphans = [row for row, effect in enumerate(expected) if effect is LabelEffect.ORPHAN]
+        assert settling.orphans.tolist() == orphans
+        self._compare([settling], before)
+        return expected
+
+    def silence(self) -> None:
+        before = len(self.slow.examples)
+        expected = self.slow.silence(self.task.clock_ms, self.newest_anywhere_ms)
+        known = [ms for ms in (self.task.newest_label_ms, self.newest_anywhere_ms) if ms is not None]
+        settled = self.task.mature(self.policy, max(known, default=None))
+        assert (sum(one.finally_legit for one in settled), sum(one.unresolved for one in settled)) == expected
+        self._compare(settled, before)
+
+    def status(self, name: str) -> Status:
+        return Status(
+            int(self.task.pending.column("status", np.array([self.slow.decisions[name].sequence]))[0])
+        )
+
+    def _compare(self, settled: list[Settling], before: int) -> None:
+        examples = [example for one in settled for example in one.examples]
+        told = [
+            (int(key) & ((1 << SEQUENCE_BITS) - 1), int(label), float(weight), int(time_ms))
+            for rows in examples
+            for key, label, weight, time_ms in zip(
+                rows.key, rows.label, rows.weight, rows.event_time_ms, strict=True
+            )
+        ]
+        assert told == self.slow.examples[before:]
+        self._add(settled)
+        evidence = {key: (int(sums[0]), int(sums[1])) for key, sums in self.sums.items() if sums.any()}
+        assert evidence == self.slow.evidence()
+        expected = self.slow.ledger()
+        assert {key for key, sums in self.cells.items() if sums[0]} == set(expected)
+        for key, sums in self.cells.items():
+            np.testing.assert_allclose(sums, expected.get(key, np.zeros(5)), atol=1e-9)
+        everything = np.arange(self.task.pending.next_sequence)
+        statuses = [decision.status for decision in self.slow.decisions.values()]
+        assert self.task.pending.column("status", everything).tolist() == statuses
+
+    def _add(self, settled: list[Settling]) -> None:
+        for part in (part for one in settled for part in one.evidence):
+            for row, hashes in enumerate(part.hashes):
+                for place, entity in enumerate(hashes):
+                    self.sums[place, int(entity), int(part.at_ms[row])] += part.frauds[row], part.legits[row]
+        for deltas in (deltas for one in settled for deltas in one.ledger):
+            for day, cell, sums in zip(deltas.day, deltas.cell, deltas.sums, strict=True):
+                self.cells[(int(day), *(int(at) for at in np.unravel_index(cell, SHAPE)))] += sums
+
+
+def any_flags(rng: np.random.Generator) -> Flag:
+    flags = Flag(int(rng.choice(list(Decider))))
+    for flag, share in (
+        (Flag.ALERTED, 0.2),
+        (Flag.ONLINE_WOULD_ALERT, 0.2),
+        (Flag.FOREST_SCORED, 0.5),
+        (Flag.SAMPLED, 0.4),
+    ):
+        flags |= flag if rng.random() < share else Flag(0)
+    return flags | Flag.FOREST_WOULD_ALERT if flags & Flag.FOREST_SCORED and rng.random() < 0.2 else flags
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_labels_and_silence_do_to_every_decision_what_the_design_says(tmp_path: Path, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    both, now_ms, seen = Both(tmp_path), START_MS, set[LabelEffect]()
+    for step in range(60):
+        now_ms += int(rng.integers(0, 6 * HOUR_MS))
+        names = [f"{step}-{row}-{rng.integers(9)}" for row in range(int(rng.integers(1, 9)))]
+        times = now_ms - rng.integers(0, 9 * HOUR_MS, len(names)) * (rng.random(len(names)) < 0.3)
+        both.decide(
+            *((name, int(at), any_flags(rng)) for name, at in zip(names, times, strict=True)),
+            first=rng.random(len(names)) < 0.5,
+        )
+        clock_ms = both.task.clock_ms
+        if seed % 2 == 0 and 20 < step < 35:  # the feed is dead
+            both.silence()
+            continue
+        decided = [*both.slow.decisions, "never decided"]
+        told = [
+            (str(rng.choice(decided)), LabelKind(int(rng.choice(4, p=[0.4, 0.3, 0.2, 0.1]))),
+             clock_ms - int(rng.integers(0, 2) * rng.integers(1, 40) * HOUR_MS))
+            for _ in range(int(rng.integers(1, 7)))
+        ]  # fmt: skip
+        told += [(told[0][0], LabelKind(int(rng.integers(4))), clock_ms)]  # one decision twice in a batch
+        seen |= set(both.label(*told, skewed=step % 9 == 0))
+        if seed == 5:
+            both.newest_anywhere_ms = clock_ms
+        both.silence()
+    assert seen == set(LabelEffect)
+    assert set(Status) == {decision.status for decision in both.slow.decisions.values()}
+
+
+QUIET = Flag(Decider.ONLINE)
+ALERT = QUIET | Flag.ALERTED | Flag.ONLINE_WOULD_ALERT
+LONG_AFTER_MS = START_MS + 200 * HOUR_MS
+
+
+def tick(both: Both, clock_ms: int) -> None:
+    """Time goes by, and the feed of labels lives."""
+    both.task.move_clock(clock_ms)
+    both.newest_anywhere_ms = clock_ms
+    both.silence()
+
+
+def test_silence_is_legit_only_where_nobody_acted(tmp_path: Path) -> None:
+    both = Both(tmp_path)
+    both.decide(("quiet", START_MS, QUIET), ("alerted", START_MS, ALERT), ("declined", START_MS, QUIET))
+    both.label(("declined", OUTCOME, START_MS))
+    tick(both, START_MS + SHORT.negatives_after_ms - 1)
+    assert both.status("quiet") is Status.WAITING
+    tick(both, START_MS + SHORT.negatives_after_ms)
+    assert [both.status(one) for one in ("quiet", "alerted", "declined")] == [
+        Status.PROVISIONAL, Status.WAITING, Status.WAITING,
+    ]  # fmt: skip
+    tick(both, START_MS + SHORT.horizon_ms)
+    assert [both.status(one) for one in ("quiet", "alerted", "declined")] == [
+        Status.FINAL_LEGIT, Status.UNRESOLVED, Status.UNRESOLVED,
+    ]  # fmt: skip
+
+
+def test_what_a_forest_or_an_online_model_would_have_alerted_still_matures(tmp_path: Path) -> None:
+    both = Both(tmp_path)
+    both.decide(
+        ("one", START_MS, QUIET | Flag.ONLINE_WOULD_ALERT), ("two", START_MS, QUIET | Flag.FOREST_WOULD_ALERT)
+    )
+    tick(both, LONG_AFTER_MS)
+    assert [both.status(one) for one in ("one", "two")] == [Status.FINAL_LEGIT] * 2
+    assert [weight for _, _, weight, _ in both.slow.examples] == [1.0, 1.0]
+
+
+def test_nothing_matures_before_the_first_label_of_all(tmp_path: Path) -> None:
+    both = Both(tmp_path)
+    both.decide(("quiet", START_MS, QUIET), ("later", LONG_AFTER_MS, QUIET))
+    both.silence()
+    assert both.status("quiet") is Status.WAITING
+
+
+def test_a_dead_feed_of_labels_halts_maturing_and_its_return_resumes_it(tmp_path: Path) -> None:
+    both = Both(tmp_path)
+    both.decide(("quiet", START_MS, QUIET))
+    both.label(("never decided", FRAUD, START_MS))
+    both.task.move_clock(LONG_AFTER_MS)
+    both.silence()
+    assert both.status("quiet") is Status.PROVISIONAL, "silence of 30 hours is believed, of 60 not"
+    both.label(("never decided", FRAUD, LONG_AFTER_MS))
+    both.silence()
+    assert both.status("quiet") is Status.FINAL_LEGIT
+
+
+def test_labels_due_are_applied_before_silence_speaks(tmp_path: Path) -> None:
+    both = Both(tmp_path)
+    both.decide(("fraud", START_MS, QUIET))
+    both.task.move_clock(LONG_AFTER_MS)
+    assert both.label(("fraud", FRAUD, LONG_AFTER_MS)) == [LabelEffect.MATCHED]
+    both.silence()
+    assert both.status("fraud") is Status.FRAUD
+
+
+@pytest.mark.parametrize("verdicts", [(FRAUD, LEGIT), (LEGIT, FRAUD)])
+def test_of_two_verdicts_in_one_commit_the_later_is_learnt_last(
+    tmp_path: Path, verdicts: tuple[LabelKind, LabelKind]
+) -> None:
+    both = Both(tmp_path)
+    both.decide(("x", START_MS, QUIET | Flag.SAMPLED))
+    both.task.move_clock(LONG_AFTER_MS)
+    both.label(*(("x", verdict, START_MS + at) for at, verdict in enumerate(verdicts)))
+    assert [fraud for _, fraud, _, _ in both.slow.examples] == [int(verdict is FRAUD) for verdict in verdicts]
+
+
+def test_a_label_dated_far_ahead_counts_as_of_its_arrival_and_can_be_overruled(tmp_path: Path) -> None:
+    both = Both(tmp_path)
+    both.decide(("x", START_MS, QUIET), ("later", LONG_AFTER_MS, QUIET))
+    both.label(("x", FRAUD, LONG_AFTER_MS - 2), skewed=True)
+    assert both.task.newest_label_ms == LONG_AFTER_MS - 2
+    assert both.label(("x", REVERSAL, LONG_AFTER_MS - 1)) == [LabelEffect.REVERSED]
+
+
+def test_a_label_that_tells_its_transactions_time_finds_the_one_of_that_time(tmp_path: Path) -> None:
+    both = Both(tmp_path)
+    both.decide(("x", START_MS, QUIET))
+    told = labels(("x", FRAUD, START_MS), event_time_ms=[START_MS])
+    assert both.task.settle(told, SHORT).label_effects.tolist() == [LabelEffect.MATCHED]
+    elsewhere = labels(("x", FRAUD, START_MS), event_time_ms=[START_MS - 1])
+    assert both.task.settle(elsewhere, SHORT).orphans.tolist() == [0]
+
+
+def test_counters_are_told_what_each_label_was_worth(tmp_path: Path) -> None:
+    both = Both(tmp_path)
+    both.decide(("x", START_MS, ALERT), ("yy", START_MS + HOUR_MS, QUIET))
+    settling = both.task.settle(
+        labels(("yy", LEGIT, START_MS + HOUR_MS), ("nobody", FRAUD, START_MS), ("x", FRAUD, START_MS + 30)),
+        SHORT,
+    )
+    assert settling.label_truth.tolist() == [False, True]
+    assert settling.label_loss.tolist() == [5.0 + 12.0, 5.0 + 11.0]
+    assert settling.label_delay_ms.tolist() == [0, 30]
+    assert [bool(flags & Flag.ALERTED) for flags in settling.label_flags] == [False, True]
+    assert settling.orphans.tolist() == [1]
+
+
+def test_no_labels_settle_nothing(tmp_path: Path) -> None:
+    both = Both(tmp_path)
+    settling = both.task.settle(labels(), SHORT)
+    assert (len(settling.settlements), settling.evidence, settling.examples) == (0, [], [])
+    assert both.task.newest_label_ms is None
+
+
+def test_labels_before_any_decision_are_orphans(tmp_path: Path) -> None:
+    both = Both(tmp_path)
+    settling = both.task.settle(labels(("x", FRAUD, START_MS), ("y", LEGIT, START_MS)), SHORT)
+    assert settling.orphans.tolist() == [0, 1]
+    assert len(settling.settlements) == 0
+    assert settling.settlements.status.dtype == np.uint8
