@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from models.decision import decide
+from models.online import BinnedLogistic
+from models.records import Policy
+from models.state import ModelState
 from models.vocabulary import MS_PER_DAY, LabelKind
-from tests.model_log import ENTITIES, FEATURES, SPEC, START_MS
+from tests import model_log
+from tests.model_log import ENTITIES, FEATURES, LINEAGE, SPEC, START_MS
+from worker.codec import decode_journal, encode_journal
 from worker.decoder import LabelColumns, TransactionColumns
 from worker.identity import Hasher
-from worker.journal import DecisionRows
+from worker.journal import DecisionRows, JournalEntry, JournalHeader, Settlements
+from worker.settling import Settling
 from worker.task import PartitionTask, TaskLimits, TaskState
 
 HASHER = Hasher((1, 2))
@@ -26,6 +34,16 @@ LIMITS = TaskLimits(
     keep_ms=60 * MS_PER_DAY,
     mature_rows=1_000,
 )
+
+
+POLICY = dataclasses.replace(
+    model_log.POLICY,
+    costs=dataclasses.replace(model_log.POLICY.costs, alert_budget_cases_per_day=None),
+    negatives_after_ms=10 * HOUR_MS,
+    horizon_ms=30 * HOUR_MS,
+    max_silence_ms=8 * HOUR_MS,
+)
+"""Of alerts without a budget, and of silence that speaks within days."""
 
 
 def new_task(folder: Path, limits: TaskLimits = LIMITS, partition: int = 0) -> PartitionTask:
@@ -129,6 +147,71 @@ def decisions(
     )
 
 
-def joined(parts: Sequence[TransactionColumns]) -> TransactionColumns:
-    """One fetch after another."""
-    return replace(TransactionColumns.concatenate(parts), next_offset=parts[-1].next_offset)
+class Scripted:
+    """An online model that finds amounts above 50 fraudulent."""
+
+    def score_batch(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
+        return np.where(X[:, 0] > 50, 3.0, -9.0)
+
+
+def deciding_model(policy: Policy = POLICY) -> ModelState:
+    model = ModelState(LINEAGE, policy, model_log.LIMITS)
+    model.fold(0, model_log.commit(np.random.default_rng(1), 50))
+    model.online, model.frauds_learnt = cast("BinnedLogistic", Scripted()), policy.min_frauds
+    return model
+
+
+@dataclasses.dataclass
+class Commit:
+    """What one commit did."""
+
+    rows: DecisionRows
+    settled: list[Settling]
+    entry: JournalEntry
+
+
+def run(
+    task: PartitionTask,
+    model: ModelState,
+    came: TransactionColumns,
+    labelled: LabelColumns | None = None,
+    quiet_until_ms: int | None = None,
+) -> Commit:
+    """One commit, in the order of the processor's cycle."""
+    first_sequence = task.pending.next_sequence
+    fresh = task.admit(came)
+    rows = DecisionRows.empty(*task.pending.shape)
+    if len(fresh):
+        features, first = task.features(fresh, model)
+        scores = decide(model, features, fresh.amount, fresh.id_hash)
+        rows = task.record(fresh, features, first, scores, model.policy)
+    if quiet_until_ms is not None:
+        task.move_clock(quiet_until_ms)
+    settled = [] if labelled is None else [task.settle(labelled, model.policy)]
+    settled += task.mature(model.policy, task.newest_label_ms)
+    header = JournalHeader(
+        worker="w", lineage=model.lineage.id, model_version=model.version, partition=0, partitions=1,
+        next_transaction_offset=came.next_offset, next_label_offset=0, clock_ms=task.clock_ms,
+        first_sequence=first_sequence, provisional_sequence=task.provisional_sequence,
+        final_sequence=task.final_sequence, newest_label_ms=task.newest_label_ms,
+        repeats=len(came) - len(fresh), bad_records=0,
+    )  # fmt: skip
+    settlements = settled[0].settlements if labelled is not None else Settlements.empty()
+    return Commit(rows, settled, JournalEntry(header, rows, settlements))
+
+
+def replayed(folder: Path, entries: list[JournalEntry], limits: TaskLimits) -> PartitionTask:
+    """A task restored from what was journalled, through the codec."""
+    task = new_task(folder, limits)
+    for entry in entries:
+        pieces = [decode_journal(*payload) for payload in encode_journal(entry)]
+        rows = [piece for piece, _ in pieces if isinstance(piece, DecisionRows)]
+        moved = [piece for piece, _ in pieces if isinstance(piece, Settlements)]
+        header = pieces[-1][1]
+        assert header is not None
+        whole = DecisionRows.concatenate(rows or [DecisionRows.empty(*task.pending.shape)])
+        ids = whole.transaction_id
+        again = JournalEntry(header, whole, Settlements.concatenate(moved))
+        task.replay(again, HASHER.entities(ids), HASHER.checks(ids), POLICY.case_window_ms)
+    task.move_to(TaskState.RUNNING)
+    return task
