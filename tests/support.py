@@ -48,6 +48,7 @@ STOP_S: Final = 10.0
 QUICK: Final[Mapping[str, Mapping[str, Any]]] = {
     "labels": {"negatives_after_days": 1.0, "horizon_days": 3.0, "max_silence_days": 2.0},
     "model": {
+        "sample_one_in": 2,
         "min_frauds": 30,
         "forest_min_rows": 500,
         "generation_days": 2.0,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.metadata import version
+from pathlib import Path
 from types import FrameType
 
 from kafka.structs import TopicPartition
@@ -117,6 +119,8 @@ class Worker:
     def _serve(self, partitions: int) -> None:
         settings = self._settings
         committer = Committer(producer_config(settings), settings.kafka.commit_deadline_s)
+        # Whoever ran under this id cannot commit any more; what it has left behind, if it was killed, is of no use.
+        shutil.rmtree(_state_folder(settings), ignore_errors=True)
         model_log = KafkaModelLog(consumer_config(settings, group=False), settings.topics.model_log)
         model = new_model(settings)
         self._progress.not_ready("reading the model log")
@@ -205,7 +209,7 @@ class _Rebalance:
     def _restore(self, partition: int) -> Offsets | None:
         settings = self._settings
         self._progress.not_ready(f"restoring partition {partition}")
-        folder = settings.worker.state_dir / settings.worker.id / str(partition)
+        folder = _state_folder(settings) / str(partition)
         task = PartitionTask(partition, feature_spec(settings), task_limits(settings), folder)
         committed = self._committed(partition)
         at = self._restorer.restore(
@@ -253,6 +257,10 @@ def _stopped_by_signals(worker: Worker) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _state_folder(settings: Settings) -> Path:
+    return settings.worker.state_dir / settings.worker.id
 
 
 def _opening(model: ModelState, settings: Settings) -> list[ModelRecord]:

@@ -33,6 +33,20 @@ class InputGuard:
         self._seen = 0
         self._bad = 0
 
+    def check_partitions(self, topic: str, found: set[int]) -> None:
+        """Refuse a topic that has grown since the start.
+
+        Raises
+        ------
+        IncompatibleError
+            Cards have moved to other partitions than those that know them.
+        """
+        if found != set(range(self._partitions)):
+            raise IncompatibleError(
+                f"{topic} has {len(found)} partitions now, {self._partitions} when the worker started: cards have "
+                "moved. Begin anew with new topics of the new count and replay into them"
+            )
+
     def check_keys(self, columns: RecordColumns) -> None:
         """Refuse a topic whose keys lie in other partitions than the partitioner says.
 

@@ -127,6 +127,8 @@ class KafkaSource:
     def _take_over(self) -> None:
         """The group has given us a new set: drop what waits, restore what is new, go on where the tasks stand."""
         self.rebalances += 1
+        for topic in (self._topics.transactions, self._topics.labels):
+            self._guard.check_partitions(topic, self._consumer.partitions_for_topic(topic))
         owned = {tp.partition for tp in self._consumer.assignment() if tp.topic == self._topics.transactions}
         kept = self._listener.kept & owned
         positions = self._rebalanced(set(self._inboxes) - kept, owned - kept)

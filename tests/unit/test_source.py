@@ -10,7 +10,7 @@ from kafka import ConsumerGroupMetadata, ConsumerRebalanceListener, TopicPartiti
 
 from worker.consumer import ColumnarConsumer, RecordColumns
 from worker.decoder import Decoder
-from worker.errors import SettingsError
+from worker.errors import IncompatibleError, SettingsError
 from worker.guard import InputGuard
 from worker.settings import Settings, StartFrom
 from worker.source import KafkaSource
@@ -30,6 +30,7 @@ class Client:
         self.paused: set[TopicPartition] = set()
         self.ends: dict[TopicPartition, int] = {}
         self.generation = 1
+        self.partitions = {0, 1, 2}
         self.ends_ahead = 0
 
     def subscribe(self, topics: list[str], listener: ConsumerRebalanceListener) -> None:
@@ -75,6 +76,9 @@ class Client:
     def highwater(self, tp: TopicPartition) -> int:
         return self.positions[tp] + self.ends_ahead
 
+    def partitions_for_topic(self, topic: str) -> set[int]:
+        return self.partitions if topic == TOPICS[1] else {0, 1, 2}
+
     def beginning_offsets(self, tps: list[TopicPartition]) -> dict[TopicPartition, int]:
         return dict.fromkeys(tps, 3)
 
@@ -97,7 +101,7 @@ class Tasks:
 
 
 def source_of(client: Client, tasks: Tasks, start_from: StartFrom = "earliest") -> KafkaSource:
-    guard = InputGuard(2, "murmur2", SETTINGS.batch)
+    guard = InputGuard(3, "murmur2", SETTINGS.batch)
     consumer = cast("ColumnarConsumer", client)
     return KafkaSource(consumer, Decoder(SETTINGS), SETTINGS.topics, SETTINGS.batch, guard, tasks, start_from)
 
@@ -242,4 +246,16 @@ def test_a_first_start_that_is_not_declared_is_refused() -> None:
     source = source_of(client, Tasks({0: None}), "committed")
     client.script = [lambda: client.rebalance(0)]
     with pytest.raises(SettingsError, match=r"kafka\.start_from"):
+        source.poll()
+
+
+def test_a_topic_that_has_grown_under_the_worker_is_refused() -> None:
+    client = Client()
+    source = source_of(client, Tasks({0: (1, 1)}))
+    client.script = [lambda: client.rebalance(0), lambda: client.rebalance(0)]
+    source.poll()
+    client.partitions = {0, 1, 2, 3}
+    with pytest.raises(
+        IncompatibleError, match=f"{TOPICS[1]} has 4 partitions now, 3 when the worker started"
+    ):
         source.poll()
