@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from models.vocabulary import LabelKind
+from tests.model_log import START_MS
+from tests.partition import labels, transactions
+from worker.decoder import BadRecord, TransactionColumns
+from worker.inbox import Inbox, cut_ms
+
+SKEW_MS = 300
+MANY = 1_000
+SPAN_MS = 3_600_000
+
+
+def came(*at: int, first_offset: int = 0, stamped: int | None = None) -> TransactionColumns:
+    """Transactions at these milliseconds since the start, at offsets two apart."""
+    count = len(at)
+    return transactions(
+        [f"{first_offset}+{row}" for row in range(count)],
+        [START_MS + ms for ms in at],
+        timestamps_ms=None if stamped is None else [START_MS + stamped] * count,
+        offsets=first_offset + 2 * np.arange(count),
+        first_offset=first_offset,
+    )
+
+
+def bad(offset: int) -> BadRecord:
+    return BadRecord("t", 0, offset, START_MS, "decode", "not_json", "it is not", b"x")
+
+
+def inbox(*fetches: TransactionColumns, at_end: bool = True, partition: int = 0) -> Inbox:
+    box = Inbox(partition, SKEW_MS)
+    for fetch in fetches:
+        box.put_transactions(fetch, [])
+    box.at_end = at_end
+    return box
+
+
+def take(box: Inbox, until: int) -> list[int]:
+    """Milliseconds since the start of the transactions due."""
+    taken = box.transactions.take(START_MS + until)
+    assert taken is not None
+    return [int(ms) - START_MS for ms in taken.event_time_ms]
+
+
+def cut(*boxes: Inbox, span_ms: int = SPAN_MS, most: int = MANY) -> int | None:
+    until = cut_ms(boxes, span_ms, most)
+    return None if until is None else until - START_MS
+
+
+def test_rows_wait_in_order_until_they_are_due() -> None:
+    box = inbox(came(0, 10, 20, 30))
+    assert take(box, -1) == []
+    assert take(box, 15) == [0, 10]
+    assert box.transactions.waiting == 2
+    assert take(box, 15) == []
+    assert take(box, 30) == [20, 30]
+    assert box.transactions.waiting == 0
+
+
+def test_nothing_can_be_taken_before_the_first_fetch() -> None:
+    assert Inbox(0, SKEW_MS).transactions.take(START_MS) is None
+    assert Inbox(0, SKEW_MS).transactions.take_bad() == []
+
+
+def test_what_is_left_of_one_fetch_comes_before_the_next() -> None:
+    box = inbox(came(0, 10, 20))
+    take(box, 10)
+    box.put_transactions(came(30, 40, first_offset=6), [])
+    assert box.transactions.waiting == 3
+    assert take(box, 40) == [20, 30, 40]
+
+
+def test_a_late_event_is_due_with_the_one_before_it() -> None:
+    box = inbox(came(50, 10))
+    box.put_transactions(came(20, 60, first_offset=4), [])
+    assert (box.transactions.due_ms - START_MS).tolist() == [50, 50, 50, 60]
+    assert take(box, 50) == [50, 10, 20]
+
+
+def test_an_event_dated_ahead_of_its_arrival_is_due_when_it_arrived_and_a_skew() -> None:
+    box = inbox(came(99_999, 5, stamped=100))
+    assert (box.transactions.due_ms - START_MS).tolist() == [400, 400]
+
+
+def test_the_position_is_the_first_offset_not_taken() -> None:
+    box = inbox(came(0, 10, 20, first_offset=100))
+    assert box.transactions.next_offset == -1, "until something is taken, it is whatever was set"
+    take(box, -1)
+    assert box.transactions.next_offset == 100
+    take(box, 10)
+    assert box.transactions.next_offset == 104
+    take(box, 20)
+    assert box.transactions.next_offset == 105, "behind all that was read"
+
+
+def test_a_fetch_without_a_good_record_moves_the_position_on() -> None:
+    box = Inbox(0, SKEW_MS)
+    box.put_transactions(came(first_offset=7), [bad(5), bad(6)])
+    assert box.transactions.next_offset == 7
+    assert [record.offset for record in box.transactions.take_bad()] == [5, 6]
+    assert box.transactions.take_bad() == []
+
+
+def test_bad_records_are_taken_once_their_offset_has_been_passed() -> None:
+    box = Inbox(0, SKEW_MS)
+    box.put_transactions(came(0, 10, 20), [bad(1), bad(3), bad(5)])  # good ones lie at 0, 2 and 4
+    box.transactions.next_offset = 0
+    assert box.transactions.take_bad() == []
+    take(box, 0)
+    assert [record.offset for record in box.transactions.take_bad()] == [1]
+    box.put_transactions(came(first_offset=9), [bad(8)])
+    assert box.transactions.take_bad() == []
+    take(box, 20)
+    assert [record.offset for record in box.transactions.take_bad()] == [3, 5, 8]
+    assert box.transactions.next_offset == 9
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_row_and_bad_record_is_taken_once_and_never_behind_the_position(seed: int) -> None:
+    rng, box = np.random.default_rng(seed), Inbox(0, SKEW_MS)
+    box.transactions.next_offset = 0
+    offset, now = 0, 0
+    good, spoilt, taken, set_aside = (list[int]() for _ in range(4))
+    for _ in range(80):
+        if rng.random() < 0.5:
+            offsets = offset + np.sort(rng.choice(30, int(rng.integers(0, 12)), replace=False))
+            is_bad = rng.random(len(offsets)) < 0.3
+            kept = offsets[~is_bad]
+            times = START_MS + now + rng.integers(-50, 200, len(kept))
+            fetch = transactions([str(at) for at in kept], times, offsets=kept, first_offset=offset)
+            offset += 30
+            fetch = dataclasses.replace(fetch, next_offset=offset)
+            box.put_transactions(fetch, [bad(int(at)) for at in offsets[is_bad]])
+            good += kept.tolist()
+            spoilt += offsets[is_bad].tolist()
+        now += int(rng.integers(0, 60))
+        part = box.transactions.take(START_MS + now)
+        taken += [] if part is None else part.offsets.tolist()
+        set_aside += [record.offset for record in box.transactions.take_bad()]
+        position = box.transactions.next_offset
+        assert set(taken) == {at for at in good if at < position}
+        assert set(set_aside) == {at for at in spoilt if at < position}
+    assert len(taken) == len(set(taken)) > 100
+    assert taken == sorted(taken)
+    assert len(set_aside) == len(set(set_aside)) > 20
+
+
+def test_labels_wait_for_the_clock() -> None:
+    box = Inbox(0, SKEW_MS)
+    told = [
+        (name, LabelKind.FRAUD, START_MS + ms) for name, ms in (("a", 10), ("b", 50), ("c", 20), ("d", 60))
+    ]
+    box.put_labels(labels(*told), [])
+    assert [names_due(box, clock) for clock in (9, 10, 49, 50, 60)] == [[], ["a"], [], ["b", "c"], ["d"]]
+
+
+def test_a_label_dated_ahead_of_its_arrival_is_due_when_it_arrived_and_a_skew() -> None:
+    box = Inbox(0, SKEW_MS)
+    box.put_labels(labels(("a", LabelKind.FRAUD, START_MS + 10**10), timestamps_ms=[START_MS]), [])
+    assert [names_due(box, clock) for clock in (SKEW_MS - 1, SKEW_MS)] == [[], ["a"]]
+
+
+def names_due(box: Inbox, clock: int) -> list[str]:
+    taken = box.labels.take(START_MS + clock)
+    assert taken is not None
+    return [str(name) for name in taken.transaction_id.to_pylist()]
+
+
+def test_where_nothing_waits_there_is_nothing_to_cut() -> None:
+    assert cut(inbox(), inbox(came())) is None
+    assert cut() is None
+
+
+def test_a_batch_is_cut_at_one_event_time_for_all_partitions() -> None:
+    one, other = inbox(came(0, 100, 5_000)), inbox(came(50, 900, 1_100), partition=1)
+    until = cut(one, other, span_ms=1_000)
+    assert until == 1_000
+    assert (take(one, until), take(other, until)) == ([0, 100], [50, 900])
+
+
+def test_a_partition_of_which_more_is_to_come_holds_the_others_back() -> None:
+    behind, ahead = inbox(came(0, 100), at_end=False), inbox(came(50, 500), partition=1)
+    assert cut(behind, ahead) == 100
+    behind.at_end = True
+    assert cut(behind, ahead) == SPAN_MS
+    ahead.at_end = False
+    assert cut(behind, ahead) == 500
+
+
+def test_a_batch_holds_as_many_records_as_it_may_and_those_of_the_same_moment() -> None:
+    one, other = inbox(came(0, 10, 20, 30, 30, 40)), inbox(came(5, 15, 25), partition=1)
+    assert cut(one, other, most=4) == 15
+    assert cut(one, other, most=9) == SPAN_MS
+    assert cut(one, most=1) == 0
+    until = cut(one, most=4)
+    assert until == 30
+    assert take(one, until) == [0, 10, 20, 30, 30]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_every_cut_takes_something_and_keeps_its_bounds(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    boxes = []
+    for partition in range(3):
+        times = np.sort(rng.choice(10_000, int(rng.integers(1, 40)), replace=False))
+        boxes.append(inbox(came(*times), at_end=bool(rng.random() < 0.5), partition=partition))
+    waiting = [box.transactions.due_ms.copy() for box in boxes]
+    until = cut_ms(boxes, 2_000, 10)
+    assert until is not None
+    first = min(int(due[0]) for due in waiting)
+    assert first <= until <= first + 2_000
+    assert 1 <= sum(int(np.count_nonzero(due <= until)) for due in waiting) <= 10 + 2
+    for box, due in zip(boxes, waiting, strict=True):
+        assert box.at_end or until <= due[-1]
