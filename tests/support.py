@@ -209,16 +209,17 @@ class Site:
     def decisions(self) -> list[Journalled]:
         """The journal, entry by entry."""
         entries: list[Journalled] = []
-        rows: list[DecisionRows] = []
+        # A fetch may end inside an entry of one partition, and go on with another's.
+        rows: dict[int, list[DecisionRows]] = {partition: [] for partition in range(self.partitions)}
         for record in self.read("decisions"):
             piece, header = decode_journal(record.value, record.headers)
             if isinstance(piece, DecisionRows):
-                rows.append(piece)
+                rows[record.partition].append(piece)
             if header is not None:
                 assert header.partition == record.partition
-                entries.append(Journalled(header, rows))
-                rows = []
-        assert not rows, "a journal ends inside an entry"
+                entries.append(Journalled(header, rows[record.partition]))
+                rows[record.partition] = []
+        assert not any(rows.values()), "a journal ends inside an entry"
         return entries
 
     def alerts(self) -> list[Alert]:
@@ -314,7 +315,10 @@ class Site:
         last: dict[int, JournalHeader] = {}
         for entry in entries:
             partition = entry.header.partition
-            assert entry.header.first_sequence == following.get(partition, 0)
+            assert entry.header.first_sequence == following.get(partition, 0), (
+                entry.header,
+                last.get(partition),
+            )
             following[partition] = entry.header.first_sequence + len(entry.transaction_ids)
             last[partition] = entry.header
         for tp, (committed, _) in self.offsets().items():
