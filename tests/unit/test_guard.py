@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.records import record_columns
+from worker.errors import FuseError, IncompatibleError
+from worker.guard import InputGuard
+from worker.partitioner import Partitioner, partitions_of_keys
+from worker.record_batches import RecordColumns
+from worker.settings import BatchSettings
+
+BATCH = BatchSettings(fuse_share=0.5, fuse_window=1_000)
+
+
+def keys_of(partition: int, partitions: int, partitioner: Partitioner, count: int) -> list[bytes]:
+    """Keys that this partitioner puts into that partition."""
+    keys = [f"card-{number}".encode() for number in range(50 * count)]
+    found = partitions_of_keys(record_columns([b"{}"] * len(keys), keys), partitions, partitioner)
+    return [key for key, where in zip(keys, found, strict=True) if where == partition][:count]
+
+
+def fetched(keys: list[bytes | None], topic: str = "transactions", partition: int = 1) -> RecordColumns:
+    return record_columns([b"{}"] * len(keys), keys, topic, partition)
+
+
+def guard(partitions: int = 4, partitioner: Partitioner = "murmur2") -> InputGuard:
+    return InputGuard(partitions, partitioner, BATCH)
+
+
+@pytest.mark.parametrize("partitioner", ["murmur2", "crc32"])
+def test_keys_where_the_partitioner_puts_them_pass(partitioner: Partitioner) -> None:
+    watching = guard(partitioner=partitioner)
+    for _ in range(5):
+        watching.check_keys(fetched([*keys_of(1, 4, partitioner, 300)]))
+
+
+@pytest.mark.parametrize(("partitioner", "other"), [("murmur2", "crc32"), ("crc32", "murmur2")])
+@pytest.mark.parametrize("partitions", [2, 4, 12])
+def test_keys_by_the_other_partitioner_stop_the_worker_and_the_remedy_is_named(
+    partitioner: Partitioner, other: Partitioner, partitions: int
+) -> None:
+    with pytest.raises(IncompatibleError, match=f"kafka.partitioner = '{partitioner}': set it to '{other}'"):
+        guard(partitions, partitioner).check_keys(fetched([*keys_of(1, partitions, other, 400)]))
+
+
+def test_a_light_load_is_judged_too_once_a_hundred_keys_have_come() -> None:
+    watching, keys = guard(), keys_of(1, 4, "crc32", 100)
+    for key in keys[:99]:
+        watching.check_keys(fetched([key]))
+    with pytest.raises(IncompatibleError):
+        watching.check_keys(fetched([keys[99]]))
+
+
+def test_topics_are_judged_apart() -> None:
+    watching, right, wrong = guard(), keys_of(1, 4, "murmur2", 400), keys_of(1, 4, "crc32", 100)
+    watching.check_keys(fetched([*right], "transactions"))
+    with pytest.raises(IncompatibleError, match="labels"):
+        watching.check_keys(fetched([*wrong], "labels"))
+
+
+def test_a_few_stray_keys_are_tolerated_and_null_keys_do_not_count() -> None:
+    right, wrong = keys_of(1, 4, "murmur2", 300), keys_of(2, 4, "murmur2", 250)
+    guard().check_keys(fetched([*right, *wrong[:100], *[None] * 500]))
+    with pytest.raises(IncompatibleError, match="45%"):
+        guard().check_keys(fetched([*right, *wrong, *[None] * 500]))
+
+
+def test_a_topic_that_has_grown_or_shrunk_stops_the_worker() -> None:
+    guard().check_partitions("transactions", {0, 1, 2, 3})
+    for found in ({0, 1, 2}, {0, 1, 2, 3, 4}):
+        with pytest.raises(IncompatibleError, match=f"transactions has {len(found)} partitions now, 4 when"):
+            guard().check_partitions("transactions", found)
+
+
+def test_the_fuse_blows_when_more_than_its_share_of_a_window_is_bad() -> None:
+    watching = guard()
+    watching.count(600, 300)
+    with pytest.raises(FuseError, match="50% of the last 1000 records were bad"):
+        watching.count(400, 201)
+
+
+def test_the_fuse_holds_at_its_share_and_before_its_window_is_full() -> None:
+    guard().count(999, 999)
+    guard().count(1_000, 500)
+
+
+def test_the_fuse_follows_the_present() -> None:
+    watching = guard()
+    for _ in range(20):
+        watching.count(1_000, 0)
+    watching.count(500, 500)
+    with pytest.raises(FuseError):
+        watching.count(1_000, 900)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_tolerable_share_never_blows_the_fuse_however_long_it_lasts(seed: int) -> None:
+    rng, watching = np.random.default_rng(seed), guard()
+    for _ in range(500):
+        records = int(rng.integers(1, 300))
+        watching.count(records, records // 3)
