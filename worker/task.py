@@ -273,7 +273,7 @@ class PartitionTask:
 
     def _open_cases(self, rows: DecisionRows, window_ms: int) -> NDArray[np.bool_]:
         alerted = (rows.flags & Flag.ALERTED) != 0
-        return self._cases.open(rows.entities[:, 0], rows.counted_ms // window_ms, alerted)
+        return self._cases.open(rows.entities[:, 0], rows.counted_ms, alerted, window_ms)
 
     def _forget(self) -> None:
         """Let go of old decisions, by what the journal tells alone: a restore forgets the same ones."""
@@ -291,14 +291,22 @@ class _CaseBook:
 
     def __init__(self) -> None:
         self._open: dict[int, set[int]] = {}
+        self._window_ms = 0
 
     def open(
-        self, card_hash: NDArray[np.uint64], window: NDArray[np.int64], alerted: NDArray[np.bool_]
+        self,
+        card_hash: NDArray[np.uint64],
+        time_ms: NDArray[np.int64],
+        alerted: NDArray[np.bool_],
+        window_ms: int,
     ) -> NDArray[np.bool_]:
         """Which of n transactions open a case: alerts whose card has none in their window."""
+        if window_ms != self._window_ms:
+            # Windows of another length have other numbers: cases begin anew.
+            self._open, self._window_ms = {}, window_ms
         opened = np.zeros(len(card_hash), np.bool_)
         for row in np.flatnonzero(alerted):
-            cards = self._open.setdefault(int(window[row]), set())
+            cards = self._open.setdefault(int(time_ms[row]) // window_ms, set())
             card = int(card_hash[row])
             opened[row] = card not in cards
             cards.add(card)

@@ -158,6 +158,18 @@ def test_an_alert_in_a_window_long_past_opens_a_case_anew_and_disturbs_no_other(
     assert [opens for _, opens in cases(task, model, ("x", 0.2, 99), ("x", 20.2, 99))] == [True, False]
 
 
+@pytest.mark.parametrize("factor", [2.0, 0.5])
+def test_a_card_still_opens_one_case_a_window_when_windows_become_longer_or_shorter(
+    tmp_path: Path, factor: float
+) -> None:
+    task, model = running_task(tmp_path), deciding_model()
+    cases(task, model, ("x", 0.1, 99))
+    model.policy = dataclasses.replace(POLICY, case_window_ms=int(POLICY.case_window_ms * factor))
+    for _ in range(2):
+        told = cases(task, model, ("x", 4.1, 99), ("x", 4.2, 99), ("y", 4.3, 99))
+    assert [opens for _, opens in told] == [False, False, False]
+
+
 def test_a_silent_feed_is_reported_once_the_clock_has_left_it_behind(tmp_path: Path) -> None:
     task, model = running_task(tmp_path), deciding_model()
     model.newest_label_ms = START_MS
