@@ -65,6 +65,20 @@ def test_the_digest_tells_a_single_bit_of_a_single_record() -> None:
     assert folded(log).digest() != folded(other).digest()
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.int64, np.float32, np.uint8])
+def test_the_digest_tells_any_bit_of_any_array(dtype: type[np.generic]) -> None:
+    rng = np.random.default_rng(3)
+    state = new_state()
+    array = rng.integers(0, 256, 13 * 8, dtype=np.uint8).view(dtype)
+    state.budget.arrays = lambda: {"made_up": array}  # type: ignore[method-assign]
+    seen = {state.digest()}
+    for bit in range(8 * array.nbytes):
+        array.view(np.uint8)[bit // 8] ^= 1 << bit % 8
+        seen.add(state.digest())
+        array.view(np.uint8)[bit // 8] ^= 1 << bit % 8
+    assert len(seen) == 1 + 8 * array.nbytes
+
+
 def test_the_order_of_the_log_matters() -> None:
     one, other = day_of_commits(np.random.default_rng(5), 2, per_day=1)
     assert folded([one, other]).digest() != folded([other, one]).digest()
