@@ -98,6 +98,8 @@ def keep_producer_logger() -> None:
     producer = kafka_producer.KafkaProducer
     if getattr(producer.__del__, "keeps_logger", False):
         return
+    # By its name: one may have been collected before, and the module's logger be mute already.
+    kafka_producer.log = logging.getLogger(kafka_producer.__name__)
     producer.__del__ = _keeping_logger(producer.__del__, kafka_producer.log)
 
 
