@@ -110,9 +110,8 @@ class ColumnarConsumer:
     def _remember_join(self) -> None:
         # Up to 3.0.12 the client forgets a join that outlasts its poll if new metadata, not the broker, asked for
         # it: no later poll completes it, and the member stays without partitions and heartbeats for ever.
-        coordinator = getattr(self._consumer, "_coordinator", None)
-        if coordinator is not None and getattr(coordinator, "rejoining", False):
-            coordinator.request_rejoin()
+        if getattr(getattr(self._consumer, "_coordinator", None), "rejoining", False):
+            self.rejoin()
 
     def _postponed_failure(self) -> Exception | None:
         # A fault behind good records is kept for the next call, but forgotten if its partition is paused by
@@ -121,8 +120,17 @@ class ColumnarConsumer:
         metadata = getattr(fetcher, "_next_in_line_exception_metadata", None)
         return None if metadata is None else metadata.exception
 
+    def rejoin(self) -> None:
+        """Ask the group for an assignment anew, in the next `poll`."""
+        coordinator = getattr(self._consumer, "_coordinator", None)
+        if coordinator is not None:
+            coordinator.request_rejoin()
+
     def subscribe(self, topics: Sequence[str], listener: ConsumerRebalanceListener | None = None) -> None:
         """Join the group for `topics`; `listener` hears of rebalances, on the client's thread."""
+        for topic in topics:
+            # A leader that does not know the topics yet gives out no partitions at all.
+            self._consumer.partitions_for_topic(topic)
         self._consumer.subscribe(topics=list(topics), listener=listener)
 
     def assign(self, partitions: Iterable[TopicPartition]) -> None:

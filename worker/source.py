@@ -11,7 +11,7 @@ from kafka.structs import TopicPartition
 
 from worker.consumer import ColumnarConsumer, RecordColumns
 from worker.decoder import BadRecord, Decoder, LabelColumns
-from worker.errors import SettingsError
+from worker.errors import IncompatibleError, SettingsError
 from worker.guard import InputGuard
 from worker.inbox import Inbox, cut_ms
 from worker.ports import PartitionBatch
@@ -65,6 +65,7 @@ class KafkaSource:
         self._inboxes: dict[int, Inbox] = {}
         self._listener = _Listener(consumer)
         self._group = consumer.group_metadata()
+        self._asked_again = False
         self._held_since_s = 0.0
         self.rebalances = 0
         consumer.subscribe([topics.transactions, topics.labels], self._listener)
@@ -129,7 +130,20 @@ class KafkaSource:
         self.rebalances += 1
         for topic in (self._topics.transactions, self._topics.labels):
             self._guard.check_partitions(topic, self._consumer.partitions_for_topic(topic))
-        owned = {tp.partition for tp in self._consumer.assignment() if tp.topic == self._topics.transactions}
+        owned, of_labels = (
+            self._assigned(topic) for topic in (self._topics.transactions, self._topics.labels)
+        )
+        if (not owned or owned != of_labels) and not self._asked_again:
+            # A static member that has been killed inherits its own assignment, even one made before the topics were
+            # known; and nobody would ever make another.
+            self._asked_again = True
+            self._consumer.rejoin()
+            return
+        if owned != of_labels:
+            raise IncompatibleError(
+                f"the group assigns us partitions {sorted(owned)} of transactions, but {sorted(of_labels)} of labels: "
+                "is there a member in kafka.group that is no fraud-worker?"
+            )
         kept = self._listener.kept & owned
         positions = self._rebalanced(set(self._inboxes) - kept, owned - kept)
         skew_ms = int(self._batch.allowed_skew_s * 1000)
@@ -140,6 +154,9 @@ class KafkaSource:
             inbox.transactions.next_offset = self._begin(self._topics.transactions, partition, at[0])
             inbox.labels.next_offset = self._begin(self._topics.labels, partition, at[1])
         self._listener.kept = owned
+
+    def _assigned(self, topic: str) -> set[int]:
+        return {tp.partition for tp in self._consumer.assignment() if tp.topic == topic}
 
     def _begin(self, topic: str, partition: int, committed: int | None) -> int:
         tp = TopicPartition(topic, partition)

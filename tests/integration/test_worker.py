@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from kafka import KafkaAdminClient, KafkaProducer
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
+from kafka.coordinator.assignors.range import RangePartitionAssignor
+from kafka.structs import MemberState
 
 from models.vocabulary import Decider, Flag
 from tests.support import (
@@ -377,6 +379,40 @@ def test_empty_topics_are_waited_on_and_nothing_is_committed(kafka: Broker, tmp_
         assert site.decisions() == []
         assert worker.stop() == 0
     assert site.commits() == first, "an idle worker writes nothing"
+
+
+class NoMetadata:
+    """What a member knows of the cluster at first."""
+
+    def partitions_for_topic(self, topic: str) -> None:
+        del topic
+
+
+class NothingForAnybody(RangePartitionAssignor):  # type: ignore[misc]
+    """A leader that does not know the topics yet."""
+
+    @classmethod
+    def assign(cls, cluster: Any, members: list[Any]) -> Any:
+        del cluster
+        return super().assign(NoMetadata(), members)
+
+
+def test_a_worker_that_inherits_an_empty_assignment_asks_for_another(kafka: Broker, tmp_path: Path) -> None:
+    """It was killed as the group's leader, before it knew the topics; its static member id keeps what it had."""
+    site = Site(kafka.bootstrap, tmp_path, 2)
+    names = site.settings.topics
+    config = consumer_config(site.settings, group=True) | {
+        "partition_assignment_strategy": [NothingForAnybody]
+    }
+    killed = KafkaConsumer(**config)
+    killed.subscribe([names.transactions, names.labels])
+    while killed.group_metadata().state is not MemberState.STABLE:
+        killed.poll(timeout_ms=100)
+    assert killed.assignment() == set()
+    killed.close()  # a static member stays in the group
+    with site.worker() as worker:
+        worker.wait_until_ready()
+        assert worker.stop() == 0
 
 
 def test_what_a_producer_has_taken_back_is_not_decided(kafka: Broker, tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ class Client:
         self.generation = 1
         self.partitions = {0, 1, 2}
         self.ends_ahead = 0
+        self.rejoins = 0
 
     def subscribe(self, topics: list[str], listener: ConsumerRebalanceListener) -> None:
         assert topics == list(TOPICS)
@@ -54,6 +55,9 @@ class Client:
         assert self.listener is not None
         self.listener.on_partitions_lost(set(self.positions))
         self.positions = {}
+
+    def rejoin(self) -> None:
+        self.rejoins += 1
 
     def assignment(self) -> set[TopicPartition]:
         return set(self.positions)
@@ -165,6 +169,34 @@ def test_what_was_lost_is_restored_even_if_it_is_given_back() -> None:
     source.poll()
     source.poll()
     assert tasks.told == [(set(), {0, 1}), ({0, 1}, {0, 1})]
+
+
+def test_an_empty_assignment_is_asked_for_again_once() -> None:
+    client, tasks = Client(), Tasks({0: (1, 1)})
+    source = source_of(client, tasks)
+    client.script = [client.rebalance, client.rebalance, lambda: client.rebalance(0), client.rebalance]
+    source.poll()
+    assert (client.rejoins, tasks.told) == (1, [])
+    source.poll()
+    assert (client.rejoins, tasks.told) == (1, [(set(), set())]), "there may be more workers than partitions"
+    source.poll()
+    source.poll()
+    assert (client.rejoins, tasks.told[1:]) == (1, [(set(), {0}), ({0}, set())])
+
+
+def test_partitions_of_one_topic_alone_are_asked_for_again_and_then_refused() -> None:
+    client = Client()
+    source = source_of(client, Tasks({0: (1, 1)}))
+
+    def half() -> None:
+        client.rebalance(0)
+        del client.positions[tp(0, TOPICS[1])]
+
+    client.script = [half, half]
+    source.poll()
+    assert client.rejoins == 1
+    with pytest.raises(IncompatibleError, match=r"partitions \[0\] of transactions, but \[\] of labels"):
+        source.poll()
 
 
 def test_nothing_is_cut_while_the_group_rebalances_or_has_thrown_us_out() -> None:
