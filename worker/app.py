@@ -22,6 +22,7 @@ from worker.client import consumer_config, kafka_errors_explained, producer_conf
 from worker.committer import Committer
 from worker.consumer import ColumnarConsumer
 from worker.decoder import Decoder
+from worker.errors import CorruptError, FencedError, IncompatibleError
 from worker.guard import InputGuard
 from worker.health import HealthServer, Progress
 from worker.identity import Hasher
@@ -212,9 +213,16 @@ class _Rebalance:
         folder = _state_folder(settings) / str(partition)
         task = PartitionTask(partition, feature_spec(settings), task_limits(settings), folder)
         committed = self._committed(partition)
-        at = self._restorer.restore(
-            task, committed, partitions=self._partitions, window_ms=self._model.policy.case_window_ms
-        )
+        try:
+            at = self._restorer.restore(
+                task, committed, partitions=self._partitions, window_ms=self._model.policy.case_window_ms
+            )
+        except (CorruptError, IncompatibleError) as error:
+            if self._committed(partition) == committed:
+                raise
+            raise FencedError(
+                f"partition {partition}: another worker has committed while it was restored; it owns the partition now"
+            ) from error
         self._tasks[partition] = task
         return at
 

@@ -64,7 +64,7 @@ class KafkaSource:
         self._first_offsets: dict[TopicPartition, int] = {}
         self._inboxes: dict[int, Inbox] = {}
         self._listener = _Listener(consumer)
-        self._group = consumer.group_metadata()
+        self._group = self._taken_over_in = consumer.group_metadata()
         self._asked_again = False
         self._held_since_s = 0.0
         self.rebalances = 0
@@ -144,7 +144,7 @@ class KafkaSource:
                 f"the group assigns us partitions {sorted(owned)} of transactions, but {sorted(of_labels)} of labels: "
                 "is there a member in kafka.group that is no fraud-worker?"
             )
-        kept = self._listener.kept & owned
+        kept = owned & set(self._inboxes) if self._has_stayed() else set()
         positions = self._rebalanced(set(self._inboxes) - kept, owned - kept)
         skew_ms = int(self._batch.allowed_skew_s * 1000)
         self._inboxes = {partition: Inbox(partition, skew_ms) for partition in sorted(owned)}
@@ -153,7 +153,16 @@ class KafkaSource:
             at = positions[partition] or (None, None)
             inbox.transactions.next_offset = self._begin(self._topics.transactions, partition, at[0])
             inbox.labels.next_offset = self._begin(self._topics.labels, partition, at[1])
-        self._listener.kept = owned
+        self._taken_over_in = self._group
+
+    def _has_stayed(self) -> bool:
+        """Whether the group has had no generation without us since the last take-over.
+
+        In one that we have missed, somebody else may have worked on what is ours again now. The client does not tell:
+        it calls nothing lost while it joins.
+        """
+        before, now = self._taken_over_in, self._group
+        return bool(now.member_id == before.member_id and now.generation_id - before.generation_id <= 1)
 
     def _assigned(self, topic: str) -> set[int]:
         return {tp.partition for tp in self._consumer.assignment() if tp.topic == topic}
@@ -241,21 +250,13 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
         self._consumer = consumer
         self.joining = False
         self.changed = False
-        self.kept: set[int] = set()
-        """Partitions owned without a break since the last take-over."""
 
     def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
         del revoked
         self.joining = True
 
-    def on_partitions_lost(self, lost: set[TopicPartition]) -> None:
-        del lost
-        # Somebody else may have worked on them meanwhile, even if they are given back.
-        self.joining, self.kept = True, set()
-
     def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
         for tp in assigned:
             self._consumer.pause(tp)
             self._consumer.seek(tp, 0)
-        self.kept = self.kept & {tp.partition for tp in assigned}
         self.joining, self.changed = False, True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -174,3 +175,26 @@ def test_workers_come_and_go_at_random(tmp_path: Path) -> None:
             time.sleep(rng.choice([0.0, 3.0, 8.0]))
             one.process = one._new()
         finish(site, workers)
+
+
+def test_a_worker_stopped_while_the_group_rebalances_is_fenced_or_restored(tmp_path: Path) -> None:
+    """Membership lost in the middle of a join: the client does not tell, and the tasks are of long ago."""
+    rng = random.Random(seed_of_this_run())
+    with EmbeddedKafka() as broker:
+        for n in range(6):
+            site = Site(broker.bootstrap, tmp_path / str(n), 4, {"kafka": SHORT_SESSION, **MANY_COMMITS})
+            records = records_of(site, small_traffic(seed=n, days=6, cards=300))
+            thirds = [records[n * len(records) // 3 : (n + 1) * len(records) // 3] for n in range(3)]
+            site.feed(thirds[0])
+            with Supervised(site, "w1") as sleeper:
+                wait_for(lambda: _decides(sleeper), START_S, lambda: sleeper.process.log[-2000:])  # noqa: B023
+                with Supervised(site, "w2") as other:
+                    wait_for(lambda: other.process.get("/healthz")[0] == 200, START_S, lambda: "")  # noqa: B023
+                    time.sleep(rng.uniform(0.0, 1.0))
+                    sleeper.process.signal(signal.SIGSTOP)
+                    site.feed(thirds[1])
+                    site.wait_until_decided(other.process)
+                    sleeper.process.signal(signal.SIGCONT)
+                    site.feed(thirds[2])
+                    finish(site, [sleeper, other])
+                    print(f"the sleeper ended by {sleeper.ends}")

@@ -30,6 +30,7 @@ class Client:
         self.paused: set[TopicPartition] = set()
         self.ends: dict[TopicPartition, int] = {}
         self.generation = 1
+        self.member = "m"
         self.partitions = {0, 1, 2}
         self.ends_ahead = 0
         self.rejoins = 0
@@ -46,6 +47,9 @@ class Client:
 
     def rebalance(self, *partitions: int, lost: bool = False) -> None:
         assert self.listener is not None
+        self.generation += 1
+        if lost:
+            self.member += "'"
         mine, given = set(self.positions), {TopicPartition(topic, p) for topic in TOPICS for p in partitions}
         (self.listener.on_partitions_lost if lost else self.listener.on_partitions_revoked)(mine)
         self.positions = {tp: self.positions.get(tp, -1) for tp in given}
@@ -63,7 +67,7 @@ class Client:
         return set(self.positions)
 
     def group_metadata(self) -> ConsumerGroupMetadata:
-        return ConsumerGroupMetadata(group_id="g", generation_id=self.generation, member_id="m")
+        return ConsumerGroupMetadata(group_id="g", generation_id=self.generation, member_id=self.member)
 
     def seek(self, tp: TopicPartition, offset: int) -> None:
         self.positions[tp] = offset
@@ -146,8 +150,8 @@ def test_what_stays_keeps_its_task_and_goes_on_from_the_committed_offsets() -> N
     assert source.positions(1) == (20, 21)
 
 
-def test_what_was_away_between_two_polls_is_restored() -> None:
-    """Somebody else may have worked on it for one generation of the group."""
+def test_after_a_generation_that_was_missed_everything_is_restored() -> None:
+    """Somebody else may have worked on any of it for that long."""
     client, tasks = Client(), Tasks({0: (1, 1), 1: (1, 1)})
     source = source_of(client, tasks)
 
@@ -158,7 +162,7 @@ def test_what_was_away_between_two_polls_is_restored() -> None:
     client.script = [lambda: client.rebalance(0, 1), twice]
     source.poll()
     source.poll()
-    assert tasks.told == [(set(), {0, 1}), ({1}, {1})]
+    assert tasks.told == [(set(), {0, 1}), ({0, 1}, {0, 1})]
 
 
 def test_what_was_lost_is_restored_even_if_it_is_given_back() -> None:
@@ -169,6 +173,40 @@ def test_what_was_lost_is_restored_even_if_it_is_given_back() -> None:
     source.poll()
     source.poll()
     assert tasks.told == [(set(), {0, 1}), ({0, 1}, {0, 1})]
+
+
+def test_a_membership_lost_in_the_middle_of_a_join_is_noticed_although_the_client_does_not_tell() -> None:
+    """It calls nothing lost that it has called revoked before; only its member id is another."""
+    client, tasks = Client(), Tasks({0: (1, 1), 1: (1, 1)})
+    source = source_of(client, tasks)
+
+    def revoked() -> None:
+        assert client.listener is not None
+        client.listener.on_partitions_revoked(client.assignment())
+
+    def thrown_out_and_back() -> None:
+        assert client.listener is not None
+        client.generation, client.member = client.generation + 1, "another"
+        client.listener.on_partitions_assigned(client.assignment())
+
+    client.script = [lambda: client.rebalance(0, 1), revoked, thrown_out_and_back]
+    for _ in range(3):
+        source.poll()
+    assert tasks.told == [(set(), {0, 1}), ({0, 1}, {0, 1})]
+
+
+def test_an_assignment_of_the_same_generation_once_more_keeps_every_task() -> None:
+    client, tasks = Client(), Tasks({0: (1, 1)})
+    source = source_of(client, tasks)
+
+    def again() -> None:
+        client.rebalance(0)
+        client.generation -= 1
+
+    client.script = [lambda: client.rebalance(0), again]
+    source.poll()
+    source.poll()
+    assert tasks.told == [(set(), {0}), (set(), set())]
 
 
 def test_an_empty_assignment_is_asked_for_again_once() -> None:
@@ -255,7 +293,7 @@ def test_the_commit_is_made_in_the_generation_of_its_batch() -> None:
     source.poll()
     source.poll()
     client.generation = -1  # a heartbeat has learnt that we were thrown out
-    assert source.group_metadata.generation_id == 1
+    assert source.group_metadata.generation_id == 2
 
 
 @pytest.mark.parametrize(("start_from", "first"), [("earliest", 3), ("latest", 40)])

@@ -1,0 +1,53 @@
+"""What a restore makes of a journal that does not end where the group says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from kafka import TopicPartition
+
+from worker.app import _Rebalance
+from worker.consumer import ColumnarConsumer
+from worker.errors import CorruptError, FencedError
+from worker.health import Progress
+from worker.settings import Settings, WorkerSettings
+from worker.setup import new_model
+
+
+class Committed:
+    """Stands for the consumer; each look at the committed offsets of a partition finds the next ones."""
+
+    def __init__(self, *offsets: int) -> None:
+        self._found: Iterator[int] = iter(offsets)
+
+    def committed(self, tp: TopicPartition) -> int:
+        del tp
+        return next(self._found)
+
+
+class Mismatch:
+    """Stands for the restorer of a partition whose journal ends elsewhere."""
+
+    def __init__(self, *config: Any) -> None:
+        del config
+
+    def restore(self, *task: Any, **limits: Any) -> None:
+        del task, limits
+        raise CorruptError("the journal ends at offsets (9, 9), the group has committed (5, 5)")
+
+
+@pytest.mark.parametrize(
+    ("later", "raised", "said"), [(5, CorruptError, "journal ends"), (9, FencedError, "another worker")]
+)
+def test_a_journal_that_moved_during_its_restore_belongs_to_somebody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, later: int, raised: type[Exception], said: str
+) -> None:
+    monkeypatch.setattr("worker.app.Restorer", Mismatch)
+    settings = Settings(entity_key="00" * 16, worker=WorkerSettings(state_dir=tmp_path))
+    consumer = cast("ColumnarConsumer", Committed(5, 5, later, later))
+    rebalance = _Rebalance(settings, consumer, {}, new_model(settings), 1, Progress(), lambda: None)
+    with pytest.raises(raised, match=said):
+        rebalance(set(), {0})
