@@ -187,9 +187,9 @@ def test_a_worker_stopped_while_the_group_rebalances_is_fenced_or_restored(tmp_p
             thirds = [records[n * len(records) // 3 : (n + 1) * len(records) // 3] for n in range(3)]
             site.feed(thirds[0])
             with Supervised(site, "w1") as sleeper:
-                wait_for(lambda: _decides(sleeper), START_S, lambda: sleeper.process.log[-2000:])  # noqa: B023
+                wait_for(lambda: _decides(sleeper), START_S, lambda: sleeper.process.log[-2000:])
                 with Supervised(site, "w2") as other:
-                    wait_for(lambda: other.process.get("/healthz")[0] == 200, START_S, lambda: "")  # noqa: B023
+                    wait_for(lambda: other.process.get("/healthz")[0] == 200, START_S, lambda: "")
                     time.sleep(rng.uniform(0.0, 1.0))
                     sleeper.process.signal(signal.SIGSTOP)
                     site.feed(thirds[1])
