@@ -104,9 +104,9 @@ def _renamed(settings: dict[str, Any], run: str) -> dict[str, Any]:
 
 
 def _fill(values: dict[str, Any], transactions: int) -> int:
-    from worker.generator import Traffic, simulate  # noqa: PLC0415
     from worker.replay import ReplayOptions, replay  # noqa: PLC0415
     from worker.settings import Settings  # noqa: PLC0415
+    from worker.simulation import Traffic, simulate  # noqa: PLC0415
     from worker.topics import create  # noqa: PLC0415
 
     traffic = Traffic(
@@ -234,8 +234,8 @@ def _models(values: dict[str, Any], _: int) -> dict[str, float]:
     """The domain alone: a backtest, and scoring and learning in batch at 17 features."""
     from models.online import build_generation  # noqa: PLC0415
     from worker.backtest import backtest  # noqa: PLC0415
-    from worker.generator import Traffic, simulate  # noqa: PLC0415
     from worker.settings import Settings  # noqa: PLC0415
+    from worker.simulation import Traffic, simulate  # noqa: PLC0415
 
     rng = np.random.default_rng(5)
     features = rng.lognormal(size=(100_000, 17)).astype(np.float32)

@@ -29,12 +29,12 @@ from worker import topics
 from worker.broker import free_port
 from worker.codec import ModelLogDecoder, decode_journal
 from worker.dataset import Dataset
-from worker.generator import FIELDS, Traffic, simulate
 from worker.journal import DecisionRows, JournalHeader
 from worker.replay import label_values, transaction_values
 from worker.schema import Alert, DeadLetter
 from worker.settings import Settings
 from worker.setup import new_model
+from worker.simulation import FIELDS, Traffic, simulate
 
 ROOT: Final = Path(__file__).parents[1]
 ENTITY_KEY: Final = "000102030405060708090a0b0c0d0e0f"

@@ -22,10 +22,10 @@ from worker.broker import EmbeddedKafka
 from worker.client import consumer_config
 from worker.dataset import Dataset
 from worker.errors import WorkerError
-from worker.generator import FIELDS, Traffic, simulate
 from worker.replay import replay
 from worker.schema import Alert
 from worker.settings import Settings
+from worker.simulation import FIELDS, Traffic, simulate
 
 PARTITIONS: Final = 4
 TRAFFIC: Final = Traffic(

@@ -19,9 +19,9 @@ from worker.broker import EmbeddedKafka
 from worker.bulk import BulkProducer
 from worker.dataset import Dataset
 from worker.errors import SettingsError, UnreachableError, WorkerError
-from worker.generator import FIELDS, Traffic, simulate
 from worker.replay import ReplayOptions, partition_of, replay
 from worker.settings import KafkaSettings, Settings, TopicSettings
+from worker.simulation import FIELDS, Traffic, simulate
 
 pytestmark = pytest.mark.integration
 

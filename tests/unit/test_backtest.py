@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from models.vocabulary import MS_PER_DAY, Decider, Flag
 from worker.backtest import BacktestResult, Decisions, backtest, ranking_score
 from worker.dataset import NEVER
-from worker.generator import FIELDS, Traffic, simulate
 from worker.settings import Settings
+from worker.simulation import FIELDS, Traffic, simulate
 
 TRAFFIC = Traffic(
     cards=200, merchants=30, days=16, per_card_day=2.0, prevalence=0.06, seed=3, label_delay_days=1.5

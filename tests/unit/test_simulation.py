@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from worker.dataset import Dataset
-from worker.generator import FIELDS, FraudKind, Traffic, simulate, simulate_with_kinds
+from worker.simulation import FIELDS, FraudKind, Traffic, simulate, simulate_with_kinds
 
 TRAFFIC = Traffic(cards=2_000, merchants=2_000, days=42, seed=11)
 HOUR_MS = 3_600_000
