@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from models.records import Commit, ModelRecord
+from models.refit import RefitPlan
+from models.state import ModelState
+from models.threshold import BINS
+from models.vocabulary import MS_PER_DAY, LabelKind
+from tests import model_log
+from tests.model_log import LINEAGE, START_MS
+from tests.partition import HOUR_MS, LIMITS, POLICY, labels, new_task, transactions
+from worker.backtest import _AtOnce
+from worker.decoder import BadRecord, LabelColumns
+from worker.inbox import Inbox
+from worker.ports import PartitionBatch
+from worker.processor import Outcome, Processor, StepTimes
+from worker.refit import Refits
+from worker.task import PartitionTask, TaskState
+
+NEVER = RefitPlan(generation_ms=1 << 50, forest_ms=1 << 50, memory_ms=1 << 50, forest_min_rows=1 << 50)
+EVERYTHING = 1 << 62
+
+
+class Surroundings:
+    """Source, sink, log and observer in memory; every poll takes all that waits."""
+
+    def __init__(self, partitions: int) -> None:
+        self.inboxes = {
+            partition: Inbox(partition, LIMITS.allowed_skew_ms) for partition in range(partitions)
+        }
+        self.quiet: set[int] = set()
+        self.commits: list[list[ModelRecord]] = []
+        self.steps: list[str] = []
+        self._unfolded: list[ModelRecord] = []
+        self._offset = 0
+
+    def poll(self) -> list[PartitionBatch]:
+        self.steps.append("poll")
+        return [
+            PartitionBatch(partition, inbox.transactions.take(EVERYTHING), quiet=partition in self.quiet)
+            for partition, inbox in self.inboxes.items()
+        ]
+
+    def take_labels(self, partition: int, clock_ms: int) -> LabelColumns | None:
+        return self.inboxes[partition].labels.take(clock_ms)
+
+    def take_bad(self, partition: int) -> list[BadRecord]:
+        inbox = self.inboxes[partition]
+        return inbox.transactions.take_bad() + inbox.labels.take_bad()
+
+    def positions(self, partition: int) -> tuple[int, int]:
+        inbox = self.inboxes[partition]
+        return inbox.transactions.next_offset, inbox.labels.next_offset
+
+    def begin(
+        self, outcomes: list[Outcome], records: list[ModelRecord], model: ModelState
+    ) -> Callable[[], None]:
+        del outcomes, model
+        self.steps.append("begin")
+        self.commits.append(records)
+        return lambda: self._finish(records)
+
+    def _finish(self, records: list[ModelRecord]) -> None:
+        self.steps.append("finish")
+        self._unfolded += records
+
+    def fold_into(self, model: ModelState) -> None:
+        self.steps.append("fold")
+        for record in self._unfolded:
+            model.fold(self._offset, record)
+            self._offset += 1
+        self._unfolded = []
+
+    def observe(self, outcomes: list[Outcome], times: StepTimes) -> None:
+        del outcomes
+        assert min(dataclasses.astuple(times)) >= 0.0
+        self.steps.append("observe")
+
+    def told(self) -> Commit:
+        """The last commit's own record."""
+        commit = self.commits[-1][0]
+        assert isinstance(commit, Commit)
+        return commit
+
+
+class Worker:
+    """A processor over partitions of its own."""
+
+    def __init__(self, folder: Path, partitions: int = 2, digest_every: int = 1_000) -> None:
+        limits = dataclasses.replace(model_log.LIMITS, digest_every=digest_every)
+        self.model = ModelState(LINEAGE, POLICY, limits)
+        self.around = Surroundings(partitions)
+        self.tasks: dict[int, PartitionTask] = {}
+        for partition in range(partitions):
+            self.tasks[partition] = new_task(folder / str(partition), partition=partition)
+            self.tasks[partition].move_to(TaskState.RUNNING)
+        self.processor = Processor(
+            "w", self.around, self.around, self.around, self.model, self.tasks, Refits(NEVER, _AtOnce()), self.around
+        )  # fmt: skip
+
+    def put(self, partition: int, *ids: str, hour: int = 0) -> None:
+        start = self.tasks[partition].pending.next_sequence
+        times = START_MS + HOUR_MS * hour + np.arange(len(ids))
+        self.around.inboxes[partition].put_transactions(transactions(ids, times, first_offset=start), [])
+
+
+def test_the_steps_of_a_cycle_come_in_their_order_and_the_commit_ends_before_the_next_poll(
+    tmp_path: Path,
+) -> None:
+    worker = Worker(tmp_path)
+    worker.put(0, "a")
+    worker.processor.run_once()
+    worker.processor.run_once()
+    cycle = ["poll", "begin", "fold", "finish", "observe"]
+    assert worker.around.steps == [*cycle, "poll", "fold", "observe"]
+
+
+def test_a_cycle_in_which_nothing_happened_commits_nothing(tmp_path: Path) -> None:
+    worker = Worker(tmp_path)
+    outcomes = worker.processor.run_once()
+    assert [(one.changed, one.decided) for one in outcomes] == [(False, None)] * 2
+    assert worker.around.commits == []
+
+
+def test_one_commit_tells_what_all_partitions_did(tmp_path: Path) -> None:
+    worker = Worker(tmp_path)
+    worker.put(0, "a", "b", "a")
+    worker.put(1, "c", hour=2)
+    one, other = worker.processor.run_once()
+    assert (one.positions[0], one.repeats, one.first_sequence) == (3, 1, 0)
+    assert (other.positions[0], other.repeats) == (1, 0)
+    told = worker.around.told()
+    assert told.clocks_ms == {0: START_MS + 1, 1: START_MS + 2 * HOUR_MS}
+    assert told.traffic.event_time_ms.tolist() == [START_MS, START_MS + 1, START_MS + 2 * HOUR_MS]
+    assert told.ledger.decided_count.sum() == 3
+    worker.processor.run_once()
+    assert worker.model.traffic_seen == 3
+
+
+def test_a_partition_that_was_never_used_has_no_clock_to_tell(tmp_path: Path) -> None:
+    worker = Worker(tmp_path)
+    worker.put(1, "c")
+    worker.processor.run_once()
+    assert worker.around.told().clocks_ms == {1: START_MS}
+
+
+def test_a_repeat_or_a_bad_record_alone_is_committed_for_its_position(tmp_path: Path) -> None:
+    worker = Worker(tmp_path, partitions=1)
+    worker.put(0, "a")
+    worker.processor.run_once()
+    worker.put(0, "a")
+    assert [one.repeats for one in worker.processor.run_once()] == [1]
+    bad = BadRecord("t", 0, 2, START_MS, "decode", "not_json", "it is not", b"x")
+    worker.around.inboxes[0].put_transactions(transactions([], first_offset=3), [bad])
+    (outcome,) = worker.processor.run_once()
+    assert (outcome.bad, outcome.positions[0]) == ([bad], 3)
+    assert [len(records) for records in worker.around.commits] == [1, 1, 1]
+    assert worker.around.told().ledger.decided_count.sum() == 0
+
+
+def test_an_event_dated_years_ahead_is_told_as_of_its_arrival(tmp_path: Path) -> None:
+    worker = Worker(tmp_path, partitions=1)
+    came = transactions(["a"], [START_MS + 9 * 365 * MS_PER_DAY], timestamps_ms=[START_MS])
+    worker.around.inboxes[0].put_transactions(came, [])
+    worker.processor.run_once()
+    told = worker.around.told()
+    assert told.traffic.event_time_ms.tolist() == [START_MS + LIMITS.allowed_skew_ms]
+    assert told.ledger.decided_day.tolist() == [START_MS // MS_PER_DAY]
+
+
+def test_without_an_online_model_no_score_is_counted(tmp_path: Path) -> None:
+    worker = Worker(tmp_path, partitions=1)
+    worker.put(0, "a", "b")
+    worker.processor.run_once()
+    told = worker.around.told()
+    np.testing.assert_array_equal(told.budget.online, np.zeros(BINS))
+    np.testing.assert_array_equal(told.budget.forest, np.zeros(BINS))
+
+
+def test_a_quiet_partition_follows_the_highest_clock_and_its_labels_fall_due(tmp_path: Path) -> None:
+    worker = Worker(tmp_path)
+    worker.put(0, "a")
+    worker.put(1, "b")
+    worker.processor.run_once()
+    worker.around.inboxes[0].put_labels(labels(("a", LabelKind.FRAUD, START_MS + HOUR_MS)), [])
+    worker.put(1, "c", hour=3)
+    worker.around.quiet = {0}
+    for _ in range(2):
+        worker.processor.run_once()
+        assert worker.tasks[0].clock_ms == START_MS, "the log has not told of the third hour yet"
+    worker.processor.run_once()
+    assert worker.tasks[0].clock_ms == START_MS + 3 * HOUR_MS
+    told = worker.around.told()
+    assert told.evidence.frauds.tolist() == [1]
+    assert (told.newest_label_ms, told.examples.label.tolist()) == (START_MS + HOUR_MS, [1])
+
+
+def test_each_digest_is_published_once(tmp_path: Path) -> None:
+    worker = Worker(tmp_path, partitions=1, digest_every=2)
+    for number in range(7):
+        worker.put(0, f"t{number}")
+        worker.processor.run_once()
+    told = [
+        record.digest for records in worker.around.commits for record in records if isinstance(record, Commit)
+    ]
+    assert [digest and digest[0] for digest in told] == [None, None, 0, None, 2, None, 4]
