@@ -1,13 +1,14 @@
 """Decisions waiting for a label: the source of truth for what is known of each, on local disk.
 
-A partition's decisions are numbered in the order they were made (their *sequence*). A segment is a folder of one
-memory-mapped file per column and a hash index, for a fixed number of consecutive decisions. Columns of the decision
-never change once appended; what labels and silence did to it (`models.labels.DecisionTruth`) does. All of it is a
-cache of the journal: a restart rebuilds it.
+A partition's decisions are numbered in the order they were made (their *sequence*). A segment is a memory-mapped file
+of columns and a hash index, for a fixed number of consecutive decisions. Columns of the decision never change once
+appended; what labels and silence did to it (`models.labels.DecisionTruth`) does. All of it is a cache of the journal: a
+restart rebuilds it.
 """
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from worker.journal import DecisionRows, Settlements
 
 SEGMENT_ROWS: Final = 1 << 18
 _SLOTS: Final = SEGMENT_ROWS * 2
+_LINE: Final = 64
 _NEVER: Final = np.iinfo(np.int64).min
 
 _Layout = dict[str, tuple[type[np.generic], tuple[int, ...]]]
@@ -71,20 +73,17 @@ def _layout(entity_count: int, feature_count: int) -> _Layout:
 class _Segment:
     """`SEGMENT_ROWS` consecutive decisions."""
 
-    def __init__(self, folder: Path, layout: _Layout) -> None:
-        folder.mkdir(parents=True)
-        self.folder = folder
+    def __init__(self, path: Path, layout: _Layout) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
         self.size = 0
         self.first_event_ms = np.iinfo(np.int64).max
         self.last_event_ms = _NEVER
         self.last_offset = -1
-        self.columns = {name: self._map(name, *column) for name, column in layout.items()}
-        self.slots: NDArray[np.uint32] = np.asarray(
-            np.memmap(folder / "index", np.uint32, "w+", shape=(_SLOTS,))
-        )
-
-    def _map(self, name: str, dtype: type[np.generic], width: tuple[int, ...]) -> NDArray[Any]:
-        return np.asarray(np.memmap(self.folder / name, dtype, "w+", shape=(SEGMENT_ROWS, *width)))
+        shapes = {name: (np.dtype(dtype), (SEGMENT_ROWS, *width)) for name, (dtype, width) in layout.items()}
+        shapes["slots"] = (np.dtype(np.uint32), (_SLOTS,))
+        self.columns = _mapped(path, shapes)
+        self.slots: NDArray[np.uint32] = self.columns.pop("slots")
 
     def append(self, values: dict[str, NDArray[Any]], count: int) -> None:
         target = slice(self.size, self.size + count)
@@ -100,6 +99,19 @@ class _Segment:
         found = np.empty(len(id_hash), np.int64)
         _find(self.slots, self.columns["id_hash"], self.columns["id_check"], id_hash, id_check, found)
         return found
+
+
+def _mapped(path: Path, shapes: dict[str, tuple[np.dtype[Any], tuple[int, ...]]]) -> dict[str, NDArray[Any]]:
+    """Arrays of zeros in one new file: a process may have some 65,000 mappings, and a year of segments."""
+    ends = np.cumsum(
+        [-(-dtype.itemsize * math.prod(shape) // _LINE) * _LINE for dtype, shape in shapes.values()]
+    )
+    whole = np.memmap(path, np.uint8, "w+", shape=(int(ends[-1]),))
+    arrays = {}
+    for (name, (dtype, shape)), start in zip(shapes.items(), [0, *ends[:-1]], strict=True):
+        data = np.asarray(whole[start : start + dtype.itemsize * math.prod(shape)])
+        arrays[name] = data.view(dtype).reshape(shape)
+    return arrays
 
 
 class PendingDecisions:
@@ -282,7 +294,7 @@ class PendingDecisions:
                 return
             del self._segments[number]
             self.first_sequence = end
-            shutil.rmtree(segment.folder)
+            segment.path.unlink()
 
     def close(self) -> None:
         """Let go of the files and delete them."""
