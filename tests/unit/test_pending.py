@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -57,8 +58,16 @@ def statuses(pending: PendingDecisions) -> list[int]:
     return [int(status) for status in pending.column("status", everything)]
 
 
+def _mapping(array: NDArray[Any]) -> object:
+    """The buffer at the bottom of a view."""
+    below: Any = array
+    while getattr(below, "base", None) is not None:
+        below = below.base
+    return below
+
+
 def segments(tmp_path: Path) -> list[str]:
-    return sorted(folder.name for folder in (tmp_path / "waiting").iterdir())
+    return sorted(path.name for path in (tmp_path / "waiting").iterdir())
 
 
 @pytest.mark.parametrize("sizes", [[40], [1] * 40, [7, 1, 8, 9, 15], [8, 8, 24], [0, 3, 0, 37]])
@@ -73,6 +82,14 @@ def test_decisions_read_back_however_they_were_appended(pending: PendingDecision
     np.testing.assert_array_equal(pending.column("offset", sequence), expected.offset[sequence])
     assert waiting.sequence.tolist() == sequence.tolist()
     assert find(pending, *(f"t{number}" for number in sequence)) == sequence.tolist()
+
+
+def test_a_segment_is_one_file_mapped_once(pending: PendingDecisions, tmp_path: Path) -> None:
+    fill(pending, 20)
+    assert [path.is_file() for path in (tmp_path / "waiting").iterdir()] == [True] * 3
+    for segment in pending._segments.values():
+        maps = {id(_mapping(array)) for array in [*segment.columns.values(), segment.slots]}
+        assert len(maps) == 1
 
 
 def test_no_decisions_have_columns_of_the_right_types(pending: PendingDecisions) -> None:
