@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 
 import worker.client
-from worker import commands, errors, replay, topics
+from worker import errors, replay, topics
 from worker.cli import EXIT_CODES, build_parser, main
+from worker.commands import config as config_verbs
+from worker.commands import terminal
 from worker.errors import SettingsError, UnreachableError, WorkerError
 from worker.settings import ENV_PREFIX, Settings
 from worker.settings_report import MASK
@@ -67,13 +69,9 @@ def leaves(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]
 
 
 def test_every_verb_has_a_command_and_every_argument_a_meaning() -> None:
-    verbs = list(leaves(build_parser()))
-    assert {verb.get_default("command") for verb in verbs} == {
-        "run", "replay", "backtest", "topics_create", "config_show", "config_check", "kafka", "demo"
-    }  # fmt: skip
-    for verb in verbs:
-        assert callable(getattr(commands, verb.get_default("command")))
-        assert all(action.help for action in verb._actions)
+    for verb in leaves(build_parser()):
+        assert callable(verb.get_default("command")), verb.prog
+        assert all(action.help for action in verb._actions), verb.prog
 
 
 def test_help_and_the_settings_load_nothing_that_is_slow() -> None:
@@ -112,7 +110,7 @@ def test_an_error_of_ours_is_one_message_and_its_exit_code(
     def fail(_: argparse.Namespace) -> int:
         raise kind("the reason")
 
-    monkeypatch.setattr(commands, "config_check", fail)
+    monkeypatch.setattr(config_verbs, "check", fail)
     assert main(["config", "check"]) == kind.exit_code
     assert capsys.readouterr() == ("", "fraud-worker: the reason\n")
 
@@ -121,7 +119,7 @@ def test_ctrl_c_ends_quietly(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     def interrupt(_: argparse.Namespace) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(commands, "config_check", interrupt)
+    monkeypatch.setattr(config_verbs, "check", interrupt)
     assert main(["config", "check"]) == 130
     assert capsys.readouterr() == ("", "")
 
@@ -302,7 +300,7 @@ def test_a_kafka_that_is_not_there_is_told_before_anything_is_made(
     config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv(f"{ENV_PREFIX}KAFKA__BOOTSTRAP", "127.0.0.1:1")
-    monkeypatch.setattr(commands, "WAIT_FOR_KAFKA_S", 0.2)
+    monkeypatch.setattr(terminal, "WAIT_FOR_KAFKA_S", 0.2)
     assert main(["topics", "create", "--config", str(config)]) == UnreachableError.exit_code
     assert "kafka.bootstrap = '127.0.0.1:1' does not answer" in capsys.readouterr().err
 
@@ -337,6 +335,44 @@ def test_kafka_and_demo_pass_their_options_on(monkeypatch: pytest.MonkeyPatch, t
     assert main(["kafka", "--port", "1234", "--data-dir", str(tmp_path)]) == 0
     assert main(["demo", "--bootstrap", "b:1"]) == 0
     assert told == [(1234, tmp_path), "b:1"]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_knows_every_verb_and_its_options(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    for verb in leaves(build_parser()):
+        assert verb.prog.split()[-1] in script
+        for action in verb._actions:
+            assert all(option.lstrip("-") in script for option in action.option_strings), verb.prog
+
+
+def test_bash_completes_a_verb_an_option_and_a_file(tmp_path: Path) -> None:
+    (tmp_path / "past.parquet").touch()
+    script = subprocess.run(
+        [sys.executable, "-m", "worker.cli", "completion", "bash"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert completed_by_bash(script, ["fraud-worker", "back"], tmp_path) == ["backtest"]
+    assert completed_by_bash(script, ["fraud-worker", "backtest", "--fraud"], tmp_path) == ["--fraud-column"]
+    assert completed_by_bash(script, ["fraud-worker", "backtest", "pas"], tmp_path) == ["past.parquet"]
+
+
+def completed_by_bash(script: str, words: list[str], folder: Path) -> list[str]:
+    """What bash offers for the last of these words."""
+    typed = " ".join(words)
+    ask = (
+        f"COMP_WORDS=({typed}); COMP_CWORD={len(words) - 1}; COMP_LINE='{typed}'; COMP_POINT=${{#COMP_LINE}}\n"
+        "$(complete -p fraud-worker | sed 's/.* -F \\([^ ]*\\) .*/\\1/') fraud-worker\n"
+        'printf "%s\\n" "${COMPREPLY[@]}"\n'
+    )
+    ended = subprocess.run(
+        ["bash", "--norc", "-c", f"{script}\n{ask}"], cwd=folder, capture_output=True, text=True, check=True
+    )
+    return [word.strip() for word in ended.stdout.splitlines()]
 
 
 @pytest.mark.parametrize("as_json", [False, True])

@@ -35,7 +35,7 @@ ALLOWED_IN_MODELS = {
     "typing",
 }
 # The modules that start a whole worker; everything else gets what it needs handed in.
-MAY_IMPORT_APP = {"worker.backtest", "worker.cli", "worker.commands", "worker.demo"}
+MAY_IMPORT_APP = {"worker.backtest", "worker.commands.run", "worker.demo"}
 READS_OR_WRITES = {"input", "open", "print"}
 
 

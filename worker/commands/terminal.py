@@ -1,0 +1,77 @@
+"""What verbs for people share: settings, readable logs, waiting for Kafka, progress."""
+
+# ruff: noqa: PLC0415
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from worker.settings import Settings
+
+WAIT_FOR_KAFKA_S: Final = 10.0
+
+Progress = Callable[[int, int], None]
+"""Called with how many are done, and of how many."""
+
+
+def log_for_a_person() -> None:
+    """Log readably, wherever standard error goes."""
+    from worker import logs
+
+    logs.configure(as_json=False)
+
+
+def read_settings(args: argparse.Namespace) -> Settings:
+    """Log readably and read the settings that the arguments name."""
+    from worker.settings import load_settings
+
+    log_for_a_person()
+    return load_settings(args.config)
+
+
+def wait_for_kafka(settings: Settings) -> None:
+    """Wait a little for Kafka to answer: a person watches.
+
+    Raises
+    ------
+    UnreachableError
+        It does not.
+    """
+    from worker.client import wait_for_brokers
+
+    wait_for_brokers(settings, WAIT_FOR_KAFKA_S)
+
+
+@contextmanager
+def progress_bar(title: str) -> Iterator[Progress]:
+    """Show progress on standard error: a bar at a terminal, a line every tenth elsewhere."""
+    if not sys.stderr.isatty():
+        yield _Tenths(title)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task(title, total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)
+
+
+class _Tenths:
+    """Prints a line whenever another tenth is done."""
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._told = 0
+
+    def __call__(self, done: int, total: int) -> None:
+        tenth = 10 * done // total
+        if tenth > self._told:
+            self._told = tenth
+            print(f"{self._title}: {tenth * 10:3d} % of {total:,}", file=sys.stderr)
