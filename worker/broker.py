@@ -279,7 +279,7 @@ def _is_free(port: int) -> bool:
 def _require_free(port: int) -> None:
     if not _is_free(port):
         raise BrokerError(
-            f"Port {port} of {HOST} is taken, perhaps by another broker. Choose another one. {INSTEAD}"
+            f"Port {port} of {HOST} is taken, perhaps by another broker: choose another with --port. {INSTEAD}"
         )
 
 

@@ -235,7 +235,7 @@ class BatchSettings(Section):
         1_000_000, description="transactions of a partition in which repeats are dropped"
     )
     fuse_share: float = Field(
-        0.5, gt=0, le=1, description="share of bad records in the window that stops the worker"
+        0.5, gt=0, le=1, description="share of bad records that stops the worker; 1 never does"
     )
     fuse_window: Positive = Field(10_000, description="records the fuse looks back on")
 

@@ -199,7 +199,7 @@ class KafkaSource:
         else:
             labels, bad = self._decoder.labels(columns)
             inbox.put_labels(labels, bad)
-        self._guard.count(len(columns), len(bad))
+        self._guard.count(columns.topic, len(columns), bad)
 
     def _holds(self) -> bool:
         """Whether to wait, for a bounded time, for partitions that have more than has come (as Kafka Streams does)."""

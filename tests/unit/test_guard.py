@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tests.records import record_columns
+from worker.decoder import BadRecord
 from worker.errors import FuseError, IncompatibleError
 from worker.guard import InputGuard
 from worker.partitioner import Partitioner, partitions_of_keys
@@ -73,25 +74,65 @@ def test_a_topic_that_has_grown_or_shrunk_stops_the_worker() -> None:
             guard().check_partitions("transactions", found)
 
 
+def bad(count: int, topic: str = "transactions", detail: str = "amount: Field required") -> list[BadRecord]:
+    return [
+        BadRecord(topic, 1, offset, 0, "decode", "missing_field", detail, b"{}") for offset in range(count)
+    ]
+
+
 def test_the_fuse_blows_when_more_than_its_share_of_a_window_is_bad() -> None:
     watching = guard()
-    watching.count(600, 300)
-    with pytest.raises(FuseError, match="50% of the last 1000 records were bad"):
-        watching.count(400, 201)
+    watching.count("transactions", 600, bad(300))
+    with pytest.raises(FuseError, match=r"50% of the last 1000 records were bad.*missing_field: amount"):
+        watching.count("transactions", 400, bad(201))
 
 
 def test_the_fuse_holds_at_its_share_and_before_its_window_is_full() -> None:
-    guard().count(999, 999)
-    guard().count(1_000, 500)
+    guard().count("transactions", 999, bad(998))
+    guard().count("transactions", 1_000, bad(500))
 
 
 def test_the_fuse_follows_the_present() -> None:
     watching = guard()
     for _ in range(20):
-        watching.count(1_000, 0)
-    watching.count(500, 500)
+        watching.count("transactions", 1_000, [])
+    watching.count("transactions", 500, bad(500))
     with pytest.raises(FuseError):
-        watching.count(1_000, 900)
+        watching.count("transactions", 1_000, bad(900))
+
+
+def test_a_topic_whose_first_hundred_records_are_all_bad_stops_the_worker_and_the_field_is_named() -> None:
+    watching = guard()
+    watching.count("labels", 300, [])
+    watching.count("transactions", 99, bad(99))
+    with pytest.raises(
+        FuseError, match=r"none of the first 100 records of transactions.*amount: Field required"
+    ):
+        watching.count("transactions", 1, bad(1))
+
+
+def test_one_good_record_ends_the_beginning_of_a_topic() -> None:
+    watching = guard()
+    watching.count("transactions", 50, bad(49))
+    watching.count("transactions", 200, bad(200))
+
+
+def test_a_share_of_one_turns_the_fuse_off() -> None:
+    watching = InputGuard(4, "murmur2", BatchSettings(fuse_share=1.0, fuse_window=1_000))
+    watching.count("transactions", 5_000, bad(5_000))
+
+
+def test_the_first_bad_record_of_each_reason_is_logged_and_no_second(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    watching = guard()
+    watching.count("transactions", 60, bad(50))
+    watching.count("transactions", 60, bad(50))
+    watching.count("labels", 60, bad(1, "labels"))
+    assert [record.getMessage().split(" goes to")[0] for record in caplog.records] == [
+        "transactions, partition 1, offset 0",
+        "labels, partition 1, offset 0",
+    ]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -99,4 +140,4 @@ def test_a_tolerable_share_never_blows_the_fuse_however_long_it_lasts(seed: int)
     rng, watching = np.random.default_rng(seed), guard()
     for _ in range(500):
         records = int(rng.integers(1, 300))
-        watching.count(records, records // 3)
+        watching.count("transactions", records, bad(records // 3))
