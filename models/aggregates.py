@@ -31,7 +31,7 @@ _USUAL: Final = 4
 _EXCESS: Final = 5
 _LARGE: Final = 6
 _WINDOW: Final = 7
-_WINDOWS_SEEN: Final = 8
+WINDOWS_SEEN: Final = 8
 # Columns of another entity's row; evidence by half-life.
 _RATE_SHORT: Final = 0
 _RATE_LONG: Final = 1
@@ -122,15 +122,15 @@ def _card_features(v: NDArray[np.float64], amount: float, usual: float, out: NDA
 def _first_of_window(v: NDArray[np.float64], window: int) -> bool:
     """Whether no transaction of this window came before; of windows long past, one is taken to have come."""
     back = np.int64(v[_WINDOW]) - window
-    seen = np.int64(v[_WINDOWS_SEEN])
+    seen = np.int64(v[WINDOWS_SEEN])
     if seen == 0 or back < 0:
         shifted = seen << -back if seen != 0 and back > -_WINDOWS_KEPT else 0
         v[_WINDOW] = window
-        v[_WINDOWS_SEEN] = (shifted & ((1 << _WINDOWS_KEPT) - 1)) | 1
+        v[WINDOWS_SEEN] = (shifted & ((1 << _WINDOWS_KEPT) - 1)) | 1
         return True
     if back >= _WINDOWS_KEPT or (seen >> back) & 1:
         return False
-    v[_WINDOWS_SEEN] = seen | (1 << back)
+    v[WINDOWS_SEEN] = seen | (1 << back)
     return True
 
 

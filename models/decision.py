@@ -14,6 +14,7 @@ from models.vocabulary import Decider, Flag
 if TYPE_CHECKING:
     from models.state import ModelState
 
+_WOULD_ALERT: Final = Flag.ALERTED | Flag.ONLINE_WOULD_ALERT | Flag.FOREST_WOULD_ALERT
 IDLE_FOREST_ONE_IN: Final = 8
 """The forest is the dearest step: while it does not decide it scores a share chosen by hash, each with this weight."""
 
@@ -32,6 +33,9 @@ class Scores:
         What missing it as a fraud would cost; expected loss over review cost; forest score times amount.
     flags : uint16 [n]
         `Flag` bits but those that need the card's history.
+    legit_weight : float32 [n]
+        As how many examples it is learnt if it turns out legit: one where either decider would alert; of the others,
+        1 in n is chosen by hash and counts n.
     online_lambda, forest_cut : float
         The two thresholds in force.
     """
@@ -43,6 +47,7 @@ class Scores:
     ratio: NDArray[np.float64]
     rank: NDArray[np.float64]
     flags: NDArray[np.uint16]
+    legit_weight: NDArray[np.float32]
     online_lambda: float
     forest_cut: float
 
@@ -91,10 +96,17 @@ def decide(
         (Flag.ONLINE_WOULD_ALERT, online_would),
         (Flag.FOREST_WOULD_ALERT, forest_would),
         (Flag.FOREST_SCORED, np.isfinite(forest_score)),
-        (Flag.SAMPLED, id_hash % np.uint64(model.policy.sample_one_in) == 0),
     ):
         flags |= np.where(chosen, np.uint16(flag), np.uint16(0))
-    return Scores(logit, probability, forest_score, loss, ratio, rank, flags, online_lambda, forest_cut)
+    legit_weight = _legit_weight(flags, id_hash, model.policy.sample_one_in)
+    return Scores(
+        logit, probability, forest_score, loss, ratio, rank, flags, legit_weight, online_lambda, forest_cut
+    )
+
+
+def _legit_weight(flags: NDArray[np.uint16], id_hash: NDArray[np.uint64], one_in: int) -> NDArray[np.float32]:
+    sampled = np.where(id_hash % np.uint64(one_in) == 0, np.float32(one_in), np.float32(0))
+    return np.where((flags & _WOULD_ALERT) != 0, np.float32(1), sampled)
 
 
 def _online_logit(model: ModelState, features: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -163,6 +163,10 @@ class CardAggregates:
         )
         return out, first
 
+    def forget_windows(self) -> None:
+        """Take no transaction to have come in any window: for windows of another length."""
+        self._table.rows.values[:, aggregates.WINDOWS_SEEN] = 0.0
+
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the state as dense arrays, see `RowTable.arrays`."""
         return self._table.arrays()

@@ -78,7 +78,8 @@ class ModelState:
         """Clock and traffic seen when the forest in force was fitted."""
         self.offset = -1
         self.has_lineage = False
-        self.has_policy = False
+        self.policy_offset = -1
+        """Of the record of the policy in force; -1 while the log carries none."""
         self._lineage_id = lineage.id
         self._digest_every = limits.digest_every
         self._digests: OrderedDict[int, str] = OrderedDict()
@@ -137,7 +138,7 @@ class ModelState:
             case Lineage():
                 self._fold_lineage(record)
             case Policy():
-                self.policy, self.has_policy = record, True
+                self.policy, self.policy_offset = record, offset
             case Commit():
                 self._fold_commit(offset, record)
             case Refit():

@@ -54,13 +54,11 @@ class Flag(IntFlag):
     ALERTED = 1 << 2
     ONLINE_WOULD_ALERT = 1 << 3
     FOREST_WOULD_ALERT = 1 << 4
-    SAMPLED = 1 << 5
-    """Chosen by hash, 1 in n: an example of weight n if it turns out legit."""
-    FIRST_OF_WINDOW = 1 << 6
+    FIRST_OF_WINDOW = 1 << 5
     """The card's first transaction in its case window: alerting on everything would open one case here."""
-    OPENS_CASE = 1 << 7
+    OPENS_CASE = 1 << 6
     """The first alert of its case: review is charged here and nowhere else."""
-    FOREST_SCORED = 1 << 8
+    FOREST_SCORED = 1 << 7
 
 
 MS_PER_DAY: Final = 86_400_000

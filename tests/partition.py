@@ -143,6 +143,8 @@ def decisions(
         logit=-number.astype(np.float32),
         probability=np.zeros(len(ids), np.float32),
         forest_score=np.full(len(ids), np.nan, np.float32),
+        loss=(number + 0.25).astype(np.float64),
+        legit_weight=(number % 3).astype(np.float32),
         flags=(number % 7 << 2).astype(np.uint16) if flags is None else flags,
     )
 
@@ -187,12 +189,13 @@ def run(
         rows = task.record(fresh, features, first, scores, model.policy)
     if quiet_until_ms is not None:
         task.move_clock(quiet_until_ms)
-    settled = [] if labelled is None else [task.settle(labelled, model.policy)]
+    settled = [] if labelled is None else [task.settle(labelled)]
     settled += task.mature(model.policy, task.newest_label_ms)
     header = JournalHeader(
         worker="w", lineage=model.lineage.id, model_version=model.version, partition=0, partitions=1,
         next_transaction_offset=came.next_offset, next_label_offset=0, clock_ms=task.clock_ms,
-        first_sequence=first_sequence, provisional_sequence=task.provisional_sequence,
+        case_window_ms=model.policy.case_window_ms, first_sequence=first_sequence,
+        provisional_sequence=task.provisional_sequence,
         final_sequence=task.final_sequence, newest_label_ms=task.newest_label_ms,
         repeats=len(came) - len(fresh), bad_records=0,
     )  # fmt: skip
@@ -212,6 +215,6 @@ def replayed(folder: Path, entries: list[JournalEntry], limits: TaskLimits) -> P
         whole = DecisionRows.concatenate(rows or [DecisionRows.empty(*task.pending.shape)])
         ids = whole.transaction_id
         again = JournalEntry(header, whole, Settlements.concatenate(moved))
-        task.replay(again, HASHER.entities(ids), HASHER.checks(ids), POLICY.case_window_ms)
+        task.replay(again, HASHER.entities(ids), HASHER.checks(ids))
     task.move_to(TaskState.RUNNING)
     return task

@@ -11,7 +11,6 @@ from models.vocabulary import MS_PER_DAY, Decider, Flag, LabelEffect, LabelKind,
 
 Example = tuple[int, int, float, int]
 """Sequence, label, weight, event time."""
-WOULD_ALERT = Flag.ALERTED | Flag.ONLINE_WOULD_ALERT | Flag.FOREST_WOULD_ALERT
 
 
 @dataclass
@@ -21,7 +20,9 @@ class SlowDecision:
     sequence: int
     event_time_ms: int
     clock_ms: int
-    amount: float
+    loss: float
+    legit_weight: float
+    """Both by the policy of the decision."""
     flags: Flag
     entities: tuple[int, ...]
     status: Status = Status.WAITING
@@ -32,11 +33,6 @@ class SlowDecision:
 
     def example(self, *, fraud: bool, weight: float) -> Example:
         return self.sequence, int(fraud), weight, self.event_time_ms
-
-    def legit_weight(self, one_in: int) -> float:
-        if self.flags & WOULD_ALERT:
-            return 1.0
-        return float(one_in) if self.flags & Flag.SAMPLED else 0.0
 
 
 class SlowSettling:
@@ -95,7 +91,7 @@ class SlowSettling:
             self.examples.append(decision.example(fraud=True, weight=1.0))
         elif before is not Status.PROVISIONAL:
             decision.evidence = ("legit", clock_ms)
-            weight = 1.0 if before is Status.FRAUD else decision.legit_weight(self.policy.sample_one_in)
+            weight = 1.0 if before is Status.FRAUD else decision.legit_weight
             if weight:
                 self.examples.append(decision.example(fraud=False, weight=weight))
 
@@ -110,9 +106,8 @@ class SlowSettling:
             old = decision.clock_ms <= now_ms - self.policy.negatives_after_ms
             if old and nobody_acted and decision.status is Status.WAITING:
                 decision.status, decision.evidence = Status.PROVISIONAL, ("legit", clock_ms)
-                weight = decision.legit_weight(self.policy.sample_one_in)
-                if weight:
-                    self.examples.append(decision.example(fraud=False, weight=weight))
+                if decision.legit_weight:
+                    self.examples.append(decision.example(fraud=False, weight=decision.legit_weight))
         final = Counter[Status]()
         for decision in self.decisions.values():
             if decision.clock_ms <= now_ms - self.policy.horizon_ms:
@@ -155,7 +150,7 @@ class SlowSettling:
                 )
                 row = (
                     1.0,
-                    float(self.policy.costs.loss_fixed + self.policy.costs.loss_factor * decision.amount),
+                    decision.loss,
                     float(bool(decision.flags & Flag.OPENS_CASE)),
                     float(bool(decision.flags & Flag.FIRST_OF_WINDOW)),
                     float(labelled),

@@ -141,7 +141,11 @@ class Worker:
             settings.kafka.start_from,
         )
         publisher = Publisher(settings, committer, self._tasks, partitions, lambda: source.group_metadata)
-        publisher.open_log(_opening(model, settings))
+        if opening := _opening(model, settings):
+            before = model.policy_offset
+            publisher.open_log(opening)
+            # Nothing is decided under costs that are no longer the settings'.
+            model_log.fold_until(lambda: model.policy_offset > before, model, self._alive)
         with ThreadPoolExecutor(1, "refit") as executor:
             processor = Processor(
                 settings.worker.id,
@@ -183,13 +187,13 @@ class _Rebalance:
         self._settings = settings
         self._consumer = consumer
         self._tasks = tasks
-        self._model = model
         self._partitions = partitions
         self._progress = progress
         self._restorer = Restorer(
             consumer_config(settings, group=False),
             settings.topics.decisions,
             Hasher(settings.hash_key),
+            model.lineage.id,
             alive,
         )
 
@@ -214,9 +218,7 @@ class _Rebalance:
         task = PartitionTask(partition, feature_spec(settings), task_limits(settings), folder)
         committed = self._committed(partition)
         try:
-            at = self._restorer.restore(
-                task, committed, partitions=self._partitions, window_ms=self._model.policy.case_window_ms
-            )
+            at = self._restorer.restore(task, committed, partitions=self._partitions)
         except (CorruptError, IncompatibleError) as error:
             if self._committed(partition) == committed:
                 raise
@@ -276,6 +278,6 @@ def _opening(model: ModelState, settings: Settings) -> list[ModelRecord]:
     records: list[ModelRecord] = []
     if not model.has_lineage:
         records.append(model.lineage)
-    if not model.has_policy or model.policy != policy(settings):
+    if model.policy_offset < 0 or model.policy != policy(settings):
         records.append(policy(settings))
     return records

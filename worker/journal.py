@@ -29,6 +29,10 @@ class DecisionRows:
     features : float32 [n, F]
     logit, probability, forest_score : float32 [n]
         NaN where there was none.
+    loss : float64 [n]
+        What missing it as a fraud would have cost by the costs then in force.
+    legit_weight : float32 [n]
+        As how many examples it is learnt if it turns out legit.
     flags : uint16 [n]
         `models.vocabulary.Flag` bits.
     """
@@ -43,6 +47,8 @@ class DecisionRows:
     logit: NDArray[np.float32]
     probability: NDArray[np.float32]
     forest_score: NDArray[np.float32]
+    loss: NDArray[np.float64]
+    legit_weight: NDArray[np.float32]
     flags: NDArray[np.uint16]
 
     def __len__(self) -> int:
@@ -70,6 +76,8 @@ class DecisionRows:
             np.empty((0, feature_count), np.float32),
             np.empty(0, np.float32),
             np.empty(0, np.float32),
+            np.empty(0, np.float32),
+            np.empty(0),
             np.empty(0, np.float32),
             np.empty(0, np.uint16),
         )
@@ -139,6 +147,8 @@ class JournalHeader:
         The committed offsets that belong to this state.
     clock_ms
         The partition's clock after the commit.
+    case_window_ms
+        Length of a case window as of the commit.
     first_sequence
         Sequence number of the commit's first row.
     provisional_sequence, final_sequence
@@ -157,6 +167,7 @@ class JournalHeader:
     next_transaction_offset: int
     next_label_offset: int
     clock_ms: int
+    case_window_ms: int
     first_sequence: int
     provisional_sequence: int
     final_sequence: int

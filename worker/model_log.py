@@ -69,11 +69,23 @@ class KafkaModelLog:
             The log could not be read to its end.
         """
         end = self._consumer.end_offsets([self._tp])[self._tp]
+        self.fold_until(lambda: (self._consumer.position(self._tp) or 0) >= end, model, alive)
+
+    def fold_until(
+        self, reached: Callable[[], bool], model: ModelState, alive: Callable[[], None] = lambda: None
+    ) -> None:
+        """Fold until `reached` says so; calls `alive` now and then, and what that raises ends it.
+
+        Raises
+        ------
+        UnreachableError
+            The log does not get any further.
+        """
         deadline_s = time.monotonic() + _STALLED_S
-        while (position := self._consumer.position(self._tp)) is None or position < end:
+        while not reached():
             if time.monotonic() > deadline_s:
                 raise UnreachableError(
-                    f"model log: stuck at offset {position} of {end} for {_STALLED_S:.0f} s"
+                    f"model log: nothing after offset {model.offset} for {_STALLED_S:.0f} s; is a transaction open?"
                 )
             alive()
             before = model.offset

@@ -32,7 +32,8 @@ _COLUMNS: Final[dict[str, type[np.generic]]] = {
     "offset": np.int64,
     "event_time_ms": np.int64,
     "clock_ms": np.int64,
-    "amount": np.float64,
+    "loss": np.float64,
+    "legit_weight": np.float32,
     "id_hash": np.uint64,
     "id_check": np.uint64,
     "logit": np.float32,
@@ -53,7 +54,8 @@ class Waiting:
     sequence: NDArray[np.int64]
     event_time_ms: NDArray[np.int64]
     clock_ms: NDArray[np.int64]
-    amount: NDArray[np.float64]
+    loss: NDArray[np.float64]
+    legit_weight: NDArray[np.float32]
     logit: NDArray[np.float32]
     flags: NDArray[np.uint16]
     entities: NDArray[np.uint64]
@@ -201,7 +203,7 @@ class PendingDecisions:
 
     def read(self, sequence: NDArray[np.int64]) -> Waiting:
         """The decisions of those sequence numbers, in that order."""
-        names = ("event_time_ms", "clock_ms", "amount", "logit", "flags", "entities")
+        names = ("event_time_ms", "clock_ms", "loss", "legit_weight", "logit", "flags", "entities")
         return Waiting(sequence, *(self.column(name, sequence) for name in names))
 
     def column(self, name: str, sequence: NDArray[np.int64]) -> NDArray[Any]:

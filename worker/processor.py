@@ -185,7 +185,7 @@ class Processor:
         if part.quiet and model.clock_ms is not None:
             task.move_clock(model.clock_ms)
         labels = self._source.take_labels(part.partition, task.clock_ms)
-        settled = [] if labels is None else [task.settle(labels, policy)]
+        settled = [] if labels is None else [task.settle(labels)]
         settled += task.mature(policy, _newest(model.newest_label_ms, task.newest_label_ms))
         bad = self._source.take_bad(part.partition)
         after = (task.clock_ms, task.provisional_sequence, task.final_sequence)

@@ -78,8 +78,7 @@ class Publisher:
 
     def open_log(self, records: list[ModelRecord]) -> None:
         """Write records of the model log alone: what a worker tells before its first batch."""
-        if records:
-            self._committer.commit(Transaction(self._model_log(records)), None)
+        self._committer.commit(Transaction(self._model_log(records)), None)
 
     def _model_log(self, records: list[ModelRecord]) -> Iterator[Outgoing]:
         for record in records:
@@ -124,6 +123,7 @@ class Publisher:
             next_transaction_offset=transactions,
             next_label_offset=labels,
             clock_ms=task.clock_ms,
+            case_window_ms=model.policy.case_window_ms,
             first_sequence=outcome.first_sequence,
             provisional_sequence=task.provisional_sequence,
             final_sequence=task.final_sequence,

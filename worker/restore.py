@@ -37,21 +37,27 @@ class Restorer:
         Of the journal.
     hasher
         Hashes the journalled transaction ids again.
+    lineage
+        `models.records.Lineage.id` of the model; a journal of another is refused.
     alive
         Called now and then: a long restore is no stalled poll loop; what it raises ends the restore.
     """
 
     def __init__(
-        self, config: Mapping[str, Any], topic: str, hasher: Hasher, alive: Callable[[], None] = lambda: None
+        self,
+        config: Mapping[str, Any],
+        topic: str,
+        hasher: Hasher,
+        lineage: str,
+        alive: Callable[[], None] = lambda: None,
     ) -> None:
         self._config = config
         self._topic = topic
         self._hasher = hasher
+        self._lineage = lineage
         self._alive = alive
 
-    def restore(
-        self, task: PartitionTask, committed: Offsets | None, *, partitions: int, window_ms: int
-    ) -> Offsets | None:
+    def restore(self, task: PartitionTask, committed: Offsets | None, *, partitions: int) -> Offsets | None:
         """Fold the task's journal and set it running.
 
         Parameters
@@ -62,8 +68,6 @@ class Restorer:
             The group's next offsets of transactions and labels; None if it has none.
         partitions
             How many the topics have now.
-        window_ms
-            Length of a case window.
 
         Returns
         -------
@@ -73,25 +77,25 @@ class Restorer:
         Raises
         ------
         IncompatibleError
-            Journal and committed offsets do not belong together, or P has changed.
+            The journal is of another lineage, it and the committed offsets do not belong together, or P has changed.
         CorruptError
             The journal does not read back.
         UnreachableError
             It cannot be read to its end.
         """
-        header = self._fold(task, window_ms)
+        header = self._fold(task)
         self._compare(task.partition, header, committed, partitions)
         task.move_to(TaskState.RUNNING)
         return committed if header is not None else None
 
-    def _fold(self, task: PartitionTask, window_ms: int) -> JournalHeader | None:
+    def _fold(self, task: PartitionTask) -> JournalHeader | None:
         tp = TopicPartition(self._topic, task.partition)
         consumer = KafkaConsumer(**self._config)
         started_s = time.monotonic()
         try:
             consumer.assign([tp])
             consumer.seek_to_beginning(tp)
-            header = _Folding(task, self._hasher, window_ms).read(consumer, tp, self._alive)
+            header = _Folding(task, self._hasher, self._lineage).read(consumer, tp, self._alive)
         finally:
             consumer.close()
         log.info(
@@ -130,8 +134,8 @@ class Restorer:
 class _Folding:
     """Joins the journal's records into entries and replays them."""
 
-    def __init__(self, task: PartitionTask, hasher: Hasher, window_ms: int) -> None:
-        self._task, self._hasher, self._window_ms = task, hasher, window_ms
+    def __init__(self, task: PartitionTask, hasher: Hasher, lineage: str) -> None:
+        self._task, self._hasher, self._lineage = task, hasher, lineage
         self._rows: list[DecisionRows] = []
         self._settlements: list[Settlements] = []
         self._header: JournalHeader | None = None
@@ -158,15 +162,25 @@ class _Folding:
             self._settlements.append(piece)
         if header is None:
             return
+        self._check(header)
+        rows = DecisionRows.concatenate(self._rows or [DecisionRows.empty(*self._task.pending.shape)])
+        entry = JournalEntry(header, rows, Settlements.concatenate(self._settlements))
+        ids = rows.transaction_id
+        self._task.replay(entry, self._hasher.entities(ids), self._hasher.checks(ids))
+        self._rows, self._settlements, self._header = [], [], header
+
+    def _check(self, header: JournalHeader) -> None:
         if header.partition != self._task.partition:
             raise CorruptError(
                 f"journal of partition {self._task.partition} holds an entry of {header.partition}"
             )
-        rows = DecisionRows.concatenate(self._rows or [DecisionRows.empty(*self._task.pending.shape)])
-        entry = JournalEntry(header, rows, Settlements.concatenate(self._settlements))
-        ids = rows.transaction_id
-        self._task.replay(entry, self._hasher.entities(ids), self._hasher.checks(ids), self._window_ms)
-        self._rows, self._settlements, self._header = [], [], header
+        if header.lineage != self._lineage:
+            raise IncompatibleError(
+                f"the journal of partition {header.partition} (topics.decisions) is of lineage {header.lineage}, the "
+                f"model log (topics.model_log) and the settings are of {self._lineage}: to begin a new lineage, name a "
+                "new topics.decisions and kafka.group beside the new topics.model_log; to go on with the old one, "
+                "restore its settings and its topics.model_log"
+            )
 
 
 def _read_all(consumer: KafkaConsumer, tp: TopicPartition) -> bool:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from models.examples import Examples
 from models.labels import LabelResult, apply_labels
 from models.ledger import LedgerDeltas, Truth, settled_deltas
-from models.records import Evidence, Policy
+from models.records import Evidence
 from models.vocabulary import Flag, LabelEffect, Status
 from worker.decoder import LabelColumns
 from worker.journal import Settlements
@@ -24,7 +24,6 @@ _TRUTH[[Status.FRAUD, Status.LEGIT, Status.FINAL_LEGIT, Status.UNRESOLVED]] = [
     Truth.LEGIT,
     Truth.UNRESOLVED,
 ]
-_WOULD_ALERT = Flag.ALERTED | Flag.ONLINE_WOULD_ALERT | Flag.FOREST_WOULD_ALERT
 SEQUENCE_BITS = 48
 
 
@@ -79,15 +78,13 @@ class Settler:
         self._partition = partition
         self._pending = pending
 
-    def apply(self, labels: LabelColumns, policy: Policy, clock_ms: int) -> Settling:
+    def apply(self, labels: LabelColumns, clock_ms: int) -> Settling:
         """Join labels with decisions and do what the label table says.
 
         Parameters
         ----------
         labels
             Due: not beyond the clock.
-        policy
-            Costs and sampling in force.
         clock_ms
             The partition's clock: when all this is learnt.
         """
@@ -103,25 +100,25 @@ class Settler:
         )
         self._pending.write_truth(settlements)
         waiting = self._pending.read(sequence[matched])
-        settling = self._tell(waiting, result, policy, clock_ms)
+        settling = self._tell(waiting, result, clock_ms)
         settling.settlements = settlements
         orphaned = matched[result.effect == LabelEffect.ORPHAN]
         settling.orphans = np.sort(np.concatenate([np.flatnonzero(sequence < 0), orphaned]))
         settling.label_delay_ms = labels.label_time_ms[matched] - waiting.event_time_ms
         return settling
 
-    def mature(self, start: int, stop: int, policy: Policy, clock_ms: int) -> Settling:
+    def mature(self, start: int, stop: int, clock_ms: int) -> Settling:
         """Silence on `start` to `stop` becomes provisionally legit, where nobody acted."""
         moved = self.replay_mature(start, stop, clock_ms)
         settling = Settling()
         if len(moved):
             waiting = self._pending.read(moved)
             settling.evidence.append(_evidence(waiting, 0, 1, np.full(len(moved), clock_ms)))
-            weight = _legit_weight(waiting.flags, policy)
-            settling.examples.append(self._examples(waiting, np.zeros(len(moved), np.bool_), weight))
+            nobody = np.zeros(len(moved), np.bool_)
+            settling.examples.append(self._examples(waiting, nobody, waiting.legit_weight))
         return settling
 
-    def finalise(self, start: int, stop: int, policy: Policy) -> Settling:
+    def finalise(self, start: int, stop: int) -> Settling:
         """Silence on `start` to `stop` becomes finally legit, or unresolved where somebody acted."""
         legit, unresolved = self.replay_finalise(start, stop)
         settling = Settling(finally_legit=len(legit), unresolved=len(unresolved))
@@ -129,7 +126,7 @@ class Settler:
             if len(moved):
                 waiting = self._pending.read(moved)
                 settled = np.full(len(moved), truth, np.uint8)
-                settling.ledger.append(_ledger(waiting, settled, policy, labelled=False, sign=1))
+                settling.ledger.append(_ledger(waiting, settled, labelled=False, sign=1))
         return settling
 
     def replay_mature(self, start: int, stop: int, clock_ms: int) -> NDArray[np.int64]:
@@ -142,20 +139,20 @@ class Settler:
         legit = self._pending.mature(start, stop, Status.PROVISIONAL, 0, Status.FINAL_LEGIT, None)
         return legit, self._pending.mature(start, stop, Status.WAITING, 0, Status.UNRESOLVED, None)
 
-    def _tell(self, waiting: Waiting, result: LabelResult, policy: Policy, clock_ms: int) -> Settling:
+    def _tell(self, waiting: Waiting, result: LabelResult, clock_ms: int) -> Settling:
         settling = Settling(label_flags=waiting.flags, label_effects=result.effect)
         settling.label_truth = result.after == Status.FRAUD
-        settling.label_loss = policy.costs.loss(waiting.amount)
+        settling.label_loss = waiting.loss
         changed = result.after != result.before
         changed &= (result.effect != LabelEffect.ORPHAN) & (result.effect != LabelEffect.NOTED)
         settling.evidence = _moved_evidence(waiting, result, changed, clock_ms)
-        settling.ledger = _moved_truth(waiting, result, changed, policy)
+        settling.ledger = _moved_truth(waiting, result, changed)
         fraud = changed & (result.after == Status.FRAUD)
         # What silence had taught already is not taught again by a legit label.
         legit = changed & (result.after == Status.LEGIT) & (result.before != Status.PROVISIONAL)
         # A fraud, and a fraud taken back, stand for themselves alone.
         alone = fraud | (result.before == Status.FRAUD)
-        weight = np.where(alone, np.float32(1), _legit_weight(waiting.flags, policy))
+        weight = np.where(alone, np.float32(1), waiting.legit_weight)
         settling.examples.append(
             self._examples(waiting, fraud, np.where(fraud | legit, weight, np.float32(0)))
         )
@@ -173,12 +170,6 @@ class Settler:
             key=(np.uint64(self._partition << SEQUENCE_BITS) | sequence.astype(np.uint64)),
             logit=waiting.logit[rows],
         )
-
-
-def _legit_weight(flags: NDArray[np.uint16], policy: Policy) -> NDArray[np.float32]:
-    """How many legit decisions each stands for; 0 for those not kept as examples."""
-    sampled = np.where((flags & Flag.SAMPLED) != 0, np.float32(policy.sample_one_in), np.float32(0))
-    return np.where((flags & _WOULD_ALERT) != 0, np.float32(1), sampled)
 
 
 def _evidence(waiting: Waiting, frauds: int, legits: int, at_ms: NDArray[np.int64]) -> Evidence:
@@ -214,9 +205,7 @@ def _moved_evidence(
     ]
 
 
-def _moved_truth(
-    waiting: Waiting, result: LabelResult, changed: NDArray[np.bool_], policy: Policy
-) -> list[LedgerDeltas]:
+def _moved_truth(waiting: Waiting, result: LabelResult, changed: NDArray[np.bool_]) -> list[LedgerDeltas]:
     deltas = []
     was_settled = changed & np.isin(result.before, _SETTLED)
     if was_settled.any():
@@ -225,21 +214,19 @@ def _moved_truth(
             by_label = np.isin(before, [Status.FRAUD, Status.LEGIT]) == labelled
             if by_label.any():
                 gone = _rows(_rows(waiting, was_settled), by_label)
-                deltas.append(_ledger(gone, _TRUTH[before[by_label]], policy, labelled=labelled, sign=-1))
+                deltas.append(_ledger(gone, _TRUTH[before[by_label]], labelled=labelled, sign=-1))
     if changed.any():
         now = _TRUTH[result.after[changed]]
-        deltas.append(_ledger(_rows(waiting, changed), now, policy, labelled=True, sign=1))
+        deltas.append(_ledger(_rows(waiting, changed), now, labelled=True, sign=1))
     return deltas
 
 
-def _ledger(
-    waiting: Waiting, truth: NDArray[np.uint8], policy: Policy, *, labelled: bool, sign: int
-) -> LedgerDeltas:
+def _ledger(waiting: Waiting, truth: NDArray[np.uint8], *, labelled: bool, sign: int) -> LedgerDeltas:
     count = len(truth)
     return settled_deltas(
         event_time_ms=waiting.counted_ms,
         flags=waiting.flags,
-        loss=policy.costs.loss(waiting.amount),
+        loss=waiting.loss,
         truth=truth,
         labelled=np.full(count, labelled),
         sign=np.full(count, sign, np.int8),

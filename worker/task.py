@@ -85,6 +85,7 @@ class PartitionTask:
         self.pending = PendingDecisions(folder, len(spec.entities), len(FeatureLayout.from_spec(spec).names))
         self._settler = Settler(partition, self.pending)
         self._cases = _CaseBook()
+        self._window_ms = 0
         self._limits = limits
 
     def move_to(self, state: TaskState) -> None:
@@ -118,9 +119,8 @@ class PartitionTask:
         """
         event_time_ms = np.minimum(transactions.event_time_ms, self._clocks_ms(transactions))
         amount = transactions.amount
-        card, first = self.cards.advance(
-            transactions.card_hash, event_time_ms, amount, model.policy.case_window_ms
-        )
+        window_ms = self._case_window(model.policy.case_window_ms)
+        card, first = self.cards.advance(transactions.card_hash, event_time_ms, amount, window_ms)
         shared = model.shared.read(transactions.card_hash, transactions.entity_hash, event_time_ms)
         matrix = assemble(
             model.layout,
@@ -153,9 +153,11 @@ class PartitionTask:
             scores.logit,
             scores.probability,
             scores.forest_score,
+            scores.loss,
+            scores.legit_weight,
             scores.flags | np.where(first_of_window, np.uint16(Flag.FIRST_OF_WINDOW), np.uint16(0)),
         )
-        opened = self._open_cases(rows, policy.case_window_ms)
+        opened = self._open_cases(rows, self._case_window(policy.case_window_ms))
         rows.flags[opened] |= np.uint16(Flag.OPENS_CASE)
         self._wait(rows, transactions.id_hash, transactions.id_check)
         return rows
@@ -169,14 +171,14 @@ class PartitionTask:
         """Move the clock of a quiet partition on; never back."""
         self.clock_ms = max(self.clock_ms, clock_ms)
 
-    def settle(self, labels: LabelColumns, policy: Policy) -> Settling:
+    def settle(self, labels: LabelColumns) -> Settling:
         """Apply the labels that are due."""
         if len(labels):
             # Capped like event times, or a label dated 2038 could never be overruled.
             capped_ms = np.minimum(labels.label_time_ms, labels.timestamps_ms + self._limits.allowed_skew_ms)
             labels, newest = replace(labels, label_time_ms=capped_ms), int(capped_ms.max())
             self.newest_label_ms = max(newest, self.newest_label_ms or newest)
-        return self._settler.apply(labels, policy, self.clock_ms)
+        return self._settler.apply(labels, self.clock_ms)
 
     def mature(self, policy: Policy, newest_label_ms: int | None) -> list[Settling]:
         """Let silence become legit, up to the clock but not beyond a dead label feed.
@@ -197,16 +199,14 @@ class PartitionTask:
             min(self.pending.next_sequence, self.provisional_sequence + rows),
         )
         self.provisional_sequence = self.pending.mature_until(start, end, now_ms - policy.negatives_after_ms)
-        settled = [self._settler.mature(start, self.provisional_sequence, policy, self.clock_ms)]
+        settled = [self._settler.mature(start, self.provisional_sequence, self.clock_ms)]
         start, end = self.final_sequence, min(self.provisional_sequence, self.final_sequence + rows)
         self.final_sequence = self.pending.mature_until(start, end, now_ms - policy.horizon_ms)
-        settled.append(self._settler.finalise(start, self.final_sequence, policy))
+        settled.append(self._settler.finalise(start, self.final_sequence))
         self._forget()
         return settled
 
-    def replay(
-        self, entry: JournalEntry, id_hash: NDArray[np.uint64], id_check: NDArray[np.uint64], window_ms: int
-    ) -> None:
+    def replay(self, entry: JournalEntry, id_hash: NDArray[np.uint64], id_check: NDArray[np.uint64]) -> None:
         """Fold what an earlier worker journalled: nothing is decided again.
 
         Parameters
@@ -215,8 +215,6 @@ class PartitionTask:
             The next one of this partition.
         id_hash, id_check : uint64 [n]
             Of its transaction ids.
-        window_ms
-            Length of a case window.
 
         Raises
         ------
@@ -231,6 +229,7 @@ class PartitionTask:
             )
         if len(rows):
             cards = np.ascontiguousarray(rows.entities[:, 0])
+            window_ms = self._case_window(header.case_window_ms)
             self.cards.advance(cards, rows.counted_ms, rows.amount, window_ms)
             self._open_cases(rows, window_ms)
             self._wait(rows, id_hash, id_check)
@@ -271,6 +270,13 @@ class PartitionTask:
         )
         return np.maximum.accumulate(np.maximum(capped_ms, self.clock_ms))
 
+    def _case_window(self, window_ms: int) -> int:
+        """The length of a case window now; those of another length have other numbers, so all begin anew."""
+        if window_ms != self._window_ms:
+            self.cards.forget_windows()
+            self._cases, self._window_ms = _CaseBook(), window_ms
+        return window_ms
+
     def _open_cases(self, rows: DecisionRows, window_ms: int) -> NDArray[np.bool_]:
         alerted = (rows.flags & Flag.ALERTED) != 0
         return self._cases.open(rows.entities[:, 0], rows.counted_ms, alerted, window_ms)
@@ -291,7 +297,6 @@ class _CaseBook:
 
     def __init__(self) -> None:
         self._open: dict[int, set[int]] = {}
-        self._window_ms = 0
 
     def open(
         self,
@@ -301,9 +306,6 @@ class _CaseBook:
         window_ms: int,
     ) -> NDArray[np.bool_]:
         """Which of n transactions open a case: alerts whose card has none in their window."""
-        if window_ms != self._window_ms:
-            # Windows of another length have other numbers: cases begin anew.
-            self._open, self._window_ms = {}, window_ms
         opened = np.zeros(len(card_hash), np.bool_)
         for row in np.flatnonzero(alerted):
             cards = self._open.setdefault(int(time_ms[row]) // window_ms, set())

@@ -280,7 +280,7 @@ def test_a_restart_goes_on_where_the_worker_ended(finished: Finished) -> None:
     stray = site.folder / "state" / "w1" / "77" / "features"
     stray.parent.mkdir(parents=True)
     stray.write_bytes(b"left behind by a process that was killed")
-    with site.worker() as worker:
+    with site.worker(costs={"review_cost": 4.5, "case_window_hours": 48.0}) as worker:
         ready_s = worker.wait_until_ready()
         site.wait_until_decided(worker)
         assert worker.stop() == 0
@@ -289,6 +289,9 @@ def test_a_restart_goes_on_where_the_worker_ended(finished: Finished) -> None:
     after = site.assert_everything_once()
     grown = {entry.header for entry in after.entries}
     assert grown > {entry.header for entry in before.entries}, "the journal only grows"
+    told = {alert.alert_id for alert in before.alerts}
+    costs = {alert.review_cost for alert in after.alerts if alert.alert_id not in told}
+    assert costs == {4.5}, "the settings of the restart are in force from its first decision on"
     assert site.folded().traffic_seen == len(site.fed.transaction_ids)
 
 
@@ -327,16 +330,18 @@ def test_a_restored_task_equals_the_one_that_decided(kafka: Broker, tmp_path: Pa
         site.wait_until_nothing_is_open()
         settings = site.settings
         restorer = Restorer(
-            consumer_config(settings, group=False), settings.topics.decisions, Hasher(settings.hash_key)
+            consumer_config(settings, group=False),
+            settings.topics.decisions,
+            Hasher(settings.hash_key),
+            site.folded().lineage.id,
         )
         committed = {tp: at for tp, (at, _) in site.offsets().items()}
-        window_ms = round(settings.costs.case_window_hours * 3_600_000)
         for partition, live in worker._tasks.items():
             restored = PartitionTask(
                 partition, feature_spec(settings), task_limits(settings), tmp_path / f"restored-{partition}"
             )
             offsets = [committed[tp] for tp in sorted(committed, reverse=True) if tp.partition == partition]
-            restorer.restore(restored, (offsets[0], offsets[1]), partitions=2, window_ms=window_ms)
+            restorer.restore(restored, (offsets[0], offsets[1]), partitions=2)
             _assert_same(live, restored)
             restored.pending.close()
 
@@ -353,7 +358,8 @@ def _assert_same(live: PartitionTask, restored: PartitionTask) -> None:
         "offset",
         "event_time_ms",
         "clock_ms",
-        "amount",
+        "loss",
+        "legit_weight",
         "id_hash",
         "id_check",
         "logit",
@@ -501,6 +507,12 @@ def test_settings_that_contradict_the_logs_are_refused(
     assert code == 4
     assert "half_lives_days" in said
     assert "21.0" in said
+    anew = f"{site.tag}.model_log.2"
+    kafka_admin.create_topics({anew: {"num_partitions": 1}}, wait_for_metadata=True)
+    code, said = refusal(site, features={"half_lives_days": [1.0, 5.0, 21.0]}, topics={"model_log": anew})
+    assert code == 4
+    assert "is of lineage" in said
+    assert "topics.decisions" in said
     code, said = refusal(site, kafka={"group": f"{site.tag}-other"})
     assert code == 4
     assert "kafka.group" in said

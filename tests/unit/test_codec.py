@@ -20,8 +20,8 @@ from worker.journal import DecisionRows, JournalEntry, JournalHeader, Settlement
 MEBIBYTE = 1 << 20
 HEADER = JournalHeader(
     worker="worker-1", lineage="abc", model_version="abc-7", partition=3, partitions=12,
-    next_transaction_offset=1 << 40, next_label_offset=5, clock_ms=START_MS, first_sequence=17,
-    provisional_sequence=9, final_sequence=2, newest_label_ms=None, repeats=1, bad_records=2,
+    next_transaction_offset=1 << 40, next_label_offset=5, clock_ms=START_MS, case_window_ms=3_600_000,
+    first_sequence=17, provisional_sequence=9, final_sequence=2, newest_label_ms=None, repeats=1, bad_records=2,
 )  # fmt: skip
 
 
@@ -42,7 +42,9 @@ def decisions(
         logit=rng.normal(size=count).astype(np.float32),
         probability=rng.random(count).astype(np.float32),
         forest_score=np.full(count, np.nan, np.float32),
-        flags=rng.integers(0, 1 << 9, count).astype(np.uint16),
+        loss=rng.uniform(0, 9, count),
+        legit_weight=rng.choice(np.array([0, 1, 10], np.float32), count),
+        flags=rng.integers(0, 1 << 8, count).astype(np.uint16),
     )
 
 

@@ -200,16 +200,29 @@ def test_a_deciding_forest_scores_every_row_each_for_itself() -> None:
 def test_examples_are_sampled_by_the_hash_of_the_transaction_alone() -> None:
     id_hash = random_hashes(2_000)
     scores = decided(model(), rows(*np.zeros(2_000)), id_hash=id_hash)
-    assert has(scores, Flag.SAMPLED) == [int(one) % POLICY.sample_one_in == 0 for one in id_hash]
+    one_in = POLICY.sample_one_in
+    assert scores.legit_weight.tolist() == [one_in if int(one) % one_in == 0 else 0 for one in id_hash]
     again = decided(model(forest=True), rows(*np.ones(2_000)), [7.0] * 2_000, id_hash)
-    assert has(again, Flag.SAMPLED) == has(scores, Flag.SAMPLED)
+    np.testing.assert_array_equal(again.legit_weight, scores.legit_weight)
+
+
+def test_what_either_decider_would_alert_is_an_example_that_stands_for_itself() -> None:
+    state = model(online=True, forest=True, frauds=TRUSTED, budget=20.0)
+    with_forest_cut(state)
+    scores = decided(state, rows(30.0, -30.0, -30.0), [50.0, 1e6, 0.0], np.array([8, 16, 24], np.uint64))
+    would = [
+        (bool(flags & Flag.ONLINE_WOULD_ALERT), bool(flags & Flag.FOREST_WOULD_ALERT))
+        for flags in scores.flags
+    ]
+    assert would == [(True, False), (False, True), (False, False)]
+    assert scores.legit_weight.tolist() == [1.0, 1.0, POLICY.sample_one_in]
 
 
 def test_being_sampled_as_an_example_tells_nothing_of_being_scored_by_the_idle_forest() -> None:
     state = model(online=True, forest=True, frauds=TRUSTED)
     state.policy = dataclasses.replace(state.policy, sample_one_in=8)
-    scores = decided(state, rows(*np.zeros(8_000)), id_hash=random_hashes(8_000))
-    both = np.array(has(scores, Flag.SAMPLED)) & np.array(has(scores, Flag.FOREST_SCORED))
+    scores = decided(state, rows(*np.full(8_000, -30.0)), id_hash=random_hashes(8_000))
+    both = (scores.legit_weight == 8) & np.array(has(scores, Flag.FOREST_SCORED))
     assert 8_000 / 64 * 0.6 < both.sum() < 8_000 / 64 * 1.4
 
 

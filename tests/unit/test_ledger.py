@@ -82,7 +82,6 @@ def random_rows(n: int, seed: int) -> dict[str, Any]:
         (rng.random(n) < 0.2, Flag.ONLINE_WOULD_ALERT),
         (rng.random(n) < 0.5, Flag.FIRST_OF_WINDOW),
         (alerted & (rng.random(n) < 0.7), Flag.OPENS_CASE),
-        (rng.random(n) < 0.3, Flag.SAMPLED),
     )
     flags = decider.astype(np.uint16)
     for where, bit in bits:

@@ -99,7 +99,7 @@ def test_decisions_are_counted_by_their_flags(metrics: Metrics) -> None:
             Decider.NONE,
             Decider.NONE | Flag.ONLINE_WOULD_ALERT,
             Decider.ONLINE | Flag.FOREST_SCORED,
-            Decider.ONLINE | Flag.SAMPLED,
+            Decider.ONLINE | Flag.FIRST_OF_WINDOW,
         ],
         np.uint16,
     )

@@ -76,7 +76,7 @@ def test_decisions_read_back_however_they_were_appended(pending: PendingDecision
         fill(pending, size)
     sequence = np.random.default_rng(0).permutation(40)
     waiting, expected = pending.read(sequence), numbered(0, 40)
-    for name in ("event_time_ms", "clock_ms", "amount", "logit", "flags", "entities"):
+    for name in ("event_time_ms", "clock_ms", "loss", "legit_weight", "logit", "flags", "entities"):
         np.testing.assert_array_equal(getattr(waiting, name), getattr(expected, name)[sequence], err_msg=name)
     np.testing.assert_array_equal(pending.column("features", sequence), expected.features[sequence])
     np.testing.assert_array_equal(pending.column("offset", sequence), expected.offset[sequence])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ SHORT = dataclasses.replace(
     sample_one_in=4,
 )
 FRAUD, LEGIT, REVERSAL, OUTCOME = LabelKind
+WOULD_ALERT = Flag.ALERTED | Flag.ONLINE_WOULD_ALERT | Flag.FOREST_WOULD_ALERT
 
 
 @pytest.fixture(autouse=True)
@@ -35,11 +37,11 @@ def _small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pending_module, "_SLOTS", 128)
 
 
-def scores(flags: NDArray[np.uint16]) -> Scores:
+def scores(flags: NDArray[np.uint16], loss: NDArray[np.float64], weight: NDArray[np.float32]) -> Scores:
     count = len(flags)
     nothing = np.full(count, np.nan, np.float32)
     logit = -np.arange(count).astype(np.float32)
-    return Scores(logit, nothing, nothing, np.zeros(count), np.zeros(count), np.zeros(count), flags, 1.0, 1.0)
+    return Scores(logit, nothing, nothing, loss, np.zeros(count), np.zeros(count), flags, weight, 1.0, 1.0)
 
 
 class Both:
@@ -54,7 +56,12 @@ class Both:
         self.newest_anywhere_ms: int | None = None
         """Of another partition's labels."""
 
-    def decide(self, *named: tuple[str, int, Flag], first: NDArray[np.bool_] | None = None) -> None:
+    def decide(
+        self,
+        *named: tuple[str, int, Flag],
+        first: NDArray[np.bool_] | None = None,
+        sampled: Sequence[bool] | None = None,
+    ) -> None:
         """Decide transactions of (id, event time, flags)."""
         names, times, flags = zip(*named, strict=True)
         columns = transactions(
@@ -64,15 +71,22 @@ class Both:
         features = np.full((len(names), FEATURES), 0.5, np.float32)
         opens = np.zeros(len(names), np.bool_) if first is None else first
         first_sequence = self.task.pending.next_sequence
-        rows = self.task.record(
-            columns, features, opens, scores(np.array([int(one) for one in flags], np.uint16)), self.policy
-        )
+        bits = np.array([int(one) for one in flags], np.uint16)
+        costs = self.policy.costs
+        loss = costs.loss_fixed + costs.loss_factor * columns.amount
+        weight = [
+            1 if one & WOULD_ALERT else self.policy.sample_one_in * chosen
+            for one, chosen in zip(flags, sampled or [False] * len(flags), strict=True)
+        ]
+        decided = scores(bits, loss, np.array(weight, np.float32))
+        rows = self.task.record(columns, features, opens, decided, self.policy)
         for row, name in enumerate(names):
             self.slow.decisions[name] = SlowDecision(
                 sequence=first_sequence + row,
                 event_time_ms=int(rows.event_time_ms[row]),
                 clock_ms=int(rows.clock_ms[row]),
-                amount=float(rows.amount[row]),
+                loss=float(loss[row]),
+                legit_weight=float(weight[row]),
                 flags=Flag(int(rows.flags[row])),
                 entities=tuple(int(one) for one in rows.entities[row]),
             )
@@ -83,7 +97,7 @@ class Both:
         expected = [self.slow.label(*one, clock_ms) for one in told]
         stamps = [time_ms - LIMITS.allowed_skew_ms for _, _, time_ms in told] if skewed else None
         ahead = [(name, kind, time_ms + 365 * MS_PER_DAY * skewed) for name, kind, time_ms in told]
-        settling = self.task.settle(labels(*ahead, timestamps_ms=stamps), self.policy)
+        settling = self.task.settle(labels(*ahead, timestamps_ms=stamps))
         known = [row for row, (name, _, _) in enumerate(told) if name in self.slow.decisions]
         assert settling.label_effects.tolist() == [expected[row] for row in known]
         orphans = [row for row, effect in enumerate(expected) if effect is LabelEffect.ORPHAN]
@@ -141,7 +155,6 @@ def any_flags(rng: np.random.Generator) -> Flag:
         (Flag.ALERTED, 0.2),
         (Flag.ONLINE_WOULD_ALERT, 0.2),
         (Flag.FOREST_SCORED, 0.5),
-        (Flag.SAMPLED, 0.4),
     ):
         flags |= flag if rng.random() < share else Flag(0)
     return flags | Flag.FOREST_WOULD_ALERT if flags & Flag.FOREST_SCORED and rng.random() < 0.2 else flags
@@ -158,6 +171,7 @@ def test_labels_and_silence_do_to_every_decision_what_the_design_says(tmp_path: 
         both.decide(
             *((name, int(at), any_flags(rng)) for name, at in zip(names, times, strict=True)),
             first=rng.random(len(names)) < 0.5,
+            sampled=[bool(one) for one in rng.random(len(names)) < 0.4],
         )
         clock_ms = both.task.clock_ms
         if seed % 2 == 0 and 20 < step < 35:  # the feed is dead
@@ -249,10 +263,25 @@ def test_of_two_verdicts_in_one_commit_the_later_is_learnt_last(
     tmp_path: Path, verdicts: tuple[LabelKind, LabelKind]
 ) -> None:
     both = Both(tmp_path)
-    both.decide(("x", START_MS, QUIET | Flag.SAMPLED))
+    both.decide(("x", START_MS, QUIET), sampled=[True])
     both.task.move_clock(LONG_AFTER_MS)
     both.label(*(("x", verdict, START_MS + at) for at, verdict in enumerate(verdicts)))
     assert [fraud for _, fraud, _, _ in both.slow.examples] == [int(verdict is FRAUD) for verdict in verdicts]
+
+
+def test_after_a_change_of_the_policy_each_decision_is_settled_by_that_of_its_own_time(
+    tmp_path: Path,
+) -> None:
+    both = Both(tmp_path)
+    both.decide(("aa", START_MS, QUIET), ("bbbb", START_MS, QUIET), sampled=[True, True])
+    both.task.move_clock(LONG_AFTER_MS)
+    both.label(("aa", FRAUD, START_MS))
+    dearer = dataclasses.replace(SHORT.costs, loss_fixed=100.0, loss_factor=3.0)
+    both.policy = dataclasses.replace(SHORT, costs=dearer, sample_one_in=7)
+    both.label(("aa", REVERSAL, START_MS + 1), ("bbbb", LEGIT, START_MS + 1))
+    assert both.slow.examples[-1][2] == SHORT.sample_one_in
+    assert sorted(sums[1] for sums in both.cells.values() if sums[0]) == [5.0 + 12.0 + 5.0 + 14.0]
+    assert [sums[1] for sums in both.cells.values() if not sums[0]] == [0.0], "what was added is taken back"
 
 
 def test_a_label_dated_far_ahead_counts_as_of_its_arrival_and_can_be_overruled(tmp_path: Path) -> None:
@@ -267,17 +296,16 @@ def test_a_label_that_tells_its_transactions_time_finds_the_one_of_that_time(tmp
     both = Both(tmp_path)
     both.decide(("x", START_MS, QUIET))
     told = labels(("x", FRAUD, START_MS), event_time_ms=[START_MS])
-    assert both.task.settle(told, SHORT).label_effects.tolist() == [LabelEffect.MATCHED]
+    assert both.task.settle(told).label_effects.tolist() == [LabelEffect.MATCHED]
     elsewhere = labels(("x", FRAUD, START_MS), event_time_ms=[START_MS - 1])
-    assert both.task.settle(elsewhere, SHORT).orphans.tolist() == [0]
+    assert both.task.settle(elsewhere).orphans.tolist() == [0]
 
 
 def test_counters_are_told_what_each_label_was_worth(tmp_path: Path) -> None:
     both = Both(tmp_path)
     both.decide(("x", START_MS, ALERT), ("yy", START_MS + HOUR_MS, QUIET))
     settling = both.task.settle(
-        labels(("yy", LEGIT, START_MS + HOUR_MS), ("nobody", FRAUD, START_MS), ("x", FRAUD, START_MS + 30)),
-        SHORT,
+        labels(("yy", LEGIT, START_MS + HOUR_MS), ("nobody", FRAUD, START_MS), ("x", FRAUD, START_MS + 30))
     )
     assert settling.label_truth.tolist() == [False, True]
     assert settling.label_loss.tolist() == [5.0 + 12.0, 5.0 + 11.0]
@@ -288,14 +316,14 @@ def test_counters_are_told_what_each_label_was_worth(tmp_path: Path) -> None:
 
 def test_no_labels_settle_nothing(tmp_path: Path) -> None:
     both = Both(tmp_path)
-    settling = both.task.settle(labels(), SHORT)
+    settling = both.task.settle(labels())
     assert (len(settling.settlements), settling.evidence, settling.examples) == (0, [], [])
     assert both.task.newest_label_ms is None
 
 
 def test_labels_before_any_decision_are_orphans(tmp_path: Path) -> None:
     both = Both(tmp_path)
-    settling = both.task.settle(labels(("x", FRAUD, START_MS), ("y", LEGIT, START_MS)), SHORT)
+    settling = both.task.settle(labels(("x", FRAUD, START_MS), ("y", LEGIT, START_MS)))
     assert settling.orphans.tolist() == [0, 1]
     assert len(settling.settlements) == 0
     assert settling.settlements.status.dtype == np.uint8

@@ -201,9 +201,9 @@ def test_a_forest_takes_force_at_its_offset() -> None:
 def test_a_policy_is_in_force_from_its_offset() -> None:
     state = new_state()
     cheaper = dataclasses.replace(POLICY, min_frauds=1)
-    assert (state.policy, state.has_policy) == (POLICY, False)
-    state.fold(0, cheaper)
-    assert (state.policy, state.has_policy) == (cheaper, True)
+    assert (state.policy, state.policy_offset) == (POLICY, -1)
+    state.fold(3, cheaper)
+    assert (state.policy, state.policy_offset) == (cheaper, 3)
 
 
 def test_the_lineage_of_the_log_is_accepted_where_it_is_ours() -> None:

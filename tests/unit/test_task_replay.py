@@ -11,6 +11,7 @@ from tests.model_log import START_MS
 from tests.partition import (
     HOUR_MS,
     LIMITS,
+    POLICY,
     Commit,
     deciding_model,
     labels,
@@ -45,6 +46,7 @@ def assert_same_task(one: PartitionTask, other: PartitionTask) -> None:
     kept = np.arange(one.pending.first_sequence, one.pending.next_sequence)
     for name in [*pending_module._COLUMNS, *pending_module._TRUTH, "entities", "features"]:
         np.testing.assert_array_equal(one.pending.column(name, kept), other.pending.column(name, kept), name)
+    assert one._cases._open == other._cases._open
     for name, array in one.cards.arrays().items():
         np.testing.assert_array_equal(array, other.cards.arrays()[name], name)
 
@@ -117,6 +119,22 @@ def test_a_task_replayed_from_its_journal_is_the_one_that_wrote_it(tmp_path: Pat
     assert live.pending.first_sequence > 0, "nothing was forgotten"
     assert live.final_sequence > live.pending.first_sequence
     assert live.cards.evictions > 0
+
+
+def test_a_change_of_the_policy_is_replayed_where_it_happened(tmp_path: Path) -> None:
+    model, stream = deciding_model(), Stream(5)
+    live = running_task(tmp_path / "live", TIGHT)
+    entries = [run(live, model, *stream.next(START_MS)).entry for _ in range(20)]
+    costs = dataclasses.replace(POLICY.costs, loss_fixed=77.0, loss_factor=0.25)
+    model.policy = dataclasses.replace(
+        POLICY, costs=costs, case_window_ms=2 * POLICY.case_window_ms, sample_one_in=3
+    )
+    entries += [run(live, model, *stream.next(live.clock_ms)).entry for _ in range(20)]
+    restored = replayed(tmp_path / "restored", entries, TIGHT)
+    assert_same_task(live, restored)
+    for _ in range(20):
+        batch = stream.next(live.clock_ms)
+        assert_same_commit(run(live, model, *batch), run(restored, model, *batch))
 
 
 def test_an_entry_that_does_not_follow_the_one_before_is_corrupt(tmp_path: Path) -> None:

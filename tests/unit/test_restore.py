@@ -1,0 +1,116 @@
+"""A journal read back: what belongs to the task is replayed, what cannot be is refused with what to do."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from kafka import TopicPartition
+
+from tests.partition import HASHER, deciding_model, new_task, run, running_task, transactions
+from worker.codec import encode_journal
+from worker.errors import CorruptError, IncompatibleError
+from worker.journal import JournalEntry
+from worker.restore import Offsets, Restorer
+
+
+class Record(NamedTuple):
+    value: bytes
+    headers: list[tuple[str, bytes]]
+
+
+class Journal:
+    """Stands for a consumer of one partition: all of it comes with the first poll."""
+
+    def __init__(self, entries: list[JournalEntry]) -> None:
+        self._records = [Record(*payload) for entry in entries for payload in encode_journal(entry)]
+        self._position = 0
+
+    def __call__(self, **config: Any) -> Journal:
+        del config
+        return self
+
+    def assign(self, tps: list[TopicPartition]) -> None:
+        del tps
+
+    def seek_to_beginning(self, tp: TopicPartition) -> None:
+        del tp
+
+    def position(self, tp: TopicPartition) -> int:
+        del tp
+        return self._position
+
+    def highwater(self, tp: TopicPartition) -> int:
+        del tp
+        return len(self._records)
+
+    def poll(self, timeout_ms: int) -> dict[TopicPartition, list[Record]]:
+        del timeout_ms
+        self._position = len(self._records)
+        return {TopicPartition("journal", 0): self._records}
+
+    def close(self) -> None:
+        pass
+
+
+def entries(folder: Path) -> list[JournalEntry]:
+    live, model = running_task(folder / "live"), deciding_model()
+    return [run(live, model, transactions([name], first_offset=at)).entry for at, name in enumerate("abc")]
+
+
+def restore(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, journal: list[JournalEntry], committed: Offsets | None,
+    lineage: str | None = None, partitions: int = 1,
+) -> Offsets | None:  # fmt: skip
+    monkeypatch.setattr("worker.restore.KafkaConsumer", Journal(journal))
+    of = deciding_model().lineage.id if lineage is None else lineage
+    return Restorer({}, "journal", HASHER, of).restore(
+        new_task(folder / "restored"), committed, partitions=partitions
+    )
+
+
+def test_a_partition_goes_on_where_its_journal_and_its_group_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert restore(tmp_path, monkeypatch, entries(tmp_path), (3, 0)) == (3, 0)
+    assert restore(tmp_path, monkeypatch, [], None) is None
+
+
+def test_a_journal_of_another_lineage_is_refused_before_any_of_it_is_replayed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = "0123456789abcdef", deciding_model().lineage.id
+    wider = [
+        dataclasses.replace(entry, rows=dataclasses.replace(entry.rows, features=entry.rows.features[:, :3]))
+        for entry in entries(tmp_path)
+    ]
+    for journal in (entries(tmp_path / "again"), wider):
+        with pytest.raises(IncompatibleError, match=r"topics\.decisions and kafka\.group") as refused:
+            restore(tmp_path, monkeypatch, journal, (3, 0), lineage=ours)
+        assert ours in str(refused.value)
+        assert theirs in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("committed", "partitions", "kind", "said"),
+    [
+        ((3, 0), 2, IncompatibleError, "was written for 1 partitions, the topics have 2"),
+        (None, 1, IncompatibleError, "committed offsets are missing"),
+        ((2, 0), 1, CorruptError, r"ends at offsets \(3, 0\), the group has committed \(2, 0\)"),
+    ],
+)
+def test_a_journal_that_does_not_belong_to_the_group_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, committed: Offsets | None, partitions: int,
+    kind: type[Exception], said: str,
+) -> None:  # fmt: skip
+    with pytest.raises(kind, match=said):
+        restore(tmp_path, monkeypatch, entries(tmp_path), committed, partitions=partitions)
+
+
+def test_committed_offsets_without_a_journal_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(IncompatibleError, match="the journal was deleted"):
+        restore(tmp_path, monkeypatch, [], (3, 0))
