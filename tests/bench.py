@@ -46,12 +46,18 @@ def main() -> None:
     """Run the whole benchmark, or one of its processes."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
     parser.add_argument("--transactions", type=int, default=800_000, help="in the stream (800000)")
+    parser.add_argument(
+        "--latency", type=int, metavar="RATE", help="measure latency alone, at RATE transactions/s"
+    )
     parser.add_argument("--out", type=Path, default=Path("build/bench.json"))
     parser.add_argument("--process", choices=sorted(_PROCESSES), help=argparse.SUPPRESS)
     parser.add_argument("--settings", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.process:
         print(json.dumps(_PROCESSES[given.process](json.loads(given.settings), given.transactions)))
+        return
+    if given.latency:
+        print(json.dumps(latency_alone(given.latency)))
         return
     measures = run(given.transactions)
     given.out.parent.mkdir(parents=True, exist_ok=True)
@@ -68,13 +74,24 @@ def run(transactions: int) -> list[Measure]:
         settings = _settings(broker.bootstrap, folder)
         with console.status("filling the topics"):
             count = _fill(settings, transactions)
-        rounds: dict[str, list[dict[str, float]]] = {name: [] for name in _PROCESSES}
+        rounds: dict[str, list[dict[str, float]]] = {name: [] for name in _IN_TURN}
         _process("worker", _renamed(settings, "warm-up"), count)  # compiles and caches the kernels
         for index in range(ROUNDS):
-            for name in _PROCESSES:
+            for name in _IN_TURN:
                 console.print(f"round {index + 1} of {ROUNDS}: {name}")
                 rounds[name].append(_process(name, _renamed(settings, f"{name}-{index}"), count))
+        half = int(_median(rounds["worker"], "per_second") / 2)
+        console.print(f"latency at {half:,} transactions/s")
+        rounds["latency"] = [_process("latency", settings, half)]
     return _measures(rounds)
+
+
+def latency_alone(rate: int) -> dict[str, float]:
+    """Measure latency at one rate over a Kafka of its own."""
+    from worker.broker import EmbeddedKafka  # noqa: PLC0415
+
+    with EmbeddedKafka() as broker, tempfile.TemporaryDirectory() as folder:
+        return _process("latency", _settings(broker.bootstrap, folder), rate)
 
 
 def show(measures: list[Measure]) -> None:
@@ -264,17 +281,28 @@ def _seconds(call: Callable[[], object]) -> float:
     return statistics.median(taken)
 
 
-_PROCESSES: dict[str, Callable[[dict[str, Any], int], dict[str, float]]] = {
+def _latency(values: dict[str, Any], rate: int) -> dict[str, float]:
+    from tests.bench_latency import latency  # noqa: PLC0415
+
+    return latency(values, rate)
+
+
+_IN_TURN: dict[str, Callable[[dict[str, Any], int], dict[str, float]]] = {
     "poll": _poll_loop,
     "confluent": _confluent_loop,
     "worker": _worker,
     "models": _models,
 }
+_PROCESSES = _IN_TURN | {"latency": _latency}
+
+
+def _median(rounds: list[dict[str, float]], figure: str) -> float:
+    return statistics.median(round_[figure] for round_ in rounds)
 
 
 def _measures(rounds: dict[str, list[dict[str, float]]]) -> list[Measure]:
     def median(process: str, figure: str) -> float:
-        return statistics.median(round_[figure] for round_ in rounds[process])
+        return _median(rounds[process], figure)
 
     worker = median("worker", "per_second")
     measures = [
@@ -290,6 +318,9 @@ def _measures(rounds: dict[str, list[dict[str, float]]]) -> list[Measure]:
         *measures,
         Measure("start_to_first_commit", median("worker", "start_s"), "s"),
         Measure("worker_memory", median("worker", "rss_mb"), "MiB"),
+        Measure("latency_offered_load", median("latency", "sent_per_second"), "transactions/s"),
+        Measure("latency_p50", median("latency", "p50_ms"), "ms"),
+        Measure("latency_p99", median("latency", "p99_ms"), "ms", 100.0),
         Measure("score", median("models", "score_us"), "us/transaction", 3.0),
         Measure("learn", median("models", "learn_us"), "us/example", 10.0),
         Measure("backtest", median("models", "backtest_per_second"), "transactions/s", 50_000),
