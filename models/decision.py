@@ -112,7 +112,10 @@ def _legit_weight(flags: NDArray[np.uint16], id_hash: NDArray[np.uint64], one_in
 def _online_logit(model: ModelState, features: NDArray[np.float32]) -> NDArray[np.float32]:
     if model.online is None:
         return np.full(len(features), np.nan, np.float32)
-    return np.asarray(model.online.score_batch(features), np.float32)
+    with np.errstate(over="ignore"):
+        logit = np.asarray(model.online.score_batch(features), np.float32)
+    # One that is not finite is no score.
+    return np.where(np.isfinite(logit), logit, np.float32(np.nan))
 
 
 def _deciders(model: ModelState, logit: NDArray[np.float32]) -> NDArray[np.uint8]:

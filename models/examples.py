@@ -19,7 +19,7 @@ class Examples:
     label : uint8 [k]
         1 for fraud.
     weight : float32 [k]
-        How many decisions this one stands for.
+        How many decisions this one stands for; 0 takes an earlier verdict back.
     event_time_ms : int64 [k]
     key : uint64 [k]
         Names the decision (partition and sequence number), so that a later verdict replaces an earlier one.
@@ -81,13 +81,13 @@ class Examples:
         )
 
     def for_generation(self, since_ms: int) -> Examples:
-        """The last verdict on each decision since `since_ms`, in transaction order."""
+        """The last verdict on each decision since `since_ms`, unless it is of no weight, in transaction order."""
         recent = np.flatnonzero(self.event_time_ms >= since_ms)
         by_key = recent[np.argsort(self.key[recent], kind="stable")]
         keys = self.key[by_key]
         last = np.ones(len(keys), np.bool_)
         last[:-1] = keys[1:] != keys[:-1]
-        kept = by_key[last]
+        kept = by_key[last & (self.weight[by_key] > 0)]
         return self.take(kept[np.lexsort((self.key[kept], self.event_time_ms[kept]))])
 
 

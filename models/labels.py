@@ -37,7 +37,7 @@ class DecisionTruth:
     status : uint8 [k]
         A `Status` each.
     label_time_ms : int64 [k]
-        Time of the label in force; 0 where there is none.
+        Time of the newest label that says what is in force; 0 where there is none.
     learnt_at_ms : int64 [k]
         The clock at which the evidence in force was learnt; 0 where there is none.
     acted : uint8 [k]
@@ -108,7 +108,8 @@ def apply_labels(
 def _verdict(status, kind, overrules):  # type: ignore[no-untyped-def]
     """One cell of the label table: the effect, and the status after it."""
     if kind == _KIND_OUTCOME:
-        return _NOTED, status
+        # What silence has said is said no more.
+        return _NOTED, _WAITING if status == _PROVISIONAL else status
     if kind == _KIND_FRAUD:
         return _fraud_verdict(status, overrules)
     if kind == _KIND_LEGIT:
@@ -165,11 +166,16 @@ def _apply(  # type: ignore[no-untyped-def]
         before[i] = status[k]
         learnt_before_ms[i] = learnt_at_ms[k]
         effect[i], after[i] = _verdict(status[k], kind[i], label_time_ms[i] > in_force_ms[k])
+        status[k] = after[i]
         if kind[i] == _KIND_OUTCOME:
             acted[k] = 1
+            if after[i] != before[i]:
+                learnt_at_ms[k] = 0
         elif after[i] != before[i]:
-            status[k] = after[i]
             in_force_ms[k] = label_time_ms[i]
             # Confirming a provisional legit leaves its evidence as it was learnt.
             if not (before[i] == _PROVISIONAL and after[i] == _LEGIT):
                 learnt_at_ms[k] = clock_ms
+        elif effect[i] == _DUPLICATE:
+            # Said again later: what was said in between overrules it no more, whenever it comes.
+            in_force_ms[k] = max(in_force_ms[k], label_time_ms[i])

@@ -52,6 +52,8 @@ class SlowSettling:
             return LabelEffect.ORPHAN
         if kind is LabelKind.OUTCOME:
             decision.acted = True
+            if decision.status is Status.PROVISIONAL:
+                self._waits_again(decision)
             return LabelEffect.NOTED
         later = time_ms > decision.label_time_ms
         if kind is LabelKind.FRAUD:
@@ -60,6 +62,8 @@ class SlowSettling:
             effect, after = self._told_legit(decision.status, later, reversal=kind is LabelKind.REVERSAL)
         if after is not decision.status:
             self._becomes(decision, after, time_ms, clock_ms)
+        elif effect is LabelEffect.DUPLICATE:
+            decision.label_time_ms = max(time_ms, decision.label_time_ms)
         return effect
 
     @staticmethod
@@ -94,6 +98,12 @@ class SlowSettling:
             weight = 1.0 if before is Status.FRAUD else decision.legit_weight
             if weight:
                 self.examples.append(decision.example(fraud=False, weight=weight))
+
+    def _waits_again(self, decision: SlowDecision) -> None:
+        """Silence has taught something that is true no more: an example of no weight stands in for the one learnt."""
+        decision.status, decision.evidence = Status.WAITING, None
+        if decision.legit_weight:
+            self.examples.append(decision.example(fraud=False, weight=0.0))
 
     def silence(self, clock_ms: int, newest_anywhere_ms: int | None = None) -> tuple[int, int]:
         """Let silence speak; how many became finally legit, and unresolved."""

@@ -41,12 +41,15 @@ class Decisions:
     ----------
     score : float64 [n]
         The online model's logit where it decided; below all of those, the forest's score where it did; below
-        both, rows that nobody could decide: one ranking of decision-time scores.
+        both, rows that nobody could decide: one ranking of decision-time scores. NaN where not `decided`.
     flags : uint16 [n]
+    decided : bool [n]
+        All but the repeats of a transaction id, which are dropped.
     """
 
     score: NDArray[np.float64]
     flags: NDArray[np.uint16]
+    decided: NDArray[np.bool_]
 
     def share(self, decider: Decider, rows: NDArray[np.bool_]) -> float:
         """Share of the chosen rows that `decider` decided."""
@@ -108,6 +111,7 @@ def backtest(
     chosen = event_time_ms >= (evaluate_from_ms if evaluate_from_ms is not None else event_time_ms[0])
     if evaluate_to_ms is not None:
         chosen &= event_time_ms < evaluate_to_ms
+    chosen &= decisions.decided
     known = chosen & _known(dataset)
     flags = decisions.flags[known]
     costs = run.model.policy.costs
@@ -157,8 +161,8 @@ class _Run:
     def to_the_end(self, progress: Progress) -> Decisions:
         while not self._source.exhausted:
             self._processor.run_once()
-            progress(self._memory.decided)
-        return Decisions(self._memory.score, self._memory.flags)
+            progress(self._memory.count)
+        return self._memory.decisions
 
 
 class _FileSource:
@@ -200,9 +204,10 @@ class _Memory:
     """Sink and model log at once: what is committed is visible at the next poll."""
 
     def __init__(self, transactions: int) -> None:
-        self.score = np.full(transactions, -np.inf)
-        self.flags = np.zeros(transactions, np.uint16)
-        self.decided = 0
+        self.decisions = Decisions(
+            np.full(transactions, np.nan), np.zeros(transactions, np.uint16), np.zeros(transactions, np.bool_)
+        )
+        self.count = 0
         self._log: list[tuple[int, ModelRecord]] = []
         self._next_offset = 0
 
@@ -227,9 +232,11 @@ class _Memory:
         self._log.clear()
 
     def _note(self, rows: DecisionRows) -> None:
-        self.score[rows.offset] = ranking_score(rows.flags, rows.logit, rows.forest_score)
-        self.flags[rows.offset] = rows.flags
-        self.decided += len(rows)
+        decisions, at = self.decisions, rows.offset
+        decisions.score[at] = ranking_score(rows.flags, rows.logit, rows.forest_score)
+        decisions.flags[at] = rows.flags
+        decisions.decided[at] = True
+        self.count += len(rows)
 
 
 def ranking_score(

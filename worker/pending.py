@@ -180,26 +180,39 @@ class PendingDecisions:
         id_hash, id_check : uint64 [m]
             As in `append`.
         event_time_ms : int64 [m]
-            The transaction's event time where the label tells it, else -1; it narrows the search.
+            The transaction's event time where the label tells it, else -1. It is looked for first where that time
+            lies, then everywhere: labels may tell it rounded.
         min_offset
             Segments whose transactions all lie before this offset are left out.
         """
         found = np.full(len(id_hash), -1, np.int64)
-        missing = np.arange(len(id_hash))
+        if event_time_ms is not None:
+            self._search(found, id_hash, id_check, event_time_ms, min_offset)
+        self._search(found, id_hash, id_check, None, min_offset)
+        return found
+
+    def _search(
+        self,
+        found: NDArray[np.int64],
+        id_hash: NDArray[np.uint64],
+        id_check: NDArray[np.uint64],
+        event_time_ms: NDArray[np.int64] | None,
+        min_offset: int,
+    ) -> None:
+        """Look for what is not found yet, newest segment first; by time, only in segments that span it."""
+        missing = np.flatnonzero(found < 0)
         for number in sorted(self._segments, reverse=True):
             segment = self._segments[number]
             if not len(missing) or segment.last_offset < min_offset:
-                break
+                return
             asked = missing
             if event_time_ms is not None:
                 times = event_time_ms[missing]
-                inside = (times >= segment.first_event_ms) & (times <= segment.last_event_ms)
-                asked = missing[(times < 0) | inside]
+                asked = missing[(times >= segment.first_event_ms) & (times <= segment.last_event_ms)]
             row = segment.find(id_hash[asked], id_check[asked])
             hit = row >= 0
             found[asked[hit]] = number * SEGMENT_ROWS + row[hit]
             missing = missing[found[missing] < 0]
-        return found
 
     def read(self, sequence: NDArray[np.int64]) -> Waiting:
         """The decisions of those sequence numbers, in that order."""
@@ -279,6 +292,11 @@ class PendingDecisions:
     def newest(self, count: int) -> NDArray[np.int64]:
         """Sequence numbers of the newest decisions, at most `count`."""
         return np.arange(max(self.first_sequence, self.next_sequence - count), self.next_sequence)
+
+    @property
+    def first_clock_ms(self) -> int:
+        """The clock just after the oldest decision that is still here; there must be one."""
+        return int(self.column("clock_ms", np.array([self.first_sequence]))[0])
 
     @property
     def last_offset(self) -> int:

@@ -114,8 +114,8 @@ class Settler:
         if len(moved):
             waiting = self._pending.read(moved)
             settling.evidence.append(_evidence(waiting, 0, 1, np.full(len(moved), clock_ms)))
-            nobody = np.zeros(len(moved), np.bool_)
-            settling.examples.append(self._examples(waiting, nobody, waiting.legit_weight))
+            fraud, weight = np.zeros(len(moved), np.bool_), waiting.legit_weight
+            settling.examples.append(self._examples(waiting, weight > 0, fraud, weight))
         return settling
 
     def finalise(self, start: int, stop: int) -> Settling:
@@ -144,23 +144,30 @@ class Settler:
         settling.label_truth = result.after == Status.FRAUD
         settling.label_loss = waiting.loss
         changed = result.after != result.before
-        changed &= (result.effect != LabelEffect.ORPHAN) & (result.effect != LabelEffect.NOTED)
         settling.evidence = _moved_evidence(waiting, result, changed, clock_ms)
         settling.ledger = _moved_truth(waiting, result, changed)
         fraud = changed & (result.after == Status.FRAUD)
         # What silence had taught already is not taught again by a legit label.
         legit = changed & (result.after == Status.LEGIT) & (result.before != Status.PROVISIONAL)
         # A fraud, and a fraud taken back, stand for themselves alone.
-        alone = fraud | (result.before == Status.FRAUD)
+        alone = fraud | (legit & (result.before == Status.FRAUD))
         weight = np.where(alone, np.float32(1), waiting.legit_weight)
-        settling.examples.append(
-            self._examples(waiting, fraud, np.where(fraud | legit, weight, np.float32(0)))
-        )
+        # What nobody can tell any more takes an earlier verdict back by weighing nothing.
+        unknown = changed & (result.after == Status.WAITING)
+        told = (fraud | legit | unknown) & (weight > 0)
+        weight[unknown] = 0
+        settling.examples.append(self._examples(waiting, told, fraud, weight))
         return settling
 
-    def _examples(self, waiting: Waiting, fraud: NDArray[np.bool_], weight: NDArray[np.float32]) -> Examples:
-        """The decisions of positive weight, in their order: a later verdict on one decision comes later."""
-        rows = np.flatnonzero(weight > 0)
+    def _examples(
+        self,
+        waiting: Waiting,
+        chosen: NDArray[np.bool_],
+        fraud: NDArray[np.bool_],
+        weight: NDArray[np.float32],
+    ) -> Examples:
+        """The chosen decisions, in their order: a later verdict on one decision comes later."""
+        rows = np.flatnonzero(chosen)
         sequence = waiting.sequence[rows]
         return Examples(
             features=self._pending.column("features", sequence),
@@ -187,7 +194,7 @@ def _moved_evidence(
     """Take back what was learnt, as of when it was learnt, and learn the new truth at the clock."""
     before, after, learnt_ms = result.before, result.after, result.learnt_before_ms
     was_fraud = changed & (before == Status.FRAUD)
-    was_legit = changed & (after == Status.FRAUD)
+    was_legit = changed & (after != Status.LEGIT)
     was_legit &= (before == Status.PROVISIONAL) | (before == Status.LEGIT) | (before == Status.FINAL_LEGIT)
     to_fraud = changed & (after == Status.FRAUD)
     to_legit = changed & (after == Status.LEGIT) & ((before == Status.WAITING) | was_fraud)
@@ -215,9 +222,10 @@ def _moved_truth(waiting: Waiting, result: LabelResult, changed: NDArray[np.bool
             if by_label.any():
                 gone = _rows(_rows(waiting, was_settled), by_label)
                 deltas.append(_ledger(gone, _TRUTH[before[by_label]], labelled=labelled, sign=-1))
-    if changed.any():
-        now = _TRUTH[result.after[changed]]
-        deltas.append(_ledger(_rows(waiting, changed), now, labelled=True, sign=1))
+    settled = changed & np.isin(result.after, _SETTLED)
+    if settled.any():
+        now = _TRUTH[result.after[settled]]
+        deltas.append(_ledger(_rows(waiting, settled), now, labelled=True, sign=1))
     return deltas
 
 

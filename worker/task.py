@@ -247,11 +247,16 @@ class PartitionTask:
         return self.pending.next_sequence - self.final_sequence
 
     def feed_halted(self, model: ModelState) -> bool:
-        """Whether labels have been silent for so long that nothing matures."""
-        newest = model.newest_label_ms
-        if newest is None or not self.has_clock:
-            return False
-        return self.clock_ms > newest + model.policy.max_silence_ms
+        """Whether labels have been silent for so long that nothing matures.
+
+        Where none has ever come, the first decision should have matured as long ago.
+        """
+        newest, policy = model.newest_label_ms, model.policy
+        if newest is None:
+            if self.pending.next_sequence == 0:
+                return False
+            newest = self.pending.first_clock_ms + policy.negatives_after_ms
+        return self.clock_ms > newest + policy.max_silence_ms
 
     def believed_legit(self, count: int) -> NDArray[np.float32]:
         """Features of recent decisions that nothing speaks against, evenly spread; float32 [at most count, F]."""

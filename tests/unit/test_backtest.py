@@ -52,6 +52,7 @@ def test_every_transaction_is_decided_once_and_all_three_deciders_have_their_tim
     again = backtest(settings(), DATA, progress=told.append)
     assert told == sorted(told)
     assert told[-1] == result.transactions == len(DATA)
+    assert again.decisions.decided.all()
     assert np.isfinite(again.decisions.score).all()
     assert {Decider(int(one)) for one in deciders(result.decisions)} == set(Decider)
 
@@ -93,8 +94,11 @@ def test_a_repeated_transaction_is_decided_the_first_time_only() -> None:
     names = some.transaction_id.to_pylist()
     names[200] = names[10]
     found = backtest(settings(), dataclasses.replace(some, transaction_id=pa.array(names)))
-    assert np.flatnonzero(~np.isfinite(found.decisions.score)).tolist() == [200]
+    assert np.flatnonzero(~found.decisions.decided).tolist() == [200]
     plain = backtest(settings(), some)
+    assert (plain.evaluation.n, found.evaluation.n) == (300, 299)
+    assert found.label_coverage == 1.0
+    assert sum(found.decided_by.values()) == pytest.approx(1.0)
     assert_same_decisions(found.decisions, plain.decisions, np.arange(300) < 200)
 
 

@@ -4,6 +4,7 @@ import dataclasses
 from typing import cast
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from models.anomaly import FlatForest
@@ -24,6 +25,16 @@ class Scripted:
 
     def score_batch(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
         return X[:, 0].astype(np.float64)
+
+
+class Constant:
+    """An online model with one logit for everything."""
+
+    def __init__(self, logit: float) -> None:
+        self._logit = logit
+
+    def score_batch(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
+        return np.full(len(X), self._logit)
 
 
 def model(
@@ -195,6 +206,16 @@ def test_a_deciding_forest_scores_every_row_each_for_itself() -> None:
     assert has(scores, Flag.FOREST_SCORED) == [True] * 50
     assert scores.forest_weight.tolist() == [1.0] * 50
     np.testing.assert_array_equal(scores.forest_score, FOREST.score(rows(*np.zeros(50))).astype(np.float32))
+
+
+@pytest.mark.parametrize("logit", [np.inf, -np.inf, np.nan])
+def test_a_score_that_is_not_finite_is_no_score(logit: float) -> None:
+    state = model(online=True, forest=True, frauds=TRUSTED)
+    state.online = cast("BinnedLogistic", Constant(logit))
+    scores = decided(state, rows(0.0), [1e6])
+    assert deciders(scores) == [Decider.FOREST]
+    assert has(scores, Flag.ONLINE_WOULD_ALERT) == [False]
+    assert np.isnan([scores.logit[0], scores.probability[0], scores.ratio[0]]).all()
 
 
 def test_examples_are_sampled_by_the_hash_of_the_transaction_alone() -> None:

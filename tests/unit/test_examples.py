@@ -57,6 +57,12 @@ def test_a_generation_learns_the_last_verdict_on_a_decision_and_no_other() -> No
     assert told(rows.for_generation(0)) == [(7, 100, 0), (8, 100, 1)]
 
 
+def test_a_generation_leaves_out_what_was_taken_back() -> None:
+    rows = verdicts((7, 100, 0), (8, 100, 0), (9, 100, 0), (7, 100, 0), (9, 100, 0), (9, 100, 1))
+    rows.weight[3:5] = 0.0
+    assert told(rows.for_generation(0)) == [(8, 100, 0), (9, 100, 1)]
+
+
 def test_a_generation_learns_in_transaction_order_whatever_order_labels_came_in() -> None:
     rows = verdicts((3, 300, 0), (1, 500, 1), (2, 100, 0), (9, 100, 1))
     assert told(rows.for_generation(0)) == [(2, 100, 0), (9, 100, 1), (3, 300, 0), (1, 500, 1)]

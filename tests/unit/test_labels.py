@@ -66,12 +66,38 @@ def test_every_cell_of_the_label_table(
     assert truth.status[0] == after
 
 
-@pytest.mark.parametrize("status", list(Status))
-def test_an_outcome_is_noted_and_changes_no_status(status: Status) -> None:
+@pytest.mark.parametrize("status", [status for status in Status if status is not Status.PROVISIONAL])
+def test_an_outcome_is_noted_and_changes_no_status_that_is_not_of_silence(status: Status) -> None:
     truth = truth_of(status)
     assert apply(truth, (0, Kind.OUTCOME, LATER)).effect[0] == Effect.NOTED
-    assert truth.status[0] == status
+    assert (truth.status[0], truth.label_time_ms[0], truth.learnt_at_ms[0]) == (status, IN_FORCE_MS, 7)
     assert truth.acted[0] == 1
+
+
+def test_what_silence_made_provisionally_legit_waits_again_after_an_outcome() -> None:
+    truth = truth_of(Status.PROVISIONAL)
+    result = apply(truth, (0, Kind.OUTCOME, LATER))
+    assert (result.effect[0], result.before[0], result.after[0]) == (
+        Effect.NOTED, Status.PROVISIONAL, Status.WAITING,
+    )  # fmt: skip
+    assert result.learnt_before_ms[0] == 7
+    assert (truth.status[0], truth.acted[0], truth.learnt_at_ms[0]) == (Status.WAITING, 1, 0)
+
+
+@pytest.mark.parametrize("others", [(Kind.LEGIT, 200), (Kind.REVERSAL, 200)])
+@pytest.mark.parametrize("order", [(0, 1, 2), (0, 2, 1), (1, 0, 2)])
+def test_the_newest_word_stands_in_whatever_order_labels_come(
+    others: tuple[Kind, int], order: tuple[int, int, int]
+) -> None:
+    """A fraud confirmed at 300 is not undone by what was said at 200 and came later."""
+    truth = truth_of(Status.WAITING)
+    truth.label_time_ms[:] = 0
+    told = [(Kind.FRAUD, 100), (Kind.FRAUD, 300), others]
+    for at in order:
+        apply(truth, (0, *told[at]))
+    assert (truth.status[0], truth.label_time_ms[0]) == (Status.FRAUD, 300)
+    apply(truth, (0, Kind.LEGIT, 301), (0, Kind.LEGIT, 400), (0, Kind.FRAUD, 350))
+    assert (truth.status[0], truth.label_time_ms[0]) == (Status.LEGIT, 400)
 
 
 def test_a_label_without_a_decision_is_an_orphan() -> None:

@@ -133,9 +133,18 @@ def test_a_probe_goes_round_the_end_of_the_index(pending: PendingDecisions) -> N
 def test_a_told_time_narrows_the_search_to_the_segments_that_span_it(pending: PendingDecisions) -> None:
     fill(pending, 24)
     inside = START_MS + 12 * MINUTE_MS
-    assert find(pending, "t12", "t12", "t12", times=[inside, -1, START_MS]) == [12, 12, -1]
+    assert find(pending, "t12", "t12", "t24", times=[inside, -1, inside]) == [12, 12, -1]
     add(pending, decisions(["t12"], first=24, event_time_ms=np.array([START_MS + 24 * MINUTE_MS])))
     assert find(pending, "t12", "t12", times=[inside, -1]) == [12, 24]
+
+
+@pytest.mark.parametrize("told_ms", [0, START_MS + 7 * MINUTE_MS, START_MS + 25 * MINUTE_MS, FAR])
+def test_a_decision_is_found_though_its_told_time_is_rounded_or_wrong(
+    pending: PendingDecisions, told_ms: int
+) -> None:
+    """The eighth decision opens the second segment: a time cut to the hour lies in the first, or in none."""
+    fill(pending, 24)
+    assert find(pending, "t8", "t23", "t24", times=[told_ms] * 3) == [8, 23, -1]
 
 
 def test_a_late_event_is_found_by_its_own_time(pending: PendingDecisions) -> None:

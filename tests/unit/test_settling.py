@@ -220,6 +220,18 @@ def test_silence_is_legit_only_where_nobody_acted(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_an_outcome_undoes_what_silence_has_taught(tmp_path: Path) -> None:
+    both = Both(tmp_path)
+    both.decide(("declined", START_MS, QUIET), sampled=[True])
+    tick(both, START_MS + SHORT.negatives_after_ms)
+    assert (both.status("declined"), len(both.slow.evidence())) == (Status.PROVISIONAL, 3)
+    assert both.label(("declined", OUTCOME, START_MS)) == [LabelEffect.NOTED]
+    assert (both.status("declined"), both.slow.evidence()) == (Status.WAITING, {})
+    assert [weight for _, _, weight, _ in both.slow.examples] == [4.0, 0.0]
+    tick(both, START_MS + SHORT.horizon_ms)
+    assert both.status("declined") is Status.UNRESOLVED
+
+
 def test_what_a_forest_or_an_online_model_would_have_alerted_still_matures(tmp_path: Path) -> None:
     both = Both(tmp_path)
     both.decide(
@@ -297,8 +309,6 @@ def test_a_label_that_tells_its_transactions_time_finds_the_one_of_that_time(tmp
     both.decide(("x", START_MS, QUIET))
     told = labels(("x", FRAUD, START_MS), event_time_ms=[START_MS])
     assert both.task.settle(told).label_effects.tolist() == [LabelEffect.MATCHED]
-    elsewhere = labels(("x", FRAUD, START_MS), event_time_ms=[START_MS - 1])
-    assert both.task.settle(elsewhere).orphans.tolist() == [0]
 
 
 def test_counters_are_told_what_each_label_was_worth(tmp_path: Path) -> None:

@@ -179,8 +179,21 @@ def test_a_silent_feed_is_reported_once_the_clock_has_left_it_behind(tmp_path: P
     assert not task.feed_halted(model)
     task.move_clock(START_MS + POLICY.max_silence_ms + 1)
     assert task.feed_halted(model)
+
+
+def test_a_feed_that_has_never_brought_a_label_is_reported_once_silence_should_have_spoken(
+    tmp_path: Path,
+) -> None:
+    task, model = running_task(tmp_path), deciding_model()
     model.newest_label_ms = None
+    task.move_clock(START_MS)
+    assert not task.feed_halted(model), "nothing was decided"
+    run(task, model, transactions(["a", "b"], [START_MS, START_MS + HOUR_MS]))
+    due_ms = START_MS + POLICY.negatives_after_ms + POLICY.max_silence_ms
+    task.move_clock(due_ms)
     assert not task.feed_halted(model)
+    task.move_clock(due_ms + 1)
+    assert task.feed_halted(model)
 
 
 def test_the_forest_is_given_recent_decisions_that_nothing_speaks_against(tmp_path: Path) -> None:
