@@ -266,6 +266,11 @@ def test_replay_without_labels_says_how_to_name_them(
         ["replay", "f.csv", "--label-delay-days", "inf"],
         ["replay", "f.csv", "--from", "yesterday"],
         ["topics", "create", "--partitions", "0"],
+        ["alerts"],
+        ["alerts", "tail", "--last", "0"],
+        ["alerts", "tail", "--since", "noon"],
+        ["alerts", "tail", "-n", "5", "--from-beginning"],
+        ["dead-letters", "list", "--limit", "all"],
     ],
 )
 def test_wrong_arguments_end_with_usage_and_code_two(

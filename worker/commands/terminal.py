@@ -26,12 +26,12 @@ def log_for_a_person() -> None:
     logs.configure(as_json=False)
 
 
-def read_settings(args: argparse.Namespace) -> Settings:
-    """Log readably and read the settings that the arguments name."""
+def read_settings(args: argparse.Namespace, *, keyless: bool = False) -> Settings:
+    """Log readably and read the settings that the arguments name; see `worker.settings.load_settings`."""
     from worker.settings import load_settings
 
     log_for_a_person()
-    return load_settings(args.config)
+    return load_settings(args.config, keyless=keyless)
 
 
 def wait_for_kafka(settings: Settings) -> None:

@@ -1,0 +1,129 @@
+"""The list of dead letters that an operator sees."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from worker.dead_letters import listing, redacted_json, summary, table
+from worker.schema import DeadLetter
+
+CARD = "4111111111111111"
+
+
+def letter(
+    offset: int, reason: str = "not_json", stage: str = "decode", value: bytes | None = b"{"
+) -> DeadLetter:
+    return DeadLetter.of(
+        value,
+        topic="transactions",
+        partition=1,
+        offset=offset,
+        timestamp_ms=1_704_164_882_000,
+        stage=stage,
+        reason=reason,
+        detail="what is wrong",
+    )
+
+
+def records(*letters: DeadLetter | bytes | None) -> list[Any]:
+    return [SimpleNamespace(value=it.to_json() if isinstance(it, DeadLetter) else it) for it in letters]
+
+
+def printed(renderable: Any) -> list[str]:
+    screen = io.StringIO()
+    Console(file=screen, width=300).print(renderable)
+    return [line.rstrip() for line in screen.getvalue().splitlines()]
+
+
+MIXED = records(
+    letter(1), letter(2, "orphan_label", "settle"), letter(3), letter(4, "bad_time"), b"no letter", None
+)
+
+
+def test_the_newest_are_kept_and_all_are_counted() -> None:
+    found = listing(MIXED, most=2)
+    assert [it.offset for it in found.letters] == [3, 4]
+    assert found.counts == {
+        ("decode", "not_json"): 2,
+        ("settle", "orphan_label"): 1,
+        ("decode", "bad_time"): 1,
+        ("-", "unreadable"): 2,
+    }
+    assert found.total == 6
+
+
+@pytest.mark.parametrize(
+    ("wanted", "offsets"),
+    [
+        ({"stage": "settle"}, [2]),
+        ({"reason": "not_json"}, [1, 3]),
+        ({"stage": "settle", "reason": "not_json"}, []),
+    ],
+)
+def test_a_stage_and_a_reason_choose(wanted: dict[str, str], offsets: list[int]) -> None:
+    found = listing(MIXED, most=None, **wanted)
+    assert [it.offset for it in found.letters] == offsets
+    assert found.total == len(offsets)
+
+
+def test_a_row_tells_where_why_and_how_the_record_begins() -> None:
+    head, row = printed(table([letter(7, value=b'{"id": "a\xff')]))
+    assert head.split() == ["when", "record", "stage", "reason", "error", "begins", "with"]
+    assert row == (
+        "2024-01-02 03:08:02Z  transactions-1@7  decode  not_json  what is wrong  " + r'{"id": "a\xff'
+    )
+
+
+def test_a_record_without_a_value_is_said_to_have_none() -> None:
+    assert printed(table([letter(7, value=None)]))[1].endswith("(no value)")
+
+
+def test_the_counts_begin_with_the_most_frequent() -> None:
+    assert [line.split() for line in printed(summary(listing(MIXED, most=0)))] == [
+        ["count", "stage", "reason"],
+        ["2", "decode", "not_json"],
+        ["2", "-", "unreadable"],
+        ["1", "settle", "orphan_label"],
+        ["1", "decode", "bad_time"],
+    ]
+
+
+def tampered() -> DeadLetter:
+    """One that another program wrote, card numbers and all."""
+    return letter(1).model_copy(
+        update={
+            "original": base64.b64encode(f"\x1b[2J[red]{CARD}".encode()).decode(),
+            "detail": f"[bold]\x1b]0;title\x07 {CARD}",
+            "topic": "\x9b31m",
+            "reason": "\u202e",
+        }
+    )
+
+
+def test_what_others_wrote_neither_steers_the_terminal_nor_shows_a_card_number() -> None:
+    [read] = listing(records(tampered()), most=None).letters
+    text = "\n".join(printed(table([read])))
+    assert CARD not in text
+    assert r"\x1b[2J[red]************1111" in text
+    assert r"[bold]\x1b]0;title\x07" in text
+    assert text.replace("\n", "").isprintable()
+
+
+def test_json_is_the_letter_of_the_topic_with_card_numbers_struck_out_again() -> None:
+    assert redacted_json(letter(5)) == letter(5).to_json()
+    assert json.loads(redacted_json(letter(5, value=None)))["original"] is None
+    told = json.loads(redacted_json(tampered()))
+    assert CARD not in told["detail"]
+    assert base64.b64decode(told["original"]) == b"\x1b[2J[red]************1111"
+
+
+def test_an_original_that_is_not_base64_is_unreadable() -> None:
+    found = listing(records(letter(1).model_copy(update={"original": "no base64!"})), most=None)
+    assert found.counts == {("-", "unreadable"): 1}

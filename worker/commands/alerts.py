@@ -1,0 +1,110 @@
+"""`alerts tail`: the alerts as they come."""
+
+# ruff: noqa: PLC0415
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, Final
+
+from worker.commands.parsing import TIMES, Verbs, add_group, add_verb, count, time_ms
+from worker.commands.terminal import read_settings, wait_for_kafka
+
+if TYPE_CHECKING:
+    from worker.topic_reader import TopicReader
+
+_PATIENCE: Final = 10
+"""So many empty looks, of 0.2 s each, and it says that it waits."""
+
+_MORE: Final = """\
+Reads committed alerts and joins no group, so that any number may watch. Needs
+[kafka] and [topics] of the settings, no entity_key. Ctrl-C ends it (130)."""
+
+Show = Callable[[Any], bool]
+
+
+def add_to(verbs: Verbs) -> None:
+    """Declare the verb."""
+    alerts = add_group(verbs, "alerts", "watch the alerts")
+    parser = add_verb(alerts, "tail", "show alerts as they are published", tail, more=_MORE)
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument("-n", "--last", type=count, metavar="N", help="begin with the last N")
+    start.add_argument("--from-beginning", action="store_true", help="begin with the oldest there is")
+    start.add_argument(
+        "--since", type=time_ms, metavar="TIME", help=f"begin with those published since: {TIMES}"
+    )
+    parser.add_argument("--limit", type=count, metavar="N", help="end after N alerts")
+    parser.add_argument("--json", action="store_true", help="print each as it is on the topic, one a line")
+
+
+def tail(args: argparse.Namespace) -> int:
+    """Show alerts as they come."""
+    from worker.topic_reader import open_topic
+
+    settings = read_settings(args, keyless=True)
+    wait_for_kafka(settings)
+    show = _show_json if args.json else _show_text()
+    with open_topic(settings, settings.topics.alerts) as reader:
+        records = chain(_past(args, reader), _following(reader, settings.topics.alerts))
+        shown = (record for record in records if show(record))
+        for _ in islice(shown, args.limit):
+            pass
+    return 0
+
+
+def _past(args: argparse.Namespace, reader: TopicReader) -> Iterator[Any]:
+    if args.last:
+        return iter(reader.newest(args.last))
+    if args.since is not None or args.from_beginning:
+        return reader.since(args.since)
+    return iter(())
+
+
+def _following(reader: TopicReader, topic: str) -> Iterator[Any]:
+    """What comes from now on; says once that it waits, if nothing does."""
+    empty_looks = 0
+    for record in reader.following():
+        empty_looks = empty_looks + 1 if record is None else _PATIENCE
+        if empty_looks == _PATIENCE and record is None:
+            print(f"waiting for alerts on {topic}; Ctrl-C ends", file=sys.stderr, flush=True)
+        if record is not None:
+            yield record
+
+
+def _show_json(record: Any) -> bool:
+    from worker.alert_text import one_line
+
+    line = one_line(record.value)
+    if line is None:
+        return _tell(record, "not JSON")
+    sys.stdout.buffer.write(line + b"\n")
+    sys.stdout.buffer.flush()
+    return True
+
+
+def _show_text() -> Show:
+    from rich.console import Console
+
+    from worker.alert_text import alert_text, read_alert
+
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    console = Console(highlight=False, soft_wrap=True)
+
+    def show(record: Any) -> bool:
+        alert = read_alert(record.value)
+        if isinstance(alert, str):
+            return _tell(record, alert)
+        console.print(alert_text(alert), end="\n\n")
+        return True
+
+    return show
+
+
+def _tell(record: Any, why: str) -> bool:
+    """Tell that a record is no alert, and go on."""
+    where = f"{record.topic}, partition {record.partition}, offset {record.offset}"
+    print(f"{where}: no alert that this version reads ({why})", file=sys.stderr, flush=True)
+    return False
