@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from models.arithmetic import exp2, log
 from models.tables import Rows, find, find_or_insert
+from models.vocabulary import MS_PER_DAY
 
 CARD_WIDTH: Final = 9
 CARD_FRAUDS_WIDTH: Final = 1
@@ -181,7 +182,7 @@ def _entity_features(
     out[1] = _log_odds(max(0.0, v[_FRAUDS + 1] * middle), max(0.0, v[_LEGITS + 1] * middle))
     # Unsmoothed, the last labels outweigh all older ones; there is no better sign of what is going on now.
     out[2] = frauds / (frauds + legits) if frauds + legits > _NO_LEGITS else np.nan
-    out[3] = -log(max(legits, _NO_LEGITS)) / (_LN2 * decays[0] * 86_400_000.0)
+    out[3] = -log(max(legits, _NO_LEGITS)) / (_LN2 * decays[0] * MS_PER_DAY)
     out[4] = max(0.0, v[_FRAUDS + 2] * long)
     if v[_RATE_LONG] * long > _NOTHING:
         out[5] = v[_RATE_SHORT] * short * decays[0] / (v[_RATE_LONG] * long * decays[2])

@@ -7,7 +7,6 @@ import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -32,7 +31,7 @@ from worker.model_log import KafkaModelLog
 from worker.observer import MetricsObserver
 from worker.processor import Processor
 from worker.publisher import ORPHAN, SETTLE_STAGE, Publisher
-from worker.refit import Refits
+from worker.refit import Background, Refits
 from worker.restore import Offsets, Restorer
 from worker.schema import Reason
 from worker.settings import Settings
@@ -146,26 +145,25 @@ class Worker:
             publisher.open_log(opening)
             # Nothing is decided under costs that are no longer the settings'.
             model_log.fold_until(lambda: model.policy_offset > before, model, self._alive)
-        with ThreadPoolExecutor(1, "refit") as executor:
-            processor = Processor(
-                settings.worker.id,
-                source,
-                publisher,
-                model_log,
+        processor = Processor(
+            settings.worker.id,
+            source,
+            publisher,
+            model_log,
+            model,
+            self._tasks,
+            Refits(refit_plan(settings), Background()),
+            MetricsObserver(
+                self._metrics,
                 model,
                 self._tasks,
-                Refits(refit_plan(settings), executor),
-                MetricsObserver(
-                    self._metrics,
-                    model,
-                    self._tasks,
-                    source,
-                    (settings.topics.transactions, settings.topics.labels),
-                ),
-            )
-            while not self._stopping.is_set():
-                processor.run_once()
-                self._progress.beat()
+                source,
+                (settings.topics.transactions, settings.topics.labels),
+            ),
+        )
+        while not self._stopping.is_set():
+            processor.run_once()
+            self._progress.beat()
         consumer.close()
         model_log.close()
         committer.close()

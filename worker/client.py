@@ -36,14 +36,17 @@ _REFUSED: Final = (
     kafka_errors.UnsupportedSaslMechanismError,
     kafka_errors.IllegalSaslStateError,
 )
-_FENCED: Final = (
+FENCED: Final = (
     kafka_errors.ProducerFencedError,
     kafka_errors.InvalidProducerEpochError,
+    kafka_errors.InvalidProducerIdMappingError,
     kafka_errors.FencedInstanceIdError,
     kafka_errors.CommitFailedError,
     kafka_errors.IllegalGenerationError,
     kafka_errors.UnknownMemberIdError,
+    kafka_errors.RebalanceInProgressError,
 )
+"""Somebody else has the transactional id, the static member id or the partitions."""
 _UNREADABLE: Final = (kafka_errors.CorruptRecordError, kafka_errors.UnsupportedCodecError)
 _NO_TOPIC: Final = (
     kafka_errors.UnknownTopicOrPartitionError,
@@ -80,7 +83,7 @@ _EXPLANATIONS: Final[tuple[tuple[tuple[type[Exception], ...], type[WorkerError],
         "deleted before they were read",
     ),
     (
-        _FENCED,
+        FENCED,
         FencedError,
         "another process works under worker.id = {worker.id!r} ({reason}): stop one of them, or give it an "
         "id of its own",

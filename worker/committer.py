@@ -19,25 +19,14 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from kafka import ConsumerGroupMetadata, KafkaProducer
 from kafka import errors as kafka_errors
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
+from worker.client import FENCED
 from worker.errors import FencedError, IndefiniteError, WorkerError
-
-_FENCED: Final = (
-    kafka_errors.ProducerFencedError,
-    kafka_errors.InvalidProducerEpochError,
-    kafka_errors.InvalidProducerIdMappingError,
-    kafka_errors.FencedInstanceIdError,
-    kafka_errors.CommitFailedError,
-    kafka_errors.IllegalGenerationError,
-    kafka_errors.UnknownMemberIdError,
-    kafka_errors.RebalanceInProgressError,
-)
-
 
 Finish = Callable[[], None]
 
@@ -178,7 +167,7 @@ class Committer:
 
 
 def _explained(error: Exception) -> WorkerError:
-    if isinstance(error, _FENCED):
+    if isinstance(error, FENCED):
         return FencedError(
             f"{type(error).__name__}: another process uses this worker.id or owns our partitions"
         )

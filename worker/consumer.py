@@ -30,7 +30,6 @@ from worker.record_batches import (
     VALUE_START,
     ParsedBatch,
     RecordColumns,
-    join_values,
     parse_records,
 )
 
@@ -38,7 +37,6 @@ __all__ = [
     "ColumnarConsumer",
     "ConsumerCorruptError",
     "RecordColumns",
-    "join_values",
     "partitions_of_keys",
     "require_seam",
 ]

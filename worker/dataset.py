@@ -24,7 +24,7 @@ NEVER: Final = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True, slots=True)
-class LabelColumns:
+class TruthColumns:
     """Where a file keeps the truth.
 
     Attributes
@@ -124,7 +124,7 @@ class Dataset:
 def read_dataset(
     path: Path,
     transaction: TransactionFields,
-    labels: LabelColumns | None = None,
+    labels: TruthColumns | None = None,
     *,
     start_ms: int | None = None,
     end_ms: int | None = None,
@@ -167,7 +167,7 @@ def read_dataset(
     return whole.take(_ordered_rows(path, times_ms, start_ms, end_ms))
 
 
-def _columns(transaction: TransactionFields, labels: LabelColumns | None) -> tuple[dict[str, str], list[str]]:
+def _columns(transaction: TransactionFields, labels: TruthColumns | None) -> tuple[dict[str, str], list[str]]:
     """Return, by column, the setting that names it; and the columns that are text."""
     columns: dict[str, str] = {}
     text: list[str] = []
@@ -185,7 +185,7 @@ def _columns(transaction: TransactionFields, labels: LabelColumns | None) -> tup
 
 
 def _truth(
-    file: TableFile, transaction: TransactionFields, labels: LabelColumns | None, times_ms: NDArray[np.int64]
+    file: TableFile, transaction: TransactionFields, labels: TruthColumns | None, times_ms: NDArray[np.int64]
 ) -> tuple[NDArray[np.bool_] | None, NDArray[np.int64] | None]:
     if labels is None:
         return None, None

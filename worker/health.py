@@ -35,14 +35,11 @@ class ProgressState:
         It has partitions and has restored them.
     reason
         Why it is not ready; empty when it is.
-    degraded
-        What it had to start without; empty when nothing is missing.
     """
 
     age_s: float
     ready: bool
     reason: str
-    degraded: str
 
 
 class Progress:
@@ -59,7 +56,6 @@ class Progress:
         self._lock = threading.Lock()
         self._beat = clock()
         self._reason = "starting"
-        self._degraded = ""
 
     def beat(self) -> None:
         """Tell that the loop moved."""
@@ -76,16 +72,11 @@ class Progress:
         with self._lock:
             self._reason = ""
 
-    def degraded(self, what: str) -> None:
-        """Tell what the state lacks; an empty string for nothing."""
-        with self._lock:
-            self._degraded = what
-
     def state(self) -> ProgressState:
         """Take a consistent look."""
         with self._lock:
             age_s = self._clock() - self._beat
-            return ProgressState(age_s, not self._reason, self._reason, self._degraded)
+            return ProgressState(age_s, not self._reason, self._reason)
 
 
 @dataclass(frozen=True)
@@ -178,7 +169,6 @@ class HealthServer:
         state = self._progress.state()
         body = {"status": "ready" if state.ready else "not ready"}
         body |= {"reason": state.reason} if state.reason else {}
-        body |= {"degraded": state.degraded} if state.degraded else {}
         return _json(HTTPStatus.OK if state.ready else HTTPStatus.SERVICE_UNAVAILABLE, body)
 
 

@@ -104,8 +104,9 @@ class Inbox:
 def cut_ms(inboxes: Sequence[Inbox], span_ms: int, max_records: int) -> int | None:
     """Event time at which the next batch of all partitions is cut; None where nothing waits.
 
-    A batch spans at most `span_ms`, holds about `max_records`, and does not run ahead of a partition of which more
-    is to come: so a catch-up sees almost what live traffic would have seen.
+    A batch spans at most `span_ms`, and does not run ahead of a partition of which more is to come: so a catch-up sees
+    almost what live traffic would have seen. It holds at most `max_records`, and beyond them the rest of what waits of
+    the last event time: labels of that time are due with it, and would find no decision if it were parted.
     """
     busy = [inbox for inbox in inboxes if inbox.transactions.waiting]
     if not busy:

@@ -33,7 +33,7 @@ cohort_savings                      window                      1 - cost / the c
 cohort_online_cost                  window                      had the online model alone decided
 cohort_forest_cost                  window                      had the isolation forest alone decided
 cohort_changes_after_close          truth                       labels too late for a closed cohort, net
-scoring_seconds                                                 features to decisions, one commit
+scoring_seconds                                                 features to settled labels, one commit
 end_to_end_latency_seconds                                      transaction appended to alert committed
 commit_duration_seconds                                         one Kafka transaction
 batch_transactions                                              transactions in one commit
@@ -43,11 +43,10 @@ last_poll_age_seconds                                           since the poll l
 model_log_offset                                                the version: last offset folded
 model_generation_offset                                         where the generation took force
 model_frauds_learnt                                             by the online model
-model_prevalence                                                share of frauds the model starts from
+model_prevalence                                                share of frauds among decisions learnt
 model_threshold_lambda                                          alert from lambda times the review cost on
 model_forest_cut                                                rank from which the forest alerts
 evictions_total                     table                       rows forgotten for lack of room
-degraded                                                        1: some of the state could not be restored
 build_info                          version                     always 1
 =================================== =========================== ===========================================
 
@@ -178,7 +177,7 @@ class Metrics:
 
     def _build_runtime(self, poll_age_s: Callable[[], float]) -> None:
         self._scoring = self._histogram(
-            "scoring_seconds", "Features to decisions of one commit.", _DURATION_S
+            "scoring_seconds", "Features, decisions and settling of one commit.", _DURATION_S
         )
         self._latency = self._histogram(
             "end_to_end_latency_seconds", "From a transaction's append to its alert's commit.", _LATENCY_S
@@ -192,13 +191,12 @@ class Metrics:
         self._evictions = self._counters(
             "evictions_total", "Rows forgotten for lack of room.", table=("cards", "entities")
         )
-        self._degraded = self._gauge("degraded", "1 where part of the state could not be restored.")
 
     def _build_model(self) -> None:
         self._log_offset = self._gauge("model_log_offset", "The model's version: last offset folded.")
         self._generation = self._gauge("model_generation_offset", "Offset where the generation took force.")
         self._frauds = self._gauge("model_frauds_learnt", "Frauds the online model has learnt.")
-        self._prevalence = self._gauge("model_prevalence", "Share of frauds the online model starts from.")
+        self._prevalence = self._gauge("model_prevalence", "Share of frauds among the decisions learnt from.")
         self._lambda = self._gauge("model_threshold_lambda", "Alert from lambda times the review cost on.")
         self._forest_cut = self._gauge("model_forest_cut", "Rank from which the isolation forest alerts.")
         unknown = (self._log_offset, self._generation, self._prevalence, self._lambda, self._forest_cut)
@@ -302,7 +300,7 @@ class Metrics:
         transactions
             How many it decided.
         scoring_s, commit_s
-            How long features to decisions took, and the Kafka transaction.
+            How long features, decisions and settling took, and the Kafka transaction.
         latency_s : float64[a]
             Of each alert, from the broker's append of the transaction to the commit.
         """
@@ -326,10 +324,6 @@ class Metrics:
     def evicted(self, cards: int, entities: int) -> None:
         """Count rows forgotten since the last call."""
         self._evictions.add(np.array([cards, entities]))
-
-    def degraded(self, is_degraded: bool) -> None:
-        """Tell if part of the state could not be restored."""
-        self._degraded.set(is_degraded)
 
     def model(
         self,

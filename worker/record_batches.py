@@ -254,60 +254,8 @@ def _parse(
     return -1 if at == buffer.size else count
 
 
-def join_values(columns: RecordColumns, separator: int) -> tuple[NDArray[np.uint8], bool]:
-    r"""Write all values one after another, each followed by one separator byte.
-
-    Parameters
-    ----------
-    columns
-        The records; a null value is written like an empty one.
-    separator
-        The byte, 0-255, e.g. 10 for a line feed.
-
-    Returns
-    -------
-    buffer : NDArray
-        uint8 [bytes of all values + n].
-    has_separator_inside : bool
-        Whether a value holds the separator itself, so that the buffer does not split into the values.
-
-    Raises
-    ------
-    IndexError
-        A value lies outside the data.
-    """
-    out = np.empty(int(np.maximum(columns.value_length, 0).sum()) + len(columns), dtype=np.uint8)
-    inside = _join(columns.data, columns.value_start, columns.value_length, np.uint8(separator), out)
-    return out, bool(inside)
-
-
 @njit(cache=True, nogil=True)
 def require_inside(data: NDArray[np.uint8], start: int, length: int) -> None:
     """Raise IndexError when `length` bytes from `start` on are not all in `data`; for compiled callers."""
     if start < 0 or length > data.size - start:
         raise IndexError("a key or value lies outside the data")
-
-
-@njit(cache=True, nogil=True)
-def _join(
-    data: NDArray[np.uint8],
-    start: NDArray[np.int64],
-    length: NDArray[np.int64],
-    separator: np.uint8,
-    out: NDArray[np.uint8],
-) -> bool:
-    found = np.uint8(0)
-    at = 0
-    for i in range(start.size):
-        size = max(length[i], 0)
-        require_inside(data, start[i], size)
-        # Over slices of their own the inner loop runs in vectors, ten times faster.
-        source = data[start[i] : start[i] + size]
-        target = out[at : at + size]
-        for j in range(size):
-            byte = source[j]
-            target[j] = byte
-            found |= np.uint8(byte == separator)
-        out[at + size] = separator
-        at += size + 1
-    return bool(found)

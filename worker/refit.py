@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from models.records import Refit
 from models.refit import FOREST_ROWS, Job, RefitPlan, forest_due, forest_job, generation_due, generation_job
@@ -13,6 +14,28 @@ from worker.task import PartitionTask
 
 Kind = Literal["generation", "forest"]
 _RETRY_MS: Final = 3_600_000
+
+
+class Background(Executor):
+    """Runs one job at a time in threads that do not keep the process: at its end a result is of no use to anybody."""
+
+    def __init__(self) -> None:
+        self._turn = threading.Lock()
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Run `fn` once those before it have ended."""
+        future: Future[Any] = Future()
+        threading.Thread(target=self._run, args=(future, fn, args, kwargs), name="refit", daemon=True).start()
+        return future
+
+    def _run(
+        self, future: Future[Any], fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        with self._turn:
+            try:
+                future.set_result(fn(*args, **kwargs))
+            except BaseException as error:  # noqa: BLE001 - raised where the result is asked for
+                future.set_exception(error)
 
 
 class Refits:

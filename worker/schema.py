@@ -150,13 +150,13 @@ TIMES: Final[dict[TimeFormat, Any]] = {
 }
 
 
-class Incoming(BaseModel):
+class IncomingMessage(BaseModel):
     """What others write: no conversion between types, finite numbers only, unknown fields ignored."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore", allow_inf_nan=False)
 
 
-class Transaction(Incoming):
+class Transaction(IncomingMessage):
     """What every transaction has; `transaction_model` adds what the user declares."""
 
     transaction_id: Identifier
@@ -165,7 +165,7 @@ class Transaction(Incoming):
     amount: Amount
 
 
-class Label(Incoming):
+class Label(IncomingMessage):
     """Somebody's word on a transaction: a label, or an outcome that says its silence will mean nothing."""
 
     transaction_id: Identifier
@@ -245,13 +245,13 @@ def _optional(name: str, kind: Any) -> tuple[Any, Any]:
     return kind | None, Field(None, alias=name)
 
 
-class Outgoing(BaseModel):
+class OutgoingMessage(BaseModel):
     """What the worker writes; readers ignore fields they do not know."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class AlertReason(Outgoing):
+class AlertReason(OutgoingMessage):
     """One feature's part in a score."""
 
     feature: str = Field(description="the feature's name")
@@ -260,7 +260,7 @@ class AlertReason(Outgoing):
     contribution: float = Field(description="what it adds to the logit (online) or to the score (forest)")
 
 
-class Alert(Outgoing):
+class Alert(OutgoingMessage):
     """A transaction worth an investigator's time, and why."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -274,7 +274,7 @@ class Alert(Outgoing):
     decided_by: Literal["online", "forest"]
     probability: float | None = Field(description="calibrated; null where the forest decided")
     forest_score: float | None
-    forest_rank: float | None = Field(description="share of recent traffic that the forest ranks below")
+    forest_rank: float | None = Field(description="score times amount: the forest's order of alerting")
     expected_loss: float | None = Field(description="probability times loss")
     threshold: float = Field(description="alerted from here on: an expected loss (online) or a rank (forest)")
     loss: float = Field(description="what it costs to miss this one, if it is a fraud")
@@ -288,7 +288,7 @@ class Alert(Outgoing):
         return self.model_dump_json().encode()
 
 
-class DeadLetter(Outgoing):
+class DeadLetter(OutgoingMessage):
     """A record that could not be used, redacted and bounded, and where it came from."""
 
     schema_version: Literal[1] = SCHEMA_VERSION

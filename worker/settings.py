@@ -26,6 +26,7 @@ from worker.errors import SettingsError
 ENV_PREFIX: Final = "FRAUD_WORKER__"
 _NO_KEY: Final = "0" * 32
 Positive = Annotated[int, Field(gt=0)]
+PositiveOrInfinite = Annotated[float, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1, max_length=249)]
@@ -178,8 +179,9 @@ class CostSettings(Section):
     review_cost: PositiveFloat = Field(5.0, description="of one investigated case")
     missed_fraud_fixed: Amount = Field(5.0, description="of each missed fraud, whatever its amount")
     missed_fraud_factor: Amount = Field(1.0, description="of each missed fraud, times its amount")
-    alert_budget_cases_per_day: PositiveFloat = Field(
-        200.0, description="how many cases investigators can take"
+    alert_budget_cases_per_day: PositiveOrInfinite = Field(
+        200.0,
+        description="how many cases investigators can take; inf for no limit, but then the forest never alerts",
     )
     case_window_hours: PositiveFloat = Field(24.0, description="alerts of one card within it are one case")
 
@@ -191,7 +193,7 @@ class FeatureSettings(Section):
     max_cards: Positive = Field(
         5_000_000, description="rows per partition before the least recent are evicted"
     )
-    max_entities: Positive = Field(2_000_000, description="rows per declared entity of the process, likewise")
+    max_entities: Positive = Field(2_000_000, description="rows of all declared entities together, likewise")
 
     @field_validator("half_lives_days")
     @classmethod
@@ -222,7 +224,9 @@ class ModelSettings(Section):
 class BatchSettings(Section):
     """`[batch]`: how much one commit carries."""
 
-    max_records: Positive = Field(20_000, description="transactions in one commit")
+    max_records: Positive = Field(
+        20_000, description="transactions in one commit, but those of one event time stay together"
+    )
     max_event_time_s: PositiveFloat = Field(3_600.0, description="event time one commit spans at most")
     commit_interval_ms: Positive = Field(50, description="how long a poll waits for more under light load")
     max_idle_ms: Positive = Field(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -84,5 +85,7 @@ def _lines(
 def _toml(value: Any) -> str:
     if isinstance(value, SecretStr):
         return f'"{MASK}"'
+    if value == math.inf:
+        return "inf"
     # What is left are text, numbers, booleans and lists of them, which TOML writes as JSON does.
     return json.dumps(value, default=str, ensure_ascii=False)

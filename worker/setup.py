@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import isinf
+
 from models.features import FeatureSpec
 from models.records import Lineage, Policy
 from models.refit import RefitPlan
@@ -29,7 +31,7 @@ def policy(settings: Settings) -> Policy:
             costs.review_cost,
             costs.missed_fraud_fixed,
             costs.missed_fraud_factor,
-            costs.alert_budget_cases_per_day,
+            None if isinf(costs.alert_budget_cases_per_day) else costs.alert_budget_cases_per_day,
         ),
         case_window_ms=round(costs.case_window_hours * _MS_PER_HOUR),
         negatives_after_ms=round(labels.negatives_after_days * MS_PER_DAY),

@@ -10,13 +10,13 @@ from kafka import KafkaAdminClient
 from kafka import errors as kafka_errors
 from kafka.admin import ConfigResource, ConfigResourceType
 
+from models.vocabulary import MS_PER_DAY
 from worker.client import admin_config, kafka_errors_explained
 from worker.errors import IncompatibleError, UnreachableError
 from worker.settings import Settings, TopicSettings
 
 BROKERS_DEFAULT: Final = -1
 FOR_EVER: Final = -1
-MS_PER_DAY: Final = 86_400_000
 
 _DONE: Final = (kafka_errors.NoError.errno, kafka_errors.TopicAlreadyExistsError.errno)
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from worker.dataset import NEVER, Dataset, LabelColumns, read_dataset
+from worker.dataset import NEVER, Dataset, TruthColumns, read_dataset
 from worker.errors import SettingsError
 from worker.settings import TransactionFields
 
@@ -73,7 +73,7 @@ def write_parquet(folder: Path) -> Path:
 def test_every_format_gives_the_same_columns_in_order_of_time(
     write: Callable[[Path], Path], tmp_path: Path
 ) -> None:
-    read = read_dataset(write(tmp_path), FIELDS, LabelColumns("fraud", delay_days=0.5))
+    read = read_dataset(write(tmp_path), FIELDS, TruthColumns("fraud", delay_days=0.5))
 
     # 0003 stands before 0002 in the file and shares its time, so it stays before it.
     assert read.transaction_id.to_pylist() == ["0001", "0003", "0002"]
@@ -167,7 +167,7 @@ def test_text_that_looks_like_a_date_stays_text_in_json(tmp_path: Path) -> None:
 def test_truth_in_several_spellings_and_rows_without_it_are_never_labelled(
     column: pa.Array, tmp_path: Path
 ) -> None:
-    read = read_dataset(parquet_of(tmp_path, fraud=column), PLAIN, LabelColumns("fraud"))
+    read = read_dataset(parquet_of(tmp_path, fraud=column), PLAIN, TruthColumns("fraud"))
     assert read.label_time_ms is not None
     assert read.label_time_ms[1] == NEVER
     labels = read.labels()
@@ -183,7 +183,7 @@ def test_a_column_of_label_times_wins_over_the_delay_where_it_is_filled(tmp_path
         fraud=[1, 0, 1],
         known=pa.array([5 * 10**9, None, 1], pa.timestamp("ms")),
     )  # fmt: skip
-    read = read_dataset(path, PLAIN, LabelColumns("fraud", time="known", delay_days=1))
+    read = read_dataset(path, PLAIN, TruthColumns("fraud", time="known", delay_days=1))
     assert read.label_time_ms is not None
     # The last one claims to be older than its transaction.
     assert read.label_time_ms.tolist() == [5 * 10**9, 2 * 10**9 + 86_400_000, 3 * 10**9]
@@ -202,7 +202,7 @@ def test_a_window_of_time_includes_its_start_and_excludes_its_end(tmp_path: Path
 
 
 def test_a_delay_can_be_changed_and_unknown_truth_stays_unknown(tmp_path: Path) -> None:
-    read = read_dataset(parquet_of(tmp_path, fraud=pa.array([0, None])), PLAIN, LabelColumns("fraud"))
+    read = read_dataset(parquet_of(tmp_path, fraud=pa.array([0, None])), PLAIN, TruthColumns("fraud"))
     assert read.with_label_delay(0).labels().time_ms.tolist() == [1_700_000_000_000]
     unlabelled = read_dataset(parquet_of(tmp_path), PLAIN)
     assert unlabelled.with_label_delay(3).is_fraud is None
@@ -210,7 +210,7 @@ def test_a_delay_can_be_changed_and_unknown_truth_stays_unknown(tmp_path: Path) 
 
 
 def test_rows_can_be_taken_in_any_order(tmp_path: Path) -> None:
-    read: Dataset = read_dataset(write_csv(tmp_path), FIELDS, LabelColumns("fraud"))
+    read: Dataset = read_dataset(write_csv(tmp_path), FIELDS, TruthColumns("fraud"))
     taken = read.take(np.array([2, 0]))
     assert len(taken) == 2
     assert taken.transaction_id.to_pylist() == ["0002", "0001"]
@@ -249,7 +249,7 @@ def test_a_fault_is_told_with_its_file_and_column(fault: str, tmp_path: Path) ->
     for name in [name for name, column in changes.items() if column is None]:
         pq.write_table(pq.read_table(path).drop_columns([name]), path)
     with pytest.raises(SettingsError) as raised:
-        read_dataset(path, PLAIN, LabelColumns("fraud"))
+        read_dataset(path, PLAIN, TruthColumns("fraud"))
     assert message in str(raised.value)
     assert str(path) in str(raised.value)
 

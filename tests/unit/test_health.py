@@ -91,14 +91,6 @@ def test_a_worker_is_ready_once_it_decides_and_says_what_it_waits_for(
     assert (answer[0], body(answer)) == (200, {"status": "ready"})
 
 
-def test_a_degraded_worker_is_ready_and_says_what_it_lacks(server: HealthServer, progress: Progress) -> None:
-    progress.ready()
-    progress.degraded("the journal no longer reaches back to the horizon")
-    answer = ask(server, "/readyz")
-    assert answer[0] == 200
-    assert body(answer)["degraded"] == "the journal no longer reaches back to the horizon"
-
-
 @pytest.mark.parametrize("path", ["/", "/metrics/", "/healthz/x", "/%2e%2e/etc/passwd", "/metricsx"])
 def test_any_other_path_is_not_found(server: HealthServer, path: str) -> None:
     assert ask(server, path)[0] == 404

@@ -47,7 +47,7 @@ def value(metrics: Metrics, name: str, **labels: str) -> float:
 def test_the_table_of_the_module_names_exactly_what_is_exposed(metrics: Metrics) -> None:
     metrics.lag({("t", 0): 1})
     table = re.findall(r"^([a-z0-9_]+)  ?.*$", metrics_module.__doc__ or "", re.MULTILINE)
-    rows = {name for name in table if "_" in name or name == "degraded"}
+    rows = {name for name in table if "_" in name}
     exposed: dict[str, set[str]] = {}
     for family in families(metrics):
         suffix = {"counter": "_total", "info": "_info"}.get(family.type, "")
@@ -213,7 +213,6 @@ def test_the_rest_is_told_as_it_is(metrics: Metrics) -> None:
     metrics.waiting(pending=12, feed_halted=True)
     metrics.rebalanced()
     metrics.evicted(cards=2, entities=9)
-    metrics.degraded(True)
     metrics.model(
         log_offset=90,
         generation_offset=40,
@@ -224,7 +223,7 @@ def test_the_rest_is_told_as_it_is(metrics: Metrics) -> None:
     )
     told = {name: found for name, labels, found in samples(metrics) if not labels}
     assert told["pending_decisions"] == 12
-    assert told["label_feed_halted"] == told["degraded"] == told["rebalances_total"] == 1
+    assert told["label_feed_halted"] == told["rebalances_total"] == 1
     assert (told["model_log_offset"], told["model_generation_offset"]) == (90, 40)
     assert (told["model_frauds_learnt"], told["model_prevalence"]) == (120, 0.004)
     assert (told["model_threshold_lambda"], told["model_forest_cut"]) == (1.5, math.inf)

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from worker.consumer import _ColumnarPartitionRecords, _columns_of, require_seam
 from worker.errors import CorruptError, SettingsError
 from worker.partitioner import Partitioner, partitions_of_keys
-from worker.record_batches import RecordColumns, RecordFormatError, _parse, join_values, parse_records
+from worker.record_batches import RecordColumns, RecordFormatError, _parse, parse_records
 
 Row = tuple[int, int, bytes | None, bytes | None, list[tuple[str, bytes | None]]]
 """Offset delta, timestamp in ms, key, value, headers."""
@@ -388,15 +388,6 @@ def test_concatenation_refuses_records_of_two_partitions() -> None:
             RecordColumns.concatenate(parts)
 
 
-@given(st.lists(st.none() | st.binary(max_size=100), min_size=1, max_size=20))
-@examples
-def test_joined_values_are_each_followed_by_the_separator(values: list[bytes | None]) -> None:
-    columns = parse(batch_bytes([(i, 0, b"", value, []) for i, value in enumerate(values)]))
-    joined, inside = join_values(columns, ord("\n"))
-    assert joined.tobytes() == b"".join((value or b"") + b"\n" for value in values)
-    assert inside == any(b"\n" in (value or b"") for value in values)
-
-
 @given(st.lists(st.none() | st.binary(max_size=30), min_size=1, max_size=20), st.integers(1, 1_000))
 @examples
 def test_partitions_are_those_of_the_producers(keys: list[bytes | None], count: int) -> None:
@@ -426,8 +417,6 @@ def test_columns_that_point_outside_their_data_are_refused(start: int) -> None:
     at, length = np.array([start]), np.array([11])
     columns = RecordColumns("t", 0, at, at, np.zeros(200, dtype=np.uint8), at, length, at, length, 1)
     partitioners: list[Partitioner] = ["murmur2", "crc32"]
-    with pytest.raises(IndexError):
-        join_values(columns, 0)
     for partitioner in partitioners:
         with pytest.raises(IndexError):
             partitions_of_keys(columns, 3, partitioner)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import Executor, Future
 from typing import Any, cast
 
@@ -15,7 +16,7 @@ from models.records import Budget, Commit, Evidence, Traffic
 from models.refit import RefitPlan
 from models.state import ModelState
 from models.vocabulary import MS_PER_DAY
-from worker.refit import Refits
+from worker.refit import Background, Refits
 from worker.settings import Settings
 from worker.setup import new_model
 from worker.task import PartitionTask
@@ -109,3 +110,25 @@ def test_a_generation_waits_while_no_fraud_is_remembered(
     assert refits.advance(model, recent.as_task()) == []
     model.fold(1, commit(model, NOW_MS + HOUR_MS, examples=examples_at(model, NOW_MS, 200, 2_000)))
     assert [refit.kind for refit in refits.advance(model, recent.as_task())] == ["generation"]
+
+
+def test_jobs_run_one_after_another_in_threads_that_do_not_keep_the_process() -> None:
+    background, gate, begun = Background(), threading.Event(), threading.Event()
+
+    def first() -> bool:
+        begun.set()
+        return gate.wait(30) and threading.current_thread().daemon
+
+    one = background.submit(first)
+    assert begun.wait(30)
+    other = background.submit(threading.active_count)
+    assert not one.done()
+    assert not other.done()
+    gate.set()
+    assert one.result(30) is True
+    assert other.result(30) > 0
+
+
+def test_what_a_job_raises_is_raised_where_its_result_is_taken() -> None:
+    with pytest.raises(ZeroDivisionError):
+        Background().submit(lambda: 1 // 0).result(30)

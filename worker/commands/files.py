@@ -137,9 +137,9 @@ def backtest(args: argparse.Namespace) -> int:
 
 def read_file(args: argparse.Namespace, settings: Settings) -> Dataset:
     """Read the file that the arguments name, as they say."""
-    from worker.dataset import LabelColumns, read_dataset
+    from worker.dataset import TruthColumns, read_dataset
 
     labels = None
     if args.fraud_column is not None:
-        labels = LabelColumns(args.fraud_column, args.label_time_column, args.label_delay_days)
+        labels = TruthColumns(args.fraud_column, args.label_time_column, args.label_delay_days)
     return read_dataset(args.file, settings.transaction, labels, start_ms=args.start, end_ms=args.end)
