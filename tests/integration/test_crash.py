@@ -131,7 +131,7 @@ def caught_inside(worker: WorkerProcess, watch: Watch, rng: random.Random) -> bo
     return False
 
 
-def crash(kafka: Broker, folder: Path, times: int, transactions: int) -> Kills:
+def crash(kafka: Broker, folder: Path, times: int, transactions: int) -> None:
     """Feed a stream, kill the worker so many times, let it finish, and ask the oracle."""
     rng = random.Random(seed_of_this_run())
     # Short stretches of event time make many small commits.
@@ -159,7 +159,6 @@ def crash(kafka: Broker, folder: Path, times: int, transactions: int) -> Kills:
     assert model.traffic_seen == len(site.fed.transaction_ids)
     assert model.latest_digest is not None
     assert kills.idle <= max(2, times // 10), f"too few kills hit something: {kills}"
-    return kills
 
 
 def test_a_worker_killed_at_random_loses_and_repeats_nothing(kafka: Broker, tmp_path: Path) -> None:
@@ -168,8 +167,7 @@ def test_a_worker_killed_at_random_loses_and_repeats_nothing(kafka: Broker, tmp_
 
 @pytest.mark.faults
 def test_a_worker_killed_twenty_times_loses_and_repeats_nothing(kafka: Broker, tmp_path: Path) -> None:
-    kills = crash(kafka, tmp_path, times=20, transactions=200_000)
-    assert max(kills.to_commit_s) <= 10.0, str(kills)
+    crash(kafka, tmp_path, times=20, transactions=200_000)
 
 
 def test_of_two_processes_with_one_id_the_older_ends_fenced(kafka: Broker, tmp_path: Path) -> None:
