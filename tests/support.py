@@ -520,6 +520,8 @@ def wait_for(
 def to_toml(settings: Settings) -> str:
     """The settings as a file says them; JSON's values are TOML's but for null, which is left out."""
     values = settings.model_dump(mode="json")
+    if settings.kafka.sasl_password is not None:
+        values["kafka"]["sasl_password"] = settings.kafka.sasl_password.get_secret_value()
     lines = [f'entity_key = "{settings.entity_key.get_secret_value()}"']
     for name, section in values.items():
         if isinstance(section, dict):

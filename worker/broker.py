@@ -75,6 +75,8 @@ class EmbeddedKafka:
         Folder of the logs, kept afterwards; a temporary one, removed by `close()`, when it is None.
     properties
         Further server properties; they win over the built-in ones.
+    listeners
+        Further listeners, as NAME://host:port; what they speak is among the properties.
     start_timeout_s
         How long a start may take, in seconds.
 
@@ -90,12 +92,14 @@ class EmbeddedKafka:
         port: int | None = None,
         data_dir: Path | None = None,
         properties: Mapping[str, str] | None = None,
+        listeners: Sequence[str] = (),
         start_timeout_s: float = 90.0,
     ) -> None:
         self.port = port or free_port()
         self._controller_port = free_port()
         self._given_dir = data_dir
         self._properties = dict(properties or {})
+        self._listeners = tuple(listeners)
         self._start_timeout_s = start_timeout_s
         self._folder: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -233,9 +237,10 @@ class EmbeddedKafka:
         self._process = None
 
     def _server_properties(self) -> str:
+        reached = ",".join((f"PLAINTEXT://{self.bootstrap}", *self._listeners))
         addresses = {
-            "listeners": f"PLAINTEXT://{self.bootstrap},CONTROLLER://{HOST}:{self._controller_port}",
-            "advertised.listeners": f"PLAINTEXT://{self.bootstrap}",
+            "listeners": f"{reached},CONTROLLER://{HOST}:{self._controller_port}",
+            "advertised.listeners": reached,
             "controller.quorum.voters": f"1@{HOST}:{self._controller_port}",
             "log.dirs": str(self.folder / "data"),
         }

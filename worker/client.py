@@ -7,6 +7,7 @@ kafka-python tells the reason of a failed connection only to its own log and rai
 from __future__ import annotations
 
 import logging
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -57,6 +58,12 @@ _NO_PLACE: Final = (kafka_errors.NoOffsetForPartitionError, kafka_errors.OffsetO
 _NO_ANSWER: Final = (kafka_errors.RetriableError, OSError)
 
 # The first that fits counts: some of kafka-python's errors are retriable and something worse.
+_TLS: Final = (
+    "{where} and this worker do not agree on TLS ({reason}): check kafka.ssl_ca_file = {kafka.ssl_ca_file}, which "
+    "must have signed the broker's certificate, and kafka.ssl_cert_file = {kafka.ssl_cert_file} and "
+    "kafka.ssl_key_file = {kafka.ssl_key_file}, if it wants to see one; and see that it listens with "
+    "kafka.security_protocol = {kafka.security_protocol!r}"
+)
 _EXPLANATIONS: Final[tuple[tuple[tuple[type[Exception], ...], type[WorkerError], str], ...]] = (
     (
         _REFUSED,
@@ -175,7 +182,7 @@ def wait_for_brokers(settings: Settings, timeout_s: float, alive: Callable[[], N
     Raises
     ------
     UnreachableError
-        Nobody answered within `timeout_s` seconds, or the credentials were refused (then at once).
+        Nobody answered within `timeout_s` seconds, or credentials or certificates were refused (then at once).
     SettingsError
         An address or a certificate file in `[kafka]` cannot be right.
     """
@@ -183,7 +190,7 @@ def wait_for_brokers(settings: Settings, timeout_s: float, alive: Callable[[], N
     reminded = float("-inf")
     while (failure := _attempt(settings, deadline - time.monotonic())) is not None:
         alive()
-        if isinstance(failure, _REFUSED) or time.monotonic() >= deadline:
+        if isinstance(failure, _REFUSED) or _is_about_tls(failure) or time.monotonic() >= deadline:
             raise explain(failure, settings) from failure
         if time.monotonic() >= reminded + REMINDER_S:
             reminded = time.monotonic()
@@ -209,8 +216,15 @@ def kafka_errors_explained(settings: Settings) -> Iterator[None]:
 def explain(error: Exception, settings: Settings) -> WorkerError:
     """Return the error of ours that says what to do about one of kafka-python's."""
     kind, text = next((kind, text) for errors, kind, text in _EXPLANATIONS if isinstance(error, errors))
+    if _is_about_tls(error):
+        text = _TLS
     where = f"Kafka at kafka.bootstrap = {settings.kafka.bootstrap!r}"
     return kind(text.format(where=where, reason=_reason(error), kafka=settings.kafka, worker=settings.worker))
+
+
+def _is_about_tls(error: Exception) -> bool:
+    """Whether a connection failed in the handshake; kafka-python keeps OpenSSL's words in its own error."""
+    return "[SSL" in str(error)
 
 
 def _attempt(settings: Settings, left_s: float) -> Exception | None:
@@ -281,15 +295,32 @@ def _addresses(kafka: KafkaSettings) -> list[str]:
 
 
 def _certificates(kafka: KafkaSettings) -> dict[str, str | None]:
-    given = {
-        "ssl_cafile": ("ssl_ca_file", kafka.ssl_ca_file),
-        "ssl_certfile": ("ssl_cert_file", kafka.ssl_cert_file),
-        "ssl_keyfile": ("ssl_key_file", kafka.ssl_key_file),
+    """Return kafka-python's names of the files, once each is known to hold what it should."""
+    context = ssl.create_default_context()
+    if kafka.ssl_ca_file is not None:
+        ca = str(kafka.ssl_ca_file)
+        _try("ssl_ca_file", ca, "a certificate", lambda: context.load_verify_locations(ca))
+    if kafka.ssl_cert_file is not None:
+        cert, key = str(kafka.ssl_cert_file), str(kafka.ssl_key_file or kafka.ssl_cert_file)
+        what = f"a certificate and, with kafka.ssl_key_file = {key!r}, its key without a password"
+        _try("ssl_cert_file", cert, what, lambda: context.load_cert_chain(cert, key, password=""))
+    files = {
+        "ssl_cafile": kafka.ssl_ca_file,
+        "ssl_certfile": kafka.ssl_cert_file,
+        "ssl_keyfile": kafka.ssl_key_file,
     }
-    for name, path in given.values():
-        if path is not None and not path.is_file():
-            raise SettingsError(f"kafka.{name} = {str(path)!r}: there is no such file; name the right one")
-    return {argument: str(path) if path else None for argument, (_, path) in given.items()}
+    return {argument: str(path) if path else None for argument, path in files.items()}
+
+
+def _try(name: str, path: str, what: str, load: Callable[[], None]) -> None:
+    try:
+        load()
+    except FileNotFoundError:
+        raise SettingsError(f"kafka.{name} = {path!r}: there is no such file; name the right one") from None
+    except (ssl.SSLError, OSError) as error:
+        raise SettingsError(
+            f"kafka.{name} = {path!r} must hold {what} ({error}); name the right file"
+        ) from None
 
 
 def _reason(error: Exception) -> str:

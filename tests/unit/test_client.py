@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, errors
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 from pydantic import SecretStr
@@ -65,7 +66,7 @@ def test_the_workers_producer_is_transactional_under_an_id_of_its_group_and_work
 
 def test_credentials_and_certificates_are_passed_on(tmp_path: Path) -> None:
     authority = tmp_path / "ca.pem"
-    authority.touch()
+    trustme.CA().cert_pem.write_to_path(str(authority))
     config = admin_config(
         settings(
             bootstrap="a:1, b:2",
