@@ -11,7 +11,7 @@ export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/build/hypothesis
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv lint test demo kafka bench faults lock clean
+.PHONY: help venv lint test demo picture kafka bench faults lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-7s %s\n", $$1, $$2 }'
@@ -41,8 +41,12 @@ lint: venv  ## Check style and types
 test: lint  ## Check style and types, then run every test but the long fault runs
 	$(BIN)/python -m pytest
 
-demo: venv  ## Run the whole thing on simulated traffic; BOOTSTRAP=host:port uses your own Kafka
-	$(BIN)/fraud-worker demo $(if $(BOOTSTRAP),--bootstrap $(BOOTSTRAP))
+demo: venv  ## Run the whole thing on simulated traffic; BOOTSTRAP=host:port uses your own Kafka, DURATION=60 is shorter
+	$(BIN)/fraud-worker demo $(if $(BOOTSTRAP),--bootstrap $(BOOTSTRAP)) $(if $(DURATION),--duration $(DURATION))
+
+picture: venv  ## Save the demo's page into deploy/pictures/demo.svg
+	@mkdir -p deploy/pictures
+	$(BIN)/fraud-worker demo --picture deploy/pictures/demo.svg $(if $(DURATION),--duration $(DURATION))
 
 kafka: venv  ## Run a Kafka broker in the foreground, at PORT=9092
 	$(BIN)/python -m worker.broker --port $(PORT)

@@ -22,7 +22,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Self
 
 from kafka import KafkaAdminClient
@@ -30,6 +30,7 @@ from kafka.errors import KafkaError
 
 from worker.errors import BrokerError
 from worker.kafka_jars import INSTEAD, fetch_jars, find_java
+from worker.signals import handled_by, held_back, interrupt
 
 log = logging.getLogger(__name__)
 
@@ -205,7 +206,7 @@ class EmbeddedKafka:
             raise BrokerError(self._report(f"formatting the data folder failed with code {code}"))
 
     def _launch(self, command: Sequence[str]) -> None:
-        with self._log_file() as out:
+        with self._log_file() as out, held_back():
             self._process = subprocess.Popen(
                 [*command, "kafka.Kafka", "server.properties"],
                 cwd=self.folder,
@@ -310,19 +311,13 @@ def serve(port: int = 9092, data_dir: Path | None = None) -> None:
     BrokerError
         The broker cannot be started, or ended by itself.
     """
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
     try:
-        with EmbeddedKafka(port=port, data_dir=data_dir) as broker:
+        with handled_by(interrupt), EmbeddedKafka(port=port, data_dir=data_dir) as broker:
             where = f"its data are in {broker.folder}"
             print(f"Kafka answers at {broker.bootstrap}; {where}. Ctrl-C stops it.", flush=True)
             broker.wait()
     except KeyboardInterrupt:
         print("Kafka stopped.")
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-    raise KeyboardInterrupt
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -70,6 +70,19 @@ def cache_folder() -> Path:
     return Path(given).expanduser().resolve() if given else Path.home() / ".cache" / "fraud-worker"
 
 
+def are_fetched() -> bool:
+    """Whether Kafka's jars are in the cache already."""
+    return _jars_folder(_pom()).is_dir()
+
+
+def _pom() -> bytes:
+    return resources.files("worker").joinpath("kafka-pom.xml").read_bytes()
+
+
+def _jars_folder(pom: bytes) -> Path:
+    return cache_folder() / f"kafka-{hashlib.sha256(pom).hexdigest()[:12]}"
+
+
 def fetch_jars() -> Path:
     """Return the folder of Kafka's jars, fetched by Maven the first time.
 
@@ -80,10 +93,10 @@ def fetch_jars() -> Path:
     BrokerError
         Maven is missing or fails.
     """
-    pom = resources.files("worker").joinpath("kafka-pom.xml").read_bytes()
-    cache = cache_folder()
-    jars = cache / f"kafka-{hashlib.sha256(pom).hexdigest()[:12]}"
+    pom = _pom()
+    jars = _jars_folder(pom)
     if not jars.is_dir():
+        cache = jars.parent
         cache.mkdir(parents=True, exist_ok=True)
         with (cache / "fetch.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)

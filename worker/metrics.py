@@ -20,6 +20,8 @@ missed_fraud_cost_by_arrival_total                              lost in missed f
 cohort_decisions                    window                      decisions of the closed days
 cohort_settled                      window                      of them settled
 cohort_frauds                       window                      of them frauds
+cohort_alerts                       window                      of them alerted
+cohort_cases                        window                      cases that these alerts opened
 cohort_prevalence                   window                      frauds among those of known truth
 cohort_label_coverage               window                      settled by a label among settled
 cohort_recall                       window                      frauds alerted, by number
@@ -86,7 +88,7 @@ _LATENCY_S: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0,
 _DURATION_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _BATCH: Final = (1.0, 10.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0, 20000.0, 50000.0)
 _DELAY_DAYS: Final = (0.125, 0.25, 0.5, 1, 2, 3, 5, 7, 10, 14, 21, 30, 45, 60, 90, 120)
-_COHORT: Final = [field.name for field in fields(Cohort) if field.name not in {"days", "alerts", "cases"}]
+_COHORT: Final = [field.name for field in fields(Cohort) if field.name != "days"]
 
 FloatArray = npt.NDArray[np.float64]
 

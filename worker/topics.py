@@ -34,6 +34,8 @@ def create(
     partitions: int,
     replication: int = BROKERS_DEFAULT,
     retention_days: float | None = None,
+    *,
+    stamped_by_broker: bool = False,
 ) -> list[TopicReport]:
     """Make the topics that do not exist yet; those that do are reported and left as they are.
 
@@ -50,6 +52,9 @@ def create(
     retention_days
         How long the other four topics keep a record, counted from its own timestamp; -1 is for ever, None
         leaves it to the broker.
+    stamped_by_broker
+        Whether transactions and labels take the time of their arrival as their timestamps, whatever producers
+        say: then a stream that replays the past has true latencies, and retention does not take it for old.
 
     Raises
     ------
@@ -65,10 +70,28 @@ def create(
         before = _partitions(admin, names)
         _refuse_misfits(before, partitions, names)
         missing = {name: count for name, count in wanted.items() if name not in before}
-        _make(admin, missing, replication, _retention(names, retention_days))
+        configs = _retention(names, retention_days)
+        if stamped_by_broker:
+            for name in (names.transactions, names.labels):
+                configs[name] = {**configs.get(name, {}), "message.timestamp.type": "LogAppendTime"}
+        _make(admin, missing, replication, configs)
         after = _partitions(admin, names)
     _refuse_misfits(after, partitions, names)
     return [TopicReport(name, after[name], name in missing) for name in wanted]
+
+
+def delete(settings: Settings) -> None:
+    """Delete those of the six topics that exist, with everything in them.
+
+    Raises
+    ------
+    UnreachableError
+        Kafka does not answer, or does not permit it.
+    """
+    with _admin(settings) as admin:
+        found = _partitions(admin, settings.topics)
+        if found:
+            admin.delete_topics(list(found))
 
 
 def check(settings: Settings) -> int:

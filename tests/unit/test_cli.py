@@ -19,6 +19,7 @@ from worker import errors, replay, topics
 from worker.cli import EXIT_CODES, build_parser, main
 from worker.commands import config as config_verbs
 from worker.commands import terminal
+from worker.demo.run import DemoOptions
 from worker.errors import SettingsError, UnreachableError, WorkerError
 from worker.settings import ENV_PREFIX, Settings
 from worker.settings_report import MASK
@@ -329,17 +330,28 @@ def test_run_configures_logging_and_hands_its_settings_to_the_worker(
 def test_kafka_and_demo_pass_their_options_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     told: list[Any] = []
 
-    def show(bootstrap: str) -> int:
-        told.append(bootstrap)
+    def show(options: DemoOptions) -> int:
+        told.append(options)
         return 0
 
     monkeypatch.setitem(
         sys.modules, "worker.broker", SimpleNamespace(serve=lambda *given: told.append(given))
     )
-    monkeypatch.setitem(sys.modules, "worker.demo", SimpleNamespace(run_demo=show))
+    monkeypatch.setattr("worker.demo.run.run_demo", show)
     assert main(["kafka", "--port", "1234", "--data-dir", str(tmp_path)]) == 0
-    assert main(["demo", "--bootstrap", "b:1"]) == 0
-    assert told == [(1234, tmp_path), "b:1"]
+    assert main(["demo"]) == 0
+    picture = tmp_path / "demo.svg"
+    assert (
+        main(["demo", "--duration", "20", "--bootstrap", "b:1", "--keep-topics", "--picture", str(picture)])
+        == 0
+    )
+    assert told == [(1234, tmp_path), DemoOptions(120.0), DemoOptions(20.0, "b:1", True, picture)]
+
+
+def test_a_demo_that_would_be_too_short_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["demo", "--duration", "5"])
+    assert "--duration: '5' is not a number from 15" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -5,20 +5,41 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+from typing import Final
 
-from worker.commands.parsing import Verbs, add_verb
-from worker.commands.terminal import log_for_a_person
+from worker.commands.parsing import Verbs, add_verb, at_least
+
+_DURATION_S: Final = 120.0
+_LEAST_S: Final = 15.0
+_MORE: Final = """\
+Starts a Kafka of its own (Java and Maven are needed), makes topics, starts a
+worker and sends it forty days of made-up card payments, whose labels come late.
+At a terminal it shows one page, elsewhere lines. Ctrl-C or SIGTERM ends it at
+any time, with a summary and exit code 0. Nothing stays behind: no process, no
+folder; of a Kafka given by --bootstrap, the topics that it made are deleted."""
 
 
 def add_to(verbs: Verbs) -> None:
     """Declare the verb."""
-    parser = add_verb(verbs, "demo", "show the whole thing at work on made-up traffic", demo)
+    parser = add_verb(verbs, "demo", "show the whole thing at work on made-up traffic", demo, more=_MORE)
+    parser.add_argument(
+        "--duration", type=at_least(_LEAST_S), default=_DURATION_S, metavar="SECONDS",
+        help=f"of the stream, without the start; {_LEAST_S:.0f} or more ({_DURATION_S:.0f})",
+    )  # fmt: skip
     parser.add_argument("--bootstrap", metavar="HOST:PORT", help="use this Kafka instead of starting one")
+    parser.add_argument(
+        "--keep-topics", action="store_true", help="with --bootstrap: leave the topics and the group there"
+    )
+    parser.add_argument(
+        "--picture", type=Path, metavar="FILE.svg", help="save the page, as it is near the end"
+    )
 
 
 def demo(args: argparse.Namespace) -> int:
     """Show the whole thing on made-up traffic."""
-    from worker.demo import run_demo
+    from worker import logs
+    from worker.demo.run import DemoOptions, run_demo
 
-    log_for_a_person()
-    return run_demo(args.bootstrap)
+    logs.configure(as_json=False)
+    return run_demo(DemoOptions(args.duration, args.bootstrap, args.keep_topics, args.picture))

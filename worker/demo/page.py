@@ -1,0 +1,345 @@
+"""The demo's page: `Figures` as something that rich can draw, for any size of terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from rich import box
+from rich.console import Console, ConsoleOptions, Group, RenderableType
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
+from rich.table import Column, Table
+from rich.text import Text
+
+from worker.demo.figures import DECIDERS, Day, Figures, ShownAlert
+from worker.demo.plain import status_lines
+from worker.demo.wording import (
+    NAMES,
+    UNSETTLED,
+    date,
+    day_date,
+    hour,
+    milliseconds,
+    minutes,
+    money,
+    percent,
+    reasons,
+    score,
+    short_card,
+)
+
+NARROW: Final = 76
+"""Below it there is no room for boxes side by side."""
+TALL: Final = 30
+"""From it on there is room for the history."""
+WIDE: Final = 96
+_STYLES: Final = {"none": "bright_black", "forest": "yellow", "online": "green"}
+_CELLS: Final = {"none": "·", "forest": "▒", "online": "█"}
+_BARS: Final = "▁▂▃▄▅▆▇█"
+_QUIET: Final = "bright_black"
+_LABEL_COLUMNS: Final = 12
+_FRAME_COLUMNS: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One step of the start.
+
+    Attributes
+    ----------
+    text
+        What is done.
+    seconds
+        How long it has taken.
+    done
+        Whether it is over.
+    """
+
+    text: str
+    seconds: float
+    done: bool
+
+
+class StartPage:
+    """What is being started, with a spinner; `stages` is replaced as the start goes on."""
+
+    def __init__(self) -> None:
+        self.stages: Sequence[Stage] = ()
+        self._spinner = Spinner("dots", style="green")
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        """Draw it."""
+        del console, options
+        table = Table.grid(Column(width=2), Column(overflow="fold"), Column(justify="right"), padding=(0, 1))
+        for stage in self.stages:
+            mark: RenderableType = Text("✓", style="green") if stage.done else self._spinner
+            style = _QUIET if stage.done else ""
+            table.add_row(mark, Text(stage.text, style=style), Text(f"{stage.seconds:.0f} s", style=_QUIET))
+        yield Text("fraud-worker demo", style="bold")
+        yield Text("A real Kafka and a real worker, on made-up card payments.\n", style=_QUIET)
+        yield table
+        yield Text("\nCtrl-C stops it and leaves nothing behind.", style=_QUIET)
+
+
+class Page:
+    """The figures of one moment."""
+
+    def __init__(self, figures: Figures) -> None:
+        self._figures = figures
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        """Draw it, as large as there is room for."""
+        height = options.height or options.size.height
+        if options.max_width < NARROW:
+            yield _narrow(self._figures, height)
+            return
+        parts = _boxes(self._figures, options.max_width, tall=height >= TALL)
+        used = sum(len(console.render_lines(part, options.update(height=None))) for part in parts)
+        yield from parts
+        # Two borders and the heading.
+        if (rows := height - used - 3) > 0:
+            yield _alerts(self._figures, rows, options.max_width)
+
+
+def _narrow(figures: Figures, height: int) -> RenderableType:
+    lines = [Text(line, no_wrap=True, overflow="ellipsis") for line in status_lines(figures)]
+    rows = [
+        Text.assemble(
+            (f"{hour(it.alert.event_time_ms)} {it.alert.amount:,.2f} ", ""),
+            (it.alert.decided_by, _STYLES[it.alert.decided_by]),
+            (f" {'; '.join(reasons(it.alert))}", _QUIET),
+            no_wrap=True,
+            overflow="ellipsis",
+        )
+        for it in figures.newest[: max(height - len(lines) - 1, 0)]
+    ]
+    return Group(*lines, Text(), *rows)
+
+
+def _boxes(figures: Figures, width: int, *, tall: bool) -> list[RenderableType]:
+    halves = Table.grid(Column(ratio=1), Column(ratio=1), expand=True)
+    halves.add_row(_money(figures), _quality(figures))
+    return [_header(figures), _stream(figures), _deciders(figures, width - _FRAME_COLUMNS, tall=tall), halves]
+
+
+def _box(content: RenderableType, title: str, note: Text | None = None) -> Panel:
+    return Panel(
+        content,
+        title=Text(title, style="bold"),
+        title_align="left",
+        subtitle=note,
+        subtitle_align="right",
+        box=box.ROUNDED,
+        border_style=_QUIET,
+    )
+
+
+def _header(figures: Figures) -> RenderableType:
+    table = Table.grid(
+        Column(no_wrap=True), Column(ratio=1), Column(no_wrap=True, justify="right"), expand=True
+    )
+    table.padding = (0, 1)
+    day = f"day {figures.today + 1} of {figures.stream_days}, {date(figures.now_ms)} {hour(figures.now_ms)}"
+    bar = ProgressBar(figures.duration_s, figures.elapsed_s, complete_style="green", finished_style="green")
+    spent = f"{minutes(figures.elapsed_s)} of {minutes(figures.duration_s)}"
+    title = Text.assemble(("fraud-worker", "bold green"), (" demo", "bold"))
+    table.add_row(title, "", Text(figures.metrics_url, style="cyan"))
+    table.add_row(Text(day), bar, Text(spent))
+    return table
+
+
+def _stream(figures: Figures) -> RenderableType:
+    latency = f"{milliseconds(figures.latency_p50_s)} / {milliseconds(figures.latency_p99_s)}"
+    shown = [
+        ("transactions/s", f"{figures.per_s:,.0f}", ""),
+        ("decided", f"{figures.decided:,}", ""),
+        ("lag", f"{figures.lag:,}", "red" if figures.lag > 3 * max(figures.per_s, 1_000.0) else ""),
+        ("to the alert, p50 / p99", latency, ""),
+        ("alerts", f"{figures.alerts:,}", ""),
+        ("cases", f"{figures.cases:,}", ""),
+    ]
+    table = Table.grid(*(Column(no_wrap=True, ratio=1) for _ in shown), expand=True)
+    table.columns[3].ratio = 2
+    table.add_row(*(Text(name, style=_QUIET) for name, _, _ in shown))
+    table.add_row(*(Text(number, style=f"bold {style}") for _, number, style in shown))
+    return _box(table, "Stream")
+
+
+def _deciders(figures: Figures, room: int, *, tall: bool) -> RenderableType:
+    lines = [_shares(figures, room), _strip(figures, room)]
+    if tall:
+        lines += [_thresholds(figures, room), _recalls(figures, room), _axis(figures, room)]
+    legend = Text(" ", style=_QUIET).join(
+        Text.assemble((_CELLS[name], _STYLES[name]), f" {NAMES[name]}") for name in DECIDERS
+    )
+    return _box(Group(*lines), "Who decides", legend)
+
+
+def _shares(figures: Figures, room: int) -> Text:
+    bar_columns = max(room // 6, 10)
+    line = Text("now".ljust(_LABEL_COLUMNS), style=_QUIET, no_wrap=True, overflow="ellipsis")
+    if not figures.shares:
+        return line.append("waiting for the first transactions", style="default")
+    for name, columns in zip(DECIDERS, _whole(list(figures.shares.values()), bar_columns), strict=True):
+        line.append(_CELLS[name] * columns, style=_STYLES[name])
+    told = [f"{NAMES[name]} {percent(share)}" for name, share in figures.shares.items() if share >= 0.005]
+    line.append(f" {', '.join(told)}", style="bold default")
+    return line.append(f"  {_hand_over(figures)}", style="default")
+
+
+def _whole(shares: Sequence[float], columns: int) -> list[int]:
+    """Share whole columns out; the rounding adds up."""
+    ends = [round(sum(shares[: i + 1]) * columns) for i in range(len(shares))]
+    return [end - begin for begin, end in zip([0, *ends], ends, strict=False)]
+
+
+def _hand_over(figures: Figures) -> str:
+    latest = figures.hand_overs[-1]
+    if latest.decider == "online":
+        return f"since {date(latest.at_ms)}, {hour(latest.at_ms)}"
+    if latest.decider == "none":
+        return "a forest needs to have seen some traffic first"
+    return f"{figures.frauds_learnt} of {figures.frauds_needed} frauds learnt until the online model decides"
+
+
+def _strip(figures: Figures, room: int) -> Text:
+    line = _labelled("by day")
+    for day in figures.history:
+        line.append(_CELLS[day.decider] * _cell(figures, room), style=_STYLES[day.decider])
+    return line
+
+
+def _thresholds(figures: Figures, room: int) -> Text:
+    finite = [day.threshold for day in figures.history if math.isfinite(day.threshold)]
+    top = max([2.0, *finite])
+    heights = [_height(day, day.threshold, 1.0, top) for day in figures.history]
+    line = _drawn("threshold λ", heights, _cell(figures, room), "magenta")
+    return line.append(f" {figures.threshold_lambda:.2f}", style="default") if finite else line
+
+
+def _recalls(figures: Figures, room: int) -> Text:
+    settled = max((i for i, day in enumerate(figures.history) if not math.isnan(day.recall)), default=-1)
+    heights = [_height(day, day.recall, 0.0, 1.0) for day in figures.history[: settled + 1]]
+    line = _drawn("recall", heights, _cell(figures, room), "cyan")
+    return line if settled >= 0 else line.append(UNSETTLED, style=_QUIET)
+
+
+def _height(day: Day, value: float, bottom: float, top: float) -> int:
+    del day
+    if math.isnan(value):
+        return -1
+    return round(min(max((value - bottom) / (top - bottom), 0.0), 1.0) * (len(_BARS) - 1))
+
+
+def _drawn(label: str, heights: Sequence[int], cell: int, style: str) -> Text:
+    line = _labelled(label)
+    line.append("".join((" " if height < 0 else _BARS[height]) * cell for height in heights), style=style)
+    return line
+
+
+def _axis(figures: Figures, room: int) -> Text:
+    cell, every = _cell(figures, room), 10
+    marks = [day_date(figures, day).ljust(every * cell) for day in range(0, figures.stream_days, every)]
+    return _labelled("").append("".join(marks)[: figures.stream_days * cell], style=_QUIET)
+
+
+def _labelled(label: str) -> Text:
+    return Text(label.ljust(_LABEL_COLUMNS), style=_QUIET, no_wrap=True, overflow="crop")
+
+
+def _cell(figures: Figures, room: int) -> int:
+    """Columns of one day."""
+    return max((room - _LABEL_COLUMNS) // figures.stream_days, 1)
+
+
+def _pairs(rows: Sequence[tuple[str, str, str]]) -> Table:
+    """Rows of a label, a figure and a remark."""
+    table = Table.grid(Column(no_wrap=True), Column(no_wrap=True), padding=(0, 1))
+    for label, figure, remark in rows:
+        told = Text(figure, style="bold", no_wrap=True, overflow="ellipsis")
+        table.add_row(Text(label, style=_QUIET), told.append(f" {remark}".rstrip(), style="not bold default"))
+    return table
+
+
+def _money(figures: Figures) -> RenderableType:
+    quality, spent = figures.quality, figures.reviews_cost + figures.missed_cost
+    shown = [
+        ("cost so far", money(spent), f"{money(figures.reviews_cost)} reviews"),
+        ("", "", f"+ {money(figures.missed_cost)} missed fraud"),
+        ("savings", UNSETTLED if not quality.is_known else percent(quality.savings), ""),
+        ("alerts from", *_limit(figures)),
+    ]
+    if quality.is_known:
+        shown[2] = ("savings", percent(quality.savings), f"of {money(quality.cost_none)} without alerts")
+    return _box(_pairs(shown), "Money")
+
+
+def _limit(figures: Figures) -> tuple[str, str]:
+    """What an alert is raised from, in the terms of whoever decides."""
+    decider = figures.hand_overs[-1].decider if figures.hand_overs else "none"
+    if decider == "online":
+        limit = figures.threshold_lambda * figures.review_cost
+        return f"{limit:,.2f}", f"expected loss (λ {figures.threshold_lambda:.2f})"
+    if decider == "forest" and math.isfinite(figures.forest_cut):
+        return f"rank {figures.forest_cut:,.1f}", "of the forest"
+    return "-", "nobody decides yet"
+
+
+def _quality(figures: Figures) -> RenderableType:
+    quality = figures.quality
+    if not quality.is_known:
+        rows = [
+            (name, "" if i else UNSETTLED, "") for i, name in enumerate(("prevalence", "recall", "precision"))
+        ]
+        return _box(_pairs([*rows, ("labelled", "", "")]), "Quality")
+    when = f"{day_date(figures, quality.first_day)} to {day_date(figures, quality.last_day)}, settled"
+    rows = [
+        ("prevalence", percent(quality.prevalence, 2), f"{quality.frauds:,.0f} of {quality.decisions:,.0f}"),
+        ("recall", percent(quality.recall), f"of frauds, {percent(quality.recall_by_value)} of their value"),
+        ("precision", percent(quality.precision), f"of {quality.alerts:,.0f} alerts"),
+        ("labelled", percent(quality.label_coverage), "of settled decisions"),
+    ]
+    return _box(_pairs(rows), f"Quality, {when}")
+
+
+def _alerts(figures: Figures, rows: int, width: int) -> RenderableType:
+    columns = [
+        Column("time", no_wrap=True, style=_QUIET),
+        Column("amount", no_wrap=True, justify="right"),
+        Column("card", no_wrap=True, style=_QUIET),
+        Column("by", no_wrap=True),
+        Column("fraud?", no_wrap=True, justify="right"),
+        Column("risk ≥ limit", no_wrap=True, justify="right"),
+        *([Column("was", no_wrap=True)] if width >= WIDE else []),
+        Column("because of", no_wrap=True, overflow="ellipsis", ratio=1),
+    ]
+    table = Table(*columns, box=None, expand=True, padding=(0, 1, 0, 0), header_style=_QUIET, pad_edge=False)
+    for shown in figures.newest[:rows]:
+        table.add_row(*_cells_of(shown, width))
+    for _ in range(rows - len(figures.newest)):
+        table.add_row("")
+    return _box(table, "Some of the newest alerts")
+
+
+def _cells_of(shown: ShownAlert, width: int) -> list[Text]:
+    alert = shown.alert
+    compared, form = score(alert)
+    when = hour(alert.event_time_ms)
+    wide = width >= WIDE
+    cells = [
+        Text(f"{date(alert.event_time_ms)[4:]} {when}" if wide else when),
+        Text(f"{alert.amount:,.2f}"),
+        Text(short_card(alert.card_id)),
+        Text(alert.decided_by, style=_STYLES[alert.decided_by]),
+        Text("rank" if alert.probability is None else percent(alert.probability)),
+        Text(f"{compared:{form}} ≥ {alert.threshold:{form}}"),
+    ]
+    if wide:
+        cells.append(
+            Text(shown.turned_out or "…", style="bold red" if shown.turned_out == "fraud" else _QUIET)
+        )
+    return [*cells, Text("; ".join(reasons(alert)))]

@@ -1,0 +1,175 @@
+"""What the demo starts outside its own process, and how it is taken away again: Kafka, topics, a worker."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, Self
+
+from kafka import KafkaAdminClient
+from kafka.admin import MemberToRemove
+
+from worker import topics
+from worker.broker import EmbeddedKafka
+from worker.client import admin_config, kafka_errors_explained
+from worker.demo.figures import Samples, read_samples
+from worker.demo.scenario import Values, to_toml
+from worker.errors import WorkerError
+from worker.foreign_text import printable
+from worker.settings import ENV_PREFIX, Settings
+from worker.signals import held_back
+
+READY_WITHIN_S: Final = 300.0
+_STOP_WITHIN_S: Final = 1.5
+_LOG_LINES: Final = 15
+
+
+@contextmanager
+def embedded_kafka() -> Iterator[str]:
+    """Run a broker of our own; its address. Nothing in it is to be kept, so it is killed at the end."""
+    with EmbeddedKafka() as broker:
+        try:
+            yield broker.bootstrap
+        finally:
+            broker.kill()
+
+
+def remove_from_kafka(settings: Settings) -> None:
+    """Delete the demo's topics and its consumer group.
+
+    Raises
+    ------
+    WorkerError
+        Kafka does not answer, or does not permit it.
+    """
+    topics.delete(settings)
+    with kafka_errors_explained(settings), KafkaAdminClient(**admin_config(settings)) as admin:
+        # A static member stays in the group after it has ended.
+        admin.remove_group_members(
+            settings.kafka.group, [MemberToRemove(group_instance_id=settings.worker.id)]
+        )
+        admin.delete_groups([settings.kafka.group])
+
+
+class Program:
+    """A program of ours in a process of its own, which writes all it has to say into a file; a context manager.
+
+    Parameters
+    ----------
+    folder
+        For that file and whatever else the program leaves behind.
+    arguments
+        Of Python.
+    """
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        self._folder, self._arguments = folder, arguments
+        self._log = folder / f"{arguments[1]}.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        # What the environment says is meant for workers of the user's own.
+        own = {name: value for name, value in os.environ.items() if not name.startswith(ENV_PREFIX)}
+        with self._log.open("ab") as out, held_back():
+            self._process = subprocess.Popen(
+                [sys.executable, *self._arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                env={**own, "TMPDIR": str(self._folder)},
+                start_new_session=True,  # the terminal's Ctrl-C is ours to act on
+            )
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        assert self._process is not None
+        self._process.terminate()
+        try:
+            self._process.wait(_STOP_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def wait(self) -> None:
+        """Return once it has ended well.
+
+        Raises
+        ------
+        WorkerError
+            It failed; with the end of what it said.
+        """
+        assert self._process is not None
+        if self._process.wait() != 0:
+            raise self._failure(self._process.returncode)
+
+    def check(self) -> None:
+        """Raise if it has ended, as `wait` does."""
+        code = None if self._process is None else self._process.poll()
+        if code is not None:
+            raise self._failure(code)
+
+    def _failure(self, code: int) -> WorkerError:
+        log = self._log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:]
+        return WorkerError("\n".join([f"{self._arguments[1]} ended with code {code}:", *map(printable, log)]))
+
+
+class WorkerProcess(Program):
+    """A worker as anybody would run it: `fraud-worker run` with a settings file.
+
+    Parameters
+    ----------
+    values
+        Its settings.
+    folder
+        For the settings file and its log.
+    """
+
+    def __init__(self, values: Values, folder: Path) -> None:
+        config = folder / "worker.toml"
+        config.write_text(to_toml(values), encoding="utf-8")
+        super().__init__(folder, "-m", "worker.cli", "run", "--config", str(config))
+        self._address = f"http://127.0.0.1:{values['health']['port']}"
+        self._samples: Samples = {}
+
+    def wait_until_ready(self) -> None:
+        """Return once it decides.
+
+        Raises
+        ------
+        WorkerError
+            It has ended, or is not ready after minutes.
+        """
+        deadline_s = time.monotonic() + READY_WITHIN_S
+        while (reason := self._unready()) is not None:
+            self.check()
+            if time.monotonic() > deadline_s:
+                raise WorkerError(f"the worker was not ready after {READY_WITHIN_S:.0f} s: {reason}")
+            time.sleep(0.1)
+
+    def samples(self) -> Samples:
+        """Return all samples of its /metrics; those of the last time where it does not answer."""
+        try:
+            with urllib.request.urlopen(f"{self._address}/metrics", timeout=2) as answer:
+                self._samples = read_samples(answer.read().decode())
+        except OSError:
+            self.check()
+        return self._samples
+
+    def _unready(self) -> str | None:
+        """Why it does not decide yet; None once it does."""
+        try:
+            with urllib.request.urlopen(f"{self._address}/readyz", timeout=2):
+                return None
+        except urllib.error.HTTPError as error:
+            with error:
+                return str(json.load(error).get("reason", "starting"))
+        except OSError:
+            return "starting"

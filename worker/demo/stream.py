@@ -1,0 +1,93 @@
+"""The made-up stream: its own calendar and truth, and what sends it at its pace."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+from dataclasses import replace
+
+import numpy as np
+
+from models.vocabulary import MS_PER_DAY
+from worker.dataset import NEVER, Dataset
+from worker.demo.scenario import TRAFFIC
+from worker.replay import ReplayOptions, replay
+from worker.settings import Settings
+from worker.simulation import simulate
+
+
+class Stream:
+    """Transactions in order of event time, and when the truth of each becomes known.
+
+    Labels that become known only after the last transaction are left out: no clock would reach them.
+
+    Parameters
+    ----------
+    dataset
+        With its truth.
+    days
+        How long it is.
+    start_ms
+        Midnight of its first day.
+    """
+
+    def __init__(self, dataset: Dataset, days: int, start_ms: int) -> None:
+        assert dataset.label_time_ms is not None
+        assert dataset.is_fraud is not None
+        in_time = dataset.label_time_ms <= dataset.event_time_ms[-1]
+        self._label_time_ms = np.where(in_time, dataset.label_time_ms, NEVER)
+        self._is_fraud = dataset.is_fraud
+        self.dataset = replace(dataset, label_time_ms=self._label_time_ms)
+        self.days, self.start_ms = days, start_ms
+        self._rows = {name: row for row, name in enumerate(dataset.transaction_id.to_pylist())}
+        day = (dataset.event_time_ms - start_ms) // MS_PER_DAY
+        self._until = np.concatenate([[0], np.bincount(day, minlength=days).cumsum()])
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def due(self, seconds: float) -> int:
+        """Return how many transactions lie in the first so many seconds of the stream."""
+        times_ms = self.dataset.event_time_ms
+        return int(np.searchsorted(times_ms, times_ms[0] + 1000.0 * seconds, side="right"))
+
+    def time_ms(self, decided: int) -> int:
+        """Return the event time of the last of the first so many transactions."""
+        return int(self.dataset.event_time_ms[min(decided, len(self)) - 1]) if decided > 0 else self.start_ms
+
+    def turned_out(self, transaction_id: str, now_ms: int) -> str:
+        """Return `fraud` or `legit`, or nothing while nobody can know."""
+        row = self._rows.get(transaction_id)
+        if row is None or self._label_time_ms[row] > now_ms:
+            return ""
+        return "fraud" if self._is_fraud[row] else "legit"
+
+    def window_end(self, decisions: float, most: int) -> int:
+        """Return the day after the newest of so many decisions' days, given the most days that there can be.
+
+        The worker publishes how many decisions the newest settled days hold, not which days those are.
+        """
+        end = np.arange(self.days + 1)
+        held = self._until[end] - self._until[np.maximum(end - most, 0)]
+        return int(np.abs(held - decisions).argmin()) if decisions > 0 else 0
+
+
+def simulated() -> Stream:
+    """Return the demo's own stream; some two seconds' work."""
+    return Stream(simulate(TRAFFIC), TRAFFIC.days, TRAFFIC.start_ms)
+
+
+class _Stopped(Exception):  # noqa: N818 - no error
+    """The stream need not be sent any further."""
+
+
+def feed(settings: Settings, stream: Stream, speed: float, stopping: threading.Event) -> None:
+    """Send a stream, so many seconds of it in one second, until its end or until told to stop."""
+
+    def go_on(sent: int, total: int) -> None:
+        del sent, total
+        if stopping.is_set():
+            raise _Stopped
+
+    with suppress(_Stopped):
+        replay(settings, stream.dataset, ReplayOptions(speed=speed), go_on)

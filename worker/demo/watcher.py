@@ -1,0 +1,252 @@
+"""Makes `Figures` of one look after the other: rates over the last seconds, who took over when, day by day."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from worker.demo.figures import (
+    DECIDERS,
+    UNKNOWN,
+    WINDOW,
+    Day,
+    Figures,
+    HandOver,
+    Quality,
+    Samples,
+    ShownAlert,
+    total,
+    value,
+)
+from worker.demo.stream import Stream
+from worker.schema import Alert
+from worker.settings import Settings
+
+RATE_OVER_S: Final = 5.0
+LATENCY_OVER_S: Final = 15.0
+KEPT_ALERTS: Final = 60
+_WINDOW_DAYS: Final = 30
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What rates and shares are differences of."""
+
+    at_s: float
+    decided_by: Mapping[str, int]
+    latency: Mapping[float, float]
+
+    @property
+    def decided(self) -> int:
+        return sum(self.decided_by.values())
+
+
+class AlertBoard:
+    """The alerts shown: a new one only so often, or nobody could read them.
+
+    Parameters
+    ----------
+    every_s
+        Least time from one that is put up to the next.
+    """
+
+    def __init__(self, every_s: float) -> None:
+        self._every_s = every_s
+        self._put_up_s = -math.inf
+        self.shown: deque[Alert] = deque(maxlen=KEPT_ALERTS)
+
+    def offer(self, alerts: Sequence[Alert], at_s: float) -> None:
+        """Put the newest of them up, if it is time."""
+        if alerts and at_s >= self._put_up_s + self._every_s:
+            self._put_up_s = at_s
+            self.shown.appendleft(alerts[-1])
+
+
+class Watcher:
+    """Follows one worker.
+
+    Parameters
+    ----------
+    stream
+        What it decides on.
+    settings
+        What it runs under.
+    duration_s
+        Of the demo.
+    speed
+        Seconds of the stream in one second.
+    alert_every_s
+        See `AlertBoard`.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        settings: Settings,
+        duration_s: float,
+        speed: float,
+        alert_every_s: float = 0.7,
+    ) -> None:
+        self._stream, self._settings, self._duration_s, self._speed = stream, settings, duration_s, speed
+        self._looks: deque[_Look] = deque([_Look(0.0, dict.fromkeys(DECIDERS, 0), {})])
+        self._board = AlertBoard(alert_every_s)
+        self._hand_overs: list[HandOver] = []
+        self._shares: Mapping[str, float] = {}
+        self._days: dict[int, tuple[str, float]] = {}
+        self._recalls: dict[int, float] = {}
+
+    def look(self, samples: Samples, alerts: Sequence[Alert], at_s: float) -> Figures:
+        """Take one look.
+
+        Parameters
+        ----------
+        samples
+            Of /metrics.
+        alerts
+            Those that came since the last look, in their order.
+        at_s
+            Seconds since the stream began.
+        """
+        by = {name: int(total(samples, "decisions_total", decided_by=name)) for name in DECIDERS}
+        look = _Look(at_s, by, _buckets(samples))
+        now_ms = self._stream.time_ms(look.decided)
+        self._note_deciders(look, now_ms)
+        self._looks.append(look)
+        while len(self._looks) > 2 and self._looks[1].at_s < at_s - LATENCY_OVER_S:
+            self._looks.popleft()
+        self._board.offer(alerts, at_s)
+        quality = self._quality(samples)
+        self._note_day(samples, now_ms, quality)
+        return self._figures(samples, look, now_ms, quality)
+
+    def _figures(self, samples: Samples, look: _Look, now_ms: int, quality: Quality) -> Figures:
+        settings, stream = self._settings, self._stream
+        latency = _difference(look.latency, self._looks[0].latency)
+        return Figures(
+            metrics_url=f"http://{settings.health.host}:{settings.health.port}/metrics",
+            elapsed_s=min(look.at_s, self._duration_s),
+            duration_s=self._duration_s,
+            start_ms=stream.start_ms,
+            now_ms=now_ms,
+            stream_days=stream.days,
+            stream_size=len(stream),
+            decided=look.decided,
+            alerts=int(total(samples, "alerts_total")),
+            cases=int(total(samples, "cases_total")),
+            decided_by=look.decided_by,
+            per_s=self._rate(look),
+            lag=max(stream.due(look.at_s * self._speed) - look.decided, 0),
+            latency_p50_s=quantile(latency, 0.5),
+            latency_p99_s=quantile(latency, 0.99),
+            shares=self._shares,
+            hand_overs=tuple(self._hand_overs),
+            frauds_learnt=int(total(samples, "model_frauds_learnt")),
+            frauds_needed=settings.model.min_frauds,
+            threshold_lambda=value(samples, "model_threshold_lambda"),
+            review_cost=settings.costs.review_cost,
+            forest_cut=value(samples, "model_forest_cut"),
+            reviews_cost=total(samples, "review_cost_total"),
+            missed_cost=total(samples, "missed_fraud_cost_by_arrival_total"),
+            quality=quality,
+            history=self._history(now_ms),
+            newest=tuple(
+                ShownAlert(alert, stream.turned_out(alert.transaction_id, now_ms))
+                for alert in self._board.shown
+            ),
+        )
+
+    def _rate(self, look: _Look) -> float:
+        before = next(it for it in self._looks if it.at_s >= look.at_s - RATE_OVER_S)
+        spent_s = look.at_s - before.at_s
+        return (look.decided - before.decided) / spent_s if spent_s > 0 else 0.0
+
+    def _note_deciders(self, look: _Look, now_ms: int) -> None:
+        before = self._looks[-1]
+        fresh = {name: look.decided_by[name] - before.decided_by[name] for name in DECIDERS}
+        count = sum(fresh.values())
+        if count <= 0:
+            return
+        self._shares = {name: fresh[name] / count for name in DECIDERS}
+        latest = max(fresh, key=lambda name: fresh[name])
+        if not self._hand_overs or self._hand_overs[-1].decider != latest:
+            self._hand_overs.append(HandOver(latest, now_ms))
+
+    def _note_day(self, samples: Samples, now_ms: int, quality: Quality) -> None:
+        if not self._hand_overs:
+            return
+        threshold = value(samples, "model_threshold_lambda")
+        today = (now_ms - self._stream.start_ms) // 86_400_000
+        self._days[today] = (self._hand_overs[-1].decider, threshold)
+        if quality.is_known:
+            self._recalls[quality.last_day] = value(samples, "cohort_recall", window="1d")
+
+    def _history(self, now_ms: int) -> tuple[Day, ...]:
+        """Return one entry a day; a day that no look fell into is as the one before."""
+        days, latest = [], ("none", UNKNOWN)
+        for number in range((now_ms - self._stream.start_ms) // 86_400_000 + 1):
+            latest = self._days.get(number, latest)
+            days.append(Day(*latest, recall=self._recalls.get(number, UNKNOWN)))
+        return tuple(days)
+
+    def _quality(self, samples: Samples) -> Quality:
+        def of(figure: str) -> float:
+            return value(samples, f"cohort_{figure}", window=WINDOW)
+
+        decisions = of("decisions")
+        end = self._stream.window_end(decisions, _WINDOW_DAYS)
+        return Quality(
+            first_day=max(end - _WINDOW_DAYS, 0),
+            last_day=end - 1,
+            decisions=decisions,
+            frauds=of("frauds"),
+            alerts=of("alerts"),
+            cases=of("cases"),
+            prevalence=of("prevalence"),
+            label_coverage=of("label_coverage"),
+            recall=of("recall"),
+            recall_by_value=of("recall_by_value"),
+            precision=of("precision"),
+            cost=of("cost"),
+            cost_none=of("cost_none"),
+            savings=of("savings"),
+        )
+
+
+def _buckets(samples: Samples) -> Mapping[float, float]:
+    return {
+        float(dict(labels)["le"]): count
+        for (name, labels), count in samples.items()
+        if name == "end_to_end_latency_seconds_bucket"
+    }
+
+
+def _difference(now: Mapping[float, float], before: Mapping[float, float]) -> Mapping[float, float]:
+    return {bound: count - before.get(bound, 0.0) for bound, count in now.items()}
+
+
+def quantile(cumulative: Mapping[float, float], share: float) -> float:
+    """Return a quantile of a histogram as PromQL's `histogram_quantile` does; NaN of an empty one.
+
+    Parameters
+    ----------
+    cumulative
+        Count up to each bound, the last one infinite.
+    share
+        From 0 to 1.
+    """
+    bounds = sorted(cumulative)
+    count = cumulative[bounds[-1]] if bounds else 0.0
+    if count <= 0:
+        return UNKNOWN
+    wanted, lower, below = share * count, 0.0, 0.0
+    for bound in bounds:
+        if cumulative[bound] >= wanted:
+            break
+        lower, below = bound, cumulative[bound]
+    if math.isinf(bound):
+        return lower
+    inside = cumulative[bound] - below
+    return lower + (bound - lower) * ((wanted - below) / inside if inside else 1.0)

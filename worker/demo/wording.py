@@ -1,0 +1,85 @@
+"""How the demo writes figures, moments and names: the same on the page, in lines and in the summary."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from worker.demo.figures import Figures
+from worker.foreign_text import printable
+from worker.schema import Alert
+
+NAMES: Final = {"none": "nobody", "forest": "isolation forest", "online": "online model"}
+"""Of the deciders."""
+UNSETTLED: Final = "not known until labels settle"
+_CARD_CHARACTERS: Final = 7
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def percent(share: float, digits: int = 0) -> str:
+    """Write a share in per cent; a dash where it is not known."""
+    return "-" if math.isnan(share) else f"{share:.{digits}%}".replace("%", " %")
+
+
+def money(amount: float) -> str:
+    """Write an amount of money in whole units."""
+    return "-" if math.isnan(amount) else f"{amount:,.0f}"
+
+
+def milliseconds(seconds: float) -> str:
+    """Write a short time."""
+    if math.isnan(seconds):
+        return "-"
+    return f"{seconds * 1000:.0f} ms" if seconds < 1.0 else f"{seconds:.1f} s"
+
+
+def minutes(seconds: float) -> str:
+    """Write a time as minutes and seconds."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
+
+
+def moment(time_ms: int) -> datetime:
+    """Return a time of the stream; one that no calendar holds as the nearest that it does."""
+    try:
+        return _EPOCH + timedelta(milliseconds=time_ms)
+    except OverflowError:
+        return datetime.max.replace(tzinfo=UTC) if time_ms > 0 else datetime.min.replace(tzinfo=UTC)
+
+
+def date(time_ms: int) -> str:
+    """Write a day of the stream, such as `Tue 23 Jan`."""
+    at = moment(time_ms)
+    return f"{at:%a} {at.day} {at:%b}"
+
+
+def day_date(figures: Figures, day: int) -> str:
+    """Write the date of a day that is counted from 0."""
+    return date(figures.start_ms + day * 86_400_000)
+
+
+def hour(time_ms: int) -> str:
+    """Write a time of day, UTC."""
+    return f"{moment(time_ms):%H:%M}"
+
+
+def short_card(card_id: str) -> str:
+    """Return the end of a card's token; its beginning is often the same for all."""
+    shown = printable(card_id)
+    return shown if len(shown) <= _CARD_CHARACTERS else f"…{shown[1 - _CARD_CHARACTERS :]}"
+
+
+def reasons(alert: Alert) -> list[str]:
+    """Return what speaks for an alert, in words, the strongest first; what stands in brackets is left out."""
+    return [
+        printable(reason.text).partition(" (")[0]
+        for reason in alert.reasons
+        if reason.contribution > 0 and reason.feature != "other_features"
+    ]
+
+
+def score(alert: Alert) -> tuple[float, str]:
+    """Return what was compared with the threshold, and how to write both: losses in cents, ranks in tenths."""
+    online = alert.decided_by == "online"
+    compared = alert.expected_loss if online else alert.forest_rank
+    return (math.nan if compared is None else compared), ",.2f" if online else ",.1f"
