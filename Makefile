@@ -11,7 +11,7 @@ export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/build/hypothesis
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv lint test demo picture kafka bench faults lock clean
+.PHONY: help venv lint test demo picture kafka bench faults lock schemas clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-7s %s\n", $$1, $$2 }'
@@ -67,6 +67,9 @@ lock:  ## Pin the dependencies of pyproject.toml in deploy/; UPGRADE=--upgrade t
 	$(COMPILE) pyproject.toml --output-file deploy/requirements.txt
 	$(COMPILE) pyproject.toml --extra bench --extra dev --constraint deploy/requirements.txt \
 		--output-file deploy/requirements-dev.txt
+
+schemas: venv  ## Write the JSON Schemas and the AsyncAPI document of the topics into deploy/schemas
+	$(BIN)/fraud-worker schema export --dir deploy/schemas
 
 clean:  ## Remove everything that was made here (Kafka's jars stay in ~/.cache/fraud-worker)
 	rm -rf build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache

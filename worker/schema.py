@@ -41,6 +41,7 @@ END_OF_TIME_MS: Final = 4_102_444_800_000
 _MAX_DETAIL: Final = 200
 _LONGEST_CARD_NUMBER: Final = 32
 _PRINTABLE: Final = r"^\P{Cc}*$"
+_CARD: Final = "a token for the card, and the record's key; a card number (13-19 digits, Luhn) is refused"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _ISO_TIME: Final = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})?"
@@ -203,21 +204,24 @@ def transaction_model(fields: TransactionFields) -> type[Transaction]:
     Its attributes are ours, `numeric_0`, `categorical_0` and `entity_0` onwards for the declared fields in
     their order; its aliases are the user's names.
     """
-    types: dict[str, tuple[str, Any]] = {
-        "transaction_id": (fields.transaction_id, Identifier),
-        "card_id": (fields.card_id, Token),
-        "event_time": (fields.event_time, TIMES[fields.time_format]),
-        "amount": (fields.amount, Amount),
+    definitions: dict[str, Any] = {
+        "transaction_id": _required(
+            fields.transaction_id, Identifier, "names the transaction; labels refer to it"
+        ),
+        "card_id": _required(fields.card_id, Token, _CARD),
+        "event_time": _required(fields.event_time, TIMES[fields.time_format], "when it happened"),
+        "amount": _required(fields.amount, Amount, "in the currency that the costs are set in"),
     }
-    definitions: dict[str, Any] = {ours: _required(*theirs) for ours, theirs in types.items()}
     if fields.currency is not None:
-        definitions["currency"] = _optional(fields.currency, Text)
-    for group, names, kind in (
-        ("numeric", fields.numeric, Number),
-        ("categorical", fields.categorical, Text),
-        ("entity", fields.entities, Entity),
+        definitions["currency"] = _optional(
+            fields.currency, Text, "goes to the alert as it is; nothing is converted"
+        )
+    for group, names, kind, meaning in (
+        ("numeric", fields.numeric, Number, "a number to learn from"),
+        ("categorical", fields.categorical, Text, "one of few values, to learn from"),
+        ("entity", fields.entities, Entity, "an identifier that gathers history; a card number is refused"),
     ):
-        definitions |= {f"{group}_{i}": _optional(name, kind) for i, name in enumerate(names)}
+        definitions |= {f"{group}_{i}": _optional(name, kind, meaning) for i, name in enumerate(names)}
     return create_model("Transaction", __base__=Transaction, __doc__="A card transaction.", **definitions)
 
 
@@ -225,30 +229,42 @@ def label_model(fields: LabelFields) -> type[Label]:
     """Build the model of the user's labels: our attributes under the user's names."""
     time = TIMES[fields.time_format]
     definitions: dict[str, Any] = {
-        "transaction_id": _required(fields.transaction_id, Identifier),
-        "card_id": _required(fields.card_id, Token),
-        "label": _optional(fields.label, LabelName),
-        "outcome": _optional(fields.outcome, OutcomeName),
-        "source": _optional(fields.source, SourceName),
-        "label_time": _required(fields.label_time, time),
-        "event_time": _optional(fields.event_time, time),
-        "supersedes": _optional(fields.supersedes, Identifier),
+        "transaction_id": _required(fields.transaction_id, Identifier, "of the transaction that it is about"),
+        "card_id": _required(fields.card_id, Token, _CARD),
+        "label": _optional(fields.label, LabelName, "what the transaction proved to be"),
+        "outcome": _optional(
+            fields.outcome, OutcomeName, "what was done to it, where nobody can know what it was"
+        ),
+        "source": _optional(
+            fields.source, SourceName, "who says so; a label needs it, and a reversal says legit"
+        ),
+        "label_time": _required(fields.label_time, time, "when it became known"),
+        "event_time": _optional(fields.event_time, time, "of the transaction: the label is found sooner"),
+        "supersedes": _optional(
+            fields.supersedes,
+            Identifier,
+            "an earlier label that this one replaces; the worker goes by label_time alone",
+        ),
     }
     return create_model("Label", __base__=Label, __doc__=Label.__doc__, **definitions)
 
 
-def _required(name: str, kind: Any) -> tuple[Any, Any]:
-    return kind, Field(alias=name)
+def _required(name: str, kind: Any, meaning: str) -> tuple[Any, Any]:
+    return kind, Field(alias=name, description=meaning)
 
 
-def _optional(name: str, kind: Any) -> tuple[Any, Any]:
-    return kind | None, Field(None, alias=name)
+def _optional(name: str, kind: Any, meaning: str) -> tuple[Any, Any]:
+    return kind | None, Field(None, alias=name, description=meaning)
 
 
 class OutgoingMessage(BaseModel):
     """What the worker writes; readers ignore fields they do not know."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def to_json(self) -> bytes:
+        """Encode as it goes onto the topic."""
+        return self.model_dump_json().encode()
 
 
 class AlertReason(OutgoingMessage):
@@ -263,42 +279,38 @@ class AlertReason(OutgoingMessage):
 class Alert(OutgoingMessage):
     """A transaction worth an investigator's time, and why."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = Field(SCHEMA_VERSION, description="a later version only adds fields")
     alert_id: str = Field(description="a function of the transaction id alone")
-    transaction_id: str
-    card_id: str
+    transaction_id: str = Field(description="of the transaction alerted on")
+    card_id: str = Field(description="its card's token, and the record's key")
     case_id: str = Field(description="shared by the alerts of a card within one case window")
-    event_time_ms: int
-    amount: float
-    currency: str | None
-    decided_by: Literal["online", "forest"]
+    event_time_ms: int = Field(description="when the transaction happened, in ms since 1970 UTC")
+    amount: float = Field(description="of the transaction")
+    currency: str | None = Field(description="as the transaction said it; null where it did not")
+    decided_by: Literal["online", "forest"] = Field(description="the online model or the isolation forest")
     probability: float | None = Field(description="calibrated; null where the forest decided")
-    forest_score: float | None
-    forest_rank: float | None = Field(description="score times amount: the forest's order of alerting")
+    forest_score: float | None = Field(description="anomaly score; null where the forest did not score")
+    forest_rank: float | None = Field(description="anomaly score times amount, by which the forest ranks")
     expected_loss: float | None = Field(description="probability times loss")
     threshold: float = Field(description="alerted from here on: an expected loss (online) or a rank (forest)")
     loss: float = Field(description="what it costs to miss this one, if it is a fraud")
-    review_cost: float
+    review_cost: float = Field(description="what it costs to look at the case")
     reasons: list[AlertReason] = Field(description="largest contribution first")
     reference: float | None = Field(description="online: the logit is this plus all contributions")
-    model_version: str
-
-    def to_json(self) -> bytes:
-        """Encode as it goes onto the topic."""
-        return self.model_dump_json().encode()
+    model_version: str = Field(description="lineage and model-log offset of the state that decided")
 
 
 class DeadLetter(OutgoingMessage):
     """A record that could not be used, redacted and bounded, and where it came from."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
-    topic: str
-    partition: int
-    offset: int
-    timestamp_ms: int
+    schema_version: Literal[1] = Field(SCHEMA_VERSION, description="a later version only adds fields")
+    topic: str = Field(description="where the record lies")
+    partition: int = Field(description="of that topic")
+    offset: int = Field(description="in that partition")
+    timestamp_ms: int = Field(description="of the record, in ms since 1970 UTC")
     stage: str = Field(description="the step that refused it")
-    reason: str
-    detail: str = Field(max_length=_MAX_DETAIL)
+    reason: str = Field(description="one word, such as missing_field, not_json or orphan_label")
+    detail: str = Field(max_length=_MAX_DETAIL, description="the same for people; quotes no value")
     original: str | None = Field(
         description="base64, card numbers struck out; null if the record had no value"
     )
@@ -335,7 +347,3 @@ class DeadLetter(OutgoingMessage):
             sha256=None if value is None else hashlib.sha256(whole).hexdigest(),
             truncated=len(whole) > MAX_ORIGINAL_BYTES,
         )
-
-    def to_json(self) -> bytes:
-        """Encode as it goes onto the topic."""
-        return self.model_dump_json().encode()

@@ -1,0 +1,50 @@
+"""`schema export`: what is on the wire, for those who write and read it."""
+
+# ruff: noqa: PLC0415
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Final
+
+from worker.commands.parsing import Verbs, add_group, add_verb
+from worker.commands.terminal import read_settings
+
+_MORE: Final = """\
+Writes transaction, label, alert and dead-letter.schema.json (JSON Schema
+2020-12) and asyncapi.json (AsyncAPI 3) under the field names of [transaction]
+and [label] and the topics of [topics], the default ones without a settings
+file. Needs no entity_key and no Kafka."""
+
+
+def add_to(verbs: Verbs) -> None:
+    """Declare the verb."""
+    group = add_group(verbs, "schema", "describe the records on the topics")
+    parser = add_verb(group, "export", "write the JSON Schemas of all messages", export, _MORE)
+    parser.add_argument(
+        "--dir", type=Path, default=Path("schemas"), metavar="FOLDER", help="where to write them (schemas)"
+    )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="write nothing; fail (1) if the files are not what would be written",
+    )
+
+
+def export(args: argparse.Namespace) -> int:
+    """Write the schemas, or compare them."""
+    from worker import wire_schemas
+    from worker.asyncapi import asyncapi
+
+    settings = read_settings(args, keyless=True)
+    schemas = wire_schemas.schemas(settings)
+    documents = {f"{name}.schema.json": schema for name, schema in schemas.items()}
+    documents["asyncapi.json"] = asyncapi(settings, schemas)
+    if args.check:
+        wire_schemas.check(documents, args.dir)
+        print(f"The {len(documents)} files in {args.dir} are up to date.")
+        return 0
+    for path in wire_schemas.export(documents, args.dir):
+        print(path)
+    return 0
