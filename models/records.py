@@ -16,7 +16,7 @@ from models.features import FeatureSpec
 from models.ledger import LedgerDeltas, concatenate
 from models.threshold import BINS, CostPolicy
 
-FOLD_VERSION = 1
+FOLD_VERSION = 2
 """Raised whenever the folds or the features change their meaning: a new one is a new lineage."""
 
 

@@ -30,6 +30,8 @@ _DAYS_PER_E_FOLD: Final = 1.4426950408889634
 _NO_CLOCK: Final = np.iinfo(np.int64).min
 SHORTEST_DAYS: Final = 1.0 / 24.0
 """A decider must have scored for so long before its counts tell a rate."""
+MOST_DAILY_BUDGETS: Final = 2.0
+"""A day of event time opens no more cases than so many budgets; a rate alone follows a jump only within a day."""
 _NEWTON_STEPS: Final = 25
 _CONVERGED: Final = 1e-10
 _HALVINGS: Final = 30
@@ -195,11 +197,13 @@ class AlertBudget:
 
     A fold: two histograms (online ratios, forest ranks), each with the time since its decider's first score,
     and counts of alerts and cases, all decaying with a half-life of one day of event time. A rate per day is a
-    decayed count over the decayed time. It changes only by `fold`.
+    decayed count over the decayed time. Beside them stand the cases of the day of event time that has begun, in
+    UTC. It changes only by `fold`.
     """
 
     def __init__(self) -> None:
         self._state = np.zeros(2 * BINS + 4)
+        self._cases_today = 0.0
         self._clock_ms = int(_NO_CLOCK)
 
     def fold(
@@ -221,13 +225,17 @@ class AlertBudget:
         passed_ms = 0 if self._clock_ms == _NO_CLOCK else newest - self._clock_ms
         added = np.concatenate([online_hist, forest_hist, (alerts, cases, 0.0, 0.0)])
         _fold(self._state, added, passed_ms / MS_PER_DAY, (newest - clock_ms) / MS_PER_DAY)
+        if newest // MS_PER_DAY != self._clock_ms // MS_PER_DAY:
+            self._cases_today = 0.0
+        if newest // MS_PER_DAY == clock_ms // MS_PER_DAY:
+            self._cases_today += cases
         self._clock_ms = newest
 
     def online_lambda(self, policy: CostPolicy) -> float:
         """Find the smallest lambda of at least 1 whose expected cases a day meet the budget.
 
         Until it has scored for an hour of event time, counts are taken as an hour's. inf where nothing meets
-        the budget.
+        the budget, or the day has had its `MOST_DAILY_BUDGETS`.
         """
         budget = policy.alert_budget_cases_per_day
         if budget is None:
@@ -238,7 +246,8 @@ class AlertBudget:
     def forest_cut(self, policy: CostPolicy) -> float:
         """Find the rank from which the forest may alert, so that its cases a day meet the budget.
 
-        inf, which alerts on nothing, without a budget and until a forest has ranked for an hour of event time.
+        inf, which alerts on nothing, without a budget, until a forest has ranked for an hour of event time, and
+        once the day has had its `MOST_DAILY_BUDGETS`.
         """
         budget = policy.alert_budget_cases_per_day
         if budget is None or self.forest_elapsed_days < SHORTEST_DAYS:
@@ -262,20 +271,33 @@ class AlertBudget:
         return min(cases / alerts, 1.0) if alerts > 0.0 else 1.0
 
     def _lowest_edge(self, hist: FloatArray, budget: float, elapsed_days: float, first: int) -> float:
+        allowed = self._allowed_per_day(budget)
+        if allowed <= 0.0:
+            return float(np.inf)
         from_here_on = np.cumsum(hist[::-1])[::-1]
         cases_per_day = from_here_on * (self.cases_per_alert / max(elapsed_days, SHORTEST_DAYS))
-        meets = np.flatnonzero(cases_per_day[first:] <= budget)
+        meets = np.flatnonzero(cases_per_day[first:] <= allowed)
         return float(EDGES[first + meets[0] - 1]) if len(meets) else float(np.inf)
+
+    def _allowed_per_day(self, budget: float) -> float:
+        """The budget, or less where what today may still have would not last at that rate until midnight."""
+        left_days = 1.0 - self._clock_ms % MS_PER_DAY / MS_PER_DAY
+        return min(budget, (MOST_DAILY_BUDGETS * budget - self._cases_today) / left_days)
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Copy the whole state into plain arrays."""
-        return {"state": self._state.copy(), "clock_ms": np.array([self._clock_ms], dtype=np.int64)}
+        return {
+            "state": self._state.copy(),
+            "cases_today": np.array([self._cases_today]),
+            "clock_ms": np.array([self._clock_ms], dtype=np.int64),
+        }
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> AlertBudget:
         """Rebuild the state that `arrays` described."""
         budget = cls()
         budget._state = np.array(arrays["state"], dtype=np.float64)
+        budget._cases_today = float(np.asarray(arrays["cases_today"], dtype=np.float64)[0])
         budget._clock_ms = int(np.asarray(arrays["clock_ms"], dtype=np.int64)[0])
         return budget
 

@@ -30,7 +30,7 @@ from models.threshold import BINS
 from worker.errors import CorruptError
 from worker.journal import DecisionRows, JournalEntry, JournalHeader, Settlements
 
-VERSION: Final = b"1"
+VERSION: Final = b"2"
 MAX_ROWS: Final = 10_000
 PIECE_BYTES: Final = 700_000
 """Before compression: every record stays well below the broker's default of 1 MiB."""
@@ -164,7 +164,8 @@ def _kind(headers: Sequence[tuple[str, bytes]]) -> str:
     found = dict(headers)
     if found.get("version") != VERSION:
         raise CorruptError(
-            f"record of version {found.get('version')!r}, this worker reads {VERSION!r}: use a newer one"
+            f"record of version {found.get('version')!r}, this worker reads {VERSION!r}: run the version that "
+            "wrote it, or begin anew with new topics.model_log, topics.decisions and kafka.group"
         )
     return (found.get("kind") or b"").decode(errors="replace")
 

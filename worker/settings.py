@@ -181,7 +181,8 @@ class CostSettings(Section):
     missed_fraud_factor: Amount = Field(1.0, description="of each missed fraud, times its amount")
     alert_budget_cases_per_day: PositiveOrInfinite = Field(
         200.0,
-        description="how many cases investigators can take; inf for no limit, but then the forest never alerts",
+        description="how many cases investigators can take; a day (UTC) opens at most twice as many; inf for no limit, "
+        "but then the forest never alerts",
     )
     case_window_hours: PositiveFloat = Field(24.0, description="alerts of one card within it are one case")
 

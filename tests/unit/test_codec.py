@@ -13,7 +13,15 @@ from models.anomaly import FlatForest
 from models.examples import Examples
 from models.records import Commit, Evidence, Lineage, ModelRecord, Refit, Traffic
 from tests.model_log import LINEAGE, POLICY, START_MS, commit
-from worker.codec import MAX_ROWS, ModelLogDecoder, Payload, decode_journal, encode_journal, encode_model
+from worker.codec import (
+    MAX_ROWS,
+    VERSION,
+    ModelLogDecoder,
+    Payload,
+    decode_journal,
+    encode_journal,
+    encode_model,
+)
 from worker.errors import CorruptError
 from worker.journal import DecisionRows, JournalEntry, JournalHeader, Settlements
 
@@ -291,11 +299,11 @@ def test_bytes_that_no_worker_wrote_are_corrupt_and_nothing_else(which: str, pay
 def test_foreign_bytes_are_corrupt(which: str, kind: bytes, value: bytes) -> None:
     refit = [("refit", b"x"), ("piece", b"0"), ("pieces", b"1")]
     with pytest.raises(CorruptError):
-        decoder_of(which)(value, [("kind", kind), ("version", b"1"), *refit])
+        decoder_of(which)(value, [("kind", kind), ("version", VERSION), *refit])
 
 
 @pytest.mark.parametrize("which", ["journal", "model"])
-@pytest.mark.parametrize("headers", [[], [("version", b"2"), ("kind", b"rows")], [("kind", b"commit")]])
+@pytest.mark.parametrize("headers", [[], [("version", b"1"), ("kind", b"rows")], [("kind", b"commit")]])
 def test_a_version_that_this_worker_does_not_know_is_refused(
     which: str, headers: list[tuple[str, bytes]]
 ) -> None:
@@ -308,7 +316,7 @@ def test_a_version_that_this_worker_does_not_know_is_refused(
 def test_a_kind_that_this_worker_does_not_know_is_refused(which: str, kind: bytes) -> None:
     value, _ = encode_journal(JournalEntry(HEADER, decisions(1), settlements(0)))[0]
     with pytest.raises(CorruptError, match="unknown kind"):
-        decoder_of(which)(value, [("kind", kind), ("version", b"1")])
+        decoder_of(which)(value, [("kind", kind), ("version", VERSION)])
 
 
 @pytest.mark.parametrize("dtype", ["|O", "O", "|S4", "<M8[s]", "(2,)<f8", "<f8,<f8", ">f8", "<f16", ""])
@@ -320,7 +328,7 @@ def test_an_array_of_anything_but_numbers_is_refused(dtype: str) -> None:
     about = {b"refit": orjson.dumps({"kind": "forest", "cut_offset": 0, "clock_ms": 0})}
     with pa.ipc.new_stream(sink, batch.schema.with_metadata(about)) as writer:
         writer.write_batch(batch)
-    headers = [("kind", b"refit"), ("version", b"1"), ("refit", b"k"), ("piece", b"0"), ("pieces", b"1")]
+    headers = [("kind", b"refit"), ("version", VERSION), ("refit", b"k"), ("piece", b"0"), ("pieces", b"1")]
     with pytest.raises(CorruptError, match="does not hold numbers"):
         ModelLogDecoder().decode(sink.getvalue().to_pybytes(), headers)
 

@@ -156,13 +156,13 @@ def test_before_anything_is_known_money_decides_and_the_forest_is_silent() -> No
 
 
 def steady(hours: int, per_hour: float, cases_per_alert: float = 1.0) -> AlertBudget:
-    """Traffic of evenly many at ratios (and ranks) 2**0.5, 2**1.5, ... 2**9.5; an alert from 2 on."""
+    """Traffic of evenly many at ratios (and ranks) 2**0.5, 2**1.5, ... 2**9.5; hardly any of it was alerted."""
     budget = AlertBudget()
     values = np.exp2(np.arange(10) + 0.5)
     hist = histogram(values, np.full(10, per_hour))
     for hour in range(hours + 1):
         counted = hist if hour else EMPTY
-        alerts = 9.0 * per_hour if hour else 0.0
+        alerts = 1e-3 if hour else 0.0
         budget.fold(counted, counted, alerts, alerts * cases_per_alert, START + hour * HOUR)
     return budget
 
@@ -194,6 +194,51 @@ def test_nothing_alerts_on_an_exhausted_budget() -> None:
     traffic.fold(all_in(1e300, 1e6), all_in(1e300, 1e6), 0.0, 0.0, START + 49 * HOUR)
     assert traffic.online_lambda(policy(1.0)) == math.inf
     assert traffic.forest_cut(policy(1.0)) == math.inf
+
+
+def test_a_day_that_has_had_its_cases_has_no_more_until_midnight() -> None:
+    midnight = START - START % MS_PER_DAY + 15 * MS_PER_DAY
+    traffic = steady(hours=24 * 14, per_hour=10.0)
+    assert midnight > START + 24 * 14 * HOUR
+    for hour, cases, silent in ((0, 499.0, False), (5, 1.0, True), (23, 7.0, True), (24, 3.0, False)):
+        traffic.fold(EMPTY, EMPTY, cases, cases, midnight + hour * HOUR)
+        thresholds = traffic.online_lambda(policy(250.0)), traffic.forest_cut(policy(250.0))
+        assert [math.isinf(one) for one in thresholds] == [silent, silent], hour
+        assert not math.isinf(traffic.online_lambda(policy(260.0)))
+    traffic.fold(EMPTY, EMPTY, 1e6, 1e6, midnight + 23 * HOUR)
+    assert math.isfinite(traffic.online_lambda(policy(250.0))), "cases of the day before came late"
+
+
+def test_what_is_left_of_a_day_is_spread_over_what_is_left_of_it() -> None:
+    midnight = START - START % MS_PER_DAY + 15 * MS_PER_DAY
+    noon = steady(hours=24 * 14, per_hour=10.0)
+    noon.fold(EMPTY, EMPTY, 900.0, 900.0, midnight + 12 * HOUR)
+    # Of 2 * 500 cases 100 are left for half a day: as if the budget were 200.
+    by_rate = steady(hours=24 * 14, per_hour=10.0)
+    by_rate.fold(EMPTY, EMPTY, 1e-3, 1e-3, midnight + 12 * HOUR)
+    assert noon.online_lambda(policy(500.0)) == by_rate.online_lambda(policy(200.0))
+    assert noon.online_lambda(policy(500.0)) > by_rate.online_lambda(policy(500.0)) > 1.0
+
+
+@pytest.mark.parametrize(("more_traffic", "higher_scores"), [(10, 1.0), (100, 1.0), (1, 8.0)])
+def test_no_jump_opens_more_cases_in_a_day_than_two_budgets_and_a_commit(
+    more_traffic: int, higher_scores: float
+) -> None:
+    rng, budget, wanted, step = np.random.default_rng(1), AlertBudget(), 200.0, 5 * 60_000
+    midnight = START - START % MS_PER_DAY
+    by_day = np.zeros(6)
+    largest = 0
+    for at in range(0, 6 * MS_PER_DAY, step):
+        jumped = at >= 3.5 * MS_PER_DAY
+        count = rng.poisson(350 * (more_traffic if jumped else 1))
+        ratio = np.exp(rng.normal(-2.5, 2.2, count)) * (higher_scores if jumped else 1.0)
+        cases = int(np.count_nonzero(ratio >= budget.online_lambda(policy(wanted))))
+        budget.fold(histogram(ratio, np.ones(count)), EMPTY, cases, cases, midnight + at)
+        by_day[at // MS_PER_DAY] += cases
+        largest = max(largest, cases)
+    assert by_day[3:].max() > 1.3 * wanted, "a jump that is none"
+    assert by_day.max() <= 2 * wanted + largest
+    assert by_day[1:3].max() < wanted
 
 
 def test_the_forest_is_silent_for_the_first_hour() -> None:
