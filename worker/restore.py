@@ -95,7 +95,7 @@ class Restorer:
         try:
             consumer.assign([tp])
             consumer.seek_to_beginning(tp)
-            header = _Folding(task, self._hasher, self._lineage).read(consumer, tp, self._alive)
+            header = JournalFolder(task, self._hasher, self._lineage).read(consumer, tp, self._alive)
         finally:
             consumer.close()
         log.info(
@@ -131,7 +131,7 @@ class Restorer:
             raise CorruptError(f"{where} ends at offsets {journalled}, the group has committed {committed}")
 
 
-class _Folding:
+class JournalFolder:
     """Joins the journal's records into entries and replays them."""
 
     def __init__(self, task: PartitionTask, hasher: Hasher, lineage: str) -> None:
@@ -143,6 +143,7 @@ class _Folding:
     def read(
         self, consumer: KafkaConsumer, tp: TopicPartition, alive: Callable[[], None]
     ) -> JournalHeader | None:
+        """Replay everything up to the high watermark; the last header."""
         deadline_s = time.monotonic() + _STALLED_S
         while not _read_all(consumer, tp):
             if time.monotonic() > deadline_s:
@@ -151,11 +152,12 @@ class _Folding:
                 )
             for record in consumer.poll(timeout_ms=_POLL_MS).get(tp, []):
                 deadline_s = time.monotonic() + _STALLED_S
-                self._take(*decode_journal(record.value, record.headers))
+                self.take(*decode_journal(record.value, record.headers))
             alive()
         return self._header
 
-    def _take(self, piece: DecisionRows | Settlements, header: JournalHeader | None) -> None:
+    def take(self, piece: DecisionRows | Settlements, header: JournalHeader | None) -> None:
+        """Take one record; whole entries are replayed."""
         if isinstance(piece, DecisionRows):
             self._rows.append(piece)
         else:

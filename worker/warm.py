@@ -1,0 +1,223 @@
+"""Runs every compiled loop, so that numba's cache holds them all: `python -m worker.warm`, when an image is built.
+
+Made-up traffic goes the whole way, from the bytes that a broker would send to a partition restored from its journal;
+what would be sent to Kafka stays in memory.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+from kafka import ConsumerGroupMetadata
+
+from models.state import ModelState
+from worker.bulk import encode_batches
+from worker.codec import ModelLogDecoder, decode_journal
+from worker.committer import Committer, Finish, Outgoing, Transaction
+from worker.dataset import Dataset
+from worker.decoder import BadRecord, Decoder, LabelColumns
+from worker.guard import InputGuard
+from worker.identity import Hasher
+from worker.inbox import Inbox, cut_ms
+from worker.ports import PartitionBatch
+from worker.processor import Outcome, Processor, StepTimes
+from worker.publisher import Publisher
+from worker.record_batches import RecordColumns, parse_records
+from worker.refit import Refits
+from worker.replay import Timeline
+from worker.restore import JournalFolder
+from worker.settings import Settings
+from worker.setup import feature_spec, new_model, policy, refit_plan, task_limits
+from worker.simulation import FIELDS, Traffic, simulate
+from worker.task import PartitionTask, TaskState
+
+TRAFFIC: Final = Traffic(
+    cards=300, merchants=60, days=6, per_card_day=4.0, prevalence=0.04, label_delay_days=0.5
+)
+CHUNK_RECORDS: Final = 3_000
+# What takes weeks happens within days.
+_QUICK: Final = {
+    "labels": {"negatives_after_days": 1.0, "horizon_days": 3.0, "max_silence_days": 2.0},
+    "model": {
+        "sample_one_in": 2,
+        "min_frauds": 30,
+        "forest_min_rows": 500,
+        "generation_days": 2.0,
+        "forest_days": 2.0,
+        "digest_every": 16,
+    },
+}
+# For numba, an array of one column is of another type than one of several.
+_MANY: Final = FIELDS.model_copy(
+    update={
+        "time_format": "iso8601",
+        "currency": "currency",
+        "numeric": ("n1", "n2"),
+        "categorical": ("channel", "c2"),
+        "entities": ("merchant_id", "e2"),
+    }
+)
+
+
+def warm() -> int:
+    """Run everything; how many transactions were decided on the way."""
+    dataset = simulate(TRAFFIC)
+    decided = 0
+    for fields, partitioner in ((FIELDS, "murmur2"), (_MANY, "crc32")):
+        settings = Settings.model_validate(
+            {
+                "entity_key": "00" * 16,
+                "kafka": {"partitioner": partitioner},
+                "transaction": fields.model_dump(),
+                "label": {"time_format": fields.time_format},
+                **_QUICK,
+            }
+        )
+        with tempfile.TemporaryDirectory(prefix="fraud-worker-warm-") as folder:
+            decided += _run(settings, _with_fields(dataset, settings), Path(folder))
+    return decided
+
+
+def _with_fields(dataset: Dataset, settings: Settings) -> Dataset:
+    """Fill the fields that the traffic does not have."""
+    fields, channel = settings.transaction, dataset.categorical["channel"]
+    return replace(
+        dataset,
+        fields=fields,
+        currency=None if fields.currency is None else pa.array(["EUR"] * len(dataset)),
+        numeric={name: dataset.amount % 7.0 for name in fields.numeric},
+        categorical=dict.fromkeys(fields.categorical, channel),
+        entities={name: dataset.entities["merchant_id"] for name in fields.entities},
+    )
+
+
+def _run(settings: Settings, dataset: Dataset, folder: Path) -> int:
+    model = new_model(settings)
+    task = PartitionTask(0, feature_spec(settings), task_limits(settings), folder / "decided")
+    task.move_to(TaskState.RUNNING)
+    tasks = {0: task}
+    kafka = _Kafka(settings)
+    source = _Source(settings, dataset)
+    publisher = Publisher(settings, kafka, tasks, 1, lambda: ConsumerGroupMetadata(settings.kafka.group))
+    publisher.open_log([model.lineage, policy(settings)])
+    with ThreadPoolExecutor(1) as executor:
+        refits = Refits(refit_plan(settings), executor)
+        processor = Processor("warm", source, publisher, kafka, model, tasks, refits, _Nobody())
+        while source.waiting:
+            processor.run_once()
+    again = PartitionTask(0, feature_spec(settings), task_limits(settings), folder / "restored")
+    folding = JournalFolder(again, Hasher(settings.hash_key), model.policy.case_window_ms)
+    for record in kafka.journal:
+        folding.take(*decode_journal(record.value, record.headers))
+    return again.pending.next_sequence
+
+
+class _Kafka(Committer):
+    """Commits to memory, and is the model log of what was committed."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._topics = settings.topics
+        self._decoder = ModelLogDecoder()
+        self._model_log: list[Outgoing] = []
+        self._folded = 0
+        self.journal: list[Outgoing] = []
+
+    def begin(self, transaction: Transaction, group: ConsumerGroupMetadata | None) -> Finish:
+        """Keep the records of both logs."""
+        del group
+        for record in transaction.records:
+            if record.topic == self._topics.decisions:
+                self.journal.append(record)
+            elif record.topic == self._topics.model_log:
+                self._model_log.append(record)
+        return lambda: None
+
+    def fold_into(self, model: ModelState) -> None:
+        """Fold what was committed since the last call."""
+        for record in self._model_log[self._folded :]:
+            decoded = self._decoder.decode(record.value, record.headers)
+            if decoded is not None:
+                model.fold(self._folded, decoded)
+            self._folded += 1
+
+
+class _Source:
+    """One partition, fetched some thousand records at a time."""
+
+    def __init__(self, settings: Settings, dataset: Dataset) -> None:
+        self._topics, self._batch = settings.topics, settings.batch
+        self._decoder = Decoder(settings)
+        self._guard = InputGuard(1, settings.kafka.partitioner, settings.batch)
+        self._inbox = Inbox(0, round(settings.batch.allowed_skew_s * 1000))
+        self._timeline = Timeline(settings, dataset, dataset.labels(), 1)
+        self._sent, self._offsets = 0, {self._topics.transactions: 0, self._topics.labels: 0}
+
+    @property
+    def waiting(self) -> bool:
+        return self._sent < len(self._timeline) or bool(self._inbox.transactions.waiting)
+
+    def poll(self) -> list[PartitionBatch]:
+        if not self._inbox.transactions.waiting and self._sent < len(self._timeline):
+            chunk = slice(self._sent, min(self._sent + CHUNK_RECORDS, len(self._timeline)))
+            self._timeline.send(chunk, self._fetch)
+            self._sent = chunk.stop
+        self._inbox.at_end = self._sent == len(self._timeline)
+        until_ms = cut_ms(
+            [self._inbox], round(self._batch.max_event_time_s * 1000), self._batch.max_records
+        )
+        taken = None if until_ms is None else self._inbox.transactions.take(until_ms)
+        return [PartitionBatch(0, taken, quiet=False)]
+
+    def take_labels(self, partition: int, clock_ms: int) -> LabelColumns | None:
+        del partition
+        return self._inbox.labels.take(clock_ms)
+
+    def take_bad(self, partition: int) -> list[BadRecord]:
+        del partition
+        return self._inbox.transactions.take_bad() + self._inbox.labels.take_bad()
+
+    def positions(self, partition: int) -> tuple[int, int]:
+        del partition
+        return self._inbox.transactions.next_offset, self._inbox.labels.next_offset
+
+    def _fetch(
+        self, topic: str, partition: int, keys: list[bytes], values: list[bytes], times_ms: list[int]
+    ) -> None:
+        # Compressed batches arrive in memory that may be written to, others do not: two types for numba.
+        kind = bytearray if self._sent % (2 * CHUNK_RECORDS) else bytes
+        for count, first, body in encode_batches(keys, values, times_ms):
+            data = np.frombuffer(kind(body), np.uint8)
+            table = parse_records(
+                data,
+                0,
+                count=count,
+                base_offset=self._offsets[topic],
+                last_offset_delta=count - 1,
+                base_timestamp_ms=times_ms[first],
+            )
+            self._offsets[topic] += count
+            self._put(RecordColumns.of_batches(topic, partition, [(data, table)], self._offsets[topic]))
+
+    def _put(self, columns: RecordColumns) -> None:
+        self._guard.check_keys(columns)
+        if columns.topic == self._topics.transactions:
+            self._inbox.put_transactions(*self._decoder.transactions(columns))
+        else:
+            self._inbox.put_labels(*self._decoder.labels(columns))
+
+
+class _Nobody:
+    """Watches nothing."""
+
+    def observe(self, outcomes: list[Outcome], times: StepTimes) -> None:
+        """Forget it."""
+
+
+if __name__ == "__main__":
+    print(f"{warm():,} transactions decided and restored")
