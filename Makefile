@@ -11,10 +11,10 @@ export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/build/hypothesis
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv lint test demo picture kafka bench faults lock schemas clean
+.PHONY: help venv lint test demo picture kafka bench faults image-check lock schemas clean
 
 help:  ## Show this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-7s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-11s %s\n", $$1, $$2 }'
 
 # The first Python that is new enough and can make a virtual environment; PYTHON=... is tried before the others.
 FIND_PYTHON = for python in $(PYTHON) python3 python3.13 python3.12 python3.11; do \
@@ -57,6 +57,9 @@ bench: venv  ## Measure throughput and latency into build/bench.json
 faults: venv  ## Run the fault tests: kills, cuts and stalls, minutes long
 	$(BIN)/python -m pytest -m faults
 
+image-check: venv  ## Do what deploy/Dockerfile says in folders, without an engine; needs root and debootstrap
+	$(BIN)/python -m tests.image
+
 # Pins for Python 3.11 to 3.13 on every platform, with hashes and without the address they came from.
 COMPILE = build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
 	--generate-hashes --no-annotate --no-emit-index-url --custom-compile-command 'make lock' $(UPGRADE)
@@ -67,6 +70,8 @@ lock:  ## Pin the dependencies of pyproject.toml in deploy/; UPGRADE=--upgrade t
 	$(COMPILE) pyproject.toml --output-file deploy/requirements.txt
 	$(COMPILE) pyproject.toml --extra bench --extra dev --constraint deploy/requirements.txt \
 		--output-file deploy/requirements-dev.txt
+	sed -n 's/^requires = \["\(.*\)"\]$$/\1/p' pyproject.toml \
+		| $(COMPILE) - --constraint deploy/requirements-dev.txt --output-file deploy/requirements-build.txt
 
 schemas: venv  ## Write the JSON Schemas and the AsyncAPI document of the topics into deploy/schemas
 	$(BIN)/fraud-worker schema export --dir deploy/schemas

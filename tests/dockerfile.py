@@ -184,7 +184,9 @@ def isolated(
         Nothing may be written but below `mounts`.
     """
     user, _, group = stage.user.partition(":")
-    drop = [] if user == "0" else ["--clear-groups", "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"]
+    drop = (
+        [] if user == "0" else ["--clear-groups", "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"]
+    )
     inside = ["setpriv", f"--reuid={user}", f"--regid={group}", *(drop or ["--clear-groups"])]
     inside += ["env", "-i", f"--chdir={stage.workdir}", *(f"{name}={value}" for name, value in env.items())]
     script = [
@@ -202,4 +204,6 @@ def isolated(
 
 def _run(command: Sequence[str]) -> None:
     done = subprocess.run(command, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    assert done.returncode == 0, f"{shlex.join(command)}: code {done.returncode}\n{done.stdout}\n{done.stderr}"
+    assert done.returncode == 0, (
+        f"{shlex.join(command)}: code {done.returncode}\n{done.stdout}\n{done.stderr}"
+    )

@@ -152,10 +152,10 @@ class _Run:
         self._source = _FileSource(settings, dataset)
         self._memory = _Memory(len(dataset))
         self._memory.append([self.model.lineage, self.model.policy])
-        refits = Refits(refit_plan(settings), _AtOnce())
+        refits = Refits(refit_plan(settings), AtOnce())
         tasks = {0: self._task}
         self._processor = Processor(
-            settings.worker.id, self._source, self._memory, self._memory, self.model, tasks, refits, _Nobody()
+            settings.worker.id, self._source, self._memory, self._memory, self.model, tasks, refits, Nobody()
         )
 
     def to_the_end(self, progress: Progress) -> Decisions:
@@ -303,16 +303,17 @@ def _matrix(columns: list[NDArray[Any]], count: int, dtype: type[np.generic]) ->
     return np.column_stack(columns) if columns else np.empty((count, 0), dtype)
 
 
-class _AtOnce(Executor):
+class AtOnce(Executor):
     """Runs a job when it is submitted, so that a backtest is reproducible."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Run it, and return what it made."""
         future: Future[Any] = Future()
         future.set_result(fn(*args, **kwargs))
         return future
 
 
-class _Nobody:
+class Nobody:
     """Watches nothing."""
 
     def observe(self, outcomes: list[Outcome], times: StepTimes) -> None:

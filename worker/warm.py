@@ -7,7 +7,6 @@ what would be sent to Kafka stays in memory.
 from __future__ import annotations
 
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -17,6 +16,7 @@ import pyarrow as pa
 from kafka import ConsumerGroupMetadata
 
 from models.state import ModelState
+from worker.backtest import AtOnce, Nobody
 from worker.bulk import encode_batches
 from worker.codec import ModelLogDecoder, decode_journal
 from worker.committer import Committer, Finish, Outgoing, Transaction
@@ -26,7 +26,7 @@ from worker.guard import InputGuard
 from worker.identity import Hasher
 from worker.inbox import Inbox, cut_ms
 from worker.ports import PartitionBatch
-from worker.processor import Outcome, Processor, StepTimes
+from worker.processor import Processor
 from worker.publisher import Publisher
 from worker.record_batches import RecordColumns, parse_records
 from worker.refit import Refits
@@ -91,9 +91,9 @@ def _with_fields(dataset: Dataset, settings: Settings) -> Dataset:
         dataset,
         fields=fields,
         currency=None if fields.currency is None else pa.array(["EUR"] * len(dataset)),
-        numeric={name: dataset.amount % 7.0 for name in fields.numeric},
+        numeric=dict.fromkeys(fields.numeric, dataset.amount % 7.0),
         categorical=dict.fromkeys(fields.categorical, channel),
-        entities={name: dataset.entities["merchant_id"] for name in fields.entities},
+        entities=dict.fromkeys(fields.entities, dataset.entities["merchant_id"]),
     )
 
 
@@ -106,15 +106,14 @@ def _run(settings: Settings, dataset: Dataset, folder: Path) -> int:
     source = _Source(settings, dataset)
     publisher = Publisher(settings, kafka, tasks, 1, lambda: ConsumerGroupMetadata(settings.kafka.group))
     publisher.open_log([model.lineage, policy(settings)])
-    with ThreadPoolExecutor(1) as executor:
-        refits = Refits(refit_plan(settings), executor)
-        processor = Processor("warm", source, publisher, kafka, model, tasks, refits, _Nobody())
-        while source.waiting:
-            processor.run_once()
+    refits = Refits(refit_plan(settings), AtOnce())
+    processor = Processor("warm", source, publisher, kafka, model, tasks, refits, Nobody())
+    while source.waiting:
+        processor.run_once()
     again = PartitionTask(0, feature_spec(settings), task_limits(settings), folder / "restored")
     hasher = Hasher(settings.hash_key)
     hasher.entities(pa.array(["joined"]))  # as of a journal entry of several records, which may be written to
-    folding = JournalFolder(again, hasher, model.policy.case_window_ms)
+    folding = JournalFolder(again, hasher, model.lineage.id)
     for record in kafka.journal:
         folding.take(*decode_journal(record.value, record.headers))
     return again.pending.next_sequence
@@ -170,9 +169,7 @@ class _Source:
             self._timeline.send(chunk, self._fetch)
             self._sent = chunk.stop
         self._inbox.at_end = self._sent == len(self._timeline)
-        until_ms = cut_ms(
-            [self._inbox], round(self._batch.max_event_time_s * 1000), self._batch.max_records
-        )
+        until_ms = cut_ms([self._inbox], round(self._batch.max_event_time_s * 1000), self._batch.max_records)
         taken = None if until_ms is None else self._inbox.transactions.take(until_ms)
         return [PartitionBatch(0, taken, quiet=False)]
 
@@ -214,13 +211,6 @@ class _Source:
             self._inbox.put_transactions(*self._decoder.transactions(columns))
         else:
             self._inbox.put_labels(*self._decoder.labels(columns))
-
-
-class _Nobody:
-    """Watches nothing."""
-
-    def observe(self, outcomes: list[Outcome], times: StepTimes) -> None:
-        """Forget it."""
 
 
 if __name__ == "__main__":

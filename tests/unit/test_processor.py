@@ -14,7 +14,7 @@ from models.vocabulary import MS_PER_DAY, LabelKind
 from tests import model_log
 from tests.model_log import LINEAGE, START_MS
 from tests.partition import HOUR_MS, LIMITS, POLICY, labels, new_task, transactions
-from worker.backtest import _AtOnce
+from worker.backtest import AtOnce
 from worker.decoder import BadRecord, LabelColumns
 from worker.inbox import Inbox
 from worker.ports import PartitionBatch
@@ -100,7 +100,7 @@ class Worker:
             self.tasks[partition] = new_task(folder / str(partition), partition=partition)
             self.tasks[partition].move_to(TaskState.RUNNING)
         self.processor = Processor(
-            "w", self.around, self.around, self.around, self.model, self.tasks, Refits(NEVER, _AtOnce()), self.around
+            "w", self.around, self.around, self.around, self.model, self.tasks, Refits(NEVER, AtOnce()), self.around
         )  # fmt: skip
 
     def put(self, partition: int, *ids: str, hour: int = 0) -> None:
