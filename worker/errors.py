@@ -1,17 +1,4 @@
-"""The errors of the worker, named by what to do about them, each with its own exit code.
-
-::
-
-    WorkerError                    1
-    ├── SettingsError              2   mend the named setting
-    ├── UnreachableError           3   Kafka does not answer, refuses the credentials, or lacks a topic
-    ├── IncompatibleError          4   the logs were written under other settings (lineage, partitions, …)
-    ├── FencedError                5   another process took over this `worker.id`: stop one of the two
-    ├── IndefiniteError            6   a commit's outcome is unknown: start again, the journal tells
-    ├── CorruptError               7   a log or a record of our own does not read back
-    ├── FuseError                  8   too large a share of the records is bad
-    └── BrokerError                9   the embedded broker lacks Java or Maven, or does not start
-"""
+"""The errors of the worker, named by what to do about them, each with the exit code it ends the process with."""
 
 from __future__ import annotations
 
