@@ -81,6 +81,8 @@ class Dataset:
         The truth, shape [n]; None if it is known of no row.
     label_time_ms
         When the truth became known, shape [n]; `NEVER` where it did not. None exactly when `is_fraud` is.
+    label_source
+        Who said so, `schema.LabelSource`, shape [n]. None: frauds come by chargeback, legits from an analyst.
     """
 
     fields: TransactionFields
@@ -94,6 +96,7 @@ class Dataset:
     categorical: dict[str, pa.StringArray]
     is_fraud: NDArray[np.bool_] | None = None
     label_time_ms: NDArray[np.int64] | None = None
+    label_source: NDArray[np.uint8] | None = None
 
     def __len__(self) -> int:
         return int(self.event_time_ms.size)

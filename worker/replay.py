@@ -1,6 +1,6 @@
 """A data set sent through Kafka as its own past: transactions when they happened, labels when they became known.
 
-Every record's Kafka timestamp is its own time, so that a worker's clock follows the data set's, not today's.
+Every record's Kafka timestamp is its own time, unless it is to look as if it were live.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from worker import topics
 from worker.bulk import BulkProducer
 from worker.dataset import Dataset, Labels
 from worker.errors import SettingsError
+from worker.schema import LabelSource
 from worker.settings import LabelFields, Settings, TimeFormat
 
 log = logging.getLogger(__name__)
@@ -51,11 +52,14 @@ class ReplayOptions:
         Seconds of the data set in one second: 3600 replays an hour a second.
     frauds_only
         Send no legit labels, as a feed of chargebacks does.
+    stamp_now
+        Records carry the time at which they are sent, as a live producer's do; else the time of what they tell.
     """
 
     rate: float | None = None
     speed: float | None = None
     frauds_only: bool = False
+    stamp_now: bool = False
 
 
 class Totals(NamedTuple):
@@ -91,15 +95,23 @@ def replay(
     now_ms = time.time_ns() // 1_000_000
     labels, ahead = _known_by(dataset.labels(frauds_only=options.frauds_only), now_ms)
     _refuse_future(dataset, now_ms)
-    _warn_of_retention(settings, int(dataset.event_time_ms[0]), now_ms)
+    if not options.stamp_now:
+        _warn_of_retention(settings, int(dataset.event_time_ms[0]), now_ms)
     timeline = Timeline(settings, dataset, labels, partitions)
     started = time.monotonic()
     with BulkProducer(settings) as producer:
         for chunk in paced(due_times_s(timeline.times_ms, options)):
-            timeline.send(chunk, producer.send)
+            timeline.send(chunk, _stamping(producer.send) if options.stamp_now else producer.send)
             progress(chunk.stop, len(timeline))
     frauds = int(labels.is_fraud.sum())
     return Totals(len(dataset), frauds, labels.row.size - frauds, ahead, time.monotonic() - started)
+
+
+def _stamping(sink: Sink) -> Sink:
+    def send(topic: str, partition: int, keys: list[bytes], values: list[bytes], times_ms: list[int]) -> None:
+        sink(topic, partition, keys, values, [time.time_ns() // 1_000_000] * len(times_ms))
+
+    return send
 
 
 class Timeline:
@@ -181,18 +193,25 @@ def transaction_values(dataset: Dataset, rows: NDArray[np.int64]) -> list[bytes]
 
 
 def label_values(fields: LabelFields, dataset: Dataset, labels: Labels) -> list[bytes]:
-    """Return labels as JSON: fraud comes by chargeback, legit from an analyst."""
+    """Return labels as JSON."""
     rows = pa.array(labels.row)
     return _json_rows(
         {
             fields.transaction_id: dataset.transaction_id.take(rows).to_pylist(),
             fields.card_id: dataset.card_id.take(rows).to_pylist(),
             fields.label: np.where(labels.is_fraud, "fraud", "legit").tolist(),
-            fields.source: np.where(labels.is_fraud, "chargeback", "analyst").tolist(),
+            fields.source: _sources(dataset, labels),
             fields.label_time: _written_times(labels.time_ms, fields.time_format),
             fields.event_time: _written_times(dataset.event_time_ms[labels.row], fields.time_format),
         }
     )
+
+
+def _sources(dataset: Dataset, labels: Labels) -> list[str]:
+    by_truth = np.where(labels.is_fraud, LabelSource.CHARGEBACK, LabelSource.ANALYST)
+    sources = by_truth if dataset.label_source is None else dataset.label_source[labels.row]
+    names: list[str] = np.array([source.name.lower() for source in LabelSource])[sources].tolist()
+    return names
 
 
 def due_times_s(times_ms: NDArray[np.int64], options: ReplayOptions) -> NDArray[np.float64]:

@@ -1,5 +1,7 @@
-"""Made-up card traffic with known fraud, for trying things out, for the tests and the benchmarks."""
+"""Made-up card traffic with known fraud: to try a worker out, for the demo, the tests and the benchmarks."""
 
-from worker.simulation.traffic import FIELDS, FraudKind, Traffic, simulate, simulate_with_kinds
+from worker.simulation.frauds import FraudKind
+from worker.simulation.simulator import FIELDS, Simulation, simulate
+from worker.simulation.traffic import Traffic
 
-__all__ = ["FIELDS", "FraudKind", "Traffic", "simulate", "simulate_with_kinds"]
+__all__ = ["FIELDS", "FraudKind", "Simulation", "Traffic", "simulate"]

@@ -1,0 +1,258 @@
+"""What fraudsters do, in episodes: one card or one merchant, for minutes to weeks.
+
+Testing of cards, stolen cards and compromised merchants are those of *Reproducible Machine Learning for Credit Card
+Fraud Detection* (Le Borgne et al., 2022), here as payments of their own beside the honest ones; takeovers are added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.vocabulary import MS_PER_DAY
+from worker.simulation.honest import usual_spending
+from worker.simulation.rows import ONLINE, Rows, cents, channel_of
+from worker.simulation.traffic import Traffic
+from worker.simulation.world import FAVOURITES, World
+
+_HOUR_MS: Final = 3_600_000
+_TEST_EVERY_MS: Final = 30_000
+_RING_MERCHANTS: Final = 25
+"""Where a ring of fraudsters turns cards into goods."""
+_FEWEST_CUSTOMERS: Final = 10
+"""Of a merchant worth compromising."""
+
+
+class FraudKind(IntEnum):
+    """What made a transaction fraud."""
+
+    NONE = 0
+    CARD_TESTING = 1
+    """Five to ten small payments at one online merchant within six minutes; the last is a large one."""
+    STOLEN_CARD = 2
+    """Four to ten payments within 36 hours, in shops near home and online, of raised amounts."""
+    COMPROMISED_MERCHANT = 3
+    """At one merchant, for two to four weeks: fifteen to fifty payments of ordinary amounts by its customers' cards."""
+    ACCOUNT_TAKEOVER = 4
+    """Three to eight payments within two days: online, far from home, of high amounts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """What fraudsters do for a time.
+
+    Attributes
+    ----------
+    shares
+        Of the frauds, by kind from `CARD_TESTING` on.
+    tested
+        Range of the amounts by which cards are tested.
+    stolen, taken_over
+        Range of how many times the usual amount is spent.
+    compromises_online
+        Whether compromised merchants sell online; otherwise they are shops.
+    """
+
+    shares: tuple[float, float, float, float]
+    tested: tuple[float, float]
+    stolen: tuple[float, float]
+    taken_over: tuple[float, float]
+    compromises_online: bool
+
+
+PATTERN: Final = Pattern((0.2, 0.4, 0.3, 0.1), (0.5, 3.0), (2.5, 5.0), (4.0, 10.0), compromises_online=False)
+NEW_PATTERN: Final = Pattern(
+    (0.1, 0.15, 0.25, 0.5), (4.0, 12.0), (1.2, 2.5), (2.0, 5.0), compromises_online=True
+)
+"""From `Traffic.pattern_change_day` on: more takeovers, smaller amounts, other merchants."""
+
+
+class _Window(NamedTuple):
+    """A stretch of time, epoch milliseconds."""
+
+    start_ms: int
+    end_ms: int
+
+
+def frauds(world: World, honest: Rows, traffic: Traffic, rng: np.random.Generator) -> list[Rows]:
+    """Draw as many frauds as make the prevalence, spread over time as the honest transactions are."""
+    total = fraud_count(len(honest), traffic.prevalence)
+    change_ms = traffic.end_ms
+    if traffic.pattern_change_day is not None:
+        change_ms = traffic.start_ms + traffic.pattern_change_day * MS_PER_DAY
+    before = round(total * np.count_nonzero(honest.time_ms < change_ms) / max(len(honest), 1))
+    old = _Ring(world, honest, PATTERN, _Window(traffic.start_ms, change_ms), rng).frauds(before)
+    new = _Ring(world, honest, NEW_PATTERN, _Window(change_ms, traffic.end_ms), rng).frauds(total - before)
+    return [*old, *new]
+
+
+def fraud_count(honest: int, prevalence: float) -> int:
+    """Return how many frauds beside that many honest transactions make the prevalence."""
+    return round(honest * prevalence / (1.0 - prevalence))
+
+
+class _Episodes(NamedTuple):
+    """n payments in e episodes.
+
+    Attributes
+    ----------
+    of : int64 [n]
+        The episode of each payment, ascending.
+    size
+        e
+    """
+
+    of: NDArray[np.int64]
+    size: int
+
+    @classmethod
+    def drawn(cls, rng: np.random.Generator, payments: int, least: int, most: int) -> _Episodes:
+        """Draw their lengths; the last one is cut short."""
+        lengths = rng.integers(least, most + 1, size=payments // least + 1)
+        of = np.repeat(np.arange(lengths.size), lengths)[:payments]
+        return cls(of, lengths.size)
+
+    @property
+    def rank(self) -> NDArray[np.int64]:
+        """Place of each payment in its episode, from 0 on."""
+        ranks: NDArray[np.int64] = np.arange(self.of.size) - np.searchsorted(self.of, self.of)
+        return ranks
+
+    @property
+    def is_last(self) -> NDArray[np.bool_]:
+        """Whether a payment is the last of its episode."""
+        return np.append(self.of[1:] != self.of[:-1], True)[: self.of.size]
+
+
+class _Ring:
+    """Those who commit the frauds of one stretch of time."""
+
+    def __init__(
+        self, world: World, honest: Rows, pattern: Pattern, window: _Window, rng: np.random.Generator
+    ) -> None:
+        self._world, self._honest, self._pattern, self._window, self._rng = (
+            world,
+            honest,
+            pattern,
+            window,
+            rng,
+        )
+        self._fences = rng.choice(np.flatnonzero(world.is_online), _RING_MERCHANTS).astype(np.int32)
+
+    def frauds(self, total: int) -> list[Rows]:
+        """Draw that many, kind after kind."""
+        marks = np.round(np.cumsum(self._pattern.shares) * total).astype(int)
+        commit: tuple[Callable[[int], Rows], ...] = (
+            self._test_cards,
+            self._use_stolen_cards,
+            self._compromise_merchants,
+            self._take_over_accounts,
+        )
+        counts = np.diff(marks, prepend=0).tolist()
+        return [act(count) for act, count in zip(commit, counts, strict=True) if count]
+
+    def _test_cards(self, payments: int) -> Rows:
+        episodes = _Episodes.drawn(self._rng, payments, 5, 10)
+        card = self._victims(episodes.size)[episodes.of]
+        merchant = self._rng.choice(self._fences, episodes.size)[episodes.of]
+        longest_ms = np.full(episodes.size, 12 * _TEST_EVERY_MS)
+        pause_ms = (episodes.rank + self._rng.random(payments)) * _TEST_EVERY_MS
+        large = self._world.usual_amount[card] * self._rng.uniform(3.0, 8.0, payments)
+        small = self._rng.uniform(*self._pattern.tested, payments)
+        time_ms = self._starts_ms(longest_ms)[episodes.of] + pause_ms.astype(np.int64)
+        amount = cents(np.where(episodes.is_last, large, small))
+        return self._online(FraudKind.CARD_TESTING, time_ms, card, merchant, amount)
+
+    def _use_stolen_cards(self, payments: int) -> Rows:
+        episodes = _Episodes.drawn(self._rng, payments, 4, 10)
+        card = self._victims(episodes.size)[episodes.of]
+        near_home = self._world.shops.draw(self._rng, self._world.home[card])
+        merchant = np.where(
+            self._rng.random(payments) < 0.6, near_home, self._rng.choice(self._fences, payments)
+        )
+        amount = self._raised(episodes, card, self._pattern.stolen)
+        return Rows(
+            time_ms=self._times_ms(episodes, 6 * _HOUR_MS, 36 * _HOUR_MS),
+            card=card,
+            merchant=merchant,
+            amount=amount,
+            channel=channel_of(self._rng, self._world.is_online[merchant], amount),
+            kind=np.full(payments, FraudKind.STOLEN_CARD, np.int8),
+        )
+
+    def _compromise_merchants(self, payments: int) -> Rows:
+        episodes = _Episodes.drawn(self._rng, payments, 15, 50)
+        customer, merchants = self._customers()
+        chosen = merchants[self._rng.integers(merchants.size, size=episodes.size)]
+        first, end = np.searchsorted(merchants, chosen), np.searchsorted(merchants, chosen, side="right")
+        card = customer[self._rng.integers(first[episodes.of], end[episodes.of])]
+        merchant = chosen[episodes.of]
+        amount = usual_spending(self._world, self._rng, card, merchant)
+        return Rows(
+            time_ms=self._times_ms(episodes, 14 * MS_PER_DAY, 28 * MS_PER_DAY),
+            card=card,
+            merchant=merchant,
+            amount=amount,
+            channel=channel_of(self._rng, self._world.is_online[merchant], amount),
+            kind=np.full(payments, FraudKind.COMPROMISED_MERCHANT, np.int8),
+        )
+
+    def _customers(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Return pairs of a card and one of its favourite merchants that are worth compromising, by merchant."""
+        merchant = self._world.favourites.ravel()
+        right = self._world.is_online[merchant] == self._pattern.compromises_online
+        many = np.bincount(merchant)[merchant] >= _FEWEST_CUSTOMERS
+        fit = next((it for it in (right & many, right) if it.any()), np.ones_like(right))
+        pairs = np.flatnonzero(fit)
+        pairs = pairs[np.argsort(merchant[pairs], kind="stable")]
+        return (pairs // FAVOURITES).astype(np.int32), merchant[pairs]
+
+    def _take_over_accounts(self, payments: int) -> Rows:
+        episodes = _Episodes.drawn(self._rng, payments, 3, 8)
+        card = self._victims(episodes.size)[episodes.of]
+        candidates = self._rng.choice(self._fences, (3, payments))
+        distances = np.stack([self._world.distance_km(card, each) for each in candidates])
+        merchant = candidates[distances.argmax(axis=0), np.arange(payments)]
+        time_ms = self._times_ms(episodes, 6 * _HOUR_MS, 48 * _HOUR_MS)
+        amount = self._raised(episodes, card, self._pattern.taken_over)
+        return self._online(FraudKind.ACCOUNT_TAKEOVER, time_ms, card, merchant, amount)
+
+    def _victims(self, count: int) -> NDArray[np.int32]:
+        """Draw cards, the busy ones more often."""
+        return self._honest.card[self._rng.integers(len(self._honest), size=count)]
+
+    def _raised(
+        self, episodes: _Episodes, card: NDArray[np.int32], times: tuple[float, float]
+    ) -> NDArray[np.float64]:
+        factor = self._rng.uniform(*times, episodes.size)[episodes.of]
+        spread = self._rng.standard_gamma(4.0, card.size) / 4.0
+        return cents(self._world.usual_amount[card] * factor * spread)
+
+    def _times_ms(self, episodes: _Episodes, shortest_ms: int, longest_ms: int) -> NDArray[np.int64]:
+        """Draw moments, each episode's within a stretch of such a length."""
+        window_ms = self._window.end_ms - self._window.start_ms
+        length_ms = np.minimum(
+            self._rng.integers(shortest_ms, longest_ms + 1, size=episodes.size), window_ms - 1
+        )
+        within_ms = self._rng.random(episodes.of.size) * length_ms[episodes.of]
+        return self._starts_ms(length_ms)[episodes.of] + within_ms.astype(np.int64)
+
+    def _starts_ms(self, length_ms: NDArray[np.int64]) -> NDArray[np.int64]:
+        free_ms = self._window.end_ms - self._window.start_ms - length_ms
+        return self._window.start_ms + (self._rng.random(length_ms.size) * free_ms).astype(np.int64)
+
+    def _online(
+        self,
+        kind: FraudKind,
+        time_ms: NDArray[np.int64],
+        card: NDArray[np.int32],
+        merchant: NDArray[np.int32],
+        amount: NDArray[np.float64],
+    ) -> Rows:
+        online = np.full(card.size, ONLINE, np.int8)
+        return Rows(time_ms, card, merchant, amount, online, np.full(card.size, kind, np.int8))

@@ -1,0 +1,98 @@
+"""What honest cardholders do: favourite merchants, the rhythm of days and weeks, journeys."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.vocabulary import MS_PER_DAY
+from worker.simulation.rows import Rows, cents, channel_of
+from worker.simulation.traffic import Traffic
+from worker.simulation.world import FAVOURITES, World, draw
+
+_WEEK: Final = np.array([1.0, 1.0, 1.0, 1.05, 1.2, 1.1, 0.7])
+"""How busy a day is, from Monday on."""
+_EPOCH_WEEKDAY: Final = 3
+"""1 January 1970 was a Thursday."""
+_ANY_HOUR_SHARE: Final = 0.1
+_STROLL_SHARE: Final = 0.08
+"""Of the purchases in shops: at one that is no favourite."""
+_AMOUNT_SHAPE: Final = 3.0
+_SEASON_DAYS: Final = 60
+_TRAVELLERS: Final = 0.4
+"""Share of cards that go on a journey in a season."""
+
+
+def honest_traffic(world: World, traffic: Traffic, rng: np.random.Generator) -> Rows:
+    """Draw what is bought, card after card."""
+    counts = rng.poisson(world.rate * traffic.days)
+    card = np.repeat(np.arange(traffic.cards, dtype=np.int32), counts)
+    day = draw(rng, _WEEK[_weekday(traffic) % 7], card.size)
+    merchant = _merchants(world, traffic, rng, card, day)
+    amount = usual_spending(world, rng, card, merchant)
+    return Rows(
+        time_ms=traffic.start_ms + day * MS_PER_DAY + _time_of_day_ms(rng, card.size),
+        card=card,
+        merchant=merchant,
+        amount=amount,
+        channel=channel_of(rng, world.is_online[merchant], amount),
+        kind=np.zeros(card.size, np.int8),
+    )
+
+
+def usual_spending(
+    world: World, rng: np.random.Generator, card: NDArray[np.int32], merchant: NDArray[np.int32]
+) -> NDArray[np.float64]:
+    """Draw amounts as those cards would spend at those merchants."""
+    mean = world.usual_amount[card] * world.price[merchant]
+    return cents(rng.standard_gamma(_AMOUNT_SHAPE, card.size) * (mean / _AMOUNT_SHAPE))
+
+
+def _weekday(traffic: Traffic) -> NDArray[np.int64]:
+    return np.arange(traffic.days) + traffic.start_ms // MS_PER_DAY + _EPOCH_WEEKDAY
+
+
+def _time_of_day_ms(rng: np.random.Generator, n: int) -> NDArray[np.int64]:
+    """Draw busy noons and evenings, quiet nights."""
+    centre_h = np.where(rng.random(n) < 0.5, 12.5, 18.5)
+    hour = centre_h + 2.5 * rng.standard_normal(n)
+    any_hour = rng.random(n)
+    hour = np.where(any_hour < _ANY_HOUR_SHARE, any_hour * (24.0 / _ANY_HOUR_SHARE), hour % 24.0)
+    return np.minimum((hour * 3_600_000.0).astype(np.int64), MS_PER_DAY - 1)
+
+
+def _merchants(
+    world: World,
+    traffic: Traffic,
+    rng: np.random.Generator,
+    card: NDArray[np.int32],
+    day: NDArray[np.int64],
+) -> NDArray[np.int32]:
+    rank = np.minimum(rng.exponential(3.0, card.size).astype(np.int64), FAVOURITES - 1)
+    merchant = world.favourites[card, rank]
+    place, away = _whereabouts(world, traffic, rng, card, day)
+    away |= rng.random(card.size) < _STROLL_SHARE
+    other = np.flatnonzero(away & ~world.is_online[merchant])  # one orders from one's web shops anywhere
+    merchant[other] = world.shops.draw(rng, place[other])
+    return merchant
+
+
+def _whereabouts(
+    world: World,
+    traffic: Traffic,
+    rng: np.random.Generator,
+    card: NDArray[np.int32],
+    day: NDArray[np.int64],
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return where each card's holder is on that day, and whether that is a journey."""
+    seasons = -(-traffic.days // _SEASON_DAYS)
+    count = traffic.cards * seasons
+    first = rng.integers(_SEASON_DAYS, size=count)
+    length = np.where(rng.random(count) < _TRAVELLERS, rng.integers(3, 11, size=count), 0)
+    destination = rng.choice(world.places, count)
+    journey = card.astype(np.int64) * seasons + day // _SEASON_DAYS
+    since = day % _SEASON_DAYS - first[journey]
+    away = (since >= 0) & (since < length[journey])
+    return np.where(away, destination[journey], world.home[card]), away

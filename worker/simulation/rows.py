@@ -1,0 +1,70 @@
+"""Transactions as numbers, before they get names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+CHANNELS: Final = ("chip", "contactless", "online")
+ONLINE: Final = 2
+
+_CONTACTLESS_LIMIT: Final = 50.0
+_CONTACTLESS_SHARE: Final = 0.75
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """n transactions.
+
+    Attributes
+    ----------
+    time_ms : int64 [n]
+    card, merchant : int32 [n]
+    amount : float64 [n]
+        Whole cents.
+    channel : int8 [n]
+        Index into `CHANNELS`.
+    kind : int8 [n]
+        `FraudKind`.
+    """
+
+    time_ms: NDArray[np.int64]
+    card: NDArray[np.int32]
+    merchant: NDArray[np.int32]
+    amount: NDArray[np.float64]
+    channel: NDArray[np.int8]
+    kind: NDArray[np.int8]
+
+    def __len__(self) -> int:
+        return self.time_ms.size
+
+    def take(self, rows: NDArray[np.int64] | slice) -> Self:
+        """Return those rows, in that order."""
+        return replace(self, **{each.name: getattr(self, each.name)[rows] for each in fields(self)})
+
+    def in_time_order(self) -> Self:
+        """Return the same rows by time; equal times keep their order."""
+        return self.take(np.argsort(self.time_ms, kind="stable"))
+
+
+def joined(parts: Sequence[Rows]) -> Rows:
+    """Return the rows of all parts, one part after the other."""
+    names = [each.name for each in fields(Rows)]
+    return Rows(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+
+
+def cents(amount: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Round to what can be paid."""
+    return np.maximum(np.round(amount, 2), 0.01)
+
+
+def channel_of(
+    rng: np.random.Generator, is_online: NDArray[np.bool_], amount: NDArray[np.float64]
+) -> NDArray[np.int8]:
+    """Draw how it is paid: online where the merchant is, in shops small amounts mostly contactless."""
+    contactless = (amount <= _CONTACTLESS_LIMIT) & (rng.random(amount.size) < _CONTACTLESS_SHARE)
+    return np.where(is_online, ONLINE, contactless).astype(np.int8)
