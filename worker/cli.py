@@ -9,7 +9,19 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Final
 
-from worker.commands import alerts, completion, config, dead_letters, demo, files, kafka, run, schema, topics
+from worker.commands import (
+    alerts,
+    completion,
+    config,
+    dead_letters,
+    demo,
+    files,
+    kafka,
+    run,
+    schema,
+    simulate,
+    topics,
+)
 from worker.commands.parsing import Parser, add_config, verbs_of
 from worker.errors import WorkerError
 
@@ -31,7 +43,7 @@ EXIT_CODES: Final = {
     BROKEN_PIPE: "whoever read the output has gone",
 }
 
-GROUPS: Final = (demo, kafka, topics, run, alerts, dead_letters, files, config, schema, completion)
+GROUPS: Final = (demo, kafka, topics, run, simulate, alerts, dead_letters, files, config, schema, completion)
 """Whose verbs there are, in the order of the help."""
 
 

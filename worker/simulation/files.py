@@ -1,0 +1,235 @@
+"""Simulated traffic written to files, as columns with their truth or as records on the wire."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet
+from numpy.typing import NDArray
+
+from worker.dataset import NEVER, Dataset
+from worker.errors import SettingsError
+from worker.schema import LabelSource
+from worker.settings import LabelFields, TimeFormat
+from worker.simulation.frauds import FraudKind
+from worker.simulation.naming import Naming
+from worker.simulation.simulator import Simulation
+
+CHUNK_ROWS: Final = 100_000
+
+Progress = Callable[[int, int], None]
+"""Called with the transactions written so far and those in all."""
+
+_KINDS: Final = pa.array([None, *(kind.name.lower() for kind in [*FraudKind][1:])])
+_SOURCES: Final = pa.array([None, *(source.name.lower() for source in [*LabelSource][1:])])
+
+
+def require_writable(path: Path, *, lines_only: bool = False) -> None:
+    """Tell before the work is done whether a file can be written there.
+
+    Parameters
+    ----------
+    path
+        Its ending says what it is: `.parquet`, `.csv` or `.jsonl`; text may be compressed (`.csv.gz`).
+    lines_only
+        It must be JSON lines.
+
+    Raises
+    ------
+    SettingsError
+        Another ending, no such folder, or something there that is no file.
+    """
+    endings = [name for name, write in _WRITERS.items() if write is _write_json_lines or not lines_only]
+    if _ending(path) not in endings or path.name.lower().endswith((".parquet.gz", ".pq.gz")):
+        raise SettingsError(f"{path}: the name must end in one of {', '.join('.' + it for it in endings)}")
+    if not path.parent.is_dir():
+        raise SettingsError(f"{path}: there is no folder {path.parent}; make it first")
+    if path.exists() and not path.is_file():
+        raise SettingsError(f"{path}: there is something else than a file; name another one")
+
+
+def holds_truth(path: Path) -> bool:
+    """Tell whether a file of that name holds the truth beside the transactions."""
+    return _WRITERS[_ending(path)] is not _write_json_lines
+
+
+def write_transactions(
+    simulation: Simulation,
+    path: Path,
+    naming: Naming,
+    progress: Progress = lambda written, total: None,  # noqa: ARG005
+) -> None:
+    """Write the transactions in order of time.
+
+    Parquet and CSV hold the truth as well (`naming.TRUTH`); JSON lines are what the transactions topic would hold.
+
+    Raises
+    ------
+    SettingsError
+        The file cannot be written.
+    """
+    with_truth = holds_truth(path)
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for first in range(0, len(simulation), CHUNK_ROWS):
+            rows = slice(first, first + CHUNK_ROWS)
+            dataset = naming.of(simulation.dataset(rows))
+            truth = _truth(dataset, simulation.rows.kind[rows]) if with_truth else {}
+            yield pa.RecordBatch.from_pydict(_transactions(dataset) | truth)
+            progress(min(rows.stop, len(simulation)), len(simulation))
+
+    with _replacing(path) as out:
+        _WRITERS[_ending(path)](out, batches())
+
+
+def write_labels(simulation: Simulation, path: Path, naming: Naming, fields: LabelFields) -> int:
+    """Write what the labels topic would hold, as JSON lines in the order in which it becomes known.
+
+    Returns
+    -------
+    int
+        How many labels there are.
+
+    Raises
+    ------
+    SettingsError
+        The file cannot be written.
+    """
+    told_ms = simulation.told.time_ms
+    rows = np.flatnonzero(told_ms != NEVER)
+    rows = rows[np.argsort(told_ms[rows], kind="stable")]
+    chunks = (rows[first : first + CHUNK_ROWS] for first in range(0, rows.size, CHUNK_ROWS))
+    with _replacing(path) as out:
+        _write_json_lines(out, (_labels(naming.of(simulation.dataset(chunk)), fields) for chunk in chunks))
+    return rows.size
+
+
+def _transactions(dataset: Dataset) -> dict[str, pa.Array]:
+    fields = dataset.fields
+    columns = {
+        fields.transaction_id: dataset.transaction_id,
+        fields.card_id: dataset.card_id,
+        fields.event_time: _times(dataset.event_time_ms, fields.time_format),
+        fields.amount: pa.array(dataset.amount),
+    }
+    if fields.currency is not None:
+        columns[fields.currency] = dataset.currency
+    numbers = {name: pa.array(column) for name, column in dataset.numeric.items()}
+    return columns | dataset.entities | dataset.categorical | numbers
+
+
+def _truth(dataset: Dataset, kind: NDArray[np.int8]) -> dict[str, pa.Array]:
+    told_ms, source = _told(dataset)
+    return {
+        "is_fraud": pa.array(dataset.is_fraud),
+        "fraud_kind": _KINDS.take(pa.array(kind)),
+        "label_time": _times(told_ms, dataset.fields.time_format),
+        "label_source": _SOURCES.take(pa.array(source)),
+    }
+
+
+def _labels(dataset: Dataset, fields: LabelFields) -> pa.RecordBatch:
+    told_ms, source = _told(dataset)
+    words = pa.array(["legit", "fraud"])
+    return pa.RecordBatch.from_pydict(
+        {
+            fields.transaction_id: dataset.transaction_id,
+            fields.card_id: dataset.card_id,
+            fields.label: words.take(pa.array(dataset.is_fraud).cast(pa.int8())),
+            fields.source: _SOURCES.take(pa.array(source)),
+            fields.label_time: _times(told_ms, fields.time_format),
+            fields.event_time: _times(dataset.event_time_ms, fields.time_format),
+        }
+    )
+
+
+def _told(dataset: Dataset) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    assert dataset.label_time_ms is not None
+    assert dataset.label_source is not None
+    return dataset.label_time_ms, dataset.label_source
+
+
+def _times(times_ms: NDArray[np.int64], time_format: TimeFormat) -> pa.Array:
+    """Return times as the format says, null where they are `NEVER`."""
+    never = times_ms == NEVER
+    if time_format == "epoch_s":
+        return pa.array(times_ms / 1000.0, mask=never)
+    whole = pa.array(times_ms, mask=never)
+    if time_format == "epoch_ms":
+        return whole
+    written = whole.cast(pa.timestamp("ms", "UTC")).cast(pa.string())
+    return pc.utf8_replace_slice(written, 10, 11, "T")
+
+
+def _write_parquet(out: pa.NativeFile, batches: Iterator[pa.RecordBatch]) -> None:
+    first = next(batches)
+    with pa.parquet.ParquetWriter(out, first.schema, compression="zstd") as writer:
+        for batch in chain([first], batches):
+            writer.write_batch(batch)
+
+
+def _write_csv(out: pa.NativeFile, batches: Iterator[pa.RecordBatch]) -> None:
+    first = next(batches)
+    # Nothing that is simulated holds a comma or a quotation mark.
+    options = pa.csv.WriteOptions(quoting_style="none")
+    with pa.csv.CSVWriter(out, first.schema, write_options=options) as writer:
+        for batch in chain([first], batches):
+            writer.write_batch(batch)
+
+
+def _write_json_lines(out: pa.NativeFile, batches: Iterable[pa.RecordBatch]) -> None:
+    for batch in batches:
+        out.write(json_lines(batch))
+
+
+def json_lines(batch: pa.RecordBatch) -> pa.Buffer:
+    """Return rows as JSON, one a line: a join of columns, since a call per row would cost ten times as much.
+
+    Texts must not need escaping, and nothing may be missing.
+    """
+    parts: list[Any] = []
+    lead = "{"
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        quote = '"' if pa.types.is_string(column.type) else ""
+        parts += [f"{lead}{json.dumps(name)}:{quote}", column.cast(pa.string())]
+        lead = f"{quote},"
+    lines = pc.binary_join_element_wise(*parts, lead.rstrip(",") + "}\n", "")
+    return lines.buffers()[2]
+
+
+_WRITERS: Final[dict[str, Callable[[pa.NativeFile, Iterator[pa.RecordBatch]], None]]] = {
+    "parquet": _write_parquet,
+    "pq": _write_parquet,
+    "csv": _write_csv,
+    "jsonl": _write_json_lines,
+    "ndjson": _write_json_lines,
+    "json": _write_json_lines,
+}
+
+
+def _ending(path: Path) -> str:
+    return path.name.lower().removesuffix(".gz").rpartition(".")[2]
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[pa.NativeFile]:
+    """Open a file that takes the name only once it is whole."""
+    partial = path.with_name(f".{path.name}.partial")
+    compression = "gzip" if path.suffix.lower() == ".gz" else None
+    try:
+        with pa.output_stream(str(partial), compression=compression) as out:
+            yield out
+        partial.replace(path)
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be written: {error}") from None
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,84 @@
+"""Simulated fields under the names that a user's settings give them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final, Self
+
+import pyarrow as pa
+
+from worker.dataset import Dataset
+from worker.errors import SettingsError
+from worker.settings import TransactionFields
+from worker.simulation.simulator import FIELDS
+
+CURRENCY: Final = "EUR"
+TRUTH: Final = ("is_fraud", "fraud_kind", "label_time", "label_source")
+"""What a file has beside the user's fields."""
+
+_TEXTS: Final = (*FIELDS.entities, *FIELDS.categorical)
+_MERCHANT: Final = "merchant_id"
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """How simulated fields are called.
+
+    Attributes
+    ----------
+    fields
+        The user's settings.
+    names
+        The user's name of each simulated field; one that is not declared keeps its own.
+    missing
+        Declared fields that are not simulated.
+    undeclared
+        Simulated fields that the settings do not declare: a worker ignores them.
+    """
+
+    fields: TransactionFields
+    names: dict[str, str]
+    missing: tuple[str, ...]
+    undeclared: tuple[str, ...]
+
+    @classmethod
+    def under(cls, fields: TransactionFields) -> Self:
+        """Match fields by their names; the first entity stands for the merchant if none is called like it.
+
+        Raises
+        ------
+        SettingsError
+            A name of the settings is also one that the simulator writes.
+        """
+        texts, numbers = (*fields.entities, *fields.categorical), fields.numeric
+        names = {name: name for name in _TEXTS if name in texts} | {
+            name: name for name in FIELDS.numeric if name in numbers
+        }
+        if _MERCHANT not in names and fields.entities and fields.entities[0] not in names:
+            names[_MERCHANT] = fields.entities[0]
+        undeclared = tuple(name for name in (*_TEXTS, *FIELDS.numeric) if name not in names)
+        missing = tuple(name for name in (*texts, *numbers) if name not in names.values())
+        whole = {name: name for name in undeclared} | names
+        _require_distinct(fields, [*whole.values(), *TRUTH])
+        return cls(fields, whole, missing, undeclared)
+
+    def of(self, dataset: Dataset) -> Dataset:
+        """Return simulated transactions under these names."""
+        return replace(
+            dataset,
+            fields=self.fields,
+            currency=None if self.fields.currency is None else pa.repeat(CURRENCY, len(dataset)),
+            entities={self.names[name]: column for name, column in dataset.entities.items()},
+            categorical={self.names[name]: column for name, column in dataset.categorical.items()},
+            numeric={self.names[name]: column for name, column in dataset.numeric.items()},
+        )
+
+
+def _require_distinct(fields: TransactionFields, written: list[str]) -> None:
+    for setting in ("transaction_id", "card_id", "event_time", "amount", "currency"):
+        name = getattr(fields, setting)
+        if name in written:
+            raise SettingsError(
+                f"transaction.{setting} = {name!r}: the simulator writes another field of that name; "
+                "simulate under another name"
+            )
