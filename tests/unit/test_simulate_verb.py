@@ -18,7 +18,7 @@ from worker import replay
 from worker.cli import main
 from worker.commands import simulate
 from worker.commands.parsing import Parser, verbs_of
-from worker.dataset import NEVER, LabelColumns, read_dataset
+from worker.dataset import NEVER, TruthColumns, read_dataset
 from worker.settings import ENV_PREFIX, Settings, TransactionFields
 from worker.simulation import FIELDS, Traffic
 
@@ -65,7 +65,7 @@ def test_a_file_needs_no_settings_and_its_last_words_judge_a_worker_on_it(
     path = tmp_path / "traffic.parquet"
     assert main(["simulate", str(path), *SMALL]) == 0
     out, err = capsys.readouterr()
-    read = read_dataset(path, FIELDS, LabelColumns("is_fraud", "label_time"))
+    read = read_dataset(path, FIELDS, TruthColumns("is_fraud", "label_time"))
     assert read.is_fraud is not None
     frauds = int(read.is_fraud.sum())
     assert f"{len(read):,} transactions of 100 cards in 10 days\n{frauds} frauds, prevalence 5" in out

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from worker.dataset import NEVER, Dataset, LabelColumns, read_dataset
+from worker.dataset import NEVER, Dataset, TruthColumns, read_dataset
 from worker.errors import SettingsError
 from worker.replay import label_values, transaction_values
 from worker.settings import LabelFields, TransactionFields
@@ -58,7 +58,7 @@ def test_a_file_reads_back_as_what_was_simulated(
     seen: list[tuple[int, int]] = []
     write_transactions(simulation, path, naming, lambda written, total: seen.append((written, total)))
     made = simulation.dataset()
-    truth = LabelColumns("is_fraud", "label_time", delay_days=400) if holds_truth(path) else None
+    truth = TruthColumns("is_fraud", "label_time", delay_days=400) if holds_truth(path) else None
     read = read_dataset(path, fields, truth)
     assert_same(read, made)
     assert seen == sorted(seen)
