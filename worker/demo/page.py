@@ -15,7 +15,7 @@ from rich.spinner import Spinner
 from rich.table import Column, Table
 from rich.text import Text
 
-from worker.demo.figures import DECIDERS, Day, Figures, ShownAlert
+from worker.demo.figures import DECIDERS, Figures, ShownAlert
 from worker.demo.plain import status_lines
 from worker.demo.wording import (
     NAMES,
@@ -39,6 +39,7 @@ TALL: Final = 30
 WIDE: Final = 96
 _STYLES: Final = {"none": "bright_black", "forest": "yellow", "online": "green"}
 _CELLS: Final = {"none": "·", "forest": "▒", "online": "█"}
+_RULES: Final = {"none": "╌", "forest": "┅", "online": "━"}
 _BARS: Final = "▁▂▃▄▅▆▇█"
 _QUIET: Final = "bright_black"
 _LABEL_COLUMNS: Final = 12
@@ -129,7 +130,7 @@ def _boxes(figures: Figures, width: int, *, tall: bool) -> list[RenderableType]:
 def _box(content: RenderableType, title: str, note: Text | None = None) -> Panel:
     return Panel(
         content,
-        title=Text(title, style="bold"),
+        title=Text(title, style="bold default"),
         title_align="left",
         subtitle=note,
         subtitle_align="right",
@@ -155,55 +156,58 @@ def _header(figures: Figures) -> RenderableType:
 def _stream(figures: Figures) -> RenderableType:
     latency = f"{milliseconds(figures.latency_p50_s)} / {milliseconds(figures.latency_p99_s)}"
     shown = [
-        ("transactions/s", f"{figures.per_s:,.0f}", ""),
         ("decided", f"{figures.decided:,}", ""),
+        ("per second", f"{figures.per_s:,.0f}", ""),
         ("lag", f"{figures.lag:,}", "red" if figures.lag > 3 * max(figures.per_s, 1_000.0) else ""),
-        ("to the alert, p50 / p99", latency, ""),
+        ("append to alert, p50 / p99", latency, ""),
         ("alerts", f"{figures.alerts:,}", ""),
         ("cases", f"{figures.cases:,}", ""),
     ]
-    table = Table.grid(*(Column(no_wrap=True, ratio=1) for _ in shown), expand=True)
-    table.columns[3].ratio = 2
+    table = Table.grid(*(Column(no_wrap=True) for _ in shown), expand=True, padding=(0, 2, 0, 0))
     table.add_row(*(Text(name, style=_QUIET) for name, _, _ in shown))
     table.add_row(*(Text(number, style=f"bold {style}") for _, number, style in shown))
-    return _box(table, "Stream")
+    pace_s = figures.duration_s / figures.stream_days
+    return _box(table, "Stream", Text(f"a day passes in {pace_s:.1f} s", style=_QUIET))
 
 
 def _deciders(figures: Figures, room: int, *, tall: bool) -> RenderableType:
     lines = [_shares(figures, room), _strip(figures, room)]
     if tall:
         lines += [_thresholds(figures, room), _recalls(figures, room), _axis(figures, room)]
-    legend = Text(" ", style=_QUIET).join(
-        Text.assemble((_CELLS[name], _STYLES[name]), f" {NAMES[name]}") for name in DECIDERS
+    # A style of the whole would cover those of its parts.
+    legend = Text("  ").join(
+        Text.assemble((_CELLS[name], _STYLES[name]), (f" {NAMES[name]}", _QUIET)) for name in DECIDERS
     )
-    return _box(Group(*lines), "Who decides", legend)
+    return _box(Group(*lines), f"Who decides: {_in_force(figures)}", legend)
+
+
+def _in_force(figures: Figures) -> str:
+    """Who decides, since when, and what a change waits for."""
+    if not figures.hand_overs:
+        return "waiting for the first transactions"
+    latest = figures.hand_overs[-1]
+    name = NAMES[latest.decider]
+    if latest.decider == "none":
+        return f"{name}, until a forest has seen some traffic"
+    if latest.decider == "forest":
+        return f"{name}, until {figures.frauds_needed} frauds are learnt ({figures.frauds_learnt} so far)"
+    return f"{name}, since {date(latest.at_ms)}, {hour(latest.at_ms)}"
 
 
 def _shares(figures: Figures, room: int) -> Text:
-    bar_columns = max(room // 6, 10)
-    line = Text("now".ljust(_LABEL_COLUMNS), style=_QUIET, no_wrap=True, overflow="ellipsis")
-    if not figures.shares:
-        return line.append("waiting for the first transactions", style="default")
-    for name, columns in zip(DECIDERS, _whole(list(figures.shares.values()), bar_columns), strict=True):
-        line.append(_CELLS[name] * columns, style=_STYLES[name])
+    line = _labelled("now")
+    if figures.shares:
+        shares = [figures.shares[name] for name in DECIDERS]
+        for name, columns in zip(DECIDERS, _whole(shares, room // 3), strict=True):
+            line.append(_RULES[name] * columns, style=_STYLES[name])
     told = [f"{NAMES[name]} {percent(share)}" for name, share in figures.shares.items() if share >= 0.005]
-    line.append(f" {', '.join(told)}", style="bold default")
-    return line.append(f"  {_hand_over(figures)}", style="default")
+    return line.append(f" {', '.join(told)}", style="bold default")
 
 
 def _whole(shares: Sequence[float], columns: int) -> list[int]:
     """Share whole columns out; the rounding adds up."""
     ends = [round(sum(shares[: i + 1]) * columns) for i in range(len(shares))]
     return [end - begin for begin, end in zip([0, *ends], ends, strict=False)]
-
-
-def _hand_over(figures: Figures) -> str:
-    latest = figures.hand_overs[-1]
-    if latest.decider == "online":
-        return f"since {date(latest.at_ms)}, {hour(latest.at_ms)}"
-    if latest.decider == "none":
-        return "a forest needs to have seen some traffic first"
-    return f"{figures.frauds_learnt} of {figures.frauds_needed} frauds learnt until the online model decides"
 
 
 def _strip(figures: Figures, room: int) -> Text:
@@ -216,20 +220,18 @@ def _strip(figures: Figures, room: int) -> Text:
 def _thresholds(figures: Figures, room: int) -> Text:
     finite = [day.threshold for day in figures.history if math.isfinite(day.threshold)]
     top = max([2.0, *finite])
-    heights = [_height(day, day.threshold, 1.0, top) for day in figures.history]
-    line = _drawn("threshold λ", heights, _cell(figures, room), "magenta")
-    return line.append(f" {figures.threshold_lambda:.2f}", style="default") if finite else line
+    heights = [_height(day.threshold, 1.0, top) for day in figures.history]
+    return _drawn("threshold λ", heights, _cell(figures, room), "magenta")
 
 
 def _recalls(figures: Figures, room: int) -> Text:
     settled = max((i for i, day in enumerate(figures.history) if not math.isnan(day.recall)), default=-1)
-    heights = [_height(day, day.recall, 0.0, 1.0) for day in figures.history[: settled + 1]]
+    heights = [_height(day.recall, 0.0, 1.0) for day in figures.history[: settled + 1]]
     line = _drawn("recall", heights, _cell(figures, room), "cyan")
     return line if settled >= 0 else line.append(UNSETTLED, style=_QUIET)
 
 
-def _height(day: Day, value: float, bottom: float, top: float) -> int:
-    del day
+def _height(value: float, bottom: float, top: float) -> int:
     if math.isnan(value):
         return -1
     return round(min(max((value - bottom) / (top - bottom), 0.0), 1.0) * (len(_BARS) - 1))
@@ -258,7 +260,7 @@ def _cell(figures: Figures, room: int) -> int:
 
 def _pairs(rows: Sequence[tuple[str, str, str]]) -> Table:
     """Rows of a label, a figure and a remark."""
-    table = Table.grid(Column(no_wrap=True), Column(no_wrap=True), padding=(0, 1))
+    table = Table.grid(Column(width=_LABEL_COLUMNS, no_wrap=True), Column(no_wrap=True, ratio=1), expand=True)
     for label, figure, remark in rows:
         told = Text(figure, style="bold", no_wrap=True, overflow="ellipsis")
         table.add_row(Text(label, style=_QUIET), told.append(f" {remark}".rstrip(), style="not bold default"))
@@ -266,16 +268,17 @@ def _pairs(rows: Sequence[tuple[str, str, str]]) -> Table:
 
 
 def _money(figures: Figures) -> RenderableType:
-    quality, spent = figures.quality, figures.reviews_cost + figures.missed_cost
-    shown = [
-        ("cost so far", money(spent), f"{money(figures.reviews_cost)} reviews"),
-        ("", "", f"+ {money(figures.missed_cost)} missed fraud"),
-        ("savings", UNSETTLED if not quality.is_known else percent(quality.savings), ""),
+    quality = figures.quality
+    savings = (UNSETTLED, "")
+    if quality.is_known:
+        savings = percent(quality.savings), f"of {money(quality.cost_none)} without alerts"
+    rows = [
+        ("reviews", money(figures.reviews_cost), ""),
+        ("missed", money(figures.missed_cost), "labelled so far"),
+        ("savings", *savings),
         ("alerts from", *_limit(figures)),
     ]
-    if quality.is_known:
-        shown[2] = ("savings", percent(quality.savings), f"of {money(quality.cost_none)} without alerts")
-    return _box(_pairs(shown), "Money")
+    return _box(_pairs(rows), f"Money: cost so far {money(figures.reviews_cost + figures.missed_cost)}")
 
 
 def _limit(figures: Figures) -> tuple[str, str]:
@@ -283,7 +286,7 @@ def _limit(figures: Figures) -> tuple[str, str]:
     decider = figures.hand_overs[-1].decider if figures.hand_overs else "none"
     if decider == "online":
         limit = figures.threshold_lambda * figures.review_cost
-        return f"{limit:,.2f}", f"expected loss (λ {figures.threshold_lambda:.2f})"
+        return f"loss {limit:,.2f}", f"(λ {figures.threshold_lambda:.2f})"
     if decider == "forest" and math.isfinite(figures.forest_cut):
         return f"rank {figures.forest_cut:,.1f}", "of the forest"
     return "-", "nobody decides yet"
@@ -292,18 +295,16 @@ def _limit(figures: Figures) -> tuple[str, str]:
 def _quality(figures: Figures) -> RenderableType:
     quality = figures.quality
     if not quality.is_known:
-        rows = [
-            (name, "" if i else UNSETTLED, "") for i, name in enumerate(("prevalence", "recall", "precision"))
-        ]
-        return _box(_pairs([*rows, ("labelled", "", "")]), "Quality")
-    when = f"{day_date(figures, quality.first_day)} to {day_date(figures, quality.last_day)}, settled"
+        names = ("prevalence", "recall", "precision", "labelled")
+        return _box(_pairs([(name, "" if i else UNSETTLED, "") for i, name in enumerate(names)]), "Quality")
+    first, last = (day_date(figures, day)[4:] for day in (quality.first_day, quality.last_day))
     rows = [
-        ("prevalence", percent(quality.prevalence, 2), f"{quality.frauds:,.0f} of {quality.decisions:,.0f}"),
-        ("recall", percent(quality.recall), f"of frauds, {percent(quality.recall_by_value)} of their value"),
+        ("prevalence", percent(quality.prevalence, 2), f"{quality.frauds:,.0f} frauds"),
+        ("recall", percent(quality.recall), f"of frauds, {percent(quality.recall_by_value)} of value"),
         ("precision", percent(quality.precision), f"of {quality.alerts:,.0f} alerts"),
-        ("labelled", percent(quality.label_coverage), "of settled decisions"),
+        ("labelled", percent(quality.label_coverage), f"of {quality.decisions:,.0f} settled"),
     ]
-    return _box(_pairs(rows), f"Quality, {when}")
+    return _box(_pairs(rows), f"Quality: {first} to {last}, settled")
 
 
 def _alerts(figures: Figures, rows: int, width: int) -> RenderableType:
@@ -312,10 +313,10 @@ def _alerts(figures: Figures, rows: int, width: int) -> RenderableType:
         Column("amount", no_wrap=True, justify="right"),
         Column("card", no_wrap=True, style=_QUIET),
         Column("by", no_wrap=True),
-        Column("fraud?", no_wrap=True, justify="right"),
+        Column("prob.", no_wrap=True, justify="right"),
         Column("risk ≥ limit", no_wrap=True, justify="right"),
-        *([Column("was", no_wrap=True)] if width >= WIDE else []),
-        Column("because of", no_wrap=True, overflow="ellipsis", ratio=1),
+        *([Column("label", no_wrap=True)] if width >= WIDE else []),
+        Column("mostly because of", no_wrap=True, overflow="ellipsis", ratio=1),
     ]
     table = Table(*columns, box=None, expand=True, padding=(0, 1, 0, 0), header_style=_QUIET, pad_edge=False)
     for shown in figures.newest[:rows]:

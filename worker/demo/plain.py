@@ -16,8 +16,8 @@ def status_lines(figures: Figures) -> list[str]:
         f"Day {figures.today + 1} of {figures.stream_days} ({date(figures.now_ms)} {hour(figures.now_ms)}), "
         f"{minutes(figures.elapsed_s)} of {minutes(figures.duration_s)}: "
         f"{figures.decided:,} decided, {figures.per_s:,.0f}/s, lag {figures.lag:,}; {shares or 'nobody'} decides",
-        f"  {figures.alerts:,} alerts in {figures.cases:,} cases, half of them within "
-        f"{milliseconds(figures.latency_p50_s)}, 99 % within {milliseconds(figures.latency_p99_s)}; "
+        f"  {figures.alerts:,} alerts in {figures.cases:,} cases, from append to alert p50 "
+        f"{milliseconds(figures.latency_p50_s)}, p99 {milliseconds(figures.latency_p99_s)}; "
         f"cost so far {money(figures.reviews_cost + figures.missed_cost)}",
     ]
     if not quality.is_known:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
+import textwrap
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -22,8 +23,8 @@ from worker.demo.background import Background
 from worker.demo.display import Display, display_for
 from worker.demo.figures import Figures
 from worker.demo.picture import save_picture
-from worker.demo.processes import WorkerProcess, embedded_kafka, remove_from_kafka
-from worker.demo.scenario import PARTITIONS, settings, speed, values
+from worker.demo.processes import Program, WorkerProcess, embedded_kafka, remove_from_kafka
+from worker.demo.scenario import PARTITIONS, settings, speed, traffic, values
 from worker.demo.stream import feed, simulated
 from worker.demo.summary import summary
 from worker.demo.watcher import Watcher
@@ -38,6 +39,7 @@ LOOK_EVERY_S: Final = 0.5
 _LAST_LOOKS: Final = 2
 """After the last decision: its labels and its alerts are seen a moment later."""
 _PATIENCE_S: Final = 1.0
+_TEXT_COLUMNS: Final = 88
 _KAFKA_WITHIN_S: Final = 10.0
 
 
@@ -89,7 +91,8 @@ def run_demo(options: DemoOptions, console: Console | None = None) -> int:
         except KeyboardInterrupt:
             notes.insert(0, "Interrupted.")
         for paragraph in summary(seen.last):
-            console.print(paragraph, markup=False, end="\n\n")
+            wrapped = textwrap.fill(paragraph, min(console.width, _TEXT_COLUMNS))
+            console.print(wrapped, markup=False, soft_wrap=True, end="\n\n")
         started.close()
         if options.picture is not None and (figures := seen.flowing or seen.last) is not None:
             save_picture(figures, options.picture)
@@ -100,9 +103,10 @@ def run_demo(options: DemoOptions, console: Console | None = None) -> int:
 
 
 def _run(options: DemoOptions, display: Display, started: ExitStack, seen: _Seen, notes: list[str]) -> None:
-    simulator = Background("simulator", lambda stopping: simulated())  # noqa: ARG005
+    simulator = Background("simulator", lambda stopping: simulated(traffic(options.duration_s)))  # noqa: ARG005
     folder = Path(tempfile.mkdtemp(prefix="fraud-worker-demo-"))
     started.callback(shutil.rmtree, folder, ignore_errors=True)
+    compiling = started.enter_context(Program(folder, "-m", "worker.warm"))
     bootstrap = options.bootstrap or _start_kafka(display, started)
     given = values(bootstrap, folder, options.duration_s)
     told = settings(given)
@@ -111,6 +115,8 @@ def _run(options: DemoOptions, display: Display, started: ExitStack, seen: _Seen
     reader = Background("alerts", lambda stopping: _read_alerts(told, alerts, stopping))
     started.callback(reader.stop, _PATIENCE_S)
     stream = simulator.result()
+    display.stage("Compiling the worker's loops: seconds, but half a minute or more the first time")
+    compiling.wait()
     display.stage("Starting the worker")
     worker = started.enter_context(WorkerProcess(given, folder))
     worker.wait_until_ready()

@@ -10,10 +10,9 @@ import numpy as np
 
 from models.vocabulary import MS_PER_DAY
 from worker.dataset import NEVER, Dataset
-from worker.demo.scenario import TRAFFIC
 from worker.replay import ReplayOptions, replay
 from worker.settings import Settings
-from worker.simulation import simulate
+from worker.simulation import Traffic, simulate
 
 
 class Stream:
@@ -72,9 +71,9 @@ class Stream:
         return int(np.abs(held - decisions).argmin()) if decisions > 0 else 0
 
 
-def simulated() -> Stream:
-    """Return the demo's own stream; some two seconds' work."""
-    return Stream(simulate(TRAFFIC), TRAFFIC.days, TRAFFIC.start_ms)
+def simulated(traffic: Traffic) -> Stream:
+    """Return simulated traffic as a stream; some seconds' work."""
+    return Stream(simulate(traffic), traffic.days, traffic.start_ms)
 
 
 class _Stopped(Exception):  # noqa: N818 - no error

@@ -39,7 +39,7 @@ def _reach(figures: Figures) -> list[str]:
 
 def _deciders(figures: Figures) -> str:
     first, *later = figures.hand_overs
-    told = [f"First {NAMES[first.decider]} decided"]
+    told = [f"{NAMES[first.decider].capitalize()} decided at first"]
     told += [f"from {date(it.at_ms)} on the {NAMES[it.decider]}" for it in later]
     return f"{', '.join(told)}."
 

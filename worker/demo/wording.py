@@ -12,7 +12,7 @@ from worker.schema import Alert
 
 NAMES: Final = {"none": "nobody", "forest": "isolation forest", "online": "online model"}
 """Of the deciders."""
-UNSETTLED: Final = "not known until labels settle"
+UNSETTLED: Final = "known once labels settle"
 _CARD_CHARACTERS: Final = 7
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
