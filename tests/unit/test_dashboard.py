@@ -1,0 +1,149 @@
+"""The dashboard and the recording rules: what exists is asked for, in the way that Grafana's own linter wants."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.dashboard import DEPLOY, RULES, Query, dashboard, panels, queries, rules, series_of, tool
+from tests.support import ROOT
+from worker.metrics import Metrics
+
+QUERIES = sorted(set(queries()))
+DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
+RATE = re.compile(r"\b(?:rate|irate|increase)\(")
+VARIABLES = {variable["name"]: variable for variable in dashboard()["templating"]["list"]}
+ANNOTATIONS = dashboard()["annotations"]["list"]
+
+
+def exposed() -> dict[str, str]:
+    """Every series that a worker's /metrics has, and the type of its metric."""
+    metrics = Metrics(version="1", poll_age_s=lambda: 0.0, dead_letter_reasons={"decode": ["not_json"]})
+    metrics.lag({("t", 0): 1})
+    families = text_string_to_metric_families(metrics.render().decode())
+    return {sample.name: family.type for family in families for sample in family.samples}
+
+
+def run(*command: str) -> None:
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def by_title(items: list[Any]) -> list[Any]:
+    return [pytest.param(item, id=item["title"]) for item in items]
+
+
+@pytest.mark.parametrize("query", QUERIES, ids=lambda query: query.panel)
+def test_a_panel_asks_only_for_what_is_there(query: Query) -> None:
+    known = set(exposed()) | {rule["record"] for rule in rules()}
+    assert series_of(query.expr) <= known
+    assert series_of(query.expr) or query.expr.startswith("sum(up{")
+
+
+@pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule["record"])
+def test_a_rule_asks_only_for_what_is_there(rule: dict[str, str]) -> None:
+    assert series_of(rule["expr"]) <= set(exposed())
+    assert series_of(rule["expr"])
+
+
+def test_annotations_ask_only_for_what_is_there() -> None:
+    assert ANNOTATIONS
+    for annotation in ANNOTATIONS:
+        assert series_of(annotation["expr"]) <= set(exposed())
+        assert annotation["datasource"] == DATASOURCE
+
+
+def test_every_recorded_series_is_named_by_the_convention_and_shown() -> None:
+    shown = {name for query in QUERIES for name in series_of(query.expr)}
+    for rule in rules():
+        assert re.fullmatch(r"[a-z_]+:fraud_worker_[a-z_]+:(?:rate|increase)\d+[mhd]", rule["record"])
+        assert rule["record"] in shown
+        assert "/" not in rule["expr"], "numerators and denominators are recorded apart"
+
+
+@pytest.mark.parametrize("panel", by_title(panels()))
+def test_a_panel_says_what_it_shows(panel: dict[str, Any]) -> None:
+    defaults = panel["fieldConfig"]["defaults"]
+    assert panel["title"]
+    assert panel["description"].endswith(".")
+    assert defaults["unit"]
+    assert defaults["thresholds"]["steps"]
+    assert panel["datasource"] == DATASOURCE
+    assert panel["targets"]
+    assert all(target["datasource"] == DATASOURCE and target["legendFormat"] for target in panel["targets"])
+
+
+@pytest.mark.parametrize("query", QUERIES, ids=lambda query: query.panel)
+def test_every_series_of_a_query_is_of_the_chosen_workers(query: Query) -> None:
+    selectors = re.findall(r"\{([^{}]*)\}", query.expr)
+    names = series_of(query.expr) or {"up"}
+    assert len(selectors) >= len(names)
+    for selector in selectors:
+        assert 'job=~"$job", instance=~"$instance"' in selector
+
+
+@pytest.mark.parametrize("query", QUERIES, ids=lambda query: query.panel)
+def test_counters_are_rated_over_the_interval_of_the_screen(query: Query) -> None:
+    kinds = exposed()
+    counters = {name for name in series_of(query.expr) if kinds.get(name) in {"counter", "histogram"}}
+    for name in counters:
+        assert re.search(rf"(?:rate|increase)\({name}\{{[^}}]*\}}\[\$__rate_interval\]\)", query.expr)
+    assert len(RATE.findall(query.expr)) == query.expr.count("[$__rate_interval]") == query.expr.count("[")
+
+
+def test_the_variables_are_those_that_the_linter_wants() -> None:
+    assert list(VARIABLES) == ["datasource", "job", "instance"]
+    assert VARIABLES["datasource"]["query"] == "prometheus"
+    for name in ("job", "instance"):
+        variable = VARIABLES[name]
+        assert (variable["type"], variable["multi"], variable["allValue"]) == ("query", True, ".+")
+        assert variable["refresh"] == 2, "when the time range changes"
+        assert variable["datasource"] == DATASOURCE
+        assert variable["definition"].startswith("label_values(fraud_worker_build_info")
+
+
+def test_the_dashboard_has_fixed_ids_and_is_not_edited_in_place() -> None:
+    board = dashboard()
+    assert (board["uid"], board["editable"]) == ("fraud-worker", False)
+    assert {"panels", "templating", "schemaVersion"} <= set(board), "the classic format"
+    assert "elements" not in board
+    assert [it for it, count in Counter(panel["id"] for panel in board["panels"]).items() if count > 1] == []
+    source = (DEPLOY / "grafana/provisioning/datasources/prometheus.yml").read_text(encoding="utf-8")
+    assert f"uid: {VARIABLES['datasource']['current']['value']}\n" in source
+
+
+def test_panels_lie_beside_each_other_and_not_on_each_other() -> None:
+    taken: set[tuple[int, int]] = set()
+    for panel in dashboard()["panels"]:
+        at = panel["gridPos"]
+        cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+        assert max(x for x, _ in cells) < 24
+        assert not cells & taken, panel["title"]
+        taken |= cells
+
+
+def test_there_is_no_accuracy_and_what_counts_by_arrival_says_so() -> None:
+    assert "accuracy" not in json.dumps(dashboard()).lower()
+    for panel in panels():
+        if any("by_arrival" in target["expr"] for target in panel["targets"]):
+            assert "arrival" in panel["title"]
+            assert "arriv" in panel["description"]
+
+
+def test_promtool_finds_nothing_in_configuration_and_rules(tmp_path: Path) -> None:
+    promtool = tool("promtool", "prometheus")
+    run(promtool, "check", "config", str(DEPLOY / "prometheus" / "prometheus.yml"))
+    run(promtool, "check", "rules", "--lint=all", "--lint-fatal", *map(str, RULES))
+    run(promtool, "test", "rules", *map(str, sorted((ROOT / "tests" / "prometheus").glob("*.yml"))))
+    # A rule of each query: promtool has no other way to read one.
+    found = [{"record": f"q:{number}", "expr": query.filled_in} for number, query in enumerate(QUERIES)]
+    path = tmp_path / "queries.yml"
+    path.write_text(json.dumps({"groups": [{"name": "queries", "rules": found}]}), encoding="utf-8")
+    run(promtool, "check", "rules", str(path))

@@ -1,0 +1,248 @@
+"""The image's Dockerfile and docker-compose.yml, as far as they can be judged without an engine."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.dashboard import DEPLOY
+from tests.dockerfile import context, instructions
+from tests.support import ROOT
+from worker.cli import build_parser
+from worker.settings import load_settings
+from worker.settings_report import refuse_unknown_variables
+from worker.simulation import FIELDS
+
+BIN = Path(sys.executable).parent
+DOCKERFILE = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
+IGNORE = (DEPLOY / "Dockerfile.dockerignore").read_text(encoding="utf-8")
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+LONG_LIVED = {"kafka", "worker", "prometheus", "grafana"}
+VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+WORKERS = [name for name, service in SERVICES.items() if service["image"].startswith("fraud-worker:")]
+
+each_service = pytest.mark.parametrize("name", sorted(SERVICES))
+
+
+def run(*command: str | Path) -> None:
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def said(name: str) -> list[str]:
+    """Arguments of every such instruction of the Dockerfile."""
+    return [rest for instruction, rest in instructions(DOCKERFILE) if instruction == name]
+
+
+def host_paths(service: dict[str, Any]) -> list[str]:
+    return [volume.split(":")[0] for volume in service.get("volumes", ()) if volume.startswith(".")]
+
+
+# The image
+
+
+def test_the_linter_finds_nothing_in_the_dockerfile() -> None:
+    run(BIN / "hadolint", "--failure-threshold", "style", DEPLOY / "Dockerfile")
+
+
+def test_the_entrypoint_is_a_shell_script_that_parses() -> None:
+    run("sh", "-n", DEPLOY / "entrypoint.sh")
+    assert os.access(DEPLOY / "entrypoint.sh", os.X_OK)
+
+
+def test_both_stages_are_of_one_pinned_base_and_the_image_says_which() -> None:
+    bases = {base.partition(" AS ")[0] for base in said("FROM")}
+    assert len(bases) == 1
+    (base,) = bases
+    assert re.fullmatch(r"python:3\.\d+\.\d+-slim-[a-z]+", base)
+    assert f'base.name="docker.io/library/{base}"' in DOCKERFILE
+    assert (
+        f"Programming Language :: Python :: {base.split(':')[1][:4]}" in (ROOT / "pyproject.toml").read_text()
+    )
+    assert f"VERSION={VERSION}" in said("ARG")
+
+
+def test_only_packages_of_known_hashes_are_installed() -> None:
+    installs = [
+        part for rest in said("RUN") for part in rest.split("&&") if " install " in part and "pip" in part
+    ]
+    assert len(installs) == 3
+    for install in installs:
+        assert "--no-deps" in install
+        assert "--require-hashes" in install or "--no-index" in install
+        assert "--no-cache-dir" in install
+
+
+def test_the_build_tools_are_those_of_the_tests() -> None:
+    pins = [
+        set(re.findall(r"(?m)^([a-z].*==\S+)", (DEPLOY / name).read_text(encoding="utf-8")))
+        for name in ("requirements-build.txt", "requirements-dev.txt")
+    ]
+    assert pins[0] < pins[1]
+    assert any(pin.startswith("hatchling==") for pin in pins[0])
+
+
+def test_the_image_runs_as_nobody_in_particular_and_checks_its_health() -> None:
+    assert re.fullmatch(r"[1-9]\d+:[1-9]\d+", said("USER")[-1])
+    assert said("STOPSIGNAL") == ["SIGTERM"]
+    assert "/healthz" in said("HEALTHCHECK")[0]
+    assert said("ENTRYPOINT") == ['["entrypoint.sh"]']
+    assert said("CMD") == ['["run"]']
+    assert (DEPLOY / "entrypoint.sh").read_text(encoding="utf-8").endswith('exec fraud-worker "$@"\n')
+
+
+def test_the_settings_in_the_image_are_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = dict(re.findall(r"(FRAUD_WORKER_\w+)=(\S+)", DOCKERFILE))
+    assert set(found) == {
+        "FRAUD_WORKER__HEALTH__HOST",
+        "FRAUD_WORKER__HEALTH__PORT",
+        "FRAUD_WORKER__WORKER__STATE_DIR",
+    }
+    monkeypatch.setenv("FRAUD_WORKER__ENTITY_KEY", "0" * 32)
+    for name, value in found.items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings()
+    refuse_unknown_variables()
+    assert (settings.health.host, settings.health.port) == ("0.0.0.0", 8080)
+    assert said("EXPOSE") == [str(settings.health.port)]
+
+
+def test_what_is_copied_is_in_the_context_and_nothing_else_is(tmp_path: Path) -> None:
+    stray = ("tests/x.py", "build/x", ".git/config", "worker/__pycache__/x.pyc", "models/x.nbi", ".env")
+    wanted = ("LICENSE", "pyproject.toml", "worker/a/b.py", "models/x.py", "deploy/requirements.txt")
+    for name in (*stray, *wanted):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert context(tmp_path, IGNORE) == sorted(wanted)
+    copied = {word for rest in said("COPY") if "--from" not in rest for word in rest.split()[:-1]}
+    copied = {name for name in copied if not name.startswith("--")}
+    assert {name for name in copied if not (ROOT / name).exists()} == set()
+    assert copied == set(re.findall(r"(?m)^!(\S+)$", IGNORE))
+
+
+# docker-compose.yml
+
+
+def test_the_file_is_of_the_compose_specification() -> None:
+    run(BIN / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", ROOT / "docker-compose.yml")
+    if (compose := shutil.which("docker-compose")) is not None:
+        run(compose, "-f", ROOT / "docker-compose.yml", "config", "-q")
+
+
+@each_service
+def test_a_service_is_pinned_bounded_and_without_privileges(name: str) -> None:
+    service = SERVICES[name]
+    assert re.fullmatch(r"[a-z/-]+:v?\d+\.\d+\.\d+", service["image"])
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["init"] is True
+    assert service["mem_limit"]
+    assert service["pids_limit"]
+    assert re.fullmatch(r"\d+:\d+", service["user"])
+    assert not service["user"].startswith("0:")
+    assert service.get("read_only") is True or name == "kafka", (
+        "its own start writes into the image's folders"
+    )
+
+
+@each_service
+def test_a_service_listens_on_this_machine_alone(name: str) -> None:
+    for port in SERVICES[name].get("ports", ()):
+        assert port.startswith("127.0.0.1:")
+
+
+@each_service
+def test_a_service_mounts_what_is_there_and_only_reads_it(name: str) -> None:
+    for path in host_paths(SERVICES[name]):
+        assert (ROOT / path).exists()
+    mounts = [volume for volume in SERVICES[name].get("volumes", ()) if volume.startswith(".")]
+    assert all(mount.endswith(":ro") for mount in mounts)
+    named = {volume.split(":")[0] for volume in SERVICES[name].get("volumes", ())} - set(
+        host_paths(SERVICES[name])
+    )
+    assert named <= set(COMPOSE["volumes"])
+
+
+@each_service
+def test_a_service_waits_for_what_it_needs_and_says_how_it_is(name: str) -> None:
+    for needed, how in SERVICES[name].get("depends_on", {}).items():
+        done = how["condition"] == "service_completed_successfully"
+        assert done == (SERVICES[needed]["restart"] == "no")
+        assert done or how["condition"] == "service_healthy"
+    checked = "test" in SERVICES[name].get("healthcheck", {}) or name == "worker"  # its image has a check
+    assert checked == (name in LONG_LIVED)
+
+
+def test_nothing_of_an_older_format_is_left() -> None:
+    assert set(COMPOSE) - {key for key in COMPOSE if key.startswith("x-")} == {"services", "volumes"}
+    assert {name for name, service in SERVICES.items() if "profiles" in service} == {"simulator"}
+
+
+def test_the_images_of_one_product_are_one() -> None:
+    assert {SERVICES[name]["image"] for name in WORKERS} == {f"fraud-worker:{VERSION}"}
+    assert {SERVICES[name]["user"] for name in WORKERS} == {said("USER")[-1]}
+    assert sorted(WORKERS) == ["simulator", "topics", "worker"]
+
+
+def test_kafka_is_the_version_of_the_tests() -> None:
+    pom = (ROOT / "worker" / "kafka-pom.xml").read_text(encoding="utf-8")
+    assert f"<version>{SERVICES['kafka']['image'].split(':')[1]}</version>" in pom
+
+
+@pytest.mark.parametrize("name", WORKERS)
+def test_the_settings_of_the_stack_load(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable, value in SERVICES[name]["environment"].items():
+        monkeypatch.setenv(variable, re.sub(r"\$\{\w+:-(.*)\}", r"\1", value))
+    mounted = dict(volume.split(":")[:2][::-1] for volume in SERVICES[name]["volumes"])
+    settings = load_settings(ROOT / mounted[SERVICES[name]["environment"]["FRAUD_WORKER_CONFIG"]])
+    refuse_unknown_variables()
+    listeners = SERVICES["kafka"]["environment"]["KAFKA_ADVERTISED_LISTENERS"].split(",")
+    assert f"PLAINTEXT://{settings.kafka.bootstrap}" in listeners
+    # What is made up is what is declared.
+    assert settings.transaction == FIELDS
+
+
+@pytest.mark.parametrize("name", WORKERS)
+def test_the_commands_of_the_stack_are_commands(name: str) -> None:
+    words = [re.sub(r"\$\{\w+:-(.*)\}", r"\1", word) for word in SERVICES[name]["command"]]
+    assert callable(build_parser().parse_args(words).command)
+
+
+def test_prometheus_scrapes_the_worker_and_grafana_asks_prometheus() -> None:
+    prometheus = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text(encoding="utf-8"))
+    (job,) = prometheus["scrape_configs"]
+    (target,) = job["static_configs"][0]["targets"]
+    assert target == f"worker:{said('EXPOSE')[0]}"
+    source = yaml.safe_load(
+        (DEPLOY / "grafana/provisioning/datasources/prometheus.yml").read_text(encoding="utf-8")
+    )
+    assert source["datasources"][0]["url"] == "http://prometheus:9090"
+    provider = yaml.safe_load(
+        (DEPLOY / "grafana/provisioning/dashboards/fraud-worker.yml").read_text(encoding="utf-8")
+    )
+    assert provider["providers"][0]["allowUiUpdates"] is False
+    path = provider["providers"][0]["options"]["path"]
+    assert f"./deploy/grafana/dashboards:{path}:ro" in SERVICES["grafana"]["volumes"]
+    home = SERVICES["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+    assert home == f"{path}/fraud-worker.json"
+
+
+def test_nobody_can_log_in_to_grafana() -> None:
+    environment = SERVICES["grafana"]["environment"]
+    assert environment["GF_AUTH_ANONYMOUS_ORG_ROLE"] == "Viewer"
+    assert (
+        environment["GF_AUTH_DISABLE_LOGIN_FORM"]
+        == environment["GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION"]
+        == "true"
+    )
+    assert not any("PASSWORD" in name for name in environment)
