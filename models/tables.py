@@ -199,8 +199,17 @@ class RowTable:
         return table
 
 
+def table_bytes(rows: int, width: int) -> int:
+    """Return the memory of a table with room for so many rows of `width` numbers, in bytes."""
+    return rows * (8 + 8 * width + 8) + 4 * _slot_count(rows)
+
+
+def _slot_count(capacity: int) -> int:
+    return 1 << (2 * capacity - 1).bit_length()
+
+
 def _allocate(capacity: int, width: int, max_rows: int) -> Rows:
-    slots = 1 << (2 * capacity - 1).bit_length()
+    slots = _slot_count(capacity)
     return Rows(
         keys=np.zeros(capacity, dtype=np.uint64),
         values=np.zeros((capacity, width), dtype=np.float64),

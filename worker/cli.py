@@ -15,6 +15,7 @@ from worker.commands import (
     config,
     dead_letters,
     demo,
+    doctor,
     files,
     kafka,
     run,
@@ -43,7 +44,20 @@ EXIT_CODES: Final = {
     BROKEN_PIPE: "whoever read the output has gone",
 }
 
-GROUPS: Final = (demo, kafka, topics, run, simulate, alerts, dead_letters, files, config, schema, completion)
+GROUPS: Final = (
+    demo,
+    kafka,
+    topics,
+    doctor,
+    run,
+    simulate,
+    alerts,
+    dead_letters,
+    files,
+    config,
+    schema,
+    completion,
+)
 """Whose verbs there are, in the order of the help."""
 
 

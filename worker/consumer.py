@@ -96,7 +96,7 @@ class ColumnarConsumer:
             try:
                 self._remember_join()
                 polled = self._consumer.poll(timeout_ms=timeout_ms)
-                found = [_columns_of(partition, records) for partition, records in polled.items()]
+                found = [columns_of(partition, records) for partition, records in polled.items()]
                 self._failure = self._postponed_failure()
                 return [columns for columns in found if len(columns)]
             except Exception as error:  # noqa: BLE001 - whatever it is, the client does not survive it
@@ -311,7 +311,7 @@ class _ColumnarPartitionRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
         return batch
 
 
-def _columns_of(partition: TopicPartition, records: Sequence[Any]) -> RecordColumns:
+def columns_of(partition: TopicPartition, records: Sequence[Any]) -> RecordColumns:
     """Join what the client hands out of one partition: batches, or records where no batch was read whole."""
     batches: list[ParsedBatch] = []
     for kind, group in itertools.groupby(records, key=type):

@@ -72,6 +72,15 @@ def _layout(entity_count: int, feature_count: int) -> _Layout:
     return plain | {"entities": (np.uint64, (1 + entity_count,)), "features": (np.float32, (feature_count,))}
 
 
+def bytes_per_decision(entity_count: int, feature_count: int) -> int:
+    """Return the disk space that a waiting decision takes, its share of the index included."""
+    columns = _layout(entity_count, feature_count).values()
+    return (
+        sum(np.dtype(dtype).itemsize * math.prod(width) for dtype, width in columns)
+        + 4 * _SLOTS // SEGMENT_ROWS
+    )
+
+
 class _Segment:
     """`SEGMENT_ROWS` consecutive decisions."""
 

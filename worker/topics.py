@@ -68,7 +68,7 @@ def create(
     wanted |= {names.model_log: 1, names.dead_letters: 1}
     with _admin(settings) as admin:
         before = _partitions(admin, names)
-        _refuse_misfits(before, partitions, names)
+        refuse_misfits(before, partitions, names)
         missing = {name: count for name, count in wanted.items() if name not in before}
         configs = _retention(names, retention_days)
         if stamped_by_broker:
@@ -76,7 +76,7 @@ def create(
                 configs[name] = {**configs.get(name, {}), "message.timestamp.type": "LogAppendTime"}
         _make(admin, missing, replication, configs)
         after = _partitions(admin, names)
-    _refuse_misfits(after, partitions, names)
+    refuse_misfits(after, partitions, names)
     return [TopicReport(name, after[name], name in missing) for name in wanted]
 
 
@@ -113,7 +113,7 @@ def check(settings: Settings) -> int:
             f"Kafka at kafka.bootstrap = {settings.kafka.bootstrap!r} lacks the topics {', '.join(missing)}: "
             "run `fraud-worker topics create`, or mend the names in [topics]"
         )
-    _refuse_misfits(found, found[names.transactions], names)
+    refuse_misfits(found, found[names.transactions], names)
     return found[names.transactions]
 
 
@@ -143,7 +143,14 @@ def _partitions(admin: KafkaAdminClient, names: TopicSettings) -> dict[str, int]
     return found
 
 
-def _refuse_misfits(found: Mapping[str, int], partitions: int, names: TopicSettings) -> None:
+def refuse_misfits(found: Mapping[str, int], partitions: int, names: TopicSettings) -> None:
+    """Compare numbers of partitions, by topic, with what they must be.
+
+    Raises
+    ------
+    IncompatibleError
+        Names those that do not fit, and what to do.
+    """
     by_card = (names.transactions, names.labels, names.alerts, names.decisions)
     wanted = dict.fromkeys(by_card, partitions) | {names.model_log: 1}
     misfits = [

@@ -21,7 +21,7 @@ from kafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchB
 from kafka.record.util import calc_crc32c
 from numpy.typing import NDArray
 
-from worker.consumer import _ColumnarPartitionRecords, _columns_of, require_seam
+from worker.consumer import _ColumnarPartitionRecords, columns_of, require_seam
 from worker.errors import CorruptError, SettingsError
 from worker.partitioner import Partitioner, partitions_of_keys
 from worker.record_batches import RecordColumns, RecordFormatError, _parse, parse_records
@@ -130,8 +130,8 @@ def both_ways(
     """The same fetch read whole and by the record, and the position the client has after it."""
     whole = fetched(_ColumnarPartitionRecords, batches, fetch_offset, aborted)
     single = fetched(Fetcher.PartitionRecords, batches, fetch_offset, aborted)
-    columns = _columns_of(PARTITION, whole.take())
-    by_record = _columns_of(PARTITION, single.take())
+    columns = columns_of(PARTITION, whole.take())
+    by_record = columns_of(PARTITION, single.take())
     assert whole.next_fetch_offset == single.next_fetch_offset
     assert whole.leader_epoch == single.leader_epoch
     return columns, by_record, single.next_fetch_offset
@@ -274,7 +274,7 @@ def test_compaction_leaves_gaps_before_inside_and_behind_batches() -> None:
 
 def test_a_batch_whose_wanted_records_were_compacted_away_moves_the_position() -> None:
     reader = fetched(_ColumnarPartitionRecords, [batch_bytes(plain_rows(2), 100, last_delta=9)], 105)
-    columns = _columns_of(PARTITION, reader.take())
+    columns = columns_of(PARTITION, reader.take())
     assert len(columns) == 0
     assert columns.next_offset == 110
 
@@ -315,7 +315,7 @@ def test_records_before_a_corrupt_batch_are_handed_out_and_the_position_stays_be
     broken = batch_bytes(plain_rows(3), 5)
     broken[-2] ^= 1
     reader = fetched(_ColumnarPartitionRecords, [batch_bytes(plain_rows(5)), broken])
-    columns = _columns_of(PARTITION, reader.take())
+    columns = columns_of(PARTITION, reader.take())
     assert columns.offsets.tolist() == [0, 1, 2, 3, 4]
     assert columns.next_offset == reader.next_fetch_offset == 5
     with pytest.raises(CorruptError, match="topic/3: the batch at 5 does not read"):

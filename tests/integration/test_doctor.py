@@ -1,0 +1,200 @@
+"""The doctor at sites of a real Kafka: one in order, and others each with its own trouble."""
+
+from __future__ import annotations
+
+import json
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kafka import KafkaAdminClient, KafkaProducer
+from kafka.admin import ConfigResource, ConfigResourceType
+from kafka.structs import OffsetAndMetadata, TopicPartition
+
+from tests.conftest import Broker
+from tests.support import Site, to_toml
+from worker.cli import main
+from worker.doctor import cluster
+from worker.settings import Settings
+
+pytestmark = pytest.mark.integration
+
+PARTITIONS = 3
+FIELDS = {"transaction": {"entities": ["merchant_id"], "categorical": ["channel"], "numeric": []}}
+NOW_MS = int(time.time() * 1000)
+Findings = dict[str, dict[str, str]]
+
+
+@pytest.fixture
+def diagnose(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> Callable[[Settings], tuple[int, Findings]]:
+    def run(settings: Settings) -> tuple[int, Findings]:
+        config = tmp_path / "worker.toml"
+        config.write_text(to_toml(settings), encoding="utf-8")
+        code = main(["doctor", "--json", "--config", str(config)])
+        return code, {finding["check"]: finding for finding in json.loads(capsys.readouterr().out)}
+
+    return run
+
+
+def produce(site: Site, partition_of: Callable[[bytes], int | None] = lambda _: None) -> None:
+    """Some transactions and their labels; None leaves the partition to kafka-python, which does as Java does."""
+    with KafkaProducer(bootstrap_servers=site.settings.kafka.bootstrap) as producer:
+        for i in range(60):
+            card = f"c{i}"
+            about = {"transaction_id": f"t{i}", "card_id": card}
+            bought = {**about, "event_time": NOW_MS, "amount": 9.5, "merchant_id": "m", "channel": "web"}
+            said = {**about, "label": "legit", "source": "analyst", "label_time": NOW_MS}
+            for topic, message in (
+                (site.settings.topics.transactions, bought),
+                (site.settings.topics.labels, said),
+            ):
+                key = card.encode()
+                producer.send(topic, json.dumps(message).encode(), key, partition=partition_of(key))
+
+
+def statuses(findings: Findings) -> dict[str, str]:
+    return {name: it["status"] for name, it in findings.items()}
+
+
+def amiss(findings: Findings) -> dict[str, str]:
+    return {name: status for name, status in statuses(findings).items() if status != "ok"}
+
+
+@pytest.fixture(scope="module")
+def site(kafka: Broker, tmp_path_factory: pytest.TempPathFactory) -> Site:
+    site = Site(kafka.bootstrap, tmp_path_factory.mktemp("site"), partitions=PARTITIONS, sections=FIELDS)
+    produce(site)
+    return site
+
+
+def test_a_site_in_order_is_found_in_order_but_for_its_single_broker(site: Site, diagnose: Any) -> None:
+    code, findings = diagnose(site.settings)
+    assert code == 0
+    assert amiss(findings) == {"replication": "warning"}
+    assert "60 of 60 sampled records decode" in findings["transactions"]["found"]
+    assert "all of 120 sampled keys" in findings["partitioner"]["found"]
+    assert f"{site.tag} has not begun" in findings["group"]["found"]
+    assert all(finding["found"] for finding in findings.values())
+
+
+def test_the_doctor_disturbs_nothing(site: Site, kafka_admin: KafkaAdminClient, diagnose: Any) -> None:
+    diagnose(site.settings)
+    listed = kafka_admin.list_groups()
+    assert site.tag not in str(listed)
+    assert site.tag not in str(kafka_admin.list_transactions())
+
+
+def test_a_group_without_workers_is_told_with_what_waits_for_it(
+    site: Site, kafka_admin: KafkaAdminClient, diagnose: Any
+) -> None:
+    group = f"{site.tag}-left"
+    committed = {
+        TopicPartition(topic, partition): OffsetAndMetadata(0, "", -1)
+        for topic in (site.settings.topics.transactions, site.settings.topics.labels)
+        for partition in range(PARTITIONS)
+    }
+    kafka_admin.alter_group_offsets(group, committed)
+    _, findings = diagnose(site.settings_of("w1", kafka={"group": group}))
+    assert findings["group"]["status"] == "warning"
+    assert "no worker runs; 120 records wait" in findings["group"]["found"]
+
+
+def test_wrong_field_names_are_told_with_those_that_the_topic_holds(site: Site, diagnose: Any) -> None:
+    code, findings = diagnose(site.settings_of("w1", transaction={"amount": "eur"}))
+    assert code == 8
+    assert amiss(findings) == {
+        "replication": "warning",
+        "transactions": "failed",
+        "event times": "not checked",
+    }
+    found = findings["transactions"]
+    assert (
+        "transaction.amount has 'eur': none of 60 sampled records has it; they have: transaction_id"
+        in found["found"]
+    )
+    assert "perhaps 'amount'" in found["fix"]
+
+
+def test_the_other_partitioner_is_told(kafka: Broker, tmp_path: Path, diagnose: Any) -> None:
+    other = Site(kafka.bootstrap, tmp_path, partitions=PARTITIONS, sections=FIELDS)
+    produce(other, lambda key: zlib.crc32(key) % PARTITIONS)
+    code, findings = diagnose(other.settings)
+    assert code == 4
+    assert amiss(findings) == {"replication": "warning", "partitioner": "failed"}
+    assert "set kafka.partitioner = 'crc32'" in findings["partitioner"]["fix"]
+
+
+def test_logs_that_are_not_kept_are_told(
+    kafka: Broker, kafka_admin: KafkaAdminClient, tmp_path: Path, diagnose: Any
+) -> None:
+    brief = Site(kafka.bootstrap, tmp_path, partitions=1)
+    names = brief.settings.topics
+    changes = {
+        names.decisions: {"retention.ms": "604800000"},
+        names.labels: {"retention.ms": "3600000"},
+        names.alerts: {"cleanup.policy": "compact"},
+        names.model_log: {"max.message.bytes": "1000"},
+    }
+    kafka_admin.alter_configs(
+        [ConfigResource(ConfigResourceType.TOPIC, name, it) for name, it in changes.items()]
+    )
+    code, findings = diagnose(brief.settings)
+    assert code == 4
+    assert {
+        name: it["status"]
+        for name, it in findings.items()
+        if name in {"kept logs", "kept input", "cleanup", "message size"}
+    } == {
+        "kept logs": "failed",
+        "kept input": "warning",
+        "cleanup": "failed",
+        "message size": "failed",
+    }
+    assert f"{names.decisions}: retention.ms = 604800000" in findings["kept logs"]["found"]
+
+
+def test_missing_topics_are_told_and_the_rest_is_looked_at(
+    kafka: Broker, kafka_admin: KafkaAdminClient, tmp_path: Path, diagnose: Any
+) -> None:
+    bare = Site(kafka.bootstrap, tmp_path, partitions=None)
+    names = bare.settings.topics
+    kafka_admin.create_topics({names.transactions: {"num_partitions": 2}}, wait_for_metadata=True)
+    code, findings = diagnose(bare.settings)
+    assert code == 3
+    assert findings["topics"]["status"] == "failed"
+    assert names.labels in findings["topics"]["found"]
+    assert names.transactions not in findings["topics"]["found"]
+    assert "topics create" in findings["topics"]["fix"]
+    assert findings["labels"]["found"] == f"{names.labels} is missing"
+    assert statuses(findings)["disk"] == "ok"
+
+
+def test_an_absent_kafka_leaves_the_machine_to_look_at(
+    site: Site, diagnose: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "PATIENCE_S", 0.2)
+    code, findings = diagnose(site.settings_of("w1", kafka={"bootstrap": "127.0.0.1:1"}))
+    assert code == 3
+    assert "'127.0.0.1:1' does not answer" in findings["connection"]["found"]
+    assert {findings[name]["found"] for name in ("brokers", "topics", "group")} == {"Kafka cannot be asked"}
+    assert statuses(findings)["disk"] == "ok"
+
+
+def test_a_missing_secret_is_told_and_the_rest_is_looked_at(
+    site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "worker.toml"
+    lines = to_toml(site.settings).splitlines()
+    config.write_text(
+        "\n".join(line for line in lines if not line.startswith("entity_key")), encoding="utf-8"
+    )
+    assert main(["doctor", "--config", str(config)]) == 2
+    out = capsys.readouterr().out
+    assert "entity_key is required" in out
+    assert "60 of 60 sampled records decode" in out
+    assert "1 failed" in out

@@ -1,0 +1,307 @@
+"""What the doctor says to Kafka's answers, each made up."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from worker.doctor import cluster as brokers
+from worker.doctor import group, topics
+from worker.doctor.cluster import Cluster, Group, Topic, Transaction
+from worker.doctor.finding import Finding, Status, exit_code, failed, not_checked, ok, together, warning
+from worker.errors import FuseError, IncompatibleError, SettingsError, UnreachableError
+from worker.settings import KafkaSettings, LabelSettings, Settings
+
+WELL_SET = {
+    "retention.ms": "-1",
+    "retention.bytes": "-1",
+    "cleanup.policy": "delete",
+    "min.insync.replicas": "2",
+    "max.message.bytes": "1048588",
+    "message.timestamp.type": "CreateTime",
+}
+ALL = frozenset({"READ", "WRITE", "DESCRIBE"})
+MILLIS_PER_DAY = 86_400_000
+
+
+def settings(**kafka: Any) -> Settings:
+    return Settings(entity_key="00" * 16, kafka=KafkaSettings(**{"start_from": "earliest"} | kafka))
+
+
+def topic(name: str, **changes: Any) -> Topic:
+    config = WELL_SET | changes.pop("config", {})
+    fine = {"partitions": 2, "replicas": 3, "in_sync": 3, "operations": ALL, "config": config}
+    offsets = {"begins": {0: 0, 1: 0}, "ends": {0: 0, 1: 0}}
+    return Topic(name, **{**fine, **offsets, **changes})
+
+
+def cluster(**changes: Any) -> Cluster:
+    """Three brokers and the six topics, as they should be; `changes` replace topics or attributes."""
+    names = settings().topics.model_dump()
+    found = {role: topic(name) for role, name in names.items()}
+    found["model_log"] = topic(names["model_log"], partitions=1)
+    found |= {role: changes.pop(role) for role in list(changes) if role in names}
+    internal = {name: Topic(name, 4, 3, 3) for name in brokers.INTERNAL}
+    fine = {"brokers": 3, "version": (4, 0), "cluster_id": "c", "topics": found, "internal": internal}
+    return Cluster(**{**fine, **changes})
+
+
+def without(*roles: str) -> Cluster:
+    whole = cluster()
+    return replace(whole, topics={role: it for role, it in whole.topics.items() if role not in roles})
+
+
+def assert_failed(finding: Finding, error: type[Exception], *words: str) -> None:
+    assert (finding.status, finding.error) == (Status.FAILED, error), finding
+    assert all(word in f"{finding.found} {finding.fix}" for word in words), finding
+
+
+def assert_warned(finding: Finding, *words: str) -> None:
+    assert finding.status is Status.WARNING, finding
+    assert finding.fix
+    assert all(word in f"{finding.found} {finding.fix}" for word in words), finding
+
+
+def test_a_well_kept_kafka_is_found_well() -> None:
+    kafka, well = settings(), cluster()
+    findings = [
+        brokers.brokers(kafka, well),
+        brokers.internal_topics(well),
+        topics.existence(kafka, well),
+        topics.partitions(kafka, well),
+        topics.leaders(well),
+        topics.replication(well),
+        topics.state_retention(well),
+        topics.input_retention(kafka, well),
+        topics.cleanup(well),
+        topics.message_size(well),
+        topics.timestamps(well),
+        topics.permissions(kafka, well),
+        group.group(kafka, well),
+        group.transaction(kafka, well),
+    ]
+    assert [it for it in findings if it.status is not Status.OK] == []
+    assert [it for it in findings if it.fix] == []
+
+
+def test_a_kafka_without_the_fencing_of_offsets_is_too_old() -> None:
+    assert_failed(brokers.brokers(settings(), cluster(version=(2, 4))), IncompatibleError, "2.5")
+    assert brokers.brokers(settings(), cluster(version=(2, 5))).status is Status.OK
+
+
+def test_internal_topics_that_cannot_be_made_are_the_brokers_configuration() -> None:
+    config = {"transaction.state.log.replication.factor": "3", "offsets.topic.replication.factor": "1"}
+    single = cluster(brokers=1, internal={}, broker_config=config)
+    assert_failed(
+        brokers.internal_topics(single),
+        UnreachableError,
+        "transaction.state.log.replication.factor = 3",
+        "1 broker",
+    )
+    assert "offsets.topic" not in brokers.internal_topics(single).found
+    assert brokers.internal_topics(replace(single, brokers=3)).status is Status.OK
+    assert brokers.internal_topics(replace(single, broker_config={})).status is Status.NOT_CHECKED
+
+
+def test_an_internal_topic_with_too_few_replicas_in_sync_stops_everything() -> None:
+    short = Topic("__transaction_state", 4, 3, 1, config={"min.insync.replicas": "2"})
+    assert_failed(
+        brokers.internal_topics(cluster(internal={**cluster().internal, short.name: short})),
+        UnreachableError,
+        short.name,
+    )
+
+
+@pytest.mark.parametrize(
+    ("kafka", "words"),
+    [
+        ({"transaction_timeout_ms": 900_001}, ["kafka.transaction_timeout_ms = 900001", "900000"]),
+        ({"session_timeout_ms": 5_999}, ["kafka.session_timeout_ms = 5999", "6000"]),
+        ({"session_timeout_ms": 300_001}, ["kafka.session_timeout_ms = 300001", "300000"]),
+    ],
+)
+def test_time_outs_that_kafka_refuses_are_named_with_its_limits(
+    kafka: dict[str, int], words: list[str]
+) -> None:
+    config = {
+        "transaction.max.timeout.ms": "900000",
+        "group.min.session.timeout.ms": "6000",
+        "group.max.session.timeout.ms": "300000",
+        "offsets.retention.minutes": "10080",
+    }
+    assert_failed(brokers.time_outs(settings(**kafka), cluster(broker_config=config)), SettingsError, *words)
+    fine = brokers.time_outs(settings(), cluster(broker_config=config))
+    assert (fine.status, "7 days" in fine.found) == (Status.OK, True)
+    assert brokers.time_outs(settings(), cluster()).status is Status.NOT_CHECKED
+
+
+def test_missing_topics_are_named_with_the_command_that_makes_them() -> None:
+    found = topics.existence(settings(), without("labels", "model_log"))
+    assert_failed(found, UnreachableError, "fraud.labels.v1, fraud.model-log.v1", "topics create")
+    assert "fraud.alerts.v1" not in found.found
+
+
+def test_topics_that_we_may_not_see_are_not_called_missing() -> None:
+    hidden = replace(without("labels"), hidden=("fraud.labels.v1",))
+    found = topics.existence(settings(sasl_username="bob"), hidden)
+    assert_failed(found, UnreachableError, "fraud.labels.v1", "'bob'")
+    assert "missing" not in found.found
+
+
+def test_topics_of_unequal_partitions_are_told_even_if_others_are_missing() -> None:
+    unequal = replace(
+        without("alerts"),
+        topics={**without("alerts").topics, "labels": topic("fraud.labels.v1", partitions=6)},
+    )
+    assert_failed(
+        topics.partitions(settings(), unequal),
+        IncompatibleError,
+        "fraud.labels.v1 has 6 partitions instead of 2",
+    )
+    assert topics.partitions(settings(), without("transactions")).status is Status.NOT_CHECKED
+
+
+def test_where_there_is_no_topic_nothing_is_said_of_its_copies() -> None:
+    none = cluster(topics={})
+    assert topics.leaders(none).status is topics.replication(none).status is Status.NOT_CHECKED
+
+
+def test_partitions_without_a_leader_or_with_too_few_copies_in_sync_fail() -> None:
+    assert_failed(
+        topics.leaders(cluster(labels=topic("l", leaderless=1))), UnreachableError, "l: 1 without a leader"
+    )
+    assert_failed(topics.leaders(cluster(labels=topic("l", in_sync=1))), UnreachableError, "l: 1 in sync")
+    assert_warned(topics.leaders(cluster(labels=topic("l", in_sync=2))), "l: 2 of 3")
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (topic("l", replicas=1, in_sync=1), ["one copy only: l", "--replication 3"]),
+        (topic("l", config={"min.insync.replicas": "1"}), ["may be lost", "min.insync.replicas = 2"]),
+        (topic("l", config={"min.insync.replicas": "3"}), ["one broker away stops", "lower"]),
+    ],
+)
+def test_a_replication_that_one_broker_can_break_is_warned_of(labels: Topic, words: list[str]) -> None:
+    assert_warned(topics.replication(cluster(labels=labels)), *words)
+
+
+@pytest.mark.parametrize("name", ["retention.ms", "retention.bytes"])
+@pytest.mark.parametrize("role", ["decisions", "model_log"])
+def test_a_log_of_state_that_is_not_kept_for_ever_fails(role: str, name: str) -> None:
+    limited = cluster(**{role: topic("log", config={name: "604800000"})})
+    assert_failed(topics.state_retention(limited), IncompatibleError, f"log: {name} = 604800000", "-1")
+
+
+def test_input_that_is_deleted_within_a_weekend_is_warned_of() -> None:
+    brief = cluster(labels=topic("l", config={"retention.ms": str(2 * MILLIS_PER_DAY)}))
+    assert_warned(topics.input_retention(settings(), brief), "l 2 days", "raise retention.ms of l")
+    week = cluster(labels=topic("l", config={"retention.ms": str(7 * MILLIS_PER_DAY)}))
+    told = topics.input_retention(settings(), week)
+    assert (told.status, "labels.horizon_days = 60" in told.found) == (Status.OK, True)
+    short = Settings(entity_key="00" * 16, labels=LabelSettings(horizon_days=7, negatives_after_days=1))
+    assert "horizon" not in topics.input_retention(short, week).found
+
+
+def test_a_compacted_topic_fails() -> None:
+    compacted = cluster(alerts=topic("a", config={"cleanup.policy": "compact,delete"}))
+    assert_failed(topics.cleanup(compacted), IncompatibleError, "compacts a:", "delete")
+
+
+def test_a_topic_that_refuses_our_largest_records_fails() -> None:
+    small = cluster(decisions=topic("d", config={"max.message.bytes": str(topics.LARGEST_BATCH_BYTES - 1)}))
+    assert_failed(topics.message_size(small), IncompatibleError, "d: ", str(topics.LARGEST_BATCH_BYTES))
+
+
+def test_what_may_not_be_seen_is_not_checked() -> None:
+    blind = cluster(
+        topics={role: replace(it, config={}, operations=None) for role, it in cluster().topics.items()}
+    )
+    checks = (topics.state_retention, topics.cleanup, topics.message_size, topics.timestamps)
+    findings = [check(blind) for check in checks]
+    findings += [topics.input_retention(settings(), blind), topics.permissions(settings(), blind)]
+    unseen = replace(blind, unknown=frozenset({"group", "transaction"}))
+    findings += [group.group(settings(), unseen), group.transaction(settings(), unseen)]
+    assert {it.status for it in findings} == {Status.NOT_CHECKED}
+
+
+def test_each_permission_that_is_lacking_is_named() -> None:
+    lacking = cluster(
+        labels=topic("l", operations=frozenset({"DESCRIBE"})),
+        model_log=topic("m", operations=frozenset({"READ"})),
+        group=Group("Stable", (), {}, frozenset({"DESCRIBE"})),
+    )
+    found = topics.permissions(settings(group="g"), lacking)
+    assert_failed(found, UnreachableError, "READ on l", "WRITE on m", "READ on group g")
+    assert "READ on m" not in found.found
+
+
+def committed(transactions: int, labels: int) -> dict[tuple[str, int], int]:
+    names = settings().topics
+    given = {names.transactions: transactions, names.labels: labels}
+    return {(name, partition): offset for name, offset in given.items() for partition in (0, 1)}
+
+
+def test_a_group_that_has_not_begun_needs_to_know_where_to() -> None:
+    assert "'latest'" in group.group(settings(start_from="latest"), cluster()).found
+    assert_failed(
+        group.group(settings(start_from="committed"), cluster()), IncompatibleError, "kafka.start_from"
+    )
+
+
+def test_a_group_without_offsets_beside_a_journal_is_the_wrong_one() -> None:
+    written = cluster(decisions=topic("d", ends={0: 5, 1: 0}))
+    assert_failed(group.group(settings(group="g"), written), IncompatibleError, "'g'", "d is not empty")
+    emptied = cluster(decisions=topic("d", begins={0: 5, 1: 0}, ends={0: 5, 1: 0}))
+    assert group.group(settings(), emptied).status is Status.OK
+
+
+@pytest.mark.parametrize("offset", [9, 21])
+def test_offsets_that_the_topic_does_not_hold_fail(offset: int) -> None:
+    moved = cluster(
+        transactions=topic("fraud.transactions.v1", begins={0: 10, 1: 0}, ends={0: 20, 1: 20}),
+        group=Group("Empty", (), committed(20, 0) | {("fraud.transactions.v1", 0): offset}),
+    )
+    assert_failed(group.group(settings(), moved), IncompatibleError, "fraud.transactions.v1-0")
+
+
+def test_a_group_tells_who_is_in_it_and_how_much_waits() -> None:
+    ends = topic("fraud.transactions.v1", ends={0: 20, 1: 30})
+    running = cluster(transactions=ends, group=Group("Stable", ("w2", "w1"), committed(15, 0)))
+    assert group.group(settings(), running) == ok("2 in it (w1, w2), Stable; 20 records wait")
+    stopped = replace(running, group=Group("Empty", (), committed(15, 0)))
+    assert_warned(group.group(settings(), stopped), "no worker runs; 20 records wait", "fraud-worker run")
+    done = cluster(group=Group("Empty", (), committed(0, 0)))
+    assert group.group(settings(), done) == ok("no worker runs; 0 records wait")
+
+
+def test_a_transaction_that_hangs_is_warned_of_and_one_under_way_is_not() -> None:
+    now_ms = int(time.time() * 1000)
+    hanging = cluster(transaction=Transaction("Ongoing", now_ms - 60_000))
+    assert_warned(group.transaction(settings(group="g"), hanging), "g.worker-1", "open for 60 s")
+    under_way = cluster(transaction=Transaction("Ongoing", now_ms))
+    assert group.transaction(settings(), under_way).status is Status.OK
+    assert (
+        "CompleteCommit"
+        in group.transaction(settings(), cluster(transaction=Transaction("CompleteCommit"))).found
+    )
+
+
+def test_the_code_is_that_of_what_is_to_be_mended_first() -> None:
+    unreachable, wrong = failed("a", "b", UnreachableError), failed("a", "b", SettingsError)
+    assert exit_code([ok("fine"), warning("a", "b"), not_checked("c")]) == 0
+    assert exit_code([failed("a", "b", FuseError), unreachable, failed("a", "b", IncompatibleError)]) == 3
+    assert exit_code([unreachable, wrong]) == 2
+
+
+def test_what_was_not_checked_for_one_reason_is_told_together() -> None:
+    findings = [
+        replace(not_checked("no Kafka"), check="a"),
+        ok("fine"),
+        replace(not_checked("no rights"), check="b"),
+        replace(not_checked("no Kafka"), check="c"),
+    ]
+    assert [it.found for it in together(findings)] == ["no Kafka: a, c", "no rights: b"]

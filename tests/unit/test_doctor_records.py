@@ -1,0 +1,252 @@
+"""What the doctor says to the newest records of the input."""
+
+from __future__ import annotations
+
+import json
+import time
+import zlib
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from kafka.partitioner.default import murmur2
+
+from worker.doctor.finding import Finding, Status
+from worker.doctor.records import (
+    Sample,
+    clock,
+    decoding_labels,
+    decoding_transactions,
+    event_times,
+    partitioner,
+    sample_of,
+)
+from worker.errors import FuseError, IncompatibleError, SettingsError
+from worker.settings import KafkaSettings, LabelFields, Settings, TransactionFields
+
+P = 4
+NOW_MS = 1_704_164_882_000
+CARDS = [f"card-{i}" for i in range(40)]
+
+
+def by_murmur2(card: str) -> int:
+    return int(murmur2(card.encode()) & 0x7FFFFFFF) % P
+
+
+def by_crc32(card: str) -> int:
+    return zlib.crc32(card.encode()) % P
+
+
+def transaction(card: str, **changes: Any) -> dict[str, Any]:
+    fine = {
+        "transaction_id": f"t-{card}",
+        "card_id": card,
+        "event_time": NOW_MS,
+        "amount": 9.5,
+        "merchant_id": "m",
+    }
+    return {**fine, **changes}
+
+
+def label(card: str, **changes: Any) -> dict[str, Any]:
+    said = {"transaction_id": f"t-{card}", "card_id": card, "label": "fraud", "source": "analyst"}
+    return {**said, "label_time": NOW_MS, **changes}
+
+
+def sample(
+    messages: list[Any], place: Any = by_murmur2, timestamp_ms: int = NOW_MS, topic: str = "topic"
+) -> Sample:
+    """Records keyed by the cards in their order, each where `place` puts its key."""
+    counts = dict.fromkeys(range(P), 0)
+    records = []
+    for card, message in zip(CARDS, messages, strict=False):
+        partition = place(card)
+        value = message if isinstance(message, bytes) else json.dumps(message).encode()
+        records.append(
+            SimpleNamespace(
+                partition=partition,
+                offset=counts[partition],
+                timestamp=timestamp_ms,
+                key=card.encode(),
+                value=value,
+            )
+        )
+        counts[partition] += 1
+    return sample_of(topic, P, records)
+
+
+def settings(**sections: Any) -> Settings:
+    return Settings(entity_key="00" * 16, **sections)
+
+
+TRANSACTIONS = sample([transaction(card) for card in CARDS], topic="transactions")
+LABELS = sample([label(card) for card in CARDS], topic="labels")
+NOTHING = sample([], topic="labels")
+
+
+def assert_tells(finding: Finding, status: Status, *words: str) -> None:
+    assert finding.status is status, finding
+    assert [word for word in words if word not in f"{finding.found} {finding.fix}"] == [], finding
+
+
+def test_records_as_they_should_be_are_found_well() -> None:
+    assert partitioner(settings(), TRANSACTIONS, LABELS).found.count("all of 80 sampled keys") == 1
+    assert_tells(
+        decoding_transactions(settings(), TRANSACTIONS), Status.OK, "40 of 40 sampled records decode"
+    )
+    assert_tells(decoding_labels(settings(), LABELS), Status.OK, "40 of 40 sampled records decode")
+    assert event_times(settings(), TRANSACTIONS).status is Status.OK
+    assert_tells(clock(settings(), TRANSACTIONS, LABELS), Status.OK, "2024-01-02 03:08:02Z")
+
+
+def test_empty_topics_are_not_judged() -> None:
+    findings = [
+        partitioner(settings(), NOTHING, NOTHING),
+        decoding_transactions(settings(), NOTHING),
+        decoding_labels(settings(), NOTHING),
+        event_times(settings(), NOTHING),
+        clock(settings(), NOTHING, NOTHING),
+    ]
+    assert {it.status for it in findings} == {Status.NOT_CHECKED}
+
+
+def test_the_partitioner_that_fits_is_named() -> None:
+    crc32 = [sample([transaction(card) for card in CARDS], by_crc32, topic=name) for name in ("a", "b")]
+    wrong = sum(by_crc32(card) != by_murmur2(card) for card in CARDS)
+    found = partitioner(settings(), *crc32)
+    assert_tells(found, Status.FAILED, f"{wrong} of 40 keys in a", "set kafka.partitioner = 'crc32'")
+    assert found.error is IncompatibleError
+    assert partitioner(settings(kafka=KafkaSettings(partitioner="crc32")), *crc32).status is Status.OK
+
+
+def test_topics_of_different_partitioners_are_told_apart() -> None:
+    labels = sample([label(card) for card in CARDS], by_crc32, topic="labels")
+    found = partitioner(settings(), TRANSACTIONS, labels)
+    assert_tells(found, Status.FAILED, "0 of 40 keys in transactions", "one partitioner (labels by 'crc32')")
+
+
+def test_a_few_keys_elsewhere_are_one_producers_doing() -> None:
+    strays = set(CARDS[:5])
+    labels = sample(
+        [label(card) for card in CARDS],
+        lambda card: (by_murmur2(card) + (card in strays)) % P,
+        topic="labels",
+    )
+    assert_tells(
+        partitioner(settings(), TRANSACTIONS, labels),
+        Status.WARNING,
+        "5 of 40 keys in labels",
+        "which producer",
+    )
+
+
+def test_with_one_partition_any_partitioner_will_do() -> None:
+    record = SimpleNamespace(partition=0, offset=0, timestamp=0, key=b"c", value=b"{}")
+    single = sample_of("t", 1, [record])
+    assert_tells(partitioner(settings(), single, single), Status.OK, "one partition")
+
+
+def test_a_wrong_field_name_is_told_with_the_names_that_there_are() -> None:
+    fields = TransactionFields(amount="eur", entities=())
+    found = decoding_transactions(settings(transaction=fields), TRANSACTIONS)
+    assert_tells(
+        found,
+        Status.FAILED,
+        "0 of 40 sampled records decode",
+        "40 missing_field (eur: Field required)",
+        "transaction.amount has 'eur': none of 40 sampled records has it; they have: transaction_id, card_id",
+        "name it right in [transaction]: perhaps 'amount'",
+    )
+    assert found.error is FuseError
+
+
+def test_a_declared_field_that_no_record_has_is_told_though_every_record_decodes() -> None:
+    fields = TransactionFields(entities=("merchant",), categorical=("channel",))
+    found = decoding_transactions(settings(transaction=fields), TRANSACTIONS)
+    assert_tells(
+        found,
+        Status.WARNING,
+        "40 of 40 sampled records decode",
+        "transaction.entities has 'merchant'",
+        "perhaps 'merchant_id'",
+        "transaction.categorical has 'channel'",
+    )
+
+
+def test_a_few_bad_records_are_a_warning_with_their_reasons() -> None:
+    bad = [b"no json", transaction(CARDS[1], amount="9.5"), transaction(CARDS[2], amount="9.5")]
+    mixed = sample(bad + [transaction(card) for card in CARDS[3:]])
+    found = decoding_transactions(settings(), mixed)
+    assert_tells(
+        found,
+        Status.WARNING,
+        "37 of 40 sampled records decode",
+        "2 wrong_type (amount:",
+        "1 not_json",
+        "producers",
+    )
+
+
+@pytest.mark.parametrize(
+    ("set_to", "written", "looks"),
+    [
+        ("epoch_ms", "2024-01-02T03:08:02Z", "iso8601"),
+        ("epoch_ms", 1_704_164_882, "epoch_s"),  # decodes, as a day of January 1970
+        ("epoch_s", NOW_MS, "epoch_ms"),
+        ("iso8601", 1_704_164_882.5, "epoch_s"),
+    ],
+)
+def test_a_wrong_time_format_is_told_even_where_records_decode(set_to: Any, written: Any, looks: str) -> None:
+    messages = sample([transaction(card, event_time=written) for card in CARDS])
+    found = decoding_transactions(settings(transaction=TransactionFields(time_format=set_to)), messages)
+    assert_tells(
+        found, Status.FAILED, f"set transaction.time_format = {looks!r} instead of {set_to!r}", str(written)
+    )
+
+
+def test_a_time_format_that_is_wrong_and_yet_decodes_is_a_setting_to_mend() -> None:
+    messages = sample([transaction(card, event_time=1_704_164_882) for card in CARDS])
+    assert decoding_transactions(settings(), messages).error is SettingsError
+
+
+def test_labels_may_all_be_outcomes_and_need_no_optional_field() -> None:
+    outcomes = [
+        {"transaction_id": "t", "card_id": card, "outcome": "declined", "label_time": NOW_MS}
+        for card in CARDS
+    ]
+    assert decoding_labels(settings(), sample(outcomes)).status is Status.OK
+
+
+def test_labels_under_other_names_are_told() -> None:
+    fields = LabelFields(label="verdict", time_format="iso8601")
+    found = decoding_labels(settings(label=fields), LABELS)
+    assert_tells(
+        found, Status.FAILED, "label.label has 'verdict'", "perhaps 'label'", "label.time_format = 'epoch_ms'"
+    )
+
+
+def test_hostile_names_are_cut_and_escaped() -> None:
+    hostile = {f"\x1b[2J{'x' * 500}": 1, "4111111111111111": 2}
+    messages = sample([{**transaction(card), **hostile} for card in CARDS])
+    found = decoding_transactions(
+        settings(transaction=TransactionFields(amount="eur", entities=())), messages
+    )
+    assert r"\x1b[2Jxxx" in found.found
+    assert "\x1b" not in found.found
+    assert "4111111111111111" not in found.found
+    assert len(found.found) < 1_000
+
+
+def test_transactions_from_the_future_of_their_own_timestamps_are_told() -> None:
+    ahead = sample(
+        [transaction(card, event_time=NOW_MS + 3_600_000 * (i < 3)) for i, card in enumerate(CARDS)]
+    )
+    assert_tells(event_times(settings(), ahead), Status.WARNING, "3 of 40", "3600 s", "time zones")
+
+
+def test_records_of_the_future_tell_that_a_clock_is_wrong() -> None:
+    tomorrow_ms = int(time.time() * 1000) + 86_400_000
+    future = sample([transaction(card) for card in CARDS], timestamp_ms=tomorrow_ms)
+    assert_tells(
+        clock(settings(), future, LABELS), Status.WARNING, "after this machine's clock", "synchronise"
+    )

@@ -1,0 +1,82 @@
+"""`doctor`: everything a worker needs, looked at."""
+
+# ruff: noqa: PLC0415
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from textwrap import wrap
+from typing import TYPE_CHECKING, Final
+
+from worker.commands.parsing import Verbs, add_verb
+from worker.commands.terminal import log_for_a_person
+
+if TYPE_CHECKING:
+    from worker.doctor.finding import Finding
+
+_MORE: Final = """\
+Looks at settings, brokers, topics, the newest records, the group and this
+machine. It only looks: it joins no group, uses no transactional id, writes no
+record, and may be run beside a worker. The code is 0 unless a check failed;
+then it is the smallest of what failed, for that is to be mended first: a
+setting (2), reaching Kafka (3), what the topics are (4), their records (8)."""
+_STATUS: Final = 13
+_NAME: Final = 17
+_LEAST: Final = 40
+_WIDTH: Final = 120
+_STYLES: Final = {"ok": "green", "warning": "yellow", "failed": "bold red", "not checked": "dim"}
+
+
+def add_to(verbs: Verbs) -> None:
+    """Declare the verb."""
+    parser = add_verb(
+        verbs, "doctor", "look at everything a worker needs, and say what to do", examine, _MORE
+    )
+    parser.add_argument("--json", action="store_true", help="print the findings as one JSON list")
+
+
+def examine(args: argparse.Namespace) -> int:
+    """Make every check and tell what it found."""
+    from worker.doctor.examination import as_json
+    from worker.doctor.examination import examine as findings_of
+    from worker.doctor.finding import Status, exit_code, together
+
+    log_for_a_person()
+    findings = []
+    for finding in findings_of(args.config):
+        findings.append(finding)
+        if not args.json and finding.status != Status.NOT_CHECKED:
+            _tell(finding)
+    if args.json:
+        print(json.dumps([as_json(finding) for finding in findings], indent=2))
+    else:
+        for finding in together(findings):
+            _tell(finding)
+        _sum_up(findings)
+    return exit_code(findings)
+
+
+def _tell(finding: Finding) -> None:
+    """Print one finding, its text folded beside its name."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from worker.foreign_text import printable
+
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
+    status = finding.status.value
+    text = Text(f"{status:<{_STATUS}}", style=_STYLES[status]) + Text(
+        f"{finding.check:<{_NAME}}", style="bold"
+    )
+    room = max(_LEAST, console.width - _STATUS - _NAME)
+    told = [*finding.found.splitlines(), *([f"-> {finding.fix}"] if finding.fix else [])]
+    lines = [part for line in told for part in wrap(printable(line.strip()), room, break_on_hyphens=False)]
+    console.print(text.append(f"\n{' ' * (_STATUS + _NAME)}".join(lines)), soft_wrap=True)
+
+
+def _sum_up(findings: list[Finding]) -> None:
+    counts = {status: sum(it.status.value == status for it in findings) for status in _STYLES}
+    print(f"\n{', '.join(f'{count} {status}' for status, count in counts.items())}")

@@ -1,0 +1,184 @@
+"""The checks in their order; one that cannot be made says why, and the next one goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+from kafka import errors as kafka_errors
+
+from worker.client import explain
+from worker.doctor import cluster, group, machine, records, topics
+from worker.doctor.finding import Finding, not_checked, ok, refused
+from worker.errors import SettingsError, WorkerError
+from worker.settings import Settings, config_file, load_settings
+from worker.settings_report import refuse_unknown_variables
+
+_MISSING: Final = {
+    "settings": "the settings cannot be read",
+    "cluster": "Kafka cannot be asked",
+    "transactions": "the transactions cannot be read",
+    "labels": "the labels cannot be read",
+}
+
+
+@dataclass
+class _Known:
+    """What earlier checks have brought to light; None is what could not be had, `why` says why."""
+
+    settings: Settings | None = None
+    cluster: cluster.Cluster | None = None
+    transactions: records.Sample | None = None
+    labels: records.Sample | None = None
+    why: dict[str, str] = field(default_factory=lambda: dict(_MISSING))
+
+
+@dataclass(frozen=True)
+class _Check:
+    """One check.
+
+    Attributes
+    ----------
+    name
+        Of the finding.
+    look
+        Takes what it needs and returns the finding.
+    needs, uses
+        Attributes of `_Known` that `look` takes: those it cannot do without, then those that may be None.
+    """
+
+    name: str
+    look: Callable[..., Finding]
+    needs: tuple[str, ...] = ()
+    uses: tuple[str, ...] = ()
+
+    def __call__(self, known: _Known) -> Finding:
+        missing = next((name for name in self.needs if getattr(known, name) is None), None)
+        if missing is not None:
+            return not_checked(known.why[missing])
+        return _safely(known, lambda: self.look(*(getattr(known, name) for name in self.needs + self.uses)))
+
+
+_S: Final = ("settings",)
+_C: Final = ("cluster",)
+_CHECKS: Final = (
+    _Check("brokers", cluster.brokers, _S + _C),
+    _Check("internal topics", cluster.internal_topics, _C),
+    _Check("time-outs", cluster.time_outs, _S + _C),
+    _Check("topics", topics.existence, _S + _C),
+    _Check("partitions", topics.partitions, _S + _C),
+    _Check("leaders", topics.leaders, _C),
+    _Check("replication", topics.replication, _C),
+    _Check("kept logs", topics.state_retention, _C),
+    _Check("kept input", topics.input_retention, _S + _C),
+    _Check("cleanup", topics.cleanup, _C),
+    _Check("message size", topics.message_size, _C),
+    _Check("timestamps", topics.timestamps, _C),
+    _Check("permissions", topics.permissions, _S + _C),
+    _Check("group", group.group, _S + _C),
+    _Check("transaction", group.transaction, _S + _C),
+)
+_SAMPLE_CHECKS: Final = (
+    _Check("partitioner", records.partitioner, ("settings", "transactions", "labels")),
+    _Check("transactions", records.decoding_transactions, ("settings", "transactions")),
+    _Check("labels", records.decoding_labels, ("settings", "labels")),
+    _Check("event times", records.event_times, ("settings", "transactions")),
+    _Check("clock", records.clock, ("settings", "transactions", "labels")),
+)
+_MACHINE_CHECKS: Final = (
+    _Check("client", machine.client),
+    _Check("disk", machine.disk, _S, _C),
+    _Check("memory", machine.memory, _S, _C),
+    _Check("limits", machine.limits, _S, _C),
+    _Check("health port", machine.health_port, _S),
+    _Check("compiled loops", machine.compiled_loops),
+    _Check("java", machine.java),
+)
+
+
+def examine(config: Path | None) -> Iterator[Finding]:
+    """Yield the finding of every check, as soon as it is made.
+
+    Parameters
+    ----------
+    config
+        The settings file, as `worker.settings.load_settings` takes it.
+    """
+    known = _Known()
+    yield _read_settings(config, known)
+    yield replace(_safely(known, _environment), check="environment")
+    yield replace(
+        _Check("connection", lambda settings: _reach(known, settings), _S)(known), check="connection"
+    )
+    for check in _CHECKS:
+        yield replace(check(known), check=check.name)
+    _take_samples(known)
+    for check in _SAMPLE_CHECKS + _MACHINE_CHECKS:
+        yield replace(check(known), check=check.name)
+
+
+def _read_settings(config: Path | None, known: _Known) -> Finding:
+    try:
+        known.settings = load_settings(config)
+    except SettingsError as error:
+        try:
+            # Where nothing but the secret is missing, the rest can be looked at all the same.
+            known.settings = load_settings(config, keyless=True)
+        except SettingsError:
+            known.why = dict.fromkeys(_MISSING, _MISSING["settings"])
+        return replace(refused(error), check="settings")
+    return replace(ok(f"from {config_file(config) or 'the environment'}"), check="settings")
+
+
+def _environment() -> Finding:
+    refuse_unknown_variables()
+    return ok("every FRAUD_WORKER__ variable is a setting")
+
+
+def _reach(known: _Known, settings: Settings) -> Finding:
+    known.cluster = cluster.reach(settings)
+    return ok(
+        f"Kafka at kafka.bootstrap = {settings.kafka.bootstrap!r} answers ({settings.kafka.security_protocol})"
+    )
+
+
+def _take_samples(known: _Known) -> None:
+    """Read what can be read of the input."""
+    for role in ("transactions", "labels"):
+        if known.settings is None or known.cluster is None:
+            continue
+        if role not in known.cluster.topics:
+            known.why[role] = f"{getattr(known.settings.topics, role)} is missing"
+            continue
+        try:
+            sample = records.take_sample(known.settings, known.cluster.topics[role].name)
+        except WorkerError as error:
+            known.why[role] = str(error)
+        else:
+            setattr(known, role, sample)
+
+
+def _safely(known: _Known, look: Callable[[], Finding]) -> Finding:
+    """Make an error the finding of its check, so that the others are made too."""
+    try:
+        return look()
+    except WorkerError as error:
+        return refused(error)
+    except kafka_errors.KafkaError as error:
+        assert known.settings is not None
+        return refused(explain(error, known.settings))
+
+
+Json = dict[str, Any]
+
+
+def as_json(finding: Finding) -> Json:
+    """Return a finding for programs."""
+    return {
+        "check": finding.check,
+        "status": finding.status.value,
+        "found": finding.found,
+        "fix": finding.fix,
+    }

@@ -1,0 +1,226 @@
+"""Checks of the six topics: there, alike in partitions, replicated, kept long enough, large enough."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from models.vocabulary import MS_PER_DAY
+from worker.codec import PIECE_BYTES
+from worker.doctor.cluster import Cluster, Topic
+from worker.doctor.finding import Finding, failed, not_checked, ok, refused, warning
+from worker.errors import IncompatibleError, UnreachableError
+from worker.settings import Settings
+from worker.topics import FOR_EVER, refuse_misfits
+
+LARGEST_BATCH_BYTES: Final = PIECE_BYTES + (64 << 10)
+"""No record of ours is larger, nor a batch of several."""
+_ABSENCE_DAYS: Final = 3
+"""A worker may well be away over a long weekend."""
+_WRITTEN: Final = ("alerts", "decisions", "model_log", "dead_letters")
+_STATE: Final = ("decisions", "model_log")
+_INPUT: Final = ("transactions", "labels")
+_MAY: Final = {
+    "transactions": {"READ"},
+    "labels": {"READ"},
+    "alerts": {"WRITE"},
+    "decisions": {"READ", "WRITE"},
+    "model_log": {"READ", "WRITE"},
+    "dead_letters": {"WRITE"},
+}
+_NONE: Final = "none of the topics is there"
+_UNSEEN: Final = "we may not see the topics' configuration (DESCRIBE_CONFIGS on them)"
+
+
+def existence(settings: Settings, cluster: Cluster) -> Finding:
+    """All six exist."""
+    names = settings.topics.model_dump()
+    if cluster.hidden:
+        found = f"Kafka does not let us see {', '.join(cluster.hidden)}"
+        fix = f"permit kafka.sasl_username = {settings.kafka.sasl_username!r} to describe them"
+        return failed(found, fix, UnreachableError)
+    missing = [name for role, name in names.items() if role not in cluster.topics]
+    if missing:
+        fix = "run `fraud-worker topics create`, or mend the names in [topics]"
+        return failed(f"missing: {', '.join(missing)}", fix, UnreachableError)
+    return ok(", ".join(names.values()))
+
+
+def partitions(settings: Settings, cluster: Cluster) -> Finding:
+    """Transactions, labels, alerts and decisions have the same number, the model log has one."""
+    counts = {topic.name: topic.partitions for topic in cluster.topics.values()}
+    of_input = cluster.topics.get("transactions")
+    if of_input is None:
+        return not_checked(f"{settings.topics.transactions} is missing")
+    try:
+        refuse_misfits(counts, of_input.partitions, settings.topics)
+    except IncompatibleError as error:
+        return refused(error)
+    return ok(f"{of_input.partitions} in all that go by card, 1 in {settings.topics.model_log}")
+
+
+def leaders(cluster: Cluster) -> Finding:
+    """Every partition has a leader and enough replicas in sync."""
+    if not cluster.topics:
+        return not_checked(_NONE)
+    gone = [f"{it.name}: {it.leaderless} without a leader" for it in cluster.topics.values() if it.leaderless]
+    few = [
+        f"{it.name}: {it.in_sync} in sync, min.insync.replicas = {it.config['min.insync.replicas']}"
+        for it in cluster.topics.values()
+        if it.in_sync < int(it.config.get("min.insync.replicas", 1))
+    ]
+    if gone or few:
+        return failed("; ".join(gone + few), "start the missing brokers", UnreachableError)
+    behind = [
+        f"{it.name}: {it.in_sync} of {it.replicas}"
+        for it in cluster.topics.values()
+        if it.in_sync < it.replicas
+    ]
+    if behind:
+        return warning(f"replicas in sync: {', '.join(behind)}", "see why brokers are away or behind")
+    return ok("all partitions have a leader, all replicas are in sync")
+
+
+def replication(cluster: Cluster) -> Finding:
+    """Neither one broker's loss nor one broker's absence does harm."""
+    if not cluster.topics:
+        return not_checked(_NONE)
+    single = [topic.name for topic in cluster.topics.values() if topic.replicas == 1]
+    if single:
+        return warning(
+            f"one copy only: {', '.join(single)}: lost with its broker",
+            "fine to try things out; else make the topics anew with `topics create --replication 3`",
+        )
+    loose, tight = [], []
+    for topic in cluster.topics.values():
+        least = int(topic.config.get("min.insync.replicas", topic.replicas - 1))
+        loose += [topic.name] if least == 1 else []
+        tight += [topic.name] if least >= topic.replicas else []
+    if tight:
+        return warning(
+            f"one broker away stops writing to {', '.join(tight)}", "lower min.insync.replicas by one"
+        )
+    if loose:
+        return warning(
+            f"min.insync.replicas = 1: a commit may be lost with one broker: {', '.join(loose)}",
+            "set min.insync.replicas = 2 on them",
+        )
+    return ok(f"{min(it.replicas for it in cluster.topics.values())} copies")
+
+
+def state_retention(cluster: Cluster) -> Finding:
+    """The logs that state is rebuilt from are kept for ever."""
+    logs = _configured(cluster, _STATE)
+    if not logs:
+        return not_checked(_UNSEEN)
+    limited = [
+        f"{topic.name}: {name} = {topic.config[name]}"
+        for topic in logs
+        for name in ("retention.ms", "retention.bytes")
+        if int(topic.config.get(name, FOR_EVER)) != FOR_EVER
+    ]
+    if limited:
+        fix = "set them to -1: once a record is deleted, no worker can start"
+        return failed(f"state is rebuilt from these logs, but {', '.join(limited)}", fix, IncompatibleError)
+    return ok(" and ".join(topic.name for topic in logs) + " are kept for ever")
+
+
+def input_retention(settings: Settings, cluster: Cluster) -> Finding:
+    """What is not read yet waits long enough; what labels refer to can be replayed."""
+    topics = _configured(cluster, _INPUT)
+    if not topics:
+        return not_checked(_UNSEEN)
+    days = {topic.name: _days(int(topic.config.get("retention.ms", FOR_EVER))) for topic in topics}
+    told = ", ".join(f"{name} {_told_days(kept)}" for name, kept in days.items())
+    short = [name for name, kept in days.items() if kept < _ABSENCE_DAYS]
+    if short:
+        return warning(
+            f"kept: {told}. A worker that is away for longer loses what it has not read",
+            f"raise retention.ms of {', '.join(short)} to {_ABSENCE_DAYS} days or more",
+        )
+    horizon = settings.labels.horizon_days
+    brief = min(days.values()) < horizon
+    more = (
+        f"; shorter than labels.horizon_days = {horizon:g}, so none can begin anew from them" if brief else ""
+    )
+    return ok(f"kept: {told}{more}")
+
+
+def cleanup(cluster: Cluster) -> Finding:
+    """No topic is compacted."""
+    topics = _configured(cluster, tuple(_MAY))
+    if not topics:
+        return not_checked(_UNSEEN)
+    compacted = [topic.name for topic in topics if "compact" in topic.config.get("cleanup.policy", "")]
+    if compacted:
+        found = f"cleanup.policy compacts {', '.join(compacted)}: a card's records replace one another"
+        return failed(found, "set cleanup.policy = delete on them", IncompatibleError)
+    return ok("cleanup.policy = delete")
+
+
+def message_size(cluster: Cluster) -> Finding:
+    """The brokers take our largest records."""
+    topics = _configured(cluster, _WRITTEN)
+    if not topics:
+        return not_checked(_UNSEEN)
+    small = [
+        f"{topic.name}: {topic.config['max.message.bytes']}"
+        for topic in topics
+        if int(topic.config.get("max.message.bytes", LARGEST_BATCH_BYTES)) < LARGEST_BATCH_BYTES
+    ]
+    if small:
+        fix = f"set max.message.bytes to at least {LARGEST_BATCH_BYTES}; Kafka's own default is 1048588"
+        return failed(
+            f"max.message.bytes is too small for what a worker writes: {', '.join(small)}",
+            fix,
+            IncompatibleError,
+        )
+    return ok(f"max.message.bytes admits batches of {LARGEST_BATCH_BYTES} bytes")
+
+
+def timestamps(cluster: Cluster) -> Finding:
+    """Whose clock the records of the input carry."""
+    topics = _configured(cluster, _INPUT)
+    if not topics:
+        return not_checked(_UNSEEN)
+    kinds = {topic.name: topic.config.get("message.timestamp.type", "CreateTime") for topic in topics}
+    clocks = {"CreateTime": "the producers' clocks", "LogAppendTime": "the brokers' clocks"}
+    return ok(", ".join(f"{name}: {kind} ({clocks.get(kind, kind)})" for name, kind in kinds.items()))
+
+
+def permissions(settings: Settings, cluster: Cluster) -> Finding:
+    """We may read and write what a worker reads and writes."""
+    known = {role: topic for role, topic in cluster.topics.items() if topic.operations is not None}
+    if not known:
+        return not_checked("Kafka does not say what we may do")
+    lacking = [
+        f"{' and '.join(sorted(missing))} on {topic.name}"
+        for role, topic in known.items()
+        if (missing := _MAY[role] - (topic.operations or set()))
+    ]
+    group = cluster.group
+    if group is not None and group.operations is not None and "READ" not in group.operations:
+        lacking.append(f"READ on group {settings.kafka.group}")
+    if lacking:
+        fix = f"permit it to kafka.sasl_username = {settings.kafka.sasl_username!r}"
+        return failed(f"not permitted: {', '.join(lacking)}", fix, UnreachableError)
+    transactional = f"{settings.kafka.group}.{settings.worker.id}"
+    return ok(
+        f"topics and group; of transactional id {transactional} Kafka tells only when it is used (WRITE)"
+    )
+
+
+def _configured(cluster: Cluster, roles: tuple[str, ...]) -> list[Topic]:
+    return [topic for topic in _present(cluster, roles) if topic.config]
+
+
+def _present(cluster: Cluster, roles: tuple[str, ...]) -> Iterator[Topic]:
+    return (cluster.topics[role] for role in roles if role in cluster.topics)
+
+
+def _days(retention_ms: int) -> float:
+    return float("inf") if retention_ms == FOR_EVER else retention_ms / MS_PER_DAY
+
+
+def _told_days(days: float) -> str:
+    return "for ever" if days == float("inf") else f"{days:.3g} days"
