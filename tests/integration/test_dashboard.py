@@ -1,0 +1,108 @@
+"""A real Prometheus, set up as the stack sets it up, scrapes a real worker: what every panel then shows."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+import subprocess
+import urllib.parse
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.dashboard import DEPLOY, Query, dashboard, queries, tool
+from tests.support import DECIDE_S, Site, records_of, small_traffic, wait_for
+from worker.broker import free_port
+
+if TYPE_CHECKING:
+    from tests.conftest import Broker
+
+pytestmark = pytest.mark.integration
+
+
+class Prometheus:
+    """A Prometheus of our own that scrapes one worker every second."""
+
+    def __init__(self, binary: str, folder: Path, target: str) -> None:
+        self._binary, self._folder, self._port = binary, folder, free_port()
+        shutil.copytree(DEPLOY / "prometheus", folder / "config")
+        config = folder / "config" / "prometheus.yml"
+        text, targets = re.subn(r"worker:8080", target, config.read_text(encoding="utf-8"))
+        text, intervals = re.subn(r"interval: 5s", "interval: 1s", text)
+        assert (targets, intervals) == (1, 2)
+        config.write_text(text, encoding="utf-8")
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Prometheus:
+        options = (
+            f"--config.file={self._folder}/config/prometheus.yml",
+            f"--storage.tsdb.path={self._folder}/data",
+            f"--web.listen-address=127.0.0.1:{self._port}",
+        )
+        with (self._folder / "log").open("wb") as out:
+            self._process = subprocess.Popen([self._binary, *options], stdout=out, stderr=out)
+        wait_for(self._is_up, 60.0, lambda: (self._folder / "log").read_text()[-2000:])
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def _is_up(self) -> bool:
+        try:
+            return self._get("/-/ready") is not None
+        except OSError:
+            return False
+
+    def _get(self, path: str) -> bytes:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._port}{path}", timeout=10) as answer:
+            body: bytes = answer.read()
+        return body
+
+    def ask(self, expr: str) -> list[dict[str, Any]]:
+        """The samples of an instant query."""
+        answer = json.loads(self._get(f"/api/v1/query?{urllib.parse.urlencode({'query': expr})}"))
+        assert answer["status"] == "success"
+        samples: list[dict[str, Any]] = answer["data"]["result"]
+        return samples
+
+    def has_data(self, expr: str) -> bool:
+        """Whether a finite number comes of it."""
+        return any(math.isfinite(float(sample["value"][1])) for sample in self.ask(expr))
+
+
+def test_every_panel_shows_data_of_a_worker_under_load(kafka: Broker, tmp_path: Path) -> None:
+    binary = tool("prometheus", "prometheus")
+    site = Site(kafka.bootstrap, tmp_path)
+    records = records_of(site, small_traffic())
+    cut = len(records) * 4 // 5
+    with site.worker() as worker:
+        address = f"{worker.settings.health.host}:{worker.settings.health.port}"
+        folder = tmp_path / "prometheus"
+        folder.mkdir()
+        with Prometheus(binary, folder, address) as prometheus:
+            empty = {(query.panel, query.filled_in) for query in queries()}
+
+            def filled() -> bool:
+                empty.difference_update([it for it in empty if prometheus.has_data(it[1])])
+                return not empty
+
+            site.feed(records[:cut])
+            wait_for(
+                lambda: site.folded().online_is_trusted,
+                DECIDE_S,
+                lambda: "no generation",
+                [worker],
+                every_s=0.5,
+            )
+            site.feed(records[cut:])
+            wait_for(filled, 60.0, lambda: f"no data: {sorted(empty)}", [worker], every_s=1.0)
+            for annotation in dashboard()["annotations"]["list"]:
+                prometheus.ask(Query(annotation["name"], annotation["expr"]).filled_in)
+            decided = prometheus.ask('sum(fraud_worker_decisions_total{job="fraud-worker"})')
+            assert float(decided[0]["value"][1]) > 0
