@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import uuid
 from collections.abc import Iterator, Mapping
@@ -12,6 +13,21 @@ import pytest
 from kafka import KafkaAdminClient
 
 from worker.broker import EmbeddedKafka
+from worker.settings import ENV_PREFIX
+
+
+@pytest.fixture
+def own_surroundings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Neither settings of the environment nor, afterwards, the logging that a command has set up."""
+    for name in [name for name in os.environ if name.startswith(ENV_PREFIX.rstrip("_"))]:
+        monkeypatch.delenv(name)
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.getLogger("kafka").setLevel(logging.NOTSET)
+    logging.getLogger("kafka.net.selector").setLevel(logging.NOTSET)
 
 
 class Broker(Protocol):

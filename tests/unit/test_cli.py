@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import os
 import subprocess
 import sys
@@ -28,17 +27,7 @@ ROOT = Path(__file__).parents[2]
 KEY = "00112233445566778899aabbccddeeff"
 
 
-@pytest.fixture(autouse=True)
-def nothing_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name in [name for name in os.environ if name.startswith(ENV_PREFIX.rstrip("_"))]:
-        monkeypatch.delenv(name)
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    logging.getLogger("kafka").setLevel(logging.NOTSET)
-    logging.getLogger("kafka.net.selector").setLevel(logging.NOTSET)
+pytestmark = pytest.mark.usefixtures("own_surroundings")
 
 
 @pytest.fixture

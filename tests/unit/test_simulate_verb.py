@@ -2,11 +2,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import logging
-import os
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +16,7 @@ from worker.cli import main
 from worker.commands import simulate
 from worker.commands.parsing import Parser, verbs_of
 from worker.dataset import NEVER, TruthColumns, read_dataset
-from worker.settings import ENV_PREFIX, Settings, TransactionFields
+from worker.settings import Settings, TransactionFields
 from worker.simulation import FIELDS, Traffic
 
 DAY_MS = 86_400_000
@@ -27,17 +24,7 @@ SMALL = ["--cards", "100", "--merchants", "50", "--days", "10", "--prevalence", 
 KEY = "00112233445566778899aabbccddeeff"
 
 
-@pytest.fixture(autouse=True)
-def nothing_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name in [name for name in os.environ if name.startswith(ENV_PREFIX.rstrip("_"))]:
-        monkeypatch.delenv(name)
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    logging.getLogger("kafka").setLevel(logging.NOTSET)
-    logging.getLogger("kafka.net.selector").setLevel(logging.NOTSET)
+pytestmark = pytest.mark.usefixtures("own_surroundings")
 
 
 @pytest.fixture
