@@ -164,7 +164,7 @@ class CardAggregates:
         return out, first
 
     def forget_windows(self) -> None:
-        """Take no transaction to have come in any window: for windows of another length."""
+        """Begin the windows anew, for they are of another length now."""
         self._table.rows.values[:, aggregates.WINDOWS_SEEN] = 0.0
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -244,11 +244,7 @@ class SharedAggregates:
         )
         return out
 
-    def fold_transactions(
-        self,
-        entity_hash: NDArray[np.uint64],
-        event_time_ms: NDArray[np.int64],
-    ) -> None:
+    def fold_transactions(self, entity_hash: NDArray[np.uint64], event_time_ms: NDArray[np.int64]) -> None:
         """Add n transactions to the traffic of their entities: uint64 (n, E) and int64 (n,)."""
         hashes, times_ms = _plain(entity_hash, np.uint64), _plain(event_time_ms, np.int64)
         aggregates.fold_traffic(self._entities.reserve(hashes.size), hashes, times_ms, self._decays)

@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
@@ -127,7 +128,7 @@ class Worker:
         model_log.catch_up(model, self._alive)
         consumer = ColumnarConsumer(consumer_config(settings, group=True), columnar=settings.kafka.columnar)
         rebalance = _Rebalance(
-            settings, consumer, self._tasks, model, partitions, self._progress, self._alive
+            settings, consumer, self._tasks, model, model_log, partitions, self._progress, self._alive
         )
         guard = InputGuard(partitions, settings.kafka.partitioner, settings.batch)
         source = KafkaSource(
@@ -178,6 +179,7 @@ class _Rebalance:
         consumer: ColumnarConsumer,
         tasks: dict[int, PartitionTask],
         model: ModelState,
+        model_log: KafkaModelLog,
         partitions: int,
         progress: Progress,
         alive: Callable[[], None],
@@ -192,6 +194,7 @@ class _Rebalance:
             settings.topics.decisions,
             Hasher(settings.hash_key),
             model.lineage.id,
+            partial(_folded, model, model_log, alive),
             alive,
         )
 
@@ -265,6 +268,11 @@ def _stopped_by_signals(worker: Worker) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _folded(model: ModelState, model_log: KafkaModelLog, alive: Callable[[], None]) -> int:
+    model_log.catch_up(model, alive)
+    return model.offset
 
 
 def _state_folder(settings: Settings) -> Path:

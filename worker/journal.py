@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, fields
 from types import NoneType
 from typing import Final
@@ -175,6 +176,11 @@ class JournalHeader:
     repeats: int
     bad_records: int
 
+    @property
+    def model_offset(self) -> int:
+        """The last offset of the model log that was folded when all this was decided."""
+        return int(self.model_version.rpartition("-")[2])
+
     def to_json(self) -> bytes:
         """As it stands in the last record's metadata."""
         return orjson.dumps(asdict(self))
@@ -195,9 +201,12 @@ class JournalHeader:
         for name, told in asdict(header).items():
             if type(told) not in _HEADER_TYPES.get(name, (int,)):
                 raise CorruptError(f"journal header: {name} is {told!r}")
+        if _VERSION.fullmatch(header.model_version) is None:
+            raise CorruptError(f"journal header: model_version is {header.model_version!r}")
         return header
 
 
+_VERSION: Final = re.compile(r"[0-9a-z]+-(-1|[0-9]+)")
 _HEADER_TYPES: Final = {
     "worker": (str,),
     "lineage": (str,),

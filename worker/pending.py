@@ -106,6 +106,9 @@ class _Segment:
         self.last_event_ms = max(self.last_event_ms, int(values["event_time_ms"].max()))
         self.last_offset = int(values["offset"][-1])
 
+    def spans(self, event_time_ms: NDArray[np.int64]) -> NDArray[np.bool_]:
+        return np.asarray((event_time_ms >= self.first_event_ms) & (event_time_ms <= self.last_event_ms))
+
     def find(self, id_hash: NDArray[np.uint64], id_check: NDArray[np.uint64]) -> NDArray[np.int64]:
         found = np.empty(len(id_hash), np.int64)
         _find(self.slots, self.columns["id_hash"], self.columns["id_check"], id_hash, id_check, found)
@@ -160,12 +163,8 @@ class PendingDecisions:
         values: dict[str, NDArray[Any]] = {
             name: getattr(rows, name) for name in _COLUMNS if name not in ("id_hash", "id_check")
         }
-        values |= {
-            "id_hash": id_hash,
-            "id_check": id_check,
-            "entities": rows.entities,
-            "features": rows.features,
-        }
+        values |= {"id_hash": id_hash, "id_check": id_check}
+        values |= {"entities": rows.entities, "features": rows.features}
         start = 0
         while start < len(rows):
             segment = self._segment_for_append()
@@ -195,33 +194,18 @@ class PendingDecisions:
             Segments whose transactions all lie before this offset are left out.
         """
         found = np.full(len(id_hash), -1, np.int64)
-        if event_time_ms is not None:
-            self._search(found, id_hash, id_check, event_time_ms, min_offset)
-        self._search(found, id_hash, id_check, None, min_offset)
+        for told_ms in [None] if event_time_ms is None else [event_time_ms, None]:
+            missing = np.flatnonzero(found < 0)
+            for number in sorted(self._segments, reverse=True):
+                segment = self._segments[number]
+                if not len(missing) or segment.last_offset < min_offset:
+                    break
+                asked = missing if told_ms is None else missing[segment.spans(told_ms[missing])]
+                row = segment.find(id_hash[asked], id_check[asked])
+                hit = row >= 0
+                found[asked[hit]] = number * SEGMENT_ROWS + row[hit]
+                missing = missing[found[missing] < 0]
         return found
-
-    def _search(
-        self,
-        found: NDArray[np.int64],
-        id_hash: NDArray[np.uint64],
-        id_check: NDArray[np.uint64],
-        event_time_ms: NDArray[np.int64] | None,
-        min_offset: int,
-    ) -> None:
-        """Look for what is not found yet, newest segment first; by time, only in segments that span it."""
-        missing = np.flatnonzero(found < 0)
-        for number in sorted(self._segments, reverse=True):
-            segment = self._segments[number]
-            if not len(missing) or segment.last_offset < min_offset:
-                return
-            asked = missing
-            if event_time_ms is not None:
-                times = event_time_ms[missing]
-                asked = missing[(times >= segment.first_event_ms) & (times <= segment.last_event_ms)]
-            row = segment.find(id_hash[asked], id_check[asked])
-            hit = row >= 0
-            found[asked[hit]] = number * SEGMENT_ROWS + row[hit]
-            missing = missing[found[missing] < 0]
 
     def read(self, sequence: NDArray[np.int64]) -> Waiting:
         """The decisions of those sequence numbers, in that order."""

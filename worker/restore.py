@@ -39,6 +39,8 @@ class Restorer:
         Hashes the journalled transaction ids again.
     lineage
         `models.records.Lineage.id` of the model; a journal of another is refused.
+    folded
+        Folds the model log as far as it is visible; its last offset. A journal that knows more of it is refused.
     alive
         Called now and then: a long restore is no stalled poll loop; what it raises ends the restore.
     """
@@ -49,12 +51,14 @@ class Restorer:
         topic: str,
         hasher: Hasher,
         lineage: str,
+        folded: Callable[[], int],
         alive: Callable[[], None] = lambda: None,
     ) -> None:
         self._config = config
         self._topic = topic
         self._hasher = hasher
         self._lineage = lineage
+        self._folded = folded
         self._alive = alive
 
     def restore(self, task: PartitionTask, committed: Offsets | None, *, partitions: int) -> Offsets | None:
@@ -77,7 +81,8 @@ class Restorer:
         Raises
         ------
         IncompatibleError
-            The journal is of another lineage, it and the committed offsets do not belong together, or P has changed.
+            The journal is of another lineage or model log, it and the committed offsets do not belong together, or P
+            has changed.
         CorruptError
             The journal does not read back.
         UnreachableError
@@ -129,6 +134,12 @@ class Restorer:
             )
         if journalled != committed:
             raise CorruptError(f"{where} ends at offsets {journalled}, the group has committed {committed}")
+        if (last := self._folded()) < header.model_offset:
+            raise IncompatibleError(
+                f"{where} was decided with offset {header.model_offset} of the model log, topics.model_log ends at "
+                f"{last}: it was deleted, or is another one. Name the model log that belongs to this journal, or begin "
+                "anew with new topics.model_log, topics.decisions and kafka.group"
+            )
 
 
 class JournalFolder:

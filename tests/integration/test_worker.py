@@ -334,6 +334,7 @@ def test_a_restored_task_equals_the_one_that_decided(kafka: Broker, tmp_path: Pa
             settings.topics.decisions,
             Hasher(settings.hash_key),
             site.folded().lineage.id,
+            lambda: site.folded().offset,
         )
         committed = {tp: at for tp, (at, _) in site.offsets().items()}
         for partition, live in worker._tasks.items():
@@ -507,12 +508,15 @@ def test_settings_that_contradict_the_logs_are_refused(
     assert code == 4
     assert "half_lives_days" in said
     assert "21.0" in said
-    anew = f"{site.tag}.model_log.2"
-    kafka_admin.create_topics({anew: {"num_partitions": 1}}, wait_for_metadata=True)
+    anew, empty = f"{site.tag}.model_log.2", f"{site.tag}.model_log.3"
+    kafka_admin.create_topics({n: {"num_partitions": 1} for n in (anew, empty)}, wait_for_metadata=True)
     code, said = refusal(site, features={"half_lives_days": [1.0, 5.0, 21.0]}, topics={"model_log": anew})
     assert code == 4
     assert "is of lineage" in said
     assert "topics.decisions" in said
+    code, said = refusal(site, topics={"model_log": empty})
+    assert code == 4
+    assert "topics.model_log ends at" in said
     code, said = refusal(site, kafka={"group": f"{site.tag}-other"})
     assert code == 4
     assert "kafka.group" in said

@@ -13,6 +13,7 @@ from worker.app import _Rebalance
 from worker.consumer import ColumnarConsumer
 from worker.errors import CorruptError, FencedError
 from worker.health import Progress
+from worker.model_log import KafkaModelLog
 from worker.settings import Settings, WorkerSettings
 from worker.setup import new_model
 
@@ -48,6 +49,8 @@ def test_a_journal_that_moved_during_its_restore_belongs_to_somebody_else(
     monkeypatch.setattr("worker.app.Restorer", Mismatch)
     settings = Settings(entity_key="00" * 16, worker=WorkerSettings(state_dir=tmp_path))
     consumer = cast("ColumnarConsumer", Committed(5, 5, later, later))
-    rebalance = _Rebalance(settings, consumer, {}, new_model(settings), 1, Progress(), lambda: None)
+    rebalance = _Rebalance(
+        settings, consumer, {}, new_model(settings), cast("KafkaModelLog", None), 1, Progress(), lambda: None
+    )
     with pytest.raises(raised, match=said):
         rebalance(set(), {0})

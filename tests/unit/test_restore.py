@@ -62,11 +62,11 @@ def entries(folder: Path) -> list[JournalEntry]:
 
 def restore(
     folder: Path, monkeypatch: pytest.MonkeyPatch, journal: list[JournalEntry], committed: Offsets | None,
-    lineage: str | None = None, partitions: int = 1,
+    lineage: str | None = None, partitions: int = 1, model_offset: int = 0,
 ) -> Offsets | None:  # fmt: skip
     monkeypatch.setattr("worker.restore.KafkaConsumer", Journal(journal))
     of = deciding_model().lineage.id if lineage is None else lineage
-    return Restorer({}, "journal", HASHER, of).restore(
+    return Restorer({}, "journal", HASHER, of, lambda: model_offset).restore(
         new_task(folder / "restored"), committed, partitions=partitions
     )
 
@@ -107,6 +107,13 @@ def test_a_journal_that_does_not_belong_to_the_group_is_refused(
 ) -> None:  # fmt: skip
     with pytest.raises(kind, match=said):
         restore(tmp_path, monkeypatch, entries(tmp_path), committed, partitions=partitions)
+
+
+def test_a_journal_that_knows_more_of_the_model_log_than_there_is_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(IncompatibleError, match=r"offset 0 of the model log, topics\.model_log ends at -1"):
+        restore(tmp_path, monkeypatch, entries(tmp_path), (3, 0), model_offset=-1)
 
 
 def test_committed_offsets_without_a_journal_are_refused(
