@@ -183,7 +183,10 @@ WRONG: dict[str, tuple[list[str], str]] = {
         "no fraud at all: raise it, or make 50,000 or more",
     ),
     "an hour of a day": (["a.csv", "--start", "2024-01-01T10:00"], "--start = 2024-01-01T10:00"),
-    "the future": (["--to-kafka", "--start", "2098-01-01"], "the last of 60 days lies in the future"),
+    "the future": (
+        ["--to-kafka", "--start", "2098-01-01"],
+        "--start = 2098-01-01: the last of 60 days lies in the future",
+    ),
 }
 
 

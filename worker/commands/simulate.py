@@ -9,6 +9,7 @@ import os
 import shlex
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 MS_PER_DAY: Final = 86_400_000
 
 _MORE: Final = """\
-the same seed and arguments make the same bytes. Through Kafka, a worker drops the transactions of a stream that it
-has seen already: give another --seed.
+the same arguments make the same bytes. Through Kafka, a worker drops what it has seen already, and its clock never
+goes back: give a second stream topics and a group of its own.
 
   fraud-worker simulate traffic.parquet --days 90 --prevalence 0.001
   fraud-worker simulate --to-kafka --days 120 --speed 1800      half an hour a second, for 96 minutes
@@ -146,8 +147,8 @@ def _to_kafka(args: argparse.Namespace) -> int:
     traffic = _traffic(args, ends_ms=_midnight_ms())
     if traffic.end_ms > time.time_ns() // 1_000_000:
         raise SettingsError(
-            f"--start: the last of {traffic.days} days lies in the future, which a worker would not believe: leave it "
-            "out, start sooner, or lower --days"
+            f"--start = {datetime.fromtimestamp(traffic.start_ms / 1000, UTC):%Y-%m-%d}: the last of {traffic.days} "
+            "days lies in the future, which a worker would not believe: leave it out, start sooner, or lower --days"
         )
     naming = Naming.under(settings.transaction)
     simulation = Simulation.of(traffic)
