@@ -114,7 +114,7 @@ def test_wrong_field_names_are_told_with_those_that_the_topic_holds(site: Site, 
     }
     found = findings["transactions"]
     assert (
-        "transaction.amount has 'eur': none of 60 sampled records has it; they have: transaction_id"
+        "transaction.amount = 'eur': none of 60 sampled records has it; they have: transaction_id"
         in found["found"]
     )
     assert "perhaps 'amount'" in found["fix"]

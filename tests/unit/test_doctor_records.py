@@ -154,8 +154,8 @@ def test_a_wrong_field_name_is_told_with_the_names_that_there_are() -> None:
         Status.FAILED,
         "0 of 40 sampled records decode",
         "40 missing_field (eur: Field required)",
-        "transaction.amount has 'eur': none of 40 sampled records has it; they have: transaction_id, card_id",
-        "name it right in [transaction]: perhaps 'amount'",
+        "transaction.amount = 'eur': none of 40 sampled records has it; they have: transaction_id, card_id",
+        "mend transaction.amount: perhaps 'amount'",
     )
     assert found.error is FuseError
 
@@ -167,10 +167,11 @@ def test_a_declared_field_that_no_record_has_is_told_though_every_record_decodes
         found,
         Status.WARNING,
         "40 of 40 sampled records decode",
-        "transaction.entities has 'merchant'",
-        "perhaps 'merchant_id'",
-        "transaction.categorical has 'channel'",
+        "transaction.entities = 'merchant'",
+        "mend transaction.entities: perhaps 'merchant_id'",
+        "transaction.categorical = 'channel'",
     )
+    assert found.found.count("they have") == 1
 
 
 def test_a_few_bad_records_are_a_warning_with_their_reasons() -> None:
@@ -221,7 +222,7 @@ def test_labels_under_other_names_are_told() -> None:
     fields = LabelFields(label="verdict", time_format="iso8601")
     found = decoding_labels(settings(label=fields), LABELS)
     assert_tells(
-        found, Status.FAILED, "label.label has 'verdict'", "perhaps 'label'", "label.time_format = 'epoch_ms'"
+        found, Status.FAILED, "label.label = 'verdict'", "perhaps 'label'", "label.time_format = 'epoch_ms'"
     )
 
 

@@ -63,18 +63,25 @@ def _tell(finding: Finding) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from worker.foreign_text import printable
-
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
     status = finding.status.value
-    text = Text(f"{status:<{_STATUS}}", style=_STYLES[status]) + Text(
-        f"{finding.check:<{_NAME}}", style="bold"
-    )
     room = max(_LEAST, console.width - _STATUS - _NAME)
-    told = [*finding.found.splitlines(), *([f"-> {finding.fix}"] if finding.fix else [])]
-    lines = [part for line in told for part in wrap(printable(line.strip()), room, break_on_hyphens=False)]
-    console.print(text.append(f"\n{' ' * (_STATUS + _NAME)}".join(lines)), soft_wrap=True)
+    indent = f"\n{' ' * (_STATUS + _NAME)}"
+    text = Text.assemble(
+        (f"{status:<{_STATUS}}", _STYLES[status]),
+        f"{finding.check:<{_NAME}}",
+        indent.join(_folded(finding.found, room)),
+        (indent + indent.join(_folded(f"-> {finding.fix}", room)) if finding.fix else "", "bold"),
+    )
+    console.print(text, soft_wrap=True)
+
+
+def _folded(text: str, room: int) -> list[str]:
+    from worker.foreign_text import printable
+
+    lines = [printable(line.strip()) for line in text.splitlines()]
+    return [part for line in lines for part in wrap(line, room, break_on_hyphens=False)]
 
 
 def _sum_up(findings: list[Finding]) -> None:

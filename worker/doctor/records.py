@@ -144,7 +144,8 @@ def _decoding(
     absent = list(_absent(section, fields, sample))
     formats = list(_time_format(section, fields, sample))
     fixes = [fix for _, fix in absent] + formats
-    found = "; ".join([count, *_reasons(bad), *(text for text, _ in absent)])
+    they_have = [f"they have: {_listed(_names(sample))}"] if absent else []
+    found = "; ".join([count, *_reasons(bad), *(text for text, _ in absent), *they_have])
     if len(bad) > settings.batch.fuse_share * len(sample):
         return failed(found, _joined(fixes) or _MEND, FuseError)
     if formats:
@@ -165,19 +166,20 @@ def _reasons(bad: Sequence[BadRecord]) -> Iterator[str]:
 
 def _absent(section: str, fields: Fields, sample: Sample) -> Iterator[tuple[str, str]]:
     """Fields of the settings that no sampled message has, each with what to do."""
-    if not sample.messages:
-        return
-    names = Counter(name for message in sample.messages for name in message)
+    names = _names(sample)
     declared = dict(_declared(fields))
     free = [name for name in names if name not in declared]
     for name, setting in declared.items():
-        if name not in names and not _excused(setting, fields, names):
+        if names and name not in names and not _excused(setting, fields, names):
             likely = _likely(setting, name, free)
             yield (
-                f"{section}.{setting} has {name!r}: none of {len(sample.messages)} sampled records has it; "
-                f"they have: {_listed(names)}",
-                f"name it right in [{section}]{f': perhaps {likely!r}' if likely else ''}",
+                f"{section}.{setting} = {name!r}: none of {len(sample.messages)} sampled records has it",
+                f"mend {section}.{setting}" + (f": perhaps {likely!r}" if likely else ""),
             )
+
+
+def _names(sample: Sample) -> Counter[str]:
+    return Counter(name for message in sample.messages for name in message)
 
 
 def _declared(fields: Fields) -> Iterator[tuple[str, str]]:
