@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kafka import KafkaAdminClient, KafkaProducer
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
@@ -20,7 +20,7 @@ from worker.cli import main
 from worker.doctor import cluster
 from worker.settings import Settings
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("own_surroundings")]
 
 PARTITIONS = 3
 FIELDS = {"transaction": {"entities": ["merchant_id"], "categorical": ["channel"], "numeric": []}}
@@ -89,16 +89,17 @@ def test_the_doctor_disturbs_nothing(site: Site, kafka_admin: KafkaAdminClient, 
     assert site.tag not in str(kafka_admin.list_transactions())
 
 
-def test_a_group_without_workers_is_told_with_what_waits_for_it(
-    site: Site, kafka_admin: KafkaAdminClient, diagnose: Any
-) -> None:
+def test_a_group_without_workers_is_told_with_what_waits_for_it(site: Site, diagnose: Any) -> None:
     group = f"{site.tag}-left"
+    names, at = site.settings.topics, OffsetAndMetadata(0, "", -1)
     committed = {
-        TopicPartition(topic, partition): OffsetAndMetadata(0, "", -1)
-        for topic in (site.settings.topics.transactions, site.settings.topics.labels)
+        TopicPartition(topic, partition): at
+        for topic in (names.transactions, names.labels)
         for partition in range(PARTITIONS)
     }
-    kafka_admin.alter_group_offsets(group, committed)
+    with KafkaConsumer(bootstrap_servers=site.settings.kafka.bootstrap, group_id=group) as consumer:
+        consumer.assign(committed)
+        consumer.commit(committed)
     _, findings = diagnose(site.settings_of("w1", kafka={"group": group}))
     assert findings["group"]["status"] == "warning"
     assert "no worker runs; 120 records wait" in findings["group"]["found"]

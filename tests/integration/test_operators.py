@@ -20,7 +20,7 @@ from tests.unit.test_alert_text import wire
 from worker.cli import main
 from worker.schema import DeadLetter
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("own_surroundings")]
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,8 @@ from worker.doctor import examination
 from worker.doctor.finding import Finding, failed, not_checked, ok, refused, warning
 from worker.errors import IncompatibleError, SettingsError, UnreachableError
 
+pytestmark = pytest.mark.usefixtures("own_surroundings")
+
 FINDINGS = [
     replace(ok("all is well"), check="one"),
     replace(warning("some " * 40, "do this"), check="two"),

@@ -17,6 +17,8 @@ from worker.schema import DeadLetter, label_model, transaction_model
 from worker.settings import LabelFields, Settings, TimeFormat, TransactionFields
 from worker.wire_schemas import label_schema, schemas, transaction_schema
 
+pytestmark = pytest.mark.usefixtures("own_surroundings")
+
 COMMITTED = Path(__file__).parents[2] / "deploy" / "schemas"
 THEIRS = Settings(
     entity_key="00" * 16,
@@ -231,21 +233,12 @@ def test_the_asyncapi_document_knows_the_topics_by_their_names_and_directions() 
     }
 
 
-@pytest.fixture
-def no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    monkeypatch.delenv("FRAUD_WORKER_CONFIG", raising=False)
-    return tmp_path
-
-
-@pytest.mark.usefixtures("no_settings")
 def test_the_committed_schemas_are_those_of_the_models() -> None:
     assert main(["schema", "export", "--check", "--dir", str(COMMITTED)]) == 0, "run `make schemas`"
 
 
-def test_export_writes_what_check_finds_in_order(
-    no_settings: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = no_settings / "made" / "here"
+def test_export_writes_what_check_finds_in_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "made" / "here"
     assert main(["schema", "export", "--dir", str(folder)]) == 0
     written = [Path(line) for line in capsys.readouterr().out.splitlines()]
     assert sorted(written) == sorted(folder.iterdir())
@@ -254,21 +247,19 @@ def test_export_writes_what_check_finds_in_order(
 
 
 def test_check_names_the_files_that_are_missing_or_differ(
-    no_settings: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["schema", "export", "--dir", str(no_settings)]) == 0
-    (no_settings / "label.schema.json").unlink()
-    (no_settings / "alert.schema.json").write_text("{}", encoding="utf-8")
-    assert main(["schema", "export", "--check", "--dir", str(no_settings)]) == 1
+    assert main(["schema", "export", "--dir", str(tmp_path)]) == 0
+    (tmp_path / "label.schema.json").unlink()
+    (tmp_path / "alert.schema.json").write_text("{}", encoding="utf-8")
+    assert main(["schema", "export", "--check", "--dir", str(tmp_path)]) == 1
     error = capsys.readouterr().err
     assert "label.schema.json" in error
     assert "alert.schema.json" in error
     assert "transaction.schema.json" not in error
 
 
-def test_a_folder_that_cannot_be_written_is_named(
-    no_settings: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (no_settings / "file").touch()
-    assert main(["schema", "export", "--dir", str(no_settings / "file")]) == 2
-    assert f"--dir {no_settings / 'file'}" in capsys.readouterr().err
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    assert main(["schema", "export", "--dir", str(tmp_path / "file")]) == 2
+    assert f"--dir {tmp_path / 'file'}" in capsys.readouterr().err
