@@ -61,10 +61,10 @@ def test_a_file_needs_no_settings_and_its_last_words_judge_a_worker_on_it(
     assert "simulate: 100 %" in err
     shell = out[out.index("cat >") :]
     settings, command = re.fullmatch(
-        r"cat > simulated\.toml <<END\n(.*)END\n(fraud-worker .*)\n", shell, re.DOTALL
+        r"cat > worker\.toml <<END\n(.*)END\n(fraud-worker .*)\n", shell, re.DOTALL
     ).groups()  # type: ignore[union-attr]
     monkeypatch.chdir(tmp_path)
-    Path("simulated.toml").write_text(settings.replace("$(openssl rand -hex 16)", KEY), encoding="utf-8")
+    Path("worker.toml").write_text(settings.replace("$(openssl rand -hex 16)", KEY), encoding="utf-8")
     assert main(command.split()[1:]) == 0
     assert re.search(rf"^transactions +{len(read):,}$", capsys.readouterr().out, re.MULTILINE)
 

@@ -39,10 +39,8 @@ def columns(data: Dataset) -> list[object]:
 
 def test_the_same_seed_makes_the_same_world_and_another_seed_another() -> None:
     small = Traffic(cards=50, merchants=20, days=3, prevalence=0.05, seed=5)
-    one, same, other = (simulate(dataclasses.replace(small, seed=seed)) for seed in (5, 5, 6))
-    assert columns(one) == columns(same)
-    assert one.amount.tolist() != other.amount.tolist()
-    assert not {*one.transaction_id.to_pylist()} & {*other.transaction_id.to_pylist()}
+    assert columns(simulate(small)) == columns(simulate(small))
+    assert columns(simulate(small)) != columns(simulate(dataclasses.replace(small, seed=6)))
 
 
 def test_it_is_a_data_set_in_order_of_time_with_unique_ids(made: Simulation) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from worker.commands.parsing import Verbs, add_verb, at_least
+from worker.commands.terminal import log_for_a_person
 
 _DURATION_S: Final = 120.0
 _LEAST_S: Final = 15.0
@@ -38,8 +39,12 @@ def add_to(verbs: Verbs) -> None:
 
 def demo(args: argparse.Namespace) -> int:
     """Show the whole thing on made-up traffic."""
-    from worker import logs
-    from worker.demo.run import DemoOptions, run_demo
+    from worker.signals import handled_by, interrupt
 
-    logs.configure(as_json=False)
+    try:
+        with handled_by(interrupt):  # the imports alone take a second
+            from worker.demo.run import DemoOptions, run_demo
+    except KeyboardInterrupt:
+        return 0
+    log_for_a_person()
     return run_demo(DemoOptions(args.duration, args.bootstrap, args.keep_topics, args.picture))

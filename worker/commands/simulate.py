@@ -104,11 +104,18 @@ def simulate(args: argparse.Namespace) -> int:
 def _to_file(args: argparse.Namespace) -> int:
     from worker.settings import LabelFields
     from worker.simulation import FIELDS, Simulation
-    from worker.simulation.files import holds_truth, write_labels, write_transactions
+    from worker.simulation.files import holds_truth, require_writable, write_labels, write_transactions
     from worker.simulation.naming import Naming
 
     log_for_a_person()
-    labels = _labels_file(args)
+    if args.rate is not None or args.speed is not None:
+        raise SettingsError("--rate and --speed are for --to-kafka: leave them out for a file")
+    require_writable(args.file)
+    labels = args.labels
+    if labels is None and not holds_truth(args.file):
+        labels = _beside(args.file)
+    if labels is not None:
+        require_writable(labels, lines_only=True)
     settings = _settings_if_given(args)
     naming = Naming.under(FIELDS if settings is None else settings.transaction)
     started_s = time.monotonic()
@@ -127,21 +134,6 @@ def _to_file(args: argparse.Namespace) -> int:
     if holds_truth(args.file):
         _suggest(args, settings)
     return 0
-
-
-def _labels_file(args: argparse.Namespace) -> Path | None:
-    """Refuse what cannot be written, and return where labels go, if anywhere."""
-    from worker.simulation.files import holds_truth, require_writable
-
-    if args.rate is not None or args.speed is not None:
-        raise SettingsError("--rate and --speed are for --to-kafka: leave them out for a file")
-    require_writable(args.file)
-    labels: Path | None = args.labels
-    if labels is None and not holds_truth(args.file):
-        labels = _beside(args.file)
-    if labels is not None:
-        require_writable(labels, lines_only=True)
-    return labels
 
 
 def _to_kafka(args: argparse.Namespace) -> int:
@@ -232,7 +224,7 @@ def _suggest(args: argparse.Namespace, settings: Settings | None) -> None:
     """Say how to judge a worker on the file, and by which settings if there are none yet."""
     from worker.simulation import FIELDS
 
-    config = "simulated.toml" if settings is None else args.config
+    config = "worker.toml" if settings is None else args.config
     print("\nTo judge a worker on it:\n")
     if settings is None:
         print(f"cat > {config} <<END")

@@ -198,7 +198,7 @@ def _shares(figures: Figures, room: int) -> Text:
     line = _labelled("now")
     if figures.shares:
         shares = [figures.shares[name] for name in DECIDERS]
-        for name, columns in zip(DECIDERS, _whole(shares, room // 3), strict=True):
+        for name, columns in zip(DECIDERS, _whole(shares, room // 4), strict=True):
             line.append(_RULES[name] * columns, style=_STYLES[name])
     told = [f"{NAMES[name]} {percent(share)}" for name, share in figures.shares.items() if share >= 0.005]
     return line.append(f" {', '.join(told)}", style="bold default")
@@ -271,7 +271,7 @@ def _money(figures: Figures) -> RenderableType:
     quality = figures.quality
     savings = (UNSETTLED, "")
     if quality.is_known:
-        savings = percent(quality.savings), f"of {money(quality.cost_none)} without alerts"
+        savings = percent(quality.savings), f"of {money(quality.cost_none)} at risk"
     rows = [
         ("reviews", money(figures.reviews_cost), ""),
         ("missed", money(figures.missed_cost), "labelled so far"),
@@ -300,7 +300,7 @@ def _quality(figures: Figures) -> RenderableType:
     first, last = (day_date(figures, day)[4:] for day in (quality.first_day, quality.last_day))
     rows = [
         ("prevalence", percent(quality.prevalence, 2), f"{quality.frauds:,.0f} frauds"),
-        ("recall", percent(quality.recall), f"of frauds, {percent(quality.recall_by_value)} of value"),
+        ("recall", percent(quality.recall), f"({percent(quality.recall_by_value)} of value)"),
         ("precision", percent(quality.precision), f"of {quality.alerts:,.0f} alerts"),
         ("labelled", percent(quality.label_coverage), f"of {quality.decisions:,.0f} settled"),
     ]

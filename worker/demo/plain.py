@@ -24,7 +24,7 @@ def status_lines(figures: Figures) -> list[str]:
         return [*lines, f"  prevalence, recall, precision, savings: {UNSETTLED}"]
     return [
         *lines,
-        f"  {quality.days} settled days: prevalence {percent(quality.prevalence, 2)}, recall {percent(quality.recall)}"
+        f"  settled days: {quality.days}, prevalence {percent(quality.prevalence, 2)}, recall {percent(quality.recall)}"
         f" ({percent(quality.recall_by_value)} by value), precision {percent(quality.precision)}, "
         f"savings {percent(quality.savings)}, labelled {percent(quality.label_coverage)}",
     ]

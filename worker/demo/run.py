@@ -7,8 +7,9 @@ import shutil
 import tempfile
 import textwrap
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Event
@@ -38,7 +39,7 @@ from worker.topic_reader import open_topic
 LOOK_EVERY_S: Final = 0.5
 _LAST_LOOKS: Final = 2
 """After the last decision: its labels and its alerts are seen a moment later."""
-_PATIENCE_S: Final = 1.0
+_PATIENCE_S: Final = 3.0
 _TEXT_COLUMNS: Final = 88
 _KAFKA_WITHIN_S: Final = 10.0
 
@@ -65,14 +66,6 @@ class DemoOptions:
     picture: Path | None = None
 
 
-@dataclass(slots=True)
-class _Seen:
-    """The last figures, and the last before the stream came to its end."""
-
-    last: Figures | None = None
-    flowing: Figures | None = None
-
-
 def run_demo(options: DemoOptions, console: Console | None = None) -> int:
     """Run the demo until its duration is over, or until it is interrupted; return the exit code.
 
@@ -83,87 +76,126 @@ def run_demo(options: DemoOptions, console: Console | None = None) -> int:
     """
     logging.disable(logging.ERROR)  # what fails is raised; the rest would spoil the page
     console = console or Console(highlight=False)
-    seen, notes = _Seen(), list[str]()
     with handled_by(ignore), ExitStack() as started:
+        demo = _Demo(options, display_for(console), started)
         try:
-            with display_for(console) as display, handled_by(interrupt):
-                _run(options, display, started, seen, notes)
+            with demo.display, handled_by(interrupt):
+                demo.run()
         except KeyboardInterrupt:
-            notes.insert(0, "Interrupted.")
-        for paragraph in summary(seen.last):
+            demo.notes.append("Interrupted.")
+        for paragraph in summary(demo.last):
             wrapped = textwrap.fill(paragraph, min(console.width, _TEXT_COLUMNS))
             console.print(wrapped, markup=False, soft_wrap=True, end="\n\n")
         started.close()
-        if options.picture is not None and (figures := seen.flowing or seen.last) is not None:
-            save_picture(figures, options.picture)
-            notes.append(f"The page as it was near the end: {options.picture}")
-        for note in notes:
+        demo.save_picture()
+        for note in (*demo.notes, "Everything that was started has been stopped; its files are gone."):
             console.print(note, markup=False, soft_wrap=True)
     return 0
 
 
-def _run(options: DemoOptions, display: Display, started: ExitStack, seen: _Seen, notes: list[str]) -> None:
-    simulator = Background("simulator", lambda stopping: simulated(traffic(options.duration_s)))  # noqa: ARG005
-    folder = Path(tempfile.mkdtemp(prefix="fraud-worker-demo-"))
-    started.callback(shutil.rmtree, folder, ignore_errors=True)
-    compiling = started.enter_context(Program(folder, "-m", "worker.warm"))
-    bootstrap = options.bootstrap or _start_kafka(display, started)
-    given = values(bootstrap, folder, options.duration_s)
-    told = settings(given)
-    _make_topics(options, told, display, started, notes)
-    alerts: SimpleQueue[Alert] = SimpleQueue()
-    reader = Background("alerts", lambda stopping: _read_alerts(told, alerts, stopping))
-    started.callback(reader.stop, _PATIENCE_S)
-    stream = simulator.result()
-    display.stage("Compiling the worker's loops: seconds, but half a minute or more the first time")
-    compiling.wait()
-    display.stage("Starting the worker")
-    worker = started.enter_context(WorkerProcess(given, folder))
-    worker.wait_until_ready()
-    pace = speed(options.duration_s)
-    feeder = Background("feeder", lambda stopping: feed(told, stream, pace, stopping))
-    started.callback(feeder.stop, _PATIENCE_S)
-    _watch(
-        options,
-        display,
-        seen,
-        worker,
-        Watcher(stream, told, options.duration_s, pace),
-        alerts,
-        (feeder, reader),
-    )
+@dataclass(slots=True)
+class _Demo:
+    """One run.
 
+    Attributes
+    ----------
+    options, display
+        As chosen.
+    started
+        Takes away again what was started, the last first.
+    notes
+        To be told at the end.
+    last, flowing
+        The last figures, and the last before the stream came to its end.
+    """
 
-def _start_kafka(display: Display, started: ExitStack) -> str:
-    if not are_fetched():
-        display.stage("Fetching Apache Kafka by Maven: 44 MB, this first time only")
-    else:
-        display.stage("Starting Apache Kafka")
-    return started.enter_context(embedded_kafka())
+    options: DemoOptions
+    display: Display
+    started: ExitStack
+    notes: list[str] = field(default_factory=list)
+    last: Figures | None = None
+    flowing: Figures | None = None
 
+    def run(self) -> None:
+        duration_s = self.options.duration_s
+        simulator = Background("simulator", lambda stopping: simulated(traffic(duration_s)))  # noqa: ARG005
+        folder = Path(tempfile.mkdtemp(prefix="fraud-worker-demo-"))
+        self.started.callback(shutil.rmtree, folder, ignore_errors=True)
+        compiling = self.started.enter_context(Program(folder, "-m", "worker.warm"))
+        given = values(self.options.bootstrap or self._start_kafka(), folder, duration_s)
+        told = settings(given)
+        self._make_topics(told)
+        alerts: SimpleQueue[Alert] = SimpleQueue()
+        reader = self._background("alerts", lambda stopping: _read_alerts(told, alerts, stopping))
+        stream = simulator.result()
+        self.display.stage("Compiling the worker's loops: seconds, but half a minute or more the first time")
+        compiling.wait()
+        self.display.stage("Starting the worker")
+        worker = self.started.enter_context(WorkerProcess(given, folder))
+        worker.wait_until_ready()
+        pace = speed(duration_s)
+        feeder = self._background("feeder", lambda stopping: feed(told, stream, pace, stopping))
+        self._watch(worker, Watcher(stream, told, duration_s, pace), alerts, feeder, reader)
 
-def _make_topics(
-    options: DemoOptions, told: Settings, display: Display, started: ExitStack, notes: list[str]
-) -> None:
-    display.stage(f"Making six topics in Kafka at {told.kafka.bootstrap}")
-    if options.bootstrap is not None:
-        wait_for_brokers(told, _KAFKA_WITHIN_S)
-        started.callback(_leave, options, told, notes)
-    topics.create(told, PARTITIONS, stamped_by_broker=True)
+    def save_picture(self) -> None:
+        """Save the page as it was while the stream still flowed, if that is wanted and anything was seen."""
+        figures = self.flowing or self.last
+        if self.options.picture is not None and figures is not None:
+            save_picture(figures, self.options.picture)
+            self.notes.append(f"The page as it was near the end: {self.options.picture}")
 
+    def _start_kafka(self) -> str:
+        first_time = "Fetching Apache Kafka by Maven (44 MB, this first time only) and starting it"
+        self.display.stage("Starting Apache Kafka" if are_fetched() else first_time)
+        return self.started.enter_context(embedded_kafka())
 
-def _leave(options: DemoOptions, told: Settings, notes: list[str]) -> None:
-    """Delete what was made in a Kafka that stays, or tell of it."""
-    names = f"{told.kafka.group}.* (six topics) and the group {told.kafka.group} at {told.kafka.bootstrap}"
-    if options.keep_topics:
-        notes.append(f"Kept in Kafka: {names}")
-        return
-    try:
-        remove_from_kafka(told)
-    except WorkerError as error:
-        notes.append(f"Could not be deleted from Kafka, do it by hand: {names} ({error})")
-    else:
-        notes.append(f"Deleted from Kafka: {names}")
+    def _make_topics(self, told: Settings) -> None:
+        self.display.stage(f"Making the topics {told.kafka.group}.* in Kafka at {told.kafka.bootstrap}")
+        if self.options.bootstrap is not None:
+            wait_for_brokers(told, _KAFKA_WITHIN_S)
+            self.started.callback(self._leave, told)
+        topics.create(told, PARTITIONS, stamped_by_broker=True)
+
+    def _leave(self, told: Settings) -> None:
+        """Delete what was made in a Kafka that stays, or tell of it."""
+        names = f"the topics {told.kafka.group}.* and the consumer group of that name"
+        where = f"Kafka at {told.kafka.bootstrap}"
+        if self.options.keep_topics:
+            self.notes.append(f"Kept in {where}: {names}.")
+            return
+        try:
+            remove_from_kafka(told)
+        except WorkerError as error:
+            self.notes.append(f"Not deleted from {where}, do it by hand: {names} ({error}).")
+        else:
+            self.notes.append(f"Deleted from {where}: {names}.")
+
+    def _background(self, name: str, call: Callable[[Event], None]) -> Background[None]:
+        thread = Background(name, call)
+        self.started.callback(thread.stop, _PATIENCE_S)
+        return thread
+
+    def _watch(
+        self,
+        worker: WorkerProcess,
+        watcher: Watcher,
+        alerts: SimpleQueue[Alert],
+        feeder: Background[None],
+        reader: Background[None],
+    ) -> None:
+        began_s, last_looks = time.monotonic(), 0
+        while last_looks < _LAST_LOOKS:
+            for part in (feeder, reader, worker):
+                part.check()
+            at_s, fresh = time.monotonic() - began_s, _drain(alerts)
+            self.last = watcher.look(worker.samples(), fresh, at_s)
+            if feeder.is_running:
+                self.flowing = self.last
+            self.display.look(self.last, fresh)
+            if at_s >= self.options.duration_s:
+                return
+            last_looks += self.last.is_wholly_decided
+            time.sleep(LOOK_EVERY_S)
 
 
 def _read_alerts(told: Settings, into: SimpleQueue[Alert], stopping: Event) -> None:
@@ -174,32 +206,6 @@ def _read_alerts(told: Settings, into: SimpleQueue[Alert], stopping: Event) -> N
             alert = None if record is None else read_alert(record.value)
             if isinstance(alert, Alert):
                 into.put(alert)
-
-
-def _watch(
-    options: DemoOptions,
-    display: Display,
-    seen: _Seen,
-    worker: WorkerProcess,
-    watcher: Watcher,
-    alerts: SimpleQueue[Alert],
-    threads: tuple[Background[None], ...],
-) -> None:
-    began_s, last_looks = time.monotonic(), 0
-    feeder = threads[0]
-    while last_looks < _LAST_LOOKS:
-        for thread in threads:
-            thread.check()
-        worker.check()
-        at_s, fresh = time.monotonic() - began_s, _drain(alerts)
-        seen.last = watcher.look(worker.samples(), fresh, at_s)
-        if feeder.is_running:
-            seen.flowing = seen.last
-        display.look(seen.last, fresh)
-        if at_s >= options.duration_s:
-            return
-        last_looks += seen.last.is_wholly_decided
-        time.sleep(LOOK_EVERY_S)
 
 
 def _drain(queue: SimpleQueue[Alert]) -> list[Alert]:

@@ -8,18 +8,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from pydantic import SecretStr
+
 from models.vocabulary import MS_PER_DAY
 from worker.broker import free_port
-from worker.settings import Settings
+from worker.settings import Section, Settings
 from worker.simulation import FIELDS, Traffic
 
 PARTITIONS: Final = 4
 DAYS: Final = 40
 
-_CARDS: Final = 3_000
-_CASES_A_DAY: Final = 60.0
-_WHOLE_FROM_S: Final = 60.0
-"""A shorter demo has fewer cards, so that it need not decide more a second."""
+_MOST_CARDS: Final = 3_000
+_LEAST_CARDS: Final = 600
+_CARDS_PER_S: Final = 25.0
+"""A shorter demo has fewer cards, so that it need not decide more a second; but enough frauds to learn from."""
+_CASES_PER_CARD_DAY: Final = 0.02
 _TAIL_S: Final = 2.0
 """Left at the end for the last decisions and the last look."""
 _COMMITS_PER_S: Final = 4.0
@@ -30,7 +33,7 @@ Values = Mapping[str, Any]
 
 def traffic(duration_s: float) -> Traffic:
     """Return what is simulated; chargebacks come three days late on average."""
-    cards = round(_CARDS * _scale(duration_s))
+    cards = _cards(duration_s)
     return Traffic(
         cards=cards,
         merchants=cards // 2,
@@ -42,8 +45,8 @@ def traffic(duration_s: float) -> Traffic:
     )
 
 
-def _scale(duration_s: float) -> float:
-    return min(duration_s / _WHOLE_FROM_S, 1.0)
+def _cards(duration_s: float) -> int:
+    return round(min(max(_CARDS_PER_S * duration_s, _LEAST_CARDS), _MOST_CARDS))
 
 
 def speed(duration_s: float) -> float:
@@ -72,15 +75,20 @@ def values(bootstrap: str, folder: Path, duration_s: float) -> Values:
         "topics": {name: f"{run}.{name}" for name in _TOPICS},
         "transaction": FIELDS.model_dump(mode="json", exclude_none=True),
         "labels": {"negatives_after_days": 3.0, "horizon_days": 10.0},
-        "costs": {"alert_budget_cases_per_day": _CASES_A_DAY * _scale(duration_s)},
+        "costs": {"alert_budget_cases_per_day": _CASES_PER_CARD_DAY * _cards(duration_s)},
         "batch": {"max_event_time_s": max(3_600.0, speed(duration_s) / _COMMITS_PER_S)},
         "health": {"port": free_port()},
     }
 
 
 def settings(given: Values) -> Settings:
-    """Return the settings that those values make, whatever the environment says."""
-    return Settings.model_validate(given)
+    """Return the settings that those values make, whatever the environment says: that is meant for other workers."""
+    sections: dict[str, Any] = {
+        name: field.annotation.model_validate(given.get(name, {}))
+        for name, field in Settings.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+    }
+    return Settings.model_construct(entity_key=SecretStr(given["entity_key"]), **sections)
 
 
 def to_toml(given: Values) -> str:

@@ -5,14 +5,20 @@ from __future__ import annotations
 import threading
 from contextlib import suppress
 from dataclasses import replace
+from typing import Final
 
 import numpy as np
 
 from models.vocabulary import MS_PER_DAY
+from worker import topics
+from worker.bulk import BulkProducer
 from worker.dataset import NEVER, Dataset
-from worker.replay import ReplayOptions, replay
+from worker.replay import ReplayOptions, Timeline, due_times_s, paced
 from worker.settings import Settings
 from worker.simulation import Traffic, simulate
+
+_AT_ONCE: Final = 1_000
+"""Records sent between two looks at whether to stop."""
 
 
 class Stream:
@@ -82,11 +88,13 @@ class _Stopped(Exception):  # noqa: N818 - no error
 
 def feed(settings: Settings, stream: Stream, speed: float, stopping: threading.Event) -> None:
     """Send a stream, so many seconds of it in one second, until its end or until told to stop."""
-
-    def go_on(sent: int, total: int) -> None:
-        del sent, total
-        if stopping.is_set():
-            raise _Stopped
-
-    with suppress(_Stopped):
-        replay(settings, stream.dataset, ReplayOptions(speed=speed), go_on)
+    dataset = stream.dataset
+    timeline = Timeline(settings, dataset, dataset.labels(), topics.check(settings))
+    due_s = due_times_s(timeline.times_ms, ReplayOptions(speed=speed))
+    # Whoever is told to stop leaves the producer by an exception: what is on its way is given up.
+    with suppress(_Stopped), BulkProducer(settings) as producer:
+        for due in paced(due_s):
+            for first in range(due.start, due.stop, _AT_ONCE):
+                if stopping.is_set():
+                    raise _Stopped
+                timeline.send(slice(first, min(first + _AT_ONCE, due.stop)), producer.send)

@@ -30,8 +30,7 @@ def _reach(figures: Figures) -> list[str]:
     ]
     if figures.decided < figures.stream_size:
         told.append(
-            f"It ended on day {figures.today + 1} of {figures.stream_days}, with {figures.lag:,} payments waiting"
-            f" on the topic."
+            f"It ended on day {figures.today + 1} of {figures.stream_days}, with {figures.lag:,} payments waiting."
         )
     told.append(_deciders(figures))
     return [" ".join(told)]

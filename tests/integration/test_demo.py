@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from kafka import KafkaAdminClient
+
+from tests.conftest import Broker
+from tests.support import ROOT
+
+pytestmark = pytest.mark.integration
+
+START_S = 180.0
+"""The first start compiles."""
+END_S = 30.0
+
+
+class Demo:
+    """A demo in a process of its own.
+
+    Parameters
+    ----------
+    folder
+        Takes its temporary files.
+    output
+        Where it writes; None for a pipe.
+    arguments
+        Of the verb.
+    """
+
+    def __init__(self, folder: Path, output: int | None, *arguments: str) -> None:
+        self.folder = folder
+        out = subprocess.PIPE if output is None else output
+        environment = {
+            **os.environ,
+            "TMPDIR": str(folder),
+            "TERM": "xterm-256color",
+            "COLUMNS": "",
+            "LINES": "",
+        }
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "worker.cli", "demo", *arguments],
+            cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )  # fmt: skip
+        self.said = ""
+
+    def read_until(self, wanted: str, descriptor: int) -> None:
+        """Read what it says until those words are among it."""
+        deadline_s = time.monotonic() + START_S
+        while wanted not in self.said:
+            assert time.monotonic() < deadline_s, f"no {wanted!r}:\n{self.said[-4000:]}"
+            read = os.read(descriptor, 65_536)
+            assert read, f"ended without {wanted!r}:\n{self.said[-4000:]}"
+            self.said += read.decode(errors="replace")
+
+    def end(self) -> int:
+        """Its exit code, and the rest of what it says."""
+        self.said += (self.process.communicate(timeout=START_S)[0] or b"").decode(errors="replace")
+        return self.process.returncode
+
+    def left_behind(self) -> list[str]:
+        """Files and processes that are still there."""
+        listed = subprocess.run(["ps", "-ww", "-eo", "args"], capture_output=True, text=True, check=True)
+        return [
+            *os.listdir(self.folder),
+            *(it for it in listed.stdout.splitlines() if str(self.folder) in it),
+        ]
+
+    def topics(self, admin: KafkaAdminClient) -> list[str]:
+        """Its topics and its group, as far as they are still there."""
+        found = re.search(r"the topics (fraud-demo-\w+)\.\*", self.said)
+        assert found, self.said
+        groups = [group["group_id"] for group in admin.list_groups()]
+        return [name for name in [*admin.list_topics(), *groups] if name.startswith(found[1])]
+
+
+@contextmanager
+def demo(folder: Path, *arguments: str, output: int | None = None) -> Iterator[Demo]:
+    """Start a demo; one that a failed test leaves running is ended."""
+    folder.mkdir()
+    running = Demo(folder, output, *arguments)
+    try:
+        yield running
+    finally:
+        if running.process.poll() is None:
+            running.process.terminate()
+            running.process.wait(END_S)
+        if running.process.stdout is not None:
+            running.process.stdout.close()
+
+
+def test_a_demo_without_a_terminal_tells_its_story_and_leaves_nothing(
+    kafka: Broker, kafka_admin: KafkaAdminClient, tmp_path: Path
+) -> None:
+    picture = tmp_path / "demo.svg"
+    with demo(
+        tmp_path / "tmp", "--duration", "20", "--bootstrap", kafka.bootstrap, "--picture", str(picture)
+    ) as running:
+        assert running.end() == 0, running.said
+        assert running.left_behind() == []
+    assert running.topics(kafka_admin) == []
+    for said in (
+        "isolation forest decides",
+        "decided,",
+        "payments were decided in",
+        "Deleted from Kafka",
+        "alerts in",
+    ):
+        assert said in running.said, running.said
+    assert "\x1b" not in running.said
+    assert "Traceback" not in running.said
+    assert "</svg>" in picture.read_text(encoding="utf-8")
+
+
+def test_an_interrupted_demo_says_what_it_saw_and_may_leave_its_topics(
+    kafka: Broker, kafka_admin: KafkaAdminClient, tmp_path: Path
+) -> None:
+    with demo(tmp_path / "tmp", "--bootstrap", kafka.bootstrap, "--keep-topics") as running:
+        assert running.process.stdout is not None
+        running.read_until("forest: anomaly score", running.process.stdout.fileno())
+        running.process.send_signal(signal.SIGINT)
+        assert running.end() == 0, running.said
+        assert running.left_behind() == []
+    assert "Interrupted." in running.said
+    assert "payments were decided in" in running.said
+    assert "Kept in Kafka" in running.said
+    kept = running.topics(kafka_admin)
+    assert len(kept) == 7, kept  # six topics and the group
+    kafka_admin.delete_topics([name for name in kept if "." in name])
+
+
+def test_a_demo_at_a_terminal_draws_its_page(kafka: Broker, tmp_path: Path) -> None:
+    screen, terminal = pty.openpty()
+    try:
+        termios.tcsetwinsize(terminal, (32, 100))
+        with demo(tmp_path / "tmp", "--bootstrap", kafka.bootstrap, output=terminal) as running:
+            running.read_until("Starting the worker", screen)
+            running.read_until("isolation forest, until", screen)
+            running.read_until(" ≥ ", screen)  # an alert, with its score and threshold
+            running.process.send_signal(signal.SIGTERM)
+            running.read_until("Everything that was started has been stopped", screen)
+            assert running.end() == 0
+            assert running.left_behind() == []
+    finally:
+        os.close(screen)
+        os.close(terminal)
+    assert "╭─ Who decides" in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", running.said)

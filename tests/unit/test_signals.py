@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from worker.signals import ENDING, handled_by, held_back, ignore, interrupt
+
+
+@pytest.mark.parametrize("number", ENDING)
+def test_the_first_signal_interrupts_and_the_next_ones_wait_for_nobody(number: signal.Signals) -> None:
+    before = [signal.getsignal(each) for each in ENDING]
+    with handled_by(ignore):
+        with pytest.raises(KeyboardInterrupt), handled_by(interrupt):
+            signal.raise_signal(number)
+        signal.raise_signal(signal.SIGTERM)  # cleaning up goes on
+    assert [signal.getsignal(each) for each in ENDING] == before
+
+
+def test_a_signal_that_is_held_back_comes_at_the_end() -> None:
+    reached = []
+
+    def begin() -> None:
+        with held_back():
+            signal.raise_signal(signal.SIGINT)
+            reached.append("inside")
+        reached.append("behind")
+
+    with handled_by(ignore), pytest.raises(KeyboardInterrupt), handled_by(interrupt):
+        begin()
+    assert reached == ["inside"]
+
+
+def test_other_threads_hold_nothing_back() -> None:
+    done = []
+
+    def hold() -> None:
+        with held_back():
+            done.append(True)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    thread.join()
+    assert done == [True]
+
+
+def test_a_child_hears_what_its_parent_does_not() -> None:
+    code = "import signal; print(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)"
+    with handled_by(ignore):
+        said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout == "True\n"
