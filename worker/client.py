@@ -64,6 +64,10 @@ _TLS: Final = (
     "kafka.ssl_key_file = {kafka.ssl_key_file}, if it wants to see one; and see that it listens with "
     "kafka.security_protocol = {kafka.security_protocol!r}"
 )
+_HUNG_UP: Final = (
+    ". After wrong credentials a broker may hang up without a word: check kafka.sasl_mechanism = "
+    "{kafka.sasl_mechanism!r}, kafka.sasl_username = {kafka.sasl_username!r} and kafka.sasl_password too"
+)
 _EXPLANATIONS: Final[tuple[tuple[tuple[type[Exception], ...], type[WorkerError], str], ...]] = (
     (
         _REFUSED,
@@ -218,6 +222,8 @@ def explain(error: Exception, settings: Settings) -> WorkerError:
     kind, text = next((kind, text) for errors, kind, text in _EXPLANATIONS if isinstance(error, errors))
     if _is_about_tls(error):
         text = _TLS
+    elif _has_hung_up(error) and settings.kafka.security_protocol.startswith("SASL"):
+        text += _HUNG_UP
     where = f"Kafka at kafka.bootstrap = {settings.kafka.bootstrap!r}"
     return kind(text.format(where=where, reason=_reason(error), kafka=settings.kafka, worker=settings.worker))
 
@@ -225,6 +231,10 @@ def explain(error: Exception, settings: Settings) -> WorkerError:
 def _is_about_tls(error: Exception) -> bool:
     """Whether a connection failed in the handshake; kafka-python keeps OpenSSL's words in its own error."""
     return "[SSL" in str(error)
+
+
+def _has_hung_up(error: Exception) -> bool:
+    return isinstance(error, kafka_errors.KafkaConnectionError) and "disconnected" in str(error)
 
 
 def _attempt(settings: Settings, left_s: float) -> Exception | None:

@@ -114,6 +114,7 @@ def test_every_error_of_the_library_becomes_one_of_ours_with_its_name_in_it() ->
         (errors.TopicAuthorizationFailedError({"t"}), UnreachableError, "permit it to kafka.sasl_username"),
         (errors.UnknownTopicOrPartitionError("t-0"), UnreachableError, "run `fraud-worker topics create`"),
         (errors.KafkaConnectionError("111 ECONNREFUSED"), UnreachableError, "(KafkaConnectionError: 111 ECONNREFUSED)"),
+        (errors.KafkaConnectionError("socket disconnected"), UnreachableError, "check kafka.sasl_mechanism = 'PLAIN'"),
         (errors.KafkaTimeoutError(), UnreachableError, f"kafka.bootstrap = '{NOWHERE}'"),
         (errors.FencedInstanceIdError(), FencedError, "worker.id = 'w7'"),
         (errors.ProducerFencedError(), FencedError, "worker.id = 'w7'"),

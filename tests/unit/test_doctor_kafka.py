@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from worker.doctor import cluster as brokers
-from worker.doctor import group, topics
-from worker.doctor.cluster import Cluster, Group, Topic, Transaction
+from worker.doctor import brokers, group, topics
+from worker.doctor.cluster import INTERNAL, Cluster, Group, Topic, Transaction
 from worker.doctor.finding import Finding, Status, exit_code, failed, not_checked, ok, together, warning
 from worker.errors import FuseError, IncompatibleError, SettingsError, UnreachableError
 from worker.settings import KafkaSettings, LabelSettings, Settings
@@ -44,7 +43,7 @@ def cluster(**changes: Any) -> Cluster:
     found = {role: topic(name) for role, name in names.items()}
     found["model_log"] = topic(names["model_log"], partitions=1)
     found |= {role: changes.pop(role) for role in list(changes) if role in names}
-    internal = {name: Topic(name, 4, 3, 3) for name in brokers.INTERNAL}
+    internal = {name: Topic(name, 4, 3, 3) for name in INTERNAL}
     fine = {"brokers": 3, "version": (4, 0), "cluster_id": "c", "topics": found, "internal": internal}
     return Cluster(**{**fine, **changes})
 
@@ -68,7 +67,7 @@ def assert_warned(finding: Finding, *words: str) -> None:
 def test_a_well_kept_kafka_is_found_well() -> None:
     kafka, well = settings(), cluster()
     findings = [
-        brokers.brokers(kafka, well),
+        brokers.version(kafka, well),
         brokers.internal_topics(well),
         topics.existence(kafka, well),
         topics.partitions(kafka, well),
@@ -88,8 +87,8 @@ def test_a_well_kept_kafka_is_found_well() -> None:
 
 
 def test_a_kafka_without_the_fencing_of_offsets_is_too_old() -> None:
-    assert_failed(brokers.brokers(settings(), cluster(version=(2, 4))), IncompatibleError, "2.5")
-    assert brokers.brokers(settings(), cluster(version=(2, 5))).status is Status.OK
+    assert_failed(brokers.version(settings(), cluster(version=(2, 4))), IncompatibleError, "2.5")
+    assert brokers.version(settings(), cluster(version=(2, 5))).status is Status.OK
 
 
 def test_internal_topics_that_cannot_be_made_are_the_brokers_configuration() -> None:
@@ -149,6 +148,10 @@ def test_topics_that_we_may_not_see_are_not_called_missing() -> None:
     found = topics.existence(settings(sasl_username="bob"), hidden)
     assert_failed(found, UnreachableError, "fraud.labels.v1", "'bob'")
     assert "missing" not in found.found
+    unseen = replace(without("transactions"), hidden=("fraud.transactions.v1",))
+    assert topics.partitions(settings(), unseen) == not_checked(
+        "Kafka does not let us see fraud.transactions.v1"
+    )
 
 
 def test_topics_of_unequal_partitions_are_told_even_if_others_are_missing() -> None:
@@ -237,6 +240,35 @@ def test_each_permission_that_is_lacking_is_named() -> None:
     found = topics.permissions(settings(group="g"), lacking)
     assert_failed(found, UnreachableError, "READ on l", "WRITE on m", "READ on group g")
     assert "READ on m" not in found.found
+
+
+def test_a_group_and_a_transactional_id_that_are_kept_from_us_are_lacking_permissions() -> None:
+    kept = frozenset({"group", "transaction"})
+    found = topics.permissions(settings(group="g"), cluster(unknown=kept, forbidden=kept))
+    assert_failed(found, UnreachableError, "READ on group g", "WRITE on transactional id g.worker-1")
+
+
+@pytest.mark.parametrize(
+    ("bootstrap", "protocol", "status"),
+    [
+        ("kafka:9092", "SSL", Status.OK),
+        ("127.0.0.1:9092, localhost:9093", "PLAINTEXT", Status.OK),
+        ("127.0.0.1:9092,kafka:9092", "PLAINTEXT", Status.WARNING),
+    ],
+)
+def test_what_leaves_the_machine_unencrypted_is_warned_of(
+    bootstrap: str, protocol: str, status: Status
+) -> None:
+    found = brokers.encryption(settings(bootstrap=bootstrap, security_protocol=protocol))
+    assert found.status is status
+    assert "password" not in found.found
+
+
+def test_a_password_in_the_clear_is_warned_of() -> None:
+    login = {"sasl_mechanism": "PLAIN", "sasl_username": "bob", "sasl_password": "hush-hush"}
+    found = brokers.encryption(settings(bootstrap="kafka:9092", security_protocol="SASL_PLAINTEXT", **login))
+    assert_warned(found, "the password and all records go to kafka:9092 unencrypted")
+    assert "hush-hush" not in found.found
 
 
 def committed(transactions: int, labels: int) -> dict[tuple[str, int], int]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 from textwrap import wrap
 from typing import TYPE_CHECKING, Final
@@ -44,6 +45,7 @@ def examine(args: argparse.Namespace) -> int:
     from worker.doctor.finding import Status, exit_code, together
 
     log_for_a_person()
+    logging.getLogger("kafka").setLevel(logging.ERROR)  # what it warns of, the findings say
     findings = []
     for finding in findings_of(args.config):
         findings.append(finding)

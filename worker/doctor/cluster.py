@@ -1,4 +1,4 @@
-"""What Kafka says of itself, its topics and our group, asked once; and the checks of the brokers."""
+"""What Kafka says of itself, its topics and our group, asked once."""
 
 from __future__ import annotations
 
@@ -13,14 +13,10 @@ from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec
 from kafka.structs import TopicPartition
 
 from worker.client import admin_config, kafka_errors_explained, wait_for_brokers
-from worker.doctor.finding import Finding, failed, not_checked, ok
-from worker.errors import IncompatibleError, SettingsError, UnreachableError
 from worker.settings import Settings
 
 PATIENCE_S: Final = 6.0
 INTERNAL: Final = ("__consumer_offsets", "__transaction_state")
-_OLDEST: Final = (2, 5)
-"""The first version that fences a transaction's offsets by group metadata (KIP-447)."""
 _DAY_MS: Final = 86_400_000
 
 _Answer = TypeVar("_Answer")
@@ -114,6 +110,8 @@ class Cluster:
         None where the transactional id was never used.
     unknown
         What Kafka does not tell us: `group`, `transaction`.
+    forbidden
+        Those of them that it does not tell because we lack the right.
     per_day
         Transactions of the last 24 hours, None where nobody can tell.
     """
@@ -128,6 +126,7 @@ class Cluster:
     group: Group | None = None
     transaction: Transaction | None = None
     unknown: frozenset[str] = frozenset()
+    forbidden: frozenset[str] = frozenset()
     per_day: float | None = None
 
 
@@ -153,6 +152,7 @@ class _Interview:
         self._admin = admin
         self._settings = settings
         self._unknown: set[str] = set()
+        self._forbidden: set[str] = set()
 
     def cluster(self) -> Cluster:
         about = self._admin.describe_cluster()
@@ -160,25 +160,29 @@ class _Interview:
         names = self._settings.topics.model_dump()
         told = {topic["name"]: topic for topic in self._admin.describe_topics([*names.values(), *INTERNAL])}
         topics = {role: self._topic(told[name]) for role, name in names.items() if _is_there(told[name])}
+        internal = {name: self._topic(told[name]) for name in INTERNAL if _is_there(told[name])}
         return Cluster(
             brokers=len(brokers),
             version=tuple(self._admin.get_broker_version_data(brokers[0]).broker_version),
             cluster_id=str(about["cluster_id"]),
             topics=topics,
             hidden=tuple(name for name in names.values() if _is_hidden(told[name])),
-            internal={name: self._topic(told[name]) for name in INTERNAL if _is_there(told[name])},
+            internal=internal,
             broker_config=self._config(ConfigResourceType.BROKER, str(brokers[0])),
-            group=self._asked("group", self._group),
-            transaction=self._asked("transaction", self._transaction),
+            group=self._asked("group", lambda: self._group(brokers)),
+            transaction=self._asked("transaction", lambda: self._transaction(INTERNAL[1] in internal)),
             unknown=frozenset(self._unknown),
+            forbidden=frozenset(self._forbidden),
             per_day=self._per_day(topics.get("transactions")),
         )
 
     def _asked(self, name: str, question: Callable[[], _Answer]) -> _Answer | None:
         try:
             return question()
-        except _NOT_FOR_US:
+        except _NOT_FOR_US as error:
             self._unknown.add(name)
+            if isinstance(error, kafka_errors.AuthorizationError):
+                self._forbidden.add(name)
             return None
 
     def _topic(self, told: Mapping[str, Any]) -> Topic:
@@ -209,10 +213,14 @@ class _Interview:
         answer = self._asked(f"offsets of {name}", lambda: self._admin.list_partition_offsets(specs)) or {}
         return {tp.partition: int(found.offset) for tp, found in answer.items()}
 
-    def _group(self) -> Group | None:
+    def _group(self, brokers: list[int]) -> Group | None:
         name = self._settings.kafka.group
-        # Asking for its coordinator would make Kafka create its internal topic.
-        if name not in {it["group_id"] for of_one in _values(self._admin.list_groups()) for it in of_one}:
+        # Looking for its coordinator would make Kafka create an internal topic.
+        if name not in {it["group_id"] for it in self._admin.list_groups()}:
+            # Neither a group that does not exist nor one that is none of our business is listed.
+            told = self._admin.describe_groups([name], group_coordinator_id=brokers[0])[name]
+            if "Authorization" in str(told["error"]):
+                raise kafka_errors.GroupAuthorizationFailedError(name)
             return None
         told = self._admin.describe_groups([name])[name]
         committed = self._admin.list_group_offsets({name: None})[name]
@@ -225,12 +233,14 @@ class _Interview:
             operations=_operations(told),
         )
 
-    def _transaction(self) -> Transaction | None:
-        name = f"{self._settings.kafka.group}.{self._settings.worker.id}"
-        listed = {it.transactional_id for of_one in self._admin.list_transactions().values() for it in of_one}
-        if name not in listed:
+    def _transaction(self, is_kept: bool) -> Transaction | None:
+        if not is_kept:  # and asking would make Kafka create its internal topic
             return None
-        told = self._admin.describe_transactions([name])[name]
+        name = f"{self._settings.kafka.group}.{self._settings.worker.id}"
+        try:
+            told = self._admin.describe_transactions([name])[name]
+        except kafka_errors.TransactionalIdNotFoundError:
+            return None
         return Transaction(str(told.state.value), int(told.transaction_start_time_ms))
 
     def _per_day(self, topic: Topic | None) -> float | None:
@@ -239,79 +249,6 @@ class _Interview:
         yesterday = int(time.time() * 1000) - _DAY_MS
         since = self._offsets(topic.name, list(topic.ends), yesterday)
         return float(sum(end - since[p] for p, end in topic.ends.items() if since.get(p, -1) >= 0))
-
-
-def brokers(settings: Settings, cluster: Cluster) -> Finding:
-    """They answer, and are new enough to fence a worker that has lost its partitions."""
-    version = ".".join(map(str, cluster.version))
-    count = f"{cluster.brokers} broker{'s' if cluster.brokers != 1 else ''}"
-    found = f"Kafka {version} or newer at {settings.kafka.bootstrap}: {count}, cluster {cluster.cluster_id}"
-    if cluster.version < _OLDEST:
-        return failed(found, f"upgrade Kafka to {_OLDEST[0]}.{_OLDEST[1]} or newer", IncompatibleError)
-    return ok(found)
-
-
-def internal_topics(cluster: Cluster) -> Finding:
-    """Kafka can keep groups and transactions: its own topics for them are there, or can be made."""
-    missing = [name for name in INTERNAL if name not in cluster.internal]
-    short = {name: topic for name, topic in cluster.internal.items() if _too_few_in_sync(topic)}
-    if short:
-        told = ", ".join(f"{name} has {topic.in_sync} replica in sync" for name, topic in short.items())
-        return failed(
-            f"{told}, fewer than its min.insync.replicas", "start the missing brokers", UnreachableError
-        )
-    if not missing:
-        return ok(f"{' and '.join(INTERNAL)} are there")
-    if not cluster.broker_config:
-        return not_checked(
-            f"{', '.join(missing)}: not there yet, and we may not see the broker's configuration"
-        )
-    return _can_be_made(missing, cluster)
-
-
-def _can_be_made(missing: list[str], cluster: Cluster) -> Finding:
-    settings = {
-        "__consumer_offsets": "offsets.topic.replication.factor",
-        "__transaction_state": "transaction.state.log.replication.factor",
-    }
-    wanted = {settings[name]: int(cluster.broker_config.get(settings[name], 1)) for name in missing}
-    beyond = [f"{name} = {copies}" for name, copies in wanted.items() if copies > cluster.brokers]
-    if beyond:
-        return failed(
-            f"Kafka cannot make {', '.join(missing)}: {', '.join(beyond)} with {cluster.brokers} broker(s)",
-            "start as many brokers, or lower it in the brokers' configuration (1 for a single one)",
-            UnreachableError,
-        )
-    return ok(f"{', '.join(missing)}: made by Kafka when first needed")
-
-
-def time_outs(settings: Settings, cluster: Cluster) -> Finding:
-    """Kafka allows the time-outs that are set."""
-    if not cluster.broker_config:
-        return not_checked("we may not see the broker's configuration (DESCRIBE_CONFIGS on the cluster)")
-    kafka, allowed = settings.kafka, {name: int(text) for name, text in _numbers(cluster.broker_config)}
-    highest = allowed.get("transaction.max.timeout.ms", kafka.transaction_timeout_ms)
-    low = allowed.get("group.min.session.timeout.ms", kafka.session_timeout_ms)
-    high = allowed.get("group.max.session.timeout.ms", kafka.session_timeout_ms)
-    if kafka.transaction_timeout_ms > highest:
-        found = f"kafka.transaction_timeout_ms = {kafka.transaction_timeout_ms}, Kafka allows up to {highest}"
-        return failed(found, "lower it, or raise transaction.max.timeout.ms on the brokers", SettingsError)
-    if not low <= kafka.session_timeout_ms <= high:
-        found = f"kafka.session_timeout_ms = {kafka.session_timeout_ms}, Kafka allows {low} to {high}"
-        return failed(
-            found, "set one within, or change group.*.session.timeout.ms on the brokers", SettingsError
-        )
-    kept = allowed.get("offsets.retention.minutes")
-    told = f"; offsets of a group without members are kept for {kept / 1440:g} days" if kept else ""
-    return ok(f"session {kafka.session_timeout_ms} ms, transaction {kafka.transaction_timeout_ms} ms{told}")
-
-
-def _numbers(config: Mapping[str, str]) -> list[tuple[str, str]]:
-    return [(name, text) for name, text in config.items() if text.removeprefix("-").isdecimal()]
-
-
-def _too_few_in_sync(topic: Topic) -> bool:
-    return topic.in_sync < int(topic.config.get("min.insync.replicas", 1))
 
 
 def _is_there(told: Mapping[str, Any]) -> bool:
@@ -325,8 +262,3 @@ def _is_hidden(told: Mapping[str, Any]) -> bool:
 def _operations(told: Mapping[str, Any]) -> frozenset[str] | None:
     operations = told.get("authorized_operations")
     return None if operations is None else frozenset(operations)
-
-
-def _values(listed: Any) -> list[Any]:
-    """Of a listing by broker, or of one list for all."""
-    return list(listed.values()) if isinstance(listed, dict) else [listed]

@@ -10,7 +10,7 @@ from typing import Any, Final
 from kafka import errors as kafka_errors
 
 from worker.client import explain
-from worker.doctor import cluster, group, machine, records, topics
+from worker.doctor import brokers, cluster, group, machine, records, topics
 from worker.doctor.finding import Finding, not_checked, ok, refused
 from worker.errors import SettingsError, WorkerError
 from worker.settings import Settings, config_file, load_settings
@@ -64,9 +64,10 @@ class _Check:
 _S: Final = ("settings",)
 _C: Final = ("cluster",)
 _CHECKS: Final = (
-    _Check("brokers", cluster.brokers, _S + _C),
-    _Check("internal topics", cluster.internal_topics, _C),
-    _Check("time-outs", cluster.time_outs, _S + _C),
+    _Check("encryption", brokers.encryption, _S),
+    _Check("brokers", brokers.version, _S + _C),
+    _Check("internal topics", brokers.internal_topics, _C),
+    _Check("time-outs", brokers.time_outs, _S + _C),
     _Check("topics", topics.existence, _S + _C),
     _Check("partitions", topics.partitions, _S + _C),
     _Check("leaders", topics.leaders, _C),
@@ -150,7 +151,7 @@ def _take_samples(known: _Known) -> None:
         if known.settings is None or known.cluster is None:
             continue
         if role not in known.cluster.topics:
-            known.why[role] = f"{getattr(known.settings.topics, role)} is missing"
+            known.why[role] = topics.absence(getattr(known.settings.topics, role), known.cluster)
             continue
         try:
             sample = records.take_sample(known.settings, known.cluster.topics[role].name)

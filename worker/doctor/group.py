@@ -86,7 +86,7 @@ def transaction(settings: Settings, cluster: Cluster) -> Finding:
     if "transaction" in cluster.unknown:
         return not_checked(f"Kafka does not tell the state of transactional id {name}")
     if cluster.transaction is None:
-        return ok(f"transactional id {name} is not in use yet")
+        return ok(f"transactional id {name} was not used yet")
     state, started_ms = cluster.transaction.state, cluster.transaction.started_ms
     age_ms = time.time() * 1000 - started_ms
     if state == "Ongoing" and started_ms >= 0 and age_ms > _HANGING * settings.kafka.transaction_timeout_ms:

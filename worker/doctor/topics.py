@@ -7,7 +7,7 @@ from typing import Final
 
 from models.vocabulary import MS_PER_DAY
 from worker.codec import PIECE_BYTES
-from worker.doctor.cluster import Cluster, Topic
+from worker.doctor.cluster import Cluster, Group, Topic
 from worker.doctor.finding import Finding, failed, not_checked, ok, refused, warning
 from worker.errors import IncompatibleError, UnreachableError
 from worker.settings import Settings
@@ -28,7 +28,7 @@ _MAY: Final = {
     "model_log": {"READ", "WRITE"},
     "dead_letters": {"WRITE"},
 }
-_NONE: Final = "none of the topics is there"
+_NONE: Final = "none of the topics can be seen"
 _UNSEEN: Final = "we may not see the topics' configuration (DESCRIBE_CONFIGS on them)"
 
 
@@ -46,12 +46,17 @@ def existence(settings: Settings, cluster: Cluster) -> Finding:
     return ok(", ".join(names.values()))
 
 
+def absence(name: str, cluster: Cluster) -> str:
+    """Say why nothing is known of a topic."""
+    return f"Kafka does not let us see {name}" if name in cluster.hidden else f"{name} is missing"
+
+
 def partitions(settings: Settings, cluster: Cluster) -> Finding:
     """Transactions, labels, alerts and decisions have the same number, the model log has one."""
     counts = {topic.name: topic.partitions for topic in cluster.topics.values()}
     of_input = cluster.topics.get("transactions")
     if of_input is None:
-        return not_checked(f"{settings.topics.transactions} is missing")
+        return not_checked(absence(settings.topics.transactions, cluster))
     try:
         refuse_misfits(counts, of_input.partitions, settings.topics)
     except IncompatibleError as error:
@@ -191,23 +196,27 @@ def timestamps(cluster: Cluster) -> Finding:
 def permissions(settings: Settings, cluster: Cluster) -> Finding:
     """We may read and write what a worker reads and writes."""
     known = {role: topic for role, topic in cluster.topics.items() if topic.operations is not None}
-    if not known:
+    if not known and not cluster.forbidden:
         return not_checked("Kafka does not say what we may do")
+    transactional = f"{settings.kafka.group}.{settings.worker.id}"
     lacking = [
         f"{' and '.join(sorted(missing))} on {topic.name}"
         for role, topic in known.items()
         if (missing := _MAY[role] - (topic.operations or set()))
     ]
-    group = cluster.group
-    if group is not None and group.operations is not None and "READ" not in group.operations:
+    if "group" in cluster.forbidden or not _may_read(cluster.group):
         lacking.append(f"READ on group {settings.kafka.group}")
+    if "transaction" in cluster.forbidden:
+        lacking.append(f"WRITE on transactional id {transactional}")
     if lacking:
         fix = f"permit it to kafka.sasl_username = {settings.kafka.sasl_username!r}"
         return failed(f"not permitted: {', '.join(lacking)}", fix, UnreachableError)
-    transactional = f"{settings.kafka.group}.{settings.worker.id}"
-    return ok(
-        f"topics and group; of transactional id {transactional} Kafka tells only when it is used (WRITE)"
-    )
+    return ok(f"topics and group; WRITE on transactional id {transactional} shows only when it is used")
+
+
+def _may_read(group: Group | None) -> bool:
+    """Unless Kafka says otherwise."""
+    return group is None or group.operations is None or "READ" in group.operations
 
 
 def _configured(cluster: Cluster, roles: tuple[str, ...]) -> list[Topic]:
