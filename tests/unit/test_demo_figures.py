@@ -131,8 +131,10 @@ def test_settled_days_are_known_by_how_many_decisions_they_hold() -> None:
     shown = watched.look(decided(online=900, **cohort), 9.0)
     assert shown.quality.is_known
     assert (shown.quality.first_day, shown.quality.last_day, shown.quality.days) == (0, 2, 3)
-    assert [day.recall for day in shown.history[2:3]] == [0.25]
-    assert math.isnan(shown.history[1].recall)
+    cohort = {"cohort_decisions__window_30d": 400.0, "cohort_recall__window_1d": 0.75}
+    shown = watched.look(decided(online=950, **cohort), 9.5)
+    assert [day.recall for day in shown.history[:4]] == [0.25, 0.25, 0.25, 0.75]
+    assert all(math.isnan(day.recall) for day in shown.history[4:])
 
 
 def test_a_window_that_is_full_moves_on_by_its_last_day() -> None:

@@ -13,8 +13,9 @@ from rich.live import Live
 
 from worker.alert_text import alert_text
 from worker.demo.figures import Figures
-from worker.demo.page import Page, Stage, StartPage
+from worker.demo.page import Page
 from worker.demo.plain import SHOWN_PER_DECIDER, status_lines
+from worker.demo.start_page import Stage, StartPage
 from worker.demo.wording import NAMES, date, hour
 from worker.schema import Alert
 

@@ -9,6 +9,7 @@ from typing import Final
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from models.vocabulary import MS_PER_DAY
 from worker.metrics import PREFIX
 from worker.schema import Alert
 
@@ -95,7 +96,7 @@ class Day:
     threshold
         The online model's λ as last seen in it; NaN while there was none.
     recall
-        Share of its frauds that were alerted; NaN while it is not settled.
+        Share of its frauds that were alerted; NaN while it is not settled, or had none.
     """
 
     decider: str
@@ -196,7 +197,7 @@ class Figures:
     @property
     def today(self) -> int:
         """The day of the stream, counted from 0."""
-        return min(max((self.now_ms - self.start_ms) // 86_400_000, 0), self.stream_days - 1)
+        return min(max((self.now_ms - self.start_ms) // MS_PER_DAY, 0), self.stream_days - 1)
 
     @property
     def is_wholly_decided(self) -> bool:

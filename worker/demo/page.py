@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from rich import box
 from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
-from rich.spinner import Spinner
 from rich.table import Column, Table
 from rich.text import Text
 
 from worker.demo.figures import DECIDERS, Figures, ShownAlert
-from worker.demo.plain import status_lines
 from worker.demo.wording import (
     NAMES,
     UNSETTLED,
@@ -46,46 +43,6 @@ _LABEL_COLUMNS: Final = 12
 _FRAME_COLUMNS: Final = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """One step of the start.
-
-    Attributes
-    ----------
-    text
-        What is done.
-    seconds
-        How long it has taken.
-    done
-        Whether it is over.
-    """
-
-    text: str
-    seconds: float
-    done: bool
-
-
-class StartPage:
-    """What is being started, with a spinner; `stages` is replaced as the start goes on."""
-
-    def __init__(self) -> None:
-        self.stages: Sequence[Stage] = ()
-        self._spinner = Spinner("dots", style="green")
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
-        """Draw it."""
-        del console, options
-        table = Table.grid(Column(width=2), Column(overflow="fold"), Column(justify="right"), padding=(0, 1))
-        for stage in self.stages:
-            mark: RenderableType = Text("✓", style="green") if stage.done else self._spinner
-            style = _QUIET if stage.done else ""
-            table.add_row(mark, Text(stage.text, style=style), Text(f"{stage.seconds:.0f} s", style=_QUIET))
-        yield Text("fraud-worker demo", style="bold")
-        yield Text("A real Kafka and a real worker, on made-up card payments.\n", style=_QUIET)
-        yield table
-        yield Text("\nCtrl-C stops it and leaves nothing behind.", style=_QUIET)
-
-
 class Page:
     """The figures of one moment."""
 
@@ -107,10 +64,20 @@ class Page:
 
 
 def _narrow(figures: Figures, height: int) -> RenderableType:
-    lines = [Text(line, no_wrap=True, overflow="ellipsis") for line in status_lines(figures)]
+    quality, latency = figures.quality, (figures.latency_p50_s, figures.latency_p99_s)
+    told = [
+        f"day {figures.today + 1} of {figures.stream_days}, {date(figures.now_ms)} {hour(figures.now_ms)}",
+        f"{minutes(figures.elapsed_s)} of {minutes(figures.duration_s)}, {figures.metrics_url}",
+        f"{figures.decided:,} decided, {figures.per_s:,.0f}/s, lag {figures.lag:,}",
+        f"{figures.alerts:,} alerts, after {' / '.join(map(milliseconds, latency))}",
+        _in_force(figures),
+        f"recall {percent(quality.recall)}, precision {percent(quality.precision)}",
+        f"cost {money(figures.reviews_cost + figures.missed_cost)}, savings {percent(quality.savings)}",
+    ]
+    lines = [Text(line, no_wrap=True, overflow="ellipsis") for line in told]
     rows = [
         Text.assemble(
-            (f"{hour(it.alert.event_time_ms)} {it.alert.amount:,.2f} ", ""),
+            f"{hour(it.alert.event_time_ms)} {it.alert.amount:,.2f} ",
             (it.alert.decided_by, _STYLES[it.alert.decided_by]),
             (f" {'; '.join(reasons(it.alert))}", _QUIET),
             no_wrap=True,
@@ -296,7 +263,7 @@ def _quality(figures: Figures) -> RenderableType:
     quality = figures.quality
     if not quality.is_known:
         names = ("prevalence", "recall", "precision", "labelled")
-        return _box(_pairs([(name, "" if i else UNSETTLED, "") for i, name in enumerate(names)]), "Quality")
+        return _box(_pairs([(name, "-" if i else UNSETTLED, "") for i, name in enumerate(names)]), "Quality")
     first, last = (day_date(figures, day)[4:] for day in (quality.first_day, quality.last_day))
     rows = [
         ("prevalence", percent(quality.prevalence, 2), f"{quality.frauds:,.0f} frauds"),

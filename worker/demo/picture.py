@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Final
@@ -11,6 +12,7 @@ from rich.terminal_theme import TerminalTheme
 
 from worker.demo.figures import Figures
 from worker.demo.page import Page
+from worker.errors import SettingsError
 
 COLUMNS: Final = 100
 ROWS: Final = 32
@@ -57,13 +59,39 @@ _FORMAT: Final = """\
 """
 
 
+def require_folder(path: Path) -> None:
+    """Refuse a file for the picture whose folder does not exist, before anybody waits for it.
+
+    Raises
+    ------
+    SettingsError
+        Names `--picture`.
+    """
+    if not path.parent.is_dir():
+        raise SettingsError(f"--picture = {str(path)!r}: there is no folder {str(path.parent)!r}; make it")
+
+
 def save_picture(figures: Figures, path: Path) -> None:
-    """Write the page of those figures to a file."""
+    """Write the page of those figures to a file.
+
+    Raises
+    ------
+    SettingsError
+        The file cannot be written; names `--picture`.
+    """
     console = Console(
         record=True, width=COLUMNS, height=ROWS, file=StringIO(), force_terminal=True, color_system="truecolor",
         no_color=False, legacy_windows=False,
     )  # fmt: skip
-    console.print(Page(figures), height=ROWS)
-    console.save_svg(
-        str(path), title="fraud-worker demo", theme=_THEME, code_format=_FORMAT, unique_id="fraud-worker"
+    # Nobody serves that address any more, and the only addresses in the file are to be its name spaces.
+    shown = replace(figures, metrics_url=figures.metrics_url.removeprefix("http://"))
+    console.print(Page(shown), height=ROWS)
+    svg = console.export_svg(
+        title="fraud-worker demo", theme=_THEME, code_format=_FORMAT, unique_id="fraud-worker"
     )
+    try:
+        path.write_text(svg, encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(
+            f"--picture = {str(path)!r}: {error.strerror}; name a file that can be written"
+        ) from None

@@ -23,7 +23,7 @@ from worker.client import wait_for_brokers
 from worker.demo.background import Background
 from worker.demo.display import Display, display_for
 from worker.demo.figures import Figures
-from worker.demo.picture import save_picture
+from worker.demo.picture import require_folder, save_picture
 from worker.demo.processes import Program, WorkerProcess, embedded_kafka, remove_from_kafka
 from worker.demo.scenario import PARTITIONS, settings, speed, traffic, values
 from worker.demo.stream import feed, simulated
@@ -72,8 +72,10 @@ def run_demo(options: DemoOptions, console: Console | None = None) -> int:
     Raises
     ------
     WorkerError
-        Kafka or the worker could not be started, or failed.
+        Kafka or the worker could not be started, or failed; or the picture has no place.
     """
+    if options.picture is not None:
+        require_folder(options.picture)
     logging.disable(logging.ERROR)  # what fails is raised; the rest would spoil the page
     console = console or Console(highlight=False)
     with handled_by(ignore), ExitStack() as started:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from models.vocabulary import MS_PER_DAY
 from worker.demo.figures import (
     DECIDERS,
     UNKNOWN,
@@ -95,7 +96,8 @@ class Watcher:
         self._board = AlertBoard(alert_every_s)
         self._hand_overs: list[HandOver] = []
         self._shares: Mapping[str, float] = {}
-        self._days: dict[int, tuple[str, float]] = {}
+        self._by_day: defaultdict[int, Counter[str]] = defaultdict(Counter)
+        self._thresholds: dict[int, float] = {}
         self._recalls: dict[int, float] = {}
 
     def look(self, samples: Samples, alerts: Sequence[Alert], at_s: float) -> Figures:
@@ -170,26 +172,29 @@ class Watcher:
         if count <= 0:
             return
         self._shares = {name: fresh[name] / count for name in DECIDERS}
+        self._by_day[self._day(now_ms)].update(fresh)
         latest = max(fresh, key=lambda name: fresh[name])
         if not self._hand_overs or self._hand_overs[-1].decider != latest:
             self._hand_overs.append(HandOver(latest, now_ms))
 
     def _note_day(self, samples: Samples, now_ms: int, quality: Quality) -> None:
-        if not self._hand_overs:
-            return
-        threshold = value(samples, "model_threshold_lambda")
-        today = (now_ms - self._stream.start_ms) // 86_400_000
-        self._days[today] = (self._hand_overs[-1].decider, threshold)
-        if quality.is_known:
-            self._recalls[quality.last_day] = value(samples, "cohort_recall", window="1d")
+        self._thresholds[self._day(now_ms)] = value(samples, "model_threshold_lambda")
+        # Days that settled together since the last look share the figure of the newest.
+        for number in range(max(self._recalls, default=-1) + 1, quality.last_day + 1):
+            self._recalls[number] = value(samples, "cohort_recall", window="1d")
 
     def _history(self, now_ms: int) -> tuple[Day, ...]:
         """Return one entry a day; a day that no look fell into is as the one before."""
-        days, latest = [], ("none", UNKNOWN)
-        for number in range((now_ms - self._stream.start_ms) // 86_400_000 + 1):
-            latest = self._days.get(number, latest)
-            days.append(Day(*latest, recall=self._recalls.get(number, UNKNOWN)))
+        days, decider, threshold = [], "none", UNKNOWN
+        for number in range(self._day(now_ms) + 1):
+            if self._by_day[number]:
+                decider = self._by_day[number].most_common(1)[0][0]
+            threshold = self._thresholds.get(number, threshold)
+            days.append(Day(decider, threshold, self._recalls.get(number, UNKNOWN)))
         return tuple(days)
+
+    def _day(self, time_ms: int) -> int:
+        return (time_ms - self._stream.start_ms) // MS_PER_DAY
 
     def _quality(self, samples: Samples) -> Quality:
         def of(figure: str) -> float:

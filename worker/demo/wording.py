@@ -6,6 +6,7 @@ import math
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from models.vocabulary import MS_PER_DAY
 from worker.demo.figures import Figures
 from worker.foreign_text import printable
 from worker.schema import Alert
@@ -55,7 +56,7 @@ def date(time_ms: int) -> str:
 
 def day_date(figures: Figures, day: int) -> str:
     """Write the date of a day that is counted from 0."""
-    return date(figures.start_ms + day * 86_400_000)
+    return date(figures.start_ms + day * MS_PER_DAY)
 
 
 def hour(time_ms: int) -> str:

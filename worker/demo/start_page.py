@@ -1,0 +1,54 @@
+"""The page while everything is being started."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.spinner import Spinner
+from rich.table import Column, Table
+from rich.text import Text
+
+_QUIET: Final = "bright_black"
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One step of the start.
+
+    Attributes
+    ----------
+    text
+        What is done.
+    seconds
+        How long it has taken.
+    done
+        Whether it is over.
+    """
+
+    text: str
+    seconds: float
+    done: bool
+
+
+class StartPage:
+    """What is being started, with a spinner; `stages` is replaced as the start goes on."""
+
+    def __init__(self) -> None:
+        self.stages: Sequence[Stage] = ()
+        self._spinner = Spinner("dots", style="green")
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        """Draw it."""
+        del console, options
+        table = Table.grid(Column(width=2), Column(overflow="fold"), Column(justify="right"), padding=(0, 1))
+        for stage in self.stages:
+            mark: RenderableType = Text("✓", style="green") if stage.done else self._spinner
+            style = _QUIET if stage.done else ""
+            table.add_row(mark, Text(stage.text, style=style), Text(f"{stage.seconds:.0f} s", style=_QUIET))
+        yield Text("fraud-worker demo", style="bold")
+        yield Text("A real Kafka and a real worker, on made-up card payments.\n", style=_QUIET)
+        yield table
+        yield Text("\nCtrl-C stops it and leaves nothing behind.", style=_QUIET)
