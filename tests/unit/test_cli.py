@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -176,6 +177,20 @@ def test_a_variable_that_sets_nothing_is_refused(
     monkeypatch.setenv(ENV_PREFIX + name, "x")
     assert main(["config", "check", "--config", str(config)]) == 2
     assert f"{ENV_PREFIX}{name}: no such setting" in capsys.readouterr().err
+
+
+def test_people_hear_kafka_python_now_and_then_and_us_always(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now_s = 100.0
+    monkeypatch.setattr(terminal, "time", SimpleNamespace(monotonic=lambda: now_s))
+    terminal.log_for_a_person()
+    for now_s in (100.0, 100.3, 109.9, 110.0):
+        logging.getLogger("kafka.net").error("no broker at %s", now_s)
+        logging.getLogger("worker").warning("we, at %s", now_s)
+    told = capsys.readouterr().err
+    assert [f"no broker at {at}" in told for at in (100.0, 100.3, 109.9, 110.0)] == [True, False, False, True]
+    assert told.count("we, at") == 4
 
 
 def test_settings_that_are_missing_are_told_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from worker.settings import Settings
 
 WAIT_FOR_KAFKA_S: Final = 10.0
+_QUIET_S: Final = 10.0
 
 Progress = Callable[[int, int], None]
 """Called with how many are done, and of how many."""
@@ -24,6 +27,8 @@ def log_for_a_person() -> None:
     from worker import logs
 
     logs.configure(as_json=False)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_NowAndThen())
 
 
 def read_settings(args: argparse.Namespace, *, keyless: bool = False) -> Settings:
@@ -61,6 +66,22 @@ def progress_bar(title: str) -> Iterator[Progress]:
     with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
         task = bars.add_task(title, total=None)
         yield lambda done, total: bars.update(task, completed=done, total=total)
+
+
+class _NowAndThen(logging.Filter):
+    """Lets kafka-python speak once in a while: without a broker it says the same several times a second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._quiet_until_s = float("-inf")
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name.split(".")[0] != "kafka":
+            return True
+        speaks = time.monotonic() >= self._quiet_until_s
+        if speaks:
+            self._quiet_until_s = time.monotonic() + _QUIET_S
+        return speaks
 
 
 class _Tenths:
