@@ -120,6 +120,19 @@ def test_a_tail_follows_what_is_published_and_ends_quietly_at_ctrl_c(site: Site,
     assert process.returncode == 130
 
 
+@pytest.mark.parametrize(
+    "verb", [["alerts", "tail", "--from-beginning"], ["dead-letters", "list"], ["doctor"]]
+)
+def test_a_reader_that_leaves_ends_the_verb_with_its_own_code(verb: list[str], config: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with run(*verb, "--config", config, stdout=writer) as process:
+        os.close(writer)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 141
+    assert "Traceback" not in said
+
+
 def test_dead_letters_are_listed_newest_last_and_counted(
     config: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

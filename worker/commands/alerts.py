@@ -11,7 +11,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final
 
 from worker.commands.parsing import TIMES, Verbs, add_group, add_verb, count, time_ms
-from worker.commands.terminal import read_settings, wait_for_kafka
+from worker.commands.terminal import output, read_settings, wait_for_kafka
 
 if TYPE_CHECKING:
     from worker.topic_reader import TopicReader
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _PATIENCE: Final = 10
 """So many empty looks, of 0.2 s each, and it says that it waits."""
 
+_WIDTH: Final = 120
 _MORE: Final = """\
 Reads committed alerts and joins no group, so that any number may watch. Needs
 [kafka] and [topics] of the settings, no entity_key. Ctrl-C ends it (130)."""
@@ -86,18 +87,15 @@ def _show_json(record: Any) -> bool:
 
 
 def _show_text() -> Show:
-    from rich.console import Console
-
     from worker.alert_text import alert_text, read_alert
 
-    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    console = Console(highlight=False, soft_wrap=True)
+    console = output(_WIDTH)
 
     def show(record: Any) -> bool:
         alert = read_alert(record.value)
         if isinstance(alert, str):
             return _tell(record, alert)
-        console.print(alert_text(alert), end="\n\n")
+        console.print(alert_text(alert), end="\n\n", soft_wrap=True)
         return True
 
     return show

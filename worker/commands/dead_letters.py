@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from worker.commands.parsing import TIMES, Verbs, add_group, add_verb, count, time_ms
-from worker.commands.terminal import read_settings, wait_for_kafka
+from worker.commands.terminal import output, read_settings, wait_for_kafka
 
 if TYPE_CHECKING:
     from worker.dead_letters import Listing
@@ -68,12 +68,9 @@ def _print_json(found: Listing, *, counts: bool) -> None:
 
 
 def _print_table(found: Listing) -> None:
-    from rich.console import Console
-
     from worker.dead_letters import summary, table
 
-    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE)
+    console = output(_WIDE)
     if found.total == 0:
         console.print("No dead letters.")
         return

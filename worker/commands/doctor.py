@@ -7,12 +7,11 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import sys
 from textwrap import wrap
 from typing import TYPE_CHECKING, Final
 
 from worker.commands.parsing import Verbs, add_verb
-from worker.commands.terminal import log_for_a_person
+from worker.commands.terminal import log_for_a_person, output
 
 if TYPE_CHECKING:
     from worker.doctor.finding import Finding
@@ -62,11 +61,9 @@ def examine(args: argparse.Namespace) -> int:
 
 def _tell(finding: Finding) -> None:
     """Print one finding, its text folded beside its name."""
-    from rich.console import Console
     from rich.text import Text
 
-    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
+    console = output(_WIDTH)
     status = finding.status.value
     room = max(_LEAST, console.width - _STATUS - _NAME)
     indent = f"\n{' ' * (_STATUS + _NAME)}"

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from worker.settings import Settings
 
 WAIT_FOR_KAFKA_S: Final = 10.0
@@ -50,6 +52,21 @@ def wait_for_kafka(settings: Settings) -> None:
     from worker.client import wait_for_brokers
 
     wait_for_brokers(settings, WAIT_FOR_KAFKA_S)
+
+
+def output(width_elsewhere: int) -> Console:
+    """Return what prints to standard output: coloured at a terminal, else plain and so many columns wide.
+
+    What the terminal's encoding lacks is printed as an escape; a reader that has left raises BrokenPipeError.
+    """
+    from rich.console import Console
+
+    class Output(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # rich itself would end the process with code 1
+
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    return Output(highlight=False, width=None if sys.stdout.isatty() else width_elsewhere)
 
 
 @contextmanager
