@@ -287,6 +287,11 @@ class Ledger:
         return int(self._merged[0] + np.count_nonzero(self._closed))
 
     @property
+    def closed_until_ms(self) -> int | None:
+        """Where the newest closed day ends, epoch milliseconds; None while none is closed."""
+        return int(self._days[self._closed][-1] + 1) * MS_PER_DAY if self._closed.any() else None
+
+    @property
     def open_days(self) -> int:
         """Cohorts not closed yet."""
         return int(np.count_nonzero(~self._closed))

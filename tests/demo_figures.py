@@ -12,7 +12,7 @@ from worker.schema import Alert, AlertReason
 START_MS: Final = 1_704_067_200_000
 DAY_MS: Final = 86_400_000
 SETTLED: Final = Quality(
-    first_day=2,
+    days=15,
     last_day=16,
     decisions=70_000.0,
     frauds=700.0,
@@ -29,7 +29,7 @@ SETTLED: Final = Quality(
 )
 UNSETTLED: Final = replace(
     SETTLED,
-    first_day=0,
+    days=0,
     last_day=-1,
     decisions=0.0,
     prevalence=math.nan,

@@ -17,6 +17,8 @@ label_feed_halted                                               1: labels are si
 pending_decisions                                               decisions that wait for a label
 review_cost_total                                               charged for the cases opened
 missed_fraud_cost_by_arrival_total                              lost in missed frauds, when the label came
+cohort_end_timestamp_seconds                                    where the newest closed day ends
+cohort_closed                       window                      closed days in the window, fewer at first
 cohort_decisions                    window                      decisions of the closed days
 cohort_settled                      window                      of them settled
 cohort_frauds                       window                      of them frauds
@@ -88,7 +90,11 @@ _LATENCY_S: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0,
 _DURATION_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _BATCH: Final = (1.0, 10.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0, 20000.0, 50000.0)
 _DELAY_DAYS: Final = (0.125, 0.25, 0.5, 1, 2, 3, 5, 7, 10, 14, 21, 30, 45, 60, 90, 120)
-_COHORT: Final = [field.name for field in fields(Cohort) if field.name != "days"]
+_COHORT: Final = {
+    # `days` would be taken for the unit of a duration.
+    field.name: {"days": "closed"}.get(field.name, field.name)
+    for field in fields(Cohort)
+}
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -166,7 +172,11 @@ class Metrics:
         self._halted = self._gauge("label_feed_halted", "1 while labels are silent, so nothing matures.")
         self._pending = self._gauge("pending_decisions", "Decisions that wait for a label.")
         windows = [f"{days}d" for days in WINDOWS_DAYS]
-        figures = {name: self._gauge(f"cohort_{name}", _of_cohort(name), "window") for name in _COHORT}
+        figures = {
+            name: self._gauge(f"cohort_{told}", _of_cohort(name), "window") for name, told in _COHORT.items()
+        }
+        self._cohort_end = self._gauge("cohort_end_timestamp_seconds", "Where the newest closed day ends.")
+        self._cohort_end.set(np.nan)
         self._cohorts = [
             {name: gauge.labels(window) for name, gauge in figures.items()} for window in windows
         ]
@@ -291,6 +301,8 @@ class Metrics:
             cohort = ledger.window(days, review_cost)
             for name, gauge in gauges.items():
                 gauge.set(getattr(cohort, name))
+        if ledger.closed_until_ms is not None:
+            self._cohort_end.set(ledger.closed_until_ms / 1000.0)
         for truth, change in ledger.after_close.items():
             self._after_close[truth].set(change)
 

@@ -125,28 +125,21 @@ def test_what_is_due_and_not_decided_is_the_lag() -> None:
     assert watched.look(decided(none=150), 3.0).lag == 301 - 150
 
 
-def test_settled_days_are_known_by_how_many_decisions_they_hold() -> None:
-    cohort: dict[str, float] = {"cohort_decisions__window_30d": 300.0, "cohort_recall__window_1d": 0.25}
+def closed(days: int, recall: float) -> str:
+    """What a worker says once the first so many days are closed."""
+    cohort: dict[str, float] = {"cohort_closed__window_30d": days, "cohort_recall__window_1d": recall}
+    return decided(online=950, cohort_end_timestamp_seconds=(START_MS + days * DAY_MS) / 1000.0, **cohort)
+
+
+def test_the_recall_of_a_day_is_known_once_it_is_settled() -> None:
     watched = Watched()
-    shown = watched.look(decided(online=900, **cohort), 9.0)
+    watched.look(closed(3, 0.25), 9.0)
+    shown = watched.look(closed(4, 0.75), 9.5)
     assert shown.quality.is_known
-    assert (shown.quality.first_day, shown.quality.last_day, shown.quality.days) == (0, 2, 3)
-    cohort = {"cohort_decisions__window_30d": 400.0, "cohort_recall__window_1d": 0.75}
-    shown = watched.look(decided(online=950, **cohort), 9.5)
+    assert (shown.quality.days, shown.quality.last_day) == (4, 3)
+    # The first three were settled at one look: they share the figure of the newest.
     assert [day.recall for day in shown.history[:4]] == [0.25, 0.25, 0.25, 0.75]
     assert all(math.isnan(day.recall) for day in shown.history[4:])
-
-
-def test_a_window_that_is_full_moves_on_by_its_last_day() -> None:
-    # Every day another number, so that windows differ.
-    per_day = np.arange(DAYS) + 10
-    dataset = stream().dataset.take(
-        np.concatenate([PER_DAY * day + np.arange(n) for day, n in enumerate(per_day)])
-    )
-    moving = Stream(dataset, DAYS, START_MS)
-    assert moving.window_end(float(per_day[5:35].sum()), 30) == 35
-    assert moving.window_end(float(per_day[:7].sum()), 30) == 7
-    assert moving.window_end(0.0, 30) == 0
 
 
 def test_nothing_is_settled_at_first() -> None:

@@ -59,7 +59,7 @@ def test_the_page_says_what_is_known() -> None:
         "98,211", "1,498", "61 ms / 140 ms", "1,204", "987",
         "Who decides: online model, since Mon 8 Jan, 00:49", "isolation forest 25 %, online model 75 %",
         "cost so far 28,082", "75 % of 120,000 at risk", "loss 6.30 (λ 1.26)",
-        "Quality: 3 Jan to 17 Jan, settled", "1.00 %", "60 % (80 % of value)", "42 % of 1,000 alerts",
+        "Quality: 15 settled days to 17 Jan", "1.00 %", "60 % (80 % of value)", "42 % of 1,000 alerts",
         "97 % of 70,000 settled",
         "9 Jan 15:30", "1,234.50", "…001234", "46 %", "17.75 ≥ 14.14", "rank", "753.0 ≥ 71.8", "amount; shop: latest",
     ):  # fmt: skip

@@ -215,6 +215,7 @@ def test_before_the_first_forest_every_fraud_is_lost_on_its_account() -> None:
 
 def test_old_closed_days_are_merged_and_never_open_again() -> None:
     ledger, extra = Ledger(), 40
+    assert ledger.closed_until_ms is None
     for day in range(DAY, DAY + CLOSED_DAYS_KEPT + extra):
         decide(ledger, day, 1)
         settle(ledger, day, [(CASE, 10.0, Truth.FRAUD)])
@@ -228,6 +229,7 @@ def test_old_closed_days_are_merged_and_never_open_again() -> None:
     assert ledger.after_close[Truth.FRAUD] == 2.0
     assert str(ledger.total(REVIEW)) == str(total)
     assert ledger.open_days == 0
+    assert ledger.closed_until_ms == (DAY + CLOSED_DAYS_KEPT + extra) * MS_PER_DAY
 
 
 def test_an_open_day_is_not_merged_with_closed_ones_around_it() -> None:

@@ -205,6 +205,8 @@ def test_the_closed_days_are_published_by_window(metrics: Metrics) -> None:
     assert value(metrics, "cohort_cost", window="1d") == 5.0
     assert value(metrics, "cohort_cost", window="30d") == 85.0
     assert math.isnan(value(metrics, "cohort_savings", window="7d"))
+    assert [value(metrics, "cohort_closed", window=window) for window in ("1d", "7d")] == [1.0, 2.0]
+    assert value(metrics, "cohort_end_timestamp_seconds") == 19_002 * 86_400.0
     assert value(metrics, "cohort_changes_after_close", truth="fraud") == 0.0
 
 

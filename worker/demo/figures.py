@@ -49,8 +49,10 @@ class Quality:
 
     Attributes
     ----------
-    first_day, last_day
-        Of the stream, counted from 0; `last_day` lies before `first_day` while no day is settled.
+    days
+        How many there are.
+    last_day
+        The newest of them, counted from 0; -1 while there is none.
     decisions, frauds, alerts, cases
         Counts.
     prevalence, label_coverage, recall, recall_by_value, precision, savings
@@ -59,7 +61,7 @@ class Quality:
         Realised, and had nothing been alerted.
     """
 
-    first_day: int
+    days: int
     last_day: int
     decisions: float
     frauds: float
@@ -77,12 +79,7 @@ class Quality:
     @property
     def is_known(self) -> bool:
         """Whether any day is settled."""
-        return self.last_day >= self.first_day
-
-    @property
-    def days(self) -> int:
-        """How many days it covers."""
-        return self.last_day - self.first_day + 1
+        return self.days > 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -264,14 +264,15 @@ def _quality(figures: Figures) -> RenderableType:
     if not quality.is_known:
         names = ("prevalence", "recall", "precision", "labelled")
         return _box(_pairs([(name, "-" if i else UNSETTLED, "") for i, name in enumerate(names)]), "Quality")
-    first, last = (day_date(figures, day)[4:] for day in (quality.first_day, quality.last_day))
     rows = [
         ("prevalence", percent(quality.prevalence, 2), f"{quality.frauds:,.0f} frauds"),
         ("recall", percent(quality.recall), f"({percent(quality.recall_by_value)} of value)"),
         ("precision", percent(quality.precision), f"of {quality.alerts:,.0f} alerts"),
         ("labelled", percent(quality.label_coverage), f"of {quality.decisions:,.0f} settled"),
     ]
-    return _box(_pairs(rows), f"Quality: {first} to {last}, settled")
+    return _box(
+        _pairs(rows), f"Quality: {quality.days} settled days to {day_date(figures, quality.last_day)[4:]}"
+    )
 
 
 def _alerts(figures: Figures, rows: int, width: int) -> RenderableType:

@@ -9,7 +9,6 @@ from typing import Final
 
 import numpy as np
 
-from models.vocabulary import MS_PER_DAY
 from worker import topics
 from worker.bulk import BulkProducer
 from worker.dataset import NEVER, Dataset
@@ -45,8 +44,6 @@ class Stream:
         self.dataset = replace(dataset, label_time_ms=self._label_time_ms)
         self.days, self.start_ms = days, start_ms
         self._rows = {name: row for row, name in enumerate(dataset.transaction_id.to_pylist())}
-        day = (dataset.event_time_ms - start_ms) // MS_PER_DAY
-        self._until = np.concatenate([[0], np.bincount(day, minlength=days).cumsum()])
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -66,15 +63,6 @@ class Stream:
         if row is None or self._label_time_ms[row] > now_ms:
             return ""
         return "fraud" if self._is_fraud[row] else "legit"
-
-    def window_end(self, decisions: float, most: int) -> int:
-        """Return the day after the newest of so many decisions' days, given the most days that there can be.
-
-        The worker publishes how many decisions the newest settled days hold, not which days those are.
-        """
-        end = np.arange(self.days + 1)
-        held = self._until[end] - self._until[np.maximum(end - most, 0)]
-        return int(np.abs(held - decisions).argmin()) if decisions > 0 else 0
 
 
 def simulated(traffic: Traffic) -> Stream:

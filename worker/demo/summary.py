@@ -46,10 +46,10 @@ def _deciders(figures: Figures) -> str:
 def _judgement(figures: Figures) -> list[str]:
     quality = figures.quality
     reviews = quality.cases * figures.review_cost
-    first, last = day_date(figures, quality.first_day), day_date(figures, quality.last_day)
     caught = round(quality.recall * quality.frauds)
     return [
-        f"In the {quality.days} days whose labels have settled ({first} to {last}), {quality.frauds:,.0f} of "
+        f"In the {quality.days} newest days whose labels have settled (up to {day_date(figures, quality.last_day)}), "
+        f"{quality.frauds:,.0f} of "
         f"{quality.decisions:,.0f} payments were fraud ({percent(quality.prevalence, 2)}). The worker raised "
         f"{quality.alerts:,.0f} alerts in {quality.cases:,.0f} cases; {caught:,} of these alerts were fraud "
         f"(precision {percent(quality.precision)}). It caught {percent(quality.recall)} of the frauds and "

@@ -29,7 +29,6 @@ from worker.settings import Settings
 RATE_OVER_S: Final = 5.0
 LATENCY_OVER_S: Final = 15.0
 KEPT_ALERTS: Final = 60
-_WINDOW_DAYS: Final = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,12 +199,11 @@ class Watcher:
         def of(figure: str) -> float:
             return value(samples, f"cohort_{figure}", window=WINDOW)
 
-        decisions = of("decisions")
-        end = self._stream.window_end(decisions, _WINDOW_DAYS)
+        closed, end_s = of("closed"), value(samples, "cohort_end_timestamp_seconds")
         return Quality(
-            first_day=max(end - _WINDOW_DAYS, 0),
-            last_day=end - 1,
-            decisions=decisions,
+            days=0 if math.isnan(closed) else int(closed),
+            last_day=-1 if math.isnan(end_s) else self._day(int(end_s * 1000.0)) - 1,
+            decisions=of("decisions"),
             frauds=of("frauds"),
             alerts=of("alerts"),
             cases=of("cases"),
