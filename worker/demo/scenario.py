@@ -20,7 +20,7 @@ DAYS: Final = 40
 
 _MOST_CARDS: Final = 3_000
 _LEAST_CARDS: Final = 600
-_CARDS_PER_S: Final = 25.0
+_CARDS_PER_S: Final = 35.0
 """A shorter demo has fewer cards, so that it need not decide more a second; but enough frauds to learn from."""
 _CASES_PER_CARD_DAY: Final = 0.02
 _TAIL_S: Final = 2.0
