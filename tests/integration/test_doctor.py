@@ -17,8 +17,10 @@ from kafka.structs import OffsetAndMetadata, TopicPartition
 from tests.conftest import Broker
 from tests.support import Site, to_toml
 from worker.cli import main
+from worker.codec import encode_model
 from worker.doctor import cluster
 from worker.settings import Settings
+from worker.setup import new_model
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("own_surroundings")]
 
@@ -103,6 +105,16 @@ def test_a_group_without_workers_is_told_with_what_waits_for_it(site: Site, diag
     _, findings = diagnose(site.settings_of("w1", kafka={"group": group}))
     assert findings["group"]["status"] == "warning"
     assert "no worker runs; 120 records wait" in findings["group"]["found"]
+
+
+def test_a_model_log_of_other_settings_is_told(site: Site, diagnose: Any) -> None:
+    [(value, headers)] = encode_model(new_model(site.settings).lineage)
+    with KafkaProducer(bootstrap_servers=site.settings.kafka.bootstrap) as producer:
+        producer.send(site.settings.topics.model_log, value, headers=headers)
+    assert diagnose(site.settings)[1]["lineage"]["status"] == "ok"
+    code, findings = diagnose(site.settings_of("w1", features={"half_lives_days": [2.0, 5.0, 20.0]}))
+    assert (code, findings["lineage"]["status"]) == (4, "failed")
+    assert "half_lives_days" in findings["lineage"]["found"]
 
 
 def test_wrong_field_names_are_told_with_those_that_the_topic_holds(site: Site, diagnose: Any) -> None:
@@ -198,4 +210,5 @@ def test_a_missing_secret_is_told_and_the_rest_is_looked_at(
     out = capsys.readouterr().out
     assert "entity_key is required" in out
     assert "60 of 60 sampled records decode" in out
+    assert "entity_key is missing: lineage" in out
     assert "1 failed" in out

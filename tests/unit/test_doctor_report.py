@@ -81,3 +81,12 @@ def test_a_check_that_ends_in_an_error_of_ours_is_a_finding(
 
     found = examination._safely(examination._Known(), look)
     assert (found.found, found.error) == ("what is wrong", error)
+
+
+def test_an_answer_that_nobody_thought_of_spoils_one_check_only() -> None:
+    def look() -> Finding:
+        raise KeyError("broker_id")
+
+    assert examination._safely(examination._Known(), look) == not_checked(
+        "the check itself failed (KeyError: 'broker_id')"
+    )

@@ -10,7 +10,7 @@ from typing import Any, Final
 from kafka import errors as kafka_errors
 
 from worker.client import explain
-from worker.doctor import brokers, cluster, group, machine, records, topics
+from worker.doctor import brokers, cluster, group, lineage, machine, records, topics
 from worker.doctor.finding import Finding, not_checked, ok, refused
 from worker.errors import SettingsError, WorkerError
 from worker.settings import Settings, config_file, load_settings
@@ -18,6 +18,7 @@ from worker.settings_report import refuse_unknown_variables
 
 _MISSING: Final = {
     "settings": "the settings cannot be read",
+    "keyed": "entity_key is missing",
     "cluster": "Kafka cannot be asked",
     "transactions": "the transactions cannot be read",
     "labels": "the labels cannot be read",
@@ -29,6 +30,8 @@ class _Known:
     """What earlier checks have brought to light; None is what could not be had, `why` says why."""
 
     settings: Settings | None = None
+    keyed: Settings | None = None
+    """The same, if they hold the real `entity_key`."""
     cluster: cluster.Cluster | None = None
     transactions: records.Sample | None = None
     labels: records.Sample | None = None
@@ -80,6 +83,7 @@ _CHECKS: Final = (
     _Check("permissions", topics.permissions, _S + _C),
     _Check("group", group.group, _S + _C),
     _Check("transaction", group.transaction, _S + _C),
+    _Check("lineage", lineage.lineage, ("keyed", "cluster")),
 )
 _SAMPLE_CHECKS: Final = (
     _Check("partitioner", records.partitioner, ("settings", "transactions", "labels")),
@@ -122,7 +126,7 @@ def examine(config: Path | None) -> Iterator[Finding]:
 
 def _read_settings(config: Path | None, known: _Known) -> Finding:
     try:
-        known.settings = load_settings(config)
+        known.settings = known.keyed = load_settings(config)
     except SettingsError as error:
         try:
             # Where nothing but the secret is missing, the rest can be looked at all the same.
@@ -170,6 +174,8 @@ def _safely(known: _Known, look: Callable[[], Finding]) -> Finding:
     except kafka_errors.KafkaError as error:
         assert known.settings is not None
         return refused(explain(error, known.settings))
+    except Exception as error:  # noqa: BLE001 - an answer that nobody thought of spoils one check, not all
+        return not_checked(f"the check itself failed ({type(error).__name__}: {error})")
 
 
 Json = dict[str, Any]

@@ -1,0 +1,41 @@
+"""What the doctor says to the first record of the model log."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from worker.doctor.finding import Status
+from worker.doctor.lineage import compare
+from worker.errors import CorruptError, IncompatibleError
+from worker.settings import Settings, TransactionFields
+from worker.setup import new_model, policy
+
+
+def settings(**sections: Any) -> Settings:
+    return Settings(**{"entity_key": "00" * 16} | sections)
+
+
+FIRST = new_model(settings()).lineage
+
+
+def test_the_lineage_of_these_settings_is_found_well() -> None:
+    assert compare(settings(), FIRST).status is Status.OK
+
+
+def test_other_fields_are_named() -> None:
+    found = compare(settings(transaction=TransactionFields(entities=("shop",))), FIRST)
+    assert (found.status, found.error) == (Status.FAILED, IncompatibleError)
+    assert "'merchant_id'" in found.found
+    assert "'shop'" in found.found
+
+
+def test_another_key_is_another_lineage_and_is_not_told() -> None:
+    key = "0123456789abcdef" * 2
+    found = compare(settings(entity_key=key), FIRST)
+    assert found.error is IncompatibleError
+    assert key not in found.found
+
+
+def test_a_log_that_has_lost_its_beginning_is_told() -> None:
+    found = compare(settings(), policy(settings()))
+    assert (found.status, found.error) == (Status.FAILED, CorruptError)
