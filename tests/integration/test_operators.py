@@ -19,6 +19,7 @@ from tests.support import ROOT, Site, to_toml
 from tests.unit.test_alert_text import wire
 from worker.cli import main
 from worker.schema import DeadLetter
+from worker.topic_reader import open_topic
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("own_surroundings")]
 
@@ -84,6 +85,13 @@ def test_a_tail_begins_where_it_is_told_and_ends_at_its_limit(
     assert main(["alerts", "tail", "--json", "--config", config, *arguments]) == 0
     # Partition by partition, where all is there already.
     assert sorted(ids(capsys.readouterr().out)) == expected
+
+
+def test_the_newest_records_are_found_however_many_offsets_hold_none(site: Site) -> None:
+    # Each record is followed by a marker, and the newest of the first partition was aborted.
+    with open_topic(site.settings, site.settings.topics.alerts) as reader:
+        newest = reader.newest(3)
+    assert [json.loads(record.value)["alert_id"] for record in newest] == ["a6", "a7", "a8"]
 
 
 def test_a_record_that_is_no_alert_is_told_and_passed_over(

@@ -140,6 +140,16 @@ def test_a_few_keys_elsewhere_are_one_producers_doing() -> None:
     )
 
 
+def test_records_without_a_key_lie_nowhere_wrong() -> None:
+    records = [
+        SimpleNamespace(partition=partition, offset=0, timestamp=0, key=None, value=b"{}")
+        for partition in range(P)
+    ]
+    assert_tells(
+        partitioner(settings(), TRANSACTIONS, sample_of("labels", P, records)), Status.OK, "all of 40"
+    )
+
+
 def test_with_one_partition_any_partitioner_will_do() -> None:
     record = SimpleNamespace(partition=0, offset=0, timestamp=0, key=b"c", value=b"{}")
     single = sample_of("t", 1, [record])
