@@ -85,4 +85,6 @@ def _folded(text: str, room: int) -> list[str]:
 
 def _sum_up(findings: list[Finding]) -> None:
     counts = {status: sum(it.status.value == status for it in findings) for status in _STYLES}
-    print(f"\n{', '.join(f'{count} {status}' for status, count in counts.items())}")
+    plural = "s" if counts["warning"] != 1 else ""
+    told = (f"{count} {status}{plural if status == 'warning' else ''}" for status, count in counts.items())
+    print(f"\n{', '.join(told)}")
