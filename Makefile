@@ -29,6 +29,7 @@ venv: $(VENV)/.installed  ## Install the pinned dependencies and the project int
 $(VENV)/.installed: deploy/requirements-dev.txt pyproject.toml
 	@rm -rf $(VENV)
 	@python=$$($(FIND_PYTHON)) && echo "$$python -m venv $(VENV)" && $$python -m venv $(VENV)
+	@echo 'Installing the pinned dependencies into $(VENV), this first time only: a minute or two'
 	$(BIN)/python -m pip install --quiet --require-hashes -r deploy/requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 import worker.client
 from worker import errors, replay, topics
@@ -334,7 +335,8 @@ def test_run_configures_logging_and_hands_its_settings_to_the_worker(
 def test_kafka_and_demo_pass_their_options_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     told: list[Any] = []
 
-    def show(options: DemoOptions) -> int:
+    def show(options: DemoOptions, console: Console) -> int:
+        assert not console.is_terminal
         told.append(options)
         return 0
 
@@ -356,6 +358,11 @@ def test_a_demo_that_would_be_too_short_is_refused(capsys: pytest.CaptureFixture
     with pytest.raises(SystemExit, match="2"):
         main(["demo", "--duration", "5"])
     assert "--duration: '5' is not a number from 15" in capsys.readouterr().err
+
+
+def test_topics_can_be_kept_only_in_a_kafka_that_stays(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo", "--keep-topics"]) == 2
+    assert "--keep-topics needs --bootstrap" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

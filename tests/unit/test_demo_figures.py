@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from worker.dataset import NEVER, Dataset
 from worker.demo.background import Background
 from worker.demo.figures import Figures, read_samples, total, value
 from worker.demo.scenario import settings, speed, to_toml, traffic, values
-from worker.demo.stream import Stream
+from worker.demo.stream import Stream, simulated
 from worker.demo.watcher import AlertBoard, Watcher, quantile
 from worker.settings import Settings, load_settings
 
@@ -219,7 +220,11 @@ def test_labels_that_no_clock_would_reach_are_not_sent() -> None:
 def test_a_stream_lasts_as_long_as_asked_for(duration_s: float) -> None:
     lasts_s = DAYS * 86_400.0 / speed(duration_s)
     assert 0.8 * duration_s <= lasts_s < duration_s
-    assert traffic(duration_s).days == DAYS
+    shown = simulated(replace(traffic(duration_s), cards=100, merchants=50))
+    times_ms = shown.dataset.event_time_ms
+    assert shown.days == DAYS
+    assert START_MS <= times_ms[0] < START_MS + DAY_MS
+    assert START_MS + (DAYS - 1) * DAY_MS <= times_ms[-1] < START_MS + DAYS * DAY_MS
 
 
 def test_the_settings_file_says_what_the_demo_itself_goes_by(

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from worker.commands.parsing import Verbs, add_verb, at_least
-from worker.commands.terminal import log_for_a_person
+from worker.commands.terminal import log_for_a_person, output
+from worker.errors import SettingsError
 
 _DURATION_S: Final = 120.0
 _LEAST_S: Final = 15.0
@@ -46,5 +47,10 @@ def demo(args: argparse.Namespace) -> int:
             from worker.demo.run import DemoOptions, run_demo
     except KeyboardInterrupt:
         return 0
+    if args.keep_topics and args.bootstrap is None:
+        raise SettingsError(
+            "--keep-topics needs --bootstrap: the demo's own Kafka ends with it, and its topics too"
+        )
     log_for_a_person()
-    return run_demo(DemoOptions(args.duration, args.bootstrap, args.keep_topics, args.picture))
+    options = DemoOptions(args.duration, args.bootstrap, args.keep_topics, args.picture)
+    return run_demo(options, output(width_elsewhere=100))

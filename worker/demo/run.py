@@ -66,7 +66,7 @@ class DemoOptions:
     picture: Path | None = None
 
 
-def run_demo(options: DemoOptions, console: Console | None = None) -> int:
+def run_demo(options: DemoOptions, console: Console) -> int:
     """Run the demo until its duration is over, or until it is interrupted; return the exit code.
 
     Raises
@@ -77,7 +77,6 @@ def run_demo(options: DemoOptions, console: Console | None = None) -> int:
     if options.picture is not None:
         require_folder(options.picture)
     logging.disable(logging.ERROR)  # what fails is raised; the rest would spoil the page
-    console = console or Console(highlight=False)
     with handled_by(ignore), ExitStack() as started:
         demo = _Demo(options, display_for(console), started)
         try:

@@ -17,7 +17,11 @@ from worker.simulation import FIELDS, Traffic
 
 PARTITIONS: Final = 4
 DAYS: Final = 40
+START_MS: Final = 1_704_067_200_000
+"""1 January 2024, a Monday."""
+MARGIN_DAYS: Final = 10
 
+_SEED: Final = 10
 _MOST_CARDS: Final = 3_000
 _LEAST_CARDS: Final = 600
 _CARDS_PER_S: Final = 35.0
@@ -32,15 +36,20 @@ Values = Mapping[str, Any]
 
 
 def traffic(duration_s: float) -> Traffic:
-    """Return what is simulated; chargebacks come three days late on average."""
+    """Return what is simulated; chargebacks come three days late on average.
+
+    Days are added on either side, to be cut off again: waves of fraud that begin before the first day or end after
+    the last one are not simulated.
+    """
     cards = _cards(duration_s)
     return Traffic(
         cards=cards,
         merchants=cards // 2,
-        days=DAYS,
+        days=DAYS + 2 * MARGIN_DAYS,
         per_card_day=1.5,
         prevalence=0.01,
-        seed=7,
+        seed=_SEED,
+        start_ms=START_MS - MARGIN_DAYS * MS_PER_DAY,
         label_delay_days=3.0,
     )
 

@@ -9,9 +9,11 @@ from typing import Final
 
 import numpy as np
 
+from models.vocabulary import MS_PER_DAY
 from worker import topics
 from worker.bulk import BulkProducer
 from worker.dataset import NEVER, Dataset
+from worker.demo.scenario import MARGIN_DAYS
 from worker.replay import ReplayOptions, Timeline, due_times_s, paced
 from worker.settings import Settings
 from worker.simulation import Traffic, simulate
@@ -66,8 +68,12 @@ class Stream:
 
 
 def simulated(traffic: Traffic) -> Stream:
-    """Return simulated traffic as a stream; some seconds' work."""
-    return Stream(simulate(traffic), traffic.days, traffic.start_ms)
+    """Return simulated traffic without its margins as a stream; some seconds' work."""
+    dataset = simulate(traffic)
+    days = traffic.days - 2 * MARGIN_DAYS
+    start_ms = traffic.start_ms + MARGIN_DAYS * MS_PER_DAY
+    inside = np.searchsorted(dataset.event_time_ms, [start_ms, start_ms + days * MS_PER_DAY])
+    return Stream(dataset.take(np.arange(*inside)), days, start_ms)
 
 
 class _Stopped(Exception):  # noqa: N818 - no error
