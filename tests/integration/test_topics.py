@@ -60,6 +60,28 @@ def test_the_journal_and_the_model_log_are_kept_for_ever_and_the_rest_as_asked(
     }
 
 
+def test_the_broker_stamps_what_is_sent_where_that_is_wanted(
+    settings: Settings, kafka_admin: KafkaAdminClient
+) -> None:
+    topics.create(settings, partitions=1, stamped_by_broker=True)
+    names = settings.topics
+    stamped = (names.transactions, names.labels, names.alerts, names.decisions)
+    assert [config_of(kafka_admin, name, "message.timestamp.type") for name in stamped] == [
+        "LogAppendTime", "LogAppendTime", "CreateTime", "CreateTime"
+    ]  # fmt: skip
+    assert config_of(kafka_admin, names.decisions, "retention.ms") == "-1"
+
+
+def test_delete_takes_away_what_there_is_and_nothing_else(
+    settings: Settings, kafka_admin: KafkaAdminClient
+) -> None:
+    before = set(kafka_admin.list_topics())
+    topics.delete(settings)  # there is none
+    topics.create(settings, partitions=1)
+    topics.delete(settings)
+    assert set(kafka_admin.list_topics()) == before
+
+
 def test_create_again_reports_the_topics_and_changes_nothing(
     settings: Settings, kafka_admin: KafkaAdminClient
 ) -> None:

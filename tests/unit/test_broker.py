@@ -11,7 +11,7 @@ import pytest
 
 from worker.broker import HOST, EmbeddedKafka, cluster_id
 from worker.errors import BrokerError
-from worker.kafka_jars import fetch_jars, find_java, java_major
+from worker.kafka_jars import are_fetched, fetch_jars, find_java, java_major
 
 OTHER_BROKER = "BOOTSTRAP=host:port make demo"
 
@@ -46,7 +46,9 @@ def install_java(folder: Path, version: str = "21.0.1", otherwise: str = "exit 0
 def jars(programs: Path) -> Path:
     """Jars that were fetched before; Maven is not needed any more."""
     mvn = install(programs, "mvn", "/bin/mkdir jars")
+    assert not are_fetched()
     jars = fetch_jars()
+    assert are_fetched()
     mvn.unlink()
     return jars
 
