@@ -48,7 +48,7 @@ class Container:
         # Everything but what the image's own environment is to say, and the key.
         config.write_text(re.sub(r"(?m)^(entity_key|state_dir|host|port) = .*\n", "", to_toml(site.settings)))
         self._mounts = [
-            'mount -t tmpfs -o mode=1777 tmpfs "$ROOT/tmp"',
+            'mount -t tmpfs -o mode=1777,noexec,nosuid,nodev tmpfs "$ROOT/tmp"',
             f'mount --bind {state} "$ROOT{image.env["FRAUD_WORKER__WORKER__STATE_DIR"]}"',
             f'mount --bind -o ro {config} "$ROOT{CONFIG}"',
         ]
