@@ -88,13 +88,16 @@ def _shared_columns(spec: FeatureSpec) -> list[tuple[str, str]]:
     short, middle, _ = (f"{days:g}" for days in spec.half_lives_days)
     for entity in spec.entities:
         columns += [
-            (f"{entity}_odds_short", f"{entity}: latest frauds against legits (half-life in days: {short})"),
+            (f"{entity}_odds_short", f"{entity}: log odds of its latest labels (half-life in days: {short})"),
             (
                 f"{entity}_odds_middle",
-                f"{entity}: recent frauds against legits (half-life in days: {middle})",
+                f"{entity}: log odds of its recent labels (half-life in days: {middle})",
             ),
             (f"{entity}_fraud_share", f"{entity}: share of frauds among its last labels"),
-            (f"{entity}_legit_age", f"{entity}: days since its transactions last proved legitimate"),
+            (
+                f"{entity}_legit_age",
+                f"{entity}: days since its transactions proved legitimate, fewer the more did",
+            ),
             (f"{entity}_frauds", f"{entity}: frauds reported"),
             (f"{entity}_rate_ratio", f"{entity}: latest traffic against its usual traffic"),
         ]

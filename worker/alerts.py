@@ -136,7 +136,8 @@ class _Explained:
             AlertReason(
                 feature=layout.names[feature],
                 text=layout.texts[feature],
-                value=_finite(self._features[index, feature]),
+                # A category is a hash by now, which tells nobody anything.
+                value=None if layout.categorical[feature] else _finite(self._features[index, feature]),
                 contribution=float(contributions[feature]),
             )
             for feature in top

@@ -272,7 +272,7 @@ class AlertReason(OutgoingMessage):
 
     feature: str = Field(description="the feature's name")
     text: str = Field(description="the same in words")
-    value: float | str | None = Field(description="what it was; null where it was missing")
+    value: float | str | None = Field(description="what it was; null where it was missing or is a category")
     contribution: float = Field(description="what it adds to the logit (online) or to the score (forest)")
 
 
