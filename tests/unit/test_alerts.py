@@ -132,10 +132,24 @@ def test_the_largest_contributions_are_told_with_their_values_and_the_rest_as_on
     assert [reason.feature for reason in alert.reasons] == [*(names[one] for one in order[:REASONS]), OTHER]
     for feature, reason in zip(order, alert.reasons[:-1], strict=False):
         value = batch.rows.features[row, feature]
-        assert (reason.text, reason.value) == (texts[feature], None if np.isnan(value) else float(value))
+        untold = np.isnan(value) or online.layout.categorical[feature]
+        assert (reason.text, reason.value) == (texts[feature], None if untold else float(value))
         assert reason.contribution == pytest.approx(contributions[feature])
     assert alert.reasons[-1].value is None
     assert alert.reasons[-1].contribution == pytest.approx(contributions[order[REASONS:]].sum())
+
+
+def test_a_category_is_a_reason_without_a_value_for_its_hash_tells_nobody_anything(
+    online: ModelState, tmp_path: Path
+) -> None:
+    batch = decided(online, traffic(), tmp_path)
+    categories = {
+        name for name, is_one in zip(online.layout.names, online.layout.categorical, strict=True) if is_one
+    }
+    reasons = [reason for alert in alerts(WRITER.write(0, batch, online)) for reason in alert.reasons]
+    told = [reason for reason in reasons if reason.feature in categories]
+    assert told
+    assert {reason.value for reason in told} == {None}
 
 
 def test_a_forest_alert_claims_no_probability_and_no_more_than_its_score(
