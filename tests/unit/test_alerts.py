@@ -140,8 +140,9 @@ def test_the_largest_contributions_are_told_with_their_values_and_the_rest_as_on
 
 
 def test_a_category_is_a_reason_without_a_value_for_its_hash_tells_nobody_anything(
-    online: ModelState, tmp_path: Path
+    online: ModelState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("worker.alerts.REASONS", FEATURES)
     batch = decided(online, traffic(), tmp_path)
     categories = {
         name for name, is_one in zip(online.layout.names, online.layout.categorical, strict=True) if is_one
