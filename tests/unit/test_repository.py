@@ -29,6 +29,7 @@ TOP_LEVEL = {
 REGISTRY = re.compile(r"//[a-z0-9.-]*(pypi|pythonhosted|npmjs|maven|debian|golang|crates)[a-z0-9.-]*", re.I)
 MACHINE_PATH = re.compile(r"(?:^|[^\w.$}/-])/(?:work|farm|root|home|Users)(?:/|\b)", re.MULTILINE)
 UNFINISHED = re.compile(r"\b(?:TO" r"DO|FIX" r"ME|XX" r"X|HA" r"CK|NotImpl" r"ementedError)\b")
+UNMERGED = re.compile(r"^(?:<{7}|>{7}) ", re.MULTILINE)
 UNSAFE_LOADERS = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve", "skops"}
 
 
@@ -87,6 +88,7 @@ def test_no_file_names_a_path_of_somebodys_machine() -> None:
 
 def test_nothing_is_left_unfinished() -> None:
     assert lines_with(UNFINISHED, texts(".py")) == []
+    assert lines_with(UNMERGED, texts()) == []
 
 
 def test_the_product_unpickles_nothing() -> None:
