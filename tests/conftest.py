@@ -13,7 +13,7 @@ import pytest
 from kafka import KafkaAdminClient
 
 from worker.broker import EmbeddedKafka
-from worker.settings import ENV_PREFIX
+from worker.settings_errors import ENV_PREFIX
 
 
 @pytest.fixture

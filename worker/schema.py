@@ -39,7 +39,6 @@ END_OF_TIME_MS: Final = 4_102_444_800_000
 """2100-01-01; event times lie from 1970 up to here."""
 
 _MAX_DETAIL: Final = 200
-_LONGEST_CARD_NUMBER: Final = 32
 _PRINTABLE: Final = r"^\P{Cc}*$"
 _CARD: Final = "a token for the card, and the record's key; a card number (13-19 digits, Luhn) is refused"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -280,7 +279,7 @@ class Alert(OutgoingMessage):
     """A transaction worth an investigator's time, and why."""
 
     schema_version: Literal[1] = Field(SCHEMA_VERSION, description="a later version only adds fields")
-    alert_id: str = Field(description="a function of the transaction id alone")
+    alert_id: str = Field(description="a function of the transaction id and entity_key alone")
     transaction_id: str = Field(description="of the transaction alerted on")
     card_id: str = Field(description="its card's token, and the record's key")
     case_id: str = Field(description="shared by the alerts of a card within one case window")
@@ -315,7 +314,7 @@ class DeadLetter(OutgoingMessage):
         description="base64, card numbers struck out; null if the record had no value"
     )
     original_bytes: int = Field(description="length of the value")
-    sha256: str | None = Field(description="of the whole value as it came")
+    sha256: str | None = Field(description="of the whole value, card numbers struck out")
     truncated: bool = Field(description="only the beginning of the value is here")
 
     @classmethod
@@ -331,9 +330,11 @@ class DeadLetter(OutgoingMessage):
         reason: str,
         detail: str,
     ) -> Self:
-        """Redact and bound a record's value; a number that straddles the bound is struck out whole."""
-        whole = value or b""
-        kept = redact_bytes(whole[: MAX_ORIGINAL_BYTES + _LONGEST_CARD_NUMBER])[:MAX_ORIGINAL_BYTES]
+        """Redact and bound a record's value; a number that straddles the bound is struck out whole.
+
+        The digest is of what is left, for all but a few digits of a card number could be told from it otherwise.
+        """
+        whole = redact_bytes(value or b"")
         return cls(
             topic=topic,
             partition=partition,
@@ -342,7 +343,7 @@ class DeadLetter(OutgoingMessage):
             stage=stage,
             reason=reason,
             detail=detail[:_MAX_DETAIL],
-            original=None if value is None else base64.b64encode(kept).decode(),
+            original=None if value is None else base64.b64encode(whole[:MAX_ORIGINAL_BYTES]).decode(),
             original_bytes=len(whole),
             sha256=None if value is None else hashlib.sha256(whole).hexdigest(),
             truncated=len(whole) > MAX_ORIGINAL_BYTES,

@@ -20,10 +20,11 @@ from pydantic import (
     model_validator,
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import SettingsError as UnreadableVariableError
 
 from worker.errors import SettingsError
+from worker.settings_errors import ENV_PREFIX, explain, explain_variables
 
-ENV_PREFIX: Final = "FRAUD_WORKER__"
 _NO_KEY: Final = "0" * 32
 Positive = Annotated[int, Field(gt=0)]
 PositiveOrInfinite = Annotated[float, Field(gt=0)]
@@ -97,12 +98,12 @@ class KafkaSettings(Section):
 class TopicSettings(Section):
     """`[topics]`: names of the six topics."""
 
-    transactions: Name = "fraud.transactions.v1"
-    labels: Name = "fraud.labels.v1"
-    alerts: Name = "fraud.alerts.v1"
-    decisions: Name = "fraud.decisions.v1"
-    model_log: Name = "fraud.model-log.v1"
-    dead_letters: Name = "fraud.dead-letters.v1"
+    transactions: Name = Field("fraud.transactions.v1", description="read: what is decided on")
+    labels: Name = Field("fraud.labels.v1", description="read: what is learnt from; as many partitions")
+    alerts: Name = Field("fraud.alerts.v1", description="written: what is worth an investigator's time")
+    decisions: Name = Field("fraud.decisions.v1", description="the journal, kept for ever")
+    model_log: Name = Field("fraud.model-log.v1", description="what all workers agree on, kept for ever")
+    dead_letters: Name = Field("fraud.dead-letters.v1", description="written: what could not be used")
 
     @model_validator(mode="after")
     def _names_differ(self) -> TopicSettings:
@@ -112,13 +113,21 @@ class TopicSettings(Section):
         return self
 
 
+def _refuse_twice(section: str, fields: list[str]) -> None:
+    twice = sorted({name for name in fields if fields.count(name) > 1})
+    if twice:
+        raise ValueError(f"{section}: field {twice[0]!r} is declared twice; declare it once")
+
+
 class TransactionFields(Section):
     """`[transaction]`: the user's field names, mapped onto ours, and the fields the user declares."""
 
-    transaction_id: Name = "transaction_id"
-    card_id: Name = "card_id"
-    event_time: Name = "event_time"
-    amount: Name = "amount"
+    transaction_id: Name = Field("transaction_id", description="required; the same again is a repeat")
+    card_id: Name = Field(
+        "card_id", description="required; a token, never a card number, and the record's key"
+    )
+    event_time: Name = Field("event_time", description="required; when the card was used")
+    amount: Name = Field("amount", description="required; 0 or more, all in one currency")
     currency: Name | None = Field(None, description="optional; carried to the alert, not a feature")
     time_format: TimeFormat = Field("epoch_ms", description="of `event_time`")
     numeric: tuple[Name, ...] = Field((), description="more numbers to learn from")
@@ -133,24 +142,29 @@ class TransactionFields(Section):
         names = [*required, *self.numeric, *self.categorical, *self.entities]
         if self.currency is not None:
             names.append(self.currency)
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"transaction: field {twice[0]!r} is declared twice; declare it once")
+        _refuse_twice("transaction", names)
         return self
 
 
 class LabelFields(Section):
     """`[label]`: the user's field names on the labels topic."""
 
-    transaction_id: Name = "transaction_id"
-    card_id: Name = "card_id"
-    label: Name = "label"
-    outcome: Name = "outcome"
-    source: Name = "source"
-    label_time: Name = "label_time"
-    event_time: Name = "event_time"
-    supersedes: Name = "supersedes"
-    time_format: TimeFormat = "epoch_ms"
+    transaction_id: Name = Field("transaction_id", description="required; which transaction it is about")
+    card_id: Name = Field("card_id", description="required; of that transaction, and the record's key")
+    label: Name = Field("label", description="fraud or legit; this or `outcome` is required")
+    outcome: Name = Field("outcome", description="declined, blocked, challenged or not_reviewed")
+    source: Name = Field("source", description="required; who says so, such as chargeback or analyst")
+    label_time: Name = Field("label_time", description="required; when it became known")
+    event_time: Name = Field(
+        "event_time", description="optional; when the card was used: found sooner with it"
+    )
+    supersedes: Name = Field("supersedes", description="optional; an earlier label that this one replaces")
+    time_format: TimeFormat = Field("epoch_ms", description="of `label_time` and `event_time`")
+
+    @model_validator(mode="after")
+    def _fields_are_distinct(self) -> LabelFields:
+        _refuse_twice("label", [value for name, value in self if name != "time_format"])
+        return self
 
 
 class LabelSettings(Section):
@@ -190,7 +204,9 @@ class CostSettings(Section):
 class FeatureSettings(Section):
     """`[features]`: what is remembered of cards and other entities."""
 
-    half_lives_days: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (1.0, 5.0, 20.0)
+    half_lives_days: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = Field(
+        (1.0, 5.0, 20.0), description="how fast what is remembered fades: short, middle, long"
+    )
     max_cards: Positive = Field(
         5_000_000, description="rows per partition before the least recent are evicted"
     )
@@ -249,7 +265,7 @@ class BatchSettings(Section):
 class HealthSettings(Section):
     """`[health]`: /metrics, /healthz and /readyz."""
 
-    host: str = "127.0.0.1"
+    host: str = Field("127.0.0.1", description="address to listen at; 0.0.0.0 for all, as in a container")
     port: int = Field(8080, ge=0, le=65535, description="0 chooses a free one")
     stalled_after_s: PositiveFloat = Field(
         60.0, description="/healthz fails when the poll loop stands still so long"
@@ -338,11 +354,13 @@ def load_settings(path: Path | None = None, *, keyless: bool = False) -> Setting
     values = _read_toml(chosen) if chosen else {}
     if keyless:
         values = {"entity_key": _NO_KEY} | values
+    where = str(chosen) if chosen else "the environment"
     try:
         return Settings(**values)
     except ValidationError as error:
-        where = str(chosen) if chosen else "the environment"
-        raise SettingsError(f"settings from {where}:\n{_explain(error)}") from None
+        raise SettingsError(f"settings from {where}:\n{explain(Settings, error)}") from None
+    except UnreadableVariableError:
+        raise SettingsError(f"settings from the environment:\n{explain_variables(Settings)}") from None
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -354,18 +372,3 @@ def _read_toml(path: Path) -> dict[str, Any]:
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"settings file {path} is not TOML: {error}") from None
-
-
-def _explain(error: ValidationError) -> str:
-    return "\n".join(_explain_one(dict(item)) for item in error.errors(include_url=False))
-
-
-def _explain_one(item: dict[str, Any]) -> str:
-    name = ".".join(str(part) for part in item["loc"]) or "settings"
-    env = ENV_PREFIX + "__".join(str(part) for part in item["loc"]).upper()
-    if item["type"] == "missing":
-        return f"  {name} is required: set it in the file, or {env} in the environment"
-    if item["type"] == "extra_forbidden":
-        return f"  {name} is no setting: remove it or mend its spelling (`fraud-worker config show` lists them all)"
-    shown = "" if "key" in name or "password" in name else f" = {item['input']!r}"
-    return f"  {name}{shown}: {item['msg'].removeprefix('Value error, ')}"

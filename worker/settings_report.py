@@ -14,7 +14,8 @@ from pydantic import BaseModel, SecretStr
 from pydantic_settings import EnvSettingsSource
 
 from worker.errors import SettingsError
-from worker.settings import ENV_PREFIX, Settings
+from worker.settings import Settings
+from worker.settings_errors import ENV_PREFIX
 
 MASK = "********"
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Broker
-from worker.settings import ENV_PREFIX, TopicSettings
+from worker.settings import TopicSettings
+from worker.settings_errors import ENV_PREFIX
 
 pytestmark = pytest.mark.integration
 

@@ -264,12 +264,15 @@ def dead_letter(value: bytes | None, detail: str = "") -> dict[str, Any]:
     return read
 
 
-def test_a_dead_letter_holds_the_original_redacted_and_the_digest_of_what_came() -> None:
+def test_a_dead_letter_holds_the_original_redacted_and_a_digest_that_betrays_no_number() -> None:
     value = b'{"card_id": "' + CARD.encode() + b'", "x": "\xff"}'
     letter = dead_letter(value)
     original = base64.b64decode(letter["original"])
     assert original == value.replace(CARD.encode(), b"**** **** **** 1111")
-    assert letter["sha256"] == hashlib.sha256(value).hexdigest()
+    # Whoever knows the rest of the record could try all numbers on a digest of what came.
+    assert letter["sha256"] == hashlib.sha256(original).hexdigest()
+    untouched = dead_letter(b"{" * (MAX_ORIGINAL_BYTES + 1))
+    assert untouched["sha256"] == hashlib.sha256(b"{" * (MAX_ORIGINAL_BYTES + 1)).hexdigest()
     assert (letter["original_bytes"], letter["truncated"]) == (len(value), False)
 
 

@@ -182,7 +182,8 @@ def _midnight_ms() -> int:
 
 def _settings_if_given(args: argparse.Namespace) -> Settings | None:
     """Read the settings, if there are any: a file needs none."""
-    from worker.settings import ENV_PREFIX, config_file, load_settings
+    from worker.settings import config_file, load_settings
+    from worker.settings_errors import ENV_PREFIX
 
     given = config_file(args.config) or any(name.startswith(ENV_PREFIX) for name in os.environ)
     return load_settings(args.config) if given else None

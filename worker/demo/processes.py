@@ -24,7 +24,8 @@ from worker.demo.figures import Samples, read_samples
 from worker.demo.scenario import Values, to_toml
 from worker.errors import WorkerError
 from worker.foreign_text import printable
-from worker.settings import ENV_PREFIX, Settings
+from worker.settings import Settings
+from worker.settings_errors import ENV_PREFIX
 from worker.signals import held_back
 
 READY_WITHIN_S: Final = 300.0

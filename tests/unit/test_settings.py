@@ -1,0 +1,111 @@
+"""What settings refuse, and how they say so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from worker.errors import SettingsError
+from worker.settings import Section, Settings, load_settings
+from worker.settings_errors import ENV_PREFIX
+
+PASSWORD = "hush-hush"
+LOGIN = f'sasl_username = "alice"\nsasl_password = "{PASSWORD}"'
+
+
+@pytest.fixture(autouse=True)
+def entity_key(own_surroundings: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    del own_surroundings
+    monkeypatch.setenv(f"{ENV_PREFIX}ENTITY_KEY", "0f" * 16)
+
+
+def refusal(folder: Path, text: str) -> str:
+    path = folder / "worker.toml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(SettingsError) as raised:
+        load_settings(path)
+    return str(raised.value)
+
+
+def sections() -> Iterator[tuple[str, type[BaseModel]]]:
+    for name, field in Settings.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            yield name, field.annotation
+
+
+def test_every_setting_says_what_it_means() -> None:
+    silent = [
+        f"{section}.{name}"
+        for section, kind in sections()
+        for name, field in kind.model_fields.items()
+        if not field.description
+    ]
+    assert silent == []
+
+
+@pytest.mark.parametrize(
+    ("kafka", "told"),
+    [
+        (f'security_protocol = "SASL_SSL"\n{LOGIN}', "set kafka.sasl_mechanism too"),
+        (f'security_protocol = "SSASL"\n{LOGIN}', "kafka.security_protocol = 'SSASL': Input should be"),
+        (f'sasl_password = ["{PASSWORD}"]', "kafka.sasl_password: Input should be a valid string"),
+        (f'sasl_pasword = "{PASSWORD}"', "kafka.sasl_pasword is no setting"),
+    ],
+)
+def test_a_refused_section_never_quotes_the_password_in_it(tmp_path: Path, kafka: str, told: str) -> None:
+    message = refusal(tmp_path, f"[kafka]\n{kafka}\n")
+    assert told in message
+    assert PASSWORD not in message
+
+
+def test_a_section_that_is_none_is_not_quoted(tmp_path: Path) -> None:
+    message = refusal(tmp_path, f'kafka = "{PASSWORD}"\n')
+    assert "  kafka: Input should be" in message
+    assert PASSWORD not in message
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        (
+            "TRANSACTION__ENTITIES",
+            "merchant_id",
+            "FRAUD_WORKER__TRANSACTION__ENTITIES = 'merchant_id': write a list as JSON, such as",
+        ),
+        (
+            "FEATURES__HALF_LIVES_DAYS",
+            "1,2,3",
+            "FRAUD_WORKER__FEATURES__HALF_LIVES_DAYS = '1,2,3': write a list",
+        ),
+        ("KAFKA", PASSWORD, "FRAUD_WORKER__KAFKA: this is a whole section: set FRAUD_WORKER__KAFKA__NAME"),
+    ],
+)
+def test_a_variable_that_is_no_json_is_named_with_the_fix(
+    name: str, value: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(ENV_PREFIX + name, value)
+    monkeypatch.setenv(f"{ENV_PREFIX}KAFKA__BOOTSTRAP", "no JSON, and rightly so")
+    with pytest.raises(SettingsError) as raised:
+        load_settings()
+    assert told in str(raised.value)
+    assert "BOOTSTRAP" not in str(raised.value)
+    assert PASSWORD not in str(raised.value)
+
+
+def test_a_list_in_a_variable_is_read_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"{ENV_PREFIX}TRANSACTION__ENTITIES", '["SHOP", "DEVICE"]')
+    assert load_settings().transaction.entities == ("SHOP", "DEVICE")
+
+
+@pytest.mark.parametrize(
+    ("section", "field"),
+    [
+        ('[transaction]\namount = "x"\nnumeric = ["x"]', "transaction: field 'x'"),
+        ('[label]\nlabel = "status"\noutcome = "status"', "label: field 'status'"),
+    ],
+)
+def test_one_field_cannot_have_two_meanings(tmp_path: Path, section: str, field: str) -> None:
+    assert f"{field} is declared twice" in refusal(tmp_path, section)

@@ -1,0 +1,88 @@
+"""What is wrong with settings, in words that name the setting, its value and the fix; secrets are never quoted."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from typing import Any, Final
+
+from pydantic import BaseModel, SecretStr, ValidationError
+
+ENV_PREFIX: Final = "FRAUD_WORKER__"
+
+
+def explain(settings: type[BaseModel], error: ValidationError) -> str:
+    """Return one line for each thing that is wrong.
+
+    Parameters
+    ----------
+    settings
+        The class that the values were read into.
+    error
+        What pydantic found.
+    """
+    return "\n".join(_explain_one(settings, dict(item)) for item in error.errors(include_url=False))
+
+
+def explain_variables(settings: type[BaseModel]) -> str:
+    """Return one line for each variable of the environment that holds no JSON though it has to."""
+    return "\n".join(
+        f"  {name}{_shown(settings, path, value)}: {_as_json(path)}"
+        for name, path, value in _variables()
+        if _is_written_as_json(settings, path) and not _is_json(value)
+    )
+
+
+def _explain_one(settings: type[BaseModel], item: dict[str, Any]) -> str:
+    path = [str(part) for part in item["loc"]]
+    name = ".".join(path) or "settings"
+    if item["type"] == "missing":
+        variable = ENV_PREFIX + "__".join(path).upper()
+        return f"  {name} is required: set it in the file, or {variable} in the environment"
+    if item["type"] == "extra_forbidden":
+        return f"  {name} is no setting: remove it or mend its spelling (`fraud-worker config show` lists them all)"
+    return f"  {name}{_shown(settings, path, item['input'])}: {item['msg'].removeprefix('Value error, ')}"
+
+
+def _variables() -> Iterator[tuple[str, list[str], str]]:
+    """Yield name, path and value of each variable that looks like a setting."""
+    for name, value in sorted(os.environ.items()):
+        if name.upper().startswith(ENV_PREFIX):
+            yield name, name[len(ENV_PREFIX) :].lower().split("__"), value
+
+
+def _shown(settings: type[BaseModel], path: list[str], value: object) -> str:
+    """Return the value, unless it is a secret or a whole section, which may hold one."""
+    annotation = _annotation(settings, path[:2])
+    may_be_told = len(path) > 1 and annotation is not None and SecretStr.__name__ not in str(annotation)
+    return f" = {value!r}" if may_be_told else ""
+
+
+def _annotation(settings: type[BaseModel], path: list[str]) -> Any:
+    """Return the type of a setting; None where there is none of that name."""
+    found: Any = settings
+    for name in path:
+        fields = found.model_fields if isinstance(found, type) and issubclass(found, BaseModel) else {}
+        found = fields[name].annotation if name in fields else None
+    return found
+
+
+def _is_written_as_json(settings: type[BaseModel], path: list[str]) -> bool:
+    annotation = _annotation(settings, path)
+    is_section = isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    return is_section or str(annotation).startswith("tuple[")
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _as_json(path: list[str]) -> str:
+    if len(path) == 1:
+        return f"this is a whole section: set {ENV_PREFIX}{path[0].upper()}__NAME for each of its settings"
+    return 'write a list as JSON, such as [1, 2] or ["merchant_id", "device_id"]'
