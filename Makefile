@@ -50,7 +50,7 @@ picture: venv  ## Save the demo's page into deploy/pictures/demo.svg
 	$(BIN)/fraud-worker demo --picture deploy/pictures/demo.svg $(if $(DURATION),--duration $(DURATION))
 
 kafka: venv  ## Run a Kafka broker in the foreground, at PORT=9092
-	$(BIN)/python -m worker.broker --port $(PORT)
+	$(BIN)/fraud-worker kafka --port $(PORT)
 
 bench: venv  ## Measure throughput and latency into build/bench.json
 	$(BIN)/python -m tests.bench

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.request
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +15,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
-from urllib.error import HTTPError
 
 import numpy as np
 from kafka import KafkaConsumer, KafkaProducer
@@ -30,6 +28,7 @@ from worker.broker import free_port
 from worker.codec import ModelLogDecoder, decode_journal
 from worker.dataset import Dataset
 from worker.journal import DecisionRows, JournalHeader
+from worker.local_http import ask
 from worker.replay import label_values, transaction_values
 from worker.schema import Alert, DeadLetter
 from worker.settings import Settings
@@ -436,15 +435,9 @@ class WorkerProcess:
 
     def get(self, path: str) -> tuple[int, str]:
         """Ask one of its endpoints: status and body; status 0 while it does not listen."""
-        url = f"http://{self.settings.health.host}:{self.settings.health.port}{path}"
-        try:
-            with urllib.request.urlopen(url, timeout=5) as answer:
-                return answer.status, answer.read().decode()
-        except HTTPError as error:
-            with error:
-                return error.code, error.read().decode()
-        except OSError:
-            return 0, ""
+        health = self.settings.health
+        answer = ask(health.host, health.port, path, timeout_s=5)
+        return (0, "") if answer is None else (answer.status, answer.text)
 
     def metric(self, name: str) -> float:
         """Sum of a metric's samples over its labels."""

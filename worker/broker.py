@@ -6,7 +6,6 @@ folder; nothing else on the machine is touched. It is no production broker: one 
 
 from __future__ import annotations
 
-import argparse
 import atexit
 import base64
 import logging
@@ -16,7 +15,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -120,9 +118,10 @@ class EmbeddedKafka:
     def folder(self) -> Path:
         """Folder that holds the configuration, the broker's own log and the data."""
         if self._folder is None:
-            made = self._given_dir or Path(tempfile.mkdtemp(prefix="fraud-worker-kafka-"))
-            made.mkdir(parents=True, exist_ok=True)
-            self._folder = made.resolve()
+            with held_back():
+                made = self._given_dir or Path(tempfile.mkdtemp(prefix="fraud-worker-kafka-"))
+                made.mkdir(parents=True, exist_ok=True)
+                self._folder = made.resolve()
         return self._folder
 
     def __enter__(self) -> Self:
@@ -181,6 +180,17 @@ class EmbeddedKafka:
             shutil.rmtree(self._folder, ignore_errors=True)
         self._folder = None
 
+    def check(self) -> None:
+        """Raise if the broker has ended by itself.
+
+        Raises
+        ------
+        BrokerError
+            With the end of its log, and where the whole is.
+        """
+        if self._process is not None and self._process.poll() is not None:
+            raise BrokerError(self._report("Kafka ended by itself"))
+
     def wait(self) -> None:
         """Block for as long as the broker runs.
 
@@ -191,7 +201,7 @@ class EmbeddedKafka:
         """
         if self._process is not None:
             self._process.wait()
-            raise BrokerError(self._report("Kafka ended by itself"))
+            self.check()
 
     def _format(self, command: Sequence[str]) -> None:
         (self.folder / "server.properties").write_text(self._server_properties(), encoding="utf-8")
@@ -318,23 +328,3 @@ def serve(port: int = 9092, data_dir: Path | None = None) -> None:
             broker.wait()
     except KeyboardInterrupt:
         print("Kafka stopped.")
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the broker as a command: `python -m worker.broker [--port 9092] [--data-dir FOLDER]`."""
-    parser = argparse.ArgumentParser(prog="python -m worker.broker", description="Run one Kafka broker.")
-    parser.add_argument("--port", type=int, default=9092, help="port of the broker (9092)")
-    parser.add_argument("--data-dir", type=Path, help="folder to keep the data in (a temporary one)")
-    given = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    logging.getLogger("worker").setLevel(logging.INFO)
-    try:
-        serve(given.port, given.data_dir)
-    except BrokerError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

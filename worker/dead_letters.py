@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -22,6 +22,29 @@ _ORIGINAL_CHARACTERS: Final = 72
 _UNREADABLE: Final = ("-", "unreadable")
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which dead letters are asked for; None asks for all.
+
+    Attributes
+    ----------
+    stage, reason
+        Only those.
+    """
+
+    stage: str | None = None
+    reason: str | None = None
+
+    def fits(self, letter: DeadLetter) -> bool:
+        """Whether it is asked for."""
+        return self.stage in {None, letter.stage} and self.reason in {None, letter.reason}
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether all are asked for, those that do not read as well."""
+        return self.stage is None and self.reason is None
+
+
 @dataclass
 class Listing:
     """The newest dead letters that were asked for, and how many there were of each stage and reason.
@@ -30,12 +53,13 @@ class Listing:
     ----------
     letters
         The newest ones, oldest first.
-    counts
-        By stage and reason, of all that fit, shown or not.
+    counts, others
+        By stage and reason, of all that fit, shown or not, and of those that do not.
     """
 
     letters: deque[DeadLetter]
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    others: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     @property
     def total(self) -> int:
@@ -43,9 +67,13 @@ class Listing:
         return self.counts.total()
 
 
-def listing(
-    records: Iterable[Any], *, most: int | None, stage: str | None = None, reason: str | None = None
-) -> Listing:
+def letters(records: Iterable[Any], wanted: Wanted) -> Iterator[DeadLetter]:
+    """Yield the dead letters that are asked for, one after the other; what does not read as one is left out."""
+    read = (_read(record.value) for record in records)
+    return (letter for letter in read if letter is not None and wanted.fits(letter))
+
+
+def listing(records: Iterable[Any], *, most: int, wanted: Wanted = Wanted()) -> Listing:
     """Go through records of the dead-letter topic.
 
     Parameters
@@ -53,23 +81,23 @@ def listing(
     records
         Kafka records, oldest first.
     most
-        How many to keep, None for all.
-    stage, reason
-        Only those, unless None.
+        How many to keep.
+    wanted
+        Which are asked for.
 
     Returns
     -------
     Listing
-        What does not read as a dead letter is counted as unreadable, unless a stage or reason was asked for.
+        What does not read as a dead letter is counted as unreadable.
     """
     found = Listing(deque(maxlen=most))
     for record in records:
         letter = _read(record.value)
-        if letter is None:
-            found.counts[_UNREADABLE] += stage is None and reason is None
-        elif stage in {None, letter.stage} and reason in {None, letter.reason}:
+        fits = wanted.is_everything if letter is None else wanted.fits(letter)
+        counts = found.counts if fits else found.others
+        counts[_UNREADABLE if letter is None else (letter.stage, letter.reason)] += 1
+        if letter is not None and fits:
             found.letters.append(letter)
-            found.counts[letter.stage, letter.reason] += 1
     return found
 
 
@@ -86,13 +114,13 @@ def table(letters: Iterable[DeadLetter]) -> Table:
     return rows
 
 
-def summary(found: Listing) -> Table:
-    """Lay the counts out, most frequent first."""
+def summary(counts: Counter[tuple[str, str]]) -> Table:
+    """Lay counts by stage and reason out, most frequent first."""
     rows = Table(box=None, pad_edge=False, header_style="bold")
     rows.add_column("count", justify="right")
     rows.add_column("stage")
     rows.add_column("reason")
-    for (stage, reason), count in found.counts.most_common():
+    for (stage, reason), count in counts.most_common():
         rows.add_row(f"{count:,}", Text(printable(stage)), Text(printable(reason)))
     return rows
 

@@ -14,7 +14,7 @@ from worker.partitioner import Partitioner, partitions_of_keys
 from worker.record_batches import RecordColumns
 from worker.settings import BatchSettings
 
-_MISMATCHES_TOLERATED = 1 / 3
+MISMATCHES_TOLERATED = 1 / 3
 _LEAST_RECORDS = 100
 
 log = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ class InputGuard:
         wrong += int(np.count_nonzero(expected[keyed] != columns.partition))
         # A light load brings few records at a time: they add up.
         self._keys[columns.topic] = (seen, wrong) if seen < _LEAST_RECORDS else (0, 0)
-        if seen >= _LEAST_RECORDS and wrong > _MISMATCHES_TOLERATED * seen:
+        if seen >= _LEAST_RECORDS and wrong > MISMATCHES_TOLERATED * seen:
             other = "crc32" if self._partitioner == "murmur2" else "murmur2"
             raise IncompatibleError(
                 f"{wrong / seen:.0%} of the keys in {columns.topic} lie in another partition than by "

@@ -9,8 +9,9 @@ import sys
 import termios
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from select import select
 
 import pytest
 from kafka import KafkaAdminClient
@@ -53,29 +54,30 @@ class Demo:
             cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
             start_new_session=True,
         )  # fmt: skip
-        self.said = ""
+        self._heard = b""
+
+    @property
+    def said(self) -> str:
+        """All it has said so far."""
+        return self._heard.decode(errors="replace")
 
     def read_until(self, wanted: str, descriptor: int) -> None:
         """Read what it says until those words are among it."""
         deadline_s = time.monotonic() + START_S
         while wanted not in self.said:
             assert time.monotonic() < deadline_s, f"no {wanted!r}:\n{self.said[-4000:]}"
-            read = os.read(descriptor, 65_536)
-            assert read, f"ended without {wanted!r}:\n{self.said[-4000:]}"
-            self.said += read.decode(errors="replace")
+            read = os.read(descriptor, 65_536) if select([descriptor], [], [], 0.2)[0] else b""
+            self._heard += read
+            assert read or self.process.poll() is None, f"ended without {wanted!r}:\n{self.said[-4000:]}"
 
     def end(self) -> int:
         """Its exit code, and the rest of what it says."""
-        self.said += (self.process.communicate(timeout=START_S)[0] or b"").decode(errors="replace")
+        self._heard += self.process.communicate(timeout=START_S)[0] or b""
         return self.process.returncode
 
     def left_behind(self) -> list[str]:
-        """Files and processes that are still there."""
-        listed = subprocess.run(["ps", "-ww", "-eo", "args"], capture_output=True, text=True, check=True)
-        return [
-            *os.listdir(self.folder),
-            *(it for it in listed.stdout.splitlines() if str(self.folder) in it),
-        ]
+        """Files and processes that are still there; every process of a demo has its folder for temporary files."""
+        return [*os.listdir(self.folder), *processes_with(f"TMPDIR={self.folder}".encode())]
 
     def topics(self, admin: KafkaAdminClient) -> list[str]:
         """Its topics and its group, as far as they are still there."""
@@ -83,6 +85,16 @@ class Demo:
         assert found, self.said
         groups = [group["group_id"] for group in admin.list_groups()]
         return [name for name in [*admin.list_topics(), *groups] if name.startswith(found[1])]
+
+
+def processes_with(setting: bytes) -> list[str]:
+    """Commands of the processes in whose environment that stands."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended meanwhile
+            if setting in (folder / "environ").read_bytes():
+                found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+    return found
 
 
 @contextmanager
@@ -138,6 +150,55 @@ def test_an_interrupted_demo_says_what_it_saw_and_may_leave_its_topics(
     kept = running.topics(kafka_admin)
     assert len(kept) == 7, kept  # six topics and the group
     kafka_admin.delete_topics([name for name in kept if "." in name])
+
+
+@pytest.mark.parametrize(
+    ("stage", "number"),
+    [
+        ("Starting Apache Kafka", signal.SIGINT),
+        ("Making the topics", signal.SIGHUP),
+        ("Compiling the worker's loops", signal.SIGTERM),
+        ("Starting the worker", signal.SIGINT),
+        ("nobody decides", signal.SIGTERM),
+    ],
+)
+def test_a_demo_with_its_own_kafka_is_interrupted_at_any_moment_and_leaves_nothing(
+    stage: str, number: signal.Signals, tmp_path: Path
+) -> None:
+    with demo(tmp_path / "tmp") as running:
+        assert running.process.stdout is not None
+        running.read_until(stage, running.process.stdout.fileno())
+        assert processes_with(f"TMPDIR={running.folder}".encode()) != []
+        running.process.send_signal(number)
+        assert running.end() == 0, running.said
+        assert running.left_behind() == []
+    assert "Everything that was started has been stopped" in running.said
+    assert "Traceback" not in running.said
+
+
+def test_a_demo_whose_kafka_dies_says_so_and_where_its_log_is(tmp_path: Path) -> None:
+    with demo(tmp_path / "tmp") as running:
+        assert running.process.stdout is not None
+        running.read_until("nobody decides", running.process.stdout.fileno())
+        [broker] = [
+            int(folder.name)
+            for folder in Path("/proc").glob("[0-9]*")
+            if is_broker_of(running.folder, folder)
+        ]
+        os.kill(broker, signal.SIGKILL)
+        assert running.end() == 9, running.said
+        assert processes_with(f"TMPDIR={running.folder}".encode()) == []
+    assert "Kafka ended by itself" in running.said
+    [log] = re.findall(r"The whole log is in (\S+);", running.said)
+    assert Path(log).is_file()
+    assert Path(log).is_relative_to(running.folder)
+
+
+def is_broker_of(temporary: Path, process: Path) -> bool:
+    with suppress(OSError):
+        is_its_own = f"TMPDIR={temporary}".encode() in (process / "environ").read_bytes()
+        return is_its_own and b"kafka.Kafka" in (process / "cmdline").read_bytes()
+    return False
 
 
 def test_a_demo_at_a_terminal_draws_its_page(kafka: Broker, tmp_path: Path) -> None:

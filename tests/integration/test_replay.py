@@ -149,6 +149,16 @@ def test_a_topic_that_would_forget_the_past_is_warned_of(
     assert f"topic {settings.topics.transactions} keeps records for 7.0 days" in caplog.text
 
 
+def test_a_topic_that_goes_by_the_time_of_arrival_is_not(
+    settings: Settings, data: Dataset, caplog: pytest.LogCaptureFixture
+) -> None:
+    topics.create(settings, 1, retention_days=7, stamped_by_broker=True)
+    with caplog.at_level(logging.WARNING, "worker.replay"):
+        replay(settings, data.take(np.arange(10)))
+    assert f"topic {settings.topics.labels} keeps records" not in caplog.text
+    assert f"topic {settings.topics.transactions} keeps records" not in caplog.text
+
+
 def test_without_topics_it_says_how_to_make_them(settings: Settings, data: Dataset) -> None:
     with pytest.raises(UnreachableError, match="topics create"):
         replay(settings, data)

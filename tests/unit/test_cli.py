@@ -273,6 +273,9 @@ def test_replay_without_labels_says_how_to_name_them(
         ["replay", "f.csv", "--label-delay-days", "inf"],
         ["replay", "f.csv", "--from", "yesterday"],
         ["topics", "create", "--partitions", "0"],
+        ["kafka", "--port", "65536"],
+        ["kafka", "--port", "0"],
+        ["demo", "--config", "worker.toml"],  # it goes by settings of its own
         ["alerts"],
         ["alerts", "tail", "--last", "0"],
         ["alerts", "tail", "--since", "noon"],

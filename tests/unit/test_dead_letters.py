@@ -5,13 +5,15 @@ from __future__ import annotations
 import base64
 import io
 import json
+from collections.abc import Iterator
+from itertools import islice
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from worker.dead_letters import listing, redacted_json, summary, table
+from worker.dead_letters import Wanted, letters, listing, redacted_json, summary, table
 from worker.schema import DeadLetter
 
 CARD = "4111111111111111"
@@ -56,7 +58,7 @@ def test_the_newest_are_kept_and_all_are_counted() -> None:
         ("decode", "bad_time"): 1,
         ("-", "unreadable"): 2,
     }
-    assert found.total == 6
+    assert (found.total, found.others) == (6, {})
 
 
 @pytest.mark.parametrize(
@@ -68,9 +70,18 @@ def test_the_newest_are_kept_and_all_are_counted() -> None:
     ],
 )
 def test_a_stage_and_a_reason_choose(wanted: dict[str, str], offsets: list[int]) -> None:
-    found = listing(MIXED, most=None, **wanted)
+    found = listing(MIXED, most=9, wanted=Wanted(**wanted))
     assert [it.offset for it in found.letters] == offsets
-    assert found.total == len(offsets)
+    assert (found.total, found.others.total()) == (len(offsets), 6 - len(offsets))
+    assert [it.offset for it in letters(MIXED, Wanted(**wanted))] == offsets
+
+
+def test_one_after_the_other_they_are_told_before_the_last_is_read() -> None:
+    def endless() -> Iterator[Any]:
+        while True:
+            yield from MIXED
+
+    assert [it.offset for it in islice(letters(endless(), Wanted()), 5)] == [1, 2, 3, 4, 1]
 
 
 def test_a_row_tells_where_why_and_how_the_record_begins() -> None:
@@ -86,7 +97,7 @@ def test_a_record_without_a_value_is_said_to_have_none() -> None:
 
 
 def test_the_counts_begin_with_the_most_frequent() -> None:
-    assert [line.split() for line in printed(summary(listing(MIXED, most=0)))] == [
+    assert [line.split() for line in printed(summary(listing(MIXED, most=0).counts))] == [
         ["count", "stage", "reason"],
         ["2", "decode", "not_json"],
         ["2", "-", "unreadable"],
@@ -108,7 +119,7 @@ def tampered() -> DeadLetter:
 
 
 def test_what_others_wrote_neither_steers_the_terminal_nor_shows_a_card_number() -> None:
-    [read] = listing(records(tampered()), most=None).letters
+    [read] = listing(records(tampered()), most=9).letters
     text = "\n".join(printed(table([read])))
     assert CARD not in text
     assert r"\x1b[2J[red]************1111" in text
@@ -125,5 +136,5 @@ def test_json_is_the_letter_of_the_topic_with_card_numbers_struck_out_again() ->
 
 
 def test_an_original_that_is_not_base64_is_unreadable() -> None:
-    found = listing(records(letter(1).model_copy(update={"original": "no base64!"})), most=None)
+    found = listing(records(letter(1).model_copy(update={"original": "no base64!"})), most=9)
     assert found.counts == {("-", "unreadable"): 1}

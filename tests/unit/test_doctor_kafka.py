@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -184,6 +185,8 @@ def test_partitions_without_a_leader_or_with_too_few_copies_in_sync_fail() -> No
     ("labels", "words"),
     [
         (topic("l", replicas=1, in_sync=1), ["one copy only: l", "--replication 3"]),
+        (topic("l", replicas=2, in_sync=2), ["two copies only: l", "--replication 3"]),
+        (topic("l", replicas=2, in_sync=2, config={"min.insync.replicas": "1"}), ["two copies only: l"]),
         (topic("l", config={"min.insync.replicas": "1"}), ["may be lost", "min.insync.replicas = 2"]),
         (topic("l", config={"min.insync.replicas": "3"}), ["one broker away stops", "lower"]),
     ],
@@ -209,6 +212,12 @@ def test_input_that_is_deleted_within_a_weekend_is_warned_of() -> None:
     assert "horizon" not in topics.input_retention(short, week).found
 
 
+def test_input_that_is_kept_up_to_a_size_is_kept_nobody_knows_how_long() -> None:
+    bounded = cluster(transactions=topic("t", config={"retention.bytes": "1073741824"}))
+    words = ("t for ever", "t at most 1,073,741,824 bytes a partition", "set retention.bytes to -1")
+    assert_warned(topics.input_retention(settings(), bounded), *words)
+
+
 def test_a_compacted_topic_fails() -> None:
     compacted = cluster(alerts=topic("a", config={"cleanup.policy": "compact,delete"}))
     assert_failed(topics.cleanup(compacted), IncompatibleError, "compacts a:", "delete")
@@ -223,7 +232,13 @@ def test_what_may_not_be_seen_is_not_checked() -> None:
     blind = cluster(
         topics={role: replace(it, config={}, operations=None) for role, it in cluster().topics.items()}
     )
-    checks = (topics.state_retention, topics.cleanup, topics.message_size, topics.timestamps)
+    checks = (
+        topics.replication,
+        topics.state_retention,
+        topics.cleanup,
+        topics.message_size,
+        topics.timestamps,
+    )
     findings = [check(blind) for check in checks]
     findings += [topics.input_retention(settings(), blind), topics.permissions(settings(), blind)]
     unseen = replace(blind, unknown=frozenset({"group", "transaction"}))
@@ -240,6 +255,16 @@ def test_each_permission_that_is_lacking_is_named() -> None:
     found = topics.permissions(settings(group="g"), lacking)
     assert_failed(found, UnreachableError, "READ on l", "WRITE on m", "READ on group g")
     assert "READ on m" not in found.found
+
+
+def test_a_permission_is_given_to_whoever_kafka_takes_us_for(tmp_path: Path) -> None:
+    lacking = cluster(labels=topic("l", operations=frozenset()), hidden=("x",))
+    mutual = settings(security_protocol="SSL", ssl_cert_file=tmp_path / "us.pem")
+    login = {"sasl_mechanism": "PLAIN", "sasl_username": "bob", "sasl_password": "hush"}
+    named = settings(security_protocol="SASL_SSL", **login)
+    for who, words in ((mutual, "us.pem"), (named, "kafka.sasl_username = 'bob'"), (settings(), "ANONYMOUS")):
+        assert_failed(topics.permissions(who, lacking), UnreachableError, words)
+        assert_failed(topics.existence(who, lacking), UnreachableError, words)
 
 
 def test_a_group_and_a_transactional_id_that_are_kept_from_us_are_lacking_permissions() -> None:

@@ -6,6 +6,7 @@ import os
 import resource
 import shutil
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -111,7 +112,23 @@ def test_a_port_is_free_a_workers_or_somebody_elses(monkeypatch: pytest.MonkeyPa
     assert_failed(machine.health_port(settings(health={"port": port, "host": "192.0.2.1"})), "192.0.2.1")
 
 
-def test_a_worker_that_answers_is_told_with_its_state() -> None:
+def test_a_port_taken_by_what_does_not_speak_http_is_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+
+        def greet() -> None:
+            asked, _ = other.accept()
+            with asked:
+                asked.sendall(b"SSH-2.0-somebody\r\n")
+
+        greeter = threading.Thread(target=greet)
+        greeter.start()
+        found = machine.health_port(settings(health={"port": other.getsockname()[1]}))
+        greeter.join()
+    assert_failed(found, "cannot be listened on")
+
+
+def test_a_worker_that_answers_is_told_with_its_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")  # for other machines; nobody answers there
     progress = Progress()
     progress.not_ready("restoring partition 2")
     with HealthServer("127.0.0.1", 0, progress=progress, render=bytes, stalled_after_s=60) as server:

@@ -175,6 +175,14 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "a file of labels for Kafka": (["--to-kafka", "--labels", "l.jsonl"], "--labels is for a file"),
     "labels as CSV": (["a.csv", "--labels", "l.csv"], "l.csv: the name must end in one of .jsonl"),
     "an unknown format": (["a.txt"], "a.txt: the name must end in one of .parquet"),
+    "labels over the transactions": (
+        ["a.jsonl", "--labels", "./a.jsonl"],
+        "--labels = a.jsonl: the transactions go there",
+    ),
+    "nothing at all": (
+        ["a.csv", "--cards", "1", "--days", "1", "--per-card-day", "0.001", "--prevalence", "0"],
+        "--cards = 1, --days = 1 and --per-card-day = 0.001 make no transaction at all",
+    ),
     "too much fraud": (["a.csv", "--prevalence", "0.5"], "--prevalence = 0.5: make it a share from 0 to 0.2"),
     "no number": (["a.csv", "--prevalence", "nan"], "--prevalence = nan"),
     "a change too late": (["a.csv", "--days", "5", "--pattern-change-day", "5"], "make it a day from 1 to 4"),

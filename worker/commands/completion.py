@@ -20,10 +20,9 @@ to complete at the next start of the shell:
 
 def add_to(verbs: Verbs) -> None:
     """Declare the verb."""
-    parser = add_verb(
-        verbs, "completion", "print what a shell needs to complete verbs and options", print_it, _HOW
-    )
-    parser.add_argument("shell", choices=SHELLS, metavar="SHELL", help=", ".join(SHELLS))
+    help_text = "print what a shell needs to complete verbs and options"
+    parser = add_verb(verbs, "completion", help_text, print_it, _HOW, configured=False)
+    parser.add_argument("shell", choices=SHELLS, metavar="SHELL", help=f"one of {', '.join(SHELLS)}")
 
 
 def print_it(args: argparse.Namespace) -> int:

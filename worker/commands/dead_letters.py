@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from worker.commands.parsing import TIMES, Verbs, add_group, add_verb, count, time_ms
@@ -14,6 +15,7 @@ from worker.commands.terminal import output, read_settings, wait_for_kafka
 
 if TYPE_CHECKING:
     from worker.dead_letters import Listing
+    from worker.schema import DeadLetter
 
 _SHOWN: Final = 50
 _WIDE: Final = 1_000
@@ -33,37 +35,49 @@ def add_to(verbs: Verbs) -> None:
     parser.add_argument(
         "--limit", type=count, metavar="N", help=f"how many of the newest to list ({_SHOWN}; with --json all)"
     )
-    parser.add_argument("--reason", metavar="R", help="only this one, such as missing_field or orphan_label")
-    parser.add_argument("--stage", metavar="S", help="only this one: decode or settle")
+    parser.add_argument(
+        "--reason", metavar="R", help="only those for this, such as missing_field or orphan_label"
+    )
+    parser.add_argument("--stage", metavar="S", help="only those of this step: decode or settle")
     parser.add_argument("--since", type=time_ms, metavar="TIME", help=f"only those written since: {TIMES}")
-    parser.add_argument("--summary", action="store_true", help="the counts alone")
-    parser.add_argument("--json", action="store_true", help="one JSON object a line, the original in base64")
+    parser.add_argument("--summary", action="store_true", help="print the counts alone")
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object a line, the original in base64"
+    )
 
 
 def show(args: argparse.Namespace) -> int:
     """List dead letters."""
-    from worker.dead_letters import listing
+    from worker.dead_letters import Wanted, letters, listing
     from worker.topic_reader import open_topic
 
     settings = read_settings(args, keyless=True)
     wait_for_kafka(settings)
-    most = 0 if args.summary else args.limit or (None if args.json else _SHOWN)
+    wanted = Wanted(args.stage, args.reason)
     with open_topic(settings, settings.topics.dead_letters) as reader:
-        found = listing(reader.since(args.since), most=most, stage=args.stage, reason=args.reason)
-    if args.json:
-        _print_json(found, counts=args.summary)
-    else:
+        records = reader.since(args.since)
+        if args.json and not args.summary and args.limit is None:
+            _print_json(letters(records, wanted))
+            return 0
+        found = listing(records, most=0 if args.summary else args.limit or _SHOWN, wanted=wanted)
+    if not args.json:
         _print_table(found)
+    elif args.summary:
+        _print_counts(found)
+    else:
+        _print_json(found.letters)
     return 0
 
 
-def _print_json(found: Listing, *, counts: bool) -> None:
+def _print_counts(found: Listing) -> None:
+    for (stage, reason), number in found.counts.most_common():
+        print(json.dumps({"stage": stage, "reason": reason, "count": number}))
+
+
+def _print_json(found: Iterable[DeadLetter]) -> None:
     from worker.dead_letters import redacted_json
 
-    if counts:
-        for (stage, reason), number in found.counts.most_common():
-            print(json.dumps({"stage": stage, "reason": reason, "count": number}))
-    for letter in found.letters:
+    for letter in found:
         sys.stdout.buffer.write(redacted_json(letter) + b"\n")
 
 
@@ -71,10 +85,13 @@ def _print_table(found: Listing) -> None:
     from worker.dead_letters import summary, table
 
     console = output(_WIDE)
-    if found.total == 0:
-        console.print("No dead letters.")
-        return
     if found.letters:
         console.print(table(found.letters))
         console.print(f"\nThe newest {len(found.letters):,} of {found.total:,} dead letters:\n")
-    console.print(summary(found))
+    if found.counts:
+        console.print(summary(found.counts))
+    elif found.others:
+        console.print("No such dead letters, but others:\n")
+        console.print(summary(found.others))
+    else:
+        console.print("No dead letters.")

@@ -24,12 +24,16 @@ folder; of a Kafka given by --bootstrap, the topics that it made are deleted."""
 
 def add_to(verbs: Verbs) -> None:
     """Declare the verb."""
-    parser = add_verb(verbs, "demo", "show the whole thing at work on made-up traffic", demo, more=_MORE)
+    help_text = "show the whole thing at work on made-up traffic"
+    parser = add_verb(verbs, "demo", help_text, demo, _MORE, configured=False)
     parser.add_argument(
         "--duration", type=at_least(_LEAST_S), default=_DURATION_S, metavar="SECONDS",
-        help=f"of the stream, without the start; {_LEAST_S:.0f} or more ({_DURATION_S:.0f})",
+        help=f"how long the traffic flows, {_LEAST_S:.0f} or more ({_DURATION_S:.0f}); the start comes before it",
     )  # fmt: skip
-    parser.add_argument("--bootstrap", metavar="HOST:PORT", help="use this Kafka instead of starting one")
+    parser.add_argument(
+        "--bootstrap", metavar="HOST:PORT",
+        help="use this Kafka, which wants neither encryption nor a password, instead of starting one",
+    )  # fmt: skip
     parser.add_argument(
         "--keep-topics", action="store_true", help="with --bootstrap: leave the topics and the group there"
     )

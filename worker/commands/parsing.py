@@ -13,11 +13,20 @@ TIMES: Final = "a date or time in ISO 8601, UTC unless it says otherwise"
 Command = Callable[[argparse.Namespace], int]
 
 
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Leaves room for the longest verb beside its meaning."""
+
+    def add_argument(self, action: argparse.Action) -> None:
+        super().add_argument(action)
+        if isinstance(action, argparse._SubParsersAction):
+            self._action_max_length += self._indent_increment  # argparse forgets that verbs are indented
+
+
 class Parser(argparse.ArgumentParser):
     """Keeps the lines of its texts as they are written."""
 
     def __init__(self, **kwargs: object) -> None:
-        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)  # type: ignore[arg-type]
+        super().__init__(formatter_class=_HelpFormatter, **kwargs)  # type: ignore[arg-type]
 
 
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -34,7 +43,7 @@ def add_group(verbs: Verbs, name: str, help_text: str) -> Verbs:
 
 
 def add_verb(
-    verbs: Verbs, name: str, help_text: str, command: Command, more: str = ""
+    verbs: Verbs, name: str, help_text: str, command: Command, more: str = "", *, configured: bool = True
 ) -> argparse.ArgumentParser:
     """Declare a verb.
 
@@ -50,11 +59,14 @@ def add_verb(
         Called with the arguments; returns the exit code.
     more
         Stands below the arguments in the verb's own help.
+    configured
+        Whether it reads the settings.
     """
     parser = verbs.add_parser(name, help=help_text, description=_sentence(help_text), epilog=more or None)
     parser.set_defaults(command=command)
-    # Here too, so that it may stand behind the verb; suppressed, or it would undo what stands before.
-    add_config(parser, default=argparse.SUPPRESS)
+    if configured:
+        # Here too, so that it may stand behind the verb; suppressed, or it would undo what stands before.
+        add_config(parser, default=argparse.SUPPRESS)
     return parser
 
 
@@ -83,6 +95,13 @@ def count(text: str) -> int:
     """Read a whole number from 1 on."""
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return int(text)
+
+
+def port(text: str) -> int:
+    """Read a port to listen at."""
+    if not text.isdecimal() or not 0 < int(text) < 65_536:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 1 to 65535")
     return int(text)
 
 

@@ -5,13 +5,21 @@
 from __future__ import annotations
 
 import argparse
+from typing import Final
 
 from worker.commands.parsing import Verbs, add_verb
+
+_MORE: Final = """\
+Waits for an absent Kafka, restores its state from the topics, then decides, and
+serves /metrics, /healthz and /readyz at health.host and health.port. SIGTERM or
+Ctrl-C ends it after the commit it is in, with code 0. It ends on the first error
+with a code that says why: after 3, 5 and 6 a supervisor may start it again, the
+others need a person (`fraud-worker --help` lists them)."""
 
 
 def add_to(verbs: Verbs) -> None:
     """Declare the verb."""
-    add_verb(verbs, "run", "run a worker until SIGTERM or Ctrl-C", run)
+    add_verb(verbs, "run", "run a worker until SIGTERM or Ctrl-C", run, _MORE)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -26,11 +26,14 @@ if TYPE_CHECKING:
 MS_PER_DAY: Final = 86_400_000
 
 _MORE: Final = """\
-the same arguments make the same bytes. Through Kafka, a worker drops what it has seen already, and its clock never
-goes back: give a second stream topics and a group of its own.
+The same arguments make the same bytes. Through Kafka, a worker drops what it
+has seen already, and its clock never goes back: give a second stream topics and
+a group of its own.
 
+examples:
   fraud-worker simulate traffic.parquet --days 90 --prevalence 0.001
-  fraud-worker simulate --to-kafka --days 120 --speed 1800      half an hour a second, for 96 minutes
+  fraud-worker simulate --to-kafka --days 120 --speed 1800
+                        half an hour a second, for 96 minutes
 """
 
 
@@ -116,6 +119,8 @@ def _to_file(args: argparse.Namespace) -> int:
         labels = _beside(args.file)
     if labels is not None:
         require_writable(labels, lines_only=True)
+        if labels.resolve() == args.file.resolve():
+            raise SettingsError(f"--labels = {labels}: the transactions go there: name another file")
     settings = _settings_if_given(args)
     naming = Naming.under(FIELDS if settings is None else settings.transaction)
     started_s = time.monotonic()

@@ -18,13 +18,17 @@ def add_to(verbs: Verbs) -> None:
         "make the six topics that a worker needs; those that exist are left as they are",
         create,
     )
-    parser.add_argument("--partitions", type=count, default=4, metavar="P", help="of all that go by card (4)")
     parser.add_argument(
-        "--replication", type=count, default=-1, metavar="N", help="copies of each (as the broker is set)"
-    )
+        "--partitions", type=count, default=4, metavar="P",
+        help="how many of each topic that goes by card, not to be changed later (4)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--replication", type=count, default=-1, metavar="N",
+        help="how many copies of each; 3 in production (as the broker is set)",
+    )  # fmt: skip
     parser.add_argument(
         "--retention-days", type=at_least(-1), metavar="DAYS",
-        help="of transactions, labels, alerts and dead letters; -1 is for ever (as the broker is set)",
+        help="how long transactions, labels, alerts and dead letters are kept; -1 is for ever (as the broker is set)",
     )  # fmt: skip
 
 

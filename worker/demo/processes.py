@@ -7,40 +7,40 @@ import os
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
 from kafka import KafkaAdminClient
+from kafka import errors as kafka_errors
 from kafka.admin import MemberToRemove
 
 from worker import topics
 from worker.broker import EmbeddedKafka
-from worker.client import admin_config, kafka_errors_explained
+from worker.client import admin_config, kafka_errors_explained, wait_for_brokers
 from worker.demo.figures import Samples, read_samples
 from worker.demo.scenario import Values, to_toml
 from worker.errors import WorkerError
 from worker.foreign_text import printable
+from worker.local_http import Answer, ask
 from worker.settings import Settings
 from worker.settings_errors import ENV_PREFIX
 from worker.signals import held_back
 
 READY_WITHIN_S: Final = 300.0
 _STOP_WITHIN_S: Final = 1.5
+_ANSWERS_WITHIN_S: Final = 3.0
 _LOG_LINES: Final = 15
+_GROUP_IS_GONE: Final = ("OK", "GroupIdNotFoundError")
 
 
-@contextmanager
-def embedded_kafka() -> Iterator[str]:
-    """Run a broker of our own; its address. Nothing in it is to be kept, so it is killed at the end."""
-    with EmbeddedKafka() as broker:
-        try:
-            yield broker.bootstrap
-        finally:
-            broker.kill()
+class OwnKafka(EmbeddedKafka):
+    """A broker of our own; nothing in it is to be kept, so it is killed at the end."""
+
+    def close(self) -> None:
+        """End it and remove its folder; where it failed, that stays and its error has said so."""
+        self.kill()
+        super().close()
 
 
 def remove_from_kafka(settings: Settings) -> None:
@@ -51,17 +51,19 @@ def remove_from_kafka(settings: Settings) -> None:
     WorkerError
         Kafka does not answer, or does not permit it.
     """
+    wait_for_brokers(settings, _ANSWERS_WITHIN_S)
     topics.delete(settings)
+    group = settings.kafka.group
     with kafka_errors_explained(settings), KafkaAdminClient(**admin_config(settings)) as admin:
         # A static member stays in the group after it has ended.
-        admin.remove_group_members(
-            settings.kafka.group, [MemberToRemove(group_instance_id=settings.worker.id)]
-        )
-        admin.delete_groups([settings.kafka.group])
+        admin.remove_group_members(group, [MemberToRemove(group_instance_id=settings.worker.id)])
+        answer = admin.delete_groups([group])[group]
+        if answer not in _GROUP_IS_GONE:
+            raise getattr(kafka_errors, answer)(group)
 
 
 class Program:
-    """A program of ours in a process of its own, which writes all it has to say into a file; a context manager.
+    """A program of ours in a process of its own, which writes all it has to say into a file.
 
     Parameters
     ----------
@@ -76,7 +78,8 @@ class Program:
         self._log = folder / f"{arguments[1]}.log"
         self._process: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> Self:
+    def start(self) -> None:
+        """Start it; whoever does has to `stop` it, even if a signal ends this call."""
         # What the environment says is meant for workers of the user's own.
         own = {name: value for name, value in os.environ.items() if not name.startswith(ENV_PREFIX)}
         with self._log.open("ab") as out, held_back():
@@ -88,10 +91,11 @@ class Program:
                 env={**own, "TMPDIR": str(self._folder)},
                 start_new_session=True,  # the terminal's Ctrl-C is ours to act on
             )
-        return self
 
-    def __exit__(self, *exc_info: object) -> None:
-        assert self._process is not None
+    def close(self) -> None:
+        """End it, if it runs."""
+        if self._process is None:
+            return
         self._process.terminate()
         try:
             self._process.wait(_STOP_WITHIN_S)
@@ -137,7 +141,7 @@ class WorkerProcess(Program):
         config = folder / "worker.toml"
         config.write_text(to_toml(values), encoding="utf-8")
         super().__init__(folder, "-m", "worker.cli", "run", "--config", str(config))
-        self._address = f"http://127.0.0.1:{values['health']['port']}"
+        self._port: int = values["health"]["port"]
         self._samples: Samples = {}
 
     def wait_until_ready(self) -> None:
@@ -157,20 +161,21 @@ class WorkerProcess(Program):
 
     def samples(self) -> Samples:
         """Return all samples of its /metrics; those of the last time where it does not answer."""
-        try:
-            with urllib.request.urlopen(f"{self._address}/metrics", timeout=2) as answer:
-                self._samples = read_samples(answer.read().decode())
-        except OSError:
+        answer = self._ask("/metrics")
+        if answer is None:
             self.check()
+        elif answer.status == HTTPStatus.OK:
+            self._samples = read_samples(answer.text)
         return self._samples
+
+    def _ask(self, path: str) -> Answer | None:
+        return ask("127.0.0.1", self._port, path, _ANSWERS_WITHIN_S)
 
     def _unready(self) -> str | None:
         """Why it does not decide yet; None once it does."""
-        try:
-            with urllib.request.urlopen(f"{self._address}/readyz", timeout=2):
-                return None
-        except urllib.error.HTTPError as error:
-            with error:
-                return str(json.load(error).get("reason", "starting"))
-        except OSError:
+        answer = self._ask("/readyz")
+        if answer is None:
             return "starting"
+        return (
+            None if answer.status == HTTPStatus.OK else str(json.loads(answer.text).get("reason", "starting"))
+        )

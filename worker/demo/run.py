@@ -7,13 +7,13 @@ import shutil
 import tempfile
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Event
-from typing import Final
+from typing import Final, Protocol, TypeVar
 
 from rich.console import Console
 
@@ -24,7 +24,7 @@ from worker.demo.background import Background
 from worker.demo.display import Display, display_for
 from worker.demo.figures import Figures
 from worker.demo.picture import require_folder, save_picture
-from worker.demo.processes import Program, WorkerProcess, embedded_kafka, remove_from_kafka
+from worker.demo.processes import OwnKafka, Program, WorkerProcess, remove_from_kafka
 from worker.demo.scenario import PARTITIONS, settings, speed, traffic, values
 from worker.demo.stream import feed, simulated
 from worker.demo.summary import summary
@@ -33,7 +33,7 @@ from worker.errors import WorkerError
 from worker.kafka_jars import are_fetched
 from worker.schema import Alert
 from worker.settings import Settings
-from worker.signals import handled_by, ignore, interrupt
+from worker.signals import handled_by, held_back, ignore, interrupt
 from worker.topic_reader import open_topic
 
 LOOK_EVERY_S: Final = 0.5
@@ -42,6 +42,21 @@ _LAST_LOOKS: Final = 2
 _PATIENCE_S: Final = 3.0
 _TEXT_COLUMNS: Final = 88
 _KAFKA_WITHIN_S: Final = 10.0
+
+
+class _Startable(Protocol):
+    def start(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class _Watched(Protocol):
+    def check(self) -> None:
+        """Raise if it has ended."""
+        ...
+
+
+_Part = TypeVar("_Part", bound=_Startable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +99,24 @@ def run_demo(options: DemoOptions, console: Console) -> int:
                 demo.run()
         except KeyboardInterrupt:
             demo.notes.append("Interrupted.")
+        except WorkerError:
+            started.close()
+            _print_notes(console, demo.notes)
+            raise
         for paragraph in summary(demo.last):
             wrapped = textwrap.fill(paragraph, min(console.width, _TEXT_COLUMNS))
             console.print(wrapped, markup=False, soft_wrap=True, end="\n\n")
         started.close()
         demo.save_picture()
-        for note in (*demo.notes, "Everything that was started has been stopped; its files are gone."):
-            console.print(note, markup=False, soft_wrap=True)
+        _print_notes(
+            console, [*demo.notes, "Everything that was started has been stopped; its files are gone."]
+        )
     return 0
+
+
+def _print_notes(console: Console, notes: Sequence[str]) -> None:
+    for note in notes:
+        console.print(note, markup=False, soft_wrap=True)
 
 
 @dataclass(slots=True)
@@ -106,6 +131,8 @@ class _Demo:
         Takes away again what was started, the last first.
     notes
         To be told at the end.
+    watched
+        What must not end before the stream does.
     last, flowing
         The last figures, and the last before the stream came to its end.
     """
@@ -114,29 +141,32 @@ class _Demo:
     display: Display
     started: ExitStack
     notes: list[str] = field(default_factory=list)
+    watched: list[_Watched] = field(default_factory=list)
     last: Figures | None = None
     flowing: Figures | None = None
 
     def run(self) -> None:
         duration_s = self.options.duration_s
         simulator = Background("simulator", lambda stopping: simulated(traffic(duration_s)))  # noqa: ARG005
-        folder = Path(tempfile.mkdtemp(prefix="fraud-worker-demo-"))
-        self.started.callback(shutil.rmtree, folder, ignore_errors=True)
-        compiling = self.started.enter_context(Program(folder, "-m", "worker.warm"))
+        with held_back():
+            folder = Path(tempfile.mkdtemp(prefix="fraud-worker-demo-"))
+            self.started.callback(shutil.rmtree, folder, ignore_errors=True)
+        compiling = self._start(Program(folder, "-m", "worker.warm"))
         given = values(self.options.bootstrap or self._start_kafka(), folder, duration_s)
         told = settings(given)
         self._make_topics(told)
         alerts: SimpleQueue[Alert] = SimpleQueue()
-        reader = self._background("alerts", lambda stopping: _read_alerts(told, alerts, stopping))
+        self._background("alerts", lambda stopping: _read_alerts(told, alerts, stopping))
         stream = simulator.result()
         self.display.stage("Compiling the worker's loops: seconds, but half a minute or more the first time")
         compiling.wait()
         self.display.stage("Starting the worker")
-        worker = self.started.enter_context(WorkerProcess(given, folder))
+        worker = self._start(WorkerProcess(given, folder))
         worker.wait_until_ready()
+        self.watched.append(worker)
         pace = speed(duration_s)
         feeder = self._background("feeder", lambda stopping: feed(told, stream, pace, stopping))
-        self._watch(worker, Watcher(stream, told, duration_s, pace), alerts, feeder, reader)
+        self._watch(worker, Watcher(stream, told, duration_s, pace), alerts, feeder)
 
     def save_picture(self) -> None:
         """Save the page as it was while the stream still flowed, if that is wanted and anything was seen."""
@@ -148,7 +178,15 @@ class _Demo:
     def _start_kafka(self) -> str:
         first_time = "Fetching Apache Kafka by Maven (44 MB, this first time only) and starting it"
         self.display.stage("Starting Apache Kafka" if are_fetched() else first_time)
-        return self.started.enter_context(embedded_kafka())
+        kafka = self._start(OwnKafka())
+        self.watched.append(kafka)
+        return kafka.bootstrap
+
+    def _start(self, part: _Part) -> _Part:
+        """Start it; whatever comes from then on, it is taken away again."""
+        self.started.callback(part.close)
+        part.start()
+        return part
 
     def _make_topics(self, told: Settings) -> None:
         self.display.stage(f"Making the topics {told.kafka.group}.* in Kafka at {told.kafka.bootstrap}")
@@ -174,6 +212,7 @@ class _Demo:
     def _background(self, name: str, call: Callable[[Event], None]) -> Background[None]:
         thread = Background(name, call)
         self.started.callback(thread.stop, _PATIENCE_S)
+        self.watched.append(thread)
         return thread
 
     def _watch(
@@ -182,11 +221,10 @@ class _Demo:
         watcher: Watcher,
         alerts: SimpleQueue[Alert],
         feeder: Background[None],
-        reader: Background[None],
     ) -> None:
         began_s, last_looks = time.monotonic(), 0
         while last_looks < _LAST_LOOKS:
-            for part in (feeder, reader, worker):
+            for part in self.watched:
                 part.check()
             at_s, fresh = time.monotonic() - began_s, _drain(alerts)
             self.last = watcher.look(worker.samples(), fresh, at_s)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from worker.doctor.cluster import INTERNAL, Cluster, Topic
+from worker.doctor.cluster import INTERNAL, Cluster
 from worker.doctor.finding import Finding, failed, not_checked, ok, warning
 from worker.errors import IncompatibleError, SettingsError, UnreachableError
 from worker.settings import Settings
@@ -43,7 +43,7 @@ def version(settings: Settings, cluster: Cluster) -> Finding:
 def internal_topics(cluster: Cluster) -> Finding:
     """Kafka can keep groups and transactions: its own topics for them are there, or can be made."""
     missing = [name for name in INTERNAL if name not in cluster.internal]
-    short = {name: topic for name, topic in cluster.internal.items() if _too_few_in_sync(topic)}
+    short = {name: topic for name, topic in cluster.internal.items() if topic.lacks_replicas}
     if short:
         told = ", ".join(f"{name} has {topic.in_sync} replica in sync" for name, topic in short.items())
         return failed(
@@ -97,7 +97,3 @@ def time_outs(settings: Settings, cluster: Cluster) -> Finding:
 
 def _numbers(config: Mapping[str, str]) -> list[tuple[str, str]]:
     return [(name, text) for name, text in config.items() if text.removeprefix("-").isdecimal()]
-
-
-def _too_few_in_sync(topic: Topic) -> bool:
-    return topic.in_sync < int(topic.config.get("min.insync.replicas", 1))

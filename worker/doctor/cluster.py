@@ -57,6 +57,11 @@ class Topic:
     begins: Mapping[int, int] = field(default_factory=dict)
     ends: Mapping[int, int] = field(default_factory=dict)
 
+    @property
+    def lacks_replicas(self) -> bool:
+        """Whether so few replicas are in sync that nothing can be written."""
+        return self.in_sync < int(self.config.get("min.insync.replicas", 1))
+
 
 @dataclass(frozen=True)
 class Group:

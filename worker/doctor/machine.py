@@ -8,10 +8,8 @@ import platform
 import resource
 import shutil
 import socket
-import urllib.request
 from pathlib import Path
-from typing import Any, Final
-from urllib.error import HTTPError
+from typing import Final
 
 import kafka
 
@@ -24,6 +22,7 @@ from worker.doctor.cluster import Cluster
 from worker.doctor.finding import Finding, failed, ok, warning
 from worker.errors import BrokerError, SettingsError
 from worker.kafka_jars import find_java
+from worker.local_http import ask
 from worker.pending import SEGMENT_ROWS, bytes_per_decision
 from worker.settings import Settings
 from worker.setup import feature_spec
@@ -146,21 +145,11 @@ def health_port(settings: Settings) -> Finding:
 
 def _readyz(host: str, port: int) -> str | None:
     """What a worker of ours says there; None if there is none."""
-    try:
-        with urllib.request.urlopen(f"http://{host}:{port}/readyz", timeout=_TIMEOUT_S) as answer:
-            return _said(answer)
-    except HTTPError as answer:
-        with answer:
-            return _said(answer)
-    except (OSError, ValueError):
+    answer = ask(host, port, "/readyz", _TIMEOUT_S)
+    if answer is None or answer.server != "fraud-worker":
         return None
-
-
-def _said(answer: Any) -> str | None:
-    if answer.headers.get("Server") != "fraud-worker":
-        return None
-    body = json.loads(answer.read(1 << 16))
-    return ": ".join(str(body[name]) for name in ("status", "reason", "degraded") if body.get(name))
+    body = json.loads(answer.text)
+    return ": ".join(str(body[name]) for name in ("status", "reason") if body.get(name))
 
 
 def compiled_loops() -> Finding:

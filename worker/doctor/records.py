@@ -20,13 +20,13 @@ from worker.decoder import BadRecord, Decoder
 from worker.doctor.finding import Finding, failed, not_checked, ok, warning
 from worker.errors import FuseError, IncompatibleError, SettingsError
 from worker.foreign_text import shortened
+from worker.guard import MISMATCHES_TOLERATED
 from worker.partitioner import Partitioner, partitions_of_keys
 from worker.record_batches import RecordColumns
 from worker.settings import LabelFields, Settings, TimeFormat, TransactionFields
 from worker.topic_reader import open_topic
 
 SAMPLED: Final = 100
-_MISMATCHES_TOLERATED: Final = 1 / 3
 _NAMES_SHOWN: Final = 12
 _NAME_CHARACTERS: Final = 40
 _MILLISECONDS_FROM: Final = 1e11
@@ -98,7 +98,7 @@ def partitioner(settings: Settings, transactions: Sample, labels: Sample) -> Fin
             f"kafka.partitioner = {set_to!r}: all of {sum(keyed.values())} sampled keys lie where it puts them"
         )
     found = f"kafka.partitioner = {set_to!r}: {told} lie elsewhere"
-    if any(wrong[topic] > _MISMATCHES_TOLERATED * keyed[topic] for topic in keyed):
+    if any(wrong[topic] > MISMATCHES_TOLERATED * keyed[topic] for topic in keyed):
         return failed(found, _alike(samples, other), IncompatibleError)
     return warning(
         found, "see which producer chooses partitions by itself: its cards' labels are never joined"

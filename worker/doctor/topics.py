@@ -37,7 +37,7 @@ def existence(settings: Settings, cluster: Cluster) -> Finding:
     names = settings.topics.model_dump()
     if cluster.hidden:
         found = f"Kafka does not let us see {', '.join(cluster.hidden)}"
-        fix = f"permit kafka.sasl_username = {settings.kafka.sasl_username!r} to describe them"
+        fix = f"permit {_who(settings)} to describe them"
         return failed(found, fix, UnreachableError)
     missing = [name for role, name in names.items() if role not in cluster.topics]
     if missing:
@@ -72,7 +72,7 @@ def leaders(cluster: Cluster) -> Finding:
     few = [
         f"{it.name}: {it.in_sync} in sync, min.insync.replicas = {it.config['min.insync.replicas']}"
         for it in cluster.topics.values()
-        if it.in_sync < int(it.config.get("min.insync.replicas", 1))
+        if it.lacks_replicas
     ]
     if gone or few:
         return failed("; ".join(gone + few), "start the missing brokers", UnreachableError)
@@ -96,21 +96,31 @@ def replication(cluster: Cluster) -> Finding:
             f"one copy only: {', '.join(single)}: lost with its broker",
             "fine to try things out; else make the topics anew with `topics create --replication 3`",
         )
-    loose, tight = [], []
-    for topic in cluster.topics.values():
-        least = int(topic.config.get("min.insync.replicas", topic.replicas - 1))
-        loose += [topic.name] if least == 1 else []
-        tight += [topic.name] if least >= topic.replicas else []
+    pairs = [topic.name for topic in cluster.topics.values() if topic.replicas == 2]
+    if pairs:
+        return warning(
+            f"two copies only: {', '.join(pairs)}: with one broker away either nothing is written or one copy is left",
+            "make the topics anew with `topics create --replication 3`, and set min.insync.replicas = 2",
+        )
+    seen = [topic for topic in cluster.topics.values() if topic.config]
+    return _in_sync(seen) if seen else not_checked(_UNSEEN)
+
+
+def _in_sync(seen: list[Topic]) -> Finding:
+    """Look at how many copies a write waits for, where there are three or more."""
+    least = {topic.name: int(topic.config.get("min.insync.replicas", 1)) for topic in seen}
+    tight = [topic.name for topic in seen if least[topic.name] >= topic.replicas]
     if tight:
         return warning(
             f"one broker away stops writing to {', '.join(tight)}", "lower min.insync.replicas by one"
         )
+    loose = [name for name, count in least.items() if count == 1]
     if loose:
         return warning(
             f"min.insync.replicas = 1: a commit may be lost with one broker: {', '.join(loose)}",
             "set min.insync.replicas = 2 on them",
         )
-    return ok(f"{min(it.replicas for it in cluster.topics.values())} copies")
+    return ok(f"{min(topic.replicas for topic in seen)} copies")
 
 
 def state_retention(cluster: Cluster) -> Finding:
@@ -136,19 +146,27 @@ def input_retention(settings: Settings, cluster: Cluster) -> Finding:
     if not topics:
         return not_checked(_UNSEEN)
     days = {topic.name: _days(int(topic.config.get("retention.ms", FOR_EVER))) for topic in topics}
-    told = ", ".join(f"{name} {_told_days(kept)}" for name, kept in days.items())
+    bounds = {topic.name: int(topic.config.get("retention.bytes", FOR_EVER)) for topic in topics}
+    bounded = [
+        f"{name} at most {size:,} bytes a partition" for name, size in bounds.items() if size != FOR_EVER
+    ]
+    told = "kept: " + ", ".join([*(f"{name} {_told_days(kept)}" for name, kept in days.items()), *bounded])
     short = [name for name, kept in days.items() if kept < _ABSENCE_DAYS]
     if short:
         return warning(
-            f"kept: {told}. A worker that is away for longer loses what it has not read",
+            f"{told}. A worker that is away for longer loses what it has not read",
             f"raise retention.ms of {', '.join(short)} to {_ABSENCE_DAYS} days or more",
         )
+    if bounded:
+        return warning(
+            f"{told}. How long that is depends on the traffic; what a worker that is away has not read may go",
+            "set retention.bytes to -1 on them, so that retention.ms alone counts",
+        )
     horizon = settings.labels.horizon_days
-    brief = min(days.values()) < horizon
-    more = (
-        f"; shorter than labels.horizon_days = {horizon:g}, so none can begin anew from them" if brief else ""
-    )
-    return ok(f"kept: {told}{more}")
+    if min(days.values()) < horizon:
+        # Decisions wait for their labels in the worker's own logs.
+        told += f"; shorter than labels.horizon_days = {horizon:g}, so none can begin anew from them"
+    return ok(told)
 
 
 def cleanup(cluster: Cluster) -> Finding:
@@ -209,9 +227,19 @@ def permissions(settings: Settings, cluster: Cluster) -> Finding:
     if "transaction" in cluster.forbidden:
         lacking.append(f"WRITE on transactional id {transactional}")
     if lacking:
-        fix = f"permit it to kafka.sasl_username = {settings.kafka.sasl_username!r}"
+        fix = f"permit it to {_who(settings)}"
         return failed(f"not permitted: {', '.join(lacking)}", fix, UnreachableError)
     return ok(f"topics and group; WRITE on transactional id {transactional} shows only when it is used")
+
+
+def _who(settings: Settings) -> str:
+    """Whom Kafka takes us for."""
+    kafka = settings.kafka
+    if kafka.sasl_username is not None:
+        return f"kafka.sasl_username = {kafka.sasl_username!r}"
+    if kafka.ssl_cert_file is not None:
+        return f"the name in kafka.ssl_cert_file = {str(kafka.ssl_cert_file)!r}"
+    return "User:ANONYMOUS, or log in: kafka.security_protocol"
 
 
 def _may_read(group: Group | None) -> bool:

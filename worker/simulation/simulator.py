@@ -60,7 +60,7 @@ class Simulation:
         Raises
         ------
         SettingsError
-            So few transactions come of it that none is fraud, though some should be.
+            No transaction comes of it, or so few that none is fraud, though some should be.
         """
         # A source of its own for each part: what one draws does not change the others.
         world_rng, honest_rng, fraud_rng, label_rng = (
@@ -103,10 +103,16 @@ class Simulation:
 
 
 def _require_frauds(traffic: Traffic, transactions: int, fraud: int) -> None:
+    more = "with --cards, --days or --per-card-day"
+    if transactions == 0:
+        raise SettingsError(
+            f"--cards = {traffic.cards}, --days = {traffic.days} and --per-card-day = {traffic.per_card_day:g} make no "
+            f"transaction at all: make more {more}"
+        )
     if traffic.prevalence > 0 and fraud == 0:
         raise SettingsError(
             f"--prevalence = {traffic.prevalence:g} of {transactions:,} transactions is no fraud at all: raise it, or "
-            f"make {0.5 / traffic.prevalence:,.0f} or more with --cards, --days or --per-card-day"
+            f"make {0.5 / traffic.prevalence:,.0f} or more {more}"
         )
 
 

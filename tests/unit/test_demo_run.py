@@ -1,0 +1,108 @@
+"""What the demo has started is taken away again, whatever ends it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from contextlib import ExitStack
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from worker import topics
+from worker.demo import processes, run
+from worker.demo.display import display_for
+from worker.demo.processes import Program, remove_from_kafka
+from worker.demo.run import DemoOptions, run_demo
+from worker.errors import UnreachableError, WorkerError
+from worker.settings import Settings
+from worker.signals import handled_by, ignore, interrupt
+
+
+def console() -> Console:
+    return Console(file=StringIO(), width=100)
+
+
+def printed(to: Console) -> str:
+    assert isinstance(to.file, StringIO)
+    return to.file.getvalue()
+
+
+def is_running(process: subprocess.Popen[bytes]) -> bool:
+    return process.poll() is None
+
+
+def test_a_program_that_is_interrupted_as_it_starts_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[subprocess.Popen[bytes]] = []
+    popen = subprocess.Popen
+
+    def interrupted(*args: Any, **kwargs: Any) -> subprocess.Popen[bytes]:
+        begun.append(popen(*args, **kwargs))
+        os.kill(os.getpid(), signal.SIGTERM)
+        return begun[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", interrupted)
+    program = Program(tmp_path, "-c", "import time; time.sleep(60)")
+    with ExitStack() as started:
+        demo = run._Demo(DemoOptions(20.0), display_for(console()), started)
+        with handled_by(ignore), pytest.raises(KeyboardInterrupt), handled_by(interrupt):
+            demo._start(program)
+        assert [is_running(process) for process in begun] == [True]
+    assert [is_running(process) for process in begun] == [False]
+
+
+def test_a_demo_that_fails_says_what_it_leaves_and_still_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(demo: run._Demo) -> None:
+        demo.started.callback(demo.notes.append, "Not deleted: the topics x.*")
+        raise WorkerError("the worker has ended")
+
+    monkeypatch.setattr(run._Demo, "run", fail)
+    told = console()
+    with pytest.raises(WorkerError, match="the worker has ended"):
+        run_demo(DemoOptions(20.0), told)
+    assert printed(told) == "Not deleted: the topics x.*\n"
+
+
+class Admin:
+    """An admin client that answers as kafka-python does when it deletes a group: by the name of an error."""
+
+    def __init__(self, answer: str) -> None:
+        self._answer = answer
+
+    def __call__(self, **_: Any) -> Admin:
+        return self
+
+    def __enter__(self) -> Admin:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def remove_group_members(self, group: str, members: list[Any]) -> None:
+        assert (group, len(members)) == ("fraud-worker", 1)
+
+    def delete_groups(self, groups: list[str]) -> dict[str, str]:
+        return dict.fromkeys(groups, self._answer)
+
+
+@pytest.fixture
+def admin(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(processes, "wait_for_brokers", lambda settings, timeout_s: None)  # noqa: ARG005
+    monkeypatch.setattr(topics, "delete", lambda settings: None)  # noqa: ARG005
+    return lambda answer: monkeypatch.setattr(processes, "KafkaAdminClient", Admin(answer))
+
+
+def test_a_group_that_kafka_does_not_delete_is_not_called_deleted(admin: Any) -> None:
+    settings = Settings(entity_key="0f" * 16)
+    for gone in ("OK", "GroupIdNotFoundError"):
+        admin(gone)
+        remove_from_kafka(settings)
+    admin("GroupAuthorizationFailedError")
+    with pytest.raises(UnreachableError, match="GroupAuthorizationFailedError"):
+        remove_from_kafka(settings)
