@@ -335,8 +335,11 @@ def test_a_group_tells_who_is_in_it_and_how_much_waits() -> None:
     assert group.group(settings(), done) == ok("no worker runs; 0 records wait")
 
 
-def test_a_transaction_that_hangs_is_warned_of_and_one_under_way_is_not() -> None:
-    now_ms = int(time.time() * 1000)
+def test_a_transaction_that_hangs_is_warned_of_and_one_under_way_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now_ms = 1_704_164_882_000
+    monkeypatch.setattr(time, "time", lambda: now_ms / 1000)
     hanging = cluster(transaction=Transaction("Ongoing", now_ms - 60_000))
     assert_warned(group.transaction(settings(group="g"), hanging), "g.worker-1", "open for 60 s")
     under_way = cluster(transaction=Transaction("Ongoing", now_ms))
