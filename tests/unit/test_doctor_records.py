@@ -170,6 +170,28 @@ def test_a_wrong_field_name_is_told_with_the_names_that_there_are() -> None:
     assert found.error is FuseError
 
 
+@pytest.mark.parametrize(
+    ("others", "likely"),
+    [
+        ({"eur": 9.5, "country": "DE"}, "mend transaction.amount: perhaps 'eur'"),
+        ({"eur": 9.5, "distance_km": 3}, None),  # neither is like what was set
+        ({"prices": 9.5, "distance_km": 3}, "mend transaction.amount: perhaps 'prices'"),
+        ({"price_list": "b2c"}, None),
+    ],
+)
+def test_for_an_amount_only_numbers_are_thought_of(others: dict[str, Any], likely: str | None) -> None:
+    rows = [
+        {name: value for name, value in transaction(card).items() if name != "amount"} | others
+        for card in CARDS
+    ]
+    fields = TransactionFields(amount="price", entities=("merchant_id",))
+    found = decoding_transactions(settings(transaction=fields), sample(rows))
+    if likely is None:
+        assert "perhaps" not in found.fix
+    else:
+        assert likely in found.fix
+
+
 def test_a_declared_field_that_no_record_has_is_told_though_every_record_decodes() -> None:
     fields = TransactionFields(entities=("merchant",), categorical=("channel",))
     found = decoding_transactions(settings(transaction=fields), TRANSACTIONS)

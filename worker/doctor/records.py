@@ -33,6 +33,7 @@ _MILLISECONDS_FROM: Final = 1e11
 """In ms that is 1973, in s the year 5138."""
 _REQUIRED: Final = ("transaction_id", "card_id", "event_time", "amount", "label_time")
 _ONE_OF: Final = ("label", "outcome")
+_NUMBERS: Final = ("amount", "numeric")
 
 Fields = TransactionFields | LabelFields
 Message = Mapping[str, Any]
@@ -168,9 +169,9 @@ def _absent(section: str, fields: Fields, sample: Sample) -> Iterator[tuple[str,
     """Fields of the settings that no sampled message has, each with what to do."""
     names = _names(sample)
     declared = dict(_declared(fields))
-    free = [name for name in names if name not in declared]
     for name, setting in declared.items():
         if names and name not in names and not _excused(setting, fields, names):
+            free = [it for it in names if it not in declared and _may_be(setting, it, sample)]
             likely = _likely(setting, name, free)
             yield (
                 f"{section}.{setting} = {name!r}: none of {len(sample.messages)} sampled records has it",
@@ -197,12 +198,21 @@ def _excused(setting: str, fields: Fields, names: Counter[str]) -> bool:
     return setting in _ONE_OF and any(getattr(fields, other) in names for other in _ONE_OF)
 
 
+def _may_be(setting: str, name: str, sample: Sample) -> bool:
+    """Whether what stands under that name is of the right kind."""
+    if setting not in _NUMBERS:
+        return True
+    values = [message[name] for message in sample.messages if name in message]
+    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+
+
 def _likely(setting: str, name: str, free: Sequence[str]) -> str | None:
     """The name among those found that is most like what was set, or like our own."""
     for wanted in (name, setting):
         if close := difflib.get_close_matches(wanted, free, n=1):
             return shortened(close[0], _NAME_CHARACTERS)
-    return None
+    # Of many numbers none is likelier than another; a single one is.
+    return shortened(free[0], _NAME_CHARACTERS) if setting in _NUMBERS and len(free) == 1 else None
 
 
 def _listed(names: Counter[str]) -> str:
