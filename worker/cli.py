@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of the whole command line; `command` is what the verb calls."""
+    """Return the parser of the whole command line; `command` is what the verb calls, `parser` this one."""
     parser = Parser(
         prog="fraud-worker",
         description="Decides for each card transaction on Kafka whether it is worth an\n"
@@ -94,6 +94,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="\n".join(["exit codes:", *(f"{code:5}  {meaning}" for code, meaning in EXIT_CODES.items())]),
     )
     parser.add_argument("--version", action="version", version=f"fraud-worker {version('fraud-worker')}")
+    parser.set_defaults(parser=parser)
     add_config(parser, default=None)
     verbs = verbs_of(parser)
     for group in GROUPS:

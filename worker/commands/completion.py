@@ -29,11 +29,8 @@ def print_it(args: argparse.Namespace) -> int:
     """Print the shell's script."""
     import shtab
 
-    from worker.cli import build_parser
-
-    parser = build_parser()
-    _complete_files(parser, shtab.FILE)
-    print(shtab.complete(parser, shell=args.shell))
+    _complete_files(args.parser, shtab.FILE)
+    print(shtab.complete(args.parser, shell=args.shell))
     return 0
 
 
