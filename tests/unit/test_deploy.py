@@ -48,6 +48,12 @@ def host_paths(service: dict[str, Any]) -> list[str]:
     return [volume.split(":")[0] for volume in service.get("volumes", ()) if volume.startswith(".")]
 
 
+def needed_by(name: str) -> set[str]:
+    """The services that start before that one."""
+    needed = set(SERVICES[name].get("depends_on", {}))
+    return needed.union(*map(needed_by, needed))
+
+
 # The image
 
 
@@ -192,6 +198,13 @@ def test_the_images_of_one_product_are_one() -> None:
     assert {SERVICES[name]["image"] for name in WORKERS} == {f"fraud-worker:{VERSION}"}
     assert {SERVICES[name]["user"] for name in WORKERS} == {said("USER")[-1]}
     assert sorted(WORKERS) == ["simulator", "topics", "worker"]
+
+
+def test_one_service_builds_the_image_and_all_others_of_it_wait_for_that_one() -> None:
+    # Compose may build services at once, and two that export one name get in each other's way.
+    assert [name for name, service in SERVICES.items() if "build" in service] == ["topics"]
+    for name in WORKERS:
+        assert name == "topics" or (SERVICES[name]["pull_policy"] == "never" and "topics" in needed_by(name))
 
 
 def test_kafka_is_the_version_of_the_tests() -> None:
