@@ -250,6 +250,11 @@ def test_prometheus_scrapes_the_worker_and_grafana_asks_prometheus() -> None:
     assert home == f"{path}/fraud-worker.json"
 
 
+def test_grafana_keeps_the_plugins_that_it_cannot_replace_on_a_read_only_root() -> None:
+    assert SERVICES["grafana"]["read_only"] is True
+    assert SERVICES["grafana"]["environment"]["GF_PLUGINS_PREINSTALL_DISABLED"] == "true"
+
+
 def test_nobody_can_log_in_to_grafana() -> None:
     environment = SERVICES["grafana"]["environment"]
     assert environment["GF_AUTH_ANONYMOUS_ORG_ROLE"] == "Viewer"
