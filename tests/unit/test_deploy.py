@@ -148,7 +148,7 @@ def test_the_file_is_of_the_compose_specification() -> None:
 @each_service
 def test_a_service_is_pinned_bounded_and_without_privileges(name: str) -> None:
     service = SERVICES[name]
-    assert re.fullmatch(r"[a-z/-]+:v?\d+\.\d+\.\d+", service["image"])
+    assert re.fullmatch(r"[a-z/-]+:v?\d+\.\d+\.\d+(-[a-z]+)?", service["image"])
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert service["init"] is True
@@ -253,6 +253,11 @@ def test_prometheus_scrapes_the_worker_and_grafana_asks_prometheus() -> None:
 def test_grafana_keeps_the_plugins_that_it_cannot_replace_on_a_read_only_root() -> None:
     assert SERVICES["grafana"]["read_only"] is True
     assert SERVICES["grafana"]["environment"]["GF_PLUGINS_PREINSTALL_DISABLED"] == "true"
+
+
+def test_prometheus_is_the_variant_that_has_what_checks_its_health() -> None:
+    assert SERVICES["prometheus"]["healthcheck"]["test"][1] == "wget"
+    assert SERVICES["prometheus"]["image"].endswith("-busybox")
 
 
 def test_nobody_can_log_in_to_grafana() -> None:
