@@ -260,6 +260,15 @@ def test_prometheus_is_the_variant_that_has_what_checks_its_health() -> None:
     assert SERVICES["prometheus"]["image"].endswith("-busybox")
 
 
+def test_what_takes_everything_away_takes_services_of_a_profile_as_well() -> None:
+    profiles = {profile for service in SERVICES.values() for profile in service.get("profiles", ())}
+    texts = [ROOT / "docker-compose.yml", DEPLOY / "README.md"]
+    told = [re.findall(r"docker compose.* down\b.*--volumes", path.read_text("utf-8")) for path in texts]
+    assert all(told)
+    for command in (command for found in told for command in found):
+        assert all(f"--profile {profile} " in command for profile in profiles), command
+
+
 def test_nobody_can_log_in_to_grafana() -> None:
     environment = SERVICES["grafana"]["environment"]
     assert environment["GF_AUTH_ANONYMOUS_ORG_ROLE"] == "Viewer"
