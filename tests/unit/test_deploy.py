@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import threading
 import tomllib
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +108,34 @@ def test_the_image_runs_as_nobody_in_particular_and_checks_its_health() -> None:
     assert said("ENTRYPOINT") == ['["entrypoint.sh"]']
     assert said("CMD") == ['["run"]']
     assert (DEPLOY / "entrypoint.sh").read_text(encoding="utf-8").endswith('exec fraud-worker "$@"\n')
+
+
+@pytest.mark.parametrize(("status", "code"), [(200, 0), (204, 1), (503, 1)])
+def test_the_health_check_asks_the_worker_itself_whatever_proxy_is_set(status: int, code: int) -> None:
+    asked: list[str] = []
+
+    class Worker(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    check = json.loads(said("HEALTHCHECK")[0].partition("CMD ")[2])
+    with HTTPServer(("127.0.0.1", 0), Worker) as worker:
+        thread = threading.Thread(target=worker.serve_forever)
+        thread.start()
+        try:
+            env = {"FRAUD_WORKER__HEALTH__PORT": str(worker.server_port), "http_proxy": "http://127.0.0.1:9"}
+            done = subprocess.run([sys.executable, *check[1:]], env=env, capture_output=True, check=False)
+        finally:
+            worker.shutdown()
+            thread.join()
+    assert check[0] == "python"
+    assert (asked, done.returncode) == (["/healthz"], code), done.stderr.decode()
 
 
 def test_the_settings_in_the_image_are_settings(monkeypatch: pytest.MonkeyPatch) -> None:
