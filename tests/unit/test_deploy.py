@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -17,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.dashboard import DEPLOY
+from tests.dashboard import DEPLOY, tool
 from tests.dockerfile import context, instructions
 from tests.support import ROOT
 from worker.cli import build_parser
@@ -172,8 +171,19 @@ def test_what_is_copied_is_in_the_context_and_nothing_else_is(tmp_path: Path) ->
 
 def test_the_file_is_of_the_compose_specification() -> None:
     run(BIN / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", ROOT / "docker-compose.yml")
-    if (compose := shutil.which("docker-compose")) is not None:
-        run(compose, "-f", ROOT / "docker-compose.yml", "config", "-q")
+
+
+def test_compose_reads_the_file_with_and_without_the_simulator() -> None:
+    compose = tool("docker-compose", "docker-compose")
+    for profile in ([], ["--profile", "simulate"]):
+        run(compose, "-f", ROOT / "docker-compose.yml", *profile, "config", "-q")
+
+
+def test_ci_installs_the_programs_that_the_tests_want() -> None:
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    sources = "".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    [wanted] = re.findall(r'(?m)^wanted="([a-z -]+)"$', script)
+    assert set(re.findall(r'\btool\("[a-z-]+", "([a-z-]+)"\)', sources)) == set(wanted.split())
 
 
 @each_service
