@@ -7,6 +7,7 @@ import re
 import subprocess
 import uuid
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -28,14 +29,11 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 
 
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    """A folder that looks like the repository's top; what the reader makes there is gone afterwards."""
-    for entry in ROOT.iterdir():
-        if entry.name != ".git":
-            (tmp_path / entry.name).symlink_to(entry)
-    (tmp_path / "worker.toml").write_text(settings_of_the_reader(), encoding="utf-8")
-    return tmp_path
+def lay_out(top: Path, folder: Path) -> None:
+    """Link what git tracks at the repository's top: what else is there is somebody's own."""
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=top, capture_output=True, text=True, check=True)
+    for name in {path.partition("/")[0] for path in tracked.stdout.split("\0") if path}:
+        (folder / name).symlink_to(top / name)
 
 
 def settings_of_the_reader() -> str:
@@ -60,7 +58,22 @@ def elsewhere(kafka: Broker) -> dict[str, str]:
     }
 
 
-def test_every_shell_block_of_the_readme_works(kafka: Broker, checkout: Path) -> None:
+class Followed(NamedTuple):
+    """What came of it."""
+
+    code: int
+    output: str
+    made: list[str]
+    """In the folder, folders with a slash."""
+
+
+@pytest.fixture(scope="module")
+def followed(kafka: Broker, tmp_path_factory: pytest.TempPathFactory) -> Followed:
+    """All that the README says was typed, in a folder that looks like the repository's top."""
+    checkout = tmp_path_factory.mktemp("checkout")
+    lay_out(ROOT, checkout)
+    (checkout / "build").symlink_to(ROOT / "build")
+    (checkout / "worker.toml").write_text(settings_of_the_reader(), encoding="utf-8")
     typed = [block for block in blocks("sh") if block != LINES_BY_MAKE_TEST]
     assert len(typed) == len(blocks("sh")) - 1
     script = "set -euo pipefail\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n" + "\n".join(
@@ -77,6 +90,29 @@ def test_every_shell_block_of_the_readme_works(kafka: Broker, checkout: Path) ->
         timeout=300,
         check=False,
     )
-    assert done.returncode == 0, done.stdout[-6000:]
-    assert "savings" in done.stdout
-    assert '"alert_id"' in done.stdout
+    made = [entry.name + "/" * entry.is_dir() for entry in checkout.iterdir() if not entry.is_symlink()]
+    return Followed(done.returncode, done.stdout, made)
+
+
+def test_every_shell_block_of_the_readme_works(followed: Followed) -> None:
+    assert followed.code == 0, followed.output[-6000:]
+    assert "savings" in followed.output
+    assert '"alert_id"' in followed.output
+
+
+def test_git_ignores_what_the_reader_makes(followed: Followed) -> None:
+    git = ["git", "check-ignore", "--no-index", *followed.made]
+    told = subprocess.run(git, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert told.stdout.splitlines() == followed.made
+
+
+def test_what_git_does_not_track_at_the_top_is_not_written_through(tmp_path: Path) -> None:
+    top, folder = tmp_path / "top", tmp_path / "folder"
+    for name in ("worker", "state", "../folder"):
+        (top / name).mkdir(parents=True)
+    for name in ("README.md", "worker/app.py", "worker.toml", "state/waiting"):
+        (top / name).touch()
+    for command in (["init", "--quiet"], ["add", "README.md", "worker"]):
+        subprocess.run(["git", *command], cwd=top, check=True)
+    lay_out(top, folder)
+    assert {entry.name for entry in folder.iterdir()} == {"README.md", "worker"}
