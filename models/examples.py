@@ -94,11 +94,14 @@ class Examples:
 class ExampleBuffer:
     """The newest `capacity` examples of the model log, in log order.
 
-    Owned by `models.state.ModelState`; changed by `append` alone, so that it holds the same in every worker, whoever
-    reads it. Rows are copied: the records they came in may go.
+    Owned by `models.state.ModelState`; changed by `append` and `bound` alone, so that it holds the same in every
+    worker, whoever reads it. Rows are copied: the records they came in may go.
     """
 
     def __init__(self, capacity: int, feature_count: int) -> None:
+        self._allocate(capacity, feature_count)
+
+    def _allocate(self, capacity: int, feature_count: int) -> None:
         self._capacity = capacity
         # Moving a quarter at a time keeps the cost of an append constant on average.
         room = capacity + max(capacity // 4, 1)
@@ -116,6 +119,17 @@ class ExampleBuffer:
         examples = examples.take(slice(max(0, len(examples) - self._capacity), None))
         if self._end + len(examples) > len(self._offsets):
             self._move_to_front(self._capacity - len(examples))
+        self._put(examples, offset)
+
+    def bound(self, capacity: int) -> None:
+        """Keep at most so many examples from now on, the newest."""
+        if capacity == self._capacity:
+            return
+        rows, offsets = self.snapshot()
+        self._allocate(capacity, rows.features.shape[1])
+        self._put(rows.take(slice(-capacity, None)), offsets[-capacity:])
+
+    def _put(self, examples: Examples, offset: int | NDArray[np.int64]) -> None:
         target = slice(self._end, self._end + len(examples))
         for field in fields(Examples):
             getattr(self._rows, field.name)[target] = getattr(examples, field.name)

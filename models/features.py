@@ -247,6 +247,11 @@ class SharedAggregates:
         )
         return out
 
+    def bound(self, max_rows: int) -> None:
+        """Keep at most so many rows from now on, see `RowTable.bound`."""
+        self._entities.bound(max_rows)
+        self._cards.bound(max_rows)
+
     def fold_transactions(self, entity_hash: NDArray[np.uint64], event_time_ms: NDArray[np.int64]) -> None:
         """Add n transactions to the traffic of their entities: uint64 (n, E) and int64 (n,)."""
         hashes, times_ms = _plain(entity_hash, np.uint64), _plain(event_time_ms, np.int64)

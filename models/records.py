@@ -16,7 +16,7 @@ from models.features import FeatureSpec
 from models.ledger import LedgerDeltas, concatenate
 from models.threshold import BINS, CostPolicy
 
-FOLD_VERSION = 2
+FOLD_VERSION = 3
 """Raised whenever the folds or the features change their meaning: a new one is a new lineage."""
 
 
@@ -47,7 +47,7 @@ class Lineage:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Costs, horizons and sampling: changed by a restart, in force from their record's offset."""
+    """Costs, horizons, sampling and bounds: changed by a restart, in force from their record's offset."""
 
     costs: CostPolicy
     case_window_ms: int
@@ -56,6 +56,8 @@ class Policy:
     max_silence_ms: int
     sample_one_in: int
     min_frauds: int
+    max_entities: int
+    max_examples: int
 
     def to_json(self) -> dict[str, object]:
         """Plain values by name."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -31,15 +30,6 @@ class DigestMismatchError(Exception):
     """Another worker's model state differs at an offset that both have folded: a fold is not deterministic."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Memory bounds of the model state and how often it is digested."""
-
-    max_entities: int
-    max_examples: int
-    digest_every: int
-
-
 class ModelState:
     """Everything that all workers agree on; changed by `fold` alone.
 
@@ -52,16 +42,16 @@ class ModelState:
         What this worker was told; a log of another lineage is refused.
     policy
         In force until the log carries one.
-    limits
-        Memory bounds.
+    digest_every
+        Log offsets between two digests.
     """
 
-    def __init__(self, lineage: Lineage, policy: Policy, limits: Limits) -> None:
+    def __init__(self, lineage: Lineage, policy: Policy, digest_every: int) -> None:
         self.lineage = lineage
         self.policy = policy
         self.layout = FeatureLayout.from_spec(lineage.spec)
-        self.shared = SharedAggregates(lineage.spec, limits.max_entities)
-        self.examples = ExampleBuffer(limits.max_examples, len(self.layout.names))
+        self.shared = SharedAggregates(lineage.spec, policy.max_entities)
+        self.examples = ExampleBuffer(policy.max_examples, len(self.layout.names))
         self.budget = AlertBudget()
         self.ledger = Ledger()
         self.online: BinnedLogistic | None = None
@@ -81,7 +71,7 @@ class ModelState:
         self.policy_offset = -1
         """Of the record of the policy in force; -1 while the log carries none."""
         self._lineage_id = lineage.id
-        self._digest_every = limits.digest_every
+        self._digest_every = digest_every
         self._digests: OrderedDict[int, str] = OrderedDict()
 
     @property
@@ -138,7 +128,7 @@ class ModelState:
             case Lineage():
                 self._fold_lineage(record)
             case Policy():
-                self.policy, self.policy_offset = record, offset
+                self._fold_policy(offset, record)
             case Commit():
                 self._fold_commit(offset, record)
             case Refit():
@@ -191,6 +181,11 @@ class ModelState:
                 f"{name}: log {written.get(name)!r}, settings {ours[name]!r}" for name in differing
             )
             raise LineageMismatchError(told)
+
+    def _fold_policy(self, offset: int, policy: Policy) -> None:
+        self.policy, self.policy_offset = policy, offset
+        self.shared.bound(policy.max_entities)
+        self.examples.bound(policy.max_examples)
 
     def _fold_commit(self, offset: int, commit: Commit) -> None:
         self._compare_digest(commit.digest)

@@ -134,9 +134,7 @@ class RowTable:
     """
 
     def __init__(self, width: int, max_rows: int) -> None:
-        if not 1 <= max_rows <= _LARGEST_TABLE:
-            msg = f"a table of at most {max_rows} rows cannot be made"
-            raise ValueError(msg)
+        _check_bound(max_rows)
         self.rows = _allocate(min(_FIRST_CAPACITY, max_rows), width, max_rows)
 
     def __len__(self) -> int:
@@ -160,6 +158,20 @@ class RowTable:
         if min(size + n, most) > capacity:
             self.rows = _copied(self.rows, min(max(2 * capacity, size + n), most))
         return self.rows
+
+    def bound(self, max_rows: int) -> None:
+        """Keep at most so many rows from now on; if there are more, they are evicted as an insertion would.
+
+        Raises
+        ------
+        ValueError
+            As when a table is made.
+        """
+        _check_bound(max_rows)
+        self.rows.counts[_MAX_ROWS] = max_rows
+        if len(self) > max_rows:
+            _evict(self.rows)
+            self.rows = _copied(self.rows, max_rows)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return copies of the rows in use, `keys`, `values`, `last_ms`, and `evictions`, an array of one."""
@@ -202,6 +214,12 @@ class RowTable:
 def table_bytes(rows: int, width: int) -> int:
     """Return the memory of a table with room for so many rows of `width` numbers, in bytes."""
     return rows * (8 + 8 * width + 8) + 4 * _slot_count(rows)
+
+
+def _check_bound(max_rows: int) -> None:
+    if not 1 <= max_rows <= _LARGEST_TABLE:
+        msg = f"a table of at most {max_rows} rows cannot be made"
+        raise ValueError(msg)
 
 
 def _slot_count(capacity: int) -> int:

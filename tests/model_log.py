@@ -11,7 +11,7 @@ from models.examples import Examples
 from models.features import FeatureLayout, FeatureSpec
 from models.ledger import LedgerDeltas, Truth, concatenate, decided_deltas, settled_deltas
 from models.records import Budget, Commit, Evidence, Lineage, Policy, Traffic
-from models.state import Limits, ModelState
+from models.state import ModelState
 from models.threshold import BINS, CostPolicy
 from models.vocabulary import MS_PER_DAY, Decider, Flag
 
@@ -28,12 +28,16 @@ POLICY = Policy(
     max_silence_ms=3 * MS_PER_DAY,
     sample_one_in=4,
     min_frauds=5,
+    max_entities=10_000,
+    max_examples=5_000,
 )
-LIMITS = Limits(max_entities=10_000, max_examples=5_000, digest_every=4)
+DIGEST_EVERY = 4
 
 
-def new_state(lineage: Lineage = LINEAGE, policy: Policy = POLICY, limits: Limits = LIMITS) -> ModelState:
-    return ModelState(lineage, policy, limits)
+def new_state(
+    lineage: Lineage = LINEAGE, policy: Policy = POLICY, digest_every: int = DIGEST_EVERY
+) -> ModelState:
+    return ModelState(lineage, policy, digest_every)
 
 
 def examples(rng: np.random.Generator, count: int, from_ms: int = START_MS, frauds: float = 0.3) -> Examples:

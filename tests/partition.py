@@ -157,7 +157,7 @@ class Scripted:
 
 
 def deciding_model(policy: Policy = POLICY) -> ModelState:
-    model = ModelState(LINEAGE, policy, model_log.LIMITS)
+    model = ModelState(LINEAGE, policy, model_log.DIGEST_EVERY)
     model.fold(0, model_log.commit(np.random.default_rng(1), 50))
     model.online, model.frauds_learnt = cast("BinnedLogistic", Scripted()), policy.min_frauds
     return model

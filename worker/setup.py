@@ -7,7 +7,7 @@ from math import isinf
 from models.features import FeatureSpec
 from models.records import Lineage, Policy
 from models.refit import RefitPlan
-from models.state import Limits, ModelState
+from models.state import ModelState
 from models.threshold import CostPolicy
 from models.vocabulary import MS_PER_DAY
 from worker.identity import Hasher
@@ -24,7 +24,7 @@ def feature_spec(settings: Settings) -> FeatureSpec:
 
 
 def policy(settings: Settings) -> Policy:
-    """Costs, horizons and sampling."""
+    """Costs, horizons, sampling and bounds."""
     costs, labels = settings.costs, settings.labels
     return Policy(
         costs=CostPolicy(
@@ -39,6 +39,8 @@ def policy(settings: Settings) -> Policy:
         max_silence_ms=round(labels.max_silence_days * MS_PER_DAY),
         sample_one_in=settings.model.sample_one_in,
         min_frauds=settings.model.min_frauds,
+        max_entities=settings.features.max_entities,
+        max_examples=settings.model.max_examples,
     )
 
 
@@ -47,8 +49,7 @@ def new_model(settings: Settings) -> ModelState:
     lineage = Lineage(
         feature_spec(settings), Hasher(settings.hash_key).fingerprint, settings.model.fraud_weight
     )
-    limits = Limits(settings.features.max_entities, settings.model.max_examples, settings.model.digest_every)
-    return ModelState(lineage, policy(settings), limits)
+    return ModelState(lineage, policy(settings), settings.model.digest_every)
 
 
 def refit_plan(settings: Settings) -> RefitPlan:

@@ -14,7 +14,7 @@ from models.refit import RefitPlan, forest_job, generation_job
 from models.state import ModelState
 from models.threshold import BINS, AlertBudget, CostPolicy, histogram
 from models.vocabulary import MS_PER_DAY
-from tests.model_log import FEATURES, LIMITS, LINEAGE, POLICY, START_MS, commit
+from tests.model_log import DIGEST_EVERY, FEATURES, LINEAGE, POLICY, START_MS, commit
 from tests.partition import HASHER, HOUR_MS, new_task, transactions
 from worker.alerts import OTHER, REASONS, AlertWriter
 from worker.committer import Outgoing
@@ -31,7 +31,7 @@ WRITER = AlertWriter("alerts", HASHER)
 def a_model(policy_costs: CostPolicy, min_frauds: int) -> ModelState:
     """With an online model and a forest, learnt from the log."""
     policy = dataclasses.replace(POLICY, costs=policy_costs, min_frauds=min_frauds)
-    model = ModelState(LINEAGE, policy, LIMITS)
+    model = ModelState(LINEAGE, policy, DIGEST_EVERY)
     model.fold(0, commit(np.random.default_rng(1), 400))
     rows = np.random.default_rng(2).normal(size=(300, FEATURES)).astype(np.float32)
     for offset, job in enumerate((generation_job(model, PLAN), forest_job(model, rows)), start=1):

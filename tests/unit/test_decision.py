@@ -13,7 +13,7 @@ from models.online import BinnedLogistic
 from models.state import ModelState
 from models.threshold import EDGES, Calibration, CostPolicy, histogram
 from models.vocabulary import MS_PER_DAY, Decider, Flag
-from tests.model_log import FEATURES, LIMITS, LINEAGE, POLICY, START_MS
+from tests.model_log import DIGEST_EVERY, FEATURES, LINEAGE, POLICY, START_MS
 
 COSTS = CostPolicy(review_cost=4.0, loss_fixed=2.0, loss_factor=0.5, alert_budget_cases_per_day=None)
 FREE = dataclasses.replace(POLICY, costs=COSTS)
@@ -41,7 +41,7 @@ def model(
     *, online: bool = False, forest: bool = False, frauds: int = 0, budget: float | None = None
 ) -> ModelState:
     costs = dataclasses.replace(COSTS, alert_budget_cases_per_day=budget)
-    state = ModelState(LINEAGE, dataclasses.replace(FREE, costs=costs), LIMITS)
+    state = ModelState(LINEAGE, dataclasses.replace(FREE, costs=costs), DIGEST_EVERY)
     state.online = cast("BinnedLogistic", Scripted()) if online else None
     state.forest = FOREST if forest else None
     state.frauds_learnt = frauds

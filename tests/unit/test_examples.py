@@ -134,3 +134,19 @@ def test_a_snapshot_stays_as_it_was() -> None:
 def test_parts_are_joined_in_their_order(parts: list[Examples]) -> None:
     expected = [int(key) for part in parts for key in part.key]
     assert numbers(Examples.concatenate(parts, FEATURES)) == expected
+
+
+def test_a_buffer_of_another_bound_keeps_the_newest_and_goes_on_as_if_it_had_always_had_that_one() -> None:
+    buffer = ExampleBuffer(10, FEATURES)
+    for offset in range(9):
+        buffer.append(numbered(3 * offset, 3), offset)
+    buffer.bound(25)
+    assert numbers(buffer.snapshot()[0]) == list(range(17, 27))
+    buffer.append(numbered(27, 3), 9)
+    assert numbers(buffer.since(8)) == [27, 28, 29]
+    assert buffer.snapshot()[1].tolist() == [5, 6, 6, 6, 7, 7, 7, 8, 8, 8, 9, 9, 9]
+    buffer.bound(4)
+    assert numbers(buffer.snapshot()[0]) == [26, 27, 28, 29]
+    assert buffer.snapshot()[1].tolist() == [8, 9, 9, 9]
+    buffer.append(numbered(30, 2), 10)
+    assert numbers(buffer.snapshot()[0]) == [28, 29, 30, 31]

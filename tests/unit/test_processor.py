@@ -11,7 +11,6 @@ from models.refit import RefitPlan
 from models.state import ModelState
 from models.threshold import BINS
 from models.vocabulary import MS_PER_DAY, LabelKind
-from tests import model_log
 from tests.model_log import LINEAGE, START_MS
 from tests.partition import HOUR_MS, LIMITS, POLICY, labels, new_task, transactions
 from worker.backtest import AtOnce
@@ -92,8 +91,7 @@ class Worker:
     """A processor over partitions of its own."""
 
     def __init__(self, folder: Path, partitions: int = 2, digest_every: int = 1_000) -> None:
-        limits = dataclasses.replace(model_log.LIMITS, digest_every=digest_every)
-        self.model = ModelState(LINEAGE, POLICY, limits)
+        self.model = ModelState(LINEAGE, POLICY, digest_every)
         self.around = Surroundings(partitions)
         self.tasks: dict[int, PartitionTask] = {}
         for partition in range(partitions):

@@ -12,7 +12,7 @@ from models.refit import FOREST_ROWS, Job, RefitPlan, forest_due, forest_job, ge
 from models.state import ModelState
 from models.threshold import Calibration
 from models.vocabulary import MS_PER_DAY
-from tests.model_log import FEATURES, LIMITS, LINEAGE, POLICY, START_MS, commit, examples
+from tests.model_log import DIGEST_EVERY, FEATURES, LINEAGE, POLICY, START_MS, commit, examples
 
 PLAN = RefitPlan(
     generation_ms=7 * MS_PER_DAY, forest_ms=5 * MS_PER_DAY, memory_ms=20 * MS_PER_DAY, forest_min_rows=500
@@ -22,7 +22,7 @@ PLAN = RefitPlan(
 def state_with(
     *, learnt: int = 0, frauds: int = 0, traffic: int = 0, clock_ms: int = START_MS, lineage: float = 1.0
 ) -> ModelState:
-    state = ModelState(dataclasses.replace(LINEAGE, fraud_weight=lineage), POLICY, LIMITS)
+    state = ModelState(dataclasses.replace(LINEAGE, fraud_weight=lineage), POLICY, DIGEST_EVERY)
     add(state, learnt=learnt, frauds=frauds, traffic=traffic, clock_ms=clock_ms)
     return state
 
@@ -44,7 +44,7 @@ def run(job: Job | None) -> Refit:
 
 
 def test_nothing_is_due_before_the_first_commit() -> None:
-    state = ModelState(LINEAGE, POLICY, LIMITS)
+    state = ModelState(LINEAGE, POLICY, DIGEST_EVERY)
     assert not generation_due(state, PLAN)
     assert not forest_due(state, PLAN)
 
@@ -120,7 +120,7 @@ def test_a_forest_is_refitted_when_its_time_is_over() -> None:
 
 
 def test_a_generation_equals_one_built_by_hand_from_the_last_verdicts_in_transaction_order() -> None:
-    state = ModelState(dataclasses.replace(LINEAGE, fraud_weight=2.5), POLICY, LIMITS)
+    state = ModelState(dataclasses.replace(LINEAGE, fraud_weight=2.5), POLICY, DIGEST_EVERY)
     rng = np.random.default_rng(8)
     old = examples(rng, 40, START_MS - PLAN.memory_ms - 2 * MS_PER_DAY)
     rows = examples(rng, 200, START_MS - 3 * MS_PER_DAY)

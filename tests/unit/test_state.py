@@ -7,12 +7,12 @@ import pytest
 
 from models.anomaly import FlatForest
 from models.online import BinnedLogistic
-from models.records import Budget, Commit, ModelRecord, Refit
+from models.records import Budget, Commit, ModelRecord, Policy, Refit
 from models.refit import RefitPlan, generation_job
 from models.state import DigestMismatchError, LineageMismatchError, ModelState
 from models.threshold import BINS
 from models.vocabulary import MS_PER_DAY
-from tests.model_log import FEATURES, LIMITS, LINEAGE, POLICY, START_MS, commit, examples, new_state
+from tests.model_log import FEATURES, LINEAGE, POLICY, START_MS, commit, examples, new_state
 
 PLAN = RefitPlan(MS_PER_DAY, MS_PER_DAY, 90 * MS_PER_DAY, 256)
 
@@ -85,9 +85,11 @@ def test_the_order_of_the_log_matters() -> None:
 
 
 def test_reading_the_state_does_not_change_it() -> None:
-    log = a_log()
-    limits = dataclasses.replace(LIMITS, max_examples=40)
-    read, left_alone = (ModelState(LINEAGE, POLICY, limits) for _ in range(2))
+    log = [
+        dataclasses.replace(record, max_examples=40) if isinstance(record, Policy) else record
+        for record in a_log()
+    ]
+    read, left_alone = new_state(), new_state()
     for offset, record in enumerate(log):
         read.fold(offset, record)
         left_alone.fold(offset, record)
@@ -315,3 +317,47 @@ def test_a_refit_begun_before_the_one_in_force_changes_nothing() -> None:
     state.fold(2, dataclasses.replace(newer, clock_ms=newer.clock_ms - 1, cut_offset=-1))
     assert state.digest() == digest
     assert state.generation == (1, newer.clock_ms, state.frauds_learnt)
+
+
+TIGHT = dataclasses.replace(POLICY, max_entities=8, max_examples=60)
+BOUNDS_CHANGED: list[ModelRecord] = [
+    LINEAGE,
+    TIGHT,
+    *day_of_commits(np.random.default_rng(5), 3),
+    dataclasses.replace(TIGHT, max_entities=30, max_examples=90),
+    *day_of_commits(np.random.default_rng(6), 3),
+    dataclasses.replace(TIGHT, max_entities=6, max_examples=20),
+    *day_of_commits(np.random.default_rng(7), 3),
+]
+
+
+@pytest.mark.parametrize("settings", [POLICY, TIGHT, dataclasses.replace(POLICY, max_examples=7)])
+def test_workers_agree_on_a_log_of_changing_bounds_whatever_their_own_settings(settings: Policy) -> None:
+    digests = {}
+    first = new_state(policy=TIGHT, digest_every=1)
+    for offset, record in enumerate(BOUNDS_CHANGED):
+        first.fold(offset, record)
+        digests[offset] = first.latest_digest
+    other = new_state(policy=settings, digest_every=1)
+    for offset, record in enumerate(BOUNDS_CHANGED):
+        told = (
+            dataclasses.replace(record, digest=digests[offset - 1]) if isinstance(record, Commit) else record
+        )
+        other.fold(offset, told)
+    assert first.shared.evictions > 0
+    assert other.latest_digest == first.latest_digest
+    (ours, our_offsets), (theirs, their_offsets) = first.examples.snapshot(), other.examples.snapshot()
+    np.testing.assert_array_equal(ours.features, theirs.features)
+    np.testing.assert_array_equal(our_offsets, their_offsets)
+
+
+def test_a_policy_rebounds_what_is_remembered_from_its_offset_on() -> None:
+    state = new_state()
+    record = commit(np.random.default_rng(5), 50)
+    state.fold(0, record)
+    assert len(state.examples) == 50
+    state.fold(1, dataclasses.replace(POLICY, max_entities=4, max_examples=30))
+    assert len(state.shared) <= 2 * 4
+    kept, offsets = state.examples.snapshot()
+    np.testing.assert_array_equal(kept.key, record.examples.key[-30:])
+    assert offsets.tolist() == [0] * 30

@@ -105,6 +105,28 @@ def test_a_table_restored_under_a_smaller_bound_shrinks_at_its_next_insertion() 
     assert restored.evictions == 925
 
 
+def test_a_table_bound_more_tightly_evicts_at_once_and_one_bound_less_tightly_grows() -> None:
+    table = RowTable(2, 1000)
+    _apply(table, np.arange(1, 1001, dtype=np.uint64), np.arange(1000))
+    table.bound(100)
+    assert table.arrays()["keys"].tolist() == [*range(926, 1001)]
+    assert table.evictions == 925
+    assert table.rows.keys.size == 100
+    table.bound(3000)
+    _apply(table, np.arange(2001, 4001, dtype=np.uint64), np.arange(1000, 3000))
+    assert table.arrays()["keys"].tolist() == [*range(926, 1001), *range(2001, 4001)]
+    assert _look_up(table.rows, np.array([926, 4000, 1], np.uint64)).tolist() == [0, 2074, -1]
+
+
+def test_a_bound_that_fits_the_rows_evicts_none() -> None:
+    table = RowTable(2, 1000)
+    _apply(table, np.arange(1, 101, dtype=np.uint64), np.arange(100))
+    table.bound(100)
+    assert (len(table), table.evictions) == (100, 0)
+    with pytest.raises(ValueError, match="cannot be made"):
+        table.bound(0)
+
+
 def test_arrays_are_copies() -> None:
     table = RowTable(2, 10)
     _apply(table, np.array([7], dtype=np.uint64), np.array([0]))
