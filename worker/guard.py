@@ -40,7 +40,7 @@ class InputGuard:
         self._seen = 0
         self._bad = 0
         self._begun: Counter[str] = Counter()
-        """By topic, how many records were seen before the first good one; -1 from then on."""
+        """By topic, how many records were seen before the first good one; -1 from then on, or if it was read before."""
         self._told: set[tuple[str, str]] = set()
         self._keys: dict[str, tuple[int, int]] = {}
         """By topic, how many keys were seen since the last verdict, and how many of them in a wrong partition."""
@@ -115,6 +115,10 @@ class InputGuard:
                 )
             # Half of what was seen fades, so that the share follows the present.
             self._seen, self._bad = self._seen // 2, self._bad // 2
+
+    def passed_beginning(self, topic: str) -> None:
+        """Take down that an earlier process has read records of this topic."""
+        self._begun[topic] = -1
 
     def _check_beginning(self, topic: str, records: int, bad: Sequence[BadRecord]) -> None:
         """Stop early where field names are wrong: a stream that has never been right is no passing trouble."""

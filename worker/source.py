@@ -170,6 +170,9 @@ class KafkaSource:
     def _begin(self, topic: str, partition: int, committed: int | None) -> int:
         tp = TopicPartition(topic, partition)
         offset = self._first_offset(tp) if committed is None else committed
+        # At 0 nothing was read: the offset was committed along with the other topic's.
+        if committed:
+            self._guard.passed_beginning(topic)
         self._consumer.seek(tp, offset)
         self._consumer.resume(tp)
         return offset

@@ -117,6 +117,14 @@ def test_one_good_record_ends_the_beginning_of_a_topic() -> None:
     watching.count("transactions", 200, bad(200))
 
 
+def test_a_topic_that_was_read_before_has_no_beginning_but_its_share_still_counts() -> None:
+    watching = guard()
+    watching.passed_beginning("labels")
+    watching.count("labels", 150, bad(150, "labels"))
+    with pytest.raises(FuseError, match="of the last"):
+        watching.count("labels", 900, bad(900, "labels"))
+
+
 def test_a_share_of_one_turns_the_fuse_off() -> None:
     watching = InputGuard(4, "murmur2", BatchSettings(fuse_share=1.0, fuse_window=1_000))
     watching.count("transactions", 5_000, bad(5_000))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import cast
 
 import pytest
 from kafka import ConsumerGroupMetadata, ConsumerRebalanceListener, TopicPartition
 
+from tests.records import record_columns
 from worker.consumer import ColumnarConsumer, RecordColumns
 from worker.decoder import Decoder
-from worker.errors import IncompatibleError, SettingsError
+from worker.errors import FuseError, IncompatibleError, SettingsError
 from worker.guard import InputGuard
 from worker.settings import Settings, StartFrom
 from worker.source import KafkaSource
@@ -34,6 +36,7 @@ class Client:
         self.partitions = {0, 1, 2}
         self.ends_ahead = 0
         self.rejoins = 0
+        self.fetched: list[RecordColumns] = []
 
     def subscribe(self, topics: list[str], listener: ConsumerRebalanceListener) -> None:
         assert topics == list(TOPICS)
@@ -43,7 +46,8 @@ class Client:
         assert timeout_ms >= 0
         if self.script:
             self.script.pop(0)()
-        return []
+        fetched, self.fetched = self.fetched, []
+        return fetched
 
     def rebalance(self, *partitions: int, lost: bool = False) -> None:
         assert self.listener is not None
@@ -316,6 +320,22 @@ def test_a_first_start_that_is_not_declared_is_refused() -> None:
     source = source_of(client, Tasks({0: None}), "committed")
     client.script = [lambda: client.rebalance(0)]
     with pytest.raises(SettingsError, match=r"kafka\.start_from"):
+        source.poll()
+
+
+def bad_labels(count: int) -> RecordColumns:
+    return record_columns([b"{}"] * count, [None] * count, topic=TOPICS[1], partition=0)
+
+
+@pytest.mark.parametrize(("committed", "stops"), [((70, 8), False), ((70, 0), True), (None, True)])
+def test_only_a_topic_of_which_nothing_was_ever_read_is_stopped_by_its_first_hundred(
+    committed: Offsets | None, stops: bool
+) -> None:
+    client = Client()
+    source = source_of(client, Tasks({0: committed}))
+    client.script = [lambda: client.rebalance(0), lambda: client.fetched.append(bad_labels(150))]
+    source.poll()
+    with pytest.raises(FuseError, match="none of the first 150") if stops else nullcontext():
         source.poll()
 
 
