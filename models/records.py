@@ -170,7 +170,7 @@ class Commit:
     clocks_ms
         Clock of each partition it owns.
     newest_label_ms
-        Time of the newest label it has applied; None without one.
+        Time of the newest label it has applied, outcomes aside; None without one.
     digest
         Of the model state after a log offset, for the others to compare; None most of the time.
     """

@@ -46,7 +46,8 @@ class SlowSettling:
 
     def label(self, name: str, kind: LabelKind, time_ms: int, clock_ms: int) -> LabelEffect:
         """Apply one label; a decision's evidence is learnt at `clock_ms`."""
-        self.newest_label_ms = max(time_ms, self.newest_label_ms or time_ms)
+        if kind is not LabelKind.OUTCOME:
+            self.newest_label_ms = max(time_ms, self.newest_label_ms or time_ms)
         decision = self.decisions.get(name)
         if decision is None:
             return LabelEffect.ORPHAN

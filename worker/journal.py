@@ -155,7 +155,7 @@ class JournalHeader:
     provisional_sequence, final_sequence
         Up to where silence has matured, exclusive.
     newest_label_ms
-        Time of the newest label applied.
+        Time of the newest label applied, outcomes aside.
     repeats, bad_records
         How many transactions were dropped as repeats, and how many records of both topics went to dead letters.
     """

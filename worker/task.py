@@ -15,7 +15,7 @@ from models.decision import Scores
 from models.features import CardAggregates, FeatureLayout, FeatureSpec, assemble
 from models.records import Policy
 from models.state import ModelState
-from models.vocabulary import Flag, Status
+from models.vocabulary import Flag, LabelKind, Status
 from worker.decoder import LabelColumns, TransactionColumns
 from worker.errors import CorruptError
 from worker.journal import DecisionRows, JournalEntry
@@ -176,8 +176,12 @@ class PartitionTask:
         if len(labels):
             # Capped like event times, or a label dated 2038 could never be overruled.
             capped_ms = np.minimum(labels.label_time_ms, labels.timestamps_ms + self._limits.allowed_skew_ms)
-            labels, newest = replace(labels, label_time_ms=capped_ms), int(capped_ms.max())
-            self.newest_label_ms = max(newest, self.newest_label_ms or newest)
+            labels = replace(labels, label_time_ms=capped_ms)
+            # Whoever tells outcomes may go on while nobody tells frauds any more.
+            verdicts_ms = capped_ms[labels.kind != LabelKind.OUTCOME]
+            if len(verdicts_ms):
+                newest = int(verdicts_ms.max())
+                self.newest_label_ms = max(newest, self.newest_label_ms or newest)
         return self._settler.apply(labels, self.clock_ms)
 
     def mature(self, policy: Policy, newest_label_ms: int | None) -> list[Settling]:

@@ -13,7 +13,7 @@ from models.decision import Scores
 from models.ledger import SHAPE
 from models.records import Policy
 from models.vocabulary import MS_PER_DAY, Decider, Flag, LabelEffect, LabelKind, Status
-from tests.model_log import FEATURES, POLICY, START_MS
+from tests.model_log import FEATURES, POLICY, START_MS, new_state
 from tests.partition import HOUR_MS, LIMITS, labels, running_task, transactions
 from tests.slow_settling import SlowDecision, SlowSettling
 from worker import pending as pending_module
@@ -309,6 +309,21 @@ def test_a_label_that_tells_its_transactions_time_finds_the_one_of_that_time(tmp
     both.decide(("x", START_MS, QUIET))
     told = labels(("x", FRAUD, START_MS), event_time_ms=[START_MS])
     assert both.task.settle(told).label_effects.tolist() == [LabelEffect.MATCHED]
+
+
+def test_outcomes_are_no_sign_of_life_of_the_label_feed(tmp_path: Path) -> None:
+    both, model = Both(tmp_path), new_state(policy=SHORT)
+    both.decide(("x", START_MS, QUIET), ("yy", START_MS, QUIET), ("zzz", LONG_AFTER_MS, QUIET))
+    both.label(("yy", OUTCOME, LONG_AFTER_MS))
+    both.silence()
+    model.newest_label_ms = both.task.newest_label_ms
+    assert (model.newest_label_ms, both.status("x")) == (None, Status.WAITING)
+    assert both.task.feed_halted(model)
+    both.label(("yy", FRAUD, START_MS), ("zzz", OUTCOME, LONG_AFTER_MS))
+    both.silence()
+    model.newest_label_ms = both.task.newest_label_ms
+    assert (model.newest_label_ms, both.status("x")) == (START_MS, Status.PROVISIONAL)
+    assert both.task.feed_halted(model)
 
 
 def test_counters_are_told_what_each_label_was_worth(tmp_path: Path) -> None:
