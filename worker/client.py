@@ -194,7 +194,7 @@ def wait_for_brokers(settings: Settings, timeout_s: float, alive: Callable[[], N
     reminded = float("-inf")
     while (failure := _attempt(settings, deadline - time.monotonic())) is not None:
         alive()
-        if isinstance(failure, _REFUSED) or _is_about_tls(failure) or time.monotonic() >= deadline:
+        if isinstance(failure, _REFUSED) or _refuses_tls(failure) or time.monotonic() >= deadline:
             raise explain(failure, settings) from failure
         if time.monotonic() >= reminded + REMINDER_S:
             reminded = time.monotonic()
@@ -231,6 +231,11 @@ def explain(error: Exception, settings: Settings) -> WorkerError:
 def _is_about_tls(error: Exception) -> bool:
     """Whether a connection failed in the handshake; kafka-python keeps OpenSSL's words in its own error."""
     return "[SSL" in str(error)
+
+
+def _refuses_tls(error: Exception) -> bool:
+    """Whether waiting will not mend it: a handshake that was cut off may only mean that the broker is not there."""
+    return _is_about_tls(error) and "EOF" not in str(error)
 
 
 def _has_hung_up(error: Exception) -> bool:

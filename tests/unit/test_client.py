@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import ssl
 from pathlib import Path
 from typing import Any
 
@@ -182,3 +183,38 @@ def test_a_refusal_ends_the_wait_at_once_whatever_else_went_wrong(monkeypatch: p
     with pytest.raises(UnreachableError, match=r"refuses the credentials .*wrong password"):
         wait_for_brokers(settings(), timeout_s=60)
     assert len(attempts.failures) == 2
+
+
+def handshake_failure(answer: bytes) -> Exception:
+    """What kafka-python makes of a broker that answers this to a TLS greeting, in OpenSSL's own words."""
+    incoming = ssl.MemoryBIO()
+    incoming.write(answer)
+    incoming.write_eof()
+    with pytest.raises(ssl.SSLError) as failed:
+        ssl.create_default_context().wrap_bio(
+            incoming, ssl.MemoryBIO(), server_hostname="broker"
+        ).do_handshake()
+    failure: Exception = errors.KafkaConnectionError(f"Handshake failed: {failed.value}")
+    return failure
+
+
+def test_a_handshake_that_was_cut_off_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by a balancer without a broker behind it, or by a broker that goes down."""
+    cut_off = handshake_failure(b"")
+    attempts = Attempts([cut_off], [cut_off], [])
+    monkeypatch.setattr("worker.client.KafkaAdminClient", attempts)
+    wait_for_brokers(settings(security_protocol="SSL"), timeout_s=60)
+    assert attempts.closed
+    monkeypatch.setattr("worker.client.KafkaAdminClient", Attempts([cut_off], []))
+    with pytest.raises(UnreachableError, match=r"do not agree on TLS .*EOF.*kafka\.ssl_ca_file"):
+        wait_for_brokers(settings(security_protocol="SSL"), timeout_s=0)
+
+
+def test_a_handshake_that_was_refused_ends_the_wait_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    fatal_alert = bytes([21, 3, 3, 0, 2, 2, 48])  # unknown certificate authority
+    for answer in (b"HTTP/1.1 400 Bad Request\r\n\r\n", fatal_alert):
+        attempts = Attempts([handshake_failure(answer)], [], [])
+        monkeypatch.setattr("worker.client.KafkaAdminClient", attempts)
+        with pytest.raises(UnreachableError, match="do not agree on TLS"):
+            wait_for_brokers(settings(security_protocol="SSL"), timeout_s=60)
+        assert len(attempts.failures) == 2
