@@ -65,7 +65,7 @@ class Committer:
     Parameters
     ----------
     config
-        Keyword arguments of `kafka.KafkaProducer`, with a `transactional_id`.
+        Keyword arguments of `kafka.KafkaProducer`, with a `transactional_id`, and `worker.id` as `client_id`.
     deadline_s
         How long a commit may take.
 
@@ -76,6 +76,7 @@ class Committer:
     """
 
     def __init__(self, config: Mapping[str, Any], deadline_s: float) -> None:
+        self._worker_id = config["client_id"]
         self._deadline_s = deadline_s
         self._failed = False
         self._producer = KafkaProducer(**config)
@@ -157,7 +158,7 @@ class Committer:
                 "not; the next start reads what did"
             ) from None
         except kafka_errors.KafkaError as error:
-            raise _explained(self._root(error)) from error
+            raise self._explained(self._root(error)) from error
         self._failed = False
 
     def _root(self, error: Exception) -> Exception:
@@ -165,13 +166,14 @@ class Committer:
         met = getattr(getattr(self._producer, "_transaction_manager", None), "last_error", None)
         return met if isinstance(met, Exception) else error
 
-
-def _explained(error: Exception) -> WorkerError:
-    if isinstance(error, FENCED):
-        return FencedError(
-            f"{type(error).__name__}: another process uses this worker.id or owns our partitions"
-        )
-    return IndefiniteError(f"the commit failed ({error!r}); the next start reads what happened")
+    def _explained(self, error: Exception) -> WorkerError:
+        if isinstance(error, FENCED):
+            return FencedError(
+                f"{type(error).__name__}: another process works under worker.id = {self._worker_id!r}, or owns our "
+                "partitions now: stop one of two that share the id, or give it an id of its own; a worker that was "
+                "too slow for its group may be started again"
+            )
+        return IndefiniteError(f"the commit failed ({error!r}); the next start reads what happened")
 
 
 def _run(call: Callable[[], None], outcome: Future[None]) -> None:

@@ -133,7 +133,11 @@ class Restorer:
                 "offsets to those"
             )
         if journalled != committed:
-            raise CorruptError(f"{where} ends at offsets {journalled}, the group has committed {committed}")
+            raise IncompatibleError(
+                f"{where} ends at offsets {journalled} of topics.transactions and topics.labels, the group has "
+                f"committed {committed}: somebody has moved the group's offsets. Set them to {journalled}, or name the "
+                "kafka.group that wrote the journal"
+            )
         if (last := self._folded()) < header.model_offset:
             raise IncompatibleError(
                 f"{where} was decided with offset {header.model_offset} of the model log, topics.model_log ends at "

@@ -11,7 +11,7 @@ from kafka import TopicPartition
 
 from worker.app import _Rebalance
 from worker.consumer import ColumnarConsumer
-from worker.errors import CorruptError, FencedError
+from worker.errors import FencedError, IncompatibleError
 from worker.health import Progress
 from worker.model_log import KafkaModelLog
 from worker.settings import Settings, WorkerSettings
@@ -37,11 +37,11 @@ class Mismatch:
 
     def restore(self, *task: Any, **limits: Any) -> None:
         del task, limits
-        raise CorruptError("the journal ends at offsets (9, 9), the group has committed (5, 5)")
+        raise IncompatibleError("the journal ends at offsets (9, 9), the group has committed (5, 5)")
 
 
 @pytest.mark.parametrize(
-    ("later", "raised", "said"), [(5, CorruptError, "journal ends"), (9, FencedError, "another worker")]
+    ("later", "raised", "said"), [(5, IncompatibleError, "journal ends"), (9, FencedError, "another worker")]
 )
 def test_a_journal_that_moved_during_its_restore_belongs_to_somebody_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, later: int, raised: type[Exception], said: str
