@@ -65,7 +65,11 @@ class Scores:
 
 
 def decide(
-    model: ModelState, features: NDArray[np.float32], amount: NDArray[np.float64], id_hash: NDArray[np.uint64]
+    model: ModelState,
+    features: NDArray[np.float32],
+    amount: NDArray[np.float64],
+    id_hash: NDArray[np.uint64],
+    now_ms: int,
 ) -> Scores:
     """Decide n transactions as of the model state.
 
@@ -77,6 +81,8 @@ def decide(
     amount : float64 [n]
     id_hash : uint64 [n]
         Chooses samples, so that the same transaction is sampled wherever it is decided.
+    now_ms
+        The partition's clock after them: the model state's may still be of the day before.
     """
     policy = model.policy.costs
     logit = _online_logit(model, features)
@@ -86,7 +92,7 @@ def decide(
     loss = policy.loss(amount)
     ratio = online_ratio(probability.astype(np.float64), loss, policy)
     rank = forest_rank(forest_score.astype(np.float64), amount)
-    online_lambda, forest_cut = model.thresholds()
+    online_lambda, forest_cut = model.thresholds(now_ms)
     online_would = ratio >= online_lambda
     forest_would = rank >= forest_cut
     alerted = np.where(decider == Decider.ONLINE, online_would, (decider == Decider.FOREST) & forest_would)

@@ -105,9 +105,10 @@ class ModelState:
         """Share of frauds among all decisions learnt from so far; NaN before the first."""
         return self.frauds_learnt / self.weight_learnt if self.weight_learnt else float("nan")
 
-    def thresholds(self) -> tuple[float, float]:
-        """Lambda of the online model, and the rank from which the forest alerts."""
-        return self.budget.online_lambda(self.policy.costs), self.budget.forest_cut(self.policy.costs)
+    def thresholds(self, now_ms: int | None = None) -> tuple[float, float]:
+        """Lambda of the online model, and the rank from which the forest alerts, as of the clock or later."""
+        budget, costs = self.budget, self.policy.costs
+        return budget.online_lambda(costs, now_ms), budget.forest_cut(costs, now_ms)
 
     def fold(self, offset: int, record: ModelRecord) -> None:
         """Take the log's next record.

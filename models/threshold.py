@@ -231,28 +231,31 @@ class AlertBudget:
             self._cases_today += cases
         self._clock_ms = newest
 
-    def online_lambda(self, policy: CostPolicy) -> float:
+    def online_lambda(self, policy: CostPolicy, now_ms: int | None = None) -> float:
         """Find the smallest lambda of at least 1 whose expected cases a day meet the budget.
 
         Until it has scored for an hour of event time, counts are taken as an hour's. inf where nothing meets
-        the budget, or the day has had its `MOST_DAILY_BUDGETS`.
+        the budget, or the day of `now_ms`, if that lies ahead of all that was folded, has had its
+        `MOST_DAILY_BUDGETS`.
         """
         budget = policy.alert_budget_cases_per_day
         if budget is None:
             return 1.0
         first = int(np.searchsorted(EDGES, 1.0)) + 1
-        return self._lowest_edge(self._state[:BINS], budget, self.online_elapsed_days, first)
+        allowed = self._allowed_per_day(budget, now_ms)
+        return self._lowest_edge(self._state[:BINS], allowed, self.online_elapsed_days, first)
 
-    def forest_cut(self, policy: CostPolicy) -> float:
+    def forest_cut(self, policy: CostPolicy, now_ms: int | None = None) -> float:
         """Find the rank from which the forest may alert, so that its cases a day meet the budget.
 
         inf, which alerts on nothing, without a budget, until a forest has ranked for an hour of event time, and
-        once the day has had its `MOST_DAILY_BUDGETS`.
+        once the day, see `online_lambda`, has had its `MOST_DAILY_BUDGETS`.
         """
         budget = policy.alert_budget_cases_per_day
         if budget is None or self.forest_elapsed_days < SHORTEST_DAYS:
             return float(np.inf)
-        return self._lowest_edge(self._state[BINS : 2 * BINS], budget, self.forest_elapsed_days, first=1)
+        allowed = self._allowed_per_day(budget, now_ms)
+        return self._lowest_edge(self._state[BINS : 2 * BINS], allowed, self.forest_elapsed_days, first=1)
 
     @property
     def online_elapsed_days(self) -> float:
@@ -270,8 +273,7 @@ class AlertBudget:
         alerts, cases = float(self._state[-4]), float(self._state[-3])
         return min(cases / alerts, 1.0) if alerts > 0.0 else 1.0
 
-    def _lowest_edge(self, hist: FloatArray, budget: float, elapsed_days: float, first: int) -> float:
-        allowed = self._allowed_per_day(budget)
+    def _lowest_edge(self, hist: FloatArray, allowed: float, elapsed_days: float, first: int) -> float:
         if allowed <= 0.0:
             return float(np.inf)
         from_here_on = np.cumsum(hist[::-1])[::-1]
@@ -279,10 +281,14 @@ class AlertBudget:
         meets = np.flatnonzero(cases_per_day[first:] <= allowed)
         return float(EDGES[first + meets[0] - 1]) if len(meets) else float(np.inf)
 
-    def _allowed_per_day(self, budget: float) -> float:
+    def _allowed_per_day(self, budget: float, now_ms: int | None) -> float:
         """The budget, or less where what today may still have would not last at that rate until midnight."""
-        left_days = 1.0 - self._clock_ms % MS_PER_DAY / MS_PER_DAY
-        return min(budget, (MOST_DAILY_BUDGETS * budget - self._cases_today) / left_days)
+        now_ms = self._clock_ms if now_ms is None else max(now_ms, self._clock_ms)
+        # No commit of a day that has just begun is folded yet.
+        begun = now_ms // MS_PER_DAY > self._clock_ms // MS_PER_DAY
+        left_days = 1.0 - now_ms % MS_PER_DAY / MS_PER_DAY
+        left_cases = MOST_DAILY_BUDGETS * budget - (0.0 if begun else self._cases_today)
+        return min(budget, left_cases / left_days)
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Copy the whole state into plain arrays."""

@@ -185,7 +185,7 @@ def run(
     rows = DecisionRows.empty(*task.pending.shape)
     if len(fresh):
         features, first = task.features(fresh, model)
-        scores = decide(model, features, fresh.amount, fresh.id_hash)
+        scores = decide(model, features, fresh.amount, fresh.id_hash, task.clock_after(fresh))
         rows = task.record(fresh, features, first, scores, model.policy)
     if quiet_until_ms is not None:
         task.move_clock(quiet_until_ms)

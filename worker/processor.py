@@ -205,7 +205,7 @@ class Processor:
         if len(fresh) == 0:
             return None, repeats
         features, first_of_window = task.features(fresh, self._model)
-        scores = decide(self._model, features, fresh.amount, fresh.id_hash)
+        scores = decide(self._model, features, fresh.amount, fresh.id_hash, task.clock_after(fresh))
         rows = task.record(fresh, features, first_of_window, scores, self._model.policy)
         return Decided(fresh, scores, rows), repeats
 

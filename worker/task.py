@@ -167,6 +167,10 @@ class PartitionTask:
         """Whether any transaction has set the clock yet."""
         return self.clock_ms != _NO_CLOCK
 
+    def clock_after(self, transactions: TransactionColumns) -> int:
+        """Where the clock will stand once these have been decided; at least one."""
+        return int(self._clocks_ms(transactions)[-1])
+
     def move_clock(self, clock_ms: int) -> None:
         """Move the clock of a quiet partition on; never back."""
         self.clock_ms = max(self.clock_ms, clock_ms)

@@ -59,7 +59,7 @@ def forest() -> ModelState:
 def decided(model: ModelState, came: TransactionColumns, folder: Path) -> Decided:
     task = new_task(folder)
     features, first = task.features(came, model)
-    scores = decide(model, features, came.amount, came.id_hash)
+    scores = decide(model, features, came.amount, came.id_hash, task.clock_after(came))
     return Decided(came, scores, task.record(came, features, first, scores, model.policy))
 
 

@@ -11,7 +11,7 @@ from models.anomaly import FlatForest
 from models.decision import IDLE_FOREST_ONE_IN, Scores, decide
 from models.online import BinnedLogistic
 from models.state import ModelState
-from models.threshold import EDGES, Calibration, CostPolicy, histogram
+from models.threshold import BINS, EDGES, Calibration, CostPolicy, histogram
 from models.vocabulary import MS_PER_DAY, Decider, Flag
 from tests.model_log import DIGEST_EVERY, FEATURES, LINEAGE, POLICY, START_MS
 
@@ -65,11 +65,12 @@ def decided(
     features: NDArray[np.float32],
     amount: list[float] | None = None,
     id_hash: NDArray[np.uint64] | None = None,
+    now_ms: int = START_MS + MS_PER_DAY,
 ) -> Scores:
     count = len(features)
     # Neither a sampled example nor left out by the idle forest.
     hashes = np.full(count, 8 << 40 | 1, np.uint64) if id_hash is None else id_hash
-    return decide(state, features, np.array(amount or [100.0] * count), hashes)
+    return decide(state, features, np.array(amount or [100.0] * count), hashes, now_ms)
 
 
 def deciders(scores: Scores) -> list[Decider]:
@@ -178,6 +179,18 @@ def test_the_forest_alerts_on_score_times_amount_from_its_cut_on() -> None:
     assert scores.alerted.tolist() == [False, False, True, True, False]
     assert has(scores, Flag.FOREST_WOULD_ALERT) == [False, False, True, True, False]
     np.testing.assert_allclose(scores.rank, score * amounts)
+
+
+def test_what_begins_a_day_is_decided_under_the_budget_of_that_day() -> None:
+    state = model(forest=True, budget=20.0)
+    with_forest_cut(state)
+    nothing = np.zeros(BINS)
+    state.budget.fold(nothing, nothing, 40, 40, START_MS + MS_PER_DAY)
+    last_ms = START_MS + 2 * MS_PER_DAY - 1
+    told = [
+        decided(state, rows(0), [1e6], now_ms=now_ms).alerted.tolist() for now_ms in (last_ms, last_ms + 1)
+    ]
+    assert told == [[False], [True]]
 
 
 def test_what_the_idle_forest_would_have_done_is_noted_but_alerts_nobody() -> None:

@@ -209,6 +209,20 @@ def test_a_day_that_has_had_its_cases_has_no_more_until_midnight() -> None:
     assert math.isfinite(traffic.online_lambda(policy(250.0))), "cases of the day before came late"
 
 
+def test_a_new_day_has_its_cases_before_any_commit_of_it_is_folded() -> None:
+    midnight = START - START % MS_PER_DAY + 15 * MS_PER_DAY
+    spent = steady(hours=24 * 14, per_hour=10.0)
+    spent.fold(EMPTY, EMPTY, 900.0, 900.0, midnight - HOUR)
+    unspent = steady(hours=24 * 14, per_hour=10.0)
+    unspent.fold(EMPTY, EMPTY, 1e-3, 1e-3, midnight - HOUR)
+    costs = policy(250.0)
+    for now_ms in (None, midnight - 3 * HOUR, midnight - 1):
+        assert math.isinf(spent.online_lambda(costs, now_ms))
+        assert math.isinf(spent.forest_cut(costs, now_ms))
+    for find in (AlertBudget.online_lambda, AlertBudget.forest_cut):
+        assert find(spent, costs, midnight) == find(unspent, costs, midnight) < math.inf
+
+
 def test_what_is_left_of_a_day_is_spread_over_what_is_left_of_it() -> None:
     midnight = START - START % MS_PER_DAY + 15 * MS_PER_DAY
     noon = steady(hours=24 * 14, per_hour=10.0)
