@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.labels import DecisionTruth
+from models.vocabulary import MS_PER_DAY
 from worker.journal import DecisionRows, Settlements
 
 SEGMENT_ROWS: Final = 1 << 18
@@ -189,18 +190,23 @@ class PendingDecisions:
             As in `append`.
         event_time_ms : int64 [m]
             The transaction's event time where the label tells it, else -1. It is looked for first where that time
-            lies, then everywhere: labels may tell it rounded.
+            lies, then everywhere, for labels may tell it rounded; but nowhere if it is of a day before all that is
+            still here.
         min_offset
             Segments whose transactions all lie before this offset are left out.
         """
         found = np.full(len(id_hash), -1, np.int64)
         for told_ms in [None] if event_time_ms is None else [event_time_ms, None]:
             missing = np.flatnonzero(found < 0)
+            if event_time_ms is not None:
+                missing = missing[self._may_hold(event_time_ms[missing])]
             for number in sorted(self._segments, reverse=True):
                 segment = self._segments[number]
                 if not len(missing) or segment.last_offset < min_offset:
                     break
                 asked = missing if told_ms is None else missing[segment.spans(told_ms[missing])]
+                if not len(asked):
+                    continue
                 row = segment.find(id_hash[asked], id_check[asked])
                 hit = row >= 0
                 found[asked[hit]] = number * SEGMENT_ROWS + row[hit]
@@ -313,6 +319,11 @@ class PendingDecisions:
         """Let go of the files and delete them."""
         self._segments.clear()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _may_hold(self, told_ms: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which transactions of these times, -1 where unknown, may still be here, though told a day too early."""
+        first_ms = min((segment.first_event_ms for segment in self._segments.values()), default=0)
+        return np.asarray((told_ms < 0) | (told_ms >= first_ms - MS_PER_DAY))
 
     def _segment_for_append(self) -> _Segment:
         number = self.next_sequence // SEGMENT_ROWS

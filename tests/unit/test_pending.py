@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
-from models.vocabulary import Flag, Status
+from models.vocabulary import MS_PER_DAY, Flag, Status
 from tests.model_log import ENTITIES, FEATURES, START_MS
 from tests.partition import HASHER, decisions
 from worker import pending as pending_module
@@ -138,13 +138,34 @@ def test_a_told_time_narrows_the_search_to_the_segments_that_span_it(pending: Pe
     assert find(pending, "t12", "t12", times=[inside, -1]) == [12, 24]
 
 
-@pytest.mark.parametrize("told_ms", [0, START_MS + 7 * MINUTE_MS, START_MS + 25 * MINUTE_MS, FAR])
+@pytest.mark.parametrize(
+    "told_ms", [START_MS - MS_PER_DAY, START_MS + 7 * MINUTE_MS, START_MS + 25 * MINUTE_MS, FAR]
+)
 def test_a_decision_is_found_though_its_told_time_is_rounded_or_wrong(
     pending: PendingDecisions, told_ms: int
 ) -> None:
     """The eighth decision opens the second segment: a time cut to the hour lies in the first, or in none."""
     fill(pending, 24)
     assert find(pending, "t8", "t23", "t24", times=[told_ms] * 3) == [8, 23, -1]
+
+
+def test_a_label_of_a_transaction_long_forgotten_asks_no_segment(
+    pending: PendingDecisions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(pending, 24)
+    asked: list[int] = []
+    find_in = pending_module._Segment.find
+
+    def counted(segment: Any, id_hash: NDArray[np.uint64], id_check: NDArray[np.uint64]) -> Any:
+        asked.append(len(id_hash))
+        return find_in(segment, id_hash, id_check)
+
+    monkeypatch.setattr(pending_module._Segment, "find", counted)
+    long_ago_ms = START_MS - 100 * MS_PER_DAY
+    assert find(pending, "gone", "t8", times=[long_ago_ms, long_ago_ms]) == [-1, -1]
+    assert asked == []
+    assert find(pending, "gone", "t8", "t9", times=[long_ago_ms, START_MS, -1]) == [-1, 8, 9]
+    assert asked == [1, 2, 2], "the first segment spans the told time, then the newest two are asked for both"
 
 
 def test_a_late_event_is_found_by_its_own_time(pending: PendingDecisions) -> None:
