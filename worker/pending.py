@@ -9,6 +9,7 @@ restart rebuilds it.
 from __future__ import annotations
 
 import math
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,10 +22,13 @@ from numpy.typing import NDArray
 
 from models.labels import DecisionTruth
 from models.vocabulary import MS_PER_DAY
+from worker.errors import WorkerError
 from worker.journal import DecisionRows, Settlements
 
 SEGMENT_ROWS: Final = 1 << 18
 _SLOTS: Final = SEGMENT_ROWS * 2
+_RESERVED_ROWS: Final = 1 << 14
+"""Disk space is taken for so many decisions at a time: a quiet partition would leave most of a segment's unused."""
 _LINE: Final = 64
 _NEVER: Final = np.iinfo(np.int64).min
 
@@ -94,10 +98,13 @@ class _Segment:
         self.last_offset = -1
         shapes = {name: (np.dtype(dtype), (SEGMENT_ROWS, *width)) for name, (dtype, width) in layout.items()}
         shapes["slots"] = (np.dtype(np.uint32), (_SLOTS,))
-        self.columns = _mapped(path, shapes)
+        self.columns, self._starts = _mapped(path, shapes)
         self.slots: NDArray[np.uint32] = self.columns.pop("slots")
+        self._reserved = 0
+        _take_space(path, [(self._starts["slots"], self.slots.nbytes)])
 
     def append(self, values: dict[str, NDArray[Any]], count: int) -> None:
+        self._reserve(self.size + count)
         target = slice(self.size, self.size + count)
         for name, column in values.items():
             self.columns[name][target] = column
@@ -106,6 +113,20 @@ class _Segment:
         self.first_event_ms = min(self.first_event_ms, int(values["event_time_ms"].min()))
         self.last_event_ms = max(self.last_event_ms, int(values["event_time_ms"].max()))
         self.last_offset = int(values["offset"][-1])
+
+    def _reserve(self, rows: int) -> None:
+        """Have the disk space for so many rows."""
+        if rows <= self._reserved:
+            return
+        taken, self._reserved = self._reserved, min(-(-rows // _RESERVED_ROWS) * _RESERVED_ROWS, SEGMENT_ROWS)
+        row_bytes = {name: column.nbytes // SEGMENT_ROWS for name, column in self.columns.items()}
+        _take_space(
+            self.path,
+            [
+                (self._starts[name] + taken * width, (self._reserved - taken) * width)
+                for name, width in row_bytes.items()
+            ],
+        )
 
     def spans(self, event_time_ms: NDArray[np.int64]) -> NDArray[np.bool_]:
         return np.asarray((event_time_ms >= self.first_event_ms) & (event_time_ms <= self.last_event_ms))
@@ -116,17 +137,39 @@ class _Segment:
         return found
 
 
-def _mapped(path: Path, shapes: dict[str, tuple[np.dtype[Any], tuple[int, ...]]]) -> dict[str, NDArray[Any]]:
-    """Arrays of zeros in one new file: a process may have some 65,000 mappings, and a year of segments."""
+def _take_space(path: Path, ranges: list[tuple[int, int]]) -> None:
+    """Take disk space for parts of a file, each a start and a length.
+
+    Where there is none for what is written through a mapping, the system kills the process without a word.
+    """
+    try:
+        with path.open("r+b") as file:
+            for start, length in ranges:
+                os.posix_fallocate(file.fileno(), start, length)
+    except OSError as error:
+        raise WorkerError(
+            f"waiting decisions find no room at {path} ({error.strerror}): free disk space there, or name another "
+            "folder in worker.state_dir"
+        ) from error
+
+
+def _mapped(
+    path: Path, shapes: dict[str, tuple[np.dtype[Any], tuple[int, ...]]]
+) -> tuple[dict[str, NDArray[Any]], dict[str, int]]:
+    """Arrays of zeros in one new file, and where each begins; space on disk is yet to be taken.
+
+    One file, for a process may have some 65,000 mappings, and a year of segments.
+    """
     ends = np.cumsum(
         [-(-dtype.itemsize * math.prod(shape) // _LINE) * _LINE for dtype, shape in shapes.values()]
     )
     whole = np.memmap(path, np.uint8, "w+", shape=(int(ends[-1]),))
+    starts = dict(zip(shapes, [0, *ends[:-1].tolist()], strict=True))
     arrays = {}
-    for (name, (dtype, shape)), start in zip(shapes.items(), [0, *ends[:-1]], strict=True):
-        data = np.asarray(whole[start : start + dtype.itemsize * math.prod(shape)])
+    for name, (dtype, shape) in shapes.items():
+        data = np.asarray(whole[starts[name] : starts[name] + dtype.itemsize * math.prod(shape)])
         arrays[name] = data.view(dtype).reshape(shape)
-    return arrays
+    return arrays, starts
 
 
 class PendingDecisions:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import errno
+import os
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from models.vocabulary import MS_PER_DAY, Flag, Status
 from tests.model_log import ENTITIES, FEATURES, START_MS
 from tests.partition import HASHER, decisions
 from worker import pending as pending_module
+from worker.errors import WorkerError
 from worker.journal import DecisionRows, Settlements
 from worker.pending import PendingDecisions
 
@@ -90,6 +94,40 @@ def test_a_segment_is_one_file_mapped_once(pending: PendingDecisions, tmp_path: 
     for segment in pending._segments.values():
         maps = {id(_mapping(array)) for array in [*segment.columns.values(), segment.slots]}
         assert len(maps) == 1
+
+
+def test_a_full_disk_is_told_before_anything_is_written_to_it(
+    pending: PendingDecisions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pending_module, "_RESERVED_ROWS", 4)
+    fill(pending, 4)
+
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("worker.pending.os.posix_fallocate", full)
+    with pytest.raises(WorkerError, match=r"0000000000 .*No space left.*worker\.state_dir"):
+        fill(pending, 1)
+    assert statuses(pending) == [Status.WAITING] * 4
+
+
+@pytest.mark.parametrize("step", [1, 3, 8, 1_000])
+def test_every_byte_that_decisions_are_written_to_is_reserved_first(
+    pending: PendingDecisions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    monkeypatch.setattr(pending_module, "_RESERVED_ROWS", step)
+    reserved: dict[str, set[int]] = defaultdict(set)
+
+    def note(fd: int, offset: int, length: int) -> None:
+        reserved[Path(f"/proc/self/fd/{fd}").resolve().name].update(range(offset, offset + length))
+
+    monkeypatch.setattr("worker.pending.os.posix_fallocate", note)
+    for count in (1, 2, 4, 6, 8):
+        fill(pending, count)
+        for path in (tmp_path / "waiting").iterdir():
+            written = np.flatnonzero(np.fromfile(path, np.uint8))
+            assert len(written)
+            assert set(written.tolist()) <= reserved[path.name]
 
 
 def test_no_decisions_have_columns_of_the_right_types(pending: PendingDecisions) -> None:
