@@ -179,7 +179,7 @@ class JournalHeader:
     @property
     def model_offset(self) -> int:
         """The last offset of the model log that was folded when all this was decided."""
-        return int(self.model_version.rpartition("-")[2])
+        return int(self.model_version.partition("-")[2])
 
     def to_json(self) -> bytes:
         """As it stands in the last record's metadata."""

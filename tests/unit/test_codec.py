@@ -340,6 +340,14 @@ def test_parts_of_a_commit_whose_columns_differ_in_length_are_refused() -> None:
         through_the_log(dataclasses.replace(record, evidence=lame))
 
 
+@pytest.mark.parametrize(("version", "offset"), [("abc-7", 7), ("abc-0", 0), ("abc--1", -1)])
+def test_a_header_tells_how_far_the_model_log_was_folded_or_that_none_of_it_was(
+    version: str, offset: int
+) -> None:
+    header = JournalHeader.from_json(dataclasses.replace(HEADER, model_version=version).to_json())
+    assert header.model_offset == offset
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
