@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Final
@@ -159,13 +160,17 @@ class ModelState:
         )
         clocks = np.array(sorted(self.clocks_ms.items()), np.int64)
         numbers = np.array([self.calibration.slope, self.calibration.intercept, self.weight_learnt])
+        offsets = np.array([*(self.generation or ()), *(self.forest_fitted or ()), self.policy_offset])
+        # Until the log carries a policy, each worker has that of its own settings.
+        policy = json.dumps(self.policy.to_json() if self.policy_offset >= 0 else None, sort_keys=True)
         return [
             ("shared", self.shared.arrays()),
             ("budget", self.budget.arrays()),
             ("ledger", self.ledger.arrays()),
             ("online", self.online.arrays() if self.online is not None else {}),
             ("forest", self.forest.arrays() if self.forest is not None else {}),
-            ("state", {"counts": counts, "clocks": clocks, "numbers": numbers}),
+            ("state", {"counts": counts, "clocks": clocks, "numbers": numbers, "offsets": offsets}),
+            ("policy", {"json": np.frombuffer(policy.encode(), np.uint8)}),
         ]
 
     def _remember_digest(self) -> None:

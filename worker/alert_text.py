@@ -88,7 +88,7 @@ def _reason(reason: AlertReason) -> str:
 
 
 def read_alert(value: bytes | None) -> Alert | str:
-    """Read an alert of this version or a later one, whose new fields are overlooked; else say what is wrong."""
+    """Read an alert of this schema version, whose unknown fields are overlooked; else say what is wrong."""
     if value is None:
         return "it has no value"
     try:

@@ -1,4 +1,4 @@
-"""Builds a worker from its settings and runs it; the only place that constructs its parts."""
+"""Builds a worker from its settings and runs it."""
 
 from __future__ import annotations
 

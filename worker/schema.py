@@ -28,6 +28,7 @@ from worker.redaction import looks_like_card_number, redact_bytes
 from worker.settings import LabelFields, TimeFormat, TransactionFields
 
 SCHEMA_VERSION: Final = 1
+_VERSION_TOLD: Final = "fields may be added under it; whatever else changes is another version"
 MAX_ID_CHARACTERS: Final = 128
 MAX_TEXT_CHARACTERS: Final = 256
 MAX_RECORD_BYTES: Final = 1 << 20
@@ -278,7 +279,7 @@ class AlertReason(OutgoingMessage):
 class Alert(OutgoingMessage):
     """A transaction worth an investigator's time, and why."""
 
-    schema_version: Literal[1] = Field(SCHEMA_VERSION, description="a later version only adds fields")
+    schema_version: Literal[1] = Field(SCHEMA_VERSION, description=_VERSION_TOLD)
     alert_id: str = Field(description="a function of the transaction id and entity_key alone")
     transaction_id: str = Field(description="of the transaction alerted on")
     card_id: str = Field(description="its card's token, and the record's key")
@@ -302,7 +303,7 @@ class Alert(OutgoingMessage):
 class DeadLetter(OutgoingMessage):
     """A record that could not be used, redacted and bounded, and where it came from."""
 
-    schema_version: Literal[1] = Field(SCHEMA_VERSION, description="a later version only adds fields")
+    schema_version: Literal[1] = Field(SCHEMA_VERSION, description=_VERSION_TOLD)
     topic: str = Field(description="where the record lies")
     partition: int = Field(description="of that topic")
     offset: int = Field(description="in that partition")

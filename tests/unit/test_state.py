@@ -65,6 +65,33 @@ def test_the_digest_tells_a_single_bit_of_a_single_record() -> None:
     assert folded(log).digest() != folded(other).digest()
 
 
+def test_the_digest_tells_when_parts_were_made_and_which_policy_is_in_force() -> None:
+    log = a_log()
+    state = folded(log)
+    assert state.generation is not None
+    assert state.forest_fitted is not None
+    offset, clock_ms, frauds = state.generation
+    fitted_ms, traffic = state.forest_fitted
+    cheaper = dataclasses.replace(state.policy, costs=dataclasses.replace(state.policy.costs, loss_fixed=5.5))
+    seen = {state.digest()}
+    for name, value in [
+        ("generation", None),
+        ("generation", (offset + 1, clock_ms, frauds)),
+        ("generation", (offset, clock_ms + 1, frauds)),
+        ("generation", (offset, clock_ms, frauds + 1)),
+        ("forest_fitted", None),
+        ("forest_fitted", (fitted_ms + 1, traffic)),
+        ("forest_fitted", (fitted_ms, traffic + 1)),
+        ("policy", cheaper),
+        ("policy_offset", state.policy_offset + 1),
+    ]:
+        before = getattr(state, name)
+        setattr(state, name, value)
+        seen.add(state.digest())
+        setattr(state, name, before)
+    assert len(seen) == 10
+
+
 @pytest.mark.parametrize("dtype", [np.float64, np.int64, np.float32, np.uint8])
 def test_the_digest_tells_any_bit_of_any_array(dtype: type[np.generic]) -> None:
     rng = np.random.default_rng(3)
