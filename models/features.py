@@ -6,7 +6,6 @@ linear, so that what many workers learnt adds up. The arithmetic is in `models.a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -174,21 +173,6 @@ class CardAggregates:
         """Return the state as dense arrays, see `RowTable.arrays`."""
         return self._table.arrays()
 
-    @classmethod
-    def from_arrays(
-        cls, spec: FeatureSpec, max_rows: int, arrays: Mapping[str, NDArray[Any]]
-    ) -> CardAggregates:
-        """Rebuild from `arrays()`; it continues bit-identically.
-
-        Raises
-        ------
-        ValueError
-            If the arrays are not those of card aggregates.
-        """
-        cards = cls(spec, max_rows)
-        cards._table = RowTable.from_arrays(aggregates.CARD_WIDTH, max_rows, arrays)
-        return cards
-
 
 class SharedAggregates:
     """What all workers know together: traffic of the other entities and label evidence of every entity.
@@ -291,26 +275,6 @@ class SharedAggregates:
         return {
             f"{name}_{key}": array for name, table in tables.items() for key, array in table.arrays().items()
         }
-
-    @classmethod
-    def from_arrays(
-        cls, spec: FeatureSpec, max_rows: int, arrays: Mapping[str, NDArray[Any]]
-    ) -> SharedAggregates:
-        """Rebuild from `arrays()`; it continues bit-identically.
-
-        Raises
-        ------
-        ValueError
-            If the arrays are not those of shared aggregates.
-        """
-        shared = cls(spec, max_rows)
-        cards, entities = (
-            {key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)}
-            for prefix in ("cards_", "entities_")
-        )
-        shared._cards = RowTable.from_arrays(aggregates.CARD_FRAUDS_WIDTH, max_rows, cards)
-        shared._entities = RowTable.from_arrays(aggregates.ENTITY_WIDTH, max_rows, entities)
-        return shared
 
 
 def assemble(

@@ -7,7 +7,6 @@ counted apart.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import IntEnum
 from typing import Any, Final
@@ -291,11 +290,6 @@ class Ledger:
         """Where the newest closed day ends, epoch milliseconds; None while none is closed."""
         return int(self._days[self._closed][-1] + 1) * MS_PER_DAY if self._closed.any() else None
 
-    @property
-    def open_days(self) -> int:
-        """Cohorts not closed yet."""
-        return int(np.count_nonzero(~self._closed))
-
     def _open(self, days: npt.NDArray[np.int32]) -> None:
         new = np.setdiff1d(days[days > self._merged[2]], self._days)
         if len(new) == 0:
@@ -327,14 +321,6 @@ class Ledger:
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Copy the whole state into plain arrays."""
         return {name: getattr(self, f"_{name}").copy() for name in _STATE}
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> Ledger:
-        """Rebuild the state that `arrays` described."""
-        ledger = cls()
-        for name in _STATE:
-            setattr(ledger, f"_{name}", np.array(arrays[name], dtype=getattr(ledger, f"_{name}").dtype))
-        return ledger
 
 
 _STATE: Final = ("days", "closed", "decided", "sums", "merged_sums", "merged", "after_close")

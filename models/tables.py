@@ -1,13 +1,11 @@
 """Rows of numbers by 64-bit key: dense, in order of insertion, found through open addressing.
 
-The dense arrays are the state; the index is derived from them, so a table restored from its arrays continues
-bit-identically. Keys are keyed hashes already (SipHash), so their low bits serve as the slot: an attacker who
-does not know the key cannot pile rows up in one place.
+The dense arrays are the state; the index is derived from them. Keys are keyed hashes already (SipHash), so their low
+bits serve as the slot: an attacker who does not know the key cannot pile rows up in one place.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -183,32 +181,6 @@ class RowTable:
             "last_ms": last_ms[:size].copy(),
             "evictions": counts[_EVICTIONS : _EVICTIONS + 1].copy(),
         }
-
-    @classmethod
-    def from_arrays(cls, width: int, max_rows: int, arrays: Mapping[str, NDArray[Any]]) -> RowTable:
-        """Rebuild a table from `arrays()`; it continues bit-identically under the same `max_rows`.
-
-        Raises
-        ------
-        ValueError
-            If the arrays are not those of a table of this width.
-        """
-        table = cls(width, max_rows)
-        size = arrays["keys"].size
-        capacity = max(size, min(_FIRST_CAPACITY, max_rows))
-        table.rows = rows = _allocate(capacity, width, max_rows)
-        expected = ((size,), (size, width), (size,), (1,))
-        names = ("keys", "values", "last_ms", "evictions")
-        if tuple(arrays[name].shape for name in names) != expected or np.unique(arrays["keys"]).size != size:
-            msg = "these arrays are not those of a row table"
-            raise ValueError(msg)
-        rows.keys[:size] = arrays["keys"]
-        rows.values[:size] = arrays["values"]
-        rows.last_ms[:size] = arrays["last_ms"]
-        rows.counts[_SIZE] = size
-        rows.counts[_EVICTIONS] = arrays["evictions"][0]
-        _rebuild(rows.keys, rows.slots, size)
-        return table
 
 
 def table_bytes(rows: int, width: int) -> int:

@@ -8,7 +8,6 @@ alert on what lies above the quantile that the budget allows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -297,15 +296,6 @@ class AlertBudget:
             "cases_today": np.array([self._cases_today]),
             "clock_ms": np.array([self._clock_ms], dtype=np.int64),
         }
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> AlertBudget:
-        """Rebuild the state that `arrays` described."""
-        budget = cls()
-        budget._state = np.array(arrays["state"], dtype=np.float64)
-        budget._cases_today = float(np.asarray(arrays["cases_today"], dtype=np.float64)[0])
-        budget._clock_ms = int(np.asarray(arrays["clock_ms"], dtype=np.int64)[0])
-        return budget
 
 
 @njit(cache=True, nogil=True)

@@ -291,35 +291,15 @@ def test_reading_changes_nothing_and_an_earlier_read_is_as_of_the_row() -> None:
         np.testing.assert_array_equal(array, before[name])
 
 
-def test_restored_aggregates_continue_identically_through_evictions() -> None:
+def test_aggregates_do_not_depend_on_how_they_were_batched_evictions_included() -> None:
     times, amounts = _stream(800, seed=6)
     cards = _hashes(np.random.default_rng(7), 60, (800,))
-    whole, half = CardAggregates(_SPEC, 40), CardAggregates(_SPEC, 40)
+    whole, parts = CardAggregates(_SPEC, 40), CardAggregates(_SPEC, 40)
     expected, _ = whole.advance(cards, times, amounts, _WINDOW_MS)
-    half.advance(cards[:400], times[:400], amounts[:400], _WINDOW_MS)
-    restored = CardAggregates.from_arrays(_SPEC, 40, half.arrays())
-    features, _ = restored.advance(cards[400:], times[400:], amounts[400:], _WINDOW_MS)
+    parts.advance(cards[:400], times[:400], amounts[:400], _WINDOW_MS)
+    features, _ = parts.advance(cards[400:], times[400:], amounts[400:], _WINDOW_MS)
     np.testing.assert_array_equal(features, expected[400:])
-    assert restored.evictions == whole.evictions > 0
-
-    shared, same = SharedAggregates(_SPEC, 12), SharedAggregates(_SPEC, 12)
-    _fold_stream(shared, seed=8)
-    _fold_stream(same, seed=8)
-    same = SharedAggregates.from_arrays(_SPEC, 12, same.arrays())
-    _fold_stream(shared, seed=9)
-    _fold_stream(same, seed=9)
-    assert same.evictions == shared.evictions > 0
-    for name, array in shared.arrays().items():
-        np.testing.assert_array_equal(same.arrays()[name], array)
-
-
-def test_arrays_that_a_table_cannot_have_are_refused() -> None:
-    shared = SharedAggregates(_SPEC, 12)
-    _fold_stream(shared, seed=8)
-    with pytest.raises(ValueError, match="not those of a row table"):
-        CardAggregates.from_arrays(
-            _SPEC, 12, {name.removeprefix("entities_"): array for name, array in shared.arrays().items()}
-        )
+    assert parts.evictions == whole.evictions > 0
 
 
 def test_read_only_and_strided_columns_are_taken_as_they_are() -> None:

@@ -84,27 +84,6 @@ def test_every_key_is_found_in_its_own_row_and_others_nowhere() -> None:
     assert np.all(_look_up(table.rows, keys + np.uint64(1)) == -1)
 
 
-def test_a_restored_table_continues_identically() -> None:
-    keys, at_ms = _stream(4000, 150, seed=9)
-    whole, first = RowTable(2, 100), RowTable(2, 100)
-    _apply(whole, keys, at_ms)
-    _apply(first, keys[:1500], at_ms[:1500])
-    restored = RowTable.from_arrays(2, 100, first.arrays())
-    _apply(restored, keys[1500:], at_ms[1500:])
-    assert whole.evictions > 0
-    for name, array in whole.arrays().items():
-        np.testing.assert_array_equal(restored.arrays()[name], array)
-
-
-def test_a_table_restored_under_a_smaller_bound_shrinks_at_its_next_insertion() -> None:
-    table = RowTable(2, 1000)
-    _apply(table, np.arange(1, 1001, dtype=np.uint64), np.arange(1000))
-    restored = RowTable.from_arrays(2, 100, table.arrays())
-    _apply(restored, np.array([5000], dtype=np.uint64), np.array([1000]))
-    assert restored.arrays()["keys"].tolist() == [*range(926, 1001), 5000]
-    assert restored.evictions == 925
-
-
 def test_a_table_bound_more_tightly_evicts_at_once_and_one_bound_less_tightly_grows() -> None:
     table = RowTable(2, 1000)
     _apply(table, np.arange(1, 1001, dtype=np.uint64), np.arange(1000))
@@ -140,16 +119,3 @@ def test_arrays_are_copies() -> None:
 def test_an_impossible_bound_is_refused(max_rows: int) -> None:
     with pytest.raises(ValueError, match="cannot be made"):
         RowTable(2, max_rows)
-
-
-def test_arrays_of_another_shape_or_with_a_key_twice_are_refused() -> None:
-    table = RowTable(2, 10)
-    _apply(table, np.array([7, 8], dtype=np.uint64), np.array([0, 0]))
-    arrays = table.arrays()
-    for broken in (
-        {**arrays, "last_ms": arrays["last_ms"][:1]},
-        {**arrays, "values": arrays["values"][:, :1]},
-        {**arrays, "keys": np.array([7, 7], dtype=np.uint64)},
-    ):
-        with pytest.raises(ValueError, match="not those of a row table"):
-            RowTable.from_arrays(2, 10, broken)

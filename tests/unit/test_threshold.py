@@ -292,21 +292,3 @@ def test_a_commit_behind_the_clock_is_discounted_to_its_own_time_and_adds_none()
     assert budget.arrays()["state"][:BINS].sum() == pytest.approx(4.0, rel=1e-14)
     assert budget.online_elapsed_days == before
     assert budget.arrays()["clock_ms"].tolist() == [START]
-
-
-def test_a_budget_restored_in_mid_stream_continues_to_the_bit() -> None:
-    rng = np.random.default_rng(10)
-    commits = [
-        (rng.random(BINS), rng.random(BINS), 3.0, 2.0, START + int(t))
-        for t in rng.integers(0, 10**9, size=40)
-    ]
-    whole, first = AlertBudget(), AlertBudget()
-    for commit in commits:
-        whole.fold(*commit)
-    for commit in commits[:20]:
-        first.fold(*commit)
-    second = AlertBudget.from_arrays(first.arrays())
-    for commit in commits[20:]:
-        second.fold(*commit)
-    for name, array in whole.arrays().items():
-        assert array.tobytes() == second.arrays()[name].tobytes()
