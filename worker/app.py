@@ -6,8 +6,7 @@ import logging
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -37,6 +36,7 @@ from worker.restore import Offsets, Restorer
 from worker.schema import Reason
 from worker.settings import Settings
 from worker.setup import feature_spec, new_model, policy, refit_plan, task_limits
+from worker.signals import handled_by
 from worker.source import KafkaSource
 from worker.task import PartitionTask, TaskState
 
@@ -241,7 +241,7 @@ class _Rebalance:
 
 
 def run(settings: Settings) -> int:
-    """Run a worker until SIGTERM or SIGINT; the exit code.
+    """Run a worker until SIGTERM, SIGINT or SIGHUP; the exit code.
 
     Raises
     ------
@@ -250,24 +250,15 @@ def run(settings: Settings) -> int:
     """
     keep_freed_memory()
     worker = Worker(settings)
-    with _stopped_by_signals(worker):
-        worker.run()
-    return 0
 
-
-@contextmanager
-def _stopped_by_signals(worker: Worker) -> Iterator[None]:
     def stop(number: int, frame: FrameType | None) -> None:
         del frame
         log.info("%s: ending after this cycle", signal.Signals(number).name)
         worker.stop()
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with handled_by(stop):
+        worker.run()
+    return 0
 
 
 def _folded(model: ModelState, model_log: KafkaModelLog, alive: Callable[[], None]) -> int:

@@ -27,8 +27,12 @@ def interrupt(number: int, frame: FrameType | None) -> None:
 
 @contextmanager
 def handled_by(handler: signal._HANDLER) -> Iterator[None]:
-    """Let that handler hear the signals that end a command, for the length of a `with` of the main thread."""
-    before = {number: signal.signal(number, handler) for number in ENDING}
+    """Let that handler hear the signals that end a command, for the length of a `with` of the main thread.
+
+    Under nohup SIGHUP stays unheard: the command is to outlive its terminal.
+    """
+    heard = [each for each in ENDING if each != signal.SIGHUP or signal.getsignal(each) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handler) for number in heard}
     try:
         yield
     finally:

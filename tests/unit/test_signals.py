@@ -7,6 +7,8 @@ import threading
 
 import pytest
 
+from worker import app
+from worker.settings import Settings
 from worker.signals import ENDING, handled_by, held_back, ignore, interrupt
 
 
@@ -18,6 +20,28 @@ def test_the_first_signal_interrupts_and_the_next_ones_wait_for_nobody(number: s
             signal.raise_signal(number)
         signal.raise_signal(signal.SIGTERM)  # cleaning up goes on
     assert [signal.getsignal(each) for each in ENDING] == before
+
+
+@pytest.mark.parametrize("number", ENDING)
+def test_a_worker_ends_in_order_on_every_signal_that_ends_a_command(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = []
+
+    class Running:
+        def __init__(self, settings: Settings) -> None:
+            del settings
+
+        def run(self) -> None:
+            signal.raise_signal(number)
+
+        def stop(self) -> None:
+            told.append(number)
+
+    monkeypatch.setattr(app, "Worker", Running)
+    with handled_by(ignore):
+        assert app.run(Settings(entity_key="00" * 16)) == 0
+    assert told == [number]
 
 
 def test_a_signal_that_is_held_back_comes_at_the_end() -> None:
@@ -52,3 +76,14 @@ def test_a_child_hears_what_its_parent_does_not() -> None:
     with handled_by(ignore):
         said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout == "True\n"
+
+
+def test_under_nohup_a_command_outlives_its_terminal() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with handled_by(interrupt):
+            signal.raise_signal(signal.SIGHUP)
+            assert signal.getsignal(signal.SIGTERM) is interrupt
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
