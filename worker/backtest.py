@@ -165,15 +165,42 @@ class _Run:
         return self._memory.decisions
 
 
-class _FileSource:
-    """Cuts batches from a data set as live traffic would be cut."""
+class InboxSource:
+    """Cuts batches from the inbox of one partition as live traffic would be cut; whoever derives from it fills it."""
 
-    def __init__(self, settings: Settings, dataset: Dataset) -> None:
+    def __init__(self, settings: Settings) -> None:
         batch = settings.batch
         self._span_ms, self._max_records = round(batch.max_event_time_s * 1000), batch.max_records
         self._inbox = Inbox(0, round(batch.allowed_skew_s * 1000))
-        hasher = Hasher(settings.hash_key)
-        transactions = transaction_columns(dataset, hasher)
+
+    def poll(self) -> list[PartitionBatch]:
+        """Cut a batch of what waits."""
+        until_ms = cut_ms([self._inbox], self._span_ms, self._max_records)
+        taken = None if until_ms is None else self._inbox.transactions.take(until_ms)
+        return [PartitionBatch(0, taken, quiet=False)]
+
+    def take_labels(self, partition: int, clock_ms: int) -> LabelColumns | None:
+        """Take the labels due by the clock."""
+        del partition
+        return self._inbox.labels.take(clock_ms)
+
+    def take_bad(self, partition: int) -> list[BadRecord]:
+        """Take the bad records before the positions reached."""
+        del partition
+        return self._inbox.transactions.take_bad() + self._inbox.labels.take_bad()
+
+    def positions(self, partition: int) -> tuple[int, int]:
+        """Next offsets of transactions and labels, given what was taken."""
+        del partition
+        return self._inbox.transactions.next_offset, self._inbox.labels.next_offset
+
+
+class _FileSource(InboxSource):
+    """All of a data set waits from the beginning."""
+
+    def __init__(self, settings: Settings, dataset: Dataset) -> None:
+        super().__init__(settings)
+        transactions = transaction_columns(dataset, Hasher(settings.hash_key))
         self._inbox.put_transactions(transactions, [])
         self._inbox.put_labels(label_columns(dataset, transactions), [])
         self._inbox.at_end = True
@@ -181,23 +208,6 @@ class _FileSource:
     @property
     def exhausted(self) -> bool:
         return not self._inbox.transactions.waiting
-
-    def poll(self) -> list[PartitionBatch]:
-        until_ms = cut_ms([self._inbox], self._span_ms, self._max_records)
-        taken = None if until_ms is None else self._inbox.transactions.take(until_ms)
-        return [PartitionBatch(0, taken, quiet=False)]
-
-    def take_labels(self, partition: int, clock_ms: int) -> LabelColumns | None:
-        del partition
-        return self._inbox.labels.take(clock_ms)
-
-    def take_bad(self, partition: int) -> list[BadRecord]:
-        del partition
-        return []
-
-    def positions(self, partition: int) -> tuple[int, int]:
-        del partition
-        return self._inbox.transactions.next_offset, self._inbox.labels.next_offset
 
 
 class _Memory:

@@ -16,15 +16,14 @@ import pyarrow as pa
 from kafka import ConsumerGroupMetadata
 
 from models.state import ModelState
-from worker.backtest import AtOnce, Nobody
+from worker.backtest import AtOnce, InboxSource, Nobody
 from worker.bulk import encode_batches
 from worker.codec import ModelLogDecoder, decode_journal
 from worker.committer import Committer, Finish, Outgoing, Transaction
 from worker.dataset import Dataset
-from worker.decoder import BadRecord, Decoder, LabelColumns
+from worker.decoder import Decoder
 from worker.guard import InputGuard
 from worker.identity import Hasher
-from worker.inbox import Inbox, cut_ms
 from worker.ports import PartitionBatch
 from worker.processor import Processor
 from worker.publisher import Publisher
@@ -148,14 +147,14 @@ class _Kafka(Committer):
             self._folded += 1
 
 
-class _Source:
+class _Source(InboxSource):
     """One partition, fetched some thousand records at a time."""
 
     def __init__(self, settings: Settings, dataset: Dataset) -> None:
-        self._topics, self._batch = settings.topics, settings.batch
+        super().__init__(settings)
+        self._topics = settings.topics
         self._decoder = Decoder(settings)
         self._guard = InputGuard(1, settings.kafka.partitioner, settings.batch)
-        self._inbox = Inbox(0, round(settings.batch.allowed_skew_s * 1000))
         self._timeline = Timeline(settings, dataset, dataset.labels(), 1)
         self._sent, self._offsets = 0, {self._topics.transactions: 0, self._topics.labels: 0}
 
@@ -164,26 +163,13 @@ class _Source:
         return self._sent < len(self._timeline) or bool(self._inbox.transactions.waiting)
 
     def poll(self) -> list[PartitionBatch]:
+        """Fetch the next records once the last ones have been taken."""
         if not self._inbox.transactions.waiting and self._sent < len(self._timeline):
             chunk = slice(self._sent, min(self._sent + CHUNK_RECORDS, len(self._timeline)))
             self._timeline.send(chunk, self._fetch)
             self._sent = chunk.stop
         self._inbox.at_end = self._sent == len(self._timeline)
-        until_ms = cut_ms([self._inbox], round(self._batch.max_event_time_s * 1000), self._batch.max_records)
-        taken = None if until_ms is None else self._inbox.transactions.take(until_ms)
-        return [PartitionBatch(0, taken, quiet=False)]
-
-    def take_labels(self, partition: int, clock_ms: int) -> LabelColumns | None:
-        del partition
-        return self._inbox.labels.take(clock_ms)
-
-    def take_bad(self, partition: int) -> list[BadRecord]:
-        del partition
-        return self._inbox.transactions.take_bad() + self._inbox.labels.take_bad()
-
-    def positions(self, partition: int) -> tuple[int, int]:
-        del partition
-        return self._inbox.transactions.next_offset, self._inbox.labels.next_offset
+        return super().poll()
 
     def _fetch(
         self, topic: str, partition: int, keys: list[bytes], values: list[bytes], times_ms: list[int]
