@@ -330,6 +330,7 @@ def test_a_restored_task_equals_the_one_that_decided(kafka: Broker, tmp_path: Pa
     site.feed(records_of(site, small_traffic(seed=3, days=5, cards=250)))
     with running(site) as worker:
         site.wait_until_decided(timeout_s=START_S + DECIDE_S)
+        site.wait_until_quiet()
         site.wait_until_nothing_is_open()
         settings = site.settings
         restorer = Restorer(
