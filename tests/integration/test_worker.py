@@ -283,7 +283,8 @@ def test_a_restart_goes_on_where_the_worker_ended(finished: Finished) -> None:
     stray = site.folder / "state" / "w1" / "77" / "features"
     stray.parent.mkdir(parents=True)
     stray.write_bytes(b"left behind by a process that was killed")
-    with site.worker(costs={"review_cost": 4.5, "case_window_hours": 48.0}) as worker:
+    bounds: dict[str, Any] = {"features": {"max_entities": 40}, "model": {"max_examples": 300}}
+    with site.worker(costs={"review_cost": 4.5, "case_window_hours": 48.0}, **bounds) as worker:
         ready_s = worker.wait_until_ready()
         site.wait_until_decided(worker)
         assert worker.stop() == 0
@@ -295,7 +296,10 @@ def test_a_restart_goes_on_where_the_worker_ended(finished: Finished) -> None:
     told = {alert.alert_id for alert in before.alerts}
     costs = {alert.review_cost for alert in after.alerts if alert.alert_id not in told}
     assert costs == {4.5}, "the settings of the restart are in force from its first decision on"
-    assert site.folded().traffic_seen == len(site.fed.transaction_ids)
+    folded = site.folded()
+    assert folded.traffic_seen == len(site.fed.transaction_ids)
+    assert len(folded.examples) == 300, "the log's bounds hold, not those of whoever folds it"
+    assert folded.shared.evictions > 0
 
 
 def _moved(record: Given, by_ms: int) -> Given:
