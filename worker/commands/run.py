@@ -11,10 +11,10 @@ from worker.commands.parsing import Verbs, add_verb
 
 _MORE: Final = """\
 Waits for an absent Kafka, restores its state from the topics, then decides, and
-serves /metrics, /healthz and /readyz at health.host and health.port. SIGTERM or
-Ctrl-C ends it after the commit it is in, with code 0. It ends on the first error
-with a code that says why: after 3, 5 and 6 a supervisor may start it again, the
-others need a person (`fraud-worker --help` lists them)."""
+serves /metrics, /healthz and /readyz at health.host and health.port. SIGTERM,
+SIGHUP or Ctrl-C ends it after the commit it is in, with code 0. It ends on the
+first error with a code that says why: after 3, 5 and 6 a supervisor may start it
+again, the others need a person (`fraud-worker --help` lists them)."""
 
 
 def add_to(verbs: Verbs) -> None:
