@@ -23,9 +23,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
 
+from worker.admin import AdminClient
 from worker.errors import BrokerError
 from worker.kafka_jars import INSTEAD, fetch_jars, find_java
 from worker.signals import handled_by, held_back, interrupt
@@ -307,7 +307,7 @@ def _listens(port: int) -> bool:
 def _answers(bootstrap: str) -> bool:
     """Whether the broker says of itself that it is part of the cluster (a fenced one does not)."""
     try:
-        with KafkaAdminClient(bootstrap_servers=bootstrap, bootstrap_timeout_ms=10_000) as admin:
+        with AdminClient(bootstrap_servers=bootstrap, bootstrap_timeout_ms=10_000) as admin:
             return bool(admin.describe_cluster()["brokers"])
     except KafkaError:
         return False

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from kafka import KafkaAdminClient
 from kafka import errors as kafka_errors
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 
+from worker.admin import AdminClient
 from worker.errors import (
     CorruptError,
     FencedError,
@@ -55,7 +55,8 @@ _NO_TOPIC: Final = (
     kafka_errors.InvalidTopicError,
 )
 _NO_PLACE: Final = (kafka_errors.NoOffsetForPartitionError, kafka_errors.OffsetOutOfRangeError)
-_NO_ANSWER: Final = (kafka_errors.RetriableError, OSError)
+# InvalidReceiveError: what a listener that wants TLS says is no answer of Kafka's.
+_NO_ANSWER: Final = (kafka_errors.RetriableError, kafka_errors.InvalidReceiveError, OSError)
 
 # The first that fits counts: some of kafka-python's errors are retriable and something worse.
 _TLS: Final = (
@@ -246,7 +247,7 @@ def _attempt(settings: Settings, left_s: float) -> Exception | None:
     limit_ms = int(1000 * max(0.1, min(left_s, ATTEMPT_S)))
     with _overheard() as reasons:
         try:
-            KafkaAdminClient(**admin_config(settings), bootstrap_timeout_ms=limit_ms).close()
+            AdminClient(**admin_config(settings), bootstrap_timeout_ms=limit_ms).close()
         except kafka_errors.KafkaError as error:
             return _likeliest(reasons) or error
     return None

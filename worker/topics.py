@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final, NamedTuple
 
-from kafka import KafkaAdminClient
 from kafka import errors as kafka_errors
 from kafka.admin import ConfigResource, ConfigResourceType
 
 from models.vocabulary import MS_PER_DAY
+from worker.admin import AdminClient
 from worker.client import admin_config, kafka_errors_explained
 from worker.errors import IncompatibleError, UnreachableError
 from worker.settings import Settings, TopicSettings
@@ -137,12 +137,12 @@ def retention_ms(settings: Settings, names: Sequence[str]) -> dict[str, int]:
 
 
 @contextmanager
-def _admin(settings: Settings) -> Iterator[KafkaAdminClient]:
-    with kafka_errors_explained(settings), KafkaAdminClient(**admin_config(settings)) as admin:
+def _admin(settings: Settings) -> Iterator[AdminClient]:
+    with kafka_errors_explained(settings), AdminClient(**admin_config(settings)) as admin:
         yield admin
 
 
-def _partitions(admin: KafkaAdminClient, names: TopicSettings) -> dict[str, int]:
+def _partitions(admin: AdminClient, names: TopicSettings) -> dict[str, int]:
     """Return the number of partitions of those topics that exist."""
     found = {}
     for topic in admin.describe_topics(list(names.model_dump().values())):
@@ -188,7 +188,7 @@ def _retention(names: TopicSettings, days: float | None) -> dict[str, dict[str, 
 
 
 def _make(
-    admin: KafkaAdminClient,
+    admin: AdminClient,
     missing: Mapping[str, int],
     replication: int,
     configs: Mapping[str, Mapping[str, str]],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -67,6 +68,7 @@ def test_a_demo_that_fails_says_what_it_leaves_and_still_fails(monkeypatch: pyte
     with pytest.raises(WorkerError, match="the worker has ended"):
         run_demo(DemoOptions(20.0), told)
     assert printed(told) == "Not deleted: the topics x.*\n"
+    assert logging.getLogger().isEnabledFor(logging.ERROR)  # it is quiet only for as long as it lasts
 
 
 class Admin:
@@ -95,7 +97,7 @@ class Admin:
 def admin(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(processes, "wait_for_brokers", lambda settings, timeout_s: None)  # noqa: ARG005
     monkeypatch.setattr(topics, "delete", lambda settings: None)  # noqa: ARG005
-    return lambda answer: monkeypatch.setattr(processes, "KafkaAdminClient", Admin(answer))
+    return lambda answer: monkeypatch.setattr(processes, "AdminClient", Admin(answer))
 
 
 def test_a_group_that_kafka_does_not_delete_is_not_called_deleted(admin: Any) -> None:

@@ -11,11 +11,11 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
-from kafka import KafkaAdminClient
 from kafka import errors as kafka_errors
 from kafka.admin import MemberToRemove
 
 from worker import topics
+from worker.admin import AdminClient
 from worker.broker import EmbeddedKafka
 from worker.client import admin_config, kafka_errors_explained, wait_for_brokers
 from worker.demo.figures import Samples, read_samples
@@ -54,7 +54,7 @@ def remove_from_kafka(settings: Settings) -> None:
     wait_for_brokers(settings, _ANSWERS_WITHIN_S)
     topics.delete(settings)
     group = settings.kafka.group
-    with kafka_errors_explained(settings), KafkaAdminClient(**admin_config(settings)) as admin:
+    with kafka_errors_explained(settings), AdminClient(**admin_config(settings)) as admin:
         # A static member stays in the group after it has ended.
         admin.remove_group_members(group, [MemberToRemove(group_instance_id=settings.worker.id)])
         answer = admin.delete_groups([group])[group]

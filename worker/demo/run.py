@@ -7,8 +7,8 @@ import shutil
 import tempfile
 import textwrap
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -91,8 +91,7 @@ def run_demo(options: DemoOptions, console: Console) -> int:
     """
     if options.picture is not None:
         require_folder(options.picture)
-    logging.disable(logging.ERROR)  # what fails is raised; the rest would spoil the page
-    with handled_by(ignore), ExitStack() as started:
+    with _quiet(), handled_by(ignore), ExitStack() as started:
         demo = _Demo(options, display_for(console), started)
         try:
             with demo.display, handled_by(interrupt):
@@ -112,6 +111,17 @@ def run_demo(options: DemoOptions, console: Console) -> int:
             console, [*demo.notes, "Everything that was started has been stopped; its files are gone."]
         )
     return 0
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Log nothing for a time: what fails is raised, and the rest would spoil the page."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _print_notes(console: Console, notes: Sequence[str]) -> None:

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
-from kafka import KafkaAdminClient
 from kafka import errors as kafka_errors
 from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec
 from kafka.structs import TopicPartition
 
+from worker.admin import AdminClient
 from worker.client import admin_config, kafka_errors_explained, wait_for_brokers
 from worker.settings import Settings
 
@@ -146,14 +146,14 @@ def reach(settings: Settings) -> Cluster:
         `[kafka]` cannot be right.
     """
     wait_for_brokers(settings, PATIENCE_S)
-    with kafka_errors_explained(settings), KafkaAdminClient(**admin_config(settings)) as admin:
+    with kafka_errors_explained(settings), AdminClient(**admin_config(settings)) as admin:
         return _Interview(admin, settings).cluster()
 
 
 class _Interview:
     """The questions, each of which may be one that we are not allowed."""
 
-    def __init__(self, admin: KafkaAdminClient, settings: Settings) -> None:
+    def __init__(self, admin: AdminClient, settings: Settings) -> None:
         self._admin = admin
         self._settings = settings
         self._unknown: set[str] = set()
