@@ -99,6 +99,11 @@ class Worker:
         """
         settings = self._settings
         self._health.start()
+        log.info(
+            "/metrics, /healthz and /readyz are served at http://%s:%d",
+            settings.health.host,
+            self.health_port,
+        )
         try:
             self._progress.not_ready(f"waiting for Kafka at {settings.kafka.bootstrap}")
             wait_for_brokers(settings, START_TIMEOUT_S, self._alive)

@@ -142,7 +142,8 @@ class EmbeddedKafka:
         for port in (self.port, self._controller_port):
             _require_free(port)
         atexit.register(self.close)
-        command = [java, "-Xmx512m", "-cp", f"{jars}/*", _QUIET]
+        # Kafka unpacks libraries where temporary files go, and a broker that is killed leaves them there.
+        command = [java, "-Xmx512m", f"-Djava.io.tmpdir={self.folder}", "-cp", f"{jars}/*", _QUIET]
         try:
             self._format(command)
             self._launch(command)

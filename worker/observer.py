@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.state import ModelState
-from models.vocabulary import LabelEffect
+from models.vocabulary import Decider, Flag, LabelEffect
 from worker.metrics import Metrics
 from worker.processor import Outcome, StepTimes
-from worker.publisher import ORPHAN, SETTLE_STAGE
+from worker.publisher import ORPHAN, ORPHAN_DETAIL, SETTLE_STAGE
 from worker.source import KafkaSource
 from worker.task import PartitionTask
+
+log = logging.getLogger(__name__)
 
 _COUNTED = np.array(
     [LabelEffect.MATCHED, LabelEffect.LATE, LabelEffect.CONTRADICTING, LabelEffect.REVERSED], np.uint8
@@ -50,16 +54,39 @@ class MetricsObserver:
         self._rebalances = 0
         self._evicted = (0, 0)
         self._closed_days = -1
+        self._decider: Decider | None = None
+        self._orphans_told = False
 
     def observe(self, outcomes: list[Outcome], times: StepTimes) -> None:
         """Take note of one finished cycle."""
         for outcome in outcomes:
             self._observe_partition(outcome)
         decided = [outcome.decided for outcome in outcomes if outcome.decided is not None]
+        if decided:
+            self._tell_decider(np.concatenate([one.scores.flags for one in decided]) & Flag.DECIDER)
         if any(outcome.changed for outcome in outcomes):
             count = sum(len(one.rows) for one in decided)
             self._metrics.committed(count, times.decide_s, times.commit_s, self._alert_latency_s(outcomes))
         self._observe_state()
+
+    def _tell_decider(self, deciders: NDArray[np.integer[Any]]) -> None:
+        """Log who decides when somebody else begins to: whoever waits for alerts wants to know why none come."""
+        decider = Decider(int(np.bincount(deciders).argmax()))
+        if decider == self._decider:
+            return
+        self._decider = decider
+        learnt, needed = self._model.frauds_learnt, self._model.policy.min_frauds
+        match decider:
+            case Decider.NONE:
+                log.info(
+                    "nobody decides yet: the isolation forest waits for model.forest_min_rows transactions"
+                )
+            case Decider.FOREST:
+                log.info(
+                    "the isolation forest decides; frauds learnt: %d of model.min_frauds = %d", learnt, needed
+                )
+            case Decider.ONLINE:
+                log.info("the online model decides; frauds learnt: %d", learnt)
 
     def _observe_partition(self, outcome: Outcome) -> None:
         metrics, policy = self._metrics, self._model.policy
@@ -84,6 +111,7 @@ class MetricsObserver:
         self._metrics.labels_arrived(np.full(orphans, LabelEffect.ORPHAN, np.uint8))
         if len(settling.orphans):
             self._metrics.dead_lettered(SETTLE_STAGE, ORPHAN, len(settling.orphans))
+            self._tell_orphans(outcome.partition)
         counted = np.isin(settling.label_effects, _COUNTED)
         self._metrics.labelled(
             settling.label_flags[counted],
@@ -91,6 +119,12 @@ class MetricsObserver:
             settling.label_loss[counted],
             settling.label_delay_ms[counted] / 1000.0,
         )
+
+    def _tell_orphans(self, partition: int) -> None:
+        if not self._orphans_told:
+            self._orphans_told = True
+            where = f"{self._topics[1]}, partition {partition}"
+            log.warning("%s: %s goes to the dead letters: %s (told once)", where, ORPHAN, ORPHAN_DETAIL)
 
     def _alert_latency_s(self, outcomes: list[Outcome]) -> NDArray[np.float64]:
         now_ms = time.time() * 1000.0

@@ -24,6 +24,10 @@ from worker.task import PartitionTask
 
 SETTLE_STAGE = "settle"
 ORPHAN = "orphan_label"
+ORPHAN_DETAIL = (
+    "no decision waits for this label: its transaction_id and card_id are unknown or long gone, or its label_time lies "
+    "before the transaction"
+)
 
 
 class Publisher:
@@ -107,7 +111,7 @@ class Publisher:
                 timestamp_ms=int(outcome.labels.timestamps_ms[row]),
                 stage=SETTLE_STAGE,
                 reason=ORPHAN,
-                detail="the label names no decision that it could settle",
+                detail=ORPHAN_DETAIL,
                 value=outcome.labels.value[row].as_py(),
             )
 

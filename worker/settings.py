@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -19,7 +20,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableVariableError
 
 from worker.errors import SettingsError
@@ -159,7 +160,9 @@ class LabelFields(Section):
         "event_time", description="optional; when the card was used: found sooner with it"
     )
     supersedes: Name = Field("supersedes", description="optional; an earlier label that this one replaces")
-    time_format: TimeFormat = Field("epoch_ms", description="of `label_time` and `event_time`")
+    time_format: TimeFormat = Field(
+        "epoch_ms", description="of `label_time` and `event_time`; if it is not set, that of [transaction]"
+    )
 
     @model_validator(mode="after")
     def _fields_are_distinct(self) -> LabelFields:
@@ -356,11 +359,27 @@ def load_settings(path: Path | None = None, *, keyless: bool = False) -> Setting
         values = {"entity_key": _NO_KEY} | values
     where = str(chosen) if chosen else "the environment"
     try:
-        return Settings(**values)
+        return Settings(**_with_one_time_format(values))
     except ValidationError as error:
         raise SettingsError(f"settings from {where}:\n{explain(Settings, error)}") from None
     except UnreadableVariableError:
         raise SettingsError(f"settings from the environment:\n{explain_variables(Settings)}") from None
+
+
+def _with_one_time_format(values: dict[str, Any]) -> dict[str, Any]:
+    """Let labels tell times as transactions do, unless they are said to tell them otherwise."""
+    sources = EnvSettingsSource(Settings)(), values
+
+    def told(section: str) -> Any:
+        sections = [source.get(section) for source in sources]
+        return next(
+            (it["time_format"] for it in sections if isinstance(it, Mapping) and "time_format" in it), None
+        )
+
+    label = values.get("label", {})
+    if told("label") is not None or told("transaction") is None or not isinstance(label, Mapping):
+        return values
+    return values | {"label": {**label, "time_format": told("transaction")}}
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

@@ -31,7 +31,17 @@ def report(settings: Settings, file: Path | None) -> Iterator[str]:
         The file they were read from, if any.
     """
     from_file = tomllib.loads(file.read_text(encoding="utf-8")) if file is not None else {}
-    from_environment = EnvSettingsSource(Settings)()
+    yield from _report(settings, from_file, EnvSettingsSource(Settings)())
+
+
+def defaults() -> Iterator[str]:
+    """Yield the settings as they are where nothing is set, whatever is."""
+    yield from _report(Settings.model_construct(entity_key=None), {}, {})  # type: ignore[arg-type]
+
+
+def _report(
+    settings: Settings, from_file: Mapping[str, Any], from_environment: Mapping[str, Any]
+) -> Iterator[str]:
     top, sections = _split(settings)
     yield from _lines(settings, top, from_file, from_environment)
     for name in sections:

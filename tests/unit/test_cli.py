@@ -156,6 +156,24 @@ def test_config_show_is_toml_with_origins_and_masked_secrets(
         assert names | unset == set(again.model_dump()[section])
 
 
+def test_config_show_lists_the_defaults_where_settings_cannot_be_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "settings.toml"
+    path.write_text(f'entity_key = "{KEY}"\n[transactions]\namount = "eur"\n', encoding="utf-8")
+    for arguments, error in (
+        (["--config", str(path)], "transactions is no setting"),
+        ([], "entity_key is required"),
+    ):
+        assert main(["config", "show", *arguments]) == 2
+        out, err = capsys.readouterr()
+        assert error in err
+        lines = out.splitlines()
+        assert lines[0].startswith("# entity_key is not set  # default: ")
+        assert any(line.startswith('amount = "amount"  # default: ') for line in lines)
+        assert "[transaction]" in lines
+
+
 def test_config_may_stand_before_or_behind_the_verb(config: Path) -> None:
     parser = build_parser()
     assert parser.parse_args(["--config", str(config), "config", "show"]).config == config

@@ -108,14 +108,15 @@ def test_a_rate_forgets_what_is_older_than_five_seconds() -> None:
     assert shown.per_s == pytest.approx(10.0)
 
 
-def test_a_hand_over_is_noted_when_another_decides_most() -> None:
+def test_a_hand_over_is_as_of_the_first_decision_of_whoever_takes_over() -> None:
     watched = Watched()
     watched.look(decided(none=100), 1.0)
     watched.look(decided(none=100, forest=100), 2.0)
     watched.look(decided(none=100, forest=100), 2.5)
     shown = watched.look(decided(none=100, forest=120, online=380), 6.0)
-    days = [(it.decider, (it.at_ms - START_MS) // DAY_MS) for it in shown.hand_overs]
-    assert days == [("none", 0), ("forest", 1), ("online", 5)]
+    # A hundred a day: the forest's first is the 101st, the online model's the 221st.
+    hours = [(it.decider, (it.at_ms - START_MS) * 24 / DAY_MS) for it in shown.hand_overs]
+    assert hours == [("none", 0.0), ("forest", 24.0), ("online", pytest.approx(52.8))]
 
 
 def test_what_is_due_and_not_decided_is_the_lag() -> None:

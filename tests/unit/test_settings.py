@@ -109,3 +109,24 @@ def test_a_list_in_a_variable_is_read_as_json(monkeypatch: pytest.MonkeyPatch) -
 )
 def test_one_field_cannot_have_two_meanings(tmp_path: Path, section: str, field: str) -> None:
     assert f"{field} is declared twice" in refusal(tmp_path, section)
+
+
+def settings_of(folder: Path, text: str) -> Settings:
+    path = folder / "worker.toml"
+    path.write_text(text, encoding="utf-8")
+    return load_settings(path)
+
+
+def test_labels_tell_times_as_transactions_do_unless_told_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert settings_of(tmp_path, "").label.time_format == "epoch_ms"
+    seconds = '[transaction]\ntime_format = "epoch_s"\n'
+    assert settings_of(tmp_path, seconds).label.time_format == "epoch_s"
+    assert settings_of(tmp_path, f'{seconds}[label]\nlabel = "verdict"').label.time_format == "epoch_s"
+    told = settings_of(tmp_path, f'{seconds}[label]\ntime_format = "iso8601"')
+    assert (told.transaction.time_format, told.label.time_format) == ("epoch_s", "iso8601")
+    monkeypatch.setenv(f"{ENV_PREFIX}TRANSACTION__TIME_FORMAT", "iso8601")
+    assert load_settings().label.time_format == "iso8601"
+    monkeypatch.setenv(f"{ENV_PREFIX}LABEL__TIME_FORMAT", "epoch_ms")
+    assert load_settings().label.time_format == "epoch_ms"

@@ -106,7 +106,13 @@ def test_settings_name_the_fields_and_notes_say_what_differs(
     assert "[transaction] declares 'mcc', which is not simulated: left out" in err
     assert "merchant_id is written as 'SHOP'" in err
     assert "does not declare channel, distance_km" in err
-    assert f"fraud-worker backtest {path} --config {config} --fraud-column" in out
+    assert "fraud-worker backtest" not in out  # it would miss 'mcc'
+    assert "take it out of a copy of the settings" in err
+    theirs_alone = tmp_path / "fewer.toml"
+    theirs_alone.write_text(config.read_text(encoding="utf-8").replace(', "mcc"', ""), encoding="utf-8")
+    assert main(["simulate", str(path), "--config", str(theirs_alone), *SMALL]) == 0
+    out, _ = capsys.readouterr()
+    assert f"fraud-worker backtest {path} --config {theirs_alone} --fraud-column" in out
     assert "cat >" not in out
     theirs = TransactionFields(transaction_id="TX", time_format="iso8601", entities=("SHOP",))
     assert len(read_dataset(path, theirs)) > 1_000

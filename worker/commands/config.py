@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from worker.commands.parsing import Verbs, add_group, add_verb
 
@@ -17,11 +18,17 @@ def add_to(verbs: Verbs) -> None:
 
 
 def show(args: argparse.Namespace) -> int:
-    """Print every setting, its origin and its meaning."""
+    """Print every setting, its origin and its meaning; the defaults, if the settings cannot be read."""
+    from worker.errors import SettingsError
     from worker.settings import config_file, load_settings
-    from worker.settings_report import report
+    from worker.settings_report import defaults, report
 
-    settings = load_settings(args.config)
+    try:
+        settings = load_settings(args.config)
+    except SettingsError:
+        print("\n".join(defaults()))
+        sys.stdout.flush()
+        raise
     print("\n".join(report(settings, config_file(args.config))))
     return 0
 

@@ -130,6 +130,8 @@ def backtest(args: argparse.Namespace) -> int:
         # JSON has no NaN: a figure that is undefined is null.
         print(json.dumps({name: None if math.isnan(value) else value for name, value in figures.items()}))
         return 0
+    if args.fraud_column is None:
+        print("no labels, so nothing can be judged: name the column that holds the truth with --fraud-column")
     for name, value in figures.items():
         print(f"{name:<24} {value:>14,}" if name in COUNTS else f"{name:<24} {value:>14,.4f}")
     return 0

@@ -136,7 +136,7 @@ def _to_file(args: argparse.Namespace) -> int:
     if labels is not None:
         print(f"{labels}: {written:,} labels")
     _note(naming)
-    if holds_truth(args.file):
+    if holds_truth(args.file) and not naming.missing:
         _suggest(args, settings)
     return 0
 
@@ -215,7 +215,11 @@ def _describe(simulation: Simulation) -> None:
 
 def _note(naming: Naming) -> None:
     for name in naming.missing:
-        print(f"[transaction] declares {name!r}, which is not simulated: left out", file=sys.stderr)
+        print(
+            f"[transaction] declares {name!r}, which is not simulated: left out. To judge a worker by `backtest` on a "
+            "simulated file, take it out of a copy of the settings",
+            file=sys.stderr,
+        )
     renamed = {ours: theirs for ours, theirs in naming.names.items() if ours != theirs}
     for ours, theirs in renamed.items():
         print(f"{ours} is written as {theirs!r}", file=sys.stderr)

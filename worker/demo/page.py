@@ -297,10 +297,10 @@ def _alerts(figures: Figures, rows: int, width: int) -> RenderableType:
 def _cells_of(shown: ShownAlert, width: int) -> list[Text]:
     alert = shown.alert
     compared, form = score(alert)
-    when = hour(alert.event_time_ms)
+    day = date(alert.event_time_ms)[4:]
     wide = width >= WIDE
     cells = [
-        Text(f"{date(alert.event_time_ms)[4:]} {when}" if wide else when),
+        Text(f"{day} {hour(alert.event_time_ms)}" if wide else day),
         Text(f"{alert.amount:,.2f}"),
         Text(short_card(alert.card_id)),
         Text(alert.decided_by, style=_STYLES[alert.decided_by]),

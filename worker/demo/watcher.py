@@ -172,9 +172,11 @@ class Watcher:
             return
         self._shares = {name: fresh[name] / count for name in DECIDERS}
         self._by_day[self._day(now_ms)].update(fresh)
-        latest = max(fresh, key=lambda name: fresh[name])
+        # Whoever stands further on in that order has taken over from those before, whose decisions came first.
+        latest = next(name for name in reversed(DECIDERS) if fresh[name])
         if not self._hand_overs or self._hand_overs[-1].decider != latest:
-            self._hand_overs.append(HandOver(latest, now_ms))
+            at_ms = self._stream.time_ms(before.decided + count - fresh[latest] + 1)
+            self._hand_overs.append(HandOver(latest, at_ms))
 
     def _note_day(self, samples: Samples, now_ms: int, quality: Quality) -> None:
         self._thresholds[self._day(now_ms)] = value(samples, "model_threshold_lambda")
