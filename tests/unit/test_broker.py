@@ -152,6 +152,15 @@ def test_a_broker_that_does_not_start_keeps_its_log_and_says_where(programs: Pat
 
 
 @pytest.mark.usefixtures("jars")
+def test_what_java_unpacks_goes_into_the_brokers_own_folder(programs: Path, tmp_path: Path) -> None:
+    install_java(programs, otherwise='echo "$@"; exit 1')
+    with pytest.raises(BrokerError):
+        EmbeddedKafka().start()
+    [log] = tmp_path.glob("fraud-worker-kafka-*/broker.log")
+    assert f"-Djava.io.tmpdir={log.parent} " in log.read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("jars")
 def test_a_broker_that_ends_while_starting_is_not_waited_for(programs: Path) -> None:
     install_java(
         programs, otherwise='for word; do last2=$last; last=$word; done; [ "$last2" = -c ] || exit 3'

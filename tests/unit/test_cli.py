@@ -452,3 +452,13 @@ def test_backtest_judges_the_stretch_asked_for_and_prints_its_figures(
     else:
         told = dict(line.split() for line in printed.splitlines())
         assert told == {"n": "1,234", "ap": "0.7500", "cost": "1,234.5000", "roc_auc": "nan"}
+
+
+def test_a_backtest_without_labels_says_how_to_name_them(
+    config: Path, rows: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = SimpleNamespace(figures=lambda: {"n": 0})
+    judge = SimpleNamespace(backtest=lambda *_, **__: result)
+    monkeypatch.setitem(sys.modules, "worker.backtest", judge)
+    assert main(["backtest", str(rows), "--config", str(config)]) == 0
+    assert "--fraud-column" in capsys.readouterr().out
