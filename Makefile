@@ -38,6 +38,7 @@ lint: venv  ## Check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo --cache-dir build/import-linter
 
 test: lint  ## Check style and types, then run every test but the long fault runs
 	$(BIN)/python -m pytest
@@ -53,13 +54,13 @@ kafka: venv  ## Run a Kafka broker in the foreground, at PORT=9092
 	$(BIN)/fraud-worker kafka --port $(PORT)
 
 bench: venv  ## Measure throughput and latency into build/bench.json
-	$(BIN)/python -m tests.bench
+	$(BIN)/python -m tests.tools.bench
 
 faults: venv  ## Run the fault tests: kills, cuts and stalls, minutes long
 	$(BIN)/python -m pytest -m faults
 
 image-check: venv  ## Do what deploy/Dockerfile says in folders, without an engine; needs root and debootstrap
-	$(BIN)/python -m tests.image
+	$(BIN)/python -m tests.tools.image
 
 # Pins for Python 3.11 to 3.13 on every platform, with hashes and without the address they came from.
 COMPILE = build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \

@@ -12,8 +12,8 @@ from typing import Protocol
 import pytest
 from kafka import KafkaAdminClient
 
-from worker.broker import EmbeddedKafka
-from worker.settings_errors import ENV_PREFIX
+from worker.broker.embedded import EmbeddedKafka
+from worker.settings.mistakes import ENV_PREFIX
 
 
 @pytest.fixture

@@ -16,25 +16,25 @@ import pyarrow as pa
 from kafka import ConsumerGroupMetadata
 
 from models.state import ModelState
-from worker.backtest import AtOnce, InboxSource, Nobody
-from worker.bulk import encode_batches
-from worker.codec import ModelLogDecoder, decode_journal
-from worker.committer import Committer, Finish, Outgoing, Transaction
-from worker.dataset import Dataset
-from worker.decoder import Decoder
-from worker.guard import InputGuard
+from worker.cycle.contracts import PartitionBatch
+from worker.cycle.processor import Processor
+from worker.cycle.refits import Refits
 from worker.identity import Hasher
-from worker.ports import PartitionBatch
-from worker.processor import Processor
-from worker.publisher import Publisher
-from worker.record_batches import RecordColumns, parse_records
-from worker.refit import Refits
-from worker.replay import Timeline
-from worker.restore import JournalFolder
-from worker.settings import Settings
-from worker.setup import feature_spec, new_model, policy, refit_plan, task_limits
+from worker.kafka_io.bulk import encode_batches
+from worker.kafka_io.committer import Committer, Finish, Outgoing, Transaction
+from worker.kafka_io.record_batches import RecordColumns, parse_records
+from worker.live.guard import InputGuard
+from worker.live.publisher import Publisher
+from worker.live.restore import JournalFolder
+from worker.offline.backtest import AtOnce, InboxSource, Nobody
+from worker.offline.dataset import Dataset
+from worker.offline.replay import Timeline
+from worker.parameters import feature_spec, new_model, policy, refit_plan, task_limits
+from worker.partition.codec import ModelLogDecoder, decode_journal
+from worker.partition.task import PartitionTask, TaskState
+from worker.settings.sections import Settings
 from worker.simulation import FIELDS, Traffic, simulate
-from worker.task import PartitionTask, TaskState
+from worker.wire.decoder import Decoder
 
 TRAFFIC: Final = Traffic(
     cards=300, merchants=60, days=6, per_card_day=4.0, prevalence=0.04, label_delay_days=0.5

@@ -12,7 +12,7 @@ import pytest
 from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
 
-from worker.admin import AdminClient
+from worker.kafka_io.admin import AdminClient
 
 pytestmark = pytest.mark.contract
 

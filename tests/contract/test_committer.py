@@ -13,11 +13,11 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 from kafka.structs import ConsumerGroupMetadata
 
-from worker.client import producer_config
-from worker.committer import Committer, Outgoing, Transaction
-from worker.consumer import ColumnarConsumer
 from worker.errors import FencedError, IndefiniteError
-from worker.settings import KafkaSettings, Settings, WorkerSettings
+from worker.kafka_io.client import producer_config
+from worker.kafka_io.committer import Committer, Outgoing, Transaction
+from worker.kafka_io.consumer import ColumnarConsumer
+from worker.settings.sections import KafkaSettings, Settings, WorkerSettings
 
 if TYPE_CHECKING:
     from tests.conftest import Broker, TopicFactory

@@ -15,8 +15,8 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import NoOffsetForPartitionError
 from kafka.record.default_records import DefaultRecordBatch
 
-from worker.consumer import ColumnarConsumer, ConsumerCorruptError, RecordColumns, partitions_of_keys
-from worker.partitioner import Partitioner
+from worker.kafka_io.consumer import ColumnarConsumer, ConsumerCorruptError, RecordColumns, partitions_of_keys
+from worker.kafka_io.partitioner import Partitioner
 
 if TYPE_CHECKING:
     from tests.conftest import Broker, TopicFactory

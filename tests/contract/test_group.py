@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from kafka import KafkaAdminClient, TopicPartition
 
-from worker.consumer import ColumnarConsumer
+from worker.kafka_io.consumer import ColumnarConsumer
 
 if TYPE_CHECKING:
     from tests.conftest import Broker, TopicFactory

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
-from worker.client import consumer_config
-from worker.consumer import ColumnarConsumer
-from worker.settings import KafkaSettings, Settings
+from worker.kafka_io.client import consumer_config
+from worker.kafka_io.consumer import ColumnarConsumer
+from worker.settings.sections import KafkaSettings, Settings
 
 if TYPE_CHECKING:
     from tests.conftest import Broker, TopicFactory
@@ -81,7 +81,7 @@ def test_kafka_python_never_reads_on_where_it_was_paused_with_records_in_hand(
     for _ in range(3):
         write(kafka, topic, other, 1)
         assert read_until(poll, other, 1) == {other: 1}, (
-            "mended: take `max_poll_records` out of worker/client.py"
+            "mended: take `max_poll_records` out of worker/kafka_io/client.py"
         )
     assert consumer.position(tps[paused]) == came
     consumer.close()

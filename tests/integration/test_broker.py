@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 
-from worker.broker import EmbeddedKafka, free_port
+from worker.broker.embedded import EmbeddedKafka, free_port
 
 if TYPE_CHECKING:
     from tests.conftest import Broker, TopicFactory
@@ -119,8 +119,6 @@ def test_a_served_broker_ends_with_its_server() -> None:
 
 
 def test_a_process_that_just_ends_takes_its_broker_with_it() -> None:
-    start = (
-        "from worker.broker import EmbeddedKafka; kafka = EmbeddedKafka(); kafka.start(); print(kafka.pid)"
-    )
+    start = "from worker.broker.embedded import EmbeddedKafka; kafka = EmbeddedKafka(); kafka.start(); print(kafka.pid)"
     said = subprocess.run([sys.executable, "-c", start], capture_output=True, text=True, check=True).stdout
     assert not runs(int(said))

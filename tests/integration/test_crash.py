@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 from kafka import KafkaConsumer, TopicPartition
 
-from tests.support import START_S, Site, WorkerProcess, alike, records_of, small_traffic, wait_for
+from tests.support.workers import START_S, Site, WorkerProcess, alike, records_of, small_traffic, wait_for
 from worker.errors import FencedError
 
 if TYPE_CHECKING:

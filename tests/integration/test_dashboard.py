@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.dashboard import DEPLOY, Query, dashboard, queries, tool
-from tests.support import DECIDE_S, Site, records_of, small_traffic, wait_for
-from worker.broker import free_port
+from tests.support.dashboard import DEPLOY, Query, dashboard, queries, tool
+from tests.support.workers import DECIDE_S, Site, records_of, small_traffic, wait_for
+from worker.broker.embedded import free_port
 
 if TYPE_CHECKING:
     from tests.conftest import Broker

@@ -15,12 +15,12 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from tests.conftest import Broker
-from tests.support import Site, to_toml
+from tests.support.workers import Site, to_toml
 from worker.cli import main
-from worker.codec import encode_model
 from worker.doctor import cluster
-from worker.settings import Settings
-from worker.setup import new_model
+from worker.parameters import new_model
+from worker.partition.codec import encode_model
+from worker.settings.sections import Settings
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("own_surroundings")]
 

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from tests.integration.test_crash import SHORT_SESSION, seed_of_this_run
-from tests.proxy import END_TXN, KafkaProxy
-from tests.support import DECIDE_S, START_S, Site, WorkerProcess, records_of, small_traffic, wait_for
-from worker.broker import EmbeddedKafka, free_port
+from tests.support.proxy import END_TXN, KafkaProxy
+from tests.support.workers import DECIDE_S, START_S, Site, WorkerProcess, records_of, small_traffic, wait_for
+from worker.broker.embedded import EmbeddedKafka, free_port
 from worker.errors import FencedError, IndefiniteError, UnreachableError
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults]

@@ -12,13 +12,13 @@ import pytest
 
 from models.records import Lineage, ModelRecord
 from models.state import ModelState
-from tests.model_log import LINEAGE, POLICY, commit, new_state
-from worker.client import consumer_config, producer_config
-from worker.codec import encode_model
-from worker.committer import Committer, Outgoing, Transaction
+from tests.support.model_log import LINEAGE, POLICY, commit, new_state
 from worker.errors import IncompatibleError
-from worker.model_log import KafkaModelLog
-from worker.settings import KafkaSettings, Settings, TopicSettings
+from worker.kafka_io.client import consumer_config, producer_config
+from worker.kafka_io.committer import Committer, Outgoing, Transaction
+from worker.live.model_log import KafkaModelLog
+from worker.partition.codec import encode_model
+from worker.settings.sections import KafkaSettings, Settings, TopicSettings
 
 if TYPE_CHECKING:
     from tests.conftest import Broker, TopicFactory

@@ -15,11 +15,11 @@ import pytest
 from kafka import KafkaProducer
 
 from tests.conftest import Broker
-from tests.support import ROOT, Site, to_toml
+from tests.support.workers import ROOT, Site, to_toml
 from tests.unit.test_alert_text import wire
 from worker.cli import main
-from worker.schema import DeadLetter
-from worker.topic_reader import open_topic
+from worker.kafka_io.topic_reader import open_topic
+from worker.wire.schema import DeadLetter
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("own_surroundings")]
 

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import pytest
 
 from tests.conftest import Broker
-from worker.settings import TopicSettings
-from worker.settings_errors import ENV_PREFIX
+from worker.settings.mistakes import ENV_PREFIX
+from worker.settings.sections import TopicSettings
 
 pytestmark = pytest.mark.integration
 
@@ -110,7 +110,7 @@ def test_what_git_does_not_track_at_the_top_is_not_written_through(tmp_path: Pat
     top, folder = tmp_path / "top", tmp_path / "folder"
     for name in ("worker", "state", "../folder"):
         (top / name).mkdir(parents=True)
-    for name in ("README.md", "worker/app.py", "worker.toml", "state/waiting"):
+    for name in ("README.md", "worker/live/app.py", "worker.toml", "state/waiting"):
         (top / name).touch()
     for command in (["init", "--quiet"], ["add", "README.md", "worker"]):
         subprocess.run(["git", *command], cwd=top, check=True)

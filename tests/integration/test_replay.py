@@ -14,13 +14,13 @@ from kafka import KafkaAdminClient, KafkaConsumer
 from kafka.structs import TopicPartition
 
 from tests.conftest import RunningBroker
-from worker import topics
-from worker.broker import EmbeddedKafka
-from worker.bulk import BulkProducer
-from worker.dataset import Dataset
+from worker.broker.embedded import EmbeddedKafka
 from worker.errors import SettingsError, UnreachableError, WorkerError
-from worker.replay import ReplayOptions, partition_of, replay
-from worker.settings import KafkaSettings, Settings, TopicSettings
+from worker.kafka_io import topic_setup
+from worker.kafka_io.bulk import BulkProducer
+from worker.offline.dataset import Dataset
+from worker.offline.replay import ReplayOptions, partition_of, replay
+from worker.settings.sections import KafkaSettings, Settings, TopicSettings
 from worker.simulation import FIELDS, Traffic, simulate
 
 pytestmark = pytest.mark.integration
@@ -61,7 +61,7 @@ def read(settings: Settings, topic: str) -> Iterator[Any]:
 def test_what_is_replayed_is_there_once_in_order_under_its_card_and_its_own_time(
     settings: Settings, data: Dataset
 ) -> None:
-    topics.create(settings, PARTITIONS)
+    topic_setup.create(settings, PARTITIONS)
     seen: list[tuple[int, int]] = []
     totals = replay(settings, data, progress=lambda sent, total: seen.append((sent, total)))
 
@@ -92,7 +92,7 @@ def test_what_is_replayed_is_there_once_in_order_under_its_card_and_its_own_time
 
 
 def test_every_transaction_gets_its_label_at_its_time(settings: Settings, data: Dataset) -> None:
-    topics.create(settings, PARTITIONS)
+    topic_setup.create(settings, PARTITIONS)
     totals = replay(settings, data.with_label_delay(2))
     records = list(read(settings, settings.topics.labels))
     told = {orjson.loads(record.value)["transaction_id"]: record for record in records}
@@ -113,7 +113,7 @@ def test_every_transaction_gets_its_label_at_its_time(settings: Settings, data: 
 
 
 def test_labels_that_lie_ahead_of_today_are_counted_not_sent(settings: Settings, data: Dataset) -> None:
-    topics.create(settings, 1)
+    topic_setup.create(settings, 1)
     today_ms = time.time_ns() // 1_000_000
     recent = replace(data, event_time_ms=data.event_time_ms - data.event_time_ms[-1] + today_ms)
     recent = recent.with_label_delay(5)
@@ -125,7 +125,7 @@ def test_labels_that_lie_ahead_of_today_are_counted_not_sent(settings: Settings,
 
 
 def test_transactions_of_the_future_are_refused(settings: Settings, data: Dataset) -> None:
-    topics.create(settings, 1)
+    topic_setup.create(settings, 1)
     coming = replace(data, event_time_ms=data.event_time_ms + 100 * 365 * DAY_MS)
     with pytest.raises(SettingsError, match="in the future"):
         replay(settings, coming)
@@ -133,7 +133,7 @@ def test_transactions_of_the_future_are_refused(settings: Settings, data: Datase
 
 
 def test_frauds_only_sends_no_legit_label(settings: Settings, data: Dataset) -> None:
-    topics.create(settings, 1)
+    topic_setup.create(settings, 1)
     totals = replay(settings, data, ReplayOptions(frauds_only=True))
     assert totals.legit_labels == 0
     labels = {orjson.loads(record.value)["label"] for record in read(settings, settings.topics.labels)}
@@ -143,8 +143,8 @@ def test_frauds_only_sends_no_legit_label(settings: Settings, data: Dataset) -> 
 def test_a_topic_that_would_forget_the_past_is_warned_of(
     settings: Settings, data: Dataset, caplog: pytest.LogCaptureFixture
 ) -> None:
-    topics.create(settings, 1, retention_days=7)
-    with caplog.at_level(logging.WARNING, "worker.replay"):
+    topic_setup.create(settings, 1, retention_days=7)
+    with caplog.at_level(logging.WARNING, "worker.offline.replay"):
         replay(settings, data.take(np.arange(10)))
     assert f"topic {settings.topics.transactions} keeps records for 7.0 days" in caplog.text
 
@@ -152,8 +152,8 @@ def test_a_topic_that_would_forget_the_past_is_warned_of(
 def test_a_topic_that_goes_by_the_time_of_arrival_is_not(
     settings: Settings, data: Dataset, caplog: pytest.LogCaptureFixture
 ) -> None:
-    topics.create(settings, 1, retention_days=7, stamped_by_broker=True)
-    with caplog.at_level(logging.WARNING, "worker.replay"):
+    topic_setup.create(settings, 1, retention_days=7, stamped_by_broker=True)
+    with caplog.at_level(logging.WARNING, "worker.offline.replay"):
         replay(settings, data.take(np.arange(10)))
     assert f"topic {settings.topics.labels} keeps records" not in caplog.text
     assert f"topic {settings.topics.transactions} keeps records" not in caplog.text

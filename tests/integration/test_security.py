@@ -18,11 +18,11 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from tests.support import ENTITY_KEY, Site, records_of, small_traffic
-from worker.broker import HOST, EmbeddedKafka, free_port
-from worker.client import wait_for_brokers
+from tests.support.workers import ENTITY_KEY, Site, records_of, small_traffic
+from worker.broker.embedded import HOST, EmbeddedKafka, free_port
 from worker.errors import SettingsError, UnreachableError
-from worker.settings import Settings
+from worker.kafka_io.client import wait_for_brokers
+from worker.settings.sections import Settings
 
 pytestmark = pytest.mark.integration
 

@@ -8,10 +8,10 @@ import orjson
 import pytest
 
 from tests.conftest import RunningBroker
-from tests.support import Site, to_toml
-from worker.broker import EmbeddedKafka
+from tests.support.workers import Site, to_toml
+from worker.broker.embedded import EmbeddedKafka
 from worker.cli import main
-from worker.replay import partition_of
+from worker.offline.replay import partition_of
 from worker.simulation import FIELDS
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("own_surroundings")]

@@ -9,8 +9,8 @@ import yaml
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from tests.support import ROOT
-from worker.broker import EmbeddedKafka, free_port
+from tests.support.workers import ROOT
+from worker.broker.embedded import EmbeddedKafka, free_port
 
 pytestmark = pytest.mark.integration
 

@@ -7,10 +7,10 @@ from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
 
 from tests.conftest import RunningBroker
-from worker import topics
-from worker.broker import EmbeddedKafka
+from worker.broker.embedded import EmbeddedKafka
 from worker.errors import IncompatibleError, UnreachableError, WorkerError
-from worker.settings import KafkaSettings, Settings, TopicSettings
+from worker.kafka_io import topic_setup
+from worker.settings.sections import KafkaSettings, Settings, TopicSettings
 
 pytestmark = pytest.mark.integration
 
@@ -32,7 +32,7 @@ def config_of(admin: KafkaAdminClient, topic: str, name: str) -> str:
 def test_create_makes_six_topics_of_the_right_size_and_check_finds_them(
     settings: Settings, kafka_admin: KafkaAdminClient
 ) -> None:
-    made = topics.create(settings, partitions=3)
+    made = topic_setup.create(settings, partitions=3)
     assert all(report.created for report in made)
     found = kafka_admin.describe_topics(list(settings.topics.model_dump().values()))
     assert {topic["name"]: len(topic["partitions"]) for topic in found} == {
@@ -43,18 +43,18 @@ def test_create_makes_six_topics_of_the_right_size_and_check_finds_them(
         settings.topics.model_log: 1,
         settings.topics.dead_letters: 1,
     }
-    assert topics.check(settings) == 3
+    assert topic_setup.check(settings) == 3
 
 
 def test_the_journal_and_the_model_log_are_kept_for_ever_and_the_rest_as_asked(
     settings: Settings, kafka_admin: KafkaAdminClient
 ) -> None:
-    topics.create(settings, partitions=1, retention_days=2.5)
+    topic_setup.create(settings, partitions=1, retention_days=2.5)
     assert config_of(kafka_admin, settings.topics.decisions, "retention.ms") == "-1"
     assert config_of(kafka_admin, settings.topics.model_log, "retention.ms") == "-1"
     assert config_of(kafka_admin, settings.topics.model_log, "retention.bytes") == "-1"
     assert config_of(kafka_admin, settings.topics.transactions, "retention.ms") == "216000000"
-    assert topics.retention_ms(settings, [settings.topics.labels, settings.topics.decisions]) == {
+    assert topic_setup.retention_ms(settings, [settings.topics.labels, settings.topics.decisions]) == {
         settings.topics.labels: 216_000_000,
         settings.topics.decisions: -1,
     }
@@ -63,7 +63,7 @@ def test_the_journal_and_the_model_log_are_kept_for_ever_and_the_rest_as_asked(
 def test_the_broker_stamps_what_is_sent_where_that_is_wanted(
     settings: Settings, kafka_admin: KafkaAdminClient
 ) -> None:
-    topics.create(settings, partitions=1, stamped_by_broker=True)
+    topic_setup.create(settings, partitions=1, stamped_by_broker=True)
     names = settings.topics
     stamped = (names.transactions, names.labels, names.alerts, names.decisions)
     assert [config_of(kafka_admin, name, "message.timestamp.type") for name in stamped] == [
@@ -76,17 +76,17 @@ def test_delete_takes_away_what_there_is_and_nothing_else(
     settings: Settings, kafka_admin: KafkaAdminClient
 ) -> None:
     before = set(kafka_admin.list_topics())
-    topics.delete(settings)  # there is none
-    topics.create(settings, partitions=1)
-    topics.delete(settings)
+    topic_setup.delete(settings)  # there is none
+    topic_setup.create(settings, partitions=1)
+    topic_setup.delete(settings)
     assert set(kafka_admin.list_topics()) == before
 
 
 def test_create_again_reports_the_topics_and_changes_nothing(
     settings: Settings, kafka_admin: KafkaAdminClient
 ) -> None:
-    topics.create(settings, partitions=2, retention_days=1)
-    again = topics.create(settings, partitions=2, retention_days=9)
+    topic_setup.create(settings, partitions=2, retention_days=1)
+    again = topic_setup.create(settings, partitions=2, retention_days=9)
     assert [(report.partitions, report.created) for report in again] == [
         (2, False), (2, False), (2, False), (2, False), (1, False), (1, False)
     ]  # fmt: skip
@@ -96,7 +96,7 @@ def test_create_again_reports_the_topics_and_changes_nothing(
 def test_create_adds_only_what_is_missing(settings: Settings, kafka_admin: KafkaAdminClient) -> None:
     there = settings.topics.transactions
     kafka_admin.create_topics({there: {"num_partitions": 4}}, wait_for_metadata=True)
-    made = topics.create(settings, partitions=4)
+    made = topic_setup.create(settings, partitions=4)
     assert [report.name for report in made if not report.created] == [there]
 
 
@@ -105,7 +105,7 @@ def test_create_refuses_unequal_partitions_and_makes_nothing(
 ) -> None:
     kafka_admin.create_topics({settings.topics.labels: {"num_partitions": 6}}, wait_for_metadata=True)
     with pytest.raises(IncompatibleError, match=f"{settings.topics.labels} has 6 partitions instead of 4"):
-        topics.create(settings, partitions=4)
+        topic_setup.create(settings, partitions=4)
     assert settings.topics.alerts not in kafka_admin.list_topics()
 
 
@@ -118,7 +118,7 @@ def test_check_names_the_missing_topics_and_the_remedy(
     }
     kafka_admin.create_topics(others, wait_for_metadata=True)
     with pytest.raises(UnreachableError, match="topics create") as raised:
-        topics.check(settings)
+        topic_setup.check(settings)
     assert settings.topics.alerts in str(raised.value)
     assert settings.topics.labels not in str(raised.value)
 
@@ -131,17 +131,17 @@ def test_check_refuses_numbers_of_partitions_that_do_not_fit(
     sizes[getattr(settings.topics, odd)] = {"num_partitions": count}
     kafka_admin.create_topics(sizes, wait_for_metadata=True)
     with pytest.raises(IncompatibleError, match=f"{odd}-.* has {count} partitions instead of 1"):
-        topics.check(settings)
+        topic_setup.check(settings)
 
 
 def test_dead_letters_may_have_any_number_of_partitions(
     settings: Settings, kafka_admin: KafkaAdminClient
 ) -> None:
     kafka_admin.create_topics({settings.topics.dead_letters: {"num_partitions": 5}}, wait_for_metadata=True)
-    topics.create(settings, partitions=2)
-    assert topics.check(settings) == 2
+    topic_setup.create(settings, partitions=2)
+    assert topic_setup.check(settings) == 2
 
 
 def test_a_replication_that_the_cluster_cannot_give_is_said_in_the_brokers_words(settings: Settings) -> None:
     with pytest.raises(WorkerError, match="InvalidReplicationFactorError"):
-        topics.create(settings, partitions=1, replication=7)
+        topic_setup.create(settings, partitions=1, replication=7)

@@ -15,7 +15,7 @@ from models.aggregates import _RATE_LONG, _RATE_SHORT, _SALT
 from models.records import Commit
 from models.state import ModelState
 from models.vocabulary import MS_PER_DAY
-from tests.support import START_S, Given, Outcome, Site, records_of, small_traffic, wait_for
+from tests.support.workers import START_S, Given, Outcome, Site, records_of, small_traffic, wait_for
 from worker.identity import Hasher
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.run_worker import SIGNATURES
-from tests.support import ROOT, Given, Site, records_of, small_traffic
+from tests.support.run_worker import SIGNATURES
+from tests.support.workers import ROOT, Given, Site, records_of, small_traffic
 
 if TYPE_CHECKING:
     from tests.conftest import Broker
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.integration
 
 WARM = """
-from tests.run_worker import signatures
+from tests.support.run_worker import signatures
 from worker.warm import warm
 warm()
 print(*signatures(), sep="\\n")

@@ -20,7 +20,7 @@ from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.structs import MemberState
 
 from models.vocabulary import Decider, Flag
-from tests.support import (
+from tests.support.workers import (
     DECIDE_S,
     ENTITY_KEY,
     START_S,
@@ -33,17 +33,17 @@ from tests.support import (
     small_traffic,
     wait_for,
 )
-from worker import topics
-from worker.app import Worker
-from worker.broker import free_port
-from worker.client import consumer_config
+from worker.broker.embedded import free_port
 from worker.errors import IncompatibleError
 from worker.identity import Hasher
+from worker.kafka_io import topic_setup
+from worker.kafka_io.client import consumer_config
+from worker.live.app import Worker
+from worker.live.restore import Restorer
+from worker.parameters import feature_spec, task_limits
+from worker.partition.task import PartitionTask
 from worker.redaction import redact_bytes
-from worker.restore import Restorer
-from worker.schema import DeadLetter
-from worker.setup import feature_spec, task_limits
-from worker.task import PartitionTask
+from worker.wire.schema import DeadLetter
 
 if TYPE_CHECKING:
     from tests.conftest import Broker
@@ -478,7 +478,7 @@ def test_unequal_numbers_of_partitions_are_refused(
     site = Site(kafka.bootstrap, tmp_path, None)
     kafka_admin.create_topics({site.settings.topics.labels: {"num_partitions": 3}}, wait_for_metadata=True)
     with pytest.raises(IncompatibleError):
-        topics.create(site.settings, 2, 1)
+        topic_setup.create(site.settings, 2, 1)
     names = dict.fromkeys(site.settings.topics.model_dump().values(), 2)
     names |= {site.settings.topics.model_log: 1}
     names.pop(site.settings.topics.labels)
@@ -532,7 +532,7 @@ def test_settings_that_contradict_the_logs_are_refused(
     names = site.settings.topics
     grown = (names.transactions, names.labels, names.alerts, names.decisions)
     kafka_admin.create_partitions(dict.fromkeys(grown, 3))
-    wait_for(lambda: topics.check(site.settings) == 3, 20, lambda: "the topics do not grow")
+    wait_for(lambda: topic_setup.check(site.settings) == 3, 20, lambda: "the topics do not grow")
     code, said = refusal(site)
     assert code == 4
     assert "was written for 2 partitions, the topics have 3 now" in said

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from worker.alert_text import alert_text, moment, one_line, read_alert
-from worker.schema import Alert
+from worker.view.alert_text import alert_text, moment, one_line, read_alert
+from worker.wire.schema import Alert
 
 REASONS: list[dict[str, Any]] = [
     {"feature": "amount", "text": "amount", "value": 950.0, "contribution": 2.5},

@@ -14,14 +14,14 @@ from models.refit import RefitPlan, forest_job, generation_job
 from models.state import ModelState
 from models.threshold import BINS, AlertBudget, CostPolicy, histogram
 from models.vocabulary import MS_PER_DAY
-from tests.model_log import DIGEST_EVERY, FEATURES, LINEAGE, POLICY, START_MS, commit
-from tests.partition import HASHER, HOUR_MS, new_task, transactions
-from worker.alerts import OTHER, REASONS, AlertWriter
-from worker.committer import Outgoing
-from worker.decoder import TransactionColumns
+from tests.support.model_log import DIGEST_EVERY, FEATURES, LINEAGE, POLICY, START_MS, commit
+from tests.support.partition import HASHER, HOUR_MS, new_task, transactions
+from worker.cycle.processor import Decided
 from worker.identity import Hasher
-from worker.processor import Decided
-from worker.schema import Alert
+from worker.kafka_io.committer import Outgoing
+from worker.live.alert_writer import OTHER, REASONS, AlertWriter
+from worker.wire.decoder import TransactionColumns
+from worker.wire.schema import Alert
 
 PLAN = RefitPlan(MS_PER_DAY, MS_PER_DAY, 90 * MS_PER_DAY, 256)
 COSTS = CostPolicy(review_cost=4.0, loss_fixed=2.0, loss_factor=0.5, alert_budget_cases_per_day=None)
@@ -142,7 +142,7 @@ def test_the_largest_contributions_are_told_with_their_values_and_the_rest_as_on
 def test_a_category_is_a_reason_without_a_value_for_its_hash_tells_nobody_anything(
     online: ModelState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.alerts.REASONS", FEATURES)
+    monkeypatch.setattr("worker.live.alert_writer.REASONS", FEATURES)
     batch = decided(online, traffic(), tmp_path)
     categories = {
         name for name, is_one in zip(online.layout.names, online.layout.categorical, strict=True) if is_one

@@ -9,9 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from models.vocabulary import MS_PER_DAY, Decider, Flag
-from worker.backtest import BacktestResult, Decisions, backtest, ranking_score
-from worker.dataset import NEVER
-from worker.settings import Settings
+from worker.offline.backtest import BacktestResult, Decisions, backtest, ranking_score
+from worker.offline.dataset import NEVER
+from worker.settings.sections import Settings
 from worker.simulation import FIELDS, Traffic, simulate
 
 TRAFFIC = Traffic(

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from worker.broker import HOST, EmbeddedKafka, cluster_id
+from worker.broker.embedded import HOST, EmbeddedKafka, cluster_id
+from worker.broker.jars import are_fetched, fetch_jars, find_java, java_major
 from worker.errors import BrokerError
-from worker.kafka_jars import are_fetched, fetch_jars, find_java, java_major
 
 OTHER_BROKER = "BOOTSTRAP=host:port make demo"
 

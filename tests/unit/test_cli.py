@@ -15,16 +15,19 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-import worker.client
-from worker import errors, replay, topics
+import worker.kafka_io.client
+import worker.live
+from worker import errors
 from worker.cli import EXIT_CODES, build_parser, main
 from worker.commands import config as config_verbs
 from worker.commands import terminal
 from worker.demo.run import DemoOptions
 from worker.errors import SettingsError, UnreachableError, WorkerError
-from worker.settings import Settings
-from worker.settings_errors import ENV_PREFIX
-from worker.settings_report import MASK
+from worker.kafka_io import topic_setup
+from worker.offline import replay
+from worker.settings.mistakes import ENV_PREFIX
+from worker.settings.report import MASK
+from worker.settings.sections import Settings
 
 ROOT = Path(__file__).parents[2]
 KEY = "00112233445566778899aabbccddeeff"
@@ -247,7 +250,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         return replay.Totals(3, 1, 1, 1, 0.5)
 
     monkeypatch.setattr(replay, "replay", send)
-    monkeypatch.setattr(worker.client, "wait_for_brokers", lambda settings, timeout_s: None)  # noqa: ARG005
+    monkeypatch.setattr(worker.kafka_io.client, "wait_for_brokers", lambda settings, timeout_s: None)  # noqa: ARG005
     return calls
 
 
@@ -315,11 +318,11 @@ def test_topics_create_tells_what_it_made_and_what_was_there(
 ) -> None:
     asked: list[Any] = []
 
-    def create(_: Settings, *numbers: Any) -> list[topics.TopicReport]:
+    def create(_: Settings, *numbers: Any) -> list[topic_setup.TopicReport]:
         asked.append(numbers)
-        return [topics.TopicReport("one", 6, True), topics.TopicReport("three", 6, False)]
+        return [topic_setup.TopicReport("one", 6, True), topic_setup.TopicReport("three", 6, False)]
 
-    monkeypatch.setattr(topics, "create", create)
+    monkeypatch.setattr(topic_setup, "create", create)
     wanted = ["--partitions", "6", "--replication", "3", "--retention-days", "-1"]
     assert main(["topics", "create", "--config", str(config), *wanted]) == 0
     assert asked == [(6, 3, -1)]
@@ -348,8 +351,8 @@ def test_run_configures_logging_and_hands_its_settings_to_the_worker(
         return 0
 
     application = SimpleNamespace(run=serve)
-    monkeypatch.setitem(sys.modules, "worker.app", application)
-    monkeypatch.setattr(worker, "app", application, raising=False)
+    monkeypatch.setitem(sys.modules, "worker.live.app", application)
+    monkeypatch.setattr(worker.live, "app", application, raising=False)
     assert main(["run", "--config", str(config)]) == 0
     assert told[0].kafka.group == "from-file"
 
@@ -363,7 +366,7 @@ def test_kafka_and_demo_pass_their_options_on(monkeypatch: pytest.MonkeyPatch, t
         return 0
 
     monkeypatch.setitem(
-        sys.modules, "worker.broker", SimpleNamespace(serve=lambda *given: told.append(given))
+        sys.modules, "worker.broker.embedded", SimpleNamespace(serve=lambda *given: told.append(given))
     )
     monkeypatch.setattr("worker.demo.run.run_demo", show)
     assert main(["kafka", "--port", "1234", "--data-dir", str(tmp_path)]) == 0
@@ -440,7 +443,7 @@ def test_backtest_judges_the_stretch_asked_for_and_prints_its_figures(
         asked.update(options, rows=len(dataset))
         return SimpleNamespace(figures=lambda: figures)
 
-    monkeypatch.setitem(sys.modules, "worker.backtest", SimpleNamespace(backtest=judge))
+    monkeypatch.setitem(sys.modules, "worker.offline.backtest", SimpleNamespace(backtest=judge))
     stretch = ["--evaluate-from", "1970-01-02", "--evaluate-to", "1970-01-03T00:00:00+01:00"]
     command = ["backtest", str(rows), "--config", str(config), "--fraud-column", "fraud", *stretch]
     assert main([*command, "--json"] if as_json else command) == 0
@@ -459,6 +462,6 @@ def test_a_backtest_without_labels_says_how_to_name_them(
 ) -> None:
     result = SimpleNamespace(figures=lambda: {"n": 0})
     judge = SimpleNamespace(backtest=lambda *_, **__: result)
-    monkeypatch.setitem(sys.modules, "worker.backtest", judge)
+    monkeypatch.setitem(sys.modules, "worker.offline.backtest", judge)
     assert main(["backtest", str(rows), "--config", str(config)]) == 0
     assert "--fraud-column" in capsys.readouterr().out

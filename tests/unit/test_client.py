@@ -12,7 +12,8 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, errors
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 from pydantic import SecretStr
 
-from worker.client import (
+from worker.errors import FencedError, IncompatibleError, SettingsError, UnreachableError, WorkerError
+from worker.kafka_io.client import (
     admin_config,
     consumer_config,
     explain,
@@ -20,8 +21,7 @@ from worker.client import (
     producer_config,
     wait_for_brokers,
 )
-from worker.errors import FencedError, IncompatibleError, SettingsError, UnreachableError, WorkerError
-from worker.settings import KafkaSettings, Settings, WorkerSettings
+from worker.settings.sections import KafkaSettings, Settings, WorkerSettings
 
 PASSWORD = "hush-hush"
 NOWHERE = "127.0.0.1:1"
@@ -173,11 +173,11 @@ def test_a_wait_is_logged_with_its_reason_once_not_at_every_attempt(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     attempts = Attempts([errors.KafkaConnectionError("111 ECONNREFUSED")], [], [], [])
-    monkeypatch.setattr("worker.client.AdminClient", attempts)
+    monkeypatch.setattr("worker.kafka_io.client.AdminClient", attempts)
     with caplog.at_level(logging.WARNING):
         wait_for_brokers(settings(), timeout_s=60)
     assert attempts.closed
-    assert [record.getMessage() for record in caplog.records if record.name == "worker.client"] == [
+    assert [record.getMessage() for record in caplog.records if record.name == "worker.kafka_io.client"] == [
         f"waiting for Kafka at {NOWHERE}: KafkaConnectionError: 111 ECONNREFUSED"
     ]
 
@@ -185,7 +185,7 @@ def test_a_wait_is_logged_with_its_reason_once_not_at_every_attempt(
 def test_a_refusal_ends_the_wait_at_once_whatever_else_went_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     refused = errors.SaslAuthenticationFailedError("wrong password")
     attempts = Attempts([refused, errors.KafkaConnectionError("socket disconnected")], [], [])
-    monkeypatch.setattr("worker.client.AdminClient", attempts)
+    monkeypatch.setattr("worker.kafka_io.client.AdminClient", attempts)
     with pytest.raises(UnreachableError, match=r"refuses the credentials .*wrong password"):
         wait_for_brokers(settings(), timeout_s=60)
     assert len(attempts.failures) == 2
@@ -208,10 +208,10 @@ def test_a_handshake_that_was_cut_off_is_waited_for(monkeypatch: pytest.MonkeyPa
     """As by a balancer without a broker behind it, or by a broker that goes down."""
     cut_off = handshake_failure(b"")
     attempts = Attempts([cut_off], [cut_off], [])
-    monkeypatch.setattr("worker.client.AdminClient", attempts)
+    monkeypatch.setattr("worker.kafka_io.client.AdminClient", attempts)
     wait_for_brokers(settings(security_protocol="SSL"), timeout_s=60)
     assert attempts.closed
-    monkeypatch.setattr("worker.client.AdminClient", Attempts([cut_off], []))
+    monkeypatch.setattr("worker.kafka_io.client.AdminClient", Attempts([cut_off], []))
     with pytest.raises(UnreachableError, match=r"do not agree on TLS .*EOF.*kafka\.ssl_ca_file"):
         wait_for_brokers(settings(security_protocol="SSL"), timeout_s=0)
 
@@ -220,7 +220,7 @@ def test_a_handshake_that_was_refused_ends_the_wait_at_once(monkeypatch: pytest.
     fatal_alert = bytes([21, 3, 3, 0, 2, 2, 48])  # unknown certificate authority
     for answer in (b"HTTP/1.1 400 Bad Request\r\n\r\n", fatal_alert):
         attempts = Attempts([handshake_failure(answer)], [], [])
-        monkeypatch.setattr("worker.client.AdminClient", attempts)
+        monkeypatch.setattr("worker.kafka_io.client.AdminClient", attempts)
         with pytest.raises(UnreachableError, match="do not agree on TLS"):
             wait_for_brokers(settings(security_protocol="SSL"), timeout_s=60)
         assert len(attempts.failures) == 2

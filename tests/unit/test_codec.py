@@ -12,8 +12,9 @@ import pytest
 from models.anomaly import FlatForest
 from models.examples import Examples
 from models.records import Commit, Evidence, Lineage, ModelRecord, Refit, Traffic
-from tests.model_log import LINEAGE, POLICY, START_MS, commit
-from worker.codec import (
+from tests.support.model_log import LINEAGE, POLICY, START_MS, commit
+from worker.errors import CorruptError
+from worker.partition.codec import (
     MAX_ROWS,
     VERSION,
     ModelLogDecoder,
@@ -22,8 +23,7 @@ from worker.codec import (
     encode_journal,
     encode_model,
 )
-from worker.errors import CorruptError
-from worker.journal import DecisionRows, JournalEntry, JournalHeader, Settlements
+from worker.partition.journal import DecisionRows, JournalEntry, JournalHeader, Settlements
 
 MEBIBYTE = 1 << 20
 HEADER = JournalHeader(

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.dashboard import DEPLOY, RULES, Query, dashboard, panels, queries, rules, series_of, tool
-from tests.support import ROOT
-from worker.metrics import Metrics
+from tests.support.dashboard import DEPLOY, RULES, Query, dashboard, panels, queries, rules, series_of, tool
+from tests.support.workers import ROOT
+from worker.telemetry.metrics import Metrics
 
 QUERIES = sorted(set(queries()))
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}

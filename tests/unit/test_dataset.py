@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from worker.dataset import NEVER, Dataset, TruthColumns, read_dataset
 from worker.errors import SettingsError
-from worker.settings import TransactionFields
+from worker.offline.dataset import NEVER, Dataset, TruthColumns, read_dataset
+from worker.settings.sections import TransactionFields
 
 PLAIN = TransactionFields(transaction_id="id", card_id="card", event_time="at", amount="paid", entities=())
 FIELDS = PLAIN.model_copy(update={"entities": ("shop",), "categorical": ("kind",), "numeric": ("score",)})

@@ -13,7 +13,7 @@ from models.online import BinnedLogistic
 from models.state import ModelState
 from models.threshold import BINS, EDGES, Calibration, CostPolicy, histogram
 from models.vocabulary import MS_PER_DAY, Decider, Flag
-from tests.model_log import DIGEST_EVERY, FEATURES, LINEAGE, POLICY, START_MS
+from tests.support.model_log import DIGEST_EVERY, FEATURES, LINEAGE, POLICY, START_MS
 
 COSTS = CostPolicy(review_cost=4.0, loss_fixed=2.0, loss_factor=0.5, alert_budget_cases_per_day=None)
 FREE = dataclasses.replace(POLICY, costs=COSTS)

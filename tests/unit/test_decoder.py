@@ -11,14 +11,14 @@ import pyarrow as pa
 import pytest
 
 from models.vocabulary import LabelKind
-from tests.records import FIRST_OFFSET, TIMESTAMP_MS, json_columns, record_columns
-from worker.decoder import Decoder, LabelColumns, TransactionColumns
+from tests.support.records import FIRST_OFFSET, TIMESTAMP_MS, json_columns, record_columns
 from worker.identity import Hasher
-from worker.json_columns import read_cells
-from worker.reader import Layout
-from worker.schema import MAX_RECORD_BYTES, LabelSource, Reason, transaction_model
-from worker.settings import LabelFields, Settings, TimeFormat, TransactionFields
-from worker.spans import Spans
+from worker.settings.sections import LabelFields, Settings, TimeFormat, TransactionFields
+from worker.wire.decoder import Decoder, LabelColumns, TransactionColumns
+from worker.wire.json_columns import read_cells
+from worker.wire.reader import Layout
+from worker.wire.schema import MAX_RECORD_BYTES, LabelSource, Reason, transaction_model
+from worker.wire.spans import Spans
 
 KEY = "000102030405060708090a0b0c0d0e0f"
 FIELDS = TransactionFields(

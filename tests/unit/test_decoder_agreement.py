@@ -17,16 +17,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.json_corpus import STRINGS, TOKENS, corpus, encode, label_fields, transaction_fields
-from tests.records import FIRST_OFFSET, record_columns
-from worker.decoder import Decoder, LabelColumns, TransactionColumns
+from tests.support.json_corpus import STRINGS, TOKENS, corpus, encode, label_fields, transaction_fields
+from tests.support.records import FIRST_OFFSET, record_columns
 from worker.identity import Hasher
-from worker.json_columns import read_cells
-from worker.reader import Layout, read_one
 from worker.redaction import looks_like_card_number
-from worker.schema import Fault, SourceName, label_model, transaction_model
-from worker.settings import LabelFields, Settings, TimeFormat, TransactionFields
-from worker.spans import Spans, card_numbers, iso_times
+from worker.settings.sections import LabelFields, Settings, TimeFormat, TransactionFields
+from worker.wire.decoder import Decoder, LabelColumns, TransactionColumns
+from worker.wire.json_columns import read_cells
+from worker.wire.reader import Layout, read_one
+from worker.wire.schema import Fault, SourceName, label_model, transaction_model
+from worker.wire.spans import Spans, card_numbers, iso_times
 
 KEY = "000102030405060708090a0b0c0d0e0f"
 TIME_FORMATS: tuple[TimeFormat, ...] = get_args(TimeFormat)

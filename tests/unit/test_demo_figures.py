@@ -9,14 +9,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tests.demo_figures import DAY_MS, START_MS, alert
-from worker.dataset import NEVER, Dataset
+from tests.support.demo_figures import DAY_MS, START_MS, alert
 from worker.demo.background import Background
 from worker.demo.figures import Figures, read_samples, total, value
 from worker.demo.scenario import settings, speed, to_toml, traffic, values
 from worker.demo.stream import Stream, simulated
 from worker.demo.watcher import AlertBoard, Watcher, quantile
-from worker.settings import Settings, load_settings
+from worker.offline.dataset import NEVER, Dataset
+from worker.settings.loading import load_settings
+from worker.settings.sections import Settings
 
 DAYS = 40
 PER_DAY = 100

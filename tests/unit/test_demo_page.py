@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console, RenderableType
 
-from tests.demo_figures import DAY_MS, START_MS, UNSETTLED, alert, at_the_start, figures
+from tests.support.demo_figures import DAY_MS, START_MS, UNSETTLED, alert, at_the_start, figures
 from worker.demo.display import LineDisplay, PageDisplay, display_for
 from worker.demo.figures import Day, Figures, HandOver, ShownAlert
 from worker.demo.page import Page

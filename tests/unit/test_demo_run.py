@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from worker import topics
 from worker.demo import processes, run
 from worker.demo.display import display_for
 from worker.demo.processes import Program, remove_from_kafka
 from worker.demo.run import DemoOptions, run_demo
 from worker.errors import UnreachableError, WorkerError
-from worker.settings import Settings
+from worker.kafka_io import topic_setup
+from worker.settings.sections import Settings
 from worker.signals import handled_by, ignore, interrupt
 
 
@@ -96,7 +96,7 @@ class Admin:
 @pytest.fixture
 def admin(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(processes, "wait_for_brokers", lambda settings, timeout_s: None)  # noqa: ARG005
-    monkeypatch.setattr(topics, "delete", lambda settings: None)  # noqa: ARG005
+    monkeypatch.setattr(topic_setup, "delete", lambda settings: None)  # noqa: ARG005
     return lambda answer: monkeypatch.setattr(processes, "AdminClient", Admin(answer))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from tests.demo_figures import UNSETTLED, alert, at_the_start, figures
+from tests.support.demo_figures import UNSETTLED, alert, at_the_start, figures
 from worker.demo.display import LineDisplay
 from worker.demo.plain import status_lines
 from worker.demo.summary import summary

@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.dashboard import DEPLOY, tool
-from tests.dockerfile import context, instructions
-from tests.support import ROOT
+from tests.support.dashboard import DEPLOY, tool
+from tests.support.workers import ROOT
+from tests.tools.dockerfile import context, instructions
 from worker.cli import build_parser
-from worker.settings import load_settings
-from worker.settings_report import refuse_unknown_variables
+from worker.settings.loading import load_settings
+from worker.settings.report import refuse_unknown_variables
 from worker.simulation import FIELDS
 
 BIN = Path(sys.executable).parent
@@ -249,7 +249,7 @@ def test_one_service_builds_the_image_and_all_others_of_it_wait_for_that_one() -
 
 
 def test_kafka_is_the_version_of_the_tests() -> None:
-    pom = (ROOT / "worker" / "kafka-pom.xml").read_text(encoding="utf-8")
+    pom = (ROOT / "worker" / "broker" / "kafka-pom.xml").read_text(encoding="utf-8")
     assert f"<version>{SERVICES['kafka']['image'].split(':')[1]}</version>" in pom
 
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from worker.doctor import brokers, group, topics
+from worker.doctor import broker_checks, group_checks, topic_checks
 from worker.doctor.cluster import INTERNAL, Cluster, Group, Topic, Transaction
 from worker.doctor.finding import Finding, Status, exit_code, failed, not_checked, ok, together, warning
 from worker.errors import FuseError, IncompatibleError, SettingsError, UnreachableError
-from worker.settings import KafkaSettings, LabelSettings, Settings
+from worker.settings.sections import KafkaSettings, LabelSettings, Settings
 
 WELL_SET = {
     "retention.ms": "-1",
@@ -68,48 +68,48 @@ def assert_warned(finding: Finding, *words: str) -> None:
 def test_a_well_kept_kafka_is_found_well() -> None:
     kafka, well = settings(), cluster()
     findings = [
-        brokers.version(kafka, well),
-        brokers.internal_topics(well),
-        topics.existence(kafka, well),
-        topics.partitions(kafka, well),
-        topics.leaders(well),
-        topics.replication(well),
-        topics.state_retention(well),
-        topics.input_retention(kafka, well),
-        topics.cleanup(well),
-        topics.message_size(well),
-        topics.timestamps(well),
-        topics.permissions(kafka, well),
-        group.group(kafka, well),
-        group.transaction(kafka, well),
+        broker_checks.version(kafka, well),
+        broker_checks.internal_topics(well),
+        topic_checks.existence(kafka, well),
+        topic_checks.partitions(kafka, well),
+        topic_checks.leaders(well),
+        topic_checks.replication(well),
+        topic_checks.state_retention(well),
+        topic_checks.input_retention(kafka, well),
+        topic_checks.cleanup(well),
+        topic_checks.message_size(well),
+        topic_checks.timestamps(well),
+        topic_checks.permissions(kafka, well),
+        group_checks.group(kafka, well),
+        group_checks.transaction(kafka, well),
     ]
     assert [it for it in findings if it.status is not Status.OK] == []
     assert [it for it in findings if it.fix] == []
 
 
 def test_a_kafka_without_the_fencing_of_offsets_is_too_old() -> None:
-    assert_failed(brokers.version(settings(), cluster(version=(2, 4))), IncompatibleError, "2.5")
-    assert brokers.version(settings(), cluster(version=(2, 5))).status is Status.OK
+    assert_failed(broker_checks.version(settings(), cluster(version=(2, 4))), IncompatibleError, "2.5")
+    assert broker_checks.version(settings(), cluster(version=(2, 5))).status is Status.OK
 
 
 def test_internal_topics_that_cannot_be_made_are_the_brokers_configuration() -> None:
     config = {"transaction.state.log.replication.factor": "3", "offsets.topic.replication.factor": "1"}
     single = cluster(brokers=1, internal={}, broker_config=config)
     assert_failed(
-        brokers.internal_topics(single),
+        broker_checks.internal_topics(single),
         UnreachableError,
         "transaction.state.log.replication.factor = 3",
         "1 broker",
     )
-    assert "offsets.topic" not in brokers.internal_topics(single).found
-    assert brokers.internal_topics(replace(single, brokers=3)).status is Status.OK
-    assert brokers.internal_topics(replace(single, broker_config={})).status is Status.NOT_CHECKED
+    assert "offsets.topic" not in broker_checks.internal_topics(single).found
+    assert broker_checks.internal_topics(replace(single, brokers=3)).status is Status.OK
+    assert broker_checks.internal_topics(replace(single, broker_config={})).status is Status.NOT_CHECKED
 
 
 def test_an_internal_topic_with_too_few_replicas_in_sync_stops_everything() -> None:
     short = Topic("__transaction_state", 4, 3, 1, config={"min.insync.replicas": "2"})
     assert_failed(
-        brokers.internal_topics(cluster(internal={**cluster().internal, short.name: short})),
+        broker_checks.internal_topics(cluster(internal={**cluster().internal, short.name: short})),
         UnreachableError,
         short.name,
     )
@@ -132,25 +132,27 @@ def test_time_outs_that_kafka_refuses_are_named_with_its_limits(
         "group.max.session.timeout.ms": "300000",
         "offsets.retention.minutes": "10080",
     }
-    assert_failed(brokers.time_outs(settings(**kafka), cluster(broker_config=config)), SettingsError, *words)
-    fine = brokers.time_outs(settings(), cluster(broker_config=config))
+    assert_failed(
+        broker_checks.time_outs(settings(**kafka), cluster(broker_config=config)), SettingsError, *words
+    )
+    fine = broker_checks.time_outs(settings(), cluster(broker_config=config))
     assert (fine.status, "7 days" in fine.found) == (Status.OK, True)
-    assert brokers.time_outs(settings(), cluster()).status is Status.NOT_CHECKED
+    assert broker_checks.time_outs(settings(), cluster()).status is Status.NOT_CHECKED
 
 
 def test_missing_topics_are_named_with_the_command_that_makes_them() -> None:
-    found = topics.existence(settings(), without("labels", "model_log"))
+    found = topic_checks.existence(settings(), without("labels", "model_log"))
     assert_failed(found, UnreachableError, "fraud.labels.v1, fraud.model-log.v1", "topics create")
     assert "fraud.alerts.v1" not in found.found
 
 
 def test_topics_that_we_may_not_see_are_not_called_missing() -> None:
     hidden = replace(without("labels"), hidden=("fraud.labels.v1",))
-    found = topics.existence(settings(sasl_username="bob"), hidden)
+    found = topic_checks.existence(settings(sasl_username="bob"), hidden)
     assert_failed(found, UnreachableError, "fraud.labels.v1", "'bob'")
     assert "missing" not in found.found
     unseen = replace(without("transactions"), hidden=("fraud.transactions.v1",))
-    assert topics.partitions(settings(), unseen) == not_checked(
+    assert topic_checks.partitions(settings(), unseen) == not_checked(
         "Kafka does not let us see fraud.transactions.v1"
     )
 
@@ -161,24 +163,28 @@ def test_topics_of_unequal_partitions_are_told_even_if_others_are_missing() -> N
         topics={**without("alerts").topics, "labels": topic("fraud.labels.v1", partitions=6)},
     )
     assert_failed(
-        topics.partitions(settings(), unequal),
+        topic_checks.partitions(settings(), unequal),
         IncompatibleError,
         "fraud.labels.v1 has 6 partitions instead of 2",
     )
-    assert topics.partitions(settings(), without("transactions")).status is Status.NOT_CHECKED
+    assert topic_checks.partitions(settings(), without("transactions")).status is Status.NOT_CHECKED
 
 
 def test_where_there_is_no_topic_nothing_is_said_of_its_copies() -> None:
     none = cluster(topics={})
-    assert topics.leaders(none).status is topics.replication(none).status is Status.NOT_CHECKED
+    assert topic_checks.leaders(none).status is topic_checks.replication(none).status is Status.NOT_CHECKED
 
 
 def test_partitions_without_a_leader_or_with_too_few_copies_in_sync_fail() -> None:
     assert_failed(
-        topics.leaders(cluster(labels=topic("l", leaderless=1))), UnreachableError, "l: 1 without a leader"
+        topic_checks.leaders(cluster(labels=topic("l", leaderless=1))),
+        UnreachableError,
+        "l: 1 without a leader",
     )
-    assert_failed(topics.leaders(cluster(labels=topic("l", in_sync=1))), UnreachableError, "l: 1 in sync")
-    assert_warned(topics.leaders(cluster(labels=topic("l", in_sync=2))), "l: 2 of 3")
+    assert_failed(
+        topic_checks.leaders(cluster(labels=topic("l", in_sync=1))), UnreachableError, "l: 1 in sync"
+    )
+    assert_warned(topic_checks.leaders(cluster(labels=topic("l", in_sync=2))), "l: 2 of 3")
 
 
 @pytest.mark.parametrize(
@@ -192,40 +198,44 @@ def test_partitions_without_a_leader_or_with_too_few_copies_in_sync_fail() -> No
     ],
 )
 def test_a_replication_that_one_broker_can_break_is_warned_of(labels: Topic, words: list[str]) -> None:
-    assert_warned(topics.replication(cluster(labels=labels)), *words)
+    assert_warned(topic_checks.replication(cluster(labels=labels)), *words)
 
 
 @pytest.mark.parametrize("name", ["retention.ms", "retention.bytes"])
 @pytest.mark.parametrize("role", ["decisions", "model_log"])
 def test_a_log_of_state_that_is_not_kept_for_ever_fails(role: str, name: str) -> None:
     limited = cluster(**{role: topic("log", config={name: "604800000"})})
-    assert_failed(topics.state_retention(limited), IncompatibleError, f"log: {name} = 604800000", "-1")
+    assert_failed(topic_checks.state_retention(limited), IncompatibleError, f"log: {name} = 604800000", "-1")
 
 
 def test_input_that_is_deleted_within_a_weekend_is_warned_of() -> None:
     brief = cluster(labels=topic("l", config={"retention.ms": str(2 * MILLIS_PER_DAY)}))
-    assert_warned(topics.input_retention(settings(), brief), "l 2 days", "raise retention.ms of l")
+    assert_warned(topic_checks.input_retention(settings(), brief), "l 2 days", "raise retention.ms of l")
     week = cluster(labels=topic("l", config={"retention.ms": str(7 * MILLIS_PER_DAY)}))
-    told = topics.input_retention(settings(), week)
+    told = topic_checks.input_retention(settings(), week)
     assert (told.status, "labels.horizon_days = 60" in told.found) == (Status.OK, True)
     short = Settings(entity_key="00" * 16, labels=LabelSettings(horizon_days=7, negatives_after_days=1))
-    assert "horizon" not in topics.input_retention(short, week).found
+    assert "horizon" not in topic_checks.input_retention(short, week).found
 
 
 def test_input_that_is_kept_up_to_a_size_is_kept_nobody_knows_how_long() -> None:
     bounded = cluster(transactions=topic("t", config={"retention.bytes": "1073741824"}))
     words = ("t for ever", "t at most 1,073,741,824 bytes a partition", "set retention.bytes to -1")
-    assert_warned(topics.input_retention(settings(), bounded), *words)
+    assert_warned(topic_checks.input_retention(settings(), bounded), *words)
 
 
 def test_a_compacted_topic_fails() -> None:
     compacted = cluster(alerts=topic("a", config={"cleanup.policy": "compact,delete"}))
-    assert_failed(topics.cleanup(compacted), IncompatibleError, "compacts a:", "delete")
+    assert_failed(topic_checks.cleanup(compacted), IncompatibleError, "compacts a:", "delete")
 
 
 def test_a_topic_that_refuses_our_largest_records_fails() -> None:
-    small = cluster(decisions=topic("d", config={"max.message.bytes": str(topics.LARGEST_BATCH_BYTES - 1)}))
-    assert_failed(topics.message_size(small), IncompatibleError, "d: ", str(topics.LARGEST_BATCH_BYTES))
+    small = cluster(
+        decisions=topic("d", config={"max.message.bytes": str(topic_checks.LARGEST_BATCH_BYTES - 1)})
+    )
+    assert_failed(
+        topic_checks.message_size(small), IncompatibleError, "d: ", str(topic_checks.LARGEST_BATCH_BYTES)
+    )
 
 
 def test_what_may_not_be_seen_is_not_checked() -> None:
@@ -233,16 +243,16 @@ def test_what_may_not_be_seen_is_not_checked() -> None:
         topics={role: replace(it, config={}, operations=None) for role, it in cluster().topics.items()}
     )
     checks = (
-        topics.replication,
-        topics.state_retention,
-        topics.cleanup,
-        topics.message_size,
-        topics.timestamps,
+        topic_checks.replication,
+        topic_checks.state_retention,
+        topic_checks.cleanup,
+        topic_checks.message_size,
+        topic_checks.timestamps,
     )
     findings = [check(blind) for check in checks]
-    findings += [topics.input_retention(settings(), blind), topics.permissions(settings(), blind)]
+    findings += [topic_checks.input_retention(settings(), blind), topic_checks.permissions(settings(), blind)]
     unseen = replace(blind, unknown=frozenset({"group", "transaction"}))
-    findings += [group.group(settings(), unseen), group.transaction(settings(), unseen)]
+    findings += [group_checks.group(settings(), unseen), group_checks.transaction(settings(), unseen)]
     assert {it.status for it in findings} == {Status.NOT_CHECKED}
 
 
@@ -252,7 +262,7 @@ def test_each_permission_that_is_lacking_is_named() -> None:
         model_log=topic("m", operations=frozenset({"READ"})),
         group=Group("Stable", (), {}, frozenset({"DESCRIBE"})),
     )
-    found = topics.permissions(settings(group="g"), lacking)
+    found = topic_checks.permissions(settings(group="g"), lacking)
     assert_failed(found, UnreachableError, "READ on l", "WRITE on m", "READ on group g")
     assert "READ on m" not in found.found
 
@@ -263,13 +273,13 @@ def test_a_permission_is_given_to_whoever_kafka_takes_us_for(tmp_path: Path) -> 
     login = {"sasl_mechanism": "PLAIN", "sasl_username": "bob", "sasl_password": "hush"}
     named = settings(security_protocol="SASL_SSL", **login)
     for who, words in ((mutual, "us.pem"), (named, "kafka.sasl_username = 'bob'"), (settings(), "ANONYMOUS")):
-        assert_failed(topics.permissions(who, lacking), UnreachableError, words)
-        assert_failed(topics.existence(who, lacking), UnreachableError, words)
+        assert_failed(topic_checks.permissions(who, lacking), UnreachableError, words)
+        assert_failed(topic_checks.existence(who, lacking), UnreachableError, words)
 
 
 def test_a_group_and_a_transactional_id_that_are_kept_from_us_are_lacking_permissions() -> None:
     kept = frozenset({"group", "transaction"})
-    found = topics.permissions(settings(group="g"), cluster(unknown=kept, forbidden=kept))
+    found = topic_checks.permissions(settings(group="g"), cluster(unknown=kept, forbidden=kept))
     assert_failed(found, UnreachableError, "READ on group g", "WRITE on transactional id g.worker-1")
 
 
@@ -284,14 +294,16 @@ def test_a_group_and_a_transactional_id_that_are_kept_from_us_are_lacking_permis
 def test_what_leaves_the_machine_unencrypted_is_warned_of(
     bootstrap: str, protocol: str, status: Status
 ) -> None:
-    found = brokers.encryption(settings(bootstrap=bootstrap, security_protocol=protocol))
+    found = broker_checks.encryption(settings(bootstrap=bootstrap, security_protocol=protocol))
     assert found.status is status
     assert "password" not in found.found
 
 
 def test_a_password_in_the_clear_is_warned_of() -> None:
     login = {"sasl_mechanism": "PLAIN", "sasl_username": "bob", "sasl_password": "hush-hush"}
-    found = brokers.encryption(settings(bootstrap="kafka:9092", security_protocol="SASL_PLAINTEXT", **login))
+    found = broker_checks.encryption(
+        settings(bootstrap="kafka:9092", security_protocol="SASL_PLAINTEXT", **login)
+    )
     assert_warned(found, "the password and all records go to kafka:9092 unencrypted")
     assert "hush-hush" not in found.found
 
@@ -303,17 +315,19 @@ def committed(transactions: int, labels: int) -> dict[tuple[str, int], int]:
 
 
 def test_a_group_that_has_not_begun_needs_to_know_where_to() -> None:
-    assert "'latest'" in group.group(settings(start_from="latest"), cluster()).found
+    assert "'latest'" in group_checks.group(settings(start_from="latest"), cluster()).found
     assert_failed(
-        group.group(settings(start_from="committed"), cluster()), IncompatibleError, "kafka.start_from"
+        group_checks.group(settings(start_from="committed"), cluster()), IncompatibleError, "kafka.start_from"
     )
 
 
 def test_a_group_without_offsets_beside_a_journal_is_the_wrong_one() -> None:
     written = cluster(decisions=topic("d", ends={0: 5, 1: 0}))
-    assert_failed(group.group(settings(group="g"), written), IncompatibleError, "'g'", "d is not empty")
+    assert_failed(
+        group_checks.group(settings(group="g"), written), IncompatibleError, "'g'", "d is not empty"
+    )
     emptied = cluster(decisions=topic("d", begins={0: 5, 1: 0}, ends={0: 5, 1: 0}))
-    assert group.group(settings(), emptied).status is Status.OK
+    assert group_checks.group(settings(), emptied).status is Status.OK
 
 
 @pytest.mark.parametrize("offset", [9, 21])
@@ -322,17 +336,19 @@ def test_offsets_that_the_topic_does_not_hold_fail(offset: int) -> None:
         transactions=topic("fraud.transactions.v1", begins={0: 10, 1: 0}, ends={0: 20, 1: 20}),
         group=Group("Empty", (), committed(20, 0) | {("fraud.transactions.v1", 0): offset}),
     )
-    assert_failed(group.group(settings(), moved), IncompatibleError, "fraud.transactions.v1-0")
+    assert_failed(group_checks.group(settings(), moved), IncompatibleError, "fraud.transactions.v1-0")
 
 
 def test_a_group_tells_who_is_in_it_and_how_much_waits() -> None:
     ends = topic("fraud.transactions.v1", ends={0: 20, 1: 30})
     running = cluster(transactions=ends, group=Group("Stable", ("w2", "w1"), committed(15, 0)))
-    assert group.group(settings(), running) == ok("2 in it (w1, w2), Stable; 20 records wait")
+    assert group_checks.group(settings(), running) == ok("2 in it (w1, w2), Stable; 20 records wait")
     stopped = replace(running, group=Group("Empty", (), committed(15, 0)))
-    assert_warned(group.group(settings(), stopped), "no worker runs; 20 records wait", "fraud-worker run")
+    assert_warned(
+        group_checks.group(settings(), stopped), "no worker runs; 20 records wait", "fraud-worker run"
+    )
     done = cluster(group=Group("Empty", (), committed(0, 0)))
-    assert group.group(settings(), done) == ok("no worker runs; 0 records wait")
+    assert group_checks.group(settings(), done) == ok("no worker runs; 0 records wait")
 
 
 def test_a_transaction_that_hangs_is_warned_of_and_one_under_way_is_not(
@@ -341,12 +357,12 @@ def test_a_transaction_that_hangs_is_warned_of_and_one_under_way_is_not(
     now_ms = 1_704_164_882_000
     monkeypatch.setattr(time, "time", lambda: now_ms / 1000)
     hanging = cluster(transaction=Transaction("Ongoing", now_ms - 60_000))
-    assert_warned(group.transaction(settings(group="g"), hanging), "g.worker-1", "open for 60 s")
+    assert_warned(group_checks.transaction(settings(group="g"), hanging), "g.worker-1", "open for 60 s")
     under_way = cluster(transaction=Transaction("Ongoing", now_ms))
-    assert group.transaction(settings(), under_way).status is Status.OK
+    assert group_checks.transaction(settings(), under_way).status is Status.OK
     assert (
         "CompleteCommit"
-        in group.transaction(settings(), cluster(transaction=Transaction("CompleteCommit"))).found
+        in group_checks.transaction(settings(), cluster(transaction=Transaction("CompleteCommit"))).found
     )
 
 

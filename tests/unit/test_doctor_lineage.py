@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from worker.doctor.finding import Status
-from worker.doctor.lineage import compare
+from worker.doctor.lineage_checks import compare
 from worker.errors import CorruptError, IncompatibleError
-from worker.settings import Settings, TransactionFields
-from worker.setup import new_model, policy
+from worker.parameters import new_model, policy
+from worker.settings.sections import Settings, TransactionFields
 
 
 def settings(**sections: Any) -> Settings:

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 
 from tests.unit.test_doctor_kafka import cluster
-from worker.doctor import machine
+from worker.doctor import machine_checks
 from worker.doctor.finding import Finding, Status
 from worker.errors import BrokerError, SettingsError
-from worker.health import HealthServer, Progress
-from worker.pending import SEGMENT_ROWS, _layout, _Segment, bytes_per_decision
-from worker.settings import Settings
+from worker.partition.pending import SEGMENT_ROWS, _layout, _Segment, bytes_per_decision
+from worker.settings.sections import Settings
+from worker.telemetry.health import HealthServer, Progress
 
 GIB = 1 << 30
 
@@ -48,13 +48,13 @@ def test_a_disk_must_hold_what_waits_at_the_last_days_rate(free_bytes: Any, tmp_
     # 60 + 30 days of a million a day, with 17 features and one entity beside the card.
     needed = 90 * 1e6 * bytes_per_decision(1, 17)
     free_bytes(int(needed * 1.01))
-    found = machine.disk(here, busy)
+    found = machine_checks.disk(here, busy)
     assert (found.status, f"{needed / GIB:.3g} GiB" in found.found) == (Status.OK, True), found
     free_bytes(int(needed * 0.99))
-    assert machine.disk(here, busy).status is Status.WARNING
-    assert machine.disk(here, None).status is Status.OK
+    assert machine_checks.disk(here, busy).status is Status.WARNING
+    assert machine_checks.disk(here, None).status is Status.OK
     free_bytes(GIB - 1)
-    assert machine.disk(here, None).status is Status.WARNING
+    assert machine_checks.disk(here, None).status is Status.WARNING
 
 
 def test_a_waiting_decision_takes_its_share_of_a_segments_file(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_a_waiting_decision_takes_its_share_of_a_segments_file(tmp_path: Path) -
 def test_a_state_folder_that_cannot_be_one_fails(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert_failed(
-        machine.disk(settings(worker={"state_dir": tmp_path / "file" / "x"}), None), "worker.state_dir"
+        machine_checks.disk(settings(worker={"state_dir": tmp_path / "file" / "x"}), None), "worker.state_dir"
     )
 
 
@@ -74,42 +74,44 @@ def test_tables_that_may_outgrow_the_memory_are_warned_of(monkeypatch: pytest.Mo
     # Rows of 9 numbers, a key and a time: 88 bytes; slots: 2 to 4 of 4 bytes a row.
     small = settings(features={"max_cards": 1 << 20, "max_entities": 1})
     for limit, status in ((2 * (1 << 20) * 96 + 1000, Status.OK), (2 * (1 << 20) * 96, Status.WARNING)):
-        monkeypatch.setattr(machine, "_memory_bytes", lambda limit=limit: limit)
-        found = machine.memory(small, cluster())
+        monkeypatch.setattr(machine_checks, "_memory_bytes", lambda limit=limit: limit)
+        found = machine_checks.memory(small, cluster())
         assert found.status is status, found
     assert "max_cards = 1,048,576 in 2 partition(s)" in found.found
 
 
 def test_the_memory_of_a_container_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     limit = tmp_path / "memory.max"
-    monkeypatch.setattr(machine, "_MEMORY_FILES", (str(limit), str(tmp_path / "none")))
+    monkeypatch.setattr(machine_checks, "_MEMORY_FILES", (str(limit), str(tmp_path / "none")))
     limit.write_text("max\n", encoding="ascii")
-    whole = machine._memory_bytes()
+    whole = machine_checks._memory_bytes()
     assert whole == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limit.write_text("1048576\n", encoding="ascii")
-    assert machine._memory_bytes() == 1_048_576
+    assert machine_checks._memory_bytes() == 1_048_576
 
 
 def test_more_segments_than_open_files_are_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 4096))
     # 90 days of 2**18 a day are 90 segments; of ten times that, 900.
-    assert machine.limits(settings(), cluster(per_day=float(1 << 18))).status is Status.OK
-    found = machine.limits(settings(), cluster(per_day=10.0 * (1 << 18)))
+    assert machine_checks.limits(settings(), cluster(per_day=float(1 << 18))).status is Status.OK
+    found = machine_checks.limits(settings(), cluster(per_day=10.0 * (1 << 18)))
     assert found.status is Status.WARNING
     assert "1,100 are needed" in found.found
-    assert machine.limits(settings(), None).status is Status.OK
+    assert machine_checks.limits(settings(), None).status is Status.OK
 
 
 def test_a_port_is_free_a_workers_or_somebody_elses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(machine_checks, "_TIMEOUT_S", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         other.settimeout(0)
         here = settings(health={"port": port})
-        assert_failed(machine.health_port(here), f"health.port = {port}", "cannot be listened on")
-    assert machine.health_port(here).found.endswith("is free")
-    assert machine.health_port(settings(health={"port": 0})).status is Status.OK
-    assert_failed(machine.health_port(settings(health={"port": port, "host": "192.0.2.1"})), "192.0.2.1")
+        assert_failed(machine_checks.health_port(here), f"health.port = {port}", "cannot be listened on")
+    assert machine_checks.health_port(here).found.endswith("is free")
+    assert machine_checks.health_port(settings(health={"port": 0})).status is Status.OK
+    assert_failed(
+        machine_checks.health_port(settings(health={"port": port, "host": "192.0.2.1"})), "192.0.2.1"
+    )
 
 
 def test_a_port_taken_by_what_does_not_speak_http_is_taken() -> None:
@@ -122,7 +124,7 @@ def test_a_port_taken_by_what_does_not_speak_http_is_taken() -> None:
 
         greeter = threading.Thread(target=greet)
         greeter.start()
-        found = machine.health_port(settings(health={"port": other.getsockname()[1]}))
+        found = machine_checks.health_port(settings(health={"port": other.getsockname()[1]}))
         greeter.join()
     assert_failed(found, "cannot be listened on")
 
@@ -133,26 +135,28 @@ def test_a_worker_that_answers_is_told_with_its_state(monkeypatch: pytest.Monkey
     progress.not_ready("restoring partition 2")
     with HealthServer("127.0.0.1", 0, progress=progress, render=bytes, stalled_after_s=60) as server:
         here = settings(health={"port": server.port})
-        assert machine.health_port(here).found.endswith("a worker answers: not ready: restoring partition 2")
+        assert machine_checks.health_port(here).found.endswith(
+            "a worker answers: not ready: restoring partition 2"
+        )
         progress.ready()
-        assert machine.health_port(here).found.endswith("a worker answers: ready")
+        assert machine_checks.health_port(here).found.endswith("a worker answers: ready")
 
 
 def test_the_folder_of_compiled_loops_must_be_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
-    assert machine.compiled_loops().status is Status.OK
+    assert machine_checks.compiled_loops().status is Status.OK
     (tmp_path / "cache").mkdir()
-    assert "empty yet" in machine.compiled_loops().found
+    assert "empty yet" in machine_checks.compiled_loops().found
     (tmp_path / "cache" / "loop.nbi").touch()
-    assert "empty" not in machine.compiled_loops().found
+    assert "empty" not in machine_checks.compiled_loops().found
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache" / "loop.nbi" / "x"))
-    assert_failed(machine.compiled_loops(), "NUMBA_CACHE_DIR")
+    assert_failed(machine_checks.compiled_loops(), "NUMBA_CACHE_DIR")
 
 
 def test_a_machine_without_java_is_as_good_for_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     def none() -> str:
         raise BrokerError("there is no java")
 
-    monkeypatch.setattr(machine, "find_java", none)
-    found = machine.java()
+    monkeypatch.setattr(machine_checks, "find_java", none)
+    found = machine_checks.java()
     assert (found.status, found.found) == (Status.OK, "not needed by a worker. there is no java")

@@ -12,7 +12,7 @@ import pytest
 from kafka.partitioner.default import murmur2
 
 from worker.doctor.finding import Finding, Status
-from worker.doctor.records import (
+from worker.doctor.record_checks import (
     Sample,
     clock,
     decoding_labels,
@@ -22,7 +22,7 @@ from worker.doctor.records import (
     sample_of,
 )
 from worker.errors import FuseError, IncompatibleError, SettingsError
-from worker.settings import KafkaSettings, LabelFields, Settings, TransactionFields
+from worker.settings.sections import KafkaSettings, LabelFields, Settings, TransactionFields
 
 P = 4
 NOW_MS = 1_704_164_882_000

@@ -3,13 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.records import record_columns
-from worker.decoder import BadRecord
+from tests.support.records import record_columns
 from worker.errors import FuseError, IncompatibleError
-from worker.guard import InputGuard
-from worker.partitioner import Partitioner, partitions_of_keys
-from worker.record_batches import RecordColumns
-from worker.settings import BatchSettings
+from worker.kafka_io.partitioner import Partitioner, partitions_of_keys
+from worker.kafka_io.record_batches import RecordColumns
+from worker.live.guard import InputGuard
+from worker.settings.sections import BatchSettings
+from worker.wire.decoder import BadRecord
 
 BATCH = BatchSettings(fuse_share=0.5, fuse_window=1_000)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from worker.errors import SettingsError
-from worker.health import HealthServer, Progress
+from worker.telemetry.health import HealthServer, Progress
 
 LIMIT_S = 60.0
 

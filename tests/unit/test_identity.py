@@ -7,9 +7,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from worker.decoder import Decoder
 from worker.identity import Hasher
-from worker.settings import Settings
+from worker.settings.sections import Settings
+from worker.wire.decoder import Decoder
 
 KEY = (0x0706050403020100, 0x0F0E0D0C0B0A0908)
 """The bytes 00 to 0f, as of SipHash's own test vectors."""

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from models.vocabulary import LabelKind
-from tests.model_log import START_MS
-from tests.partition import labels, transactions
-from worker.decoder import BadRecord, TransactionColumns
-from worker.inbox import Inbox, cut_ms
+from tests.support.model_log import START_MS
+from tests.support.partition import labels, transactions
+from worker.cycle.inbox import Inbox, cut_ms
+from worker.wire.decoder import BadRecord, TransactionColumns
 
 SKEW_MS = 300
 MANY = 1_000

@@ -1,17 +1,15 @@
 from __future__ import annotations
 
-import gc
 import io
 import json
 import logging
 from collections.abc import Iterator
 from typing import Any
 
-import kafka.producer.kafka as kafka_producer
 import numpy as np
 import pytest
 
-from worker import logs
+from worker.telemetry import logs
 
 CARD = "4111111111111111"
 HIDDEN = "************1111"
@@ -104,18 +102,3 @@ def test_kafka_python_speaks_from_warning_on() -> None:
     logging.getLogger("kafka.conn").info("chatter")
     logging.getLogger("kafka.conn").warning("trouble")
     assert [line["message"] for line in lines(stream)] == ["trouble"]
-
-
-def test_a_collected_producer_leaves_its_logger_to_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Another test's producer may have been collected before: what is kept is the logger of now.
-    monkeypatch.setattr(kafka_producer, "log", logging.getLogger("kafka.producer.kafka"))
-    logs.configure("INFO", io.StringIO())
-    logs.keep_producer_logger()
-    producer = kafka_producer.KafkaProducer.__new__(kafka_producer.KafkaProducer)
-    producer._closed = True
-    producer.config = {"client_id": "x", "transactional_id": None}
-    before = kafka_producer.log
-    del producer
-    gc.collect()
-    assert isinstance(before, logging.Logger)
-    assert kafka_producer.log is before

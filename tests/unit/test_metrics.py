@@ -14,8 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from models.ledger import Ledger, Truth, concatenate, decided_deltas, settled_deltas
 from models.vocabulary import MS_PER_DAY, Decider, Flag, LabelEffect
-from worker import metrics as metrics_module
-from worker.metrics import Metrics
+from worker.telemetry import metrics as metrics_module
+from worker.telemetry.metrics import Metrics
 
 NOTHING = np.zeros(0)
 

@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 
 from models.vocabulary import Decider
-from worker.observer import MetricsObserver
+from worker.live.observer import MetricsObserver
 
 
 @pytest.fixture
 def observer(caplog: pytest.LogCaptureFixture) -> MetricsObserver:
-    caplog.set_level(logging.INFO, "worker.observer")
+    caplog.set_level(logging.INFO, "worker.live.observer")
     model: Any = SimpleNamespace(frauds_learnt=7, policy=SimpleNamespace(min_frauds=100))
     nothing: Any = None
     return MetricsObserver(nothing, model, {}, nothing, ("payments", "chargebacks"))
 
 
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.name == "worker.observer"]
+    return [record.getMessage() for record in caplog.records if record.name == "worker.live.observer"]
 
 
 def test_who_decides_is_said_when_somebody_else_begins_to_and_not_again(

@@ -12,12 +12,12 @@ import pytest
 from numpy.typing import NDArray
 
 from models.vocabulary import MS_PER_DAY, Flag, Status
-from tests.model_log import ENTITIES, FEATURES, START_MS
-from tests.partition import HASHER, decisions
-from worker import pending as pending_module
+from tests.support.model_log import ENTITIES, FEATURES, START_MS
+from tests.support.partition import HASHER, decisions
 from worker.errors import WorkerError
-from worker.journal import DecisionRows, Settlements
-from worker.pending import PendingDecisions
+from worker.partition import pending as pending_module
+from worker.partition.journal import DecisionRows, Settlements
+from worker.partition.pending import PendingDecisions
 
 SEGMENT = 8
 MINUTE_MS = 60_000
@@ -105,7 +105,7 @@ def test_a_full_disk_is_told_before_anything_is_written_to_it(
     def full(*_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("worker.pending.os.posix_fallocate", full)
+    monkeypatch.setattr("worker.partition.pending.os.posix_fallocate", full)
     with pytest.raises(WorkerError, match=r"0000000000 .*No space left.*worker\.state_dir"):
         fill(pending, 1)
     assert statuses(pending) == [Status.WAITING] * 4
@@ -121,7 +121,7 @@ def test_every_byte_that_decisions_are_written_to_is_reserved_first(
     def note(fd: int, offset: int, length: int) -> None:
         reserved[Path(f"/proc/self/fd/{fd}").resolve().name].update(range(offset, offset + length))
 
-    monkeypatch.setattr("worker.pending.os.posix_fallocate", note)
+    monkeypatch.setattr("worker.partition.pending.os.posix_fallocate", note)
     for count in (1, 2, 4, 6, 8):
         fill(pending, count)
         for path in (tmp_path / "waiting").iterdir():

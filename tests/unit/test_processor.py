@@ -11,15 +11,15 @@ from models.refit import RefitPlan
 from models.state import ModelState
 from models.threshold import BINS
 from models.vocabulary import MS_PER_DAY, LabelKind
-from tests.model_log import LINEAGE, START_MS
-from tests.partition import HOUR_MS, LIMITS, POLICY, labels, new_task, transactions
-from worker.backtest import AtOnce
-from worker.decoder import BadRecord, LabelColumns
-from worker.inbox import Inbox
-from worker.ports import PartitionBatch
-from worker.processor import Outcome, Processor, StepTimes
-from worker.refit import Refits
-from worker.task import PartitionTask, TaskState
+from tests.support.model_log import LINEAGE, START_MS
+from tests.support.partition import HOUR_MS, LIMITS, POLICY, labels, new_task, transactions
+from worker.cycle.contracts import PartitionBatch
+from worker.cycle.inbox import Inbox
+from worker.cycle.processor import Outcome, Processor, StepTimes
+from worker.cycle.refits import Refits
+from worker.offline.backtest import AtOnce
+from worker.partition.task import PartitionTask, TaskState
+from worker.wire.decoder import BadRecord, LabelColumns
 
 NEVER = RefitPlan(generation_ms=1 << 50, forest_ms=1 << 50, memory_ms=1 << 50, forest_min_rows=1 << 50)
 EVERYTHING = 1 << 62

@@ -9,13 +9,13 @@ from typing import Any, cast
 import pytest
 from kafka import TopicPartition
 
-from worker.app import _Rebalance
-from worker.consumer import ColumnarConsumer
 from worker.errors import FencedError, IncompatibleError
-from worker.health import Progress
-from worker.model_log import KafkaModelLog
-from worker.settings import Settings, WorkerSettings
-from worker.setup import new_model
+from worker.kafka_io.consumer import ColumnarConsumer
+from worker.live.app import _Rebalance
+from worker.live.model_log import KafkaModelLog
+from worker.parameters import new_model
+from worker.settings.sections import Settings, WorkerSettings
+from worker.telemetry.health import Progress
 
 
 class Committed:
@@ -46,7 +46,7 @@ class Mismatch:
 def test_a_journal_that_moved_during_its_restore_belongs_to_somebody_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, later: int, raised: type[Exception], said: str
 ) -> None:
-    monkeypatch.setattr("worker.app.Restorer", Mismatch)
+    monkeypatch.setattr("worker.live.app.Restorer", Mismatch)
     settings = Settings(entity_key="00" * 16, worker=WorkerSettings(state_dir=tmp_path))
     consumer = cast("ColumnarConsumer", Committed(5, 5, later, later))
     rebalance = _Rebalance(

@@ -21,10 +21,10 @@ from kafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchB
 from kafka.record.util import calc_crc32c
 from numpy.typing import NDArray
 
-from worker.consumer import _ColumnarPartitionRecords, columns_of, require_seam
 from worker.errors import CorruptError, SettingsError
-from worker.partitioner import Partitioner, partitions_of_keys
-from worker.record_batches import RecordColumns, RecordFormatError, _parse, parse_records
+from worker.kafka_io.consumer import _ColumnarPartitionRecords, columns_of, require_seam
+from worker.kafka_io.partitioner import Partitioner, partitions_of_keys
+from worker.kafka_io.record_batches import RecordColumns, RecordFormatError, _parse, parse_records
 
 Row = tuple[int, int, bytes | None, bytes | None, list[tuple[str, bytes | None]]]
 """Offset delta, timestamp in ms, key, value, headers."""

@@ -13,7 +13,7 @@ from models.refit import RefitPlan, generation_job
 from models.state import ModelState
 from models.threshold import CostPolicy
 from models.vocabulary import MS_PER_DAY
-from tests.model_log import LINEAGE, POLICY, START_MS, commit, new_state
+from tests.support.model_log import LINEAGE, POLICY, START_MS, commit, new_state
 
 COUNTS = [
     (0, 0, 0),

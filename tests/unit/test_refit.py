@@ -12,7 +12,7 @@ from models.refit import FOREST_ROWS, Job, RefitPlan, forest_due, forest_job, ge
 from models.state import ModelState
 from models.threshold import Calibration
 from models.vocabulary import MS_PER_DAY
-from tests.model_log import DIGEST_EVERY, FEATURES, LINEAGE, POLICY, START_MS, commit, examples
+from tests.support.model_log import DIGEST_EVERY, FEATURES, LINEAGE, POLICY, START_MS, commit, examples
 
 PLAN = RefitPlan(
     generation_ms=7 * MS_PER_DAY, forest_ms=5 * MS_PER_DAY, memory_ms=20 * MS_PER_DAY, forest_min_rows=500

@@ -16,10 +16,10 @@ from models.records import Budget, Commit, Evidence, Traffic
 from models.refit import RefitPlan
 from models.state import ModelState
 from models.vocabulary import MS_PER_DAY
-from worker.refit import Background, Refits
-from worker.settings import Settings
-from worker.setup import new_model
-from worker.task import PartitionTask
+from worker.cycle.refits import Background, Refits
+from worker.parameters import new_model
+from worker.partition.task import PartitionTask
+from worker.settings.sections import Settings
 
 NOW_MS = 1_700_000_000_000
 PLAN = RefitPlan(

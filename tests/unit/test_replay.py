@@ -8,9 +8,9 @@ import pyarrow as pa
 import pytest
 from kafka.record.memory_records import MemoryRecordsBuilder
 
-from worker.bulk import BATCH_BYTES, encode_batches, varint
-from worker.dataset import NEVER, Dataset
-from worker.replay import (
+from worker.kafka_io.bulk import BATCH_BYTES, encode_batches, varint
+from worker.offline.dataset import NEVER, Dataset
+from worker.offline.replay import (
     CHUNK_RECORDS,
     TICK_S,
     ReplayOptions,
@@ -21,7 +21,7 @@ from worker.replay import (
     partition_of,
     transaction_values,
 )
-from worker.settings import KafkaSettings, LabelFields, Settings, TransactionFields
+from worker.settings.sections import KafkaSettings, LabelFields, Settings, TransactionFields
 
 FIELDS = TransactionFields(
     transaction_id="TX", card_id="CUSTOMER", event_time="AT", amount="AMOUNT", currency="CUR",

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import pytest
 from kafka import TopicPartition
 
-from tests.partition import HASHER, deciding_model, new_task, run, running_task, transactions
-from worker.codec import encode_journal
+from tests.support.partition import HASHER, deciding_model, new_task, run, running_task, transactions
 from worker.errors import IncompatibleError
-from worker.journal import JournalEntry
-from worker.restore import Offsets, Restorer
+from worker.live.restore import Offsets, Restorer
+from worker.partition.codec import encode_journal
+from worker.partition.journal import JournalEntry
 
 
 class Record(NamedTuple):
@@ -64,7 +64,7 @@ def restore(
     folder: Path, monkeypatch: pytest.MonkeyPatch, journal: list[JournalEntry], committed: Offsets | None,
     lineage: str | None = None, partitions: int = 1, model_offset: int = 0,
 ) -> Offsets | None:  # fmt: skip
-    monkeypatch.setattr("worker.restore.KafkaConsumer", Journal(journal))
+    monkeypatch.setattr("worker.live.restore.KafkaConsumer", Journal(journal))
     of = deciding_model().lineage.id if lineage is None else lineage
     return Restorer({}, "journal", HASHER, of, lambda: model_offset).restore(
         new_task(folder / "restored"), committed, partitions=partitions

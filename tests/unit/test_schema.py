@@ -11,7 +11,8 @@ import pytest
 from pydantic import ValidationError
 
 from models.vocabulary import LabelKind
-from worker.schema import (
+from worker.settings.sections import LabelFields, TimeFormat, TransactionFields
+from worker.wire.schema import (
     MAX_ORIGINAL_BYTES,
     Alert,
     AlertReason,
@@ -23,7 +24,6 @@ from worker.schema import (
     label_model,
     transaction_model,
 )
-from worker.settings import LabelFields, TimeFormat, TransactionFields
 
 CARD = "4111 1111 1111 1111"
 TRANSACTION = {"transaction_id": "t1", "card_id": "c1", "event_time": 1_700_000_000_000, "amount": 12.5}

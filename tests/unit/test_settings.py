@@ -9,8 +9,9 @@ import pytest
 from pydantic import BaseModel
 
 from worker.errors import SettingsError
-from worker.settings import Section, Settings, load_settings
-from worker.settings_errors import ENV_PREFIX
+from worker.settings.loading import load_settings
+from worker.settings.mistakes import ENV_PREFIX
+from worker.settings.sections import Section, Settings
 
 PASSWORD = "hush-hush"
 LOGIN = f'sasl_username = "alice"\nsasl_password = "{PASSWORD}"'

@@ -13,12 +13,12 @@ from models.decision import Scores
 from models.ledger import SHAPE
 from models.records import Policy
 from models.vocabulary import MS_PER_DAY, Decider, Flag, LabelEffect, LabelKind, Status
-from tests.model_log import FEATURES, POLICY, START_MS, new_state
-from tests.partition import HOUR_MS, LIMITS, labels, running_task, transactions
-from tests.slow_settling import SlowDecision, SlowSettling
-from worker import pending as pending_module
-from worker.settling import SEQUENCE_BITS, Settling
-from worker.task import PartitionTask
+from tests.support.model_log import FEATURES, POLICY, START_MS, new_state
+from tests.support.partition import HOUR_MS, LIMITS, labels, running_task, transactions
+from tests.support.slow_settling import SlowDecision, SlowSettling
+from worker.partition import pending as pending_module
+from worker.partition.settling import SEQUENCE_BITS, Settling
+from worker.partition.task import PartitionTask
 
 SHORT = dataclasses.replace(
     POLICY,

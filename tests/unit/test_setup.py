@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from worker.errors import SettingsError
-from worker.settings import Settings, load_settings
-from worker.settings_report import report
-from worker.setup import policy
+from worker.parameters import policy
+from worker.settings.loading import load_settings
+from worker.settings.report import report
+from worker.settings.sections import Settings
 
 KEY = "0f" * 16
 

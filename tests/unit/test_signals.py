@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
-from worker import app
-from worker.settings import Settings
+from worker.live import app
+from worker.settings.sections import Settings
 from worker.signals import ENDING, handled_by, held_back, ignore, interrupt
 
 

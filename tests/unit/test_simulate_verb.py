@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-import worker.client
-from worker import replay
+import worker.kafka_io.client
 from worker.cli import main
 from worker.commands import simulate
 from worker.commands.parsing import Parser, verbs_of
-from worker.dataset import NEVER, TruthColumns, read_dataset
-from worker.settings import Settings, TransactionFields
+from worker.offline import replay
+from worker.offline.dataset import NEVER, TruthColumns, read_dataset
+from worker.settings.sections import Settings, TransactionFields
 from worker.simulation import FIELDS, Traffic
 
 DAY_MS = 86_400_000
@@ -145,7 +145,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         return replay.Totals(len(dataset), 5, 0, 2, 0.5)
 
     monkeypatch.setattr(replay, "replay", send)
-    monkeypatch.setattr(worker.client, "wait_for_brokers", lambda settings, timeout_s: None)  # noqa: ARG005
+    monkeypatch.setattr(worker.kafka_io.client, "wait_for_brokers", lambda settings, timeout_s: None)  # noqa: ARG005
     return calls
 
 

@@ -9,13 +9,13 @@ from typing import cast
 import pytest
 from kafka import ConsumerGroupMetadata, ConsumerRebalanceListener, TopicPartition
 
-from tests.records import record_columns
-from worker.consumer import ColumnarConsumer, RecordColumns
-from worker.decoder import Decoder
+from tests.support.records import record_columns
 from worker.errors import FuseError, IncompatibleError, SettingsError
-from worker.guard import InputGuard
-from worker.settings import Settings, StartFrom
-from worker.source import KafkaSource
+from worker.kafka_io.consumer import ColumnarConsumer, RecordColumns
+from worker.live.guard import InputGuard
+from worker.live.source import KafkaSource
+from worker.settings.sections import Settings, StartFrom
+from worker.wire.decoder import Decoder
 
 Offsets = tuple[int, int]
 SETTINGS = Settings(entity_key="00" * 16)
@@ -268,7 +268,7 @@ def test_while_the_group_rebalances_nothing_is_owned_that_could_be_asked_for_its
 
 def test_a_partition_is_quiet_only_after_a_while_at_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     now_s = [100.0]
-    monkeypatch.setattr("worker.source.time.monotonic", lambda: now_s[0])
+    monkeypatch.setattr("worker.live.source.time.monotonic", lambda: now_s[0])
     client = Client()
     source = source_of(client, Tasks({0: (5, 5)}))
     client.script = [lambda: client.rebalance(0)]

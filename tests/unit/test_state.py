@@ -12,7 +12,7 @@ from models.refit import RefitPlan, generation_job
 from models.state import DigestMismatchError, LineageMismatchError, ModelState
 from models.threshold import BINS
 from models.vocabulary import MS_PER_DAY
-from tests.model_log import FEATURES, LINEAGE, POLICY, START_MS, commit, examples, new_state
+from tests.support.model_log import FEATURES, LINEAGE, POLICY, START_MS, commit, examples, new_state
 
 PLAN = RefitPlan(MS_PER_DAY, MS_PER_DAY, 90 * MS_PER_DAY, 256)
 

@@ -8,9 +8,9 @@ import pytest
 
 from models.state import ModelState
 from models.vocabulary import MS_PER_DAY, Flag, LabelKind
-from tests import model_log
-from tests.model_log import START_MS
-from tests.partition import (
+from tests.support import model_log
+from tests.support.model_log import START_MS
+from tests.support.partition import (
     HOUR_MS,
     LIMITS,
     POLICY,
@@ -21,9 +21,9 @@ from tests.partition import (
     running_task,
     transactions,
 )
-from worker import pending as pending_module
 from worker.errors import CorruptError
-from worker.task import PartitionTask, TaskState
+from worker.partition import pending as pending_module
+from worker.partition.task import PartitionTask, TaskState
 
 SKEW_MS = LIMITS.allowed_skew_ms
 TIGHT = dataclasses.replace(LIMITS, repeat_window=25)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from models.vocabulary import MS_PER_DAY, LabelKind
-from tests.model_log import START_MS
-from tests.partition import (
+from tests.support.model_log import START_MS
+from tests.support.partition import (
     HOUR_MS,
     LIMITS,
     POLICY,
@@ -20,10 +20,10 @@ from tests.partition import (
     running_task,
     transactions,
 )
-from worker import pending as pending_module
-from worker.decoder import LabelColumns, TransactionColumns
 from worker.errors import CorruptError
-from worker.task import PartitionTask, TaskLimits
+from worker.partition import pending as pending_module
+from worker.partition.task import PartitionTask, TaskLimits
+from worker.wire.decoder import LabelColumns, TransactionColumns
 
 SKEW_MS = LIMITS.allowed_skew_ms
 TIGHT = TaskLimits(

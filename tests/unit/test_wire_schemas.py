@@ -11,11 +11,11 @@ from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
 from tests.unit.test_alert_text import VALUES as ALERT
-from worker.asyncapi import asyncapi
 from worker.cli import main
-from worker.schema import DeadLetter, label_model, transaction_model
-from worker.settings import LabelFields, Settings, TimeFormat, TransactionFields
-from worker.wire_schemas import label_schema, schemas, transaction_schema
+from worker.settings.sections import LabelFields, Settings, TimeFormat, TransactionFields
+from worker.wire.asyncapi import asyncapi
+from worker.wire.json_schemas import label_schema, schemas, transaction_schema
+from worker.wire.schema import DeadLetter, label_model, transaction_model
 
 pytestmark = pytest.mark.usefixtures("own_surroundings")
 

@@ -14,7 +14,7 @@ from worker.commands.parsing import TIMES, Verbs, add_group, add_verb, count, ti
 from worker.commands.terminal import output, read_settings, wait_for_kafka
 
 if TYPE_CHECKING:
-    from worker.topic_reader import TopicReader
+    from worker.kafka_io.topic_reader import TopicReader
 
 _PATIENCE: Final = 10
 """So many empty looks, of 0.2 s each, and it says that it waits."""
@@ -43,7 +43,7 @@ def add_to(verbs: Verbs) -> None:
 
 def tail(args: argparse.Namespace) -> int:
     """Show alerts as they come."""
-    from worker.topic_reader import open_topic
+    from worker.kafka_io.topic_reader import open_topic
 
     settings = read_settings(args, keyless=True)
     wait_for_kafka(settings)
@@ -76,7 +76,7 @@ def _following(reader: TopicReader, topic: str) -> Iterator[Any]:
 
 
 def _show_json(record: Any) -> bool:
-    from worker.alert_text import one_line
+    from worker.view.alert_text import one_line
 
     line = one_line(record.value)
     if line is None:
@@ -87,7 +87,7 @@ def _show_json(record: Any) -> bool:
 
 
 def _show_text() -> Show:
-    from worker.alert_text import alert_text, read_alert
+    from worker.view.alert_text import alert_text, read_alert
 
     console = output(_WIDTH)
 

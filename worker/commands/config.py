@@ -20,8 +20,8 @@ def add_to(verbs: Verbs) -> None:
 def show(args: argparse.Namespace) -> int:
     """Print every setting, its origin and its meaning; the defaults, if the settings cannot be read."""
     from worker.errors import SettingsError
-    from worker.settings import config_file, load_settings
-    from worker.settings_report import defaults, report
+    from worker.settings.loading import config_file, load_settings
+    from worker.settings.report import defaults, report
 
     try:
         settings = load_settings(args.config)
@@ -35,8 +35,8 @@ def show(args: argparse.Namespace) -> int:
 
 def check(args: argparse.Namespace) -> int:
     """Read the settings and say whether they are in order."""
-    from worker.settings import config_file, load_settings
-    from worker.settings_report import refuse_unknown_variables
+    from worker.settings.loading import config_file, load_settings
+    from worker.settings.report import refuse_unknown_variables
 
     refuse_unknown_variables()
     load_settings(args.config)

@@ -14,8 +14,8 @@ from worker.commands.parsing import TIMES, Verbs, add_group, add_verb, count, ti
 from worker.commands.terminal import output, read_settings, wait_for_kafka
 
 if TYPE_CHECKING:
-    from worker.dead_letters import Listing
-    from worker.schema import DeadLetter
+    from worker.view.dead_letter_text import Listing
+    from worker.wire.schema import DeadLetter
 
 _SHOWN: Final = 50
 _WIDE: Final = 1_000
@@ -48,8 +48,8 @@ def add_to(verbs: Verbs) -> None:
 
 def show(args: argparse.Namespace) -> int:
     """List dead letters."""
-    from worker.dead_letters import Wanted, letters, listing
-    from worker.topic_reader import open_topic
+    from worker.kafka_io.topic_reader import open_topic
+    from worker.view.dead_letter_text import Wanted, letters, listing
 
     settings = read_settings(args, keyless=True)
     wait_for_kafka(settings)
@@ -75,14 +75,14 @@ def _print_counts(found: Listing) -> None:
 
 
 def _print_json(found: Iterable[DeadLetter]) -> None:
-    from worker.dead_letters import redacted_json
+    from worker.view.dead_letter_text import redacted_json
 
     for letter in found:
         sys.stdout.buffer.write(redacted_json(letter) + b"\n")
 
 
 def _print_table(found: Listing) -> None:
-    from worker.dead_letters import summary, table
+    from worker.view.dead_letter_text import summary, table
 
     console = output(_WIDE)
     if found.letters:

@@ -77,7 +77,7 @@ def _tell(finding: Finding) -> None:
 
 
 def _folded(text: str, room: int) -> list[str]:
-    from worker.foreign_text import printable
+    from worker.view.foreign_text import printable
 
     lines = [printable(line.strip()) for line in text.splitlines()]
     return [part for line in lines for part in wrap(line, room, break_on_hyphens=False)]

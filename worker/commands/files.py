@@ -15,9 +15,9 @@ from worker.commands.terminal import progress_bar, read_settings, wait_for_kafka
 from worker.errors import SettingsError
 
 if TYPE_CHECKING:
-    from worker.dataset import Dataset
-    from worker.replay import Totals
-    from worker.settings import Settings
+    from worker.offline.dataset import Dataset
+    from worker.offline.replay import Totals
+    from worker.settings.sections import Settings
 
 COUNTS: Final = {"n", "transactions"}
 
@@ -83,8 +83,8 @@ def _add_file(parser: argparse.ArgumentParser) -> None:
 
 def replay(args: argparse.Namespace) -> int:
     """Send a file through Kafka as its own past."""
-    from worker.replay import ReplayOptions
-    from worker.replay import replay as send
+    from worker.offline.replay import ReplayOptions
+    from worker.offline.replay import replay as send
 
     settings = read_settings(args)
     if args.frauds_only and args.fraud_column is None:
@@ -113,7 +113,7 @@ def tell(totals: Totals, settings: Settings) -> None:
 
 def backtest(args: argparse.Namespace) -> int:
     """Say what this worker would have decided on a file, and at what cost."""
-    from worker.backtest import backtest as judge
+    from worker.offline.backtest import backtest as judge
 
     settings = read_settings(args)
     dataset = read_file(args, settings)
@@ -139,7 +139,7 @@ def backtest(args: argparse.Namespace) -> int:
 
 def read_file(args: argparse.Namespace, settings: Settings) -> Dataset:
     """Read the file that the arguments name, as they say."""
-    from worker.dataset import TruthColumns, read_dataset
+    from worker.offline.dataset import TruthColumns, read_dataset
 
     labels = None
     if args.fraud_column is not None:

@@ -30,7 +30,7 @@ def add_to(verbs: Verbs) -> None:
 
 def kafka(args: argparse.Namespace) -> int:
     """Run a broker in the foreground."""
-    from worker.broker import serve
+    from worker.broker.embedded import serve
 
     log_for_a_person()
     serve(args.port, args.data_dir)

@@ -24,13 +24,13 @@ def add_to(verbs: Verbs) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run a worker until it is told to stop."""
-    from worker import logs
-    from worker.settings import load_settings
+    from worker.settings.loading import load_settings
+    from worker.telemetry import logs
 
     logs.configure()
     settings = load_settings(args.config)
-    from worker import app
-    from worker.settings_report import refuse_unknown_variables
+    from worker.live import app
+    from worker.settings.report import refuse_unknown_variables
 
     refuse_unknown_variables()
     return app.run(settings)

@@ -34,17 +34,17 @@ def add_to(verbs: Verbs) -> None:
 
 def export(args: argparse.Namespace) -> int:
     """Write the schemas, or compare them."""
-    from worker import wire_schemas
-    from worker.asyncapi import asyncapi
+    from worker.wire import json_schemas
+    from worker.wire.asyncapi import asyncapi
 
     settings = read_settings(args, keyless=True)
-    schemas = wire_schemas.schemas(settings)
+    schemas = json_schemas.schemas(settings)
     documents = {f"{name}.schema.json": schema for name, schema in schemas.items()}
     documents["asyncapi.json"] = asyncapi(settings, schemas)
     if args.check:
-        wire_schemas.check(documents, args.dir)
+        json_schemas.check(documents, args.dir)
         print(f"The {len(documents)} files in {args.dir} are up to date.")
         return 0
-    for path in wire_schemas.export(documents, args.dir):
+    for path in json_schemas.export(documents, args.dir):
         print(path)
     return 0

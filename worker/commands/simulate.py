@@ -19,7 +19,7 @@ from worker.commands.terminal import log_for_a_person, progress_bar, read_settin
 from worker.errors import SettingsError
 
 if TYPE_CHECKING:
-    from worker.settings import Settings
+    from worker.settings.sections import Settings
     from worker.simulation import Simulation, Traffic
     from worker.simulation.naming import Naming
 
@@ -105,7 +105,7 @@ def simulate(args: argparse.Namespace) -> int:
 
 
 def _to_file(args: argparse.Namespace) -> int:
-    from worker.settings import LabelFields
+    from worker.settings.sections import LabelFields
     from worker.simulation import FIELDS, Simulation
     from worker.simulation.files import holds_truth, require_writable, write_labels, write_transactions
     from worker.simulation.naming import Naming
@@ -142,7 +142,7 @@ def _to_file(args: argparse.Namespace) -> int:
 
 
 def _to_kafka(args: argparse.Namespace) -> int:
-    from worker.replay import ReplayOptions, replay
+    from worker.offline.replay import ReplayOptions, replay
     from worker.simulation import Simulation
     from worker.simulation.naming import Naming
 
@@ -187,8 +187,8 @@ def _midnight_ms() -> int:
 
 def _settings_if_given(args: argparse.Namespace) -> Settings | None:
     """Read the settings, if there are any: a file needs none."""
-    from worker.settings import config_file, load_settings
-    from worker.settings_errors import ENV_PREFIX
+    from worker.settings.loading import config_file, load_settings
+    from worker.settings.mistakes import ENV_PREFIX
 
     given = config_file(args.config) or any(name.startswith(ENV_PREFIX) for name in os.environ)
     return load_settings(args.config) if given else None

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from worker.settings import Settings
+    from worker.settings.sections import Settings
 
 WAIT_FOR_KAFKA_S: Final = 10.0
 _QUIET_S: Final = 10.0
@@ -26,7 +26,7 @@ Progress = Callable[[int, int], None]
 
 def log_for_a_person() -> None:
     """Log readably, wherever standard error goes."""
-    from worker import logs
+    from worker.telemetry import logs
 
     logs.configure(as_json=False)
     for handler in logging.getLogger().handlers:
@@ -34,8 +34,8 @@ def log_for_a_person() -> None:
 
 
 def read_settings(args: argparse.Namespace, *, keyless: bool = False) -> Settings:
-    """Log readably and read the settings that the arguments name; see `worker.settings.load_settings`."""
-    from worker.settings import load_settings
+    """Log readably and read the settings that the arguments name; see `worker.settings.loading.load_settings`."""
+    from worker.settings.loading import load_settings
 
     log_for_a_person()
     return load_settings(args.config, keyless=keyless)
@@ -49,7 +49,7 @@ def wait_for_kafka(settings: Settings) -> None:
     UnreachableError
         It does not.
     """
-    from worker.client import wait_for_brokers
+    from worker.kafka_io.client import wait_for_brokers
 
     wait_for_brokers(settings, WAIT_FOR_KAFKA_S)
 

@@ -34,11 +34,11 @@ def add_to(verbs: Verbs) -> None:
 
 def create(args: argparse.Namespace) -> int:
     """Make the six topics."""
-    from worker import topics
+    from worker.kafka_io import topic_setup
 
     settings = read_settings(args)
     wait_for_kafka(settings)
-    made = topics.create(settings, args.partitions, args.replication, args.retention_days)
+    made = topic_setup.create(settings, args.partitions, args.replication, args.retention_days)
     width = max(len(report.name) for report in made)
     for report in made:
         state = "created" if report.created else "exists, left as it is"

@@ -11,13 +11,13 @@ from typing import Final, Protocol, Self
 from rich.console import Console, RenderableType
 from rich.live import Live
 
-from worker.alert_text import alert_text
 from worker.demo.figures import Figures
 from worker.demo.page import Page
 from worker.demo.plain import SHOWN_PER_DECIDER, status_lines
 from worker.demo.start_page import Stage, StartPage
 from worker.demo.wording import NAMES, date, hour
-from worker.schema import Alert
+from worker.view.alert_text import alert_text
+from worker.wire.schema import Alert
 
 _FRAMES_PER_S: Final = 5.0
 _LINES_IN_ALL: Final = 10

@@ -10,8 +10,8 @@ from typing import Final
 from prometheus_client.parser import text_string_to_metric_families
 
 from models.vocabulary import MS_PER_DAY
-from worker.metrics import PREFIX
-from worker.schema import Alert
+from worker.telemetry.metrics import PREFIX
+from worker.wire.schema import Alert
 
 DECIDERS: Final = ("none", "forest", "online")
 WINDOW: Final = "30d"

@@ -14,18 +14,18 @@ from typing import Final
 from kafka import errors as kafka_errors
 from kafka.admin import MemberToRemove
 
-from worker import topics
-from worker.admin import AdminClient
-from worker.broker import EmbeddedKafka
-from worker.client import admin_config, kafka_errors_explained, wait_for_brokers
+from worker.broker.embedded import EmbeddedKafka
 from worker.demo.figures import Samples, read_samples
 from worker.demo.scenario import Values, to_toml
 from worker.errors import WorkerError
-from worker.foreign_text import printable
+from worker.kafka_io import topic_setup
+from worker.kafka_io.admin import AdminClient
+from worker.kafka_io.client import admin_config, kafka_errors_explained, wait_for_brokers
 from worker.local_http import Answer, ask
-from worker.settings import Settings
-from worker.settings_errors import ENV_PREFIX
+from worker.settings.mistakes import ENV_PREFIX
+from worker.settings.sections import Settings
 from worker.signals import held_back
+from worker.view.foreign_text import printable
 
 READY_WITHIN_S: Final = 300.0
 _STOP_WITHIN_S: Final = 1.5
@@ -52,7 +52,7 @@ def remove_from_kafka(settings: Settings) -> None:
         Kafka does not answer, or does not permit it.
     """
     wait_for_brokers(settings, _ANSWERS_WITHIN_S)
-    topics.delete(settings)
+    topic_setup.delete(settings)
     group = settings.kafka.group
     with kafka_errors_explained(settings), AdminClient(**admin_config(settings)) as admin:
         # A static member stays in the group after it has ended.

@@ -17,9 +17,7 @@ from typing import Final, Protocol, TypeVar
 
 from rich.console import Console
 
-from worker import topics
-from worker.alert_text import read_alert
-from worker.client import wait_for_brokers
+from worker.broker.jars import are_fetched
 from worker.demo.background import Background
 from worker.demo.display import Display, display_for
 from worker.demo.figures import Figures
@@ -30,11 +28,13 @@ from worker.demo.stream import feed, simulated
 from worker.demo.summary import summary
 from worker.demo.watcher import Watcher
 from worker.errors import WorkerError
-from worker.kafka_jars import are_fetched
-from worker.schema import Alert
-from worker.settings import Settings
+from worker.kafka_io import topic_setup
+from worker.kafka_io.client import wait_for_brokers
+from worker.kafka_io.topic_reader import open_topic
+from worker.settings.sections import Settings
 from worker.signals import handled_by, held_back, ignore, interrupt
-from worker.topic_reader import open_topic
+from worker.view.alert_text import read_alert
+from worker.wire.schema import Alert
 
 LOOK_EVERY_S: Final = 0.5
 _LAST_LOOKS: Final = 2
@@ -203,7 +203,7 @@ class _Demo:
         if self.options.bootstrap is not None:
             wait_for_brokers(told, _KAFKA_WITHIN_S)
             self.started.callback(self._leave, told)
-        topics.create(told, PARTITIONS, stamped_by_broker=True)
+        topic_setup.create(told, PARTITIONS, stamped_by_broker=True)
 
     def _leave(self, told: Settings) -> None:
         """Delete what was made in a Kafka that stays, or tell of it."""

@@ -11,8 +11,8 @@ from typing import Any, Final
 from pydantic import SecretStr
 
 from models.vocabulary import MS_PER_DAY
-from worker.broker import free_port
-from worker.settings import Section, Settings
+from worker.broker.embedded import free_port
+from worker.settings.sections import Section, Settings
 from worker.simulation import FIELDS, Traffic
 
 PARTITIONS: Final = 4

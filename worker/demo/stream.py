@@ -10,12 +10,12 @@ from typing import Final
 import numpy as np
 
 from models.vocabulary import MS_PER_DAY
-from worker import topics
-from worker.bulk import BulkProducer
-from worker.dataset import NEVER, Dataset
 from worker.demo.scenario import MARGIN_DAYS
-from worker.replay import ReplayOptions, Timeline, due_times_s, paced
-from worker.settings import Settings
+from worker.kafka_io import topic_setup
+from worker.kafka_io.bulk import BulkProducer
+from worker.offline.dataset import NEVER, Dataset
+from worker.offline.replay import ReplayOptions, Timeline, due_times_s, paced
+from worker.settings.sections import Settings
 from worker.simulation import Traffic, simulate
 
 _AT_ONCE: Final = 1_000
@@ -83,7 +83,7 @@ class _Stopped(Exception):  # noqa: N818 - no error
 def feed(settings: Settings, stream: Stream, speed: float, stopping: threading.Event) -> None:
     """Send a stream, so many seconds of it in one second, until its end or until told to stop."""
     dataset = stream.dataset
-    timeline = Timeline(settings, dataset, dataset.labels(), topics.check(settings))
+    timeline = Timeline(settings, dataset, dataset.labels(), topic_setup.check(settings))
     due_s = due_times_s(timeline.times_ms, ReplayOptions(speed=speed))
     # Whoever is told to stop leaves the producer by an exception: what is on its way is given up.
     with suppress(_Stopped), BulkProducer(settings) as producer:

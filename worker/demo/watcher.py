@@ -23,8 +23,8 @@ from worker.demo.figures import (
     value,
 )
 from worker.demo.stream import Stream
-from worker.schema import Alert
-from worker.settings import Settings
+from worker.settings.sections import Settings
+from worker.wire.schema import Alert
 
 RATE_OVER_S: Final = 5.0
 LATENCY_OVER_S: Final = 15.0

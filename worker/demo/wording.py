@@ -8,8 +8,8 @@ from typing import Final
 
 from models.vocabulary import MS_PER_DAY
 from worker.demo.figures import Figures
-from worker.foreign_text import printable
-from worker.schema import Alert
+from worker.view.foreign_text import printable
+from worker.wire.schema import Alert
 
 NAMES: Final = {"none": "nobody", "forest": "isolation forest", "online": "online model"}
 """Of the deciders."""

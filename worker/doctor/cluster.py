@@ -11,9 +11,9 @@ from kafka import errors as kafka_errors
 from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec
 from kafka.structs import TopicPartition
 
-from worker.admin import AdminClient
-from worker.client import admin_config, kafka_errors_explained, wait_for_brokers
-from worker.settings import Settings
+from worker.kafka_io.admin import AdminClient
+from worker.kafka_io.client import admin_config, kafka_errors_explained, wait_for_brokers
+from worker.settings.sections import Settings
 
 PATIENCE_S: Final = 6.0
 INTERNAL: Final = ("__consumer_offsets", "__transaction_state")

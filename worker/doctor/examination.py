@@ -9,12 +9,21 @@ from typing import Any, Final
 
 from kafka import errors as kafka_errors
 
-from worker.client import explain
-from worker.doctor import brokers, cluster, group, lineage, machine, records, topics
+from worker.doctor import (
+    broker_checks,
+    cluster,
+    group_checks,
+    lineage_checks,
+    machine_checks,
+    record_checks,
+    topic_checks,
+)
 from worker.doctor.finding import Finding, not_checked, ok, refused
 from worker.errors import SettingsError, WorkerError
-from worker.settings import Settings, config_file, load_settings
-from worker.settings_report import refuse_unknown_variables
+from worker.kafka_io.client import explain
+from worker.settings.loading import config_file, load_settings
+from worker.settings.report import refuse_unknown_variables
+from worker.settings.sections import Settings
 
 _MISSING: Final = {
     "settings": "the settings cannot be read",
@@ -33,8 +42,8 @@ class _Known:
     keyed: Settings | None = None
     """The same, if they hold the real `entity_key`."""
     cluster: cluster.Cluster | None = None
-    transactions: records.Sample | None = None
-    labels: records.Sample | None = None
+    transactions: record_checks.Sample | None = None
+    labels: record_checks.Sample | None = None
     why: dict[str, str] = field(default_factory=lambda: dict(_MISSING))
 
 
@@ -67,39 +76,39 @@ class _Check:
 _S: Final = ("settings",)
 _C: Final = ("cluster",)
 _CHECKS: Final = (
-    _Check("encryption", brokers.encryption, _S),
-    _Check("brokers", brokers.version, _S + _C),
-    _Check("internal topics", brokers.internal_topics, _C),
-    _Check("time-outs", brokers.time_outs, _S + _C),
-    _Check("topics", topics.existence, _S + _C),
-    _Check("partitions", topics.partitions, _S + _C),
-    _Check("leaders", topics.leaders, _C),
-    _Check("replication", topics.replication, _C),
-    _Check("kept logs", topics.state_retention, _C),
-    _Check("kept input", topics.input_retention, _S + _C),
-    _Check("cleanup", topics.cleanup, _C),
-    _Check("message size", topics.message_size, _C),
-    _Check("timestamps", topics.timestamps, _C),
-    _Check("permissions", topics.permissions, _S + _C),
-    _Check("group", group.group, _S + _C),
-    _Check("transaction", group.transaction, _S + _C),
-    _Check("lineage", lineage.lineage, ("keyed", "cluster")),
+    _Check("encryption", broker_checks.encryption, _S),
+    _Check("brokers", broker_checks.version, _S + _C),
+    _Check("internal topics", broker_checks.internal_topics, _C),
+    _Check("time-outs", broker_checks.time_outs, _S + _C),
+    _Check("topics", topic_checks.existence, _S + _C),
+    _Check("partitions", topic_checks.partitions, _S + _C),
+    _Check("leaders", topic_checks.leaders, _C),
+    _Check("replication", topic_checks.replication, _C),
+    _Check("kept logs", topic_checks.state_retention, _C),
+    _Check("kept input", topic_checks.input_retention, _S + _C),
+    _Check("cleanup", topic_checks.cleanup, _C),
+    _Check("message size", topic_checks.message_size, _C),
+    _Check("timestamps", topic_checks.timestamps, _C),
+    _Check("permissions", topic_checks.permissions, _S + _C),
+    _Check("group", group_checks.group, _S + _C),
+    _Check("transaction", group_checks.transaction, _S + _C),
+    _Check("lineage", lineage_checks.lineage, ("keyed", "cluster")),
 )
 _SAMPLE_CHECKS: Final = (
-    _Check("partitioner", records.partitioner, ("settings", "transactions", "labels")),
-    _Check("transactions", records.decoding_transactions, ("settings", "transactions")),
-    _Check("labels", records.decoding_labels, ("settings", "labels")),
-    _Check("event times", records.event_times, ("settings", "transactions")),
-    _Check("clock", records.clock, ("settings", "transactions", "labels")),
+    _Check("partitioner", record_checks.partitioner, ("settings", "transactions", "labels")),
+    _Check("transactions", record_checks.decoding_transactions, ("settings", "transactions")),
+    _Check("labels", record_checks.decoding_labels, ("settings", "labels")),
+    _Check("event times", record_checks.event_times, ("settings", "transactions")),
+    _Check("clock", record_checks.clock, ("settings", "transactions", "labels")),
 )
 _MACHINE_CHECKS: Final = (
-    _Check("client", machine.client),
-    _Check("disk", machine.disk, _S, _C),
-    _Check("memory", machine.memory, _S, _C),
-    _Check("limits", machine.limits, _S, _C),
-    _Check("health port", machine.health_port, _S),
-    _Check("compiled loops", machine.compiled_loops),
-    _Check("java", machine.java),
+    _Check("client", machine_checks.client),
+    _Check("disk", machine_checks.disk, _S, _C),
+    _Check("memory", machine_checks.memory, _S, _C),
+    _Check("limits", machine_checks.limits, _S, _C),
+    _Check("health port", machine_checks.health_port, _S),
+    _Check("compiled loops", machine_checks.compiled_loops),
+    _Check("java", machine_checks.java),
 )
 
 
@@ -109,7 +118,7 @@ def examine(config: Path | None) -> Iterator[Finding]:
     Parameters
     ----------
     config
-        The settings file, as `worker.settings.load_settings` takes it.
+        The settings file, as `worker.settings.loading.load_settings` takes it.
     """
     known = _Known()
     yield _read_settings(config, known)
@@ -155,10 +164,10 @@ def _take_samples(known: _Known) -> None:
         if known.settings is None or known.cluster is None:
             continue
         if role not in known.cluster.topics:
-            known.why[role] = topics.absence(getattr(known.settings.topics, role), known.cluster)
+            known.why[role] = topic_checks.absence(getattr(known.settings.topics, role), known.cluster)
             continue
         try:
-            sample = records.take_sample(known.settings, known.cluster.topics[role].name)
+            sample = record_checks.take_sample(known.settings, known.cluster.topics[role].name)
         except WorkerError as error:
             known.why[role] = str(error)
         else:

@@ -16,13 +16,13 @@ import pyarrow.csv
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from worker.dataset import NEVER, Dataset
 from worker.errors import SettingsError
-from worker.schema import LabelSource
-from worker.settings import LabelFields, TimeFormat
+from worker.offline.dataset import NEVER, Dataset
+from worker.settings.sections import LabelFields, TimeFormat
 from worker.simulation.frauds import FraudKind
 from worker.simulation.naming import Naming
 from worker.simulation.simulator import Simulation
+from worker.wire.schema import LabelSource
 
 CHUNK_ROWS: Final = 100_000
 

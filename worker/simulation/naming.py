@@ -7,9 +7,9 @@ from typing import Final, Self
 
 import pyarrow as pa
 
-from worker.dataset import Dataset
 from worker.errors import SettingsError
-from worker.settings import TransactionFields
+from worker.offline.dataset import Dataset
+from worker.settings.sections import TransactionFields
 from worker.simulation.simulator import FIELDS
 
 CURRENCY: Final = "EUR"

@@ -11,12 +11,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from models.vocabulary import MS_PER_DAY
-from worker.dataset import Dataset
 from worker.errors import SettingsError
-from worker.settings import TransactionFields
+from worker.offline.dataset import Dataset
+from worker.settings.sections import TransactionFields
 from worker.simulation.frauds import FraudKind, frauds
 from worker.simulation.honest import honest_traffic
-from worker.simulation.labels import Told, labels
+from worker.simulation.labelling import Told, labels
 from worker.simulation.rows import CHANNELS, Rows, joined
 from worker.simulation.traffic import Traffic
 from worker.simulation.world import COUNTRIES, World

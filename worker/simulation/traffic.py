@@ -9,7 +9,7 @@ import numpy as np
 
 from models.vocabulary import MS_PER_DAY
 from worker.errors import SettingsError
-from worker.schema import END_OF_TIME_MS
+from worker.wire.schema import END_OF_TIME_MS
 
 MOST_PREVALENCE: Final = 0.2
 MOST_TRANSACTIONS: Final = 100_000_000

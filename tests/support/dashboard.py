@@ -1,0 +1,73 @@
+"""What the dashboard and the recording rules ask of Prometheus."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+import pytest
+import yaml
+
+from tests.support.workers import ROOT
+
+DEPLOY: Final = ROOT / "deploy"
+RULES: Final = sorted((DEPLOY / "prometheus" / "rules").glob("*.yml"))
+VARIABLES: Final = {"$job": "fraud-worker", "$instance": ".+", "$__rate_interval": "20s"}
+
+
+class Query(NamedTuple):
+    """One query of one panel, as it stands in the file."""
+
+    panel: str
+    expr: str
+
+    @property
+    def filled_in(self) -> str:
+        """With a value in place of each variable."""
+        text = self.expr
+        for name, value in VARIABLES.items():
+            text = text.replace(name, value)
+        return text
+
+
+def dashboard() -> dict[str, Any]:
+    """The dashboard."""
+    text = (DEPLOY / "grafana" / "dashboards" / "fraud-worker.json").read_text(encoding="utf-8")
+    loaded: dict[str, Any] = json.loads(text)
+    return loaded
+
+
+def panels() -> list[dict[str, Any]]:
+    """Its panels without the rows."""
+    return [panel for panel in dashboard()["panels"] if panel["type"] != "row"]
+
+
+def queries() -> Iterator[Query]:
+    """Of all panels."""
+    for panel in panels():
+        for target in panel["targets"]:
+            yield Query(panel["title"], target["expr"])
+
+
+def rules() -> list[dict[str, str]]:
+    """All rules."""
+    files = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in RULES]
+    return [rule for file in files for group in file["groups"] for rule in group["rules"]]
+
+
+def series_of(expr: str) -> set[str]:
+    """Names of the series in an expression: ours, recorded or not."""
+    return set(re.findall(r"\b[a-z_:]*fraud_worker_[a-z0-9_:]+", expr))
+
+
+def tool(name: str, package: str) -> str:
+    """Path of a program; the test is skipped without it, but fails in CI."""
+    path = shutil.which(name)
+    if path is None:
+        assert os.environ.get("CI") != "true", f"CI must have {name} (Debian package {package})"
+        pytest.skip(f"{name} is not installed (Debian package {package})")
+    return path

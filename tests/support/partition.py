@@ -1,0 +1,220 @@
+"""Transactions and labels of one partition as columns, made up, and what a task is given beside them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from models.decision import decide
+from models.online import BinnedLogistic
+from models.records import Policy
+from models.state import ModelState
+from models.vocabulary import MS_PER_DAY, LabelKind
+from tests.support import model_log
+from tests.support.model_log import ENTITIES, FEATURES, LINEAGE, SPEC, START_MS
+from worker.identity import Hasher
+from worker.partition.codec import decode_journal, encode_journal
+from worker.partition.journal import DecisionRows, JournalEntry, JournalHeader, Settlements
+from worker.partition.settling import Settling
+from worker.partition.task import PartitionTask, TaskLimits, TaskState
+from worker.wire.decoder import LabelColumns, TransactionColumns
+
+HASHER = Hasher((1, 2))
+HOUR_MS = MS_PER_DAY // 24
+LIMITS = TaskLimits(
+    max_cards=1_000,
+    repeat_window=100,
+    allowed_skew_ms=5 * 60_000,
+    keep_ms=60 * MS_PER_DAY,
+    mature_rows=1_000,
+)
+
+
+POLICY = dataclasses.replace(
+    model_log.POLICY,
+    costs=dataclasses.replace(model_log.POLICY.costs, alert_budget_cases_per_day=None),
+    negatives_after_ms=10 * HOUR_MS,
+    horizon_ms=30 * HOUR_MS,
+    max_silence_ms=8 * HOUR_MS,
+)
+"""Of alerts without a budget, and of silence that speaks within days."""
+
+
+def new_task(folder: Path, limits: TaskLimits = LIMITS, partition: int = 0) -> PartitionTask:
+    return PartitionTask(partition, SPEC, limits, folder)
+
+
+def running_task(folder: Path, limits: TaskLimits = LIMITS) -> PartitionTask:
+    task = new_task(folder, limits)
+    task.move_to(TaskState.RUNNING)
+    return task
+
+
+def transactions(
+    ids: Sequence[str],
+    event_time_ms: Sequence[int] | NDArray[np.int64] | None = None,
+    *,
+    cards: Sequence[str] | None = None,
+    amount: Sequence[float] | NDArray[np.float64] | None = None,
+    timestamps_ms: Sequence[int] | NDArray[np.int64] | None = None,
+    offsets: Sequence[int] | NDArray[np.int64] | None = None,
+    first_offset: int = 0,
+) -> TransactionColumns:
+    """Transactions an hour apart, unless told otherwise, stamped by Kafka when they happened."""
+    count = len(ids)
+    times = (
+        START_MS + HOUR_MS * np.arange(count) if event_time_ms is None else np.array(event_time_ms, np.int64)
+    )
+    at = first_offset + np.arange(count) if offsets is None else np.array(offsets, np.int64)
+    names = pa.array(ids, pa.string())
+    card_ids = pa.array([f"card of {one}" for one in ids] if cards is None else cards, pa.string())
+    id_hash = HASHER.entities(names)
+    return TransactionColumns(
+        partition=0,
+        next_offset=int(at[-1]) + 1 if count else first_offset,
+        offsets=at,
+        timestamps_ms=times if timestamps_ms is None else np.array(timestamps_ms, np.int64),
+        event_time_ms=times,
+        amount=np.full(count, 100.0) if amount is None else np.array(amount, np.float64),
+        transaction_id=names,
+        card_id=card_ids,
+        currency=None,
+        id_hash=id_hash,
+        id_check=HASHER.checks(names),
+        card_hash=HASHER.entities(card_ids),
+        entity_hash=np.column_stack([1 + id_hash % np.uint64(7)] * ENTITIES),
+        numeric=(id_hash % np.uint64(90)).astype(np.float64)[:, None],
+        categorical=1 + id_hash[:, None] % np.uint64(3),
+    )
+
+
+def labels(
+    *told: tuple[str, LabelKind, int],
+    event_time_ms: Sequence[int] | None = None,
+    timestamps_ms: Sequence[int] | None = None,
+    first_offset: int = 0,
+) -> LabelColumns:
+    """Labels of (transaction id, kind, label time); none tells its transaction's time, unless given here."""
+    count = len(told)
+    names = pa.array([name for name, _, _ in told], pa.string())
+    label_time_ms = np.array([time_ms for _, _, time_ms in told], np.int64)
+    return LabelColumns(
+        partition=0,
+        next_offset=first_offset + count,
+        offsets=first_offset + np.arange(count),
+        timestamps_ms=label_time_ms if timestamps_ms is None else np.array(timestamps_ms, np.int64),
+        label_time_ms=label_time_ms,
+        event_time_ms=np.full(count, -1) if event_time_ms is None else np.array(event_time_ms, np.int64),
+        kind=np.array([kind for _, kind, _ in told], np.uint8),
+        source=np.zeros(count, np.uint8),
+        id_hash=HASHER.entities(names),
+        id_check=HASHER.checks(names),
+        card_hash=np.zeros(count, np.uint64),
+        transaction_id=names,
+        value=pa.nulls(count, pa.large_binary()),
+    )
+
+
+def decisions(
+    ids: Sequence[str],
+    *,
+    first: int = 0,
+    event_time_ms: NDArray[np.int64] | None = None,
+    clock_ms: NDArray[np.int64] | None = None,
+    flags: NDArray[np.uint16] | None = None,
+) -> DecisionRows:
+    """Decisions number `first` onwards, a minute apart, whose every column tells their number."""
+    number = first + np.arange(len(ids))
+    times = START_MS + 60_000 * number if event_time_ms is None else event_time_ms
+    return DecisionRows(
+        transaction_id=pa.array(ids, pa.string()),
+        offset=10 * number,
+        event_time_ms=times,
+        clock_ms=np.maximum.accumulate(times) if clock_ms is None else clock_ms,
+        amount=(number + 0.5).astype(np.float64),
+        entities=(number[:, None] * 10 + np.arange(1 + ENTITIES)).astype(np.uint64),
+        features=(number[:, None] + np.arange(FEATURES) / 100).astype(np.float32),
+        logit=-number.astype(np.float32),
+        probability=np.zeros(len(ids), np.float32),
+        forest_score=np.full(len(ids), np.nan, np.float32),
+        loss=(number + 0.25).astype(np.float64),
+        legit_weight=(number % 3).astype(np.float32),
+        flags=(number % 7 << 2).astype(np.uint16) if flags is None else flags,
+    )
+
+
+class Scripted:
+    """An online model that finds amounts above 50 fraudulent."""
+
+    def score_batch(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
+        return np.where(X[:, 0] > 50, 3.0, -9.0)
+
+
+def deciding_model(policy: Policy = POLICY) -> ModelState:
+    model = ModelState(LINEAGE, policy, model_log.DIGEST_EVERY)
+    model.fold(0, model_log.commit(np.random.default_rng(1), 50))
+    model.online, model.frauds_learnt = cast("BinnedLogistic", Scripted()), policy.min_frauds
+    return model
+
+
+@dataclasses.dataclass
+class Commit:
+    """What one commit did."""
+
+    rows: DecisionRows
+    settled: list[Settling]
+    entry: JournalEntry
+
+
+def run(
+    task: PartitionTask,
+    model: ModelState,
+    came: TransactionColumns,
+    labelled: LabelColumns | None = None,
+    quiet_until_ms: int | None = None,
+) -> Commit:
+    """One commit, in the order of the processor's cycle."""
+    first_sequence = task.pending.next_sequence
+    fresh = task.admit(came)
+    rows = DecisionRows.empty(*task.pending.shape)
+    if len(fresh):
+        features, first = task.features(fresh, model)
+        scores = decide(model, features, fresh.amount, fresh.id_hash, task.clock_after(fresh))
+        rows = task.record(fresh, features, first, scores, model.policy)
+    if quiet_until_ms is not None:
+        task.move_clock(quiet_until_ms)
+    settled = [] if labelled is None else [task.settle(labelled)]
+    settled += task.mature(model.policy, task.newest_label_ms)
+    header = JournalHeader(
+        worker="w", lineage=model.lineage.id, model_version=model.version, partition=0, partitions=1,
+        next_transaction_offset=came.next_offset, next_label_offset=0, clock_ms=task.clock_ms,
+        case_window_ms=model.policy.case_window_ms, first_sequence=first_sequence,
+        provisional_sequence=task.provisional_sequence,
+        final_sequence=task.final_sequence, newest_label_ms=task.newest_label_ms,
+        repeats=len(came) - len(fresh), bad_records=0,
+    )  # fmt: skip
+    settlements = settled[0].settlements if labelled is not None else Settlements.empty()
+    return Commit(rows, settled, JournalEntry(header, rows, settlements))
+
+
+def replayed(folder: Path, entries: list[JournalEntry], limits: TaskLimits) -> PartitionTask:
+    """A task restored from what was journalled, through the codec."""
+    task = new_task(folder, limits)
+    for entry in entries:
+        pieces = [decode_journal(*payload) for payload in encode_journal(entry)]
+        rows = [piece for piece, _ in pieces if isinstance(piece, DecisionRows)]
+        moved = [piece for piece, _ in pieces if isinstance(piece, Settlements)]
+        header = pieces[-1][1]
+        assert header is not None
+        whole = DecisionRows.concatenate(rows or [DecisionRows.empty(*task.pending.shape)])
+        ids = whole.transaction_id
+        again = JournalEntry(header, whole, Settlements.concatenate(moved))
+        task.replay(again, HASHER.entities(ids), HASHER.checks(ids))
+    task.move_to(TaskState.RUNNING)
+    return task

@@ -1,0 +1,340 @@
+"""The benchmark: `make bench`. Writes build/bench.json and prints it as a table.
+
+Every rate is measured in a process of its own over the same topics of one real Kafka, in turn and several times; the
+ratios are of medians. Machines are noisy: read the ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+ROUNDS = 3
+PARTITIONS = 4
+POLL_RECORDS = 5_000
+FETCH_BYTES = 8 << 20
+ENTITY_KEY = "000102030405060708090a0b0c0d0e0f"
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One line of the table; `goal` is what it should reach, None where it only informs."""
+
+    name: str
+    value: float
+    unit: str
+    goal: float | None = None
+
+
+def main() -> None:
+    """Run the whole benchmark, or one of its processes."""
+    parser = argparse.ArgumentParser(prog="python -m tests.tools.bench")
+    parser.add_argument("--transactions", type=int, default=800_000, help="in the stream (800000)")
+    parser.add_argument(
+        "--latency", type=int, metavar="RATE", help="measure latency alone, at RATE transactions/s"
+    )
+    parser.add_argument("--out", type=Path, default=Path("build/bench.json"))
+    parser.add_argument("--process", choices=sorted(_PROCESSES), help=argparse.SUPPRESS)
+    parser.add_argument("--settings", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.process:
+        print(json.dumps(_PROCESSES[given.process](json.loads(given.settings), given.transactions)))
+        return
+    if given.latency:
+        print(json.dumps(latency_alone(given.latency)))
+        return
+    measures = run(given.transactions)
+    given.out.parent.mkdir(parents=True, exist_ok=True)
+    given.out.write_text(json.dumps({"measures": [asdict(measure) for measure in measures]}, indent=2) + "\n")
+    show(measures)
+
+
+def run(transactions: int) -> list[Measure]:
+    """Start Kafka, fill the topics, measure."""
+    from worker.broker.embedded import EmbeddedKafka  # noqa: PLC0415 - the measured processes need not pay for it
+
+    console = Console(stderr=True)
+    with EmbeddedKafka() as broker, tempfile.TemporaryDirectory() as folder:
+        settings = _settings(broker.bootstrap, folder)
+        with console.status("filling the topics"):
+            count = _fill(settings, transactions)
+        rounds: dict[str, list[dict[str, float]]] = {name: [] for name in _IN_TURN}
+        _process("worker", _renamed(settings, "warm-up"), count)  # compiles and caches the kernels
+        for index in range(ROUNDS):
+            for name in _IN_TURN:
+                console.print(f"round {index + 1} of {ROUNDS}: {name}")
+                rounds[name].append(_process(name, _renamed(settings, f"{name}-{index}"), count))
+        half = int(_median(rounds["worker"], "per_second") / 2)
+        console.print(f"latency at {half:,} transactions/s")
+        rounds["latency"] = [_process("latency", settings, half)]
+    return _measures(rounds)
+
+
+def latency_alone(rate: int) -> dict[str, float]:
+    """Measure latency at one rate over a Kafka of its own."""
+    from worker.broker.embedded import EmbeddedKafka  # noqa: PLC0415
+
+    with EmbeddedKafka() as broker, tempfile.TemporaryDirectory() as folder:
+        return _process("latency", _settings(broker.bootstrap, folder), rate)
+
+
+def show(measures: list[Measure]) -> None:
+    """Print the table."""
+    table = Table("measure", "value", "unit", "goal")
+    for measure in measures:
+        goal = "" if measure.goal is None else f"{measure.goal:g}"
+        table.add_row(measure.name, f"{measure.value:,.3f}".rstrip("0").rstrip("."), measure.unit, goal)
+    Console().print(table)
+
+
+def _settings(bootstrap: str, folder: str) -> dict[str, Any]:
+    """Chargebacks only, as in production; what nobody complains of becomes legit by silence within the stream."""
+    return {
+        "entity_key": ENTITY_KEY,
+        "worker": {"state_dir": folder},
+        "kafka": {"bootstrap": bootstrap, "start_from": "earliest"},
+        "labels": {"negatives_after_days": 0.1, "horizon_days": 0.5, "max_silence_days": 1.0},
+        "health": {"port": 0},
+    }
+
+
+def _renamed(settings: dict[str, Any], run: str) -> dict[str, Any]:
+    """The same input under another group, with outputs of its own."""
+    outputs = {name: f"bench.{run}.{name}" for name in ("alerts", "decisions", "model_log", "dead_letters")}
+    return settings | {"kafka": settings["kafka"] | {"group": f"bench-{run}"}, "topics": outputs}
+
+
+def _fill(values: dict[str, Any], transactions: int) -> int:
+    from worker.kafka_io.topic_setup import create  # noqa: PLC0415
+    from worker.offline.replay import ReplayOptions, replay  # noqa: PLC0415
+    from worker.settings.sections import Settings  # noqa: PLC0415
+    from worker.simulation import Traffic, simulate  # noqa: PLC0415
+
+    traffic = Traffic(
+        cards=transactions // 4,
+        merchants=10_000,
+        days=1,
+        per_card_day=4.0,
+        prevalence=0.01,
+        label_delay_days=0.1,
+    )
+    dataset = simulate(traffic)
+    settings = Settings(**values)
+    create(settings, PARTITIONS, 1)
+    replay(settings, dataset, ReplayOptions(frauds_only=True))
+    return len(dataset)
+
+
+def _process(name: str, settings: dict[str, Any], transactions: int) -> dict[str, float]:
+    command = [
+        sys.executable,
+        "-m",
+        "tests.tools.bench",
+        "--process",
+        name,
+        "--transactions",
+        str(transactions),
+    ]
+    done = subprocess.run(
+        [*command, "--settings", json.dumps(settings)], check=True, stdout=subprocess.PIPE, timeout=600
+    )
+    answer: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return answer
+
+
+def _poll_loop(values: dict[str, Any], transactions: int) -> dict[str, float]:
+    """A bare loop over kafka-python's own consumer that touches each value."""
+    from kafka import KafkaConsumer, TopicPartition  # noqa: PLC0415
+
+    consumer = KafkaConsumer(
+        bootstrap_servers=values["kafka"]["bootstrap"],
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+        isolation_level="read_committed",
+        max_poll_records=POLL_RECORDS,
+        max_partition_fetch_bytes=FETCH_BYTES,
+    )
+    consumer.assign([TopicPartition("fraud.transactions.v1", partition) for partition in range(PARTITIONS)])
+    seen, started_s, size = 0, 0.0, 0
+    while seen < transactions:
+        polled = consumer.poll(timeout_ms=1000)
+        started_s = started_s or time.perf_counter()
+        for records in polled.values():
+            seen += len(records)
+            for record in records:
+                size += len(record.value)
+    seconds = time.perf_counter() - started_s
+    consumer.close()
+    return {"per_second": seen / seconds, "bytes": size}
+
+
+def _confluent_loop(values: dict[str, Any], transactions: int) -> dict[str, float]:
+    """The same over confluent-kafka."""
+    from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition  # noqa: PLC0415
+
+    consumer = Consumer(
+        {
+            "bootstrap.servers": values["kafka"]["bootstrap"],
+            "group.id": "bench-confluent",
+            "enable.auto.commit": False,
+            "max.partition.fetch.bytes": FETCH_BYTES,
+        }
+    )
+    consumer.assign([TopicPartition("fraud.transactions.v1", p, OFFSET_BEGINNING) for p in range(PARTITIONS)])
+    seen, started_s, size = 0, 0.0, 0
+    while seen < transactions:
+        messages = consumer.consume(POLL_RECORDS, timeout=1.0)
+        started_s = started_s or time.perf_counter()
+        seen += len(messages)
+        for message in messages:
+            size += len(message.value() or b"")
+    seconds = time.perf_counter() - started_s
+    consumer.close()
+    return {"per_second": seen / seconds, "bytes": size}
+
+
+def _worker(values: dict[str, Any], transactions: int) -> dict[str, float]:
+    """A whole worker, from its start until every transaction is decided and committed."""
+    launched_s = time.perf_counter()
+    from worker.cycle.processor import Outcome, StepTimes  # noqa: PLC0415
+    from worker.kafka_io.topic_setup import create  # noqa: PLC0415
+    from worker.live.app import Worker  # noqa: PLC0415
+    from worker.live.observer import MetricsObserver  # noqa: PLC0415
+    from worker.memory import keep_freed_memory  # noqa: PLC0415
+    from worker.settings.sections import Settings  # noqa: PLC0415
+
+    settings = Settings(**values)
+    create(settings, PARTITIONS, 1)
+    keep_freed_memory()
+    worker = Worker(settings)
+    cycles: list[tuple[float, int, StepTimes]] = []
+    real_observe = MetricsObserver.observe
+
+    def observe(self: MetricsObserver, outcomes: list[Outcome], times: StepTimes) -> None:
+        real_observe(self, outcomes, times)
+        decided = sum(len(one.decided.rows) for one in outcomes if one.decided is not None)
+        if decided:
+            cycles.append((time.perf_counter(), decided, times))
+        if sum(count for _, count, _ in cycles) >= transactions:
+            worker.stop()
+
+    MetricsObserver.observe = observe  # type: ignore[method-assign]
+    guard = threading.Timer(300, worker.stop)
+    guard.daemon = True
+    guard.start()
+    worker.run()
+    first_s, last_s = cycles[0][0], cycles[-1][0]
+    # The clock starts when the first batch is committed: its transactions are not counted.
+    counted = sum(count for _, count, _ in cycles[1:])
+    steps = {
+        name: sum(getattr(times, name) for _, _, times in cycles[1:]) / counted * 1e6
+        for name in ("poll_s", "decide_s", "commit_s", "fold_s")
+    }
+    return {
+        "per_second": counted / (last_s - first_s),
+        "start_s": first_s - launched_s,
+        "rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "commits": len(cycles),
+        **{name.replace("_s", "_us"): value for name, value in steps.items()},
+    }
+
+
+def _models(values: dict[str, Any], _: int) -> dict[str, float]:
+    """The domain alone: a backtest, and scoring and learning in batch at 17 features."""
+    from models.online import build_generation  # noqa: PLC0415
+    from worker.offline.backtest import backtest  # noqa: PLC0415
+    from worker.settings.sections import Settings  # noqa: PLC0415
+    from worker.simulation import Traffic, simulate  # noqa: PLC0415
+
+    rng = np.random.default_rng(5)
+    features = rng.lognormal(size=(100_000, 17)).astype(np.float32)
+    label = (rng.random(len(features)) < 0.01).astype(np.uint8)
+    weight = np.ones(len(features))
+    model = build_generation(features, label, weight, [f"f{i}" for i in range(17)], np.zeros(17, np.bool_))
+    score_s = _seconds(lambda: model.score_batch(features))
+    learn_s = _seconds(lambda: model.learn_batch(features[:20_000], label[:20_000], weight[:20_000]))
+    dataset = simulate(Traffic(cards=5_000, merchants=1_000, days=30, per_card_day=2.0, label_delay_days=3.0))
+    settings = Settings(**{key: value for key, value in values.items() if key != "topics"})
+    backtest(settings, dataset)  # compiles
+    return {
+        "score_us": score_s / len(features) * 1e6,
+        "learn_us": learn_s / 20_000 * 1e6,
+        "backtest_per_second": backtest(settings, dataset).transactions_per_second,
+    }
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    call()
+    taken = []
+    for _ in range(5):
+        started_s = time.perf_counter()
+        call()
+        taken.append(time.perf_counter() - started_s)
+    return statistics.median(taken)
+
+
+def _latency(values: dict[str, Any], rate: int) -> dict[str, float]:
+    from tests.tools.bench_latency import latency  # noqa: PLC0415
+
+    return latency(values, rate)
+
+
+_IN_TURN: dict[str, Callable[[dict[str, Any], int], dict[str, float]]] = {
+    "poll": _poll_loop,
+    "confluent": _confluent_loop,
+    "worker": _worker,
+    "models": _models,
+}
+_PROCESSES = _IN_TURN | {"latency": _latency}
+
+
+def _median(rounds: list[dict[str, float]], figure: str) -> float:
+    return statistics.median(round_[figure] for round_ in rounds)
+
+
+def _measures(rounds: dict[str, list[dict[str, float]]]) -> list[Measure]:
+    def median(process: str, figure: str) -> float:
+        return _median(rounds[process], figure)
+
+    worker = median("worker", "per_second")
+    measures = [
+        Measure("end_to_end", worker, "transactions/s"),
+        Measure("poll_loop", median("poll", "per_second"), "records/s"),
+        Measure("confluent_loop", median("confluent", "per_second"), "records/s"),
+        Measure("end_to_end_vs_poll", worker / median("poll", "per_second"), "ratio", 0.75),
+        Measure("end_to_end_vs_confluent", worker / median("confluent", "per_second"), "ratio"),
+    ]
+    for step in ("poll", "decide", "commit", "fold"):
+        measures.append(Measure(f"step_{step}", median("worker", f"{step}_us"), "us/transaction"))
+    return [
+        *measures,
+        Measure("start_to_first_commit", median("worker", "start_s"), "s"),
+        Measure("worker_memory", median("worker", "rss_mb"), "MiB"),
+        Measure("latency_offered_load", median("latency", "sent_per_second"), "transactions/s"),
+        Measure("latency_p50", median("latency", "p50_ms"), "ms"),
+        Measure("latency_p99", median("latency", "p99_ms"), "ms", 100.0),
+        Measure("score", median("models", "score_us"), "us/transaction", 3.0),
+        Measure("learn", median("models", "learn_us"), "us/example", 10.0),
+        Measure("backtest", median("models", "backtest_per_second"), "transactions/s", 50_000),
+    ]
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("PROMETHEUS_DISABLE_CREATED_SERIES", "true")
+    main()

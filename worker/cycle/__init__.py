@@ -1,0 +1,1 @@
+"""One commit cycle over the owned partitions, whatever its input and output are."""

@@ -1,0 +1,286 @@
+"""One commit cycle, top to bottom; the order of these steps is what the promises rest on.
+
+::
+
+    poll            a micro-batch of all owned partitions, cut at one event time, decoded into columns
+    admit           drop repeats of a transaction id
+    features        fold the batch into the cards' aggregates; read everybody else's as of the model state
+    decide          score, compare with the threshold
+    settle, mature  join the labels that are due; then let silence become legit
+    commit          alerts, journal, model log, dead letters and input offsets in one Kafka transaction
+    fold            the model log, as far as it is visible, while the commit is on its way
+
+Nothing is uncommitted when `poll` is called. Whatever raises ends the process.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from models.decision import Scores, decide
+from models.examples import Examples
+from models.ledger import LedgerDeltas, concatenate, decided_deltas
+from models.records import Budget, Commit, Evidence, ModelRecord, Traffic
+from models.state import ModelState
+from models.threshold import histogram
+from models.vocabulary import Flag
+from worker.cycle.contracts import PartitionBatch, Source
+from worker.cycle.refits import Refits
+from worker.partition.journal import DecisionRows
+from worker.partition.settling import Settling
+from worker.partition.task import PartitionTask, TaskState
+from worker.wire.decoder import BadRecord, LabelColumns, TransactionColumns
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """Transactions of one partition with what was decided on them."""
+
+    transactions: TransactionColumns
+    scores: Scores
+    rows: DecisionRows
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one cycle did to one partition.
+
+    Attributes
+    ----------
+    decided
+        None where no transaction was new.
+    labels
+        Those applied; `settled[0]` says what they did.
+    settled
+        By labels, then by silence.
+    bad
+        Records that did not decode.
+    repeats
+        How many transactions were dropped.
+    first_sequence
+        Of the first decision.
+    changed
+        Whether anything at all happened, the clock and the positions included.
+    """
+
+    partition: int
+    positions: tuple[int, int]
+    decided: Decided | None
+    labels: LabelColumns | None
+    settled: list[Settling]
+    bad: list[BadRecord]
+    repeats: int
+    first_sequence: int
+    changed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StepTimes:
+    """Seconds each step of one cycle took."""
+
+    poll_s: float
+    decide_s: float
+    commit_s: float
+    fold_s: float
+
+
+class ModelLog(Protocol):
+    """The model log, as far as it is visible."""
+
+    def fold_into(self, model: ModelState) -> None:
+        """Fold the records not folded before, in the order of their offsets."""
+
+
+class Sink(Protocol):
+    """Where a cycle's results go; all or nothing."""
+
+    def begin(
+        self, outcomes: list[Outcome], records: list[ModelRecord], model: ModelState
+    ) -> Callable[[], None]:
+        """Start making the results durable and visible; the call returned waits for it, or raises."""
+
+
+class Observer(Protocol):
+    """Whoever watches the cycles."""
+
+    def observe(self, outcomes: list[Outcome], times: StepTimes) -> None:
+        """Take note of one finished cycle."""
+
+
+class Processor:
+    """Runs commit cycles over the owned partitions.
+
+    Parameters
+    ----------
+    worker_id
+        Named in every commit.
+    source, sink, log
+        Kafka's, or a file and memory in a backtest.
+    model
+        Changed by folding `log` alone.
+    tasks
+        By partition; whoever handles rebalances adds and removes them.
+    refits
+        Off the hot path.
+    observer
+        Metrics.
+    """
+
+    def __init__(
+        self,
+        worker_id: str,
+        source: Source,
+        sink: Sink,
+        log: ModelLog,
+        model: ModelState,
+        tasks: Mapping[int, PartitionTask],
+        refits: Refits,
+        observer: Observer,
+    ) -> None:
+        self._worker_id = worker_id
+        self._source = source
+        self._sink = sink
+        self._log = log
+        self._model = model
+        self._tasks = tasks
+        self._refits = refits
+        self._observer = observer
+        self._published_digest = -1
+
+    def run_once(self) -> list[Outcome]:
+        """Run one cycle; what it did, by partition."""
+        started_s = time.perf_counter()
+        batch = self._source.poll()
+        polled_s = time.perf_counter()
+        outcomes = [self._process(part) for part in batch]
+        records = self._model_records(outcomes)
+        decided_s = time.perf_counter()
+        finish = self._sink.begin(outcomes, records, self._model) if records else None
+        begun_s = time.perf_counter()
+        # Earlier commits are folded while this one is on its way: it has been decided and explained already.
+        self._log.fold_into(self._model)
+        folded_s = time.perf_counter()
+        if finish is not None:
+            finish()
+        times = StepTimes(
+            poll_s=polled_s - started_s,
+            decide_s=decided_s - polled_s,
+            commit_s=begun_s - decided_s + time.perf_counter() - folded_s,
+            fold_s=folded_s - begun_s,
+        )
+        self._observer.observe(outcomes, times)
+        return outcomes
+
+    def _process(self, part: PartitionBatch) -> Outcome:
+        task, model, policy = self._tasks[part.partition], self._model, self._model.policy
+        assert task.state is TaskState.RUNNING
+        before = (task.clock_ms, task.provisional_sequence, task.final_sequence)
+        first_sequence = task.pending.next_sequence
+        decided, repeats = self._decide(task, part.transactions)
+        if part.quiet and model.clock_ms is not None:
+            task.move_clock(model.clock_ms)
+        labels = self._source.take_labels(part.partition, task.clock_ms)
+        settled = [] if labels is None else [task.settle(labels)]
+        settled += task.mature(policy, _newest(model.newest_label_ms, task.newest_label_ms))
+        bad = self._source.take_bad(part.partition)
+        after = (task.clock_ms, task.provisional_sequence, task.final_sequence)
+        changed = bool(decided or repeats or bad or (labels is not None and len(labels)) or before != after)
+        positions = self._source.positions(part.partition)
+        return Outcome(
+            part.partition, positions, decided, labels, settled, bad, repeats, first_sequence, changed
+        )
+
+    def _decide(
+        self, task: PartitionTask, transactions: TransactionColumns | None
+    ) -> tuple[Decided | None, int]:
+        if transactions is None:
+            return None, 0
+        fresh = task.admit(transactions)
+        repeats = len(transactions) - len(fresh)
+        if len(fresh) == 0:
+            return None, repeats
+        features, first_of_window = task.features(fresh, self._model)
+        scores = decide(self._model, features, fresh.amount, fresh.id_hash, task.clock_after(fresh))
+        rows = task.record(fresh, features, first_of_window, scores, self._model.policy)
+        return Decided(fresh, scores, rows), repeats
+
+    def _model_records(self, outcomes: list[Outcome]) -> list[ModelRecord]:
+        """What the model log must be told; empty when nothing happened and nothing need be committed."""
+        records: list[ModelRecord] = []
+        digest = self._model.latest_digest
+        news = digest if digest is not None and digest[0] > self._published_digest else None
+        owner = self._tasks.get(0)
+        if owner is not None and owner.state is TaskState.RUNNING and outcomes:
+            records += self._refits.advance(self._model, owner)
+        if records or any(outcome.changed for outcome in outcomes):
+            records.insert(0, self._commit_record(outcomes, news))
+            self._published_digest = news[0] if news else self._published_digest
+        return records
+
+    def _commit_record(self, outcomes: list[Outcome], digest: tuple[int, str] | None) -> Commit:
+        spec = self._model.lineage.spec
+        settled = [one for outcome in outcomes for one in outcome.settled]
+        decided = [outcome.decided for outcome in outcomes if outcome.decided is not None]
+        newest: int | None = None
+        for outcome in outcomes:
+            newest = _newest(newest, self._tasks[outcome.partition].newest_label_ms)
+        return Commit(
+            worker=self._worker_id,
+            clocks_ms={
+                o.partition: self._tasks[o.partition].clock_ms for o in outcomes if self._has_clock(o)
+            },
+            newest_label_ms=newest,
+            traffic=_traffic(decided, len(spec.entities)),
+            evidence=Evidence.concatenate(
+                [part for one in settled for part in one.evidence], len(spec.entities)
+            ),
+            examples=Examples.concatenate(
+                [part for one in settled for part in one.examples if len(part)], len(self._model.layout.names)
+            ),
+            ledger=_ledger(decided, settled),
+            budget=_budget(decided),
+            digest=digest,
+        )
+
+    def _has_clock(self, outcome: Outcome) -> bool:
+        return self._tasks[outcome.partition].has_clock
+
+
+def _newest(one: int | None, other: int | None) -> int | None:
+    return max((time_ms for time_ms in (one, other) if time_ms is not None), default=None)
+
+
+def _traffic(decided: list[Decided], entity_count: int) -> Traffic:
+    if not decided:
+        return Traffic.empty(entity_count)
+    return Traffic(
+        np.concatenate([one.transactions.entity_hash for one in decided]),
+        np.concatenate([one.rows.counted_ms for one in decided]),
+    )
+
+
+def _ledger(decided: list[Decided], settled: list[Settling]) -> LedgerDeltas:
+    # A far future day would stay open for ever: the clock caps it, as it does when the decision settles.
+    days = [decided_deltas(one.rows.counted_ms) for one in decided]
+    return concatenate(days + [part for one in settled for part in one.ledger])
+
+
+def _budget(decided: list[Decided]) -> Budget:
+    if not decided:
+        return Budget.empty()
+    flags = np.concatenate([one.rows.flags for one in decided])
+    ratio = np.concatenate([one.scores.ratio for one in decided])
+    rank = np.concatenate([one.scores.rank for one in decided])
+    weight = np.concatenate([one.scores.forest_weight for one in decided])
+    return Budget(
+        # Where the online model has not scored, it has nothing that a rate could be known of.
+        histogram(ratio, np.isfinite(ratio).astype(np.float64)),
+        histogram(rank, weight),
+        int(np.count_nonzero(flags & Flag.ALERTED)),
+        int(np.count_nonzero(flags & Flag.OPENS_CASE)),
+    )

@@ -1,0 +1,97 @@
+"""Checks of the consumer group and of the transactional id: whether it has begun, and gets on."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from worker.doctor.cluster import Cluster, Group
+from worker.doctor.finding import Finding, failed, not_checked, ok, warning
+from worker.errors import IncompatibleError
+from worker.settings.sections import Settings
+
+_INPUT: Final = ("transactions", "labels")
+_HANGING: Final = 2.0
+"""So many time-outs after its begin no transaction may be open."""
+
+
+def group(settings: Settings, cluster: Cluster) -> Finding:
+    """The group has a place to read from, and reads."""
+    if "group" in cluster.unknown:
+        return not_checked(f"we may not see kafka.group = {settings.kafka.group!r}")
+    if cluster.group is None or not _committed(cluster, cluster.group):
+        return _not_begun(settings, cluster)
+    lost = _out_of_range(cluster, cluster.group)
+    if lost:
+        return failed(
+            f"the group's offsets lie outside {', '.join(lost)}: records were deleted, or a topic was made anew",
+            "begin anew with another kafka.group and empty topics of decisions and model log",
+            IncompatibleError,
+        )
+    return _progress(cluster, cluster.group)
+
+
+def _committed(cluster: Cluster, group: Group) -> dict[tuple[str, int], int]:
+    names = {cluster.topics[role].name for role in _INPUT if role in cluster.topics}
+    return {at: offset for at, offset in group.committed.items() if at[0] in names}
+
+
+def _not_begun(settings: Settings, cluster: Cluster) -> Finding:
+    name, start = settings.kafka.group, settings.kafka.start_from
+    journal = cluster.topics.get("decisions")
+    if journal is not None and any(journal.ends[p] > journal.begins.get(p, 0) for p in journal.ends):
+        return failed(
+            f"kafka.group = {name!r} has no committed offsets, but {journal.name} is not empty",
+            "name the group that wrote it, or begin anew with other topics for decisions and model log",
+            IncompatibleError,
+        )
+    if start == "committed":
+        return failed(
+            f"kafka.group = {name!r} has not begun, and kafka.start_from = 'committed' does not say where to",
+            "set kafka.start_from = 'earliest' or 'latest' for the first start",
+            IncompatibleError,
+        )
+    return ok(f"{name} has not begun; it will at kafka.start_from = {start!r}")
+
+
+def _out_of_range(cluster: Cluster, group: Group) -> list[str]:
+    topics = [cluster.topics[role] for role in _INPUT if role in cluster.topics]
+    return [
+        f"{topic.name}-{partition}"
+        for topic in topics
+        for partition, end in topic.ends.items()
+        if not topic.begins.get(partition, 0) <= group.committed.get((topic.name, partition), end) <= end
+    ]
+
+
+def _progress(cluster: Cluster, group: Group) -> Finding:
+    ends = {
+        (cluster.topics[role].name, partition): end
+        for role in _INPUT
+        if role in cluster.topics
+        for partition, end in cluster.topics[role].ends.items()
+    }
+    lag = sum(max(0, end - group.committed.get(at, 0)) for at, end in ends.items())
+    if not group.members:
+        found = f"no worker runs; {lag:,} records wait"
+        return warning(found, "start one: `fraud-worker run`") if lag else ok(found)
+    return ok(
+        f"{len(group.members)} in it ({', '.join(sorted(group.members))}), {group.state}; {lag:,} records wait"
+    )
+
+
+def transaction(settings: Settings, cluster: Cluster) -> Finding:
+    """No transaction of ours hangs; the id is not touched."""
+    name = f"{settings.kafka.group}.{settings.worker.id}"
+    if "transaction" in cluster.unknown:
+        return not_checked(f"Kafka does not tell the state of transactional id {name}")
+    if cluster.transaction is None:
+        return ok(f"transactional id {name} was not used yet")
+    state, started_ms = cluster.transaction.state, cluster.transaction.started_ms
+    age_ms = time.time() * 1000 - started_ms
+    if state == "Ongoing" and started_ms >= 0 and age_ms > _HANGING * settings.kafka.transaction_timeout_ms:
+        return warning(
+            f"a transaction of {name} has been open for {age_ms / 1000:.0f} s: readers see nothing behind it",
+            "Kafka aborts it by itself once it is past its time-out; if not, see `kafka-transactions.sh find-hanging`",
+        )
+    return ok(f"{name}: {state}")

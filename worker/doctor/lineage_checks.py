@@ -1,0 +1,46 @@
+"""Whether the model log was written under what is set now: what else shapes features and learning is refused."""
+
+from __future__ import annotations
+
+from models.records import Lineage
+from models.state import LineageMismatchError
+from worker.doctor.cluster import Cluster
+from worker.doctor.finding import Finding, failed, not_checked, ok
+from worker.errors import CorruptError, IncompatibleError
+from worker.kafka_io.topic_reader import open_topic
+from worker.parameters import new_model
+from worker.partition.codec import ModelLogDecoder
+from worker.settings.sections import Settings
+
+
+def lineage(settings: Settings, cluster: Cluster) -> Finding:
+    """The model log begins with the lineage of these settings, or is empty."""
+    topic = cluster.topics.get("model_log")
+    if topic is None:
+        return not_checked(f"there is no {settings.topics.model_log}")
+    with open_topic(settings, topic.name) as reader:
+        first = next(reader.since(None), None)
+    if first is None:
+        return ok(f"{topic.name} is empty: the first worker begins it")
+    return compare(settings, ModelLogDecoder().decode(first.value, first.headers))
+
+
+def compare(settings: Settings, first: object) -> Finding:
+    """Judge the first record of the model log."""
+    if not isinstance(first, Lineage):
+        return failed(
+            f"{settings.topics.model_log} does not begin with a lineage: its first records were deleted",
+            "begin anew with other topics for decisions and model log, and another kafka.group",
+            CorruptError,
+        )
+    try:
+        new_model(settings).fold(0, first)
+    except LineageMismatchError as error:
+        return failed(
+            f"{settings.topics.model_log} was written under other settings: {error}",
+            "restore those, or begin anew with another kafka.group and other topics for decisions and model log",
+            IncompatibleError,
+        )
+    return ok(
+        f"{settings.topics.model_log} was written under these fields, half-lives and entity_key ({first.id})"
+    )

@@ -1,0 +1,286 @@
+"""A sample of the newest transactions and labels: whether they lie and read as the settings say."""
+
+from __future__ import annotations
+
+import difflib
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, Final
+
+import numpy as np
+import orjson
+from kafka.structs import TopicPartition
+
+from worker.doctor.finding import Finding, failed, not_checked, ok, warning
+from worker.errors import FuseError, IncompatibleError, SettingsError
+from worker.kafka_io.consumer import columns_of
+from worker.kafka_io.partitioner import Partitioner, partitions_of_keys
+from worker.kafka_io.record_batches import RecordColumns
+from worker.kafka_io.topic_reader import open_topic
+from worker.live.guard import MISMATCHES_TOLERATED
+from worker.settings.sections import LabelFields, Settings, TimeFormat, TransactionFields
+from worker.view.alert_text import moment
+from worker.view.foreign_text import shortened
+from worker.wire.decoder import BadRecord, Decoder
+
+SAMPLED: Final = 100
+_NAMES_SHOWN: Final = 12
+_NAME_CHARACTERS: Final = 40
+_MILLISECONDS_FROM: Final = 1e11
+"""In ms that is 1973, in s the year 5138."""
+_REQUIRED: Final = ("transaction_id", "card_id", "event_time", "amount", "label_time")
+_ONE_OF: Final = ("label", "outcome")
+_NUMBERS: Final = ("amount", "numeric")
+
+Fields = TransactionFields | LabelFields
+Message = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The newest records of a topic.
+
+    Attributes
+    ----------
+    topic, partitions
+        Where they come from, and how many partitions that has.
+    columns
+        The records, by partition.
+    messages
+        Those that are JSON objects.
+    """
+
+    topic: str
+    partitions: int
+    columns: tuple[RecordColumns, ...]
+    messages: tuple[Message, ...]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.columns))
+
+
+def take_sample(settings: Settings, topic: str) -> Sample:
+    """Read the newest records of a topic, at most `SAMPLED`.
+
+    Raises
+    ------
+    WorkerError
+        It cannot be read.
+    """
+    with open_topic(settings, topic) as reader:
+        return sample_of(topic, len(reader.end), reader.newest(SAMPLED))
+
+
+def sample_of(topic: str, partitions: int, records: Sequence[Any]) -> Sample:
+    """Make a sample of kafka-python's records."""
+    by_partition = groupby(sorted(records, key=lambda it: (it.partition, it.offset)), lambda it: it.partition)
+    columns = [columns_of(TopicPartition(topic, partition), list(group)) for partition, group in by_partition]
+    messages = [message for record in records if isinstance(message := _json(record.value), dict)]
+    return Sample(topic, partitions, tuple(columns), tuple(messages))
+
+
+def partitioner(settings: Settings, transactions: Sample, labels: Sample) -> Finding:
+    """Keys lie where `kafka.partitioner` puts them, in both topics."""
+    samples = [sample for sample in (transactions, labels) if len(sample)]
+    if not samples:
+        return not_checked("both topics are empty")
+    if all(sample.partitions == 1 for sample in samples):
+        return ok("one partition: any partitioner will do")
+    set_to = settings.kafka.partitioner
+    other: Partitioner = "crc32" if set_to == "murmur2" else "murmur2"
+    keyed = {sample.topic: _misplaced(sample, set_to)[1] for sample in samples}
+    wrong = {sample.topic: _misplaced(sample, set_to)[0] for sample in samples}
+    told = ", ".join(f"{wrong[topic]} of {keyed[topic]} keys in {topic}" for topic in keyed)
+    if not any(wrong.values()):
+        return ok(
+            f"kafka.partitioner = {set_to!r}: all of {sum(keyed.values())} sampled keys lie where it puts them"
+        )
+    found = f"kafka.partitioner = {set_to!r}: {told} lie elsewhere"
+    if any(wrong[topic] > MISMATCHES_TOLERATED * keyed[topic] for topic in keyed):
+        return failed(found, _alike(samples, other), IncompatibleError)
+    return warning(
+        found, "see which producer chooses partitions by itself: its cards' labels are never joined"
+    )
+
+
+def _alike(samples: Sequence[Sample], other: Partitioner) -> str:
+    fitting = [sample.topic for sample in samples if _misplaced(sample, other)[0] == 0]
+    if len(fitting) == len(samples):
+        return f"set kafka.partitioner = {other!r}: all of them lie where that puts them"
+    which = f" ({', '.join(fitting)} by {other!r})" if fitting else ""
+    return f"let both topics be produced with the card as key and one partitioner{which}"
+
+
+def _misplaced(sample: Sample, by: Partitioner) -> tuple[int, int]:
+    """How many keys lie elsewhere, and of how many; a null key lies anywhere."""
+    wrong = keyed = 0
+    for columns in sample.columns:
+        expected = partitions_of_keys(columns, sample.partitions, by)
+        wrong += int(np.count_nonzero((expected >= 0) & (expected != columns.partition)))
+        keyed += int(np.count_nonzero(expected >= 0))
+    return wrong, keyed
+
+
+def decoding_transactions(settings: Settings, transactions: Sample) -> Finding:
+    """Transactions read under the names and formats of `[transaction]`."""
+    bad = [it for columns in transactions.columns for it in Decoder(settings).transactions(columns)[1]]
+    return _decoding("transaction", settings.transaction, settings, transactions, bad)
+
+
+def decoding_labels(settings: Settings, labels: Sample) -> Finding:
+    """Labels read under the names and formats of `[label]`."""
+    bad = [it for columns in labels.columns for it in Decoder(settings).labels(columns)[1]]
+    return _decoding("label", settings.label, settings, labels, bad)
+
+
+def _decoding(
+    section: str, fields: Fields, settings: Settings, sample: Sample, bad: Sequence[BadRecord]
+) -> Finding:
+    if len(sample) == 0:
+        return not_checked(f"{sample.topic} is empty")
+    count = f"{len(sample) - len(bad)} of {len(sample)} sampled records decode"
+    absent = list(_absent(section, fields, sample))
+    formats = list(_time_format(section, fields, sample))
+    fixes = [fix for _, fix in absent] + formats
+    they_have = [f"they have: {_listed(_names(sample))}"] if absent else []
+    found = "; ".join([count, *_reasons(bad), *(text for text, _ in absent), *they_have])
+    if len(bad) > settings.batch.fuse_share * len(sample):
+        return failed(found, _joined(fixes) or _MEND, FuseError)
+    if formats:
+        return failed(found, _joined(fixes), SettingsError)
+    if bad or absent:
+        return warning(found, _joined(fixes) or _MEND)
+    return ok(found)
+
+
+_MEND: Final = "mend the producers; `fraud-worker schema export` writes what a record must be"
+
+
+def _reasons(bad: Sequence[BadRecord]) -> Iterator[str]:
+    counts = Counter((it.reason, it.detail) for it in bad)
+    for (reason, detail), count in counts.most_common(3):
+        yield f"{count} {reason} ({shortened(detail, 3 * _NAME_CHARACTERS)})"
+
+
+def _absent(section: str, fields: Fields, sample: Sample) -> Iterator[tuple[str, str]]:
+    """Fields of the settings that no sampled message has, each with what to do."""
+    names = _names(sample)
+    declared = dict(_declared(fields))
+    for name, setting in declared.items():
+        if names and name not in names and not _excused(setting, fields, names):
+            free = [it for it in names if it not in declared and _may_be(setting, it, sample)]
+            likely = _likely(setting, name, free)
+            yield (
+                f"{section}.{setting} = {name!r}: none of {len(sample.messages)} sampled records has it",
+                f"mend {section}.{setting}" + (f": perhaps {likely!r}" if likely else ""),
+            )
+
+
+def _names(sample: Sample) -> Counter[str]:
+    return Counter(name for message in sample.messages for name in message)
+
+
+def _declared(fields: Fields) -> Iterator[tuple[str, str]]:
+    """The user's names that may be told as missing, and the settings they stand in."""
+    for setting in (*_REQUIRED, *_ONE_OF, "currency"):
+        name = getattr(fields, setting, None)
+        if name is not None and not (setting == "event_time" and isinstance(fields, LabelFields)):
+            yield name, setting
+    for setting in ("numeric", "categorical", "entities"):
+        yield from ((name, setting) for name in getattr(fields, setting, ()))
+
+
+def _excused(setting: str, fields: Fields, names: Counter[str]) -> bool:
+    """A label has either of two fields."""
+    return setting in _ONE_OF and any(getattr(fields, other) in names for other in _ONE_OF)
+
+
+def _may_be(setting: str, name: str, sample: Sample) -> bool:
+    """Whether what stands under that name is of the right kind."""
+    if setting not in _NUMBERS:
+        return True
+    values = [message[name] for message in sample.messages if name in message]
+    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+
+
+def _likely(setting: str, name: str, free: Sequence[str]) -> str | None:
+    """The name among those found that is most like what was set, or like our own."""
+    for wanted in (name, setting):
+        if close := difflib.get_close_matches(wanted, free, n=1):
+            return shortened(close[0], _NAME_CHARACTERS)
+    # Of many numbers none is likelier than another; a single one is.
+    return shortened(free[0], _NAME_CHARACTERS) if setting in _NUMBERS and len(free) == 1 else None
+
+
+def _listed(names: Counter[str]) -> str:
+    shown = [shortened(name, _NAME_CHARACTERS) for name, _ in names.most_common(_NAMES_SHOWN)]
+    return ", ".join(shown) + (", .." if len(names) > len(shown) else "")
+
+
+def _time_format(section: str, fields: Fields, sample: Sample) -> Iterator[str]:
+    """What to do if the times are written otherwise than the settings say."""
+    name = fields.event_time if isinstance(fields, TransactionFields) else fields.label_time
+    looks = Counter(look for message in sample.messages if (look := _look(message.get(name))) is not None)
+    if looks and (likely := looks.most_common(1)[0][0]) != fields.time_format:
+        example = next(message[name] for message in sample.messages if _look(message.get(name)) == likely)
+        yield (
+            f"set {section}.time_format = {likely!r} instead of {fields.time_format!r}: "
+            f"{name} looks like it ({shortened(str(example), _NAME_CHARACTERS)})"
+        )
+
+
+def _look(value: Any) -> TimeFormat | None:
+    """How a time is written; None if nobody can tell."""
+    if isinstance(value, str):
+        return "iso8601" if not value.isdecimal() else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+        return None
+    return "epoch_ms" if value >= _MILLISECONDS_FROM else "epoch_s"
+
+
+def _joined(fixes: Sequence[str]) -> str:
+    return "; ".join(dict.fromkeys(fixes))
+
+
+def event_times(settings: Settings, transactions: Sample) -> Finding:
+    """Transactions do not happen after they were written to Kafka."""
+    skew_ms = settings.batch.allowed_skew_s * 1000
+    decoded = [Decoder(settings).transactions(columns)[0] for columns in transactions.columns]
+    ahead = [it.event_time_ms - it.timestamps_ms for it in decoded if len(it)]
+    if not ahead:
+        return not_checked(f"no record of {transactions.topic} decodes")
+    ahead_ms = np.concatenate(ahead)
+    late = int(np.count_nonzero(ahead_ms > skew_ms))
+    if late:
+        return warning(
+            f"{late} of {ahead_ms.size} sampled transactions happen up to {ahead_ms.max() / 1000:.0f} s after their "
+            "Kafka timestamp; a worker counts them as of that, plus batch.allowed_skew_s",
+            "mend the clocks or time zones of the producers",
+        )
+    return ok(
+        f"at most batch.allowed_skew_s = {settings.batch.allowed_skew_s:g} ahead of their Kafka timestamps"
+    )
+
+
+def clock(settings: Settings, transactions: Sample, labels: Sample) -> Finding:
+    """The newest records are not from this machine's future."""
+    newest = [int(columns.timestamps_ms.max()) for it in (transactions, labels) for columns in it.columns]
+    if not newest:
+        return not_checked("there is no record to compare this machine's clock with")
+    ahead_s = max(newest) / 1000 - time.time()
+    if ahead_s > settings.batch.allowed_skew_s:
+        return warning(
+            f"the newest record is dated {ahead_s:.0f} s after this machine's clock",
+            "synchronise the clocks of this machine, the brokers and the producers",
+        )
+    return ok(f"the newest record is of {moment(max(newest))}, not after this machine's clock")
+
+
+def _json(value: bytes | None) -> Any:
+    try:
+        return orjson.loads(value or b"")
+    except orjson.JSONDecodeError:
+        return None

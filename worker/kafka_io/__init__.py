@@ -1,0 +1,1 @@
+"""Everything that is done with kafka-python: connecting, reading, committing, administering topics."""

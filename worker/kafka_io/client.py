@@ -1,0 +1,345 @@
+"""How to reach Kafka: our settings as kafka-python's arguments, and its errors as ours.
+
+kafka-python tells the reason of a failed connection only to its own log and raises a bare time-out;
+`wait_for_brokers` reads that log, so that a wrong password does not look like an absent broker.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from kafka import errors as kafka_errors
+from kafka.coordinator.assignors.range import RangePartitionAssignor
+
+from worker.errors import (
+    CorruptError,
+    FencedError,
+    IncompatibleError,
+    SettingsError,
+    UnreachableError,
+    WorkerError,
+)
+from worker.kafka_io.admin import AdminClient
+from worker.settings.sections import KafkaSettings, Settings
+
+log = logging.getLogger(__name__)
+
+ATTEMPT_S: Final = 2.0
+REMINDER_S: Final = 10.0
+
+_REFUSED: Final = (
+    kafka_errors.SaslAuthenticationFailedError,
+    kafka_errors.UnsupportedSaslMechanismError,
+    kafka_errors.IllegalSaslStateError,
+)
+FENCED: Final = (
+    kafka_errors.ProducerFencedError,
+    kafka_errors.InvalidProducerEpochError,
+    kafka_errors.InvalidProducerIdMappingError,
+    kafka_errors.FencedInstanceIdError,
+    kafka_errors.CommitFailedError,
+    kafka_errors.IllegalGenerationError,
+    kafka_errors.UnknownMemberIdError,
+    kafka_errors.RebalanceInProgressError,
+)
+"""Somebody else has the transactional id, the static member id or the partitions."""
+_UNREADABLE: Final = (kafka_errors.CorruptRecordError, kafka_errors.UnsupportedCodecError)
+_NO_TOPIC: Final = (
+    kafka_errors.UnknownTopicOrPartitionError,
+    kafka_errors.UnknownTopicIdError,
+    kafka_errors.InvalidTopicError,
+)
+_NO_PLACE: Final = (kafka_errors.NoOffsetForPartitionError, kafka_errors.OffsetOutOfRangeError)
+# InvalidReceiveError: what a listener that wants TLS says is no answer of Kafka's.
+_NO_ANSWER: Final = (kafka_errors.RetriableError, kafka_errors.InvalidReceiveError, OSError)
+
+# The first that fits counts: some of kafka-python's errors are retriable and something worse.
+_TLS: Final = (
+    "{where} and this worker do not agree on TLS ({reason}): check kafka.ssl_ca_file = {kafka.ssl_ca_file}, which "
+    "must have signed the broker's certificate, and kafka.ssl_cert_file = {kafka.ssl_cert_file} and "
+    "kafka.ssl_key_file = {kafka.ssl_key_file}, if it wants to see one; and see that it listens with "
+    "kafka.security_protocol = {kafka.security_protocol!r}"
+)
+_HUNG_UP: Final = (
+    ". After wrong credentials a broker may hang up without a word: check kafka.sasl_mechanism = "
+    "{kafka.sasl_mechanism!r}, kafka.sasl_username = {kafka.sasl_username!r} and kafka.sasl_password too"
+)
+_EXPLANATIONS: Final[tuple[tuple[tuple[type[Exception], ...], type[WorkerError], str], ...]] = (
+    (
+        _REFUSED,
+        UnreachableError,
+        "{where} refuses the credentials ({reason}): check kafka.security_protocol = "
+        "{kafka.security_protocol!r}, kafka.sasl_mechanism = {kafka.sasl_mechanism!r}, "
+        "kafka.sasl_username = {kafka.sasl_username!r} and kafka.sasl_password",
+    ),
+    (
+        (kafka_errors.AuthorizationError,),
+        UnreachableError,
+        "{where} forbids it ({reason}): permit it to kafka.sasl_username = {kafka.sasl_username!r}",
+    ),
+    (
+        _NO_TOPIC,
+        UnreachableError,
+        "{where} has no such topic ({reason}): run `fraud-worker topics create`, or mend [topics]",
+    ),
+    (
+        _NO_PLACE,
+        IncompatibleError,
+        "group kafka.group = {kafka.group!r} has no place to read from ({reason}): a first start needs "
+        "kafka.start_from = 'earliest' or 'latest'; later it means that offsets expired or records were "
+        "deleted before they were read",
+    ),
+    (
+        FENCED,
+        FencedError,
+        "another process works under worker.id = {worker.id!r} ({reason}): stop one of them, or give it an "
+        "id of its own",
+    ),
+    (
+        _NO_ANSWER,
+        UnreachableError,
+        "{where} does not answer ({reason}): start it or mend the address, and see that it listens with "
+        "kafka.security_protocol = {kafka.security_protocol!r}",
+    ),
+    ((Exception,), WorkerError, "{where} answers {reason}"),
+)
+
+
+def admin_config(settings: Settings) -> dict[str, Any]:
+    """Return keyword arguments of `kafka.KafkaAdminClient`."""
+    kafka = settings.kafka
+    return {
+        "bootstrap_servers": _addresses(kafka),
+        "client_id": settings.worker.id,
+        "reconnect_backoff_max_ms": 1_000,
+        "security_protocol": kafka.security_protocol,
+        "sasl_mechanism": kafka.sasl_mechanism,
+        "sasl_plain_username": kafka.sasl_username,
+        "sasl_plain_password": kafka.sasl_password and kafka.sasl_password.get_secret_value(),
+        **_certificates(kafka),
+    }
+
+
+def consumer_config(settings: Settings, *, group: bool) -> dict[str, Any]:
+    """Return keyword arguments of `kafka.KafkaConsumer`: committed records only, positions in our own hands.
+
+    Parameters
+    ----------
+    settings
+        Their `kafka` and `worker` sections are used.
+    group
+        Whether to join `kafka.group` as the static member `worker.id`; else partitions are assigned by hand.
+    """
+    config = admin_config(settings) | {
+        "isolation_level": "read_committed",
+        "auto_offset_reset": "none",
+        "enable_auto_commit": False,
+        "allow_auto_create_topics": False,
+        "max_partition_fetch_bytes": 8 << 20,
+        # kafka-python 3.0.12 never reads on in a partition that was paused with part of a fetch undelivered: a poll
+        # takes all that was fetched.
+        "max_poll_records": 1 << 30,
+        # A fetch in flight holds up partitions resumed after it was sent, and tells where an empty one ends.
+        "fetch_max_wait_ms": 50,
+    }
+    # Fetches of the input are small, so that what waits for the clock stays small too.
+    return config | {"max_partition_fetch_bytes": 4 << 20} | _membership(settings) if group else config
+
+
+def producer_config(settings: Settings, *, transactional: bool = True) -> dict[str, Any]:
+    """Return keyword arguments of `kafka.KafkaProducer`.
+
+    Parameters
+    ----------
+    settings
+        Their `kafka` and `worker` sections are used.
+    transactional
+        Whether it is the worker's own producer, under its transactional id; the replay's is only idempotent.
+    """
+    config = admin_config(settings) | {
+        "acks": "all",
+        "compression_type": "lz4",
+        "batch_size": 512 << 10,  # well below the broker's 1 MiB
+        "linger_ms": 5,
+        "max_request_size": 8 << 20,
+        "allow_auto_create_topics": False,
+    }
+    if not transactional:
+        return config
+    return config | {
+        # Transactional ids belong to the cluster, unlike static members, which belong to a group.
+        "transactional_id": f"{settings.kafka.group}.{settings.worker.id}",
+        "transaction_timeout_ms": settings.kafka.transaction_timeout_ms,
+        "retry_backoff_ms": 5,  # after a commit the broker wants one retry; 100 ms would make it wait 200 ms
+    }
+
+
+def wait_for_brokers(settings: Settings, timeout_s: float, alive: Callable[[], None] = lambda: None) -> None:
+    """Return once a broker answers; log that we wait meanwhile.
+
+    Calls `alive` now and then; what that raises ends the waiting.
+
+    Raises
+    ------
+    UnreachableError
+        Nobody answered within `timeout_s` seconds, or credentials or certificates were refused (then at once).
+    SettingsError
+        An address or a certificate file in `[kafka]` cannot be right.
+    """
+    deadline = time.monotonic() + timeout_s
+    reminded = float("-inf")
+    while (failure := _attempt(settings, deadline - time.monotonic())) is not None:
+        alive()
+        if isinstance(failure, _REFUSED) or _refuses_tls(failure) or time.monotonic() >= deadline:
+            raise explain(failure, settings) from failure
+        if time.monotonic() >= reminded + REMINDER_S:
+            reminded = time.monotonic()
+            log.warning("waiting for Kafka at %s: %s", settings.kafka.bootstrap, _reason(failure))
+
+
+@contextmanager
+def kafka_errors_explained(settings: Settings) -> Iterator[None]:
+    """Raise kafka-python's errors as our own."""
+    try:
+        yield
+    except kafka_errors.KafkaError as error:
+        raise explain(error, settings) from error
+    except CorruptError as error:
+        # The consumer refuses to read on after any error; most are not about what was read.
+        if isinstance(error.__cause__, kafka_errors.KafkaError) and not isinstance(
+            error.__cause__, _UNREADABLE
+        ):
+            raise explain(error.__cause__, settings) from error
+        raise
+
+
+def explain(error: Exception, settings: Settings) -> WorkerError:
+    """Return the error of ours that says what to do about one of kafka-python's."""
+    kind, text = next((kind, text) for errors, kind, text in _EXPLANATIONS if isinstance(error, errors))
+    if _is_about_tls(error):
+        text = _TLS
+    elif _has_hung_up(error) and settings.kafka.security_protocol.startswith("SASL"):
+        text += _HUNG_UP
+    where = f"Kafka at kafka.bootstrap = {settings.kafka.bootstrap!r}"
+    return kind(text.format(where=where, reason=_reason(error), kafka=settings.kafka, worker=settings.worker))
+
+
+def _is_about_tls(error: Exception) -> bool:
+    """Whether a connection failed in the handshake; kafka-python keeps OpenSSL's words in its own error."""
+    return "[SSL" in str(error)
+
+
+def _refuses_tls(error: Exception) -> bool:
+    """Whether waiting will not mend it: a handshake that was cut off may only mean that the broker is not there."""
+    return _is_about_tls(error) and "EOF" not in str(error)
+
+
+def _has_hung_up(error: Exception) -> bool:
+    return isinstance(error, kafka_errors.KafkaConnectionError) and "disconnected" in str(error)
+
+
+def _attempt(settings: Settings, left_s: float) -> Exception | None:
+    limit_ms = int(1000 * max(0.1, min(left_s, ATTEMPT_S)))
+    with _overheard() as reasons:
+        try:
+            AdminClient(**admin_config(settings), bootstrap_timeout_ms=limit_ms).close()
+        except kafka_errors.KafkaError as error:
+            return _likeliest(reasons) or error
+    return None
+
+
+def _likeliest(reasons: list[Exception]) -> Exception | None:
+    """Return the refusal, for after one a broker drops further attempts unheard; else the last failure."""
+    refusals = [it for it in reasons if isinstance(it, _REFUSED)]
+    others = [it for it in reasons if not isinstance(it, kafka_errors.KafkaTimeoutError)]
+    return next(iter(refusals + others[-1:]), None)
+
+
+class _Listener(logging.Handler):
+    """Collects the exceptions that log records carry."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard: list[Exception] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        args = record.args if isinstance(record.args, tuple) else ()
+        self.heard += [it for it in args if isinstance(it, Exception)]
+
+
+@contextmanager
+def _overheard() -> Iterator[list[Exception]]:
+    """Collect what kafka-python says of its failures instead of printing it."""
+    logger, listener = logging.getLogger("kafka"), _Listener()
+    level, propagate = logger.level, logger.propagate
+    logger.setLevel(logging.WARNING)
+    logger.propagate = False
+    logger.addHandler(listener)
+    try:
+        yield listener.heard
+    finally:
+        logger.removeHandler(listener)
+        logger.setLevel(level)
+        logger.propagate = propagate
+
+
+def _membership(settings: Settings) -> dict[str, Any]:
+    session_ms = settings.kafka.session_timeout_ms
+    return {
+        "group_id": settings.kafka.group,
+        "group_instance_id": settings.worker.id,
+        "session_timeout_ms": session_ms,
+        "heartbeat_interval_ms": min(3_000, session_ms // 3),
+        "max_poll_interval_ms": 900_000,  # a long restore is no reason to be thrown out and begin it anew
+        # The only assignor that puts partition p of two topics on the same member.
+        "partition_assignment_strategy": [RangePartitionAssignor],
+    }
+
+
+def _addresses(kafka: KafkaSettings) -> list[str]:
+    addresses = [part.strip() for part in kafka.bootstrap.split(",")]
+    for address in addresses:
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < 65_536:
+            raise SettingsError(f"kafka.bootstrap = {kafka.bootstrap!r}: {address!r} is not host:port")
+    return addresses
+
+
+def _certificates(kafka: KafkaSettings) -> dict[str, str | None]:
+    """Return kafka-python's names of the files, once each is known to hold what it should."""
+    context = ssl.create_default_context()
+    if kafka.ssl_ca_file is not None:
+        ca = str(kafka.ssl_ca_file)
+        _try("ssl_ca_file", ca, "a certificate", lambda: context.load_verify_locations(ca))
+    if kafka.ssl_cert_file is not None:
+        cert, key = str(kafka.ssl_cert_file), str(kafka.ssl_key_file or kafka.ssl_cert_file)
+        what = f"a certificate and, with kafka.ssl_key_file = {key!r}, its key without a password"
+        _try("ssl_cert_file", cert, what, lambda: context.load_cert_chain(cert, key, password=""))
+    files = {
+        "ssl_cafile": kafka.ssl_ca_file,
+        "ssl_certfile": kafka.ssl_cert_file,
+        "ssl_keyfile": kafka.ssl_key_file,
+    }
+    return {argument: str(path) if path else None for argument, path in files.items()}
+
+
+def _try(name: str, path: str, what: str, load: Callable[[], None]) -> None:
+    try:
+        load()
+    except FileNotFoundError:
+        raise SettingsError(f"kafka.{name} = {path!r}: there is no such file; name the right one") from None
+    except (ssl.SSLError, OSError) as error:
+        raise SettingsError(
+            f"kafka.{name} = {path!r} must hold {what} ({error}); name the right file"
+        ) from None
+
+
+def _reason(error: Exception) -> str:
+    name = type(error).__name__
+    said = str(next(iter(error.args), None) or "").removeprefix(f"{name}: ")
+    return f"{name}: {said}" if said else name

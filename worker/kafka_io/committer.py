@@ -1,0 +1,187 @@
+"""One Kafka transaction a commit: the owner of the transactional id and of the open transaction.
+
+::
+
+    commit(plan)
+      1. begin
+      2. send the journal, the model log, alerts and dead letters, and check every send
+      3. send the input offsets of every owned partition: Kafka refuses them from a worker that has lost one
+      4. commit
+
+Anything that fails on the way leaves the outcome unknown or the producer unusable (an aborted transaction leaks its
+offsets into the next one in kafka-python), so there is no retry: the process ends, and the journal tells the next one
+what happened. The three calls that may hang for ever run under a deadline.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+from kafka import ConsumerGroupMetadata, KafkaProducer
+from kafka import errors as kafka_errors
+from kafka.structs import OffsetAndMetadata, TopicPartition
+
+from worker.errors import FencedError, IndefiniteError, WorkerError
+from worker.kafka_io.client import FENCED
+from worker.kafka_io.producer_logger import keep_producer_logger
+
+Finish = Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One record to send."""
+
+    topic: str
+    value: bytes
+    key: bytes | None = None
+    partition: int | None = None
+    headers: Sequence[tuple[str, bytes]] = ()
+    timestamp_ms: int | None = None
+
+
+@dataclass(slots=True)
+class Transaction:
+    """What one Kafka transaction holds.
+
+    Attributes
+    ----------
+    records
+        In the order they must lie in their partitions; drawn, once, by the thread that sends them.
+    offsets
+        Next offset to read, of every input partition owned.
+    """
+
+    records: Iterable[Outgoing] = ()
+    offsets: Mapping[TopicPartition, int] = field(default_factory=dict)
+
+
+class Committer:
+    """Commits transactions; after any error it is of no further use, and neither is the process.
+
+    Parameters
+    ----------
+    config
+        Keyword arguments of `kafka.KafkaProducer`, with a `transactional_id`, and `worker.id` as `client_id`.
+    deadline_s
+        How long a commit may take.
+
+    Raises
+    ------
+    FencedError, IndefiniteError
+        The transactional id could not be had.
+    """
+
+    def __init__(self, config: Mapping[str, Any], deadline_s: float) -> None:
+        self._worker_id = config["client_id"]
+        self._deadline_s = deadline_s
+        self._failed = False
+        keep_producer_logger()
+        self._producer = KafkaProducer(**config)
+        self._begin(self._producer.init_transactions)()
+
+    def commit(self, transaction: Transaction, group: ConsumerGroupMetadata | None) -> None:
+        """Make all of it visible, or end the process: `begin` and wait."""
+        self.begin(transaction, group)()
+
+    def begin(self, transaction: Transaction, group: ConsumerGroupMetadata | None) -> Finish:
+        """Start making all of it visible; whoever has begun must finish before anything else is polled.
+
+        Parameters
+        ----------
+        transaction
+            What to write.
+        group
+            Of the consumer as of the poll that brought the input (KIP-447); None sends no offsets.
+
+        Returns
+        -------
+        Finish
+            Waits until all of it is visible; raises what is below.
+
+        Raises
+        ------
+        FencedError
+            Another process has the transactional id, or the group has given our partitions away.
+        IndefiniteError
+            Anything else: nobody knows if it was committed.
+        """
+        return self._begin(lambda: self._commit(transaction, group))
+
+    def close(self) -> None:
+        """Close the producer; an open transaction is left to its time-out."""
+        self._producer.close(timeout=5, null_logger=False)
+
+    def _commit(self, transaction: Transaction, group: ConsumerGroupMetadata | None) -> None:
+        producer = self._producer
+        producer.begin_transaction()
+        sent = self._send(transaction.records)
+        if group is not None:
+            offsets = {tp: OffsetAndMetadata(offset, "", -1) for tp, offset in transaction.offsets.items()}
+            producer.send_offsets_to_transaction(offsets, group)
+        producer.flush()
+        for future in sent:
+            # A commit after a failed send must never happen, whatever the client makes of it.
+            future.get(timeout=0)
+        producer.commit_transaction()
+
+    def _send(self, records: Iterable[Outgoing]) -> list[Any]:
+        return [
+            self._producer.send(
+                record.topic,
+                value=record.value,
+                key=record.key,
+                partition=record.partition,
+                headers=list(record.headers),
+                timestamp_ms=record.timestamp_ms,
+            )
+            for record in records
+        ]
+
+    def _begin(self, call: Callable[[], None]) -> Finish:
+        """Run `call` in a thread that may be abandoned: kafka-python's calls know no deadline."""
+        if self._failed:
+            raise IndefiniteError("a commit has failed before: only a new process may go on")
+        self._failed = True
+        outcome: Future[None] = Future()
+        threading.Thread(target=_run, args=(call, outcome), name="commit", daemon=True).start()
+        return lambda: self._finish(outcome)
+
+    def _finish(self, outcome: Future[None]) -> None:
+        try:
+            outcome.result(self._deadline_s)
+        except TimeoutError:
+            raise IndefiniteError(
+                f"no answer within kafka.commit_deadline_s = {self._deadline_s}: the commit may have happened or "
+                "not; the next start reads what did"
+            ) from None
+        except kafka_errors.KafkaError as error:
+            raise self._explained(self._root(error)) from error
+        self._failed = False
+
+    def _root(self, error: Exception) -> Exception:
+        # Once the client's own thread has met an error, its calls raise a general one that tells of it.
+        met = getattr(getattr(self._producer, "_transaction_manager", None), "last_error", None)
+        return met if isinstance(met, Exception) else error
+
+    def _explained(self, error: Exception) -> WorkerError:
+        if isinstance(error, FENCED):
+            return FencedError(
+                f"{type(error).__name__}: another process works under worker.id = {self._worker_id!r}, or owns our "
+                "partitions now: stop one of two that share the id, or give it an id of its own; a worker that was "
+                "too slow for its group may be started again"
+            )
+        return IndefiniteError(f"the commit failed ({error!r}); the next start reads what happened")
+
+
+def _run(call: Callable[[], None], outcome: Future[None]) -> None:
+    try:
+        call()
+    except BaseException as error:  # noqa: BLE001 - handed to the waiting thread, whatever it is
+        outcome.set_exception(error)
+    else:
+        outcome.set_result(None)

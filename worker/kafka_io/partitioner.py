@@ -1,0 +1,103 @@
+"""The partitioners of Kafka's producers, a column of keys at a time."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from worker.kafka_io.record_batches import RecordColumns, require_inside
+
+Partitioner = Literal["murmur2", "crc32"]
+
+
+def partitions_of_keys(
+    columns: RecordColumns, partition_count: int, partitioner: Partitioner
+) -> NDArray[np.int32]:
+    """Say which partition a producer's partitioner gives each record's key.
+
+    Parameters
+    ----------
+    columns
+        The records.
+    partition_count
+        Number of partitions of the topic, at least 1.
+    partitioner
+        `murmur2` is Kafka's own (``toPositive(murmur2(key)) % n``), `crc32` librdkafka's default,
+        `consistent_random` (``crc32(key) % n``).
+
+    Returns
+    -------
+    NDArray
+        int32 [n]; -1 where the partitioner draws one at random: a null key, for `crc32` an empty one too.
+
+    Raises
+    ------
+    IndexError
+        A key lies outside the data.
+    """
+    hashed = _murmur2_partitions if partitioner == "murmur2" else _crc32_partitions
+    found: NDArray[np.int32] = hashed(columns.data, columns.key_start, columns.key_length, partition_count)
+    return found
+
+
+@njit(cache=True, nogil=True)
+def _murmur2(data: NDArray[np.uint8], start: int, length: int) -> np.uint32:
+    """MurmurHash2 with Kafka's seed: `org.apache.kafka.common.utils.Utils.murmur2`."""
+    mask = np.uint64(0xFFFFFFFF)
+    m = np.uint64(0x5BD1E995)
+    h = np.uint64(0x9747B28C) ^ np.uint64(length)
+    whole = length & ~3
+    for i in range(start, start + whole, 4):
+        k = np.uint64(0)
+        for j in range(4):
+            k |= np.uint64(data[i + j]) << np.uint64(8 * j)
+        k = (k * m) & mask
+        k = ((k ^ (k >> np.uint64(24))) * m) & mask
+        h = ((h * m) & mask) ^ k
+    if length > whole:
+        for j in range(length - whole):
+            h ^= np.uint64(data[start + whole + j]) << np.uint64(8 * j)
+        h = (h * m) & mask
+    h = ((h ^ (h >> np.uint64(13))) * m) & mask
+    return np.uint32(h ^ (h >> np.uint64(15)))
+
+
+@njit(cache=True, nogil=True)
+def _murmur2_partitions(
+    data: NDArray[np.uint8], start: NDArray[np.int64], length: NDArray[np.int64], count: int
+) -> NDArray[np.int32]:
+    out = np.full(start.size, -1, dtype=np.int32)
+    for i in range(start.size):
+        if length[i] >= 0:
+            require_inside(data, start[i], length[i])
+            out[i] = np.int64(_murmur2(data, start[i], length[i]) & np.uint32(0x7FFFFFFF)) % count
+    return out
+
+
+def _crc32_table() -> NDArray[np.uint32]:
+    """Return the remainders of all bytes by zlib's reflected polynomial."""
+    table = np.arange(256, dtype=np.uint32)
+    for _ in range(8):
+        table = np.where(table & 1, (table >> 1) ^ np.uint32(0xEDB88320), table >> 1)
+    return table
+
+
+_CRC32 = _crc32_table()
+
+
+@njit(cache=True, nogil=True)
+def _crc32_partitions(
+    data: NDArray[np.uint8], start: NDArray[np.int64], length: NDArray[np.int64], count: int
+) -> NDArray[np.int32]:
+    out = np.full(start.size, -1, dtype=np.int32)
+    for i in range(start.size):
+        if length[i] > 0:
+            require_inside(data, start[i], length[i])
+            crc = np.uint32(0xFFFFFFFF)
+            for j in range(start[i], start[i] + length[i]):
+                crc = (crc >> np.uint32(8)) ^ _CRC32[(crc ^ data[j]) & np.uint32(0xFF)]
+            out[i] = np.int64(crc ^ np.uint32(0xFFFFFFFF)) % count
+    return out

@@ -1,0 +1,124 @@
+"""Reads a topic for a person: its newest records, those since a moment, all of them, and whatever comes next."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from kafka import KafkaConsumer
+from kafka.structs import TopicPartition
+
+from worker.errors import UnreachableError
+from worker.kafka_io.client import consumer_config, kafka_errors_explained
+from worker.settings.sections import Settings
+
+_POLL_MS: Final = 200
+_STEP: Final = 4
+_STALLED_S: Final = 60.0
+Offsets = dict[TopicPartition, int]
+
+
+class TopicReader:
+    """The committed records of one topic, without a group: nobody notices, nothing is moved.
+
+    Parameters
+    ----------
+    consumer
+        Of kafka-python, without a group; its first error is its last call.
+    topic
+        What to read; its partitions are those it has now.
+    settings
+        Name the broker in errors.
+
+    Raises
+    ------
+    UnreachableError
+        There is no such topic.
+    """
+
+    def __init__(self, consumer: KafkaConsumer, topic: str, settings: Settings) -> None:
+        self._consumer = consumer
+        self._topic = topic
+        numbers = consumer.partitions_for_topic(topic)
+        if not numbers:
+            raise UnreachableError(
+                f"Kafka at kafka.bootstrap = {settings.kafka.bootstrap!r} lacks the topic {topic}: "
+                "run `fraud-worker topics create`, or mend the names in [topics]"
+            )
+        self._partitions = [TopicPartition(topic, number) for number in sorted(numbers)]
+        consumer.assign(self._partitions)
+        self._begin: Offsets = consumer.beginning_offsets(self._partitions)
+        self.end: Offsets = consumer.end_offsets(self._partitions)
+        """Where the topic ended when the reader was made."""
+
+    def since(self, time_ms: int | None) -> Iterator[Any]:
+        """Yield the records from a moment of their timestamps, or from the first, up to `end`, then none."""
+        start = dict(self._begin)
+        if time_ms is not None:
+            found = self._consumer.offsets_for_times(dict.fromkeys(self._partitions, time_ms))
+            start = {tp: self.end[tp] if at is None else at.offset for tp, at in found.items()}
+        # A transaction's marker bears the time of its writing, and may be what the broker has found.
+        yield from (it for it in self._between(start) if time_ms is None or it.timestamp >= time_ms)
+
+    def newest(self, count: int) -> list[Any]:
+        """Return the last `count` records before `end`, by timestamp.
+
+        Transactions leave gaps in the offsets, so the stretch that is read grows until it holds enough.
+        """
+        back = count
+        while True:
+            start = {tp: max(self._begin[tp], self.end[tp] - back) for tp in self._partitions}
+            found: dict[int, deque[Any]] = {tp.partition: deque(maxlen=count) for tp in self._partitions}
+            for record in self._between(start):
+                found[record.partition].append(record)
+            if all(start[tp] == self._begin[tp] or len(found[tp.partition]) == count for tp in start):
+                break
+            back *= _STEP
+        records = [record for of_one in found.values() for record in of_one]
+        return sorted(records, key=lambda it: int(it.timestamp))[-count:]
+
+    def following(self) -> Iterator[Any | None]:
+        """Yield what is written after `end`, for ever; None now and then while nothing comes."""
+        self._seek(self.end)
+        while True:
+            polled = self._consumer.poll(timeout_ms=_POLL_MS)
+            yield from _in_order(polled)
+            if not polled:
+                yield None
+
+    def _between(self, start: Offsets) -> Iterator[Any]:
+        """Yield the records from `start` up to `end`; positions tell, for gaps hold no records."""
+        self._seek(start)
+        reached, deadline_s = start, time.monotonic() + _STALLED_S
+        while any(reached[tp] < self.end[tp] for tp in self._partitions):
+            polled = self._consumer.poll(timeout_ms=_POLL_MS)
+            yield from (
+                it for it in _in_order(polled) if it.offset < self.end[TopicPartition(it.topic, it.partition)]
+            )
+            before, reached = reached, {tp: self._consumer.position(tp) for tp in self._partitions}
+            if reached != before:
+                deadline_s = time.monotonic() + _STALLED_S
+            elif time.monotonic() > deadline_s:
+                raise UnreachableError(f"{self._topic}: nothing could be read for {_STALLED_S:.0f} s")
+
+    def _seek(self, offsets: Offsets) -> None:
+        for tp, offset in offsets.items():
+            self._consumer.seek(tp, offset)
+
+
+@contextmanager
+def open_topic(settings: Settings, topic: str) -> Iterator[TopicReader]:
+    """Open a topic for reading; kafka-python's errors are raised as ours."""
+    with kafka_errors_explained(settings):
+        consumer = KafkaConsumer(**consumer_config(settings, group=False))
+        try:
+            yield TopicReader(consumer, topic, settings)
+        finally:
+            consumer.close(autocommit=False)
+
+
+def _in_order(polled: dict[TopicPartition, list[Any]]) -> list[Any]:
+    return sorted((it for records in polled.values() for it in records), key=lambda it: int(it.timestamp))

@@ -1,0 +1,205 @@
+"""The six topics: made once, checked at every start, never altered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Final, NamedTuple
+
+from kafka import errors as kafka_errors
+from kafka.admin import ConfigResource, ConfigResourceType
+
+from models.vocabulary import MS_PER_DAY
+from worker.errors import IncompatibleError, UnreachableError
+from worker.kafka_io.admin import AdminClient
+from worker.kafka_io.client import admin_config, kafka_errors_explained
+from worker.settings.sections import Settings, TopicSettings
+
+BROKERS_DEFAULT: Final = -1
+FOR_EVER: Final = -1
+
+_DONE: Final = (kafka_errors.NoError.errno, kafka_errors.TopicAlreadyExistsError.errno)
+
+
+class TopicReport(NamedTuple):
+    """What `create` found or made."""
+
+    name: str
+    partitions: int
+    created: bool
+
+
+def create(
+    settings: Settings,
+    partitions: int,
+    replication: int = BROKERS_DEFAULT,
+    retention_days: float | None = None,
+    *,
+    stamped_by_broker: bool = False,
+) -> list[TopicReport]:
+    """Make the topics that do not exist yet; those that do are reported and left as they are.
+
+    The journal and the model log are kept for ever: state is rebuilt from them.
+
+    Parameters
+    ----------
+    settings
+        Names of the topics and address of Kafka.
+    partitions
+        Of transactions, labels, alerts and decisions; the model log and the dead letters get one.
+    replication
+        Copies of each partition; -1 leaves it to the broker.
+    retention_days
+        How long the other four topics keep a record, counted from its own timestamp; -1 is for ever, None
+        leaves it to the broker.
+    stamped_by_broker
+        Whether transactions and labels take the time of their arrival as their timestamps, whatever producers
+        say: then a stream that replays the past has true latencies, and retention does not take it for old.
+
+    Raises
+    ------
+    IncompatibleError
+        Topics that exist have other numbers of partitions; nothing is made then.
+    UnreachableError
+        Kafka does not answer.
+    """
+    names = settings.topics
+    wanted = dict.fromkeys(names.model_dump().values(), partitions)
+    wanted |= {names.model_log: 1, names.dead_letters: 1}
+    with _admin(settings) as admin:
+        before = _partitions(admin, names)
+        refuse_misfits(before, partitions, names)
+        missing = {name: count for name, count in wanted.items() if name not in before}
+        configs = _retention(names, retention_days)
+        if stamped_by_broker:
+            for name in (names.transactions, names.labels):
+                configs[name] = {**configs.get(name, {}), "message.timestamp.type": "LogAppendTime"}
+        _make(admin, missing, replication, configs)
+        after = _partitions(admin, names)
+    refuse_misfits(after, partitions, names)
+    return [TopicReport(name, after[name], name in missing) for name in wanted]
+
+
+def delete(settings: Settings) -> None:
+    """Delete those of the six topics that exist, with everything in them.
+
+    Raises
+    ------
+    UnreachableError
+        Kafka does not answer, or does not permit it.
+    """
+    with _admin(settings) as admin:
+        found = _partitions(admin, settings.topics)
+        if found:
+            admin.delete_topics(list(found))
+
+
+def check(settings: Settings) -> int:
+    """Return the number of partitions, P, once all six topics are there and agree on it.
+
+    Raises
+    ------
+    UnreachableError
+        Topics are missing, or Kafka does not answer.
+    IncompatibleError
+        The numbers of partitions do not fit together.
+    """
+    names = settings.topics
+    with _admin(settings) as admin:
+        found = _partitions(admin, names)
+    missing = [name for name in names.model_dump().values() if name not in found]
+    if missing:
+        raise UnreachableError(
+            f"Kafka at kafka.bootstrap = {settings.kafka.bootstrap!r} lacks the topics {', '.join(missing)}: "
+            "run `fraud-worker topics create`, or mend the names in [topics]"
+        )
+    refuse_misfits(found, found[names.transactions], names)
+    return found[names.transactions]
+
+
+def retention_ms(settings: Settings, names: Sequence[str]) -> dict[str, int]:
+    """Return how long these topics keep a record, counted from the time that it bears; -1 is for ever.
+
+    Those whose records bear the time of their arrival are left out, and all of them where we may not ask.
+    """
+    wanted = ["retention.ms", "message.timestamp.type"]
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name, wanted) for name in names]
+    with _admin(settings) as admin:
+        try:
+            answer = admin.describe_configs(resources, config_filter="all")["topic"]
+        except kafka_errors.AuthorizationError:
+            return {}
+    return {
+        name: int(answer[name]["retention.ms"]["value"])
+        for name in names
+        if answer[name]["message.timestamp.type"]["value"] != "LogAppendTime"
+    }
+
+
+@contextmanager
+def _admin(settings: Settings) -> Iterator[AdminClient]:
+    with kafka_errors_explained(settings), AdminClient(**admin_config(settings)) as admin:
+        yield admin
+
+
+def _partitions(admin: AdminClient, names: TopicSettings) -> dict[str, int]:
+    """Return the number of partitions of those topics that exist."""
+    found = {}
+    for topic in admin.describe_topics(list(names.model_dump().values())):
+        error = kafka_errors.for_code(topic["error_code"])
+        if error is kafka_errors.NoError:
+            found[topic["name"]] = len(topic["partitions"])
+        elif error is not kafka_errors.UnknownTopicOrPartitionError:
+            raise error(topic["name"])
+    return found
+
+
+def refuse_misfits(found: Mapping[str, int], partitions: int, names: TopicSettings) -> None:
+    """Compare numbers of partitions, by topic, with what they must be.
+
+    Raises
+    ------
+    IncompatibleError
+        Names those that do not fit, and what to do.
+    """
+    by_card = (names.transactions, names.labels, names.alerts, names.decisions)
+    wanted = dict.fromkeys(by_card, partitions) | {names.model_log: 1}
+    misfits = [
+        f"{name} has {found[name]} partitions instead of {count}"
+        for name, count in wanted.items()
+        if found.get(name, count) != count
+    ]
+    if misfits:
+        raise IncompatibleError(
+            f"{'; '.join(misfits)}. Transactions, labels, alerts and decisions need the same number and the "
+            "model log one. Ask for the number that is there (`topics create --partitions`), or name new "
+            "topics in [topics]; a topic in use cannot be changed"
+        )
+
+
+def _retention(names: TopicSettings, days: float | None) -> dict[str, dict[str, str]]:
+    for_ever = {"retention.ms": str(FOR_EVER), "retention.bytes": str(FOR_EVER), "cleanup.policy": "delete"}
+    kept = {names.decisions: for_ever, names.model_log: for_ever}
+    if days is None:
+        return kept
+    limited = {"retention.ms": str(FOR_EVER if days == FOR_EVER else int(days * MS_PER_DAY))}
+    others = (names.transactions, names.labels, names.alerts, names.dead_letters)
+    return kept | dict.fromkeys(others, limited)
+
+
+def _make(
+    admin: AdminClient,
+    missing: Mapping[str, int],
+    replication: int,
+    configs: Mapping[str, Mapping[str, str]],
+) -> None:
+    topics = {
+        name: {"num_partitions": count, "replication_factor": replication, "configs": configs.get(name, {})}
+        for name, count in missing.items()
+    }
+    if not topics:
+        return
+    for answer in admin.create_topics(topics, raise_errors=False)["topics"]:
+        if answer["error_code"] not in _DONE:  # somebody else may have been quicker
+            raise kafka_errors.for_code(answer["error_code"])(f"{answer['name']}: {answer['error_message']}")
+    admin.wait_for_topics(list(missing))

@@ -1,0 +1,157 @@
+"""Alerts: the one thing made per transaction in Python, for the few that are worth an investigator's time."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from models.state import ModelState
+from models.vocabulary import Decider, Flag
+from worker.cycle.processor import Decided
+from worker.identity import Hasher
+from worker.kafka_io.committer import Outgoing
+from worker.wire.schema import SCHEMA_VERSION, Alert, AlertReason
+
+REASONS: Final = 5
+"""The largest contributions are told one by one, the rest as one sum, so that all add up."""
+OTHER: Final = "other_features"
+
+
+class AlertWriter:
+    """Turns alerted decisions into records of the alerts topic.
+
+    Parameters
+    ----------
+    topic
+        Of the alerts.
+    hasher
+        Keys the ids.
+    """
+
+    def __init__(self, topic: str, hasher: Hasher) -> None:
+        self._topic = topic
+        self._hasher = hasher
+
+    def write(self, partition: int, decided: Decided, model: ModelState) -> list[Outgoing]:
+        """The alerts of one partition's decisions, in their order.
+
+        Parameters
+        ----------
+        partition
+            Where they go: the one their transactions came from.
+        decided
+            A batch, as decided by `model`.
+        model
+            Not folded any further since.
+        """
+        rows = np.flatnonzero(decided.scores.alerted)
+        if len(rows) == 0:
+            return []
+        explained = _Explained(decided, rows, model)
+        return [
+            self._outgoing(partition, self._alert(decided, int(row), i, explained, model))
+            for i, row in enumerate(rows)
+        ]
+
+    def _alert(
+        self, decided: Decided, row: int, index: int, explained: _Explained, model: ModelState
+    ) -> Alert:
+        transactions, scores = decided.transactions, decided.scores
+        transaction_id, card_id = transactions.transaction_id[row].as_py(), transactions.card_id[row].as_py()
+        event_time_ms = int(transactions.event_time_ms[row])
+        counted_ms = min(event_time_ms, int(decided.rows.clock_ms[row]))
+        return Alert(
+            alert_id=self._hasher.alert_id(transaction_id),
+            case_id=self._hasher.case_id(card_id, counted_ms // model.policy.case_window_ms),
+            transaction_id=transaction_id,
+            card_id=card_id,
+            event_time_ms=event_time_ms,
+            amount=float(transactions.amount[row]),
+            currency=_currency(transactions.currency, row),
+            loss=float(scores.loss[row]),
+            review_cost=model.policy.costs.review_cost,
+            model_version=model.version,
+            **explained.decision(index),
+        )
+
+    def _outgoing(self, partition: int, alert: Alert) -> Outgoing:
+        time = datetime.fromtimestamp(alert.event_time_ms / 1000, UTC).isoformat()
+        headers = {
+            "ce_specversion": "1.0",
+            "ce_id": alert.alert_id,
+            "ce_type": f"fraud.alert.v{SCHEMA_VERSION}",
+            "ce_source": "fraud-worker",
+            "ce_time": time,
+            "content-type": "application/json",
+        }
+        return Outgoing(
+            self._topic,
+            alert.to_json(),
+            alert.card_id.encode(),
+            partition,
+            [(name, value.encode()) for name, value in headers.items()],
+        )
+
+
+class _Explained:
+    """Who decided the alerted rows, with what score against what threshold, and why."""
+
+    def __init__(self, decided: Decided, rows: NDArray[np.int64], model: ModelState) -> None:
+        self._scores, self._rows, self._model = decided.scores, rows, model
+        self._features = decided.rows.features[rows]
+        self._online = (decided.scores.flags[rows] & Flag.DECIDER) == Decider.ONLINE
+        self._contributions = np.zeros(self._features.shape)
+        if model.online is not None and self._online.any():
+            self._contributions[self._online] = model.online.contributions(self._features[self._online])
+        if model.forest is not None and not self._online.all():
+            self._contributions[~self._online] = model.forest.reasons(self._features[~self._online])
+
+    def decision(self, index: int) -> dict[str, Any]:
+        """The part of an alert that depends on who decided."""
+        row, scores, model = self._rows[index], self._scores, self._model
+        online = bool(self._online[index])
+        forest_score = float(scores.forest_score[row])
+        scored = np.isfinite(forest_score)
+        return {
+            "decided_by": "online" if online else "forest",
+            "probability": float(scores.probability[row]) if online else None,
+            "expected_loss": float(scores.probability[row] * scores.loss[row]) if online else None,
+            "forest_score": forest_score if scored else None,
+            "forest_rank": float(scores.rank[row]) if scored else None,
+            "threshold": scores.online_lambda * model.policy.costs.review_cost
+            if online
+            else scores.forest_cut,
+            "reference": model.online.reference_logit if online and model.online is not None else None,
+            "reasons": self._reasons(index),
+        }
+
+    def _reasons(self, index: int) -> list[AlertReason]:
+        contributions, layout = self._contributions[index], self._model.layout
+        top = np.argsort(-contributions, kind="stable")[:REASONS]
+        reasons = [
+            AlertReason(
+                feature=layout.names[feature],
+                text=layout.texts[feature],
+                # A category is a hash by now, which tells nobody anything.
+                value=None if layout.categorical[feature] else _finite(self._features[index, feature]),
+                contribution=float(contributions[feature]),
+            )
+            for feature in top
+        ]
+        rest = float(np.delete(contributions, top).sum())
+        return [
+            *reasons,
+            AlertReason(feature=OTHER, text="all other features", value=None, contribution=rest),
+        ]
+
+
+def _finite(value: np.float32) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _currency(values: pa.Array | None, row: int) -> str | None:
+    return None if values is None else values[row].as_py()

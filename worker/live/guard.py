@@ -1,0 +1,155 @@
+"""Stops the worker when the input as a whole is not what it was promised: wrong partitioner, or mostly bad records."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from worker.errors import FuseError, IncompatibleError
+from worker.kafka_io.partitioner import Partitioner, partitions_of_keys
+from worker.kafka_io.record_batches import RecordColumns
+from worker.settings.sections import BatchSettings
+from worker.wire.decoder import BadRecord
+
+MISMATCHES_TOLERATED = 1 / 3
+_LEAST_RECORDS = 100
+
+log = logging.getLogger(__name__)
+
+
+class InputGuard:
+    """Watches everything fetched, topic by topic.
+
+    Parameters
+    ----------
+    partitions
+        How many the input topics have.
+    partitioner
+        `kafka.partitioner`.
+    batch
+        The fuse.
+    """
+
+    def __init__(self, partitions: int, partitioner: Partitioner, batch: BatchSettings) -> None:
+        self._partitions = partitions
+        self._partitioner: Partitioner = partitioner
+        self._batch = batch
+        self._seen = 0
+        self._bad = 0
+        self._begun: Counter[str] = Counter()
+        """By topic, how many records were seen before the first good one; -1 from then on, or if it was read before."""
+        self._told: set[tuple[str, str]] = set()
+        self._keys: dict[str, tuple[int, int]] = {}
+        """By topic, how many keys were seen since the last verdict, and how many of them in a wrong partition."""
+
+    def check_partitions(self, topic: str, found: set[int]) -> None:
+        """Refuse a topic that has grown since the start.
+
+        Raises
+        ------
+        IncompatibleError
+            Cards have moved to other partitions than those that know them.
+        """
+        if found != set(range(self._partitions)):
+            raise IncompatibleError(
+                f"{topic} has {len(found)} partitions now, {self._partitions} when the worker started: cards have "
+                "moved. Begin anew with new topics of the new count and replay into them"
+            )
+
+    def check_keys(self, columns: RecordColumns) -> None:
+        """Refuse a topic whose keys lie in other partitions than the partitioner says.
+
+        Raises
+        ------
+        IncompatibleError
+            More than a third of the records lie elsewhere; a card's labels would never meet its transactions.
+        """
+        expected = partitions_of_keys(columns, self._partitions, self._partitioner)
+        keyed = columns.key_length >= 0
+        seen, wrong = self._keys.get(columns.topic, (0, 0))
+        seen += int(np.count_nonzero(keyed))
+        wrong += int(np.count_nonzero(expected[keyed] != columns.partition))
+        # A light load brings few records at a time: they add up.
+        self._keys[columns.topic] = (seen, wrong) if seen < _LEAST_RECORDS else (0, 0)
+        if seen >= _LEAST_RECORDS and wrong > MISMATCHES_TOLERATED * seen:
+            other = "crc32" if self._partitioner == "murmur2" else "murmur2"
+            raise IncompatibleError(
+                f"{wrong / seen:.0%} of the keys in {columns.topic} lie in another partition than by "
+                f"kafka.partitioner = {self._partitioner!r}: set it to {other!r} if the producers use that, and let "
+                "transactions and labels be produced alike"
+            )
+
+    def count(self, topic: str, records: int, bad: Sequence[BadRecord]) -> None:
+        """Blow the fuse when too large a share of the last records is bad, or all of a topic's first ones.
+
+        Parameters
+        ----------
+        topic
+            That they were fetched from.
+        records
+            How many were fetched.
+        bad
+            Those that did not decode.
+
+        Raises
+        ------
+        FuseError
+            Nothing of them is committed: a restart with mended settings reads them again.
+        """
+        self._tell(bad)
+        self._seen += records
+        self._bad += len(bad)
+        if self._batch.fuse_share < 1.0:
+            self._check_beginning(topic, records, bad)
+        window = self._batch.fuse_window
+        if self._seen >= window:
+            share = self._bad / self._seen
+            if share > self._batch.fuse_share:
+                raise FuseError(
+                    f"{share:.0%} of the last {self._seen} records were bad, batch.fuse_share = "
+                    f"{self._batch.fuse_share}{_commonest(bad)}. Check [transaction], [label] and the producers; the "
+                    "dead letters topic tells the reasons"
+                )
+            # Half of what was seen fades, so that the share follows the present.
+            self._seen, self._bad = self._seen // 2, self._bad // 2
+
+    def passed_beginning(self, topic: str) -> None:
+        """Take down that an earlier process has read records of this topic."""
+        self._begun[topic] = -1
+
+    def _check_beginning(self, topic: str, records: int, bad: Sequence[BadRecord]) -> None:
+        """Stop early where field names are wrong: a stream that has never been right is no passing trouble."""
+        if self._begun[topic] < 0:
+            return
+        if len(bad) < records:
+            self._begun[topic] = -1
+            return
+        self._begun[topic] += records
+        if self._begun[topic] >= _LEAST_RECORDS:
+            raise FuseError(
+                f"none of the first {self._begun[topic]} records of {topic} decodes{_commonest(bad)}. Mend the field "
+                "names in [transaction] or [label] (`fraud-worker doctor` compares them with what the topic holds); "
+                "batch.fuse_share = 1 sends such records to the dead letters instead"
+            )
+
+    def _tell(self, bad: Sequence[BadRecord]) -> None:
+        """Log the first bad record of each kind; the rest are counted and lie in the dead letters."""
+        for record in bad:
+            kind = (record.topic, record.reason)
+            if kind not in self._told:
+                self._told.add(kind)
+                log.warning(
+                    "%s, partition %d, offset %d goes to the dead letters: %s: %s (told once a reason)",
+                    record.topic, record.partition, record.offset, record.reason, record.detail,
+                )  # fmt: skip
+
+
+def _commonest(bad: Sequence[BadRecord]) -> str:
+    """Name what most of these records suffer from."""
+    if not bad:
+        return ""
+    [((reason, detail), _)] = Counter((record.reason, record.detail) for record in bad).most_common(1)
+    return f"; most of the last ones: {reason}: {detail}"

@@ -1,0 +1,169 @@
+"""Tells the metrics what each cycle did; nothing here changes what is decided."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.state import ModelState
+from models.vocabulary import Decider, Flag, LabelEffect
+from worker.cycle.processor import Outcome, StepTimes
+from worker.live.publisher import ORPHAN, ORPHAN_DETAIL, SETTLE_STAGE
+from worker.live.source import KafkaSource
+from worker.partition.task import PartitionTask
+from worker.telemetry.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+_COUNTED = np.array(
+    [LabelEffect.MATCHED, LabelEffect.LATE, LabelEffect.CONTRADICTING, LabelEffect.REVERSED], np.uint8
+)
+
+
+class MetricsObserver:
+    """Fills `worker.telemetry.metrics` from the outcomes of a real worker's cycles.
+
+    Parameters
+    ----------
+    metrics
+        To fill.
+    model, tasks, source
+        Looked at, never changed.
+    topics
+        Names of the transactions and the labels topic, for the lag.
+    """
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        model: ModelState,
+        tasks: Mapping[int, PartitionTask],
+        source: KafkaSource,
+        topics: tuple[str, str],
+    ) -> None:
+        self._metrics = metrics
+        self._model = model
+        self._tasks = tasks
+        self._source = source
+        self._topics = topics
+        self._rebalances = 0
+        self._evicted = (0, 0)
+        self._closed_days = -1
+        self._decider: Decider | None = None
+        self._orphans_told = False
+
+    def observe(self, outcomes: list[Outcome], times: StepTimes) -> None:
+        """Take note of one finished cycle."""
+        for outcome in outcomes:
+            self._observe_partition(outcome)
+        decided = [outcome.decided for outcome in outcomes if outcome.decided is not None]
+        if decided:
+            self._tell_decider(np.concatenate([one.scores.flags for one in decided]) & Flag.DECIDER)
+        if any(outcome.changed for outcome in outcomes):
+            count = sum(len(one.rows) for one in decided)
+            self._metrics.committed(count, times.decide_s, times.commit_s, self._alert_latency_s(outcomes))
+        self._observe_state()
+
+    def _tell_decider(self, deciders: NDArray[np.integer[Any]]) -> None:
+        """Log who decides when somebody else begins to: whoever waits for alerts wants to know why none come."""
+        decider = Decider(int(np.bincount(deciders).argmax()))
+        if decider == self._decider:
+            return
+        self._decider = decider
+        learnt, needed = self._model.frauds_learnt, self._model.policy.min_frauds
+        match decider:
+            case Decider.NONE:
+                log.info(
+                    "nobody decides yet: the isolation forest waits for model.forest_min_rows transactions"
+                )
+            case Decider.FOREST:
+                log.info(
+                    "the isolation forest decides; frauds learnt: %d of model.min_frauds = %d", learnt, needed
+                )
+            case Decider.ONLINE:
+                log.info("the online model decides; frauds learnt: %d", learnt)
+
+    def _observe_partition(self, outcome: Outcome) -> None:
+        metrics, policy = self._metrics, self._model.policy
+        if outcome.decided is not None:
+            metrics.decided(outcome.decided.rows.flags, policy.costs.review_cost)
+        if outcome.repeats:
+            metrics.repeated(outcome.repeats)
+        for record in outcome.bad:
+            metrics.dead_lettered(record.stage, record.reason)
+        if outcome.labels is not None:
+            self._observe_labels(outcome)
+        silent = outcome.settled[1:] if outcome.labels is not None else outcome.settled
+        if silent:
+            provisional = sum(len(part) for part in silent[0].evidence)
+            final_legit, unresolved = (int(count) for count in _finalised(outcome))
+            metrics.matured(provisional, final_legit, unresolved)
+
+    def _observe_labels(self, outcome: Outcome) -> None:
+        settling = outcome.settled[0]
+        orphans = len(settling.orphans) - int(np.count_nonzero(settling.label_effects == LabelEffect.ORPHAN))
+        self._metrics.labels_arrived(settling.label_effects)
+        self._metrics.labels_arrived(np.full(orphans, LabelEffect.ORPHAN, np.uint8))
+        if len(settling.orphans):
+            self._metrics.dead_lettered(SETTLE_STAGE, ORPHAN, len(settling.orphans))
+            self._tell_orphans(outcome.partition)
+        counted = np.isin(settling.label_effects, _COUNTED)
+        self._metrics.labelled(
+            settling.label_flags[counted],
+            settling.label_truth[counted],
+            settling.label_loss[counted],
+            settling.label_delay_ms[counted] / 1000.0,
+        )
+
+    def _tell_orphans(self, partition: int) -> None:
+        if not self._orphans_told:
+            self._orphans_told = True
+            where = f"{self._topics[1]}, partition {partition}"
+            log.warning("%s: %s goes to the dead letters: %s (told once)", where, ORPHAN, ORPHAN_DETAIL)
+
+    def _alert_latency_s(self, outcomes: list[Outcome]) -> NDArray[np.float64]:
+        now_ms = time.time() * 1000.0
+        decided = [outcome.decided for outcome in outcomes if outcome.decided is not None]
+        appended = [one.transactions.timestamps_ms[one.scores.alerted] for one in decided]
+        return np.asarray((now_ms - np.concatenate(appended)) / 1000.0) if appended else np.empty(0)
+
+    def _observe_state(self) -> None:
+        metrics, model = self._metrics, self._model
+        online_lambda, forest_cut = model.thresholds()
+        metrics.model(
+            log_offset=model.offset,
+            generation_offset=-1 if model.generation is None else model.generation[0],
+            frauds_learnt=model.frauds_learnt,
+            prevalence=model.prevalence,
+            threshold_lambda=online_lambda,
+            forest_cut=forest_cut,
+        )
+        pending = sum(task.waiting for task in self._tasks.values())
+        metrics.waiting(pending, any(task.feed_halted(model) for task in self._tasks.values()))
+        metrics.lag(self._lag())
+        while self._rebalances < self._source.rebalances:
+            metrics.rebalanced()
+            self._rebalances += 1
+        evicted = (sum(task.cards.evictions for task in self._tasks.values()), model.shared.evictions)
+        metrics.evicted(max(0, evicted[0] - self._evicted[0]), max(0, evicted[1] - self._evicted[1]))
+        self._evicted = evicted
+        if (closed := model.ledger.closed_days) != self._closed_days:
+            self._closed_days = closed
+            metrics.cohorts(model.ledger, model.policy.costs.review_cost)
+
+    def _lag(self) -> dict[tuple[str, int], int]:
+        lags = {}
+        for partition in self._source.owned:
+            for topic, lag in zip(self._topics, self._source.lag(partition), strict=True):
+                lags[topic, partition] = lag
+        return lags
+
+
+def _finalised(outcome: Outcome) -> tuple[int, int]:
+    silent = outcome.settled[1:] if outcome.labels is not None else outcome.settled
+    return silent[1].finally_legit, silent[1].unresolved

@@ -1,0 +1,154 @@
+"""Turns a cycle's outcomes into the records and offsets of one Kafka transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import chain
+
+import numpy as np
+from kafka import ConsumerGroupMetadata
+from kafka.structs import TopicPartition
+
+from models.records import ModelRecord
+from models.state import ModelState
+from worker.cycle.processor import Outcome
+from worker.identity import Hasher
+from worker.kafka_io.committer import Committer, Finish, Outgoing, Transaction
+from worker.live.alert_writer import AlertWriter
+from worker.partition.codec import encode_journal, encode_model
+from worker.partition.journal import DecisionRows, JournalEntry, JournalHeader, Settlements
+from worker.partition.task import PartitionTask
+from worker.settings.sections import Settings
+from worker.wire.decoder import BadRecord
+from worker.wire.schema import DeadLetter
+
+SETTLE_STAGE = "settle"
+ORPHAN = "orphan_label"
+ORPHAN_DETAIL = (
+    "no decision waits for this label: its transaction_id and card_id are unknown or long gone, or its label_time lies "
+    "before the transaction"
+)
+
+
+class Publisher:
+    """The processor's sink in a real worker.
+
+    Parameters
+    ----------
+    settings
+        Topics and the worker's id.
+    committer
+        Owns the transaction.
+    tasks
+        Read for the journal's headers.
+    partitions
+        How many the topics have.
+    group
+        Metadata of the consumer group as of the last poll.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        committer: Committer,
+        tasks: dict[int, PartitionTask],
+        partitions: int,
+        group: Callable[[], ConsumerGroupMetadata],
+    ) -> None:
+        self._topics = settings.topics
+        self._worker_id = settings.worker.id
+        self._committer = committer
+        self._tasks = tasks
+        self._partitions = partitions
+        self._group = group
+        self._alerts = AlertWriter(settings.topics.alerts, Hasher(settings.hash_key))
+
+    def begin(self, outcomes: list[Outcome], records: list[ModelRecord], model: ModelState) -> Finish:
+        """Write alerts, journal, dead letters, model log and the offsets of every owned partition.
+
+        See `worker.kafka_io.committer.Committer.begin` for what is returned and what that raises.
+        """
+        # Alerts are explained now, by the model that decided; the rest is only encoded, while the model is folded on.
+        alerts = [record for outcome in outcomes for record in self._explained(outcome, model)]
+        entries = [(outcome, self._entry(outcome, model)) for outcome in outcomes]
+        journalled = (record for outcome, entry in entries for record in self._of_partition(outcome, entry))
+        offsets = {}
+        for outcome in outcomes:
+            transactions, labels = outcome.positions
+            offsets[TopicPartition(self._topics.transactions, outcome.partition)] = transactions
+            offsets[TopicPartition(self._topics.labels, outcome.partition)] = labels
+        outgoing = chain(alerts, journalled, self._model_log(records))
+        return self._committer.begin(Transaction(outgoing, offsets), self._group())
+
+    def open_log(self, records: list[ModelRecord]) -> None:
+        """Write records of the model log alone: what a worker tells before its first batch."""
+        self._committer.commit(Transaction(self._model_log(records)), None)
+
+    def _model_log(self, records: list[ModelRecord]) -> Iterator[Outgoing]:
+        for record in records:
+            for value, headers in encode_model(record):
+                yield Outgoing(self._topics.model_log, value, partition=0, headers=headers)
+
+    def _explained(self, outcome: Outcome, model: ModelState) -> list[Outgoing]:
+        if outcome.decided is None:
+            return []
+        return self._alerts.write(outcome.partition, outcome.decided, model)
+
+    def _of_partition(self, outcome: Outcome, entry: JournalEntry) -> Iterator[Outgoing]:
+        for record in [*outcome.bad, *self._orphans(outcome)]:
+            yield _dead_letter(self._topics.dead_letters, record)
+        for value, headers in encode_journal(entry):
+            yield Outgoing(self._topics.decisions, value, partition=outcome.partition, headers=headers)
+
+    def _orphans(self, outcome: Outcome) -> Iterator[BadRecord]:
+        if outcome.labels is None:
+            return
+        for row in np.concatenate([one.orphans for one in outcome.settled]):
+            yield BadRecord(
+                topic=self._topics.labels,
+                partition=outcome.partition,
+                offset=int(outcome.labels.offsets[row]),
+                timestamp_ms=int(outcome.labels.timestamps_ms[row]),
+                stage=SETTLE_STAGE,
+                reason=ORPHAN,
+                detail=ORPHAN_DETAIL,
+                value=outcome.labels.value[row].as_py(),
+            )
+
+    def _entry(self, outcome: Outcome, model: ModelState) -> JournalEntry:
+        task = self._tasks[outcome.partition]
+        transactions, labels = outcome.positions
+        header = JournalHeader(
+            worker=self._worker_id,
+            lineage=model.lineage.id,
+            model_version=model.version,
+            partition=outcome.partition,
+            partitions=self._partitions,
+            next_transaction_offset=transactions,
+            next_label_offset=labels,
+            clock_ms=task.clock_ms,
+            case_window_ms=model.policy.case_window_ms,
+            first_sequence=outcome.first_sequence,
+            provisional_sequence=task.provisional_sequence,
+            final_sequence=task.final_sequence,
+            newest_label_ms=task.newest_label_ms,
+            repeats=outcome.repeats,
+            bad_records=len(outcome.bad),
+        )
+        rows = DecisionRows.empty(*task.pending.shape) if outcome.decided is None else outcome.decided.rows
+        settlements = outcome.settled[0].settlements if outcome.labels is not None else Settlements.empty()
+        return JournalEntry(header, rows, settlements)
+
+
+def _dead_letter(topic: str, record: BadRecord) -> Outgoing:
+    letter = DeadLetter.of(
+        record.value,
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        timestamp_ms=record.timestamp_ms,
+        stage=record.stage,
+        reason=record.reason,
+        detail=record.detail,
+    )
+    return Outgoing(topic, letter.to_json(), key=f"{record.topic}-{record.partition}".encode())

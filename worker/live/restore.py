@@ -1,0 +1,205 @@
+"""Rebuilds a partition's task from its journal: nothing is decided again, no feature is computed anew.
+
+A restore reads the journal up to its high watermark, so it waits until no transaction is open there (a dead worker's
+ends by its time-out), and the last header must name the group's committed offsets.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from kafka import KafkaConsumer
+from kafka.structs import TopicPartition
+
+from worker.errors import CorruptError, IncompatibleError, UnreachableError
+from worker.identity import Hasher
+from worker.partition.codec import decode_journal
+from worker.partition.journal import DecisionRows, JournalEntry, JournalHeader, Settlements
+from worker.partition.task import PartitionTask, TaskState
+
+log = logging.getLogger(__name__)
+Offsets = tuple[int, int]
+_POLL_MS: Final = 20
+_STALLED_S: Final = 60.0
+
+
+class Restorer:
+    """Restores tasks from the decisions topic.
+
+    Parameters
+    ----------
+    config
+        Keyword arguments of `kafka.KafkaConsumer`, without a group.
+    topic
+        Of the journal.
+    hasher
+        Hashes the journalled transaction ids again.
+    lineage
+        `models.records.Lineage.id` of the model; a journal of another is refused.
+    folded
+        Folds the model log as far as it is visible; its last offset. A journal that knows more of it is refused.
+    alive
+        Called now and then: a long restore is no stalled poll loop; what it raises ends the restore.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        topic: str,
+        hasher: Hasher,
+        lineage: str,
+        folded: Callable[[], int],
+        alive: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._config = config
+        self._topic = topic
+        self._hasher = hasher
+        self._lineage = lineage
+        self._folded = folded
+        self._alive = alive
+
+    def restore(self, task: PartitionTask, committed: Offsets | None, *, partitions: int) -> Offsets | None:
+        """Fold the task's journal and set it running.
+
+        Parameters
+        ----------
+        task
+            New.
+        committed
+            The group's next offsets of transactions and labels; None if it has none.
+        partitions
+            How many the topics have now.
+
+        Returns
+        -------
+        tuple
+            Where to go on reading; None for a partition that was never worked on.
+
+        Raises
+        ------
+        IncompatibleError
+            The journal is of another lineage or model log, it and the committed offsets do not belong together, or P
+            has changed.
+        CorruptError
+            The journal does not read back.
+        UnreachableError
+            It cannot be read to its end.
+        """
+        header = self._fold(task)
+        self._compare(task.partition, header, committed, partitions)
+        task.move_to(TaskState.RUNNING)
+        return committed if header is not None else None
+
+    def _fold(self, task: PartitionTask) -> JournalHeader | None:
+        tp = TopicPartition(self._topic, task.partition)
+        consumer = KafkaConsumer(**self._config)
+        started_s = time.monotonic()
+        try:
+            consumer.assign([tp])
+            consumer.seek_to_beginning(tp)
+            header = JournalFolder(task, self._hasher, self._lineage).read(consumer, tp, self._alive)
+        finally:
+            consumer.close()
+        log.info(
+            "restored partition %d: %d decisions in %.1f s",
+            task.partition, task.pending.next_sequence, time.monotonic() - started_s,
+        )  # fmt: skip
+        return header
+
+    def _compare(
+        self, partition: int, header: JournalHeader | None, committed: Offsets | None, partitions: int
+    ) -> None:
+        where = f"partition {partition} of {self._topic}"
+        if header is None:
+            if committed is not None:
+                raise IncompatibleError(
+                    f"{where} is empty, but the group has committed offsets {committed}: the journal was deleted. "
+                    "Begin anew with another kafka.group and empty topics"
+                )
+            return
+        if header.partitions != partitions:
+            raise IncompatibleError(
+                f"{where} was written for {header.partitions} partitions, the topics have {partitions} now: cards "
+                "have moved. Begin anew with new topics of the new count and replay into them"
+            )
+        journalled = (header.next_transaction_offset, header.next_label_offset)
+        if committed is None:
+            raise IncompatibleError(
+                f"the group's committed offsets are missing beside a journal that ends at {journalled} in {where}: "
+                "they expired, or kafka.group was changed. Name the group that wrote the journal, or set its "
+                "offsets to those"
+            )
+        if journalled != committed:
+            raise IncompatibleError(
+                f"{where} ends at offsets {journalled} of topics.transactions and topics.labels, the group has "
+                f"committed {committed}: somebody has moved the group's offsets. Set them to {journalled}, or name the "
+                "kafka.group that wrote the journal"
+            )
+        if (last := self._folded()) < header.model_offset:
+            raise IncompatibleError(
+                f"{where} was decided with offset {header.model_offset} of the model log, topics.model_log ends at "
+                f"{last}: it was deleted, or is another one. Name the model log that belongs to this journal, or begin "
+                "anew with new topics.model_log, topics.decisions and kafka.group"
+            )
+
+
+class JournalFolder:
+    """Joins the journal's records into entries and replays them."""
+
+    def __init__(self, task: PartitionTask, hasher: Hasher, lineage: str) -> None:
+        self._task, self._hasher, self._lineage = task, hasher, lineage
+        self._rows: list[DecisionRows] = []
+        self._settlements: list[Settlements] = []
+        self._header: JournalHeader | None = None
+
+    def read(
+        self, consumer: KafkaConsumer, tp: TopicPartition, alive: Callable[[], None]
+    ) -> JournalHeader | None:
+        """Replay everything up to the high watermark; the last header."""
+        deadline_s = time.monotonic() + _STALLED_S
+        while not _read_all(consumer, tp):
+            if time.monotonic() > deadline_s:
+                raise UnreachableError(
+                    f"journal {tp.topic}-{tp.partition}: no progress for {_STALLED_S:.0f} s; is a transaction open?"
+                )
+            for record in consumer.poll(timeout_ms=_POLL_MS).get(tp, []):
+                deadline_s = time.monotonic() + _STALLED_S
+                self.take(*decode_journal(record.value, record.headers))
+            alive()
+        return self._header
+
+    def take(self, piece: DecisionRows | Settlements, header: JournalHeader | None) -> None:
+        """Take one record; whole entries are replayed."""
+        if isinstance(piece, DecisionRows):
+            self._rows.append(piece)
+        else:
+            self._settlements.append(piece)
+        if header is None:
+            return
+        self._check(header)
+        rows = DecisionRows.concatenate(self._rows or [DecisionRows.empty(*self._task.pending.shape)])
+        entry = JournalEntry(header, rows, Settlements.concatenate(self._settlements))
+        ids = rows.transaction_id
+        self._task.replay(entry, self._hasher.entities(ids), self._hasher.checks(ids))
+        self._rows, self._settlements, self._header = [], [], header
+
+    def _check(self, header: JournalHeader) -> None:
+        if header.partition != self._task.partition:
+            raise CorruptError(
+                f"journal of partition {self._task.partition} holds an entry of {header.partition}"
+            )
+        if header.lineage != self._lineage:
+            raise IncompatibleError(
+                f"the journal of partition {header.partition} (topics.decisions) is of lineage {header.lineage}, the "
+                f"model log (topics.model_log) and the settings are of {self._lineage}: to begin a new lineage, name a "
+                "new topics.decisions and kafka.group beside the new topics.model_log; to go on with the old one, "
+                "restore its settings and its topics.model_log"
+            )
+
+
+def _read_all(consumer: KafkaConsumer, tp: TopicPartition) -> bool:
+    position, end = consumer.position(tp), consumer.highwater(tp)
+    return end is not None and position is not None and position >= end

@@ -1,0 +1,265 @@
+"""Where batches come from: the consumer, the decoder and the inboxes of the owned partitions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Protocol
+
+from kafka import ConsumerGroupMetadata, ConsumerRebalanceListener
+from kafka.structs import TopicPartition
+
+from worker.cycle.contracts import PartitionBatch
+from worker.cycle.inbox import Inbox, cut_ms
+from worker.errors import IncompatibleError, SettingsError
+from worker.kafka_io.consumer import ColumnarConsumer, RecordColumns
+from worker.live.guard import InputGuard
+from worker.settings.sections import BatchSettings, StartFrom, TopicSettings
+from worker.wire.decoder import BadRecord, Decoder, LabelColumns
+
+
+class Positions(Protocol):
+    """What a rebalance needs: the positions at which a partition goes on, None to let Kafka say."""
+
+    def __call__(self, lost: set[int], gained: set[int]) -> Mapping[int, tuple[int, int] | None]:
+        """Close the tasks lost, restore those gained; the positions of every partition now owned."""
+
+
+class KafkaSource:
+    """Reads the owned partitions of both topics.
+
+    Parameters
+    ----------
+    consumer
+        Not yet subscribed.
+    decoder
+        Bytes to columns.
+    topics, batch
+        Settings.
+    guard
+        Stops a worker whose input is not what it was promised.
+    rebalanced
+        Called from `poll` whenever the group has given out its partitions anew.
+    start_from
+        `kafka.start_from`: where a partition begins that was never worked on.
+    """
+
+    def __init__(
+        self,
+        consumer: ColumnarConsumer,
+        decoder: Decoder,
+        topics: TopicSettings,
+        batch: BatchSettings,
+        guard: InputGuard,
+        rebalanced: Positions,
+        start_from: StartFrom,
+    ) -> None:
+        self._consumer = consumer
+        self._decoder = decoder
+        self._topics = topics
+        self._batch = batch
+        self._guard = guard
+        self._rebalanced = rebalanced
+        self._start_from = start_from
+        self._first_offsets: dict[TopicPartition, int] = {}
+        self._inboxes: dict[int, Inbox] = {}
+        self._listener = _Listener(consumer)
+        self._group = self._taken_over_in = consumer.group_metadata()
+        self._asked_again = False
+        self._held_since_s = 0.0
+        self.rebalances = 0
+        consumer.subscribe([topics.transactions, topics.labels], self._listener)
+
+    @property
+    def owned(self) -> set[int]:
+        """Partitions owned now; none while the group rebalances."""
+        return set() if self._listener.joining else set(self._inboxes)
+
+    @property
+    def group_metadata(self) -> ConsumerGroupMetadata:
+        """Of the group generation in which the last batch was polled: the client forgets it when it is thrown out."""
+        return self._group
+
+    def poll(self) -> list[PartitionBatch]:
+        """Wait for input and cut a batch; empty while the group rebalances or a partition is waited for."""
+        # What waits already can be cut at once: waiting for more would idle.
+        busy = any(inbox.transactions.waiting for inbox in self._inboxes.values())
+        idle = self._listener.joining or bool(self._held_since_s) or not busy
+        fetched = self._consumer.poll(self._batch.commit_interval_ms if idle else 0)
+        self._group = self._consumer.group_metadata()
+        if self._listener.joining or self._group.generation_id < 0:
+            return []
+        if self._listener.changed:
+            self._listener.changed = False
+            self._take_over()
+            return []
+        for columns in fetched:
+            self._put(columns)
+        for partition, inbox in self._inboxes.items():
+            inbox.at_end = self._read_all(self._topics.transactions, partition)
+        return [] if self._holds() else self._cut()
+
+    def take_labels(self, partition: int, clock_ms: int) -> LabelColumns | None:
+        """Take the labels due by the partition's clock."""
+        return self._inboxes[partition].labels.take(clock_ms)
+
+    def take_bad(self, partition: int) -> list[BadRecord]:
+        """Take the bad records before the positions reached."""
+        inbox = self._inboxes[partition]
+        return inbox.transactions.take_bad() + inbox.labels.take_bad()
+
+    def positions(self, partition: int) -> tuple[int, int]:
+        """Next offsets of transactions and labels, given what was taken."""
+        inbox = self._inboxes[partition]
+        return inbox.transactions.next_offset, inbox.labels.next_offset
+
+    def lag(self, partition: int) -> tuple[int, int]:
+        """Records of both topics that the broker has and that were not taken yet."""
+        lags = []
+        for topic, queue in self._queues(partition):
+            end = self._consumer.highwater(TopicPartition(topic, partition))
+            lags.append(0 if end is None else max(0, end - queue))
+        return lags[0], lags[1]
+
+    def _queues(self, partition: int) -> list[tuple[str, int]]:
+        transactions, labels = self.positions(partition)
+        return [(self._topics.transactions, transactions), (self._topics.labels, labels)]
+
+    def _take_over(self) -> None:
+        """The group has given us a new set: drop what waits, restore what is new, go on where the tasks stand."""
+        self.rebalances += 1
+        for topic in (self._topics.transactions, self._topics.labels):
+            self._guard.check_partitions(topic, self._consumer.partitions_for_topic(topic))
+        owned, of_labels = (
+            self._assigned(topic) for topic in (self._topics.transactions, self._topics.labels)
+        )
+        if (not owned or owned != of_labels) and not self._asked_again:
+            # A static member that has been killed inherits its own assignment, even one made before the topics were
+            # known; and nobody would ever make another.
+            self._asked_again = True
+            self._consumer.rejoin()
+            return
+        if owned != of_labels:
+            raise IncompatibleError(
+                f"the group assigns us partitions {sorted(owned)} of transactions, but {sorted(of_labels)} of labels: "
+                "is there a member in kafka.group that is no fraud-worker?"
+            )
+        kept = owned & set(self._inboxes) if self._has_stayed() else set()
+        positions = self._rebalanced(set(self._inboxes) - kept, owned - kept)
+        skew_ms = int(self._batch.allowed_skew_s * 1000)
+        self._inboxes = {partition: Inbox(partition, skew_ms) for partition in sorted(owned)}
+        self._first_offsets = {tp: at for tp, at in self._first_offsets.items() if tp.partition in kept}
+        for partition, inbox in self._inboxes.items():
+            at = positions[partition] or (None, None)
+            inbox.transactions.next_offset = self._begin(self._topics.transactions, partition, at[0])
+            inbox.labels.next_offset = self._begin(self._topics.labels, partition, at[1])
+        self._taken_over_in = self._group
+
+    def _has_stayed(self) -> bool:
+        """Whether the group has had no generation without us since the last take-over.
+
+        In one that we have missed, somebody else may have worked on what is ours again now. The client does not tell:
+        it calls nothing lost while it joins.
+        """
+        before, now = self._taken_over_in, self._group
+        return bool(now.member_id == before.member_id and now.generation_id - before.generation_id <= 1)
+
+    def _assigned(self, topic: str) -> set[int]:
+        return {tp.partition for tp in self._consumer.assignment() if tp.topic == topic}
+
+    def _begin(self, topic: str, partition: int, committed: int | None) -> int:
+        tp = TopicPartition(topic, partition)
+        offset = self._first_offset(tp) if committed is None else committed
+        # At 0 nothing was read: the offset was committed along with the other topic's.
+        if committed:
+            self._guard.passed_beginning(topic)
+        self._consumer.seek(tp, offset)
+        self._consumer.resume(tp)
+        return offset
+
+    def _first_offset(self, tp: TopicPartition) -> int:
+        """Where a partition without committed offsets begins; the same until something is committed."""
+        if tp not in self._first_offsets:
+            if self._start_from == "committed":
+                raise SettingsError(
+                    f"the group has no committed offset for {tp.topic}-{tp.partition}: if this is its first start, set "
+                    'kafka.start_from to "earliest" or "latest"; else mend kafka.group'
+                )
+            ask = self._consumer.beginning_offsets
+            if self._start_from == "latest":
+                ask = self._consumer.end_offsets
+            self._first_offsets[tp] = ask([tp])[tp]
+        return self._first_offsets[tp]
+
+    def _put(self, columns: RecordColumns) -> None:
+        inbox = self._inboxes.get(columns.partition)
+        if inbox is None:
+            return
+        self._guard.check_keys(columns)
+        if columns.topic == self._topics.transactions:
+            transactions, bad = self._decoder.transactions(columns)
+            inbox.put_transactions(transactions, bad)
+        else:
+            labels, bad = self._decoder.labels(columns)
+            inbox.put_labels(labels, bad)
+        self._guard.count(columns.topic, len(columns), bad)
+
+    def _holds(self) -> bool:
+        """Whether to wait, for a bounded time, for partitions that have more than has come (as Kafka Streams does)."""
+        inboxes = self._inboxes.values()
+        if all(inbox.at_end or inbox.transactions.waiting for inbox in inboxes):
+            self._held_since_s = 0.0
+            return False
+        self._held_since_s = self._held_since_s or time.monotonic()
+        return time.monotonic() - self._held_since_s < self._batch.max_idle_ms / 1000.0
+
+    def _cut(self) -> list[PartitionBatch]:
+        span_ms = int(self._batch.max_event_time_s * 1000)
+        until_ms = cut_ms(list(self._inboxes.values()), span_ms, self._batch.max_records)
+        batch = []
+        for partition, inbox in self._inboxes.items():
+            taken = None if until_ms is None else inbox.transactions.take(until_ms)
+            self._pause_while(self._topics.transactions, partition, inbox.transactions.waiting)
+            batch.append(PartitionBatch(partition, taken, quiet=self._is_quiet(partition, inbox)))
+        return batch
+
+    def _is_quiet(self, partition: int, inbox: Inbox) -> bool:
+        self._pause_while(self._topics.labels, partition, inbox.labels.waiting)
+        if inbox.transactions.waiting or not inbox.at_end:
+            inbox.idle_since_s = None
+            return False
+        # Labels may come before transactions that were produced earlier: once the clock has jumped, they are orphans.
+        inbox.idle_since_s = inbox.idle_since_s or time.monotonic()
+        return time.monotonic() - inbox.idle_since_s >= self._batch.max_idle_ms / 1000.0
+
+    def _read_all(self, topic: str, partition: int) -> bool:
+        tp = TopicPartition(topic, partition)
+        end, position = self._consumer.highwater(tp), self._consumer.position(tp)
+        return end is not None and position is not None and position >= end
+
+    def _pause_while(self, topic: str, partition: int, waiting: int) -> None:
+        tp = TopicPartition(topic, partition)
+        (self._consumer.pause if waiting else self._consumer.resume)(tp)
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Runs in the client's IO thread while the worker's own is inside the client's `poll`, and leaves notes for it.
+
+    Nothing may be read before the worker has taken over: what the same `poll` returned would be dropped. So new
+    partitions are paused, at a position that the client does not question.
+    """
+
+    def __init__(self, consumer: ColumnarConsumer) -> None:
+        self._consumer = consumer
+        self.joining = False
+        self.changed = False
+
+    def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
+        del revoked
+        self.joining = True
+
+    def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
+        for tp in assigned:
+            self._consumer.pause(tp)
+            self._consumer.seek(tp, 0)
+        self.joining, self.changed = False, True

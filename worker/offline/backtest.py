@@ -1,0 +1,330 @@
+"""The same commit cycle over a file, without Kafka: what this worker would have decided, and at what cost."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor, Future
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from models.evaluation import Evaluation, evaluate
+from models.records import ModelRecord
+from models.state import ModelState
+from models.vocabulary import Decider, Flag, LabelKind
+from worker.cycle.contracts import PartitionBatch
+from worker.cycle.inbox import Inbox, cut_ms
+from worker.cycle.processor import Outcome, Processor, StepTimes
+from worker.cycle.refits import Refits
+from worker.identity import Hasher
+from worker.offline.dataset import Dataset
+from worker.parameters import feature_spec, new_model, refit_plan, task_limits
+from worker.partition.journal import DecisionRows
+from worker.partition.task import PartitionTask, TaskState
+from worker.settings.sections import Settings
+from worker.wire.decoder import BadRecord, LabelColumns, TransactionColumns
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """What a backtest decided, n rows in the order of the data set.
+
+    Attributes
+    ----------
+    score : float64 [n]
+        The online model's logit where it decided; below all of those, the forest's score where it did; below
+        both, rows that nobody could decide: one ranking of decision-time scores. NaN where not `decided`.
+    flags : uint16 [n]
+    decided : bool [n]
+        All but the repeats of a transaction id, which are dropped.
+    """
+
+    score: NDArray[np.float64]
+    flags: NDArray[np.uint16]
+    decided: NDArray[np.bool_]
+
+    def share(self, decider: Decider, rows: NDArray[np.bool_]) -> float:
+        """Share of the chosen rows that `decider` decided."""
+        return float(np.mean((self.flags[rows] & Flag.DECIDER) == decider)) if rows.any() else float("nan")
+
+
+@dataclass(frozen=True, slots=True)
+class BacktestResult:
+    """What `backtest` found; `evaluation` covers the rows asked for whose truth is known."""
+
+    evaluation: Evaluation
+    decided_by: dict[str, float]
+    label_coverage: float
+    transactions_per_second: float
+    transactions: int
+    seconds: float
+    decisions: Decisions
+    model: ModelState
+
+    def figures(self) -> dict[str, float]:
+        """All figures by name, NaN where undefined."""
+        return {
+            **asdict(self.evaluation),
+            **{f"decided_by_{name}": share for name, share in self.decided_by.items()},
+            "label_coverage": self.label_coverage,
+            "transactions": self.transactions,
+            "seconds": self.seconds,
+            "transactions_per_second": self.transactions_per_second,
+        }
+
+
+def backtest(
+    settings: Settings,
+    dataset: Dataset,
+    *,
+    evaluate_from_ms: int | None = None,
+    evaluate_to_ms: int | None = None,
+    progress: Progress = lambda _: None,
+) -> BacktestResult:
+    """Run the worker's cycle over a data set, each label coming when the data set says so.
+
+    Parameters
+    ----------
+    settings
+        As of a live worker.
+    dataset
+        In order of event time.
+    evaluate_from_ms, evaluate_to_ms
+        Judge only transactions from the first on and before the second; None for all.
+    progress
+        Told how many transactions have been decided so far.
+    """
+    started_s = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="fraud-worker-backtest-") as folder:
+        run = _Run(settings, dataset, Path(folder))
+        decisions = run.to_the_end(progress)
+    seconds = time.perf_counter() - started_s
+    event_time_ms = dataset.event_time_ms
+    chosen = event_time_ms >= (evaluate_from_ms if evaluate_from_ms is not None else event_time_ms[0])
+    if evaluate_to_ms is not None:
+        chosen &= event_time_ms < evaluate_to_ms
+    chosen &= decisions.decided
+    known = chosen & _known(dataset)
+    flags = decisions.flags[known]
+    costs = run.model.policy.costs
+    evaluation = evaluate(
+        fraud=np.zeros(0, np.bool_) if dataset.is_fraud is None else dataset.is_fraud[known],
+        score=decisions.score[known],
+        alerted=(flags & Flag.ALERTED) != 0,
+        loss=costs.loss(dataset.amount[known]),
+        opens_case=(flags & Flag.OPENS_CASE) != 0,
+        first_of_window=(flags & Flag.FIRST_OF_WINDOW) != 0,
+        review_cost=costs.review_cost,
+    )
+    return BacktestResult(
+        evaluation=evaluation,
+        decided_by={decider.name.lower(): decisions.share(decider, chosen) for decider in Decider},
+        label_coverage=float(known.sum() / max(chosen.sum(), 1)),
+        transactions_per_second=len(dataset) / seconds,
+        transactions=len(dataset),
+        seconds=seconds,
+        decisions=decisions,
+        model=run.model,
+    )
+
+
+def _known(dataset: Dataset) -> NDArray[np.bool_]:
+    if dataset.label_time_ms is None:
+        return np.zeros(len(dataset), np.bool_)
+    return np.asarray(dataset.label_time_ms != np.iinfo(np.int64).max)
+
+
+class _Run:
+    """One pass: the processor, with a file for a source and memory for a log."""
+
+    def __init__(self, settings: Settings, dataset: Dataset, folder: Path) -> None:
+        self.model = new_model(settings)
+        self._task = PartitionTask(0, feature_spec(settings), task_limits(settings), folder / "0")
+        self._task.move_to(TaskState.RUNNING)
+        self._source = _FileSource(settings, dataset)
+        self._memory = _Memory(len(dataset))
+        self._memory.append([self.model.lineage, self.model.policy])
+        refits = Refits(refit_plan(settings), AtOnce())
+        tasks = {0: self._task}
+        self._processor = Processor(
+            settings.worker.id, self._source, self._memory, self._memory, self.model, tasks, refits, Nobody()
+        )
+
+    def to_the_end(self, progress: Progress) -> Decisions:
+        while not self._source.exhausted:
+            self._processor.run_once()
+            progress(self._memory.count)
+        return self._memory.decisions
+
+
+class InboxSource:
+    """Cuts batches from the inbox of one partition as live traffic would be cut; whoever derives from it fills it."""
+
+    def __init__(self, settings: Settings) -> None:
+        batch = settings.batch
+        self._span_ms, self._max_records = round(batch.max_event_time_s * 1000), batch.max_records
+        self._inbox = Inbox(0, round(batch.allowed_skew_s * 1000))
+
+    def poll(self) -> list[PartitionBatch]:
+        """Cut a batch of what waits."""
+        until_ms = cut_ms([self._inbox], self._span_ms, self._max_records)
+        taken = None if until_ms is None else self._inbox.transactions.take(until_ms)
+        return [PartitionBatch(0, taken, quiet=False)]
+
+    def take_labels(self, partition: int, clock_ms: int) -> LabelColumns | None:
+        """Take the labels due by the clock."""
+        del partition
+        return self._inbox.labels.take(clock_ms)
+
+    def take_bad(self, partition: int) -> list[BadRecord]:
+        """Take the bad records before the positions reached."""
+        del partition
+        return self._inbox.transactions.take_bad() + self._inbox.labels.take_bad()
+
+    def positions(self, partition: int) -> tuple[int, int]:
+        """Next offsets of transactions and labels, given what was taken."""
+        del partition
+        return self._inbox.transactions.next_offset, self._inbox.labels.next_offset
+
+
+class _FileSource(InboxSource):
+    """All of a data set waits from the beginning."""
+
+    def __init__(self, settings: Settings, dataset: Dataset) -> None:
+        super().__init__(settings)
+        transactions = transaction_columns(dataset, Hasher(settings.hash_key))
+        self._inbox.put_transactions(transactions, [])
+        self._inbox.put_labels(label_columns(dataset, transactions), [])
+        self._inbox.at_end = True
+
+    @property
+    def exhausted(self) -> bool:
+        return not self._inbox.transactions.waiting
+
+
+class _Memory:
+    """Sink and model log at once: what is committed is visible at the next poll."""
+
+    def __init__(self, transactions: int) -> None:
+        self.decisions = Decisions(
+            np.full(transactions, np.nan), np.zeros(transactions, np.uint16), np.zeros(transactions, np.bool_)
+        )
+        self.count = 0
+        self._log: list[tuple[int, ModelRecord]] = []
+        self._next_offset = 0
+
+    def append(self, records: Iterable[ModelRecord]) -> None:
+        for record in records:
+            self._log.append((self._next_offset, record))
+            self._next_offset += 1
+
+    def begin(
+        self, outcomes: list[Outcome], records: list[ModelRecord], model: ModelState
+    ) -> Callable[[], None]:
+        del model
+        for outcome in outcomes:
+            if outcome.decided is not None:
+                self._note(outcome.decided.rows)
+        self.append(records)
+        return lambda: None
+
+    def fold_into(self, model: ModelState) -> None:
+        for offset, record in self._log:
+            model.fold(offset, record)
+        self._log.clear()
+
+    def _note(self, rows: DecisionRows) -> None:
+        decisions, at = self.decisions, rows.offset
+        decisions.score[at] = ranking_score(rows.flags, rows.logit, rows.forest_score)
+        decisions.flags[at] = rows.flags
+        decisions.decided[at] = True
+        self.count += len(rows)
+
+
+def ranking_score(
+    flags: NDArray[np.uint16], logit: NDArray[np.float32], forest_score: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """One decision-time ranking of n decisions: see `Decisions.score`."""
+    decider = flags & Flag.DECIDER
+    # A forest's score lies in (0, 1); logits never come near -1e6.
+    return np.select(
+        [decider == Decider.ONLINE, decider == Decider.FOREST],
+        [logit.astype(np.float64), forest_score - 1e6],
+        -2e6,
+    )
+
+
+def transaction_columns(dataset: Dataset, hasher: Hasher) -> TransactionColumns:
+    """The data set as the decoder would have read it from one partition."""
+    count = len(dataset)
+    return TransactionColumns(
+        partition=0,
+        next_offset=count,
+        offsets=np.arange(count),
+        timestamps_ms=dataset.event_time_ms,
+        event_time_ms=dataset.event_time_ms,
+        amount=dataset.amount,
+        transaction_id=dataset.transaction_id,
+        card_id=dataset.card_id,
+        currency=dataset.currency,
+        id_hash=hasher.entities(dataset.transaction_id),
+        id_check=hasher.checks(dataset.transaction_id),
+        card_hash=hasher.entities(dataset.card_id),
+        entity_hash=_matrix(
+            [hasher.entities(values) for values in dataset.entities.values()], count, np.uint64
+        ),
+        numeric=_matrix(list(dataset.numeric.values()), count, np.float64),
+        categorical=_matrix(
+            [hasher.entities(values) for values in dataset.categorical.values()], count, np.uint64
+        ),
+    )
+
+
+def label_columns(dataset: Dataset, transactions: TransactionColumns) -> LabelColumns:
+    """The data set's labels as the decoder would have read them."""
+    row, time_ms, is_fraud = dataset.labels()
+    count = len(row)
+    return LabelColumns(
+        partition=0,
+        next_offset=count,
+        offsets=np.arange(count),
+        timestamps_ms=time_ms,
+        label_time_ms=time_ms,
+        event_time_ms=dataset.event_time_ms[row],
+        kind=np.where(is_fraud, np.uint8(LabelKind.FRAUD), np.uint8(LabelKind.LEGIT)),
+        source=np.zeros(count, np.uint8),
+        id_hash=transactions.id_hash[row],
+        id_check=transactions.id_check[row],
+        card_hash=transactions.card_hash[row],
+        transaction_id=dataset.transaction_id.take(pa.array(row)),
+        value=pa.nulls(count, pa.large_binary()),
+    )
+
+
+def _matrix(columns: list[NDArray[Any]], count: int, dtype: type[np.generic]) -> NDArray[Any]:
+    return np.column_stack(columns) if columns else np.empty((count, 0), dtype)
+
+
+class AtOnce(Executor):
+    """Runs a job when it is submitted, so that a backtest is reproducible."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Run it, and return what it made."""
+        future: Future[Any] = Future()
+        future.set_result(fn(*args, **kwargs))
+        return future
+
+
+class Nobody:
+    """Watches nothing."""
+
+    def observe(self, outcomes: list[Outcome], times: StepTimes) -> None:
+        """Forget it."""

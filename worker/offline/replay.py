@@ -1,0 +1,282 @@
+"""A data set sent through Kafka as its own past: transactions when they happened, labels when they became known.
+
+Every record's Kafka timestamp is its own time, unless it is to look as if it were live.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import orjson
+import pyarrow as pa
+from kafka.partitioner import murmur2
+from numpy.typing import NDArray
+
+from worker.errors import SettingsError
+from worker.kafka_io import topic_setup
+from worker.kafka_io.bulk import BulkProducer
+from worker.offline.dataset import Dataset, Labels
+from worker.settings.sections import LabelFields, Settings, TimeFormat
+from worker.wire.schema import LabelSource
+
+log = logging.getLogger(__name__)
+
+CHUNK_RECORDS: Final = 20_000
+TICK_S: Final = 0.02
+FUTURE_ALLOWED_MS: Final = 3_600_000
+"""Kafka's own limit, `message.timestamp.after.max.ms`."""
+
+Progress = Callable[[int, int], None]
+"""Called with the records sent so far and the records in all."""
+
+
+Sink = Callable[[str, int, list[bytes], list[bytes], list[int]], None]
+"""Where records go: topic, partition, keys, values, timestamps in ms; `BulkProducer.send` is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayOptions:
+    """How to replay; as fast as possible unless told otherwise.
+
+    Attributes
+    ----------
+    rate
+        Records a second at most.
+    speed
+        Seconds of the data set in one second: 3600 replays an hour a second.
+    frauds_only
+        Send no legit labels, as a feed of chargebacks does.
+    stamp_now
+        Records carry the time at which they are sent, as a live producer's do; else the time of what they tell.
+    """
+
+    rate: float | None = None
+    speed: float | None = None
+    frauds_only: bool = False
+    stamp_now: bool = False
+
+
+class Totals(NamedTuple):
+    """What was sent.
+
+    `labels_ahead` counts labels that will become known only after today; they are not sent.
+    """
+
+    transactions: int
+    fraud_labels: int
+    legit_labels: int
+    labels_ahead: int
+    seconds: float
+
+
+def replay(
+    settings: Settings,
+    dataset: Dataset,
+    options: ReplayOptions | None = None,
+    progress: Progress = lambda sent, total: None,  # noqa: ARG005
+) -> Totals:
+    """Send a data set's transactions and labels to their topics, in the order of their times.
+
+    Raises
+    ------
+    SettingsError
+        The data set lies in the future.
+    WorkerError
+        The topics are not there, or Kafka refuses a record.
+    """
+    options = options or ReplayOptions()
+    partitions = topic_setup.check(settings)
+    now_ms = time.time_ns() // 1_000_000
+    labels, ahead = _known_by(dataset.labels(frauds_only=options.frauds_only), now_ms)
+    _refuse_future(dataset, now_ms)
+    if not options.stamp_now:
+        _warn_of_retention(settings, int(dataset.event_time_ms[0]), now_ms)
+    timeline = Timeline(settings, dataset, labels, partitions)
+    started = time.monotonic()
+    with BulkProducer(settings) as producer:
+        for chunk in paced(due_times_s(timeline.times_ms, options)):
+            timeline.send(chunk, _stamping(producer.send) if options.stamp_now else producer.send)
+            progress(chunk.stop, len(timeline))
+    frauds = int(labels.is_fraud.sum())
+    return Totals(len(dataset), frauds, labels.row.size - frauds, ahead, time.monotonic() - started)
+
+
+def _stamping(sink: Sink) -> Sink:
+    def send(topic: str, partition: int, keys: list[bytes], values: list[bytes], times_ms: list[int]) -> None:
+        sink(topic, partition, keys, values, [time.time_ns() // 1_000_000] * len(times_ms))
+
+    return send
+
+
+class Timeline:
+    """Transactions and labels as records in one order; of equal times the transaction comes first.
+
+    Attributes
+    ----------
+    times_ms
+        Of each record, ascending.
+    """
+
+    def __init__(self, settings: Settings, dataset: Dataset, labels: Labels, partitions: int) -> None:
+        times_ms = np.concatenate([dataset.event_time_ms, labels.time_ms])
+        self._order = np.argsort(times_ms, kind="stable")
+        self.times_ms = times_ms[self._order]
+        self._settings, self._dataset, self._labels = settings, dataset, labels
+        cards = dataset.card_id.dictionary_encode()
+        self._card = np.asarray(cards.indices)
+        self._keys = [card.encode() for card in cards.dictionary.to_pylist()]
+        self._partition = np.array(
+            [partition_of(key, partitions, settings.kafka.partitioner) for key in self._keys], np.int32
+        )
+
+    def __len__(self) -> int:
+        return int(self._order.size)
+
+    def send(self, chunk: slice, sink: Sink) -> None:
+        """Send the records of that stretch."""
+        records = self._order[chunk]
+        rows = records[records < len(self._dataset)]
+        values = transaction_values(self._dataset, rows)
+        self._send(self._settings.topics.transactions, rows, values, self._dataset.event_time_ms[rows], sink)
+        chosen = records[records >= len(self._dataset)] - len(self._dataset)
+        labels = self._labels.take(chosen)
+        values = label_values(self._settings.label, self._dataset, labels)
+        self._send(self._settings.topics.labels, labels.row, values, labels.time_ms, sink)
+
+    def _send(
+        self,
+        topic: str,
+        rows: NDArray[np.int64],
+        values: list[bytes],
+        times_ms: NDArray[np.int64],
+        sink: Sink,
+    ) -> None:
+        cards = self._card[rows]
+        partitions = self._partition[cards]
+        for partition in np.unique(partitions):
+            here = np.flatnonzero(partitions == partition)
+            sink(
+                topic,
+                int(partition),
+                [self._keys[card] for card in cards[here]],
+                [values[i] for i in here],
+                times_ms[here].tolist(),
+            )
+
+
+def partition_of(key: bytes, partitions: int, partitioner: str) -> int:
+    """Return the partition that a producer of that kind chooses: Java's `murmur2` or librdkafka's `crc32`."""
+    hashed = murmur2(key) & 0x7FFFFFFF if partitioner == "murmur2" else zlib.crc32(key)
+    return int(hashed % partitions)
+
+
+def transaction_values(dataset: Dataset, rows: NDArray[np.int64]) -> list[bytes]:
+    """Return those transactions as JSON under the user's field names."""
+    fields, taken = dataset.fields, dataset.take(rows)
+    columns: dict[str, Sequence[Any]] = {
+        fields.transaction_id: taken.transaction_id.to_pylist(),
+        fields.card_id: taken.card_id.to_pylist(),
+        fields.event_time: _written_times(taken.event_time_ms, fields.time_format),
+        fields.amount: taken.amount.tolist(),
+    }
+    if fields.currency is not None and taken.currency is not None:
+        columns[fields.currency] = taken.currency.to_pylist()
+    columns |= {name: column.to_pylist() for name, column in (taken.entities | taken.categorical).items()}
+    columns |= {name: column.tolist() for name, column in taken.numeric.items()}
+    return _json_rows(columns)
+
+
+def label_values(fields: LabelFields, dataset: Dataset, labels: Labels) -> list[bytes]:
+    """Return labels as JSON."""
+    rows = pa.array(labels.row)
+    return _json_rows(
+        {
+            fields.transaction_id: dataset.transaction_id.take(rows).to_pylist(),
+            fields.card_id: dataset.card_id.take(rows).to_pylist(),
+            fields.label: np.where(labels.is_fraud, "fraud", "legit").tolist(),
+            fields.source: _sources(dataset, labels),
+            fields.label_time: _written_times(labels.time_ms, fields.time_format),
+            fields.event_time: _written_times(dataset.event_time_ms[labels.row], fields.time_format),
+        }
+    )
+
+
+def _sources(dataset: Dataset, labels: Labels) -> list[str]:
+    by_truth = np.where(labels.is_fraud, LabelSource.CHARGEBACK, LabelSource.ANALYST)
+    sources = by_truth if dataset.label_source is None else dataset.label_source[labels.row]
+    names: list[str] = np.array([source.name.lower() for source in LabelSource])[sources].tolist()
+    return names
+
+
+def due_times_s(times_ms: NDArray[np.int64], options: ReplayOptions) -> NDArray[np.float64]:
+    """Return when each record may leave, in seconds from the start."""
+    due_s = np.zeros(times_ms.size)
+    if options.rate is not None:
+        due_s = np.arange(times_ms.size) / options.rate
+    if options.speed is not None and times_ms.size:
+        due_s = np.maximum(due_s, (times_ms - times_ms[0]) / 1000.0 / options.speed)
+    return due_s
+
+
+def paced(
+    due_s: NDArray[np.float64],
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Iterator[slice]:
+    """Yield stretches of records as they fall due, at most `CHUNK_RECORDS` long."""
+    started, sent = clock(), 0
+    while sent < due_s.size:
+        elapsed_s = clock() - started
+        due = int(np.searchsorted(due_s, elapsed_s, side="right"))
+        if due == sent:
+            sleep(max(float(due_s[sent]) - elapsed_s, TICK_S))
+            continue
+        chunk = slice(sent, min(due, sent + CHUNK_RECORDS))
+        yield chunk
+        sent = chunk.stop
+
+
+def _json_rows(columns: dict[str, Sequence[Any]]) -> list[bytes]:
+    names = list(columns)
+    return [orjson.dumps(dict(zip(names, row, strict=True))) for row in zip(*columns.values(), strict=True)]
+
+
+def _written_times(times_ms: NDArray[np.int64], time_format: TimeFormat) -> Sequence[Any]:
+    if time_format == "iso8601":
+        written: list[str] = np.datetime_as_string(times_ms.astype("datetime64[ms]"), timezone="UTC").tolist()
+        return written
+    numbers: list[float] = (times_ms / 1000.0 if time_format == "epoch_s" else times_ms).tolist()
+    return numbers
+
+
+def _known_by(labels: Labels, now_ms: int) -> tuple[Labels, int]:
+    known = int(np.searchsorted(labels.time_ms, now_ms, side="right"))
+    return labels.take(np.arange(known)), labels.row.size - known
+
+
+def _refuse_future(dataset: Dataset, now_ms: int) -> None:
+    last_ms = int(dataset.event_time_ms[-1])
+    if last_ms > now_ms + FUTURE_ALLOWED_MS:
+        raise SettingsError(
+            f"the last transaction is dated {np.datetime64(last_ms, 'ms')} UTC, in the future, which Kafka refuses: "
+            "end before it with --to, or see that transaction.time_format is right"
+        )
+
+
+def _warn_of_retention(settings: Settings, first_ms: int, now_ms: int) -> None:
+    for name, kept_ms in topic_setup.retention_ms(
+        settings, [settings.topics.transactions, settings.topics.labels]
+    ).items():
+        if 0 <= kept_ms < now_ms - first_ms:
+            log.warning(
+                "topic %s keeps records for %.1f days, and these are older: Kafka will delete them within minutes; "
+                "set its retention.ms to -1",
+                name,
+                kept_ms / 86_400_000,
+            )

@@ -1,0 +1,75 @@
+"""From settings to the domain's own parameters: the one place that knows both."""
+
+from __future__ import annotations
+
+from math import isinf
+
+from models.features import FeatureSpec
+from models.records import Lineage, Policy
+from models.refit import RefitPlan
+from models.state import ModelState
+from models.threshold import CostPolicy
+from models.vocabulary import MS_PER_DAY
+from worker.identity import Hasher
+from worker.partition.task import TaskLimits
+from worker.settings.sections import Settings
+
+_MS_PER_HOUR = MS_PER_DAY // 24
+
+
+def feature_spec(settings: Settings) -> FeatureSpec:
+    """The declared fields and half-lives."""
+    fields = settings.transaction
+    return FeatureSpec(fields.numeric, fields.categorical, fields.entities, settings.features.half_lives_days)
+
+
+def policy(settings: Settings) -> Policy:
+    """Costs, horizons, sampling and bounds."""
+    costs, labels = settings.costs, settings.labels
+    return Policy(
+        costs=CostPolicy(
+            costs.review_cost,
+            costs.missed_fraud_fixed,
+            costs.missed_fraud_factor,
+            None if isinf(costs.alert_budget_cases_per_day) else costs.alert_budget_cases_per_day,
+        ),
+        case_window_ms=round(costs.case_window_hours * _MS_PER_HOUR),
+        negatives_after_ms=round(labels.negatives_after_days * MS_PER_DAY),
+        horizon_ms=round(labels.horizon_days * MS_PER_DAY),
+        max_silence_ms=round(labels.max_silence_days * MS_PER_DAY),
+        sample_one_in=settings.model.sample_one_in,
+        min_frauds=settings.model.min_frauds,
+        max_entities=settings.features.max_entities,
+        max_examples=settings.model.max_examples,
+    )
+
+
+def new_model(settings: Settings) -> ModelState:
+    """An empty model state, before the first record of the log."""
+    lineage = Lineage(
+        feature_spec(settings), Hasher(settings.hash_key).fingerprint, settings.model.fraud_weight
+    )
+    return ModelState(lineage, policy(settings), settings.model.digest_every)
+
+
+def refit_plan(settings: Settings) -> RefitPlan:
+    """How often model parts are made anew."""
+    model = settings.model
+    return RefitPlan(
+        generation_ms=round(model.generation_days * MS_PER_DAY),
+        forest_ms=round(model.forest_days * MS_PER_DAY),
+        memory_ms=round(model.memory_days * MS_PER_DAY),
+        forest_min_rows=model.forest_min_rows,
+    )
+
+
+def task_limits(settings: Settings) -> TaskLimits:
+    """Bounds of a partition's task."""
+    labels, batch = settings.labels, settings.batch
+    return TaskLimits(
+        max_cards=settings.features.max_cards,
+        repeat_window=batch.repeat_window,
+        allowed_skew_ms=round(batch.allowed_skew_s * 1000),
+        keep_ms=round((labels.horizon_days + labels.keep_after_horizon_days) * MS_PER_DAY),
+        mature_rows=2 * batch.max_records,
+    )

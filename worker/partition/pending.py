@@ -1,0 +1,407 @@
+"""Decisions waiting for a label: the source of truth for what is known of each, on local disk.
+
+A partition's decisions are numbered in the order they were made (their *sequence*). A segment is a memory-mapped file
+of columns and a hash index, for a fixed number of consecutive decisions. Columns of the decision never change once
+appended; what labels and silence did to it (`models.labels.DecisionTruth`) does. All of it is a cache of the journal: a
+restart rebuilds it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from models.labels import DecisionTruth
+from models.vocabulary import MS_PER_DAY
+from worker.errors import WorkerError
+from worker.partition.journal import DecisionRows, Settlements
+
+SEGMENT_ROWS: Final = 1 << 18
+_SLOTS: Final = SEGMENT_ROWS * 2
+_RESERVED_ROWS: Final = 1 << 14
+"""Disk space is taken for so many decisions at a time: a quiet partition would leave most of a segment's unused."""
+_LINE: Final = 64
+_NEVER: Final = np.iinfo(np.int64).min
+
+_Layout = dict[str, tuple[type[np.generic], tuple[int, ...]]]
+_COLUMNS: Final[dict[str, type[np.generic]]] = {
+    "offset": np.int64,
+    "event_time_ms": np.int64,
+    "clock_ms": np.int64,
+    "loss": np.float64,
+    "legit_weight": np.float32,
+    "id_hash": np.uint64,
+    "id_check": np.uint64,
+    "logit": np.float32,
+    "flags": np.uint16,
+}
+_TRUTH: Final[dict[str, type[np.generic]]] = {
+    "status": np.uint8,
+    "label_time_ms": np.int64,
+    "learnt_at_ms": np.int64,
+    "acted": np.uint8,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """k decisions read back, with the columns that settling needs; see `worker.partition.journal.DecisionRows`."""
+
+    sequence: NDArray[np.int64]
+    event_time_ms: NDArray[np.int64]
+    clock_ms: NDArray[np.int64]
+    loss: NDArray[np.float64]
+    legit_weight: NDArray[np.float32]
+    logit: NDArray[np.float32]
+    flags: NDArray[np.uint16]
+    entities: NDArray[np.uint64]
+
+    @property
+    def counted_ms(self) -> NDArray[np.int64]:
+        """As `worker.partition.journal.DecisionRows.counted_ms`."""
+        return np.minimum(self.event_time_ms, self.clock_ms)
+
+
+def _layout(entity_count: int, feature_count: int) -> _Layout:
+    """Type and width of every column."""
+    plain: _Layout = {name: (dtype, ()) for name, dtype in {**_COLUMNS, **_TRUTH}.items()}
+    return plain | {"entities": (np.uint64, (1 + entity_count,)), "features": (np.float32, (feature_count,))}
+
+
+def bytes_per_decision(entity_count: int, feature_count: int) -> int:
+    """Return the disk space that a waiting decision takes, its share of the index included."""
+    columns = _layout(entity_count, feature_count).values()
+    return (
+        sum(np.dtype(dtype).itemsize * math.prod(width) for dtype, width in columns)
+        + 4 * _SLOTS // SEGMENT_ROWS
+    )
+
+
+class _Segment:
+    """`SEGMENT_ROWS` consecutive decisions."""
+
+    def __init__(self, path: Path, layout: _Layout) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self.size = 0
+        self.first_event_ms = np.iinfo(np.int64).max
+        self.last_event_ms = _NEVER
+        self.last_offset = -1
+        shapes = {name: (np.dtype(dtype), (SEGMENT_ROWS, *width)) for name, (dtype, width) in layout.items()}
+        shapes["slots"] = (np.dtype(np.uint32), (_SLOTS,))
+        self.columns, self._starts = _mapped(path, shapes)
+        self.slots: NDArray[np.uint32] = self.columns.pop("slots")
+        self._reserved = 0
+        _take_space(path, [(self._starts["slots"], self.slots.nbytes)])
+
+    def append(self, values: dict[str, NDArray[Any]], count: int) -> None:
+        self._reserve(self.size + count)
+        target = slice(self.size, self.size + count)
+        for name, column in values.items():
+            self.columns[name][target] = column
+        _index(self.slots, self.columns["id_hash"], self.size, self.size + count)
+        self.size += count
+        self.first_event_ms = min(self.first_event_ms, int(values["event_time_ms"].min()))
+        self.last_event_ms = max(self.last_event_ms, int(values["event_time_ms"].max()))
+        self.last_offset = int(values["offset"][-1])
+
+    def _reserve(self, rows: int) -> None:
+        """Have the disk space for so many rows."""
+        if rows <= self._reserved:
+            return
+        taken, self._reserved = self._reserved, min(-(-rows // _RESERVED_ROWS) * _RESERVED_ROWS, SEGMENT_ROWS)
+        row_bytes = {name: column.nbytes // SEGMENT_ROWS for name, column in self.columns.items()}
+        _take_space(
+            self.path,
+            [
+                (self._starts[name] + taken * width, (self._reserved - taken) * width)
+                for name, width in row_bytes.items()
+            ],
+        )
+
+    def spans(self, event_time_ms: NDArray[np.int64]) -> NDArray[np.bool_]:
+        return np.asarray((event_time_ms >= self.first_event_ms) & (event_time_ms <= self.last_event_ms))
+
+    def find(self, id_hash: NDArray[np.uint64], id_check: NDArray[np.uint64]) -> NDArray[np.int64]:
+        found = np.empty(len(id_hash), np.int64)
+        _find(self.slots, self.columns["id_hash"], self.columns["id_check"], id_hash, id_check, found)
+        return found
+
+
+def _take_space(path: Path, ranges: list[tuple[int, int]]) -> None:
+    """Take disk space for parts of a file, each a start and a length.
+
+    Where there is none for what is written through a mapping, the system kills the process without a word.
+    """
+    try:
+        with path.open("r+b") as file:
+            for start, length in ranges:
+                os.posix_fallocate(file.fileno(), start, length)
+    except OSError as error:
+        raise WorkerError(
+            f"waiting decisions find no room at {path} ({error.strerror}): free disk space there, or name another "
+            "folder in worker.state_dir"
+        ) from error
+
+
+def _mapped(
+    path: Path, shapes: dict[str, tuple[np.dtype[Any], tuple[int, ...]]]
+) -> tuple[dict[str, NDArray[Any]], dict[str, int]]:
+    """Arrays of zeros in one new file, and where each begins; space on disk is yet to be taken.
+
+    One file, for a process may have some 65,000 mappings, and a year of segments.
+    """
+    ends = np.cumsum(
+        [-(-dtype.itemsize * math.prod(shape) // _LINE) * _LINE for dtype, shape in shapes.values()]
+    )
+    whole = np.memmap(path, np.uint8, "w+", shape=(int(ends[-1]),))
+    starts = dict(zip(shapes, [0, *ends[:-1].tolist()], strict=True))
+    arrays = {}
+    for name, (dtype, shape) in shapes.items():
+        data = np.asarray(whole[starts[name] : starts[name] + dtype.itemsize * math.prod(shape)])
+        arrays[name] = data.view(dtype).reshape(shape)
+    return arrays, starts
+
+
+class PendingDecisions:
+    """The waiting decisions of one partition.
+
+    Changes by `append` (new decisions), `write_truth` (labels), `mature` (silence) and `drop_before` (age).
+
+    Parameters
+    ----------
+    folder
+        Emptied first: what it held is rebuilt from the journal.
+    entity_count, feature_count
+        Declared entities without the card; features of a decision.
+    """
+
+    def __init__(self, folder: Path, entity_count: int, feature_count: int) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        self._folder = folder
+        self.shape = (entity_count, feature_count)
+        self._layout = _layout(*self.shape)
+        self._segments: dict[int, _Segment] = {}
+        self.next_sequence = 0
+        self.first_sequence = 0
+
+    def append(self, rows: DecisionRows, id_hash: NDArray[np.uint64], id_check: NDArray[np.uint64]) -> None:
+        """Add decisions just made, all of them waiting.
+
+        Parameters
+        ----------
+        rows
+            In the order they were made.
+        id_hash, id_check : uint64 [n]
+            Two independent keyed hashes of the transaction ids: together they stand for the id.
+        """
+        values: dict[str, NDArray[Any]] = {
+            name: getattr(rows, name) for name in _COLUMNS if name not in ("id_hash", "id_check")
+        }
+        values |= {"id_hash": id_hash, "id_check": id_check}
+        values |= {"entities": rows.entities, "features": rows.features}
+        start = 0
+        while start < len(rows):
+            segment = self._segment_for_append()
+            count = min(len(rows) - start, SEGMENT_ROWS - segment.size)
+            segment.append({name: column[start : start + count] for name, column in values.items()}, count)
+            self.next_sequence += count
+            start += count
+
+    def find(
+        self,
+        id_hash: NDArray[np.uint64],
+        id_check: NDArray[np.uint64],
+        event_time_ms: NDArray[np.int64] | None = None,
+        *,
+        min_offset: int = 0,
+    ) -> NDArray[np.int64]:
+        """Sequence of each named decision, -1 where there is none; the newest wins.
+
+        Parameters
+        ----------
+        id_hash, id_check : uint64 [m]
+            As in `append`.
+        event_time_ms : int64 [m]
+            The transaction's event time where the label tells it, else -1. It is looked for first where that time
+            lies, then everywhere, for labels may tell it rounded; but nowhere if it is of a day before all that is
+            still here.
+        min_offset
+            Segments whose transactions all lie before this offset are left out.
+        """
+        found = np.full(len(id_hash), -1, np.int64)
+        for told_ms in [None] if event_time_ms is None else [event_time_ms, None]:
+            missing = np.flatnonzero(found < 0)
+            if event_time_ms is not None:
+                missing = missing[self._may_hold(event_time_ms[missing])]
+            for number in sorted(self._segments, reverse=True):
+                segment = self._segments[number]
+                if not len(missing) or segment.last_offset < min_offset:
+                    break
+                asked = missing if told_ms is None else missing[segment.spans(told_ms[missing])]
+                if not len(asked):
+                    continue
+                row = segment.find(id_hash[asked], id_check[asked])
+                hit = row >= 0
+                found[asked[hit]] = number * SEGMENT_ROWS + row[hit]
+                missing = missing[found[missing] < 0]
+        return found
+
+    def read(self, sequence: NDArray[np.int64]) -> Waiting:
+        """The decisions of those sequence numbers, in that order."""
+        names = ("event_time_ms", "clock_ms", "loss", "legit_weight", "logit", "flags", "entities")
+        return Waiting(sequence, *(self.column(name, sequence) for name in names))
+
+    def column(self, name: str, sequence: NDArray[np.int64]) -> NDArray[Any]:
+        """One column of the decisions of those sequence numbers."""
+        numbers, rows = np.divmod(sequence, SEGMENT_ROWS)
+        present = np.unique(numbers)
+        if len(present) == 1:
+            return np.asarray(self._segments[int(present[0])].columns[name][rows])
+        dtype, width = self._layout[name]
+        values = np.empty((len(sequence), *width), dtype)
+        for number in present:
+            here = numbers == number
+            values[here] = self._segments[int(number)].columns[name][rows[here]]
+        return values
+
+    def read_truth(self, sequence: NDArray[np.int64]) -> DecisionTruth:
+        """What is known of those decisions, as a copy."""
+        return DecisionTruth(**{name: self.column(name, sequence).copy() for name in _TRUTH})
+
+    def write_truth(self, settled: Settlements) -> None:
+        """Put back what labels made of those decisions, as far as they are still there."""
+        numbers, rows = np.divmod(settled.sequence, SEGMENT_ROWS)
+        for number in np.unique(numbers[settled.sequence >= self.first_sequence]):
+            here = numbers == number
+            columns = self._segments[int(number)].columns
+            for name in _TRUTH:
+                columns[name][rows[here]] = getattr(settled, name)[here]
+
+    def mature_until(self, start: int, stop: int, clock_ms: int) -> int:
+        """First sequence from `start` on, at most `stop`, that was decided after `clock_ms`."""
+        sequence = max(start, self.first_sequence)
+        for segment, rows, first in self._slices(sequence, stop):
+            reached = int(np.searchsorted(segment.columns["clock_ms"][rows], clock_ms, side="right"))
+            sequence = first + reached
+            if reached < rows.stop - rows.start:
+                break
+        return max(sequence, start)
+
+    def mature(
+        self, start: int, stop: int, before: int, unless_flags: int, after: int, learnt_at_ms: int | None
+    ) -> NDArray[np.int64]:
+        """Move the decisions of one status, on which nobody acted, to another.
+
+        Parameters
+        ----------
+        start, stop
+            Sequence numbers, `stop` exclusive.
+        before, after
+            `Status` from and to.
+        unless_flags
+            Decisions with any of these flags stay as they are, and so do those on which somebody acted, unless 0.
+        learnt_at_ms
+            The clock at which the change is learnt; None leaves it.
+
+        Returns
+        -------
+        int64 [k]
+            The sequence numbers that moved.
+        """
+        moved = []
+        for segment, rows, first in self._slices(max(start, self.first_sequence), stop):
+            columns = segment.columns
+            chosen = columns["status"][rows] == before
+            if unless_flags:
+                chosen &= ((columns["flags"][rows] & unless_flags) == 0) & (columns["acted"][rows] == 0)
+            here = np.flatnonzero(chosen)
+            columns["status"][rows.start + here] = after
+            if learnt_at_ms is not None:
+                columns["learnt_at_ms"][rows.start + here] = learnt_at_ms
+            moved.append(first + here)
+        return np.concatenate(moved) if moved else np.empty(0, np.int64)
+
+    def newest(self, count: int) -> NDArray[np.int64]:
+        """Sequence numbers of the newest decisions, at most `count`."""
+        return np.arange(max(self.first_sequence, self.next_sequence - count), self.next_sequence)
+
+    @property
+    def first_clock_ms(self) -> int:
+        """The clock just after the oldest decision that is still here; there must be one."""
+        return int(self.column("clock_ms", np.array([self.first_sequence]))[0])
+
+    @property
+    def last_offset(self) -> int:
+        """Offset of the newest decision's transaction; -1 without one."""
+        newest = max(self._segments, default=None)
+        return -1 if newest is None else self._segments[newest].last_offset
+
+    def drop_before(self, clock_ms: int, sequence: int, offset: int) -> None:
+        """Delete whole segments of decisions that lie, all of them, before a clock, a sequence number and an offset."""
+        for number in sorted(self._segments):
+            segment, end = self._segments[number], (number + 1) * SEGMENT_ROWS
+            if segment.size < SEGMENT_ROWS or end > sequence or segment.last_offset >= offset:
+                return
+            if segment.columns["clock_ms"][-1] >= clock_ms:
+                return
+            del self._segments[number]
+            self.first_sequence = end
+            segment.path.unlink()
+
+    def close(self) -> None:
+        """Let go of the files and delete them."""
+        self._segments.clear()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _may_hold(self, told_ms: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which transactions of these times, -1 where unknown, may still be here, though told a day too early."""
+        first_ms = min((segment.first_event_ms for segment in self._segments.values()), default=0)
+        return np.asarray((told_ms < 0) | (told_ms >= first_ms - MS_PER_DAY))
+
+    def _segment_for_append(self) -> _Segment:
+        number = self.next_sequence // SEGMENT_ROWS
+        if number not in self._segments:
+            self._segments[number] = _Segment(self._folder / f"{number:010d}", self._layout)
+        return self._segments[number]
+
+    def _slices(self, start: int, stop: int) -> Iterator[tuple[_Segment, slice, int]]:
+        """Each segment's part of `start`..`stop`: the segment, its rows, and the sequence of the first."""
+        while start < stop:
+            number, row = divmod(start, SEGMENT_ROWS)
+            count = min(stop - start, SEGMENT_ROWS - row)
+            yield self._segments[number], slice(row, row + count), start
+            start += count
+
+
+@numba.njit(cache=True, nogil=True)
+def _index(slots, id_hash, start, stop):  # type: ignore[no-untyped-def]
+    mask = np.uint64(len(slots) - 1)
+    for row in range(start, stop):
+        slot = id_hash[row] & mask
+        while slots[slot] != 0:
+            slot = (slot + np.uint64(1)) & mask
+        slots[slot] = row + 1
+
+
+@numba.njit(cache=True, nogil=True)
+def _find(slots, id_hash, id_check, wanted_hash, wanted_check, found):  # type: ignore[no-untyped-def]
+    mask = np.uint64(len(slots) - 1)
+    for i in range(len(wanted_hash)):
+        slot = wanted_hash[i] & mask
+        found[i] = -1
+        # Later decisions of one id lie further along the probe: the last match is the newest.
+        while slots[slot] != 0:
+            row = np.int64(slots[slot]) - 1
+            if id_hash[row] == wanted_hash[i] and id_check[row] == wanted_check[i]:
+                found[i] = row
+            slot = (slot + np.uint64(1)) & mask

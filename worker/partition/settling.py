@@ -1,0 +1,241 @@
+"""What labels and silence do to the waiting decisions of one partition, and what the model log must be told of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.examples import Examples
+from models.labels import LabelResult, apply_labels
+from models.ledger import LedgerDeltas, Truth, settled_deltas
+from models.records import Evidence
+from models.vocabulary import Flag, LabelEffect, Status
+from worker.partition.journal import Settlements
+from worker.partition.pending import PendingDecisions, Waiting
+from worker.wire.decoder import LabelColumns
+
+_SETTLED = np.array([Status.FRAUD, Status.LEGIT, Status.FINAL_LEGIT, Status.UNRESOLVED], np.uint8)
+_TRUTH = np.zeros(len(Status), np.uint8)
+_TRUTH[[Status.FRAUD, Status.LEGIT, Status.FINAL_LEGIT, Status.UNRESOLVED]] = [
+    Truth.FRAUD,
+    Truth.LEGIT,
+    Truth.LEGIT,
+    Truth.UNRESOLVED,
+]
+SEQUENCE_BITS = 48
+
+
+@dataclass(slots=True)
+class Settling:
+    """What one commit of one partition settled.
+
+    Attributes
+    ----------
+    settlements
+        For the journal.
+    evidence, examples, ledger
+        For the model log.
+    label_flags, label_effects, label_truth : uint16, uint8, bool
+        Per label applied to a decision: its flags, the `LabelEffect`, and whether it says fraud; for the counters.
+    label_loss : float64
+        What missing each labelled decision costs.
+    label_delay_ms : int64
+        From the transaction to its label.
+    orphans : int64
+        Rows of the labels that found no decision, or none that they could reverse.
+    finally_legit, unresolved
+        How many decisions silence settled for good.
+    """
+
+    settlements: Settlements = field(default_factory=Settlements.empty)
+    evidence: list[Evidence] = field(default_factory=list)
+    examples: list[Examples] = field(default_factory=list)
+    ledger: list[LedgerDeltas] = field(default_factory=list)
+    label_flags: NDArray[np.uint16] = field(default_factory=lambda: np.empty(0, np.uint16))
+    label_effects: NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, np.uint8))
+    label_truth: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, np.bool_))
+    label_loss: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    label_delay_ms: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    orphans: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    finally_legit: int = 0
+    unresolved: int = 0
+
+
+class Settler:
+    """Applies labels and silence to one partition's waiting decisions.
+
+    Parameters
+    ----------
+    partition
+        Part of an example's key.
+    pending
+        The decisions; this and `worker.live.restore` are all that changes what is known of them.
+    """
+
+    def __init__(self, partition: int, pending: PendingDecisions) -> None:
+        self._partition = partition
+        self._pending = pending
+
+    def apply(self, labels: LabelColumns, clock_ms: int) -> Settling:
+        """Join labels with decisions and do what the label table says.
+
+        Parameters
+        ----------
+        labels
+            Due: not beyond the clock.
+        clock_ms
+            The partition's clock: when all this is learnt.
+        """
+        if len(labels) == 0:
+            return Settling()
+        sequence = self._pending.find(labels.id_hash, labels.id_check, labels.event_time_ms)
+        matched = np.flatnonzero(sequence >= 0)
+        distinct, position = np.unique(sequence[matched], return_inverse=True)
+        truth = self._pending.read_truth(distinct)
+        result = apply_labels(truth, position, labels.kind[matched], labels.label_time_ms[matched], clock_ms)
+        settlements = Settlements(
+            distinct, truth.status, truth.acted, truth.label_time_ms, truth.learnt_at_ms
+        )
+        self._pending.write_truth(settlements)
+        waiting = self._pending.read(sequence[matched])
+        settling = self._tell(waiting, result, clock_ms)
+        settling.settlements = settlements
+        orphaned = matched[result.effect == LabelEffect.ORPHAN]
+        settling.orphans = np.sort(np.concatenate([np.flatnonzero(sequence < 0), orphaned]))
+        settling.label_delay_ms = labels.label_time_ms[matched] - waiting.event_time_ms
+        return settling
+
+    def mature(self, start: int, stop: int, clock_ms: int) -> Settling:
+        """Silence on `start` to `stop` becomes provisionally legit, where nobody acted."""
+        moved = self.replay_mature(start, stop, clock_ms)
+        settling = Settling()
+        if len(moved):
+            waiting = self._pending.read(moved)
+            settling.evidence.append(_evidence(waiting, 0, 1, np.full(len(moved), clock_ms)))
+            fraud, weight = np.zeros(len(moved), np.bool_), waiting.legit_weight
+            settling.examples.append(self._examples(waiting, weight > 0, fraud, weight))
+        return settling
+
+    def finalise(self, start: int, stop: int) -> Settling:
+        """Silence on `start` to `stop` becomes finally legit, or unresolved where somebody acted."""
+        legit, unresolved = self.replay_finalise(start, stop)
+        settling = Settling(finally_legit=len(legit), unresolved=len(unresolved))
+        for moved, truth in ((legit, Truth.LEGIT), (unresolved, Truth.UNRESOLVED)):
+            if len(moved):
+                waiting = self._pending.read(moved)
+                settled = np.full(len(moved), truth, np.uint8)
+                settling.ledger.append(_ledger(waiting, settled, labelled=False, sign=1))
+        return settling
+
+    def replay_mature(self, start: int, stop: int, clock_ms: int) -> NDArray[np.int64]:
+        """`mature` without telling the model log: what a restore does."""
+        unless = int(Flag.ALERTED)
+        return self._pending.mature(start, stop, Status.WAITING, unless, Status.PROVISIONAL, clock_ms)
+
+    def replay_finalise(self, start: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """`finalise` without telling the model log: what a restore does."""
+        legit = self._pending.mature(start, stop, Status.PROVISIONAL, 0, Status.FINAL_LEGIT, None)
+        return legit, self._pending.mature(start, stop, Status.WAITING, 0, Status.UNRESOLVED, None)
+
+    def _tell(self, waiting: Waiting, result: LabelResult, clock_ms: int) -> Settling:
+        settling = Settling(label_flags=waiting.flags, label_effects=result.effect)
+        settling.label_truth = result.after == Status.FRAUD
+        settling.label_loss = waiting.loss
+        changed = result.after != result.before
+        settling.evidence = _moved_evidence(waiting, result, changed, clock_ms)
+        settling.ledger = _moved_truth(waiting, result, changed)
+        fraud = changed & (result.after == Status.FRAUD)
+        # What silence had taught already is not taught again by a legit label.
+        legit = changed & (result.after == Status.LEGIT) & (result.before != Status.PROVISIONAL)
+        # A fraud, and a fraud taken back, stand for themselves alone.
+        alone = fraud | (legit & (result.before == Status.FRAUD))
+        weight = np.where(alone, np.float32(1), waiting.legit_weight)
+        # What nobody can tell any more takes an earlier verdict back by weighing nothing.
+        unknown = changed & (result.after == Status.WAITING)
+        told = (fraud | legit | unknown) & (weight > 0)
+        weight[unknown] = 0
+        settling.examples.append(self._examples(waiting, told, fraud, weight))
+        return settling
+
+    def _examples(
+        self,
+        waiting: Waiting,
+        chosen: NDArray[np.bool_],
+        fraud: NDArray[np.bool_],
+        weight: NDArray[np.float32],
+    ) -> Examples:
+        """The chosen decisions, in their order: a later verdict on one decision comes later."""
+        rows = np.flatnonzero(chosen)
+        sequence = waiting.sequence[rows]
+        return Examples(
+            features=self._pending.column("features", sequence),
+            label=fraud[rows].astype(np.uint8),
+            weight=weight[rows],
+            event_time_ms=waiting.counted_ms[rows],
+            key=(np.uint64(self._partition << SEQUENCE_BITS) | sequence.astype(np.uint64)),
+            logit=waiting.logit[rows],
+        )
+
+
+def _evidence(waiting: Waiting, frauds: int, legits: int, at_ms: NDArray[np.int64]) -> Evidence:
+    count = len(waiting.sequence)
+    return Evidence(waiting.entities, np.full(count, frauds, np.int8), np.full(count, legits, np.int8), at_ms)
+
+
+def _rows(waiting: Waiting, chosen: NDArray[np.bool_]) -> Waiting:
+    return Waiting(*(getattr(waiting, name)[chosen] for name in Waiting.__slots__))
+
+
+def _moved_evidence(
+    waiting: Waiting, result: LabelResult, changed: NDArray[np.bool_], clock_ms: int
+) -> list[Evidence]:
+    """Take back what was learnt, as of when it was learnt, and learn the new truth at the clock."""
+    before, after, learnt_ms = result.before, result.after, result.learnt_before_ms
+    was_fraud = changed & (before == Status.FRAUD)
+    was_legit = changed & (after != Status.LEGIT)
+    was_legit &= (before == Status.PROVISIONAL) | (before == Status.LEGIT) | (before == Status.FINAL_LEGIT)
+    to_fraud = changed & (after == Status.FRAUD)
+    to_legit = changed & (after == Status.LEGIT) & ((before == Status.WAITING) | was_fraud)
+    now_ms = np.full(len(before), clock_ms, np.int64)
+    moves = (
+        (was_fraud, -1, 0, learnt_ms),
+        (was_legit, 0, -1, learnt_ms),
+        (to_fraud, 1, 0, now_ms),
+        (to_legit, 0, 1, now_ms),
+    )
+    return [
+        _evidence(_rows(waiting, chosen), frauds, legits, at_ms[chosen])
+        for chosen, frauds, legits, at_ms in moves
+        if chosen.any()
+    ]
+
+
+def _moved_truth(waiting: Waiting, result: LabelResult, changed: NDArray[np.bool_]) -> list[LedgerDeltas]:
+    deltas = []
+    was_settled = changed & np.isin(result.before, _SETTLED)
+    if was_settled.any():
+        before = result.before[was_settled]
+        for labelled in (True, False):
+            by_label = np.isin(before, [Status.FRAUD, Status.LEGIT]) == labelled
+            if by_label.any():
+                gone = _rows(_rows(waiting, was_settled), by_label)
+                deltas.append(_ledger(gone, _TRUTH[before[by_label]], labelled=labelled, sign=-1))
+    settled = changed & np.isin(result.after, _SETTLED)
+    if settled.any():
+        now = _TRUTH[result.after[settled]]
+        deltas.append(_ledger(_rows(waiting, settled), now, labelled=True, sign=1))
+    return deltas
+
+
+def _ledger(waiting: Waiting, truth: NDArray[np.uint8], *, labelled: bool, sign: int) -> LedgerDeltas:
+    count = len(truth)
+    return settled_deltas(
+        event_time_ms=waiting.counted_ms,
+        flags=waiting.flags,
+        loss=waiting.loss,
+        truth=truth,
+        labelled=np.full(count, labelled),
+        sign=np.full(count, sign, np.int8),
+    )

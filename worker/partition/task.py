@@ -1,0 +1,357 @@
+"""One partition's task: the source of truth for its cards, its clock, its cases and its waiting decisions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum
+from pathlib import Path
+from typing import Final
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from models.decision import Scores
+from models.features import CardAggregates, FeatureLayout, FeatureSpec, assemble
+from models.records import Policy
+from models.state import ModelState
+from models.vocabulary import Flag, LabelKind, Status
+from worker.errors import CorruptError
+from worker.partition.journal import DecisionRows, JournalEntry
+from worker.partition.pending import PendingDecisions
+from worker.partition.settling import Settler, Settling
+from worker.wire.decoder import LabelColumns, TransactionColumns
+
+_NO_CLOCK: Final = np.iinfo(np.int64).min
+_NEVER_DECIDED: Final = -1
+_CASE_WINDOWS_KEPT: Final = 8
+_FOREST_WINDOW_ROWS: Final = 65_536
+
+
+class TaskState(Enum):
+    """RESTORING ──► RUNNING ──► CLOSED, or RESTORING ──► CLOSED when the partition is lost early."""
+
+    RESTORING = "restoring"
+    RUNNING = "running"
+    CLOSED = "closed"
+
+
+_NEXT: Final = {
+    TaskState.RESTORING: {TaskState.RUNNING, TaskState.CLOSED},
+    TaskState.RUNNING: {TaskState.CLOSED},
+    TaskState.CLOSED: set[TaskState](),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TaskLimits:
+    """Bounds and horizons that belong to the process, not to the model."""
+
+    max_cards: int
+    repeat_window: int
+    allowed_skew_ms: int
+    keep_ms: int
+    """How long after its clock a decision can still be found by a label."""
+    mature_rows: int
+    """How many decisions mature in one commit at most."""
+
+
+class PartitionTask:
+    """Folds one partition's transactions in journalled order; moves with the partition.
+
+    Live, `admit`, `features`, `record`, `settle` and `mature` run once a commit, in that order; a restore calls
+    `replay` with what they journalled and ends in the same state.
+
+    Parameters
+    ----------
+    partition
+        Which one.
+    spec
+        Declared fields.
+    limits
+        Memory bounds and horizons.
+    folder
+        For the waiting decisions; emptied.
+    """
+
+    def __init__(self, partition: int, spec: FeatureSpec, limits: TaskLimits, folder: Path) -> None:
+        self.partition = partition
+        self.state = TaskState.RESTORING
+        self.clock_ms = int(_NO_CLOCK)
+        self.newest_label_ms: int | None = None
+        self.provisional_sequence = 0
+        self.final_sequence = 0
+        self.cards = CardAggregates(spec, limits.max_cards)
+        self.pending = PendingDecisions(folder, len(spec.entities), len(FeatureLayout.from_spec(spec).names))
+        self._settler = Settler(partition, self.pending)
+        self._cases = _CaseBook()
+        self._window_ms = 0
+        self._limits = limits
+
+    def move_to(self, state: TaskState) -> None:
+        """Change the state, along the arrows of `TaskState` only."""
+        if state not in _NEXT[self.state]:
+            raise CorruptError(f"partition {self.partition}: {self.state.value} cannot become {state.value}")
+        self.state = state
+        if state is TaskState.CLOSED:
+            self.pending.close()
+
+    def admit(self, transactions: TransactionColumns) -> TransactionColumns:
+        """Drop the repeats of a transaction id within the last `repeat_window` offsets."""
+        if len(transactions) == 0:
+            return transactions
+        window = self._limits.repeat_window
+        sequence = self.pending.find(
+            transactions.id_hash, transactions.id_check, min_offset=int(transactions.offsets[0]) - window
+        )
+        decided_at = np.full(len(transactions), _NEVER_DECIDED, np.int64)
+        seen = np.flatnonzero(sequence >= 0)
+        decided_at[seen] = self.pending.column("offset", sequence[seen])
+        fresh = _fresh(transactions, decided_at, window)
+        return transactions if fresh.all() else transactions.take(np.flatnonzero(fresh))
+
+    def features(
+        self, transactions: TransactionColumns, model: ModelState
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Features as of just before each transaction, float32 [n, F], and which open a card's case window.
+
+        Folds the transactions into the cards' aggregates.
+        """
+        event_time_ms = np.minimum(transactions.event_time_ms, self._clocks_ms(transactions))
+        amount = transactions.amount
+        window_ms = self._case_window(model.policy.case_window_ms)
+        card, first = self.cards.advance(transactions.card_hash, event_time_ms, amount, window_ms)
+        shared = model.shared.read(transactions.card_hash, transactions.entity_hash, event_time_ms)
+        matrix = assemble(
+            model.layout,
+            card,
+            shared,
+            amount,
+            event_time_ms,
+            transactions.numeric,
+            transactions.categorical,
+        )
+        return matrix, first
+
+    def record(
+        self,
+        transactions: TransactionColumns,
+        features: NDArray[np.float32],
+        first_of_window: NDArray[np.bool_],
+        scores: Scores,
+        policy: Policy,
+    ) -> DecisionRows:
+        """Make the decisions journal rows, open cases, advance the clock, and let them wait for labels."""
+        rows = DecisionRows(
+            transactions.transaction_id,
+            transactions.offsets,
+            transactions.event_time_ms,
+            self._clocks_ms(transactions),
+            transactions.amount,
+            np.column_stack([transactions.card_hash, transactions.entity_hash]),
+            features,
+            scores.logit,
+            scores.probability,
+            scores.forest_score,
+            scores.loss,
+            scores.legit_weight,
+            scores.flags | np.where(first_of_window, np.uint16(Flag.FIRST_OF_WINDOW), np.uint16(0)),
+        )
+        opened = self._open_cases(rows, self._case_window(policy.case_window_ms))
+        rows.flags[opened] |= np.uint16(Flag.OPENS_CASE)
+        self._wait(rows, transactions.id_hash, transactions.id_check)
+        return rows
+
+    @property
+    def has_clock(self) -> bool:
+        """Whether any transaction has set the clock yet."""
+        return self.clock_ms != _NO_CLOCK
+
+    def clock_after(self, transactions: TransactionColumns) -> int:
+        """Where the clock will stand once these have been decided; at least one."""
+        return int(self._clocks_ms(transactions)[-1])
+
+    def move_clock(self, clock_ms: int) -> None:
+        """Move the clock of a quiet partition on; never back."""
+        self.clock_ms = max(self.clock_ms, clock_ms)
+
+    def settle(self, labels: LabelColumns) -> Settling:
+        """Apply the labels that are due."""
+        if len(labels):
+            # Capped like event times, or a label dated 2038 could never be overruled.
+            capped_ms = np.minimum(labels.label_time_ms, labels.timestamps_ms + self._limits.allowed_skew_ms)
+            labels = replace(labels, label_time_ms=capped_ms)
+            # Whoever tells outcomes may go on while nobody tells frauds any more.
+            verdicts_ms = capped_ms[labels.kind != LabelKind.OUTCOME]
+            if len(verdicts_ms):
+                newest = int(verdicts_ms.max())
+                self.newest_label_ms = max(newest, self.newest_label_ms or newest)
+        return self._settler.apply(labels, self.clock_ms)
+
+    def mature(self, policy: Policy, newest_label_ms: int | None) -> list[Settling]:
+        """Let silence become legit, up to the clock but not beyond a dead label feed.
+
+        Parameters
+        ----------
+        policy
+            The horizons in force.
+        newest_label_ms
+            Time of the newest label that any worker has seen; None while there was none: nothing matures.
+        """
+        if newest_label_ms is None:
+            return []
+        now_ms = min(self.clock_ms, newest_label_ms + policy.max_silence_ms)
+        rows = self._limits.mature_rows
+        start, end = (
+            self.provisional_sequence,
+            min(self.pending.next_sequence, self.provisional_sequence + rows),
+        )
+        self.provisional_sequence = self.pending.mature_until(start, end, now_ms - policy.negatives_after_ms)
+        settled = [self._settler.mature(start, self.provisional_sequence, self.clock_ms)]
+        start, end = self.final_sequence, min(self.provisional_sequence, self.final_sequence + rows)
+        self.final_sequence = self.pending.mature_until(start, end, now_ms - policy.horizon_ms)
+        settled.append(self._settler.finalise(start, self.final_sequence))
+        self._forget()
+        return settled
+
+    def replay(self, entry: JournalEntry, id_hash: NDArray[np.uint64], id_check: NDArray[np.uint64]) -> None:
+        """Fold what an earlier worker journalled: nothing is decided again.
+
+        Parameters
+        ----------
+        entry
+            The next one of this partition.
+        id_hash, id_check : uint64 [n]
+            Of its transaction ids.
+
+        Raises
+        ------
+        CorruptError
+            The entry does not follow the one before.
+        """
+        header, rows = entry.header, entry.rows
+        if header.first_sequence != self.pending.next_sequence:
+            raise CorruptError(
+                f"journal of partition {self.partition}: an entry begins at decision {header.first_sequence} "
+                f"where {self.pending.next_sequence} was due"
+            )
+        if len(rows):
+            cards = np.ascontiguousarray(rows.entities[:, 0])
+            window_ms = self._case_window(header.case_window_ms)
+            self.cards.advance(cards, rows.counted_ms, rows.amount, window_ms)
+            self._open_cases(rows, window_ms)
+            self._wait(rows, id_hash, id_check)
+        self.clock_ms = max(self.clock_ms, header.clock_ms)
+        self.pending.write_truth(entry.settlements)
+        self._settler.replay_mature(self.provisional_sequence, header.provisional_sequence, self.clock_ms)
+        self._settler.replay_finalise(self.final_sequence, header.final_sequence)
+        self.provisional_sequence, self.final_sequence = header.provisional_sequence, header.final_sequence
+        self.newest_label_ms = header.newest_label_ms
+        self._forget()
+
+    @property
+    def waiting(self) -> int:
+        """How many decisions are not final yet."""
+        return self.pending.next_sequence - self.final_sequence
+
+    def feed_halted(self, model: ModelState) -> bool:
+        """Whether labels have been silent for so long that nothing matures.
+
+        Where none has ever come, the first decision should have matured as long ago.
+        """
+        newest, policy = model.newest_label_ms, model.policy
+        if newest is None:
+            if self.pending.next_sequence == 0:
+                return False
+            newest = self.pending.first_clock_ms + policy.negatives_after_ms
+        return self.clock_ms > newest + policy.max_silence_ms
+
+    def believed_legit(self, count: int) -> NDArray[np.float32]:
+        """Features of recent decisions that nothing speaks against, evenly spread; float32 [at most count, F]."""
+        newest = self.pending.newest(_FOREST_WINDOW_ROWS)
+        suspect = (self.pending.column("flags", newest) & Flag.ALERTED) != 0
+        suspect |= self.pending.column("status", newest) == Status.FRAUD
+        kept = newest[~suspect]
+        if len(kept) > count:
+            kept = kept[np.linspace(0, len(kept) - 1, count).astype(np.int64)]
+        return np.asarray(self.pending.column("features", kept), np.float32)
+
+    def _clocks_ms(self, transactions: TransactionColumns) -> NDArray[np.int64]:
+        """The partition's clock just after each of n transactions, int64 [n]."""
+        capped_ms = np.minimum(
+            transactions.event_time_ms, transactions.timestamps_ms + self._limits.allowed_skew_ms
+        )
+        return np.maximum.accumulate(np.maximum(capped_ms, self.clock_ms))
+
+    def _case_window(self, window_ms: int) -> int:
+        """The length of a case window now; those of another length have other numbers, so all begin anew."""
+        if window_ms != self._window_ms:
+            self.cards.forget_windows()
+            self._cases, self._window_ms = _CaseBook(), window_ms
+        return window_ms
+
+    def _open_cases(self, rows: DecisionRows, window_ms: int) -> NDArray[np.bool_]:
+        alerted = (rows.flags & Flag.ALERTED) != 0
+        return self._cases.open(rows.entities[:, 0], rows.counted_ms, alerted, window_ms)
+
+    def _forget(self) -> None:
+        """Let go of old decisions, by what the journal tells alone: a restore forgets the same ones."""
+        clock_ms, offset = self.clock_ms - self._limits.keep_ms, self.pending.last_offset
+        self.pending.drop_before(clock_ms, self.final_sequence, offset - self._limits.repeat_window)
+
+    def _wait(self, rows: DecisionRows, id_hash: NDArray[np.uint64], id_check: NDArray[np.uint64]) -> None:
+        if len(rows):
+            self.pending.append(rows, id_hash, id_check)
+            self.clock_ms = int(rows.clock_ms[-1])
+
+
+class _CaseBook:
+    """Which cards have an open case, for the newest case windows; an alert in an older window opens one anew."""
+
+    def __init__(self) -> None:
+        self._open: dict[int, set[int]] = {}
+
+    def open(
+        self,
+        card_hash: NDArray[np.uint64],
+        time_ms: NDArray[np.int64],
+        alerted: NDArray[np.bool_],
+        window_ms: int,
+    ) -> NDArray[np.bool_]:
+        """Which of n transactions open a case: alerts whose card has none in their window."""
+        opened = np.zeros(len(card_hash), np.bool_)
+        for row in np.flatnonzero(alerted):
+            cards = self._open.setdefault(int(time_ms[row]) // window_ms, set())
+            card = int(card_hash[row])
+            opened[row] = card not in cards
+            cards.add(card)
+        for old in [w for w in self._open if w <= max(self._open) - _CASE_WINDOWS_KEPT]:
+            del self._open[old]
+        return opened
+
+
+def _fresh(transactions: TransactionColumns, decided_at: NDArray[np.int64], window: int) -> NDArray[np.bool_]:
+    """Which of n transactions are no repeats of one decided, or to be decided, at most `window` offsets before."""
+    slots = np.zeros(1 << (2 * len(transactions)).bit_length(), np.int64)
+    fresh = np.empty(len(transactions), np.bool_)
+    _find_fresh(
+        transactions.id_hash, transactions.id_check, transactions.offsets, decided_at, window, slots, fresh
+    )
+    return fresh
+
+
+@numba.njit(cache=True, nogil=True)
+def _find_fresh(id_hash, id_check, offsets, decided_at, window, slots, fresh):  # type: ignore[no-untyped-def]
+    mask = np.uint64(len(slots) - 1)
+    for i in range(len(id_hash)):
+        decided = decided_at[i]
+        slot = id_hash[i] & mask
+        # Later ones of one id lie further along the probe: the last match is the newest.
+        while slots[slot] != 0:
+            j = slots[slot] - 1
+            if id_hash[j] == id_hash[i] and id_check[j] == id_check[i]:
+                decided = offsets[j]
+            slot = (slot + np.uint64(1)) & mask
+        fresh[i] = decided == _NEVER_DECIDED or offsets[i] - decided > window
+        if fresh[i]:
+            slots[slot] = i + 1

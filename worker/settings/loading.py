@@ -1,0 +1,80 @@
+"""Reads the settings: from a TOML file, overridden by the environment."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import ValidationError
+from pydantic_settings import EnvSettingsSource
+from pydantic_settings import SettingsError as UnreadableVariableError
+
+from worker.errors import SettingsError
+from worker.settings.mistakes import explain, explain_variables
+from worker.settings.sections import Settings
+
+_NO_KEY: Final = "0" * 32
+
+
+def config_file(path: Path | None = None) -> Path | None:
+    """Return the settings file: the one named, else that of `FRAUD_WORKER_CONFIG`, else none."""
+    named = path or os.environ.get("FRAUD_WORKER_CONFIG")
+    return Path(named) if named else None
+
+
+def load_settings(path: Path | None = None, *, keyless: bool = False) -> Settings:
+    """Read the settings from a TOML file and the environment.
+
+    Parameters
+    ----------
+    path
+        The file; None looks at `FRAUD_WORKER_CONFIG`, and does without a file if that is not set either.
+    keyless
+        `entity_key` may be missing: for what hashes nothing, and is done by people who need not know the secret.
+
+    Raises
+    ------
+    SettingsError
+        Names the setting, its value and the fix, one line each.
+    """
+    chosen = config_file(path)
+    values = _read_toml(chosen) if chosen else {}
+    if keyless:
+        values = {"entity_key": _NO_KEY} | values
+    where = str(chosen) if chosen else "the environment"
+    try:
+        return Settings(**_with_one_time_format(values))
+    except ValidationError as error:
+        raise SettingsError(f"settings from {where}:\n{explain(Settings, error)}") from None
+    except UnreadableVariableError:
+        raise SettingsError(f"settings from the environment:\n{explain_variables(Settings)}") from None
+
+
+def _with_one_time_format(values: dict[str, Any]) -> dict[str, Any]:
+    """Let labels tell times as transactions do, unless they are said to tell them otherwise."""
+    sources = EnvSettingsSource(Settings)(), values
+
+    def told(section: str) -> Any:
+        sections = [source.get(section) for source in sources]
+        return next(
+            (it["time_format"] for it in sections if isinstance(it, Mapping) and "time_format" in it), None
+        )
+
+    label = values.get("label", {})
+    if told("label") is not None or told("transaction") is None or not isinstance(label, Mapping):
+        return values
+    return values | {"label": {**label, "time_format": told("transaction")}}
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(
+            f"settings file {path}: {error.strerror}; name an existing file with --config"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"settings file {path} is not TOML: {error}") from None

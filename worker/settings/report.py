@@ -1,0 +1,102 @@
+"""The settings in force and where each comes from, as TOML that can be read back."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, SecretStr
+from pydantic_settings import EnvSettingsSource
+
+from worker.errors import SettingsError
+from worker.settings.mistakes import ENV_PREFIX
+from worker.settings.sections import Settings
+
+MASK = "********"
+
+
+def report(settings: Settings, file: Path | None) -> Iterator[str]:
+    """Yield the settings line by line, secrets masked, each with its origin and its meaning.
+
+    Parameters
+    ----------
+    settings
+        As read.
+    file
+        The file they were read from, if any.
+    """
+    from_file = tomllib.loads(file.read_text(encoding="utf-8")) if file is not None else {}
+    yield from _report(settings, from_file, EnvSettingsSource(Settings)())
+
+
+def defaults() -> Iterator[str]:
+    """Yield the settings as they are where nothing is set, whatever is."""
+    yield from _report(Settings.model_construct(entity_key=None), {}, {})  # type: ignore[arg-type]
+
+
+def _report(
+    settings: Settings, from_file: Mapping[str, Any], from_environment: Mapping[str, Any]
+) -> Iterator[str]:
+    top, sections = _split(settings)
+    yield from _lines(settings, top, from_file, from_environment)
+    for name in sections:
+        yield ""
+        yield f"[{name}]"
+        section = getattr(settings, name)
+        fields = type(section).model_fields
+        yield from _lines(section, list(fields), from_file.get(name, {}), from_environment.get(name, {}))
+
+
+def refuse_unknown_variables(environment: Mapping[str, str] = os.environ) -> None:
+    """Refuse variables that look like settings and are none; pydantic overlooks them.
+
+    Raises
+    ------
+    SettingsError
+        Names them.
+    """
+    known = tuple(f"{ENV_PREFIX}{name}".upper() for name in Settings.model_fields)
+    ours = [name for name in environment if name.upper().startswith(ENV_PREFIX)]
+    unknown = [
+        name for name in ours if name.upper() not in known and not name.upper().startswith(_nested(known))
+    ]
+    if unknown:
+        raise SettingsError(f"{', '.join(sorted(unknown))}: no such setting; mend the name or unset it")
+
+
+def _nested(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"{name}__" for name in names)
+
+
+def _split(settings: Settings) -> tuple[list[str], list[str]]:
+    """Return the settings that stand alone and the sections: in TOML the former come first."""
+    names = list(Settings.model_fields)
+    sections = [name for name in names if isinstance(getattr(settings, name), BaseModel)]
+    return [name for name in names if name not in sections], sections
+
+
+def _lines(
+    section: BaseModel, names: list[str], from_file: Mapping[str, Any], from_environment: Mapping[str, Any]
+) -> Iterator[str]:
+    origins = {"environment": from_environment, "file": from_file}
+    for name in names:
+        origin = next((it for it, given in origins.items() if name in given), "default")
+        meaning = type(section).model_fields[name].description
+        comment = f"{origin}: {meaning}" if meaning else origin
+        value = getattr(section, name)
+        setting = f"# {name} is not set" if value is None else f"{name} = {_toml(value)}"
+        yield f"{setting}  # {comment}"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, SecretStr):
+        return f'"{MASK}"'
+    if value == math.inf:
+        return "inf"
+    # What is left are text, numbers, booleans and lists of them, which TOML writes as JSON does.
+    return json.dumps(value, default=str, ensure_ascii=False)

@@ -1,0 +1,1 @@
+"""What a running worker shows: metrics, health endpoints, logs."""

@@ -1,0 +1,362 @@
+"""Every metric of the worker; all begin with ``fraud_worker_`` and exist from the start, at zero or NaN.
+
+=================================== =========================== ===========================================
+name                                labels                      what it tells
+=================================== =========================== ===========================================
+decisions_total                     decided_by, decision        transactions decided
+alerts_total                                                    alerts written
+cases_total                                                     cases opened; an alert may join an open one
+decider_share                       decided_by                  of the latest commit's decisions
+repeats_total                                                   repeated transactions dropped
+dead_letters_total                  stage, reason               records that could not be used
+labels_total                        effect                      what incoming labels did
+labelled_decisions_by_arrival_total decided_by, decision, label decisions labelled, when the label came
+matured_total                       outcome                     decisions settled by silence
+label_delay_seconds                                             from a transaction to its label
+label_feed_halted                                               1: labels are silent, nothing matures
+pending_decisions                                               decisions that wait for a label
+review_cost_total                                               charged for the cases opened
+missed_fraud_cost_by_arrival_total                              lost in missed frauds, when the label came
+cohort_end_timestamp_seconds                                    where the newest closed day ends
+cohort_closed                       window                      closed days in the window, fewer at first
+cohort_decisions                    window                      decisions of the closed days
+cohort_settled                      window                      of them settled
+cohort_frauds                       window                      of them frauds
+cohort_alerts                       window                      of them alerted
+cohort_cases                        window                      cases that these alerts opened
+cohort_prevalence                   window                      frauds among those of known truth
+cohort_label_coverage               window                      settled by a label among settled
+cohort_recall                       window                      frauds alerted, by number
+cohort_recall_by_value              window                      frauds alerted, by loss
+cohort_precision                    window                      frauds among alerts of known truth
+cohort_f1                           window                      harmonic mean of recall and precision
+cohort_cost                         window                      realised: reviews and missed frauds
+cohort_cost_none                    window                      had nothing been alerted
+cohort_cost_all                     window                      had everything been alerted
+cohort_savings                      window                      1 - cost / the cheaper of those two
+cohort_online_cost                  window                      had the online model alone decided
+cohort_forest_cost                  window                      had the isolation forest alone decided
+cohort_changes_after_close          truth                       labels too late for a closed cohort, net
+scoring_seconds                                                 features to settled labels, one commit
+end_to_end_latency_seconds                                      transaction appended to alert committed
+commit_duration_seconds                                         one Kafka transaction
+batch_transactions                                              transactions in one commit
+lag_records                         topic, partition            records not read yet
+rebalances_total                                                changes of the partitions owned
+last_poll_age_seconds                                           since the poll loop moved, at the scrape
+model_log_offset                                                the version: last offset folded
+model_generation_offset                                         where the generation took force
+model_frauds_learnt                                             by the online model
+model_prevalence                                                share of frauds among decisions learnt
+model_threshold_lambda                                          alert from lambda times the review cost on
+model_forest_cut                                                rank from which the forest alerts
+evictions_total                     table                       rows forgotten for lack of room
+build_info                          version                     always 1
+=================================== =========================== ===========================================
+
+The windows (1d, 7d, 30d) are the newest closed days of event time; "by arrival" is by when the label came,
+where a new fraud pattern first *raises* recall, because caught frauds are labelled first. No label of a
+metric ever holds anything of a card, merchant or transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Info,
+    disable_created_metrics,
+    generate_latest,
+)
+
+from models.ledger import Cohort, Ledger, Truth
+from models.vocabulary import Decider, Flag, LabelEffect
+from worker.telemetry.instruments import ArrayHistogram, CounterGrid
+
+PREFIX: Final = "fraud_worker"
+"""Of every name."""
+WINDOWS_DAYS: Final = (1, 7, 30)
+OTHER: Final = "other"
+_DECIDERS: Final = tuple(decider.name.lower() for decider in Decider)
+_DECISIONS: Final = ("pass", "alert")
+_LATENCY_S: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_DURATION_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_BATCH: Final = (1.0, 10.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0, 20000.0, 50000.0)
+_DELAY_DAYS: Final = (0.125, 0.25, 0.5, 1, 2, 3, 5, 7, 10, 14, 21, 30, 45, 60, 90, 120)
+_COHORT: Final = {
+    # `days` would be taken for the unit of a duration.
+    field.name: {"days": "closed"}.get(field.name, field.name)
+    for field in fields(Cohort)
+}
+
+FloatArray = npt.NDArray[np.float64]
+
+
+class Metrics:
+    """The worker's metrics in a registry of their own, told once a commit; `render` is for another thread.
+
+    Parameters
+    ----------
+    version
+        Of the worker, for `build_info`.
+    poll_age_s
+        Seconds since the poll loop last moved; asked at every scrape.
+    dead_letter_reasons
+        The reasons of each stage; any other is counted as `other`.
+    """
+
+    def __init__(
+        self,
+        *,
+        version: str,
+        poll_age_s: Callable[[], float],
+        dead_letter_reasons: Mapping[str, Sequence[str]],
+    ) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = CollectorRegistry()
+        self._build_decisions(dead_letter_reasons)
+        self._build_labels()
+        self._build_runtime(poll_age_s)
+        self._build_model()
+        build = Info("build", "The worker's version.", namespace=PREFIX, registry=self.registry)
+        build.info({"version": version})
+
+    def _build_decisions(self, dead_letter_reasons: Mapping[str, Sequence[str]]) -> None:
+        self._decisions = self._counters(
+            "decisions_total", "Transactions decided.", decided_by=_DECIDERS, decision=_DECISIONS
+        )
+        self._alerts = self._counter("alerts_total", "Alerts written.")
+        self._cases = self._counter("cases_total", "Cases opened; an alert may join an open one.")
+        self._review_cost = self._counter("review_cost_total", "Charged for the cases opened.")
+        share = self._gauge("decider_share", "Share of the latest commit's decisions.", "decided_by")
+        self._decider_share = [share.labels(decider) for decider in _DECIDERS]
+        self._repeats = self._counter("repeats_total", "Repeated transactions dropped.")
+        letters = Counter(
+            "dead_letters_total",
+            "Records that could not be used.",
+            ("stage", "reason"),
+            namespace=PREFIX,
+            registry=self.registry,
+        )
+        self._dead_letters = {
+            (stage, reason): letters.labels(stage, reason)
+            for stage, reasons in {**dead_letter_reasons, OTHER: ()}.items()
+            for reason in (*reasons, OTHER)
+        }
+
+    def _build_labels(self) -> None:
+        effects = tuple(effect.name.lower() for effect in LabelEffect)
+        self._labels = self._counters("labels_total", "What incoming labels did.", effect=effects)
+        self._labelled = self._counters(
+            "labelled_decisions_by_arrival_total",
+            "Decisions labelled, counted when the label arrived.",
+            decided_by=_DECIDERS,
+            decision=_DECISIONS,
+            label=("legit", "fraud"),
+        )
+        self._missed_cost = self._counter(
+            "missed_fraud_cost_by_arrival_total",
+            "Lost in frauds not alerted, counted when the label arrived.",
+        )
+        delays_s = [86_400.0 * days for days in _DELAY_DAYS]
+        self._label_delay = self._histogram("label_delay_seconds", "From event to label.", delays_s)
+        outcomes = ("provisional_legit", "final_legit", "unresolved")
+        self._matured = self._counters("matured_total", "Decisions settled by silence.", outcome=outcomes)
+        self._halted = self._gauge("label_feed_halted", "1 while labels are silent, so nothing matures.")
+        self._pending = self._gauge("pending_decisions", "Decisions that wait for a label.")
+        windows = [f"{days}d" for days in WINDOWS_DAYS]
+        figures = {
+            name: self._gauge(f"cohort_{told}", _of_cohort(name), "window") for name, told in _COHORT.items()
+        }
+        self._cohort_end = self._gauge("cohort_end_timestamp_seconds", "Where the newest closed day ends.")
+        self._cohort_end.set(np.nan)
+        self._cohorts = [
+            {name: gauge.labels(window) for name, gauge in figures.items()} for window in windows
+        ]
+        for gauge in (gauge for cohort in self._cohorts for gauge in cohort.values()):
+            gauge.set(np.nan)
+        changes = self._gauge(
+            "cohort_changes_after_close", "Net changes too late for a closed cohort.", "truth"
+        )
+        self._after_close = {truth: changes.labels(truth.name.lower()) for truth in Truth}
+
+    def _build_runtime(self, poll_age_s: Callable[[], float]) -> None:
+        self._scoring = self._histogram(
+            "scoring_seconds", "Features, decisions and settling of one commit.", _DURATION_S
+        )
+        self._latency = self._histogram(
+            "end_to_end_latency_seconds", "From a transaction's append to its alert's commit.", _LATENCY_S
+        )
+        self._commit = self._histogram("commit_duration_seconds", "One Kafka transaction.", _DURATION_S)
+        self._batch = self._histogram("batch_transactions", "Transactions in one commit.", _BATCH)
+        self._lag = self._gauge("lag_records", "Records of a partition not read yet.", "topic", "partition")
+        self._lagging: set[tuple[str, int]] = set()
+        self._rebalances = self._counter("rebalances_total", "Changes of the partitions owned.")
+        self._gauge("last_poll_age_seconds", "Since the poll loop last moved.").set_function(poll_age_s)
+        self._evictions = self._counters(
+            "evictions_total", "Rows forgotten for lack of room.", table=("cards", "entities")
+        )
+
+    def _build_model(self) -> None:
+        self._log_offset = self._gauge("model_log_offset", "The model's version: last offset folded.")
+        self._generation = self._gauge("model_generation_offset", "Offset where the generation took force.")
+        self._frauds = self._gauge("model_frauds_learnt", "Frauds the online model has learnt.")
+        self._prevalence = self._gauge("model_prevalence", "Share of frauds among the decisions learnt from.")
+        self._lambda = self._gauge("model_threshold_lambda", "Alert from lambda times the review cost on.")
+        self._forest_cut = self._gauge("model_forest_cut", "Rank from which the isolation forest alerts.")
+        unknown = (self._log_offset, self._generation, self._prevalence, self._lambda, self._forest_cut)
+        for gauge in unknown:
+            gauge.set(np.nan)
+
+    def _counter(self, name: str, text: str) -> Counter:
+        return Counter(name, text, namespace=PREFIX, registry=self.registry)
+
+    def _counters(self, name: str, text: str, **labels: Sequence[str]) -> CounterGrid:
+        return CounterGrid(self.registry, f"{PREFIX}_{name}", text, **labels)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(name, text, labels, namespace=PREFIX, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, bounds: Sequence[float]) -> ArrayHistogram:
+        return ArrayHistogram(self.registry, f"{PREFIX}_{name}", text, bounds)
+
+    def render(self) -> bytes:
+        """Write all metrics in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+    def decided(self, flags: npt.NDArray[np.uint16], review_cost: float) -> None:
+        """Count one commit's decisions; `flags` is `Flag` [n], `review_cost` of one case."""
+        alerted = (flags & Flag.ALERTED) != 0
+        decider = (flags & Flag.DECIDER).astype(np.int64)
+        counts = np.bincount(2 * decider + alerted, minlength=2 * len(Decider))
+        cases = int(np.count_nonzero(flags & Flag.OPENS_CASE))
+        self._decisions.add(counts)
+        self._alerts.inc(int(alerted.sum()))
+        self._cases.inc(cases)
+        self._review_cost.inc(cases * review_cost)
+        if len(flags):
+            shares = counts.reshape(-1, 2).sum(axis=1) / len(flags)
+            for gauge, share in zip(self._decider_share, shares.tolist(), strict=True):
+                gauge.set(share)
+
+    def dead_lettered(self, stage: str, reason: str, count: int = 1) -> None:
+        """Count records that went to the dead letters."""
+        known = self._dead_letters
+        key = next(it for it in ((stage, reason), (stage, OTHER), (OTHER, OTHER)) if it in known)
+        known[key].inc(count)
+
+    def repeated(self, count: int) -> None:
+        """Count transactions dropped as repeats."""
+        self._repeats.inc(count)
+
+    def labels_arrived(self, effects: npt.NDArray[np.uint8]) -> None:
+        """Count what labels did; `effects` is `LabelEffect` [n]."""
+        self._labels.add(np.bincount(effects, minlength=len(LabelEffect)))
+
+    def labelled(
+        self,
+        flags: npt.NDArray[np.uint16],
+        fraud: npt.NDArray[np.bool_],
+        loss: FloatArray,
+        delay_s: FloatArray,
+    ) -> None:
+        """Count decisions that a label settled, or settled anew.
+
+        Parameters
+        ----------
+        flags : uint16[n]
+            `Flag` as of the decision.
+        fraud : bool[n]
+            What the label says.
+        loss : float64[n]
+            Of missing it, were it a fraud.
+        delay_s : float64[n]
+            Label time less event time.
+        """
+        alerted = (flags & Flag.ALERTED) != 0
+        cell = 4 * (flags & Flag.DECIDER).astype(np.int64) + 2 * alerted + fraud
+        self._labelled.add(np.bincount(cell, minlength=4 * len(Decider)))
+        self._missed_cost.inc(float(loss[fraud & ~alerted].sum()))
+        self._label_delay.observe(delay_s)
+
+    def matured(self, provisional_legit: int, final_legit: int, unresolved: int) -> None:
+        """Count decisions that silence settled."""
+        self._matured.add(np.array([provisional_legit, final_legit, unresolved]))
+
+    def waiting(self, pending: int, feed_halted: bool) -> None:
+        """Tell how many decisions wait for a label, and if the label feed's silence has halted maturing."""
+        self._pending.set(pending)
+        self._halted.set(feed_halted)
+
+    def cohorts(self, ledger: Ledger, review_cost: float) -> None:
+        """Publish the ledger's closed days; needed only where a day closed or a model was restored."""
+        for days, gauges in zip(WINDOWS_DAYS, self._cohorts, strict=True):
+            cohort = ledger.window(days, review_cost)
+            for name, gauge in gauges.items():
+                gauge.set(getattr(cohort, name))
+        if ledger.closed_until_ms is not None:
+            self._cohort_end.set(ledger.closed_until_ms / 1000.0)
+        for truth, change in ledger.after_close.items():
+            self._after_close[truth].set(change)
+
+    def committed(self, transactions: int, scoring_s: float, commit_s: float, latency_s: FloatArray) -> None:
+        """Tell how one commit went.
+
+        Parameters
+        ----------
+        transactions
+            How many it decided.
+        scoring_s, commit_s
+            How long features, decisions and settling took, and the Kafka transaction.
+        latency_s : float64[a]
+            Of each alert, from the broker's append of the transaction to the commit.
+        """
+        self._batch.observe(np.array([transactions], np.float64))
+        self._scoring.observe(np.array([scoring_s] if transactions else []))
+        self._commit.observe(np.array([commit_s]))
+        self._latency.observe(latency_s)
+
+    def lag(self, records: Mapping[tuple[str, int], int]) -> None:
+        """Tell the lag of every owned (topic, partition); those no longer named vanish."""
+        for topic, partition in self._lagging - records.keys():
+            self._lag.remove(topic, str(partition))
+        self._lagging = set(records)
+        for (topic, partition), lag in records.items():
+            self._lag.labels(topic, str(partition)).set(lag)
+
+    def rebalanced(self) -> None:
+        """Count a change of the partitions owned."""
+        self._rebalances.inc()
+
+    def evicted(self, cards: int, entities: int) -> None:
+        """Count rows forgotten since the last call."""
+        self._evictions.add(np.array([cards, entities]))
+
+    def model(
+        self,
+        *,
+        log_offset: int,
+        generation_offset: int,
+        frauds_learnt: float,
+        prevalence: float,
+        threshold_lambda: float,
+        forest_cut: float,
+    ) -> None:
+        """Describe the model in force; the two thresholds may be inf, which alerts on nothing."""
+        self._log_offset.set(log_offset)
+        self._generation.set(generation_offset)
+        self._frauds.set(frauds_learnt)
+        self._prevalence.set(prevalence)
+        self._lambda.set(threshold_lambda)
+        self._forest_cut.set(forest_cut)
+
+
+def _of_cohort(figure: str) -> str:
+    return f"Of the window's closed days: {figure.replace('_', ' ')}."

@@ -1,0 +1,284 @@
+"""From the bytes of a topic's records to columns; what does not decode is set aside with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Final, Self, get_args
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from models.hashing import siphash_many
+from models.vocabulary import LabelKind
+from worker.identity import Hasher
+from worker.kafka_io.record_batches import RecordColumns
+from worker.settings.sections import Settings
+from worker.wire.reader import Layout, Table, read_table
+from worker.wire.schema import Fault, LabelName, OutcomeName, SourceName, label_model, transaction_model
+from worker.wire.spans import Spans, Words, find_words, gather, gather_utf8
+
+_LABELS: Final = Words.of(get_args(LabelName))
+_OUTCOMES: Final = Words.of(get_args(OutcomeName))
+_SOURCES: Final = Words.of(get_args(SourceName))
+_FRAUD: Final = get_args(LabelName).index("fraud")
+_LEGIT: Final = get_args(LabelName).index("legit")
+_REVERSAL: Final = get_args(SourceName).index("reversal")
+
+
+@dataclass(frozen=True, slots=True)
+class BadRecord:
+    """A record that goes to the dead letters.
+
+    Attributes
+    ----------
+    topic, partition, offset, timestamp_ms
+        Where it lies in Kafka.
+    stage
+        The step that refused it; `decode` here.
+    reason
+        A short slug of `worker.wire.schema.Reason`: a metric's label.
+    detail
+        One sentence for the operator; never holds the value itself.
+    value
+        The record's bytes; None for a record without a value.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    stage: str
+    reason: str
+    detail: str
+    value: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """Rows of one partition in offset order: every array has one entry a row.
+
+    `next_offset` is the offset behind the last record read for these rows, bad ones and gaps included.
+    """
+
+    partition: int
+    next_offset: int
+    offsets: NDArray[np.int64]
+    timestamps_ms: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return int(self.offsets.size)
+
+    def slice(self, start: int, stop: int) -> Self:
+        """Take the rows start .. stop - 1 without copying; `next_offset` is then the first row left out."""
+        stop = min(stop, len(self))
+        cut: dict[str, Any] = {name: array[start:stop] for name, array in self._arrays().items()}
+        if stop < len(self):
+            cut["next_offset"] = int(self.offsets[stop])
+        return replace(self, **cut)
+
+    def take(self, rows: NDArray[np.int64]) -> Self:
+        """Keep only those rows; `next_offset` stays: what is left out has been dealt with."""
+        return replace(
+            self,
+            **{
+                name: array.take(rows) if isinstance(array, pa.Array) else array[rows]
+                for name, array in self._arrays().items()
+            },
+        )
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Self]) -> Self:
+        """Join parts of one partition that follow one another; at least one."""
+        joined: dict[str, Any] = {
+            name: _joined([part._arrays()[name] for part in parts]) for name in parts[0]._arrays()
+        }
+        return replace(parts[-1], **joined)
+
+    def _arrays(self) -> dict[str, Any]:
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, np.ndarray | pa.Array)}
+
+
+def _joined(arrays: list[Any]) -> Any:
+    return pa.concat_arrays(arrays) if isinstance(arrays[0], pa.Array) else np.concatenate(arrays)
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionColumns(_Columns):
+    """Decoded transactions of one partition: n rows, E entities, N numeric and C categorical fields.
+
+    Attributes
+    ----------
+    event_time_ms, amount
+        int64 and float64 of shape (n,).
+    transaction_id, card_id, currency
+        Arrow strings of length n; `currency` has nulls, or is None where no such field is declared.
+    id_hash, id_check
+        uint64 (n,): SipHashes of the transaction id under two keys; together 128 bits that verify it.
+    card_hash, entity_hash, categorical
+        uint64 of shape (n,), (n, E) and (n, C); 0 = missing.
+    numeric
+        float64 (n, N); NaN = missing.
+    """
+
+    event_time_ms: NDArray[np.int64]
+    amount: NDArray[np.float64]
+    transaction_id: pa.Array
+    card_id: pa.Array
+    currency: pa.Array | None
+    id_hash: NDArray[np.uint64]
+    id_check: NDArray[np.uint64]
+    card_hash: NDArray[np.uint64]
+    entity_hash: NDArray[np.uint64]
+    numeric: NDArray[np.float64]
+    categorical: NDArray[np.uint64]
+
+
+@dataclass(frozen=True, slots=True)
+class LabelColumns(_Columns):
+    """Decoded labels of one partition, n rows.
+
+    Attributes
+    ----------
+    label_time_ms, event_time_ms
+        int64 (n,); the event time is that of the labelled transaction, -1 where the label does not say it.
+    kind, source
+        uint8 (n,): `models.vocabulary.LabelKind` and `worker.wire.schema.LabelSource`.
+    id_hash, id_check, card_hash
+        uint64 (n,), equal to those of the transaction that is labelled.
+    transaction_id
+        Arrow strings of length n.
+    value
+        The records' bytes, Arrow large binary: an orphan is dead-lettered as it came.
+    """
+
+    label_time_ms: NDArray[np.int64]
+    event_time_ms: NDArray[np.int64]
+    kind: NDArray[np.uint8]
+    source: NDArray[np.uint8]
+    id_hash: NDArray[np.uint64]
+    id_check: NDArray[np.uint64]
+    card_hash: NDArray[np.uint64]
+    transaction_id: pa.Array
+    value: pa.Array
+
+
+class Decoder:
+    """Decodes the records of the two input topics; no bytes make it raise.
+
+    Parameters
+    ----------
+    settings
+        The user's field names, and the key of the hashes.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._key = settings.hash_key
+        self._check_key = Hasher(self._key).check_key
+        transaction, label = settings.transaction, settings.label
+        self._has_currency = transaction.currency is not None
+        self._numeric = [f"numeric_{i}" for i in range(len(transaction.numeric))]
+        self._categorical = [f"categorical_{i}" for i in range(len(transaction.categorical))]
+        self._entities = [f"entity_{i}" for i in range(len(transaction.entities))]
+        self._transaction = Layout.of(transaction_model(transaction), transaction.time_format)
+        self._label = Layout.of(label_model(label), label.time_format, _labels_say_one_thing)
+
+    def transactions(self, records: RecordColumns) -> tuple[TransactionColumns, list[BadRecord]]:
+        """Decode transactions; the good ones keep their order."""
+        table, rows, faults = read_table(records, self._transaction)
+        ids = table.texts("transaction_id")
+        columns = TransactionColumns(
+            partition=records.partition,
+            next_offset=records.next_offset,
+            offsets=records.offsets[rows],
+            timestamps_ms=records.timestamps_ms[rows],
+            event_time_ms=table.times_ms["event_time"],
+            amount=table.numbers("amount"),
+            transaction_id=gather_utf8(ids),
+            card_id=gather_utf8(table.texts("card_id")),
+            currency=gather_utf8(table.texts("currency")) if self._has_currency else None,
+            id_hash=_hashed(ids, self._key),
+            id_check=_hashed(ids, self._check_key),
+            card_hash=_hashed(table.texts("card_id"), self._key),
+            entity_hash=self._hashes(table, self._entities),
+            numeric=_beside([table.numbers(name) for name in self._numeric], len(rows), np.float64),
+            categorical=self._hashes(table, self._categorical),
+        )
+        return columns, _bad_records(records, faults)
+
+    def labels(self, records: RecordColumns) -> tuple[LabelColumns, list[BadRecord]]:
+        """Decode labels; the good ones keep their order."""
+        table, rows, faults = read_table(records, self._label)
+        ids = table.texts("transaction_id")
+        columns = LabelColumns(
+            partition=records.partition,
+            next_offset=records.next_offset,
+            offsets=records.offsets[rows],
+            timestamps_ms=records.timestamps_ms[rows],
+            label_time_ms=table.times_ms["label_time"],
+            event_time_ms=table.times_ms["event_time"],
+            kind=_kinds(table),
+            source=(find_words(table.texts("source"), _SOURCES) + 1).astype(np.uint8),
+            id_hash=_hashed(ids, self._key),
+            id_check=_hashed(ids, self._check_key),
+            card_hash=_hashed(table.texts("card_id"), self._key),
+            transaction_id=gather_utf8(ids),
+            value=gather(table.spans),
+        )
+        return columns, _bad_records(records, faults)
+
+    def _hashes(self, table: Table, names: list[str]) -> NDArray[np.uint64]:
+        hashes = [_hashed(table.texts(name), self._key) for name in names]
+        return _beside(hashes, len(table.cells.plain), np.uint64)
+
+
+def _hashed(texts: Spans, key: tuple[int, int]) -> NDArray[np.uint64]:
+    return siphash_many(texts.data, texts.start, texts.length, key)
+
+
+def _beside(columns: list[NDArray[Any]], n: int, dtype: type[np.generic]) -> NDArray[Any]:
+    """Put columns of length n beside one another, C-contiguous, also where there are none."""
+    return np.stack(columns, axis=1) if columns else np.empty((n, 0), dtype=dtype)
+
+
+def _kinds(table: Table) -> NDArray[np.uint8]:
+    label, source = (
+        find_words(table.texts(name), words) for name, words in (("label", _LABELS), ("source", _SOURCES))
+    )
+    kinds = np.full(label.size, LabelKind.OUTCOME, dtype=np.uint8)
+    kinds[label == _LEGIT] = LabelKind.LEGIT
+    kinds[label == _FRAUD] = LabelKind.FRAUD
+    kinds[source == _REVERSAL] = LabelKind.REVERSAL
+    return kinds
+
+
+def _labels_say_one_thing(table: Table) -> NDArray[np.bool_]:
+    """Do for a whole table what `Label` demands of its fields together."""
+    label, outcome, source = (
+        find_words(table.texts(name), words)
+        for name, words in (("label", _LABELS), ("outcome", _OUTCOMES), ("source", _SOURCES))
+    )
+    fits = (label >= 0) != (outcome >= 0)
+    fits &= (label < 0) | (source >= 0)
+    fits &= (source != _REVERSAL) | (label == _LEGIT)
+    for name, found in (("label", label), ("outcome", outcome), ("source", source)):
+        fits &= (found >= 0) == (table.texts(name).length >= 0)
+    return np.asarray(fits)
+
+
+def _bad_records(records: RecordColumns, faults: list[tuple[int, Fault]]) -> list[BadRecord]:
+    return [
+        BadRecord(
+            topic=records.topic,
+            partition=records.partition,
+            offset=int(records.offsets[row]),
+            timestamp_ms=int(records.timestamps_ms[row]),
+            stage="decode",
+            reason=fault.reason.value,
+            detail=fault.detail,
+            value=records.value(row),
+        )
+        for row, fault in faults
+    ]

@@ -1,0 +1,190 @@
+"""Plain JSON objects to columns in one compiled pass over a batch; whatever is not plain is left to pydantic.
+
+A record is *plain* when it is one JSON object in which every declared field occurs at most once with a value
+of its declared kind and range, and no string has an escape or a control character. Only such records are read
+here, each by itself: an odd one costs nobody else. The two readers agree as long as this one accepts nothing
+that pydantic refuses or reads otherwise; the converse need not hold, so every doubt ends in calling it odd.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Final, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numba import njit
+from numpy.typing import NDArray
+
+from worker.wire.json_scan import (
+    CLOSE_OBJECT,
+    COMMA,
+    ODD,
+    OPEN_OBJECT,
+    blank,
+    colon,
+    null,
+    read_number,
+    skip,
+    string,
+)
+from worker.wire.spans import Bytes, Integers, Spans, Words, find, gather_utf8
+
+NULL: Final = -1
+ABSENT: Final = -2
+
+
+class Kind(IntEnum):
+    """What a declared field holds."""
+
+    TEXT = 0
+    NUMBER = 1
+    INTEGER = 2
+
+
+_TEXT: Final = int(Kind.TEXT)
+_INTEGER: Final = int(Kind.INTEGER)
+
+
+class Fields(NamedTuple):
+    """F declared fields.
+
+    Attributes
+    ----------
+    names
+        As they are written in the JSON.
+    kind, required
+        `Kind`, uint8 (F,), and if a record without the field is odd, bool (F,).
+    lowest, highest
+        float64 (F,): bounds of a number's value, or of a text's length in bytes.
+    """
+
+    names: Words
+    kind: NDArray[np.uint8]
+    required: NDArray[np.bool_]
+    lowest: NDArray[np.float64]
+    highest: NDArray[np.float64]
+
+
+class Cells(NamedTuple):
+    """What F fields hold in n records.
+
+    Attributes
+    ----------
+    start, length
+        int64 (F, n): a text's span in the buffer; length `NULL` or `ABSENT` where there is none.
+    number
+        float64 (F, n): a number's value, NaN where there is none.
+    plain
+        bool (n,): the record was read; the cells of the others mean nothing.
+    """
+
+    start: Integers
+    length: Integers
+    number: NDArray[np.float64]
+    plain: NDArray[np.bool_]
+
+
+def read_cells(records: Spans, fields: Fields) -> Cells:
+    """Read n JSON objects; a record that is not there is odd."""
+    n = records.start.size
+    shape = (fields.kind.size, n)
+    cells = Cells(
+        np.zeros(shape, dtype=np.int64),
+        np.full(shape, ABSENT),
+        np.full(shape, np.nan),
+        np.zeros(n, dtype=np.bool_),
+    )
+    _read_objects(records, fields, cells)
+    for field in np.flatnonzero(fields.kind == Kind.NUMBER):
+        _read_long_numbers(records.data, fields, cells, int(field))
+    return cells
+
+
+def _read_long_numbers(data: Bytes, fields: Fields, cells: Cells, field: int) -> None:
+    """Round the numbers that have too many digits for the compiled reader; Arrow's is exact for all."""
+    rows = np.flatnonzero(cells.plain & (cells.length[field] > 0))
+    if rows.size:
+        text = gather_utf8(Spans(data, cells.start[field, rows], cells.length[field, rows]))
+        value = text.cast(pa.float64()).to_numpy(zero_copy_only=False)
+        cells.number[field, rows] = value
+        cells.plain[rows] = (value >= fields.lowest[field]) & (value <= fields.highest[field])
+
+
+@njit(cache=True, nogil=True)
+def _read_objects(records: Spans, fields: Fields, cells: Cells) -> None:
+    # Records look alike: the field that followed this one last time comes first in the search. [F] is the start.
+    follower = np.zeros(fields.kind.size + 1, dtype=np.int64)
+    for row in range(records.start.size):
+        start = records.start[row]
+        end = start + records.length[row]
+        cells.plain[row] = _read_object(records.data, start, end, row, fields, cells, follower)
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _read_object(
+    data: Bytes, at: int, end: int, row: int, fields: Fields, cells: Cells, follower: Integers
+) -> bool:
+    at = blank(data, at, end)
+    if at >= end or data[at] != OPEN_OBJECT:
+        return False
+    before = fields.kind.size
+    while True:
+        name = blank(data, at + 1, end)
+        close = string(data, name, end)
+        at = colon(data, close, end)
+        if at < 0:
+            return False
+        field = find(data, name + 1, close - name - 1, fields.names, follower[before])
+        if field < 0:
+            at = skip(data, at, end)
+        else:
+            if cells.length[field, row] != ABSENT:
+                return False
+            follower[before] = field
+            before = field
+            at, start, length, value = _read_value(data, at, end, fields.kind[field])
+            if not _is_within(length, value, fields, field):
+                return False
+            cells.start[field, row], cells.length[field, row], cells.number[field, row] = start, length, value
+        at = blank(data, at, end)
+        if at < 0 or at >= end:
+            return False
+        if data[at] != COMMA:
+            break
+    return data[at] == CLOSE_OBJECT and blank(data, at + 1, end) == end and _is_complete(row, fields, cells)
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _read_value(data: Bytes, at: int, end: int, kind: int) -> tuple[int, int, int, float]:
+    """Read a declared field: what follows it, or odd, and what its cells hold.
+
+    A number that the compiled reader cannot round has no value but the span of its digits.
+    """
+    after = null(data, at, end)
+    if after >= 0:
+        return after, at, NULL, np.nan
+    if kind == _TEXT:
+        close = string(data, at, end)
+        return (close + 1 if close >= 0 else ODD), at + 1, close - at - 1, np.nan
+    after, value, is_integer = read_number(data, at, end)
+    is_long = np.isnan(value)
+    if kind == _INTEGER and (is_long or not is_integer):
+        after = ODD
+    return after, at, (after - at if is_long else 0), value
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _is_within(length: int, value: float, fields: Fields, field: int) -> bool:
+    if length == NULL:
+        return True
+    measure = float(length) if fields.kind[field] == _TEXT else value
+    return bool(np.isnan(measure) or fields.lowest[field] <= measure <= fields.highest[field])
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _is_complete(row: int, fields: Fields, cells: Cells) -> bool:
+    for field in range(fields.kind.size):
+        if fields.required[field] and cells.length[field, row] < 0:
+            return False
+    return True

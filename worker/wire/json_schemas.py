@@ -1,0 +1,235 @@
+"""JSON Schemas of everything on the wire, made from the pydantic models: what producers and subscribers build on.
+
+They say what the decoder says as far as JSON Schema can. Beyond it are what `BEYOND` tells, and whatever is not JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from worker.errors import SettingsError, WorkerError
+from worker.settings.sections import LabelFields, Settings, TimeFormat, TransactionFields
+from worker.wire.schema import Alert, AlertReason, DeadLetter, label_model, transaction_model
+
+Schema = dict[str, Any]
+
+DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
+BEYOND: Final = (
+    "The record's key is the UTF-8 of the card; a record has at most 1 MiB. Whole numbers are written without point "
+    "or exponent, times are those of the calendar from 1970 to 2099, and where a card number is refused, that is "
+    "13 to 19 digits that pass the Luhn check."
+)
+
+_CONTROL_CHARACTERS: Final = r"[\u0000-\u001f\u007f-\u009f]"
+_ISO_TIME: Final = (
+    "^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})?$"
+)
+_TIMES: Final[dict[TimeFormat, str]] = {
+    "epoch_ms": "in ms since 1970 UTC",
+    "epoch_s": "in s since 1970 UTC",
+    "iso8601": "in ISO 8601, UTC unless it says otherwise",
+}
+_TIME_EXAMPLES: Final[dict[TimeFormat, Any]] = {
+    "epoch_ms": 1_767_225_600_000,
+    "epoch_s": 1_767_225_600.0,
+    "iso8601": "2026-01-01T00:00:00Z",
+}
+
+
+def schemas(settings: Settings) -> dict[str, Schema]:
+    """Return the JSON Schemas by message: `transaction`, `label`, `alert` and `dead-letter`.
+
+    Parameters
+    ----------
+    settings
+        The user's field names, and the topics' names, which the schemas' ids carry.
+    """
+    names = settings.topics
+    transaction = transaction_schema(settings.transaction)
+    return {
+        "transaction": _headed(names.transactions, transaction, _transaction_example(settings.transaction)),
+        "label": _headed(names.labels, label_schema(settings.label), *_label_examples(settings.label)),
+        "alert": _headed(names.alerts, _outgoing(Alert), _alert_example()),
+        "dead-letter": _headed(names.dead_letters, _outgoing(DeadLetter), _dead_letter_example(settings)),
+    }
+
+
+def transaction_schema(fields: TransactionFields) -> Schema:
+    """Return what a transaction must be."""
+    schema = _portable(transaction_model(fields).model_json_schema())
+    _tell_time(schema["properties"][fields.event_time], fields.time_format)
+    return schema | {"$comment": BEYOND}
+
+
+def label_schema(fields: LabelFields) -> Schema:
+    """Return what a label must be, the rules between its fields included; null is as good as absent."""
+    schema = _portable(label_model(fields).model_json_schema())
+    for name in (fields.label_time, fields.event_time):
+        _tell_time(schema["properties"][name], fields.time_format)
+    label, outcome, source = (_said(name) for name in (fields.label, fields.outcome, fields.source))
+    rules = [
+        {"if": label, "then": source},
+        {"if": _said(fields.source, "reversal"), "then": _said(fields.label, "legit")},
+    ]
+    return schema | {"oneOf": [label, outcome], "allOf": rules, "$comment": BEYOND}
+
+
+def export(documents: Mapping[str, Schema], folder: Path) -> list[Path]:
+    """Write documents into a folder, made if need be, and return their paths.
+
+    Raises
+    ------
+    SettingsError
+        The folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, document in documents.items():
+            (folder / name).write_text(_text(document), encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(f"--dir {folder}: {error.strerror}; name a folder that can be written") from None
+    return [folder / name for name in documents]
+
+
+def check(documents: Mapping[str, Schema], folder: Path) -> None:
+    """Compare the files of a folder with documents.
+
+    Raises
+    ------
+    WorkerError
+        Names those that are missing or differ.
+    """
+    drifted = [
+        str(folder / name) for name, document in documents.items() if _read(folder / name) != _text(document)
+    ]
+    if drifted:
+        raise WorkerError(
+            f"not as the models and settings are now: {', '.join(drifted)}. Write them anew with "
+            f"`fraud-worker schema export --dir {folder}` and look at what has changed"
+        )
+
+
+def _headed(topic: str, schema: Schema, *examples: Schema) -> Schema:
+    head = {"$schema": DIALECT, "$id": f"urn:fraud-worker:schema:{topic}", "title": schema.pop("title")}
+    return head | schema | {"examples": list(examples)}
+
+
+def _outgoing(model: type[Alert] | type[DeadLetter]) -> Schema:
+    """All fields are always written, and more may be some day."""
+    schema = _portable(model.model_json_schema(mode="serialization"))
+    return schema | {"required": list(schema["properties"])}
+
+
+def _portable(schema: Schema) -> Schema:
+    """Keep what every validator understands alike: no titles made of names, no references, no Unicode classes."""
+    definitions = schema.pop("$defs", {})
+    plain: Schema = _plain(schema, definitions)
+    return {"title": schema["title"]} | plain
+
+
+def _plain(node: Any, definitions: Mapping[str, Schema]) -> Any:
+    if isinstance(node, list):
+        return [_plain(item, definitions) for item in node]
+    if not isinstance(node, dict):
+        return node
+    if "$ref" in node:
+        node = definitions[node["$ref"].rpartition("/")[2]] | {k: v for k, v in node.items() if k != "$ref"}
+    if "properties" in node:
+        properties = {name: _plain(field, definitions) for name, field in node["properties"].items()}
+        rest = {
+            name: item for name, item in node.items() if name not in {"properties", "additionalProperties"}
+        }
+        node = rest | {"properties": properties}
+    dropped = {"title", "pattern", "format"} | ({"default"} if node.get("default", 0) is None else set())
+    plain = {
+        name: item if name == "properties" else _plain(item, definitions)
+        for name, item in node.items()
+        if name not in dropped
+    }
+    return plain | ({"not": {"pattern": _CONTROL_CHARACTERS}} if "pattern" in node else {})
+
+
+def _tell_time(field: Schema, time_format: TimeFormat) -> None:
+    field["description"] += f"; {_TIMES[time_format]}"
+    if time_format == "iso8601":
+        text = next((kind for kind in field.get("anyOf", []) if kind["type"] == "string"), field)
+        text |= {"pattern": _ISO_TIME, "not": {"pattern": _CONTROL_CHARACTERS}}
+
+
+def _said(name: str, value: str | None = None) -> Schema:
+    """The field is there and not null, and says this where a value is given."""
+    what = {"type": "string"} if value is None else {"const": value}
+    return {"required": [name], "properties": {name: what}}
+
+
+def _transaction_example(fields: TransactionFields) -> Schema:
+    example = {
+        fields.transaction_id: "t-1001",
+        fields.card_id: "card-7f3a",
+        fields.event_time: _TIME_EXAMPLES[fields.time_format],
+        fields.amount: 129.95,
+    }
+    if fields.currency is not None:
+        example[fields.currency] = "EUR"
+    example |= dict.fromkeys(fields.numeric, 1.5) | dict.fromkeys(fields.categorical, "web")
+    return example | {name: f"{name}-42" for name in fields.entities}
+
+
+def _label_examples(fields: LabelFields) -> list[Schema]:
+    about = {fields.transaction_id: "t-1001", fields.card_id: "card-7f3a"}
+    when = {fields.label_time: _TIME_EXAMPLES[fields.time_format]}
+    return [
+        about | {fields.label: "fraud", fields.source: "chargeback"} | when,
+        about | {fields.outcome: "declined"} | when,
+    ]
+
+
+def _alert_example() -> Schema:
+    reason = AlertReason(feature="amount", text="amount", value=129.95, contribution=2.5)
+    return Alert(
+        alert_id="0f1e2d3c4b5a69788796a5b4c3d2e1f0",
+        transaction_id="t-1001",
+        card_id="card-7f3a",
+        case_id="00112233445566778899aabbccddeeff",
+        event_time_ms=1_767_225_600_000,
+        amount=129.95,
+        currency="EUR",
+        decided_by="online",
+        probability=0.25,
+        forest_score=None,
+        forest_rank=None,
+        expected_loss=33.7375,
+        threshold=5.0,
+        loss=134.95,
+        review_cost=5.0,
+        reasons=[reason],
+        reference=-3.5,
+        model_version="7f4cd0bdbff4c3cc-278",
+    ).model_dump(mode="json")
+
+
+def _dead_letter_example(settings: Settings) -> Schema:
+    return DeadLetter.of(
+        b'{"transaction_id": "t-1002"}',
+        topic=settings.topics.transactions,
+        partition=0,
+        offset=42,
+        timestamp_ms=1_767_225_600_000,
+        stage="decode",
+        reason="missing_field",
+        detail=f"{settings.transaction.card_id}: Field required",
+    ).model_dump(mode="json")
+
+
+def _text(document: Schema) -> str:
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None

@@ -1,0 +1,217 @@
+"""Reads records into tables, two ways that agree: plain ones compiled, each other one by its model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from worker.kafka_io.record_batches import RecordColumns
+from worker.settings.sections import TimeFormat
+from worker.wire.json_columns import NULL, Cells, Fields, Kind, read_cells
+from worker.wire.schema import (
+    END_OF_TIME_MS,
+    MAX_AMOUNT,
+    MAX_ID_CHARACTERS,
+    MAX_NUMBER,
+    MAX_RECORD_BYTES,
+    MAX_TEXT_CHARACTERS,
+    Fault,
+    Label,
+    Reason,
+    Transaction,
+    explain,
+)
+from worker.wire.spans import Integers, Spans, Words, card_numbers, iso_times, same_texts
+
+NO_TIME: Final = -1
+_TIMES: Final = ("event_time", "label_time")
+_IDENTIFIERS: Final = ("transaction_id", "card_id", "supersedes")
+_TIME_LIMITS: Final[dict[TimeFormat, tuple[Kind, float, float]]] = {
+    "epoch_ms": (Kind.INTEGER, 0.0, END_OF_TIME_MS - 1.0),
+    "epoch_s": (Kind.NUMBER, 0.0, float(np.nextafter(END_OF_TIME_MS / 1000, 0.0))),
+    "iso8601": (Kind.TEXT, 1.0, 64.0),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """n records read: every attribute of the model as a column."""
+
+    attributes: tuple[str, ...]
+    spans: Spans
+    """The buffer that texts lie in, and the records themselves."""
+    cells: Cells
+    times_ms: dict[str, Integers]
+
+    def texts(self, attribute: str) -> Spans:
+        """A text attribute."""
+        field = self.attributes.index(attribute)
+        return Spans(self.spans.data, self.cells.start[field], self.cells.length[field])
+
+    def numbers(self, attribute: str) -> NDArray[np.float64]:
+        """A number attribute, float64 (n,); NaN = missing."""
+        number: NDArray[np.float64] = self.cells.number[self.attributes.index(attribute)]
+        return number
+
+    def take(self, rows: Integers) -> Table:
+        """Keep some of the rows."""
+        start, length, number, plain = self.cells
+        return replace(
+            self,
+            spans=Spans(self.spans.data, self.spans.start[rows], self.spans.length[rows]),
+            cells=Cells(start[:, rows], length[:, rows], number[:, rows], plain[rows]),
+            times_ms={name: times[rows] for name, times in self.times_ms.items()},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a kind of record is read, derived from its model.
+
+    Attributes
+    ----------
+    model, attributes, fields
+        The pydantic model, its attributes in order, and the same for the compiled reader.
+    time_format
+        Of all its times.
+    tokens
+        Attributes in which a card number is refused.
+    rule
+        Which rows of a table fulfil what the model demands beyond single fields.
+    """
+
+    model: type[Transaction] | type[Label]
+    attributes: tuple[str, ...]
+    fields: Fields
+    time_format: TimeFormat
+    tokens: tuple[str, ...]
+    rule: Callable[[Table], NDArray[np.bool_]] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        model: type[Transaction] | type[Label],
+        time_format: TimeFormat,
+        rule: Callable[[Table], NDArray[np.bool_]] | None = None,
+    ) -> Layout:
+        """Derive the layout from a model whose aliases are the names in the JSON."""
+        infos = model.model_fields
+        kinds, lowest, highest = zip(*(_limits(attribute, time_format) for attribute in infos), strict=True)
+        fields = Fields(
+            Words.of([info.alias or attribute for attribute, info in infos.items()]),
+            np.array(kinds, dtype=np.uint8),
+            np.array([info.is_required() for info in infos.values()]),
+            np.array(lowest),
+            np.array(highest),
+        )
+        tokens = tuple(name for name in infos if name == "card_id" or name.startswith("entity_"))
+        return cls(model, tuple(infos), fields, time_format, tokens, rule)
+
+
+def _limits(attribute: str, time_format: TimeFormat) -> tuple[Kind, float, float]:
+    """Say what kind an attribute is, and from where to where values, or bytes of text, are fine for sure."""
+    if attribute in _TIMES:
+        return _TIME_LIMITS[time_format]
+    if attribute == "amount":
+        return Kind.NUMBER, 0.0, MAX_AMOUNT
+    if attribute.startswith("numeric_"):
+        return Kind.NUMBER, -MAX_NUMBER, MAX_NUMBER
+    if attribute in _IDENTIFIERS:
+        return Kind.TEXT, 1.0, MAX_ID_CHARACTERS
+    return Kind.TEXT, 0.0, MAX_TEXT_CHARACTERS
+
+
+def read_table(records: RecordColumns, layout: Layout) -> tuple[Table, Integers, list[tuple[int, Fault]]]:
+    """Read records.
+
+    Returns
+    -------
+    tuple
+        The table of the good records, their rows in `records`, and the other rows, each with its fault.
+    """
+    # One type for the compiled loops, whichever way the buffer came to be.
+    data = records.data.view()
+    data.flags.writeable = False
+    length = np.where(records.value_length <= MAX_RECORD_BYTES, records.value_length, NULL)
+    spans = Spans(data, records.value_start, length)
+    cells = read_cells(spans, layout.fields)
+    table = Table(layout.attributes, spans, cells, _times_ms(spans, cells, layout))
+    good = cells.plain & _accepted(table, Spans(data, records.key_start, records.key_length), layout)
+    odd: list[int] = np.flatnonzero(~good).tolist()
+    if not odd:
+        return table, np.arange(len(records)), []
+    outcomes = [(row, read_one(layout, records.key(row), records.value(row))) for row in odd]
+    read = [(row, outcome) for row, outcome in outcomes if not isinstance(outcome, Fault)]
+    good[[row for row, _ in read]] = True
+    rows = np.flatnonzero(good)
+    faults = [(row, outcome) for row, outcome in outcomes if isinstance(outcome, Fault)]
+    return _patched(table, layout, read).take(rows), rows, faults
+
+
+def read_one(layout: Layout, key: bytes | None, value: bytes | None) -> Transaction | Label | Fault:
+    """Read one record by its model: the arbiter of what is accepted, and of why not."""
+    if value is None:
+        return Fault(Reason.NULL_VALUE, "the record has no value")
+    if len(value) > MAX_RECORD_BYTES:
+        return Fault(Reason.TOO_LARGE, f"{len(value)} bytes, at most {MAX_RECORD_BYTES}")
+    if key is None:
+        return Fault(Reason.NULL_KEY, "the record has no key")
+    try:
+        message = layout.model.model_validate_json(value)
+    except ValidationError as error:
+        return explain(error)
+    if message.card_id.encode() != key:
+        return Fault(Reason.KEY_MISMATCH, "the record's key is not its card")
+    return message
+
+
+def _accepted(table: Table, keys: Spans, layout: Layout) -> NDArray[np.bool_]:
+    accepted = same_texts(table.texts("card_id"), keys)
+    for name in layout.tokens:
+        accepted &= ~card_numbers(table.texts(name))
+    for name, times in table.times_ms.items():
+        is_said = table.cells.length[layout.attributes.index(name)] >= 0
+        accepted &= ~is_said | ((times >= 0) & (times < END_OF_TIME_MS))
+    return accepted & layout.rule(table) if layout.rule else accepted
+
+
+def _times_ms(spans: Spans, cells: Cells, layout: Layout) -> dict[str, Integers]:
+    fields = {name: layout.attributes.index(name) for name in _TIMES if name in layout.attributes}
+    return {name: _time_ms(spans, cells, field, layout.time_format) for name, field in fields.items()}
+
+
+def _time_ms(spans: Spans, cells: Cells, field: int, time_format: TimeFormat) -> Integers:
+    if time_format == "iso8601":
+        return iso_times(Spans(spans.data, cells.start[field], cells.length[field]))
+    is_said = cells.plain & (cells.length[field] >= 0)
+    number = np.where(is_said, cells.number[field], 0.0)
+    milliseconds = np.rint(number * 1000.0) if time_format == "epoch_s" else number
+    return np.where(is_said, milliseconds, NO_TIME).astype(np.int64)
+
+
+def _patched(table: Table, layout: Layout, read: Sequence[tuple[int, Transaction | Label]]) -> Table:
+    """Write what the model read into the table; its texts go behind the buffer."""
+    rows = [row for row, _ in read]
+    buffers = [table.spans.data]
+    end = table.spans.data.size
+    for field, name in enumerate(layout.attributes):
+        values = [getattr(message, name) for _, message in read]
+        if name in table.times_ms:
+            table.times_ms[name][rows] = [NO_TIME if value is None else value for value in values]
+        elif layout.fields.kind[field] == Kind.TEXT:
+            texts = [b"" if value is None else value.encode() for value in values]
+            lengths = np.array([len(text) for text in texts], dtype=np.int64)
+            table.cells.start[field, rows] = end + np.cumsum(lengths) - lengths
+            table.cells.length[field, rows] = np.where([value is None for value in values], NULL, lengths)
+            buffers.append(np.frombuffer(b"".join(texts), dtype=np.uint8))
+            end += buffers[-1].size
+        else:
+            table.cells.number[field, rows] = [np.nan if value is None else value for value in values]
+    data = np.concatenate(buffers)
+    data.flags.writeable = False
+    return replace(table, spans=table.spans._replace(data=data))

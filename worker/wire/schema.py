@@ -1,0 +1,351 @@
+"""The messages on the wire, version 1: what comes in is strict, what goes out only gains optional fields.
+
+Transactions and labels carry the user's own field names: their models are built from the settings.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from datetime import UTC, datetime, timedelta
+from enum import IntEnum, StrEnum
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from models.vocabulary import LabelKind
+from worker.redaction import looks_like_card_number, redact_bytes
+from worker.settings.sections import LabelFields, TimeFormat, TransactionFields
+
+SCHEMA_VERSION: Final = 1
+_VERSION_TOLD: Final = "fields may be added under it; whatever else changes is another version"
+MAX_ID_CHARACTERS: Final = 128
+MAX_TEXT_CHARACTERS: Final = 256
+MAX_RECORD_BYTES: Final = 1 << 20
+MAX_ORIGINAL_BYTES: Final = 1 << 16
+MAX_AMOUNT: Final = 1e12
+MAX_NUMBER: Final = 3e38
+"""Features are 32-bit floats; beyond this lies their infinity."""
+END_OF_TIME_MS: Final = 4_102_444_800_000
+"""2100-01-01; event times lie from 1970 up to here."""
+
+_MAX_DETAIL: Final = 200
+_PRINTABLE: Final = r"^\P{Cc}*$"
+_CARD: Final = "a token for the card, and the record's key; a card number (13-19 digits, Luhn) is refused"
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_ISO_TIME: Final = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})?"
+)
+
+LabelName = Literal["fraud", "legit"]
+OutcomeName = Literal["declined", "blocked", "challenged", "not_reviewed"]
+SourceName = Literal["chargeback", "early_warning", "analyst", "customer", "reversal"]
+
+
+class LabelSource(IntEnum):
+    """Who says so: 0, or the place in `SourceName` counted from 1."""
+
+    NONE = 0
+    CHARGEBACK = 1
+    EARLY_WARNING = 2
+    ANALYST = 3
+    CUSTOMER = 4
+    REVERSAL = 5
+
+
+class Reason(StrEnum):
+    """Why a record does not decode."""
+
+    NULL_VALUE = "null_value"
+    NULL_KEY = "null_key"
+    KEY_MISMATCH = "key_mismatch"
+    TOO_LARGE = "too_large"
+    NOT_JSON = "not_json"
+    NOT_AN_OBJECT = "not_an_object"
+    MISSING_FIELD = "missing_field"
+    WRONG_TYPE = "wrong_type"
+    NOT_FINITE = "not_finite"
+    OUT_OF_RANGE = "out_of_range"
+    BAD_TEXT = "bad_text"
+    BAD_TIME = "bad_time"
+    BAD_LABEL = "bad_label"
+    CARD_NUMBER = "card_number"
+
+
+_REASONS: Final = {
+    **{reason.value: reason for reason in Reason},  # what our own validators say
+    "json_invalid": Reason.NOT_JSON,
+    "model_type": Reason.NOT_AN_OBJECT,
+    "missing": Reason.MISSING_FIELD,
+    "finite_number": Reason.NOT_FINITE,
+    "greater_than_equal": Reason.OUT_OF_RANGE,
+    "less_than_equal": Reason.OUT_OF_RANGE,
+    "less_than": Reason.OUT_OF_RANGE,
+    "string_too_short": Reason.BAD_TEXT,
+    "string_too_long": Reason.BAD_TEXT,
+    "string_pattern_mismatch": Reason.BAD_TEXT,
+    "literal_error": Reason.BAD_LABEL,
+}
+
+
+class Fault(NamedTuple):
+    """What is wrong with a record, without quoting it."""
+
+    reason: Reason
+    detail: str
+
+
+def explain(error: ValidationError) -> Fault:
+    """Turn the first error of a validation into a fault that names the field."""
+    first: ErrorDetails = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    reason = _REASONS.get(first["type"], Reason.WRONG_TYPE)
+    where = f"{first['loc'][0]}: " if first["loc"] else ""
+    return Fault(reason, (where + first["msg"])[:_MAX_DETAIL])
+
+
+def _no_card_number(text: str) -> str:
+    if looks_like_card_number(text):
+        raise PydanticCustomError(Reason.CARD_NUMBER.value, "a card number where a token belongs")
+    return text
+
+
+def _iso_to_ms(text: str) -> int:
+    try:
+        if _ISO_TIME.fullmatch(text) is None:
+            raise ValueError
+        moment = datetime.fromisoformat(text)
+        since = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH
+    except (ValueError, OverflowError):
+        raise PydanticCustomError(Reason.BAD_TIME.value, "not an ISO 8601 date, time and offset") from None
+    milliseconds = since // timedelta(milliseconds=1)
+    if not 0 <= milliseconds < END_OF_TIME_MS:
+        raise PydanticCustomError(Reason.OUT_OF_RANGE.value, "a time outside 1970-2099")
+    return milliseconds
+
+
+def _seconds_to_ms(seconds: float) -> int:
+    return round(seconds * 1000.0)
+
+
+Identifier = Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARACTERS, pattern=_PRINTABLE)]
+Token = Annotated[Identifier, AfterValidator(_no_card_number)]
+Text = Annotated[str, Field(max_length=MAX_TEXT_CHARACTERS, pattern=_PRINTABLE)]
+Entity = Annotated[Text, AfterValidator(_no_card_number)]
+Amount = Annotated[float, Field(ge=0, le=MAX_AMOUNT)]
+Number = Annotated[float, Field(ge=-MAX_NUMBER, le=MAX_NUMBER)]
+
+TIMES: Final[dict[TimeFormat, Any]] = {
+    "epoch_ms": Annotated[int, Field(ge=0, lt=END_OF_TIME_MS)],
+    "epoch_s": Annotated[float, Field(ge=0, lt=END_OF_TIME_MS / 1000), AfterValidator(_seconds_to_ms)],
+    "iso8601": Annotated[str, Field(json_schema_extra={"format": "date-time"}), AfterValidator(_iso_to_ms)],
+}
+
+
+class IncomingMessage(BaseModel):
+    """What others write: no conversion between types, finite numbers only, unknown fields ignored."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+class Transaction(IncomingMessage):
+    """What every transaction has; `transaction_model` adds what the user declares."""
+
+    transaction_id: Identifier
+    card_id: Token
+    event_time: int
+    amount: Amount
+
+
+class Label(IncomingMessage):
+    """Somebody's word on a transaction: a label, or an outcome that says its silence will mean nothing."""
+
+    transaction_id: Identifier
+    card_id: Token
+    label: LabelName | None = None
+    outcome: OutcomeName | None = None
+    source: SourceName | None = None
+    label_time: int
+    event_time: int | None = None
+    supersedes: Identifier | None = None
+
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> Self:
+        if (self.label is None) == (self.outcome is None):
+            raise PydanticCustomError(Reason.BAD_LABEL.value, "either a label or an outcome")
+        if self.label is not None and self.source is None:
+            raise PydanticCustomError(Reason.BAD_LABEL.value, "a label names its source")
+        if self.source == "reversal" and self.label != "legit":
+            raise PydanticCustomError(Reason.BAD_LABEL.value, "a reversal says legit")
+        return self
+
+    @property
+    def kind(self) -> LabelKind:
+        """What the label says, in one word."""
+        if self.outcome is not None:
+            return LabelKind.OUTCOME
+        if self.label == "fraud":
+            return LabelKind.FRAUD
+        return LabelKind.REVERSAL if self.source == "reversal" else LabelKind.LEGIT
+
+
+def transaction_model(fields: TransactionFields) -> type[Transaction]:
+    """Build the model of the user's transactions.
+
+    Its attributes are ours, `numeric_0`, `categorical_0` and `entity_0` onwards for the declared fields in
+    their order; its aliases are the user's names.
+    """
+    definitions: dict[str, Any] = {
+        "transaction_id": _required(
+            fields.transaction_id, Identifier, "names the transaction; labels refer to it"
+        ),
+        "card_id": _required(fields.card_id, Token, _CARD),
+        "event_time": _required(fields.event_time, TIMES[fields.time_format], "when it happened"),
+        "amount": _required(fields.amount, Amount, "in the currency that the costs are set in"),
+    }
+    if fields.currency is not None:
+        definitions["currency"] = _optional(
+            fields.currency, Text, "goes to the alert as it is; nothing is converted"
+        )
+    for group, names, kind, meaning in (
+        ("numeric", fields.numeric, Number, "a number to learn from"),
+        ("categorical", fields.categorical, Text, "one of few values, to learn from"),
+        ("entity", fields.entities, Entity, "an identifier that gathers history; a card number is refused"),
+    ):
+        definitions |= {f"{group}_{i}": _optional(name, kind, meaning) for i, name in enumerate(names)}
+    return create_model("Transaction", __base__=Transaction, __doc__="A card transaction.", **definitions)
+
+
+def label_model(fields: LabelFields) -> type[Label]:
+    """Build the model of the user's labels: our attributes under the user's names."""
+    time = TIMES[fields.time_format]
+    definitions: dict[str, Any] = {
+        "transaction_id": _required(fields.transaction_id, Identifier, "of the transaction that it is about"),
+        "card_id": _required(fields.card_id, Token, _CARD),
+        "label": _optional(fields.label, LabelName, "what the transaction proved to be"),
+        "outcome": _optional(
+            fields.outcome, OutcomeName, "what was done to it, where nobody can know what it was"
+        ),
+        "source": _optional(
+            fields.source, SourceName, "who says so; a label needs it, and a reversal says legit"
+        ),
+        "label_time": _required(fields.label_time, time, "when it became known"),
+        "event_time": _optional(fields.event_time, time, "of the transaction: the label is found sooner"),
+        "supersedes": _optional(
+            fields.supersedes,
+            Identifier,
+            "an earlier label that this one replaces; the worker goes by label_time alone",
+        ),
+    }
+    return create_model("Label", __base__=Label, __doc__=Label.__doc__, **definitions)
+
+
+def _required(name: str, kind: Any, meaning: str) -> tuple[Any, Any]:
+    return kind, Field(alias=name, description=meaning)
+
+
+def _optional(name: str, kind: Any, meaning: str) -> tuple[Any, Any]:
+    return kind | None, Field(None, alias=name, description=meaning)
+
+
+class OutgoingMessage(BaseModel):
+    """What the worker writes; readers ignore fields they do not know."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def to_json(self) -> bytes:
+        """Encode as it goes onto the topic."""
+        return self.model_dump_json().encode()
+
+
+class AlertReason(OutgoingMessage):
+    """One feature's part in a score."""
+
+    feature: str = Field(description="the feature's name")
+    text: str = Field(description="the same in words")
+    value: float | str | None = Field(description="what it was; null where it was missing or is a category")
+    contribution: float = Field(description="what it adds to the logit (online) or to the score (forest)")
+
+
+class Alert(OutgoingMessage):
+    """A transaction worth an investigator's time, and why."""
+
+    schema_version: Literal[1] = Field(SCHEMA_VERSION, description=_VERSION_TOLD)
+    alert_id: str = Field(description="a function of the transaction id and entity_key alone")
+    transaction_id: str = Field(description="of the transaction alerted on")
+    card_id: str = Field(description="its card's token, and the record's key")
+    case_id: str = Field(description="shared by the alerts of a card within one case window")
+    event_time_ms: int = Field(description="when the transaction happened, in ms since 1970 UTC")
+    amount: float = Field(description="of the transaction")
+    currency: str | None = Field(description="as the transaction said it; null where it did not")
+    decided_by: Literal["online", "forest"] = Field(description="the online model or the isolation forest")
+    probability: float | None = Field(description="calibrated; null where the forest decided")
+    forest_score: float | None = Field(description="anomaly score; null where the forest did not score")
+    forest_rank: float | None = Field(description="anomaly score times amount, by which the forest ranks")
+    expected_loss: float | None = Field(description="probability times loss")
+    threshold: float = Field(description="alerted from here on: an expected loss (online) or a rank (forest)")
+    loss: float = Field(description="what it costs to miss this one, if it is a fraud")
+    review_cost: float = Field(description="what it costs to look at the case")
+    reasons: list[AlertReason] = Field(description="largest contribution first")
+    reference: float | None = Field(description="online: the logit is this plus all contributions")
+    model_version: str = Field(description="lineage and model-log offset of the state that decided")
+
+
+class DeadLetter(OutgoingMessage):
+    """A record that could not be used, redacted and bounded, and where it came from."""
+
+    schema_version: Literal[1] = Field(SCHEMA_VERSION, description=_VERSION_TOLD)
+    topic: str = Field(description="where the record lies")
+    partition: int = Field(description="of that topic")
+    offset: int = Field(description="in that partition")
+    timestamp_ms: int = Field(description="of the record, in ms since 1970 UTC")
+    stage: str = Field(description="the step that refused it")
+    reason: str = Field(description="one word, such as missing_field, not_json or orphan_label")
+    detail: str = Field(max_length=_MAX_DETAIL, description="the same for people; quotes no value")
+    original: str | None = Field(
+        description="base64, card numbers struck out; null if the record had no value"
+    )
+    original_bytes: int = Field(description="length of the value")
+    sha256: str | None = Field(description="of the whole value, card numbers struck out")
+    truncated: bool = Field(description="only the beginning of the value is here")
+
+    @classmethod
+    def of(
+        cls,
+        value: bytes | None,
+        *,
+        topic: str,
+        partition: int,
+        offset: int,
+        timestamp_ms: int,
+        stage: str,
+        reason: str,
+        detail: str,
+    ) -> Self:
+        """Redact and bound a record's value; a number that straddles the bound is struck out whole.
+
+        The digest is of what is left, for all but a few digits of a card number could be told from it otherwise.
+        """
+        whole = redact_bytes(value or b"")
+        return cls(
+            topic=topic,
+            partition=partition,
+            offset=offset,
+            timestamp_ms=timestamp_ms,
+            stage=stage,
+            reason=reason,
+            detail=detail[:_MAX_DETAIL],
+            original=None if value is None else base64.b64encode(whole[:MAX_ORIGINAL_BYTES]).decode(),
+            original_bytes=len(whole),
+            sha256=None if value is None else hashlib.sha256(whole).hexdigest(),
+            truncated=len(whole) > MAX_ORIGINAL_BYTES,
+        )
