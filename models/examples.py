@@ -2,83 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.columns import Columns, Wide
+
 
 @dataclass(frozen=True, slots=True)
-class Examples:
+class Examples(Columns):
     """k settled decisions to learn from, as they were when they were decided.
 
     Attributes
     ----------
-    features : float32 [k, F]
+    features : float32 (k, F)
         The features stored at decision time.
-    label : uint8 [k]
+    label : uint8 (k,)
         1 for fraud.
-    weight : float32 [k]
+    weight : float32 (k,)
         How many decisions this one stands for; 0 takes an earlier verdict back.
-    event_time_ms : int64 [k]
-    key : uint64 [k]
+    event_time_ms : int64 (k,)
+    key : uint64 (k,)
         Names the decision (partition and sequence number), so that a later verdict replaces an earlier one.
-    logit : float32 [k]
+    logit : float32 (k,)
         The online model's score at decision time; NaN where there was none.
     """
 
-    features: NDArray[np.float32]
+    features: Annotated[NDArray[np.float32], Wide("features")]
     label: NDArray[np.uint8]
     weight: NDArray[np.float32]
     event_time_ms: NDArray[np.int64]
     key: NDArray[np.uint64]
     logit: NDArray[np.float32]
-
-    def __len__(self) -> int:
-        return len(self.label)
-
-    @classmethod
-    def empty(cls, feature_count: int) -> Examples:
-        """No example at all."""
-        return cls(
-            np.empty((0, feature_count), np.float32),
-            np.empty(0, np.uint8),
-            np.empty(0, np.float32),
-            np.empty(0, np.int64),
-            np.empty(0, np.uint64),
-            np.empty(0, np.float32),
-        )
-
-    def take(self, rows: NDArray[np.int64] | NDArray[np.bool_] | slice) -> Examples:
-        """The chosen rows."""
-        return Examples(
-            self.features[rows],
-            self.label[rows],
-            self.weight[rows],
-            self.event_time_ms[rows],
-            self.key[rows],
-            self.logit[rows],
-        )
-
-    def rows(self, start: int, stop: int) -> Examples:
-        """Rows `start` to `stop`."""
-        return self.take(slice(start, stop))
-
-    @classmethod
-    def concatenate(cls, parts: list[Examples], feature_count: int) -> Examples:
-        """All parts, one after another."""
-        if len(parts) == 1:
-            return parts[0]
-        if not parts:
-            return cls.empty(feature_count)
-        return cls(
-            np.concatenate([part.features for part in parts]),
-            np.concatenate([part.label for part in parts]),
-            np.concatenate([part.weight for part in parts]),
-            np.concatenate([part.event_time_ms for part in parts]),
-            np.concatenate([part.key for part in parts]),
-            np.concatenate([part.logit for part in parts]),
-        )
 
     def for_generation(self, since_ms: int) -> Examples:
         """The last verdict on each decision since `since_ms`, unless it is of no weight, in transaction order."""
@@ -105,9 +62,10 @@ class ExampleBuffer:
         self._capacity = capacity
         # Moving a quarter at a time keeps the cost of an append constant on average.
         room = capacity + max(capacity // 4, 1)
-        empty = Examples.empty(feature_count)
-        columns = (getattr(empty, field.name) for field in fields(Examples))
-        self._rows = Examples(*(np.empty((room, *column.shape[1:]), column.dtype) for column in columns))
+        widths = {"features": feature_count}
+        self._rows = Examples(
+            **{name: np.empty(it.shape(room, widths), it.dtype) for name, it in Examples.layout().items()}
+        )
         self._offsets = np.empty(room, np.int64)
         self._end = 0
 
@@ -131,8 +89,8 @@ class ExampleBuffer:
 
     def _put(self, examples: Examples, offset: int | NDArray[np.int64]) -> None:
         target = slice(self._end, self._end + len(examples))
-        for field in fields(Examples):
-            getattr(self._rows, field.name)[target] = getattr(examples, field.name)
+        for name in Examples.layout():
+            getattr(self._rows, name)[target] = getattr(examples, name)
         self._offsets[target] = offset
         self._end = target.stop
 
@@ -148,6 +106,6 @@ class ExampleBuffer:
 
     def _move_to_front(self, kept: int) -> None:
         newest = slice(self._end - kept, self._end)
-        for array in (*(getattr(self._rows, field.name) for field in fields(Examples)), self._offsets):
+        for array in (*(getattr(self._rows, name) for name in Examples.layout()), self._offsets):
             array[:kept] = array[newest].copy()
         self._end = kept

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.columns import Columns, Wide
 from models.examples import Examples
 from models.features import FeatureSpec
 from models.ledger import LedgerDeltas, concatenate
@@ -72,76 +73,40 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(Columns):
     """m changes of label evidence.
 
     Attributes
     ----------
-    hashes : uint64 [m, 1 + E]
+    hashes : uint64 (m, 1 + E)
         The card and the declared entities of the decision.
-    frauds, legits : int8 [m]
+    frauds, legits : int8 (m,)
         What to add; negative where evidence moves.
-    at_ms : int64 [m]
+    at_ms : int64 (m,)
         The clock at which it was, or had been, learnt.
     """
 
-    hashes: NDArray[np.uint64]
+    hashes: Annotated[NDArray[np.uint64], Wide("hashes")]
     frauds: NDArray[np.int8]
     legits: NDArray[np.int8]
     at_ms: NDArray[np.int64]
 
-    def __len__(self) -> int:
-        return len(self.frauds)
-
-    @classmethod
-    def empty(cls, entity_count: int) -> Evidence:
-        """No change at all."""
-        return cls(
-            np.empty((0, 1 + entity_count), np.uint64),
-            np.empty(0, np.int8),
-            np.empty(0, np.int8),
-            np.empty(0, np.int64),
-        )
-
-    @classmethod
-    def concatenate(cls, parts: list[Evidence], entity_count: int) -> Evidence:
-        """All parts, one after another."""
-        if not parts:
-            return cls.empty(entity_count)
-        return cls(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)))
-
-    def rows(self, start: int, stop: int) -> Evidence:
-        """Rows `start` to `stop`."""
-        return Evidence(*(getattr(self, f.name)[start:stop] for f in fields(self)))
-
 
 @dataclass(frozen=True, slots=True)
-class Traffic:
-    """n decided transactions, as the aggregates of shared entities need them.
+class EntityEvents(Columns):
+    """The entities and times of n decided transactions, which the shared aggregates count.
 
-    The events themselves, not their sums: 8 bytes an entity and 8 more a transaction is smaller than decayed
-    sums of several half-lives unless entities repeat often within a commit, and folding them is exact.
+    A commit carries the events themselves and not their sums: 8 bytes an entity and 8 more a transaction is smaller
+    than decayed sums of several half-lives unless entities repeat often within a commit, and folding them is exact.
 
     Attributes
     ----------
-    entities : uint64 [n, E]
-    event_time_ms : int64 [n]
+    entities : uint64 (n, E)
+    event_time_ms : int64 (n,)
     """
 
-    entities: NDArray[np.uint64]
+    entities: Annotated[NDArray[np.uint64], Wide("entities")]
     event_time_ms: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.event_time_ms)
-
-    @classmethod
-    def empty(cls, entity_count: int) -> Traffic:
-        """No transaction at all."""
-        return cls(np.empty((0, entity_count), np.uint64), np.empty(0, np.int64))
-
-    def rows(self, start: int, stop: int) -> Traffic:
-        """Rows `start` to `stop`."""
-        return Traffic(self.entities[start:stop], self.event_time_ms[start:stop])
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +143,7 @@ class Commit:
     worker: str
     clocks_ms: Mapping[int, int]
     newest_label_ms: int | None
-    traffic: Traffic
+    traffic: EntityEvents
     evidence: Evidence
     examples: Examples
     ledger: LedgerDeltas

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from models.examples import Examples
 from models.features import FeatureLayout, FeatureSpec
 from models.ledger import LedgerDeltas, Truth, concatenate, decided_deltas, settled_deltas
-from models.records import Budget, Commit, Evidence, Lineage, Policy, Traffic
+from models.records import Budget, Commit, EntityEvents, Evidence, Lineage, Policy
 from models.state import ModelState
 from models.threshold import BINS, CostPolicy
 from models.vocabulary import MS_PER_DAY, Decider, Flag
@@ -70,8 +70,8 @@ def hashes(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.uint6
     return rng.integers(0, 20, shape).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
 
 
-def traffic(rng: np.random.Generator, count: int, from_ms: int = START_MS) -> Traffic:
-    return Traffic(hashes(rng, (count, ENTITIES)), from_ms + rng.integers(0, MS_PER_DAY, count))
+def traffic(rng: np.random.Generator, count: int, from_ms: int = START_MS) -> EntityEvents:
+    return EntityEvents(hashes(rng, (count, ENTITIES)), from_ms + rng.integers(0, MS_PER_DAY, count))
 
 
 def ledger_deltas(rng: np.random.Generator, count: int, from_ms: int = START_MS) -> LedgerDeltas:

@@ -11,7 +11,7 @@ import pytest
 
 from models.anomaly import FlatForest
 from models.examples import Examples
-from models.records import Commit, Evidence, Lineage, ModelRecord, Refit, Traffic
+from models.records import Commit, EntityEvents, Evidence, Lineage, ModelRecord, Refit
 from tests.support.model_log import LINEAGE, POLICY, START_MS, commit
 from worker.errors import CorruptError
 from worker.partition.codec import (
@@ -139,7 +139,7 @@ def test_a_commit_without_labels_clocks_or_a_digest_reads_back() -> None:
 
 def test_a_commit_reads_back_where_no_entity_is_declared() -> None:
     rng = np.random.default_rng(1)
-    traffic = Traffic(np.empty((7, 0), np.uint64), START_MS + np.arange(7))
+    traffic = EntityEvents(np.empty((7, 0), np.uint64), START_MS + np.arange(7))
     one = np.ones(3, np.int8)
     moved = Evidence(rng.integers(0, 9, (3, 1)).astype(np.uint64), one, one, np.arange(3))
     record = dataclasses.replace(commit(rng, 0), traffic=traffic, evidence=moved)

@@ -26,7 +26,7 @@ def numbered(first: int, count: int) -> Examples:
 def numbers(rows: Examples) -> list[int]:
     """The rows' numbers, having checked that their columns still belong together."""
     again = [numbered(int(key), 1) for key in rows.key]
-    assert_same(rows, Examples.concatenate([Examples.empty(FEATURES), *again], FEATURES))
+    assert_same(rows, Examples.concatenate([Examples.empty(features=FEATURES), *again], features=FEATURES))
     return [int(key) for key in rows.key]
 
 
@@ -129,11 +129,11 @@ def test_a_snapshot_stays_as_it_was() -> None:
 
 
 @pytest.mark.parametrize(
-    "parts", [[], [numbered(5, 2)], [numbered(0, 2), Examples.empty(FEATURES), numbered(7, 1)]]
+    "parts", [[], [numbered(5, 2)], [numbered(0, 2), Examples.empty(features=FEATURES), numbered(7, 1)]]
 )
 def test_parts_are_joined_in_their_order(parts: list[Examples]) -> None:
     expected = [int(key) for part in parts for key in part.key]
-    assert numbers(Examples.concatenate(parts, FEATURES)) == expected
+    assert numbers(Examples.concatenate(parts, features=FEATURES)) == expected
 
 
 def test_a_buffer_of_another_bound_keeps_the_newest_and_goes_on_as_if_it_had_always_had_that_one() -> None:

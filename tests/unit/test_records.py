@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.records import Budget, Commit, Evidence, ModelRecord, Policy, Refit, Traffic
+from models.records import Budget, Commit, EntityEvents, Evidence, ModelRecord, Policy, Refit
 from models.refit import RefitPlan, generation_job
 from models.state import ModelState
 from models.threshold import CostPolicy
@@ -135,13 +135,13 @@ def test_a_policy_that_lacks_a_value_or_has_one_too_many_is_refused() -> None:
 def test_parts_of_evidence_are_joined_in_their_order_and_none_is_empty() -> None:
     rng = np.random.default_rng(2)
     one, other = commit(rng, 3).evidence, commit(rng, 4).evidence
-    joined = Evidence.concatenate([one, other], 2)
+    joined = Evidence.concatenate([one, other], hashes=3)
     np.testing.assert_array_equal(joined.hashes, np.concatenate([one.hashes, other.hashes]))
     np.testing.assert_array_equal(joined.frauds, np.concatenate([one.frauds, other.frauds]))
-    empty = Evidence.concatenate([], 2)
+    empty = Evidence.concatenate([], hashes=3)
     assert (len(empty), empty.hashes.shape, empty.frauds.dtype.str) == (0, (0, 3), "|i1")
 
 
 def test_nothing_decided_is_no_traffic_and_no_budget() -> None:
-    assert Traffic.empty(2).entities.shape == (0, 2)
+    assert EntityEvents.empty(entities=2).entities.shape == (0, 2)
     assert Budget.empty().online.sum() == 0.0

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from models.examples import Examples
 from models.ledger import LedgerDeltas, concatenate
-from models.records import Budget, Commit, Evidence, Traffic
+from models.records import Budget, Commit, EntityEvents, Evidence
 from models.refit import RefitPlan
 from models.state import ModelState
 from models.vocabulary import MS_PER_DAY
@@ -66,9 +66,9 @@ def commit(
         worker="w",
         clocks_ms={0: clock_ms},
         newest_label_ms=None,
-        traffic=Traffic(np.ones((transactions, 1), np.uint64), np.full(transactions, clock_ms)),
-        evidence=Evidence.empty(1),
-        examples=Examples.empty(len(model.layout.names)) if examples is None else examples,
+        traffic=EntityEvents(np.ones((transactions, 1), np.uint64), np.full(transactions, clock_ms)),
+        evidence=Evidence.empty(hashes=2),
+        examples=Examples.empty(features=len(model.layout.names)) if examples is None else examples,
         ledger=ledger,
         budget=Budget.empty(),
     )

@@ -25,7 +25,7 @@ import numpy as np
 from models.decision import Scores, decide
 from models.examples import Examples
 from models.ledger import LedgerDeltas, concatenate, decided_deltas
-from models.records import Budget, Commit, Evidence, ModelRecord, Traffic
+from models.records import Budget, Commit, EntityEvents, Evidence, ModelRecord
 from models.state import ModelState
 from models.threshold import histogram
 from models.vocabulary import Flag
@@ -237,10 +237,11 @@ class Processor:
             newest_label_ms=newest,
             traffic=_traffic(decided, len(spec.entities)),
             evidence=Evidence.concatenate(
-                [part for one in settled for part in one.evidence], len(spec.entities)
+                [part for one in settled for part in one.evidence], hashes=1 + len(spec.entities)
             ),
             examples=Examples.concatenate(
-                [part for one in settled for part in one.examples if len(part)], len(self._model.layout.names)
+                [part for one in settled for part in one.examples if len(part)],
+                features=len(self._model.layout.names),
             ),
             ledger=_ledger(decided, settled),
             budget=_budget(decided),
@@ -255,10 +256,10 @@ def _newest(one: int | None, other: int | None) -> int | None:
     return max((time_ms for time_ms in (one, other) if time_ms is not None), default=None)
 
 
-def _traffic(decided: list[Decided], entity_count: int) -> Traffic:
+def _traffic(decided: list[Decided], entity_count: int) -> EntityEvents:
     if not decided:
-        return Traffic.empty(entity_count)
-    return Traffic(
+        return EntityEvents.empty(entities=entity_count)
+    return EntityEvents(
         np.concatenate([one.transactions.entity_hash for one in decided]),
         np.concatenate([one.rows.counted_ms for one in decided]),
     )

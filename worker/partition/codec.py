@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from models.examples import Examples
 from models.features import FeatureSpec
 from models.ledger import LedgerDeltas, concatenate
-from models.records import Budget, Commit, Evidence, Lineage, ModelRecord, Policy, Refit, Traffic
+from models.records import Budget, Commit, EntityEvents, Evidence, Lineage, ModelRecord, Policy, Refit
 from models.threshold import BINS
 from worker.errors import CorruptError
 from worker.partition.journal import DecisionRows, JournalEntry, JournalHeader, Settlements
@@ -227,10 +227,10 @@ def _checked(name: str, values: NDArray[Any], like: NDArray[Any]) -> NDArray[Any
 
 _NO_DECISIONS: Final = DecisionRows.empty(0, 0)
 _NO_SETTLEMENTS: Final = Settlements.empty()
-_SECTIONS: Final[dict[str, Traffic | Evidence | Examples | LedgerDeltas]] = {
-    "traffic": Traffic.empty(0),
-    "evidence": Evidence.empty(0),
-    "examples": Examples.empty(0),
+_SECTIONS: Final[dict[str, EntityEvents | Evidence | Examples | LedgerDeltas]] = {
+    "traffic": EntityEvents.empty(entities=0),
+    "evidence": Evidence.empty(hashes=0),
+    "examples": Examples.empty(features=0),
     "ledger": concatenate([]),
 }
 """The parts of a commit, by name: each field is a column of its own, and all of a part are as long as one another."""
