@@ -209,24 +209,24 @@ def test_ordinary_records_are_read_by_the_compiled_loop() -> None:
     assert cells.plain.tolist() == [True] * 3
 
 
-def test_a_slice_says_where_it_ends(decoder: Decoder) -> None:
+def test_rows_say_where_they_end(decoder: Decoder) -> None:
     columns, _ = decoder.transactions(json_columns([transaction(transaction_id=f"t{i}") for i in range(5)]))
-    middle = columns.slice(1, 3)
+    middle = columns.rows(1, 3)
     assert middle.transaction_id.to_pylist() == ["t1", "t2"]
     assert middle.next_offset == FIRST_OFFSET + 6
     assert middle.entity_hash.shape == (2, 2)
-    assert columns.slice(2, 2).next_offset == FIRST_OFFSET + 4
-    assert columns.slice(3, 99).next_offset == columns.next_offset
+    assert columns.rows(2, 2).next_offset == FIRST_OFFSET + 4
+    assert columns.rows(3, 99).next_offset == columns.next_offset
 
 
-def test_slices_join_to_what_they_were_cut_from(decoder: Decoder) -> None:
+def test_rows_join_to_what_they_were_cut_from(decoder: Decoder) -> None:
     transactions, _ = decoder.transactions(
         json_columns([transaction(transaction_id=f"t{i}") for i in range(5)])
     )
     labels, _ = decoder.labels(json_columns([label(transaction_id=f"t{i}") for i in range(5)]))
-    parts = [transactions.slice(0, 2), transactions.slice(2, 2), transactions.slice(2, 5)]
+    parts = [transactions.rows(0, 2), transactions.rows(2, 2), transactions.rows(2, 5)]
     assert_equal(TransactionColumns.concatenate(parts), transactions)
-    assert_equal(LabelColumns.concatenate([labels.slice(0, 4), labels.slice(4, 5)]), labels)
+    assert_equal(LabelColumns.concatenate([labels.rows(0, 4), labels.rows(4, 5)]), labels)
 
 
 def assert_equal(one: Any, other: Any) -> None:

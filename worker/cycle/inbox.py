@@ -31,7 +31,7 @@ class _Queue(Generic[C]):
         """Append one fetch; `time_ms` says when each row is due, never earlier than the rows before it."""
         due_ms = np.maximum.accumulate(time_ms) if len(time_ms) else time_ms
         if self.waiting and self._columns is not None:
-            rest = self._columns.slice(self._cursor, len(self._columns))
+            rest = self._columns.rows(self._cursor, len(self._columns))
             columns = type(columns).concatenate([rest, columns])
             due_ms = np.concatenate([self._due_ms[self._cursor :], due_ms])
             due_ms = np.maximum.accumulate(due_ms)
@@ -55,7 +55,7 @@ class _Queue(Generic[C]):
         if self._columns is None:
             return None
         stop = self._cursor + int(np.searchsorted(self.due_ms, until_ms, side="right"))
-        taken = self._columns.slice(self._cursor, stop)
+        taken = self._columns.rows(self._cursor, stop)
         self._cursor = stop
         self.next_offset = taken.next_offset
         return taken

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, Final, Self, get_args
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from models.hashing import siphash_many
 from models.vocabulary import LabelKind
+from worker.columns import ArrowColumns
 from worker.identity import Hasher
 from worker.kafka_io.record_batches import RecordColumns
 from worker.settings.sections import Settings
@@ -56,10 +56,11 @@ class BadRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class _Columns:
-    """Rows of one partition in offset order: every array has one entry a row.
+class _PartitionColumns(ArrowColumns):
+    """Rows of one partition in offset order.
 
-    `next_offset` is the offset behind the last record read for these rows, bad ones and gaps included.
+    `next_offset` is the offset behind the last record read for these rows, bad ones and gaps included. `take` keeps
+    it: rows that are left out there have been dealt with.
     """
 
     partition: int
@@ -67,46 +68,14 @@ class _Columns:
     offsets: NDArray[np.int64]
     timestamps_ms: NDArray[np.int64]
 
-    def __len__(self) -> int:
-        return int(self.offsets.size)
-
-    def slice(self, start: int, stop: int) -> Self:
-        """Take the rows start .. stop - 1 without copying; `next_offset` is then the first row left out."""
-        stop = min(stop, len(self))
-        cut: dict[str, Any] = {name: array[start:stop] for name, array in self._arrays().items()}
-        if stop < len(self):
-            cut["next_offset"] = int(self.offsets[stop])
-        return replace(self, **cut)
-
-    def take(self, rows: NDArray[np.int64]) -> Self:
-        """Keep only those rows; `next_offset` stays: what is left out has been dealt with."""
-        return replace(
-            self,
-            **{
-                name: array.take(rows) if isinstance(array, pa.Array) else array[rows]
-                for name, array in self._arrays().items()
-            },
-        )
-
-    @classmethod
-    def concatenate(cls, parts: Sequence[Self]) -> Self:
-        """Join parts of one partition that follow one another; at least one."""
-        joined: dict[str, Any] = {
-            name: _joined([part._arrays()[name] for part in parts]) for name in parts[0]._arrays()
-        }
-        return replace(parts[-1], **joined)
-
-    def _arrays(self) -> dict[str, Any]:
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: value for name, value in values.items() if isinstance(value, np.ndarray | pa.Array)}
-
-
-def _joined(arrays: list[Any]) -> Any:
-    return pa.concat_arrays(arrays) if isinstance(arrays[0], pa.Array) else np.concatenate(arrays)
+    def rows(self, start: int, stop: int) -> Self:
+        """Return rows `start` to `stop` (excluded) as views; `next_offset` is then the first row left out."""
+        chosen = self.take(slice(start, stop))
+        return chosen if stop >= len(self) else replace(chosen, next_offset=int(self.offsets[stop]))
 
 
 @dataclass(frozen=True, slots=True)
-class TransactionColumns(_Columns):
+class TransactionColumns(_PartitionColumns):
     """Decoded transactions of one partition: n rows, E entities, N numeric and C categorical fields.
 
     Attributes
@@ -137,7 +106,7 @@ class TransactionColumns(_Columns):
 
 
 @dataclass(frozen=True, slots=True)
-class LabelColumns(_Columns):
+class LabelColumns(_PartitionColumns):
     """Decoded labels of one partition, n rows.
 
     Attributes
