@@ -82,7 +82,7 @@ def test_the_truth_says_what_kind_of_fraud_it_was_and_who_told(
     names = [None, "card_testing", "stolen_card", "compromised_merchant", "account_takeover"]
     assert table["fraud_kind"].to_pylist() == [names[kind] for kind in simulation.rows.kind]
     sources = [None, "chargeback", "early_warning", "analyst", "customer", "reversal"]
-    assert table["label_source"].to_pylist() == [sources[source] for source in simulation.told.source]
+    assert table["label_source"].to_pylist() == [sources[source] for source in simulation.labels.source]
 
 
 @pytest.mark.parametrize("name", ["a.parquet", "a.csv.gz", "a.jsonl"])

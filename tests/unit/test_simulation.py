@@ -233,7 +233,7 @@ SHARES = {  # chargeback, early warning, analyst, customer
 
 def test_each_kind_is_told_by_its_sources(made: Simulation) -> None:
     for kind, shares in SHARES.items():
-        sources = made.told.source[made.rows.kind == kind]
+        sources = made.labels.source[made.rows.kind == kind]
         found = np.bincount(sources, minlength=6)[1:5] / sources.size
         np.testing.assert_allclose(found, shares, atol=4 * 0.5 / np.sqrt(sources.size))
 
@@ -248,10 +248,10 @@ DELAYS = {
 
 
 def test_labels_come_after_what_they_tell_of_by_the_delay_of_their_source(made: Simulation) -> None:
-    delays = (made.told.time_ms - made.rows.time_ms) / DAY_MS
+    delays = (made.labels.time_ms - made.rows.time_ms) / DAY_MS
     assert (delays >= 0).all()
     for source, (mean, shape) in DELAYS.items():
-        found = delays[made.told.source == source]
+        found = delays[made.labels.source == source]
         assert found.mean() == pytest.approx(mean, rel=5 / np.sqrt(shape * found.size))
         assert found.var() == pytest.approx(mean**2 / shape, rel=0.5)
         assert (found < mean).mean() > 0.5  # a gamma distribution leans to the left
@@ -260,19 +260,19 @@ def test_labels_come_after_what_they_tell_of_by_the_delay_of_their_source(made: 
 def test_delays_grow_and_vanish_with_the_mean_that_is_asked_for(made: Simulation) -> None:
     double = Simulation.of(dataclasses.replace(TRAFFIC, label_delay_days=28.0))
     none = Simulation.of(dataclasses.replace(TRAFFIC, label_delay_days=0.0))
-    one, two = (each.told.time_ms - each.rows.time_ms for each in (made, double))
+    one, two = (each.labels.time_ms - each.rows.time_ms for each in (made, double))
     np.testing.assert_allclose(two, 2.0 * one, atol=2)
-    np.testing.assert_array_equal(none.told.time_ms, none.rows.time_ms)
+    np.testing.assert_array_equal(none.labels.time_ms, none.rows.time_ms)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25])
 def test_of_most_legitimate_transactions_nobody_need_say_anything(share: float) -> None:
     quiet = Simulation.of(dataclasses.replace(TRAFFIC, legit_labels=share))
     honest = quiet.rows.kind == FraudKind.NONE
-    told = quiet.told.time_ms != NEVER
+    told = quiet.labels.time_ms != NEVER
     assert told[~honest].all()
     assert told[honest].mean() == pytest.approx(share, abs=0.01)
-    np.testing.assert_array_equal(told, quiet.told.source != LabelSource.NONE)
+    np.testing.assert_array_equal(told, quiet.labels.source != LabelSource.NONE)
 
 
 IMPOSSIBLE: dict[str, tuple[dict[str, Any], str]] = {

@@ -104,7 +104,7 @@ def write_labels(simulation: Simulation, path: Path, naming: Naming, fields: Lab
     SettingsError
         The file cannot be written.
     """
-    told_ms = simulation.told.time_ms
+    told_ms = simulation.labels.time_ms
     rows = np.flatnonzero(told_ms != NEVER)
     rows = rows[np.argsort(told_ms[rows], kind="stable")]
     chunks = (rows[first : first + CHUNK_ROWS] for first in range(0, rows.size, CHUNK_ROWS))

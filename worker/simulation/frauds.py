@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from models.vocabulary import MS_PER_DAY
 from worker.simulation.honest import usual_spending
-from worker.simulation.rows import ONLINE, Rows, cents, channel_of
+from worker.simulation.rows import ONLINE, DrawnRows, cents, channel_of
 from worker.simulation.traffic import Traffic
 from worker.simulation.world import FAVOURITES, World
 
@@ -79,7 +79,7 @@ class _Window(NamedTuple):
     end_ms: int
 
 
-def frauds(world: World, honest: Rows, traffic: Traffic, rng: np.random.Generator) -> list[Rows]:
+def frauds(world: World, honest: DrawnRows, traffic: Traffic, rng: np.random.Generator) -> list[DrawnRows]:
     """Draw as many frauds as make the prevalence, spread over time as the honest transactions are."""
     total = fraud_count(len(honest), traffic.prevalence)
     change_ms = traffic.end_ms
@@ -133,7 +133,7 @@ class _Ring:
     """Those who commit the frauds of one stretch of time."""
 
     def __init__(
-        self, world: World, honest: Rows, pattern: Pattern, window: _Window, rng: np.random.Generator
+        self, world: World, honest: DrawnRows, pattern: Pattern, window: _Window, rng: np.random.Generator
     ) -> None:
         self._world, self._honest, self._pattern, self._window, self._rng = (
             world,
@@ -144,10 +144,10 @@ class _Ring:
         )
         self._fences = rng.choice(np.flatnonzero(world.is_online), _RING_MERCHANTS).astype(np.int32)
 
-    def frauds(self, total: int) -> list[Rows]:
+    def frauds(self, total: int) -> list[DrawnRows]:
         """Draw that many, kind after kind."""
         marks = np.round(np.cumsum(self._pattern.shares) * total).astype(int)
-        commit: tuple[Callable[[int], Rows], ...] = (
+        commit: tuple[Callable[[int], DrawnRows], ...] = (
             self._test_cards,
             self._use_stolen_cards,
             self._compromise_merchants,
@@ -156,7 +156,7 @@ class _Ring:
         counts = np.diff(marks, prepend=0).tolist()
         return [act(count) for act, count in zip(commit, counts, strict=True) if count]
 
-    def _test_cards(self, payments: int) -> Rows:
+    def _test_cards(self, payments: int) -> DrawnRows:
         episodes = _Episodes.drawn(self._rng, payments, 5, 10)
         card = self._victims(episodes.size)[episodes.of]
         merchant = self._rng.choice(self._fences, episodes.size)[episodes.of]
@@ -168,7 +168,7 @@ class _Ring:
         amount = cents(np.where(episodes.is_last, large, small))
         return self._online(FraudKind.CARD_TESTING, time_ms, card, merchant, amount)
 
-    def _use_stolen_cards(self, payments: int) -> Rows:
+    def _use_stolen_cards(self, payments: int) -> DrawnRows:
         episodes = _Episodes.drawn(self._rng, payments, 4, 10)
         card = self._victims(episodes.size)[episodes.of]
         near_home = self._world.shops.draw(self._rng, self._world.home[card])
@@ -176,7 +176,7 @@ class _Ring:
             self._rng.random(payments) < 0.6, near_home, self._rng.choice(self._fences, payments)
         )
         amount = self._raised(episodes, card, self._pattern.stolen)
-        return Rows(
+        return DrawnRows(
             time_ms=self._times_ms(episodes, 6 * _HOUR_MS, 36 * _HOUR_MS),
             card=card,
             merchant=merchant,
@@ -185,7 +185,7 @@ class _Ring:
             kind=np.full(payments, FraudKind.STOLEN_CARD, np.int8),
         )
 
-    def _compromise_merchants(self, payments: int) -> Rows:
+    def _compromise_merchants(self, payments: int) -> DrawnRows:
         episodes = _Episodes.drawn(self._rng, payments, 15, 50)
         customer, merchants = self._customers()
         chosen = merchants[self._rng.integers(merchants.size, size=episodes.size)]
@@ -193,7 +193,7 @@ class _Ring:
         card = customer[self._rng.integers(first[episodes.of], end[episodes.of])]
         merchant = chosen[episodes.of]
         amount = usual_spending(self._world, self._rng, card, merchant)
-        return Rows(
+        return DrawnRows(
             time_ms=self._times_ms(episodes, 14 * MS_PER_DAY, 28 * MS_PER_DAY),
             card=card,
             merchant=merchant,
@@ -212,7 +212,7 @@ class _Ring:
         pairs = pairs[np.argsort(merchant[pairs], kind="stable")]
         return (pairs // FAVOURITES).astype(np.int32), merchant[pairs]
 
-    def _take_over_accounts(self, payments: int) -> Rows:
+    def _take_over_accounts(self, payments: int) -> DrawnRows:
         episodes = _Episodes.drawn(self._rng, payments, 3, 8)
         card = self._victims(episodes.size)[episodes.of]
         candidates = self._rng.choice(self._fences, (3, payments))
@@ -253,6 +253,6 @@ class _Ring:
         card: NDArray[np.int32],
         merchant: NDArray[np.int32],
         amount: NDArray[np.float64],
-    ) -> Rows:
+    ) -> DrawnRows:
         online = np.full(card.size, ONLINE, np.int8)
-        return Rows(time_ms, card, merchant, amount, online, np.full(card.size, kind, np.int8))
+        return DrawnRows(time_ms, card, merchant, amount, online, np.full(card.size, kind, np.int8))

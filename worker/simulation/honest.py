@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.vocabulary import MS_PER_DAY
-from worker.simulation.rows import Rows, cents, channel_of
+from worker.simulation.rows import DrawnRows, cents, channel_of
 from worker.simulation.traffic import Traffic
 from worker.simulation.world import FAVOURITES, World, draw
 
@@ -25,14 +25,14 @@ _TRAVELLERS: Final = 0.4
 """Share of cards that go on a journey in a season."""
 
 
-def honest_traffic(world: World, traffic: Traffic, rng: np.random.Generator) -> Rows:
+def honest_traffic(world: World, traffic: Traffic, rng: np.random.Generator) -> DrawnRows:
     """Draw what is bought, card after card."""
     counts = rng.poisson(world.rate * traffic.days)
     card = np.repeat(np.arange(traffic.cards, dtype=np.int32), counts)
     day = draw(rng, _WEEK[_weekday(traffic) % 7], card.size)
     merchant = _merchants(world, traffic, rng, card, day)
     amount = usual_spending(world, rng, card, merchant)
-    return Rows(
+    return DrawnRows(
         time_ms=traffic.start_ms + day * MS_PER_DAY + _time_of_day_ms(rng, card.size),
         card=card,
         merchant=merchant,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.columns import Columns
 from models.vocabulary import MS_PER_DAY
 from worker.offline.dataset import NEVER
 from worker.simulation.frauds import FraudKind
@@ -40,8 +42,9 @@ SOURCES: Final[Mapping[FraudKind, Mapping[LabelSource, float]]] = {
 """Share of each source in the labels of a kind."""
 
 
-class Told(NamedTuple):
-    """What becomes known of n transactions.
+@dataclass(frozen=True, slots=True)
+class DrawnLabels(Columns):
+    """The labels of n transactions, one each.
 
     Attributes
     ----------
@@ -55,9 +58,9 @@ class Told(NamedTuple):
     source: NDArray[np.uint8]
 
 
-def labels(
+def draw_labels(
     kind: NDArray[np.int8], time_ms: NDArray[np.int64], traffic: Traffic, rng: np.random.Generator
-) -> Told:
+) -> DrawnLabels:
     """Draw who says what the transactions were, and when: of every fraud, of some legitimate ones."""
     chance = rng.random(kind.size)
     source = np.full(kind.size, LabelSource.NONE, np.uint8)
@@ -73,4 +76,4 @@ def labels(
         mean_ms = delay.mean * traffic.label_delay_days * MS_PER_DAY
         drawn_ms = rng.standard_gamma(delay.shape, rows.size) * (mean_ms / delay.shape)
         told_ms[rows] = time_ms[rows] + drawn_ms.astype(np.int64)
-    return Told(told_ms, source)
+    return DrawnLabels(told_ms, source)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+from models.columns import Columns
 
 CHANNELS: Final = ("chip", "contactless", "online")
 ONLINE: Final = 2
@@ -17,7 +18,7 @@ _CONTACTLESS_SHARE: Final = 0.75
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class DrawnRows(Columns):
     """n transactions.
 
     Attributes
@@ -39,22 +40,9 @@ class Rows:
     channel: NDArray[np.int8]
     kind: NDArray[np.int8]
 
-    def __len__(self) -> int:
-        return self.time_ms.size
-
-    def take(self, rows: NDArray[np.int64] | slice) -> Self:
-        """Return those rows, in that order."""
-        return replace(self, **{each.name: getattr(self, each.name)[rows] for each in fields(self)})
-
     def in_time_order(self) -> Self:
         """Return the same rows by time; equal times keep their order."""
         return self.take(np.argsort(self.time_ms, kind="stable"))
-
-
-def joined(parts: Sequence[Rows]) -> Rows:
-    """Return the rows of all parts, one part after the other."""
-    names = [each.name for each in fields(Rows)]
-    return Rows(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 
 
 def cents(amount: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -16,8 +16,8 @@ from worker.offline.dataset import Dataset
 from worker.settings.sections import TransactionFields
 from worker.simulation.frauds import FraudKind, frauds
 from worker.simulation.honest import honest_traffic
-from worker.simulation.labelling import Told, labels
-from worker.simulation.rows import CHANNELS, Rows, joined
+from worker.simulation.labelling import DrawnLabels, draw_labels
+from worker.simulation.rows import CHANNELS, DrawnRows
 from worker.simulation.traffic import Traffic
 from worker.simulation.world import COUNTRIES, World
 
@@ -44,14 +44,14 @@ class Simulation:
         Cards and merchants.
     rows
         The transactions, in order of time.
-    told
+    labels
         What becomes known of each.
     """
 
     traffic: Traffic
     world: World
-    rows: Rows
-    told: Told
+    rows: DrawnRows
+    labels: DrawnLabels
 
     @classmethod
     def of(cls, traffic: Traffic) -> Self:
@@ -69,9 +69,9 @@ class Simulation:
         world = World.drawn(traffic, world_rng)
         honest = honest_traffic(world, traffic, honest_rng)
         fraud = frauds(world, honest, traffic, fraud_rng)
-        rows = joined([honest, *fraud]).in_time_order()
+        rows = DrawnRows.concatenate([honest, *fraud]).in_time_order()
         _require_frauds(traffic, len(rows), len(rows) - len(honest))
-        return cls(traffic, world, rows, labels(rows.kind, rows.time_ms, traffic, label_rng))
+        return cls(traffic, world, rows, draw_labels(rows.kind, rows.time_ms, traffic, label_rng))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -83,7 +83,7 @@ class Simulation:
 
     def dataset(self, chosen: NDArray[np.int64] | slice = slice(None)) -> Dataset:
         """Return those transactions with their truth, under the names of `FIELDS`."""
-        rows = self.rows.take(chosen)
+        rows, labels = self.rows.take(chosen), self.labels.take(chosen)
         number = np.arange(len(self))[chosen]
         countries = pa.array(COUNTRIES).take(pa.array(self.world.country[rows.merchant]))
         return Dataset(
@@ -97,8 +97,8 @@ class Simulation:
             numeric={"distance_km": self.world.distance_km(rows.card, rows.merchant)},
             categorical={"channel": pa.array(CHANNELS).take(pa.array(rows.channel)), "country": countries},
             is_fraud=rows.kind != FraudKind.NONE,
-            label_time_ms=self.told.time_ms[chosen],
-            label_source=self.told.source[chosen],
+            label_time_ms=labels.time_ms,
+            label_source=labels.source,
         )
 
 
