@@ -1,6 +1,6 @@
 """Made-up card traffic with known fraud: to try a worker out, for the demo, the tests and the benchmarks."""
 
-from worker.simulation.frauds import FraudKind
+from worker.simulation.fraud_kinds import FraudKind
 from worker.simulation.simulator import FIELDS, Simulation, simulate
 from worker.simulation.traffic import Traffic
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from worker.errors import SettingsError
 from worker.offline.dataset import NEVER, Dataset
 from worker.settings.sections import LabelFields, TimeFormat
-from worker.simulation.frauds import FraudKind
+from worker.simulation.fraud_kinds import FraudKind
 from worker.simulation.naming import Naming
 from worker.simulation.simulator import Simulation
 from worker.wire.schema import LabelSource

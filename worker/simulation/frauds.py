@@ -1,20 +1,15 @@
-"""What fraudsters do, in episodes: one card or one merchant, for minutes to weeks.
-
-Testing of cards, stolen cards and compromised merchants are those of *Reproducible Machine Learning for Credit Card
-Fraud Detection* (Le Borgne et al., 2022), here as payments of their own beside the honest ones; takeovers are added.
-"""
+"""Draws what fraudsters do, in episodes: one card or one merchant, for minutes to weeks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import IntEnum
 from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.vocabulary import MS_PER_DAY
+from worker.simulation.fraud_kinds import NEW_PATTERN, PATTERN, FraudKind, Pattern
 from worker.simulation.honest import usual_spending
 from worker.simulation.rows import ONLINE, DrawnRows, cents, channel_of
 from worker.simulation.traffic import Traffic
@@ -28,50 +23,6 @@ _FEWEST_CUSTOMERS: Final = 10
 """Of a merchant worth compromising."""
 
 
-class FraudKind(IntEnum):
-    """What made a transaction fraud."""
-
-    NONE = 0
-    CARD_TESTING = 1
-    """Five to ten small payments at one online merchant within six minutes; the last is a large one."""
-    STOLEN_CARD = 2
-    """Four to ten payments within 36 hours, in shops near home and online, of raised amounts."""
-    COMPROMISED_MERCHANT = 3
-    """At one merchant, for two to four weeks: fifteen to fifty payments of ordinary amounts by its customers' cards."""
-    ACCOUNT_TAKEOVER = 4
-    """Three to eight payments within two days: online, far from home, of high amounts."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pattern:
-    """What fraudsters do for a time.
-
-    Attributes
-    ----------
-    shares
-        Of the frauds, by kind from `CARD_TESTING` on.
-    tested
-        Range of the amounts by which cards are tested.
-    stolen, taken_over
-        Range of how many times the usual amount is spent.
-    compromises_online
-        Whether compromised merchants sell online; otherwise they are shops.
-    """
-
-    shares: tuple[float, float, float, float]
-    tested: tuple[float, float]
-    stolen: tuple[float, float]
-    taken_over: tuple[float, float]
-    compromises_online: bool
-
-
-PATTERN: Final = Pattern((0.2, 0.4, 0.3, 0.1), (0.5, 3.0), (2.5, 5.0), (4.0, 10.0), compromises_online=False)
-NEW_PATTERN: Final = Pattern(
-    (0.1, 0.15, 0.25, 0.5), (4.0, 12.0), (1.2, 2.5), (2.0, 5.0), compromises_online=True
-)
-"""From `Traffic.pattern_change_day` on: more takeovers, smaller amounts, other merchants."""
-
-
 class _Window(NamedTuple):
     """A stretch of time, epoch milliseconds."""
 
@@ -79,7 +30,9 @@ class _Window(NamedTuple):
     end_ms: int
 
 
-def frauds(world: World, honest: DrawnRows, traffic: Traffic, rng: np.random.Generator) -> list[DrawnRows]:
+def draw_frauds(
+    world: World, honest: DrawnRows, traffic: Traffic, rng: np.random.Generator
+) -> list[DrawnRows]:
     """Draw as many frauds as make the prevalence, spread over time as the honest transactions are."""
     total = fraud_count(len(honest), traffic.prevalence)
     change_ms = traffic.end_ms
@@ -142,7 +95,7 @@ class _Ring:
             window,
             rng,
         )
-        self._fences = rng.choice(np.flatnonzero(world.is_online), _RING_MERCHANTS).astype(np.int32)
+        self._merchants = rng.choice(np.flatnonzero(world.is_online), _RING_MERCHANTS).astype(np.int32)
 
     def frauds(self, total: int) -> list[DrawnRows]:
         """Draw that many, kind after kind."""
@@ -159,7 +112,7 @@ class _Ring:
     def _test_cards(self, payments: int) -> DrawnRows:
         episodes = _Episodes.drawn(self._rng, payments, 5, 10)
         card = self._victims(episodes.size)[episodes.of]
-        merchant = self._rng.choice(self._fences, episodes.size)[episodes.of]
+        merchant = self._rng.choice(self._merchants, episodes.size)[episodes.of]
         longest_ms = np.full(episodes.size, 12 * _TEST_EVERY_MS)
         pause_ms = (episodes.rank + self._rng.random(payments)) * _TEST_EVERY_MS
         large = self._world.usual_amount[card] * self._rng.uniform(3.0, 8.0, payments)
@@ -173,7 +126,7 @@ class _Ring:
         card = self._victims(episodes.size)[episodes.of]
         near_home = self._world.shops.draw(self._rng, self._world.home[card])
         merchant = np.where(
-            self._rng.random(payments) < 0.6, near_home, self._rng.choice(self._fences, payments)
+            self._rng.random(payments) < 0.6, near_home, self._rng.choice(self._merchants, payments)
         )
         amount = self._raised(episodes, card, self._pattern.stolen)
         return DrawnRows(
@@ -215,7 +168,7 @@ class _Ring:
     def _take_over_accounts(self, payments: int) -> DrawnRows:
         episodes = _Episodes.drawn(self._rng, payments, 3, 8)
         card = self._victims(episodes.size)[episodes.of]
-        candidates = self._rng.choice(self._fences, (3, payments))
+        candidates = self._rng.choice(self._merchants, (3, payments))
         distances = np.stack([self._world.distance_km(card, each) for each in candidates])
         merchant = candidates[distances.argmax(axis=0), np.arange(payments)]
         time_ms = self._times_ms(episodes, 6 * _HOUR_MS, 48 * _HOUR_MS)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from models.vocabulary import MS_PER_DAY
 from worker.simulation.rows import DrawnRows, cents, channel_of
 from worker.simulation.traffic import Traffic
-from worker.simulation.world import FAVOURITES, World, draw
+from worker.simulation.world import FAVOURITES, World, draw_weighted
 
 _WEEK: Final = np.array([1.0, 1.0, 1.0, 1.05, 1.2, 1.1, 0.7])
 """How busy a day is, from Monday on."""
@@ -29,7 +29,7 @@ def honest_traffic(world: World, traffic: Traffic, rng: np.random.Generator) -> 
     """Draw what is bought, card after card."""
     counts = rng.poisson(world.rate * traffic.days)
     card = np.repeat(np.arange(traffic.cards, dtype=np.int32), counts)
-    day = draw(rng, _WEEK[_weekday(traffic) % 7], card.size)
+    day = draw_weighted(rng, _WEEK[_weekday(traffic) % 7], card.size)
     merchant = _merchants(world, traffic, rng, card, day)
     amount = usual_spending(world, rng, card, merchant)
     return DrawnRows(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from models.columns import Columns
 from models.vocabulary import MS_PER_DAY
 from worker.offline.dataset import NEVER
-from worker.simulation.frauds import FraudKind
+from worker.simulation.fraud_kinds import FraudKind
 from worker.simulation.traffic import Traffic
 from worker.wire.schema import LabelSource
 

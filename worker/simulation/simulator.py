@@ -14,7 +14,8 @@ from models.vocabulary import MS_PER_DAY
 from worker.errors import SettingsError
 from worker.offline.dataset import Dataset
 from worker.settings.sections import TransactionFields
-from worker.simulation.frauds import FraudKind, frauds
+from worker.simulation.fraud_kinds import FraudKind
+from worker.simulation.frauds import draw_frauds
 from worker.simulation.honest import honest_traffic
 from worker.simulation.labelling import DrawnLabels, draw_labels
 from worker.simulation.rows import CHANNELS, DrawnRows
@@ -68,7 +69,7 @@ class Simulation:
         )
         world = World.drawn(traffic, world_rng)
         honest = honest_traffic(world, traffic, honest_rng)
-        fraud = frauds(world, honest, traffic, fraud_rng)
+        fraud = draw_frauds(world, honest, traffic, fraud_rng)
         rows = DrawnRows.concatenate([honest, *fraud]).in_time_order()
         _require_frauds(traffic, len(rows), len(rows) - len(honest))
         return cls(traffic, world, rows, draw_labels(rows.kind, rows.time_ms, traffic, label_rng))

@@ -32,13 +32,13 @@ class Traffic:
         Share of fraud, to the nearest transaction, before and after a change of the pattern alike.
     pattern_change_day
         From this day on, counted from 0, fraudsters do something else: another mix of kinds, other merchants and
-        other amounts (`frauds.NEW_PATTERN`). None: they never change.
+        other amounts (`fraud_kinds.NEW_PATTERN`). None: they never change.
     seed
         Another seed is another world; the same one is the same to the byte.
     start_ms
         Midnight of the first day, epoch milliseconds. (1 January 2024, a Monday, unless told otherwise.)
     label_delay_days
-        Mean from a transaction to its chargeback; other sources are quicker in proportion (`labels.DELAYS`).
+        Mean from a transaction to its chargeback; other sources are quicker in proportion (`labelling.DELAYS`).
     legit_labels
         Share of the legitimate transactions that an analyst labels; of the others nobody says anything.
 

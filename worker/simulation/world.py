@@ -154,7 +154,7 @@ class World:
         return np.asarray(np.round(2.0 * _EARTH_RADIUS_KM * np.arcsin(np.minimum(chord / 2.0, 1.0)), 1))
 
 
-def draw(rng: np.random.Generator, weights: NDArray[np.float64], n: int) -> NDArray[np.int64]:
+def draw_weighted(rng: np.random.Generator, weights: NDArray[np.float64], n: int) -> NDArray[np.int64]:
     """Draw n indices in proportion to the weights."""
     bounds = weights.cumsum()
     drawn: NDArray[np.int64] = np.searchsorted(bounds, rng.random(n) * bounds[-1], side="right")
@@ -166,7 +166,7 @@ def _places(
 ) -> tuple[NDArray[np.int8], NDArray[np.float64], NDArray[np.float64]]:
     """Draw the country, latitude and longitude of each place."""
     count = min(max(merchants // _MERCHANTS_PER_PLACE, 1), _MOST_PLACES)
-    country = draw(rng, _POPULATION, count)
+    country = draw_weighted(rng, _POPULATION, count)
     latitude = _LATITUDE[country] + rng.normal(0.0, _PLACE_SPREAD_DEGREES, count)
     longitude = _LONGITUDE[country] + rng.normal(0.0, _PLACE_SPREAD_DEGREES, count)
     return country.astype(np.int8), latitude, longitude
