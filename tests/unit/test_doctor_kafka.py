@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from worker.doctor import broker_checks, group_checks, topic_checks
-from worker.doctor.cluster import INTERNAL, Cluster, Group, Topic, Transaction
-from worker.doctor.finding import Finding, Status, exit_code, failed, not_checked, ok, together, warning
+from worker.doctor.cluster import INTERNAL, Cluster, Group, Topic, TransactionState
+from worker.doctor.finding import Finding, Verdict, exit_code, failed, not_checked, ok, together, warning
 from worker.errors import FuseError, IncompatibleError, SettingsError, UnreachableError
 from worker.settings.sections import KafkaSettings, LabelSettings, Settings
 
@@ -55,12 +55,12 @@ def without(*roles: str) -> Cluster:
 
 
 def assert_failed(finding: Finding, error: type[Exception], *words: str) -> None:
-    assert (finding.status, finding.error) == (Status.FAILED, error), finding
+    assert (finding.status, finding.error) == (Verdict.FAILED, error), finding
     assert all(word in f"{finding.found} {finding.fix}" for word in words), finding
 
 
 def assert_warned(finding: Finding, *words: str) -> None:
-    assert finding.status is Status.WARNING, finding
+    assert finding.status is Verdict.WARNING, finding
     assert finding.fix
     assert all(word in f"{finding.found} {finding.fix}" for word in words), finding
 
@@ -83,13 +83,13 @@ def test_a_well_kept_kafka_is_found_well() -> None:
         group_checks.group(kafka, well),
         group_checks.transaction(kafka, well),
     ]
-    assert [it for it in findings if it.status is not Status.OK] == []
+    assert [it for it in findings if it.status is not Verdict.OK] == []
     assert [it for it in findings if it.fix] == []
 
 
 def test_a_kafka_without_the_fencing_of_offsets_is_too_old() -> None:
     assert_failed(broker_checks.version(settings(), cluster(version=(2, 4))), IncompatibleError, "2.5")
-    assert broker_checks.version(settings(), cluster(version=(2, 5))).status is Status.OK
+    assert broker_checks.version(settings(), cluster(version=(2, 5))).status is Verdict.OK
 
 
 def test_internal_topics_that_cannot_be_made_are_the_brokers_configuration() -> None:
@@ -102,8 +102,8 @@ def test_internal_topics_that_cannot_be_made_are_the_brokers_configuration() -> 
         "1 broker",
     )
     assert "offsets.topic" not in broker_checks.internal_topics(single).found
-    assert broker_checks.internal_topics(replace(single, brokers=3)).status is Status.OK
-    assert broker_checks.internal_topics(replace(single, broker_config={})).status is Status.NOT_CHECKED
+    assert broker_checks.internal_topics(replace(single, brokers=3)).status is Verdict.OK
+    assert broker_checks.internal_topics(replace(single, broker_config={})).status is Verdict.NOT_CHECKED
 
 
 def test_an_internal_topic_with_too_few_replicas_in_sync_stops_everything() -> None:
@@ -136,8 +136,8 @@ def test_time_outs_that_kafka_refuses_are_named_with_its_limits(
         broker_checks.time_outs(settings(**kafka), cluster(broker_config=config)), SettingsError, *words
     )
     fine = broker_checks.time_outs(settings(), cluster(broker_config=config))
-    assert (fine.status, "7 days" in fine.found) == (Status.OK, True)
-    assert broker_checks.time_outs(settings(), cluster()).status is Status.NOT_CHECKED
+    assert (fine.status, "7 days" in fine.found) == (Verdict.OK, True)
+    assert broker_checks.time_outs(settings(), cluster()).status is Verdict.NOT_CHECKED
 
 
 def test_missing_topics_are_named_with_the_command_that_makes_them() -> None:
@@ -167,12 +167,12 @@ def test_topics_of_unequal_partitions_are_told_even_if_others_are_missing() -> N
         IncompatibleError,
         "fraud.labels.v1 has 6 partitions instead of 2",
     )
-    assert topic_checks.partitions(settings(), without("transactions")).status is Status.NOT_CHECKED
+    assert topic_checks.partitions(settings(), without("transactions")).status is Verdict.NOT_CHECKED
 
 
 def test_where_there_is_no_topic_nothing_is_said_of_its_copies() -> None:
     none = cluster(topics={})
-    assert topic_checks.leaders(none).status is topic_checks.replication(none).status is Status.NOT_CHECKED
+    assert topic_checks.leaders(none).status is topic_checks.replication(none).status is Verdict.NOT_CHECKED
 
 
 def test_partitions_without_a_leader_or_with_too_few_copies_in_sync_fail() -> None:
@@ -213,7 +213,7 @@ def test_input_that_is_deleted_within_a_weekend_is_warned_of() -> None:
     assert_warned(topic_checks.input_retention(settings(), brief), "l 2 days", "raise retention.ms of l")
     week = cluster(labels=topic("l", config={"retention.ms": str(7 * MILLIS_PER_DAY)}))
     told = topic_checks.input_retention(settings(), week)
-    assert (told.status, "labels.horizon_days = 60" in told.found) == (Status.OK, True)
+    assert (told.status, "labels.horizon_days = 60" in told.found) == (Verdict.OK, True)
     short = Settings(entity_key="00" * 16, labels=LabelSettings(horizon_days=7, negatives_after_days=1))
     assert "horizon" not in topic_checks.input_retention(short, week).found
 
@@ -253,7 +253,7 @@ def test_what_may_not_be_seen_is_not_checked() -> None:
     findings += [topic_checks.input_retention(settings(), blind), topic_checks.permissions(settings(), blind)]
     unseen = replace(blind, unknown=frozenset({"group", "transaction"}))
     findings += [group_checks.group(settings(), unseen), group_checks.transaction(settings(), unseen)]
-    assert {it.status for it in findings} == {Status.NOT_CHECKED}
+    assert {it.status for it in findings} == {Verdict.NOT_CHECKED}
 
 
 def test_each_permission_that_is_lacking_is_named() -> None:
@@ -286,13 +286,13 @@ def test_a_group_and_a_transactional_id_that_are_kept_from_us_are_lacking_permis
 @pytest.mark.parametrize(
     ("bootstrap", "protocol", "status"),
     [
-        ("kafka:9092", "SSL", Status.OK),
-        ("127.0.0.1:9092, localhost:9093", "PLAINTEXT", Status.OK),
-        ("127.0.0.1:9092,kafka:9092", "PLAINTEXT", Status.WARNING),
+        ("kafka:9092", "SSL", Verdict.OK),
+        ("127.0.0.1:9092, localhost:9093", "PLAINTEXT", Verdict.OK),
+        ("127.0.0.1:9092,kafka:9092", "PLAINTEXT", Verdict.WARNING),
     ],
 )
 def test_what_leaves_the_machine_unencrypted_is_warned_of(
-    bootstrap: str, protocol: str, status: Status
+    bootstrap: str, protocol: str, status: Verdict
 ) -> None:
     found = broker_checks.encryption(settings(bootstrap=bootstrap, security_protocol=protocol))
     assert found.status is status
@@ -327,7 +327,7 @@ def test_a_group_without_offsets_beside_a_journal_is_the_wrong_one() -> None:
         group_checks.group(settings(group="g"), written), IncompatibleError, "'g'", "d is not empty"
     )
     emptied = cluster(decisions=topic("d", begins={0: 5, 1: 0}, ends={0: 5, 1: 0}))
-    assert group_checks.group(settings(), emptied).status is Status.OK
+    assert group_checks.group(settings(), emptied).status is Verdict.OK
 
 
 @pytest.mark.parametrize("offset", [9, 21])
@@ -356,13 +356,13 @@ def test_a_transaction_that_hangs_is_warned_of_and_one_under_way_is_not(
 ) -> None:
     now_ms = 1_704_164_882_000
     monkeypatch.setattr(time, "time", lambda: now_ms / 1000)
-    hanging = cluster(transaction=Transaction("Ongoing", now_ms - 60_000))
+    hanging = cluster(transaction=TransactionState("Ongoing", now_ms - 60_000))
     assert_warned(group_checks.transaction(settings(group="g"), hanging), "g.worker-1", "open for 60 s")
-    under_way = cluster(transaction=Transaction("Ongoing", now_ms))
-    assert group_checks.transaction(settings(), under_way).status is Status.OK
+    under_way = cluster(transaction=TransactionState("Ongoing", now_ms))
+    assert group_checks.transaction(settings(), under_way).status is Verdict.OK
     assert (
         "CompleteCommit"
-        in group_checks.transaction(settings(), cluster(transaction=Transaction("CompleteCommit"))).found
+        in group_checks.transaction(settings(), cluster(transaction=TransactionState("CompleteCommit"))).found
     )
 
 

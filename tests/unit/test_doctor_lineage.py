@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from worker.doctor.finding import Status
+from worker.doctor.finding import Verdict
 from worker.doctor.lineage_checks import compare
 from worker.errors import CorruptError, IncompatibleError
 from worker.parameters import new_model, policy
@@ -19,12 +19,12 @@ FIRST = new_model(settings()).lineage
 
 
 def test_the_lineage_of_these_settings_is_found_well() -> None:
-    assert compare(settings(), FIRST).status is Status.OK
+    assert compare(settings(), FIRST).status is Verdict.OK
 
 
 def test_other_fields_are_named() -> None:
     found = compare(settings(transaction=TransactionFields(entities=("shop",))), FIRST)
-    assert (found.status, found.error) == (Status.FAILED, IncompatibleError)
+    assert (found.status, found.error) == (Verdict.FAILED, IncompatibleError)
     assert "'merchant_id'" in found.found
     assert "'shop'" in found.found
 
@@ -38,4 +38,4 @@ def test_another_key_is_another_lineage_and_is_not_told() -> None:
 
 def test_a_log_that_has_lost_its_beginning_is_told() -> None:
     found = compare(settings(), policy(settings()))
-    assert (found.status, found.error) == (Status.FAILED, CorruptError)
+    assert (found.status, found.error) == (Verdict.FAILED, CorruptError)

@@ -16,11 +16,11 @@ import pytest
 
 from tests.unit.test_doctor_kafka import cluster
 from worker.doctor import machine_checks
-from worker.doctor.finding import Finding, Status
+from worker.doctor.finding import Finding, Verdict
 from worker.errors import BrokerError, SettingsError
 from worker.partition.pending import SEGMENT_ROWS, _layout, _Segment, bytes_per_decision
 from worker.settings.sections import Settings
-from worker.telemetry.health import HealthServer, Progress
+from worker.telemetry.health import HealthServer, WorkerStatus
 
 GIB = 1 << 30
 
@@ -30,7 +30,7 @@ def settings(**sections: Any) -> Settings:
 
 
 def assert_failed(finding: Finding, *words: str) -> None:
-    assert (finding.status, finding.error) == (Status.FAILED, SettingsError), finding
+    assert (finding.status, finding.error) == (Verdict.FAILED, SettingsError), finding
     assert all(word in f"{finding.found} {finding.fix}" for word in words), finding
 
 
@@ -49,12 +49,12 @@ def test_a_disk_must_hold_what_waits_at_the_last_days_rate(free_bytes: Any, tmp_
     needed = 90 * 1e6 * bytes_per_decision(1, 17)
     free_bytes(int(needed * 1.01))
     found = machine_checks.disk(here, busy)
-    assert (found.status, f"{needed / GIB:.3g} GiB" in found.found) == (Status.OK, True), found
+    assert (found.status, f"{needed / GIB:.3g} GiB" in found.found) == (Verdict.OK, True), found
     free_bytes(int(needed * 0.99))
-    assert machine_checks.disk(here, busy).status is Status.WARNING
-    assert machine_checks.disk(here, None).status is Status.OK
+    assert machine_checks.disk(here, busy).status is Verdict.WARNING
+    assert machine_checks.disk(here, None).status is Verdict.OK
     free_bytes(GIB - 1)
-    assert machine_checks.disk(here, None).status is Status.WARNING
+    assert machine_checks.disk(here, None).status is Verdict.WARNING
 
 
 def test_a_waiting_decision_takes_its_share_of_a_segments_file(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_a_state_folder_that_cannot_be_one_fails(tmp_path: Path) -> None:
 def test_tables_that_may_outgrow_the_memory_are_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
     # Rows of 9 numbers, a key and a time: 88 bytes; slots: 2 to 4 of 4 bytes a row.
     small = settings(features={"max_cards": 1 << 20, "max_entities": 1})
-    for limit, status in ((2 * (1 << 20) * 96 + 1000, Status.OK), (2 * (1 << 20) * 96, Status.WARNING)):
+    for limit, status in ((2 * (1 << 20) * 96 + 1000, Verdict.OK), (2 * (1 << 20) * 96, Verdict.WARNING)):
         monkeypatch.setattr(machine_checks, "_memory_bytes", lambda limit=limit: limit)
         found = machine_checks.memory(small, cluster())
         assert found.status is status, found
@@ -93,11 +93,11 @@ def test_the_memory_of_a_container_counts(monkeypatch: pytest.MonkeyPatch, tmp_p
 def test_more_segments_than_open_files_are_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 4096))
     # 90 days of 2**18 a day are 90 segments; of ten times that, 900.
-    assert machine_checks.limits(settings(), cluster(per_day=float(1 << 18))).status is Status.OK
+    assert machine_checks.limits(settings(), cluster(per_day=float(1 << 18))).status is Verdict.OK
     found = machine_checks.limits(settings(), cluster(per_day=10.0 * (1 << 18)))
-    assert found.status is Status.WARNING
+    assert found.status is Verdict.WARNING
     assert "1,100 are needed" in found.found
-    assert machine_checks.limits(settings(), None).status is Status.OK
+    assert machine_checks.limits(settings(), None).status is Verdict.OK
 
 
 def test_a_port_is_free_a_workers_or_somebody_elses(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,7 +108,7 @@ def test_a_port_is_free_a_workers_or_somebody_elses(monkeypatch: pytest.MonkeyPa
         here = settings(health={"port": port})
         assert_failed(machine_checks.health_port(here), f"health.port = {port}", "cannot be listened on")
     assert machine_checks.health_port(here).found.endswith("is free")
-    assert machine_checks.health_port(settings(health={"port": 0})).status is Status.OK
+    assert machine_checks.health_port(settings(health={"port": 0})).status is Verdict.OK
     assert_failed(
         machine_checks.health_port(settings(health={"port": port, "host": "192.0.2.1"})), "192.0.2.1"
     )
@@ -131,20 +131,20 @@ def test_a_port_taken_by_what_does_not_speak_http_is_taken() -> None:
 
 def test_a_worker_that_answers_is_told_with_its_state(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")  # for other machines; nobody answers there
-    progress = Progress()
-    progress.not_ready("restoring partition 2")
-    with HealthServer("127.0.0.1", 0, progress=progress, render=bytes, stalled_after_s=60) as server:
+    status = WorkerStatus()
+    status.not_ready("restoring partition 2")
+    with HealthServer("127.0.0.1", 0, status=status, render=bytes, stalled_after_s=60) as server:
         here = settings(health={"port": server.port})
         assert machine_checks.health_port(here).found.endswith(
             "a worker answers: not ready: restoring partition 2"
         )
-        progress.ready()
+        status.ready()
         assert machine_checks.health_port(here).found.endswith("a worker answers: ready")
 
 
 def test_the_folder_of_compiled_loops_must_be_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
-    assert machine_checks.compiled_loops().status is Status.OK
+    assert machine_checks.compiled_loops().status is Verdict.OK
     (tmp_path / "cache").mkdir()
     assert "empty yet" in machine_checks.compiled_loops().found
     (tmp_path / "cache" / "loop.nbi").touch()
@@ -159,4 +159,4 @@ def test_a_machine_without_java_is_as_good_for_a_worker(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(machine_checks, "find_java", none)
     found = machine_checks.java()
-    assert (found.status, found.found) == (Status.OK, "not needed by a worker. there is no java")
+    assert (found.status, found.found) == (Verdict.OK, "not needed by a worker. there is no java")

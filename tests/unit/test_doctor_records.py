@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from kafka.partitioner.default import murmur2
 
-from worker.doctor.finding import Finding, Status
+from worker.doctor.finding import Finding, Verdict
 from worker.doctor.record_checks import (
     Sample,
     clock,
@@ -84,7 +84,7 @@ LABELS = sample([label(card) for card in CARDS], topic="labels")
 NOTHING = sample([], topic="labels")
 
 
-def assert_tells(finding: Finding, status: Status, *words: str) -> None:
+def assert_tells(finding: Finding, status: Verdict, *words: str) -> None:
     assert finding.status is status, finding
     assert [word for word in words if word not in f"{finding.found} {finding.fix}"] == [], finding
 
@@ -92,11 +92,11 @@ def assert_tells(finding: Finding, status: Status, *words: str) -> None:
 def test_records_as_they_should_be_are_found_well() -> None:
     assert partitioner(settings(), TRANSACTIONS, LABELS).found.count("all of 80 sampled keys") == 1
     assert_tells(
-        decoding_transactions(settings(), TRANSACTIONS), Status.OK, "40 of 40 sampled records decode"
+        decoding_transactions(settings(), TRANSACTIONS), Verdict.OK, "40 of 40 sampled records decode"
     )
-    assert_tells(decoding_labels(settings(), LABELS), Status.OK, "40 of 40 sampled records decode")
-    assert event_times(settings(), TRANSACTIONS).status is Status.OK
-    assert_tells(clock(settings(), TRANSACTIONS, LABELS), Status.OK, "2024-01-02 03:08:02Z")
+    assert_tells(decoding_labels(settings(), LABELS), Verdict.OK, "40 of 40 sampled records decode")
+    assert event_times(settings(), TRANSACTIONS).status is Verdict.OK
+    assert_tells(clock(settings(), TRANSACTIONS, LABELS), Verdict.OK, "2024-01-02 03:08:02Z")
 
 
 def test_empty_topics_are_not_judged() -> None:
@@ -107,22 +107,22 @@ def test_empty_topics_are_not_judged() -> None:
         event_times(settings(), NOTHING),
         clock(settings(), NOTHING, NOTHING),
     ]
-    assert {it.status for it in findings} == {Status.NOT_CHECKED}
+    assert {it.status for it in findings} == {Verdict.NOT_CHECKED}
 
 
 def test_the_partitioner_that_fits_is_named() -> None:
     crc32 = [sample([transaction(card) for card in CARDS], by_crc32, topic=name) for name in ("a", "b")]
     wrong = sum(by_crc32(card) != by_murmur2(card) for card in CARDS)
     found = partitioner(settings(), *crc32)
-    assert_tells(found, Status.FAILED, f"{wrong} of 40 keys in a", "set kafka.partitioner = 'crc32'")
+    assert_tells(found, Verdict.FAILED, f"{wrong} of 40 keys in a", "set kafka.partitioner = 'crc32'")
     assert found.error is IncompatibleError
-    assert partitioner(settings(kafka=KafkaSettings(partitioner="crc32")), *crc32).status is Status.OK
+    assert partitioner(settings(kafka=KafkaSettings(partitioner="crc32")), *crc32).status is Verdict.OK
 
 
 def test_topics_of_different_partitioners_are_told_apart() -> None:
     labels = sample([label(card) for card in CARDS], by_crc32, topic="labels")
     found = partitioner(settings(), TRANSACTIONS, labels)
-    assert_tells(found, Status.FAILED, "0 of 40 keys in transactions", "one partitioner (labels by 'crc32')")
+    assert_tells(found, Verdict.FAILED, "0 of 40 keys in transactions", "one partitioner (labels by 'crc32')")
 
 
 def test_a_few_keys_elsewhere_are_one_producers_doing() -> None:
@@ -134,7 +134,7 @@ def test_a_few_keys_elsewhere_are_one_producers_doing() -> None:
     )
     assert_tells(
         partitioner(settings(), TRANSACTIONS, labels),
-        Status.WARNING,
+        Verdict.WARNING,
         "5 of 40 keys in labels",
         "which producer",
     )
@@ -146,14 +146,14 @@ def test_records_without_a_key_lie_nowhere_wrong() -> None:
         for partition in range(P)
     ]
     assert_tells(
-        partitioner(settings(), TRANSACTIONS, sample_of("labels", P, records)), Status.OK, "all of 40"
+        partitioner(settings(), TRANSACTIONS, sample_of("labels", P, records)), Verdict.OK, "all of 40"
     )
 
 
 def test_with_one_partition_any_partitioner_will_do() -> None:
     record = SimpleNamespace(partition=0, offset=0, timestamp=0, key=b"c", value=b"{}")
     single = sample_of("t", 1, [record])
-    assert_tells(partitioner(settings(), single, single), Status.OK, "one partition")
+    assert_tells(partitioner(settings(), single, single), Verdict.OK, "one partition")
 
 
 def test_a_wrong_field_name_is_told_with_the_names_that_there_are() -> None:
@@ -161,7 +161,7 @@ def test_a_wrong_field_name_is_told_with_the_names_that_there_are() -> None:
     found = decoding_transactions(settings(transaction=fields), TRANSACTIONS)
     assert_tells(
         found,
-        Status.FAILED,
+        Verdict.FAILED,
         "0 of 40 sampled records decode",
         "40 missing_field (eur: Field required)",
         "transaction.amount = 'eur': none of 40 sampled records has it; they have: transaction_id, card_id",
@@ -197,7 +197,7 @@ def test_a_declared_field_that_no_record_has_is_told_though_every_record_decodes
     found = decoding_transactions(settings(transaction=fields), TRANSACTIONS)
     assert_tells(
         found,
-        Status.WARNING,
+        Verdict.WARNING,
         "40 of 40 sampled records decode",
         "transaction.entities = 'merchant'",
         "mend transaction.entities: perhaps 'merchant_id'",
@@ -212,7 +212,7 @@ def test_a_few_bad_records_are_a_warning_with_their_reasons() -> None:
     found = decoding_transactions(settings(), mixed)
     assert_tells(
         found,
-        Status.WARNING,
+        Verdict.WARNING,
         "37 of 40 sampled records decode",
         "2 wrong_type (amount:",
         "1 not_json",
@@ -233,7 +233,7 @@ def test_a_wrong_time_format_is_told_even_where_records_decode(set_to: Any, writ
     messages = sample([transaction(card, event_time=written) for card in CARDS])
     found = decoding_transactions(settings(transaction=TransactionFields(time_format=set_to)), messages)
     assert_tells(
-        found, Status.FAILED, f"set transaction.time_format = {looks!r} instead of {set_to!r}", str(written)
+        found, Verdict.FAILED, f"set transaction.time_format = {looks!r} instead of {set_to!r}", str(written)
     )
 
 
@@ -247,14 +247,14 @@ def test_labels_may_all_be_outcomes_and_need_no_optional_field() -> None:
         {"transaction_id": "t", "card_id": card, "outcome": "declined", "label_time": NOW_MS}
         for card in CARDS
     ]
-    assert decoding_labels(settings(), sample(outcomes)).status is Status.OK
+    assert decoding_labels(settings(), sample(outcomes)).status is Verdict.OK
 
 
 def test_labels_under_other_names_are_told() -> None:
     fields = LabelFields(label="verdict", time_format="iso8601")
     found = decoding_labels(settings(label=fields), LABELS)
     assert_tells(
-        found, Status.FAILED, "label.label = 'verdict'", "perhaps 'label'", "label.time_format = 'epoch_ms'"
+        found, Verdict.FAILED, "label.label = 'verdict'", "perhaps 'label'", "label.time_format = 'epoch_ms'"
     )
 
 
@@ -274,12 +274,12 @@ def test_transactions_from_the_future_of_their_own_timestamps_are_told() -> None
     ahead = sample(
         [transaction(card, event_time=NOW_MS + 3_600_000 * (i < 3)) for i, card in enumerate(CARDS)]
     )
-    assert_tells(event_times(settings(), ahead), Status.WARNING, "3 of 40", "3600 s", "time zones")
+    assert_tells(event_times(settings(), ahead), Verdict.WARNING, "3 of 40", "3600 s", "time zones")
 
 
 def test_records_of_the_future_tell_that_a_clock_is_wrong() -> None:
     tomorrow_ms = int(time.time() * 1000) + 86_400_000
     future = sample([transaction(card) for card in CARDS], timestamp_ms=tomorrow_ms)
     assert_tells(
-        clock(settings(), future, LABELS), Status.WARNING, "after this machine's clock", "synchronise"
+        clock(settings(), future, LABELS), Verdict.WARNING, "after this machine's clock", "synchronise"
     )

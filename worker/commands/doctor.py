@@ -41,14 +41,14 @@ def examine(args: argparse.Namespace) -> int:
     """Make every check and tell what it found."""
     from worker.doctor.examination import as_json
     from worker.doctor.examination import examine as findings_of
-    from worker.doctor.finding import Status, exit_code, together
+    from worker.doctor.finding import Verdict, exit_code, together
 
     log_for_a_person()
     logging.getLogger("kafka").setLevel(logging.ERROR)  # what it warns of, the findings say
     findings = []
     for finding in findings_of(args.config):
         findings.append(finding)
-        if not args.json and finding.status != Status.NOT_CHECKED:
+        if not args.json and finding.status != Verdict.NOT_CHECKED:
             _tell(finding)
     if args.json:
         print(json.dumps([as_json(finding) for finding in findings], indent=2))

@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 WAIT_FOR_KAFKA_S: Final = 10.0
 _QUIET_S: Final = 10.0
 
-Progress = Callable[[int, int], None]
-"""Called with how many are done, and of how many."""
-
 
 def log_for_a_person() -> None:
     """Log readably, wherever standard error goes."""
@@ -70,17 +67,22 @@ def output(width_elsewhere: int) -> Console:
 
 
 @contextmanager
-def progress_bar(title: str) -> Iterator[Progress]:
-    """Show progress on standard error: a bar at a terminal, a line every tenth elsewhere."""
+def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
+    """Show progress on standard error: a bar at a terminal, a line every tenth elsewhere.
+
+    Yields
+    ------
+    Callable
+        Takes how many are done, and of how many.
+    """
     if not sys.stderr.isatty():
         yield _Tenths(title)
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bars
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
         task = bars.add_task(title, total=None)
         yield lambda done, total: bars.update(task, completed=done, total=total)
 

@@ -84,7 +84,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Transaction:
+class TransactionState:
     """The state of our transactional id; `started_ms` is the broker's clock, -1 where none is open."""
 
     state: str
@@ -129,7 +129,7 @@ class Cluster:
     internal: Mapping[str, Topic] = field(default_factory=dict)
     broker_config: Mapping[str, str] = field(default_factory=dict)
     group: Group | None = None
-    transaction: Transaction | None = None
+    transaction: TransactionState | None = None
     unknown: frozenset[str] = frozenset()
     forbidden: frozenset[str] = frozenset()
     per_day: float | None = None
@@ -238,7 +238,7 @@ class _Interview:
             operations=_operations(told),
         )
 
-    def _transaction(self, is_kept: bool) -> Transaction | None:
+    def _transaction(self, is_kept: bool) -> TransactionState | None:
         if not is_kept:  # and asking would make Kafka create its internal topic
             return None
         name = f"{self._settings.kafka.group}.{self._settings.worker.id}"
@@ -246,7 +246,7 @@ class _Interview:
             told = self._admin.describe_transactions([name])[name]
         except kafka_errors.TransactionalIdNotFoundError:
             return None
-        return Transaction(str(told.state.value), int(told.transaction_start_time_ms))
+        return TransactionState(str(told.state.value), int(told.transaction_start_time_ms))
 
     def _per_day(self, topic: Topic | None) -> float | None:
         if topic is None or not topic.ends:

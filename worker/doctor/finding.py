@@ -10,7 +10,7 @@ from typing import Final
 from worker.errors import WorkerError
 
 
-class Status(StrEnum):
+class Verdict(StrEnum):
     """How a check went."""
 
     OK = "ok"
@@ -34,7 +34,7 @@ class Finding:
         Its name; whoever runs the checks fills it in.
     """
 
-    status: Status
+    status: Verdict
     found: str
     fix: str = ""
     error: type[WorkerError] | None = None
@@ -43,27 +43,27 @@ class Finding:
 
 def ok(found: str) -> Finding:
     """All is well."""
-    return Finding(Status.OK, found)
+    return Finding(Verdict.OK, found)
 
 
 def warning(found: str, fix: str) -> Finding:
     """A worker would run, but somebody should look at this."""
-    return Finding(Status.WARNING, found, fix)
+    return Finding(Verdict.WARNING, found, fix)
 
 
 def failed(found: str, fix: str, error: type[WorkerError]) -> Finding:
     """A worker would not start, or would end or do harm."""
-    return Finding(Status.FAILED, found, fix, error)
+    return Finding(Verdict.FAILED, found, fix, error)
 
 
 def not_checked(why: str) -> Finding:
     """It could not be looked at."""
-    return Finding(Status.NOT_CHECKED, why)
+    return Finding(Verdict.NOT_CHECKED, why)
 
 
 def refused(error: WorkerError) -> Finding:
     """A worker would end with this very error, which says what to do."""
-    return Finding(Status.FAILED, str(error), "", type(error))
+    return Finding(Verdict.FAILED, str(error), "", type(error))
 
 
 _WELL: Final = 0
@@ -73,7 +73,7 @@ def together(findings: Iterable[Finding]) -> Iterator[Finding]:
     """Yield one finding for all that were not checked for the same reason, named in its text."""
     reasons: dict[str, list[str]] = {}
     for finding in findings:
-        if finding.status is Status.NOT_CHECKED:
+        if finding.status is Verdict.NOT_CHECKED:
             reasons.setdefault(finding.found, []).append(finding.check)
     for why, checks in reasons.items():
         yield not_checked(f"{why}: {', '.join(checks)}")

@@ -35,7 +35,7 @@ _REQUIRED: Final = ("transaction_id", "card_id", "event_time", "amount", "label_
 _ONE_OF: Final = ("label", "outcome")
 _NUMBERS: Final = ("amount", "numeric")
 
-Fields = TransactionFields | LabelFields
+FieldSettings = TransactionFields | LabelFields
 Message = Mapping[str, Any]
 
 
@@ -137,7 +137,7 @@ def decoding_labels(settings: Settings, labels: Sample) -> Finding:
 
 
 def _decoding(
-    section: str, fields: Fields, settings: Settings, sample: Sample, bad: Sequence[BadRecord]
+    section: str, fields: FieldSettings, settings: Settings, sample: Sample, bad: Sequence[BadRecord]
 ) -> Finding:
     if len(sample) == 0:
         return not_checked(f"{sample.topic} is empty")
@@ -165,7 +165,7 @@ def _reasons(bad: Sequence[BadRecord]) -> Iterator[str]:
         yield f"{count} {reason} ({shortened(detail, 3 * _NAME_CHARACTERS)})"
 
 
-def _absent(section: str, fields: Fields, sample: Sample) -> Iterator[tuple[str, str]]:
+def _absent(section: str, fields: FieldSettings, sample: Sample) -> Iterator[tuple[str, str]]:
     """Fields of the settings that no sampled message has, each with what to do."""
     names = _names(sample)
     declared = dict(_declared(fields))
@@ -183,7 +183,7 @@ def _names(sample: Sample) -> Counter[str]:
     return Counter(name for message in sample.messages for name in message)
 
 
-def _declared(fields: Fields) -> Iterator[tuple[str, str]]:
+def _declared(fields: FieldSettings) -> Iterator[tuple[str, str]]:
     """The user's names that may be told as missing, and the settings they stand in."""
     for setting in (*_REQUIRED, *_ONE_OF, "currency"):
         name = getattr(fields, setting, None)
@@ -193,7 +193,7 @@ def _declared(fields: Fields) -> Iterator[tuple[str, str]]:
         yield from ((name, setting) for name in getattr(fields, setting, ()))
 
 
-def _excused(setting: str, fields: Fields, names: Counter[str]) -> bool:
+def _excused(setting: str, fields: FieldSettings, names: Counter[str]) -> bool:
     """A label has either of two fields."""
     return setting in _ONE_OF and any(getattr(fields, other) in names for other in _ONE_OF)
 
@@ -220,7 +220,7 @@ def _listed(names: Counter[str]) -> str:
     return ", ".join(shown) + (", .." if len(names) > len(shown) else "")
 
 
-def _time_format(section: str, fields: Fields, sample: Sample) -> Iterator[str]:
+def _time_format(section: str, fields: FieldSettings, sample: Sample) -> Iterator[str]:
     """What to do if the times are written otherwise than the settings say."""
     name = fields.event_time if isinstance(fields, TransactionFields) else fields.label_time
     looks = Counter(look for message in sample.messages if (look := _look(message.get(name))) is not None)

@@ -13,7 +13,7 @@ from pydantic_settings import EnvSettingsSource
 from pydantic_settings import SettingsError as UnreadableVariableError
 
 from worker.errors import SettingsError
-from worker.settings.mistakes import explain, explain_variables
+from worker.settings.mistakes import explain_settings, explain_variables
 from worker.settings.sections import Settings
 
 _NO_KEY: Final = "0" * 32
@@ -48,7 +48,7 @@ def load_settings(path: Path | None = None, *, keyless: bool = False) -> Setting
     try:
         return Settings(**_with_one_time_format(values))
     except ValidationError as error:
-        raise SettingsError(f"settings from {where}:\n{explain(Settings, error)}") from None
+        raise SettingsError(f"settings from {where}:\n{explain_settings(Settings, error)}") from None
     except UnreadableVariableError:
         raise SettingsError(f"settings from the environment:\n{explain_variables(Settings)}") from None
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 ENV_PREFIX: Final = "FRAUD_WORKER__"
 
 
-def explain(settings: type[BaseModel], error: ValidationError) -> str:
+def explain_settings(settings: type[BaseModel], error: ValidationError) -> str:
     """Return one line for each thing that is wrong.
 
     Parameters
