@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from worker.errors import SettingsError
 from worker.offline.dataset import NEVER, Dataset
+from worker.progress import OnProgress, ignore_progress
 from worker.settings.sections import LabelFields, TimeFormat
 from worker.simulation.fraud_kinds import FraudKind
 from worker.simulation.naming import Naming
@@ -25,9 +26,6 @@ from worker.simulation.simulator import Simulation
 from worker.wire.schema import LabelSource
 
 CHUNK_ROWS: Final = 100_000
-
-Progress = Callable[[int, int], None]
-"""Called with the transactions written so far and those in all."""
 
 _KINDS: Final = pa.array([None, *(kind.name.lower() for kind in [*FraudKind][1:])])
 _SOURCES: Final = pa.array([None, *(source.name.lower() for source in [*LabelSource][1:])])
@@ -66,11 +64,22 @@ def write_transactions(
     simulation: Simulation,
     path: Path,
     naming: Naming,
-    progress: Progress = lambda written, total: None,  # noqa: ARG005
+    progress: OnProgress = ignore_progress,
 ) -> None:
     """Write the transactions in order of time.
 
     Parquet and CSV hold the truth as well (`naming.TRUTH`); JSON lines are what the transactions topic would hold.
+
+    Parameters
+    ----------
+    simulation
+        What to write.
+    path
+        The file; `require_writable` says which names are possible.
+    naming
+        The names of the fields.
+    progress
+        Counts transactions.
 
     Raises
     ------
