@@ -21,7 +21,7 @@ from worker.cycle.processor import Processor
 from worker.cycle.refits import Refits
 from worker.identity import Hasher
 from worker.kafka_io.bulk import encode_batches
-from worker.kafka_io.committer import Committer, Finish, Outgoing, Transaction
+from worker.kafka_io.committer import Committer, Finish, KafkaTransaction, Outgoing
 from worker.kafka_io.record_batches import RecordColumns, parse_records
 from worker.live.guard import InputGuard
 from worker.live.publisher import Publisher
@@ -128,7 +128,7 @@ class _Kafka(Committer):
         self._folded = 0
         self.journal: list[Outgoing] = []
 
-    def begin(self, transaction: Transaction, group: ConsumerGroupMetadata | None) -> Finish:
+    def begin(self, transaction: KafkaTransaction, group: ConsumerGroupMetadata | None) -> Finish:
         """Keep the records of both logs."""
         del group
         for record in transaction.records:

@@ -15,7 +15,7 @@ from kafka.structs import ConsumerGroupMetadata
 
 from worker.errors import FencedError, IndefiniteError
 from worker.kafka_io.client import producer_config
-from worker.kafka_io.committer import Committer, Outgoing, Transaction
+from worker.kafka_io.committer import Committer, KafkaTransaction, Outgoing
 from worker.kafka_io.consumer import ColumnarConsumer
 from worker.settings.sections import KafkaSettings, Settings, WorkerSettings
 
@@ -49,9 +49,9 @@ class Place:
         for committer in self._made:
             committer._producer.close(timeout=0, null_logger=False)
 
-    def transaction(self, *values: bytes, next_offset: int = 0) -> Transaction:
+    def transaction(self, *values: bytes, next_offset: int = 0) -> KafkaTransaction:
         offsets = {TopicPartition(self.source, p): next_offset + p for p in range(PARTITIONS)}
-        return Transaction([Outgoing(self.output, value, partition=0) for value in values], offsets)
+        return KafkaTransaction([Outgoing(self.output, value, partition=0) for value in values], offsets)
 
     def nobody(self) -> ConsumerGroupMetadata:
         """A group without members takes offsets from anybody."""
@@ -130,7 +130,9 @@ def test_offsets_of_a_failed_transaction_do_not_leak_into_the_next_start(place: 
     """kafka-python hands the offsets of an aborted transaction on to the next one of the same producer."""
     with pytest.raises(IndefiniteError):
         place.committer().commit(place.transaction(_incompressible(2 << 20), next_offset=70), place.nobody())
-    small = Transaction([Outgoing(place.output, b"next", partition=0)], {TopicPartition(place.source, 1): 4})
+    small = KafkaTransaction(
+        [Outgoing(place.output, b"next", partition=0)], {TopicPartition(place.source, 1): 4}
+    )
     place.committer().commit(small, place.nobody())
     assert place.committed() == [None, 4, None]
 

@@ -15,7 +15,7 @@ from models.state import ModelState
 from tests.support.model_log import LINEAGE, POLICY, commit, new_state
 from worker.errors import IncompatibleError
 from worker.kafka_io.client import consumer_config, producer_config
-from worker.kafka_io.committer import Committer, Outgoing, Transaction
+from worker.kafka_io.committer import Committer, KafkaTransaction, Outgoing
 from worker.live.model_log import KafkaModelLog
 from worker.partition.codec import encode_model
 from worker.settings.sections import KafkaSettings, Settings, TopicSettings
@@ -57,7 +57,7 @@ def write(committer: Committer, settings: Settings, *records: ModelRecord) -> No
     outgoing = [
         Outgoing(settings.topics.model_log, value, partition=0, headers=head) for value, head in payloads
     ]
-    committer.commit(Transaction(outgoing), None)
+    committer.commit(KafkaTransaction(outgoing), None)
 
 
 def test_an_empty_log_is_caught_up_with_at_once(log: KafkaModelLog) -> None:

@@ -16,7 +16,7 @@ from worker.errors import FencedError, IncompatibleError, SettingsError, Unreach
 from worker.kafka_io.client import (
     admin_config,
     consumer_config,
-    explain,
+    explain_kafka_error,
     kafka_errors_explained,
     producer_config,
     wait_for_brokers,
@@ -103,7 +103,7 @@ def test_every_error_of_the_library_becomes_one_of_ours_with_its_name_in_it() ->
     assert len(theirs) > 100
     for kind in theirs:
         error: Any = kind.__new__(kind)
-        ours = explain(error, settings())
+        ours = explain_kafka_error(error, settings())
         assert isinstance(ours, WorkerError)
         assert kind.__name__ in str(ours)
 
@@ -164,7 +164,7 @@ class Attempts:
 
 
 def test_tls_where_none_is_expected_is_told_with_the_protocol() -> None:
-    told = explain(errors.InvalidReceiveError("Invalid frame length: 352518912"), settings())
+    told = explain_kafka_error(errors.InvalidReceiveError("Invalid frame length: 352518912"), settings())
     assert isinstance(told, UnreachableError)
     assert "see that it listens with kafka.security_protocol = 'PLAINTEXT'" in str(told)
 

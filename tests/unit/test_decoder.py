@@ -16,7 +16,7 @@ from worker.identity import Hasher
 from worker.settings.sections import LabelFields, Settings, TimeFormat, TransactionFields
 from worker.wire.decoder import Decoder, LabelColumns, TransactionColumns
 from worker.wire.json_columns import read_cells
-from worker.wire.reader import Layout
+from worker.wire.reader import RecordLayout
 from worker.wire.schema import MAX_RECORD_BYTES, LabelSource, Reason, transaction_model
 from worker.wire.spans import Spans
 
@@ -194,7 +194,7 @@ def test_a_batch_of_nothing_and_a_batch_of_bad_records_are_empty_columns(decoder
 
 
 def test_ordinary_records_are_read_by_the_compiled_loop() -> None:
-    layout = Layout.of(transaction_model(FIELDS), FIELDS.time_format)
+    layout = RecordLayout.of(transaction_model(FIELDS), FIELDS.time_format)
     messages = [
         transaction(currency="EUR", age=0.1 + 0.2, channel="ecom", merchant_id="Café", device=None),
         transaction(note={"a": [1, -2.5e-7, {"b": None, "c": []}], "d": {}}, flags=[True, False, "x"]),

@@ -24,7 +24,7 @@ from worker.redaction import looks_like_card_number
 from worker.settings.sections import LabelFields, Settings, TimeFormat, TransactionFields
 from worker.wire.decoder import Decoder, LabelColumns, TransactionColumns
 from worker.wire.json_columns import read_cells
-from worker.wire.reader import Layout, read_one
+from worker.wire.reader import RecordLayout, read_one
 from worker.wire.schema import Fault, SourceName, label_model, transaction_model
 from worker.wire.spans import Spans, card_numbers, iso_times
 
@@ -50,8 +50,8 @@ class Pair:
         self.time_format = time_format
         self.decoder = Decoder(chosen)
         self.hasher = Hasher(chosen.hash_key)
-        self.transaction = Layout.of(transaction_model(transaction), time_format)
-        self.label = Layout.of(label_model(label), time_format)
+        self.transaction = RecordLayout.of(transaction_model(transaction), time_format)
+        self.label = RecordLayout.of(label_model(label), time_format)
 
     def check_transactions(self, values: Sequence[bytes], keys: Sequence[bytes | None] | None = None) -> int:
         """Compare; the number of records accepted."""
@@ -109,7 +109,7 @@ class Pair:
 
 
 def one_by_one(
-    layout: Layout, keys: Sequence[bytes | None], values: Sequence[bytes]
+    layout: RecordLayout, keys: Sequence[bytes | None], values: Sequence[bytes]
 ) -> tuple[dict[int, Any], list[tuple[int, str, str]]]:
     outcomes = {
         row: read_one(layout, key, value) for row, (key, value) in enumerate(zip(keys, values, strict=True))

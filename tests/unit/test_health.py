@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from worker.errors import SettingsError
-from worker.telemetry.health import HealthServer, Progress
+from worker.telemetry.health import HealthServer, WorkerStatus
 
 LIMIT_S = 60.0
 
@@ -28,14 +28,14 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def progress(clock: Clock) -> Progress:
-    return Progress(clock)
+def status(clock: Clock) -> WorkerStatus:
+    return WorkerStatus(clock)
 
 
 @pytest.fixture
-def server(progress: Progress) -> Iterator[HealthServer]:
+def server(status: WorkerStatus) -> Iterator[HealthServer]:
     with HealthServer(
-        "127.0.0.1", 0, progress=progress, render=lambda: b"up 1\n", stalled_after_s=LIMIT_S
+        "127.0.0.1", 0, status=status, render=lambda: b"up 1\n", stalled_after_s=LIMIT_S
     ) as running:
         yield running
 
@@ -62,9 +62,9 @@ def test_metrics_are_served_as_rendered(server: HealthServer) -> None:
     assert headers["server"] == "fraud-worker"
 
 
-def test_a_moving_poll_loop_is_healthy(server: HealthServer, clock: Clock, progress: Progress) -> None:
+def test_a_moving_poll_loop_is_healthy(server: HealthServer, clock: Clock, status: WorkerStatus) -> None:
     clock.now_s += 1_000.0
-    progress.beat()
+    status.beat()
     clock.now_s += LIMIT_S
     answer = ask(server, "/healthz")
     assert answer[0] == 200
@@ -79,14 +79,14 @@ def test_a_poll_loop_that_stands_still_is_not(server: HealthServer, clock: Clock
 
 
 def test_a_worker_is_ready_once_it_decides_and_says_what_it_waits_for(
-    server: HealthServer, progress: Progress
+    server: HealthServer, status: WorkerStatus
 ) -> None:
     answer = ask(server, "/readyz")
     assert (answer[0], body(answer)["reason"]) == (503, "starting")
-    progress.not_ready("restoring partition 2")
+    status.not_ready("restoring partition 2")
     answer = ask(server, "/readyz")
     assert (answer[0], body(answer)["reason"]) == (503, "restoring partition 2")
-    progress.ready()
+    status.ready()
     answer = ask(server, "/readyz")
     assert (answer[0], body(answer)) == (200, {"status": "ready"})
 
@@ -108,33 +108,33 @@ def test_head_answers_without_a_body(server: HealthServer) -> None:
     assert (status, headers["content-length"], text) == (200, "5", b"")
 
 
-def test_metrics_that_fail_to_render_are_an_error_and_not_the_end(progress: Progress) -> None:
+def test_metrics_that_fail_to_render_are_an_error_and_not_the_end(status: WorkerStatus) -> None:
     def fail() -> bytes:
         raise RuntimeError("broken")
 
-    with HealthServer("127.0.0.1", 0, progress=progress, render=fail, stalled_after_s=LIMIT_S) as server:
+    with HealthServer("127.0.0.1", 0, status=status, render=fail, stalled_after_s=LIMIT_S) as server:
         assert ask(server, "/metrics")[0] == 500
         assert ask(server, "/healthz")[0] == 200
 
 
 def test_a_taken_port_is_an_error_that_names_the_setting_its_value_and_the_fix(
-    server: HealthServer, progress: Progress
+    server: HealthServer, status: WorkerStatus
 ) -> None:
-    second = HealthServer("127.0.0.1", server.port, progress=progress, render=bytes, stalled_after_s=LIMIT_S)
+    second = HealthServer("127.0.0.1", server.port, status=status, render=bytes, stalled_after_s=LIMIT_S)
     with pytest.raises(SettingsError, match=rf"health\.port = {server.port} is taken .* set another, or 0"):
         second.start()
     second.stop()
 
 
-def test_an_address_of_another_machine_is_an_error_that_names_the_setting(progress: Progress) -> None:
+def test_an_address_of_another_machine_is_an_error_that_names_the_setting(status: WorkerStatus) -> None:
     # TEST-NET-1, RFC 5737: nobody's address.
-    server = HealthServer("192.0.2.1", 0, progress=progress, render=bytes, stalled_after_s=LIMIT_S)
+    server = HealthServer("192.0.2.1", 0, status=status, render=bytes, stalled_after_s=LIMIT_S)
     with pytest.raises(SettingsError, match=r"health\.host = '192\.0\.2\.1'"):
         server.start()
 
 
-def test_a_stopped_server_frees_its_port_and_can_be_stopped_again(progress: Progress) -> None:
-    server = HealthServer("127.0.0.1", 0, progress=progress, render=bytes, stalled_after_s=LIMIT_S)
+def test_a_stopped_server_frees_its_port_and_can_be_stopped_again(status: WorkerStatus) -> None:
+    server = HealthServer("127.0.0.1", 0, status=status, render=bytes, stalled_after_s=LIMIT_S)
     server.start()
     port = server.port
     server.stop()

@@ -15,7 +15,7 @@ from worker.live.app import _Rebalance
 from worker.live.model_log import KafkaModelLog
 from worker.parameters import new_model
 from worker.settings.sections import Settings, WorkerSettings
-from worker.telemetry.health import Progress
+from worker.telemetry.health import WorkerStatus
 
 
 class Committed:
@@ -50,7 +50,14 @@ def test_a_journal_that_moved_during_its_restore_belongs_to_somebody_else(
     settings = Settings(entity_key="00" * 16, worker=WorkerSettings(state_dir=tmp_path))
     consumer = cast("ColumnarConsumer", Committed(5, 5, later, later))
     rebalance = _Rebalance(
-        settings, consumer, {}, new_model(settings), cast("KafkaModelLog", None), 1, Progress(), lambda: None
+        settings,
+        consumer,
+        {},
+        new_model(settings),
+        cast("KafkaModelLog", None),
+        1,
+        WorkerStatus(),
+        lambda: None,
     )
     with pytest.raises(raised, match=said):
         rebalance(set(), {0})

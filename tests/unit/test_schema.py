@@ -20,7 +20,7 @@ from worker.wire.schema import (
     LabelSource,
     Reason,
     SourceName,
-    explain,
+    explain_record,
     label_model,
     transaction_model,
 )
@@ -38,7 +38,7 @@ def read_transaction(change: dict[str, Any], **fields: Any) -> Any:
 def reason_of(change: dict[str, Any], **fields: Any) -> Reason:
     with pytest.raises(ValidationError) as caught:
         read_transaction(change, **fields)
-    return explain(caught.value).reason
+    return explain_record(caught.value).reason
 
 
 def read_label(change: dict[str, Any]) -> Any:
@@ -206,7 +206,7 @@ def test_a_label_says_one_of_four_things(change: dict[str, Any], kind: LabelKind
 def test_a_label_that_says_nothing_or_two_things_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ValidationError) as caught:
         read_label(change)
-    assert explain(caught.value).reason == Reason.BAD_LABEL
+    assert explain_record(caught.value).reason == Reason.BAD_LABEL
 
 
 def test_sources_are_numbered_in_the_order_of_their_names() -> None:
@@ -217,7 +217,7 @@ def test_sources_are_numbered_in_the_order_of_their_names() -> None:
 def test_an_explanation_names_the_field_and_never_quotes_the_value() -> None:
     with pytest.raises(ValidationError) as caught:
         read_transaction({"card_id": CARD, "note": "secret", "amount": "secret"}, amount="amount")
-    fault = explain(caught.value)
+    fault = explain_record(caught.value)
     assert fault.detail == "card_id: a card number where a token belongs"
 
 

@@ -20,7 +20,7 @@ from worker.doctor import (
 )
 from worker.doctor.finding import Finding, not_checked, ok, refused
 from worker.errors import SettingsError, WorkerError
-from worker.kafka_io.client import explain
+from worker.kafka_io.client import explain_kafka_error
 from worker.settings.loading import config_file, load_settings
 from worker.settings.report import refuse_unknown_variables
 from worker.settings.sections import Settings
@@ -182,7 +182,7 @@ def _safely(known: _Known, look: Callable[[], Finding]) -> Finding:
         return refused(error)
     except kafka_errors.KafkaError as error:
         assert known.settings is not None
-        return refused(explain(error, known.settings))
+        return refused(explain_kafka_error(error, known.settings))
     except Exception as error:  # noqa: BLE001 - an answer that nobody thought of spoils one check, not all
         return not_checked(f"the check itself failed ({type(error).__name__}: {error})")
 

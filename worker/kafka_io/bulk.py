@@ -96,7 +96,7 @@ class BulkProducer:
         builder._num_records, builder._last_offset = count, count - 1
         builder._first_timestamp, builder._max_timestamp = first_ms, latest_ms
         records._next_offset = count
-        batch = _WholeBatch(where, records)
+        batch = _UnsplitBatch(where, records)
         acknowledged = FutureRecordMetadata(batch.produce_future, 0, first_ms, None, -1, -1, -1)
         accumulator = self._producer._accumulator
         with accumulator._tp_lock(where):
@@ -112,7 +112,7 @@ class BulkProducer:
         acknowledged.get(ACKNOWLEDGED_WITHIN_S)
 
 
-class _WholeBatch(ProducerBatch):  # type: ignore[misc]
+class _UnsplitBatch(ProducerBatch):  # type: ignore[misc]
     """A batch that fails when the broker finds it too large; the client would split it and wait for ever."""
 
     @property

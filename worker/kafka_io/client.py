@@ -196,7 +196,7 @@ def wait_for_brokers(settings: Settings, timeout_s: float, alive: Callable[[], N
     while (failure := _attempt(settings, deadline - time.monotonic())) is not None:
         alive()
         if isinstance(failure, _REFUSED) or _refuses_tls(failure) or time.monotonic() >= deadline:
-            raise explain(failure, settings) from failure
+            raise explain_kafka_error(failure, settings) from failure
         if time.monotonic() >= reminded + REMINDER_S:
             reminded = time.monotonic()
             log.warning("waiting for Kafka at %s: %s", settings.kafka.bootstrap, _reason(failure))
@@ -208,17 +208,17 @@ def kafka_errors_explained(settings: Settings) -> Iterator[None]:
     try:
         yield
     except kafka_errors.KafkaError as error:
-        raise explain(error, settings) from error
+        raise explain_kafka_error(error, settings) from error
     except CorruptError as error:
         # The consumer refuses to read on after any error; most are not about what was read.
         if isinstance(error.__cause__, kafka_errors.KafkaError) and not isinstance(
             error.__cause__, _UNREADABLE
         ):
-            raise explain(error.__cause__, settings) from error
+            raise explain_kafka_error(error.__cause__, settings) from error
         raise
 
 
-def explain(error: Exception, settings: Settings) -> WorkerError:
+def explain_kafka_error(error: Exception, settings: Settings) -> WorkerError:
     """Return the error of ours that says what to do about one of kafka-python's."""
     kind, text = next((kind, text) for errors, kind, text in _EXPLANATIONS if isinstance(error, errors))
     if _is_about_tls(error):
@@ -260,7 +260,7 @@ def _likeliest(reasons: list[Exception]) -> Exception | None:
     return next(iter(refusals + others[-1:]), None)
 
 
-class _Listener(logging.Handler):
+class _ErrorCollector(logging.Handler):
     """Collects the exceptions that log records carry."""
 
     def __init__(self) -> None:
@@ -275,7 +275,7 @@ class _Listener(logging.Handler):
 @contextmanager
 def _overheard() -> Iterator[list[Exception]]:
     """Collect what kafka-python says of its failures instead of printing it."""
-    logger, listener = logging.getLogger("kafka"), _Listener()
+    logger, listener = logging.getLogger("kafka"), _ErrorCollector()
     level, propagate = logger.level, logger.propagate
     logger.setLevel(logging.WARNING)
     logger.propagate = False

@@ -45,7 +45,7 @@ class Outgoing:
 
 
 @dataclass(slots=True)
-class Transaction:
+class KafkaTransaction:
     """What one Kafka transaction holds.
 
     Attributes
@@ -84,11 +84,11 @@ class Committer:
         self._producer = KafkaProducer(**config)
         self._begin(self._producer.init_transactions)()
 
-    def commit(self, transaction: Transaction, group: ConsumerGroupMetadata | None) -> None:
+    def commit(self, transaction: KafkaTransaction, group: ConsumerGroupMetadata | None) -> None:
         """Make all of it visible, or end the process: `begin` and wait."""
         self.begin(transaction, group)()
 
-    def begin(self, transaction: Transaction, group: ConsumerGroupMetadata | None) -> Finish:
+    def begin(self, transaction: KafkaTransaction, group: ConsumerGroupMetadata | None) -> Finish:
         """Start making all of it visible; whoever has begun must finish before anything else is polled.
 
         Parameters
@@ -116,7 +116,7 @@ class Committer:
         """Close the producer; an open transaction is left to its time-out."""
         self._producer.close(timeout=5, null_logger=False)
 
-    def _commit(self, transaction: Transaction, group: ConsumerGroupMetadata | None) -> None:
+    def _commit(self, transaction: KafkaTransaction, group: ConsumerGroupMetadata | None) -> None:
         producer = self._producer
         producer.begin_transaction()
         sent = self._send(transaction.records)

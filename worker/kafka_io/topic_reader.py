@@ -18,7 +18,7 @@ from worker.settings.sections import Settings
 _POLL_MS: Final = 200
 _STEP: Final = 4
 _STALLED_S: Final = 60.0
-Offsets = dict[TopicPartition, int]
+PartitionOffsets = dict[TopicPartition, int]
 
 
 class TopicReader:
@@ -50,8 +50,8 @@ class TopicReader:
             )
         self._partitions = [TopicPartition(topic, number) for number in sorted(numbers)]
         consumer.assign(self._partitions)
-        self._begin: Offsets = consumer.beginning_offsets(self._partitions)
-        self.end: Offsets = consumer.end_offsets(self._partitions)
+        self._begin: PartitionOffsets = consumer.beginning_offsets(self._partitions)
+        self.end: PartitionOffsets = consumer.end_offsets(self._partitions)
         """Where the topic ended when the reader was made."""
 
     def since(self, time_ms: int | None) -> Iterator[Any]:
@@ -89,7 +89,7 @@ class TopicReader:
             if not polled:
                 yield None
 
-    def _between(self, start: Offsets) -> Iterator[Any]:
+    def _between(self, start: PartitionOffsets) -> Iterator[Any]:
         """Yield the records from `start` up to `end`; positions tell, for gaps hold no records."""
         self._seek(start)
         reached, deadline_s = start, time.monotonic() + _STALLED_S
@@ -104,7 +104,7 @@ class TopicReader:
             elif time.monotonic() > deadline_s:
                 raise UnreachableError(f"{self._topic}: nothing could be read for {_STALLED_S:.0f} s")
 
-    def _seek(self, offsets: Offsets) -> None:
+    def _seek(self, offsets: PartitionOffsets) -> None:
         for tp, offset in offsets.items():
             self._consumer.seek(tp, offset)
 

@@ -35,7 +35,7 @@ from worker.parameters import feature_spec, new_model, policy, refit_plan, task_
 from worker.partition.task import PartitionTask, TaskState
 from worker.settings.sections import Settings
 from worker.signals import handled_by
-from worker.telemetry.health import HealthServer, Progress
+from worker.telemetry.health import HealthServer, WorkerStatus
 from worker.telemetry.metrics import Metrics
 from worker.wire.decoder import Decoder
 from worker.wire.schema import Reason
@@ -65,17 +65,17 @@ class Worker:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._stopping = threading.Event()
-        self._progress = Progress()
+        self._status = WorkerStatus()
         self._tasks: dict[int, PartitionTask] = {}
         self._metrics = Metrics(
             version=version("fraud-worker"),
-            poll_age_s=lambda: self._progress.state().age_s,
+            poll_age_s=lambda: self._status.snapshot().age_s,
             dead_letter_reasons={"decode": [reason.value for reason in Reason], SETTLE_STAGE: [ORPHAN]},
         )
         self._health = HealthServer(
             settings.health.host,
             settings.health.port,
-            progress=self._progress,
+            status=self._status,
             render=self._metrics.render,
             stalled_after_s=settings.health.stalled_after_s,
         )
@@ -105,7 +105,7 @@ class Worker:
             self.health_port,
         )
         try:
-            self._progress.not_ready(f"waiting for Kafka at {settings.kafka.bootstrap}")
+            self._status.not_ready(f"waiting for Kafka at {settings.kafka.bootstrap}")
             wait_for_brokers(settings, START_TIMEOUT_S, self._alive)
             with kafka_errors_explained(settings):
                 self._serve(topic_setup.check(settings))
@@ -118,7 +118,7 @@ class Worker:
 
     def _alive(self) -> None:
         """Called wherever it may take long until there is something to decide."""
-        self._progress.beat()
+        self._status.beat()
         if self._stopping.is_set():
             raise _Stopped
 
@@ -129,11 +129,11 @@ class Worker:
         shutil.rmtree(_state_folder(settings), ignore_errors=True)
         model_log = KafkaModelLog(consumer_config(settings, group=False), settings.topics.model_log)
         model = new_model(settings)
-        self._progress.not_ready("reading the model log")
+        self._status.not_ready("reading the model log")
         model_log.catch_up(model, self._alive)
         consumer = ColumnarConsumer(consumer_config(settings, group=True), columnar=settings.kafka.columnar)
         rebalance = _Rebalance(
-            settings, consumer, self._tasks, model, model_log, partitions, self._progress, self._alive
+            settings, consumer, self._tasks, model, model_log, partitions, self._status, self._alive
         )
         guard = InputGuard(partitions, settings.kafka.partitioner, settings.batch)
         source = KafkaSource(
@@ -169,7 +169,7 @@ class Worker:
         )
         while not self._stopping.is_set():
             processor.run_once()
-            self._progress.beat()
+            self._status.beat()
         consumer.close()
         model_log.close()
         committer.close()
@@ -186,14 +186,14 @@ class _Rebalance:
         model: ModelState,
         model_log: KafkaModelLog,
         partitions: int,
-        progress: Progress,
+        status: WorkerStatus,
         alive: Callable[[], None],
     ) -> None:
         self._settings = settings
         self._consumer = consumer
         self._tasks = tasks
         self._partitions = partitions
-        self._progress = progress
+        self._status = status
         self._restorer = Restorer(
             consumer_config(settings, group=False),
             settings.topics.decisions,
@@ -211,15 +211,15 @@ class _Rebalance:
         for partition in sorted(gained):
             positions[partition] = self._restore(partition)
         if self._tasks:
-            self._progress.ready()
+            self._status.ready()
         else:
-            self._progress.not_ready("no partition is assigned: more workers than partitions?")
+            self._status.not_ready("no partition is assigned: more workers than partitions?")
         log.info("partitions %s", sorted(self._tasks), extra={"lost": sorted(lost), "gained": sorted(gained)})
         return positions
 
     def _restore(self, partition: int) -> Offsets | None:
         settings = self._settings
-        self._progress.not_ready(f"restoring partition {partition}")
+        self._status.not_ready(f"restoring partition {partition}")
         folder = _state_folder(settings) / str(partition)
         task = PartitionTask(partition, feature_spec(settings), task_limits(settings), folder)
         committed = self._committed(partition)

@@ -13,7 +13,7 @@ from models.records import ModelRecord
 from models.state import ModelState
 from worker.cycle.processor import Outcome
 from worker.identity import Hasher
-from worker.kafka_io.committer import Committer, Finish, Outgoing, Transaction
+from worker.kafka_io.committer import Committer, Finish, KafkaTransaction, Outgoing
 from worker.live.alert_writer import AlertWriter
 from worker.partition.codec import encode_journal, encode_model
 from worker.partition.journal import DecisionRows, JournalEntry, JournalHeader, Settlements
@@ -78,11 +78,11 @@ class Publisher:
             offsets[TopicPartition(self._topics.transactions, outcome.partition)] = transactions
             offsets[TopicPartition(self._topics.labels, outcome.partition)] = labels
         outgoing = chain(alerts, journalled, self._model_log(records))
-        return self._committer.begin(Transaction(outgoing, offsets), self._group())
+        return self._committer.begin(KafkaTransaction(outgoing, offsets), self._group())
 
     def open_log(self, records: list[ModelRecord]) -> None:
         """Write records of the model log alone: what a worker tells before its first batch."""
-        self._committer.commit(Transaction(self._model_log(records)), None)
+        self._committer.commit(KafkaTransaction(self._model_log(records)), None)
 
     def _model_log(self, records: list[ModelRecord]) -> Iterator[Outgoing]:
         for record in records:

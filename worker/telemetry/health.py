@@ -24,7 +24,7 @@ METRICS_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 @dataclass(frozen=True)
-class ProgressState:
+class StatusSnapshot:
     """How a worker stands at one moment.
 
     Parameters
@@ -42,7 +42,7 @@ class ProgressState:
     reason: str
 
 
-class Progress:
+class WorkerStatus:
     """What the poll loop tells the endpoints; written by one thread, read by others.
 
     Parameters
@@ -72,11 +72,11 @@ class Progress:
         with self._lock:
             self._reason = ""
 
-    def state(self) -> ProgressState:
+    def snapshot(self) -> StatusSnapshot:
         """Take a consistent look."""
         with self._lock:
             age_s = self._clock() - self._beat
-            return ProgressState(age_s, not self._reason, self._reason)
+            return StatusSnapshot(age_s, not self._reason, self._reason)
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class HealthServer:
     ----------
     host, port
         Where to listen; port 0 takes a free one.
-    progress
+    status
         What the poll loop tells.
     render
         Makes the body of /metrics.
@@ -102,10 +102,16 @@ class HealthServer:
     """
 
     def __init__(
-        self, host: str, port: int, *, progress: Progress, render: Callable[[], bytes], stalled_after_s: float
+        self,
+        host: str,
+        port: int,
+        *,
+        status: WorkerStatus,
+        render: Callable[[], bytes],
+        stalled_after_s: float,
     ) -> None:
         self._host, self._port = host, port
-        self._progress, self._render, self._stalled_after_s = progress, render, stalled_after_s
+        self._status, self._render, self._stalled_after_s = status, render, stalled_after_s
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
 
@@ -156,7 +162,7 @@ class HealthServer:
         return _Answer(HTTPStatus.OK, self._render(), METRICS_CONTENT_TYPE)
 
     def _healthz(self) -> _Answer:
-        state = self._progress.state()
+        state = self._status.snapshot()
         moves = state.age_s <= self._stalled_after_s
         body = {
             "status": "ok" if moves else "stalled",
@@ -166,7 +172,7 @@ class HealthServer:
         return _json(HTTPStatus.OK if moves else HTTPStatus.SERVICE_UNAVAILABLE, body)
 
     def _readyz(self) -> _Answer:
-        state = self._progress.state()
+        state = self._status.snapshot()
         body = {"status": "ready" if state.ready else "not ready"}
         body |= {"reason": state.reason} if state.reason else {}
         return _json(HTTPStatus.OK if state.ready else HTTPStatus.SERVICE_UNAVAILABLE, body)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from itertools import product
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -20,7 +20,7 @@ class CounterGrid:
         counter = Counter(name, text, tuple(labels), registry=registry)
         self._cells = [counter.labels(*values) for values in product(*labels.values())]
 
-    def add(self, counts: npt.NDArray[np.int64]) -> None:
+    def add(self, counts: NDArray[np.int64]) -> None:
         """Add an array of one count per cell, of any shape."""
         for cell, count in zip(self._cells, counts.ravel().tolist(), strict=True):
             if count:
@@ -39,7 +39,7 @@ class ArrayHistogram(Collector):
         self._lock = threading.Lock()
         registry.register(self)
 
-    def observe(self, values: npt.NDArray[np.float64]) -> None:
+    def observe(self, values: NDArray[np.float64]) -> None:
         """Add observations; negative ones count as zero (clocks differ), what is no number is left out."""
         use = np.fmax(values[np.isfinite(values)], 0.0)
         counts = np.bincount(np.searchsorted(self._bounds, use, side="left"), minlength=len(self._counts))

@@ -66,7 +66,7 @@ from dataclasses import fields
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -95,8 +95,6 @@ _COHORT: Final = {
     field.name: {"days": "closed"}.get(field.name, field.name)
     for field in fields(Cohort)
 }
-
-FloatArray = npt.NDArray[np.float64]
 
 
 class Metrics:
@@ -231,7 +229,7 @@ class Metrics:
         """Write all metrics in Prometheus' text format."""
         return generate_latest(self.registry)
 
-    def decided(self, flags: npt.NDArray[np.uint16], review_cost: float) -> None:
+    def decided(self, flags: NDArray[np.uint16], review_cost: float) -> None:
         """Count one commit's decisions; `flags` is `Flag` [n], `review_cost` of one case."""
         alerted = (flags & Flag.ALERTED) != 0
         decider = (flags & Flag.DECIDER).astype(np.int64)
@@ -256,16 +254,16 @@ class Metrics:
         """Count transactions dropped as repeats."""
         self._repeats.inc(count)
 
-    def labels_arrived(self, effects: npt.NDArray[np.uint8]) -> None:
+    def labels_arrived(self, effects: NDArray[np.uint8]) -> None:
         """Count what labels did; `effects` is `LabelEffect` [n]."""
         self._labels.add(np.bincount(effects, minlength=len(LabelEffect)))
 
     def labelled(
         self,
-        flags: npt.NDArray[np.uint16],
-        fraud: npt.NDArray[np.bool_],
-        loss: FloatArray,
-        delay_s: FloatArray,
+        flags: NDArray[np.uint16],
+        fraud: NDArray[np.bool_],
+        loss: NDArray[np.float64],
+        delay_s: NDArray[np.float64],
     ) -> None:
         """Count decisions that a label settled, or settled anew.
 
@@ -306,7 +304,9 @@ class Metrics:
         for truth, change in ledger.after_close.items():
             self._after_close[truth].set(change)
 
-    def committed(self, transactions: int, scoring_s: float, commit_s: float, latency_s: FloatArray) -> None:
+    def committed(
+        self, transactions: int, scoring_s: float, commit_s: float, latency_s: NDArray[np.float64]
+    ) -> None:
         """Tell how one commit went.
 
         Parameters

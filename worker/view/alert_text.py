@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from rich.text import Text
 
 from worker.view.foreign_text import printable, short_id, shortened
-from worker.wire.schema import Alert, AlertReason, explain
+from worker.wire.schema import Alert, AlertReason, explain_record
 
 SHOWN_REASONS: Final = 3
 _INDENT: Final = "    "
@@ -94,7 +94,7 @@ def read_alert(value: bytes | None) -> Alert | str:
     try:
         return Alert.model_validate_json(value, extra="ignore")
     except ValidationError as error:
-        return printable(explain(error).detail)
+        return printable(explain_record(error).detail)
 
 
 def one_line(value: bytes | None) -> bytes | None:

@@ -15,7 +15,7 @@ from worker.columns import ArrowColumns
 from worker.identity import Hasher
 from worker.kafka_io.record_batches import RecordColumns
 from worker.settings.sections import Settings
-from worker.wire.reader import Layout, Table, read_table
+from worker.wire.reader import RecordLayout, Table, read_table
 from worker.wire.schema import Fault, LabelName, OutcomeName, SourceName, label_model, transaction_model
 from worker.wire.spans import Spans, Words, find_words, gather, gather_utf8
 
@@ -151,8 +151,8 @@ class Decoder:
         self._numeric = [f"numeric_{i}" for i in range(len(transaction.numeric))]
         self._categorical = [f"categorical_{i}" for i in range(len(transaction.categorical))]
         self._entities = [f"entity_{i}" for i in range(len(transaction.entities))]
-        self._transaction = Layout.of(transaction_model(transaction), transaction.time_format)
-        self._label = Layout.of(label_model(label), label.time_format, _labels_say_one_thing)
+        self._transaction = RecordLayout.of(transaction_model(transaction), transaction.time_format)
+        self._label = RecordLayout.of(label_model(label), label.time_format, _labels_say_one_thing)
 
     def transactions(self, records: RecordColumns) -> tuple[TransactionColumns, list[BadRecord]]:
         """Decode transactions; the good ones keep their order."""

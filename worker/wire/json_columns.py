@@ -34,7 +34,7 @@ NULL: Final = -1
 ABSENT: Final = -2
 
 
-class Kind(IntEnum):
+class FieldKind(IntEnum):
     """What a declared field holds."""
 
     TEXT = 0
@@ -42,11 +42,11 @@ class Kind(IntEnum):
     INTEGER = 2
 
 
-_TEXT: Final = int(Kind.TEXT)
-_INTEGER: Final = int(Kind.INTEGER)
+_TEXT: Final = int(FieldKind.TEXT)
+_INTEGER: Final = int(FieldKind.INTEGER)
 
 
-class Fields(NamedTuple):
+class DeclaredFields(NamedTuple):
     """F declared fields.
 
     Attributes
@@ -54,7 +54,7 @@ class Fields(NamedTuple):
     names
         As they are written in the JSON.
     kind, required
-        `Kind`, uint8 (F,), and if a record without the field is odd, bool (F,).
+        `FieldKind`, uint8 (F,), and if a record without the field is odd, bool (F,).
     lowest, highest
         float64 (F,): bounds of a number's value, or of a text's length in bytes.
     """
@@ -85,7 +85,7 @@ class Cells(NamedTuple):
     plain: NDArray[np.bool_]
 
 
-def read_cells(records: Spans, fields: Fields) -> Cells:
+def read_cells(records: Spans, fields: DeclaredFields) -> Cells:
     """Read n JSON objects; a record that is not there is odd."""
     n = records.start.size
     shape = (fields.kind.size, n)
@@ -96,12 +96,12 @@ def read_cells(records: Spans, fields: Fields) -> Cells:
         np.zeros(n, dtype=np.bool_),
     )
     _read_objects(records, fields, cells)
-    for field in np.flatnonzero(fields.kind == Kind.NUMBER):
+    for field in np.flatnonzero(fields.kind == FieldKind.NUMBER):
         _read_long_numbers(records.data, fields, cells, int(field))
     return cells
 
 
-def _read_long_numbers(data: Bytes, fields: Fields, cells: Cells, field: int) -> None:
+def _read_long_numbers(data: Bytes, fields: DeclaredFields, cells: Cells, field: int) -> None:
     """Round the numbers that have too many digits for the compiled reader; Arrow's is exact for all."""
     rows = np.flatnonzero(cells.plain & (cells.length[field] > 0))
     if rows.size:
@@ -112,7 +112,7 @@ def _read_long_numbers(data: Bytes, fields: Fields, cells: Cells, field: int) ->
 
 
 @njit(cache=True, nogil=True)
-def _read_objects(records: Spans, fields: Fields, cells: Cells) -> None:
+def _read_objects(records: Spans, fields: DeclaredFields, cells: Cells) -> None:
     # Records look alike: the field that followed this one last time comes first in the search. [F] is the start.
     follower = np.zeros(fields.kind.size + 1, dtype=np.int64)
     for row in range(records.start.size):
@@ -123,7 +123,7 @@ def _read_objects(records: Spans, fields: Fields, cells: Cells) -> None:
 
 @njit(cache=True, nogil=True, forceinline=True)
 def _read_object(
-    data: Bytes, at: int, end: int, row: int, fields: Fields, cells: Cells, follower: Integers
+    data: Bytes, at: int, end: int, row: int, fields: DeclaredFields, cells: Cells, follower: Integers
 ) -> bool:
     at = blank(data, at, end)
     if at >= end or data[at] != OPEN_OBJECT:
@@ -175,7 +175,7 @@ def _read_value(data: Bytes, at: int, end: int, kind: int) -> tuple[int, int, in
 
 
 @njit(cache=True, nogil=True, forceinline=True)
-def _is_within(length: int, value: float, fields: Fields, field: int) -> bool:
+def _is_within(length: int, value: float, fields: DeclaredFields, field: int) -> bool:
     if length == NULL:
         return True
     measure = float(length) if fields.kind[field] == _TEXT else value
@@ -183,7 +183,7 @@ def _is_within(length: int, value: float, fields: Fields, field: int) -> bool:
 
 
 @njit(cache=True, nogil=True, forceinline=True)
-def _is_complete(row: int, fields: Fields, cells: Cells) -> bool:
+def _is_complete(row: int, fields: DeclaredFields, cells: Cells) -> bool:
     for field in range(fields.kind.size):
         if fields.required[field] and cells.length[field, row] < 0:
             return False

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from worker.kafka_io.record_batches import RecordColumns
 from worker.settings.sections import TimeFormat
-from worker.wire.json_columns import NULL, Cells, Fields, Kind, read_cells
+from worker.wire.json_columns import NULL, Cells, DeclaredFields, FieldKind, read_cells
 from worker.wire.schema import (
     END_OF_TIME_MS,
     MAX_AMOUNT,
@@ -24,17 +24,17 @@ from worker.wire.schema import (
     Label,
     Reason,
     Transaction,
-    explain,
+    explain_record,
 )
 from worker.wire.spans import Integers, Spans, Words, card_numbers, iso_times, same_texts
 
 NO_TIME: Final = -1
 _TIMES: Final = ("event_time", "label_time")
 _IDENTIFIERS: Final = ("transaction_id", "card_id", "supersedes")
-_TIME_LIMITS: Final[dict[TimeFormat, tuple[Kind, float, float]]] = {
-    "epoch_ms": (Kind.INTEGER, 0.0, END_OF_TIME_MS - 1.0),
-    "epoch_s": (Kind.NUMBER, 0.0, float(np.nextafter(END_OF_TIME_MS / 1000, 0.0))),
-    "iso8601": (Kind.TEXT, 1.0, 64.0),
+_TIME_LIMITS: Final[dict[TimeFormat, tuple[FieldKind, float, float]]] = {
+    "epoch_ms": (FieldKind.INTEGER, 0.0, END_OF_TIME_MS - 1.0),
+    "epoch_s": (FieldKind.NUMBER, 0.0, float(np.nextafter(END_OF_TIME_MS / 1000, 0.0))),
+    "iso8601": (FieldKind.TEXT, 1.0, 64.0),
 }
 
 
@@ -70,7 +70,7 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class RecordLayout:
     """How a kind of record is read, derived from its model.
 
     Attributes
@@ -87,7 +87,7 @@ class Layout:
 
     model: type[Transaction] | type[Label]
     attributes: tuple[str, ...]
-    fields: Fields
+    fields: DeclaredFields
     time_format: TimeFormat
     tokens: tuple[str, ...]
     rule: Callable[[Table], NDArray[np.bool_]] | None = None
@@ -98,11 +98,11 @@ class Layout:
         model: type[Transaction] | type[Label],
         time_format: TimeFormat,
         rule: Callable[[Table], NDArray[np.bool_]] | None = None,
-    ) -> Layout:
+    ) -> RecordLayout:
         """Derive the layout from a model whose aliases are the names in the JSON."""
         infos = model.model_fields
         kinds, lowest, highest = zip(*(_limits(attribute, time_format) for attribute in infos), strict=True)
-        fields = Fields(
+        fields = DeclaredFields(
             Words.of([info.alias or attribute for attribute, info in infos.items()]),
             np.array(kinds, dtype=np.uint8),
             np.array([info.is_required() for info in infos.values()]),
@@ -113,20 +113,22 @@ class Layout:
         return cls(model, tuple(infos), fields, time_format, tokens, rule)
 
 
-def _limits(attribute: str, time_format: TimeFormat) -> tuple[Kind, float, float]:
+def _limits(attribute: str, time_format: TimeFormat) -> tuple[FieldKind, float, float]:
     """Say what kind an attribute is, and from where to where values, or bytes of text, are fine for sure."""
     if attribute in _TIMES:
         return _TIME_LIMITS[time_format]
     if attribute == "amount":
-        return Kind.NUMBER, 0.0, MAX_AMOUNT
+        return FieldKind.NUMBER, 0.0, MAX_AMOUNT
     if attribute.startswith("numeric_"):
-        return Kind.NUMBER, -MAX_NUMBER, MAX_NUMBER
+        return FieldKind.NUMBER, -MAX_NUMBER, MAX_NUMBER
     if attribute in _IDENTIFIERS:
-        return Kind.TEXT, 1.0, MAX_ID_CHARACTERS
-    return Kind.TEXT, 0.0, MAX_TEXT_CHARACTERS
+        return FieldKind.TEXT, 1.0, MAX_ID_CHARACTERS
+    return FieldKind.TEXT, 0.0, MAX_TEXT_CHARACTERS
 
 
-def read_table(records: RecordColumns, layout: Layout) -> tuple[Table, Integers, list[tuple[int, Fault]]]:
+def read_table(
+    records: RecordColumns, layout: RecordLayout
+) -> tuple[Table, Integers, list[tuple[int, Fault]]]:
     """Read records.
 
     Returns
@@ -153,7 +155,7 @@ def read_table(records: RecordColumns, layout: Layout) -> tuple[Table, Integers,
     return _patched(table, layout, read).take(rows), rows, faults
 
 
-def read_one(layout: Layout, key: bytes | None, value: bytes | None) -> Transaction | Label | Fault:
+def read_one(layout: RecordLayout, key: bytes | None, value: bytes | None) -> Transaction | Label | Fault:
     """Read one record by its model: the arbiter of what is accepted, and of why not."""
     if value is None:
         return Fault(Reason.NULL_VALUE, "the record has no value")
@@ -164,13 +166,13 @@ def read_one(layout: Layout, key: bytes | None, value: bytes | None) -> Transact
     try:
         message = layout.model.model_validate_json(value)
     except ValidationError as error:
-        return explain(error)
+        return explain_record(error)
     if message.card_id.encode() != key:
         return Fault(Reason.KEY_MISMATCH, "the record's key is not its card")
     return message
 
 
-def _accepted(table: Table, keys: Spans, layout: Layout) -> NDArray[np.bool_]:
+def _accepted(table: Table, keys: Spans, layout: RecordLayout) -> NDArray[np.bool_]:
     accepted = same_texts(table.texts("card_id"), keys)
     for name in layout.tokens:
         accepted &= ~card_numbers(table.texts(name))
@@ -180,7 +182,7 @@ def _accepted(table: Table, keys: Spans, layout: Layout) -> NDArray[np.bool_]:
     return accepted & layout.rule(table) if layout.rule else accepted
 
 
-def _times_ms(spans: Spans, cells: Cells, layout: Layout) -> dict[str, Integers]:
+def _times_ms(spans: Spans, cells: Cells, layout: RecordLayout) -> dict[str, Integers]:
     fields = {name: layout.attributes.index(name) for name in _TIMES if name in layout.attributes}
     return {name: _time_ms(spans, cells, field, layout.time_format) for name, field in fields.items()}
 
@@ -194,7 +196,7 @@ def _time_ms(spans: Spans, cells: Cells, field: int, time_format: TimeFormat) ->
     return np.where(is_said, milliseconds, NO_TIME).astype(np.int64)
 
 
-def _patched(table: Table, layout: Layout, read: Sequence[tuple[int, Transaction | Label]]) -> Table:
+def _patched(table: Table, layout: RecordLayout, read: Sequence[tuple[int, Transaction | Label]]) -> Table:
     """Write what the model read into the table; its texts go behind the buffer."""
     rows = [row for row, _ in read]
     buffers = [table.spans.data]
@@ -203,7 +205,7 @@ def _patched(table: Table, layout: Layout, read: Sequence[tuple[int, Transaction
         values = [getattr(message, name) for _, message in read]
         if name in table.times_ms:
             table.times_ms[name][rows] = [NO_TIME if value is None else value for value in values]
-        elif layout.fields.kind[field] == Kind.TEXT:
+        elif layout.fields.kind[field] == FieldKind.TEXT:
             texts = [b"" if value is None else value.encode() for value in values]
             lengths = np.array([len(text) for text in texts], dtype=np.int64)
             table.cells.start[field, rows] = end + np.cumsum(lengths) - lengths

@@ -105,7 +105,7 @@ class Fault(NamedTuple):
     detail: str
 
 
-def explain(error: ValidationError) -> Fault:
+def explain_record(error: ValidationError) -> Fault:
     """Turn the first error of a validation into a fault that names the field."""
     first: ErrorDetails = error.errors(include_url=False, include_context=False, include_input=False)[0]
     reason = _REASONS.get(first["type"], Reason.WRONG_TYPE)
