@@ -12,13 +12,10 @@ from enum import IntEnum
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 
+from models.arrays import BoolArray, FloatArray, IntArray
 from models.vocabulary import MS_PER_DAY, Decider, Flag
-
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
 
 
 class Truth(IntEnum):
@@ -45,6 +42,8 @@ SUMS: Final = 5
 """Sums of a cell: decisions, loss if missed, cases opened, first of a case window, settled by a label."""
 CLOSED_DAYS_KEPT: Final = 64
 _DENSE_SPAN: Final = 1 << 16
+# Of the merged days: how many, the decisions in them, and the newest of them.
+_DAYS, _DECISIONS, _NEWEST_DAY = range(3)
 
 
 @dataclass(frozen=True)
@@ -65,21 +64,21 @@ class LedgerDeltas:
         How many.
     """
 
-    day: npt.NDArray[np.int32]
-    cell: npt.NDArray[np.uint8]
+    day: NDArray[np.int32]
+    cell: NDArray[np.uint8]
     sums: FloatArray
-    decided_day: npt.NDArray[np.int32]
+    decided_day: NDArray[np.int32]
     decided_count: IntArray
 
 
 def settled_deltas(
     *,
     event_time_ms: IntArray,
-    flags: npt.NDArray[np.uint16],
+    flags: NDArray[np.uint16],
     loss: FloatArray,
-    truth: npt.NDArray[np.uint8],
+    truth: NDArray[np.uint8],
     labelled: BoolArray,
-    sign: npt.NDArray[np.int8],
+    sign: NDArray[np.int8],
 ) -> LedgerDeltas:
     """Sum settled decisions by day and cell.
 
@@ -149,7 +148,7 @@ def _day_of(event_time_ms: IntArray) -> IntArray:
     return np.clip(event_time_ms // MS_PER_DAY, limits.min, limits.max)
 
 
-def _cell_of(flags: npt.NDArray[np.uint16], truth: npt.NDArray[np.uint8]) -> IntArray:
+def _cell_of(flags: NDArray[np.uint16], truth: NDArray[np.uint8]) -> IntArray:
     scored = (flags & Flag.FOREST_SCORED) != 0
     forest_would = (flags & Flag.FOREST_WOULD_ALERT) != 0
     return np.ravel_multi_index(
@@ -239,7 +238,7 @@ class Ledger:
         self._decided = np.zeros(0, np.int64)
         self._sums = np.zeros((0, CELLS, SUMS))
         self._merged_sums = np.zeros((CELLS, SUMS))
-        # Days merged, decisions in them, and the newest of them: no day up to it opens again.
+        # No day up to the newest merged one opens again.
         self._merged = np.array([0, 0, np.iinfo(np.int64).min], np.int64)
         self._after_close = np.zeros(len(Truth))
 
@@ -270,7 +269,7 @@ class Ledger:
 
     def total(self, review_cost: float) -> Cohort:
         """Judge every closed day so far."""
-        decided = int(self._merged[1] + self._decided[self._closed].sum())
+        decided = int(self._merged[_DECISIONS] + self._decided[self._closed].sum())
         return _cohort(
             self.closed_days, decided, self._merged_sums + self._sums[self._closed].sum(axis=0), review_cost
         )
@@ -283,15 +282,15 @@ class Ledger:
     @property
     def closed_days(self) -> int:
         """Cohorts closed so far."""
-        return int(self._merged[0] + np.count_nonzero(self._closed))
+        return int(self._merged[_DAYS] + np.count_nonzero(self._closed))
 
     @property
     def closed_until_ms(self) -> int | None:
         """Where the newest closed day ends, epoch milliseconds; None while none is closed."""
         return int(self._days[self._closed][-1] + 1) * MS_PER_DAY if self._closed.any() else None
 
-    def _open(self, days: npt.NDArray[np.int32]) -> None:
-        new = np.setdiff1d(days[days > self._merged[2]], self._days)
+    def _open(self, days: NDArray[np.int32]) -> None:
+        new = np.setdiff1d(days[days > self._merged[_NEWEST_DAY]], self._days)
         if len(new) == 0:
             return
         at = np.searchsorted(self._days, new)
@@ -300,9 +299,9 @@ class Ledger:
         self._decided = np.insert(self._decided, at, 0)
         self._sums = np.insert(self._sums, at, 0.0, axis=0)
 
-    def _rows(self, days: npt.NDArray[np.int32]) -> tuple[IntArray, BoolArray]:
+    def _rows(self, days: NDArray[np.int32]) -> tuple[IntArray, BoolArray]:
         row = np.searchsorted(self._days, days)
-        is_open = days > self._merged[2]
+        is_open = days > self._merged[_NEWEST_DAY]
         is_open[is_open] = ~self._closed[row[is_open]]
         return row, is_open
 
@@ -313,12 +312,13 @@ class Ledger:
         if n == 0:
             return
         self._merged_sums = self._merged_sums + self._sums[:n].sum(axis=0)
-        self._merged += (n, self._decided[:n].sum(), 0)
-        self._merged[2] = self._days[n - 1]
+        self._merged[_DAYS] += n
+        self._merged[_DECISIONS] += self._decided[:n].sum()
+        self._merged[_NEWEST_DAY] = self._days[n - 1]
         self._days, self._closed = self._days[n:].copy(), self._closed[n:].copy()
         self._decided, self._sums = self._decided[n:].copy(), self._sums[n:].copy()
 
-    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+    def arrays(self) -> dict[str, NDArray[Any]]:
         """Copy the whole state into plain arrays."""
         return {name: getattr(self, f"_{name}").copy() for name in _STATE}
 

@@ -125,6 +125,14 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True)
+class Digest:
+    """Hash of the model state after a log offset, hexadecimal."""
+
+    offset: int
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
 class Commit:
     """One worker's commit.
 
@@ -137,7 +145,7 @@ class Commit:
     newest_label_ms
         Time of the newest label it has applied, outcomes aside; None without one.
     digest
-        Of the model state after a log offset, for the others to compare; None most of the time.
+        Of the worker's model state, which the others compare with theirs; None most of the time.
     """
 
     worker: str
@@ -148,7 +156,7 @@ class Commit:
     examples: Examples
     ledger: LedgerDeltas
     budget: Budget
-    digest: tuple[int, str] | None = None
+    digest: Digest | None = None
 
     def split(self, max_rows: int) -> Iterator[Commit]:
         """Cut into commits of at most `max_rows` rows of each kind that fold to the same state, to the bit.

@@ -53,8 +53,11 @@ def generation_due(model: ModelState, plan: RefitPlan) -> bool:
         return False
     if model.generation is None:
         return len(model.examples) >= _FIRST_EXAMPLES and model.frauds_learnt >= model.policy.min_frauds
-    _, begun_ms, frauds = model.generation
-    return clock_ms >= begun_ms + plan.generation_ms or model.frauds_learnt >= _GROWTH * frauds
+    begun = model.generation
+    return (
+        clock_ms >= begun.clock_ms + plan.generation_ms
+        or model.frauds_learnt >= _GROWTH * begun.frauds_learnt
+    )
 
 
 def forest_due(model: ModelState, plan: RefitPlan) -> bool:
@@ -64,9 +67,9 @@ def forest_due(model: ModelState, plan: RefitPlan) -> bool:
         return False
     if model.forest_fitted is None:
         return True
-    fitted_ms, traffic = model.forest_fitted
-    return clock_ms >= fitted_ms + plan.forest_ms or (
-        traffic < FOREST_ROWS and model.traffic_seen >= _GROWTH * traffic
+    fitted = model.forest_fitted
+    return clock_ms >= fitted.clock_ms + plan.forest_ms or (
+        fitted.traffic_seen < FOREST_ROWS and model.traffic_seen >= _GROWTH * fitted.traffic_seen
     )
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import astuple, dataclass
 from typing import Final
 
 import numpy as np
@@ -17,8 +18,8 @@ from models.examples import ExampleBuffer
 from models.features import FeatureLayout, SharedAggregates
 from models.ledger import Ledger
 from models.online import BinnedLogistic
-from models.records import Commit, Lineage, ModelRecord, Policy, Refit
-from models.threshold import SHORTEST_DAYS, AlertBudget, Calibration
+from models.records import Commit, Digest, Lineage, ModelRecord, Policy, Refit
+from models.threshold import SHORTEST_DAYS, AlertBudget, Calibration, Thresholds
 
 _DIGESTS_REMEMBERED: Final = 64
 
@@ -29,6 +30,41 @@ class LineageMismatchError(Exception):
 
 class DigestMismatchError(Exception):
     """Another worker's model state differs at an offset that both have folded: a fold is not deterministic."""
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationStart:
+    """The state of the log when the generation in force took force.
+
+    Attributes
+    ----------
+    offset
+        Of the record that began it.
+    clock_ms
+        The model log's clock when its job was made.
+    frauds_learnt
+        How many frauds the state had learnt from.
+    """
+
+    offset: int
+    clock_ms: int
+    frauds_learnt: int
+
+
+@dataclass(frozen=True, slots=True)
+class ForestStart:
+    """The state of the log when the forest in force took force.
+
+    Attributes
+    ----------
+    clock_ms
+        The model log's clock when its job was made.
+    traffic_seen
+        How many transactions the state had folded.
+    """
+
+    clock_ms: int
+    traffic_seen: int
 
 
 class ModelState:
@@ -63,10 +99,8 @@ class ModelState:
         self.frauds_learnt = 0
         self.weight_learnt = 0.0
         self.traffic_seen = 0
-        self.generation: tuple[int, int, int] | None = None
-        """Offset, clock and frauds learnt when the generation in force was begun."""
-        self.forest_fitted: tuple[int, int] | None = None
-        """Clock and traffic seen when the forest in force was fitted."""
+        self.generation: GenerationStart | None = None
+        self.forest_fitted: ForestStart | None = None
         self.offset = -1
         self.has_lineage = False
         self.policy_offset = -1
@@ -97,19 +131,19 @@ class ModelState:
         return unlimited or self.budget.online_elapsed_days >= SHORTEST_DAYS
 
     @property
-    def latest_digest(self) -> tuple[int, str] | None:
-        """Offset and digest of the newest digested state."""
-        return next(reversed(self._digests.items()), None)
+    def latest_digest(self) -> Digest | None:
+        """The digest of the newest digested state."""
+        return next((Digest(*item) for item in reversed(self._digests.items())), None)
 
     @property
     def prevalence(self) -> float:
         """Share of frauds among all decisions learnt from so far; NaN before the first."""
         return self.frauds_learnt / self.weight_learnt if self.weight_learnt else float("nan")
 
-    def thresholds(self, now_ms: int | None = None) -> tuple[float, float]:
-        """Lambda of the online model, and the rank from which the forest alerts, as of the clock or later."""
+    def thresholds(self, now_ms: int | None = None) -> Thresholds:
+        """Return the thresholds in force as of the clock, or as of `now_ms` where that is later."""
         budget, costs = self.budget, self.policy.costs
-        return budget.online_lambda(costs, now_ms), budget.forest_cut(costs, now_ms)
+        return Thresholds(budget.online_lambda(costs, now_ms), budget.forest_cut(costs, now_ms))
 
     def fold(self, offset: int, record: ModelRecord) -> None:
         """Take the log's next record.
@@ -160,7 +194,8 @@ class ModelState:
         )
         clocks = np.array(sorted(self.clocks_ms.items()), np.int64)
         numbers = np.array([self.calibration.slope, self.calibration.intercept, self.weight_learnt])
-        offsets = np.array([*(self.generation or ()), *(self.forest_fitted or ()), self.policy_offset])
+        starts = [start for start in (self.generation, self.forest_fitted) if start is not None]
+        offsets = np.array([*(number for start in starts for number in astuple(start)), self.policy_offset])
         # Until the log carries a policy, each worker has that of its own settings.
         policy = json.dumps(self.policy.to_json() if self.policy_offset >= 0 else None, sort_keys=True)
         return [
@@ -223,21 +258,18 @@ class ModelState:
             self.budget.fold(budget.online, budget.forest, budget.alerts, budget.cases, clock_ms)
             self.ledger.close(min(self.clocks_ms.values()), self.policy.horizon_ms)
 
-    def _compare_digest(self, theirs: tuple[int, str] | None) -> None:
-        if theirs is None:
-            return
-        offset, digest = theirs
-        ours = self._digests.get(offset)
-        if ours is not None and ours != digest:
+    def _compare_digest(self, theirs: Digest | None) -> None:
+        ours = None if theirs is None else self._digests.get(theirs.offset)
+        if theirs is not None and ours is not None and ours != theirs.value:
             raise DigestMismatchError(
-                f"at model-log offset {offset}: ours {ours[:16]}, another worker's {digest[:16]}"
+                f"at model-log offset {theirs.offset}: ours {ours[:16]}, another worker's {theirs.value[:16]}"
             )
 
     def _begun_ms(self, refit: Refit) -> int:
         """The clock at which the part in force that `refit` would replace was begun."""
         if refit.kind == "forest":
-            return refit.clock_ms if self.forest_fitted is None else self.forest_fitted[0]
-        return refit.clock_ms if self.generation is None else self.generation[1]
+            return refit.clock_ms if self.forest_fitted is None else self.forest_fitted.clock_ms
+        return refit.clock_ms if self.generation is None else self.generation.clock_ms
 
     def _fold_refit(self, offset: int, refit: Refit) -> None:
         # Partition 0 may have moved and come back while a job ran: what it made is older than what is in force.
@@ -246,12 +278,12 @@ class ModelState:
         arrays = dict(refit.arrays)
         if refit.kind == "forest":
             self.forest = FlatForest.from_arrays(arrays)
-            self.forest_fitted = (refit.clock_ms, self.traffic_seen)
+            self.forest_fitted = ForestStart(refit.clock_ms, self.traffic_seen)
             return
         slope, intercept = arrays.pop("calibration")
         self.calibration = Calibration(float(slope), float(intercept))
         self.online = BinnedLogistic.from_arrays(arrays)
-        self.generation = (offset, refit.clock_ms, self.frauds_learnt)
+        self.generation = GenerationStart(offset, refit.clock_ms, self.frauds_learnt)
         missed = self.examples.since(refit.cut_offset)
         if len(missed):
             self.online.learn_batch(missed.features, missed.label, missed.weight.astype(np.float64))

@@ -9,19 +9,22 @@ alert on what lies above the quantile that the budget allows.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from numba import njit
+from numpy.typing import NDArray
 
 from models.arithmetic import exp2
+from models.arrays import BoolArray, FloatArray, IntArray
 from models.vocabulary import MS_PER_DAY
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
-
 BINS: Final = 256
+# The alert budget's state: a histogram of each decider, then single numbers.
+_ONLINE: Final = slice(0, BINS)
+_FOREST: Final = slice(BINS, 2 * BINS)
+_ALERTS, _CASES, _ONLINE_DAYS, _FOREST_DAYS = range(2 * BINS, 2 * BINS + 4)
+_STATE_SIZE: Final = 2 * BINS + 4
 _BINS_PER_OCTAVE: Final = 6
 _LOWEST_POWER: Final = -10
 _MAX_LOGIT: Final = 50.0
@@ -126,7 +129,7 @@ class Calibration:
         return _sigmoid(self.slope * np.clip(logit, -_MAX_LOGIT, _MAX_LOGIT) + self.intercept)
 
     @staticmethod
-    def fit(logit: FloatArray, label: npt.NDArray[np.bool_], weight: FloatArray) -> Calibration:
+    def fit(logit: FloatArray, label: BoolArray, weight: FloatArray) -> Calibration:
         """Fit slope and intercept by Newton's method (Platt 1999), pulled towards (1, 0).
 
         The pull is a Gaussian prior that fades out linearly by 200 frauds; a trace of it stays, so that even
@@ -191,6 +194,15 @@ def histogram(values: FloatArray, weights: FloatArray) -> FloatArray:
     return np.bincount(bin_of(values), weights=weights, minlength=BINS).astype(np.float64)
 
 
+class Thresholds(NamedTuple):
+    """From where on each decider alerts; inf where it alerts on nothing."""
+
+    online_lambda: float
+    """The least ratio of expected loss to review cost."""
+    forest_cut: float
+    """The least rank, score times amount."""
+
+
 class AlertBudget:
     """What the last day or so of traffic looked like: the source of truth for lambda and the forest's cut.
 
@@ -201,7 +213,7 @@ class AlertBudget:
     """
 
     def __init__(self) -> None:
-        self._state = np.zeros(2 * BINS + 4)
+        self._state = np.zeros(_STATE_SIZE)
         self._cases_today = 0.0
         self._clock_ms = int(_NO_CLOCK)
 
@@ -242,7 +254,7 @@ class AlertBudget:
             return 1.0
         first = int(np.searchsorted(EDGES, 1.0)) + 1
         allowed = self._allowed_per_day(budget, now_ms)
-        return self._lowest_edge(self._state[:BINS], allowed, self.online_elapsed_days, first)
+        return self._lowest_edge(self._state[_ONLINE], allowed, self.online_elapsed_days, first)
 
     def forest_cut(self, policy: CostPolicy, now_ms: int | None = None) -> float:
         """Find the rank from which the forest may alert, so that its cases a day meet the budget.
@@ -254,22 +266,22 @@ class AlertBudget:
         if budget is None or self.forest_elapsed_days < SHORTEST_DAYS:
             return float(np.inf)
         allowed = self._allowed_per_day(budget, now_ms)
-        return self._lowest_edge(self._state[BINS : 2 * BINS], allowed, self.forest_elapsed_days, first=1)
+        return self._lowest_edge(self._state[_FOREST], allowed, self.forest_elapsed_days, first=1)
 
     @property
     def online_elapsed_days(self) -> float:
         """Decayed event time since the online model's first score; approaches 1.44."""
-        return float(self._state[-2])
+        return float(self._state[_ONLINE_DAYS])
 
     @property
     def forest_elapsed_days(self) -> float:
         """Decayed event time since the forest's first score; approaches 1.44."""
-        return float(self._state[-1])
+        return float(self._state[_FOREST_DAYS])
 
     @property
     def cases_per_alert(self) -> float:
         """Share of recent alerts that opened a case; 1 while there were none."""
-        alerts, cases = float(self._state[-4]), float(self._state[-3])
+        alerts, cases = float(self._state[_ALERTS]), float(self._state[_CASES])
         return min(cases / alerts, 1.0) if alerts > 0.0 else 1.0
 
     def _lowest_edge(self, hist: FloatArray, allowed: float, elapsed_days: float, first: int) -> float:
@@ -289,7 +301,7 @@ class AlertBudget:
         left_cases = MOST_DAILY_BUDGETS * budget - (0.0 if begun else self._cases_today)
         return min(budget, left_cases / left_days)
 
-    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+    def arrays(self) -> dict[str, NDArray[Any]]:
         """Copy the whole state into plain arrays."""
         return {
             "state": self._state.copy(),
@@ -306,6 +318,6 @@ def _fold(state: FloatArray, added: FloatArray, passed_days: float, behind_days:
     # The integral of the decay over the time passed, so that a constant stream has a constant rate.
     passed = (1.0 - decay) * _DAYS_PER_E_FOLD
     if state[:BINS].any():
-        state[-2] += passed
+        state[_ONLINE_DAYS] += passed
     if state[BINS : 2 * BINS].any():
-        state[-1] += passed
+        state[_FOREST_DAYS] += passed

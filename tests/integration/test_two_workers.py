@@ -78,8 +78,7 @@ def test_both_hold_the_same_model_at_the_same_offset(shared: Shared) -> None:
     told: dict[int, dict[str, str]] = defaultdict(dict)
     for _, record in shared.site.model_log():
         if isinstance(record, Commit) and record.digest is not None:
-            offset, digest = record.digest
-            told[offset][record.worker] = digest
+            told[record.digest.offset][record.worker] = record.digest.value
     by_both = {offset: digests for offset, digests in told.items() if len(digests) == 2}
     assert len(by_both) >= 5, "too few offsets at which both told a digest"
     assert all(len(set(digests.values())) == 1 for digests in by_both.values())

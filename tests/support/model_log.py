@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from models.examples import Examples
 from models.features import FeatureLayout, FeatureSpec
 from models.ledger import LedgerDeltas, Truth, concatenate, decided_deltas, settled_deltas
-from models.records import Budget, Commit, EntityEvents, Evidence, Lineage, Policy
+from models.records import Budget, Commit, Digest, EntityEvents, Evidence, Lineage, Policy
 from models.state import ModelState
 from models.threshold import BINS, CostPolicy
 from models.vocabulary import MS_PER_DAY, Decider, Flag
@@ -98,7 +98,7 @@ def commit(
     *,
     from_ms: int = START_MS,
     clocks_ms: Mapping[int, int] | None = None,
-    digest: tuple[int, str] | None = None,
+    digest: Digest | None = None,
     counts: tuple[int, int, int] | None = None,
 ) -> Commit:
     """One worker's commit; `counts` of traffic, evidence and examples where they differ."""

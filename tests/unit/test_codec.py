@@ -11,7 +11,7 @@ import pytest
 
 from models.anomaly import FlatForest
 from models.examples import Examples
-from models.records import Commit, EntityEvents, Evidence, Lineage, ModelRecord, Refit
+from models.records import Commit, Digest, EntityEvents, Evidence, Lineage, ModelRecord, Refit
 from tests.support.model_log import LINEAGE, POLICY, START_MS, commit
 from worker.errors import CorruptError
 from worker.partition.codec import (
@@ -122,7 +122,7 @@ def test_a_commit_reads_back_to_the_bit(counts: tuple[int, int, int]) -> None:
         np.random.default_rng(1),
         3,
         counts=counts,
-        digest=(1 << 40, "ab" * 32),
+        digest=Digest(1 << 40, "ab" * 32),
         clocks_ms={0: -5, 11: START_MS},
     )
     (again,) = through_the_log(record)
@@ -256,7 +256,7 @@ def test_no_record_nears_a_mebibyte_where_long_identifiers_come_in_a_run() -> No
 def all_payloads() -> list[tuple[str, Payload]]:
     entry = JournalEntry(HEADER, decisions(6), settlements(4))
     named = [("journal", payload) for payload in encode_journal(entry)]
-    for record in (LINEAGE, POLICY, commit(np.random.default_rng(1), 5, digest=(4, "ab")), a_refit(8)):
+    for record in (LINEAGE, POLICY, commit(np.random.default_rng(1), 5, digest=Digest(4, "ab")), a_refit(8)):
         named += [("model", payload) for payload in encode_model(record)]
     return named
 

@@ -165,7 +165,7 @@ def with_forest_cut(state: ModelState) -> float:
     for clock_ms in (START_MS, START_MS + MS_PER_DAY):
         low = histogram(np.full(500, 0.1), np.ones(500))
         state.budget.fold(low, histogram(ranks, np.ones(500)), 0, 0, clock_ms)
-    return state.thresholds()[1]
+    return state.thresholds().forest_cut
 
 
 def test_the_forest_alerts_on_score_times_amount_from_its_cut_on() -> None:

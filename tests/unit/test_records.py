@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.records import Budget, Commit, EntityEvents, Evidence, ModelRecord, Policy, Refit
+from models.records import Budget, Commit, Digest, EntityEvents, Evidence, ModelRecord, Policy, Refit
 from models.refit import RefitPlan, generation_job
 from models.state import ModelState
 from models.threshold import CostPolicy
@@ -69,10 +69,10 @@ def test_pieces_hold_every_row_once_and_none_is_too_long(counts: tuple[int, int,
 
 
 def test_money_and_the_digest_are_told_once_and_clocks_in_every_piece() -> None:
-    whole = commit(np.random.default_rng(1), counts=(30, 5, 0), digest=(7, "abc"))
+    whole = commit(np.random.default_rng(1), counts=(30, 5, 0), digest=Digest(7, "abc"))
     first, *rest = whole.split(10)
     assert len(rest) == 2
-    assert (first.ledger, first.budget, first.digest) == (whole.ledger, whole.budget, (7, "abc"))
+    assert (first.ledger, first.budget, first.digest) == (whole.ledger, whole.budget, Digest(7, "abc"))
     for piece in rest:
         assert len(piece.ledger.day) == len(piece.ledger.decided_day) == 0
         assert not piece.budget.online.any()

@@ -7,9 +7,9 @@ import pytest
 
 from models.anomaly import FlatForest
 from models.online import BinnedLogistic
-from models.records import Budget, Commit, ModelRecord, Policy, Refit
+from models.records import Budget, Commit, Digest, ModelRecord, Policy, Refit
 from models.refit import RefitPlan, generation_job
-from models.state import DigestMismatchError, LineageMismatchError, ModelState
+from models.state import DigestMismatchError, ForestStart, GenerationStart, LineageMismatchError, ModelState
 from models.threshold import BINS
 from models.vocabulary import MS_PER_DAY
 from tests.support.model_log import FEATURES, LINEAGE, POLICY, START_MS, commit, examples, new_state
@@ -70,18 +70,17 @@ def test_the_digest_tells_when_parts_were_made_and_which_policy_is_in_force() ->
     state = folded(log)
     assert state.generation is not None
     assert state.forest_fitted is not None
-    offset, clock_ms, frauds = state.generation
-    fitted_ms, traffic = state.forest_fitted
+    begun, fitted = state.generation, state.forest_fitted
     cheaper = dataclasses.replace(state.policy, costs=dataclasses.replace(state.policy.costs, loss_fixed=5.5))
     seen = {state.digest()}
     for name, value in [
         ("generation", None),
-        ("generation", (offset + 1, clock_ms, frauds)),
-        ("generation", (offset, clock_ms + 1, frauds)),
-        ("generation", (offset, clock_ms, frauds + 1)),
+        ("generation", dataclasses.replace(begun, offset=begun.offset + 1)),
+        ("generation", dataclasses.replace(begun, clock_ms=begun.clock_ms + 1)),
+        ("generation", dataclasses.replace(begun, frauds_learnt=begun.frauds_learnt + 1)),
         ("forest_fitted", None),
-        ("forest_fitted", (fitted_ms + 1, traffic)),
-        ("forest_fitted", (fitted_ms, traffic + 1)),
+        ("forest_fitted", dataclasses.replace(fitted, clock_ms=fitted.clock_ms + 1)),
+        ("forest_fitted", dataclasses.replace(fitted, traffic_seen=fitted.traffic_seen + 1)),
         ("policy", cheaper),
         ("policy_offset", state.policy_offset + 1),
     ]:
@@ -134,9 +133,9 @@ def test_a_digest_is_remembered_wherever_a_multiple_is_reached_or_stepped_over()
     for offset in (0, 1, 3, 6, 7, 8, 15):
         state.fold(offset, commit(rng, 2))
         assert state.latest_digest is not None
-        seen.append(state.latest_digest[0])
+        seen.append(state.latest_digest.offset)
     assert seen == [0, 0, 0, 6, 6, 8, 15]
-    assert state.latest_digest == (15, state.digest())
+    assert state.latest_digest == Digest(15, state.digest())
 
 
 def test_a_worker_that_agrees_folds_on_and_one_that_differs_stops_everybody() -> None:
@@ -147,13 +146,13 @@ def test_a_worker_that_agrees_folds_on_and_one_that_differs_stops_everybody() ->
     assert at_zero is not None
     state.fold(1, commit(rng, 5, digest=at_zero))
     with pytest.raises(DigestMismatchError, match="offset 0"):
-        state.fold(2, commit(rng, 5, digest=(0, "f" * 64)))
+        state.fold(2, commit(rng, 5, digest=Digest(0, "f" * 64)))
 
 
 def test_a_digest_of_an_offset_not_remembered_is_passed_over() -> None:
     state = new_state()
     state.fold(0, commit(np.random.default_rng(2), 5))
-    state.fold(1, commit(np.random.default_rng(3), 5, digest=(-7, "f" * 64)))
+    state.fold(1, commit(np.random.default_rng(3), 5, digest=Digest(-7, "f" * 64)))
     assert state.offset == 1
 
 
@@ -176,7 +175,7 @@ def test_a_generation_takes_force_at_its_offset_with_what_it_missed_learnt_once_
         learn(expected, record)
     assert_same_model(state, expected)
     assert (state.calibration.slope, state.calibration.intercept) == (float(slope), float(intercept))
-    assert state.generation == (5, refit.clock_ms, state.frauds_learnt)
+    assert state.generation == GenerationStart(5, refit.clock_ms, state.frauds_learnt)
     state.fold(6, commits[5])
     learn(expected, commits[5])
     assert_same_model(state, expected)
@@ -194,7 +193,7 @@ def test_a_newer_generation_replaces_the_one_in_force() -> None:
     arrays = {name: array for name, array in second.arrays.items() if name != "calibration"}
     assert_same_model(state, BinnedLogistic.from_arrays(arrays))
     assert state.generation is not None
-    assert state.generation[0] == 3
+    assert state.generation.offset == 3
 
 
 def parts(state: ModelState) -> tuple[bool, bool]:
@@ -224,7 +223,7 @@ def test_a_forest_takes_force_at_its_offset() -> None:
     state.fold(1, refit)
     assert state.forest is not None
     np.testing.assert_array_equal(state.forest.paths, refit.arrays["paths"])
-    assert state.forest_fitted == (refit.clock_ms, 20)
+    assert state.forest_fitted == ForestStart(refit.clock_ms, 20)
 
 
 def test_a_policy_is_in_force_from_its_offset() -> None:
@@ -343,7 +342,7 @@ def test_a_refit_begun_before_the_one_in_force_changes_nothing() -> None:
     digest = state.digest()
     state.fold(2, dataclasses.replace(newer, clock_ms=newer.clock_ms - 1, cut_offset=-1))
     assert state.digest() == digest
-    assert state.generation == (1, newer.clock_ms, state.frauds_learnt)
+    assert state.generation == GenerationStart(1, newer.clock_ms, state.frauds_learnt)
 
 
 TIGHT = dataclasses.replace(POLICY, max_entities=8, max_examples=60)

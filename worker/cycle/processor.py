@@ -25,7 +25,7 @@ import numpy as np
 from models.decision import Scores, decide
 from models.examples import Examples
 from models.ledger import LedgerDeltas, concatenate, decided_deltas
-from models.records import Budget, Commit, EntityEvents, Evidence, ModelRecord
+from models.records import Budget, Commit, Digest, EntityEvents, Evidence, ModelRecord
 from models.state import ModelState
 from models.threshold import histogram
 from models.vocabulary import Flag
@@ -213,16 +213,16 @@ class Processor:
         """What the model log must be told; empty when nothing happened and nothing need be committed."""
         records: list[ModelRecord] = []
         digest = self._model.latest_digest
-        news = digest if digest is not None and digest[0] > self._published_digest else None
+        news = digest if digest is not None and digest.offset > self._published_digest else None
         owner = self._tasks.get(0)
         if owner is not None and owner.state is TaskState.RUNNING and outcomes:
             records += self._refits.advance(self._model, owner)
         if records or any(outcome.changed for outcome in outcomes):
             records.insert(0, self._commit_record(outcomes, news))
-            self._published_digest = news[0] if news else self._published_digest
+            self._published_digest = news.offset if news else self._published_digest
         return records
 
-    def _commit_record(self, outcomes: list[Outcome], digest: tuple[int, str] | None) -> Commit:
+    def _commit_record(self, outcomes: list[Outcome], digest: Digest | None) -> Commit:
         spec = self._model.lineage.spec
         settled = [one for outcome in outcomes for one in outcome.settled]
         decided = [outcome.decided for outcome in outcomes if outcome.decided is not None]

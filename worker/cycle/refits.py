@@ -12,18 +12,18 @@ from models.refit import FOREST_ROWS, Job, RefitPlan, forest_due, forest_job, ge
 from models.state import ModelState
 from worker.partition.task import PartitionTask
 
-Kind = Literal["generation", "forest"]
+RefitKind = Literal["generation", "forest"]
 _RETRY_MS: Final = 3_600_000
 
 
-class Background(Executor):
-    """Runs one job at a time in threads that do not keep the process: at its end a result is of no use to anybody."""
+class BackgroundJobs(Executor):
+    """Runs one job at a time in daemon threads: a process that ends does not wait for a result."""
 
     def __init__(self) -> None:
         self._turn = threading.Lock()
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Run `fn` once those before it have ended."""
+        """Run `fn` once the jobs before it have ended."""
         future: Future[Any] = Future()
         threading.Thread(target=self._run, args=(future, fn, args, kwargs), name="refit", daemon=True).start()
         return future
@@ -34,7 +34,7 @@ class Background(Executor):
         with self._turn:
             try:
                 future.set_result(fn(*args, **kwargs))
-            except BaseException as error:  # noqa: BLE001 - raised where the result is asked for
+            except BaseException as error:  # noqa: BLE001 - the future raises it
                 future.set_exception(error)
 
 
@@ -44,27 +44,27 @@ class Refits:
     Parameters
     ----------
     plan
-        How often.
+        How often each part is refitted.
     executor
-        Where jobs run; a backtest runs them at once.
+        Runs the jobs; that of a backtest runs each at once.
     """
 
     def __init__(self, plan: RefitPlan, executor: Executor) -> None:
         self._plan = plan
         self._executor = executor
-        self._running: dict[Kind, Future[Refit]] = {}
-        self._published_ms: dict[Kind, int] = {}
-        self._impossible_ms: dict[Kind, int] = {}
+        self._running: dict[RefitKind, Future[Refit]] = {}
+        self._published_ms: dict[RefitKind, int] = {}
+        self._impossible_ms: dict[RefitKind, int] = {}
 
     def advance(self, model: ModelState, task: PartitionTask) -> list[Refit]:
-        """Begin what is due, and return what has finished since the last call."""
+        """Begin the refits that are due; return those that finished since the last call."""
         if forest_due(model, self._plan):
             self._begin("forest", lambda: forest_job(model, task.believed_legit(FOREST_ROWS)), model)
         if generation_due(model, self._plan):
             self._begin("generation", lambda: generation_job(model, self._plan), model)
         return self._finished()
 
-    def _begin(self, kind: Kind, prepare: Callable[[], Job | None], model: ModelState) -> None:
+    def _begin(self, kind: RefitKind, prepare: Callable[[], Job | None], model: ModelState) -> None:
         if kind in self._running or self._is_in_the_log(kind, model) or self._was_impossible(kind, model):
             return
         job = prepare()
@@ -73,13 +73,13 @@ class Refits:
             return
         self._running[kind] = self._executor.submit(job)
 
-    def _is_in_the_log(self, kind: Kind, model: ModelState) -> bool:
-        """Whether the last one published has not been folded yet."""
+    def _is_in_the_log(self, kind: RefitKind, model: ModelState) -> bool:
+        """Return whether the last published refit is not folded yet."""
         published_ms, folded_ms = self._published_ms.get(kind), _folded_ms(model, kind)
         return published_ms is not None and (folded_ms is None or folded_ms < published_ms)
 
-    def _was_impossible(self, kind: Kind, model: ModelState) -> bool:
-        """Whether there was too little to learn from within the last hour of event time."""
+    def _was_impossible(self, kind: RefitKind, model: ModelState) -> bool:
+        """Return whether there was too little to learn from within the last hour of event time."""
         tried_ms = self._impossible_ms.get(kind)
         return tried_ms is not None and (model.clock_ms or 0) < tried_ms + _RETRY_MS
 
@@ -92,8 +92,8 @@ class Refits:
         return finished
 
 
-def _folded_ms(model: ModelState, kind: Kind) -> int | None:
-    """The clock of the part in force; None before the first."""
+def _folded_ms(model: ModelState, kind: RefitKind) -> int | None:
+    """Return the clock of the part in force; None before the first."""
     if kind == "forest":
-        return None if model.forest_fitted is None else model.forest_fitted[0]
-    return None if model.generation is None else model.generation[1]
+        return None if model.forest_fitted is None else model.forest_fitted.clock_ms
+    return None if model.generation is None else model.generation.clock_ms

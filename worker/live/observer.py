@@ -1,4 +1,4 @@
-"""Tells the metrics what each cycle did; nothing here changes what is decided."""
+"""Fills the metrics and logs what changed; nothing here changes a decision."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from models.state import ModelState
 from models.vocabulary import Decider, Flag, LabelEffect
-from worker.cycle.processor import Outcome, StepTimes
+from worker.cycle.contracts import Outcome, StepTimes
 from worker.live.publisher import ORPHAN, ORPHAN_DETAIL, SETTLE_STAGE
 from worker.live.source import KafkaSource
 from worker.partition.task import PartitionTask
+from worker.settings.sections import TopicSettings
 from worker.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -26,16 +27,16 @@ _COUNTED = np.array(
 
 
 class MetricsObserver:
-    """Fills `worker.telemetry.metrics` from the outcomes of a real worker's cycles.
+    """Fills `worker.telemetry.metrics` from the outcomes of a live worker's cycles.
 
     Parameters
     ----------
     metrics
-        To fill.
+        The metrics to fill.
     model, tasks, source
-        Looked at, never changed.
+        Read, never changed.
     topics
-        Names of the transactions and the labels topic, for the lag.
+        Names of the input topics, for the lag.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class MetricsObserver:
         model: ModelState,
         tasks: Mapping[int, PartitionTask],
         source: KafkaSource,
-        topics: tuple[str, str],
+        topics: TopicSettings,
     ) -> None:
         self._metrics = metrics
         self._model = model
@@ -55,7 +56,7 @@ class MetricsObserver:
         self._evicted = (0, 0)
         self._closed_days = -1
         self._decider: Decider | None = None
-        self._orphans_told = False
+        self._orphans_logged = False
 
     def observe(self, outcomes: list[Outcome], times: StepTimes) -> None:
         """Take note of one finished cycle."""
@@ -63,14 +64,14 @@ class MetricsObserver:
             self._observe_partition(outcome)
         decided = [outcome.decided for outcome in outcomes if outcome.decided is not None]
         if decided:
-            self._tell_decider(np.concatenate([one.scores.flags for one in decided]) & Flag.DECIDER)
+            self._log_decider(np.concatenate([one.scores.flags for one in decided]) & Flag.DECIDER)
         if any(outcome.changed for outcome in outcomes):
             count = sum(len(one.rows) for one in decided)
             self._metrics.committed(count, times.decide_s, times.commit_s, self._alert_latency_s(outcomes))
         self._observe_state()
 
-    def _tell_decider(self, deciders: NDArray[np.integer[Any]]) -> None:
-        """Log who decides when somebody else begins to: whoever waits for alerts wants to know why none come."""
+    def _log_decider(self, deciders: NDArray[np.integer[Any]]) -> None:
+        """Log each change of the decider: it explains why alerts come, or do not come yet."""
         decider = Decider(int(np.bincount(deciders).argmax()))
         if decider == self._decider:
             return
@@ -79,7 +80,7 @@ class MetricsObserver:
         match decider:
             case Decider.NONE:
                 log.info(
-                    "nobody decides yet: the isolation forest waits for model.forest_min_rows transactions"
+                    "no decider yet: the isolation forest waits for model.forest_min_rows transactions"
                 )
             case Decider.FOREST:
                 log.info(
@@ -98,20 +99,17 @@ class MetricsObserver:
             metrics.dead_lettered(record.stage, record.reason)
         if outcome.labels is not None:
             self._observe_labels(outcome)
-        silent = outcome.settled[1:] if outcome.labels is not None else outcome.settled
-        if silent:
-            provisional = sum(len(part) for part in silent[0].evidence)
-            final_legit, unresolved = (int(count) for count in _finalised(outcome))
-            metrics.matured(provisional, final_legit, unresolved)
+        provisional, final = outcome.matured.provisional, outcome.matured.final
+        metrics.matured(sum(map(len, provisional.evidence)), final.finally_legit, final.unresolved)
 
     def _observe_labels(self, outcome: Outcome) -> None:
-        settling = outcome.settled[0]
+        settling = outcome.by_label
         orphans = len(settling.orphans) - int(np.count_nonzero(settling.label_effects == LabelEffect.ORPHAN))
         self._metrics.labels_arrived(settling.label_effects)
         self._metrics.labels_arrived(np.full(orphans, LabelEffect.ORPHAN, np.uint8))
         if len(settling.orphans):
             self._metrics.dead_lettered(SETTLE_STAGE, ORPHAN, len(settling.orphans))
-            self._tell_orphans(outcome.partition)
+            self._log_orphans(outcome.partition)
         counted = np.isin(settling.label_effects, _COUNTED)
         self._metrics.labelled(
             settling.label_flags[counted],
@@ -120,11 +118,11 @@ class MetricsObserver:
             settling.label_delay_ms[counted] / 1000.0,
         )
 
-    def _tell_orphans(self, partition: int) -> None:
-        if not self._orphans_told:
-            self._orphans_told = True
-            where = f"{self._topics[1]}, partition {partition}"
-            log.warning("%s: %s goes to the dead letters: %s (told once)", where, ORPHAN, ORPHAN_DETAIL)
+    def _log_orphans(self, partition: int) -> None:
+        if not self._orphans_logged:
+            self._orphans_logged = True
+            where = f"{self._topics.labels}, partition {partition}"
+            log.warning("%s: %s goes to the dead letters: %s (logged once)", where, ORPHAN, ORPHAN_DETAIL)
 
     def _alert_latency_s(self, outcomes: list[Outcome]) -> NDArray[np.float64]:
         now_ms = time.time() * 1000.0
@@ -137,7 +135,7 @@ class MetricsObserver:
         online_lambda, forest_cut = model.thresholds()
         metrics.model(
             log_offset=model.offset,
-            generation_offset=-1 if model.generation is None else model.generation[0],
+            generation_offset=-1 if model.generation is None else model.generation.offset,
             frauds_learnt=model.frauds_learnt,
             prevalence=model.prevalence,
             threshold_lambda=online_lambda,
@@ -159,11 +157,7 @@ class MetricsObserver:
     def _lag(self) -> dict[tuple[str, int], int]:
         lags = {}
         for partition in self._source.owned:
-            for topic, lag in zip(self._topics, self._source.lag(partition), strict=True):
-                lags[topic, partition] = lag
+            lag = self._source.lag(partition)
+            lags[self._topics.transactions, partition] = lag.transactions
+            lags[self._topics.labels, partition] = lag.labels
         return lags
-
-
-def _finalised(outcome: Outcome) -> tuple[int, int]:
-    silent = outcome.settled[1:] if outcome.labels is not None else outcome.settled
-    return silent[1].finally_legit, silent[1].unresolved

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from models.examples import Examples
 from models.features import FeatureSpec
 from models.ledger import LedgerDeltas, concatenate
-from models.records import Budget, Commit, EntityEvents, Evidence, Lineage, ModelRecord, Policy, Refit
+from models.records import Budget, Commit, Digest, EntityEvents, Evidence, Lineage, ModelRecord, Policy, Refit
 from models.threshold import BINS
 from worker.errors import CorruptError
 from worker.partition.journal import DecisionRows, JournalEntry, JournalHeader, Settlements
@@ -248,7 +248,7 @@ def _encode_commit(commit: Commit) -> bytes:
         "worker": commit.worker,
         "clocks_ms": {str(partition): clock for partition, clock in commit.clocks_ms.items()},
         "newest_label_ms": commit.newest_label_ms,
-        "digest": commit.digest,
+        "digest": None if commit.digest is None else [commit.digest.offset, commit.digest.value],
         "alerts": commit.budget.alerts,
         "cases": commit.budget.cases,
         "widths": {name: values.shape[1] for name, values in columns.items() if values.ndim == 2},
@@ -280,7 +280,7 @@ def _decode_commit(value: bytes) -> Commit:
             int(partition): whole_number(clock_ms) for partition, clock_ms in about["clocks_ms"].items()
         },
         newest_label_ms=None if newest is None else whole_number(newest),
-        digest=None if digest is None else (whole_number(digest[0]), digest[1]),
+        digest=None if digest is None else Digest(whole_number(digest[0]), digest[1]),
         budget=Budget(online, forest, whole_number(about["alerts"]), whole_number(about["cases"])),
         **sections,
     )
