@@ -102,7 +102,7 @@ def test_json_lines_are_what_replay_would_send(
 ) -> None:
     naming, wire = Naming.under(fields), LabelFields(label="verdict", time_format="iso8601")
     write_transactions(simulation, tmp_path / "a.jsonl", naming)
-    count = write_labels(simulation, tmp_path / "b.jsonl", naming, wire)
+    count = write_labels(simulation, tmp_path / "b.jsonl", wire)
     dataset = naming.of(simulation.dataset())
     sent = [orjson.loads(value) for value in transaction_values(dataset, np.arange(len(dataset)))]
     assert [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()] == sent

@@ -129,7 +129,7 @@ def _to_file(args: argparse.Namespace) -> int:
         write_transactions(simulation, args.file, naming, progress)
     if labels is not None:
         fields = LabelFields() if settings is None else settings.label
-        written = write_labels(simulation, labels, naming, fields)
+        written = write_labels(simulation, labels, fields)
     seconds = time.monotonic() - started_s
     _describe(simulation)
     print(f"{args.file}: {_megabytes(args.file)}, {len(simulation) / seconds:,.0f} transactions/s")

@@ -91,16 +91,17 @@ def write_transactions(
     def batches() -> Iterator[pa.RecordBatch]:
         for first in range(0, len(simulation), CHUNK_ROWS):
             rows = slice(first, first + CHUNK_ROWS)
-            dataset = naming.of(simulation.dataset(rows))
-            truth = _truth(dataset, simulation.rows.kind[rows]) if with_truth else {}
-            yield pa.RecordBatch.from_pydict(_transactions(dataset) | truth)
+            columns = _transactions(naming.of(simulation.dataset(rows)))
+            if with_truth:
+                columns |= _truth(simulation, rows, naming.fields.time_format)
+            yield pa.RecordBatch.from_pydict(columns)
             progress(min(rows.stop, len(simulation)), len(simulation))
 
     with _replacing(path) as out:
         _WRITERS[_ending(path)](out, batches())
 
 
-def write_labels(simulation: Simulation, path: Path, naming: Naming, fields: LabelFields) -> int:
+def write_labels(simulation: Simulation, path: Path, fields: LabelFields) -> int:
     """Write what the labels topic would hold, as JSON lines in the order in which it becomes known.
 
     Returns
@@ -113,12 +114,12 @@ def write_labels(simulation: Simulation, path: Path, naming: Naming, fields: Lab
     SettingsError
         The file cannot be written.
     """
-    told_ms = simulation.labels.time_ms
-    rows = np.flatnonzero(told_ms != NEVER)
-    rows = rows[np.argsort(told_ms[rows], kind="stable")]
+    known_ms = simulation.labels.time_ms
+    rows = np.flatnonzero(known_ms != NEVER)
+    rows = rows[np.argsort(known_ms[rows], kind="stable")]
     chunks = (rows[first : first + CHUNK_ROWS] for first in range(0, rows.size, CHUNK_ROWS))
     with _replacing(path) as out:
-        _write_json_lines(out, (_labels(naming.of(simulation.dataset(chunk)), fields) for chunk in chunks))
+        _write_json_lines(out, (_labels(simulation, chunk, fields) for chunk in chunks))
     return rows.size
 
 
@@ -136,35 +137,29 @@ def _transactions(dataset: Dataset) -> dict[str, pa.Array]:
     return columns | dataset.entities | dataset.categorical | numbers
 
 
-def _truth(dataset: Dataset, kind: NDArray[np.int8]) -> dict[str, pa.Array]:
-    told_ms, source = _told(dataset)
+def _truth(simulation: Simulation, chosen: slice, time_format: TimeFormat) -> dict[str, pa.Array]:
+    rows, labels = simulation.rows.take(chosen), simulation.labels.take(chosen)
     return {
-        "is_fraud": pa.array(dataset.is_fraud),
-        "fraud_kind": _KINDS.take(pa.array(kind)),
-        "label_time": _times(told_ms, dataset.fields.time_format),
-        "label_source": _SOURCES.take(pa.array(source)),
+        "is_fraud": pa.array(rows.kind != FraudKind.NONE),
+        "fraud_kind": _KINDS.take(pa.array(rows.kind)),
+        "label_time": _times(labels.time_ms, time_format),
+        "label_source": _SOURCES.take(pa.array(labels.source)),
     }
 
 
-def _labels(dataset: Dataset, fields: LabelFields) -> pa.RecordBatch:
-    told_ms, source = _told(dataset)
+def _labels(simulation: Simulation, chosen: NDArray[np.int64], fields: LabelFields) -> pa.RecordBatch:
+    dataset, labels = simulation.dataset(chosen), simulation.labels.take(chosen)
     words = pa.array(["legit", "fraud"])
     return pa.RecordBatch.from_pydict(
         {
             fields.transaction_id: dataset.transaction_id,
             fields.card_id: dataset.card_id,
             fields.label: words.take(pa.array(dataset.is_fraud).cast(pa.int8())),
-            fields.source: _SOURCES.take(pa.array(source)),
-            fields.label_time: _times(told_ms, fields.time_format),
+            fields.source: _SOURCES.take(pa.array(labels.source)),
+            fields.label_time: _times(labels.time_ms, fields.time_format),
             fields.event_time: _times(dataset.event_time_ms, fields.time_format),
         }
     )
-
-
-def _told(dataset: Dataset) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-    assert dataset.label_time_ms is not None
-    assert dataset.label_source is not None
-    return dataset.label_time_ms, dataset.label_source
 
 
 def _times(times_ms: NDArray[np.int64], time_format: TimeFormat) -> pa.Array:
