@@ -1,4 +1,5 @@
-"""The verbs of `fraud-worker`: each module declares its own in `add_to`, and does what they say.
+"""The verbs of `fraud-worker`: one module for each, which declares it in `add_to` and does what it says.
 
-What a verb needs is imported when it runs, so that `--help` and completion wait for nothing.
+What several verbs share is in `parsing`, `terminal`, `dataset_file` and `sending`. A verb imports what it needs when it
+runs, so that `--help` and completion are fast.
 """

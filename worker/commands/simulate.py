@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from worker.commands.files import add_pace, tell
 from worker.commands.parsing import Verbs, add_verb, at_least, count, time_ms
+from worker.commands.sending import add_pace, print_totals
 from worker.commands.terminal import log_for_a_person, progress_bar, read_settings, wait_for_kafka
 from worker.errors import SettingsError
 
@@ -163,7 +163,7 @@ def _to_kafka(args: argparse.Namespace) -> int:
     with progress_bar("simulate") as progress:
         totals = replay(settings, dataset, ReplayOptions(args.rate, args.speed, stamp_now=True), progress)
     _describe(simulation)
-    tell(totals, settings)
+    print_totals(totals, settings)
     return 0
 
 

@@ -1,0 +1,52 @@
+"""The file of past transactions that `replay` and `backtest` read: its arguments, and how they read it."""
+
+# ruff: noqa: PLC0415
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from worker.commands.parsing import TIMES, at_least, time_ms
+
+if TYPE_CHECKING:
+    from worker.offline.dataset import Dataset
+    from worker.settings.sections import Settings
+
+
+def add_file(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that name the file, choose a stretch of it and say where its labels are."""
+    parser.add_argument(
+        "file",
+        type=Path,
+        metavar="FILE",
+        help="CSV, Parquet or JSON lines, columns named as in [transaction]",
+    )
+    window = parser.add_argument_group("stretch of the file, all of it unless told otherwise")
+    window.add_argument("--from", dest="start", type=time_ms, metavar="TIME", help=TIMES)
+    window.add_argument("--to", dest="end", type=time_ms, metavar="TIME", help="this moment is not included")
+    truth = parser.add_argument_group("labels")
+    truth.add_argument(
+        "--fraud-column", metavar="NAME", help="0 and 1, booleans, or fraud and legit; may be empty"
+    )
+    truth.add_argument(
+        "--label-time-column", metavar="NAME", help="when the label became known; may be empty"
+    )
+    truth.add_argument(
+        "--label-delay-days",
+        type=at_least(0),
+        default=7.0,
+        metavar="DAYS",
+        help="else from event to label (7)",
+    )
+
+
+def read_file(args: argparse.Namespace, settings: Settings) -> Dataset:
+    """Read the file that the arguments name, as they say."""
+    from worker.offline.dataset import TruthColumns, read_dataset
+
+    labels = None
+    if args.fraud_column is not None:
+        labels = TruthColumns(args.fraud_column, args.label_time_column, args.label_delay_days)
+    return read_dataset(args.file, settings.transaction, labels, start_ms=args.start, end_ms=args.end)

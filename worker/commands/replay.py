@@ -1,0 +1,41 @@
+"""`replay`: a file of past transactions, sent through Kafka."""
+
+# ruff: noqa: PLC0415
+
+from __future__ import annotations
+
+import argparse
+
+from worker.commands.dataset_file import add_file, read_file
+from worker.commands.parsing import Verbs, add_verb
+from worker.commands.sending import add_pace, print_totals
+from worker.commands.terminal import progress_bar, read_settings, wait_for_kafka
+from worker.errors import SettingsError
+
+
+def add_to(verbs: Verbs) -> None:
+    """Declare the verb."""
+    parser = add_verb(
+        verbs, "replay", "send a file through Kafka as its own past: transactions and labels", replay
+    )
+    add_file(parser)
+    add_pace(parser)
+    parser.add_argument("--frauds-only", action="store_true", help="send no legit labels")
+
+
+def replay(args: argparse.Namespace) -> int:
+    """Send a file through Kafka as its own past."""
+    from worker.offline.replay import ReplayOptions
+    from worker.offline.replay import replay as send
+
+    settings = read_settings(args)
+    if args.frauds_only and args.fraud_column is None:
+        raise SettingsError("--frauds-only needs --fraud-column, the column that says which they are")
+    dataset = read_file(args, settings)
+    wait_for_kafka(settings)
+    with progress_bar("replay") as progress:
+        totals = send(settings, dataset, ReplayOptions(args.rate, args.speed, args.frauds_only), progress)
+    print_totals(totals, settings)
+    if args.fraud_column is None:
+        print("no labels: name the column that holds the truth with --fraud-column")
+    return 0
