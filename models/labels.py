@@ -105,7 +105,7 @@ def apply_labels(
 
 
 @numba.njit(cache=True, nogil=True)
-def _verdict(status, kind, overrules):  # type: ignore[no-untyped-def]
+def _verdict(status: int, kind: int, overrules: bool) -> tuple[int, int]:
     """One cell of the label table: the effect, and the status after it."""
     if kind == _KIND_OUTCOME:
         # What silence has said is said no more.
@@ -120,7 +120,7 @@ def _verdict(status, kind, overrules):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def _fraud_verdict(status, overrules):  # type: ignore[no-untyped-def]
+def _fraud_verdict(status: int, overrules: bool) -> tuple[int, int]:
     if status == _WAITING:
         return _MATCHED, _FRAUD
     if status == _PROVISIONAL:
@@ -133,7 +133,7 @@ def _fraud_verdict(status, overrules):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def _legit_verdict(status, overrules):  # type: ignore[no-untyped-def]
+def _legit_verdict(status: int, overrules: bool) -> tuple[int, int]:
     if status in (_WAITING, _PROVISIONAL):
         return _MATCHED, _LEGIT
     if status == _FRAUD:
@@ -144,20 +144,20 @@ def _legit_verdict(status, overrules):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def _apply(  # type: ignore[no-untyped-def]
-    status,
-    in_force_ms,
-    learnt_at_ms,
-    acted,
-    position,
-    kind,
-    label_time_ms,
-    clock_ms,
-    effect,
-    before,
-    after,
-    learnt_before_ms,
-):
+def _apply(
+    status: NDArray[np.uint8],
+    in_force_ms: NDArray[np.int64],
+    learnt_at_ms: NDArray[np.int64],
+    acted: NDArray[np.uint8],
+    position: NDArray[np.int64],
+    kind: NDArray[np.uint8],
+    label_time_ms: NDArray[np.int64],
+    clock_ms: int,
+    effect: NDArray[np.uint8],
+    before: NDArray[np.uint8],
+    after: NDArray[np.uint8],
+    learnt_before_ms: NDArray[np.int64],
+) -> None:
     for i in range(len(kind)):
         k = position[i]
         if k < 0:
