@@ -19,6 +19,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import Any
 
 from kafka import ConsumerGroupMetadata, KafkaProducer
@@ -60,6 +61,12 @@ class KafkaTransaction:
     offsets: Mapping[TopicPartition, int] = field(default_factory=dict)
 
 
+class _State(Enum):
+    IDLE = auto()
+    COMMITTING = auto()
+    FAILED = auto()
+
+
 class Committer:
     """Commits transactions; after any error it is of no further use, and neither is the process.
 
@@ -79,7 +86,7 @@ class Committer:
     def __init__(self, config: Mapping[str, Any], deadline_s: float) -> None:
         self._worker_id = config["client_id"]
         self._deadline_s = deadline_s
-        self._failed = False
+        self._state = _State.IDLE
         keep_producer_logger()
         self._producer = KafkaProducer(**config)
         self._begin(self._producer.init_transactions)()
@@ -144,14 +151,17 @@ class Committer:
 
     def _begin(self, call: Callable[[], None]) -> Finish:
         """Run `call` in a thread that may be abandoned: kafka-python's calls know no deadline."""
-        if self._failed:
+        if self._state is _State.FAILED:
             raise IndefiniteError("a commit has failed before: only a new process may go on")
-        self._failed = True
+        if self._state is _State.COMMITTING:
+            raise IndefiniteError("the commit before is not finished: finish it before the next begins")
+        self._state = _State.COMMITTING
         outcome: Future[None] = Future()
         threading.Thread(target=_run, args=(call, outcome), name="commit", daemon=True).start()
         return lambda: self._finish(outcome)
 
     def _finish(self, outcome: Future[None]) -> None:
+        self._state = _State.FAILED  # whatever is raised below
         try:
             outcome.result(self._deadline_s)
         except TimeoutError:
@@ -161,7 +171,7 @@ class Committer:
             ) from None
         except kafka_errors.KafkaError as error:
             raise self._explained(self._root(error)) from error
-        self._failed = False
+        self._state = _State.IDLE
 
     def _root(self, error: Exception) -> Exception:
         # Once the client's own thread has met an error, its calls raise a general one that tells of it.
