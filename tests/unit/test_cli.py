@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -357,26 +358,36 @@ def test_run_configures_logging_and_hands_its_settings_to_the_worker(
     assert told[0].kafka.group == "from-file"
 
 
-def test_kafka_and_demo_pass_their_options_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    told: list[Any] = []
+def test_kafka_runs_a_broker_as_its_options_say_until_it_is_interrupted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def wait() -> None:
+        raise KeyboardInterrupt
+
+    @contextmanager
+    def broker(port: int, data_dir: Path) -> Iterator[SimpleNamespace]:
+        yield SimpleNamespace(bootstrap=f"127.0.0.1:{port}", folder=data_dir, wait=wait)
+
+    monkeypatch.setitem(sys.modules, "worker.broker.embedded", SimpleNamespace(EmbeddedKafka=broker))
+    assert main(["kafka", "--port", "1234", "--data-dir", str(tmp_path)]) == 0
+    first, last = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"Kafka answers at 127.0.0.1:1234; its data are in {tmp_path}.")
+    assert last == "Kafka stopped."
+
+
+def test_demo_passes_its_options_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    given: list[DemoOptions] = []
 
     def show(options: DemoOptions, console: Console) -> int:
         assert not console.is_terminal
-        told.append(options)
+        given.append(options)
         return 0
 
-    monkeypatch.setitem(
-        sys.modules, "worker.broker.embedded", SimpleNamespace(serve=lambda *given: told.append(given))
-    )
     monkeypatch.setattr("worker.demo.run.run_demo", show)
-    assert main(["kafka", "--port", "1234", "--data-dir", str(tmp_path)]) == 0
-    assert main(["demo"]) == 0
     picture = tmp_path / "demo.svg"
-    assert (
-        main(["demo", "--duration", "20", "--bootstrap", "b:1", "--keep-topics", "--picture", str(picture)])
-        == 0
-    )
-    assert told == [(1234, tmp_path), DemoOptions(120.0), DemoOptions(20.0, "b:1", True, picture)]
+    options = ["--duration", "20", "--bootstrap", "b:1", "--keep-topics", "--picture", str(picture)]
+    assert main(["demo"]) == main(["demo", *options]) == 0
+    assert given == [DemoOptions(120.0), DemoOptions(20.0, "b:1", True, picture)]
 
 
 def test_a_demo_that_would_be_too_short_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,7 +28,7 @@ from kafka.errors import KafkaError
 from worker.broker.jars import INSTEAD, fetch_jars, find_java
 from worker.errors import BrokerError
 from worker.kafka_io.admin import AdminClient
-from worker.signals import handled_by, held_back, interrupt
+from worker.signals import held_back
 
 log = logging.getLogger(__name__)
 
@@ -312,20 +312,3 @@ def _answers(bootstrap: str) -> bool:
             return bool(admin.describe_cluster()["brokers"])
     except KafkaError:
         return False
-
-
-def serve(port: int = 9092, data_dir: Path | None = None) -> None:
-    """Run a broker in the foreground until Ctrl-C, SIGTERM or SIGHUP.
-
-    Raises
-    ------
-    BrokerError
-        The broker cannot be started, or ended by itself.
-    """
-    try:
-        with handled_by(interrupt), EmbeddedKafka(port=port, data_dir=data_dir) as broker:
-            where = f"its data are in {broker.folder}"
-            print(f"Kafka answers at {broker.bootstrap}; {where}. Ctrl-C stops it.", flush=True)
-            broker.wait()
-    except KeyboardInterrupt:
-        print("Kafka stopped.")

@@ -29,9 +29,16 @@ def add_to(verbs: Verbs) -> None:
 
 
 def kafka(args: argparse.Namespace) -> int:
-    """Run a broker in the foreground."""
-    from worker.broker.embedded import serve
+    """Run a broker in the foreground until Ctrl-C, SIGTERM or SIGHUP."""
+    from worker.broker.embedded import EmbeddedKafka
+    from worker.signals import handled_by, interrupt
 
     log_for_a_person()
-    serve(args.port, args.data_dir)
+    try:
+        with handled_by(interrupt), EmbeddedKafka(args.port, args.data_dir) as broker:
+            where = f"its data are in {broker.folder}"
+            print(f"Kafka answers at {broker.bootstrap}; {where}. Ctrl-C stops it.", flush=True)
+            broker.wait()
+    except KeyboardInterrupt:
+        print("Kafka stopped.")
     return 0
