@@ -76,7 +76,6 @@ def transactions(
     card_ids = pa.array([f"card of {one}" for one in ids] if cards is None else cards, pa.string())
     id_hash = HASHER.entities(names)
     return TransactionColumns(
-        partition=0,
         next_offset=int(at[-1]) + 1 if count else first_offset,
         offsets=at,
         timestamps_ms=times if timestamps_ms is None else np.array(timestamps_ms, np.int64),
@@ -105,18 +104,14 @@ def labels(
     names = pa.array([name for name, _, _ in told], pa.string())
     label_time_ms = np.array([time_ms for _, _, time_ms in told], np.int64)
     return LabelColumns(
-        partition=0,
         next_offset=first_offset + count,
         offsets=first_offset + np.arange(count),
         timestamps_ms=label_time_ms if timestamps_ms is None else np.array(timestamps_ms, np.int64),
         label_time_ms=label_time_ms,
         event_time_ms=np.full(count, -1) if event_time_ms is None else np.array(event_time_ms, np.int64),
         kind=np.array([kind for _, kind, _ in told], np.uint8),
-        source=np.zeros(count, np.uint8),
         id_hash=HASHER.entities(names),
         id_check=HASHER.checks(names),
-        card_hash=np.zeros(count, np.uint64),
-        transaction_id=names,
         value=pa.nulls(count, pa.large_binary()),
     )
 

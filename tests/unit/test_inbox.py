@@ -152,23 +152,22 @@ def test_every_row_and_bad_record_is_taken_once_and_never_behind_the_position(se
 
 def test_labels_wait_for_the_clock() -> None:
     box = Inbox(0, SKEW_MS)
-    told = [
-        (name, LabelKind.FRAUD, START_MS + ms) for name, ms in (("a", 10), ("b", 50), ("c", 20), ("d", 60))
-    ]
-    box.put_labels(labels(*told), [])
-    assert [names_due(box, clock) for clock in (9, 10, 49, 50, 60)] == [[], ["a"], [], ["b", "c"], ["d"]]
+    dated = [(f"t{ms}", LabelKind.FRAUD, START_MS + ms) for ms in (10, 50, 20, 60)]
+    box.put_labels(labels(*dated), [])
+    assert [offsets_due(box, clock) for clock in (9, 10, 49, 50, 60)] == [[], [0], [], [1, 2], [3]]
 
 
 def test_a_label_dated_ahead_of_its_arrival_is_due_when_it_arrived_and_a_skew() -> None:
     box = Inbox(0, SKEW_MS)
     box.put_labels(labels(("a", LabelKind.FRAUD, START_MS + 10**10), timestamps_ms=[START_MS]), [])
-    assert [names_due(box, clock) for clock in (SKEW_MS - 1, SKEW_MS)] == [[], ["a"]]
+    assert [offsets_due(box, clock) for clock in (SKEW_MS - 1, SKEW_MS)] == [[], [0]]
 
 
-def names_due(box: Inbox, clock: int) -> list[str]:
+def offsets_due(box: Inbox, clock: int) -> list[int]:
     taken = box.labels.take(START_MS + clock)
     assert taken is not None
-    return [str(name) for name in taken.transaction_id.to_pylist()]
+    due: list[int] = taken.offsets.tolist()
+    return due
 
 
 def test_where_nothing_waits_there_is_nothing_to_cut() -> None:

@@ -266,7 +266,6 @@ def transaction_columns(dataset: Dataset, hasher: Hasher) -> TransactionColumns:
     """The data set as the decoder would have read it from one partition."""
     count = len(dataset)
     return TransactionColumns(
-        partition=0,
         next_offset=count,
         offsets=np.arange(count),
         timestamps_ms=dataset.event_time_ms,
@@ -293,18 +292,14 @@ def label_columns(dataset: Dataset, transactions: TransactionColumns) -> LabelCo
     row, time_ms, is_fraud = dataset.labels()
     count = len(row)
     return LabelColumns(
-        partition=0,
         next_offset=count,
         offsets=np.arange(count),
         timestamps_ms=time_ms,
         label_time_ms=time_ms,
         event_time_ms=dataset.event_time_ms[row],
         kind=np.where(is_fraud, np.uint8(LabelKind.FRAUD), np.uint8(LabelKind.LEGIT)),
-        source=np.zeros(count, np.uint8),
         id_hash=transactions.id_hash[row],
         id_check=transactions.id_check[row],
-        card_hash=transactions.card_hash[row],
-        transaction_id=dataset.transaction_id.take(pa.array(row)),
         value=pa.nulls(count, pa.large_binary()),
     )
 

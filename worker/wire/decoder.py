@@ -63,7 +63,6 @@ class _PartitionColumns(ArrowColumns):
     it: rows that are left out there have been dealt with.
     """
 
-    partition: int
     next_offset: int
     offsets: NDArray[np.int64]
     timestamps_ms: NDArray[np.int64]
@@ -113,12 +112,10 @@ class LabelColumns(_PartitionColumns):
     ----------
     label_time_ms, event_time_ms
         int64 (n,); the event time is that of the labelled transaction, -1 where the label does not say it.
-    kind, source
-        uint8 (n,): `models.vocabulary.LabelKind` and `worker.wire.schema.LabelSource`.
-    id_hash, id_check, card_hash
+    kind
+        uint8 (n,): `models.vocabulary.LabelKind`.
+    id_hash, id_check
         uint64 (n,), equal to those of the transaction that is labelled.
-    transaction_id
-        Arrow strings of length n.
     value
         The records' bytes, Arrow large binary: an orphan is dead-lettered as it came.
     """
@@ -126,11 +123,8 @@ class LabelColumns(_PartitionColumns):
     label_time_ms: NDArray[np.int64]
     event_time_ms: NDArray[np.int64]
     kind: NDArray[np.uint8]
-    source: NDArray[np.uint8]
     id_hash: NDArray[np.uint64]
     id_check: NDArray[np.uint64]
-    card_hash: NDArray[np.uint64]
-    transaction_id: pa.Array
     value: pa.Array
 
 
@@ -159,7 +153,6 @@ class Decoder:
         table, rows, faults = read_table(records, self._transaction)
         ids = table.texts("transaction_id")
         columns = TransactionColumns(
-            partition=records.partition,
             next_offset=records.next_offset,
             offsets=records.offsets[rows],
             timestamps_ms=records.timestamps_ms[rows],
@@ -182,18 +175,14 @@ class Decoder:
         table, rows, faults = read_table(records, self._label)
         ids = table.texts("transaction_id")
         columns = LabelColumns(
-            partition=records.partition,
             next_offset=records.next_offset,
             offsets=records.offsets[rows],
             timestamps_ms=records.timestamps_ms[rows],
             label_time_ms=table.times_ms["label_time"],
             event_time_ms=table.times_ms["event_time"],
             kind=_kinds(table),
-            source=(find_words(table.texts("source"), _SOURCES) + 1).astype(np.uint8),
             id_hash=_hashed(ids, self._key),
             id_check=_hashed(ids, self._check_key),
-            card_hash=_hashed(table.texts("card_id"), self._key),
-            transaction_id=gather_utf8(ids),
             value=gather(table.spans),
         )
         return columns, _bad_records(records, faults)
