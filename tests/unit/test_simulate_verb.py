@@ -46,7 +46,7 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_file_needs_no_settings_and_its_last_words_judge_a_worker_on_it(
+def test_a_file_needs_no_settings_and_the_command_at_the_end_judges_a_worker_on_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "traffic.parquet"
@@ -75,12 +75,12 @@ def test_arguments_that_are_not_given_keep_their_defaults_which_the_help_names()
     nothing = parser.parse_args(["simulate", "--to-kafka"])
     assert simulate._traffic(nothing) == dataclasses.replace(Traffic(), legit_labels=0.0)
     [verb] = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction)).choices.values()
-    told = {action.dest: action.help or "" for action in verb._actions}
+    helps = {action.dest: action.help or "" for action in verb._actions}
     for field in dataclasses.fields(Traffic):
-        if field.name in told and field.name != "legit_labels":
+        if field.name in helps and field.name != "legit_labels":
             said = "never" if field.default is None else f"{field.default}".removesuffix(".0")
-            assert told[field.name].endswith(f"({said})"), field.name
-    assert "2024-01-01" in told["start"]
+            assert helps[field.name].endswith(f"({said})"), field.name
+    assert "2024-01-01" in helps["start"]
 
 
 def test_every_argument_reaches_the_traffic() -> None:
@@ -118,7 +118,7 @@ def test_settings_name_the_fields_and_notes_say_what_differs(
     assert len(read_dataset(path, theirs)) > 1_000
 
 
-def test_json_lines_have_their_labels_beside_them_unless_told_otherwise(
+def test_json_lines_have_their_labels_beside_them_by_default(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["simulate", str(tmp_path / "a.jsonl"), "--config", str(config), *SMALL]) == 0
@@ -170,8 +170,8 @@ def test_through_kafka_the_last_day_is_yesterday_and_records_look_live(
 
 def test_a_share_of_the_legitimate_can_be_labelled_too(config: Path, sent: list[Any]) -> None:
     assert main(["simulate", "--config", str(config), "--to-kafka", "--legit-labels", "0.5", *SMALL]) == 0
-    told = sent[0][0].label_time_ms != NEVER
-    assert np.mean(told[~sent[0][0].is_fraud]) == pytest.approx(0.5, abs=0.05)
+    labelled = sent[0][0].label_time_ms != NEVER
+    assert np.mean(labelled[~sent[0][0].is_fraud]) == pytest.approx(0.5, abs=0.05)
 
 
 WRONG: dict[str, tuple[list[str], str]] = {
@@ -205,7 +205,7 @@ WRONG: dict[str, tuple[list[str], str]] = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_what_cannot_be_done_is_told_with_its_fix_before_anything_is_done(
+def test_what_cannot_be_done_is_refused_with_its_fix_before_anything_is_done(
     case: str, config: Path, sent: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip

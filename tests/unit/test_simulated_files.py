@@ -69,11 +69,11 @@ def test_a_file_reads_back_as_what_was_simulated(
         assert made.label_time_ms is not None
         np.testing.assert_array_equal(read.is_fraud, made.is_fraud)
         never = made.event_time_ms + 400 * 86_400_000
-        told = np.where(made.label_time_ms == NEVER, never, made.label_time_ms)
-        np.testing.assert_array_equal(read.label_time_ms, told)
+        known_ms = np.where(made.label_time_ms == NEVER, never, made.label_time_ms)
+        np.testing.assert_array_equal(read.label_time_ms, known_ms)
 
 
-def test_the_truth_says_what_kind_of_fraud_it_was_and_who_told(
+def test_the_truth_names_the_kind_of_each_fraud_and_the_source_of_its_label(
     simulation: Simulation, tmp_path: Path
 ) -> None:
     write_transactions(simulation, tmp_path / "a.parquet", Naming.under(FIELDS))
@@ -155,8 +155,8 @@ def test_a_declared_field_that_is_the_truth_is_not_simulated(declared: tuple[str
 WRONG = {
     "a.xlsx": "the name must end in one of .parquet, .pq, .csv, .jsonl, .ndjson, .json",
     "a.parquet.gz": "the name must end in one of",
-    "none/a.csv": "there is no folder .*none; make it first",
-    "folder.csv": "there is something else than a file",
+    "none/a.csv": "there is no folder .*none; create it first",
+    "folder.csv": "this exists and is not a file",
 }
 
 

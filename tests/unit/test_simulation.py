@@ -214,7 +214,7 @@ def test_frauds_change_on_the_day_and_not_before(changed: Simulation) -> None:
     assert not {*frauds.merchant[takeover & ~after]} >= {*frauds.merchant[takeover & after]}
 
 
-def test_honest_people_do_not_notice_that_fraud_changes(made: Simulation, changed: Simulation) -> None:
+def test_a_change_of_the_frauds_leaves_honest_traffic_as_it_is(made: Simulation, changed: Simulation) -> None:
     before, after = (
         one.rows.take(np.flatnonzero(one.rows.kind == FraudKind.NONE)) for one in (made, changed)
     )
@@ -231,7 +231,7 @@ SHARES = {  # chargeback, early warning, analyst, customer
 }
 
 
-def test_each_kind_is_told_by_its_sources(made: Simulation) -> None:
+def test_each_kind_is_labelled_by_its_sources(made: Simulation) -> None:
     for kind, shares in SHARES.items():
         sources = made.labels.source[made.rows.kind == kind]
         found = np.bincount(sources, minlength=6)[1:5] / sources.size
@@ -247,7 +247,7 @@ DELAYS = {
 }
 
 
-def test_labels_come_after_what_they_tell_of_by_the_delay_of_their_source(made: Simulation) -> None:
+def test_labels_follow_their_transactions_by_the_delay_of_their_source(made: Simulation) -> None:
     delays = (made.labels.time_ms - made.rows.time_ms) / DAY_MS
     assert (delays >= 0).all()
     for source, (mean, shape) in DELAYS.items():
@@ -266,20 +266,20 @@ def test_delays_grow_and_vanish_with_the_mean_that_is_asked_for(made: Simulation
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25])
-def test_of_most_legitimate_transactions_nobody_need_say_anything(share: float) -> None:
+def test_a_share_of_the_legitimate_transactions_is_labelled(share: float) -> None:
     quiet = Simulation.of(dataclasses.replace(TRAFFIC, legit_labels=share))
     honest = quiet.rows.kind == FraudKind.NONE
-    told = quiet.labels.time_ms != NEVER
-    assert told[~honest].all()
-    assert told[honest].mean() == pytest.approx(share, abs=0.01)
-    np.testing.assert_array_equal(told, quiet.labels.source != LabelSource.NONE)
+    labelled = quiet.labels.time_ms != NEVER
+    assert labelled[~honest].all()
+    assert labelled[honest].mean() == pytest.approx(share, abs=0.01)
+    np.testing.assert_array_equal(labelled, quiet.labels.source != LabelSource.NONE)
 
 
 IMPOSSIBLE: dict[str, tuple[dict[str, Any], str]] = {
     "no cards": ({"cards": 0}, "--cards = 0: make at least 1"),
     "one merchant": ({"merchants": 1}, "--merchants = 1: make at least 2"),
     "no day": ({"days": 0}, "--days = 0: make at least 1"),
-    "nobody buys": ({"per_card_day": 0.0}, r"--per-card-day = 0\.0: make it more than 0"),
+    "no purchases": ({"per_card_day": 0.0}, r"--per-card-day = 0\.0: make it more than 0"),
     "more fraud than there may be": (
         {"prevalence": 0.3},
         r"--prevalence = 0\.3: make it a share from 0 to 0\.2",
@@ -295,8 +295,8 @@ IMPOSSIBLE: dict[str, tuple[dict[str, Any], str]] = {
     "a change after the end": ({"pattern_change_day": 60}, "or raise --days"),
     "a change within the only day": ({"days": 1, "pattern_change_day": 1}, "make --days at least 2"),
     "a start at noon": ({"start_ms": 12 * HOUR_MS}, "--start = 1970-01-01T12:00:00.000: name a day"),
-    "a start before time": ({"start_ms": -DAY_MS}, "let the days lie from 1970 to 2099"),
-    "an end after time": ({"days": 365 * 80}, "let the days lie from 1970 to 2099"),
+    "a start before time": ({"start_ms": -DAY_MS}, "choose days from 1970 to 2099"),
+    "an end after time": ({"days": 365 * 80}, "choose days from 1970 to 2099"),
     "too much of all": ({"cards": 10**8}, "make some 12,000,000,000 transactions, more than 100,000,000"),
 }
 

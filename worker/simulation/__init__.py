@@ -1,4 +1,4 @@
-"""Made-up card traffic with known fraud: to try a worker out, for the demo, the tests and the benchmarks."""
+"""Simulated card traffic with known frauds, for trials of a worker, the demo, the tests and the benchmarks."""
 
 from worker.simulation.fraud_kinds import FraudKind
 from worker.simulation.simulator import FIELDS, Simulation, simulate

@@ -1,4 +1,4 @@
-"""Simulated traffic written to files, as columns with their truth or as records on the wire."""
+"""Files of simulated traffic: columns with the truth, or records as on the wire."""
 
 from __future__ import annotations
 
@@ -32,31 +32,31 @@ _SOURCES: Final = pa.array([None, *(source.name.lower() for source in [*LabelSou
 
 
 def require_writable(path: Path, *, lines_only: bool = False) -> None:
-    """Tell before the work is done whether a file can be written there.
+    """Refuse a file that cannot be written, before the simulation spends its time.
 
     Parameters
     ----------
     path
-        Its ending says what it is: `.parquet`, `.csv` or `.jsonl`; text may be compressed (`.csv.gz`).
+        The ending names the format: `.parquet`, `.csv` or `.jsonl`; text may be compressed (`.csv.gz`).
     lines_only
-        It must be JSON lines.
+        Whether the file must hold JSON lines.
 
     Raises
     ------
     SettingsError
-        Another ending, no such folder, or something there that is no file.
+        The ending is another one, the folder does not exist, or the path is not a file.
     """
     endings = [name for name, write in _WRITERS.items() if write is _write_json_lines or not lines_only]
     if _ending(path) not in endings or path.name.lower().endswith((".parquet.gz", ".pq.gz")):
         raise SettingsError(f"{path}: the name must end in one of {', '.join('.' + it for it in endings)}")
     if not path.parent.is_dir():
-        raise SettingsError(f"{path}: there is no folder {path.parent}; make it first")
+        raise SettingsError(f"{path}: there is no folder {path.parent}; create it first")
     if path.exists() and not path.is_file():
-        raise SettingsError(f"{path}: there is something else than a file; name another one")
+        raise SettingsError(f"{path}: this exists and is not a file; choose another name")
 
 
 def holds_truth(path: Path) -> bool:
-    """Tell whether a file of that name holds the truth beside the transactions."""
+    """Return whether a file of that name holds the truth beside the transactions."""
     return _WRITERS[_ending(path)] is not _write_json_lines
 
 
@@ -68,7 +68,7 @@ def write_transactions(
 ) -> None:
     """Write the transactions in order of time.
 
-    Parquet and CSV hold the truth as well (`naming.TRUTH`); JSON lines are what the transactions topic would hold.
+    Parquet and CSV hold the truth too (`naming.TRUTH`); JSON lines are records as on the transactions topic.
 
     Parameters
     ----------
@@ -102,12 +102,12 @@ def write_transactions(
 
 
 def write_labels(simulation: Simulation, path: Path, fields: LabelFields) -> int:
-    """Write what the labels topic would hold, as JSON lines in the order in which it becomes known.
+    """Write the labels as on the labels topic: JSON lines, in the order in which the labels become known.
 
     Returns
     -------
     int
-        How many labels there are.
+        The number of labels.
 
     Raises
     ------
@@ -163,7 +163,7 @@ def _labels(simulation: Simulation, chosen: NDArray[np.int64], fields: LabelFiel
 
 
 def _times(times_ms: NDArray[np.int64], time_format: TimeFormat) -> pa.Array:
-    """Return times as the format says, null where they are `NEVER`."""
+    """Return times in a format of the settings, null where they are `NEVER`."""
     never = times_ms == NEVER
     if time_format == "epoch_s":
         return pa.array(times_ms / 1000.0, mask=never)
@@ -183,7 +183,7 @@ def _write_parquet(out: pa.NativeFile, batches: Iterator[pa.RecordBatch]) -> Non
 
 def _write_csv(out: pa.NativeFile, batches: Iterator[pa.RecordBatch]) -> None:
     first = next(batches)
-    # Nothing that is simulated holds a comma or a quotation mark.
+    # No simulated value holds a comma or a quotation mark, so none needs quotes.
     options = pa.csv.WriteOptions(quoting_style="none")
     with pa.csv.CSVWriter(out, first.schema, write_options=options) as writer:
         for batch in chain([first], batches):
@@ -196,9 +196,10 @@ def _write_json_lines(out: pa.NativeFile, batches: Iterable[pa.RecordBatch]) -> 
 
 
 def json_lines(batch: pa.RecordBatch) -> pa.Buffer:
-    """Return rows as JSON, one a line: a join of columns, since a call per row would cost ten times as much.
+    """Return rows as JSON, one object a line.
 
-    Texts must not need escaping, and nothing may be missing.
+    The lines are joined column by column: a call for each row would take ten times as long. Texts must not need
+    escaping, and no value may be missing.
     """
     parts: list[Any] = []
     lead = "{"
@@ -207,6 +208,7 @@ def json_lines(batch: pa.RecordBatch) -> pa.Buffer:
         parts += [f"{lead}{json.dumps(name)}:{quote}", column.cast(pa.string())]
         lead = f"{quote},"
     lines = pc.binary_join_element_wise(*parts, lead.rstrip(",") + "}\n", "")
+    # Arrow keeps the texts of an array in one buffer, one after the other.
     return lines.buffers()[2]
 
 
@@ -226,7 +228,7 @@ def _ending(path: Path) -> str:
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[pa.NativeFile]:
-    """Open a file that takes the name only once it is whole."""
+    """Open a file that takes its name once it is complete: an interrupted run leaves an older file as it was."""
     partial = path.with_name(f".{path.name}.partial")
     compression = "gzip" if path.suffix.lower() == ".gz" else None
     try:

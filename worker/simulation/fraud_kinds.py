@@ -12,31 +12,31 @@ from typing import Final
 
 
 class FraudKind(IntEnum):
-    """What made a transaction fraud."""
+    """The kind of fraud that a transaction is."""
 
     NONE = 0
     CARD_TESTING = 1
-    """Five to ten small payments at one online merchant within six minutes; the last is a large one."""
+    """Five to ten payments at one online merchant within six minutes: small ones, and a large one at the end."""
     STOLEN_CARD = 2
-    """Four to ten payments within 36 hours, in shops near home and online, of raised amounts."""
+    """Four to ten payments of raised amounts within 36 hours, in shops near home and online."""
     COMPROMISED_MERCHANT = 3
-    """At one merchant, for two to four weeks: fifteen to fifty payments of ordinary amounts by its customers' cards."""
+    """Fifteen to fifty payments of usual amounts at one merchant, for two to four weeks, with its customers' cards."""
     ACCOUNT_TAKEOVER = 4
-    """Three to eight payments within two days: online, far from home, of high amounts."""
+    """Three to eight payments of high amounts within two days, online and far from home."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """What fraudsters do for a time.
+    """The behaviour of fraudsters for a stretch of time.
 
     Attributes
     ----------
     shares
-        Of the frauds, by kind from `CARD_TESTING` on.
+        Share of each kind in the frauds, from `CARD_TESTING` on.
     tested
-        Range of the amounts by which cards are tested.
+        Range of the amounts that test a card.
     stolen, taken_over
-        Range of how many times the usual amount is spent.
+        Range of the amounts, in multiples of the card's usual amount.
     compromises_online
         Whether compromised merchants sell online; otherwise they are shops.
     """

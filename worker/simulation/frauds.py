@@ -1,4 +1,4 @@
-"""Draws what fraudsters do, in episodes: one card or one merchant, for minutes to weeks."""
+"""Simulated frauds, in episodes: one card or one merchant, for minutes to weeks."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 from models.vocabulary import MS_PER_DAY
 from worker.simulation.fraud_kinds import NEW_PATTERN, PATTERN, FraudKind, Pattern
 from worker.simulation.honest import usual_spending
-from worker.simulation.rows import ONLINE, DrawnRows, cents, channel_of
+from worker.simulation.rows import ONLINE, DrawnRows, cents, draw_channels
 from worker.simulation.traffic import Traffic
 from worker.simulation.world import FAVOURITES, World
 
 _HOUR_MS: Final = 3_600_000
 _TEST_EVERY_MS: Final = 30_000
 _RING_MERCHANTS: Final = 25
-"""Where a ring of fraudsters turns cards into goods."""
+"""Online merchants where a ring of fraudsters spends."""
 _FEWEST_CUSTOMERS: Final = 10
-"""Of a merchant worth compromising."""
+"""The fewest cards for which a merchant is worth compromising."""
 
 
 class _Window(NamedTuple):
@@ -34,18 +34,19 @@ def draw_frauds(
     world: World, honest: DrawnRows, traffic: Traffic, rng: np.random.Generator
 ) -> list[DrawnRows]:
     """Draw as many frauds as make the prevalence, spread over time as the honest transactions are."""
-    total = fraud_count(len(honest), traffic.prevalence)
+    total = _fraud_count(len(honest), traffic.prevalence)
     change_ms = traffic.end_ms
     if traffic.pattern_change_day is not None:
         change_ms = traffic.start_ms + traffic.pattern_change_day * MS_PER_DAY
+    # A change of the pattern does not change the prevalence: each stretch has its share of the honest traffic.
     before = round(total * np.count_nonzero(honest.time_ms < change_ms) / max(len(honest), 1))
     old = _Ring(world, honest, PATTERN, _Window(traffic.start_ms, change_ms), rng).frauds(before)
     new = _Ring(world, honest, NEW_PATTERN, _Window(change_ms, traffic.end_ms), rng).frauds(total - before)
     return [*old, *new]
 
 
-def fraud_count(honest: int, prevalence: float) -> int:
-    """Return how many frauds beside that many honest transactions make the prevalence."""
+def _fraud_count(honest: int, prevalence: float) -> int:
+    """Return how many frauds make the prevalence beside that many honest transactions."""
     return round(honest * prevalence / (1.0 - prevalence))
 
 
@@ -54,10 +55,10 @@ class _Episodes(NamedTuple):
 
     Attributes
     ----------
-    of : int64 [n]
+    of : int64 (n,)
         The episode of each payment, ascending.
     size
-        e
+        The number e.
     """
 
     of: NDArray[np.int64]
@@ -65,49 +66,47 @@ class _Episodes(NamedTuple):
 
     @classmethod
     def drawn(cls, rng: np.random.Generator, payments: int, least: int, most: int) -> _Episodes:
-        """Draw their lengths; the last one is cut short."""
+        """Draw episodes of `least` to `most` payments; the last one may be shorter."""
+        # Enough lengths even if all are the least.
         lengths = rng.integers(least, most + 1, size=payments // least + 1)
         of = np.repeat(np.arange(lengths.size), lengths)[:payments]
         return cls(of, lengths.size)
 
     @property
     def rank(self) -> NDArray[np.int64]:
-        """Place of each payment in its episode, from 0 on."""
+        """The place of each payment in its episode, from 0 on."""
         ranks: NDArray[np.int64] = np.arange(self.of.size) - np.searchsorted(self.of, self.of)
         return ranks
 
     @property
     def is_last(self) -> NDArray[np.bool_]:
         """Whether a payment is the last of its episode."""
-        return np.append(self.of[1:] != self.of[:-1], True)[: self.of.size]
+        ends = np.append(self.of[1:] != self.of[:-1], True)
+        return ends[: self.of.size]  # empty without payments
 
 
 class _Ring:
-    """Those who commit the frauds of one stretch of time."""
+    """The fraudsters of one stretch of time."""
 
     def __init__(
         self, world: World, honest: DrawnRows, pattern: Pattern, window: _Window, rng: np.random.Generator
     ) -> None:
-        self._world, self._honest, self._pattern, self._window, self._rng = (
-            world,
-            honest,
-            pattern,
-            window,
-            rng,
-        )
+        self._world, self._honest = world, honest
+        self._pattern, self._window, self._rng = pattern, window, rng
         self._merchants = rng.choice(np.flatnonzero(world.is_online), _RING_MERCHANTS).astype(np.int32)
 
     def frauds(self, total: int) -> list[DrawnRows]:
-        """Draw that many, kind after kind."""
+        """Draw that many frauds, one kind after the other."""
+        # Rounded sums differ by whole numbers that add up to the total; rounded shares may not.
         marks = np.round(np.cumsum(self._pattern.shares) * total).astype(int)
-        commit: tuple[Callable[[int], DrawnRows], ...] = (
+        draw: tuple[Callable[[int], DrawnRows], ...] = (
             self._test_cards,
             self._use_stolen_cards,
             self._compromise_merchants,
             self._take_over_accounts,
         )
         counts = np.diff(marks, prepend=0).tolist()
-        return [act(count) for act, count in zip(commit, counts, strict=True) if count]
+        return [kind(count) for kind, count in zip(draw, counts, strict=True) if count]
 
     def _test_cards(self, payments: int) -> DrawnRows:
         episodes = _Episodes.drawn(self._rng, payments, 5, 10)
@@ -134,7 +133,7 @@ class _Ring:
             card=card,
             merchant=merchant,
             amount=amount,
-            channel=channel_of(self._rng, self._world.is_online[merchant], amount),
+            channel=draw_channels(self._rng, self._world.is_online[merchant], amount),
             kind=np.full(payments, FraudKind.STOLEN_CARD, np.int8),
         )
 
@@ -151,15 +150,16 @@ class _Ring:
             card=card,
             merchant=merchant,
             amount=amount,
-            channel=channel_of(self._rng, self._world.is_online[merchant], amount),
+            channel=draw_channels(self._rng, self._world.is_online[merchant], amount),
             kind=np.full(payments, FraudKind.COMPROMISED_MERCHANT, np.int8),
         )
 
     def _customers(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """Return pairs of a card and one of its favourite merchants that are worth compromising, by merchant."""
+        """Return pairs of a card and a favourite merchant of it that is worth compromising, in order of merchants."""
         merchant = self._world.favourites.ravel()
         right = self._world.is_online[merchant] == self._pattern.compromises_online
         many = np.bincount(merchant)[merchant] >= _FEWEST_CUSTOMERS
+        # A small world may have no such merchant: then one with fewer customers, then any.
         fit = next((it for it in (right & many, right) if it.any()), np.ones_like(right))
         pairs = np.flatnonzero(fit)
         pairs = pairs[np.argsort(merchant[pairs], kind="stable")]
@@ -168,6 +168,7 @@ class _Ring:
     def _take_over_accounts(self, payments: int) -> DrawnRows:
         episodes = _Episodes.drawn(self._rng, payments, 3, 8)
         card = self._victims(episodes.size)[episodes.of]
+        # The farthest of three merchants: takeovers show by their distance from home.
         candidates = self._rng.choice(self._merchants, (3, payments))
         distances = np.stack([self._world.distance_km(card, each) for each in candidates])
         merchant = candidates[distances.argmax(axis=0), np.arange(payments)]
@@ -176,7 +177,7 @@ class _Ring:
         return self._online(FraudKind.ACCOUNT_TAKEOVER, time_ms, card, merchant, amount)
 
     def _victims(self, count: int) -> NDArray[np.int32]:
-        """Draw cards, the busy ones more often."""
+        """Draw cards in proportion to their honest transactions."""
         return self._honest.card[self._rng.integers(len(self._honest), size=count)]
 
     def _raised(
@@ -187,7 +188,7 @@ class _Ring:
         return cents(self._world.usual_amount[card] * factor * spread)
 
     def _times_ms(self, episodes: _Episodes, shortest_ms: int, longest_ms: int) -> NDArray[np.int64]:
-        """Draw moments, each episode's within a stretch of such a length."""
+        """Draw the times of payments; those of an episode lie within a stretch of a drawn length."""
         window_ms = self._window.end_ms - self._window.start_ms
         length_ms = np.minimum(
             self._rng.integers(shortest_ms, longest_ms + 1, size=episodes.size), window_ms - 1

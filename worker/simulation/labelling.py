@@ -1,4 +1,4 @@
-"""Who finds out what a transaction was, and when."""
+"""Labels of simulated transactions: their sources and their delays."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from worker.wire.schema import LabelSource
 
 
 class Delay(NamedTuple):
-    """Gamma distributed: its shape, and its mean in units of `Traffic.label_delay_days`."""
+    """A gamma distribution: its shape, and its mean in units of `Traffic.label_delay_days`."""
 
     shape: float
     mean: float
@@ -30,7 +30,7 @@ DELAYS: Final[Mapping[LabelSource, Delay]] = {
     LabelSource.CUSTOMER: Delay(1.5, 0.12),
     LabelSource.ANALYST: Delay(2.0, 0.25),
 }
-"""Days to weeks for a chargeback, hours to days for a customer who sees a stranger's payments."""
+"""A chargeback takes days to weeks; a customer who sees a stranger's payments takes hours to days."""
 
 SOURCES: Final[Mapping[FraudKind, Mapping[LabelSource, float]]] = {
     FraudKind.NONE: {LabelSource.ANALYST: 1.0},
@@ -39,7 +39,7 @@ SOURCES: Final[Mapping[FraudKind, Mapping[LabelSource, float]]] = {
     FraudKind.COMPROMISED_MERCHANT: {LabelSource.CHARGEBACK: 0.7, LabelSource.EARLY_WARNING: 0.3},
     FraudKind.ACCOUNT_TAKEOVER: {LabelSource.CHARGEBACK: 0.5, LabelSource.CUSTOMER: 0.5},
 }
-"""Share of each source in the labels of a kind."""
+"""Share of each source in the labels of each kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +48,10 @@ class DrawnLabels(Columns):
 
     Attributes
     ----------
-    time_ms : int64 [n]
-        When, `dataset.NEVER` where it does not.
-    source : uint8 [n]
-        `LabelSource`; `NONE` where nobody says anything.
+    time_ms : int64 (n,)
+        When the label becomes known, epoch milliseconds; `dataset.NEVER` without a label.
+    source : uint8 (n,)
+        `LabelSource`; `NONE` without a label.
     """
 
     time_ms: NDArray[np.int64]
@@ -61,19 +61,20 @@ class DrawnLabels(Columns):
 def draw_labels(
     kind: NDArray[np.int8], time_ms: NDArray[np.int64], traffic: Traffic, rng: np.random.Generator
 ) -> DrawnLabels:
-    """Draw who says what the transactions were, and when: of every fraud, of some legitimate ones."""
+    """Draw a label for every fraud and for a share of the legitimate transactions."""
     chance = rng.random(kind.size)
     source = np.full(kind.size, LabelSource.NONE, np.uint8)
-    for each, shares in SOURCES.items():
-        rows = np.flatnonzero(kind == each)
+    for fraud, shares in SOURCES.items():
+        rows = np.flatnonzero(kind == fraud)
         bounds = np.cumsum([*shares.values()])[:-1]
         source[rows] = np.array([*shares], np.uint8)[np.searchsorted(bounds, chance[rows], side="right")]
+    # All labels of legitimate transactions have one source, so their chance is free to choose the labelled ones.
     silent = (kind == FraudKind.NONE) & (chance >= traffic.legit_labels)
     source[silent] = LabelSource.NONE
-    told_ms = np.full(kind.size, NEVER)
-    for who, delay in DELAYS.items():
-        rows = np.flatnonzero(source == who)
+    known_ms = np.full(kind.size, NEVER)
+    for each, delay in DELAYS.items():
+        rows = np.flatnonzero(source == each)
         mean_ms = delay.mean * traffic.label_delay_days * MS_PER_DAY
         drawn_ms = rng.standard_gamma(delay.shape, rows.size) * (mean_ms / delay.shape)
-        told_ms[rows] = time_ms[rows] + drawn_ms.astype(np.int64)
-    return DrawnLabels(told_ms, source)
+        known_ms[rows] = time_ms[rows] + drawn_ms.astype(np.int64)
+    return DrawnLabels(known_ms, source)

@@ -1,4 +1,4 @@
-"""Simulated fields under the names that a user's settings give them."""
+"""The names that a user's settings give to simulated fields."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from worker.simulation.simulator import FIELDS
 
 CURRENCY: Final = "EUR"
 TRUTH: Final = ("is_fraud", "fraud_kind", "label_time", "label_source")
-"""What a file has beside the user's fields."""
+"""Columns of a file beside the user's fields."""
 
 _TEXTS: Final = (*FIELDS.entities, *FIELDS.categorical)
 _MERCHANT: Final = "merchant_id"
@@ -22,7 +22,7 @@ _MERCHANT: Final = "merchant_id"
 
 @dataclass(frozen=True, slots=True)
 class Naming:
-    """How simulated fields are called.
+    """Names of the simulated fields.
 
     Attributes
     ----------
@@ -33,7 +33,7 @@ class Naming:
     missing
         Declared fields that are not simulated.
     undeclared
-        Simulated fields that the settings do not declare: a worker ignores them.
+        Simulated fields that the settings do not declare; a worker ignores them.
     """
 
     fields: TransactionFields
@@ -43,12 +43,12 @@ class Naming:
 
     @classmethod
     def under(cls, fields: TransactionFields) -> Self:
-        """Match fields by their names; the first entity stands for the merchant if none is called like it.
+        """Match fields by name; the first entity is the merchant if neither has a match of its own.
 
         Raises
         ------
         SettingsError
-            A name of the settings is also one that the simulator writes.
+            The settings use a name that the simulator writes for another field.
         """
         texts, numbers = (*fields.entities, *fields.categorical), fields.numeric
         names = {name: name for name in _TEXTS if name in texts} | {

@@ -1,4 +1,4 @@
-"""Transactions as numbers, before they get names."""
+"""Simulated transactions as numbers, without names."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class DrawnRows(Columns):
 
     Attributes
     ----------
-    time_ms : int64 [n]
-    card, merchant : int32 [n]
-    amount : float64 [n]
-        Whole cents.
-    channel : int8 [n]
+    time_ms : int64 (n,)
+    card, merchant : int32 (n,)
+    amount : float64 (n,)
+        In whole cents.
+    channel : int8 (n,)
         Index into `CHANNELS`.
-    kind : int8 [n]
+    kind : int8 (n,)
         `FraudKind`.
     """
 
@@ -41,18 +41,18 @@ class DrawnRows(Columns):
     kind: NDArray[np.int8]
 
     def in_time_order(self) -> Self:
-        """Return the same rows by time; equal times keep their order."""
+        """Return the same rows in order of time; equal times keep their order."""
         return self.take(np.argsort(self.time_ms, kind="stable"))
 
 
 def cents(amount: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Round to what can be paid."""
+    """Round amounts to whole cents, one cent at least."""
     return np.maximum(np.round(amount, 2), 0.01)
 
 
-def channel_of(
+def draw_channels(
     rng: np.random.Generator, is_online: NDArray[np.bool_], amount: NDArray[np.float64]
 ) -> NDArray[np.int8]:
-    """Draw how it is paid: online where the merchant is, in shops small amounts mostly contactless."""
+    """Draw channels: online at online merchants; in shops, small amounts are mostly contactless."""
     contactless = (amount <= _CONTACTLESS_LIMIT) & (rng.random(amount.size) < _CONTACTLESS_SHARE)
     return np.where(is_online, ONLINE, contactless).astype(np.int8)

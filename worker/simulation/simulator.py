@@ -1,4 +1,4 @@
-"""The whole simulation: numbers first, names when somebody wants them."""
+"""The whole simulation: it draws numbers, and gives them names in a data set."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from worker.simulation.world import COUNTRIES, World
 FIELDS: Final = TransactionFields(
     entities=("merchant_id",), categorical=("channel", "country"), numeric=("distance_km",)
 )
-"""What the simulated transactions are made of; put it in force as `[transaction]`."""
+"""Fields of the simulated transactions; a worker that decides on them has these as `[transaction]`."""
 
 
 def simulate(traffic: Traffic) -> Dataset:
@@ -35,18 +35,18 @@ def simulate(traffic: Traffic) -> Dataset:
 
 @dataclass(frozen=True, slots=True)
 class Simulation:
-    """A world and all that happened in it.
+    """A world and its transactions.
 
     Attributes
     ----------
     traffic
-        What was asked for.
+        The parameters.
     world
         Cards and merchants.
     rows
         The transactions, in order of time.
     labels
-        What becomes known of each.
+        Their labels.
     """
 
     traffic: Traffic
@@ -56,14 +56,14 @@ class Simulation:
 
     @classmethod
     def of(cls, traffic: Traffic) -> Self:
-        """Simulate.
+        """Draw the world, its honest traffic, its frauds and its labels.
 
         Raises
         ------
         SettingsError
-            No transaction comes of it, or so few that none is fraud, though some should be.
+            There is no transaction, or no fraud although the prevalence is not 0.
         """
-        # A source of its own for each part: what one draws does not change the others.
+        # Each part has a generator of its own, so that a change to one leaves the others as they are.
         world_rng, honest_rng, fraud_rng, label_rng = (
             np.random.default_rng(seed) for seed in np.random.SeedSequence(traffic.seed).spawn(4)
         )

@@ -1,4 +1,4 @@
-"""What to simulate, and which wishes cannot be met."""
+"""The parameters of a simulation, and their limits."""
 
 from __future__ import annotations
 
@@ -13,39 +13,39 @@ from worker.wire.schema import END_OF_TIME_MS
 
 MOST_PREVALENCE: Final = 0.2
 MOST_TRANSACTIONS: Final = 100_000_000
-"""They are made in memory, some 100 bytes each."""
+"""The simulation holds all transactions in memory, some 100 bytes each."""
 
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What to simulate.
+    """The parameters of a simulation.
 
     Attributes
     ----------
     cards, merchants
-        How many there are; a quarter of the merchants sell online.
+        The number of each; a quarter of the merchants sell online.
     days
-        How long it lasts.
+        The length in days.
     per_card_day
-        Mean number of transactions; a card's own rate lies evenly between none and twice that.
+        Mean number of transactions of a card and day; the cards' own rates lie evenly between 0 and twice that.
     prevalence
-        Share of fraud, to the nearest transaction, before and after a change of the pattern alike.
+        Share of fraud, to the nearest transaction; the same before and after a change of the pattern.
     pattern_change_day
-        From this day on, counted from 0, fraudsters do something else: another mix of kinds, other merchants and
-        other amounts (`fraud_kinds.NEW_PATTERN`). None: they never change.
+        From this day on, counted from 0, fraudsters choose other kinds, merchants and amounts
+        (`fraud_kinds.NEW_PATTERN`); None for no change.
     seed
-        Another seed is another world; the same one is the same to the byte.
+        The same seed makes the same bytes; another seed makes another world.
     start_ms
-        Midnight of the first day, epoch milliseconds. (1 January 2024, a Monday, unless told otherwise.)
+        Midnight of the first day, epoch milliseconds; by default that of 1 January 2024, a Monday.
     label_delay_days
-        Mean from a transaction to its chargeback; other sources are quicker in proportion (`labelling.DELAYS`).
+        Mean delay of a chargeback; other sources are quicker in proportion (`labelling.DELAYS`).
     legit_labels
-        Share of the legitimate transactions that an analyst labels; of the others nobody says anything.
+        Share of the legitimate transactions that an analyst labels; the others get no label.
 
     Raises
     ------
     SettingsError
-        A value that no world can have. Attributes are named as the arguments of `simulate`.
+        A value is out of range; the message names the argument of the `simulate` command.
     """
 
     cards: int = 5_000
@@ -98,7 +98,7 @@ class Traffic:
             self.start_ms % MS_PER_DAY == 0, "start", day, "name a day without an hour, such as 2024-01-31"
         )
         possible = self.start_ms >= 0 and self.end_ms <= END_OF_TIME_MS
-        _require(possible, "start", day, "let the days lie from 1970 to 2099")
+        _require(possible, "start", day, "choose days from 1970 to 2099")
 
     def _check_volume(self) -> None:
         expected = self.cards * self.days * self.per_card_day

@@ -1,4 +1,4 @@
-"""Places, merchants and cards: who lives where, sells what and usually spends how much."""
+"""The simulated world: places, merchants with their prices, cards with their homes and usual amounts."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _LONGITUDE: Final = np.array(
 )
 _POPULATION: Final = np.array([83, 67, 68, 59, 48, 38, 18, 12, 10, 10, 11, 9, 30, 12, 20, 3], np.float64)
 _CARDS_COUNTRIES: Final = 12
-"""Nobody lives in the countries behind these; one travels there, or buys there online."""
+"""Cardholders live in the first so many countries; they travel to the others, or buy there online."""
 _ONLINE_SHARE: Final = 0.25
 _ONLINE_FAVOURITES: Final = 3
 _MERCHANTS_PER_PLACE: Final = 20
@@ -49,16 +49,17 @@ _EARTH_RADIUS_KM: Final = 6_371.0
 
 
 class Market:
-    """Merchants in groups, of which the popular ones are drawn more often.
+    """Merchants in groups, from which popular ones are drawn more often.
 
     Parameters
     ----------
-    merchants : int32 [m]
-    group : int64 [m]
-        Of each.
-    popularity : float64 [m]
+    merchants : int32 (m,)
+    group : int64 (m,)
+        The group of each merchant.
+    popularity : float64 (m,)
+        The weight of each merchant.
     groups
-        How many groups there are; those without a merchant cannot be drawn from.
+        The number of groups; one without merchants allows no draw.
     """
 
     def __init__(
@@ -75,37 +76,37 @@ class Market:
         self._bounds = np.append(0.0, popularity[order].cumsum())
 
     def draw(self, rng: np.random.Generator, group: NDArray[np.int64]) -> NDArray[np.int32]:
-        """Draw a merchant of each group named."""
+        """Draw one merchant from each of these groups."""
         first, end = self._first[group], self._end[group]
         low, high = self._bounds[first], self._bounds[end]
         drawn = low + rng.random(group.size) * (high - low)
         place = np.searchsorted(self._bounds, drawn, side="right") - 1
-        # Rounding must not lead into the next group.
+        # A sum that is rounded up may reach into the next group.
         return np.asarray(self._merchants[np.minimum(place, end - 1)])
 
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """c cards and m merchants.
+    """A world of c cards and m merchants.
 
     Attributes
     ----------
-    rate : float64 [c]
+    rate : float64 (c,)
         Transactions a day.
-    usual_amount : float64 [c]
-    home : int64 [c]
+    usual_amount : float64 (c,)
+    home : int64 (c,)
         The place where a card's holder lives.
-    favourites : int32 [c, FAVOURITES]
-        Merchants, the most frequented first; most of them at home, some online.
-    is_online : bool [m]
-    price : float64 [m]
-        How dear a merchant is; 1 is usual.
-    country : int8 [m]
+    favourites : int32 (c, FAVOURITES)
+        Merchants, the one that the card uses most first; most are shops at home, some sell online.
+    is_online : bool (m,)
+    price : float64 (m,)
+        Multiplies the card's usual amount; 1 is usual.
+    country : int8 (m,)
         Index into `COUNTRIES`.
     shops, online
-        Merchants by place; and those that sell online, all in group 0.
+        Shops grouped by place; merchants that sell online, all in group 0.
     places
-        Where people live or travel to; every one has a shop.
+        Places to live in or to travel to; each has a shop.
     """
 
     rate: NDArray[np.float64]
@@ -148,8 +149,9 @@ class World:
         )
 
     def distance_km(self, card: NDArray[np.int32], merchant: NDArray[np.int32]) -> NDArray[np.float64]:
-        """Return how far each merchant is from the card's home, along the surface, to 100 m."""
+        """Return the distance from each card's home to its merchant along the surface, rounded to 100 m."""
         apart = self._card_at[card] - self._merchant_at[merchant]
+        # At short distances the chord of two unit vectors keeps the precision that their dot product loses.
         chord = np.sqrt(np.einsum("ij,ij->i", apart, apart).astype(np.float64))
         return np.asarray(np.round(2.0 * _EARTH_RADIUS_KM * np.arcsin(np.minimum(chord / 2.0, 1.0)), 1))
 
@@ -201,7 +203,7 @@ def _favourites(
 def _scattered(
     rng: np.random.Generator, latitude: NDArray[np.float64], longitude: NDArray[np.float64]
 ) -> NDArray[np.float32]:
-    """Draw points about some places, as unit vectors from the middle of the earth, shape [n, 3]."""
+    """Draw points near places: unit vectors from the centre of the earth, float32 (n, 3)."""
     phi = np.radians(latitude + rng.normal(0.0, _TOWN_SPREAD_DEGREES, latitude.size))
     lam = np.radians(longitude + rng.normal(0.0, _TOWN_SPREAD_DEGREES, latitude.size))
     axes = [np.cos(phi) * np.cos(lam), np.cos(phi) * np.sin(lam), np.sin(phi)]
