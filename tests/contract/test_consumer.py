@@ -15,8 +15,10 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import NoOffsetForPartitionError
 from kafka.record.default_records import DefaultRecordBatch
 
-from worker.kafka_io.consumer import ColumnarConsumer, ConsumerCorruptError, RecordColumns, partitions_of_keys
-from worker.kafka_io.partitioner import Partitioner
+from tests.support.records import read_from
+from worker.kafka_io.consumer import ColumnarConsumer, ConsumerCorruptError
+from worker.kafka_io.partitioner import Partitioner, partitions_of_keys
+from worker.kafka_io.record_batches import RecordColumns
 
 if TYPE_CHECKING:
     from tests.conftest import Broker, TopicFactory
@@ -102,15 +104,10 @@ def read(
     *,
     columnar: bool,
     partitions: int = 1,
-    start: int | None = None,
     **config: Any,
 ) -> list[Row]:
     with consumer_of(broker, columnar=columnar, **config) as consumer:
-        consumer.assign([TopicPartition(topic, i) for i in range(partitions)])
-        if start is None:
-            consumer.seek_to_beginning()
-        else:
-            consumer.seek(TopicPartition(topic, 0), start)
+        read_from(consumer, [TopicPartition(topic, i) for i in range(partitions)])
         return drain(consumer)
 
 
@@ -212,8 +209,7 @@ def test_next_offset_and_position_move_past_control_batches(
             end(producer, 0, commit=commit)
     # 0-2, commit 3; 4-6 aborted, abort 7; 8-10, commit 11
     with consumer_of(kafka, columnar=True) as consumer:
-        consumer.assign([tp])
-        consumer.seek(tp, 4)
+        read_from(consumer, [tp], 4)
         seen: list[RecordColumns] = []
         drain(consumer, seen.append)
     assert [columns.offsets.tolist() for columns in seen] == [[8, 9, 10]]
@@ -235,7 +231,7 @@ def test_reading_can_start_inside_a_batch(kafka: Broker, long_topic: str, column
     tp = TopicPartition(long_topic, 0)
     every = read_both_ways(kafka, long_topic)
     with consumer_of(kafka, columnar=columnar) as consumer:
-        consumer.assign([tp])
+        read_from(consumer, [tp])
         for start in (1, 57, 119, 120, 333, 599, 600):
             consumer.seek(tp, start)
             assert drain(consumer) == every[start:]
@@ -271,7 +267,7 @@ def test_compacted_gaps_read_the_same_from_everywhere(
         every = settled(lambda: read(kafka, topic, columnar=False))
     with consumer_of(kafka, columnar=True) as consumer:
         tp = TopicPartition(topic, 0)
-        consumer.assign([tp])
+        read_from(consumer, [tp])
         for start in range(0, every[-1][0] + 1, 7):
             consumer.seek(tp, start)
             assert drain(consumer) == [row for row in every if row[0] >= start]
@@ -303,8 +299,7 @@ def test_after_a_corrupt_batch_the_consumer_refuses_instead_of_spinning(
     monkeypatch.setattr(DefaultRecordBatch, "validate_crc", lambda batch: batch.base_offset < 240)
     tp = TopicPartition(long_topic, 0)
     with consumer_of(kafka, columnar=columnar) as consumer:
-        consumer.assign([tp])
-        consumer.seek(tp, 100)
+        read_from(consumer, [tp], 100)
         good: list[Row] = []
         while len(good) < 140:
             good += [row for columns in consumer.poll(200) for row in rows_of(columns)]
@@ -357,7 +352,6 @@ def test_a_group_member_reads_pauses_and_resumes(kafka: Broker, topic_factory: T
         assert consumer.end_offsets([tp]) == {tp: 10}
         consumer.seek(tp, 4)
         consumer.pause(tp)
-        assert consumer.paused() == {tp}
         assert consumer.poll(50) == []
         consumer.resume(tp)
         assert drain(consumer) == rows[4:]
@@ -375,8 +369,7 @@ def test_keys_lie_where_the_partitioners_say(kafka: Broker, topic_factory: Topic
     assert foreign.flush(DEADLINE_S) == 0
     for partitioner, topic in topics.items():
         with consumer_of(kafka, columnar=True) as consumer:
-            consumer.assign([TopicPartition(topic, i) for i in range(7)])
-            consumer.seek_to_beginning()
+            read_from(consumer, [TopicPartition(topic, i) for i in range(7)])
             seen: list[RecordColumns] = []
             assert len(drain(consumer, seen.append)) == 100
         for columns in seen:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
+from tests.support.records import read_from
 from worker.kafka_io.client import consumer_config
 from worker.kafka_io.consumer import ColumnarConsumer
 from worker.settings.sections import KafkaSettings, Settings
@@ -95,8 +96,7 @@ def test_a_worker_reads_on_where_it_has_paused(
     settings = Settings(entity_key="0f" * 16, kafka=KafkaSettings(bootstrap=kafka.bootstrap))
     consumer = ColumnarConsumer(consumer_config(settings, group=False), columnar=columnar)
     tps = [TopicPartition(topic, partition) for partition in range(2)]
-    consumer.assign(tps)
-    consumer.seek_to_beginning(*tps)
+    read_from(consumer, tps)
 
     def poll() -> dict[int, int]:
         return {columns.partition: len(columns) for columns in consumer.poll(50)}

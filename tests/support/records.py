@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from kafka import TopicPartition
 
+from worker.kafka_io.consumer import ColumnarConsumer
 from worker.kafka_io.record_batches import RecordColumns
 
 FIRST_OFFSET = 100
@@ -41,3 +43,10 @@ def json_columns(messages: Sequence[Mapping[str, Any]], topic: str = "topic") ->
     """Encode messages as JSON, keyed by their `card_id`."""
     values = [json.dumps(message).encode() for message in messages]
     return record_columns(values, [str(message["card_id"]).encode() for message in messages], topic)
+
+
+def read_from(consumer: ColumnarConsumer, partitions: Sequence[TopicPartition], offset: int = 0) -> None:
+    """Let a consumer read these partitions from an offset, without a group; a worker always has one."""
+    consumer._consumer.assign(list(partitions))
+    for partition in partitions:
+        consumer.seek(partition, offset)

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.vocabulary import LabelKind
 from tests.support.json_corpus import STRINGS, TOKENS, corpus, encode, label_fields, transaction_fields
 from tests.support.records import FIRST_OFFSET, record_columns
 from worker.identity import Hasher
@@ -25,7 +26,7 @@ from worker.settings.sections import LabelFields, Settings, TimeFormat, Transact
 from worker.wire.decoder import Decoder, LabelColumns, TransactionColumns
 from worker.wire.json_columns import read_cells
 from worker.wire.reader import RecordLayout, read_one
-from worker.wire.schema import Fault, label_model, transaction_model
+from worker.wire.schema import Fault, Label, label_model, transaction_model
 from worker.wire.spans import Spans, card_numbers, iso_times
 
 KEY = "000102030405060708090a0b0c0d0e0f"
@@ -93,7 +94,7 @@ class Pair:
             assert hashes.tolist() == self.hasher.entities(texts(read, name)).tolist()
 
     def _compare_labels(self, columns: LabelColumns, read: list[Any]) -> None:
-        assert columns.kind.tolist() == [one.kind for one in read]
+        assert columns.kind.tolist() == [kind_of(one) for one in read]
         assert columns.label_time_ms.tolist() == [one.label_time for one in read]
         assert columns.event_time_ms.tolist() == [
             -1 if one.event_time is None else one.event_time for one in read
@@ -104,6 +105,14 @@ class Pair:
         ids = texts(read, "transaction_id")
         assert columns.id_hash.tolist() == self.hasher.entities(ids).tolist()
         assert columns.id_check.tolist() == self.hasher.checks(ids).tolist()
+
+
+def kind_of(label: Label) -> LabelKind:
+    if label.outcome is not None:
+        return LabelKind.OUTCOME
+    if label.label == "fraud":
+        return LabelKind.FRAUD
+    return LabelKind.REVERSAL if label.source == "reversal" else LabelKind.LEGIT
 
 
 def one_by_one(

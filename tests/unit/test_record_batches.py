@@ -351,43 +351,6 @@ def test_a_client_without_the_seam_is_refused_with_the_remedy(monkeypatch: pytes
         require_seam()
 
 
-def some_columns() -> RecordColumns:
-    rows: list[Row] = [
-        (0, 10, b"a", b"one", []),
-        (3, 11, None, b"", []),
-        (4, 12, b"", None, [("h", b"x")]),
-        (9, 13, b"abc", b"two", []),
-    ]
-    return parse(batch_bytes(rows, 100, last_delta=12))
-
-
-def test_slices_are_views_and_know_where_to_read_on() -> None:
-    columns = some_columns()
-    part = columns.slice(1, 3)
-    assert rows_of(part) == [(103, 11, None, b""), (104, 12, b"", None)]
-    assert part.next_offset == 109
-    assert columns.slice(2, 4).next_offset == columns.next_offset == 113
-    assert columns.slice(0, 0).next_offset == 100
-    assert np.shares_memory(part.offsets, columns.offsets)
-
-
-def test_concatenation_keeps_every_record() -> None:
-    columns = some_columns()
-    later = parse(batch_bytes(plain_rows(3), 200, codec=1))
-    joined = RecordColumns.concatenate([columns.slice(0, 2), columns.slice(2, 4), later])
-    assert rows_of(joined) == rows_of(columns) + rows_of(later)
-    assert joined.next_offset == 203
-    assert RecordColumns.concatenate([later]) is later
-
-
-def test_concatenation_refuses_records_of_two_partitions() -> None:
-    table = np.empty((6, 0), dtype=np.int64)
-    other = RecordColumns.of_batches("topic", 4, [(np.zeros(0, dtype=np.uint8), table)], 1)
-    for parts in ([some_columns(), other], []):
-        with pytest.raises(ValueError, match="one partition"):
-            RecordColumns.concatenate(parts)
-
-
 @given(st.lists(st.none() | st.binary(max_size=30), min_size=1, max_size=20), st.integers(1, 1_000))
 @examples
 def test_partitions_are_those_of_the_producers(keys: list[bytes | None], count: int) -> None:

@@ -11,7 +11,8 @@ from kafka import ConsumerGroupMetadata, ConsumerRebalanceListener, TopicPartiti
 
 from tests.support.records import record_columns
 from worker.errors import FuseError, IncompatibleError, SettingsError
-from worker.kafka_io.consumer import ColumnarConsumer, RecordColumns
+from worker.kafka_io.consumer import ColumnarConsumer
+from worker.kafka_io.record_batches import RecordColumns
 from worker.live.guard import InputGuard
 from worker.live.source import KafkaSource
 from worker.settings.sections import Settings, StartFrom

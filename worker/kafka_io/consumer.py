@@ -20,7 +20,6 @@ from kafka.record.memory_records import MemoryRecords
 from numpy.typing import NDArray
 
 from worker.errors import CorruptError, SettingsError
-from worker.kafka_io.partitioner import partitions_of_keys
 from worker.kafka_io.record_batches import (
     KEY_LENGTH,
     KEY_START,
@@ -32,14 +31,6 @@ from worker.kafka_io.record_batches import (
     RecordColumns,
     parse_records,
 )
-
-__all__ = [
-    "ColumnarConsumer",
-    "ConsumerCorruptError",
-    "RecordColumns",
-    "partitions_of_keys",
-    "require_seam",
-]
 
 PINNED_VERSION = "3.0."
 """The versions of kafka-python whose private interface this module knows."""
@@ -131,10 +122,6 @@ class ColumnarConsumer:
             self._consumer.partitions_for_topic(topic)
         self._consumer.subscribe(topics=list(topics), listener=listener)
 
-    def assign(self, partitions: Iterable[TopicPartition]) -> None:
-        """Read exactly `partitions`, without a group."""
-        self._consumer.assign(list(partitions))
-
     def assignment(self) -> set[TopicPartition]:
         """Return the partitions that are read now."""
         return set(self._consumer.assignment() or ())
@@ -147,26 +134,18 @@ class ColumnarConsumer:
         """Read on in paused `partitions`."""
         self._consumer.resume(*partitions)
 
-    def paused(self) -> set[TopicPartition]:
-        """Return the paused partitions."""
-        return set(self._consumer.paused())
-
     def seek(self, partition: TopicPartition, offset: int) -> None:
         """Read on from `offset`."""
         self._consumer.seek(partition, offset)
 
-    def seek_to_beginning(self, *partitions: TopicPartition) -> None:
-        """Read on from the oldest record of `partitions`, of all assigned ones when none is named."""
-        self._consumer.seek_to_beginning(*partitions)
-
-    def position(self, partition: TopicPartition, timeout_ms: int | None = None) -> int | None:
+    def position(self, partition: TopicPartition) -> int | None:
         """Return the offset that is read next; waits for it when the partition has no position yet."""
-        position: int | None = self._consumer.position(partition, timeout_ms=timeout_ms)
+        position: int | None = self._consumer.position(partition)
         return position
 
-    def committed(self, partition: TopicPartition, timeout_ms: int | None = None) -> int | None:
+    def committed(self, partition: TopicPartition) -> int | None:
         """Return the group's committed offset, None when there is none."""
-        offset: int | None = self._consumer.committed(partition, timeout_ms=timeout_ms)
+        offset: int | None = self._consumer.committed(partition)
         return offset
 
     def highwater(self, partition: TopicPartition) -> int | None:
@@ -174,17 +153,13 @@ class ColumnarConsumer:
         offset: int | None = self._consumer.highwater(partition)
         return offset
 
-    def beginning_offsets(
-        self, partitions: Iterable[TopicPartition], timeout_ms: int | None = None
-    ) -> dict[TopicPartition, int]:
+    def beginning_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """Ask the brokers for the oldest offsets."""
-        return dict(self._consumer.beginning_offsets(list(partitions), timeout_ms=timeout_ms))
+        return dict(self._consumer.beginning_offsets(list(partitions)))
 
-    def end_offsets(
-        self, partitions: Iterable[TopicPartition], timeout_ms: int | None = None
-    ) -> dict[TopicPartition, int]:
+    def end_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """Ask the brokers for the offsets after the newest records (last stable ones if `read_committed`)."""
-        return dict(self._consumer.end_offsets(list(partitions), timeout_ms=timeout_ms))
+        return dict(self._consumer.end_offsets(list(partitions)))
 
     def partitions_for_topic(self, topic: str) -> set[int]:
         """Return the topic's partition numbers, empty when there is no such topic."""
@@ -194,9 +169,9 @@ class ColumnarConsumer:
         """Return the membership that fences a transaction's offsets (KIP-447)."""
         return self._consumer.group_metadata()
 
-    def close(self, timeout_ms: int | None = None) -> None:
+    def close(self) -> None:
         """Leave the group (a static member stays) and close the connections."""
-        self._consumer.close(autocommit=False, timeout_ms=timeout_ms)
+        self._consumer.close(autocommit=False)
 
 
 def require_seam() -> None:

@@ -7,7 +7,7 @@ varints, see https://kafka.apache.org/documentation/#record. Legacy formats neve
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
@@ -89,40 +89,6 @@ class RecordColumns:
 
     def _bytes(self, start: int, length: int) -> bytes | None:
         return None if length < 0 else self.data[start : start + length].tobytes()
-
-    def slice(self, start: int, stop: int) -> RecordColumns:
-        """Return records `start` to `stop` (excluded) as views; the position after them is record `stop`."""
-        start, stop, _ = slice(start, stop).indices(len(self))
-        return replace(
-            self,
-            offsets=self.offsets[start:stop],
-            timestamps_ms=self.timestamps_ms[start:stop],
-            key_start=self.key_start[start:stop],
-            key_length=self.key_length[start:stop],
-            value_start=self.value_start[start:stop],
-            value_length=self.value_length[start:stop],
-            next_offset=self.next_offset if stop == len(self) else int(self.offsets[stop]),
-        )
-
-    @classmethod
-    def concatenate(cls, parts: Sequence[RecordColumns]) -> RecordColumns:
-        """Return the records of `parts`, which follow one another in one partition; bytes are copied once.
-
-        Raises
-        ------
-        ValueError
-            There are no parts, or they are of several partitions.
-        """
-        if len(parts) == 1:
-            return parts[0]
-        if len({(part.topic, part.partition) for part in parts}) != 1:
-            raise ValueError("only records of one partition can follow one another")
-        batches = [(part.data, part._table()) for part in parts]
-        return cls.of_batches(parts[0].topic, parts[0].partition, batches, parts[-1].next_offset)
-
-    def _table(self) -> NDArray[np.int64]:
-        rows = (self.offsets, self.timestamps_ms, self.key_length, self.value_length)
-        return np.stack((*rows, self.key_start, self.value_start))
 
 
 def _joined(batches: Sequence[ParsedBatch]) -> ParsedBatch:

@@ -23,7 +23,6 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from models.vocabulary import LabelKind
 from worker.redaction import looks_like_card_number, redact_bytes
 from worker.settings.sections import LabelFields, TimeFormat, TransactionFields
 
@@ -187,15 +186,6 @@ class Label(IncomingMessage):
         if self.source == "reversal" and self.label != "legit":
             raise PydanticCustomError(Reason.BAD_LABEL.value, "a reversal says legit")
         return self
-
-    @property
-    def kind(self) -> LabelKind:
-        """What the label says, in one word."""
-        if self.outcome is not None:
-            return LabelKind.OUTCOME
-        if self.label == "fraud":
-            return LabelKind.FRAUD
-        return LabelKind.REVERSAL if self.source == "reversal" else LabelKind.LEGIT
 
 
 def transaction_model(fields: TransactionFields) -> type[Transaction]:
