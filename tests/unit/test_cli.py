@@ -22,7 +22,7 @@ from worker import errors
 from worker.cli import EXIT_CODES, build_parser, main
 from worker.commands import config as config_verbs
 from worker.commands import terminal
-from worker.demo.run import DemoOptions
+from worker.demo.session import DemoOptions
 from worker.errors import SettingsError, UnreachableError, WorkerError
 from worker.kafka_io import topic_setup
 from worker.offline import replay
@@ -383,7 +383,7 @@ def test_demo_passes_its_options_on(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         given.append(options)
         return 0
 
-    monkeypatch.setattr("worker.demo.run.run_demo", show)
+    monkeypatch.setattr("worker.demo.session.run_demo", show)
     picture = tmp_path / "demo.svg"
     options = ["--duration", "20", "--bootstrap", "b:1", "--keep-topics", "--picture", str(picture)]
     assert main(["demo"]) == main(["demo", *options]) == 0

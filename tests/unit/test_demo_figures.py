@@ -10,10 +10,10 @@ import pyarrow as pa
 import pytest
 
 from tests.support.demo_figures import DAY_MS, START_MS, alert
-from worker.demo.background import Background
+from worker.demo.background import BackgroundCall
 from worker.demo.figures import Figures, read_samples, total, value
-from worker.demo.scenario import settings, speed, to_toml, traffic, values
-from worker.demo.stream import Stream, simulated
+from worker.demo.scenario import demo_settings, demo_traffic, setting_values, stream_speed, to_toml
+from worker.demo.stream import Stream, simulated_stream
 from worker.demo.watcher import AlertBoard, Watcher, quantile
 from worker.offline.dataset import NEVER, Dataset
 from worker.settings.loading import load_settings
@@ -29,7 +29,7 @@ def stream() -> Stream:
     count = DAYS * PER_DAY
     time_ms = START_MS + np.arange(count) * (DAY_MS // PER_DAY)
     dataset = Dataset(
-        fields=settings(demo_values()).transaction,
+        fields=demo_settings(demo_values()).transaction,
         transaction_id=pa.array([f"t{i}" for i in range(count)]),
         card_id=pa.array(["c"] * count),
         event_time_ms=time_ms,
@@ -45,7 +45,7 @@ def stream() -> Stream:
 
 
 def demo_values(bootstrap: str = "b:1", duration_s: float = 120.0) -> Any:
-    return values(bootstrap, Path("folder"), duration_s)
+    return setting_values(bootstrap, Path("folder"), duration_s)
 
 
 def metrics(**samples: float) -> str:
@@ -71,13 +71,15 @@ def decided(none: float = 0, forest: float = 0, online: float = 0, **more: float
 
 
 class Watched:
-    """A watcher that is told texts; one second of the demo is one day of the stream."""
+    """A watcher of metrics in text form; one second of the demo is one day of the stream."""
 
     def __init__(self) -> None:
-        self._watcher = Watcher(stream(), settings(demo_values()), 40.0, speed=86_400.0, alert_every_s=1.0)
+        self._watcher = Watcher(
+            stream(), demo_settings(demo_values()), 40.0, speed=86_400.0, alert_every_s=1.0
+        )
 
     def look(self, text: str, at_s: float, alerts: tuple[Any, ...] = ()) -> Figures:
-        return self._watcher.look(read_samples(text), list(alerts), at_s)
+        return self._watcher.observe(read_samples(text), list(alerts), at_s)
 
 
 def test_samples_are_found_by_name_and_labels() -> None:
@@ -184,7 +186,7 @@ def test_a_label_is_shown_from_its_time_on() -> None:
     assert [it.turned_out for it in shown.newest] == [""]
     shown = watched.look(decided(none=320), 3.5, (alert(transaction_id="t101"),))
     assert [it.turned_out for it in shown.newest] == ["legit", "fraud"]
-    shown = watched.look(decided(none=330), 5.0, (alert(transaction_id="somebody else's"),))
+    shown = watched.look(decided(none=330), 5.0, (alert(transaction_id="another stream's"),))
     assert shown.newest[0].turned_out == ""
 
 
@@ -220,9 +222,9 @@ def test_labels_that_no_clock_would_reach_are_not_sent() -> None:
 
 @pytest.mark.parametrize("duration_s", [15.0, 120.0, 600.0])
 def test_a_stream_lasts_as_long_as_asked_for(duration_s: float) -> None:
-    lasts_s = DAYS * 86_400.0 / speed(duration_s)
+    lasts_s = DAYS * 86_400.0 / stream_speed(duration_s)
     assert 0.8 * duration_s <= lasts_s < duration_s
-    shown = simulated(replace(traffic(duration_s), cards=100, merchants=50))
+    shown = simulated_stream(replace(demo_traffic(duration_s), cards=100, merchants=50))
     times_ms = shown.dataset.event_time_ms
     assert shown.days == DAYS
     assert START_MS <= times_ms[0] < START_MS + DAY_MS
@@ -234,18 +236,18 @@ def test_the_settings_file_says_what_the_demo_itself_goes_by(
 ) -> None:
     given = demo_values()
     (tmp_path / "worker.toml").write_text(to_toml(given), encoding="utf-8")
-    told: Settings = settings(given)
-    assert load_settings(tmp_path / "worker.toml") == told
+    expected: Settings = demo_settings(given)
+    assert load_settings(tmp_path / "worker.toml") == expected
     monkeypatch.setenv("FRAUD_WORKER__KAFKA__BOOTSTRAP", "elsewhere:1")
-    assert settings(given) == told
-    assert told.entity_key != settings(demo_values()).entity_key
+    assert demo_settings(given) == expected
+    assert expected.entity_key != demo_settings(demo_values()).entity_key
 
 
-def test_what_fails_in_the_background_is_told_to_whoever_looks() -> None:
-    failing = Background("failing", lambda stopping: int("told"))  # noqa: ARG005
-    with pytest.raises(ValueError, match="told"):
+def test_a_failure_in_the_background_is_raised_where_the_result_is_read() -> None:
+    failing = BackgroundCall("failing", lambda stopping: int("no number"))  # noqa: ARG005
+    with pytest.raises(ValueError, match="no number"):
         failing.result()
-    waiting = Background("waiting", lambda stopping: stopping.wait(60.0))
+    waiting = BackgroundCall("waiting", lambda stopping: stopping.wait(60.0))
     assert waiting.is_running
     waiting.stop(60.0)
     assert waiting.result()

@@ -10,12 +10,12 @@ from rich.console import Console
 from tests.support.demo_figures import UNSETTLED, alert, at_the_start, figures
 from worker.demo.display import LineDisplay
 from worker.demo.plain import status_lines
-from worker.demo.summary import summary
+from worker.demo.summary import summary_paragraphs
 from worker.demo.wording import milliseconds, minutes, money, percent, reasons, short_card
 
 
 def test_the_summary_tells_what_was_caught_and_what_it_cost() -> None:
-    told = " ".join(summary(figures(decided=182_676)))
+    told = " ".join(summary_paragraphs(figures(decided=182_676)))
     for said in (
         "182,676 of 182,676 payments were decided in 1:09.",
         "Nobody decided at first, from Tue 2 Jan on the isolation forest, from Mon 8 Jan on the online model.",
@@ -33,20 +33,20 @@ def test_the_summary_tells_what_was_caught_and_what_it_cost() -> None:
 
 
 def test_a_summary_before_labels_settle_says_so() -> None:
-    told = " ".join(summary(figures(quality=UNSETTLED)))
+    told = " ".join(summary_paragraphs(figures(quality=UNSETTLED)))
     assert "1,204 alerts in 987 cases" in told
     assert "not known yet" in told
     assert "nan" not in told.lower()
 
 
 def test_a_summary_of_what_could_not_keep_up_says_what_waits() -> None:
-    told = " ".join(summary(figures(lag=5_000)))
+    told = " ".join(summary_paragraphs(figures(lag=5_000)))
     assert "It ended on day 23 of 40, with 5,000 payments waiting." in told
 
 
 @pytest.mark.parametrize("seen", [None, at_the_start()])
 def test_a_summary_of_nothing_is_short(seen: Any) -> None:
-    assert summary(seen) == ["Stopped before the first transaction was decided."]
+    assert summary_paragraphs(seen) == ["Stopped before the first transaction was decided."]
 
 
 def test_the_lines_say_how_things_stand() -> None:
@@ -71,10 +71,10 @@ def test_the_lines_name_what_is_not_known() -> None:
 def test_lines_are_told_once_and_alerts_by_the_first_of_each_decider() -> None:
     out = StringIO()
     display = LineDisplay(Console(file=out, width=80, _environ={}))
-    display.stage("Starting")
-    display.stage("Starting")
+    display.show_stage("Starting")
+    display.show_stage("Starting")
     for _ in range(3):
-        display.look(figures(), [alert(), alert("forest"), alert(card_id="[b]card\x1b[2J")] * 2)
+        display.show_figures(figures(), [alert(), alert("forest"), alert(card_id="[b]card\x1b[2J")] * 2)
     told = out.getvalue()
     assert told.count("Starting") == 1
     assert told.count("98,211 decided") == 1

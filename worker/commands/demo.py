@@ -48,7 +48,7 @@ def demo(args: argparse.Namespace) -> int:
 
     try:
         with handled_by(interrupt):  # the imports alone take a second
-            from worker.demo.run import DemoOptions, run_demo
+            from worker.demo.session import DemoOptions, run_demo
     except KeyboardInterrupt:
         return 0
     if args.keep_topics and args.bootstrap is None:

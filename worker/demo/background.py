@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 Result = TypeVar("Result")
 
 
-class Background(Generic[Result]):
+class BackgroundCall(Generic[Result]):
     """One call in a daemon thread.
 
     Parameters

@@ -27,10 +27,10 @@ _LINES_IN_ALL: Final = 10
 class Display(Protocol):
     """What the demo tells as it goes on; a context manager."""
 
-    def stage(self, text: str) -> None:
+    def show_stage(self, text: str) -> None:
         """Tell the next step of the start; the same again changes nothing."""
 
-    def look(self, figures: Figures, alerts: Sequence[Alert]) -> None:
+    def show_figures(self, figures: Figures, alerts: Sequence[Alert]) -> None:
         """Show how things stand, and the alerts that came since the last time."""
 
     def __enter__(self) -> Self: ...
@@ -63,12 +63,12 @@ class PageDisplay:
             redirect_stderr=False,
         )
 
-    def stage(self, text: str) -> None:
+    def show_stage(self, text: str) -> None:
         """Show another step of the start."""
         if not self._stages or self._stages[-1][0] != text:
             self._stages.append((text, time.monotonic()))
 
-    def look(self, figures: Figures, alerts: Sequence[Alert]) -> None:
+    def show_figures(self, figures: Figures, alerts: Sequence[Alert]) -> None:
         """Show other figures; the alerts among them are enough."""
         del alerts
         self._figures = figures
@@ -97,17 +97,17 @@ class LineDisplay:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._stage = ""
-        self._told = 0
+        self._status_count = 0
         self._hand_overs = 0
         self._alerts = {"forest": 0, "online": 0}
 
-    def stage(self, text: str) -> None:
+    def show_stage(self, text: str) -> None:
         """Print another step of the start."""
         if text != self._stage:
             self._stage = text
             self._print(text)
 
-    def look(self, figures: Figures, alerts: Sequence[Alert]) -> None:
+    def show_figures(self, figures: Figures, alerts: Sequence[Alert]) -> None:
         """Print what is new."""
         for over in figures.hand_overs[self._hand_overs :]:
             self._print(f"From {date(over.at_ms)} {hour(over.at_ms)} on: {NAMES[over.decider]} decides")
@@ -117,8 +117,8 @@ class LineDisplay:
             if self._alerts[alert.decided_by] <= SHOWN_PER_DECIDER:
                 self._console.print(alert_text(alert), soft_wrap=True)
         due = int(_LINES_IN_ALL * figures.elapsed_s / figures.duration_s)
-        if due > self._told:
-            self._told = due
+        if due > self._status_count:
+            self._status_count = due
             self._print(*status_lines(figures))
 
     def __enter__(self) -> Self:

@@ -25,7 +25,7 @@ from worker.demo.wording import (
     money,
     percent,
     reasons,
-    score,
+    risk_and_limit,
     short_card,
 )
 
@@ -296,7 +296,6 @@ def _alerts(figures: Figures, rows: int, width: int) -> RenderableType:
 
 def _cells_of(shown: ShownAlert, width: int) -> list[Text]:
     alert = shown.alert
-    compared, form = score(alert)
     day = date(alert.event_time_ms)[4:]
     wide = width >= WIDE
     cells = [
@@ -305,7 +304,7 @@ def _cells_of(shown: ShownAlert, width: int) -> list[Text]:
         Text(short_card(alert.card_id)),
         Text(alert.decided_by, style=_STYLES[alert.decided_by]),
         Text("rank" if alert.probability is None else percent(alert.probability)),
-        Text(f"{compared:{form}} ≥ {alert.threshold:{form}}"),
+        Text(risk_and_limit(alert)),
     ]
     if wide:
         cells.append(

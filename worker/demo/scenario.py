@@ -35,7 +35,7 @@ _TOPICS: Final = ("transactions", "labels", "alerts", "decisions", "model_log", 
 Values = Mapping[str, Any]
 
 
-def traffic(duration_s: float) -> Traffic:
+def demo_traffic(duration_s: float) -> Traffic:
     """Return what is simulated; chargebacks come three days late on average.
 
     Days are added on either side, to be cut off again: waves of fraud that begin before the first day or end after
@@ -58,12 +58,12 @@ def _cards(duration_s: float) -> int:
     return round(min(max(_CARDS_PER_S * duration_s, _LEAST_CARDS), _MOST_CARDS))
 
 
-def speed(duration_s: float) -> float:
+def stream_speed(duration_s: float) -> float:
     """Return how many seconds of the stream pass in one, so that all of it fits into the duration."""
     return DAYS * MS_PER_DAY / 1000.0 / (duration_s - _TAIL_S)
 
 
-def values(bootstrap: str, folder: Path, duration_s: float) -> Values:
+def setting_values(bootstrap: str, folder: Path, duration_s: float) -> Values:
     """Return what differs from the default settings, under names that nobody else uses.
 
     Parameters
@@ -85,27 +85,27 @@ def values(bootstrap: str, folder: Path, duration_s: float) -> Values:
         "transaction": FIELDS.model_dump(mode="json", exclude_none=True),
         "labels": {"negatives_after_days": 3.0, "horizon_days": 10.0},
         "costs": {"alert_budget_cases_per_day": _CASES_PER_CARD_DAY * _cards(duration_s)},
-        "batch": {"max_event_time_s": max(3_600.0, speed(duration_s) / _COMMITS_PER_S)},
+        "batch": {"max_event_time_s": max(3_600.0, stream_speed(duration_s) / _COMMITS_PER_S)},
         "health": {"port": free_port()},
     }
 
 
-def settings(given: Values) -> Settings:
+def demo_settings(values: Values) -> Settings:
     """Return the settings that those values make, whatever the environment says: that is meant for other workers."""
     sections: dict[str, Any] = {
-        name: field.annotation.model_validate(given.get(name, {}))
+        name: field.annotation.model_validate(values.get(name, {}))
         for name, field in Settings.model_fields.items()
         if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
     }
-    return Settings.model_construct(entity_key=SecretStr(given["entity_key"]), **sections)
+    return Settings.model_construct(entity_key=SecretStr(values["entity_key"]), **sections)
 
 
-def to_toml(given: Values) -> str:
+def to_toml(values: Values) -> str:
     """Write values as a settings file; JSON's strings, numbers and lists are TOML's too."""
     lines = [
-        f"{name} = {json.dumps(value)}" for name, value in given.items() if not isinstance(value, Mapping)
+        f"{name} = {json.dumps(value)}" for name, value in values.items() if not isinstance(value, Mapping)
     ]
-    for name, section in given.items():
+    for name, section in values.items():
         if isinstance(section, Mapping):
             lines += [f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in section.items())]
     return "\n".join(lines) + "\n"

@@ -50,7 +50,7 @@ class Stream:
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def due(self, seconds: float) -> int:
+    def count_due(self, seconds: float) -> int:
         """Return how many transactions lie in the first so many seconds of the stream."""
         times_ms = self.dataset.event_time_ms
         return int(np.searchsorted(times_ms, times_ms[0] + 1000.0 * seconds, side="right"))
@@ -67,7 +67,7 @@ class Stream:
         return "fraud" if self._is_fraud[row] else "legit"
 
 
-def simulated(traffic: Traffic) -> Stream:
+def simulated_stream(traffic: Traffic) -> Stream:
     """Return simulated traffic without its margins as a stream; some seconds' work."""
     dataset = simulate(traffic)
     days = traffic.days - 2 * MARGIN_DAYS
@@ -80,7 +80,7 @@ class _Stopped(Exception):  # noqa: N818 - no error
     """The stream need not be sent any further."""
 
 
-def feed(settings: Settings, stream: Stream, speed: float, stopping: threading.Event) -> None:
+def send_stream(settings: Settings, stream: Stream, speed: float, stopping: threading.Event) -> None:
     """Send a stream, so many seconds of it in one second, until its end or until told to stop."""
     dataset = stream.dataset
     timeline = Timeline(settings, dataset, dataset.labels(), topic_setup.check(settings))

@@ -12,7 +12,7 @@ NEXT: Final = (
 )
 
 
-def summary(figures: Figures | None) -> list[str]:
+def summary_paragraphs(figures: Figures | None) -> list[str]:
     """Return paragraphs; `figures` is None where nothing was decided yet."""
     if figures is None or figures.decided == 0:
         return ["Stopped before the first transaction was decided."]

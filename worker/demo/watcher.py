@@ -1,4 +1,4 @@
-"""Makes `Figures` of one look after the other: rates over the last seconds, who took over when, day by day."""
+"""Makes `Figures` of one observation after the other: rates over the last seconds, who took over when, day by day."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ KEPT_ALERTS: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
+class _Observation:
     """What rates and shares are differences of."""
 
     at_s: float
@@ -91,7 +91,7 @@ class Watcher:
         alert_every_s: float = 0.7,
     ) -> None:
         self._stream, self._settings, self._duration_s, self._speed = stream, settings, duration_s, speed
-        self._looks: deque[_Look] = deque([_Look(0.0, dict.fromkeys(DECIDERS, 0), {})])
+        self._observations: deque[_Observation] = deque([_Observation(0.0, dict.fromkeys(DECIDERS, 0), {})])
         self._board = AlertBoard(alert_every_s)
         self._hand_overs: list[HandOver] = []
         self._shares: Mapping[str, float] = {}
@@ -99,47 +99,47 @@ class Watcher:
         self._thresholds: dict[int, float] = {}
         self._recalls: dict[int, float] = {}
 
-    def look(self, samples: Samples, alerts: Sequence[Alert], at_s: float) -> Figures:
-        """Take one look.
+    def observe(self, samples: Samples, alerts: Sequence[Alert], at_s: float) -> Figures:
+        """Return the figures as of one observation.
 
         Parameters
         ----------
         samples
             Of /metrics.
         alerts
-            Those that came since the last look, in their order.
+            Those that came since the last observation, in their order.
         at_s
             Seconds since the stream began.
         """
         by = {name: int(total(samples, "decisions_total", decided_by=name)) for name in DECIDERS}
-        look = _Look(at_s, by, _buckets(samples))
-        now_ms = self._stream.time_ms(look.decided)
-        self._note_deciders(look, now_ms)
-        self._looks.append(look)
-        while len(self._looks) > 2 and self._looks[1].at_s < at_s - LATENCY_OVER_S:
-            self._looks.popleft()
+        now = _Observation(at_s, by, _buckets(samples))
+        now_ms = self._stream.time_ms(now.decided)
+        self._note_deciders(now, now_ms)
+        self._observations.append(now)
+        while len(self._observations) > 2 and self._observations[1].at_s < at_s - LATENCY_OVER_S:
+            self._observations.popleft()
         self._board.offer(alerts, at_s)
         quality = self._quality(samples)
         self._note_day(samples, now_ms, quality)
-        return self._figures(samples, look, now_ms, quality)
+        return self._figures(samples, now, now_ms, quality)
 
-    def _figures(self, samples: Samples, look: _Look, now_ms: int, quality: Quality) -> Figures:
+    def _figures(self, samples: Samples, now: _Observation, now_ms: int, quality: Quality) -> Figures:
         settings, stream = self._settings, self._stream
-        latency = _difference(look.latency, self._looks[0].latency)
+        latency = _difference(now.latency, self._observations[0].latency)
         return Figures(
             metrics_url=f"http://{settings.health.host}:{settings.health.port}/metrics",
-            elapsed_s=min(look.at_s, self._duration_s),
+            elapsed_s=min(now.at_s, self._duration_s),
             duration_s=self._duration_s,
             start_ms=stream.start_ms,
             now_ms=now_ms,
             stream_days=stream.days,
             stream_size=len(stream),
-            decided=look.decided,
+            decided=now.decided,
             alerts=int(total(samples, "alerts_total")),
             cases=int(total(samples, "cases_total")),
-            decided_by=look.decided_by,
-            per_s=self._rate(look),
-            lag=max(stream.due(look.at_s * self._speed) - look.decided, 0),
+            decided_by=now.decided_by,
+            per_s=self._rate(now),
+            lag=max(stream.count_due(now.at_s * self._speed) - now.decided, 0),
             latency_p50_s=quantile(latency, 0.5),
             latency_p99_s=quantile(latency, 0.99),
             shares=self._shares,
@@ -159,14 +159,14 @@ class Watcher:
             ),
         )
 
-    def _rate(self, look: _Look) -> float:
-        before = next(it for it in self._looks if it.at_s >= look.at_s - RATE_OVER_S)
-        spent_s = look.at_s - before.at_s
-        return (look.decided - before.decided) / spent_s if spent_s > 0 else 0.0
+    def _rate(self, now: _Observation) -> float:
+        before = next(it for it in self._observations if it.at_s >= now.at_s - RATE_OVER_S)
+        spent_s = now.at_s - before.at_s
+        return (now.decided - before.decided) / spent_s if spent_s > 0 else 0.0
 
-    def _note_deciders(self, look: _Look, now_ms: int) -> None:
-        before = self._looks[-1]
-        fresh = {name: look.decided_by[name] - before.decided_by[name] for name in DECIDERS}
+    def _note_deciders(self, now: _Observation, now_ms: int) -> None:
+        before = self._observations[-1]
+        fresh = {name: now.decided_by[name] - before.decided_by[name] for name in DECIDERS}
         count = sum(fresh.values())
         if count <= 0:
             return
@@ -180,12 +180,12 @@ class Watcher:
 
     def _note_day(self, samples: Samples, now_ms: int, quality: Quality) -> None:
         self._thresholds[self._day(now_ms)] = value(samples, "model_threshold_lambda")
-        # Days that settled together since the last look share the figure of the newest.
+        # Days that settled together since the last observation share the figure of the newest.
         for number in range(max(self._recalls, default=-1) + 1, quality.last_day + 1):
             self._recalls[number] = value(samples, "cohort_recall", window="1d")
 
     def _history(self, now_ms: int) -> tuple[Day, ...]:
-        """Return one entry a day; a day that no look fell into is as the one before."""
+        """Return one entry a day; a day that no observation fell into is as the one before."""
         days, decider, threshold = [], "none", UNKNOWN
         for number in range(self._day(now_ms) + 1):
             if self._by_day[number]:

@@ -40,7 +40,7 @@ def minutes(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
 
 
-def moment(time_ms: int) -> datetime:
+def _utc(time_ms: int) -> datetime:
     """Return a time of the stream; one that no calendar holds as the nearest that it does."""
     try:
         return _EPOCH + timedelta(milliseconds=time_ms)
@@ -50,7 +50,7 @@ def moment(time_ms: int) -> datetime:
 
 def date(time_ms: int) -> str:
     """Write a day of the stream, such as `Tue 23 Jan`."""
-    at = moment(time_ms)
+    at = _utc(time_ms)
     return f"{at:%a} {at.day} {at:%b}"
 
 
@@ -61,7 +61,7 @@ def day_date(figures: Figures, day: int) -> str:
 
 def hour(time_ms: int) -> str:
     """Write a time of day, UTC."""
-    return f"{moment(time_ms):%H:%M}"
+    return f"{_utc(time_ms):%H:%M}"
 
 
 def short_card(card_id: str) -> str:
@@ -79,8 +79,9 @@ def reasons(alert: Alert) -> list[str]:
     ]
 
 
-def score(alert: Alert) -> tuple[float, str]:
-    """Return what was compared with the threshold, and how to write both: losses in cents, ranks in tenths."""
+def risk_and_limit(alert: Alert) -> str:
+    """Write what was compared with the threshold: expected losses to the cent, ranks to a tenth."""
     online = alert.decided_by == "online"
-    compared = alert.expected_loss if online else alert.forest_rank
-    return (math.nan if compared is None else compared), ",.2f" if online else ",.1f"
+    risk = alert.expected_loss if online else alert.forest_rank
+    form = ",.2f" if online else ",.1f"
+    return f"{math.nan if risk is None else risk:{form}} ≥ {alert.threshold:{form}}"

@@ -1,4 +1,4 @@
-"""What the demo has started is taken away again, whatever ends it."""
+"""The demo stops and removes what it started, however it ends."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from worker.demo import processes, run
+from worker.demo import processes
 from worker.demo.display import display_for
 from worker.demo.processes import Program, remove_from_kafka
-from worker.demo.run import DemoOptions, run_demo
+from worker.demo.session import DemoOptions, DemoSession, run_demo
 from worker.errors import UnreachableError, WorkerError
 from worker.kafka_io import topic_setup
 from worker.settings.sections import Settings
@@ -51,24 +51,24 @@ def test_a_program_that_is_interrupted_as_it_starts_is_ended(
     monkeypatch.setattr(subprocess, "Popen", interrupted)
     program = Program(tmp_path, "-c", "import time; time.sleep(60)")
     with ExitStack() as started:
-        demo = run._Demo(DemoOptions(20.0), display_for(console()), started)
+        session = DemoSession(DemoOptions(20.0), display_for(console()), started)
         with handled_by(ignore), pytest.raises(KeyboardInterrupt), handled_by(interrupt):
-            demo._start(program)
+            session._start(program)
         assert [is_running(process) for process in begun] == [True]
     assert [is_running(process) for process in begun] == [False]
 
 
 def test_a_demo_that_fails_says_what_it_leaves_and_still_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(demo: run._Demo) -> None:
-        demo.started.callback(demo.notes.append, "Not deleted: the topics x.*")
+    def fail(session: DemoSession) -> None:
+        session.started.callback(session.notes.append, "Not deleted: the topics x.*")
         raise WorkerError("the worker has ended")
 
-    monkeypatch.setattr(run._Demo, "run", fail)
-    told = console()
+    monkeypatch.setattr(DemoSession, "run", fail)
+    shown = console()
     with pytest.raises(WorkerError, match="the worker has ended"):
-        run_demo(DemoOptions(20.0), told)
-    assert printed(told) == "Not deleted: the topics x.*\n"
-    assert logging.getLogger().isEnabledFor(logging.ERROR)  # it is quiet only for as long as it lasts
+        run_demo(DemoOptions(20.0), shown)
+    assert printed(shown) == "Not deleted: the topics x.*\n"
+    assert logging.getLogger().isEnabledFor(logging.ERROR)  # the demo disables logging only while it runs
 
 
 class Admin:

@@ -18,14 +18,14 @@ from typing import Final, Protocol, TypeVar
 from rich.console import Console
 
 from worker.broker.jars import are_fetched
-from worker.demo.background import Background
+from worker.demo.background import BackgroundCall
 from worker.demo.display import Display, display_for
 from worker.demo.figures import Figures
 from worker.demo.picture import require_folder, save_picture
 from worker.demo.processes import OwnKafka, Program, WorkerProcess, remove_from_kafka
-from worker.demo.scenario import PARTITIONS, settings, speed, traffic, values
-from worker.demo.stream import feed, simulated
-from worker.demo.summary import summary
+from worker.demo.scenario import PARTITIONS, demo_settings, demo_traffic, setting_values, stream_speed
+from worker.demo.stream import send_stream, simulated_stream
+from worker.demo.summary import summary_paragraphs
 from worker.demo.watcher import Watcher
 from worker.errors import WorkerError
 from worker.kafka_io import topic_setup
@@ -36,9 +36,9 @@ from worker.signals import handled_by, held_back, ignore, interrupt
 from worker.view.alert_text import read_alert
 from worker.wire.schema import Alert
 
-LOOK_EVERY_S: Final = 0.5
-_LAST_LOOKS: Final = 2
-"""After the last decision: its labels and its alerts are seen a moment later."""
+_OBSERVE_EVERY_S: Final = 0.5
+_OBSERVE_AT_THE_END: Final = 2
+"""Observations after the last decision: its alert and its label become visible a moment later."""
 _PATIENCE_S: Final = 3.0
 _TEXT_COLUMNS: Final = 88
 _KAFKA_WITHIN_S: Final = 10.0
@@ -92,23 +92,23 @@ def run_demo(options: DemoOptions, console: Console) -> int:
     if options.picture is not None:
         require_folder(options.picture)
     with _quiet(), handled_by(ignore), ExitStack() as started:
-        demo = _Demo(options, display_for(console), started)
+        session = DemoSession(options, display_for(console), started)
         try:
-            with demo.display, handled_by(interrupt):
-                demo.run()
+            with session.display, handled_by(interrupt):
+                session.run()
         except KeyboardInterrupt:
-            demo.notes.append("Interrupted.")
+            session.notes.append("Interrupted.")
         except WorkerError:
             started.close()
-            _print_notes(console, demo.notes)
+            _print_notes(console, session.notes)
             raise
-        for paragraph in summary(demo.last):
+        for paragraph in summary_paragraphs(session.last):
             wrapped = textwrap.fill(paragraph, min(console.width, _TEXT_COLUMNS))
             console.print(wrapped, markup=False, soft_wrap=True, end="\n\n")
         started.close()
-        demo.save_picture()
+        session.save_picture()
         _print_notes(
-            console, [*demo.notes, "Everything that was started has been stopped; its files are gone."]
+            console, [*session.notes, "Everything that was started has been stopped; its files are gone."]
         )
     return 0
 
@@ -130,7 +130,7 @@ def _print_notes(console: Console, notes: Sequence[str]) -> None:
 
 
 @dataclass(slots=True)
-class _Demo:
+class DemoSession:
     """One run.
 
     Attributes
@@ -140,7 +140,7 @@ class _Demo:
     started
         Takes away again what was started, the last first.
     notes
-        To be told at the end.
+        Printed at the end.
     watched
         What must not end before the stream does.
     last, flowing
@@ -156,27 +156,30 @@ class _Demo:
     flowing: Figures | None = None
 
     def run(self) -> None:
+        """Start everything, and watch it until the stream or the duration ends."""
         duration_s = self.options.duration_s
-        simulator = Background("simulator", lambda stopping: simulated(traffic(duration_s)))  # noqa: ARG005
+        simulator = BackgroundCall("simulator", lambda stopping: simulated_stream(demo_traffic(duration_s)))  # noqa: ARG005
         with held_back():
             folder = Path(tempfile.mkdtemp(prefix="fraud-worker-demo-"))
             self.started.callback(shutil.rmtree, folder, ignore_errors=True)
         compiling = self._start(Program(folder, "-m", "worker.warm"))
-        given = values(self.options.bootstrap or self._start_kafka(), folder, duration_s)
-        told = settings(given)
-        self._make_topics(told)
+        values = setting_values(self.options.bootstrap or self._start_kafka(), folder, duration_s)
+        settings = demo_settings(values)
+        self._make_topics(settings)
         alerts: SimpleQueue[Alert] = SimpleQueue()
-        self._background("alerts", lambda stopping: _read_alerts(told, alerts, stopping))
+        self._background("alerts", lambda stopping: _collect_alerts(settings, alerts, stopping))
         stream = simulator.result()
-        self.display.stage("Compiling the worker's loops: seconds, but half a minute or more the first time")
+        self.display.show_stage(
+            "Compiling the worker's loops: seconds, but half a minute or more the first time"
+        )
         compiling.wait()
-        self.display.stage("Starting the worker")
-        worker = self._start(WorkerProcess(given, folder))
+        self.display.show_stage("Starting the worker")
+        worker = self._start(WorkerProcess(values, folder))
         worker.wait_until_ready()
         self.watched.append(worker)
-        pace = speed(duration_s)
-        feeder = self._background("feeder", lambda stopping: feed(told, stream, pace, stopping))
-        self._watch(worker, Watcher(stream, told, duration_s, pace), alerts, feeder)
+        speed = stream_speed(duration_s)
+        feeder = self._background("feeder", lambda stopping: send_stream(settings, stream, speed, stopping))
+        self._watch(worker, Watcher(stream, settings, duration_s, speed), alerts, feeder)
 
     def save_picture(self) -> None:
         """Save the page as it was while the stream still flowed, if that is wanted and anything was seen."""
@@ -187,7 +190,7 @@ class _Demo:
 
     def _start_kafka(self) -> str:
         first_time = "Fetching Apache Kafka by Maven (44 MB, this first time only) and starting it"
-        self.display.stage("Starting Apache Kafka" if are_fetched() else first_time)
+        self.display.show_stage("Starting Apache Kafka" if are_fetched() else first_time)
         kafka = self._start(OwnKafka())
         self.watched.append(kafka)
         return kafka.bootstrap
@@ -198,29 +201,31 @@ class _Demo:
         part.start()
         return part
 
-    def _make_topics(self, told: Settings) -> None:
-        self.display.stage(f"Making the topics {told.kafka.group}.* in Kafka at {told.kafka.bootstrap}")
+    def _make_topics(self, settings: Settings) -> None:
+        self.display.show_stage(
+            f"Making the topics {settings.kafka.group}.* in Kafka at {settings.kafka.bootstrap}"
+        )
         if self.options.bootstrap is not None:
-            wait_for_brokers(told, _KAFKA_WITHIN_S)
-            self.started.callback(self._leave, told)
-        topic_setup.create(told, PARTITIONS, stamped_by_broker=True)
+            wait_for_brokers(settings, _KAFKA_WITHIN_S)
+            self.started.callback(self._leave, settings)
+        topic_setup.create(settings, PARTITIONS, stamped_by_broker=True)
 
-    def _leave(self, told: Settings) -> None:
+    def _leave(self, settings: Settings) -> None:
         """Delete what was made in a Kafka that stays, or tell of it."""
-        names = f"the topics {told.kafka.group}.* and the consumer group of that name"
-        where = f"Kafka at {told.kafka.bootstrap}"
+        names = f"the topics {settings.kafka.group}.* and the consumer group of that name"
+        where = f"Kafka at {settings.kafka.bootstrap}"
         if self.options.keep_topics:
             self.notes.append(f"Kept in {where}: {names}.")
             return
         try:
-            remove_from_kafka(told)
+            remove_from_kafka(settings)
         except WorkerError as error:
             self.notes.append(f"Not deleted from {where}, do it by hand: {names} ({error}).")
         else:
             self.notes.append(f"Deleted from {where}: {names}.")
 
-    def _background(self, name: str, call: Callable[[Event], None]) -> Background[None]:
-        thread = Background(name, call)
+    def _background(self, name: str, call: Callable[[Event], None]) -> BackgroundCall[None]:
+        thread = BackgroundCall(name, call)
         self.started.callback(thread.stop, _PATIENCE_S)
         self.watched.append(thread)
         return thread
@@ -230,25 +235,25 @@ class _Demo:
         worker: WorkerProcess,
         watcher: Watcher,
         alerts: SimpleQueue[Alert],
-        feeder: Background[None],
+        feeder: BackgroundCall[None],
     ) -> None:
-        began_s, last_looks = time.monotonic(), 0
-        while last_looks < _LAST_LOOKS:
+        began_s, observed_at_the_end = time.monotonic(), 0
+        while observed_at_the_end < _OBSERVE_AT_THE_END:
             for part in self.watched:
                 part.check()
             at_s, fresh = time.monotonic() - began_s, _drain(alerts)
-            self.last = watcher.look(worker.samples(), fresh, at_s)
+            self.last = watcher.observe(worker.samples(), fresh, at_s)
             if feeder.is_running:
                 self.flowing = self.last
-            self.display.look(self.last, fresh)
+            self.display.show_figures(self.last, fresh)
             if at_s >= self.options.duration_s:
                 return
-            last_looks += self.last.is_wholly_decided
-            time.sleep(LOOK_EVERY_S)
+            observed_at_the_end += self.last.is_wholly_decided
+            time.sleep(_OBSERVE_EVERY_S)
 
 
-def _read_alerts(told: Settings, into: SimpleQueue[Alert], stopping: Event) -> None:
-    with open_topic(told, told.topics.alerts) as reader:
+def _collect_alerts(settings: Settings, into: SimpleQueue[Alert], stopping: Event) -> None:
+    with open_topic(settings, settings.topics.alerts) as reader:
         for record in reader.following():
             if stopping.is_set():
                 return
