@@ -11,10 +11,11 @@ import pytest
 
 from tests.support.demo_figures import DAY_MS, START_MS, alert
 from worker.demo.background import BackgroundCall
-from worker.demo.figures import Figures, read_samples, total, value
+from worker.demo.figures import Figures
+from worker.demo.samples import histogram_quantile, read_samples, sample_sum, sample_value
 from worker.demo.scenario import demo_settings, demo_traffic, setting_values, stream_speed, to_toml
 from worker.demo.stream import Stream, simulated_stream
-from worker.demo.watcher import AlertBoard, Watcher, quantile
+from worker.demo.watcher import AlertBoard, Watcher
 from worker.offline.dataset import NEVER, Dataset
 from worker.settings.loading import load_settings
 from worker.settings.sections import Settings
@@ -85,11 +86,11 @@ class Watched:
 def test_samples_are_found_by_name_and_labels() -> None:
     lines = ('x{a="1",b="2"} 3', 'x{a="1",b="3"} 4', "y NaN")
     samples = read_samples("".join(f"{PREFIX}{line}\n" for line in lines))
-    assert value(samples, "x", b="2", a="1") == 3.0
-    assert total(samples, "x", a="1") == 7.0
-    assert total(samples, "x", a="2") == 0.0
-    assert math.isnan(value(samples, "y"))
-    assert math.isnan(value(samples, "absent"))
+    assert sample_value(samples, "x", b="2", a="1") == 3.0
+    assert sample_sum(samples, "x", a="1") == 7.0
+    assert sample_sum(samples, "x", a="2") == 0.0
+    assert math.isnan(sample_value(samples, "y"))
+    assert math.isnan(sample_value(samples, "absent"))
 
 
 def test_rates_and_shares_are_of_the_latest_decisions() -> None:
@@ -209,7 +210,7 @@ def test_alerts_are_put_up_one_at_a_time() -> None:
     ],
 )
 def test_a_quantile_is_promqls(buckets: dict[float, float], share: float, expected: float) -> None:
-    assert quantile(buckets, share) == pytest.approx(expected)
+    assert histogram_quantile(buckets, share) == pytest.approx(expected)
 
 
 def test_labels_that_no_clock_would_reach_are_not_sent() -> None:

@@ -2,45 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from prometheus_client.parser import text_string_to_metric_families
-
 from models.vocabulary import MS_PER_DAY
-from worker.telemetry.metrics import PREFIX
 from worker.wire.schema import Alert
 
 DECIDERS: Final = ("none", "forest", "online")
-WINDOW: Final = "30d"
-UNKNOWN: Final = math.nan
-
-Samples = Mapping[tuple[str, frozenset[tuple[str, str]]], float]
-"""By a sample's name, without the prefix, and its labels."""
-
-
-def read_samples(text: str) -> Samples:
-    """Read Prometheus' text format."""
-    return {
-        (sample.name.removeprefix(f"{PREFIX}_"), frozenset(sample.labels.items())): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
-
-
-def value(samples: Samples, name: str, **labels: str) -> float:
-    """Return one sample, NaN where it is not there."""
-    return samples.get((name, frozenset(labels.items())), UNKNOWN)
-
-
-def total(samples: Samples, name: str, **labels: str) -> float:
-    """Return the sum of a metric's samples that carry these labels; 0 where there are none."""
-    wanted = labels.items()
-    return sum(
-        number for (called, has), number in samples.items() if called == name and wanted <= dict(has).items()
-    )
 
 
 @dataclass(frozen=True, slots=True)

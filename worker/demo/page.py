@@ -6,19 +6,19 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from rich import box
 from rich.console import Console, ConsoleOptions, Group, RenderableType
-from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Column, Table
 from rich.text import Text
 
-from worker.demo.figures import DECIDERS, Figures, ShownAlert
+from worker.demo.figures import Figures, ShownAlert
+from worker.demo.style import FRAME_COLUMNS, LABEL_COLUMNS, QUIET, STYLES, framed
+from worker.demo.timeline import timeline
 from worker.demo.wording import (
-    NAMES,
     UNSETTLED,
     date,
     day_date,
+    decider_in_force,
     hour,
     milliseconds,
     minutes,
@@ -34,13 +34,6 @@ NARROW: Final = 76
 TALL: Final = 30
 """From it on there is room for the history."""
 WIDE: Final = 96
-_STYLES: Final = {"none": "bright_black", "forest": "yellow", "online": "green"}
-_CELLS: Final = {"none": "·", "forest": "▒", "online": "█"}
-_RULES: Final = {"none": "╌", "forest": "┅", "online": "━"}
-_BARS: Final = "▁▂▃▄▅▆▇█"
-_QUIET: Final = "bright_black"
-_LABEL_COLUMNS: Final = 12
-_FRAME_COLUMNS: Final = 4
 
 
 class Page:
@@ -70,7 +63,7 @@ def _narrow(figures: Figures, height: int) -> RenderableType:
         f"{minutes(figures.elapsed_s)} of {minutes(figures.duration_s)}, {figures.metrics_url}",
         f"{figures.decided:,} decided, {figures.per_s:,.0f}/s, lag {figures.lag:,}",
         f"{figures.alerts:,} alerts, after {' / '.join(map(milliseconds, latency))}",
-        _in_force(figures),
+        decider_in_force(figures),
         f"recall {percent(quality.recall)}, precision {percent(quality.precision)}",
         f"cost {money(figures.reviews_cost + figures.missed_cost)}, savings {percent(quality.savings)}",
     ]
@@ -78,8 +71,8 @@ def _narrow(figures: Figures, height: int) -> RenderableType:
     rows = [
         Text.assemble(
             f"{hour(it.alert.event_time_ms)} {it.alert.amount:,.2f} ",
-            (it.alert.decided_by, _STYLES[it.alert.decided_by]),
-            (f" {'; '.join(reasons(it.alert))}", _QUIET),
+            (it.alert.decided_by, STYLES[it.alert.decided_by]),
+            (f" {'; '.join(reasons(it.alert))}", QUIET),
             no_wrap=True,
             overflow="ellipsis",
         )
@@ -91,19 +84,7 @@ def _narrow(figures: Figures, height: int) -> RenderableType:
 def _boxes(figures: Figures, width: int, *, tall: bool) -> list[RenderableType]:
     halves = Table.grid(Column(ratio=1), Column(ratio=1), expand=True)
     halves.add_row(_money(figures), _quality(figures))
-    return [_header(figures), _stream(figures), _deciders(figures, width - _FRAME_COLUMNS, tall=tall), halves]
-
-
-def _box(content: RenderableType, title: str, note: Text | None = None) -> Panel:
-    return Panel(
-        content,
-        title=Text(title, style="bold default"),
-        title_align="left",
-        subtitle=note,
-        subtitle_align="right",
-        box=box.ROUNDED,
-        border_style=_QUIET,
-    )
+    return [_header(figures), _stream(figures), timeline(figures, width - FRAME_COLUMNS, tall=tall), halves]
 
 
 def _header(figures: Figures) -> RenderableType:
@@ -131,106 +112,18 @@ def _stream(figures: Figures) -> RenderableType:
         ("cases", f"{figures.cases:,}", ""),
     ]
     table = Table.grid(*(Column(no_wrap=True) for _ in shown), expand=True, padding=(0, 2, 0, 0))
-    table.add_row(*(Text(name, style=_QUIET) for name, _, _ in shown))
+    table.add_row(*(Text(name, style=QUIET) for name, _, _ in shown))
     table.add_row(*(Text(number, style=f"bold {style}") for _, number, style in shown))
     pace_s = figures.duration_s / figures.stream_days
-    return _box(table, "Stream", Text(f"a day passes in {pace_s:.1f} s", style=_QUIET))
-
-
-def _deciders(figures: Figures, room: int, *, tall: bool) -> RenderableType:
-    lines = [_shares(figures, room), _strip(figures, room)]
-    if tall:
-        lines += [_thresholds(figures, room), _recalls(figures, room), _axis(figures, room)]
-    # A style of the whole would cover those of its parts.
-    legend = Text("  ").join(
-        Text.assemble((_CELLS[name], _STYLES[name]), (f" {NAMES[name]}", _QUIET)) for name in DECIDERS
-    )
-    return _box(Group(*lines), f"Who decides: {_in_force(figures)}", legend)
-
-
-def _in_force(figures: Figures) -> str:
-    """Who decides, since when, and what a change waits for."""
-    if not figures.hand_overs:
-        return "waiting for the first transactions"
-    latest = figures.hand_overs[-1]
-    name = NAMES[latest.decider]
-    if latest.decider == "none":
-        return f"{name}, until a forest has seen some traffic"
-    if latest.decider == "forest":
-        return f"{name}, until {figures.frauds_needed} frauds are learnt ({figures.frauds_learnt} so far)"
-    return f"{name}, since {date(latest.at_ms)}, {hour(latest.at_ms)}"
-
-
-def _shares(figures: Figures, room: int) -> Text:
-    line = _labelled("now")
-    if figures.shares:
-        shares = [figures.shares[name] for name in DECIDERS]
-        for name, columns in zip(DECIDERS, _whole(shares, room // 4), strict=True):
-            line.append(_RULES[name] * columns, style=_STYLES[name])
-    told = [f"{NAMES[name]} {percent(share)}" for name, share in figures.shares.items() if share >= 0.005]
-    return line.append(f" {', '.join(told)}", style="bold default")
-
-
-def _whole(shares: Sequence[float], columns: int) -> list[int]:
-    """Share whole columns out; the rounding adds up."""
-    ends = [round(sum(shares[: i + 1]) * columns) for i in range(len(shares))]
-    return [end - begin for begin, end in zip([0, *ends], ends, strict=False)]
-
-
-def _strip(figures: Figures, room: int) -> Text:
-    line = _labelled("by day")
-    for day in figures.history:
-        line.append(_CELLS[day.decider] * _cell(figures, room), style=_STYLES[day.decider])
-    return line
-
-
-def _thresholds(figures: Figures, room: int) -> Text:
-    finite = [day.threshold for day in figures.history if math.isfinite(day.threshold)]
-    top = max([2.0, *finite])
-    heights = [_height(day.threshold, 1.0, top) for day in figures.history]
-    return _drawn("threshold λ", heights, _cell(figures, room), "magenta")
-
-
-def _recalls(figures: Figures, room: int) -> Text:
-    settled = max((i for i, day in enumerate(figures.history) if not math.isnan(day.recall)), default=-1)
-    heights = [_height(day.recall, 0.0, 1.0) for day in figures.history[: settled + 1]]
-    line = _drawn("recall", heights, _cell(figures, room), "cyan")
-    return line if settled >= 0 else line.append(UNSETTLED, style=_QUIET)
-
-
-def _height(value: float, bottom: float, top: float) -> int:
-    if math.isnan(value):
-        return -1
-    return round(min(max((value - bottom) / (top - bottom), 0.0), 1.0) * (len(_BARS) - 1))
-
-
-def _drawn(label: str, heights: Sequence[int], cell: int, style: str) -> Text:
-    line = _labelled(label)
-    line.append("".join((" " if height < 0 else _BARS[height]) * cell for height in heights), style=style)
-    return line
-
-
-def _axis(figures: Figures, room: int) -> Text:
-    cell, every = _cell(figures, room), 10
-    marks = [day_date(figures, day).ljust(every * cell) for day in range(0, figures.stream_days, every)]
-    return _labelled("").append("".join(marks)[: figures.stream_days * cell], style=_QUIET)
-
-
-def _labelled(label: str) -> Text:
-    return Text(label.ljust(_LABEL_COLUMNS), style=_QUIET, no_wrap=True, overflow="crop")
-
-
-def _cell(figures: Figures, room: int) -> int:
-    """Columns of one day."""
-    return max((room - _LABEL_COLUMNS) // figures.stream_days, 1)
+    return framed(table, "Stream", Text(f"a day passes in {pace_s:.1f} s", style=QUIET))
 
 
 def _pairs(rows: Sequence[tuple[str, str, str]]) -> Table:
     """Rows of a label, a figure and a remark."""
-    table = Table.grid(Column(width=_LABEL_COLUMNS, no_wrap=True), Column(no_wrap=True, ratio=1), expand=True)
+    table = Table.grid(Column(width=LABEL_COLUMNS, no_wrap=True), Column(no_wrap=True, ratio=1), expand=True)
     for label, figure, remark in rows:
         told = Text(figure, style="bold", no_wrap=True, overflow="ellipsis")
-        table.add_row(Text(label, style=_QUIET), told.append(f" {remark}".rstrip(), style="not bold default"))
+        table.add_row(Text(label, style=QUIET), told.append(f" {remark}".rstrip(), style="not bold default"))
     return table
 
 
@@ -245,7 +138,7 @@ def _money(figures: Figures) -> RenderableType:
         ("savings", *savings),
         ("alerts from", *_limit(figures)),
     ]
-    return _box(_pairs(rows), f"Money: cost so far {money(figures.reviews_cost + figures.missed_cost)}")
+    return framed(_pairs(rows), f"Money: cost so far {money(figures.reviews_cost + figures.missed_cost)}")
 
 
 def _limit(figures: Figures) -> tuple[str, str]:
@@ -263,35 +156,37 @@ def _quality(figures: Figures) -> RenderableType:
     quality = figures.quality
     if not quality.is_known:
         names = ("prevalence", "recall", "precision", "labelled")
-        return _box(_pairs([(name, "-" if i else UNSETTLED, "") for i, name in enumerate(names)]), "Quality")
+        return framed(
+            _pairs([(name, "-" if i else UNSETTLED, "") for i, name in enumerate(names)]), "Quality"
+        )
     rows = [
         ("prevalence", percent(quality.prevalence, 2), f"{quality.frauds:,.0f} frauds"),
         ("recall", percent(quality.recall), f"({percent(quality.recall_by_value)} of value)"),
         ("precision", percent(quality.precision), f"of {quality.alerts:,.0f} alerts"),
         ("labelled", percent(quality.label_coverage), f"of {quality.decisions:,.0f} settled"),
     ]
-    return _box(
+    return framed(
         _pairs(rows), f"Quality: {quality.days} settled days to {day_date(figures, quality.last_day)[4:]}"
     )
 
 
 def _alerts(figures: Figures, rows: int, width: int) -> RenderableType:
     columns = [
-        Column("time", no_wrap=True, style=_QUIET),
+        Column("time", no_wrap=True, style=QUIET),
         Column("amount", no_wrap=True, justify="right"),
-        Column("card", no_wrap=True, style=_QUIET),
+        Column("card", no_wrap=True, style=QUIET),
         Column("by", no_wrap=True),
         Column("prob.", no_wrap=True, justify="right"),
         Column("risk ≥ limit", no_wrap=True, justify="right"),
         *([Column("label", no_wrap=True)] if width >= WIDE else []),
         Column("mostly because of", no_wrap=True, overflow="ellipsis", ratio=1),
     ]
-    table = Table(*columns, box=None, expand=True, padding=(0, 1, 0, 0), header_style=_QUIET, pad_edge=False)
+    table = Table(*columns, box=None, expand=True, padding=(0, 1, 0, 0), header_style=QUIET, pad_edge=False)
     for shown in figures.newest[:rows]:
         table.add_row(*_cells_of(shown, width))
     for _ in range(rows - len(figures.newest)):
         table.add_row("")
-    return _box(table, "Some of the newest alerts")
+    return framed(table, "Some of the newest alerts")
 
 
 def _cells_of(shown: ShownAlert, width: int) -> list[Text]:
@@ -302,12 +197,12 @@ def _cells_of(shown: ShownAlert, width: int) -> list[Text]:
         Text(f"{day} {hour(alert.event_time_ms)}" if wide else day),
         Text(f"{alert.amount:,.2f}"),
         Text(short_card(alert.card_id)),
-        Text(alert.decided_by, style=_STYLES[alert.decided_by]),
+        Text(alert.decided_by, style=STYLES[alert.decided_by]),
         Text("rank" if alert.probability is None else percent(alert.probability)),
         Text(risk_and_limit(alert)),
     ]
     if wide:
         cells.append(
-            Text(shown.turned_out or "…", style="bold red" if shown.turned_out == "fraud" else _QUIET)
+            Text(shown.turned_out or "…", style="bold red" if shown.turned_out == "fraud" else QUIET)
         )
     return [*cells, Text("; ".join(reasons(alert)))]

@@ -15,7 +15,7 @@ from kafka import errors as kafka_errors
 from kafka.admin import MemberToRemove
 
 from worker.broker.embedded import EmbeddedKafka
-from worker.demo.figures import Samples, read_samples
+from worker.demo.samples import Samples, read_samples
 from worker.demo.scenario import Values, to_toml
 from worker.errors import WorkerError
 from worker.kafka_io import topic_setup

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.spinner import Spinner
 from rich.table import Column, Table
 from rich.text import Text
 
-_QUIET: Final = "bright_black"
+from worker.demo.style import QUIET
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +45,9 @@ class StartPage:
         table = Table.grid(Column(width=2), Column(overflow="fold"), Column(justify="right"), padding=(0, 1))
         for stage in self.stages:
             mark: RenderableType = Text("✓", style="green") if stage.done else self._spinner
-            style = _QUIET if stage.done else ""
-            table.add_row(mark, Text(stage.text, style=style), Text(f"{stage.seconds:.0f} s", style=_QUIET))
+            style = QUIET if stage.done else ""
+            table.add_row(mark, Text(stage.text, style=style), Text(f"{stage.seconds:.0f} s", style=QUIET))
         yield Text("fraud-worker demo", style="bold")
-        yield Text("A real Kafka and a real worker, on made-up card payments.\n", style=_QUIET)
+        yield Text("A real Kafka and a real worker, on made-up card payments.\n", style=QUIET)
         yield table
-        yield Text("\nCtrl-C stops it and leaves nothing behind.", style=_QUIET)
+        yield Text("\nCtrl-C stops it and leaves nothing behind.", style=QUIET)

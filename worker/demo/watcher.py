@@ -9,26 +9,24 @@ from dataclasses import dataclass
 from typing import Final
 
 from models.vocabulary import MS_PER_DAY
-from worker.demo.figures import (
-    DECIDERS,
+from worker.demo.figures import DECIDERS, Day, Figures, HandOver, Quality, ShownAlert
+from worker.demo.samples import (
     UNKNOWN,
-    WINDOW,
-    Day,
-    Figures,
-    HandOver,
-    Quality,
     Samples,
-    ShownAlert,
-    total,
-    value,
+    histogram_difference,
+    histogram_quantile,
+    latency_buckets,
+    sample_sum,
+    sample_value,
 )
 from worker.demo.stream import Stream
 from worker.settings.sections import Settings
 from worker.wire.schema import Alert
 
-RATE_OVER_S: Final = 5.0
-LATENCY_OVER_S: Final = 15.0
-KEPT_ALERTS: Final = 60
+_RATE_OVER_S: Final = 5.0
+_LATENCY_OVER_S: Final = 15.0
+_KEPT_ALERTS: Final = 60
+_WINDOW: Final = "30d"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +54,7 @@ class AlertBoard:
     def __init__(self, every_s: float) -> None:
         self._every_s = every_s
         self._put_up_s = -math.inf
-        self.shown: deque[Alert] = deque(maxlen=KEPT_ALERTS)
+        self.shown: deque[Alert] = deque(maxlen=_KEPT_ALERTS)
 
     def offer(self, alerts: Sequence[Alert], at_s: float) -> None:
         """Put the newest of them up, if it is time."""
@@ -111,12 +109,12 @@ class Watcher:
         at_s
             Seconds since the stream began.
         """
-        by = {name: int(total(samples, "decisions_total", decided_by=name)) for name in DECIDERS}
-        now = _Observation(at_s, by, _buckets(samples))
+        by = {name: int(sample_sum(samples, "decisions_total", decided_by=name)) for name in DECIDERS}
+        now = _Observation(at_s, by, latency_buckets(samples))
         now_ms = self._stream.time_ms(now.decided)
         self._note_deciders(now, now_ms)
         self._observations.append(now)
-        while len(self._observations) > 2 and self._observations[1].at_s < at_s - LATENCY_OVER_S:
+        while len(self._observations) > 2 and self._observations[1].at_s < at_s - _LATENCY_OVER_S:
             self._observations.popleft()
         self._board.offer(alerts, at_s)
         quality = self._quality(samples)
@@ -125,7 +123,7 @@ class Watcher:
 
     def _figures(self, samples: Samples, now: _Observation, now_ms: int, quality: Quality) -> Figures:
         settings, stream = self._settings, self._stream
-        latency = _difference(now.latency, self._observations[0].latency)
+        latency = histogram_difference(now.latency, self._observations[0].latency)
         return Figures(
             metrics_url=f"http://{settings.health.host}:{settings.health.port}/metrics",
             elapsed_s=min(now.at_s, self._duration_s),
@@ -135,22 +133,22 @@ class Watcher:
             stream_days=stream.days,
             stream_size=len(stream),
             decided=now.decided,
-            alerts=int(total(samples, "alerts_total")),
-            cases=int(total(samples, "cases_total")),
+            alerts=int(sample_sum(samples, "alerts_total")),
+            cases=int(sample_sum(samples, "cases_total")),
             decided_by=now.decided_by,
             per_s=self._rate(now),
             lag=max(stream.count_due(now.at_s * self._speed) - now.decided, 0),
-            latency_p50_s=quantile(latency, 0.5),
-            latency_p99_s=quantile(latency, 0.99),
+            latency_p50_s=histogram_quantile(latency, 0.5),
+            latency_p99_s=histogram_quantile(latency, 0.99),
             shares=self._shares,
             hand_overs=tuple(self._hand_overs),
-            frauds_learnt=int(total(samples, "model_frauds_learnt")),
+            frauds_learnt=int(sample_sum(samples, "model_frauds_learnt")),
             frauds_needed=settings.model.min_frauds,
-            threshold_lambda=value(samples, "model_threshold_lambda"),
+            threshold_lambda=sample_value(samples, "model_threshold_lambda"),
             review_cost=settings.costs.review_cost,
-            forest_cut=value(samples, "model_forest_cut"),
-            reviews_cost=total(samples, "review_cost_total"),
-            missed_cost=total(samples, "missed_fraud_cost_by_arrival_total"),
+            forest_cut=sample_value(samples, "model_forest_cut"),
+            reviews_cost=sample_sum(samples, "review_cost_total"),
+            missed_cost=sample_sum(samples, "missed_fraud_cost_by_arrival_total"),
             quality=quality,
             history=self._history(now_ms),
             newest=tuple(
@@ -160,7 +158,7 @@ class Watcher:
         )
 
     def _rate(self, now: _Observation) -> float:
-        before = next(it for it in self._observations if it.at_s >= now.at_s - RATE_OVER_S)
+        before = next(it for it in self._observations if it.at_s >= now.at_s - _RATE_OVER_S)
         spent_s = now.at_s - before.at_s
         return (now.decided - before.decided) / spent_s if spent_s > 0 else 0.0
 
@@ -179,10 +177,10 @@ class Watcher:
             self._hand_overs.append(HandOver(latest, at_ms))
 
     def _note_day(self, samples: Samples, now_ms: int, quality: Quality) -> None:
-        self._thresholds[self._day(now_ms)] = value(samples, "model_threshold_lambda")
+        self._thresholds[self._day(now_ms)] = sample_value(samples, "model_threshold_lambda")
         # Days that settled together since the last observation share the figure of the newest.
         for number in range(max(self._recalls, default=-1) + 1, quality.last_day + 1):
-            self._recalls[number] = value(samples, "cohort_recall", window="1d")
+            self._recalls[number] = sample_value(samples, "cohort_recall", window="1d")
 
     def _history(self, now_ms: int) -> tuple[Day, ...]:
         """Return one entry a day; a day that no observation fell into is as the one before."""
@@ -199,9 +197,9 @@ class Watcher:
 
     def _quality(self, samples: Samples) -> Quality:
         def of(figure: str) -> float:
-            return value(samples, f"cohort_{figure}", window=WINDOW)
+            return sample_value(samples, f"cohort_{figure}", window=_WINDOW)
 
-        closed, end_s = of("closed"), value(samples, "cohort_end_timestamp_seconds")
+        closed, end_s = of("closed"), sample_value(samples, "cohort_end_timestamp_seconds")
         return Quality(
             days=0 if math.isnan(closed) else int(closed),
             last_day=-1 if math.isnan(end_s) else self._day(int(end_s * 1000.0)) - 1,
@@ -218,40 +216,3 @@ class Watcher:
             cost_none=of("cost_none"),
             savings=of("savings"),
         )
-
-
-def _buckets(samples: Samples) -> Mapping[float, float]:
-    return {
-        float(dict(labels)["le"]): count
-        for (name, labels), count in samples.items()
-        if name == "end_to_end_latency_seconds_bucket"
-    }
-
-
-def _difference(now: Mapping[float, float], before: Mapping[float, float]) -> Mapping[float, float]:
-    return {bound: count - before.get(bound, 0.0) for bound, count in now.items()}
-
-
-def quantile(cumulative: Mapping[float, float], share: float) -> float:
-    """Return a quantile of a histogram as PromQL's `histogram_quantile` does; NaN of an empty one.
-
-    Parameters
-    ----------
-    cumulative
-        Count up to each bound, the last one infinite.
-    share
-        From 0 to 1.
-    """
-    bounds = sorted(cumulative)
-    count = cumulative[bounds[-1]] if bounds else 0.0
-    if count <= 0:
-        return UNKNOWN
-    wanted, lower, below = share * count, 0.0, 0.0
-    for bound in bounds:
-        if cumulative[bound] >= wanted:
-            break
-        lower, below = bound, cumulative[bound]
-    if math.isinf(bound):
-        return lower
-    inside = cumulative[bound] - below
-    return lower + (bound - lower) * ((wanted - below) / inside if inside else 1.0)

@@ -85,3 +85,16 @@ def risk_and_limit(alert: Alert) -> str:
     risk = alert.expected_loss if online else alert.forest_rank
     form = ",.2f" if online else ",.1f"
     return f"{math.nan if risk is None else risk:{form}} ≥ {alert.threshold:{form}}"
+
+
+def decider_in_force(figures: Figures) -> str:
+    """Who decides, since when, and what a change waits for."""
+    if not figures.hand_overs:
+        return "waiting for the first transactions"
+    latest = figures.hand_overs[-1]
+    name = NAMES[latest.decider]
+    if latest.decider == "none":
+        return f"{name}, until a forest has seen some traffic"
+    if latest.decider == "forest":
+        return f"{name}, until {figures.frauds_needed} frauds are learnt ({figures.frauds_learnt} so far)"
+    return f"{name}, since {date(latest.at_ms)}, {hour(latest.at_ms)}"
