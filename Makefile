@@ -53,8 +53,8 @@ picture: venv  ## Save the demo's page into deploy/pictures/demo.svg
 kafka: venv  ## Run a Kafka broker in the foreground, at PORT=9092
 	$(BIN)/fraud-worker kafka --port $(PORT)
 
-bench: venv  ## Measure throughput and latency into build/bench.json
-	$(BIN)/python -m tests.tools.bench
+bench: venv  ## Measure throughput and latency into build/bench.json; BENCH='--transactions 5000' is quick
+	$(BIN)/python -m tests.tools.bench $(BENCH)
 
 faults: venv  ## Run the fault tests: kills, cuts and stalls, minutes long
 	$(BIN)/python -m pytest -m faults

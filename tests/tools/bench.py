@@ -1,13 +1,15 @@
-"""The benchmark: `make bench`. Writes build/bench.json and prints it as a table.
+"""The benchmark: `make bench`. It writes build/bench.json and prints the measures as a table.
 
-Every rate is measured in a process of its own over the same topics of one real Kafka, in turn and several times; the
-ratios are of medians. Machines are noisy: read the ratios.
+A process of its own measures each rate, over the same topics of one real Kafka. The processes take turns for several
+rounds, and the ratios are of medians. Machines are noisy: read the ratios. A stream of less than `TRIAL_BELOW`
+transactions shows only that the benchmark works; its figures mean nothing.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import resource
 import statistics
@@ -25,16 +27,52 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-ROUNDS = 3
 PARTITIONS = 4
 POLL_RECORDS = 5_000
 FETCH_BYTES = 8 << 20
 ENTITY_KEY = "000102030405060708090a0b0c0d0e0f"
+DECIDED_WITHIN_S = 300
+PROCESS_WITHIN_S = 600
+TRIAL_BELOW = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much the measures that have their own stream take.
+
+    Attributes
+    ----------
+    backtest_cards
+        Cards of the backtest's month.
+    history_cards
+        Cards of the days before the load under which latency is measured; too few teach the online model nothing.
+    settle_s
+        First part of the load, in which queues fill and nothing is measured.
+    load_s
+        The rest of the load.
+    """
+
+    backtest_cards: int
+    history_cards: int
+    settle_s: float
+    load_s: float
+
+
+FULL = Sizes(backtest_cards=5_000, history_cards=20_000, settle_s=10.0, load_s=30.0)
+TRIAL = Sizes(backtest_cards=200, history_cards=3_000, settle_s=2.0, load_s=3.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """One line of the table; `goal` is what it should reach, None where it only informs."""
+    """One line of the table.
+
+    Attributes
+    ----------
+    name, value, unit
+        What was measured.
+    goal
+        What the value should reach; None where the line only informs.
+    """
 
     name: str
     value: float
@@ -47,43 +85,51 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.tools.bench")
     parser.add_argument("--transactions", type=int, default=800_000, help="in the stream (800000)")
     parser.add_argument(
+        "--rounds", type=int, default=3, help="of all processes; more give steadier medians (3)"
+    )
+    parser.add_argument(
         "--latency", type=int, metavar="RATE", help="measure latency alone, at RATE transactions/s"
     )
-    parser.add_argument("--out", type=Path, default=Path("build/bench.json"))
+    parser.add_argument("--out", type=Path, default=Path("build/bench.json"), help="(build/bench.json)")
     parser.add_argument("--process", choices=sorted(_PROCESSES), help=argparse.SUPPRESS)
+    parser.add_argument("--trial", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--settings", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.process:
-        print(json.dumps(_PROCESSES[given.process](json.loads(given.settings), given.transactions)))
+        sizes = TRIAL if given.trial else FULL
+        print(json.dumps(_PROCESSES[given.process](json.loads(given.settings), given.transactions, sizes)))
         return
     if given.latency:
         print(json.dumps(latency_alone(given.latency)))
         return
-    measures = run(given.transactions)
+    measures = run(given.transactions, given.rounds)
     given.out.parent.mkdir(parents=True, exist_ok=True)
     given.out.write_text(json.dumps({"measures": [asdict(measure) for measure in measures]}, indent=2) + "\n")
     show(measures)
+    if unknown := [measure.name for measure in measures if not math.isfinite(measure.value)]:
+        raise SystemExit(f"not measured: {', '.join(unknown)}")
 
 
-def run(transactions: int) -> list[Measure]:
-    """Start Kafka, fill the topics, measure."""
+def run(transactions: int, rounds: int) -> list[Measure]:
+    """Start Kafka, fill the topics and measure."""
     from worker.broker.embedded import EmbeddedKafka  # noqa: PLC0415 - the measured processes need not pay for it
 
     console = Console(stderr=True)
+    trial = transactions < TRIAL_BELOW
     with EmbeddedKafka() as broker, tempfile.TemporaryDirectory() as folder:
         settings = _settings(broker.bootstrap, folder)
         with console.status("filling the topics"):
             count = _fill(settings, transactions)
-        rounds: dict[str, list[dict[str, float]]] = {name: [] for name in _IN_TURN}
-        _process("worker", _renamed(settings, "warm-up"), count)  # compiles and caches the kernels
-        for index in range(ROUNDS):
+        figures: dict[str, list[dict[str, float]]] = {name: [] for name in _IN_TURN}
+        _process("worker", _renamed(settings, "warm-up"), count, trial)  # compiles and caches the loops
+        for index in range(rounds):
             for name in _IN_TURN:
-                console.print(f"round {index + 1} of {ROUNDS}: {name}")
-                rounds[name].append(_process(name, _renamed(settings, f"{name}-{index}"), count))
-        half = int(_median(rounds["worker"], "per_second") / 2)
+                console.print(f"round {index + 1} of {rounds}: {name}")
+                figures[name].append(_process(name, _renamed(settings, f"{name}-{index}"), count, trial))
+        half = int(_median(figures["worker"], "per_second") / 2)
         console.print(f"latency at {half:,} transactions/s")
-        rounds["latency"] = [_process("latency", settings, half)]
-    return _measures(rounds)
+        figures["latency"] = [_process("latency", settings, half, trial)]
+    return _measures(figures)
 
 
 def latency_alone(rate: int) -> dict[str, float]:
@@ -91,7 +137,7 @@ def latency_alone(rate: int) -> dict[str, float]:
     from worker.broker.embedded import EmbeddedKafka  # noqa: PLC0415
 
     with EmbeddedKafka() as broker, tempfile.TemporaryDirectory() as folder:
-        return _process("latency", _settings(broker.bootstrap, folder), rate)
+        return _process("latency", _settings(broker.bootstrap, folder), rate, trial=False)
 
 
 def show(measures: list[Measure]) -> None:
@@ -104,7 +150,7 @@ def show(measures: list[Measure]) -> None:
 
 
 def _settings(bootstrap: str, folder: str) -> dict[str, Any]:
-    """Chargebacks only, as in production; what nobody complains of becomes legit by silence within the stream."""
+    """Return settings under which chargebacks are the only labels, and silence means legit within the stream."""
     return {
         "entity_key": ENTITY_KEY,
         "worker": {"state_dir": folder},
@@ -115,7 +161,7 @@ def _settings(bootstrap: str, folder: str) -> dict[str, Any]:
 
 
 def _renamed(settings: dict[str, Any], run: str) -> dict[str, Any]:
-    """The same input under another group, with outputs of its own."""
+    """Return settings that read the same input under another group and write other outputs."""
     outputs = {name: f"bench.{run}.{name}" for name in ("alerts", "decisions", "model_log", "dead_letters")}
     return settings | {"kafka": settings["kafka"] | {"group": f"bench-{run}"}, "topics": outputs}
 
@@ -141,7 +187,7 @@ def _fill(values: dict[str, Any], transactions: int) -> int:
     return len(dataset)
 
 
-def _process(name: str, settings: dict[str, Any], transactions: int) -> dict[str, float]:
+def _process(name: str, settings: dict[str, Any], number: int, trial: bool) -> dict[str, float]:
     command = [
         sys.executable,
         "-m",
@@ -149,17 +195,18 @@ def _process(name: str, settings: dict[str, Any], transactions: int) -> dict[str
         "--process",
         name,
         "--transactions",
-        str(transactions),
+        str(number),
+        *(["--trial"] if trial else []),
+        "--settings",
+        json.dumps(settings),
     ]
-    done = subprocess.run(
-        [*command, "--settings", json.dumps(settings)], check=True, stdout=subprocess.PIPE, timeout=600
-    )
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=PROCESS_WITHIN_S)
     answer: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return answer
 
 
-def _poll_loop(values: dict[str, Any], transactions: int) -> dict[str, float]:
-    """A bare loop over kafka-python's own consumer that touches each value."""
+def _poll_loop(values: dict[str, Any], transactions: int, _: Sizes) -> dict[str, float]:
+    """Read with a bare loop over kafka-python's own consumer that touches each value."""
     from kafka import KafkaConsumer, TopicPartition  # noqa: PLC0415
 
     consumer = KafkaConsumer(
@@ -184,8 +231,8 @@ def _poll_loop(values: dict[str, Any], transactions: int) -> dict[str, float]:
     return {"per_second": seen / seconds, "bytes": size}
 
 
-def _confluent_loop(values: dict[str, Any], transactions: int) -> dict[str, float]:
-    """The same over confluent-kafka."""
+def _confluent_loop(values: dict[str, Any], transactions: int, _: Sizes) -> dict[str, float]:
+    """Read the same with confluent-kafka."""
     from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition  # noqa: PLC0415
 
     consumer = Consumer(
@@ -209,8 +256,8 @@ def _confluent_loop(values: dict[str, Any], transactions: int) -> dict[str, floa
     return {"per_second": seen / seconds, "bytes": size}
 
 
-def _worker(values: dict[str, Any], transactions: int) -> dict[str, float]:
-    """A whole worker, from its start until every transaction is decided and committed."""
+def _worker(values: dict[str, Any], transactions: int, _: Sizes) -> dict[str, float]:
+    """Run a whole worker, from its start until it has decided and committed every transaction."""
     launched_s = time.perf_counter()
     from worker.cycle.processor import Outcome, StepTimes  # noqa: PLC0415
     from worker.kafka_io.topic_setup import create  # noqa: PLC0415
@@ -235,10 +282,13 @@ def _worker(values: dict[str, Any], transactions: int) -> dict[str, float]:
             worker.stop()
 
     MetricsObserver.observe = observe  # type: ignore[method-assign]
-    guard = threading.Timer(300, worker.stop)
+    guard = threading.Timer(DECIDED_WITHIN_S, worker.stop)
     guard.daemon = True
     guard.start()
     worker.run()
+    decided = sum(count for _, count, _ in cycles)
+    if decided < transactions:
+        raise SystemExit(f"{decided:,} of {transactions:,} transactions decided in {DECIDED_WITHIN_S} s")
     first_s, last_s = cycles[0][0], cycles[-1][0]
     # The clock starts when the first batch is committed: its transactions are not counted.
     counted = sum(count for _, count, _ in cycles[1:])
@@ -255,12 +305,12 @@ def _worker(values: dict[str, Any], transactions: int) -> dict[str, float]:
     }
 
 
-def _models(values: dict[str, Any], _: int) -> dict[str, float]:
-    """The domain alone: a backtest, and scoring and learning in batch at 17 features."""
+def _models(values: dict[str, Any], _: int, sizes: Sizes) -> dict[str, float]:
+    """Measure the domain alone: a backtest, and scoring and learning in batch at 17 features."""
     from models.online import build_generation  # noqa: PLC0415
     from worker.offline.backtest import backtest  # noqa: PLC0415
     from worker.settings.sections import Settings  # noqa: PLC0415
-    from worker.simulation import Traffic, simulate  # noqa: PLC0415
+    from worker.simulation import FIELDS, Traffic, simulate  # noqa: PLC0415
 
     rng = np.random.default_rng(5)
     features = rng.lognormal(size=(100_000, 17)).astype(np.float32)
@@ -269,8 +319,12 @@ def _models(values: dict[str, Any], _: int) -> dict[str, float]:
     model = build_generation(features, label, weight, [f"f{i}" for i in range(17)], np.zeros(17, np.bool_))
     score_s = _seconds(lambda: model.score_batch(features))
     learn_s = _seconds(lambda: model.learn_batch(features[:20_000], label[:20_000], weight[:20_000]))
-    dataset = simulate(Traffic(cards=5_000, merchants=1_000, days=30, per_card_day=2.0, label_delay_days=3.0))
-    settings = Settings(**{key: value for key, value in values.items() if key != "topics"})
+    traffic = Traffic(
+        cards=sizes.backtest_cards, merchants=1_000, days=30, per_card_day=2.0, label_delay_days=3.0
+    )
+    dataset = simulate(traffic)
+    # A backtest reads every column of the data set, so the settings have to declare them.
+    settings = Settings(**values | {"transaction": FIELDS.model_dump()})
     backtest(settings, dataset)  # compiles
     return {
         "score_us": score_s / len(features) * 1e6,
@@ -289,13 +343,13 @@ def _seconds(call: Callable[[], object]) -> float:
     return statistics.median(taken)
 
 
-def _latency(values: dict[str, Any], rate: int) -> dict[str, float]:
-    from tests.tools.bench_latency import latency  # noqa: PLC0415
+def _latency(values: dict[str, Any], rate: int, sizes: Sizes) -> dict[str, float]:
+    from tests.tools.bench_latency import Load, latency  # noqa: PLC0415
 
-    return latency(values, rate)
+    return latency(values, Load(rate, sizes.history_cards, sizes.settle_s, sizes.load_s))
 
 
-_IN_TURN: dict[str, Callable[[dict[str, Any], int], dict[str, float]]] = {
+_IN_TURN: dict[str, Callable[[dict[str, Any], int, Sizes], dict[str, float]]] = {
     "poll": _poll_loop,
     "confluent": _confluent_loop,
     "worker": _worker,
@@ -308,9 +362,9 @@ def _median(rounds: list[dict[str, float]], figure: str) -> float:
     return statistics.median(round_[figure] for round_ in rounds)
 
 
-def _measures(rounds: dict[str, list[dict[str, float]]]) -> list[Measure]:
+def _measures(figures: dict[str, list[dict[str, float]]]) -> list[Measure]:
     def median(process: str, figure: str) -> float:
-        return _median(rounds[process], figure)
+        return _median(figures[process], figure)
 
     worker = median("worker", "per_second")
     measures = [

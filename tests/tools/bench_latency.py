@@ -1,7 +1,7 @@
-"""Latency under load: from sending a transaction to its alert in the hands of a `read_committed` subscriber.
+"""Latency under load: from sending a transaction until a `read_committed` subscriber has its alert.
 
-One worker process first decides some days of history, so that its online model decides and alerts. Then traffic
-comes at a steady rate. Sender and subscriber run in this process, beside the broker.
+A worker process first decides some days of history, so that its online model decides and alerts. Then transactions
+arrive at a steady rate. Sender and subscriber run in this process, beside the broker.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from kafka import KafkaConsumer, TopicPartition
@@ -32,32 +32,50 @@ from worker.simulation import FIELDS, Traffic, simulate
 
 PARTITIONS: Final = 4
 HISTORY_DAYS: Final = 4
-LIVE_S: Final = 30.0
 ALERTED_SHARE: Final = 0.01
-SETTLE_S: Final = 10.0
-"""The load's first seconds, in which queues fill and nothing is measured."""
 TICK_S: Final = 0.01
 
 Tick = list[tuple[str, int, list[bytes], list[bytes], list[int]]]
-"""What leaves at one moment: topic, partition, keys, values, timestamps."""
+"""What the sender sends at one moment: topic, partition, keys, values, timestamps."""
 
 
-def latency(values: dict[str, Any], rate: int) -> dict[str, float]:
-    """Measure at `rate` transactions a second; milliseconds."""
-    settings = _settings(values, rate)
+class Load(NamedTuple):
+    """What the worker decides while latency is measured.
+
+    Attributes
+    ----------
+    rate
+        Transactions a second.
+    history_cards
+        Cards of the history.
+    settle_s
+        First part of the load, in which queues fill and nothing is measured.
+    measured_s
+        The rest of the load.
+    """
+
+    rate: int
+    history_cards: int
+    settle_s: float
+    measured_s: float
+
+
+def latency(values: dict[str, Any], load: Load) -> dict[str, float]:
+    """Measure under a load; milliseconds."""
+    settings = _settings(values, load.rate)
     topic_setup.create(settings, PARTITIONS, 1)
-    history = simulate(_traffic(0, HISTORY_DAYS, 20_000))
+    history = simulate(_traffic(0, HISTORY_DAYS, load.history_cards))
     replay(settings, history, ReplayOptions(frauds_only=True))
     with WorkerProcess(settings, Path(settings.worker.state_dir) / "latency") as worker:
         worker.wait_until_ready()
         _await_decided(worker, len(history))
-        live = _live(rate)
-        ticks = _ticks(settings, live, rate)
+        live = _live(load)
+        ticks = _ticks(settings, live, load.rate)
         with _subscriber(settings) as seen_s:
-            sent_s = _send(settings, ticks, rate)
+            sent_s = _send(settings, ticks, load.rate)
             _await_decided(worker, len(history) + len(live))
             time.sleep(1.0)
-    return _figures(live, seen_s, sent_s)
+    return _figures(live, seen_s, sent_s, load.settle_s)
 
 
 def _settings(values: dict[str, Any], rate: int) -> Settings:
@@ -85,18 +103,18 @@ def _traffic(seed: int, days: int, cards: int) -> Traffic:
     )
 
 
-def _live(rate: int) -> Dataset:
-    """As many transactions as the load takes, evenly from the noon after the history on."""
-    count = int(rate * (SETTLE_S + LIVE_S))
+def _live(load: Load) -> Dataset:
+    """Return as many transactions as the load has, spread evenly from the noon after the history."""
+    count = int(load.rate * (load.settle_s + load.measured_s))
     traffic = _traffic(1, 1, count // 2)
     noon_ms = traffic.start_ms + HISTORY_DAYS * MS_PER_DAY + MS_PER_DAY // 2
     return replace(
-        simulate(traffic).take(np.arange(count)), event_time_ms=noon_ms + np.arange(count) * 1000 // rate
+        simulate(traffic).take(np.arange(count)), event_time_ms=noon_ms + np.arange(count) * 1000 // load.rate
     )
 
 
 def _ticks(settings: Settings, live: Dataset, rate: int) -> list[Tick]:
-    """Records of every tick, made before the load begins: the sender should not be what is measured."""
+    """Return the records of every tick; made before the load begins, because the sender is not what is measured."""
     nothing = live.labels(frauds_only=True).take(np.arange(0))
     timeline = Timeline(settings, live, nothing, PARTITIONS)
     size = max(1, int(rate * TICK_S))
@@ -109,7 +127,7 @@ def _ticks(settings: Settings, live: Dataset, rate: int) -> list[Tick]:
 
 
 def _send(settings: Settings, ticks: list[Tick], rate: int) -> NDArray[np.float64]:
-    """Send tick by tick; when each transaction left, in seconds of this machine's clock."""
+    """Send tick by tick; return when each transaction left, in seconds of this machine's clock."""
     size = max(1, int(rate * TICK_S))
     left_s = np.empty(len(ticks))
     with BulkProducer(settings) as producer:
@@ -160,12 +178,16 @@ def _await_decided(worker: WorkerProcess, count: int) -> None:
     )
 
 
-def _figures(live: Dataset, seen_s: dict[str, float], sent_s: NDArray[np.float64]) -> dict[str, float]:
+def _figures(
+    live: Dataset, seen_s: dict[str, float], sent_s: NDArray[np.float64], settle_s: float
+) -> dict[str, float]:
     row_of = {name: row for row, name in enumerate(live.transaction_id.to_pylist())}
     known = [(row_of[name], when) for name, when in seen_s.items() if name in row_of]
     rows = np.array([row for row, _ in known], np.int64)
     taken_ms = (np.array([when for _, when in known]) - sent_s[rows]) * 1000.0
-    measured = taken_ms[sent_s[rows] - sent_s[0] >= SETTLE_S]
+    measured = taken_ms[sent_s[rows] - sent_s[0] >= settle_s]
+    if not measured.size:
+        raise SystemExit("no alert was seen under the load")
     p50, p99 = np.quantile(measured, [0.5, 0.99])
     return {
         "p50_ms": float(p50),
