@@ -159,7 +159,7 @@ def test_an_interrupted_demo_says_what_it_saw_and_may_leave_its_topics(
         ("Making the topics", signal.SIGHUP),
         ("Compiling the worker's loops", signal.SIGTERM),
         ("Starting the worker", signal.SIGINT),
-        ("nobody decides", signal.SIGTERM),
+        ("no decider yet", signal.SIGTERM),
     ],
 )
 def test_a_demo_with_its_own_kafka_is_interrupted_at_any_moment_and_leaves_nothing(
@@ -179,7 +179,7 @@ def test_a_demo_with_its_own_kafka_is_interrupted_at_any_moment_and_leaves_nothi
 def test_a_demo_whose_kafka_dies_says_so_and_where_its_log_is(tmp_path: Path) -> None:
     with demo(tmp_path / "tmp") as running:
         assert running.process.stdout is not None
-        running.read_until("nobody decides", running.process.stdout.fileno())
+        running.read_until("no decider yet", running.process.stdout.fileno())
         [broker] = [
             int(folder.name)
             for folder in Path("/proc").glob("[0-9]*")

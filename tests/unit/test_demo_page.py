@@ -86,7 +86,7 @@ def test_nothing_is_nan_before_the_first_decision() -> None:
 @pytest.mark.parametrize(
     ("decider", "said"),
     [
-        ("none", "Who decides: nobody, until a forest has seen some traffic"),
+        ("none", "Who decides: no decider yet; the forest needs more traffic first"),
         ("forest", "Who decides: isolation forest, until 100 frauds are learnt (63 so far)"),
     ],
 )
@@ -119,7 +119,7 @@ def test_text_of_others_cannot_steer_the_terminal() -> None:
 def test_without_colour_the_deciders_still_differ() -> None:
     shown = text(figures(), 80, 24)
     assert "\x1b" not in shown
-    assert "· nobody  ▒ isolation forest  █ online model" in shown
+    assert "· no decider  ▒ isolation forest  █ online model" in shown
 
 
 def test_with_colour_fraud_is_red() -> None:

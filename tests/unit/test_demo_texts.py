@@ -18,7 +18,7 @@ def test_the_summary_tells_what_was_caught_and_what_it_cost() -> None:
     told = " ".join(summary_paragraphs(figures(decided=182_676)))
     for said in (
         "182,676 of 182,676 payments were decided in 1:09.",
-        "Nobody decided at first, from Tue 2 Jan on the isolation forest, from Mon 8 Jan on the online model.",
+        "No model decided at first, from Tue 2 Jan on the isolation forest, from Mon 8 Jan on the online model.",
         "In the 15 newest days whose labels have settled (up to Wed 17 Jan), 700 of 70,000 payments were fraud",
         "1,000 alerts in 800 cases; 420 of these alerts were fraud (precision 42 %)",  # 0.6 * 700
         "It caught 60 % of the frauds and 80 % of the money in them.",

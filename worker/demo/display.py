@@ -15,7 +15,7 @@ from worker.demo.figures import Figures
 from worker.demo.page import Page
 from worker.demo.plain import SHOWN_PER_DECIDER, status_lines
 from worker.demo.start_page import Stage, StartPage
-from worker.demo.wording import NAMES, date, hour
+from worker.demo.wording import NAMES, NO_DECIDER, date, hour
 from worker.view.alert_text import alert_text
 from worker.wire.schema import Alert
 
@@ -110,7 +110,8 @@ class LineDisplay:
     def show_figures(self, figures: Figures, alerts: Sequence[Alert]) -> None:
         """Print what is new."""
         for over in figures.hand_overs[self._hand_overs :]:
-            self._print(f"From {date(over.at_ms)} {hour(over.at_ms)} on: {NAMES[over.decider]} decides")
+            who = NO_DECIDER if over.decider == "none" else f"{NAMES[over.decider]} decides"
+            self._print(f"From {date(over.at_ms)} {hour(over.at_ms)} on: {who}")
         self._hand_overs = len(figures.hand_overs)
         for alert in alerts:
             self._alerts[alert.decided_by] += 1

@@ -15,6 +15,7 @@ from worker.demo.figures import Figures, ShownAlert
 from worker.demo.style import FRAME_COLUMNS, LABEL_COLUMNS, QUIET, STYLES, framed
 from worker.demo.timeline import timeline
 from worker.demo.wording import (
+    NO_DECIDER,
     UNSETTLED,
     date,
     day_date,
@@ -149,7 +150,7 @@ def _limit(figures: Figures) -> tuple[str, str]:
         return f"loss {limit:,.2f}", f"(λ {figures.threshold_lambda:.2f})"
     if decider == "forest" and math.isfinite(figures.forest_cut):
         return f"rank {figures.forest_cut:,.1f}", "of the forest"
-    return "-", "nobody decides yet"
+    return "-", NO_DECIDER
 
 
 def _quality(figures: Figures) -> RenderableType:

@@ -15,7 +15,7 @@ def status_lines(figures: Figures) -> list[str]:
     lines = [
         f"Day {figures.today + 1} of {figures.stream_days} ({date(figures.now_ms)} {hour(figures.now_ms)}), "
         f"{minutes(figures.elapsed_s)} of {minutes(figures.duration_s)}: "
-        f"{figures.decided:,} decided, {figures.per_s:,.0f}/s, lag {figures.lag:,}; {shares or 'nobody'} decides",
+        f"{figures.decided:,} decided, {figures.per_s:,.0f}/s, lag {figures.lag:,}; deciders: {shares or 'none yet'}",
         f"  {figures.alerts:,} alerts in {figures.cases:,} cases, from append to alert p50 "
         f"{milliseconds(figures.latency_p50_s)}, p99 {milliseconds(figures.latency_p99_s)}; "
         f"cost so far {money(figures.reviews_cost + figures.missed_cost)}",

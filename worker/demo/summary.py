@@ -38,9 +38,9 @@ def _reach(figures: Figures) -> list[str]:
 
 def _deciders(figures: Figures) -> str:
     first, *later = figures.hand_overs
-    told = [f"{NAMES[first.decider].capitalize()} decided at first"]
-    told += [f"from {date(it.at_ms)} on the {NAMES[it.decider]}" for it in later]
-    return f"{', '.join(told)}."
+    start = "No model" if first.decider == "none" else f"The {NAMES[first.decider]}"
+    rest = [f"from {date(it.at_ms)} on the {NAMES[it.decider]}" for it in later]
+    return f"{', '.join([f'{start} decided at first', *rest])}."
 
 
 def _judgement(figures: Figures) -> list[str]:

@@ -11,8 +11,9 @@ from worker.demo.figures import Figures
 from worker.view.foreign_text import printable
 from worker.wire.schema import Alert
 
-NAMES: Final = {"none": "nobody", "forest": "isolation forest", "online": "online model"}
+NAMES: Final = {"none": "no decider", "forest": "isolation forest", "online": "online model"}
 """Of the deciders."""
+NO_DECIDER: Final = "no decider yet"
 UNSETTLED: Final = "known once labels settle"
 _CARD_CHARACTERS: Final = 7
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -94,7 +95,7 @@ def decider_in_force(figures: Figures) -> str:
     latest = figures.hand_overs[-1]
     name = NAMES[latest.decider]
     if latest.decider == "none":
-        return f"{name}, until a forest has seen some traffic"
+        return f"{NO_DECIDER}; the forest needs more traffic first"
     if latest.decider == "forest":
         return f"{name}, until {figures.frauds_needed} frauds are learnt ({figures.frauds_learnt} so far)"
     return f"{name}, since {date(latest.at_ms)}, {hour(latest.at_ms)}"
