@@ -1,4 +1,4 @@
-"""From settings to the domain's own parameters: the one place that knows both."""
+"""Turns settings into the domain's own parameters: the one place that knows both."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _MS_PER_HOUR = MS_PER_DAY // 24
 
 
 def feature_spec(settings: Settings) -> FeatureSpec:
-    """The declared fields and half-lives."""
+    """Return the declared fields and half-lives."""
     fields = settings.transaction
     return FeatureSpec(fields.numeric, fields.categorical, fields.entities, settings.features.half_lives_days)
 
 
 def policy(settings: Settings) -> Policy:
-    """Costs, horizons, sampling and bounds."""
+    """Return costs, horizons, sampling and bounds."""
     costs, labels = settings.costs, settings.labels
     return Policy(
         costs=CostPolicy(
@@ -45,7 +45,7 @@ def policy(settings: Settings) -> Policy:
 
 
 def new_model(settings: Settings) -> ModelState:
-    """An empty model state, before the first record of the log."""
+    """Return an empty model state, before the first record of the log."""
     lineage = Lineage(
         feature_spec(settings), Hasher(settings.hash_key).fingerprint, settings.model.fraud_weight
     )
@@ -53,7 +53,7 @@ def new_model(settings: Settings) -> ModelState:
 
 
 def refit_plan(settings: Settings) -> RefitPlan:
-    """How often model parts are made anew."""
+    """Return how often the model parts are refitted."""
     model = settings.model
     return RefitPlan(
         generation_ms=round(model.generation_days * MS_PER_DAY),
@@ -64,7 +64,7 @@ def refit_plan(settings: Settings) -> RefitPlan:
 
 
 def task_limits(settings: Settings) -> TaskLimits:
-    """Bounds of a partition's task."""
+    """Return the bounds of a partition's task."""
     labels, batch = settings.labels, settings.batch
     return TaskLimits(
         max_cards=settings.features.max_cards,

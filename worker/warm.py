@@ -1,7 +1,7 @@
 """Runs every compiled loop, so that numba's cache holds them all: `python -m worker.warm`, when an image is built.
 
-Made-up traffic goes the whole way, from the bytes that a broker would send to a partition restored from its journal;
-what would be sent to Kafka stays in memory.
+Simulated traffic goes the whole way, from the bytes that a broker would send to a partition restored from its journal;
+records for Kafka stay in memory.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ import pyarrow as pa
 from kafka import ConsumerGroupMetadata
 
 from models.state import ModelState
-from worker.cycle.contracts import PartitionBatch
+from worker.cycle.contracts import Finish, PartitionBatch
 from worker.cycle.processor import Processor
 from worker.cycle.refits import Refits
 from worker.identity import Hasher
 from worker.kafka_io.bulk import encode_batches
-from worker.kafka_io.committer import Committer, Finish, KafkaTransaction, Outgoing
+from worker.kafka_io.committer import KafkaTransaction, Outgoing
 from worker.kafka_io.record_batches import RecordColumns, parse_records
 from worker.live.guard import InputGuard
 from worker.live.publisher import Publisher
 from worker.live.restore import JournalFolder
-from worker.offline.backtest import AtOnce, InboxSource, Nobody
 from worker.offline.dataset import Dataset
+from worker.offline.in_memory import ImmediateJobs, InboxSource, NoObserver
 from worker.offline.replay import Timeline
 from worker.parameters import feature_spec, new_model, policy, refit_plan, task_limits
 from worker.partition.codec import ModelLogDecoder, decode_journal
@@ -40,7 +40,7 @@ TRAFFIC: Final = Traffic(
     cards=300, merchants=60, days=6, per_card_day=4.0, prevalence=0.04, label_delay_days=0.5
 )
 CHUNK_RECORDS: Final = 3_000
-# What takes weeks happens within days.
+# Everything that takes weeks happens within days.
 _QUICK: Final = {
     "labels": {"negatives_after_days": 1.0, "horizon_days": 3.0, "max_silence_days": 2.0},
     "model": {
@@ -65,7 +65,7 @@ _MANY: Final = FIELDS.model_copy(
 
 
 def warm() -> int:
-    """Run everything; how many transactions were decided on the way."""
+    """Run every loop; return how many transactions the restored tasks hold."""
     dataset = simulate(TRAFFIC)
     decided = 0
     for fields, partitioner in ((FIELDS, "murmur2"), (_MANY, "crc32")):
@@ -84,7 +84,7 @@ def warm() -> int:
 
 
 def _with_fields(dataset: Dataset, settings: Settings) -> Dataset:
-    """Fill the fields that the traffic does not have."""
+    """Return the data set with the fields that the traffic lacks."""
     fields, channel = settings.transaction, dataset.categorical["channel"]
     return replace(
         dataset,
@@ -105,21 +105,21 @@ def _run(settings: Settings, dataset: Dataset, folder: Path) -> int:
     source = _Source(settings, dataset)
     publisher = Publisher(settings, kafka, tasks, 1, lambda: ConsumerGroupMetadata(settings.kafka.group))
     publisher.open_log([model.lineage, policy(settings)])
-    refits = Refits(refit_plan(settings), AtOnce())
-    processor = Processor("warm", source, publisher, kafka, model, tasks, refits, Nobody())
+    refits = Refits(refit_plan(settings), ImmediateJobs())
+    processor = Processor("warm", source, publisher, kafka, model, tasks, refits, NoObserver())
     while source.waiting:
         processor.run_once()
     again = PartitionTask(0, feature_spec(settings), task_limits(settings), folder / "restored")
     hasher = Hasher(settings.hash_key)
-    hasher.entities(pa.array(["joined"]))  # as of a journal entry of several records, which may be written to
+    hasher.entities(pa.array(["joined"]))  # joined columns are writable: another type for numba
     folding = JournalFolder(again, hasher, model.lineage.id)
     for record in kafka.journal:
         folding.take(*decode_journal(record.value, record.headers))
     return again.pending.next_sequence
 
 
-class _Kafka(Committer):
-    """Commits to memory, and is the model log of what was committed."""
+class _Kafka:
+    """Commits to memory; the model log of its own commits."""
 
     def __init__(self, settings: Settings) -> None:
         self._topics = settings.topics
@@ -139,7 +139,7 @@ class _Kafka(Committer):
         return lambda: None
 
     def fold_into(self, model: ModelState) -> None:
-        """Fold what was committed since the last call."""
+        """Fold the records committed since the last call."""
         for record in self._model_log[self._folded :]:
             decoded = self._decoder.decode(record.value, record.headers)
             if decoded is not None:
@@ -163,7 +163,7 @@ class _Source(InboxSource):
         return self._sent < len(self._timeline) or bool(self._inbox.transactions.waiting)
 
     def poll(self) -> list[PartitionBatch]:
-        """Fetch the next records once the last ones have been taken."""
+        """Fetch the next records once the last ones are taken."""
         if not self._inbox.transactions.waiting and self._sent < len(self._timeline):
             chunk = slice(self._sent, min(self._sent + CHUNK_RECORDS, len(self._timeline)))
             self._timeline.send(chunk, self._fetch)
@@ -174,9 +174,9 @@ class _Source(InboxSource):
     def _fetch(
         self, topic: str, partition: int, keys: list[bytes], values: list[bytes], times_ms: list[int]
     ) -> None:
-        # Compressed batches arrive in memory that may be written to, others do not: two types for numba.
+        # Compressed batches arrive in writable memory, others in read-only memory: two types for numba.
         kind = bytearray if self._sent % (2 * CHUNK_RECORDS) else bytes
-        # What does not decode leaves gaps in the columns: another type again.
+        # A record that does not decode leaves a gap in the columns: another type again.
         values = [*values[:-1], b"{"]
         for count, first, body in encode_batches(keys, values, times_ms):
             data = np.frombuffer(kind(body), np.uint8)

@@ -41,6 +41,7 @@ from worker.kafka_io.client import consumer_config
 from worker.live.app import Worker
 from worker.live.restore import Restorer
 from worker.parameters import feature_spec, task_limits
+from worker.partition.journal import Positions
 from worker.partition.task import PartitionTask
 from worker.redaction import redact_bytes
 from worker.wire.schema import DeadLetter
@@ -350,7 +351,7 @@ def test_a_restored_task_equals_the_one_that_decided(kafka: Broker, tmp_path: Pa
                 partition, feature_spec(settings), task_limits(settings), tmp_path / f"restored-{partition}"
             )
             offsets = [committed[tp] for tp in sorted(committed, reverse=True) if tp.partition == partition]
-            restorer.restore(restored, (offsets[0], offsets[1]), partitions=2)
+            restorer.restore(restored, Positions(*offsets), partitions=2)
             _assert_same(live, restored)
             restored.pending.close()
 

@@ -66,7 +66,7 @@ def transactions(
     offsets: Sequence[int] | NDArray[np.int64] | None = None,
     first_offset: int = 0,
 ) -> TransactionColumns:
-    """Transactions an hour apart, unless told otherwise, stamped by Kafka when they happened."""
+    """Transactions an hour apart, unless `hours` says otherwise, stamped by Kafka when they happened."""
     count = len(ids)
     times = (
         START_MS + HOUR_MS * np.arange(count) if event_time_ms is None else np.array(event_time_ms, np.int64)
@@ -94,22 +94,22 @@ def transactions(
 
 
 def labels(
-    *told: tuple[str, LabelKind, int],
+    *described: tuple[str, LabelKind, int],
     event_time_ms: Sequence[int] | None = None,
     timestamps_ms: Sequence[int] | None = None,
     first_offset: int = 0,
 ) -> LabelColumns:
-    """Labels of (transaction id, kind, label time); none tells its transaction's time, unless given here."""
-    count = len(told)
-    names = pa.array([name for name, _, _ in told], pa.string())
-    label_time_ms = np.array([time_ms for _, _, time_ms in told], np.int64)
+    """Labels of (transaction id, kind, label time); none names its transaction's time, unless given here."""
+    count = len(described)
+    names = pa.array([name for name, _, _ in described], pa.string())
+    label_time_ms = np.array([time_ms for _, _, time_ms in described], np.int64)
     return LabelColumns(
         next_offset=first_offset + count,
         offsets=first_offset + np.arange(count),
         timestamps_ms=label_time_ms if timestamps_ms is None else np.array(timestamps_ms, np.int64),
         label_time_ms=label_time_ms,
         event_time_ms=np.full(count, -1) if event_time_ms is None else np.array(event_time_ms, np.int64),
-        kind=np.array([kind for _, kind, _ in told], np.uint8),
+        kind=np.array([kind for _, kind, _ in described], np.uint8),
         id_hash=HASHER.entities(names),
         id_check=HASHER.checks(names),
         value=pa.nulls(count, pa.large_binary()),
@@ -177,15 +177,15 @@ def run(
     """One commit, in the order of the processor's cycle."""
     first_sequence = task.pending.next_sequence
     fresh = task.admit(came)
-    rows = DecisionRows.empty(*task.pending.shape)
+    rows = DecisionRows.empty(**task.pending.widths)
     if len(fresh):
         features, first = task.features(fresh, model)
         scores = decide(model, features, fresh.amount, fresh.id_hash, task.clock_after(fresh))
         rows = task.record(fresh, features, first, scores, model.policy)
     if quiet_until_ms is not None:
         task.move_clock(quiet_until_ms)
-    settled = [] if labelled is None else [task.settle(labelled)]
-    settled += task.mature(model.policy, task.newest_label_ms)
+    by_label = Settling() if labelled is None else task.settle(labelled)
+    matured = task.mature(model.policy, task.newest_label_ms)
     header = JournalHeader(
         worker="w", lineage=model.lineage.id, model_version=model.version, partition=0, partitions=1,
         next_transaction_offset=came.next_offset, next_label_offset=0, clock_ms=task.clock_ms,
@@ -194,8 +194,8 @@ def run(
         final_sequence=task.final_sequence, newest_label_ms=task.newest_label_ms,
         repeats=len(came) - len(fresh), bad_records=0,
     )  # fmt: skip
-    settlements = settled[0].settlements if labelled is not None else Settlements.empty()
-    return Commit(rows, settled, JournalEntry(header, rows, settlements))
+    settled = [by_label, matured.provisional, matured.final]
+    return Commit(rows, settled, JournalEntry(header, rows, by_label.settlements))
 
 
 def replayed(folder: Path, entries: list[JournalEntry], limits: TaskLimits) -> PartitionTask:
@@ -207,7 +207,7 @@ def replayed(folder: Path, entries: list[JournalEntry], limits: TaskLimits) -> P
         moved = [piece for piece, _ in pieces if isinstance(piece, Settlements)]
         header = pieces[-1][1]
         assert header is not None
-        whole = DecisionRows.concatenate(rows or [DecisionRows.empty(*task.pending.shape)])
+        whole = DecisionRows.concatenate(rows, **task.pending.widths)
         ids = whole.transaction_id
         again = JournalEntry(header, whole, Settlements.concatenate(moved))
         task.replay(again, HASHER.entities(ids), HASHER.checks(ids))

@@ -16,7 +16,7 @@ from models.threshold import BINS, AlertBudget, CostPolicy, histogram
 from models.vocabulary import MS_PER_DAY
 from tests.support.model_log import DIGEST_EVERY, FEATURES, LINEAGE, POLICY, START_MS, commit
 from tests.support.partition import HASHER, HOUR_MS, new_task, transactions
-from worker.cycle.processor import Decided
+from worker.cycle.contracts import Decided
 from worker.identity import Hasher
 from worker.kafka_io.committer import Outgoing
 from worker.live.alert_writer import OTHER, REASONS, AlertWriter
@@ -74,7 +74,9 @@ def alerts(sent: list[Outgoing]) -> list[Alert]:
     return [Alert.model_validate_json(one.value) for one in sent]
 
 
-def test_exactly_the_alerted_transactions_are_told_in_their_order(online: ModelState, tmp_path: Path) -> None:
+def test_exactly_the_alerted_transactions_are_written_in_their_order(
+    online: ModelState, tmp_path: Path
+) -> None:
     batch = decided(online, traffic(), tmp_path)
     expected = [f"t{row}" for row in np.flatnonzero(batch.scores.alerted)]
     assert 0 < len(expected) < 40
@@ -84,7 +86,7 @@ def test_exactly_the_alerted_transactions_are_told_in_their_order(online: ModelS
     assert [one.key for one in sent] == [alert.card_id.encode() for alert in alerts(sent)]
 
 
-def test_without_an_alert_nothing_is_told(online: ModelState, tmp_path: Path) -> None:
+def test_without_an_alert_nothing_is_written(online: ModelState, tmp_path: Path) -> None:
     batch = decided(online, transactions(["a"], amount=[0.0]), tmp_path)
     assert WRITER.write(0, batch, online) == []
 
@@ -119,7 +121,7 @@ def test_the_reasons_of_an_online_alert_and_its_reference_sum_to_the_logit(
         assert total == pytest.approx(float(batch.scores.logit[row]), abs=1e-5)
 
 
-def test_the_largest_contributions_are_told_with_their_values_and_the_rest_as_one(
+def test_the_largest_contributions_are_named_with_their_values_and_the_rest_as_one(
     online: ModelState, tmp_path: Path
 ) -> None:
     batch = decided(online, traffic(), tmp_path)
@@ -132,14 +134,14 @@ def test_the_largest_contributions_are_told_with_their_values_and_the_rest_as_on
     assert [reason.feature for reason in alert.reasons] == [*(names[one] for one in order[:REASONS]), OTHER]
     for feature, reason in zip(order, alert.reasons[:-1], strict=False):
         value = batch.rows.features[row, feature]
-        untold = np.isnan(value) or online.layout.categorical[feature]
-        assert (reason.text, reason.value) == (texts[feature], None if untold else float(value))
+        unnamed = np.isnan(value) or online.layout.categorical[feature]
+        assert (reason.text, reason.value) == (texts[feature], None if unnamed else float(value))
         assert reason.contribution == pytest.approx(contributions[feature])
     assert alert.reasons[-1].value is None
     assert alert.reasons[-1].contribution == pytest.approx(contributions[order[REASONS:]].sum())
 
 
-def test_a_category_is_a_reason_without_a_value_for_its_hash_tells_nobody_anything(
+def test_a_category_is_a_reason_without_a_value_because_a_hash_means_nothing(
     online: ModelState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("worker.live.alert_writer.REASONS", FEATURES)
@@ -148,9 +150,9 @@ def test_a_category_is_a_reason_without_a_value_for_its_hash_tells_nobody_anythi
         name for name, is_one in zip(online.layout.names, online.layout.categorical, strict=True) if is_one
     }
     reasons = [reason for alert in alerts(WRITER.write(0, batch, online)) for reason in alert.reasons]
-    told = [reason for reason in reasons if reason.feature in categories]
-    assert told
-    assert {reason.value for reason in told} == {None}
+    named = [reason for reason in reasons if reason.feature in categories]
+    assert named
+    assert {reason.value for reason in named} == {None}
 
 
 def test_a_forest_alert_claims_no_probability_and_no_more_than_its_score(
@@ -167,16 +169,16 @@ def test_a_forest_alert_claims_no_probability_and_no_more_than_its_score(
         assert alert.forest_rank == pytest.approx(alert.forest_score * alert.amount)
         assert alert.forest_rank is not None
         assert alert.forest_rank >= alert.threshold == batch.scores.forest_cut
-        told = forest.forest.reasons(batch.rows.features[row : row + 1])[0]
-        assert alert.reasons[0].contribution == pytest.approx(told.max())
-        assert sum(reason.contribution for reason in alert.reasons) == pytest.approx(told.sum())
+        contributions = forest.forest.reasons(batch.rows.features[row : row + 1])[0]
+        assert alert.reasons[0].contribution == pytest.approx(contributions.max())
+        assert sum(reason.contribution for reason in alert.reasons) == pytest.approx(contributions.sum())
 
 
 def ids_of(
     model: ModelState, came: TransactionColumns, folder: Path, hasher: Hasher = HASHER
 ) -> list[tuple[str, str]]:
-    told = alerts(AlertWriter("alerts", hasher).write(0, decided(model, came, folder), model))
-    return [(alert.alert_id, alert.case_id) for alert in told]
+    written = alerts(AlertWriter("alerts", hasher).write(0, decided(model, came, folder), model))
+    return [(alert.alert_id, alert.case_id) for alert in written]
 
 
 def test_the_alert_id_is_a_function_of_the_transaction_id_and_the_key_alone(
@@ -229,8 +231,8 @@ def test_headers_are_those_of_a_cloud_event(online: ModelState, tmp_path: Path) 
 def test_a_currency_is_carried_where_the_transaction_has_one(online: ModelState, tmp_path: Path) -> None:
     came = transactions(["a", "b"], amount=[900.0, 900.0])
     came = dataclasses.replace(came, currency=pa.array(["EUR", None]))
-    told = alerts(WRITER.write(0, decided(online, came, tmp_path), online))
-    assert [alert.currency for alert in told] == ["EUR", None]
+    written = alerts(WRITER.write(0, decided(online, came, tmp_path), online))
+    assert [alert.currency for alert in written] == ["EUR", None]
 
 
 def test_an_alert_is_json_without_nan(online: ModelState, tmp_path: Path) -> None:

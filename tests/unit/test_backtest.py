@@ -48,10 +48,10 @@ def assert_same_decisions(one: Decisions, other: Decisions, rows: NDArray[np.boo
 def test_every_transaction_is_decided_once_and_all_three_deciders_have_their_time(
     result: BacktestResult,
 ) -> None:
-    told: list[int] = []
-    again = backtest(settings(), DATA, progress=told.append)
-    assert told == sorted(told)
-    assert told[-1] == result.transactions == len(DATA)
+    reported: list[int] = []
+    again = backtest(settings(), DATA, progress=reported.append)
+    assert reported == sorted(reported)
+    assert reported[-1] == result.transactions == len(DATA)
     assert again.decisions.decided.all()
     assert np.isfinite(again.decisions.score).all()
     assert {Decider(int(one)) for one in deciders(result.decisions)} == set(Decider)

@@ -80,10 +80,10 @@ def journalled(entry: JournalEntry) -> JournalEntry:
     assert [header for _, header in decoded[:-1]] == [None] * (len(decoded) - 1)
     rows = [piece for piece, _ in decoded if isinstance(piece, DecisionRows)]
     moved = [piece for piece, _ in decoded if isinstance(piece, Settlements)]
-    width = entry.rows.entities.shape[1] - 1, entry.rows.features.shape[1]
+    width = {"hashes": entry.rows.entities.shape[1], "features": entry.rows.features.shape[1]}
     header = decoded[-1][1]
     assert header is not None
-    joined = DecisionRows.concatenate(rows or [DecisionRows.empty(*width)])
+    joined = DecisionRows.concatenate(rows, **width)
     return JournalEntry(header, joined, Settlements.concatenate(moved))
 
 
@@ -341,7 +341,7 @@ def test_parts_of_a_commit_whose_columns_differ_in_length_are_refused() -> None:
 
 
 @pytest.mark.parametrize(("version", "offset"), [("abc-7", 7), ("abc-0", 0), ("abc--1", -1)])
-def test_a_header_tells_how_far_the_model_log_was_folded_or_that_none_of_it_was(
+def test_a_header_says_how_far_the_model_log_was_folded_or_that_none_of_it_was(
     version: str, offset: int
 ) -> None:
     header = JournalHeader.from_json(dataclasses.replace(HEADER, model_version=version).to_json())
@@ -360,6 +360,6 @@ def test_a_header_tells_how_far_the_model_log_was_folded_or_that_none_of_it_was(
     ],
 )
 def test_a_header_of_the_wrong_types_is_refused(name: str, value: object) -> None:
-    told = orjson.dumps({**orjson.loads(HEADER.to_json()), name: value})
+    changed = orjson.dumps({**orjson.loads(HEADER.to_json()), name: value})
     with pytest.raises(CorruptError, match=name):
-        JournalHeader.from_json(told)
+        JournalHeader.from_json(changed)

@@ -269,22 +269,30 @@ def test_silence_moves_one_status_in_a_range_and_spares_flags_and_what_was_acted
     one = np.ones(1, np.uint8)
     pending.write_truth(Settlements(acted, 0 * one, one, acted, acted))
     pending.write_truth(Settlements(acted + 1, 2 * one, 0 * one, acted, acted))
-    moved = pending.mature(3, 18, Status.WAITING, int(Flag.ALERTED), Status.PROVISIONAL, 99)
+    moved = pending.mature(
+        3,
+        18,
+        before=Status.WAITING,
+        after=Status.PROVISIONAL,
+        learnt_at_ms=99,
+        unless_flags=int(Flag.ALERTED),
+        unless_acted=True,
+    )
     expected = [number for number in range(3, 18) if number not in (4, 9, 10, 11)]
     assert moved.tolist() == expected
     assert np.flatnonzero(pending.column("status", np.arange(20)) == Status.PROVISIONAL).tolist() == expected
     assert pending.column("learnt_at_ms", moved).tolist() == [99] * len(expected)
-    final = pending.mature(0, 12, Status.PROVISIONAL, 0, Status.FINAL_LEGIT, None)
+    final = pending.mature(0, 12, before=Status.PROVISIONAL, after=Status.FINAL_LEGIT)
     assert final.tolist() == [3, 5, 6, 7, 8]
     assert pending.column("learnt_at_ms", final).tolist() == [99] * 5
-    rest = pending.mature(0, 12, Status.WAITING, 0, Status.UNRESOLVED, None)
+    rest = pending.mature(0, 12, before=Status.WAITING, after=Status.UNRESOLVED)
     assert rest.tolist() == [0, 1, 2, 4, 9, 10]
     assert statuses(pending)[11] == Status.FRAUD
 
 
 def test_an_empty_range_matures_nothing(pending: PendingDecisions) -> None:
     fill(pending, 3)
-    assert pending.mature(2, 2, Status.WAITING, 0, Status.UNRESOLVED, None).tolist() == []
+    assert pending.mature(2, 2, before=Status.WAITING, after=Status.UNRESOLVED).tolist() == []
     assert pending.mature_until(3, 3, FAR) == 3
 
 
@@ -318,7 +326,7 @@ def test_what_is_gone_neither_matures_nor_is_settled(pending: PendingDecisions) 
     pending.write_truth(Settlements(np.array([2, 9]), ones * 3, ones, np.zeros(2, int), np.zeros(2, int)))
     assert statuses(pending)[:3] == [Status.WAITING, Status.LEGIT, Status.WAITING]
     assert pending.mature_until(0, 20, FAR) == 20
-    moved = pending.mature(0, 12, Status.WAITING, 0, Status.UNRESOLVED, None)
+    moved = pending.mature(0, 12, before=Status.WAITING, after=Status.UNRESOLVED)
     assert moved.tolist() == [8, 10, 11]
 
 

@@ -13,11 +13,12 @@ from models.threshold import BINS
 from models.vocabulary import MS_PER_DAY, LabelKind
 from tests.support.model_log import LINEAGE, START_MS
 from tests.support.partition import HOUR_MS, LIMITS, POLICY, labels, new_task, transactions
-from worker.cycle.contracts import PartitionBatch
+from worker.cycle.contracts import Outcome, PartitionBatch, StepTimes
 from worker.cycle.inbox import Inbox
-from worker.cycle.processor import Outcome, Processor, StepTimes
+from worker.cycle.processor import Processor
 from worker.cycle.refits import Refits
-from worker.offline.backtest import AtOnce
+from worker.offline.in_memory import ImmediateJobs
+from worker.partition.journal import Positions
 from worker.partition.task import PartitionTask, TaskState
 from worker.wire.decoder import BadRecord, LabelColumns
 
@@ -52,9 +53,9 @@ class Surroundings:
         inbox = self.inboxes[partition]
         return inbox.transactions.take_bad() + inbox.labels.take_bad()
 
-    def positions(self, partition: int) -> tuple[int, int]:
+    def positions(self, partition: int) -> Positions:
         inbox = self.inboxes[partition]
-        return inbox.transactions.next_offset, inbox.labels.next_offset
+        return Positions(inbox.transactions.next_offset, inbox.labels.next_offset)
 
     def begin(
         self, outcomes: list[Outcome], records: list[ModelRecord], model: ModelState
@@ -80,8 +81,8 @@ class Surroundings:
         assert min(dataclasses.astuple(times)) >= 0.0
         self.steps.append("observe")
 
-    def told(self) -> Commit:
-        """The last commit's own record."""
+    def commit_record(self) -> Commit:
+        """Return the last commit's own record."""
         commit = self.commits[-1][0]
         assert isinstance(commit, Commit)
         return commit
@@ -97,9 +98,8 @@ class Worker:
         for partition in range(partitions):
             self.tasks[partition] = new_task(folder / str(partition), partition=partition)
             self.tasks[partition].move_to(TaskState.RUNNING)
-        self.processor = Processor(
-            "w", self.around, self.around, self.around, self.model, self.tasks, Refits(NEVER, AtOnce()), self.around
-        )  # fmt: skip
+        around, refits = self.around, Refits(NEVER, ImmediateJobs())
+        self.processor = Processor("w", around, around, around, self.model, self.tasks, refits, around)
 
     def put(self, partition: int, *ids: str, hour: int = 0) -> None:
         start = self.tasks[partition].pending.next_sequence
@@ -130,12 +130,12 @@ def test_one_commit_tells_what_all_partitions_did(tmp_path: Path) -> None:
     worker.put(0, "a", "b", "a")
     worker.put(1, "c", hour=2)
     one, other = worker.processor.run_once()
-    assert (one.positions[0], one.repeats, one.first_sequence) == (3, 1, 0)
-    assert (other.positions[0], other.repeats) == (1, 0)
-    told = worker.around.told()
-    assert told.clocks_ms == {0: START_MS + 1, 1: START_MS + 2 * HOUR_MS}
-    assert told.traffic.event_time_ms.tolist() == [START_MS, START_MS + 1, START_MS + 2 * HOUR_MS]
-    assert told.ledger.decided_count.sum() == 3
+    assert (one.positions.transactions, one.repeats, one.first_sequence) == (3, 1, 0)
+    assert (other.positions.transactions, other.repeats) == (1, 0)
+    commit = worker.around.commit_record()
+    assert commit.clocks_ms == {0: START_MS + 1, 1: START_MS + 2 * HOUR_MS}
+    assert commit.traffic.event_time_ms.tolist() == [START_MS, START_MS + 1, START_MS + 2 * HOUR_MS]
+    assert commit.ledger.decided_count.sum() == 3
     worker.processor.run_once()
     assert worker.model.traffic_seen == 3
 
@@ -144,7 +144,7 @@ def test_a_partition_that_was_never_used_has_no_clock_to_tell(tmp_path: Path) ->
     worker = Worker(tmp_path)
     worker.put(1, "c")
     worker.processor.run_once()
-    assert worker.around.told().clocks_ms == {1: START_MS}
+    assert worker.around.commit_record().clocks_ms == {1: START_MS}
 
 
 def test_a_repeat_or_a_bad_record_alone_is_committed_for_its_position(tmp_path: Path) -> None:
@@ -156,28 +156,28 @@ def test_a_repeat_or_a_bad_record_alone_is_committed_for_its_position(tmp_path: 
     bad = BadRecord("t", 0, 2, START_MS, "decode", "not_json", "it is not", b"x")
     worker.around.inboxes[0].put_transactions(transactions([], first_offset=3), [bad])
     (outcome,) = worker.processor.run_once()
-    assert (outcome.bad, outcome.positions[0]) == ([bad], 3)
+    assert (outcome.bad, outcome.positions.transactions) == ([bad], 3)
     assert [len(records) for records in worker.around.commits] == [1, 1, 1]
-    assert worker.around.told().ledger.decided_count.sum() == 0
+    assert worker.around.commit_record().ledger.decided_count.sum() == 0
 
 
-def test_an_event_dated_years_ahead_is_told_as_of_its_arrival(tmp_path: Path) -> None:
+def test_an_event_dated_years_ahead_counts_as_of_its_arrival(tmp_path: Path) -> None:
     worker = Worker(tmp_path, partitions=1)
     came = transactions(["a"], [START_MS + 9 * 365 * MS_PER_DAY], timestamps_ms=[START_MS])
     worker.around.inboxes[0].put_transactions(came, [])
     worker.processor.run_once()
-    told = worker.around.told()
-    assert told.traffic.event_time_ms.tolist() == [START_MS + LIMITS.allowed_skew_ms]
-    assert told.ledger.decided_day.tolist() == [START_MS // MS_PER_DAY]
+    commit = worker.around.commit_record()
+    assert commit.traffic.event_time_ms.tolist() == [START_MS + LIMITS.allowed_skew_ms]
+    assert commit.ledger.decided_day.tolist() == [START_MS // MS_PER_DAY]
 
 
 def test_without_an_online_model_no_score_is_counted(tmp_path: Path) -> None:
     worker = Worker(tmp_path, partitions=1)
     worker.put(0, "a", "b")
     worker.processor.run_once()
-    told = worker.around.told()
-    np.testing.assert_array_equal(told.budget.online, np.zeros(BINS))
-    np.testing.assert_array_equal(told.budget.forest, np.zeros(BINS))
+    commit = worker.around.commit_record()
+    np.testing.assert_array_equal(commit.budget.online, np.zeros(BINS))
+    np.testing.assert_array_equal(commit.budget.forest, np.zeros(BINS))
 
 
 def test_a_quiet_partition_follows_the_highest_clock_and_its_labels_fall_due(tmp_path: Path) -> None:
@@ -190,12 +190,12 @@ def test_a_quiet_partition_follows_the_highest_clock_and_its_labels_fall_due(tmp
     worker.around.quiet = {0}
     for _ in range(2):
         worker.processor.run_once()
-        assert worker.tasks[0].clock_ms == START_MS, "the log has not told of the third hour yet"
+        assert worker.tasks[0].clock_ms == START_MS, "the third hour is not folded yet"
     worker.processor.run_once()
     assert worker.tasks[0].clock_ms == START_MS + 3 * HOUR_MS
-    told = worker.around.told()
-    assert told.evidence.frauds.tolist() == [1]
-    assert (told.newest_label_ms, told.examples.label.tolist()) == (START_MS + HOUR_MS, [1])
+    commit = worker.around.commit_record()
+    assert commit.evidence.frauds.tolist() == [1]
+    assert (commit.newest_label_ms, commit.examples.label.tolist()) == (START_MS + HOUR_MS, [1])
 
 
 def test_each_digest_is_published_once(tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_each_digest_is_published_once(tmp_path: Path) -> None:
     for number in range(7):
         worker.put(0, f"t{number}")
         worker.processor.run_once()
-    told = [
+    digests = [
         record.digest for records in worker.around.commits for record in records if isinstance(record, Commit)
     ]
-    assert [digest and digest.offset for digest in told] == [None, None, 0, None, 2, None, 4]
+    assert [digest and digest.offset for digest in digests] == [None, None, 0, None, 2, None, 4]

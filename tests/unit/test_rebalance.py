@@ -11,8 +11,8 @@ from kafka import TopicPartition
 
 from worker.errors import FencedError, IncompatibleError
 from worker.kafka_io.consumer import ColumnarConsumer
-from worker.live.app import _Rebalance
 from worker.live.model_log import KafkaModelLog
+from worker.live.rebalance import Rebalance
 from worker.parameters import new_model
 from worker.settings.sections import Settings, WorkerSettings
 from worker.telemetry.health import WorkerStatus
@@ -46,10 +46,10 @@ class Mismatch:
 def test_a_journal_that_moved_during_its_restore_belongs_to_somebody_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, later: int, raised: type[Exception], said: str
 ) -> None:
-    monkeypatch.setattr("worker.live.app.Restorer", Mismatch)
+    monkeypatch.setattr("worker.live.rebalance.Restorer", Mismatch)
     settings = Settings(entity_key="00" * 16, worker=WorkerSettings(state_dir=tmp_path))
     consumer = cast("ColumnarConsumer", Committed(5, 5, later, later))
-    rebalance = _Rebalance(
+    rebalance = Rebalance(
         settings,
         consumer,
         {},

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import Executor, Future
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import pytest
@@ -16,7 +15,8 @@ from models.records import Budget, Commit, EntityEvents, Evidence
 from models.refit import RefitPlan
 from models.state import ModelState
 from models.vocabulary import MS_PER_DAY
-from worker.cycle.refits import Background, Refits
+from worker.cycle.refits import BackgroundJobs, Refits
+from worker.offline.in_memory import ImmediateJobs
 from worker.parameters import new_model
 from worker.partition.task import PartitionTask
 from worker.settings.sections import Settings
@@ -26,15 +26,6 @@ PLAN = RefitPlan(
     generation_ms=MS_PER_DAY, forest_ms=MS_PER_DAY, memory_ms=30 * MS_PER_DAY, forest_min_rows=1_000
 )
 HOUR_MS = 3_600_000
-
-
-class AtOnce(Executor):
-    """Runs jobs when they are submitted."""
-
-    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        future.set_result(fn(*args, **kwargs))
-        return future
 
 
 class Recent:
@@ -89,7 +80,7 @@ def examples_at(model: ModelState, time_ms: int, frauds: int, legits: int) -> Ex
 
 def test_a_forest_waits_while_the_owners_partition_has_seen_too_little(model: ModelState) -> None:
     model.fold(0, commit(model, NOW_MS, transactions=2_000))
-    refits, recent = Refits(PLAN, AtOnce()), Recent(model, rows=255)
+    refits, recent = Refits(PLAN, ImmediateJobs()), Recent(model, rows=255)
     assert refits.advance(model, recent.as_task()) == []
     recent.rows = 256
     assert refits.advance(model, recent.as_task()) == []
@@ -106,14 +97,14 @@ def test_a_generation_waits_while_no_fraud_is_remembered(
     model.fold(0, commit(model, NOW_MS, examples=examples_at(model, then_ms, frauds, 2_000)))
     if frauds == 0:
         model.frauds_learnt = 200  # long ago: their examples are gone
-    refits, recent = Refits(PLAN, AtOnce()), Recent(model, rows=0)
+    refits, recent = Refits(PLAN, ImmediateJobs()), Recent(model, rows=0)
     assert refits.advance(model, recent.as_task()) == []
     model.fold(1, commit(model, NOW_MS + HOUR_MS, examples=examples_at(model, NOW_MS, 200, 2_000)))
     assert [refit.kind for refit in refits.advance(model, recent.as_task())] == ["generation"]
 
 
 def test_jobs_run_one_after_another_in_threads_that_do_not_keep_the_process() -> None:
-    background, gate, begun = Background(), threading.Event(), threading.Event()
+    background, gate, begun = BackgroundJobs(), threading.Event(), threading.Event()
 
     def first() -> bool:
         begun.set()
@@ -131,4 +122,4 @@ def test_jobs_run_one_after_another_in_threads_that_do_not_keep_the_process() ->
 
 def test_what_a_job_raises_is_raised_where_its_result_is_taken() -> None:
     with pytest.raises(ZeroDivisionError):
-        Background().submit(lambda: 1 // 0).result(30)
+        BackgroundJobs().submit(lambda: 1 // 0).result(30)

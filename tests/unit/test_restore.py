@@ -11,9 +11,9 @@ from kafka import TopicPartition
 
 from tests.support.partition import HASHER, deciding_model, new_task, run, running_task, transactions
 from worker.errors import IncompatibleError
-from worker.live.restore import Offsets, Restorer
+from worker.live.restore import Restorer
 from worker.partition.codec import encode_journal
-from worker.partition.journal import JournalEntry
+from worker.partition.journal import JournalEntry, Positions
 
 
 class Record(NamedTuple):
@@ -61,9 +61,9 @@ def entries(folder: Path) -> list[JournalEntry]:
 
 
 def restore(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, journal: list[JournalEntry], committed: Offsets | None,
+    folder: Path, monkeypatch: pytest.MonkeyPatch, journal: list[JournalEntry], committed: Positions | None,
     lineage: str | None = None, partitions: int = 1, model_offset: int = 0,
-) -> Offsets | None:  # fmt: skip
+) -> Positions | None:  # fmt: skip
     monkeypatch.setattr("worker.live.restore.KafkaConsumer", Journal(journal))
     of = deciding_model().lineage.id if lineage is None else lineage
     return Restorer({}, "journal", HASHER, of, lambda: model_offset).restore(
@@ -74,7 +74,7 @@ def restore(
 def test_a_partition_goes_on_where_its_journal_and_its_group_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert restore(tmp_path, monkeypatch, entries(tmp_path), (3, 0)) == (3, 0)
+    assert restore(tmp_path, monkeypatch, entries(tmp_path), Positions(3, 0)) == (3, 0)
     assert restore(tmp_path, monkeypatch, [], None) is None
 
 
@@ -88,7 +88,7 @@ def test_a_journal_of_another_lineage_is_refused_before_any_of_it_is_replayed(
     ]
     for journal in (entries(tmp_path / "again"), wider):
         with pytest.raises(IncompatibleError, match=r"topics\.decisions and kafka\.group") as refused:
-            restore(tmp_path, monkeypatch, journal, (3, 0), lineage=ours)
+            restore(tmp_path, monkeypatch, journal, Positions(3, 0), lineage=ours)
         assert ours in str(refused.value)
         assert theirs in str(refused.value)
 
@@ -96,14 +96,14 @@ def test_a_journal_of_another_lineage_is_refused_before_any_of_it_is_replayed(
 @pytest.mark.parametrize(
     ("committed", "partitions", "said"),
     [
-        ((3, 0), 2, "was written for 1 partitions, the topics have 2"),
+        (Positions(3, 0), 2, "was written for 1 partitions, the topics have 2"),
         (None, 1, "committed offsets are missing"),
-        ((2, 0), 1, r"has committed \(2, 0\).*Set them to \(3, 0\).*kafka\.group that wrote"),
-        ((3, 7), 1, r"has committed \(3, 7\).*Set them to \(3, 0\).*kafka\.group that wrote"),
+        (Positions(2, 0), 1, r"has committed \(2, 0\).*Set them to \(3, 0\).*kafka\.group that wrote"),
+        (Positions(3, 7), 1, r"has committed \(3, 7\).*Set them to \(3, 0\).*kafka\.group that wrote"),
     ],
 )
 def test_a_journal_that_does_not_belong_to_the_group_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, committed: Offsets | None, partitions: int,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, committed: Positions | None, partitions: int,
     said: str,
 ) -> None:  # fmt: skip
     with pytest.raises(IncompatibleError, match=said):
@@ -114,11 +114,11 @@ def test_a_journal_that_knows_more_of_the_model_log_than_there_is_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(IncompatibleError, match=r"offset 0 of the model log, topics\.model_log ends at -1"):
-        restore(tmp_path, monkeypatch, entries(tmp_path), (3, 0), model_offset=-1)
+        restore(tmp_path, monkeypatch, entries(tmp_path), Positions(3, 0), model_offset=-1)
 
 
 def test_committed_offsets_without_a_journal_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(IncompatibleError, match="the journal was deleted"):
-        restore(tmp_path, monkeypatch, [], (3, 0))
+        restore(tmp_path, monkeypatch, [], Positions(3, 0))

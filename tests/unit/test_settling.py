@@ -45,7 +45,7 @@ def scores(flags: NDArray[np.uint16], loss: NDArray[np.float64], weight: NDArray
 
 
 class Both:
-    """A task and the slow settling, told the same."""
+    """A task and the slow settling, given the same input."""
 
     def __init__(self, folder: Path, policy: Policy = SHORT) -> None:
         self.policy = policy
@@ -91,14 +91,14 @@ class Both:
                 entities=tuple(int(one) for one in rows.entities[row]),
             )
 
-    def label(self, *told: tuple[str, LabelKind, int], skewed: bool = False) -> list[LabelEffect]:
+    def label(self, *given: tuple[str, LabelKind, int], skewed: bool = False) -> list[LabelEffect]:
         """Labels of (id, kind, time); skewed ones claim a time a year ahead of their Kafka timestamp."""
         clock_ms, before = self.task.clock_ms, len(self.slow.examples)
-        expected = [self.slow.label(*one, clock_ms) for one in told]
-        stamps = [time_ms - LIMITS.allowed_skew_ms for _, _, time_ms in told] if skewed else None
-        ahead = [(name, kind, time_ms + 365 * MS_PER_DAY * skewed) for name, kind, time_ms in told]
+        expected = [self.slow.label(*one, clock_ms) for one in given]
+        stamps = [time_ms - LIMITS.allowed_skew_ms for _, _, time_ms in given] if skewed else None
+        ahead = [(name, kind, time_ms + 365 * MS_PER_DAY * skewed) for name, kind, time_ms in given]
         settling = self.task.settle(labels(*ahead, timestamps_ms=stamps))
-        known = [row for row, (name, _, _) in enumerate(told) if name in self.slow.decisions]
+        known = [row for row, (name, _, _) in enumerate(given) if name in self.slow.decisions]
         assert settling.label_effects.tolist() == [expected[row] for row in known]
         orphans = [row for row, effect in enumerate(expected) if effect is LabelEffect.ORPHAN]
         assert settling.orphans.tolist() == orphans
@@ -109,9 +109,9 @@ class Both:
         before = len(self.slow.examples)
         expected = self.slow.silence(self.task.clock_ms, self.newest_anywhere_ms)
         known = [ms for ms in (self.task.newest_label_ms, self.newest_anywhere_ms) if ms is not None]
-        settled = self.task.mature(self.policy, max(known, default=None))
-        assert (sum(one.finally_legit for one in settled), sum(one.unresolved for one in settled)) == expected
-        self._compare(settled, before)
+        matured = self.task.mature(self.policy, max(known, default=None))
+        assert (matured.final.finally_legit, matured.final.unresolved) == expected
+        self._compare([matured.provisional, matured.final], before)
 
     def status(self, name: str) -> Status:
         return Status(
@@ -120,14 +120,14 @@ class Both:
 
     def _compare(self, settled: list[Settling], before: int) -> None:
         examples = [example for one in settled for example in one.examples]
-        told = [
+        given = [
             (int(key) & ((1 << SEQUENCE_BITS) - 1), int(label), float(weight), int(time_ms))
             for rows in examples
             for key, label, weight, time_ms in zip(
                 rows.key, rows.label, rows.weight, rows.event_time_ms, strict=True
             )
         ]
-        assert told == self.slow.examples[before:]
+        assert given == self.slow.examples[before:]
         self._add(settled)
         evidence = {key: (int(sums[0]), int(sums[1])) for key, sums in self.sums.items() if sums.any()}
         assert evidence == self.slow.evidence()
@@ -178,13 +178,13 @@ def test_labels_and_silence_do_to_every_decision_what_the_design_says(tmp_path: 
             both.silence()
             continue
         decided = [*both.slow.decisions, "never decided"]
-        told = [
+        given = [
             (str(rng.choice(decided)), LabelKind(int(rng.choice(4, p=[0.4, 0.3, 0.2, 0.1]))),
              clock_ms - int(rng.integers(0, 2) * rng.integers(1, 40) * HOUR_MS))
             for _ in range(int(rng.integers(1, 7)))
         ]  # fmt: skip
-        told += [(told[0][0], LabelKind(int(rng.integers(4))), clock_ms)]  # one decision twice in a batch
-        seen |= set(both.label(*told, skewed=step % 9 == 0))
+        given += [(given[0][0], LabelKind(int(rng.integers(4))), clock_ms)]  # one decision twice in a batch
+        seen |= set(both.label(*given, skewed=step % 9 == 0))
         if seed == 5:
             both.newest_anywhere_ms = clock_ms
         both.silence()
@@ -304,11 +304,11 @@ def test_a_label_dated_far_ahead_counts_as_of_its_arrival_and_can_be_overruled(t
     assert both.label(("x", REVERSAL, LONG_AFTER_MS - 1)) == [LabelEffect.REVERSED]
 
 
-def test_a_label_that_tells_its_transactions_time_finds_the_one_of_that_time(tmp_path: Path) -> None:
+def test_a_label_that_names_its_transactions_time_finds_the_one_of_that_time(tmp_path: Path) -> None:
     both = Both(tmp_path)
     both.decide(("x", START_MS, QUIET))
-    told = labels(("x", FRAUD, START_MS), event_time_ms=[START_MS])
-    assert both.task.settle(told).label_effects.tolist() == [LabelEffect.MATCHED]
+    named = labels(("x", FRAUD, START_MS), event_time_ms=[START_MS])
+    assert both.task.settle(named).label_effects.tolist() == [LabelEffect.MATCHED]
 
 
 def test_outcomes_are_no_sign_of_life_of_the_label_feed(tmp_path: Path) -> None:
@@ -326,7 +326,7 @@ def test_outcomes_are_no_sign_of_life_of_the_label_feed(tmp_path: Path) -> None:
     assert both.task.feed_halted(model)
 
 
-def test_counters_are_told_what_each_label_was_worth(tmp_path: Path) -> None:
+def test_counters_learn_what_each_label_was_worth(tmp_path: Path) -> None:
     both = Both(tmp_path)
     both.decide(("x", START_MS, ALERT), ("yy", START_MS + HOUR_MS, QUIET))
     settling = both.task.settle(

@@ -1,4 +1,4 @@
-"""What the source makes of rebalances, with a client that does as it is told."""
+"""What the source makes of rebalances, with a scripted client."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from worker.kafka_io.consumer import ColumnarConsumer
 from worker.kafka_io.record_batches import RecordColumns
 from worker.live.guard import InputGuard
 from worker.live.source import KafkaSource
+from worker.partition.journal import Positions
 from worker.settings.sections import Settings, StartFrom
 from worker.wire.decoder import Decoder
 
-Offsets = tuple[int, int]
 SETTINGS = Settings(entity_key="00" * 16)
 TOPICS = (SETTINGS.topics.transactions, SETTINGS.topics.labels)
 
@@ -100,15 +100,15 @@ class Client:
 
 
 class Tasks:
-    """Stands for whoever closes and restores tasks; takes down what it was told."""
+    """A take-over that records its calls."""
 
-    def __init__(self, committed: Mapping[int, Offsets | None]) -> None:
+    def __init__(self, committed: Mapping[int, Positions | None]) -> None:
         self.committed = dict(committed)
-        self.told: list[tuple[set[int], set[int]]] = []
+        self.calls: list[tuple[set[int], set[int]]] = []
         self._owned: set[int] = set()
 
-    def __call__(self, lost: set[int], gained: set[int]) -> Mapping[int, Offsets | None]:
-        self.told.append((lost, gained))
+    def __call__(self, lost: set[int], gained: set[int]) -> Mapping[int, Positions | None]:
+        self.calls.append((lost, gained))
         self._owned = self._owned - lost | gained
         return {partition: self.committed.get(partition) for partition in self._owned}
 
@@ -128,11 +128,11 @@ def test_partitions_are_paused_from_their_assignment_until_their_tasks_are_there
     paused_while_restoring: set[TopicPartition] = set()
 
     class Restoring(Tasks):
-        def __call__(self, lost: set[int], gained: set[int]) -> Mapping[int, Offsets | None]:
+        def __call__(self, lost: set[int], gained: set[int]) -> Mapping[int, Positions | None]:
             paused_while_restoring.update(client.paused)
             return super().__call__(lost, gained)
 
-    source = source_of(client, Restoring({0: (7, 8), 1: (9, 10)}))
+    source = source_of(client, Restoring({0: Positions(7, 8), 1: Positions(9, 10)}))
     client.script = [lambda: client.rebalance(0, 1)]
     assert source.poll() == []
     assert paused_while_restoring == client.assignment()
@@ -143,21 +143,21 @@ def test_partitions_are_paused_from_their_assignment_until_their_tasks_are_there
 
 
 def test_what_stays_keeps_its_task_and_goes_on_from_the_committed_offsets() -> None:
-    client, tasks = Client(), Tasks({0: (7, 8), 1: (9, 10)})
+    client, tasks = Client(), Tasks({0: Positions(7, 8), 1: Positions(9, 10)})
     source = source_of(client, tasks)
     client.script = [lambda: client.rebalance(0, 1), lambda: client.rebalance(1, 2)]
     source.poll()
     client.positions[tp(1)] = 50  # fetched, and dropped with the batch that the rebalance prevented
-    tasks.committed |= {1: (20, 21), 2: (0, 0)}
+    tasks.committed |= {1: Positions(20, 21), 2: Positions(0, 0)}
     source.poll()
-    assert tasks.told == [(set(), {0, 1}), ({0}, {2})]
+    assert tasks.calls == [(set(), {0, 1}), ({0}, {2})]
     assert client.positions[tp(1)] == 20
     assert source.positions(1) == (20, 21)
 
 
 def test_after_a_generation_that_was_missed_everything_is_restored() -> None:
     """Somebody else may have worked on any of it for that long."""
-    client, tasks = Client(), Tasks({0: (1, 1), 1: (1, 1)})
+    client, tasks = Client(), Tasks({0: Positions(1, 1), 1: Positions(1, 1)})
     source = source_of(client, tasks)
 
     def twice() -> None:
@@ -167,22 +167,22 @@ def test_after_a_generation_that_was_missed_everything_is_restored() -> None:
     client.script = [lambda: client.rebalance(0, 1), twice]
     source.poll()
     source.poll()
-    assert tasks.told == [(set(), {0, 1}), ({0, 1}, {0, 1})]
+    assert tasks.calls == [(set(), {0, 1}), ({0, 1}, {0, 1})]
 
 
 def test_what_was_lost_is_restored_even_if_it_is_given_back() -> None:
     """A member that was thrown out cannot know what others have done meanwhile."""
-    client, tasks = Client(), Tasks({0: (1, 1), 1: (1, 1)})
+    client, tasks = Client(), Tasks({0: Positions(1, 1), 1: Positions(1, 1)})
     source = source_of(client, tasks)
     client.script = [lambda: client.rebalance(0, 1), lambda: client.rebalance(0, 1, lost=True)]
     source.poll()
     source.poll()
-    assert tasks.told == [(set(), {0, 1}), ({0, 1}, {0, 1})]
+    assert tasks.calls == [(set(), {0, 1}), ({0, 1}, {0, 1})]
 
 
 def test_a_membership_lost_in_the_middle_of_a_join_is_noticed_although_the_client_does_not_tell() -> None:
     """It calls nothing lost that it has called revoked before; only its member id is another."""
-    client, tasks = Client(), Tasks({0: (1, 1), 1: (1, 1)})
+    client, tasks = Client(), Tasks({0: Positions(1, 1), 1: Positions(1, 1)})
     source = source_of(client, tasks)
 
     def revoked() -> None:
@@ -197,11 +197,11 @@ def test_a_membership_lost_in_the_middle_of_a_join_is_noticed_although_the_clien
     client.script = [lambda: client.rebalance(0, 1), revoked, thrown_out_and_back]
     for _ in range(3):
         source.poll()
-    assert tasks.told == [(set(), {0, 1}), ({0, 1}, {0, 1})]
+    assert tasks.calls == [(set(), {0, 1}), ({0, 1}, {0, 1})]
 
 
 def test_an_assignment_of_the_same_generation_once_more_keeps_every_task() -> None:
-    client, tasks = Client(), Tasks({0: (1, 1)})
+    client, tasks = Client(), Tasks({0: Positions(1, 1)})
     source = source_of(client, tasks)
 
     def again() -> None:
@@ -211,25 +211,25 @@ def test_an_assignment_of_the_same_generation_once_more_keeps_every_task() -> No
     client.script = [lambda: client.rebalance(0), again]
     source.poll()
     source.poll()
-    assert tasks.told == [(set(), {0}), (set(), set())]
+    assert tasks.calls == [(set(), {0}), (set(), set())]
 
 
 def test_an_empty_assignment_is_asked_for_again_once() -> None:
-    client, tasks = Client(), Tasks({0: (1, 1)})
+    client, tasks = Client(), Tasks({0: Positions(1, 1)})
     source = source_of(client, tasks)
     client.script = [client.rebalance, client.rebalance, lambda: client.rebalance(0), client.rebalance]
     source.poll()
-    assert (client.rejoins, tasks.told) == (1, [])
+    assert (client.rejoins, tasks.calls) == (1, [])
     source.poll()
-    assert (client.rejoins, tasks.told) == (1, [(set(), set())]), "there may be more workers than partitions"
+    assert (client.rejoins, tasks.calls) == (1, [(set(), set())]), "there may be more workers than partitions"
     source.poll()
     source.poll()
-    assert (client.rejoins, tasks.told[1:]) == (1, [(set(), {0}), ({0}, set())])
+    assert (client.rejoins, tasks.calls[1:]) == (1, [(set(), {0}), ({0}, set())])
 
 
 def test_partitions_of_one_topic_alone_are_asked_for_again_and_then_refused() -> None:
     client = Client()
-    source = source_of(client, Tasks({0: (1, 1)}))
+    source = source_of(client, Tasks({0: Positions(1, 1)}))
 
     def half() -> None:
         client.rebalance(0)
@@ -244,7 +244,7 @@ def test_partitions_of_one_topic_alone_are_asked_for_again_and_then_refused() ->
 
 def test_nothing_is_cut_while_the_group_rebalances_or_has_thrown_us_out() -> None:
     client = Client()
-    source = source_of(client, Tasks({0: (1, 1)}))
+    source = source_of(client, Tasks({0: Positions(1, 1)}))
     client.script = [lambda: client.rebalance(0)]
     source.poll()
     assert len(source.poll()) == 1
@@ -259,7 +259,7 @@ def test_nothing_is_cut_while_the_group_rebalances_or_has_thrown_us_out() -> Non
 
 def test_while_the_group_rebalances_nothing_is_owned_that_could_be_asked_for_its_lag() -> None:
     client = Client()
-    source = source_of(client, Tasks({0: (1, 1)}))
+    source = source_of(client, Tasks({0: Positions(1, 1)}))
     client.script = [lambda: client.rebalance(0), client.throw_out]
     source.poll()
     assert {partition: source.lag(partition) for partition in source.owned} == {0: (0, 0)}
@@ -271,7 +271,7 @@ def test_a_partition_is_quiet_only_after_a_while_at_its_end(monkeypatch: pytest.
     now_s = [100.0]
     monkeypatch.setattr("worker.live.source.time.monotonic", lambda: now_s[0])
     client = Client()
-    source = source_of(client, Tasks({0: (5, 5)}))
+    source = source_of(client, Tasks({0: Positions(5, 5)}))
     client.script = [lambda: client.rebalance(0)]
     source.poll()
 
@@ -293,7 +293,7 @@ def test_a_partition_is_quiet_only_after_a_while_at_its_end(monkeypatch: pytest.
 
 def test_the_commit_is_made_in_the_generation_of_its_batch() -> None:
     client = Client()
-    source = source_of(client, Tasks({0: (1, 1)}))
+    source = source_of(client, Tasks({0: Positions(1, 1)}))
     client.script = [lambda: client.rebalance(0)]
     source.poll()
     source.poll()
@@ -302,7 +302,7 @@ def test_the_commit_is_made_in_the_generation_of_its_batch() -> None:
 
 
 @pytest.mark.parametrize(("start_from", "first"), [("earliest", 3), ("latest", 40)])
-def test_a_partition_never_worked_on_begins_where_it_was_told_to(start_from: StartFrom, first: int) -> None:
+def test_a_partition_never_worked_on_begins_where_the_setting_says(start_from: StartFrom, first: int) -> None:
     client, tasks = Client(), Tasks({0: None, 1: None})
     source = source_of(client, tasks, start_from)
     client.ends = {tp(p, topic): 40 + p for p in (0, 1) for topic in TOPICS}
@@ -328,9 +328,11 @@ def bad_labels(count: int) -> RecordColumns:
     return record_columns([b"{}"] * count, [None] * count, topic=TOPICS[1], partition=0)
 
 
-@pytest.mark.parametrize(("committed", "stops"), [((70, 8), False), ((70, 0), True), (None, True)])
+@pytest.mark.parametrize(
+    ("committed", "stops"), [(Positions(70, 8), False), (Positions(70, 0), True), (None, True)]
+)
 def test_only_a_topic_of_which_nothing_was_ever_read_is_stopped_by_its_first_hundred(
-    committed: Offsets | None, stops: bool
+    committed: Positions | None, stops: bool
 ) -> None:
     client = Client()
     source = source_of(client, Tasks({0: committed}))
@@ -342,7 +344,7 @@ def test_only_a_topic_of_which_nothing_was_ever_read_is_stopped_by_its_first_hun
 
 def test_a_topic_that_has_grown_under_the_worker_is_refused() -> None:
     client = Client()
-    source = source_of(client, Tasks({0: (1, 1)}))
+    source = source_of(client, Tasks({0: Positions(1, 1)}))
     client.script = [lambda: client.rebalance(0), lambda: client.rebalance(0)]
     source.poll()
     client.partitions = {0, 1, 2, 3}

@@ -145,8 +145,10 @@ def cases(
 
 def test_a_card_opens_one_case_a_window_with_its_first_alert(tmp_path: Path) -> None:
     task, model = running_task(tmp_path), deciding_model()
-    told = cases(task, model, ("x", 0.1, 10), ("x", 0.2, 99), ("x", 0.3, 99), ("y", 0.4, 99), ("x", 1.1, 99))
-    assert told == [(True, False), (False, True), (False, False), (True, True), (True, True)]
+    opened = cases(
+        task, model, ("x", 0.1, 10), ("x", 0.2, 99), ("x", 0.3, 99), ("y", 0.4, 99), ("x", 1.1, 99)
+    )
+    assert opened == [(True, False), (False, True), (False, False), (True, True), (True, True)]
     assert cases(task, model, ("x", 1.2, 99), ("y", 0.5, 99), ("y", 1.3, 10)) == [
         (False, False), (False, False), (True, False),
     ]  # fmt: skip
@@ -165,8 +167,8 @@ def test_a_card_still_opens_one_case_a_window_when_windows_become_longer_or_shor
     task, model = running_task(tmp_path), deciding_model()
     cases(task, model, ("x", 0.1, 99))
     model.policy = dataclasses.replace(POLICY, case_window_ms=int(POLICY.case_window_ms * factor))
-    told = cases(task, model, ("x", 4.1, 99), ("x", 4.2, 99), ("y", 4.3, 99))
-    assert told == [(True, True), (False, False), (True, True)]
+    opened = cases(task, model, ("x", 4.1, 99), ("x", 4.2, 99), ("y", 4.3, 99))
+    assert opened == [(True, True), (False, False), (True, True)]
     again = cases(task, model, ("x", 4.1, 99), ("x", 4.2, 99), ("y", 4.3, 99))
     assert again == [(False, False)] * 3
 

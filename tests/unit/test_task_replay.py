@@ -44,7 +44,7 @@ def assert_same_task(one: PartitionTask, other: PartitionTask) -> None:
     for name in ("first_sequence", "next_sequence", "last_offset"):
         assert getattr(one.pending, name) == getattr(other.pending, name), name
     kept = np.arange(one.pending.first_sequence, one.pending.next_sequence)
-    for name in [*pending_module._COLUMNS, *pending_module._TRUTH, "entities", "features"]:
+    for name in pending_module._LAYOUT:
         np.testing.assert_array_equal(one.pending.column(name, kept), other.pending.column(name, kept), name)
     assert one._cases._open == other._cases._open
     for name, array in one.cards.arrays().items():
@@ -94,7 +94,7 @@ class Stream:
         )
         self._offset += count
         clock_ms = max(clock_ms, self._now_ms)
-        told = [
+        described = [
             (
                 str(rng.choice(self._ids)),
                 LabelKind(int(rng.integers(4))),
@@ -102,7 +102,11 @@ class Stream:
             )
             for _ in range(int(rng.integers(0, 6)))
         ]
-        return came, labels(*told) if rng.random() < 0.7 else None, clock_ms if rng.random() < 0.2 else None
+        return (
+            came,
+            labels(*described) if rng.random() < 0.7 else None,
+            clock_ms if rng.random() < 0.2 else None,
+        )
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -148,7 +152,7 @@ def test_an_entry_that_does_not_follow_the_one_before_is_corrupt(tmp_path: Path)
         replayed(tmp_path / "again", [first, first], LIMITS)
 
 
-def test_a_worker_told_to_forget_sooner_still_replays_what_was_journalled(tmp_path: Path) -> None:
+def test_a_worker_that_forgets_sooner_still_replays_the_journal(tmp_path: Path) -> None:
     model, stream, live = deciding_model(), Stream(9), running_task(tmp_path / "live", TIGHT)
     entries = [run(live, model, *stream.next(START_MS)).entry for _ in range(60)]
     sooner = dataclasses.replace(TIGHT, keep_ms=31 * HOUR_MS)

@@ -1,28 +1,106 @@
-"""What the processor needs of its surroundings: Kafka's in a worker, a file and memory in a backtest."""
+"""What passes between the cycle and its surroundings: the ports, and the records that cross them.
+
+A live worker fills the ports with Kafka and metrics, a backtest with a file and memory.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from models.decision import Scores
+from models.records import ModelRecord
+from models.state import ModelState
+from worker.partition.journal import DecisionRows, Positions
+from worker.partition.settling import Matured, Settling
 from worker.wire.decoder import BadRecord, LabelColumns, TransactionColumns
 
 
 @dataclass(frozen=True, slots=True)
 class PartitionBatch:
-    """One partition's share of a batch."""
+    """One partition's share of a batch.
+
+    Attributes
+    ----------
+    transactions
+        Cut at the batch's event time; None before the partition's first fetch.
+    quiet
+        Whether there has been no transaction to read or to take for a while.
+    """
 
     partition: int
     transactions: TransactionColumns | None
     quiet: bool
-    """There has been no transaction to read or to take for a while."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """Transactions of one partition with the decisions on them."""
+
+    transactions: TransactionColumns
+    scores: Scores
+    rows: DecisionRows
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one cycle did to one partition.
+
+    Attributes
+    ----------
+    positions
+        Where reading goes on after this cycle.
+    decided
+        None where no transaction was new.
+    labels
+        The labels that were due; None before the partition's first fetch of labels.
+    by_label
+        What those labels settled.
+    matured
+        What silence settled.
+    bad
+        Records that did not decode.
+    repeats
+        How many transactions were dropped as repeats.
+    first_sequence
+        Sequence number of the first decision.
+    changed
+        Whether anything happened that the journal must hold: a row, a label, a bad record, a move of the clock.
+    """
+
+    partition: int
+    positions: Positions
+    decided: Decided | None
+    labels: LabelColumns | None
+    by_label: Settling
+    matured: Matured
+    bad: list[BadRecord]
+    repeats: int
+    first_sequence: int
+    changed: bool
+
+    @property
+    def settled(self) -> tuple[Settling, Settling, Settling]:
+        """Everything settled, in the order of settling: the order in which the model learns it."""
+        return self.by_label, self.matured.provisional, self.matured.final
+
+
+@dataclass(frozen=True, slots=True)
+class StepTimes:
+    """Seconds that each step of one cycle took."""
+
+    poll_s: float
+    decide_s: float
+    commit_s: float
+    fold_s: float
 
 
 class Source(Protocol):
-    """What the processor needs of its input; a backtest reads a file instead."""
+    """The input of the cycle."""
 
     def poll(self) -> list[PartitionBatch]:
-        """Wait for input and cut a batch of all owned partitions; every owned one has an entry."""
+        """Wait for input and cut a batch; every owned partition has an entry, none while the group rebalances."""
 
     def take_labels(self, partition: int, clock_ms: int) -> LabelColumns | None:
         """Take the labels due by the partition's clock."""
@@ -30,5 +108,43 @@ class Source(Protocol):
     def take_bad(self, partition: int) -> list[BadRecord]:
         """Take the bad records before the positions reached."""
 
-    def positions(self, partition: int) -> tuple[int, int]:
-        """Next offsets of transactions and labels, given what was taken."""
+    def positions(self, partition: int) -> Positions:
+        """Return where reading goes on, given what was taken."""
+
+
+class ModelLog(Protocol):
+    """The model log, as far as it is visible."""
+
+    def fold_into(self, model: ModelState) -> None:
+        """Fold the records not folded before, in the order of their offsets."""
+
+
+Finish = Callable[[], None]
+"""Waits until a commit is durable and visible; raises if it is not, or may not be."""
+
+
+class Sink(Protocol):
+    """The output of the cycle: one commit, all or nothing."""
+
+    def begin(self, outcomes: list[Outcome], records: list[ModelRecord], model: ModelState) -> Finish:
+        """Start a commit; the caller calls what this returns before it polls again."""
+
+
+class Observer(Protocol):
+    """Watches the cycles; it changes nothing that they decide."""
+
+    def observe(self, outcomes: list[Outcome], times: StepTimes) -> None:
+        """Take note of one finished cycle."""
+
+
+class TakeOver(Protocol):
+    """Carries a rebalance of the group out."""
+
+    def __call__(self, lost: set[int], gained: set[int]) -> Mapping[int, Positions | None]:
+        """Close the tasks lost and restore those gained.
+
+        Returns
+        -------
+        Mapping
+            By owned partition, where reading goes on; None for a partition that no worker has worked on.
+        """

@@ -1,7 +1,7 @@
-"""What was fetched of one partition and not yet taken, and where a batch may be cut.
+"""Rows of one partition that were fetched and not yet taken, and where a batch is cut.
 
-Decoded columns wait here with a cursor; what waits is uncommitted, and its partition is paused meanwhile, so that it
-is never more than one fetch.
+Decoded columns wait here with a cursor. Waiting rows are uncommitted, and their partition is paused meanwhile, so that
+no more than one fetch waits.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ C = TypeVar("C", TransactionColumns, LabelColumns)
 
 
 class _Queue(Generic[C]):
-    """Columns in offset order, taken from the front as time goes on."""
+    """Columns in offset order, taken from the front as the clock moves."""
 
     def __init__(self) -> None:
         self._columns: C | None = None
@@ -28,7 +28,7 @@ class _Queue(Generic[C]):
         self.next_offset = -1
 
     def put(self, columns: C, time_ms: NDArray[np.int64], bad: list[BadRecord]) -> None:
-        """Append one fetch; `time_ms` says when each row is due, never earlier than the rows before it."""
+        """Append one fetch; each row is due at its `time_ms`, int64 (n,), but not before the rows ahead of it."""
         due_ms = np.maximum.accumulate(time_ms) if len(time_ms) else time_ms
         if self.waiting and self._columns is not None:
             rest = self._columns.rows(self._cursor, len(self._columns))
@@ -47,7 +47,7 @@ class _Queue(Generic[C]):
 
     @property
     def due_ms(self) -> NDArray[np.int64]:
-        """When each waiting row is due, ascending."""
+        """When each waiting row is due, ascending, int64 (n,)."""
         return self._due_ms[self._cursor :]
 
     def take(self, until_ms: int) -> C | None:
@@ -73,9 +73,9 @@ class Inbox:
     Parameters
     ----------
     partition
-        Which one.
+        Its number.
     allowed_skew_ms
-        How far a record's own time may be ahead of its Kafka timestamp: beyond it, the timestamp counts.
+        How far a record's own time may lie ahead of its Kafka timestamp; beyond that, timestamp + skew counts.
     """
 
     def __init__(self, partition: int, allowed_skew_ms: int) -> None:
@@ -102,11 +102,11 @@ class Inbox:
 
 
 def cut_ms(inboxes: Sequence[Inbox], span_ms: int, max_records: int) -> int | None:
-    """Event time at which the next batch of all partitions is cut; None where nothing waits.
+    """Return the event time at which the next batch of all partitions is cut; None where nothing waits.
 
-    A batch spans at most `span_ms`, and does not run ahead of a partition of which more is to come: so a catch-up sees
-    almost what live traffic would have seen. It holds at most `max_records`, and beyond them the rest of what waits of
-    the last event time: labels of that time are due with it, and would find no decision if it were parted.
+    A batch spans at most `span_ms` and does not run ahead of a partition that has more to come: so a catch-up sees
+    almost what live traffic would have seen. It holds at most `max_records`, plus all other waiting rows of its last
+    event time: labels of that time are due with them, and would find no decision if a cut parted them.
     """
     busy = [inbox for inbox in inboxes if inbox.transactions.waiting]
     if not busy:

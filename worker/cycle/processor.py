@@ -4,112 +4,43 @@
 
     poll            a micro-batch of all owned partitions, cut at one event time, decoded into columns
     admit           drop repeats of a transaction id
-    features        fold the batch into the cards' aggregates; read everybody else's as of the model state
+    features        fold the batch into the cards' aggregates; read the other entities' as of the model state
     decide          score, compare with the threshold
     settle, mature  join the labels that are due; then let silence become legit
     commit          alerts, journal, model log, dead letters and input offsets in one Kafka transaction
     fold            the model log, as far as it is visible, while the commit is on its way
 
-Nothing is uncommitted when `poll` is called. Whatever raises ends the process.
+Nothing is uncommitted when the cycle polls. Any exception ends the process.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Mapping
 
 import numpy as np
 
-from models.decision import Scores, decide
+from models.decision import decide
 from models.examples import Examples
 from models.ledger import LedgerDeltas, concatenate, decided_deltas
 from models.records import Budget, Commit, Digest, EntityEvents, Evidence, ModelRecord
 from models.state import ModelState
 from models.threshold import histogram
 from models.vocabulary import Flag
-from worker.cycle.contracts import PartitionBatch, Source
+from worker.cycle.contracts import (
+    Decided,
+    ModelLog,
+    Observer,
+    Outcome,
+    PartitionBatch,
+    Sink,
+    Source,
+    StepTimes,
+)
 from worker.cycle.refits import Refits
-from worker.partition.journal import DecisionRows
 from worker.partition.settling import Settling
 from worker.partition.task import PartitionTask, TaskState
-from worker.wire.decoder import BadRecord, LabelColumns, TransactionColumns
-
-
-@dataclass(frozen=True, slots=True)
-class Decided:
-    """Transactions of one partition with what was decided on them."""
-
-    transactions: TransactionColumns
-    scores: Scores
-    rows: DecisionRows
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What one cycle did to one partition.
-
-    Attributes
-    ----------
-    decided
-        None where no transaction was new.
-    labels
-        Those applied; `settled[0]` says what they did.
-    settled
-        By labels, then by silence.
-    bad
-        Records that did not decode.
-    repeats
-        How many transactions were dropped.
-    first_sequence
-        Of the first decision.
-    changed
-        Whether anything at all happened, the clock and the positions included.
-    """
-
-    partition: int
-    positions: tuple[int, int]
-    decided: Decided | None
-    labels: LabelColumns | None
-    settled: list[Settling]
-    bad: list[BadRecord]
-    repeats: int
-    first_sequence: int
-    changed: bool
-
-
-@dataclass(frozen=True, slots=True)
-class StepTimes:
-    """Seconds each step of one cycle took."""
-
-    poll_s: float
-    decide_s: float
-    commit_s: float
-    fold_s: float
-
-
-class ModelLog(Protocol):
-    """The model log, as far as it is visible."""
-
-    def fold_into(self, model: ModelState) -> None:
-        """Fold the records not folded before, in the order of their offsets."""
-
-
-class Sink(Protocol):
-    """Where a cycle's results go; all or nothing."""
-
-    def begin(
-        self, outcomes: list[Outcome], records: list[ModelRecord], model: ModelState
-    ) -> Callable[[], None]:
-        """Start making the results durable and visible; the call returned waits for it, or raises."""
-
-
-class Observer(Protocol):
-    """Whoever watches the cycles."""
-
-    def observe(self, outcomes: list[Outcome], times: StepTimes) -> None:
-        """Take note of one finished cycle."""
+from worker.wire.decoder import TransactionColumns
 
 
 class Processor:
@@ -124,9 +55,9 @@ class Processor:
     model
         Changed by folding `log` alone.
     tasks
-        By partition; whoever handles rebalances adds and removes them.
+        By partition; the rebalance adds and removes them.
     refits
-        Off the hot path.
+        Model parts learnt off the hot path.
     observer
         Metrics.
     """
@@ -153,7 +84,7 @@ class Processor:
         self._published_digest = -1
 
     def run_once(self) -> list[Outcome]:
-        """Run one cycle; what it did, by partition."""
+        """Run one cycle and return what it did to each partition."""
         started_s = time.perf_counter()
         batch = self._source.poll()
         polled_s = time.perf_counter()
@@ -162,7 +93,7 @@ class Processor:
         decided_s = time.perf_counter()
         finish = self._sink.begin(outcomes, records, self._model) if records else None
         begun_s = time.perf_counter()
-        # Earlier commits are folded while this one is on its way: it has been decided and explained already.
+        # Earlier commits fold while this one is on its way: its decisions and their reasons need the model no more.
         self._log.fold_into(self._model)
         folded_s = time.perf_counter()
         if finish is not None:
@@ -185,14 +116,22 @@ class Processor:
         if part.quiet and model.clock_ms is not None:
             task.move_clock(model.clock_ms)
         labels = self._source.take_labels(part.partition, task.clock_ms)
-        settled = [] if labels is None else [task.settle(labels)]
-        settled += task.mature(policy, _newest(model.newest_label_ms, task.newest_label_ms))
+        # Labels before silence: a label that is due keeps its decision from maturing unlabelled.
+        by_label = Settling() if labels is None else task.settle(labels)
+        matured = task.mature(policy, _newest(model.newest_label_ms, task.newest_label_ms))
         bad = self._source.take_bad(part.partition)
         after = (task.clock_ms, task.provisional_sequence, task.final_sequence)
-        changed = bool(decided or repeats or bad or (labels is not None and len(labels)) or before != after)
-        positions = self._source.positions(part.partition)
         return Outcome(
-            part.partition, positions, decided, labels, settled, bad, repeats, first_sequence, changed
+            partition=part.partition,
+            positions=self._source.positions(part.partition),
+            decided=decided,
+            labels=labels,
+            by_label=by_label,
+            matured=matured,
+            bad=bad,
+            repeats=repeats,
+            first_sequence=first_sequence,
+            changed=bool(decided or repeats or bad or labels or before != after),
         )
 
     def _decide(
@@ -210,7 +149,7 @@ class Processor:
         return Decided(fresh, scores, rows), repeats
 
     def _model_records(self, outcomes: list[Outcome]) -> list[ModelRecord]:
-        """What the model log must be told; empty when nothing happened and nothing need be committed."""
+        """Return what this cycle adds to the model log; nothing where there is nothing to commit."""
         records: list[ModelRecord] = []
         digest = self._model.latest_digest
         news = digest if digest is not None and digest.offset > self._published_digest else None
@@ -266,7 +205,7 @@ def _traffic(decided: list[Decided], entity_count: int) -> EntityEvents:
 
 
 def _ledger(decided: list[Decided], settled: list[Settling]) -> LedgerDeltas:
-    # A far future day would stay open for ever: the clock caps it, as it does when the decision settles.
+    # The clock caps the day, here as when the decision settles: a day in the far future would stay open for ever.
     days = [decided_deltas(one.rows.counted_ms) for one in decided]
     return concatenate(days + [part for one in settled for part in one.ledger])
 
@@ -279,7 +218,7 @@ def _budget(decided: list[Decided]) -> Budget:
     rank = np.concatenate([one.scores.rank for one in decided])
     weight = np.concatenate([one.scores.forest_weight for one in decided])
     return Budget(
-        # Where the online model has not scored, it has nothing that a rate could be known of.
+        # A decision that the online model did not score counts for no rate of its alerts.
         histogram(ratio, np.isfinite(ratio).astype(np.float64)),
         histogram(rank, weight),
         int(np.count_nonzero(flags & Flag.ALERTED)),

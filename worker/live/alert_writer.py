@@ -1,4 +1,4 @@
-"""Alerts: the one thing made per transaction in Python, for the few that are worth an investigator's time."""
+"""Writes alerts, the only objects that Python makes one by one: few transactions are worth an investigator's time."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from models.state import ModelState
 from models.vocabulary import Decider, Flag
-from worker.cycle.processor import Decided
+from worker.cycle.contracts import Decided
 from worker.identity import Hasher
 from worker.kafka_io.committer import Outgoing
 from worker.wire.schema import SCHEMA_VERSION, Alert, AlertReason
 
 REASONS: Final = 5
-"""The largest contributions are told one by one, the rest as one sum, so that all add up."""
+"""An alert names the largest contributions one by one and the rest as one sum, so that all add up."""
 OTHER: Final = "other_features"
 
 
@@ -27,9 +27,9 @@ class AlertWriter:
     Parameters
     ----------
     topic
-        Of the alerts.
+        Name of the alerts topic.
     hasher
-        Keys the ids.
+        Hashes ids under `entity_key`.
     """
 
     def __init__(self, topic: str, hasher: Hasher) -> None:
@@ -37,14 +37,14 @@ class AlertWriter:
         self._hasher = hasher
 
     def write(self, partition: int, decided: Decided, model: ModelState) -> list[Outgoing]:
-        """The alerts of one partition's decisions, in their order.
+        """Return the alerts of one partition's decisions, in their order.
 
         Parameters
         ----------
         partition
-            Where they go: the one their transactions came from.
+            Of the transactions, and of the alerts.
         decided
-            A batch, as decided by `model`.
+            The decisions of `model`.
         model
             Not folded any further since.
         """
@@ -98,7 +98,7 @@ class AlertWriter:
 
 
 class _Explained:
-    """Who decided the alerted rows, with what score against what threshold, and why."""
+    """The decider, score, threshold and reasons of the alerted rows."""
 
     def __init__(self, decided: Decided, rows: NDArray[np.int64], model: ModelState) -> None:
         self._scores, self._rows, self._model = decided.scores, rows, model
@@ -111,7 +111,7 @@ class _Explained:
             self._contributions[~self._online] = model.forest.reasons(self._features[~self._online])
 
     def decision(self, index: int) -> dict[str, Any]:
-        """The part of an alert that depends on who decided."""
+        """Return the fields of an alert that depend on the decider."""
         row, scores, model = self._rows[index], self._scores, self._model
         online = bool(self._online[index])
         forest_score = float(scores.forest_score[row])
@@ -136,7 +136,7 @@ class _Explained:
             AlertReason(
                 feature=layout.names[feature],
                 text=layout.texts[feature],
-                # A category is a hash by now, which tells nobody anything.
+                # Of a category only its hash is left, which means nothing to a reader.
                 value=None if layout.categorical[feature] else _finite(self._features[index, feature]),
                 contribution=float(contributions[feature]),
             )

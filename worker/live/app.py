@@ -6,20 +6,13 @@ import logging
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Mapping
-from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 from types import FrameType
-
-from kafka.structs import TopicPartition
 
 from models.records import ModelRecord
 from models.state import ModelState
 from worker.cycle.processor import Processor
-from worker.cycle.refits import Background, Refits
-from worker.errors import CorruptError, FencedError, IncompatibleError
-from worker.identity import Hasher
+from worker.cycle.refits import BackgroundJobs, Refits
 from worker.kafka_io import topic_setup
 from worker.kafka_io.client import consumer_config, kafka_errors_explained, producer_config, wait_for_brokers
 from worker.kafka_io.committer import Committer
@@ -28,10 +21,10 @@ from worker.live.guard import InputGuard
 from worker.live.model_log import KafkaModelLog
 from worker.live.observer import MetricsObserver
 from worker.live.publisher import ORPHAN, SETTLE_STAGE, Publisher
-from worker.live.restore import Offsets, Restorer
+from worker.live.rebalance import Rebalance, state_folder
 from worker.live.source import KafkaSource
 from worker.memory import keep_freed_memory
-from worker.parameters import feature_spec, new_model, policy, refit_plan, task_limits
+from worker.parameters import new_model, policy, refit_plan
 from worker.partition.task import PartitionTask, TaskState
 from worker.settings.sections import Settings
 from worker.signals import handled_by
@@ -45,7 +38,7 @@ START_TIMEOUT_S = 300.0
 
 
 class _Stopped(Exception):  # noqa: N818 - no error
-    """The worker was asked to end while it was waiting or restoring."""
+    """Ends a wait or a restore when the worker is asked to stop."""
 
 
 class Worker:
@@ -54,12 +47,12 @@ class Worker:
     Parameters
     ----------
     settings
-        Everything it is told.
+        All settings.
 
     Raises
     ------
     WorkerError
-        It cannot start; the message says what to do.
+        The worker cannot start; the message says what to do.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -82,11 +75,11 @@ class Worker:
 
     @property
     def health_port(self) -> int:
-        """Where /metrics, /healthz and /readyz are served."""
+        """The port of /metrics, /healthz and /readyz."""
         return self._health.port
 
     def stop(self) -> None:
-        """Ask it to end after the cycle it is in; safe from any thread."""
+        """Ask the worker to end after the current cycle; safe from any thread."""
         self._stopping.set()
 
     def run(self) -> None:
@@ -95,7 +88,7 @@ class Worker:
         Raises
         ------
         WorkerError
-            Nothing uncommitted is lost by it: the next start goes on from the last commit.
+            The next start goes on from the last commit; nothing committed is lost.
         """
         settings = self._settings
         self._health.start()
@@ -117,7 +110,7 @@ class Worker:
                 task.move_to(TaskState.CLOSED)
 
     def _alive(self) -> None:
-        """Called wherever it may take long until there is something to decide."""
+        """Show that the worker lives, during anything that may take long before it decides."""
         self._status.beat()
         if self._stopping.is_set():
             raise _Stopped
@@ -125,14 +118,14 @@ class Worker:
     def _serve(self, partitions: int) -> None:
         settings = self._settings
         committer = Committer(producer_config(settings), settings.kafka.commit_deadline_s)
-        # Whoever ran under this id cannot commit any more; what it has left behind, if it was killed, is of no use.
-        shutil.rmtree(_state_folder(settings), ignore_errors=True)
+        # The new producer has fenced any earlier process of this id. Its files are a cache that the restore rebuilds.
+        shutil.rmtree(state_folder(settings), ignore_errors=True)
         model_log = KafkaModelLog(consumer_config(settings, group=False), settings.topics.model_log)
         model = new_model(settings)
         self._status.not_ready("reading the model log")
         model_log.catch_up(model, self._alive)
         consumer = ColumnarConsumer(consumer_config(settings, group=True), columnar=settings.kafka.columnar)
-        rebalance = _Rebalance(
+        rebalance = Rebalance(
             settings, consumer, self._tasks, model, model_log, partitions, self._status, self._alive
         )
         guard = InputGuard(partitions, settings.kafka.partitioner, settings.batch)
@@ -149,7 +142,7 @@ class Worker:
         if opening := _opening(model, settings):
             before = model.policy_offset
             publisher.open_log(opening)
-            # Nothing is decided under costs that are no longer the settings'.
+            # No batch is decided under costs that are no longer the settings'.
             model_log.fold_until(lambda: model.policy_offset > before, model, self._alive)
         processor = Processor(
             settings.worker.id,
@@ -158,13 +151,13 @@ class Worker:
             model_log,
             model,
             self._tasks,
-            Refits(refit_plan(settings), Background()),
+            Refits(refit_plan(settings), BackgroundJobs()),
             MetricsObserver(
                 self._metrics,
                 model,
                 self._tasks,
                 source,
-                (settings.topics.transactions, settings.topics.labels),
+                settings.topics,
             ),
         )
         while not self._stopping.is_set():
@@ -175,83 +168,13 @@ class Worker:
         committer.close()
 
 
-class _Rebalance:
-    """Closes the tasks of partitions lost and restores those gained."""
-
-    def __init__(
-        self,
-        settings: Settings,
-        consumer: ColumnarConsumer,
-        tasks: dict[int, PartitionTask],
-        model: ModelState,
-        model_log: KafkaModelLog,
-        partitions: int,
-        status: WorkerStatus,
-        alive: Callable[[], None],
-    ) -> None:
-        self._settings = settings
-        self._consumer = consumer
-        self._tasks = tasks
-        self._partitions = partitions
-        self._status = status
-        self._restorer = Restorer(
-            consumer_config(settings, group=False),
-            settings.topics.decisions,
-            Hasher(settings.hash_key),
-            model.lineage.id,
-            partial(_folded, model, model_log, alive),
-            alive,
-        )
-
-    def __call__(self, lost: set[int], gained: set[int]) -> Mapping[int, Offsets | None]:
-        """Carry the rebalance out; where each owned partition goes on."""
-        for partition in lost:
-            self._tasks.pop(partition).move_to(TaskState.CLOSED)
-        positions = {partition: self._committed(partition) for partition in self._tasks}
-        for partition in sorted(gained):
-            positions[partition] = self._restore(partition)
-        if self._tasks:
-            self._status.ready()
-        else:
-            self._status.not_ready("no partition is assigned: more workers than partitions?")
-        log.info("partitions %s", sorted(self._tasks), extra={"lost": sorted(lost), "gained": sorted(gained)})
-        return positions
-
-    def _restore(self, partition: int) -> Offsets | None:
-        settings = self._settings
-        self._status.not_ready(f"restoring partition {partition}")
-        folder = _state_folder(settings) / str(partition)
-        task = PartitionTask(partition, feature_spec(settings), task_limits(settings), folder)
-        committed = self._committed(partition)
-        try:
-            at = self._restorer.restore(task, committed, partitions=self._partitions)
-        except (CorruptError, IncompatibleError) as error:
-            if self._committed(partition) == committed:
-                raise
-            raise FencedError(
-                f"partition {partition}: another worker has committed while it was restored; it owns the partition now"
-            ) from error
-        self._tasks[partition] = task
-        return at
-
-    def _committed(self, partition: int) -> Offsets | None:
-        names = self._settings.topics
-        transactions, labels = (
-            self._consumer.committed(TopicPartition(topic, partition))
-            for topic in (names.transactions, names.labels)
-        )
-        if transactions is None or labels is None:
-            return None
-        return transactions, labels
-
-
 def run(settings: Settings) -> int:
-    """Run a worker until SIGTERM, SIGINT or SIGHUP; the exit code.
+    """Run a worker until SIGTERM, SIGINT or SIGHUP; return the exit code.
 
     Raises
     ------
     WorkerError
-        It cannot go on; the process should end with the error's exit code.
+        The worker cannot go on; the process ends with the exit code of the error.
     """
     keep_freed_memory()
     worker = Worker(settings)
@@ -266,17 +189,8 @@ def run(settings: Settings) -> int:
     return 0
 
 
-def _folded(model: ModelState, model_log: KafkaModelLog, alive: Callable[[], None]) -> int:
-    model_log.catch_up(model, alive)
-    return model.offset
-
-
-def _state_folder(settings: Settings) -> Path:
-    return settings.worker.state_dir / settings.worker.id
-
-
 def _opening(model: ModelState, settings: Settings) -> list[ModelRecord]:
-    """What the log does not say yet: the lineage of a new log, and settings that have changed."""
+    """Return what the log lacks: the lineage of a new log, and a policy of changed settings."""
     records: list[ModelRecord] = []
     if not model.has_lineage:
         records.append(model.lineage)

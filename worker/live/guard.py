@@ -1,4 +1,4 @@
-"""Stops the worker when the input as a whole is not what it was promised: wrong partitioner, or mostly bad records."""
+"""Stops the worker when its input as a whole is wrong: another partitioner, or mostly bad records."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ log = logging.getLogger(__name__)
 
 
 class InputGuard:
-    """Watches everything fetched, topic by topic.
+    """Watches all fetched records, topic by topic.
 
     Parameters
     ----------
     partitions
-        How many the input topics have.
+        How many partitions the input topics have.
     partitioner
         `kafka.partitioner`.
     batch
-        The fuse.
+        Settings of the fuse.
     """
 
     def __init__(self, partitions: int, partitioner: Partitioner, batch: BatchSettings) -> None:
@@ -40,18 +40,18 @@ class InputGuard:
         self._seen = 0
         self._bad = 0
         self._begun: Counter[str] = Counter()
-        """By topic, how many records were seen before the first good one; -1 from then on, or if it was read before."""
-        self._told: set[tuple[str, str]] = set()
+        """By topic, how many records came before the first good one; -1 from then on, and for topics read before."""
+        self._logged: set[tuple[str, str]] = set()
         self._keys: dict[str, tuple[int, int]] = {}
-        """By topic, how many keys were seen since the last verdict, and how many of them in a wrong partition."""
+        """By topic, how many keys came since the last verdict, and how many of them in a wrong partition."""
 
     def check_partitions(self, topic: str, found: set[int]) -> None:
-        """Refuse a topic that has grown since the start.
+        """Refuse a topic whose number of partitions has changed since the start.
 
         Raises
         ------
         IncompatibleError
-            Cards have moved to other partitions than those that know them.
+            Cards have moved away from the partitions that know them.
         """
         if found != set(range(self._partitions)):
             raise IncompatibleError(
@@ -65,7 +65,7 @@ class InputGuard:
         Raises
         ------
         IncompatibleError
-            More than a third of the records lie elsewhere; a card's labels would never meet its transactions.
+            More than a third of the records lie elsewhere: a card's labels would never meet its transactions.
         """
         expected = partitions_of_keys(columns, self._partitions, self._partitioner)
         keyed = columns.key_length >= 0
@@ -88,7 +88,7 @@ class InputGuard:
         Parameters
         ----------
         topic
-            That they were fetched from.
+            Topic of the records.
         records
             How many were fetched.
         bad
@@ -99,7 +99,7 @@ class InputGuard:
         FuseError
             Nothing of them is committed: a restart with mended settings reads them again.
         """
-        self._tell(bad)
+        self._log(bad)
         self._seen += records
         self._bad += len(bad)
         if self._batch.fuse_share < 1.0:
@@ -111,17 +111,17 @@ class InputGuard:
                 raise FuseError(
                     f"{share:.0%} of the last {self._seen} records were bad, batch.fuse_share = "
                     f"{self._batch.fuse_share}{_commonest(bad)}. Check [transaction], [label] and the producers; the "
-                    "dead letters topic tells the reasons"
+                    "dead letters topic holds the reasons"
                 )
             # Half of what was seen fades, so that the share follows the present.
             self._seen, self._bad = self._seen // 2, self._bad // 2
 
     def passed_beginning(self, topic: str) -> None:
-        """Take down that an earlier process has read records of this topic."""
+        """Note that an earlier process has read records of this topic."""
         self._begun[topic] = -1
 
     def _check_beginning(self, topic: str, records: int, bad: Sequence[BadRecord]) -> None:
-        """Stop early where field names are wrong: a stream that has never been right is no passing trouble."""
+        """Blow early where field names are wrong: a topic without one good record will not mend itself."""
         if self._begun[topic] < 0:
             return
         if len(bad) < records:
@@ -135,20 +135,20 @@ class InputGuard:
                 "batch.fuse_share = 1 sends such records to the dead letters instead"
             )
 
-    def _tell(self, bad: Sequence[BadRecord]) -> None:
-        """Log the first bad record of each kind; the rest are counted and lie in the dead letters."""
+    def _log(self, bad: Sequence[BadRecord]) -> None:
+        """Log the first bad record of each reason; metrics count the rest, the dead letters hold them."""
         for record in bad:
             kind = (record.topic, record.reason)
-            if kind not in self._told:
-                self._told.add(kind)
+            if kind not in self._logged:
+                self._logged.add(kind)
                 log.warning(
-                    "%s, partition %d, offset %d goes to the dead letters: %s: %s (told once a reason)",
+                    "%s, partition %d, offset %d goes to the dead letters: %s: %s (logged once a reason)",
                     record.topic, record.partition, record.offset, record.reason, record.detail,
                 )  # fmt: skip
 
 
 def _commonest(bad: Sequence[BadRecord]) -> str:
-    """Name what most of these records suffer from."""
+    """Return the most frequent fault of these records, in words."""
     if not bad:
         return ""
     [((reason, detail), _)] = Counter((record.reason, record.detail) for record in bad).most_common(1)

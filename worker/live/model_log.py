@@ -25,7 +25,7 @@ class KafkaModelLog:
     config
         Keyword arguments of `kafka.KafkaConsumer`, without a group.
     topic
-        Of the model log; it has one partition.
+        Name of the model log, which has one partition.
     """
 
     def __init__(self, config: Mapping[str, Any], topic: str) -> None:
@@ -36,12 +36,12 @@ class KafkaModelLog:
         self._decoder = ModelLogDecoder()
 
     def fold_into(self, model: ModelState, timeout_ms: int = 0) -> None:
-        """Fold what is visible now and was not folded before.
+        """Fold the records that are visible and not folded yet.
 
         Raises
         ------
         IncompatibleError
-            The log is of another lineage.
+            The log belongs to another lineage.
         CorruptError
             A record does not decode, or two workers' states differ.
         """
@@ -61,12 +61,12 @@ class KafkaModelLog:
             ) from None
 
     def catch_up(self, model: ModelState, alive: Callable[[], None] = lambda: None) -> None:
-        """Fold everything committed so far; calls `alive` now and then, and what that raises ends it.
+        """Fold everything committed so far; call `alive` now and then, whose exception ends it.
 
         Raises
         ------
         UnreachableError
-            The log could not be read to its end.
+            The log cannot be read to its end.
         """
         end = self._consumer.end_offsets([self._tp])[self._tp]
         self.fold_until(lambda: (self._consumer.position(self._tp) or 0) >= end, model, alive)
@@ -74,12 +74,12 @@ class KafkaModelLog:
     def fold_until(
         self, reached: Callable[[], bool], model: ModelState, alive: Callable[[], None] = lambda: None
     ) -> None:
-        """Fold until `reached` says so; calls `alive` now and then, and what that raises ends it.
+        """Fold until `reached` is true; call `alive` now and then, whose exception ends it.
 
         Raises
         ------
         UnreachableError
-            The log does not get any further.
+            No record comes for a minute.
         """
         deadline_s = time.monotonic() + _STALLED_S
         while not reached():

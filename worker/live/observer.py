@@ -79,9 +79,7 @@ class MetricsObserver:
         learnt, needed = self._model.frauds_learnt, self._model.policy.min_frauds
         match decider:
             case Decider.NONE:
-                log.info(
-                    "no decider yet: the isolation forest waits for model.forest_min_rows transactions"
-                )
+                log.info("no decider yet: the isolation forest waits for model.forest_min_rows transactions")
             case Decider.FOREST:
                 log.info(
                     "the isolation forest decides; frauds learnt: %d of model.min_frauds = %d", learnt, needed

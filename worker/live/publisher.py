@@ -1,22 +1,22 @@
-"""Turns a cycle's outcomes into the records and offsets of one Kafka transaction."""
+"""Turns the outcomes of a cycle into the records and offsets of one Kafka transaction."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import chain
+from typing import Protocol
 
-import numpy as np
 from kafka import ConsumerGroupMetadata
 from kafka.structs import TopicPartition
 
 from models.records import ModelRecord
 from models.state import ModelState
-from worker.cycle.processor import Outcome
+from worker.cycle.contracts import Finish, Outcome
 from worker.identity import Hasher
-from worker.kafka_io.committer import Committer, Finish, KafkaTransaction, Outgoing
+from worker.kafka_io.committer import KafkaTransaction, Outgoing
 from worker.live.alert_writer import AlertWriter
 from worker.partition.codec import encode_journal, encode_model
-from worker.partition.journal import DecisionRows, JournalEntry, JournalHeader, Settlements
+from worker.partition.journal import DecisionRows, JournalEntry, JournalHeader
 from worker.partition.task import PartitionTask
 from worker.settings.sections import Settings
 from worker.wire.decoder import BadRecord
@@ -30,27 +30,34 @@ ORPHAN_DETAIL = (
 )
 
 
+class Commits(Protocol):
+    """Commits Kafka transactions: `worker.kafka_io.committer.Committer`, or memory where compiled loops are warmed."""
+
+    def begin(self, transaction: KafkaTransaction, group: ConsumerGroupMetadata | None) -> Finish:
+        """Start one transaction; the caller waits for it by calling what this returns."""
+
+
 class Publisher:
-    """The processor's sink in a real worker.
+    """The sink of a live worker's cycle.
 
     Parameters
     ----------
     settings
         Topics and the worker's id.
     committer
-        Owns the transaction.
+        Owns the Kafka transaction.
     tasks
-        Read for the journal's headers.
+        Read for the headers of the journal.
     partitions
-        How many the topics have.
+        How many partitions the topics have.
     group
-        Metadata of the consumer group as of the last poll.
+        Returns the metadata of the consumer group as of the last poll.
     """
 
     def __init__(
         self,
         settings: Settings,
-        committer: Committer,
+        committer: Commits,
         tasks: dict[int, PartitionTask],
         partitions: int,
         group: Callable[[], ConsumerGroupMetadata],
@@ -64,25 +71,27 @@ class Publisher:
         self._alerts = AlertWriter(settings.topics.alerts, Hasher(settings.hash_key))
 
     def begin(self, outcomes: list[Outcome], records: list[ModelRecord], model: ModelState) -> Finish:
-        """Write alerts, journal, dead letters, model log and the offsets of every owned partition.
+        """Begin to commit alerts, journal, dead letters, model log and the offsets of every owned partition.
 
-        See `worker.kafka_io.committer.Committer.begin` for what is returned and what that raises.
+        `worker.kafka_io.committer.Committer.begin` says what this returns, and what that raises.
         """
-        # Alerts are explained now, by the model that decided; the rest is only encoded, while the model is folded on.
+        # The model that decided explains the alerts, now; all else is only encoded, while the model folds on.
         alerts = [record for outcome in outcomes for record in self._explained(outcome, model)]
         entries = [(outcome, self._entry(outcome, model)) for outcome in outcomes]
         journalled = (record for outcome, entry in entries for record in self._of_partition(outcome, entry))
         offsets = {}
         for outcome in outcomes:
-            transactions, labels = outcome.positions
-            offsets[TopicPartition(self._topics.transactions, outcome.partition)] = transactions
-            offsets[TopicPartition(self._topics.labels, outcome.partition)] = labels
+            # Of unchanged partitions too: Kafka then rejects a worker that has lost any of them.
+            offsets[TopicPartition(self._topics.transactions, outcome.partition)] = (
+                outcome.positions.transactions
+            )
+            offsets[TopicPartition(self._topics.labels, outcome.partition)] = outcome.positions.labels
         outgoing = chain(alerts, journalled, self._model_log(records))
         return self._committer.begin(KafkaTransaction(outgoing, offsets), self._group())
 
     def open_log(self, records: list[ModelRecord]) -> None:
-        """Write records of the model log alone: what a worker tells before its first batch."""
-        self._committer.commit(KafkaTransaction(self._model_log(records)), None)
+        """Commit records of the model log alone, before the first batch."""
+        self._committer.begin(KafkaTransaction(self._model_log(records)), None)()
 
     def _model_log(self, records: list[ModelRecord]) -> Iterator[Outgoing]:
         for record in records:
@@ -103,7 +112,7 @@ class Publisher:
     def _orphans(self, outcome: Outcome) -> Iterator[BadRecord]:
         if outcome.labels is None:
             return
-        for row in np.concatenate([one.orphans for one in outcome.settled]):
+        for row in outcome.by_label.orphans:
             yield BadRecord(
                 topic=self._topics.labels,
                 partition=outcome.partition,
@@ -117,15 +126,14 @@ class Publisher:
 
     def _entry(self, outcome: Outcome, model: ModelState) -> JournalEntry:
         task = self._tasks[outcome.partition]
-        transactions, labels = outcome.positions
         header = JournalHeader(
             worker=self._worker_id,
             lineage=model.lineage.id,
             model_version=model.version,
             partition=outcome.partition,
             partitions=self._partitions,
-            next_transaction_offset=transactions,
-            next_label_offset=labels,
+            next_transaction_offset=outcome.positions.transactions,
+            next_label_offset=outcome.positions.labels,
             clock_ms=task.clock_ms,
             case_window_ms=model.policy.case_window_ms,
             first_sequence=outcome.first_sequence,
@@ -135,9 +143,8 @@ class Publisher:
             repeats=outcome.repeats,
             bad_records=len(outcome.bad),
         )
-        rows = DecisionRows.empty(*task.pending.shape) if outcome.decided is None else outcome.decided.rows
-        settlements = outcome.settled[0].settlements if outcome.labels is not None else Settlements.empty()
-        return JournalEntry(header, rows, settlements)
+        rows = DecisionRows.empty(**task.pending.widths) if outcome.decided is None else outcome.decided.rows
+        return JournalEntry(header, rows, outcome.by_label.settlements)
 
 
 def _dead_letter(topic: str, record: BadRecord) -> Outgoing:

@@ -1,7 +1,8 @@
-"""Rebuilds a partition's task from its journal: nothing is decided again, no feature is computed anew.
+"""Rebuilds a partition's task from its journal, without deciding anything or computing any feature again.
 
-A restore reads the journal up to its high watermark, so it waits until no transaction is open there (a dead worker's
-ends by its time-out), and the last header must name the group's committed offsets.
+A restore reads the journal with `read_committed` up to the high watermark, not to the last stable offset: so it waits
+until no transaction is open there (Kafka ends a dead worker's by its time-out). The markers of one commit become
+visible partition by partition; only the last header, which must name the group's committed offsets, proves the end.
 """
 
 from __future__ import annotations
@@ -17,11 +18,10 @@ from kafka.structs import TopicPartition
 from worker.errors import CorruptError, IncompatibleError, UnreachableError
 from worker.identity import Hasher
 from worker.partition.codec import decode_journal
-from worker.partition.journal import DecisionRows, JournalEntry, JournalHeader, Settlements
+from worker.partition.journal import DecisionRows, JournalEntry, JournalHeader, Positions, Settlements
 from worker.partition.task import PartitionTask, TaskState
 
 log = logging.getLogger(__name__)
-Offsets = tuple[int, int]
 _POLL_MS: Final = 20
 _STALLED_S: Final = 60.0
 
@@ -34,15 +34,17 @@ class Restorer:
     config
         Keyword arguments of `kafka.KafkaConsumer`, without a group.
     topic
-        Of the journal.
+        Name of the decisions topic.
     hasher
         Hashes the journalled transaction ids again.
     lineage
-        `models.records.Lineage.id` of the model; a journal of another is refused.
+        `models.records.Lineage.id` of the model; the restore refuses a journal of another.
     folded
-        Folds the model log as far as it is visible; its last offset. A journal that knows more of it is refused.
+        Folds the model log as far as it is visible and returns its last offset; the restore refuses a journal that
+        knows more of it.
     alive
-        Called now and then: a long restore is no stalled poll loop; what it raises ends the restore.
+        Called now and then, so that a long restore does not look like a stalled poll loop; an exception of it ends
+        the restore.
     """
 
     def __init__(
@@ -61,32 +63,33 @@ class Restorer:
         self._folded = folded
         self._alive = alive
 
-    def restore(self, task: PartitionTask, committed: Offsets | None, *, partitions: int) -> Offsets | None:
-        """Fold the task's journal and set it running.
+    def restore(
+        self, task: PartitionTask, committed: Positions | None, *, partitions: int
+    ) -> Positions | None:
+        """Fold the task's journal and set the task running.
 
         Parameters
         ----------
         task
             New.
         committed
-            The group's next offsets of transactions and labels; None if it has none.
+            The group's committed offsets; None if it has none.
         partitions
-            How many the topics have now.
+            How many partitions the topics have now.
 
         Returns
         -------
-        tuple
-            Where to go on reading; None for a partition that was never worked on.
+        Positions
+            Where reading goes on; None for a partition that no worker has worked on.
 
         Raises
         ------
         IncompatibleError
-            The journal is of another lineage or model log, it and the committed offsets do not belong together, or P
-            has changed.
+            The journal belongs to another lineage, model log, number of partitions or set of committed offsets.
         CorruptError
-            The journal does not read back.
+            The journal does not decode.
         UnreachableError
-            It cannot be read to its end.
+            The journal cannot be read to its end.
         """
         header = self._fold(task)
         self._compare(task.partition, header, committed, partitions)
@@ -110,7 +113,7 @@ class Restorer:
         return header
 
     def _compare(
-        self, partition: int, header: JournalHeader | None, committed: Offsets | None, partitions: int
+        self, partition: int, header: JournalHeader | None, committed: Positions | None, partitions: int
     ) -> None:
         where = f"partition {partition} of {self._topic}"
         if header is None:
@@ -125,7 +128,7 @@ class Restorer:
                 f"{where} was written for {header.partitions} partitions, the topics have {partitions} now: cards "
                 "have moved. Begin anew with new topics of the new count and replay into them"
             )
-        journalled = (header.next_transaction_offset, header.next_label_offset)
+        journalled = header.positions
         if committed is None:
             raise IncompatibleError(
                 f"the group's committed offsets are missing beside a journal that ends at {journalled} in {where}: "
@@ -135,8 +138,8 @@ class Restorer:
         if journalled != committed:
             raise IncompatibleError(
                 f"{where} ends at offsets {journalled} of topics.transactions and topics.labels, the group has "
-                f"committed {committed}: somebody has moved the group's offsets. Set them to {journalled}, or name the "
-                "kafka.group that wrote the journal"
+                f"committed {committed}: the group's offsets were moved. Set them to {journalled}, or name "
+                "the kafka.group that wrote the journal"
             )
         if (last := self._folded()) < header.model_offset:
             raise IncompatibleError(
@@ -147,7 +150,7 @@ class Restorer:
 
 
 class JournalFolder:
-    """Joins the journal's records into entries and replays them."""
+    """Joins the records of the journal into entries and replays them."""
 
     def __init__(self, task: PartitionTask, hasher: Hasher, lineage: str) -> None:
         self._task, self._hasher, self._lineage = task, hasher, lineage
@@ -158,7 +161,7 @@ class JournalFolder:
     def read(
         self, consumer: KafkaConsumer, tp: TopicPartition, alive: Callable[[], None]
     ) -> JournalHeader | None:
-        """Replay everything up to the high watermark; the last header."""
+        """Replay everything up to the high watermark; return the last header."""
         deadline_s = time.monotonic() + _STALLED_S
         while not _read_all(consumer, tp):
             if time.monotonic() > deadline_s:
@@ -172,7 +175,7 @@ class JournalFolder:
         return self._header
 
     def take(self, piece: DecisionRows | Settlements, header: JournalHeader | None) -> None:
-        """Take one record; whole entries are replayed."""
+        """Take one record; replay the entry that it closes."""
         if isinstance(piece, DecisionRows):
             self._rows.append(piece)
         else:
@@ -180,7 +183,7 @@ class JournalFolder:
         if header is None:
             return
         self._check(header)
-        rows = DecisionRows.concatenate(self._rows or [DecisionRows.empty(*self._task.pending.shape)])
+        rows = DecisionRows.concatenate(self._rows, **self._task.pending.widths)
         entry = JournalEntry(header, rows, Settlements.concatenate(self._settlements))
         ids = rows.transaction_id
         self._task.replay(entry, self._hasher.entities(ids), self._hasher.checks(ids))

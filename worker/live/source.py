@@ -1,28 +1,29 @@
-"""Where batches come from: the consumer, the decoder and the inboxes of the owned partitions."""
+"""Cuts batches from Kafka: the consumer, the decoder and the inboxes of the owned partitions."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import Protocol
+from typing import NamedTuple
 
 from kafka import ConsumerGroupMetadata, ConsumerRebalanceListener
 from kafka.structs import TopicPartition
 
-from worker.cycle.contracts import PartitionBatch
+from worker.cycle.contracts import PartitionBatch, TakeOver
 from worker.cycle.inbox import Inbox, cut_ms
 from worker.errors import IncompatibleError, SettingsError
-from worker.kafka_io.consumer import ColumnarConsumer, RecordColumns
+from worker.kafka_io.consumer import ColumnarConsumer
+from worker.kafka_io.record_batches import RecordColumns
 from worker.live.guard import InputGuard
+from worker.partition.journal import Positions
 from worker.settings.sections import BatchSettings, StartFrom, TopicSettings
 from worker.wire.decoder import BadRecord, Decoder, LabelColumns
 
 
-class Positions(Protocol):
-    """What a rebalance needs: the positions at which a partition goes on, None to let Kafka say."""
+class Lag(NamedTuple):
+    """Records of one partition that are committed on the broker and not taken yet."""
 
-    def __call__(self, lost: set[int], gained: set[int]) -> Mapping[int, tuple[int, int] | None]:
-        """Close the tasks lost, restore those gained; the positions of every partition now owned."""
+    transactions: int
+    labels: int
 
 
 class KafkaSource:
@@ -37,11 +38,11 @@ class KafkaSource:
     topics, batch
         Settings.
     guard
-        Stops a worker whose input is not what it was promised.
-    rebalanced
-        Called from `poll` whenever the group has given out its partitions anew.
+        Stops a worker whose input breaks its promises.
+    take_over
+        Called from `poll` after every rebalance of the group.
     start_from
-        `kafka.start_from`: where a partition begins that was never worked on.
+        `kafka.start_from`: where a partition begins that no worker has worked on.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class KafkaSource:
         topics: TopicSettings,
         batch: BatchSettings,
         guard: InputGuard,
-        rebalanced: Positions,
+        take_over: TakeOver,
         start_from: StartFrom,
     ) -> None:
         self._consumer = consumer
@@ -59,7 +60,7 @@ class KafkaSource:
         self._topics = topics
         self._batch = batch
         self._guard = guard
-        self._rebalanced = rebalanced
+        self._close_and_restore = take_over
         self._start_from = start_from
         self._first_offsets: dict[TopicPartition, int] = {}
         self._inboxes: dict[int, Inbox] = {}
@@ -72,17 +73,17 @@ class KafkaSource:
 
     @property
     def owned(self) -> set[int]:
-        """Partitions owned now; none while the group rebalances."""
+        """The partitions owned now; none while the group rebalances."""
         return set() if self._listener.joining else set(self._inboxes)
 
     @property
     def group_metadata(self) -> ConsumerGroupMetadata:
-        """Of the group generation in which the last batch was polled: the client forgets it when it is thrown out."""
+        """Metadata of the group as of the last poll: the client forgets it when the group throws it out."""
         return self._group
 
     def poll(self) -> list[PartitionBatch]:
-        """Wait for input and cut a batch; empty while the group rebalances or a partition is waited for."""
-        # What waits already can be cut at once: waiting for more would idle.
+        """Wait for input and cut a batch; none while the group rebalances or a partition has more to come."""
+        # Rows that wait can be cut at once: a poll that blocks for more would only idle.
         busy = any(inbox.transactions.waiting for inbox in self._inboxes.values())
         idle = self._listener.joining or bool(self._held_since_s) or not busy
         fetched = self._consumer.poll(self._batch.commit_interval_ms if idle else 0)
@@ -108,25 +109,25 @@ class KafkaSource:
         inbox = self._inboxes[partition]
         return inbox.transactions.take_bad() + inbox.labels.take_bad()
 
-    def positions(self, partition: int) -> tuple[int, int]:
-        """Next offsets of transactions and labels, given what was taken."""
+    def positions(self, partition: int) -> Positions:
+        """Return where reading goes on, given what was taken."""
         inbox = self._inboxes[partition]
-        return inbox.transactions.next_offset, inbox.labels.next_offset
+        return Positions(inbox.transactions.next_offset, inbox.labels.next_offset)
 
-    def lag(self, partition: int) -> tuple[int, int]:
-        """Records of both topics that the broker has and that were not taken yet."""
-        lags = []
-        for topic, queue in self._queues(partition):
-            end = self._consumer.highwater(TopicPartition(topic, partition))
-            lags.append(0 if end is None else max(0, end - queue))
-        return lags[0], lags[1]
+    def lag(self, partition: int) -> Lag:
+        """Return how many records of each topic the broker has that were not taken yet."""
+        at = self.positions(partition)
+        return Lag(
+            self._behind(self._topics.transactions, partition, at.transactions),
+            self._behind(self._topics.labels, partition, at.labels),
+        )
 
-    def _queues(self, partition: int) -> list[tuple[str, int]]:
-        transactions, labels = self.positions(partition)
-        return [(self._topics.transactions, transactions), (self._topics.labels, labels)]
+    def _behind(self, topic: str, partition: int, position: int) -> int:
+        end = self._consumer.highwater(TopicPartition(topic, partition))
+        return 0 if end is None else max(0, end - position)
 
     def _take_over(self) -> None:
-        """The group has given us a new set: drop what waits, restore what is new, go on where the tasks stand."""
+        """Drop what waits, restore the partitions gained, and read on where the tasks stand."""
         self.rebalances += 1
         for topic in (self._topics.transactions, self._topics.labels):
             self._guard.check_partitions(topic, self._consumer.partitions_for_topic(topic))
@@ -134,8 +135,8 @@ class KafkaSource:
             self._assigned(topic) for topic in (self._topics.transactions, self._topics.labels)
         )
         if (not owned or owned != of_labels) and not self._asked_again:
-            # A static member that has been killed inherits its own assignment, even one made before the topics were
-            # known; and nobody would ever make another.
+            # A killed static member inherits its old assignment (KIP-345), even one made before the topics were known;
+            # the group makes no other until a member asks for it.
             self._asked_again = True
             self._consumer.rejoin()
             return
@@ -145,21 +146,22 @@ class KafkaSource:
                 "is there a member in kafka.group that is no fraud-worker?"
             )
         kept = owned & set(self._inboxes) if self._has_stayed() else set()
-        positions = self._rebalanced(set(self._inboxes) - kept, owned - kept)
+        positions = self._close_and_restore(set(self._inboxes) - kept, owned - kept)
         skew_ms = int(self._batch.allowed_skew_s * 1000)
         self._inboxes = {partition: Inbox(partition, skew_ms) for partition in sorted(owned)}
         self._first_offsets = {tp: at for tp, at in self._first_offsets.items() if tp.partition in kept}
         for partition, inbox in self._inboxes.items():
-            at = positions[partition] or (None, None)
-            inbox.transactions.next_offset = self._begin(self._topics.transactions, partition, at[0])
-            inbox.labels.next_offset = self._begin(self._topics.labels, partition, at[1])
+            at = positions[partition]
+            transactions, labels = (None, None) if at is None else (at.transactions, at.labels)
+            inbox.transactions.next_offset = self._begin(self._topics.transactions, partition, transactions)
+            inbox.labels.next_offset = self._begin(self._topics.labels, partition, labels)
         self._taken_over_in = self._group
 
     def _has_stayed(self) -> bool:
-        """Whether the group has had no generation without us since the last take-over.
+        """Return whether this worker has been in every generation of the group since the last take-over.
 
-        In one that we have missed, somebody else may have worked on what is ours again now. The client does not tell:
-        it calls nothing lost while it joins.
+        In a generation that it missed, another worker may have worked on partitions that are its own again now. The
+        client does not say so: it reports no loss while it joins.
         """
         before, now = self._taken_over_in, self._group
         return bool(now.member_id == before.member_id and now.generation_id - before.generation_id <= 1)
@@ -170,7 +172,7 @@ class KafkaSource:
     def _begin(self, topic: str, partition: int, committed: int | None) -> int:
         tp = TopicPartition(topic, partition)
         offset = self._first_offset(tp) if committed is None else committed
-        # At 0 nothing was read: the offset was committed along with the other topic's.
+        # A committed offset of 0 proves no read: a commit carries the offsets of both topics.
         if committed:
             self._guard.passed_beginning(topic)
         self._consumer.seek(tp, offset)
@@ -178,7 +180,7 @@ class KafkaSource:
         return offset
 
     def _first_offset(self, tp: TopicPartition) -> int:
-        """Where a partition without committed offsets begins; the same until something is committed."""
+        """Return where a partition without committed offsets begins; the same until a commit."""
         if tp not in self._first_offsets:
             if self._start_from == "committed":
                 raise SettingsError(
@@ -205,7 +207,7 @@ class KafkaSource:
         self._guard.count(columns.topic, len(columns), bad)
 
     def _holds(self) -> bool:
-        """Whether to wait, for a bounded time, for partitions that have more than has come (as Kafka Streams does)."""
+        """Return whether to wait, for a bounded time, for partitions that have more to come (as Kafka Streams does)."""
         inboxes = self._inboxes.values()
         if all(inbox.at_end or inbox.transactions.waiting for inbox in inboxes):
             self._held_since_s = 0.0
@@ -220,17 +222,24 @@ class KafkaSource:
         for partition, inbox in self._inboxes.items():
             taken = None if until_ms is None else inbox.transactions.take(until_ms)
             self._pause_while(self._topics.transactions, partition, inbox.transactions.waiting)
-            batch.append(PartitionBatch(partition, taken, quiet=self._is_quiet(partition, inbox)))
+            self._pause_while(self._topics.labels, partition, inbox.labels.waiting)
+            self._note_idle(inbox)
+            batch.append(PartitionBatch(partition, taken, quiet=self._is_quiet(inbox)))
         return batch
 
-    def _is_quiet(self, partition: int, inbox: Inbox) -> bool:
-        self._pause_while(self._topics.labels, partition, inbox.labels.waiting)
+    def _note_idle(self, inbox: Inbox) -> None:
         if inbox.transactions.waiting or not inbox.at_end:
             inbox.idle_since_s = None
-            return False
-        # Labels may come before transactions that were produced earlier: once the clock has jumped, they are orphans.
-        inbox.idle_since_s = inbox.idle_since_s or time.monotonic()
-        return time.monotonic() - inbox.idle_since_s >= self._batch.max_idle_ms / 1000.0
+        elif inbox.idle_since_s is None:
+            inbox.idle_since_s = time.monotonic()
+
+    def _is_quiet(self, inbox: Inbox) -> bool:
+        # Not at once: labels may come before transactions that were produced earlier, and would be orphans once the
+        # clock of a quiet partition has moved.
+        idle_since_s = inbox.idle_since_s
+        return (
+            idle_since_s is not None and time.monotonic() - idle_since_s >= self._batch.max_idle_ms / 1000.0
+        )
 
     def _read_all(self, topic: str, partition: int) -> bool:
         tp = TopicPartition(topic, partition)
@@ -243,10 +252,11 @@ class KafkaSource:
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
-    """Runs in the client's IO thread while the worker's own is inside the client's `poll`, and leaves notes for it.
+    """Takes notes in the client's IO thread, while the worker's own thread is inside the client's `poll`.
 
-    Nothing may be read before the worker has taken over: what the same `poll` returned would be dropped. So new
-    partitions are paused, at a position that the client does not question.
+    Nothing may be read before the take-over, which drops what the same `poll` returned. So the listener pauses new
+    partitions, at a position that the client does not question. It does no more: `position`, `committed` and `commit`
+    raise in this thread.
     """
 
     def __init__(self, consumer: ColumnarConsumer) -> None:

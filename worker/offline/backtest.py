@@ -1,34 +1,31 @@
-"""The same commit cycle over a file, without Kafka: what this worker would have decided, and at what cost."""
+"""Runs the commit cycle over a file, without Kafka: what this worker would have decided, and at what cost."""
 
 from __future__ import annotations
 
 import tempfile
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import Executor, Future
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from models.evaluation import Evaluation, evaluate
 from models.records import ModelRecord
 from models.state import ModelState
-from models.vocabulary import Decider, Flag, LabelKind
-from worker.cycle.contracts import PartitionBatch
-from worker.cycle.inbox import Inbox, cut_ms
-from worker.cycle.processor import Outcome, Processor, StepTimes
+from models.vocabulary import Decider, Flag
+from worker.cycle.contracts import Finish, Outcome
+from worker.cycle.processor import Processor
 from worker.cycle.refits import Refits
 from worker.identity import Hasher
 from worker.offline.dataset import Dataset
+from worker.offline.dataset_columns import label_columns, transaction_columns
+from worker.offline.in_memory import ImmediateJobs, InboxSource, NoObserver
 from worker.parameters import feature_spec, new_model, refit_plan, task_limits
 from worker.partition.journal import DecisionRows
 from worker.partition.task import PartitionTask, TaskState
 from worker.settings.sections import Settings
-from worker.wire.decoder import BadRecord, LabelColumns, TransactionColumns
 
 Progress = Callable[[int], None]
 
@@ -39,12 +36,12 @@ class Decisions:
 
     Attributes
     ----------
-    score : float64 [n]
-        The online model's logit where it decided; below all of those, the forest's score where it did; below
-        both, rows that nobody could decide: one ranking of decision-time scores. NaN where not `decided`.
-    flags : uint16 [n]
-    decided : bool [n]
-        All but the repeats of a transaction id, which are dropped.
+    score : float64 (n,)
+        One ranking by decision-time scores: the online model's logit where it decided, below all of those the
+        forest's score where it decided, below both the rows without a decider. NaN where not `decided`.
+    flags : uint16 (n,)
+    decided : bool (n,)
+        False for repeats of a transaction id, which the cycle drops.
     """
 
     score: NDArray[np.float64]
@@ -52,13 +49,13 @@ class Decisions:
     decided: NDArray[np.bool_]
 
     def share(self, decider: Decider, rows: NDArray[np.bool_]) -> float:
-        """Share of the chosen rows that `decider` decided."""
+        """Return the share of the chosen rows that `decider` decided."""
         return float(np.mean((self.flags[rows] & Flag.DECIDER) == decider)) if rows.any() else float("nan")
 
 
 @dataclass(frozen=True, slots=True)
 class BacktestResult:
-    """What `backtest` found; `evaluation` covers the rows asked for whose truth is known."""
+    """The result of a backtest; `evaluation` covers the chosen rows whose truth is known."""
 
     evaluation: Evaluation
     decided_by: dict[str, float]
@@ -70,7 +67,7 @@ class BacktestResult:
     model: ModelState
 
     def figures(self) -> dict[str, float]:
-        """All figures by name, NaN where undefined."""
+        """Return all figures by name, NaN where undefined."""
         return {
             **asdict(self.evaluation),
             **{f"decided_by_{name}": share for name, share in self.decided_by.items()},
@@ -89,18 +86,18 @@ def backtest(
     evaluate_to_ms: int | None = None,
     progress: Progress = lambda _: None,
 ) -> BacktestResult:
-    """Run the worker's cycle over a data set, each label coming when the data set says so.
+    """Run the worker's cycle over a data set; each label arrives at its time in the data set.
 
     Parameters
     ----------
     settings
-        As of a live worker.
+        Those of a live worker.
     dataset
         In order of event time.
     evaluate_from_ms, evaluate_to_ms
-        Judge only transactions from the first on and before the second; None for all.
+        Evaluate only transactions from the first time on and before the second; None for all.
     progress
-        Told how many transactions have been decided so far.
+        Called with the number of transactions decided so far.
     """
     started_s = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="fraud-worker-backtest-") as folder:
@@ -143,7 +140,7 @@ def _known(dataset: Dataset) -> NDArray[np.bool_]:
 
 
 class _Run:
-    """One pass: the processor, with a file for a source and memory for a log."""
+    """One pass of the processor, with a file as its source and memory as its log."""
 
     def __init__(self, settings: Settings, dataset: Dataset, folder: Path) -> None:
         self.model = new_model(settings)
@@ -152,10 +149,17 @@ class _Run:
         self._source = _FileSource(settings, dataset)
         self._memory = _Memory(len(dataset))
         self._memory.append([self.model.lineage, self.model.policy])
-        refits = Refits(refit_plan(settings), AtOnce())
+        refits = Refits(refit_plan(settings), ImmediateJobs())
         tasks = {0: self._task}
         self._processor = Processor(
-            settings.worker.id, self._source, self._memory, self._memory, self.model, tasks, refits, Nobody()
+            settings.worker.id,
+            self._source,
+            self._memory,
+            self._memory,
+            self.model,
+            tasks,
+            refits,
+            NoObserver(),
         )
 
     def to_the_end(self, progress: Progress) -> Decisions:
@@ -165,38 +169,8 @@ class _Run:
         return self._memory.decisions
 
 
-class InboxSource:
-    """Cuts batches from the inbox of one partition as live traffic would be cut; whoever derives from it fills it."""
-
-    def __init__(self, settings: Settings) -> None:
-        batch = settings.batch
-        self._span_ms, self._max_records = round(batch.max_event_time_s * 1000), batch.max_records
-        self._inbox = Inbox(0, round(batch.allowed_skew_s * 1000))
-
-    def poll(self) -> list[PartitionBatch]:
-        """Cut a batch of what waits."""
-        until_ms = cut_ms([self._inbox], self._span_ms, self._max_records)
-        taken = None if until_ms is None else self._inbox.transactions.take(until_ms)
-        return [PartitionBatch(0, taken, quiet=False)]
-
-    def take_labels(self, partition: int, clock_ms: int) -> LabelColumns | None:
-        """Take the labels due by the clock."""
-        del partition
-        return self._inbox.labels.take(clock_ms)
-
-    def take_bad(self, partition: int) -> list[BadRecord]:
-        """Take the bad records before the positions reached."""
-        del partition
-        return self._inbox.transactions.take_bad() + self._inbox.labels.take_bad()
-
-    def positions(self, partition: int) -> tuple[int, int]:
-        """Next offsets of transactions and labels, given what was taken."""
-        del partition
-        return self._inbox.transactions.next_offset, self._inbox.labels.next_offset
-
-
 class _FileSource(InboxSource):
-    """All of a data set waits from the beginning."""
+    """The whole data set, which waits from the beginning."""
 
     def __init__(self, settings: Settings, dataset: Dataset) -> None:
         super().__init__(settings)
@@ -211,7 +185,7 @@ class _FileSource(InboxSource):
 
 
 class _Memory:
-    """Sink and model log at once: what is committed is visible at the next poll."""
+    """Sink and model log in one: a commit is visible at once."""
 
     def __init__(self, transactions: int) -> None:
         self.decisions = Decisions(
@@ -226,9 +200,7 @@ class _Memory:
             self._log.append((self._next_offset, record))
             self._next_offset += 1
 
-    def begin(
-        self, outcomes: list[Outcome], records: list[ModelRecord], model: ModelState
-    ) -> Callable[[], None]:
+    def begin(self, outcomes: list[Outcome], records: list[ModelRecord], model: ModelState) -> Finish:
         del model
         for outcome in outcomes:
             if outcome.decided is not None:
@@ -252,74 +224,11 @@ class _Memory:
 def ranking_score(
     flags: NDArray[np.uint16], logit: NDArray[np.float32], forest_score: NDArray[np.float32]
 ) -> NDArray[np.float64]:
-    """One decision-time ranking of n decisions: see `Decisions.score`."""
+    """Return one ranking of n decisions by decision-time scores, float64 (n,): see `Decisions.score`."""
     decider = flags & Flag.DECIDER
-    # A forest's score lies in (0, 1); logits never come near -1e6.
+    # A forest's score lies in (0, 1) and no logit comes near -1e6: the three ranges cannot overlap.
     return np.select(
         [decider == Decider.ONLINE, decider == Decider.FOREST],
         [logit.astype(np.float64), forest_score - 1e6],
         -2e6,
     )
-
-
-def transaction_columns(dataset: Dataset, hasher: Hasher) -> TransactionColumns:
-    """The data set as the decoder would have read it from one partition."""
-    count = len(dataset)
-    return TransactionColumns(
-        next_offset=count,
-        offsets=np.arange(count),
-        timestamps_ms=dataset.event_time_ms,
-        event_time_ms=dataset.event_time_ms,
-        amount=dataset.amount,
-        transaction_id=dataset.transaction_id,
-        card_id=dataset.card_id,
-        currency=dataset.currency,
-        id_hash=hasher.entities(dataset.transaction_id),
-        id_check=hasher.checks(dataset.transaction_id),
-        card_hash=hasher.entities(dataset.card_id),
-        entity_hash=_matrix(
-            [hasher.entities(values) for values in dataset.entities.values()], count, np.uint64
-        ),
-        numeric=_matrix(list(dataset.numeric.values()), count, np.float64),
-        categorical=_matrix(
-            [hasher.entities(values) for values in dataset.categorical.values()], count, np.uint64
-        ),
-    )
-
-
-def label_columns(dataset: Dataset, transactions: TransactionColumns) -> LabelColumns:
-    """The data set's labels as the decoder would have read them."""
-    row, time_ms, is_fraud = dataset.labels()
-    count = len(row)
-    return LabelColumns(
-        next_offset=count,
-        offsets=np.arange(count),
-        timestamps_ms=time_ms,
-        label_time_ms=time_ms,
-        event_time_ms=dataset.event_time_ms[row],
-        kind=np.where(is_fraud, np.uint8(LabelKind.FRAUD), np.uint8(LabelKind.LEGIT)),
-        id_hash=transactions.id_hash[row],
-        id_check=transactions.id_check[row],
-        value=pa.nulls(count, pa.large_binary()),
-    )
-
-
-def _matrix(columns: list[NDArray[Any]], count: int, dtype: type[np.generic]) -> NDArray[Any]:
-    return np.column_stack(columns) if columns else np.empty((count, 0), dtype)
-
-
-class AtOnce(Executor):
-    """Runs a job when it is submitted, so that a backtest is reproducible."""
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Run it, and return what it made."""
-        future: Future[Any] = Future()
-        future.set_result(fn(*args, **kwargs))
-        return future
-
-
-class Nobody:
-    """Watches nothing."""
-
-    def observe(self, outcomes: list[Outcome], times: StepTimes) -> None:
-        """Forget it."""

@@ -1,4 +1,4 @@
-"""Arrow layouts of the journal and the model log; the only module that knows them.
+"""Arrow layouts of the journal and the model log, which no other module knows.
 
 Journal: an entry is one or more records, each an Arrow stream of one batch: decision rows, then settlements; the last
 carries the header in its metadata. Model log: a commit is a one-row batch of lists; lineage and policy are JSON; a
@@ -40,12 +40,12 @@ Payload = tuple[bytes, list[tuple[str, bytes]]]
 _FAULTS: Final = (
     ArithmeticError, AttributeError, LookupError, OSError, StopIteration, TypeError, ValueError, pa.ArrowException,
 )  # fmt: skip
-"""Whatever Arrow, JSON and numpy may raise over bytes that no worker wrote."""
+"""What Arrow, JSON and numpy may raise over bytes that no worker wrote."""
 _NUMBERS: Final = re.compile(r"\|[iu]1|<[iuf][248]")
 
 
 def encode_journal(entry: JournalEntry) -> list[Payload]:
-    """The records of one entry, in the order they must be sent."""
+    """Return the records of one entry, in the order in which the worker must send them."""
     pieces: list[tuple[bytes, Any]] = []
     for kind, rows in ((b"rows", entry.rows), (b"settlements", entry.settlements)):
         step = _rows_per_record(rows)
@@ -63,7 +63,7 @@ def encode_journal(entry: JournalEntry) -> list[Payload]:
 def decode_journal(
     value: bytes, headers: Sequence[tuple[str, bytes]]
 ) -> tuple[DecisionRows | Settlements, JournalHeader | None]:
-    """One record of the journal, and the header if it closes an entry.
+    """Decode one record of the journal, and the header if the record closes an entry.
 
     Raises
     ------
@@ -89,7 +89,7 @@ def decode_journal(
 
 
 def encode_model(record: ModelRecord) -> Iterator[Payload]:
-    """The records of the model log that carry `record`."""
+    """Yield the records of the model log that carry `record`."""
     match record:
         case Lineage():
             yield orjson.dumps(record.describe()), _headers(b"lineage")
@@ -110,12 +110,12 @@ class ModelLogDecoder:
         self._pieces: dict[bytes, list[bytes]] = {}
 
     def decode(self, value: bytes, headers: Sequence[tuple[str, bytes]]) -> ModelRecord | None:
-        """The record, or None for a refit of which more pieces are to come.
+        """Return the record, or None for a refit of which more pieces are to come.
 
         Raises
         ------
         CorruptError
-            The record was not written by `encode_model`.
+            `encode_model` did not write the record.
         """
         kind = _kind(headers)
         try:
@@ -144,13 +144,13 @@ class ModelLogDecoder:
 
 
 def _rows_per_record(rows: Any, sharing: int = 1) -> int:
-    """How many rows fit for sure, when `sharing` sections of as many rows go into one record."""
+    """Return how many rows fit for sure, when `sharing` sections of as many rows go into one record."""
     row_bytes = sum(_row_bytes(getattr(rows, field.name)) for field in fields(rows))
     return max(1, min(MAX_ROWS, PIECE_BYTES // sharing // row_bytes))
 
 
 def _row_bytes(values: NDArray[Any] | pa.Array) -> int:
-    """Of the longest row."""
+    """Return the size of the longest row."""
     if isinstance(values, np.ndarray):
         return values.itemsize * (values.shape[1] if values.ndim == 2 else 1)
     return 4 + (pc.max(pc.binary_length(values)).as_py() or 0)
@@ -180,7 +180,7 @@ def _stream(batch: pa.RecordBatch, metadata: Mapping[bytes, bytes]) -> bytes:
 def _read(value: bytes) -> tuple[pa.RecordBatch, dict[bytes, bytes]]:
     with pa.ipc.open_stream(value) as reader:
         batch: pa.RecordBatch = reader.read_next_batch()
-        # Arrow believes the offsets that it reads.
+        # Arrow trusts the offsets that it reads: without this check a forged batch reads beyond its buffers.
         batch.validate(full=True)
         return batch, reader.schema.metadata or {}
 
@@ -214,7 +214,7 @@ def _numpy(column: pa.Array) -> NDArray[Any]:
 
 
 def _arrays(batch: pa.RecordBatch, like: Any, skip: int = 0) -> dict[str, NDArray[Any]]:
-    """Columns by field name, of the types that `like` has."""
+    """Return the columns by field name, once each is of the type that `like` has."""
     names = [field.name for field in fields(like)[skip:]]
     return {name: _checked(name, _numpy(batch.column(name)), getattr(like, name)) for name in names}
 
@@ -225,7 +225,7 @@ def _checked(name: str, values: NDArray[Any], like: NDArray[Any]) -> NDArray[Any
     return values
 
 
-_NO_DECISIONS: Final = DecisionRows.empty(0, 0)
+_NO_DECISIONS: Final = DecisionRows.empty(hashes=0, features=0)
 _NO_SETTLEMENTS: Final = Settlements.empty()
 _SECTIONS: Final[dict[str, EntityEvents | Evidence | Examples | LedgerDeltas]] = {
     "traffic": EntityEvents.empty(entities=0),
@@ -293,7 +293,7 @@ def _section(batch: pa.RecordBatch, name: str, like: Any, widths: Any) -> dict[s
     length = rows[next(field for field in names if field in rows)]
     for field, values in arrays.items():
         if field not in rows:
-            # The length is told by the others: without any entity, there is no value to tell it.
+            # The other columns give the length: a matrix without entities holds no value to count.
             arrays[field] = values.reshape(length, whole_number(widths[f"{name}.{field}"]))
         _checked(f"{name}.{field}", arrays[field], getattr(like, field))
     own = {rows.pop(field) for field in _OF_THEIR_OWN_LENGTH if field in rows}

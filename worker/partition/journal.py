@@ -1,40 +1,61 @@
-"""What one commit of one partition writes to the decisions topic, and what a restore reads back."""
+"""The journal: what one commit of one partition writes to the decisions topic, and what a restore reads back."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from types import NoneType
-from typing import Final
+from typing import Annotated, Final, NamedTuple
 
 import numpy as np
 import orjson
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from models.columns import Columns, Wide
+from worker.columns import ArrowColumns
 from worker.errors import CorruptError
 
 
-@dataclass(frozen=True, slots=True)
-class DecisionRows:
-    """n decisions of one partition, in the order they were made.
+class Positions(NamedTuple):
+    """Where reading goes on in the two input topics of one partition.
 
     Attributes
     ----------
-    transaction_id : string [n]
-    offset, event_time_ms, clock_ms : int64 [n]
-        Offset of the transaction; the partition's clock just after it.
-    amount : float64 [n]
-    entities : uint64 [n, 1 + E]
+    transactions, labels
+        Next offset of each.
+    """
+
+    transactions: int
+    labels: int
+
+    def __str__(self) -> str:
+        return f"({self.transactions}, {self.labels})"
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionRows(ArrowColumns):
+    """n decisions of one partition, in the order the worker made them.
+
+    The one place that spells a decision's columns: the task fills them, the codec writes them, and
+    `worker.partition.pending` keeps those that settling reads.
+
+    Attributes
+    ----------
+    transaction_id : string (n,)
+    offset, event_time_ms, clock_ms : int64 (n,)
+        Offset and event time of the transaction; the partition's clock just after it.
+    amount : float64 (n,)
+    entities : uint64 (n, 1 + E)
         Keyed hashes of the card and the declared entities.
-    features : float32 [n, F]
-    logit, probability, forest_score : float32 [n]
-        NaN where there was none.
-    loss : float64 [n]
-        What missing it as a fraud would have cost by the costs then in force.
-    legit_weight : float32 [n]
-        As how many examples it is learnt if it turns out legit.
-    flags : uint16 [n]
+    features : float32 (n, F)
+    logit, probability, forest_score : float32 (n,)
+        NaN where there is none.
+    loss : float64 (n,)
+        Cost of missing the transaction if it is a fraud, by the costs in force at the decision.
+    legit_weight : float32 (n,)
+        Weight of the example that the decision becomes if it turns out legit.
+    flags : uint16 (n,)
         `models.vocabulary.Flag` bits.
     """
 
@@ -43,8 +64,8 @@ class DecisionRows:
     event_time_ms: NDArray[np.int64]
     clock_ms: NDArray[np.int64]
     amount: NDArray[np.float64]
-    entities: NDArray[np.uint64]
-    features: NDArray[np.float32]
+    entities: Annotated[NDArray[np.uint64], Wide("hashes")]
+    features: Annotated[NDArray[np.float32], Wide("features")]
     logit: NDArray[np.float32]
     probability: NDArray[np.float32]
     forest_score: NDArray[np.float32]
@@ -52,56 +73,21 @@ class DecisionRows:
     legit_weight: NDArray[np.float32]
     flags: NDArray[np.uint16]
 
-    def __len__(self) -> int:
-        return len(self.offset)
-
     @property
     def counted_ms(self) -> NDArray[np.int64]:
-        """Event times as history counts them, int64 [n]: one dated far ahead of the clock counts as of the clock."""
+        """Event times as history counts them, int64 (n,): one dated ahead of the clock counts as of the clock."""
         return np.minimum(self.event_time_ms, self.clock_ms)
-
-    def rows(self, start: int, stop: int) -> DecisionRows:
-        """Rows `start` to `stop`."""
-        return DecisionRows(*(getattr(self, field.name)[start:stop] for field in fields(self)))
-
-    @classmethod
-    def empty(cls, entity_count: int, feature_count: int) -> DecisionRows:
-        """Nothing decided."""
-        return cls(
-            pa.array([], pa.string()),
-            np.empty(0, np.int64),
-            np.empty(0, np.int64),
-            np.empty(0, np.int64),
-            np.empty(0),
-            np.empty((0, 1 + entity_count), np.uint64),
-            np.empty((0, feature_count), np.float32),
-            np.empty(0, np.float32),
-            np.empty(0, np.float32),
-            np.empty(0, np.float32),
-            np.empty(0),
-            np.empty(0, np.float32),
-            np.empty(0, np.uint16),
-        )
-
-    @classmethod
-    def concatenate(cls, parts: list[DecisionRows]) -> DecisionRows:
-        """All parts, at least one, one after another."""
-        if len(parts) == 1:
-            return parts[0]
-        ids = pa.concat_arrays([part.transaction_id for part in parts])
-        others = (np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)[1:])
-        return cls(ids, *others)
 
 
 @dataclass(frozen=True, slots=True)
-class Settlements:
-    """What the labels of one commit left behind: m decisions of the partition, by sequence number.
+class Settlements(Columns):
+    """State of m decisions of the partition after the labels of one commit, by sequence number.
 
     Attributes
     ----------
-    sequence : int64 [m]
-    status, acted : uint8 [m]
-    label_time_ms, learnt_at_ms : int64 [m]
+    sequence : int64 (m,)
+    status, acted : uint8 (m,)
+    label_time_ms, learnt_at_ms : int64 (m,)
     """
 
     sequence: NDArray[np.int64]
@@ -110,40 +96,15 @@ class Settlements:
     label_time_ms: NDArray[np.int64]
     learnt_at_ms: NDArray[np.int64]
 
-    def __len__(self) -> int:
-        return len(self.sequence)
-
-    @classmethod
-    def empty(cls) -> Settlements:
-        """No label came."""
-        return cls(
-            np.empty(0, np.int64),
-            np.empty(0, np.uint8),
-            np.empty(0, np.uint8),
-            np.empty(0, np.int64),
-            np.empty(0, np.int64),
-        )
-
-    @classmethod
-    def concatenate(cls, parts: list[Settlements]) -> Settlements:
-        """All parts, one after another."""
-        if not parts:
-            return cls.empty()
-        return cls(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)))
-
-    def rows(self, start: int, stop: int) -> Settlements:
-        """Rows `start` to `stop`."""
-        return Settlements(*(getattr(self, field.name)[start:stop] for field in fields(self)))
-
 
 @dataclass(frozen=True, slots=True)
 class JournalHeader:
-    """Closes what one commit says of one partition; written even when nothing was decided.
+    """Closes the journal entry of one commit of one partition; a commit without decisions has one too.
 
     Attributes
     ----------
     partition, partitions
-        Which, and of how many.
+        The partition's number, and how many partitions the topics have.
     next_transaction_offset, next_label_offset
         The committed offsets that belong to this state.
     clock_ms
@@ -153,11 +114,11 @@ class JournalHeader:
     first_sequence
         Sequence number of the commit's first row.
     provisional_sequence, final_sequence
-        Up to where silence has matured, exclusive.
+        Silence has matured up to here, exclusive.
     newest_label_ms
-        Time of the newest label applied, outcomes aside.
+        Time of the newest fraud or legit label applied; None before the first.
     repeats, bad_records
-        How many transactions were dropped as repeats, and how many records of both topics went to dead letters.
+        Transactions dropped as repeats; records of both topics that went to the dead letters.
     """
 
     worker: str
@@ -177,30 +138,35 @@ class JournalHeader:
     bad_records: int
 
     @property
+    def positions(self) -> Positions:
+        """The committed offsets that belong to this state."""
+        return Positions(self.next_transaction_offset, self.next_label_offset)
+
+    @property
     def model_offset(self) -> int:
-        """The last offset of the model log that was folded when all this was decided."""
+        """Offset of the last model-log record folded before these decisions."""
         return int(self.model_version.partition("-")[2])
 
     def to_json(self) -> bytes:
-        """As it stands in the last record's metadata."""
+        """Return the header as the metadata of the entry's last record holds it."""
         return orjson.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, value: bytes) -> JournalHeader:
-        """Undo `to_json`.
+        """Read a header that `to_json` wrote.
 
         Raises
         ------
         CorruptError
-            The bytes are no header.
+            The bytes are not a header.
         """
         try:
             header = cls(**orjson.loads(value))
         except (TypeError, ValueError) as error:
             raise CorruptError(f"journal header does not decode: {error}") from None
-        for name, told in asdict(header).items():
-            if type(told) not in _HEADER_TYPES.get(name, (int,)):
-                raise CorruptError(f"journal header: {name} is {told!r}")
+        for name, value_read in asdict(header).items():
+            if type(value_read) not in _HEADER_TYPES.get(name, (int,)):
+                raise CorruptError(f"journal header: {name} is {value_read!r}")
         if _VERSION.fullmatch(header.model_version) is None:
             raise CorruptError(f"journal header: model_version is {header.model_version!r}")
         return header
@@ -218,7 +184,7 @@ _HEADER_TYPES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
-    """All that one commit says of one partition."""
+    """Everything that one commit writes about one partition."""
 
     header: JournalHeader
     rows: DecisionRows

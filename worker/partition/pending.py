@@ -1,9 +1,9 @@
-"""Decisions waiting for a label: the source of truth for what is known of each, on local disk.
+"""Decisions that wait for a label: the source of truth for the state of each, on local disk.
 
-A partition's decisions are numbered in the order they were made (their *sequence*). A segment is a memory-mapped file
-of columns and a hash index, for a fixed number of consecutive decisions. Columns of the decision never change once
-appended; what labels and silence did to it (`models.labels.DecisionTruth`) does. All of it is a cache of the journal: a
-restart rebuilds it.
+A partition numbers its decisions in the order it makes them (their *sequence*). A segment is a memory-mapped file of
+columns and a hash index, for a fixed number of consecutive decisions. The columns of a decision never change once it
+is appended; its truth (`models.labels.DecisionTruth`) does, by labels and by silence. The files are a cache of the
+journal: a restart rebuilds them.
 """
 
 from __future__ import annotations
@@ -14,47 +14,39 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from models.columns import Columns, Layout, Wide
 from models.labels import DecisionTruth
-from models.vocabulary import MS_PER_DAY
+from models.vocabulary import MS_PER_DAY, Status
 from worker.errors import WorkerError
 from worker.partition.journal import DecisionRows, Settlements
 
 SEGMENT_ROWS: Final = 1 << 18
 _SLOTS: Final = SEGMENT_ROWS * 2
 _RESERVED_ROWS: Final = 1 << 14
-"""Disk space is taken for so many decisions at a time: a quiet partition would leave most of a segment's unused."""
+"""The segment takes disk space for so many decisions at a time: a quiet partition fills only part of a segment."""
 _LINE: Final = 64
+"""Columns begin at cache lines."""
 _NEVER: Final = np.iinfo(np.int64).min
 
-_Layout = dict[str, tuple[type[np.generic], tuple[int, ...]]]
-_COLUMNS: Final[dict[str, type[np.generic]]] = {
-    "offset": np.int64,
-    "event_time_ms": np.int64,
-    "clock_ms": np.int64,
-    "loss": np.float64,
-    "legit_weight": np.float32,
-    "id_hash": np.uint64,
-    "id_check": np.uint64,
-    "logit": np.float32,
-    "flags": np.uint16,
-}
-_TRUTH: Final[dict[str, type[np.generic]]] = {
-    "status": np.uint8,
-    "label_time_ms": np.int64,
-    "learnt_at_ms": np.int64,
-    "acted": np.uint8,
-}
+_NOT_KEPT: Final = {"transaction_id", "amount", "probability", "forest_score"}
+"""The journal has these; no label and no refit reads them."""
+_DECISION: Final = {name: layout for name, layout in DecisionRows.layout().items() if name not in _NOT_KEPT}
+_IDS: Final = {"id_hash": Layout(np.dtype(np.uint64)), "id_check": Layout(np.dtype(np.uint64))}
+_TRUTH: Final = {name: layout for name, layout in Settlements.layout().items() if name != "sequence"}
+_LAYOUT: Final = {**_DECISION, **_IDS, **_TRUTH}
+
+_Shapes = dict[str, tuple[np.dtype[Any], tuple[int, ...]]]
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
-    """k decisions read back, with the columns that settling needs; see `worker.partition.journal.DecisionRows`."""
+class Waiting(Columns):
+    """k decisions read back, with the columns that settling reads; see `worker.partition.journal.DecisionRows`."""
 
     sequence: NDArray[np.int64]
     event_time_ms: NDArray[np.int64]
@@ -63,41 +55,37 @@ class Waiting:
     legit_weight: NDArray[np.float32]
     logit: NDArray[np.float32]
     flags: NDArray[np.uint16]
-    entities: NDArray[np.uint64]
+    entities: Annotated[NDArray[np.uint64], Wide("hashes")]
 
     @property
     def counted_ms(self) -> NDArray[np.int64]:
-        """As `worker.partition.journal.DecisionRows.counted_ms`."""
+        """See `worker.partition.journal.DecisionRows.counted_ms`."""
         return np.minimum(self.event_time_ms, self.clock_ms)
 
 
-def _layout(entity_count: int, feature_count: int) -> _Layout:
-    """Type and width of every column."""
-    plain: _Layout = {name: (dtype, ()) for name, dtype in {**_COLUMNS, **_TRUTH}.items()}
-    return plain | {"entities": (np.uint64, (1 + entity_count,)), "features": (np.float32, (feature_count,))}
+def _shapes(rows: int, widths: dict[str, int]) -> _Shapes:
+    """Return type and shape of every column of a segment of `rows` decisions."""
+    return {name: (layout.dtype, layout.shape(rows, widths)) for name, layout in _LAYOUT.items()}
 
 
 def bytes_per_decision(entity_count: int, feature_count: int) -> int:
     """Return the disk space that a waiting decision takes, its share of the index included."""
-    columns = _layout(entity_count, feature_count).values()
-    return (
-        sum(np.dtype(dtype).itemsize * math.prod(width) for dtype, width in columns)
-        + 4 * _SLOTS // SEGMENT_ROWS
-    )
+    shapes = _shapes(1, {"hashes": 1 + entity_count, "features": feature_count}).values()
+    index_bytes = 4 * _SLOTS // SEGMENT_ROWS
+    return sum(dtype.itemsize * math.prod(shape) for dtype, shape in shapes) + index_bytes
 
 
 class _Segment:
     """`SEGMENT_ROWS` consecutive decisions."""
 
-    def __init__(self, path: Path, layout: _Layout) -> None:
+    def __init__(self, path: Path, widths: dict[str, int]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self.size = 0
         self.first_event_ms = np.iinfo(np.int64).max
         self.last_event_ms = _NEVER
         self.last_offset = -1
-        shapes = {name: (np.dtype(dtype), (SEGMENT_ROWS, *width)) for name, (dtype, width) in layout.items()}
-        shapes["slots"] = (np.dtype(np.uint32), (_SLOTS,))
+        shapes = _shapes(SEGMENT_ROWS, widths) | {"slots": (np.dtype(np.uint32), (_SLOTS,))}
         self.columns, self._starts = _mapped(path, shapes)
         self.slots: NDArray[np.uint32] = self.columns.pop("slots")
         self._reserved = 0
@@ -115,7 +103,7 @@ class _Segment:
         self.last_offset = int(values["offset"][-1])
 
     def _reserve(self, rows: int) -> None:
-        """Have the disk space for so many rows."""
+        """Take the disk space for so many rows."""
         if rows <= self._reserved:
             return
         taken, self._reserved = self._reserved, min(-(-rows // _RESERVED_ROWS) * _RESERVED_ROWS, SEGMENT_ROWS)
@@ -140,7 +128,7 @@ class _Segment:
 def _take_space(path: Path, ranges: list[tuple[int, int]]) -> None:
     """Take disk space for parts of a file, each a start and a length.
 
-    Where there is none for what is written through a mapping, the system kills the process without a word.
+    The system kills a process (SIGBUS) that writes through a mapping where the disk is full.
     """
     try:
         with path.open("r+b") as file:
@@ -153,12 +141,10 @@ def _take_space(path: Path, ranges: list[tuple[int, int]]) -> None:
         ) from error
 
 
-def _mapped(
-    path: Path, shapes: dict[str, tuple[np.dtype[Any], tuple[int, ...]]]
-) -> tuple[dict[str, NDArray[Any]], dict[str, int]]:
-    """Arrays of zeros in one new file, and where each begins; space on disk is yet to be taken.
+def _mapped(path: Path, shapes: _Shapes) -> tuple[dict[str, NDArray[Any]], dict[str, int]]:
+    """Return arrays of zeros in one new sparse file, and where each begins.
 
-    One file, for a process may have some 65,000 mappings, and a year of segments.
+    All arrays share one file: Linux allows a process some 65,000 mappings, and a worker may keep a year of segments.
     """
     ends = np.cumsum(
         [-(-dtype.itemsize * math.prod(shape) // _LINE) * _LINE for dtype, shape in shapes.values()]
@@ -175,12 +161,12 @@ def _mapped(
 class PendingDecisions:
     """The waiting decisions of one partition.
 
-    Changes by `append` (new decisions), `write_truth` (labels), `mature` (silence) and `drop_before` (age).
+    They change by `append` (new decisions), `write_truth` (labels), `mature` (silence) and `drop_before` (age) alone.
 
     Parameters
     ----------
     folder
-        Emptied first: what it held is rebuilt from the journal.
+        Emptied first: the restore rebuilds its content from the journal.
     entity_count, feature_count
         Declared entities without the card; features of a decision.
     """
@@ -188,27 +174,24 @@ class PendingDecisions:
     def __init__(self, folder: Path, entity_count: int, feature_count: int) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         self._folder = folder
-        self.shape = (entity_count, feature_count)
-        self._layout = _layout(*self.shape)
+        self.widths = {"hashes": 1 + entity_count, "features": feature_count}
+        """How many values the wide columns of `DecisionRows` have."""
         self._segments: dict[int, _Segment] = {}
         self.next_sequence = 0
         self.first_sequence = 0
 
     def append(self, rows: DecisionRows, id_hash: NDArray[np.uint64], id_check: NDArray[np.uint64]) -> None:
-        """Add decisions just made, all of them waiting.
+        """Add new decisions; all of them wait.
 
         Parameters
         ----------
         rows
-            In the order they were made.
-        id_hash, id_check : uint64 [n]
+            In the order of the decisions.
+        id_hash, id_check : uint64 (n,)
             Two independent keyed hashes of the transaction ids: together they stand for the id.
         """
-        values: dict[str, NDArray[Any]] = {
-            name: getattr(rows, name) for name in _COLUMNS if name not in ("id_hash", "id_check")
-        }
+        values: dict[str, NDArray[Any]] = {name: getattr(rows, name) for name in _DECISION}
         values |= {"id_hash": id_hash, "id_check": id_check}
-        values |= {"entities": rows.entities, "features": rows.features}
         start = 0
         while start < len(rows):
             segment = self._segment_for_append()
@@ -225,21 +208,21 @@ class PendingDecisions:
         *,
         min_offset: int = 0,
     ) -> NDArray[np.int64]:
-        """Sequence of each named decision, -1 where there is none; the newest wins.
+        """Return the sequence of each named decision, int64 (m,), -1 where there is none; the newest wins.
 
         Parameters
         ----------
-        id_hash, id_check : uint64 [m]
+        id_hash, id_check : uint64 (m,)
             As in `append`.
-        event_time_ms : int64 [m]
-            The transaction's event time where the label tells it, else -1. It is looked for first where that time
-            lies, then everywhere, for labels may tell it rounded; but nowhere if it is of a day before all that is
-            still here.
+        event_time_ms : int64 (m,)
+            The transaction's event time where the label names it, else -1. The search begins in the segments that
+            span that time and then goes on to all others, because labels may name it rounded. It ends at once for a
+            time a day or more before every decision that is still here.
         min_offset
-            Segments whose transactions all lie before this offset are left out.
+            The search leaves out segments whose transactions all lie before this offset.
         """
         found = np.full(len(id_hash), -1, np.int64)
-        for told_ms in [None] if event_time_ms is None else [event_time_ms, None]:
+        for named_ms in [None] if event_time_ms is None else [event_time_ms, None]:
             missing = np.flatnonzero(found < 0)
             if event_time_ms is not None:
                 missing = missing[self._may_hold(event_time_ms[missing])]
@@ -247,7 +230,7 @@ class PendingDecisions:
                 segment = self._segments[number]
                 if not len(missing) or segment.last_offset < min_offset:
                     break
-                asked = missing if told_ms is None else missing[segment.spans(told_ms[missing])]
+                asked = missing if named_ms is None else missing[segment.spans(named_ms[missing])]
                 if not len(asked):
                     continue
                 row = segment.find(id_hash[asked], id_check[asked])
@@ -257,29 +240,29 @@ class PendingDecisions:
         return found
 
     def read(self, sequence: NDArray[np.int64]) -> Waiting:
-        """The decisions of those sequence numbers, in that order."""
-        names = ("event_time_ms", "clock_ms", "loss", "legit_weight", "logit", "flags", "entities")
-        return Waiting(sequence, *(self.column(name, sequence) for name in names))
+        """Return the decisions of those sequence numbers, in that order."""
+        names = [name for name in Waiting.layout() if name != "sequence"]
+        return Waiting(sequence, **{name: self.column(name, sequence) for name in names})
 
     def column(self, name: str, sequence: NDArray[np.int64]) -> NDArray[Any]:
-        """One column of the decisions of those sequence numbers."""
+        """Return one column of the decisions of those sequence numbers."""
         numbers, rows = np.divmod(sequence, SEGMENT_ROWS)
         present = np.unique(numbers)
         if len(present) == 1:
             return np.asarray(self._segments[int(present[0])].columns[name][rows])
-        dtype, width = self._layout[name]
-        values = np.empty((len(sequence), *width), dtype)
+        layout = _LAYOUT[name]
+        values = np.empty(layout.shape(len(sequence), self.widths), layout.dtype)
         for number in present:
             here = numbers == number
             values[here] = self._segments[int(number)].columns[name][rows[here]]
         return values
 
     def read_truth(self, sequence: NDArray[np.int64]) -> DecisionTruth:
-        """What is known of those decisions, as a copy."""
+        """Return a copy of the truth of those decisions."""
         return DecisionTruth(**{name: self.column(name, sequence).copy() for name in _TRUTH})
 
     def write_truth(self, settled: Settlements) -> None:
-        """Put back what labels made of those decisions, as far as they are still there."""
+        """Write the state that labels gave to decisions; those already dropped are left out."""
         numbers, rows = np.divmod(settled.sequence, SEGMENT_ROWS)
         for number in np.unique(numbers[settled.sequence >= self.first_sequence]):
             here = numbers == number
@@ -288,7 +271,7 @@ class PendingDecisions:
                 columns[name][rows[here]] = getattr(settled, name)[here]
 
     def mature_until(self, start: int, stop: int, clock_ms: int) -> int:
-        """First sequence from `start` on, at most `stop`, that was decided after `clock_ms`."""
+        """Return the first sequence from `start` on, at most `stop`, of a decision made after `clock_ms`."""
         sequence = max(start, self.first_sequence)
         for segment, rows, first in self._slices(sequence, stop):
             reached = int(np.searchsorted(segment.columns["clock_ms"][rows], clock_ms, side="right"))
@@ -298,32 +281,42 @@ class PendingDecisions:
         return max(sequence, start)
 
     def mature(
-        self, start: int, stop: int, before: int, unless_flags: int, after: int, learnt_at_ms: int | None
+        self,
+        start: int,
+        stop: int,
+        *,
+        before: Status,
+        after: Status,
+        learnt_at_ms: int | None = None,
+        unless_flags: int = 0,
+        unless_acted: bool = False,
     ) -> NDArray[np.int64]:
-        """Move the decisions of one status, on which nobody acted, to another.
+        """Move the decisions of one status to another.
 
         Parameters
         ----------
         start, stop
             Sequence numbers, `stop` exclusive.
         before, after
-            `Status` from and to.
-        unless_flags
-            Decisions with any of these flags stay as they are, and so do those on which somebody acted, unless 0.
+            Status from and to.
         learnt_at_ms
-            The clock at which the change is learnt; None leaves it.
+            The clock at which the model learns the change; None leaves the one written before.
+        unless_flags
+            Decisions with any of these flags keep their status.
+        unless_acted
+            Whether decisions on which an outcome says that someone acted keep their status.
 
         Returns
         -------
-        int64 [k]
+        int64 (k,)
             The sequence numbers that moved.
         """
         moved = []
         for segment, rows, first in self._slices(max(start, self.first_sequence), stop):
             columns = segment.columns
-            chosen = columns["status"][rows] == before
-            if unless_flags:
-                chosen &= ((columns["flags"][rows] & unless_flags) == 0) & (columns["acted"][rows] == 0)
+            chosen = (columns["status"][rows] == before) & ((columns["flags"][rows] & unless_flags) == 0)
+            if unless_acted:
+                chosen &= columns["acted"][rows] == 0
             here = np.flatnonzero(chosen)
             columns["status"][rows.start + here] = after
             if learnt_at_ms is not None:
@@ -332,7 +325,7 @@ class PendingDecisions:
         return np.concatenate(moved) if moved else np.empty(0, np.int64)
 
     def newest(self, count: int) -> NDArray[np.int64]:
-        """Sequence numbers of the newest decisions, at most `count`."""
+        """Return the sequence numbers of the newest decisions, at most `count`."""
         return np.arange(max(self.first_sequence, self.next_sequence - count), self.next_sequence)
 
     @property
@@ -347,7 +340,7 @@ class PendingDecisions:
         return -1 if newest is None else self._segments[newest].last_offset
 
     def drop_before(self, clock_ms: int, sequence: int, offset: int) -> None:
-        """Delete whole segments of decisions that lie, all of them, before a clock, a sequence number and an offset."""
+        """Delete the segments whose decisions all lie before a clock, a sequence number and an offset."""
         for number in sorted(self._segments):
             segment, end = self._segments[number], (number + 1) * SEGMENT_ROWS
             if segment.size < SEGMENT_ROWS or end > sequence or segment.last_offset >= offset:
@@ -359,23 +352,26 @@ class PendingDecisions:
             segment.path.unlink()
 
     def close(self) -> None:
-        """Let go of the files and delete them."""
+        """Close the files and delete them."""
         self._segments.clear()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _may_hold(self, told_ms: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which transactions of these times, -1 where unknown, may still be here, though told a day too early."""
+    def _may_hold(self, named_ms: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return which transactions of these times, -1 where unknown, may still be here.
+
+        A label may name a time that is up to a day too early: a date for a moment.
+        """
         first_ms = min((segment.first_event_ms for segment in self._segments.values()), default=0)
-        return np.asarray((told_ms < 0) | (told_ms >= first_ms - MS_PER_DAY))
+        return np.asarray((named_ms < 0) | (named_ms >= first_ms - MS_PER_DAY))
 
     def _segment_for_append(self) -> _Segment:
         number = self.next_sequence // SEGMENT_ROWS
         if number not in self._segments:
-            self._segments[number] = _Segment(self._folder / f"{number:010d}", self._layout)
+            self._segments[number] = _Segment(self._folder / f"{number:010d}", self.widths)
         return self._segments[number]
 
     def _slices(self, start: int, stop: int) -> Iterator[tuple[_Segment, slice, int]]:
-        """Each segment's part of `start`..`stop`: the segment, its rows, and the sequence of the first."""
+        """Yield each segment's part of `start`..`stop`: the segment, its rows, and the sequence of the first."""
         while start < stop:
             number, row = divmod(start, SEGMENT_ROWS)
             count = min(stop - start, SEGMENT_ROWS - row)
@@ -384,7 +380,9 @@ class PendingDecisions:
 
 
 @numba.njit(cache=True, nogil=True)
-def _index(slots, id_hash, start, stop):  # type: ignore[no-untyped-def]
+def _index(slots: NDArray[np.uint32], id_hash: NDArray[np.uint64], start: int, stop: int) -> None:
+    # Open addressing with linear probing: twice as many slots as rows, a power of two, so that the hash itself, a
+    # keyed one that no sender can aim, is the place. A slot holds row + 1; 0 is free.
     mask = np.uint64(len(slots) - 1)
     for row in range(start, stop):
         slot = id_hash[row] & mask
@@ -394,7 +392,14 @@ def _index(slots, id_hash, start, stop):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def _find(slots, id_hash, id_check, wanted_hash, wanted_check, found):  # type: ignore[no-untyped-def]
+def _find(
+    slots: NDArray[np.uint32],
+    id_hash: NDArray[np.uint64],
+    id_check: NDArray[np.uint64],
+    wanted_hash: NDArray[np.uint64],
+    wanted_check: NDArray[np.uint64],
+    found: NDArray[np.int64],
+) -> None:
     mask = np.uint64(len(slots) - 1)
     for i in range(len(wanted_hash)):
         slot = wanted_hash[i] & mask

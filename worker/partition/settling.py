@@ -1,4 +1,4 @@
-"""What labels and silence do to the waiting decisions of one partition, and what the model log must be told of it."""
+"""What labels and silence do to the waiting decisions of one partition, and what of it goes into the model log."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ SEQUENCE_BITS = 48
 
 @dataclass(slots=True)
 class Settling:
-    """What one commit of one partition settled.
+    """What labels, or silence, settled in one commit of one partition.
 
     Attributes
     ----------
     settlements
-        For the journal.
+        For the journal; silence leaves none, a restore repeats it from the header.
     evidence, examples, ledger
         For the model log.
-    label_flags, label_effects, label_truth : uint16, uint8, bool
-        Per label applied to a decision: its flags, the `LabelEffect`, and whether it says fraud; for the counters.
-    label_loss : float64
-        What missing each labelled decision costs.
-    label_delay_ms : int64
+    label_flags, label_effects, label_truth : uint16, uint8, bool (m,)
+        Of each label that found a decision: the decision's flags, the `LabelEffect`, whether it says fraud.
+    label_loss : float64 (m,)
+        Cost of missing each labelled decision.
+    label_delay_ms : int64 (m,)
         From the transaction to its label.
-    orphans : int64
-        Rows of the labels that found no decision, or none that they could reverse.
+    orphans : int64 (k,)
+        Rows of the labels that found no decision, or none that they can reverse.
     finally_legit, unresolved
         How many decisions silence settled for good.
     """
@@ -63,6 +63,22 @@ class Settling:
     unresolved: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Matured:
+    """What silence settled in one commit of one partition.
+
+    Attributes
+    ----------
+    provisional
+        Decisions that became provisionally legit.
+    final
+        Decisions that became finally legit or unresolved.
+    """
+
+    provisional: Settling = field(default_factory=Settling)
+    final: Settling = field(default_factory=Settling)
+
+
 class Settler:
     """Applies labels and silence to one partition's waiting decisions.
 
@@ -71,7 +87,7 @@ class Settler:
     partition
         Part of an example's key.
     pending
-        The decisions; this and `worker.live.restore` are all that changes what is known of them.
+        The decisions; this class and a restore alone change their truth.
     """
 
     def __init__(self, partition: int, pending: PendingDecisions) -> None:
@@ -79,14 +95,14 @@ class Settler:
         self._pending = pending
 
     def apply(self, labels: LabelColumns, clock_ms: int) -> Settling:
-        """Join labels with decisions and do what the label table says.
+        """Join labels with their decisions and apply the label table (`models.labels.apply_labels`).
 
         Parameters
         ----------
         labels
-            Due: not beyond the clock.
+            Those due by the clock.
         clock_ms
-            The partition's clock: when all this is learnt.
+            The partition's clock: the time at which the model learns them.
         """
         if len(labels) == 0:
             return Settling()
@@ -100,7 +116,7 @@ class Settler:
         )
         self._pending.write_truth(settlements)
         waiting = self._pending.read(sequence[matched])
-        settling = self._tell(waiting, result, clock_ms)
+        settling = self._learnt(waiting, result, clock_ms)
         settling.settlements = settlements
         orphaned = matched[result.effect == LabelEffect.ORPHAN]
         settling.orphans = np.sort(np.concatenate([np.flatnonzero(sequence < 0), orphaned]))
@@ -108,7 +124,7 @@ class Settler:
         return settling
 
     def mature(self, start: int, stop: int, clock_ms: int) -> Settling:
-        """Silence on `start` to `stop` becomes provisionally legit, where nobody acted."""
+        """Make silence on the decisions `start` to `stop` provisionally legit, where no one acted."""
         moved = self.replay_mature(start, stop, clock_ms)
         settling = Settling()
         if len(moved):
@@ -119,7 +135,7 @@ class Settler:
         return settling
 
     def finalise(self, start: int, stop: int) -> Settling:
-        """Silence on `start` to `stop` becomes finally legit, or unresolved where somebody acted."""
+        """Make silence on the decisions `start` to `stop` finally legit, or unresolved where someone acted."""
         legit, unresolved = self.replay_finalise(start, stop)
         settling = Settling(finally_legit=len(legit), unresolved=len(unresolved))
         for moved, truth in ((legit, Truth.LEGIT), (unresolved, Truth.UNRESOLVED)):
@@ -130,16 +146,25 @@ class Settler:
         return settling
 
     def replay_mature(self, start: int, stop: int, clock_ms: int) -> NDArray[np.int64]:
-        """`mature` without telling the model log: what a restore does."""
-        unless = int(Flag.ALERTED)
-        return self._pending.mature(start, stop, Status.WAITING, unless, Status.PROVISIONAL, clock_ms)
+        """Do what `mature` does to the decisions; return the sequence numbers that moved, int64 (k,)."""
+        return self._pending.mature(
+            start,
+            stop,
+            before=Status.WAITING,
+            after=Status.PROVISIONAL,
+            learnt_at_ms=clock_ms,
+            unless_flags=int(Flag.ALERTED),
+            unless_acted=True,
+        )
 
     def replay_finalise(self, start: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """`finalise` without telling the model log: what a restore does."""
-        legit = self._pending.mature(start, stop, Status.PROVISIONAL, 0, Status.FINAL_LEGIT, None)
-        return legit, self._pending.mature(start, stop, Status.WAITING, 0, Status.UNRESOLVED, None)
+        """Do what `finalise` does to the decisions; return those now legit and those unresolved, int64 (k,)."""
+        legit = self._pending.mature(start, stop, before=Status.PROVISIONAL, after=Status.FINAL_LEGIT)
+        unresolved = self._pending.mature(start, stop, before=Status.WAITING, after=Status.UNRESOLVED)
+        return legit, unresolved
 
-    def _tell(self, waiting: Waiting, result: LabelResult, clock_ms: int) -> Settling:
+    def _learnt(self, waiting: Waiting, result: LabelResult, clock_ms: int) -> Settling:
+        """Return what the labels of these decisions change in the model log."""
         settling = Settling(label_flags=waiting.flags, label_effects=result.effect)
         settling.label_truth = result.after == Status.FRAUD
         settling.label_loss = waiting.loss
@@ -147,16 +172,16 @@ class Settler:
         settling.evidence = _moved_evidence(waiting, result, changed, clock_ms)
         settling.ledger = _moved_truth(waiting, result, changed)
         fraud = changed & (result.after == Status.FRAUD)
-        # What silence had taught already is not taught again by a legit label.
+        # The model has learnt a provisionally legit decision already: a legit label repeats it.
         legit = changed & (result.after == Status.LEGIT) & (result.before != Status.PROVISIONAL)
-        # A fraud, and a fraud taken back, stand for themselves alone.
+        # Only legit decisions are sampled: a fraud, and a fraud taken back, stand for themselves alone.
         alone = fraud | (legit & (result.before == Status.FRAUD))
         weight = np.where(alone, np.float32(1), waiting.legit_weight)
-        # What nobody can tell any more takes an earlier verdict back by weighing nothing.
-        unknown = changed & (result.after == Status.WAITING)
-        told = (fraud | legit | unknown) & (weight > 0)
-        weight[unknown] = 0
-        settling.examples.append(self._examples(waiting, told, fraud, weight))
+        # A label that reopens a decision cancels its earlier example: the same key with weight 0.
+        reopened = changed & (result.after == Status.WAITING)
+        chosen = (fraud | legit | reopened) & (weight > 0)
+        weight[reopened] = 0
+        settling.examples.append(self._examples(waiting, chosen, fraud, weight))
         return settling
 
     def _examples(
@@ -166,7 +191,7 @@ class Settler:
         fraud: NDArray[np.bool_],
         weight: NDArray[np.float32],
     ) -> Examples:
-        """The chosen decisions, in their order: a later verdict on one decision comes later."""
+        """Return the chosen decisions as examples, in the order of the labels: the last one of a decision counts."""
         rows = np.flatnonzero(chosen)
         sequence = waiting.sequence[rows]
         return Examples(
@@ -184,14 +209,10 @@ def _evidence(waiting: Waiting, frauds: int, legits: int, at_ms: NDArray[np.int6
     return Evidence(waiting.entities, np.full(count, frauds, np.int8), np.full(count, legits, np.int8), at_ms)
 
 
-def _rows(waiting: Waiting, chosen: NDArray[np.bool_]) -> Waiting:
-    return Waiting(*(getattr(waiting, name)[chosen] for name in Waiting.__slots__))
-
-
 def _moved_evidence(
     waiting: Waiting, result: LabelResult, changed: NDArray[np.bool_], clock_ms: int
 ) -> list[Evidence]:
-    """Take back what was learnt, as of when it was learnt, and learn the new truth at the clock."""
+    """Take the evidence of the old truth back, dated as it was learnt, and add that of the new one at the clock."""
     before, after, learnt_ms = result.before, result.after, result.learnt_before_ms
     was_fraud = changed & (before == Status.FRAUD)
     was_legit = changed & (after != Status.LEGIT)
@@ -206,7 +227,7 @@ def _moved_evidence(
         (to_legit, 0, 1, now_ms),
     )
     return [
-        _evidence(_rows(waiting, chosen), frauds, legits, at_ms[chosen])
+        _evidence(waiting.take(chosen), frauds, legits, at_ms[chosen])
         for chosen, frauds, legits, at_ms in moves
         if chosen.any()
     ]
@@ -220,12 +241,12 @@ def _moved_truth(waiting: Waiting, result: LabelResult, changed: NDArray[np.bool
         for labelled in (True, False):
             by_label = np.isin(before, [Status.FRAUD, Status.LEGIT]) == labelled
             if by_label.any():
-                gone = _rows(_rows(waiting, was_settled), by_label)
+                gone = waiting.take(was_settled).take(by_label)
                 deltas.append(_ledger(gone, _TRUTH[before[by_label]], labelled=labelled, sign=-1))
     settled = changed & np.isin(result.after, _SETTLED)
     if settled.any():
         now = _TRUTH[result.after[settled]]
-        deltas.append(_ledger(_rows(waiting, settled), now, labelled=True, sign=1))
+        deltas.append(_ledger(waiting.take(settled), now, labelled=True, sign=1))
     return deltas
 
 

@@ -19,7 +19,7 @@ from models.vocabulary import Flag, LabelKind, Status
 from worker.errors import CorruptError
 from worker.partition.journal import DecisionRows, JournalEntry
 from worker.partition.pending import PendingDecisions
-from worker.partition.settling import Settler, Settling
+from worker.partition.settling import Matured, Settler, Settling
 from worker.wire.decoder import LabelColumns, TransactionColumns
 
 _NO_CLOCK: Final = np.iinfo(np.int64).min
@@ -45,31 +45,43 @@ _NEXT: Final = {
 
 @dataclass(frozen=True, slots=True)
 class TaskLimits:
-    """Bounds and horizons that belong to the process, not to the model."""
+    """Bounds and horizons that belong to the process, not to the model.
+
+    Attributes
+    ----------
+    max_cards
+        Cards whose aggregates stay in memory.
+    repeat_window
+        Offsets within which a repeat of a transaction id is dropped.
+    allowed_skew_ms
+        How far a record's own time may lie ahead of its Kafka timestamp.
+    keep_ms
+        How long a label can still find a decision, by the partition's clock.
+    mature_rows
+        How many decisions mature in one commit at most.
+    """
 
     max_cards: int
     repeat_window: int
     allowed_skew_ms: int
     keep_ms: int
-    """How long after its clock a decision can still be found by a label."""
     mature_rows: int
-    """How many decisions mature in one commit at most."""
 
 
 class PartitionTask:
     """Folds one partition's transactions in journalled order; moves with the partition.
 
-    Live, `admit`, `features`, `record`, `settle` and `mature` run once a commit, in that order; a restore calls
-    `replay` with what they journalled and ends in the same state.
+    A live worker calls `admit`, `features`, `record`, `settle` and `mature` once a commit, in that order; a restore
+    calls `replay` with the journal entries of those calls and ends in the same state.
 
     Parameters
     ----------
     partition
-        Which one.
+        Its number.
     spec
-        Declared fields.
+        The declared fields.
     limits
-        Memory bounds and horizons.
+        Bounds and horizons.
     folder
         For the waiting decisions; emptied.
     """
@@ -89,7 +101,13 @@ class PartitionTask:
         self._limits = limits
 
     def move_to(self, state: TaskState) -> None:
-        """Change the state, along the arrows of `TaskState` only."""
+        """Change the state, along the arrows of `TaskState` only.
+
+        Raises
+        ------
+        CorruptError
+            No arrow leads there.
+        """
         if state not in _NEXT[self.state]:
             raise CorruptError(f"partition {self.partition}: {self.state.value} cannot become {state.value}")
         self.state = state
@@ -97,7 +115,7 @@ class PartitionTask:
             self.pending.close()
 
     def admit(self, transactions: TransactionColumns) -> TransactionColumns:
-        """Drop the repeats of a transaction id within the last `repeat_window` offsets."""
+        """Return the transactions without the repeats of an id within the last `repeat_window` offsets."""
         if len(transactions) == 0:
             return transactions
         window = self._limits.repeat_window
@@ -113,9 +131,14 @@ class PartitionTask:
     def features(
         self, transactions: TransactionColumns, model: ModelState
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Features as of just before each transaction, float32 [n, F], and which open a card's case window.
+        """Fold the transactions into the cards' aggregates; return their features.
 
-        Folds the transactions into the cards' aggregates.
+        Returns
+        -------
+        features : float32 (n, F)
+            As of just before each transaction.
+        first_of_window : bool (n,)
+            Whether it is the first of its card in a case window.
         """
         event_time_ms = np.minimum(transactions.event_time_ms, self._clocks_ms(transactions))
         amount = transactions.amount
@@ -141,21 +164,21 @@ class PartitionTask:
         scores: Scores,
         policy: Policy,
     ) -> DecisionRows:
-        """Make the decisions journal rows, open cases, advance the clock, and let them wait for labels."""
+        """Make journal rows of the decisions, open their cases, move the clock; the decisions wait for labels."""
         rows = DecisionRows(
-            transactions.transaction_id,
-            transactions.offsets,
-            transactions.event_time_ms,
-            self._clocks_ms(transactions),
-            transactions.amount,
-            np.column_stack([transactions.card_hash, transactions.entity_hash]),
-            features,
-            scores.logit,
-            scores.probability,
-            scores.forest_score,
-            scores.loss,
-            scores.legit_weight,
-            scores.flags | np.where(first_of_window, np.uint16(Flag.FIRST_OF_WINDOW), np.uint16(0)),
+            transaction_id=transactions.transaction_id,
+            offset=transactions.offsets,
+            event_time_ms=transactions.event_time_ms,
+            clock_ms=self._clocks_ms(transactions),
+            amount=transactions.amount,
+            entities=np.column_stack([transactions.card_hash, transactions.entity_hash]),
+            features=features,
+            logit=scores.logit,
+            probability=scores.probability,
+            forest_score=scores.forest_score,
+            loss=scores.loss,
+            legit_weight=scores.legit_weight,
+            flags=scores.flags | np.where(first_of_window, np.uint16(Flag.FIRST_OF_WINDOW), np.uint16(0)),
         )
         opened = self._open_cases(rows, self._case_window(policy.case_window_ms))
         rows.flags[opened] |= np.uint16(Flag.OPENS_CASE)
@@ -164,31 +187,31 @@ class PartitionTask:
 
     @property
     def has_clock(self) -> bool:
-        """Whether any transaction has set the clock yet."""
+        """Whether a transaction has set the clock yet."""
         return self.clock_ms != _NO_CLOCK
 
     def clock_after(self, transactions: TransactionColumns) -> int:
-        """Where the clock will stand once these have been decided; at least one."""
+        """Return the clock just after these transactions, of which there is at least one."""
         return int(self._clocks_ms(transactions)[-1])
 
     def move_clock(self, clock_ms: int) -> None:
-        """Move the clock of a quiet partition on; never back."""
+        """Move the clock of a quiet partition forward; an earlier time leaves it."""
         self.clock_ms = max(self.clock_ms, clock_ms)
 
     def settle(self, labels: LabelColumns) -> Settling:
         """Apply the labels that are due."""
         if len(labels):
-            # Capped like event times, or a label dated 2038 could never be overruled.
+            # Capped as event times are: no later label could overrule one dated in the far future.
             capped_ms = np.minimum(labels.label_time_ms, labels.timestamps_ms + self._limits.allowed_skew_ms)
             labels = replace(labels, label_time_ms=capped_ms)
-            # Whoever tells outcomes may go on while nobody tells frauds any more.
+            # A source of outcomes may go on while the one of frauds is dead: outcomes prove nothing of the label feed.
             verdicts_ms = capped_ms[labels.kind != LabelKind.OUTCOME]
             if len(verdicts_ms):
                 newest = int(verdicts_ms.max())
                 self.newest_label_ms = max(newest, self.newest_label_ms or newest)
         return self._settler.apply(labels, self.clock_ms)
 
-    def mature(self, policy: Policy, newest_label_ms: int | None) -> list[Settling]:
+    def mature(self, policy: Policy, newest_label_ms: int | None) -> Matured:
         """Let silence become legit, up to the clock but not beyond a dead label feed.
 
         Parameters
@@ -196,38 +219,37 @@ class PartitionTask:
         policy
             The horizons in force.
         newest_label_ms
-            Time of the newest label that any worker has seen; None while there was none: nothing matures.
+            Time of the newest label that any worker has seen; before the first one nothing matures.
         """
         if newest_label_ms is None:
-            return []
+            return Matured()
         now_ms = min(self.clock_ms, newest_label_ms + policy.max_silence_ms)
         rows = self._limits.mature_rows
-        start, end = (
-            self.provisional_sequence,
-            min(self.pending.next_sequence, self.provisional_sequence + rows),
-        )
+        start = self.provisional_sequence
+        end = min(self.pending.next_sequence, start + rows)
         self.provisional_sequence = self.pending.mature_until(start, end, now_ms - policy.negatives_after_ms)
-        settled = [self._settler.mature(start, self.provisional_sequence, self.clock_ms)]
-        start, end = self.final_sequence, min(self.provisional_sequence, self.final_sequence + rows)
+        provisional = self._settler.mature(start, self.provisional_sequence, self.clock_ms)
+        start = self.final_sequence
+        end = min(self.provisional_sequence, start + rows)
         self.final_sequence = self.pending.mature_until(start, end, now_ms - policy.horizon_ms)
-        settled.append(self._settler.finalise(start, self.final_sequence))
+        final = self._settler.finalise(start, self.final_sequence)
         self._forget()
-        return settled
+        return Matured(provisional, final)
 
     def replay(self, entry: JournalEntry, id_hash: NDArray[np.uint64], id_check: NDArray[np.uint64]) -> None:
-        """Fold what an earlier worker journalled: nothing is decided again.
+        """Fold one journal entry without deciding anything again.
 
         Parameters
         ----------
         entry
             The next one of this partition.
-        id_hash, id_check : uint64 [n]
-            Of its transaction ids.
+        id_hash, id_check : uint64 (n,)
+            Hashes of its transaction ids.
 
         Raises
         ------
         CorruptError
-            The entry does not follow the one before.
+            The entry does not follow the last one.
         """
         header, rows = entry.header, entry.rows
         if header.first_sequence != self.pending.next_sequence:
@@ -255,9 +277,9 @@ class PartitionTask:
         return self.pending.next_sequence - self.final_sequence
 
     def feed_halted(self, model: ModelState) -> bool:
-        """Whether labels have been silent for so long that nothing matures.
+        """Return whether the label feed has been silent for so long that nothing matures.
 
-        Where none has ever come, the first decision should have matured as long ago.
+        Before the first label, the time counts from when the first decision should have matured.
         """
         newest, policy = model.newest_label_ms, model.policy
         if newest is None:
@@ -267,7 +289,7 @@ class PartitionTask:
         return self.clock_ms > newest + policy.max_silence_ms
 
     def believed_legit(self, count: int) -> NDArray[np.float32]:
-        """Features of recent decisions that nothing speaks against, evenly spread; float32 [at most count, F]."""
+        """Return the features of recent decisions, evenly spread, none alerted or fraud; float32 (at most count, F)."""
         newest = self.pending.newest(_FOREST_WINDOW_ROWS)
         suspect = (self.pending.column("flags", newest) & Flag.ALERTED) != 0
         suspect |= self.pending.column("status", newest) == Status.FRAUD
@@ -277,14 +299,14 @@ class PartitionTask:
         return np.asarray(self.pending.column("features", kept), np.float32)
 
     def _clocks_ms(self, transactions: TransactionColumns) -> NDArray[np.int64]:
-        """The partition's clock just after each of n transactions, int64 [n]."""
+        """Return the partition's clock just after each transaction, int64 (n,)."""
         capped_ms = np.minimum(
             transactions.event_time_ms, transactions.timestamps_ms + self._limits.allowed_skew_ms
         )
         return np.maximum.accumulate(np.maximum(capped_ms, self.clock_ms))
 
     def _case_window(self, window_ms: int) -> int:
-        """The length of a case window now; those of another length have other numbers, so all begin anew."""
+        """Set the length of a case window; windows of another length have other numbers, so all cases begin anew."""
         if window_ms != self._window_ms:
             self.cards.forget_windows()
             self._cases, self._window_ms = _CaseBook(), window_ms
@@ -295,7 +317,7 @@ class PartitionTask:
         return self._cases.open(rows.entities[:, 0], rows.counted_ms, alerted, window_ms)
 
     def _forget(self) -> None:
-        """Let go of old decisions, by what the journal tells alone: a restore forgets the same ones."""
+        """Drop old decisions, by journalled values alone: a restore drops the same ones."""
         clock_ms, offset = self.clock_ms - self._limits.keep_ms, self.pending.last_offset
         self.pending.drop_before(clock_ms, self.final_sequence, offset - self._limits.repeat_window)
 
@@ -306,7 +328,7 @@ class PartitionTask:
 
 
 class _CaseBook:
-    """Which cards have an open case, for the newest case windows; an alert in an older window opens one anew."""
+    """The cards with an open case, in the newest case windows; an alert in an older window opens a new case."""
 
     def __init__(self) -> None:
         self._open: dict[int, set[int]] = {}
@@ -318,7 +340,7 @@ class _CaseBook:
         alerted: NDArray[np.bool_],
         window_ms: int,
     ) -> NDArray[np.bool_]:
-        """Which of n transactions open a case: alerts whose card has none in their window."""
+        """Return which of n transactions open a case, bool (n,): alerts whose card has none in their window."""
         opened = np.zeros(len(card_hash), np.bool_)
         for row in np.flatnonzero(alerted):
             cards = self._open.setdefault(int(time_ms[row]) // window_ms, set())
@@ -331,7 +353,7 @@ class _CaseBook:
 
 
 def _fresh(transactions: TransactionColumns, decided_at: NDArray[np.int64], window: int) -> NDArray[np.bool_]:
-    """Which of n transactions are no repeats of one decided, or to be decided, at most `window` offsets before."""
+    """Return which of n transactions repeat none of the last `window` offsets, decided or in this batch; bool (n,)."""
     slots = np.zeros(1 << (2 * len(transactions)).bit_length(), np.int64)
     fresh = np.empty(len(transactions), np.bool_)
     _find_fresh(
@@ -341,7 +363,17 @@ def _fresh(transactions: TransactionColumns, decided_at: NDArray[np.int64], wind
 
 
 @numba.njit(cache=True, nogil=True)
-def _find_fresh(id_hash, id_check, offsets, decided_at, window, slots, fresh):  # type: ignore[no-untyped-def]
+def _find_fresh(
+    id_hash: NDArray[np.uint64],
+    id_check: NDArray[np.uint64],
+    offsets: NDArray[np.int64],
+    decided_at: NDArray[np.int64],
+    window: int,
+    slots: NDArray[np.int64],
+    fresh: NDArray[np.bool_],
+) -> None:
+    # A hash table of this batch alone, by linear probing; decided_at knows the earlier ones. Offsets, not counts, span
+    # the window: a restore sees the same offsets, but not the repeats that were dropped.
     mask = np.uint64(len(slots) - 1)
     for i in range(len(id_hash)):
         decided = decided_at[i]

@@ -1,0 +1,127 @@
+"""The group's rebalances: which tasks a worker closes and restores when its partitions change.
+
+Kafka's range assignor gives a worker the same partitions of both topics. `worker.live.source` notices that the group
+has assigned partitions anew and calls this between two cycles, when nothing is uncommitted.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+from kafka.structs import TopicPartition
+
+from models.state import ModelState
+from worker.errors import CorruptError, FencedError, IncompatibleError
+from worker.identity import Hasher
+from worker.kafka_io.client import consumer_config
+from worker.kafka_io.consumer import ColumnarConsumer
+from worker.live.model_log import KafkaModelLog
+from worker.live.restore import Restorer
+from worker.parameters import feature_spec, task_limits
+from worker.partition.journal import Positions
+from worker.partition.task import PartitionTask, TaskState
+from worker.settings.sections import Settings
+from worker.telemetry.health import WorkerStatus
+
+log = logging.getLogger(__name__)
+
+
+class Rebalance:
+    """Closes the tasks of lost partitions and restores gained ones; see `worker.cycle.contracts.TakeOver`.
+
+    Parameters
+    ----------
+    settings
+        Topics, bounds and folders of the tasks.
+    consumer
+        Knows the committed offsets of the group.
+    tasks
+        By partition; changed here alone.
+    model, model_log
+        A restore folds the log as far as the journal has seen it.
+    partitions
+        How many partitions the topics have.
+    status
+        Says what the worker waits for.
+    alive
+        Called now and then during a restore; an exception of it ends the restore.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        consumer: ColumnarConsumer,
+        tasks: dict[int, PartitionTask],
+        model: ModelState,
+        model_log: KafkaModelLog,
+        partitions: int,
+        status: WorkerStatus,
+        alive: Callable[[], None],
+    ) -> None:
+        self._settings = settings
+        self._consumer = consumer
+        self._tasks = tasks
+        self._partitions = partitions
+        self._status = status
+        self._restorer = Restorer(
+            consumer_config(settings, group=False),
+            settings.topics.decisions,
+            Hasher(settings.hash_key),
+            model.lineage.id,
+            partial(_fold_log, model, model_log, alive),
+            alive,
+        )
+
+    def __call__(self, lost: set[int], gained: set[int]) -> Mapping[int, Positions | None]:
+        """Carry the rebalance out; return where each owned partition reads on."""
+        for partition in lost:
+            self._tasks.pop(partition).move_to(TaskState.CLOSED)
+        positions = {partition: self._committed(partition) for partition in self._tasks}
+        for partition in sorted(gained):
+            positions[partition] = self._restore(partition)
+        if self._tasks:
+            self._status.ready()
+        else:
+            self._status.not_ready("no partition is assigned: more workers than partitions?")
+        log.info("partitions %s", sorted(self._tasks), extra={"lost": sorted(lost), "gained": sorted(gained)})
+        return positions
+
+    def _restore(self, partition: int) -> Positions | None:
+        settings = self._settings
+        self._status.not_ready(f"restoring partition {partition}")
+        folder = state_folder(settings) / str(partition)
+        task = PartitionTask(partition, feature_spec(settings), task_limits(settings), folder)
+        committed = self._committed(partition)
+        try:
+            at = self._restorer.restore(task, committed, partitions=self._partitions)
+        except (CorruptError, IncompatibleError) as error:
+            if self._committed(partition) == committed:
+                raise
+            raise FencedError(
+                f"partition {partition}: another worker has committed during the restore; it owns the partition now"
+            ) from error
+        self._tasks[partition] = task
+        return at
+
+    def _committed(self, partition: int) -> Positions | None:
+        names = self._settings.topics
+        transactions, labels = (
+            self._consumer.committed(TopicPartition(topic, partition))
+            for topic in (names.transactions, names.labels)
+        )
+        if transactions is None or labels is None:
+            return None
+        return Positions(transactions, labels)
+
+
+def state_folder(settings: Settings) -> Path:
+    """Return the folder of this worker's local files."""
+    return settings.worker.state_dir / settings.worker.id
+
+
+def _fold_log(model: ModelState, model_log: KafkaModelLog, alive: Callable[[], None]) -> int:
+    model_log.catch_up(model, alive)
+    return model.offset

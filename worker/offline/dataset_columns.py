@@ -1,0 +1,60 @@
+"""A data set as the columns that the decoder would make of its records."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from models.vocabulary import LabelKind
+from worker.identity import Hasher
+from worker.offline.dataset import Dataset
+from worker.wire.decoder import LabelColumns, TransactionColumns
+
+
+def transaction_columns(dataset: Dataset, hasher: Hasher) -> TransactionColumns:
+    """Return the data set as the decoder would read it from one partition."""
+    count = len(dataset)
+    return TransactionColumns(
+        next_offset=count,
+        offsets=np.arange(count),
+        timestamps_ms=dataset.event_time_ms,
+        event_time_ms=dataset.event_time_ms,
+        amount=dataset.amount,
+        transaction_id=dataset.transaction_id,
+        card_id=dataset.card_id,
+        currency=dataset.currency,
+        id_hash=hasher.entities(dataset.transaction_id),
+        id_check=hasher.checks(dataset.transaction_id),
+        card_hash=hasher.entities(dataset.card_id),
+        entity_hash=_matrix(
+            [hasher.entities(values) for values in dataset.entities.values()], count, np.uint64
+        ),
+        numeric=_matrix(list(dataset.numeric.values()), count, np.float64),
+        categorical=_matrix(
+            [hasher.entities(values) for values in dataset.categorical.values()], count, np.uint64
+        ),
+    )
+
+
+def label_columns(dataset: Dataset, transactions: TransactionColumns) -> LabelColumns:
+    """Return the labels of the data set as the decoder would read them."""
+    row, time_ms, is_fraud = dataset.labels()
+    count = len(row)
+    return LabelColumns(
+        next_offset=count,
+        offsets=np.arange(count),
+        timestamps_ms=time_ms,
+        label_time_ms=time_ms,
+        event_time_ms=dataset.event_time_ms[row],
+        kind=np.where(is_fraud, np.uint8(LabelKind.FRAUD), np.uint8(LabelKind.LEGIT)),
+        id_hash=transactions.id_hash[row],
+        id_check=transactions.id_check[row],
+        value=pa.nulls(count, pa.large_binary()),
+    )
+
+
+def _matrix(columns: list[NDArray[Any]], count: int, dtype: type[np.generic]) -> NDArray[Any]:
+    return np.column_stack(columns) if columns else np.empty((count, 0), dtype)

@@ -1,0 +1,60 @@
+"""The surroundings of a cycle without Kafka: a source, an executor and an observer in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from typing import Any
+
+from worker.cycle.contracts import Outcome, PartitionBatch, StepTimes
+from worker.cycle.inbox import Inbox, cut_ms
+from worker.partition.journal import Positions
+from worker.settings.sections import Settings
+from worker.wire.decoder import BadRecord, LabelColumns
+
+
+class InboxSource:
+    """Cuts batches from the inbox of one partition as a live worker cuts traffic; a subclass fills the inbox."""
+
+    def __init__(self, settings: Settings) -> None:
+        batch = settings.batch
+        self._span_ms, self._max_records = round(batch.max_event_time_s * 1000), batch.max_records
+        self._inbox = Inbox(0, round(batch.allowed_skew_s * 1000))
+
+    def poll(self) -> list[PartitionBatch]:
+        """Cut a batch of the waiting rows."""
+        until_ms = cut_ms([self._inbox], self._span_ms, self._max_records)
+        taken = None if until_ms is None else self._inbox.transactions.take(until_ms)
+        return [PartitionBatch(0, taken, quiet=False)]
+
+    def take_labels(self, partition: int, clock_ms: int) -> LabelColumns | None:
+        """Take the labels due by the clock."""
+        del partition
+        return self._inbox.labels.take(clock_ms)
+
+    def take_bad(self, partition: int) -> list[BadRecord]:
+        """Take the bad records before the positions reached."""
+        del partition
+        return self._inbox.transactions.take_bad() + self._inbox.labels.take_bad()
+
+    def positions(self, partition: int) -> Positions:
+        """Return where reading goes on, given what was taken."""
+        del partition
+        return Positions(self._inbox.transactions.next_offset, self._inbox.labels.next_offset)
+
+
+class ImmediateJobs(Executor):
+    """Runs a job when it is submitted: a result then takes force at the same offset in every run."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Run the job and return its finished future."""
+        future: Future[Any] = Future()
+        future.set_result(fn(*args, **kwargs))
+        return future
+
+
+class NoObserver:
+    """Observes nothing."""
+
+    def observe(self, outcomes: list[Outcome], times: StepTimes) -> None:
+        """Ignore the cycle."""
