@@ -11,7 +11,7 @@ from worker.wire.schema import SCHEMA_VERSION
 Document = dict[str, Any]
 
 _OF_DOCUMENTS: Final = {"$schema", "$id", "$comment"}
-"""What stands for a whole JSON Schema document and has no place inside another."""
+"""Keywords of a whole JSON Schema document, which have no place inside another one."""
 
 _INFO: Final = {
     "title": "fraud-worker",
@@ -42,14 +42,14 @@ class _Topic(NamedTuple):
 
 
 def asyncapi(settings: Settings, schemas: Mapping[str, Document]) -> Document:
-    """Describe the topics; `send` and `receive` are meant as the worker does it.
+    """Return the document; `send` and `receive` are what the worker does.
 
     Parameters
     ----------
     settings
         Names of the topics.
     schemas
-        Of `worker.wire.json_schemas.schemas`.
+        The result of `worker.wire.json_schemas.schemas`.
     """
     topics = _topics(settings)
     return {

@@ -1,4 +1,4 @@
-"""From the bytes of a topic's records to columns; what does not decode is set aside with its reason."""
+"""Decodes the bytes of a topic's records into columns; sets aside what does not decode, with its reason."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ class BadRecord:
     stage
         The step that refused it; `decode` here.
     reason
-        A short slug of `worker.wire.schema.Reason`: a metric's label.
+        One word of `worker.wire.schema.Reason`: a metric's label.
     detail
-        One sentence for the operator; never holds the value itself.
+        One sentence for the operator; never quotes the value.
     value
         The record's bytes; None for a record without a value.
     """
@@ -59,8 +59,8 @@ class BadRecord:
 class _PartitionColumns(ArrowColumns):
     """Rows of one partition in offset order.
 
-    `next_offset` is the offset behind the last record read for these rows, bad ones and gaps included. `take` keeps
-    it: rows that are left out there have been dealt with.
+    `next_offset` is the offset behind the last record read for these rows, bad records and gaps included. `take` keeps
+    it: the caller has dealt with the rows that it leaves out.
     """
 
     next_offset: int
@@ -68,7 +68,7 @@ class _PartitionColumns(ArrowColumns):
     timestamps_ms: NDArray[np.int64]
 
     def rows(self, start: int, stop: int) -> Self:
-        """Return rows `start` to `stop` (excluded) as views; `next_offset` is then the first row left out."""
+        """Return rows `start` to `stop` (excluded) as views; `next_offset` is then the next row, if there is one."""
         chosen = self.take(slice(start, stop))
         return chosen if stop >= len(self) else replace(chosen, next_offset=int(self.offsets[stop]))
 
@@ -79,16 +79,19 @@ class TransactionColumns(_PartitionColumns):
 
     Attributes
     ----------
-    event_time_ms, amount
-        int64 and float64 of shape (n,).
-    transaction_id, card_id, currency
-        Arrow strings of length n; `currency` has nulls, or is None where no such field is declared.
-    id_hash, id_check
-        uint64 (n,): SipHashes of the transaction id under two keys; together 128 bits that verify it.
-    card_hash, entity_hash, categorical
-        uint64 of shape (n,), (n, E) and (n, C); 0 = missing.
-    numeric
-        float64 (n, N); NaN = missing.
+    event_time_ms : int64 (n,)
+    amount : float64 (n,)
+    transaction_id, card_id, currency : string (n,)
+        `currency` has nulls; it is None where no such field is declared.
+    id_hash, id_check : uint64 (n,)
+        SipHashes of the transaction id under two keys: together, 128 bits that verify it.
+    card_hash : uint64 (n,)
+    entity_hash : uint64 (n, E)
+        0 where the entity is missing.
+    numeric : float64 (n, N)
+        NaN where the value is missing.
+    categorical : uint64 (n, C)
+        Hashes; 0 where the value is missing.
     """
 
     event_time_ms: NDArray[np.int64]
@@ -110,14 +113,14 @@ class LabelColumns(_PartitionColumns):
 
     Attributes
     ----------
-    label_time_ms, event_time_ms
-        int64 (n,); the event time is that of the labelled transaction, -1 where the label does not say it.
-    kind
-        uint8 (n,): `models.vocabulary.LabelKind`.
-    id_hash, id_check
-        uint64 (n,), equal to those of the transaction that is labelled.
-    value
-        The records' bytes, Arrow large binary: an orphan is dead-lettered as it came.
+    label_time_ms, event_time_ms : int64 (n,)
+        The event time is that of the labelled transaction; -1 where the label does not name it.
+    kind : uint8 (n,)
+        `models.vocabulary.LabelKind`.
+    id_hash, id_check : uint64 (n,)
+        Equal to those of the labelled transaction.
+    value : large_binary (n,)
+        The records' bytes: an orphan goes to the dead letters unchanged.
     """
 
     label_time_ms: NDArray[np.int64]
@@ -129,7 +132,7 @@ class LabelColumns(_PartitionColumns):
 
 
 class Decoder:
-    """Decodes the records of the two input topics; no bytes make it raise.
+    """Decodes the records of the two input topics; it raises on no bytes.
 
     Parameters
     ----------
@@ -146,7 +149,7 @@ class Decoder:
         self._categorical = [f"categorical_{i}" for i in range(len(transaction.categorical))]
         self._entities = [f"entity_{i}" for i in range(len(transaction.entities))]
         self._transaction = RecordLayout.of(transaction_model(transaction), transaction.time_format)
-        self._label = RecordLayout.of(label_model(label), label.time_format, _labels_say_one_thing)
+        self._label = RecordLayout.of(label_model(label), label.time_format, _consistent_labels)
 
     def transactions(self, records: RecordColumns) -> tuple[TransactionColumns, list[BadRecord]]:
         """Decode transactions; the good ones keep their order."""
@@ -189,7 +192,7 @@ class Decoder:
 
     def _hashes(self, table: Table, names: list[str]) -> NDArray[np.uint64]:
         hashes = [_hashed(table.texts(name), self._key) for name in names]
-        return _beside(hashes, len(table.cells.plain), np.uint64)
+        return _beside(hashes, len(table), np.uint64)
 
 
 def _hashed(texts: Spans, key: tuple[int, int]) -> NDArray[np.uint64]:
@@ -197,7 +200,7 @@ def _hashed(texts: Spans, key: tuple[int, int]) -> NDArray[np.uint64]:
 
 
 def _beside(columns: list[NDArray[Any]], n: int, dtype: type[np.generic]) -> NDArray[Any]:
-    """Put columns of length n beside one another, C-contiguous, also where there are none."""
+    """Return columns of length n side by side, C-contiguous; shape (n, 0) for no columns."""
     return np.stack(columns, axis=1) if columns else np.empty((n, 0), dtype=dtype)
 
 
@@ -212,8 +215,8 @@ def _kinds(table: Table) -> NDArray[np.uint8]:
     return kinds
 
 
-def _labels_say_one_thing(table: Table) -> NDArray[np.bool_]:
-    """Do for a whole table what `Label` demands of its fields together."""
+def _consistent_labels(table: Table) -> NDArray[np.bool_]:
+    """Return which rows fulfil what `Label` demands of its fields together, bool (n,)."""
     label, outcome, source = (
         find_words(table.texts(name), words)
         for name, words in (("label", _LABELS), ("outcome", _OUTCOMES), ("source", _SOURCES))
@@ -221,6 +224,7 @@ def _labels_say_one_thing(table: Table) -> NDArray[np.bool_]:
     fits = (label >= 0) != (outcome >= 0)
     fits &= (label < 0) | (source >= 0)
     fits &= (source != _REVERSAL) | (label == _LEGIT)
+    # A text that is none of the known words is refused, as the model's literals refuse it.
     for name, found in (("label", label), ("outcome", outcome), ("source", source)):
         fits &= (found >= 0) == (table.texts(name).length >= 0)
     return np.asarray(fits)

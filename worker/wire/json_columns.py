@@ -1,9 +1,11 @@
-"""Plain JSON objects to columns in one compiled pass over a batch; whatever is not plain is left to pydantic.
+"""Reads plain JSON objects into columns, in one compiled pass over a batch, and leaves all others to pydantic.
 
-A record is *plain* when it is one JSON object in which every declared field occurs at most once with a value
-of its declared kind and range, and no string has an escape or a control character. Only such records are read
-here, each by itself: an odd one costs nobody else. The two readers agree as long as this one accepts nothing
-that pydantic refuses or reads otherwise; the converse need not hold, so every doubt ends in calling it odd.
+A record is *plain* when it is one JSON object in which every declared field occurs at most once with a value of its
+declared kind and range, and no string has an escape or a control character. Every other record is *odd*. Each record
+is read by itself, so an odd one does not slow the others down.
+
+The two readers agree as long as this one accepts nothing that pydantic refuses or reads differently. It may refuse what
+pydantic accepts, so every doubt makes a record odd.
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ from worker.wire.json_scan import (
 from worker.wire.spans import Bytes, Integers, Spans, Words, find, gather_utf8
 
 NULL: Final = -1
+"""Length of a field that is `null`."""
 ABSENT: Final = -2
+"""Length of a field that the record does not have."""
 
 
 class FieldKind(IntEnum):
@@ -53,10 +57,12 @@ class DeclaredFields(NamedTuple):
     ----------
     names
         As they are written in the JSON.
-    kind, required
-        `FieldKind`, uint8 (F,), and if a record without the field is odd, bool (F,).
-    lowest, highest
-        float64 (F,): bounds of a number's value, or of a text's length in bytes.
+    kind : uint8 (F,)
+        `FieldKind`.
+    required : bool (F,)
+        Whether a record without the field is odd.
+    lowest, highest : float64 (F,)
+        Bounds of a number's value, or of a text's length in bytes.
     """
 
     names: Words
@@ -69,14 +75,16 @@ class DeclaredFields(NamedTuple):
 class Cells(NamedTuple):
     """What F fields hold in n records.
 
+    A field is a row of these arrays, so that its column is contiguous in the loops that read it.
+
     Attributes
     ----------
-    start, length
-        int64 (F, n): a text's span in the buffer; length `NULL` or `ABSENT` where there is none.
-    number
-        float64 (F, n): a number's value, NaN where there is none.
-    plain
-        bool (n,): the record was read; the cells of the others mean nothing.
+    start, length : int64 (F, n)
+        A text's span in the buffer; length `NULL` or `ABSENT` where there is none.
+    number : float64 (F, n)
+        A number's value, NaN where there is none.
+    plain : bool (n,)
+        Whether the record was read; the cells of the others mean nothing.
     """
 
     start: Integers
@@ -86,7 +94,7 @@ class Cells(NamedTuple):
 
 
 def read_cells(records: Spans, fields: DeclaredFields) -> Cells:
-    """Read n JSON objects; a record that is not there is odd."""
+    """Read n JSON objects; a missing record is odd."""
     n = records.start.size
     shape = (fields.kind.size, n)
     cells = Cells(
@@ -102,7 +110,7 @@ def read_cells(records: Spans, fields: DeclaredFields) -> Cells:
 
 
 def _read_long_numbers(data: Bytes, fields: DeclaredFields, cells: Cells, field: int) -> None:
-    """Round the numbers that have too many digits for the compiled reader; Arrow's is exact for all."""
+    """Round the numbers that have too many digits for the compiled reader; Arrow rounds every number correctly."""
     rows = np.flatnonzero(cells.plain & (cells.length[field] > 0))
     if rows.size:
         text = gather_utf8(Spans(data, cells.start[field, rows], cells.length[field, rows]))
@@ -113,7 +121,8 @@ def _read_long_numbers(data: Bytes, fields: DeclaredFields, cells: Cells, field:
 
 @njit(cache=True, nogil=True)
 def _read_objects(records: Spans, fields: DeclaredFields, cells: Cells) -> None:
-    # Records look alike: the field that followed this one last time comes first in the search. [F] is the start.
+    # Records look alike: the search begins with the field that followed this one in the record before. [F] is the
+    # start of a record.
     follower = np.zeros(fields.kind.size + 1, dtype=np.int64)
     for row in range(records.start.size):
         start = records.start[row]
@@ -139,7 +148,7 @@ def _read_object(
         if field < 0:
             at = skip(data, at, end)
         else:
-            if cells.length[field, row] != ABSENT:
+            if cells.length[field, row] != ABSENT:  # a field that occurs twice
                 return False
             follower[before] = field
             before = field
@@ -157,9 +166,12 @@ def _read_object(
 
 @njit(cache=True, nogil=True, forceinline=True)
 def _read_value(data: Bytes, at: int, end: int, kind: int) -> tuple[int, int, int, float]:
-    """Read a declared field: what follows it, or odd, and what its cells hold.
+    """Read the value of a declared field; a number that this reader cannot round has a span instead of a value.
 
-    A number that the compiled reader cannot round has no value but the span of its digits.
+    Returns
+    -------
+    tuple
+        The position behind the value, or `ODD`; then what its cells hold: start, length, number.
     """
     after = null(data, at, end)
     if after >= 0:
@@ -178,6 +190,8 @@ def _read_value(data: Bytes, at: int, end: int, kind: int) -> tuple[int, int, in
 def _is_within(length: int, value: float, fields: DeclaredFields, field: int) -> bool:
     if length == NULL:
         return True
+    # Bytes of a text, not characters: never fewer, so a text within the bounds here is within pydantic's. A number
+    # without a value yet is compared once `_read_long_numbers` has rounded it.
     measure = float(length) if fields.kind[field] == _TEXT else value
     return bool(np.isnan(measure) or fields.lowest[field] <= measure <= fields.highest[field])
 

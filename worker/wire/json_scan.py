@@ -1,7 +1,10 @@
 """The grammar of JSON (RFC 8259) in compiled steps over a buffer, each from a position to the one behind it.
 
-A step answers `ODD` where the text is not JSON, and also where it would take more than a step to be sure:
-escapes, control characters, deep nesting, numbers at the edge. None reads at `end`, or before where it began.
+A step returns `ODD` where the text is not JSON, and wherever a short step cannot be sure: escapes, control characters,
+deep nesting, numbers at the edge of the range. No step reads at `end` or behind it, nor before its start.
+
+The steps that every record takes are inlined; rare ones (`skip`, exponents, characters of several bytes) are called, to
+keep the common loop small.
 """
 
 from __future__ import annotations
@@ -28,22 +31,26 @@ _MINUS: Final = ord("-")
 _PLUS: Final = ord("+")
 _POINT: Final = ord(".")
 _DEEPEST: Final = 32
+"""Levels of nesting that are skipped: `skip` keeps one bit a level in an int64."""
 _LONGEST_NUMBER: Final = 64
 _MOST_DIGITS: Final = 18
+"""So many digits never overflow an int64."""
 _EXACT_INTEGER: Final = 2**53
 _EXACT_POWER: Final = 22
+"""10**22 is the largest power of ten that a float holds exactly."""
 _LARGEST_POWER: Final = 250
+"""Well below 308, from where floats overflow and underflow."""
 _POWERS: Final = np.array([float(10**power) for power in range(_EXACT_POWER + 1)])
 _IS_BLANK: Final = np.isin(np.arange(256), [ord(character) for character in " \t\n\r"])
 _IS_PRINTABLE_ASCII: Final = np.isin(
     np.arange(256), [*range(0x20, ord('"')), *range(0x23, 0x5C), *range(0x5D, 0x7F)]
 )
-"""What stands for itself in a string: neither the quote nor the backslash nor a control character."""
+"""Bytes that stand for themselves in a string: neither quote, backslash nor control. A look-up replaces four tests."""
 
 
 @njit(cache=True, nogil=True, forceinline=True)
 def blank(data: Bytes, at: int, end: int) -> int:
-    """Pass over white space; what is odd stays odd."""
+    """Pass over white space; an odd position stays odd."""
     while 0 <= at < end and _IS_BLANK[data[at]]:
         at += 1
     return at
@@ -80,7 +87,7 @@ def string(data: Bytes, at: int, end: int) -> int:
 
 @njit(cache=True, nogil=True)
 def _wide(data: Bytes, at: int, end: int) -> int:
-    """Size of a UTF-8 sequence of several bytes (RFC 3629); 0 if malformed or a control character."""
+    """Return the size of a UTF-8 sequence of several bytes (RFC 3629); 0 if malformed or a control character."""
     if at >= end or data[at] < 0xC2 or data[at] > 0xF4:
         return 0
     lead = data[at]
@@ -90,6 +97,8 @@ def _wide(data: Bytes, at: int, end: int) -> int:
     for i in range(1, size):
         if data[at + i] & 0xC0 != 0x80:
             return 0
+    # The second byte has narrower bounds after some leads: without them a sequence would be an overlong form, a
+    # surrogate, or lie beyond U+10FFFF; after 0xC2 it would be a control character (U+0080 to U+009F).
     second = data[at + 1]
     lowest = 0xA0 if lead in (0xC2, 0xE0) else 0x90 if lead == 0xF0 else 0x80
     highest = 0x9F if lead == 0xED else 0x8F if lead == 0xF4 else 0xBF
@@ -111,10 +120,16 @@ def _is(data: Bytes, at: int, end: int, word: tuple[int, int, int, int]) -> bool
 
 @njit(cache=True, nogil=True, forceinline=True)
 def read_number(data: Bytes, begin: int, end: int) -> tuple[int, float, bool]:
-    """Read a number: what follows it, its value, and if it is written as an integer.
+    """Read a number.
 
-    The value is NaN if it is not sure to be rounded correctly: it is a product of two floats, and right if
-    both are exact (Clinger, How to read floating point numbers accurately, 1990). Negative zero is odd.
+    The value is one product or quotient of two floats: it is rounded correctly if both are exact (Clinger, How to read
+    floating point numbers accurately, 1990). Elsewhere it is NaN. Negative zero is odd, because pydantic reads `-0` as
+    the integer zero, without its sign.
+
+    Returns
+    -------
+    tuple
+        The position behind the number, or `ODD`; its value; whether it is written as an integer.
     """
     first = begin + 1 if begin < end and data[begin] == _MINUS else begin
     point, digits = _digits(data, first, end, 0)
@@ -128,6 +143,7 @@ def read_number(data: Bytes, begin: int, end: int) -> tuple[int, float, bool]:
     if data[first] == _ZERO and point > first + 1:
         return ODD, np.nan, False
     power -= fraction
+    # `stop - first` counts the point too: where it is at most 18, `digits` has not wrapped around.
     if stop - first > _MOST_DIGITS or digits > _EXACT_INTEGER or abs(power) > _EXACT_POWER:
         sure = after > point and abs(power) < _LARGEST_POWER
         return after if sure else ODD, np.nan, False
@@ -139,7 +155,7 @@ def read_number(data: Bytes, begin: int, end: int) -> tuple[int, float, bool]:
 
 @njit(cache=True, nogil=True, forceinline=True)
 def _digits(data: Bytes, at: int, end: int, value: int) -> tuple[int, int]:
-    """Pass over digits and append them to a value, which wraps around if they are more than 18."""
+    """Pass over digits and append them to a value, which may wrap around after more than 18 of them."""
     while at < end and _ZERO <= data[at] <= _NINE:
         value = value * 10 + (data[at] - _ZERO)
         at += 1
@@ -148,7 +164,7 @@ def _digits(data: Bytes, at: int, end: int, value: int) -> tuple[int, int]:
 
 @njit(cache=True, nogil=True)
 def _power(data: Bytes, at: int, end: int) -> tuple[int, int]:
-    """Read the exponent that may follow the digits: what follows it, or odd, and its value, capped."""
+    """Read the exponent that may follow the digits; return the position behind it, or `ODD`, and its value, capped."""
     if at >= end or (data[at] | 0x20) != 0x65:
         return at, 0
     first = at + 1
@@ -158,6 +174,7 @@ def _power(data: Bytes, at: int, end: int) -> tuple[int, int]:
     after = first
     value = 0
     while after < end and _ZERO <= data[after] <= _NINE:
+        # The cap keeps an exponent of any length from overflowing, and is far beyond the powers accepted.
         value = min(value * 10 + (data[after] - _ZERO), 10 * _LARGEST_POWER)
         after += 1
     return after if after > first else ODD, -value if is_negative else value
@@ -165,7 +182,7 @@ def _power(data: Bytes, at: int, end: int) -> tuple[int, int]:
 
 @njit(cache=True, nogil=True)
 def skip(data: Bytes, at: int, end: int) -> int:
-    """Pass over a value of any kind, nested at most 32 deep."""
+    """Pass over a value of any kind, nested at most 32 deep, without recursion."""
     depth = 0
     objects = 0  # one bit a level: is it an object?
     while True:
@@ -199,7 +216,7 @@ def skip(data: Bytes, at: int, end: int) -> int:
 
 @njit(cache=True, nogil=True, forceinline=True)
 def _closing(objects: int) -> int:
-    """Tell what closes the innermost level."""
+    """Return the byte that closes the innermost level."""
     return CLOSE_OBJECT if objects % 2 else _CLOSE_ARRAY
 
 

@@ -1,6 +1,6 @@
-"""JSON Schemas of everything on the wire, made from the pydantic models: what producers and subscribers build on.
+"""JSON Schemas of everything on the wire, for producers and subscribers, made from the pydantic models.
 
-They say what the decoder says as far as JSON Schema can. Beyond it are what `BEYOND` tells, and whatever is not JSON.
+They accept what the decoder accepts, as far as JSON Schema can express it. `BEYOND` names the rest.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _ISO_TIME: Final = (
 _TIMES: Final[dict[TimeFormat, str]] = {
     "epoch_ms": "in ms since 1970 UTC",
     "epoch_s": "in s since 1970 UTC",
-    "iso8601": "in ISO 8601, UTC unless it says otherwise",
+    "iso8601": "in ISO 8601, UTC unless it has another offset",
 }
 _TIME_EXAMPLES: Final[dict[TimeFormat, Any]] = {
     "epoch_ms": 1_767_225_600_000,
@@ -58,39 +58,39 @@ def schemas(settings: Settings) -> dict[str, Schema]:
 
 
 def transaction_schema(fields: TransactionFields) -> Schema:
-    """Return what a transaction must be."""
+    """Return the schema of a transaction."""
     schema = _portable(transaction_model(fields).model_json_schema())
-    _tell_time(schema["properties"][fields.event_time], fields.time_format)
+    _describe_time(schema["properties"][fields.event_time], fields.time_format)
     return schema | {"$comment": BEYOND}
 
 
 def label_schema(fields: LabelFields) -> Schema:
-    """Return what a label must be, the rules between its fields included; null is as good as absent."""
+    """Return the schema of a label, with the rules between its fields; a null field counts as an absent one."""
     schema = _portable(label_model(fields).model_json_schema())
     for name in (fields.label_time, fields.event_time):
-        _tell_time(schema["properties"][name], fields.time_format)
-    label, outcome, source = (_said(name) for name in (fields.label, fields.outcome, fields.source))
+        _describe_time(schema["properties"][name], fields.time_format)
+    label, outcome, source = (_present(name) for name in (fields.label, fields.outcome, fields.source))
     rules = [
         {"if": label, "then": source},
-        {"if": _said(fields.source, "reversal"), "then": _said(fields.label, "legit")},
+        {"if": _present(fields.source, "reversal"), "then": _present(fields.label, "legit")},
     ]
     return schema | {"oneOf": [label, outcome], "allOf": rules, "$comment": BEYOND}
 
 
 def export(documents: Mapping[str, Schema], folder: Path) -> list[Path]:
-    """Write documents into a folder, made if need be, and return their paths.
+    """Write documents into a folder, which is created if it is missing, and return their paths.
 
     Raises
     ------
     SettingsError
-        The folder cannot be written.
+        The folder is not writable.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, document in documents.items():
             (folder / name).write_text(_text(document), encoding="utf-8")
     except OSError as error:
-        raise SettingsError(f"--dir {folder}: {error.strerror}; name a folder that can be written") from None
+        raise SettingsError(f"--dir {folder}: {error.strerror}; name a writable folder") from None
     return [folder / name for name in documents]
 
 
@@ -100,14 +100,14 @@ def check(documents: Mapping[str, Schema], folder: Path) -> None:
     Raises
     ------
     WorkerError
-        Names those that are missing or differ.
+        Files are missing or differ; the error names them.
     """
     drifted = [
         str(folder / name) for name, document in documents.items() if _read(folder / name) != _text(document)
     ]
     if drifted:
         raise WorkerError(
-            f"not as the models and settings are now: {', '.join(drifted)}. Write them anew with "
+            f"these files do not match the models and settings: {', '.join(drifted)}. Write them anew with "
             f"`fraud-worker schema export --dir {folder}` and look at what has changed"
         )
 
@@ -118,13 +118,13 @@ def _headed(topic: str, schema: Schema, *examples: Schema) -> Schema:
 
 
 def _outgoing(model: type[Alert] | type[DeadLetter]) -> Schema:
-    """All fields are always written, and more may be some day."""
+    """Return the schema of what the worker writes: every field is always there, and later versions may add some."""
     schema = _portable(model.model_json_schema(mode="serialization"))
     return schema | {"required": list(schema["properties"])}
 
 
 def _portable(schema: Schema) -> Schema:
-    """Keep what every validator understands alike: no titles made of names, no references, no Unicode classes."""
+    """Return what every validator understands alike: no titles made of names, no references, no Unicode classes."""
     definitions = schema.pop("$defs", {})
     plain: Schema = _plain(schema, definitions)
     return {"title": schema["title"]} | plain
@@ -152,15 +152,15 @@ def _plain(node: Any, definitions: Mapping[str, Schema]) -> Any:
     return plain | ({"not": {"pattern": _CONTROL_CHARACTERS}} if "pattern" in node else {})
 
 
-def _tell_time(field: Schema, time_format: TimeFormat) -> None:
+def _describe_time(field: Schema, time_format: TimeFormat) -> None:
     field["description"] += f"; {_TIMES[time_format]}"
     if time_format == "iso8601":
         text = next((kind for kind in field.get("anyOf", []) if kind["type"] == "string"), field)
         text |= {"pattern": _ISO_TIME, "not": {"pattern": _CONTROL_CHARACTERS}}
 
 
-def _said(name: str, value: str | None = None) -> Schema:
-    """The field is there and not null, and says this where a value is given."""
+def _present(name: str, value: str | None = None) -> Schema:
+    """Return a schema that wants the field, not null, and equal to the value if one is given."""
     what = {"type": "string"} if value is None else {"const": value}
     return {"required": [name], "properties": {name: what}}
 

@@ -1,4 +1,4 @@
-"""Reads records into tables, two ways that agree: plain ones compiled, each other one by its model."""
+"""Reads records into tables in two ways that agree: plain records in compiled loops, every other one by its model."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from worker.wire.schema import (
 from worker.wire.spans import Integers, Spans, Words, card_numbers, iso_times, same_texts
 
 NO_TIME: Final = -1
+"""Milliseconds of a time that the record does not have."""
 _TIMES: Final = ("event_time", "label_time")
 _IDENTIFIERS: Final = ("transaction_id", "card_id", "supersedes")
 _TIME_LIMITS: Final[dict[TimeFormat, tuple[FieldKind, float, float]]] = {
@@ -40,26 +41,40 @@ _TIME_LIMITS: Final[dict[TimeFormat, tuple[FieldKind, float, float]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """n records read: every attribute of the model as a column."""
+    """n records, with every attribute of the model as a column.
+
+    Attributes
+    ----------
+    attributes
+        Their order is that of the fields in `cells`.
+    spans
+        The buffer that texts lie in, and the records themselves.
+    cells
+        Texts and numbers.
+    times_ms : int64 (n,)
+        Of each time attribute; `NO_TIME` where it is missing.
+    """
 
     attributes: tuple[str, ...]
     spans: Spans
-    """The buffer that texts lie in, and the records themselves."""
     cells: Cells
     times_ms: dict[str, Integers]
 
+    def __len__(self) -> int:
+        return len(self.cells.plain)
+
     def texts(self, attribute: str) -> Spans:
-        """A text attribute."""
+        """Return a text attribute."""
         field = self.attributes.index(attribute)
         return Spans(self.spans.data, self.cells.start[field], self.cells.length[field])
 
     def numbers(self, attribute: str) -> NDArray[np.float64]:
-        """A number attribute, float64 (n,); NaN = missing."""
+        """Return a number attribute, float64 (n,); NaN where it is missing."""
         number: NDArray[np.float64] = self.cells.number[self.attributes.index(attribute)]
         return number
 
     def take(self, rows: Integers) -> Table:
-        """Keep some of the rows."""
+        """Return the rows chosen by index, in that order."""
         start, length, number, plain = self.cells
         return replace(
             self,
@@ -82,7 +97,7 @@ class RecordLayout:
     tokens
         Attributes in which a card number is refused.
     rule
-        Which rows of a table fulfil what the model demands beyond single fields.
+        Returns the rows of a table that fulfil what the model demands of several fields together.
     """
 
     model: type[Transaction] | type[Label]
@@ -114,7 +129,7 @@ class RecordLayout:
 
 
 def _limits(attribute: str, time_format: TimeFormat) -> tuple[FieldKind, float, float]:
-    """Say what kind an attribute is, and from where to where values, or bytes of text, are fine for sure."""
+    """Return the kind of an attribute, and the bounds within which values, or bytes of text, are surely accepted."""
     if attribute in _TIMES:
         return _TIME_LIMITS[time_format]
     if attribute == "amount":
@@ -134,9 +149,9 @@ def read_table(
     Returns
     -------
     tuple
-        The table of the good records, their rows in `records`, and the other rows, each with its fault.
+        The table of the good records; their rows in `records`, int64 (n,); the other rows, each with its fault.
     """
-    # One type for the compiled loops, whichever way the buffer came to be.
+    # Read-only and writable arrays are two types for numba: one view type spares a second compilation of every loop.
     data = records.data.view()
     data.flags.writeable = False
     length = np.where(records.value_length <= MAX_RECORD_BYTES, records.value_length, NULL)
@@ -156,7 +171,7 @@ def read_table(
 
 
 def read_one(layout: RecordLayout, key: bytes | None, value: bytes | None) -> Transaction | Label | Fault:
-    """Read one record by its model: the arbiter of what is accepted, and of why not."""
+    """Read one record by its model, which decides what is accepted and names the reason otherwise."""
     if value is None:
         return Fault(Reason.NULL_VALUE, "the record has no value")
     if len(value) > MAX_RECORD_BYTES:
@@ -177,8 +192,8 @@ def _accepted(table: Table, keys: Spans, layout: RecordLayout) -> NDArray[np.boo
     for name in layout.tokens:
         accepted &= ~card_numbers(table.texts(name))
     for name, times in table.times_ms.items():
-        is_said = table.cells.length[layout.attributes.index(name)] >= 0
-        accepted &= ~is_said | ((times >= 0) & (times < END_OF_TIME_MS))
+        is_present = table.cells.length[layout.attributes.index(name)] >= 0
+        accepted &= ~is_present | ((times >= 0) & (times < END_OF_TIME_MS))
     return accepted & layout.rule(table) if layout.rule else accepted
 
 
@@ -190,14 +205,15 @@ def _times_ms(spans: Spans, cells: Cells, layout: RecordLayout) -> dict[str, Int
 def _time_ms(spans: Spans, cells: Cells, field: int, time_format: TimeFormat) -> Integers:
     if time_format == "iso8601":
         return iso_times(Spans(spans.data, cells.start[field], cells.length[field]))
-    is_said = cells.plain & (cells.length[field] >= 0)
-    number = np.where(is_said, cells.number[field], 0.0)
+    # Cells of odd records hold anything; a NaN would not convert to an integer.
+    is_present = cells.plain & (cells.length[field] >= 0)
+    number = np.where(is_present, cells.number[field], 0.0)
     milliseconds = np.rint(number * 1000.0) if time_format == "epoch_s" else number
-    return np.where(is_said, milliseconds, NO_TIME).astype(np.int64)
+    return np.where(is_present, milliseconds, NO_TIME).astype(np.int64)
 
 
 def _patched(table: Table, layout: RecordLayout, read: Sequence[tuple[int, Transaction | Label]]) -> Table:
-    """Write what the model read into the table; its texts go behind the buffer."""
+    """Write what the model read into the table; its texts are appended to the buffer, for escapes make new bytes."""
     rows = [row for row, _ in read]
     buffers = [table.spans.data]
     end = table.spans.data.size

@@ -1,6 +1,6 @@
-"""The messages on the wire, version 1: what comes in is strict, what goes out only gains optional fields.
+"""The messages on the wire, version 1: incoming messages are strict, outgoing ones only gain optional fields.
 
-Transactions and labels carry the user's own field names: their models are built from the settings.
+Transactions and labels carry the user's own field names, so their models are built from the settings.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from worker.redaction import looks_like_card_number, redact_bytes
 from worker.settings.sections import LabelFields, TimeFormat, TransactionFields
 
 SCHEMA_VERSION: Final = 1
-_VERSION_TOLD: Final = "fields may be added under it; whatever else changes is another version"
+_VERSION_MEANING: Final = "fields may be added under it; any other change makes another version"
 MAX_ID_CHARACTERS: Final = 128
 MAX_TEXT_CHARACTERS: Final = 256
 MAX_RECORD_BYTES: Final = 1 << 20
@@ -52,7 +52,7 @@ SourceName = Literal["chargeback", "early_warning", "analyst", "customer", "reve
 
 
 class LabelSource(IntEnum):
-    """Who says so: 0, or the place in `SourceName` counted from 1."""
+    """Who sent a label: 0 for an unnamed source, else the place in `SourceName`, counted from 1."""
 
     NONE = 0
     CHARGEBACK = 1
@@ -82,7 +82,7 @@ class Reason(StrEnum):
 
 
 _REASONS: Final = {
-    **{reason.value: reason for reason in Reason},  # what our own validators say
+    **{reason.value: reason for reason in Reason},  # the errors that our own validators raise
     "json_invalid": Reason.NOT_JSON,
     "model_type": Reason.NOT_AN_OBJECT,
     "missing": Reason.MISSING_FIELD,
@@ -119,13 +119,15 @@ def _no_card_number(text: str) -> str:
 
 
 def _iso_to_ms(text: str) -> int:
+    not_iso = PydanticCustomError(Reason.BAD_TIME.value, "not an ISO 8601 date, time and offset")
+    # `fromisoformat` accepts more forms than the compiled reader: week dates, for one.
+    if _ISO_TIME.fullmatch(text) is None:
+        raise not_iso
     try:
-        if _ISO_TIME.fullmatch(text) is None:
-            raise ValueError
         moment = datetime.fromisoformat(text)
         since = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH
     except (ValueError, OverflowError):
-        raise PydanticCustomError(Reason.BAD_TIME.value, "not an ISO 8601 date, time and offset") from None
+        raise not_iso from None
     milliseconds = since // timedelta(milliseconds=1)
     if not 0 <= milliseconds < END_OF_TIME_MS:
         raise PydanticCustomError(Reason.OUT_OF_RANGE.value, "a time outside 1970-2099")
@@ -151,13 +153,13 @@ TIMES: Final[dict[TimeFormat, Any]] = {
 
 
 class IncomingMessage(BaseModel):
-    """What others write: no conversion between types, finite numbers only, unknown fields ignored."""
+    """A message that others write: no conversion between types, finite numbers only, unknown fields ignored."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore", allow_inf_nan=False)
 
 
 class Transaction(IncomingMessage):
-    """What every transaction has; `transaction_model` adds what the user declares."""
+    """The fields of every transaction; `transaction_model` adds those that the user declares."""
 
     transaction_id: Identifier
     card_id: Token
@@ -166,7 +168,7 @@ class Transaction(IncomingMessage):
 
 
 class Label(IncomingMessage):
-    """Somebody's word on a transaction: a label, or an outcome that says its silence will mean nothing."""
+    """What became known of a transaction: a label, or an outcome after which its silence means nothing."""
 
     transaction_id: Identifier
     card_id: Token
@@ -178,13 +180,13 @@ class Label(IncomingMessage):
     supersedes: Identifier | None = None
 
     @model_validator(mode="after")
-    def _says_one_thing(self) -> Self:
+    def _is_consistent(self) -> Self:
         if (self.label is None) == (self.outcome is None):
             raise PydanticCustomError(Reason.BAD_LABEL.value, "either a label or an outcome")
         if self.label is not None and self.source is None:
             raise PydanticCustomError(Reason.BAD_LABEL.value, "a label names its source")
         if self.source == "reversal" and self.label != "legit":
-            raise PydanticCustomError(Reason.BAD_LABEL.value, "a reversal says legit")
+            raise PydanticCustomError(Reason.BAD_LABEL.value, "a reversal's label is legit")
         return self
 
 
@@ -223,17 +225,17 @@ def label_model(fields: LabelFields) -> type[Label]:
         "card_id": _required(fields.card_id, Token, _CARD),
         "label": _optional(fields.label, LabelName, "what the transaction proved to be"),
         "outcome": _optional(
-            fields.outcome, OutcomeName, "what was done to it, where nobody can know what it was"
+            fields.outcome, OutcomeName, "what was done to it, where no one can know what it was"
         ),
         "source": _optional(
-            fields.source, SourceName, "who says so; a label needs it, and a reversal says legit"
+            fields.source, SourceName, "who sends the label, which must name it; a reversal's label is legit"
         ),
         "label_time": _required(fields.label_time, time, "when it became known"),
         "event_time": _optional(fields.event_time, time, "of the transaction: the label is found sooner"),
         "supersedes": _optional(
             fields.supersedes,
             Identifier,
-            "an earlier label that this one replaces; the worker goes by label_time alone",
+            "an earlier label that this one replaces; the worker compares label_time alone",
         ),
     }
     return create_model("Label", __base__=Label, __doc__=Label.__doc__, **definitions)
@@ -248,12 +250,12 @@ def _optional(name: str, kind: Any, meaning: str) -> tuple[Any, Any]:
 
 
 class OutgoingMessage(BaseModel):
-    """What the worker writes; readers ignore fields they do not know."""
+    """A message that the worker writes; readers ignore fields they do not know."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
 
     def to_json(self) -> bytes:
-        """Encode as it goes onto the topic."""
+        """Return the message as JSON, as it goes to the topic."""
         return self.model_dump_json().encode()
 
 
@@ -269,14 +271,14 @@ class AlertReason(OutgoingMessage):
 class Alert(OutgoingMessage):
     """A transaction worth an investigator's time, and why."""
 
-    schema_version: Literal[1] = Field(SCHEMA_VERSION, description=_VERSION_TOLD)
+    schema_version: Literal[1] = Field(SCHEMA_VERSION, description=_VERSION_MEANING)
     alert_id: str = Field(description="a function of the transaction id and entity_key alone")
     transaction_id: str = Field(description="of the transaction alerted on")
     card_id: str = Field(description="its card's token, and the record's key")
     case_id: str = Field(description="shared by the alerts of a card within one case window")
     event_time_ms: int = Field(description="when the transaction happened, in ms since 1970 UTC")
     amount: float = Field(description="of the transaction")
-    currency: str | None = Field(description="as the transaction said it; null where it did not")
+    currency: str | None = Field(description="as the transaction names it; null where it does not")
     decided_by: Literal["online", "forest"] = Field(description="the online model or the isolation forest")
     probability: float | None = Field(description="calibrated; null where the forest decided")
     forest_score: float | None = Field(description="anomaly score; null where the forest did not score")
@@ -293,7 +295,7 @@ class Alert(OutgoingMessage):
 class DeadLetter(OutgoingMessage):
     """A record that could not be used, redacted and bounded, and where it came from."""
 
-    schema_version: Literal[1] = Field(SCHEMA_VERSION, description=_VERSION_TOLD)
+    schema_version: Literal[1] = Field(SCHEMA_VERSION, description=_VERSION_MEANING)
     topic: str = Field(description="where the record lies")
     partition: int = Field(description="of that topic")
     offset: int = Field(description="in that partition")
@@ -321,9 +323,10 @@ class DeadLetter(OutgoingMessage):
         reason: str,
         detail: str,
     ) -> Self:
-        """Redact and bound a record's value; a number that straddles the bound is struck out whole.
+        """Redact and bound a record's value; a card number that straddles the bound is struck out whole.
 
-        The digest is of what is left, for all but a few digits of a card number could be told from it otherwise.
+        The digest is of the redacted value: with a digest of the original, trying all hidden digits would find a card
+        number.
         """
         whole = redact_bytes(value or b"")
         return cls(

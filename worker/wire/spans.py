@@ -1,4 +1,7 @@
-"""Columns of texts that lie as spans in one buffer: looked up, compared, read and copied all at once."""
+"""Columns of texts that lie as spans in one buffer: compiled loops look them up, compare, read and copy them.
+
+Nothing here checks bounds: every span must lie inside its buffer. The readers of record batches and JSON ensure that.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +28,7 @@ _SPACE: Final = ord(" ")
 _T: Final = ord("T")
 _Z: Final = ord("Z")
 _NO_OFFSET: Final = -1_000_000
+"""No offset of minutes: real ones lie within a day of zero."""
 
 
 class Spans(NamedTuple):
@@ -32,10 +36,10 @@ class Spans(NamedTuple):
 
     Attributes
     ----------
-    data
-        The buffer, uint8.
-    start, length
-        int64 (n,); a negative length is a text that is not there.
+    data : uint8 (bytes,)
+        The buffer.
+    start, length : int64 (n,)
+        A negative length is a missing text.
     """
 
     data: Bytes
@@ -48,8 +52,10 @@ class Words(NamedTuple):
 
     Attributes
     ----------
-    text, ends
-        The words one after the other, uint8, and where each ends, int64.
+    text : uint8 (bytes,)
+        The words one after the other.
+    ends : int64 (words,)
+        Where each word ends.
     """
 
     text: Bytes
@@ -60,11 +66,12 @@ class Words(NamedTuple):
         """Lay out words; their order numbers them."""
         encoded = [word.encode() for word in words]
         ends = np.cumsum([len(word) for word in encoded], dtype=np.int64)
+        # A writable buffer: numba compiles every loop once more for read-only arrays.
         return cls(np.frombuffer(bytearray(b"".join(encoded)), dtype=np.uint8), ends)
 
 
 def gather(spans: Spans) -> pa.Array:
-    """Copy texts into an Arrow binary array with 64-bit offsets; those that are not there become nulls."""
+    """Copy texts into an Arrow binary array with 64-bit offsets; missing ones become nulls."""
     return _arrow(pa.large_binary(), spans, np.int64)
 
 
@@ -96,7 +103,7 @@ def _gather(spans: Spans) -> tuple[Integers, Bytes]:
 
 @njit(cache=True, nogil=True, forceinline=True)
 def find(data: Bytes, start: int, length: int, words: Words, guess: int) -> int:
-    """Number of the word that a span is, looking from the guessed one on; -1 if it is none."""
+    """Return the number of the word that a span equals, -1 for none; the search begins at the guessed word."""
     count = words.ends.size
     for i in range(count):
         word = guess + i if guess + i < count else guess + i - count
@@ -116,7 +123,7 @@ def _same(data: Bytes, start: int, other: Bytes, other_start: int, length: int) 
 
 @njit(cache=True, nogil=True)
 def find_words(spans: Spans, words: Words) -> Integers:
-    """Number of the word that each text is, int64 (n,); -1 where it is none of them or not there."""
+    """Return the number of the word that each text equals, int64 (n,); -1 for none and where the text is missing."""
     out = np.empty(spans.start.size, dtype=np.int64)
     for row in range(spans.start.size):
         out[row] = find(spans.data, spans.start[row], spans.length[row], words, 0)
@@ -125,7 +132,7 @@ def find_words(spans: Spans, words: Words) -> Integers:
 
 @njit(cache=True, nogil=True)
 def same_texts(one: Spans, other: Spans) -> NDArray[np.bool_]:
-    """Where two columns of texts are equal byte for byte, bool (n,)."""
+    """Return where two columns of texts are equal byte for byte, bool (n,)."""
     out = np.empty(one.start.size, dtype=np.bool_)
     for row in range(one.start.size):
         length = one.length[row]
@@ -137,7 +144,11 @@ def same_texts(one: Spans, other: Spans) -> NDArray[np.bool_]:
 
 @njit(cache=True, nogil=True)
 def card_numbers(spans: Spans) -> NDArray[np.bool_]:
-    """Where a text is 13-19 digits, spaces and dashes between, with a good check digit (Luhn), bool (n,)."""
+    """Return where a text is 13-19 digits with a good check digit (Luhn), bool (n,).
+
+    Spaces and dashes may lie anywhere between the digits. This suspects more than `worker.redaction` strikes out, so
+    that no card number passes; the model decides on the suspects.
+    """
     out = np.empty(spans.start.size, dtype=np.bool_)
     for row in range(spans.start.size):
         out[row] = _is_card_number(spans.data, spans.start[row], spans.start[row] + spans.length[row])
@@ -148,7 +159,7 @@ def card_numbers(spans: Spans) -> NDArray[np.bool_]:
 def _is_card_number(data: Bytes, start: int, end: int) -> bool:
     digits = 0
     total = 0
-    at = end - 1
+    at = end - 1  # Luhn counts from the last digit, and doubles every second one
     while at >= start:
         byte = data[at]
         at -= 1
@@ -166,8 +177,8 @@ def _is_card_number(data: Bytes, start: int, end: int) -> bool:
 def iso_times(spans: Spans) -> Integers:
     """Read `2026-01-31T23:59:59.123Z` into epoch milliseconds, int64 (n,); -1 where a text is anything else.
 
-    A space may stand for the T; the fraction has 1-9 digits or is not there; the offset is Z, ±hh:mm, or not
-    there, which is UTC. Parts of a millisecond are cut off.
+    A space may replace the T. The fraction has 1-9 digits or is missing. The offset is Z, ±hh:mm, or missing, which
+    means UTC. Parts of a millisecond are cut off.
     """
     out = np.empty(spans.start.size, dtype=np.int64)
     for row in range(spans.start.size):
@@ -202,7 +213,10 @@ def _iso_time(data: Bytes, at: int, end: int) -> int:
 
 @njit(cache=True, nogil=True, forceinline=True)
 def _two(data: Bytes, at: int) -> int:
-    """Two digits as a number; negative, and with two more still negative, where they are not digits."""
+    """Return two digits as a number.
+
+    Where they are not digits the number is so negative that no second pair of digits can make a year of it.
+    """
     tens, ones = int(data[at]) - _ZERO, int(data[at + 1]) - _ZERO
     return tens * 10 + ones if 0 <= tens <= 9 and 0 <= ones <= 9 else -10_000
 
@@ -217,6 +231,7 @@ def _days_in(year: int, month: int) -> int:
 @njit(cache=True, nogil=True, forceinline=True)
 def _days_since_1970(year: int, month: int, day: int) -> int:
     """Count days in years that begin in March, so that the leap day comes last."""
+    # From March on, month lengths repeat every five months (153 days). 719,468 days lie between 0000-03-01 and 1970.
     years = year - 1 if month < 3 else year
     days = (153 * ((month + 9) % 12) + 2) // 5 + day - 1
     return years * 365 + years // 4 - years // 100 + years // 400 + days - 719_468
@@ -224,7 +239,7 @@ def _days_since_1970(year: int, month: int, day: int) -> int:
 
 @njit(cache=True, nogil=True, forceinline=True)
 def _fraction_ms(data: Bytes, at: int, end: int) -> tuple[int, int]:
-    """Read `.123` cut to milliseconds: what follows it, -1 if it is malformed, and its value."""
+    """Read `.123`, cut to milliseconds; return the position behind it, -1 if it is malformed, and its value."""
     if at >= end or data[at] != _POINT:
         return at, 0
     first, ms, scale = at + 1, 0, 100
@@ -238,7 +253,7 @@ def _fraction_ms(data: Bytes, at: int, end: int) -> tuple[int, int]:
 
 @njit(cache=True, nogil=True, forceinline=True)
 def _offset_minutes(data: Bytes, at: int, end: int) -> int:
-    """Read the offset that ends the text: minutes ahead of UTC, or `_NO_OFFSET` if it is malformed."""
+    """Return the offset that ends the text, in minutes ahead of UTC; `_NO_OFFSET` if it is malformed."""
     if at < 0 or at > end:
         return _NO_OFFSET
     if at == end or (at + 1 == end and data[at] == _Z):
