@@ -1,4 +1,4 @@
-"""The doctor at sites of a real Kafka: one in order, and others each with its own trouble."""
+"""The doctor on a real Kafka: at a site in order, and at others each with a fault of its own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from tests.conftest import Broker
-from tests.support.workers import Site, to_toml
+from tests.support.processes import to_toml
+from tests.support.site import Site
 from worker.cli import main
 from worker.doctor import cluster
 from worker.parameters import new_model
@@ -44,16 +45,16 @@ def diagnose(
 
 
 def produce(site: Site, partition_of: Callable[[bytes], int | None] = lambda _: None) -> None:
-    """Some transactions and their labels; None leaves the partition to kafka-python, which does as Java does."""
+    """Send transactions and their labels; None leaves the partition to kafka-python, which chooses as Java does."""
     with KafkaProducer(bootstrap_servers=site.settings.kafka.bootstrap) as producer:
         for i in range(60):
             card = f"c{i}"
             about = {"transaction_id": f"t{i}", "card_id": card}
             bought = {**about, "event_time": NOW_MS, "amount": 9.5, "merchant_id": "m", "channel": "web"}
-            said = {**about, "label": "legit", "source": "analyst", "label_time": NOW_MS}
+            label = {**about, "label": "legit", "source": "analyst", "label_time": NOW_MS}
             for topic, message in (
                 (site.settings.topics.transactions, bought),
-                (site.settings.topics.labels, said),
+                (site.settings.topics.labels, label),
             ):
                 key = card.encode()
                 producer.send(topic, json.dumps(message).encode(), key, partition=partition_of(key))
@@ -91,7 +92,7 @@ def test_the_doctor_disturbs_nothing(site: Site, kafka_admin: KafkaAdminClient, 
     assert site.tag not in str(kafka_admin.list_transactions())
 
 
-def test_a_group_without_workers_is_told_with_what_waits_for_it(site: Site, diagnose: Any) -> None:
+def test_a_group_without_workers_is_reported_with_its_lag(site: Site, diagnose: Any) -> None:
     group = f"{site.tag}-left"
     names, at = site.settings.topics, OffsetAndMetadata(0, "", -1)
     committed = {
@@ -107,7 +108,7 @@ def test_a_group_without_workers_is_told_with_what_waits_for_it(site: Site, diag
     assert "no worker runs; 120 records wait" in findings["group"]["found"]
 
 
-def test_a_model_log_of_other_settings_is_told(site: Site, diagnose: Any) -> None:
+def test_a_model_log_of_other_settings_fails(site: Site, diagnose: Any) -> None:
     [(value, headers)] = encode_model(new_model(site.settings).lineage)
     with KafkaProducer(bootstrap_servers=site.settings.kafka.bootstrap) as producer:
         producer.send(site.settings.topics.model_log, value, headers=headers)
@@ -117,7 +118,7 @@ def test_a_model_log_of_other_settings_is_told(site: Site, diagnose: Any) -> Non
     assert "half_lives_days" in findings["lineage"]["found"]
 
 
-def test_wrong_field_names_are_told_with_those_that_the_topic_holds(site: Site, diagnose: Any) -> None:
+def test_wrong_field_names_are_reported_with_those_of_the_records(site: Site, diagnose: Any) -> None:
     code, findings = diagnose(site.settings_of("w1", transaction={"amount": "eur"}))
     assert code == 8
     assert amiss(findings) == {
@@ -133,7 +134,7 @@ def test_wrong_field_names_are_told_with_those_that_the_topic_holds(site: Site, 
     assert "perhaps 'amount'" in found["fix"]
 
 
-def test_the_other_partitioner_is_told(kafka: Broker, tmp_path: Path, diagnose: Any) -> None:
+def test_the_other_partitioner_is_named(kafka: Broker, tmp_path: Path, diagnose: Any) -> None:
     other = Site(kafka.bootstrap, tmp_path, partitions=PARTITIONS, sections=FIELDS)
     produce(other, lambda key: zlib.crc32(key) % PARTITIONS)
     code, findings = diagnose(other.settings)
@@ -142,7 +143,7 @@ def test_the_other_partitioner_is_told(kafka: Broker, tmp_path: Path, diagnose: 
     assert "set kafka.partitioner = 'crc32'" in findings["partitioner"]["fix"]
 
 
-def test_logs_that_are_not_kept_are_told(
+def test_logs_that_are_not_kept_fail(
     kafka: Broker, kafka_admin: KafkaAdminClient, tmp_path: Path, diagnose: Any
 ) -> None:
     brief = Site(kafka.bootstrap, tmp_path, partitions=1)
@@ -171,7 +172,7 @@ def test_logs_that_are_not_kept_are_told(
     assert f"{names.decisions}: retention.ms = 604800000" in findings["kept logs"]["found"]
 
 
-def test_missing_topics_are_told_and_the_rest_is_looked_at(
+def test_missing_topics_fail_and_the_rest_is_checked(
     kafka: Broker, kafka_admin: KafkaAdminClient, tmp_path: Path, diagnose: Any
 ) -> None:
     bare = Site(kafka.bootstrap, tmp_path, partitions=None)
@@ -187,18 +188,18 @@ def test_missing_topics_are_told_and_the_rest_is_looked_at(
     assert statuses(findings)["disk"] == "ok"
 
 
-def test_an_absent_kafka_leaves_the_machine_to_look_at(
+def test_without_kafka_the_machine_is_checked(
     site: Site, diagnose: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cluster, "PATIENCE_S", 0.2)
     code, findings = diagnose(site.settings_of("w1", kafka={"bootstrap": "127.0.0.1:1"}))
     assert code == 3
     assert "'127.0.0.1:1' does not answer" in findings["connection"]["found"]
-    assert {findings[name]["found"] for name in ("brokers", "topics", "group")} == {"Kafka cannot be asked"}
+    assert {findings[name]["found"] for name in ("brokers", "topics", "group")} == {"Kafka is not reached"}
     assert statuses(findings)["disk"] == "ok"
 
 
-def test_a_missing_secret_is_told_and_the_rest_is_looked_at(
+def test_a_missing_secret_fails_and_the_rest_is_checked(
     site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = tmp_path / "worker.toml"

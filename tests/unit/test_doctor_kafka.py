@@ -1,4 +1,4 @@
-"""What the doctor says to Kafka's answers, each made up."""
+"""What the doctor finds in what Kafka reports; the reports are made up."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from models.vocabulary import MS_PER_DAY
 from worker.doctor import broker_checks, group_checks, topic_checks
 from worker.doctor.cluster import INTERNAL, Cluster, Group, Topic, TransactionState
 from worker.doctor.finding import Finding, Verdict, exit_code, failed, not_checked, ok, together, warning
@@ -24,7 +25,6 @@ WELL_SET = {
     "message.timestamp.type": "CreateTime",
 }
 ALL = frozenset({"READ", "WRITE", "DESCRIBE"})
-MILLIS_PER_DAY = 86_400_000
 
 
 def settings(**kafka: Any) -> Settings:
@@ -146,18 +146,18 @@ def test_missing_topics_are_named_with_the_command_that_makes_them() -> None:
     assert "fraud.alerts.v1" not in found.found
 
 
-def test_topics_that_we_may_not_see_are_not_called_missing() -> None:
+def test_topics_that_this_client_may_not_describe_are_not_called_missing() -> None:
     hidden = replace(without("labels"), hidden=("fraud.labels.v1",))
     found = topic_checks.existence(settings(sasl_username="bob"), hidden)
     assert_failed(found, UnreachableError, "fraud.labels.v1", "'bob'")
     assert "missing" not in found.found
     unseen = replace(without("transactions"), hidden=("fraud.transactions.v1",))
     assert topic_checks.partitions(settings(), unseen) == not_checked(
-        "Kafka does not let us see fraud.transactions.v1"
+        "no permission to describe fraud.transactions.v1"
     )
 
 
-def test_topics_of_unequal_partitions_are_told_even_if_others_are_missing() -> None:
+def test_topics_of_unequal_partitions_fail_even_if_others_are_missing() -> None:
     unequal = replace(
         without("alerts"),
         topics={**without("alerts").topics, "labels": topic("fraud.labels.v1", partitions=6)},
@@ -170,7 +170,7 @@ def test_topics_of_unequal_partitions_are_told_even_if_others_are_missing() -> N
     assert topic_checks.partitions(settings(), without("transactions")).status is Verdict.NOT_CHECKED
 
 
-def test_where_there_is_no_topic_nothing_is_said_of_its_copies() -> None:
+def test_the_copies_of_topics_that_do_not_exist_are_not_checked() -> None:
     none = cluster(topics={})
     assert topic_checks.leaders(none).status is topic_checks.replication(none).status is Verdict.NOT_CHECKED
 
@@ -193,8 +193,8 @@ def test_partitions_without_a_leader_or_with_too_few_copies_in_sync_fail() -> No
         (topic("l", replicas=1, in_sync=1), ["one copy only: l", "--replication 3"]),
         (topic("l", replicas=2, in_sync=2), ["two copies only: l", "--replication 3"]),
         (topic("l", replicas=2, in_sync=2, config={"min.insync.replicas": "1"}), ["two copies only: l"]),
-        (topic("l", config={"min.insync.replicas": "1"}), ["may be lost", "min.insync.replicas = 2"]),
-        (topic("l", config={"min.insync.replicas": "3"}), ["one broker away stops", "lower"]),
+        (topic("l", config={"min.insync.replicas": "1"}), ["may lose a commit", "min.insync.replicas = 2"]),
+        (topic("l", config={"min.insync.replicas": "3"}), ["the loss of one broker stops", "lower"]),
     ],
 )
 def test_a_replication_that_one_broker_can_break_is_warned_of(labels: Topic, words: list[str]) -> None:
@@ -209,16 +209,16 @@ def test_a_log_of_state_that_is_not_kept_for_ever_fails(role: str, name: str) ->
 
 
 def test_input_that_is_deleted_within_a_weekend_is_warned_of() -> None:
-    brief = cluster(labels=topic("l", config={"retention.ms": str(2 * MILLIS_PER_DAY)}))
+    brief = cluster(labels=topic("l", config={"retention.ms": str(2 * MS_PER_DAY)}))
     assert_warned(topic_checks.input_retention(settings(), brief), "l 2 days", "raise retention.ms of l")
-    week = cluster(labels=topic("l", config={"retention.ms": str(7 * MILLIS_PER_DAY)}))
-    told = topic_checks.input_retention(settings(), week)
-    assert (told.status, "labels.horizon_days = 60" in told.found) == (Verdict.OK, True)
+    week = cluster(labels=topic("l", config={"retention.ms": str(7 * MS_PER_DAY)}))
+    found = topic_checks.input_retention(settings(), week)
+    assert (found.status, "labels.horizon_days = 60" in found.found) == (Verdict.OK, True)
     short = Settings(entity_key="00" * 16, labels=LabelSettings(horizon_days=7, negatives_after_days=1))
     assert "horizon" not in topic_checks.input_retention(short, week).found
 
 
-def test_input_that_is_kept_up_to_a_size_is_kept_nobody_knows_how_long() -> None:
+def test_input_that_is_kept_up_to_a_size_is_warned_of() -> None:
     bounded = cluster(transactions=topic("t", config={"retention.bytes": "1073741824"}))
     words = ("t for ever", "t at most 1,073,741,824 bytes a partition", "set retention.bytes to -1")
     assert_warned(topic_checks.input_retention(settings(), bounded), *words)
@@ -238,7 +238,7 @@ def test_a_topic_that_refuses_our_largest_records_fails() -> None:
     )
 
 
-def test_what_may_not_be_seen_is_not_checked() -> None:
+def test_what_kafka_does_not_show_is_not_checked() -> None:
     blind = cluster(
         topics={role: replace(it, config={}, operations=None) for role, it in cluster().topics.items()}
     )
@@ -256,7 +256,7 @@ def test_what_may_not_be_seen_is_not_checked() -> None:
     assert {it.status for it in findings} == {Verdict.NOT_CHECKED}
 
 
-def test_each_permission_that_is_lacking_is_named() -> None:
+def test_each_missing_permission_is_named() -> None:
     lacking = cluster(
         labels=topic("l", operations=frozenset({"DESCRIBE"})),
         model_log=topic("m", operations=frozenset({"READ"})),
@@ -267,7 +267,7 @@ def test_each_permission_that_is_lacking_is_named() -> None:
     assert "READ on m" not in found.found
 
 
-def test_a_permission_is_given_to_whoever_kafka_takes_us_for(tmp_path: Path) -> None:
+def test_a_missing_permission_is_named_with_the_user_to_grant_it_to(tmp_path: Path) -> None:
     lacking = cluster(labels=topic("l", operations=frozenset()), hidden=("x",))
     mutual = settings(security_protocol="SSL", ssl_cert_file=tmp_path / "us.pem")
     login = {"sasl_mechanism": "PLAIN", "sasl_username": "bob", "sasl_password": "hush"}
@@ -277,9 +277,9 @@ def test_a_permission_is_given_to_whoever_kafka_takes_us_for(tmp_path: Path) -> 
         assert_failed(topic_checks.existence(who, lacking), UnreachableError, words)
 
 
-def test_a_group_and_a_transactional_id_that_are_kept_from_us_are_lacking_permissions() -> None:
-    kept = frozenset({"group", "transaction"})
-    found = topic_checks.permissions(settings(group="g"), cluster(unknown=kept, forbidden=kept))
+def test_a_group_and_a_transactional_id_that_kafka_refuses_to_show_are_missing_permissions() -> None:
+    refused = frozenset({"group", "transaction"})
+    found = topic_checks.permissions(settings(group="g"), cluster(unknown=refused, forbidden=refused))
     assert_failed(found, UnreachableError, "READ on group g", "WRITE on transactional id g.worker-1")
 
 
@@ -314,7 +314,7 @@ def committed(transactions: int, labels: int) -> dict[tuple[str, int], int]:
     return {(name, partition): offset for name, offset in given.items() for partition in (0, 1)}
 
 
-def test_a_group_that_has_not_begun_needs_to_know_where_to() -> None:
+def test_a_group_that_has_not_begun_needs_a_place_to_begin() -> None:
     assert "'latest'" in group_checks.group(settings(start_from="latest"), cluster()).found
     assert_failed(
         group_checks.group(settings(start_from="committed"), cluster()), IncompatibleError, "kafka.start_from"
@@ -339,7 +339,7 @@ def test_offsets_that_the_topic_does_not_hold_fail(offset: int) -> None:
     assert_failed(group_checks.group(settings(), moved), IncompatibleError, "fraud.transactions.v1-0")
 
 
-def test_a_group_tells_who_is_in_it_and_how_much_waits() -> None:
+def test_a_group_is_reported_with_its_members_and_its_lag() -> None:
     ends = topic("fraud.transactions.v1", ends={0: 20, 1: 30})
     running = cluster(transactions=ends, group=Group("Stable", ("w2", "w1"), committed(15, 0)))
     assert group_checks.group(settings(), running) == ok("2 in it (w1, w2), Stable; 20 records wait")
@@ -366,14 +366,14 @@ def test_a_transaction_that_hangs_is_warned_of_and_one_under_way_is_not(
     )
 
 
-def test_the_code_is_that_of_what_is_to_be_mended_first() -> None:
+def test_the_exit_code_is_that_of_the_first_cause_to_fix() -> None:
     unreachable, wrong = failed("a", "b", UnreachableError), failed("a", "b", SettingsError)
     assert exit_code([ok("fine"), warning("a", "b"), not_checked("c")]) == 0
     assert exit_code([failed("a", "b", FuseError), unreachable, failed("a", "b", IncompatibleError)]) == 3
     assert exit_code([unreachable, wrong]) == 2
 
 
-def test_what_was_not_checked_for_one_reason_is_told_together() -> None:
+def test_what_was_not_checked_for_one_reason_is_one_finding() -> None:
     findings = [
         replace(not_checked("no Kafka"), check="a"),
         ok("fine"),

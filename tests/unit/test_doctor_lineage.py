@@ -1,4 +1,4 @@
-"""What the doctor says to the first record of the model log."""
+"""What the doctor finds in the first record of the model log."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def test_other_fields_are_named() -> None:
     assert "'shop'" in found.found
 
 
-def test_another_key_is_another_lineage_and_is_not_told() -> None:
+def test_another_key_is_another_lineage_and_is_not_shown() -> None:
     key = "0123456789abcdef" * 2
     found = compare(settings(entity_key=key), FIRST)
     assert found.error is IncompatibleError
     assert key not in found.found
 
 
-def test_a_log_that_has_lost_its_beginning_is_told() -> None:
+def test_a_log_that_has_lost_its_beginning_fails() -> None:
     found = compare(settings(), policy(settings()))
     assert (found.status, found.error) == (Verdict.FAILED, CorruptError)

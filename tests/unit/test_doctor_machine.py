@@ -1,4 +1,4 @@
-"""What the doctor says of the machine it runs on."""
+"""What the doctor finds on the machine it runs on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.unit.test_doctor_kafka import cluster
 from worker.doctor import machine_checks
 from worker.doctor.finding import Finding, Verdict
 from worker.errors import BrokerError, SettingsError
-from worker.partition.pending import SEGMENT_ROWS, _layout, _Segment, bytes_per_decision
+from worker.partition.pending import SEGMENT_ROWS, _Segment, bytes_per_decision
 from worker.settings.sections import Settings
 from worker.telemetry.health import HealthServer, WorkerStatus
 
@@ -36,10 +36,10 @@ def assert_failed(finding: Finding, *words: str) -> None:
 
 @pytest.fixture
 def free_bytes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    def say(count: int) -> None:
+    def set_to(count: int) -> None:
         monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=count))
 
-    return say  # type: ignore[return-value]
+    return set_to  # type: ignore[return-value]
 
 
 def test_a_disk_must_hold_what_waits_at_the_last_days_rate(free_bytes: Any, tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_a_disk_must_hold_what_waits_at_the_last_days_rate(free_bytes: Any, tmp_
 
 
 def test_a_waiting_decision_takes_its_share_of_a_segments_file(tmp_path: Path) -> None:
-    _Segment(tmp_path / "segment", _layout(1, 17))
+    _Segment(tmp_path / "segment", {"hashes": 2, "features": 17})
     size = (tmp_path / "segment").stat().st_size
     assert size / SEGMENT_ROWS == pytest.approx(bytes_per_decision(1, 17), abs=0.1)
 
@@ -74,7 +74,7 @@ def test_tables_that_may_outgrow_the_memory_are_warned_of(monkeypatch: pytest.Mo
     # Rows of 9 numbers, a key and a time: 88 bytes; slots: 2 to 4 of 4 bytes a row.
     small = settings(features={"max_cards": 1 << 20, "max_entities": 1})
     for limit, status in ((2 * (1 << 20) * 96 + 1000, Verdict.OK), (2 * (1 << 20) * 96, Verdict.WARNING)):
-        monkeypatch.setattr(machine_checks, "_memory_bytes", lambda limit=limit: limit)
+        monkeypatch.setattr(machine_checks, "memory_bytes", lambda limit=limit: limit)
         found = machine_checks.memory(small, cluster())
         assert found.status is status, found
     assert "max_cards = 1,048,576 in 2 partition(s)" in found.found
@@ -84,10 +84,10 @@ def test_the_memory_of_a_container_counts(monkeypatch: pytest.MonkeyPatch, tmp_p
     limit = tmp_path / "memory.max"
     monkeypatch.setattr(machine_checks, "_MEMORY_FILES", (str(limit), str(tmp_path / "none")))
     limit.write_text("max\n", encoding="ascii")
-    whole = machine_checks._memory_bytes()
+    whole = machine_checks.memory_bytes()
     assert whole == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limit.write_text("1048576\n", encoding="ascii")
-    assert machine_checks._memory_bytes() == 1_048_576
+    assert machine_checks.memory_bytes() == 1_048_576
 
 
 def test_more_segments_than_open_files_are_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,7 +100,7 @@ def test_more_segments_than_open_files_are_warned_of(monkeypatch: pytest.MonkeyP
     assert machine_checks.limits(settings(), None).status is Verdict.OK
 
 
-def test_a_port_is_free_a_workers_or_somebody_elses(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_is_free_or_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine_checks, "_TIMEOUT_S", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
@@ -120,7 +120,7 @@ def test_a_port_taken_by_what_does_not_speak_http_is_taken() -> None:
         def greet() -> None:
             asked, _ = other.accept()
             with asked:
-                asked.sendall(b"SSH-2.0-somebody\r\n")
+                asked.sendall(b"SSH-2.0-other\r\n")
 
         greeter = threading.Thread(target=greet)
         greeter.start()
@@ -129,8 +129,8 @@ def test_a_port_taken_by_what_does_not_speak_http_is_taken() -> None:
     assert_failed(found, "cannot be listened on")
 
 
-def test_a_worker_that_answers_is_told_with_its_state(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")  # for other machines; nobody answers there
+def test_a_worker_that_answers_is_reported_with_its_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")  # for other machines, and dead
     status = WorkerStatus()
     status.not_ready("restoring partition 2")
     with HealthServer("127.0.0.1", 0, status=status, render=bytes, stalled_after_s=60) as server:
@@ -146,14 +146,14 @@ def test_the_folder_of_compiled_loops_must_be_one(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
     assert machine_checks.compiled_loops().status is Verdict.OK
     (tmp_path / "cache").mkdir()
-    assert "empty yet" in machine_checks.compiled_loops().found
+    assert "still empty" in machine_checks.compiled_loops().found
     (tmp_path / "cache" / "loop.nbi").touch()
     assert "empty" not in machine_checks.compiled_loops().found
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache" / "loop.nbi" / "x"))
     assert_failed(machine_checks.compiled_loops(), "NUMBA_CACHE_DIR")
 
 
-def test_a_machine_without_java_is_as_good_for_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_needs_no_java(monkeypatch: pytest.MonkeyPatch) -> None:
     def none() -> str:
         raise BrokerError("there is no java")
 

@@ -1,4 +1,4 @@
-"""What the doctor says to the newest records of the input."""
+"""What the doctor finds in the newest records of the input."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ def transaction(card: str, **changes: Any) -> dict[str, Any]:
 
 
 def label(card: str, **changes: Any) -> dict[str, Any]:
-    said = {"transaction_id": f"t-{card}", "card_id": card, "label": "fraud", "source": "analyst"}
-    return {**said, "label_time": NOW_MS, **changes}
+    fine = {"transaction_id": f"t-{card}", "card_id": card, "label": "fraud", "source": "analyst"}
+    return {**fine, "label_time": NOW_MS, **changes}
 
 
 def sample(
     messages: list[Any], place: Any = by_murmur2, timestamp_ms: int = NOW_MS, topic: str = "topic"
 ) -> Sample:
-    """Records keyed by the cards in their order, each where `place` puts its key."""
+    """Return records keyed by the cards in their order, each where `place` puts its key."""
     counts = dict.fromkeys(range(P), 0)
     records = []
     for card, message in zip(CARDS, messages, strict=False):
@@ -84,19 +84,19 @@ LABELS = sample([label(card) for card in CARDS], topic="labels")
 NOTHING = sample([], topic="labels")
 
 
-def assert_tells(finding: Finding, status: Verdict, *words: str) -> None:
+def assert_finding(finding: Finding, status: Verdict, *words: str) -> None:
     assert finding.status is status, finding
     assert [word for word in words if word not in f"{finding.found} {finding.fix}"] == [], finding
 
 
 def test_records_as_they_should_be_are_found_well() -> None:
     assert partitioner(settings(), TRANSACTIONS, LABELS).found.count("all of 80 sampled keys") == 1
-    assert_tells(
+    assert_finding(
         decoding_transactions(settings(), TRANSACTIONS), Verdict.OK, "40 of 40 sampled records decode"
     )
-    assert_tells(decoding_labels(settings(), LABELS), Verdict.OK, "40 of 40 sampled records decode")
+    assert_finding(decoding_labels(settings(), LABELS), Verdict.OK, "40 of 40 sampled records decode")
     assert event_times(settings(), TRANSACTIONS).status is Verdict.OK
-    assert_tells(clock(settings(), TRANSACTIONS, LABELS), Verdict.OK, "2024-01-02 03:08:02Z")
+    assert_finding(clock(settings(), TRANSACTIONS, LABELS), Verdict.OK, "2024-01-02 03:08:02Z")
 
 
 def test_empty_topics_are_not_judged() -> None:
@@ -114,58 +114,58 @@ def test_the_partitioner_that_fits_is_named() -> None:
     crc32 = [sample([transaction(card) for card in CARDS], by_crc32, topic=name) for name in ("a", "b")]
     wrong = sum(by_crc32(card) != by_murmur2(card) for card in CARDS)
     found = partitioner(settings(), *crc32)
-    assert_tells(found, Verdict.FAILED, f"{wrong} of 40 keys in a", "set kafka.partitioner = 'crc32'")
+    assert_finding(found, Verdict.FAILED, f"{wrong} of 40 keys in a", "set kafka.partitioner = 'crc32'")
     assert found.error is IncompatibleError
     assert partitioner(settings(kafka=KafkaSettings(partitioner="crc32")), *crc32).status is Verdict.OK
 
 
-def test_topics_of_different_partitioners_are_told_apart() -> None:
+def test_topics_of_different_partitioners_are_named() -> None:
     labels = sample([label(card) for card in CARDS], by_crc32, topic="labels")
     found = partitioner(settings(), TRANSACTIONS, labels)
-    assert_tells(found, Verdict.FAILED, "0 of 40 keys in transactions", "one partitioner (labels by 'crc32')")
+    assert_finding(found, Verdict.FAILED, "0 of 40 keys in transactions", "(labels by 'crc32')")
 
 
-def test_a_few_keys_elsewhere_are_one_producers_doing() -> None:
+def test_a_few_keys_in_other_partitions_are_one_producers_fault() -> None:
     strays = set(CARDS[:5])
     labels = sample(
         [label(card) for card in CARDS],
         lambda card: (by_murmur2(card) + (card in strays)) % P,
         topic="labels",
     )
-    assert_tells(
+    assert_finding(
         partitioner(settings(), TRANSACTIONS, labels),
         Verdict.WARNING,
         "5 of 40 keys in labels",
-        "which producer",
+        "find the producer",
     )
 
 
-def test_records_without_a_key_lie_nowhere_wrong() -> None:
+def test_records_without_a_key_are_in_no_wrong_partition() -> None:
     records = [
         SimpleNamespace(partition=partition, offset=0, timestamp=0, key=None, value=b"{}")
         for partition in range(P)
     ]
-    assert_tells(
+    assert_finding(
         partitioner(settings(), TRANSACTIONS, sample_of("labels", P, records)), Verdict.OK, "all of 40"
     )
 
 
-def test_with_one_partition_any_partitioner_will_do() -> None:
+def test_with_one_partition_any_partitioner_fits() -> None:
     record = SimpleNamespace(partition=0, offset=0, timestamp=0, key=b"c", value=b"{}")
     single = sample_of("t", 1, [record])
-    assert_tells(partitioner(settings(), single, single), Verdict.OK, "one partition")
+    assert_finding(partitioner(settings(), single, single), Verdict.OK, "one partition")
 
 
-def test_a_wrong_field_name_is_told_with_the_names_that_there_are() -> None:
+def test_a_wrong_field_name_is_reported_with_the_names_of_the_records() -> None:
     fields = TransactionFields(amount="eur", entities=())
     found = decoding_transactions(settings(transaction=fields), TRANSACTIONS)
-    assert_tells(
+    assert_finding(
         found,
         Verdict.FAILED,
         "0 of 40 sampled records decode",
         "40 missing_field (eur: Field required)",
         "transaction.amount = 'eur': none of 40 sampled records has it; they have: transaction_id, card_id",
-        "mend transaction.amount: perhaps 'amount'",
+        "correct transaction.amount: perhaps 'amount'",
     )
     assert found.error is FuseError
 
@@ -173,13 +173,15 @@ def test_a_wrong_field_name_is_told_with_the_names_that_there_are() -> None:
 @pytest.mark.parametrize(
     ("others", "likely"),
     [
-        ({"eur": 9.5, "country": "DE"}, "mend transaction.amount: perhaps 'eur'"),
+        ({"eur": 9.5, "country": "DE"}, "correct transaction.amount: perhaps 'eur'"),
         ({"eur": 9.5, "distance_km": 3}, None),  # neither is like what was set
-        ({"prices": 9.5, "distance_km": 3}, "mend transaction.amount: perhaps 'prices'"),
+        ({"prices": 9.5, "distance_km": 3}, "correct transaction.amount: perhaps 'prices'"),
         ({"price_list": "b2c"}, None),
     ],
 )
-def test_for_an_amount_only_numbers_are_thought_of(others: dict[str, Any], likely: str | None) -> None:
+def test_only_fields_of_numbers_are_proposed_for_an_amount(
+    others: dict[str, Any], likely: str | None
+) -> None:
     rows = [
         {name: value for name, value in transaction(card).items() if name != "amount"} | others
         for card in CARDS
@@ -192,15 +194,15 @@ def test_for_an_amount_only_numbers_are_thought_of(others: dict[str, Any], likel
         assert likely in found.fix
 
 
-def test_a_declared_field_that_no_record_has_is_told_though_every_record_decodes() -> None:
+def test_a_declared_field_that_no_record_has_is_warned_of_though_every_record_decodes() -> None:
     fields = TransactionFields(entities=("merchant",), categorical=("channel",))
     found = decoding_transactions(settings(transaction=fields), TRANSACTIONS)
-    assert_tells(
+    assert_finding(
         found,
         Verdict.WARNING,
         "40 of 40 sampled records decode",
         "transaction.entities = 'merchant'",
-        "mend transaction.entities: perhaps 'merchant_id'",
+        "correct transaction.entities: perhaps 'merchant_id'",
         "transaction.categorical = 'channel'",
     )
     assert found.found.count("they have") == 1
@@ -210,7 +212,7 @@ def test_a_few_bad_records_are_a_warning_with_their_reasons() -> None:
     bad = [b"no json", transaction(CARDS[1], amount="9.5"), transaction(CARDS[2], amount="9.5")]
     mixed = sample(bad + [transaction(card) for card in CARDS[3:]])
     found = decoding_transactions(settings(), mixed)
-    assert_tells(
+    assert_finding(
         found,
         Verdict.WARNING,
         "37 of 40 sampled records decode",
@@ -229,15 +231,15 @@ def test_a_few_bad_records_are_a_warning_with_their_reasons() -> None:
         ("iso8601", 1_704_164_882.5, "epoch_s"),
     ],
 )
-def test_a_wrong_time_format_is_told_even_where_records_decode(set_to: Any, written: Any, looks: str) -> None:
+def test_a_wrong_time_format_fails_even_where_records_decode(set_to: Any, written: Any, looks: str) -> None:
     messages = sample([transaction(card, event_time=written) for card in CARDS])
     found = decoding_transactions(settings(transaction=TransactionFields(time_format=set_to)), messages)
-    assert_tells(
+    assert_finding(
         found, Verdict.FAILED, f"set transaction.time_format = {looks!r} instead of {set_to!r}", str(written)
     )
 
 
-def test_a_time_format_that_is_wrong_and_yet_decodes_is_a_setting_to_mend() -> None:
+def test_a_time_format_that_is_wrong_and_yet_decodes_is_a_setting_to_correct() -> None:
     messages = sample([transaction(card, event_time=1_704_164_882) for card in CARDS])
     assert decoding_transactions(settings(), messages).error is SettingsError
 
@@ -250,10 +252,10 @@ def test_labels_may_all_be_outcomes_and_need_no_optional_field() -> None:
     assert decoding_labels(settings(), sample(outcomes)).status is Verdict.OK
 
 
-def test_labels_under_other_names_are_told() -> None:
+def test_labels_under_other_names_fail() -> None:
     fields = LabelFields(label="verdict", time_format="iso8601")
     found = decoding_labels(settings(label=fields), LABELS)
-    assert_tells(
+    assert_finding(
         found, Verdict.FAILED, "label.label = 'verdict'", "perhaps 'label'", "label.time_format = 'epoch_ms'"
     )
 
@@ -270,16 +272,16 @@ def test_hostile_names_are_cut_and_escaped() -> None:
     assert len(found.found) < 1_000
 
 
-def test_transactions_from_the_future_of_their_own_timestamps_are_told() -> None:
+def test_transactions_dated_after_their_own_timestamps_are_warned_of() -> None:
     ahead = sample(
         [transaction(card, event_time=NOW_MS + 3_600_000 * (i < 3)) for i, card in enumerate(CARDS)]
     )
-    assert_tells(event_times(settings(), ahead), Verdict.WARNING, "3 of 40", "3600 s", "time zones")
+    assert_finding(event_times(settings(), ahead), Verdict.WARNING, "3 of 40", "3600 s", "time zones")
 
 
-def test_records_of_the_future_tell_that_a_clock_is_wrong() -> None:
+def test_records_of_the_future_show_that_a_clock_is_wrong() -> None:
     tomorrow_ms = int(time.time() * 1000) + 86_400_000
     future = sample([transaction(card) for card in CARDS], timestamp_ms=tomorrow_ms)
-    assert_tells(
+    assert_finding(
         clock(settings(), future, LABELS), Verdict.WARNING, "after this machine's clock", "synchronise"
     )

@@ -1,17 +1,17 @@
-"""How the doctor tells what it found."""
+"""How the doctor prints what it found."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from worker.cli import main
 from worker.doctor import examination
-from worker.doctor.finding import Finding, failed, not_checked, ok, refused, warning
+from worker.doctor.examination import examine
+from worker.doctor.finding import Finding, Verdict, failed, not_checked, ok, refused, warning
 from worker.errors import IncompatibleError, SettingsError, UnreachableError
 
 pytestmark = pytest.mark.usefixtures("own_surroundings")
@@ -22,16 +22,13 @@ FINDINGS = [
     replace(not_checked("no Kafka"), check="three"),
     replace(refused(UnreachableError("gone:\n  start it")), check="four"),
     replace(not_checked("no Kafka"), check="five"),
-    replace(failed("\x1b[2J[red]4111111111111111", "mend it", IncompatibleError), check="six"),
+    replace(failed("\x1b[2J[red]4111111111111111", "correct it", IncompatibleError), check="six"),
 ]
 
 
 @pytest.fixture(autouse=True)
-def told(monkeypatch: pytest.MonkeyPatch) -> None:
-    def examine(_: Path | None) -> Iterator[Finding]:
-        yield from FINDINGS
-
-    monkeypatch.setattr(examination, "examine", examine)
+def findings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(examination, "examine", lambda _: iter(FINDINGS))
 
 
 def test_people_read_a_line_a_check_with_what_to_do_and_what_was_not_checked_last(
@@ -72,21 +69,29 @@ def test_without_a_failure_the_code_is_zero(monkeypatch: pytest.MonkeyPatch) -> 
     assert main(["doctor"]) == 0
 
 
-@pytest.mark.parametrize("error", [SettingsError, UnreachableError])
-def test_a_check_that_ends_in_an_error_of_ours_is_a_finding(
-    error: type[SettingsError | UnreachableError],
-) -> None:
-    def look() -> Finding:
-        raise error("what is wrong")
+@pytest.fixture
+def broken(monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception], Finding]:
+    """Return the finding of a check that raises."""
 
-    found = examination._safely(examination._Known(), look)
+    def finding_of(error: Exception) -> Finding:
+        def fail() -> None:
+            raise error
+
+        monkeypatch.setattr(examination, "refuse_unknown_variables", fail)
+        return next(finding for finding in examine(None) if finding.check == "environment")
+
+    return finding_of
+
+
+@pytest.mark.parametrize("error", [SettingsError, UnreachableError])
+def test_a_check_that_raises_an_error_of_the_worker_has_failed(
+    error: type[SettingsError | UnreachableError], broken: Callable[[Exception], Finding]
+) -> None:
+    found = broken(error("what is wrong"))
     assert (found.found, found.error) == ("what is wrong", error)
 
 
-def test_an_answer_that_nobody_thought_of_spoils_one_check_only() -> None:
-    def look() -> Finding:
-        raise KeyError("broker_id")
-
-    assert examination._safely(examination._Known(), look) == not_checked(
-        "the check itself failed (KeyError: 'broker_id')"
-    )
+def test_an_unexpected_answer_fails_one_check_only(broken: Callable[[Exception], Finding]) -> None:
+    found = broken(KeyError("broker_id"))
+    assert found.status is Verdict.NOT_CHECKED
+    assert found.found == "the check itself failed (KeyError: 'broker_id')"

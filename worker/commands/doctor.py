@@ -39,9 +39,8 @@ def add_to(verbs: Verbs) -> None:
 
 def examine(args: argparse.Namespace) -> int:
     """Make every check and tell what it found."""
-    from worker.doctor.examination import as_json
     from worker.doctor.examination import examine as findings_of
-    from worker.doctor.finding import Verdict, exit_code, together
+    from worker.doctor.finding import Verdict, as_json, exit_code, together
 
     log_for_a_person()
     logging.getLogger("kafka").setLevel(logging.ERROR)  # what it warns of, the findings say

@@ -1,4 +1,4 @@
-"""`fraud-worker doctor`: looks at everything a worker needs and says what to do about what is amiss.
+"""`fraud-worker doctor`: checks everything a worker needs and says how to fix what is wrong.
 
-It only looks: it joins no group, uses no transactional id, and writes no record.
+The checks only read: they join no group, use no transactional id and write no record.
 """

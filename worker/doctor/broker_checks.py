@@ -1,4 +1,4 @@
-"""Checks of the brokers: encrypted, new enough, able to keep groups and transactions, patient enough."""
+"""Checks of the brokers: encryption, version, internal topics, time-outs."""
 
 from __future__ import annotations
 
@@ -11,18 +11,21 @@ from worker.errors import IncompatibleError, SettingsError, UnreachableError
 from worker.settings.sections import Settings
 
 _OLDEST: Final = (2, 5)
-"""The first version that fences a transaction's offsets by group metadata (KIP-447)."""
+"""The first version that fences a transaction's offsets by group metadata (KIP-447): exactly once rests on it."""
 _LOCAL: Final = {"127.0.0.1", "localhost", "::1", "[::1]"}
+_NO_CONFIG: Final = "no permission to read the brokers' configuration (DESCRIBE_CONFIGS on the cluster)"
 
 
 def encryption(settings: Settings) -> Finding:
-    """Nobody on the way reads along."""
+    """Check that the connection is encrypted, or stays on this machine."""
     protocol, bootstrap = settings.kafka.security_protocol, settings.kafka.bootstrap
     if protocol.endswith("SSL"):
         return ok(f"kafka.security_protocol = {protocol!r}")
     hosts = {address.strip().rpartition(":")[0] for address in bootstrap.split(",")}
     if hosts <= _LOCAL:
-        return ok(f"kafka.security_protocol = {protocol!r}: nothing is encrypted, nor leaves this machine")
+        return ok(
+            f"kafka.security_protocol = {protocol!r}: not encrypted, but all brokers are on this machine"
+        )
     what = "the password and all records" if protocol.startswith("SASL") else "all records"
     return warning(
         f"kafka.security_protocol = {protocol!r}: {what} go to {bootstrap} unencrypted",
@@ -31,7 +34,7 @@ def encryption(settings: Settings) -> Finding:
 
 
 def version(settings: Settings, cluster: Cluster) -> Finding:
-    """They answer, and are new enough to fence a worker that has lost its partitions."""
+    """Check that the brokers are new enough to fence a worker that has lost its partitions."""
     number = ".".join(map(str, cluster.version))
     count = f"{cluster.brokers} broker{'s' if cluster.brokers != 1 else ''}"
     found = f"Kafka {number} or newer at {settings.kafka.bootstrap}: {count}, cluster {cluster.cluster_id}"
@@ -41,24 +44,25 @@ def version(settings: Settings, cluster: Cluster) -> Finding:
 
 
 def internal_topics(cluster: Cluster) -> Finding:
-    """Kafka can keep groups and transactions: its own topics for them are there, or can be made."""
+    """Check that Kafka's own topics for groups and transactions exist and take writes, or can be created."""
     missing = [name for name in INTERNAL if name not in cluster.internal]
-    short = {name: topic for name, topic in cluster.internal.items() if topic.lacks_replicas}
+    short = [
+        f"{name} has {topic.in_sync}, min.insync.replicas = {topic.min_in_sync}"
+        for name, topic in cluster.internal.items()
+        if topic.lacks_replicas
+    ]
     if short:
-        told = ", ".join(f"{name} has {topic.in_sync} replica in sync" for name, topic in short.items())
-        return failed(
-            f"{told}, fewer than its min.insync.replicas", "start the missing brokers", UnreachableError
-        )
+        found = f"too few replicas in sync: {'; '.join(short)}"
+        return failed(found, "start the missing brokers", UnreachableError)
     if not missing:
-        return ok(f"{' and '.join(INTERNAL)} are there")
+        return ok(f"{' and '.join(INTERNAL)} exist")
     if not cluster.broker_config:
-        return not_checked(
-            f"{', '.join(missing)}: not there yet, and we may not see the broker's configuration"
-        )
-    return _can_be_made(missing, cluster)
+        return not_checked(f"{' and '.join(missing)} not created yet, and {_NO_CONFIG}")
+    return _creatable(missing, cluster)
 
 
-def _can_be_made(missing: list[str], cluster: Cluster) -> Finding:
+def _creatable(missing: list[str], cluster: Cluster) -> Finding:
+    """Check that there are as many brokers as Kafka wants copies of its own topics."""
     settings = {
         "__consumer_offsets": "offsets.topic.replication.factor",
         "__transaction_state": "transaction.state.log.replication.factor",
@@ -67,17 +71,17 @@ def _can_be_made(missing: list[str], cluster: Cluster) -> Finding:
     beyond = [f"{name} = {copies}" for name, copies in wanted.items() if copies > cluster.brokers]
     if beyond:
         return failed(
-            f"Kafka cannot make {', '.join(missing)}: {', '.join(beyond)} with {cluster.brokers} broker(s)",
-            "start as many brokers, or lower it in the brokers' configuration (1 for a single one)",
+            f"Kafka cannot create {', '.join(missing)}: {', '.join(beyond)} with {cluster.brokers} broker(s)",
+            "start as many brokers, or lower the factor in the brokers' configuration (1 for a single broker)",
             UnreachableError,
         )
-    return ok(f"{', '.join(missing)}: made by Kafka when first needed")
+    return ok(f"{' and '.join(missing)}: Kafka creates them when they are first needed")
 
 
 def time_outs(settings: Settings, cluster: Cluster) -> Finding:
-    """Kafka allows the time-outs that are set."""
+    """Check that Kafka allows the time-outs of the settings."""
     if not cluster.broker_config:
-        return not_checked("we may not see the broker's configuration (DESCRIBE_CONFIGS on the cluster)")
+        return not_checked(_NO_CONFIG)
     kafka, allowed = settings.kafka, {name: int(text) for name, text in _numbers(cluster.broker_config)}
     highest = allowed.get("transaction.max.timeout.ms", kafka.transaction_timeout_ms)
     low = allowed.get("group.min.session.timeout.ms", kafka.session_timeout_ms)
@@ -88,11 +92,13 @@ def time_outs(settings: Settings, cluster: Cluster) -> Finding:
     if not low <= kafka.session_timeout_ms <= high:
         found = f"kafka.session_timeout_ms = {kafka.session_timeout_ms}, Kafka allows {low} to {high}"
         return failed(
-            found, "set one within, or change group.*.session.timeout.ms on the brokers", SettingsError
+            found, "set a value between, or change group.*.session.timeout.ms on the brokers", SettingsError
         )
     kept = allowed.get("offsets.retention.minutes")
-    told = f"; offsets of a group without members are kept for {kept / 1440:g} days" if kept else ""
-    return ok(f"session {kafka.session_timeout_ms} ms, transaction {kafka.transaction_timeout_ms} ms{told}")
+    found = f"session {kafka.session_timeout_ms} ms, transaction {kafka.transaction_timeout_ms} ms"
+    if kept:
+        found += f"; Kafka keeps the offsets of a group without members for {kept / 1440:g} days"
+    return ok(found)
 
 
 def _numbers(config: Mapping[str, str]) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""What Kafka says of itself, its topics and our group, asked once."""
+"""What Kafka reports of itself, its topics and the consumer group, asked once for all checks."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ from kafka import errors as kafka_errors
 from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec
 from kafka.structs import TopicPartition
 
+from models.vocabulary import MS_PER_DAY
 from worker.kafka_io.admin import AdminClient
 from worker.kafka_io.client import admin_config, kafka_errors_explained, wait_for_brokers
 from worker.settings.sections import Settings
 
 PATIENCE_S: Final = 6.0
+"""How long to wait for Kafka to answer."""
 INTERNAL: Final = ("__consumer_offsets", "__transaction_state")
-_DAY_MS: Final = 86_400_000
+"""Kafka's own topics for groups and for transactions."""
 
 _Answer = TypeVar("_Answer")
-_NOT_FOR_US: Final = (
+_UNANSWERED: Final = (
     kafka_errors.AuthorizationError,
     kafka_errors.UnsupportedVersionError,
     kafka_errors.IncompatibleBrokerVersion,
@@ -34,17 +36,17 @@ class Topic:
     Attributes
     ----------
     partitions
-        How many.
+        Number of partitions.
     replicas, in_sync
-        Of the partition that has the fewest.
+        Number of replicas, and of those in sync, of the partition that has the fewest.
     leaderless
-        How many partitions have no leader.
+        Number of partitions without a leader.
     operations
-        What we may do with it; None where Kafka does not say.
+        What this client may do with the topic; None where Kafka does not report it.
     config
-        Its configuration; empty where we may not see it.
+        Configuration; empty without the permission to read it.
     begins, ends
-        Oldest and next offset by partition; empty where we may not see them.
+        Oldest and next offset by partition; empty without the permission to read them.
     """
 
     name: str
@@ -58,23 +60,30 @@ class Topic:
     ends: Mapping[int, int] = field(default_factory=dict)
 
     @property
+    def min_in_sync(self) -> int:
+        """How many replicas must be in sync for a write."""
+        return int(self.config.get("min.insync.replicas", 1))
+
+    @property
     def lacks_replicas(self) -> bool:
-        """Whether so few replicas are in sync that nothing can be written."""
-        return self.in_sync < int(self.config.get("min.insync.replicas", 1))
+        """Whether too few replicas are in sync for a write."""
+        return self.in_sync < self.min_in_sync
 
 
 @dataclass(frozen=True)
 class Group:
-    """The consumer group, as far as it exists.
+    """The consumer group.
 
     Attributes
     ----------
+    state
+        Kafka's name for its state, such as `Stable` or `Empty`.
     members
-        Static ids of those in it.
+        Their static ids; the member id of a member without one.
     committed
-        By topic and partition.
+        Committed offsets by topic and partition.
     operations
-        As of a topic.
+        What this client may do with the group; None where Kafka does not report it.
     """
 
     state: str
@@ -85,7 +94,15 @@ class Group:
 
 @dataclass(frozen=True)
 class TransactionState:
-    """The state of our transactional id; `started_ms` is the broker's clock, -1 where none is open."""
+    """The state of the worker's transactional id.
+
+    Attributes
+    ----------
+    state
+        Kafka's name for it, such as `Ongoing` or `CompleteCommit`.
+    started_ms
+        When the open transaction began, by the broker's clock; -1 where none is open.
+    """
 
     state: str
     started_ms: int = -1
@@ -93,32 +110,34 @@ class TransactionState:
 
 @dataclass(frozen=True)
 class Cluster:
-    """All that Kafka told.
+    """All that Kafka reports.
 
     Attributes
     ----------
     brokers
-        How many.
+        Number of brokers.
     version
-        Of the broker, as its interfaces tell.
+        The oldest version that a broker with these interfaces can have.
+    cluster_id
+        Kafka's name for the cluster.
     topics
-        Those of [topics] that exist, by their name there (`transactions`, `model_log`, …).
+        The topics of [topics] that exist, by the name of their setting (`transactions`, `model_log`, …).
     hidden
-        Names of topics that we may not see.
+        Names of topics that this client may not describe.
     internal
-        Kafka's own ones for groups and transactions, which it makes when they are first needed.
+        Those of `INTERNAL` that exist: Kafka creates each when it is first needed.
     broker_config
-        Of one broker; empty where we may not see it.
+        Configuration of one broker; empty without the permission to read it.
     group
-        None where it does not exist.
+        The consumer group; None where it does not exist.
     transaction
-        None where the transactional id was never used.
+        State of the transactional id; None where it has never been used.
     unknown
-        What Kafka does not tell us: `group`, `transaction`.
+        The questions that Kafka did not answer, such as `group` and `transaction`.
     forbidden
-        Those of them that it does not tell because we lack the right.
+        Those of them that it refused for lack of a permission.
     per_day
-        Transactions of the last 24 hours, None where nobody can tell.
+        Transactions of the last 24 hours; None where their offsets are not known.
     """
 
     brokers: int
@@ -136,12 +155,12 @@ class Cluster:
 
 
 def reach(settings: Settings) -> Cluster:
-    """Ask Kafka.
+    """Ask Kafka everything that the checks need.
 
     Raises
     ------
     UnreachableError
-        It does not answer, or does not let us in.
+        Kafka does not answer, or refuses the login.
     SettingsError
         `[kafka]` cannot be right.
     """
@@ -151,7 +170,7 @@ def reach(settings: Settings) -> Cluster:
 
 
 class _Interview:
-    """The questions, each of which may be one that we are not allowed."""
+    """Asks Kafka one question after another, and notes those that it does not answer."""
 
     def __init__(self, admin: AdminClient, settings: Settings) -> None:
         self._admin = admin
@@ -163,15 +182,17 @@ class _Interview:
         about = self._admin.describe_cluster()
         brokers = [broker["broker_id"] for broker in about["brokers"]]
         names = self._settings.topics.model_dump()
-        told = {topic["name"]: topic for topic in self._admin.describe_topics([*names.values(), *INTERNAL])}
-        topics = {role: self._topic(told[name]) for role, name in names.items() if _is_there(told[name])}
-        internal = {name: self._topic(told[name]) for name in INTERNAL if _is_there(told[name])}
+        described = {it["name"]: it for it in self._admin.describe_topics([*names.values(), *INTERNAL])}
+        topics = {
+            role: self._topic(described[name]) for role, name in names.items() if _exists(described[name])
+        }
+        internal = {name: self._topic(described[name]) for name in INTERNAL if _exists(described[name])}
         return Cluster(
             brokers=len(brokers),
             version=tuple(self._admin.get_broker_version_data(brokers[0]).broker_version),
             cluster_id=str(about["cluster_id"]),
             topics=topics,
-            hidden=tuple(name for name in names.values() if _is_hidden(told[name])),
+            hidden=tuple(name for name in names.values() if _is_hidden(described[name])),
             internal=internal,
             broker_config=self._config(ConfigResourceType.BROKER, str(brokers[0])),
             group=self._asked("group", lambda: self._group(brokers)),
@@ -182,16 +203,17 @@ class _Interview:
         )
 
     def _asked(self, name: str, question: Callable[[], _Answer]) -> _Answer | None:
+        """Return the answer; None, and a note, where this client or this broker gets none."""
         try:
             return question()
-        except _NOT_FOR_US as error:
+        except _UNANSWERED as error:
             self._unknown.add(name)
             if isinstance(error, kafka_errors.AuthorizationError):
                 self._forbidden.add(name)
             return None
 
-    def _topic(self, told: Mapping[str, Any]) -> Topic:
-        name, partitions = told["name"], told["partitions"]
+    def _topic(self, described: Mapping[str, Any]) -> Topic:
+        name, partitions = described["name"], described["partitions"]
         numbers = [partition["partition_index"] for partition in partitions]
         return Topic(
             name=name,
@@ -199,7 +221,7 @@ class _Interview:
             replicas=min(len(partition["replica_nodes"]) for partition in partitions),
             in_sync=min(len(partition["isr_nodes"]) for partition in partitions),
             leaderless=sum(partition["leader_id"] < 0 for partition in partitions),
-            operations=_operations(told),
+            operations=_operations(described),
             config=self._config(ConfigResourceType.TOPIC, name),
             begins=self._offsets(name, numbers, OffsetSpec.EARLIEST),
             ends=self._offsets(name, numbers, OffsetSpec.LATEST),
@@ -210,8 +232,8 @@ class _Interview:
         answer = self._asked(
             f"config of {name}", lambda: self._admin.describe_configs([resource], config_filter="all")
         )
-        told = (answer or {}).get(kind.name.lower(), {}).get(name, {})
-        return {key: str(value["value"]) for key, value in told.items()}
+        config = (answer or {}).get(kind.name.lower(), {}).get(name, {})
+        return {key: str(value["value"]) for key, value in config.items()}
 
     def _offsets(self, name: str, partitions: list[int], at: OffsetSpec | int) -> dict[int, int]:
         specs = {TopicPartition(name, partition): at for partition in partitions}
@@ -220,50 +242,54 @@ class _Interview:
 
     def _group(self, brokers: list[int]) -> Group | None:
         name = self._settings.kafka.group
-        # Looking for its coordinator would make Kafka create an internal topic.
+        # List first: a look-up of the group's coordinator would make Kafka create an internal topic.
         if name not in {it["group_id"] for it in self._admin.list_groups()}:
-            # Neither a group that does not exist nor one that is none of our business is listed.
-            told = self._admin.describe_groups([name], group_coordinator_id=brokers[0])[name]
-            if "Authorization" in str(told["error"]):
+            # Kafka lists neither a group that does not exist nor one that this client may not see. Ask any broker,
+            # without a coordinator: its error distinguishes the two.
+            described = self._admin.describe_groups([name], group_coordinator_id=brokers[0])[name]
+            if "Authorization" in str(described["error"]):
                 raise kafka_errors.GroupAuthorizationFailedError(name)
             return None
-        told = self._admin.describe_groups([name])[name]
+        described = self._admin.describe_groups([name])[name]
         committed = self._admin.list_group_offsets({name: None})[name]
         return Group(
-            state=str(told["group_state"]),
-            members=tuple(it["group_instance_id"] or it["member_id"] for it in told["members"]),
+            state=str(described["group_state"]),
+            members=tuple(it["group_instance_id"] or it["member_id"] for it in described["members"]),
             committed={
                 (tp.topic, tp.partition): int(at.offset) for tp, at in committed.items() if at.offset >= 0
             },
-            operations=_operations(told),
+            operations=_operations(described),
         )
 
-    def _transaction(self, is_kept: bool) -> TransactionState | None:
-        if not is_kept:  # and asking would make Kafka create its internal topic
+    def _transaction(self, topic_exists: bool) -> TransactionState | None:
+        if not topic_exists:  # a question would make Kafka create it
             return None
         name = f"{self._settings.kafka.group}.{self._settings.worker.id}"
         try:
-            told = self._admin.describe_transactions([name])[name]
+            described = self._admin.describe_transactions([name])[name]
         except kafka_errors.TransactionalIdNotFoundError:
             return None
-        return TransactionState(str(told.state.value), int(told.transaction_start_time_ms))
+        return TransactionState(str(described.state.value), int(described.transaction_start_time_ms))
 
     def _per_day(self, topic: Topic | None) -> float | None:
         if topic is None or not topic.ends:
             return None
-        yesterday = int(time.time() * 1000) - _DAY_MS
+        yesterday = int(time.time() * 1000) - MS_PER_DAY
         since = self._offsets(topic.name, list(topic.ends), yesterday)
         return float(sum(end - since[p] for p, end in topic.ends.items() if since.get(p, -1) >= 0))
 
 
-def _is_there(told: Mapping[str, Any]) -> bool:
-    return told["error_code"] in {0, kafka_errors.LeaderNotAvailableError.errno} and bool(told["partitions"])
+def _exists(described: Mapping[str, Any]) -> bool:
+    # A topic that is so new that its partitions lack leaders exists all the same.
+    return described["error_code"] in {0, kafka_errors.LeaderNotAvailableError.errno} and bool(
+        described["partitions"]
+    )
 
 
-def _is_hidden(told: Mapping[str, Any]) -> bool:
-    return bool(told["error_code"] == kafka_errors.TopicAuthorizationFailedError.errno)
+def _is_hidden(described: Mapping[str, Any]) -> bool:
+    return bool(described["error_code"] == kafka_errors.TopicAuthorizationFailedError.errno)
 
 
-def _operations(told: Mapping[str, Any]) -> frozenset[str] | None:
-    operations = told.get("authorized_operations")
+def _operations(described: Mapping[str, Any]) -> frozenset[str] | None:
+    operations = described.get("authorized_operations")
     return None if operations is None else frozenset(operations)

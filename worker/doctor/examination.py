@@ -1,11 +1,11 @@
-"""The checks in their order; one that cannot be made says why, and the next one goes on."""
+"""The checks in their order. One that cannot be made says why, and the others go on."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from kafka import errors as kafka_errors
 
@@ -28,7 +28,7 @@ from worker.settings.sections import Settings
 _MISSING: Final = {
     "settings": "the settings cannot be read",
     "keyed": "entity_key is missing",
-    "cluster": "Kafka cannot be asked",
+    "cluster": "Kafka is not reached",
     "transactions": "the transactions cannot be read",
     "labels": "the labels cannot be read",
 }
@@ -36,11 +36,24 @@ _MISSING: Final = {
 
 @dataclass
 class _Known:
-    """What earlier checks have brought to light; None is what could not be had, `why` says why."""
+    """What earlier checks have found; None where they did not.
+
+    Attributes
+    ----------
+    settings
+        The settings, with a key of zeros where nothing but `entity_key` is missing.
+    keyed
+        The same, if `entity_key` is set.
+    cluster
+        What Kafka reports.
+    transactions, labels
+        The newest records.
+    why
+        For each of these, why it is None.
+    """
 
     settings: Settings | None = None
     keyed: Settings | None = None
-    """The same, if they hold the real `entity_key`."""
     cluster: cluster.Cluster | None = None
     transactions: record_checks.Sample | None = None
     labels: record_checks.Sample | None = None
@@ -54,11 +67,11 @@ class _Check:
     Attributes
     ----------
     name
-        Of the finding.
+        Name of the check and of its finding.
     look
-        Takes what it needs and returns the finding.
+        Returns the finding.
     needs, uses
-        Attributes of `_Known` that `look` takes: those it cannot do without, then those that may be None.
+        Attributes of `_Known` that `look` takes: first those that must be known, then those that may be None.
     """
 
     name: str
@@ -138,7 +151,7 @@ def _read_settings(config: Path | None, known: _Known) -> Finding:
         known.settings = known.keyed = load_settings(config)
     except SettingsError as error:
         try:
-            # Where nothing but the secret is missing, the rest can be looked at all the same.
+            # Nothing but the secret may be missing: most checks do without it.
             known.settings = load_settings(config, keyless=True)
         except SettingsError:
             known.why = dict.fromkeys(_MISSING, _MISSING["settings"])
@@ -148,7 +161,7 @@ def _read_settings(config: Path | None, known: _Known) -> Finding:
 
 def _environment() -> Finding:
     refuse_unknown_variables()
-    return ok("every FRAUD_WORKER__ variable is a setting")
+    return ok("every FRAUD_WORKER__ variable names a setting")
 
 
 def _reach(known: _Known, settings: Settings) -> Finding:
@@ -159,7 +172,7 @@ def _reach(known: _Known, settings: Settings) -> Finding:
 
 
 def _take_samples(known: _Known) -> None:
-    """Read what can be read of the input."""
+    """Read the newest records of the input topics that exist."""
     for role in ("transactions", "labels"):
         if known.settings is None or known.cluster is None:
             continue
@@ -175,26 +188,12 @@ def _take_samples(known: _Known) -> None:
 
 
 def _safely(known: _Known, look: Callable[[], Finding]) -> Finding:
-    """Make an error the finding of its check, so that the others are made too."""
+    """Return the finding of a check, or its error as a finding, so that the other checks go on."""
     try:
         return look()
     except WorkerError as error:
         return refused(error)
-    except kafka_errors.KafkaError as error:
-        assert known.settings is not None
-        return refused(explain_kafka_error(error, known.settings))
-    except Exception as error:  # noqa: BLE001 - an answer that nobody thought of spoils one check, not all
+    except Exception as error:  # noqa: BLE001 - an unexpected answer fails one check, not all
+        if isinstance(error, kafka_errors.KafkaError) and known.settings is not None:
+            return refused(explain_kafka_error(error, known.settings))
         return not_checked(f"the check itself failed ({type(error).__name__}: {error})")
-
-
-Json = dict[str, Any]
-
-
-def as_json(finding: Finding) -> Json:
-    """Return a finding for programs."""
-    return {
-        "check": finding.check,
-        "status": finding.status.value,
-        "found": finding.found,
-        "fix": finding.fix,
-    }

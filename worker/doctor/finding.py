@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
 
 from worker.errors import WorkerError
 
@@ -25,13 +24,16 @@ class Finding:
 
     Attributes
     ----------
-    status, found, fix
-        How it went, what was found, and what to do; `fix` is empty where nothing is to be done, or where `found` is
-        the message of an error, which says it too.
+    status
+        How the check went.
+    found
+        What it found.
+    fix
+        What to do. Empty where there is nothing to do, and where `found` is the message of an error, which says it.
     error
         What a worker would end with; of failed checks alone.
     check
-        Its name; whoever runs the checks fills it in.
+        Name of the check; `examination.examine` fills it in.
     """
 
     status: Verdict
@@ -42,35 +44,42 @@ class Finding:
 
 
 def ok(found: str) -> Finding:
-    """All is well."""
+    """Return the finding that nothing is wrong."""
     return Finding(Verdict.OK, found)
 
 
 def warning(found: str, fix: str) -> Finding:
-    """A worker would run, but somebody should look at this."""
+    """Return the finding that a worker would run, but a person should look at something."""
     return Finding(Verdict.WARNING, found, fix)
 
 
 def failed(found: str, fix: str, error: type[WorkerError]) -> Finding:
-    """A worker would not start, or would end or do harm."""
+    """Return the finding that a worker would not start, would end or would do harm."""
     return Finding(Verdict.FAILED, found, fix, error)
 
 
 def not_checked(why: str) -> Finding:
-    """It could not be looked at."""
+    """Return the finding that the check could not be made."""
     return Finding(Verdict.NOT_CHECKED, why)
 
 
 def refused(error: WorkerError) -> Finding:
-    """A worker would end with this very error, which says what to do."""
+    """Return the finding that a worker would end with this error, whose message says what to do."""
     return Finding(Verdict.FAILED, str(error), "", type(error))
 
 
-_WELL: Final = 0
+def as_json(finding: Finding) -> dict[str, str]:
+    """Return a finding for programs."""
+    return {
+        "check": finding.check,
+        "status": finding.status.value,
+        "found": finding.found,
+        "fix": finding.fix,
+    }
 
 
 def together(findings: Iterable[Finding]) -> Iterator[Finding]:
-    """Yield one finding for all that were not checked for the same reason, named in its text."""
+    """Merge the checks that were not made for the same reason into one finding that names them."""
     reasons: dict[str, list[str]] = {}
     for finding in findings:
         if finding.status is Verdict.NOT_CHECKED:
@@ -80,9 +89,9 @@ def together(findings: Iterable[Finding]) -> Iterator[Finding]:
 
 
 def exit_code(findings: Iterable[Finding]) -> int:
-    """Return 0 if nothing failed, else the smallest code of what did: what is to be mended first.
+    """Return 0 if no check failed, else the smallest exit code of those that did: the first cause to fix.
 
     A wrong setting (2) may be why Kafka is not reached (3), that why topics look wrong (4), and so on.
     """
     codes = [finding.error.exit_code for finding in findings if finding.error is not None]
-    return min(codes, default=_WELL)
+    return min(codes, default=0)

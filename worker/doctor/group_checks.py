@@ -1,4 +1,4 @@
-"""Checks of the consumer group and of the transactional id: whether it has begun, and gets on."""
+"""Checks of the consumer group and of the transactional id: where they stand, and whether they get on."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from worker.settings.sections import Settings
 
 _INPUT: Final = ("transactions", "labels")
 _HANGING: Final = 2.0
-"""So many time-outs after its begin no transaction may be open."""
+"""How many time-outs a transaction may stay open: Kafka looks for expired ones only every 10 s (its default)."""
 
 
 def group(settings: Settings, cluster: Cluster) -> Finding:
-    """The group has a place to read from, and reads."""
+    """Check that the group has a place to read from, and that a worker reads."""
     if "group" in cluster.unknown:
-        return not_checked(f"we may not see kafka.group = {settings.kafka.group!r}")
+        return not_checked(f"Kafka does not show kafka.group = {settings.kafka.group!r}")
     if cluster.group is None or not _committed(cluster, cluster.group):
         return _not_begun(settings, cluster)
     lost = _out_of_range(cluster, cluster.group)
     if lost:
         return failed(
-            f"the group's offsets lie outside {', '.join(lost)}: records were deleted, or a topic was made anew",
-            "begin anew with another kafka.group and empty topics of decisions and model log",
+            f"the group's offsets lie outside {', '.join(lost)}: records were deleted, or a topic was recreated",
+            "start over with another kafka.group and empty topics for decisions and model log",
             IncompatibleError,
         )
     return _progress(cluster, cluster.group)
@@ -42,16 +42,16 @@ def _not_begun(settings: Settings, cluster: Cluster) -> Finding:
     if journal is not None and any(journal.ends[p] > journal.begins.get(p, 0) for p in journal.ends):
         return failed(
             f"kafka.group = {name!r} has no committed offsets, but {journal.name} is not empty",
-            "name the group that wrote it, or begin anew with other topics for decisions and model log",
+            "set the group that wrote it, or start over with other topics for decisions and model log",
             IncompatibleError,
         )
     if start == "committed":
         return failed(
-            f"kafka.group = {name!r} has not begun, and kafka.start_from = 'committed' does not say where to",
+            f"kafka.group = {name!r} has not begun, and kafka.start_from = 'committed' names no place to begin",
             "set kafka.start_from = 'earliest' or 'latest' for the first start",
             IncompatibleError,
         )
-    return ok(f"{name} has not begun; it will at kafka.start_from = {start!r}")
+    return ok(f"{name} has not begun; it begins at kafka.start_from = {start!r}")
 
 
 def _out_of_range(cluster: Cluster, group: Group) -> list[str]:
@@ -81,17 +81,17 @@ def _progress(cluster: Cluster, group: Group) -> Finding:
 
 
 def transaction(settings: Settings, cluster: Cluster) -> Finding:
-    """No transaction of ours hangs; the id is not touched."""
+    """Check that no transaction of this worker hangs. Looking does not touch the transactional id."""
     name = f"{settings.kafka.group}.{settings.worker.id}"
     if "transaction" in cluster.unknown:
-        return not_checked(f"Kafka does not tell the state of transactional id {name}")
+        return not_checked(f"Kafka does not show the state of transactional id {name}")
     if cluster.transaction is None:
-        return ok(f"transactional id {name} was not used yet")
+        return ok(f"transactional id {name} has not been used yet")
     state, started_ms = cluster.transaction.state, cluster.transaction.started_ms
     age_ms = time.time() * 1000 - started_ms
     if state == "Ongoing" and started_ms >= 0 and age_ms > _HANGING * settings.kafka.transaction_timeout_ms:
         return warning(
             f"a transaction of {name} has been open for {age_ms / 1000:.0f} s: readers see nothing behind it",
-            "Kafka aborts it by itself once it is past its time-out; if not, see `kafka-transactions.sh find-hanging`",
+            "Kafka aborts it after its time-out; if not, see `kafka-transactions.sh find-hanging`",
         )
     return ok(f"{name}: {state}")

@@ -1,4 +1,4 @@
-"""Whether the model log was written under what is set now: what else shapes features and learning is refused."""
+"""Check of the lineage: whether the model log was written under the settings that shape features and learning."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from worker.settings.sections import Settings
 
 
 def lineage(settings: Settings, cluster: Cluster) -> Finding:
-    """The model log begins with the lineage of these settings, or is empty."""
+    """Check that the model log begins with the lineage of these settings, or is empty."""
     topic = cluster.topics.get("model_log")
     if topic is None:
-        return not_checked(f"there is no {settings.topics.model_log}")
+        return not_checked(f"{settings.topics.model_log} does not exist")
     with open_topic(settings, topic.name) as reader:
         first = next(reader.since(None), None)
     if first is None:
@@ -26,11 +26,11 @@ def lineage(settings: Settings, cluster: Cluster) -> Finding:
 
 
 def compare(settings: Settings, first: object) -> Finding:
-    """Judge the first record of the model log."""
+    """Check the first record of the model log."""
     if not isinstance(first, Lineage):
         return failed(
             f"{settings.topics.model_log} does not begin with a lineage: its first records were deleted",
-            "begin anew with other topics for decisions and model log, and another kafka.group",
+            "start over with another kafka.group and other topics for decisions and model log",
             CorruptError,
         )
     try:
@@ -38,7 +38,7 @@ def compare(settings: Settings, first: object) -> Finding:
     except LineageMismatchError as error:
         return failed(
             f"{settings.topics.model_log} was written under other settings: {error}",
-            "restore those, or begin anew with another kafka.group and other topics for decisions and model log",
+            "restore those, or start over with another kafka.group and other topics for decisions and model log",
             IncompatibleError,
         )
     return ok(

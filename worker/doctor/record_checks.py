@@ -1,4 +1,4 @@
-"""A sample of the newest transactions and labels: whether they lie and read as the settings say."""
+"""Checks of the newest transactions and labels: partitions, field names, time formats, clocks."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SAMPLED: Final = 100
 _NAMES_SHOWN: Final = 12
 _NAME_CHARACTERS: Final = 40
 _MILLISECONDS_FROM: Final = 1e11
-"""In ms that is 1973, in s the year 5138."""
+"""A number from here on is milliseconds: in ms it is the year 1973, in s the year 5138."""
 _REQUIRED: Final = ("transaction_id", "card_id", "event_time", "amount", "label_time")
 _ONE_OF: Final = ("label", "outcome")
 _NUMBERS: Final = ("amount", "numeric")
@@ -45,12 +45,14 @@ class Sample:
 
     Attributes
     ----------
-    topic, partitions
-        Where they come from, and how many partitions that has.
+    topic
+        Name of the topic.
+    partitions
+        Number of its partitions.
     columns
-        The records, by partition.
+        The records, those of one partition together.
     messages
-        Those that are JSON objects.
+        The records that are JSON objects, parsed.
     """
 
     topic: str
@@ -68,14 +70,14 @@ def take_sample(settings: Settings, topic: str) -> Sample:
     Raises
     ------
     WorkerError
-        It cannot be read.
+        The topic cannot be read.
     """
     with open_topic(settings, topic) as reader:
         return sample_of(topic, len(reader.end), reader.newest(SAMPLED))
 
 
 def sample_of(topic: str, partitions: int, records: Sequence[Any]) -> Sample:
-    """Make a sample of kafka-python's records."""
+    """Return a sample of kafka-python's records."""
     by_partition = groupby(sorted(records, key=lambda it: (it.partition, it.offset)), lambda it: it.partition)
     columns = [columns_of(TopicPartition(topic, partition), list(group)) for partition, group in by_partition]
     messages = [message for record in records if isinstance(message := _json(record.value), dict)]
@@ -83,39 +85,40 @@ def sample_of(topic: str, partitions: int, records: Sequence[Any]) -> Sample:
 
 
 def partitioner(settings: Settings, transactions: Sample, labels: Sample) -> Finding:
-    """Keys lie where `kafka.partitioner` puts them, in both topics."""
+    """Check that keys are in the partitions that `kafka.partitioner` chooses, in both topics."""
     samples = [sample for sample in (transactions, labels) if len(sample)]
     if not samples:
         return not_checked("both topics are empty")
     if all(sample.partitions == 1 for sample in samples):
-        return ok("one partition: any partitioner will do")
+        return ok("one partition: any partitioner fits")
     set_to = settings.kafka.partitioner
     other: Partitioner = "crc32" if set_to == "murmur2" else "murmur2"
     keyed = {sample.topic: _misplaced(sample, set_to)[1] for sample in samples}
     wrong = {sample.topic: _misplaced(sample, set_to)[0] for sample in samples}
-    told = ", ".join(f"{wrong[topic]} of {keyed[topic]} keys in {topic}" for topic in keyed)
+    counts = ", ".join(f"{wrong[topic]} of {keyed[topic]} keys in {topic}" for topic in keyed)
     if not any(wrong.values()):
         return ok(
-            f"kafka.partitioner = {set_to!r}: all of {sum(keyed.values())} sampled keys lie where it puts them"
+            f"kafka.partitioner = {set_to!r}: all of {sum(keyed.values())} sampled keys are where it puts them"
         )
-    found = f"kafka.partitioner = {set_to!r}: {told} lie elsewhere"
+    found = f"kafka.partitioner = {set_to!r}: {counts} are in another partition"
     if any(wrong[topic] > MISMATCHES_TOLERATED * keyed[topic] for topic in keyed):
-        return failed(found, _alike(samples, other), IncompatibleError)
+        return failed(found, _partitioner_fix(samples, other), IncompatibleError)
     return warning(
-        found, "see which producer chooses partitions by itself: its cards' labels are never joined"
+        found,
+        "find the producer that chooses partitions by itself: labels of its cards never find a decision",
     )
 
 
-def _alike(samples: Sequence[Sample], other: Partitioner) -> str:
+def _partitioner_fix(samples: Sequence[Sample], other: Partitioner) -> str:
     fitting = [sample.topic for sample in samples if _misplaced(sample, other)[0] == 0]
     if len(fitting) == len(samples):
-        return f"set kafka.partitioner = {other!r}: all of them lie where that puts them"
+        return f"set kafka.partitioner = {other!r}: all sampled keys are where it puts them"
     which = f" ({', '.join(fitting)} by {other!r})" if fitting else ""
-    return f"let both topics be produced with the card as key and one partitioner{which}"
+    return f"make all producers use the card as key, and one partitioner for both topics{which}"
 
 
 def _misplaced(sample: Sample, by: Partitioner) -> tuple[int, int]:
-    """How many keys lie elsewhere, and of how many; a null key lies anywhere."""
+    """Return how many keys are in another partition, and how many keys there are, null keys aside."""
     wrong = keyed = 0
     for columns in sample.columns:
         expected = partitions_of_keys(columns, sample.partitions, by)
@@ -125,13 +128,13 @@ def _misplaced(sample: Sample, by: Partitioner) -> tuple[int, int]:
 
 
 def decoding_transactions(settings: Settings, transactions: Sample) -> Finding:
-    """Transactions read under the names and formats of `[transaction]`."""
+    """Check that transactions decode under the names and formats of `[transaction]`."""
     bad = [it for columns in transactions.columns for it in Decoder(settings).transactions(columns)[1]]
     return _decoding("transaction", settings.transaction, settings, transactions, bad)
 
 
 def decoding_labels(settings: Settings, labels: Sample) -> Finding:
-    """Labels read under the names and formats of `[label]`."""
+    """Check that labels decode under the names and formats of `[label]`."""
     bad = [it for columns in labels.columns for it in Decoder(settings).labels(columns)[1]]
     return _decoding("label", settings.label, settings, labels, bad)
 
@@ -148,15 +151,16 @@ def _decoding(
     they_have = [f"they have: {_listed(_names(sample))}"] if absent else []
     found = "; ".join([count, *_reasons(bad), *(text for text, _ in absent), *they_have])
     if len(bad) > settings.batch.fuse_share * len(sample):
-        return failed(found, _joined(fixes) or _MEND, FuseError)
+        return failed(found, _joined(fixes) or _PRODUCERS, FuseError)
     if formats:
+        # Seconds read as milliseconds decode well, as times of January 1970: the setting is wrong all the same.
         return failed(found, _joined(fixes), SettingsError)
     if bad or absent:
-        return warning(found, _joined(fixes) or _MEND)
+        return warning(found, _joined(fixes) or _PRODUCERS)
     return ok(found)
 
 
-_MEND: Final = "mend the producers; `fraud-worker schema export` writes what a record must be"
+_PRODUCERS: Final = "correct the producers; `fraud-worker schema export` writes the schemas of the records"
 
 
 def _reasons(bad: Sequence[BadRecord]) -> Iterator[str]:
@@ -166,7 +170,7 @@ def _reasons(bad: Sequence[BadRecord]) -> Iterator[str]:
 
 
 def _absent(section: str, fields: FieldSettings, sample: Sample) -> Iterator[tuple[str, str]]:
-    """Fields of the settings that no sampled message has, each with what to do."""
+    """Yield the fields of the settings that no sampled message has, each with what to do."""
     names = _names(sample)
     declared = dict(_declared(fields))
     for name, setting in declared.items():
@@ -175,7 +179,7 @@ def _absent(section: str, fields: FieldSettings, sample: Sample) -> Iterator[tup
             likely = _likely(setting, name, free)
             yield (
                 f"{section}.{setting} = {name!r}: none of {len(sample.messages)} sampled records has it",
-                f"mend {section}.{setting}" + (f": perhaps {likely!r}" if likely else ""),
+                f"correct {section}.{setting}" + (f": perhaps {likely!r}" if likely else ""),
             )
 
 
@@ -184,7 +188,10 @@ def _names(sample: Sample) -> Counter[str]:
 
 
 def _declared(fields: FieldSettings) -> Iterator[tuple[str, str]]:
-    """The user's names that may be told as missing, and the settings they stand in."""
+    """Yield the user's names of fields that should be in some record, and the settings they are set by.
+
+    The optional fields of a label are left out: that no record has them is no mistake.
+    """
     for setting in (*_REQUIRED, *_ONE_OF, "currency"):
         name = getattr(fields, setting, None)
         if name is not None and not (setting == "event_time" and isinstance(fields, LabelFields)):
@@ -194,12 +201,12 @@ def _declared(fields: FieldSettings) -> Iterator[tuple[str, str]]:
 
 
 def _excused(setting: str, fields: FieldSettings, names: Counter[str]) -> bool:
-    """A label has either of two fields."""
+    """Whether a label does without the field, for it has the other one of the two."""
     return setting in _ONE_OF and any(getattr(fields, other) in names for other in _ONE_OF)
 
 
 def _may_be(setting: str, name: str, sample: Sample) -> bool:
-    """Whether what stands under that name is of the right kind."""
+    """Whether the values under that name are of the right type."""
     if setting not in _NUMBERS:
         return True
     values = [message[name] for message in sample.messages if name in message]
@@ -207,11 +214,11 @@ def _may_be(setting: str, name: str, sample: Sample) -> bool:
 
 
 def _likely(setting: str, name: str, free: Sequence[str]) -> str | None:
-    """The name among those found that is most like what was set, or like our own."""
+    """Return the name among the free ones that is most like the name set, or like the name of the setting."""
     for wanted in (name, setting):
         if close := difflib.get_close_matches(wanted, free, n=1):
             return shortened(close[0], _NAME_CHARACTERS)
-    # Of many numbers none is likelier than another; a single one is.
+    # Where one field alone holds numbers, it is the one. Among several, none is likelier than another.
     return shortened(free[0], _NAME_CHARACTERS) if setting in _NUMBERS and len(free) == 1 else None
 
 
@@ -221,7 +228,7 @@ def _listed(names: Counter[str]) -> str:
 
 
 def _time_format(section: str, fields: FieldSettings, sample: Sample) -> Iterator[str]:
-    """What to do if the times are written otherwise than the settings say."""
+    """Yield what to do if times are not written in the format of the settings."""
     name = fields.event_time if isinstance(fields, TransactionFields) else fields.label_time
     looks = Counter(look for message in sample.messages if (look := _look(message.get(name))) is not None)
     if looks and (likely := looks.most_common(1)[0][0]) != fields.time_format:
@@ -233,7 +240,7 @@ def _time_format(section: str, fields: FieldSettings, sample: Sample) -> Iterato
 
 
 def _look(value: Any) -> TimeFormat | None:
-    """How a time is written; None if nobody can tell."""
+    """Return the format that a time looks like; None if it looks like none."""
     if isinstance(value, str):
         return "iso8601" if not value.isdecimal() else None
     if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
@@ -246,7 +253,7 @@ def _joined(fixes: Sequence[str]) -> str:
 
 
 def event_times(settings: Settings, transactions: Sample) -> Finding:
-    """Transactions do not happen after they were written to Kafka."""
+    """Check that transactions are not dated after they were written to Kafka."""
     skew_ms = settings.batch.allowed_skew_s * 1000
     decoded = [Decoder(settings).transactions(columns)[0] for columns in transactions.columns]
     ahead = [it.event_time_ms - it.timestamps_ms for it in decoded if len(it)]
@@ -256,9 +263,9 @@ def event_times(settings: Settings, transactions: Sample) -> Finding:
     late = int(np.count_nonzero(ahead_ms > skew_ms))
     if late:
         return warning(
-            f"{late} of {ahead_ms.size} sampled transactions happen up to {ahead_ms.max() / 1000:.0f} s after their "
-            "Kafka timestamp; a worker counts them as of that, plus batch.allowed_skew_s",
-            "mend the clocks or time zones of the producers",
+            f"{late} of {ahead_ms.size} sampled transactions are dated up to {ahead_ms.max() / 1000:.0f} s after their "
+            "Kafka timestamp; a worker dates them at that timestamp plus batch.allowed_skew_s",
+            "correct the clocks or time zones of the producers",
         )
     return ok(
         f"at most batch.allowed_skew_s = {settings.batch.allowed_skew_s:g} ahead of their Kafka timestamps"
@@ -266,10 +273,10 @@ def event_times(settings: Settings, transactions: Sample) -> Finding:
 
 
 def clock(settings: Settings, transactions: Sample, labels: Sample) -> Finding:
-    """The newest records are not from this machine's future."""
+    """Check that the newest records are not dated in this machine's future."""
     newest = [int(columns.timestamps_ms.max()) for it in (transactions, labels) for columns in it.columns]
     if not newest:
-        return not_checked("there is no record to compare this machine's clock with")
+        return not_checked("no record to compare this machine's clock with")
     ahead_s = max(newest) / 1000 - time.time()
     if ahead_s > settings.batch.allowed_skew_s:
         return warning(

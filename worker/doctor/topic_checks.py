@@ -1,4 +1,4 @@
-"""Checks of the six topics: there, alike in partitions, replicated, kept long enough, large enough."""
+"""Checks of the six topics: existence, partitions, replicas, retention, sizes, timestamps, permissions."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from worker.partition.codec import PIECE_BYTES
 from worker.settings.sections import Settings
 
 LARGEST_BATCH_BYTES: Final = PIECE_BYTES + (64 << 10)
-"""No record of ours is larger, nor a batch of several."""
+"""No record that a worker writes is larger, nor is a batch of several."""
 _ABSENCE_DAYS: Final = 3
-"""A worker may well be away over a long weekend."""
+"""How long a worker may be away: a long weekend."""
 _WRITTEN: Final = ("alerts", "decisions", "model_log", "dead_letters")
 _STATE: Final = ("decisions", "model_log")
 _INPUT: Final = ("transactions", "labels")
@@ -28,31 +28,30 @@ _MAY: Final = {
     "model_log": {"READ", "WRITE"},
     "dead_letters": {"WRITE"},
 }
-_NONE: Final = "none of the topics can be seen"
-_UNSEEN: Final = "we may not see the topics' configuration (DESCRIBE_CONFIGS on them)"
+_NO_TOPIC: Final = "none of the topics exists, as far as Kafka shows"
+_NO_CONFIG: Final = "no permission to read the topics' configuration (DESCRIBE_CONFIGS on them)"
 
 
 def existence(settings: Settings, cluster: Cluster) -> Finding:
-    """All six exist."""
+    """Check that all six exist."""
     names = settings.topics.model_dump()
     if cluster.hidden:
-        found = f"Kafka does not let us see {', '.join(cluster.hidden)}"
-        fix = f"permit {_who(settings)} to describe them"
-        return failed(found, fix, UnreachableError)
+        found = f"no permission to describe {', '.join(cluster.hidden)}"
+        return failed(found, f"grant it to {_principal(settings)}", UnreachableError)
     missing = [name for role, name in names.items() if role not in cluster.topics]
     if missing:
-        fix = "run `fraud-worker topics create`, or mend the names in [topics]"
+        fix = "run `fraud-worker topics create`, or correct the names in [topics]"
         return failed(f"missing: {', '.join(missing)}", fix, UnreachableError)
     return ok(", ".join(names.values()))
 
 
 def absence(name: str, cluster: Cluster) -> str:
-    """Say why nothing is known of a topic."""
-    return f"Kafka does not let us see {name}" if name in cluster.hidden else f"{name} is missing"
+    """Return why nothing is known of a topic."""
+    return f"no permission to describe {name}" if name in cluster.hidden else f"{name} is missing"
 
 
 def partitions(settings: Settings, cluster: Cluster) -> Finding:
-    """Transactions, labels, alerts and decisions have the same number, the model log has one."""
+    """Check that transactions, labels, alerts and decisions have equally many partitions, the model log one."""
     counts = {topic.name: topic.partitions for topic in cluster.topics.values()}
     of_input = cluster.topics.get("transactions")
     if of_input is None:
@@ -61,73 +60,74 @@ def partitions(settings: Settings, cluster: Cluster) -> Finding:
         refuse_misfits(counts, of_input.partitions, settings.topics)
     except IncompatibleError as error:
         return refused(error)
-    return ok(f"{of_input.partitions} in all that go by card, 1 in {settings.topics.model_log}")
+    return ok(f"{of_input.partitions} in each topic that is keyed by card, 1 in {settings.topics.model_log}")
 
 
 def leaders(cluster: Cluster) -> Finding:
-    """Every partition has a leader and enough replicas in sync."""
+    """Check that every partition has a leader and enough replicas in sync."""
     if not cluster.topics:
-        return not_checked(_NONE)
-    gone = [f"{it.name}: {it.leaderless} without a leader" for it in cluster.topics.values() if it.leaderless]
+        return not_checked(_NO_TOPIC)
+    leaderless = [
+        f"{it.name}: {it.leaderless} without a leader" for it in cluster.topics.values() if it.leaderless
+    ]
     few = [
-        f"{it.name}: {it.in_sync} in sync, min.insync.replicas = {it.config['min.insync.replicas']}"
+        f"{it.name}: {it.in_sync} in sync, min.insync.replicas = {it.min_in_sync}"
         for it in cluster.topics.values()
         if it.lacks_replicas
     ]
-    if gone or few:
-        return failed("; ".join(gone + few), "start the missing brokers", UnreachableError)
+    if leaderless or few:
+        return failed("; ".join(leaderless + few), "start the missing brokers", UnreachableError)
     behind = [
         f"{it.name}: {it.in_sync} of {it.replicas}"
         for it in cluster.topics.values()
         if it.in_sync < it.replicas
     ]
     if behind:
-        return warning(f"replicas in sync: {', '.join(behind)}", "see why brokers are away or behind")
+        return warning(f"replicas in sync: {', '.join(behind)}", "find out why brokers are away or behind")
     return ok("all partitions have a leader, all replicas are in sync")
 
 
 def replication(cluster: Cluster) -> Finding:
-    """Neither one broker's loss nor one broker's absence does harm."""
+    """Check that the loss of one broker loses no record and stops no write."""
     if not cluster.topics:
-        return not_checked(_NONE)
+        return not_checked(_NO_TOPIC)
     single = [topic.name for topic in cluster.topics.values() if topic.replicas == 1]
     if single:
         return warning(
-            f"one copy only: {', '.join(single)}: lost with its broker",
-            "fine to try things out; else make the topics anew with `topics create --replication 3`",
+            f"one copy only: {', '.join(single)}: lost with its broker's disk",
+            "fine for a trial; otherwise create the topics again with `topics create --replication 3`",
         )
     pairs = [topic.name for topic in cluster.topics.values() if topic.replicas == 2]
     if pairs:
         return warning(
-            f"two copies only: {', '.join(pairs)}: with one broker away either nothing is written or one copy is left",
-            "make the topics anew with `topics create --replication 3`, and set min.insync.replicas = 2",
+            f"two copies only: {', '.join(pairs)}: without one broker either nothing is written or one copy is left",
+            "create the topics again with `topics create --replication 3`, and set min.insync.replicas = 2",
         )
     seen = [topic for topic in cluster.topics.values() if topic.config]
-    return _in_sync(seen) if seen else not_checked(_UNSEEN)
+    return _in_sync(seen) if seen else not_checked(_NO_CONFIG)
 
 
 def _in_sync(seen: list[Topic]) -> Finding:
-    """Look at how many copies a write waits for, where there are three or more."""
-    least = {topic.name: int(topic.config.get("min.insync.replicas", 1)) for topic in seen}
-    tight = [topic.name for topic in seen if least[topic.name] >= topic.replicas]
+    """Check how many replicas must be in sync for a write, in topics of three or more."""
+    tight = [topic.name for topic in seen if topic.min_in_sync >= topic.replicas]
     if tight:
         return warning(
-            f"one broker away stops writing to {', '.join(tight)}", "lower min.insync.replicas by one"
+            f"the loss of one broker stops writing to {', '.join(tight)}", "lower min.insync.replicas by one"
         )
-    loose = [name for name, count in least.items() if count == 1]
+    loose = [topic.name for topic in seen if topic.min_in_sync == 1]
     if loose:
         return warning(
-            f"min.insync.replicas = 1: a commit may be lost with one broker: {', '.join(loose)}",
+            f"min.insync.replicas = 1: one broker's loss may lose a commit: {', '.join(loose)}",
             "set min.insync.replicas = 2 on them",
         )
     return ok(f"{min(topic.replicas for topic in seen)} copies")
 
 
 def state_retention(cluster: Cluster) -> Finding:
-    """The logs that state is rebuilt from are kept for ever."""
+    """Check that the logs that state is rebuilt from are kept for ever."""
     logs = _configured(cluster, _STATE)
     if not logs:
-        return not_checked(_UNSEEN)
+        return not_checked(_NO_CONFIG)
     limited = [
         f"{topic.name}: {name} = {topic.config[name]}"
         for topic in logs
@@ -135,57 +135,57 @@ def state_retention(cluster: Cluster) -> Finding:
         if int(topic.config.get(name, FOR_EVER)) != FOR_EVER
     ]
     if limited:
-        fix = "set them to -1: once a record is deleted, no worker can start"
+        fix = "set them to -1: no worker can start once a record is deleted"
         return failed(f"state is rebuilt from these logs, but {', '.join(limited)}", fix, IncompatibleError)
     return ok(" and ".join(topic.name for topic in logs) + " are kept for ever")
 
 
 def input_retention(settings: Settings, cluster: Cluster) -> Finding:
-    """What is not read yet waits long enough; what labels refer to can be replayed."""
+    """Check that the input is kept until a worker that was away has read it."""
     topics = _configured(cluster, _INPUT)
     if not topics:
-        return not_checked(_UNSEEN)
+        return not_checked(_NO_CONFIG)
     days = {topic.name: _days(int(topic.config.get("retention.ms", FOR_EVER))) for topic in topics}
     bounds = {topic.name: int(topic.config.get("retention.bytes", FOR_EVER)) for topic in topics}
     bounded = [
         f"{name} at most {size:,} bytes a partition" for name, size in bounds.items() if size != FOR_EVER
     ]
-    told = "kept: " + ", ".join([*(f"{name} {_told_days(kept)}" for name, kept in days.items()), *bounded])
+    found = "kept: " + ", ".join([*(f"{name} {_days_text(kept)}" for name, kept in days.items()), *bounded])
     short = [name for name, kept in days.items() if kept < _ABSENCE_DAYS]
     if short:
         return warning(
-            f"{told}. A worker that is away for longer loses what it has not read",
+            f"{found}. A worker that is away for longer misses what is deleted meanwhile",
             f"raise retention.ms of {', '.join(short)} to {_ABSENCE_DAYS} days or more",
         )
     if bounded:
         return warning(
-            f"{told}. How long that is depends on the traffic; what a worker that is away has not read may go",
-            "set retention.bytes to -1 on them, so that retention.ms alone counts",
+            f"{found}. How long that lasts depends on the traffic; a worker that is away may miss records",
+            "set retention.bytes to -1 on them, so that retention.ms alone decides",
         )
     horizon = settings.labels.horizon_days
     if min(days.values()) < horizon:
-        # Decisions wait for their labels in the worker's own logs.
-        told += f"; shorter than labels.horizon_days = {horizon:g}, so none can begin anew from them"
-    return ok(told)
+        # A remark, no warning: a running worker keeps the decisions that wait for labels in its own logs.
+        found += f"; less than labels.horizon_days = {horizon:g}, so a new group cannot learn from all of it"
+    return ok(found)
 
 
 def cleanup(cluster: Cluster) -> Finding:
-    """No topic is compacted."""
+    """Check that no topic is compacted."""
     topics = _configured(cluster, tuple(_MAY))
     if not topics:
-        return not_checked(_UNSEEN)
+        return not_checked(_NO_CONFIG)
     compacted = [topic.name for topic in topics if "compact" in topic.config.get("cleanup.policy", "")]
     if compacted:
-        found = f"cleanup.policy compacts {', '.join(compacted)}: a card's records replace one another"
+        found = f"cleanup.policy compacts {', '.join(compacted)}: of a card's records only the last one stays"
         return failed(found, "set cleanup.policy = delete on them", IncompatibleError)
     return ok("cleanup.policy = delete")
 
 
 def message_size(cluster: Cluster) -> Finding:
-    """The brokers take our largest records."""
+    """Check that the brokers accept the largest batches that a worker writes."""
     topics = _configured(cluster, _WRITTEN)
     if not topics:
-        return not_checked(_UNSEEN)
+        return not_checked(_NO_CONFIG)
     small = [
         f"{topic.name}: {topic.config['max.message.bytes']}"
         for topic in topics
@@ -202,20 +202,20 @@ def message_size(cluster: Cluster) -> Finding:
 
 
 def timestamps(cluster: Cluster) -> Finding:
-    """Whose clock the records of the input carry."""
+    """Report whose clock stamps the records of the input."""
     topics = _configured(cluster, _INPUT)
     if not topics:
-        return not_checked(_UNSEEN)
+        return not_checked(_NO_CONFIG)
     kinds = {topic.name: topic.config.get("message.timestamp.type", "CreateTime") for topic in topics}
     clocks = {"CreateTime": "the producers' clocks", "LogAppendTime": "the brokers' clocks"}
     return ok(", ".join(f"{name}: {kind} ({clocks.get(kind, kind)})" for name, kind in kinds.items()))
 
 
 def permissions(settings: Settings, cluster: Cluster) -> Finding:
-    """We may read and write what a worker reads and writes."""
+    """Check that this client may read and write what a worker reads and writes."""
     known = {role: topic for role, topic in cluster.topics.items() if topic.operations is not None}
     if not known and not cluster.forbidden:
-        return not_checked("Kafka does not say what we may do")
+        return not_checked("Kafka does not report permissions")
     transactional = f"{settings.kafka.group}.{settings.worker.id}"
     lacking = [
         f"{' and '.join(sorted(missing))} on {topic.name}"
@@ -227,13 +227,15 @@ def permissions(settings: Settings, cluster: Cluster) -> Finding:
     if "transaction" in cluster.forbidden:
         lacking.append(f"WRITE on transactional id {transactional}")
     if lacking:
-        fix = f"permit it to {_who(settings)}"
+        fix = f"grant it to {_principal(settings)}"
         return failed(f"not permitted: {', '.join(lacking)}", fix, UnreachableError)
-    return ok(f"topics and group; WRITE on transactional id {transactional} shows only when it is used")
+    return ok(
+        f"topics and group; Kafka checks WRITE on transactional id {transactional} only when it is used"
+    )
 
 
-def _who(settings: Settings) -> str:
-    """Whom Kafka takes us for."""
+def _principal(settings: Settings) -> str:
+    """Return the user that Kafka takes this client for."""
     kafka = settings.kafka
     if kafka.sasl_username is not None:
         return f"kafka.sasl_username = {kafka.sasl_username!r}"
@@ -243,7 +245,7 @@ def _who(settings: Settings) -> str:
 
 
 def _may_read(group: Group | None) -> bool:
-    """Unless Kafka says otherwise."""
+    # Without a group, or a report, nothing speaks against it.
     return group is None or group.operations is None or "READ" in group.operations
 
 
@@ -259,5 +261,5 @@ def _days(retention_ms: int) -> float:
     return float("inf") if retention_ms == FOR_EVER else retention_ms / MS_PER_DAY
 
 
-def _told_days(days: float) -> str:
+def _days_text(days: float) -> str:
     return "for ever" if days == float("inf") else f"{days:.3g} days"
