@@ -112,7 +112,7 @@ def test_a_rate_forgets_what_is_older_than_five_seconds() -> None:
     assert shown.per_s == pytest.approx(10.0)
 
 
-def test_a_hand_over_is_as_of_the_first_decision_of_whoever_takes_over() -> None:
+def test_a_hand_over_is_as_of_the_first_decision_of_the_next_decider() -> None:
     watched = Watched()
     watched.look(decided(none=100), 1.0)
     watched.look(decided(none=100, forest=100), 2.0)
@@ -132,7 +132,7 @@ def test_what_is_due_and_not_decided_is_the_lag() -> None:
 
 
 def closed(days: int, recall: float) -> str:
-    """What a worker says once the first so many days are closed."""
+    """The metrics of a worker once the first so many days are closed."""
     cohort: dict[str, float] = {"cohort_closed__window_30d": days, "cohort_recall__window_1d": recall}
     return decided(online=950, cohort_end_timestamp_seconds=(START_MS + days * DAY_MS) / 1000.0, **cohort)
 
@@ -143,7 +143,7 @@ def test_the_recall_of_a_day_is_known_once_it_is_settled() -> None:
     shown = watched.look(closed(4, 0.75), 9.5)
     assert shown.quality.is_known
     assert (shown.quality.days, shown.quality.last_day) == (4, 3)
-    # The first three were settled at one look: they share the figure of the newest.
+    # The first three were settled in one observation: they share the figure of the newest.
     assert [day.recall for day in shown.history[:4]] == [0.25, 0.25, 0.25, 0.75]
     assert all(math.isnan(day.recall) for day in shown.history[4:])
 
@@ -156,7 +156,7 @@ def test_nothing_is_settled_at_first() -> None:
     assert math.isnan(shown.latency_p99_s)
 
 
-def test_history_has_an_entry_for_each_day_even_those_that_no_look_fell_into() -> None:
+def test_history_has_an_entry_for_each_day_even_without_an_observation() -> None:
     watched = Watched()
     watched.look(decided(none=50, model_threshold_lambda=1.0), 1.0)
     shown = watched.look(decided(none=50, forest=350, model_threshold_lambda=2.0), 4.0)
@@ -184,14 +184,14 @@ def test_latency_is_that_of_the_last_seconds() -> None:
 def test_a_label_is_shown_from_its_time_on() -> None:
     watched = Watched()
     shown = watched.look(decided(none=250), 2.5, (alert(transaction_id="t100"),))
-    assert [it.turned_out for it in shown.newest] == [""]
+    assert [it.label for it in shown.newest] == [""]
     shown = watched.look(decided(none=320), 3.5, (alert(transaction_id="t101"),))
-    assert [it.turned_out for it in shown.newest] == ["legit", "fraud"]
+    assert [it.label for it in shown.newest] == ["legit", "fraud"]
     shown = watched.look(decided(none=330), 5.0, (alert(transaction_id="another stream's"),))
-    assert shown.newest[0].turned_out == ""
+    assert shown.newest[0].label == ""
 
 
-def test_alerts_are_put_up_one_at_a_time() -> None:
+def test_alerts_are_shown_one_at_a_time() -> None:
     board = AlertBoard(every_s=1.0)
     board.offer([alert(alert_id="a"), alert(alert_id="b")], 0.0)
     board.offer([alert(alert_id="c")], 0.5)
@@ -213,7 +213,7 @@ def test_a_quantile_is_promqls(buckets: dict[float, float], share: float, expect
     assert histogram_quantile(buckets, share) == pytest.approx(expected)
 
 
-def test_labels_that_no_clock_would_reach_are_not_sent() -> None:
+def test_labels_after_the_last_transaction_are_not_sent() -> None:
     shown = stream()
     assert shown.dataset.label_time_ms is not None
     late = shown.dataset.event_time_ms + 2 * DAY_MS > shown.dataset.event_time_ms[-1]
@@ -232,7 +232,7 @@ def test_a_stream_lasts_as_long_as_asked_for(duration_s: float) -> None:
     assert START_MS + (DAYS - 1) * DAY_MS <= times_ms[-1] < START_MS + DAYS * DAY_MS
 
 
-def test_the_settings_file_says_what_the_demo_itself_goes_by(
+def test_the_settings_file_holds_the_settings_of_the_demo_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = demo_values()

@@ -70,7 +70,7 @@ def test_accuracy_is_not_among_the_figures() -> None:
     assert all("accura" not in text(figures(), *size).lower() for size in SIZES)
 
 
-def test_what_labels_have_not_settled_is_said_to_be_unknown() -> None:
+def test_figures_that_labels_have_not_settled_are_shown_as_unknown() -> None:
     shown = text(figures(quality=UNSETTLED))
     assert "prevalence  known once labels settle" in shown
     assert "savings     known once labels settle" in shown
@@ -155,7 +155,7 @@ def test_the_picture_loads_nothing_from_anywhere(tmp_path: Path) -> None:
     assert "url(" not in svg.replace("url(#", "")
 
 
-def test_a_picture_that_cannot_be_written_is_told_with_its_argument(tmp_path: Path) -> None:
+def test_a_picture_that_cannot_be_written_is_refused_with_its_argument(tmp_path: Path) -> None:
     with pytest.raises(
         SettingsError, match=r"--picture = .*demo\.svg': No such file or directory; name a file"
     ):

@@ -1,1 +1,1 @@
-"""`fraud-worker demo`: a real Kafka, a real worker, made-up traffic whose labels come late, and what came of it."""
+"""`fraud-worker demo`: a real Kafka, a real worker, simulated traffic with late labels, and the results."""

@@ -1,4 +1,4 @@
-"""Calls that run in threads of their own, and whose failures whoever looks is told."""
+"""Calls in threads of their own, whose failures reach the thread that waits for them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class BackgroundCall(Generic[Result]):
     Parameters
     ----------
     name
-        Of the thread.
+        The name of the thread.
     call
-        Given an event that is set when it should come to its end.
+        Takes an event that is set when the call should end.
     """
 
     def __init__(self, name: str, call: Callable[[threading.Event], Result]) -> None:
@@ -30,22 +30,22 @@ class BackgroundCall(Generic[Result]):
 
     @property
     def is_running(self) -> bool:
-        """Whether the call has not returned yet."""
+        """Whether the call still runs."""
         return self._thread.is_alive()
 
     def check(self) -> None:
-        """Raise what the call raised, if it did."""
+        """Raise the error of the call, if it failed."""
         if self._failure is not None:
             raise self._failure
 
     def result(self) -> Result:
-        """Wait for the call; return or raise what it did."""
+        """Wait for the call; return its result or raise its error."""
         self._thread.join()
         self.check()
         return self._result[0]
 
     def stop(self, patience_s: float) -> None:
-        """Ask the call to come to its end; return when it has, or when patience has ended."""
+        """Ask the call to end; return once it has, or after `patience_s`."""
         self._stopping.set()
         self._thread.join(patience_s)
 

@@ -1,4 +1,4 @@
-"""Where the demo is shown: a page at a terminal, lines elsewhere."""
+"""Displays of the demo: a page at a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from worker.view.alert_text import alert_text
 from worker.wire.schema import Alert
 
 _FRAMES_PER_S: Final = 5.0
-_LINES_IN_ALL: Final = 10
-"""So many times the lines say how things stand."""
+_STATUS_REPORTS: Final = 10
+"""How often the lines show the status in a whole demo."""
 
 
 class Display(Protocol):
-    """What the demo tells as it goes on; a context manager."""
+    """A display of the demo while it runs; a context manager."""
 
     def show_stage(self, text: str) -> None:
-        """Tell the next step of the start; the same again changes nothing."""
+        """Show the next step of the start; a repeat of the text changes nothing."""
 
     def show_figures(self, figures: Figures, alerts: Sequence[Alert]) -> None:
-        """Show how things stand, and the alerts that came since the last time."""
+        """Show the current figures, and the alerts that came since the last call."""
 
     def __enter__(self) -> Self: ...
 
@@ -41,14 +41,14 @@ class Display(Protocol):
 
 
 def display_for(console: Console) -> Display:
-    """Return a page where the console can draw one."""
+    """Return a page if the console can draw one, else lines."""
     return (
         PageDisplay(console) if console.is_terminal and not console.is_dumb_terminal else LineDisplay(console)
     )
 
 
 class PageDisplay:
-    """One page, drawn anew a few times a second on a screen of its own."""
+    """One page on a screen of its own, drawn several times a second."""
 
     def __init__(self, console: Console) -> None:
         self._start = StartPage()
@@ -64,12 +64,12 @@ class PageDisplay:
         )
 
     def show_stage(self, text: str) -> None:
-        """Show another step of the start."""
+        """Show the next step of the start."""
         if not self._stages or self._stages[-1][0] != text:
             self._stages.append((text, time.monotonic()))
 
     def show_figures(self, figures: Figures, alerts: Sequence[Alert]) -> None:
-        """Show other figures; the alerts among them are enough."""
+        """Replace the figures; they hold the alerts that the page shows."""
         del alerts
         self._figures = figures
 
@@ -92,7 +92,7 @@ class PageDisplay:
 
 
 class LineDisplay:
-    """Lines, for a log or a pipe: the steps, the first alerts of each decider, and now and then how things stand."""
+    """Lines for a log or a pipe: the steps, each decider's first alerts, and the status at intervals."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -102,22 +102,22 @@ class LineDisplay:
         self._alerts = {"forest": 0, "online": 0}
 
     def show_stage(self, text: str) -> None:
-        """Print another step of the start."""
+        """Print the next step of the start."""
         if text != self._stage:
             self._stage = text
             self._print(text)
 
     def show_figures(self, figures: Figures, alerts: Sequence[Alert]) -> None:
-        """Print what is new."""
-        for over in figures.hand_overs[self._hand_overs :]:
-            who = NO_DECIDER if over.decider == "none" else f"{NAMES[over.decider]} decides"
-            self._print(f"From {date(over.at_ms)} {hour(over.at_ms)} on: {who}")
+        """Print new hand-overs, each decider's first alerts, and the status if it is due."""
+        for hand_over in figures.hand_overs[self._hand_overs :]:
+            who = NO_DECIDER if hand_over.decider == "none" else f"{NAMES[hand_over.decider]} decides"
+            self._print(f"From {date(hand_over.at_ms)} {hour(hand_over.at_ms)} on: {who}")
         self._hand_overs = len(figures.hand_overs)
         for alert in alerts:
             self._alerts[alert.decided_by] += 1
             if self._alerts[alert.decided_by] <= SHOWN_PER_DECIDER:
                 self._console.print(alert_text(alert), soft_wrap=True)
-        due = int(_LINES_IN_ALL * figures.elapsed_s / figures.duration_s)
+        due = int(_STATUS_REPORTS * figures.elapsed_s / figures.duration_s)
         if due > self._status_count:
             self._status_count = due
             self._print(*status_lines(figures))

@@ -1,4 +1,4 @@
-"""What the demo knows at one moment: read from the worker's /metrics, its alerts and the stream's own calendar."""
+"""The figures of the demo at one moment: from the worker's /metrics, its alerts and the stream's calendar."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ DECIDERS: Final = ("none", "forest", "online")
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """What became of the days that are wholly settled, the newest 30 at most; NaN where undefined.
+    """The results of the newest days that are wholly settled, 30 at most; NaN where undefined.
 
     Attributes
     ----------
     days
-        How many there are.
+        The number of these days.
     last_day
-        The newest of them, counted from 0; -1 while there is none.
+        The newest of them, counted from 0; -1 if there is none.
     decisions, frauds, alerts, cases
         Counts.
     prevalence, label_coverage, recall, recall_by_value, precision, savings
         Shares.
     cost, cost_none
-        Realised, and had nothing been alerted.
+        The realised cost, and the cost without any alert.
     """
 
     days: int
@@ -47,7 +47,7 @@ class Quality:
 
     @property
     def is_known(self) -> bool:
-        """Whether any day is settled."""
+        """Whether a day is settled."""
         return self.days > 0
 
 
@@ -58,11 +58,11 @@ class Day:
     Attributes
     ----------
     decider
-        Who decided most of it.
+        The decider of most of its transactions.
     threshold
-        The online model's λ as last seen in it; NaN while there was none.
+        The last λ of the online model on that day; NaN if there was none.
     recall
-        Share of its frauds that were alerted; NaN while it is not settled, or had none.
+        Share of its frauds that were alerted on; NaN before it is settled, and without frauds.
     """
 
     decider: str
@@ -72,7 +72,7 @@ class Day:
 
 @dataclass(frozen=True, slots=True)
 class HandOver:
-    """Who began to decide, and when in the stream's time, epoch milliseconds."""
+    """A decider and its first decision in event time, epoch milliseconds."""
 
     decider: str
     at_ms: int
@@ -80,56 +80,56 @@ class HandOver:
 
 @dataclass(frozen=True, slots=True)
 class ShownAlert:
-    """An alert on the page; `turned_out` is `fraud` or `legit` once its label has come, else empty."""
+    """An alert on the page; `label` is `fraud` or `legit` once it is known, else empty."""
 
     alert: Alert
-    turned_out: str
+    label: str
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Everything that the page, the lines and the summary say.
+    """Everything that the page, the lines and the summary show.
 
     Attributes
     ----------
     metrics_url
-        Where the worker serves its own.
+        The address of the worker's metrics.
     elapsed_s, duration_s
-        Of the demo, without its start.
+        Time spent and planned, without the start.
     start_ms, now_ms
-        Where the stream begins, and how far it is decided, epoch milliseconds.
+        The start of the stream, and the event time of the last decision, epoch milliseconds.
     stream_days
-        How long the stream is.
+        The length of the stream.
     stream_size
-        Transactions in it.
+        The number of its transactions.
     decided, alerts, cases
-        So far.
+        Counts so far.
     decided_by
-        So far, by decider.
+        Decisions so far, by decider.
     per_s
-        Transactions decided a second, lately.
+        Decisions a second over the last seconds.
     lag
-        Transactions due by now that are not decided yet, whether sent or not.
+        Transactions that are due and not decided, whether sent or not.
     latency_p50_s, latency_p99_s
-        From a transaction's append to its alert's commit, lately; NaN without alerts.
+        Recent time from a transaction's append to the commit of its alert; NaN without alerts.
     shares
-        Of the latest decisions, by decider; empty before there are any.
+        Each decider's share of the latest decisions; empty before the first ones.
     hand_overs
-        In their order.
+        In order of time.
     frauds_learnt, frauds_needed
-        By the online model, and before it may decide.
+        Frauds that the online model has learnt, and those that it needs before it decides.
     threshold_lambda, review_cost
         The online model alerts where the expected loss is at least their product.
     forest_cut
-        The forest alerts from this rank on.
+        The rank from which the forest alerts.
     reviews_cost, missed_cost
-        Of the cases opened so far, and of missed frauds as far as their labels have come.
+        Cost of the cases so far, and of the missed frauds whose labels have come.
     quality
-        Of settled days.
+        The results of settled days.
     history
-        Day by day, up to today.
+        The days up to today.
     newest
-        Alerts, the newest first.
+        Some of the alerts, the newest first.
     """
 
     metrics_url: str
@@ -162,10 +162,10 @@ class Figures:
 
     @property
     def today(self) -> int:
-        """The day of the stream, counted from 0."""
+        """The current day of the stream, counted from 0."""
         return min(max((self.now_ms - self.start_ms) // MS_PER_DAY, 0), self.stream_days - 1)
 
     @property
     def is_wholly_decided(self) -> bool:
-        """Whether nothing of the stream is left."""
+        """Whether all transactions of the stream are decided."""
         return self.decided >= self.stream_size

@@ -1,4 +1,4 @@
-"""The demo's page: `Figures` as something that rich can draw, for any size of terminal."""
+"""The demo's page: `Figures` as a rich renderable, for any size of terminal."""
 
 from __future__ import annotations
 
@@ -31,10 +31,11 @@ from worker.demo.wording import (
 )
 
 NARROW: Final = 76
-"""Below it there is no room for boxes side by side."""
+"""Below this width there is no room for boxes side by side."""
 TALL: Final = 30
-"""From it on there is room for the history."""
+"""From this height on there is room for threshold and recall day by day."""
 WIDE: Final = 96
+"""From this width on there is room for the label and the time of day of an alert."""
 
 
 class Page:
@@ -44,7 +45,7 @@ class Page:
         self._figures = figures
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
-        """Draw it, as large as there is room for."""
+        """Draw the page as large as the terminal allows."""
         height = options.height or options.size.height
         if options.max_width < NARROW:
             yield _narrow(self._figures, height)
@@ -52,14 +53,14 @@ class Page:
         parts = _boxes(self._figures, options.max_width, tall=height >= TALL)
         used = sum(len(console.render_lines(part, options.update(height=None))) for part in parts)
         yield from parts
-        # Two borders and the heading.
+        # The table of alerts has two borders and a heading.
         if (rows := height - used - 3) > 0:
             yield _alerts(self._figures, rows, options.max_width)
 
 
 def _narrow(figures: Figures, height: int) -> RenderableType:
     quality, latency = figures.quality, (figures.latency_p50_s, figures.latency_p99_s)
-    told = [
+    texts = [
         f"day {figures.today + 1} of {figures.stream_days}, {date(figures.now_ms)} {hour(figures.now_ms)}",
         f"{minutes(figures.elapsed_s)} of {minutes(figures.duration_s)}, {figures.metrics_url}",
         f"{figures.decided:,} decided, {figures.per_s:,.0f}/s, lag {figures.lag:,}",
@@ -68,7 +69,7 @@ def _narrow(figures: Figures, height: int) -> RenderableType:
         f"recall {percent(quality.recall)}, precision {percent(quality.precision)}",
         f"cost {money(figures.reviews_cost + figures.missed_cost)}, savings {percent(quality.savings)}",
     ]
-    lines = [Text(line, no_wrap=True, overflow="ellipsis") for line in told]
+    lines = [Text(line, no_wrap=True, overflow="ellipsis") for line in texts]
     rows = [
         Text.assemble(
             f"{hour(it.alert.event_time_ms)} {it.alert.amount:,.2f} ",
@@ -120,11 +121,11 @@ def _stream(figures: Figures) -> RenderableType:
 
 
 def _pairs(rows: Sequence[tuple[str, str, str]]) -> Table:
-    """Rows of a label, a figure and a remark."""
+    """Return rows of a label, a figure and a remark."""
     table = Table.grid(Column(width=LABEL_COLUMNS, no_wrap=True), Column(no_wrap=True, ratio=1), expand=True)
     for label, figure, remark in rows:
-        told = Text(figure, style="bold", no_wrap=True, overflow="ellipsis")
-        table.add_row(Text(label, style=QUIET), told.append(f" {remark}".rstrip(), style="not bold default"))
+        text = Text(figure, style="bold", no_wrap=True, overflow="ellipsis")
+        table.add_row(Text(label, style=QUIET), text.append(f" {remark}".rstrip(), style="not bold default"))
     return table
 
 
@@ -143,7 +144,7 @@ def _money(figures: Figures) -> RenderableType:
 
 
 def _limit(figures: Figures) -> tuple[str, str]:
-    """What an alert is raised from, in the terms of whoever decides."""
+    """Return the value from which the current decider alerts, and a remark on it."""
     decider = figures.hand_overs[-1].decider if figures.hand_overs else "none"
     if decider == "online":
         limit = figures.threshold_lambda * figures.review_cost
@@ -203,7 +204,5 @@ def _cells_of(shown: ShownAlert, width: int) -> list[Text]:
         Text(risk_and_limit(alert)),
     ]
     if wide:
-        cells.append(
-            Text(shown.turned_out or "…", style="bold red" if shown.turned_out == "fraud" else QUIET)
-        )
+        cells.append(Text(shown.label or "…", style="bold red" if shown.label == "fraud" else QUIET))
     return [*cells, Text("; ".join(reasons(alert)))]

@@ -1,4 +1,4 @@
-"""The page as an SVG file that loads nothing from anywhere."""
+"""The page as an SVG file that loads no other file."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ _THEME: Final = TerminalTheme(
     ],
 )  # fmt: skip
 
-# rich's own format fetches its font; here every reader's own will do, and widths are given for each text.
+# rich's own format fetches a font. This one uses a font of the viewer; rich states the width of each text, so that
+# the columns still align.
 _FORMAT: Final = """\
 <svg class="rich-terminal" viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
     <style>
@@ -60,30 +61,30 @@ _FORMAT: Final = """\
 
 
 def require_folder(path: Path) -> None:
-    """Refuse a file for the picture whose folder does not exist, before anybody waits for it.
+    """Refuse a file whose folder does not exist, before the demo spends its time.
 
     Raises
     ------
     SettingsError
-        Names `--picture`.
+        The folder does not exist; the message names `--picture`.
     """
     if not path.parent.is_dir():
-        raise SettingsError(f"--picture = {str(path)!r}: there is no folder {str(path.parent)!r}; make it")
+        raise SettingsError(f"--picture = {str(path)!r}: there is no folder {str(path.parent)!r}; create it")
 
 
 def save_picture(figures: Figures, path: Path) -> None:
-    """Write the page of those figures to a file.
+    """Write the page of these figures to a file.
 
     Raises
     ------
     SettingsError
-        The file cannot be written; names `--picture`.
+        The file cannot be written; the message names `--picture`.
     """
     console = Console(
         record=True, width=COLUMNS, height=ROWS, file=StringIO(), force_terminal=True, color_system="truecolor",
         no_color=False, legacy_windows=False,
     )  # fmt: skip
-    # Nobody serves that address any more, and the only addresses in the file are to be its name spaces.
+    # The worker has ended: without its scheme the address is no link. The file holds no URL but its namespace.
     shown = replace(figures, metrics_url=figures.metrics_url.removeprefix("http://"))
     console.print(Page(shown), height=ROWS)
     svg = console.export_svg(

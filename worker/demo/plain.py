@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from worker.demo.figures import Figures
 from worker.demo.wording import NAMES, UNSETTLED, date, hour, milliseconds, minutes, money, percent
 
-SHOWN_PER_DECIDER = 3
+SHOWN_PER_DECIDER: Final = 3
+"""How many alerts of each decider the lines show."""
 
 
 def status_lines(figures: Figures) -> list[str]:
-    """Say how things stand in a few lines."""
+    """Return the status in a few lines."""
     quality = figures.quality
     shares = ", ".join(f"{NAMES[name]} {percent(share)}" for name, share in figures.shares.items() if share)
     lines = [

@@ -1,4 +1,4 @@
-"""What the demo starts outside its own process, and how it is taken away again: Kafka, topics, a worker."""
+"""What the demo starts outside its own process and removes again: Kafka, topics, a worker."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ _GROUP_IS_GONE: Final = ("OK", "GroupIdNotFoundError")
 
 
 class OwnKafka(EmbeddedKafka):
-    """A broker of our own; nothing in it is to be kept, so it is killed at the end."""
+    """The demo's own broker; its data is not kept, so the demo kills it at the end."""
 
     def close(self) -> None:
-        """End it and remove its folder; where it failed, that stays and its error has said so."""
+        """Kill the broker and remove its folder; the folder of one that failed stays, and its error names the log."""
         self.kill()
         super().close()
 
@@ -49,7 +49,7 @@ def remove_from_kafka(settings: Settings) -> None:
     Raises
     ------
     WorkerError
-        Kafka does not answer, or does not permit it.
+        Kafka does not answer, or refuses.
     """
     wait_for_brokers(settings, _ANSWERS_WITHIN_S)
     topic_setup.delete(settings)
@@ -63,14 +63,14 @@ def remove_from_kafka(settings: Settings) -> None:
 
 
 class Program:
-    """A program of ours in a process of its own, which writes all it has to say into a file.
+    """A Python program in a process of its own, with its output in a file.
 
     Parameters
     ----------
     folder
-        For that file and whatever else the program leaves behind.
+        Takes the output and the program's temporary files.
     arguments
-        Of Python.
+        The arguments of Python; the second one names the output.
     """
 
     def __init__(self, folder: Path, *arguments: str) -> None:
@@ -79,8 +79,8 @@ class Program:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it; whoever does has to `stop` it, even if a signal ends this call."""
-        # What the environment says is meant for workers of the user's own.
+        """Start the program; the caller has to `close` it, even if a signal ends this call."""
+        # Settings in the environment are for the user's own workers.
         own = {name: value for name, value in os.environ.items() if not name.startswith(ENV_PREFIX)}
         with self._log.open("ab") as out, held_back():
             self._process = subprocess.Popen(
@@ -89,11 +89,11 @@ class Program:
                 stdout=out,
                 stderr=out,
                 env={**own, "TMPDIR": str(self._folder)},
-                start_new_session=True,  # the terminal's Ctrl-C is ours to act on
+                start_new_session=True,  # Ctrl-C at the terminal reaches the demo alone, which ends the program
             )
 
     def close(self) -> None:
-        """End it, if it runs."""
+        """End the program, if it runs."""
         if self._process is None:
             return
         self._process.terminate()
@@ -104,19 +104,18 @@ class Program:
             self._process.wait()
 
     def wait(self) -> None:
-        """Return once it has ended well.
+        """Return once the program has ended.
 
         Raises
         ------
         WorkerError
-            It failed; with the end of what it said.
+            The program failed; the message holds the end of its output.
         """
-        assert self._process is not None
-        if self._process.wait() != 0:
+        if self._process is not None and self._process.wait() != 0:
             raise self._failure(self._process.returncode)
 
     def check(self) -> None:
-        """Raise if it has ended, as `wait` does."""
+        """Raise `WorkerError` if the program has ended."""
         code = None if self._process is None else self._process.poll()
         if code is not None:
             raise self._failure(code)
@@ -127,14 +126,14 @@ class Program:
 
 
 class WorkerProcess(Program):
-    """A worker as anybody would run it: `fraud-worker run` with a settings file.
+    """A worker as a user runs it: `fraud-worker run` with a settings file.
 
     Parameters
     ----------
     values
-        Its settings.
+        The worker's settings.
     folder
-        For the settings file and its log.
+        Takes the settings file and the worker's output.
     """
 
     def __init__(self, values: Values, folder: Path) -> None:
@@ -145,12 +144,12 @@ class WorkerProcess(Program):
         self._samples: Samples = {}
 
     def wait_until_ready(self) -> None:
-        """Return once it decides.
+        """Return once the worker decides.
 
         Raises
         ------
         WorkerError
-            It has ended, or is not ready after minutes.
+            The worker has ended, or is not ready within `READY_WITHIN_S`.
         """
         deadline_s = time.monotonic() + READY_WITHIN_S
         while (reason := self._unready()) is not None:
@@ -160,7 +159,7 @@ class WorkerProcess(Program):
             time.sleep(0.1)
 
     def samples(self) -> Samples:
-        """Return all samples of its /metrics; those of the last time where it does not answer."""
+        """Return the samples of the worker's /metrics; the last ones if it does not answer."""
         answer = self._ask("/metrics")
         if answer is None:
             self.check()
@@ -172,7 +171,7 @@ class WorkerProcess(Program):
         return ask("127.0.0.1", self._port, path, _ANSWERS_WITHIN_S)
 
     def _unready(self) -> str | None:
-        """Why it does not decide yet; None once it does."""
+        """Return why the worker does not decide yet; None once it does."""
         answer = self._ask("/readyz")
         if answer is None:
             return "starting"

@@ -1,4 +1,4 @@
-"""Samples of a worker's /metrics, and what Prometheus would compute from them."""
+"""Samples of a worker's /metrics, and the figures that Prometheus computes from such samples."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from worker.telemetry.metrics import PREFIX
 UNKNOWN: Final = math.nan
 
 Samples = Mapping[tuple[str, frozenset[tuple[str, str]]], float]
-"""By a sample's name, without the prefix, and its labels."""
+"""Values by name, without the prefix, and labels."""
 
 
 def read_samples(text: str) -> Samples:
-    """Read Prometheus' text format."""
+    """Return the samples of a text in Prometheus' format."""
     return {
         (sample.name.removeprefix(f"{PREFIX}_"), frozenset(sample.labels.items())): sample.value
         for family in text_string_to_metric_families(text)
@@ -26,12 +26,12 @@ def read_samples(text: str) -> Samples:
 
 
 def sample_value(samples: Samples, name: str, **labels: str) -> float:
-    """Return one sample, NaN where it is not there."""
+    """Return the value of one sample; NaN if it is missing."""
     return samples.get((name, frozenset(labels.items())), UNKNOWN)
 
 
 def sample_sum(samples: Samples, name: str, **labels: str) -> float:
-    """Return the sum of a metric's samples that carry these labels; 0 where there are none."""
+    """Return the sum of a metric's samples with these labels; 0 without such samples."""
     wanted = labels.items()
     return sum(
         number for (called, has), number in samples.items() if called == name and wanted <= dict(has).items()
@@ -53,12 +53,12 @@ def histogram_difference(now: Mapping[float, float], before: Mapping[float, floa
 
 
 def histogram_quantile(cumulative: Mapping[float, float], share: float) -> float:
-    """Return a quantile of a histogram as PromQL's `histogram_quantile` does; NaN of an empty one.
+    """Return a quantile of a histogram as PromQL's `histogram_quantile` does; NaN if it is empty.
 
     Parameters
     ----------
     cumulative
-        Count up to each bound, the last one infinite.
+        Count up to each bound; the last bound is infinite.
     share
         From 0 to 1.
     """

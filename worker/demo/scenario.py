@@ -1,4 +1,4 @@
-"""What the demo simulates, and the settings its worker runs under."""
+"""The traffic that the demo simulates, and the settings of its worker."""
 
 from __future__ import annotations
 
@@ -25,21 +25,22 @@ _SEED: Final = 10
 _MOST_CARDS: Final = 3_000
 _LEAST_CARDS: Final = 600
 _CARDS_PER_S: Final = 35.0
-"""A shorter demo has fewer cards, so that it need not decide more a second; but enough frauds to learn from."""
+"""A shorter demo has fewer cards, so that the rate stays the same; `_LEAST_CARDS` have enough frauds to learn from."""
 _CASES_PER_CARD_DAY: Final = 0.02
 _TAIL_S: Final = 2.0
-"""Left at the end for the last decisions and the last look."""
+"""Left at the end for the last decisions and the last observation."""
 _COMMITS_PER_S: Final = 4.0
 _TOPICS: Final = ("transactions", "labels", "alerts", "decisions", "model_log", "dead_letters")
 
 Values = Mapping[str, Any]
+"""Settings by name; those of a section are a mapping."""
 
 
 def demo_traffic(duration_s: float) -> Traffic:
-    """Return what is simulated; chargebacks come three days late on average.
+    """Return what to simulate; chargebacks come three days late on average.
 
-    Days are added on either side, to be cut off again: waves of fraud that begin before the first day or end after
-    the last one are not simulated.
+    The traffic has days more on either side, which `simulated_stream` cuts off: the simulator starts no fraud before
+    its first day and ends every one by its last, so its first and last days have less fraud.
     """
     cards = _cards(duration_s)
     return Traffic(
@@ -59,22 +60,22 @@ def _cards(duration_s: float) -> int:
 
 
 def stream_speed(duration_s: float) -> float:
-    """Return how many seconds of the stream pass in one, so that all of it fits into the duration."""
+    """Return how many seconds of the stream pass in one second, so that all of it fits into the duration."""
     return DAYS * MS_PER_DAY / 1000.0 / (duration_s - _TAIL_S)
 
 
 def setting_values(bootstrap: str, folder: Path, duration_s: float) -> Values:
-    """Return what differs from the default settings, under names that nobody else uses.
+    """Return the settings that differ from the defaults; the names in Kafka are unique to this demo.
 
     Parameters
     ----------
     bootstrap
         Kafka's address.
     folder
-        For the worker's local state.
+        Takes the worker's local state.
     duration_s
-        Of the whole stream. One commit may span as much event time as passes in a quarter of a second: a worker
-        that keeps up commits oftener, and one that does not can catch up.
+        The duration of the stream. One commit may span the event time of a quarter of a second: a worker that keeps
+        up commits more often, and one that lags can catch up.
     """
     run = f"fraud-demo-{secrets.token_hex(4)}"
     return {
@@ -91,7 +92,7 @@ def setting_values(bootstrap: str, folder: Path, duration_s: float) -> Values:
 
 
 def demo_settings(values: Values) -> Settings:
-    """Return the settings that those values make, whatever the environment says: that is meant for other workers."""
+    """Return the settings with these values; the environment, which is for other workers, is not read."""
     sections: dict[str, Any] = {
         name: field.annotation.model_validate(values.get(name, {}))
         for name, field in Settings.model_fields.items()
@@ -101,7 +102,7 @@ def demo_settings(values: Values) -> Settings:
 
 
 def to_toml(values: Values) -> str:
-    """Write values as a settings file; JSON's strings, numbers and lists are TOML's too."""
+    """Return values as the text of a settings file; JSON's strings, numbers and lists are TOML too."""
     lines = [
         f"{name} = {json.dumps(value)}" for name, value in values.items() if not isinstance(value, Mapping)
     ]

@@ -1,4 +1,4 @@
-"""Starts everything the demo needs, watches it, and leaves nothing behind."""
+"""One demo from its start to its end: it starts everything, watches it, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -61,18 +61,18 @@ _Part = TypeVar("_Part", bound=_Startable)
 
 @dataclass(frozen=True, slots=True)
 class DemoOptions:
-    """What a user may choose.
+    """The options of the command.
 
     Attributes
     ----------
     duration_s
-        Of the stream, without the start.
+        The duration of the stream, without the start.
     bootstrap
-        A Kafka to use; None starts one and stops it again.
+        The Kafka to use; None starts one and stops it at the end.
     keep_topics
-        Leave the topics in that Kafka.
+        Whether the topics stay in that Kafka.
     picture
-        File for the page as an SVG; None for none.
+        File for the page as an SVG; None for no picture.
     """
 
     duration_s: float
@@ -82,15 +82,16 @@ class DemoOptions:
 
 
 def run_demo(options: DemoOptions, console: Console) -> int:
-    """Run the demo until its duration is over, or until it is interrupted; return the exit code.
+    """Run the demo until its duration is over or a signal interrupts it; return the exit code.
 
     Raises
     ------
     WorkerError
-        Kafka or the worker could not be started, or failed; or the picture has no place.
+        Kafka or the worker did not start, or failed; or the picture cannot be written.
     """
     if options.picture is not None:
         require_folder(options.picture)
+    # A signal interrupts the run alone: cleaning up is never interrupted.
     with _quiet(), handled_by(ignore), ExitStack() as started:
         session = DemoSession(options, display_for(console), started)
         try:
@@ -99,6 +100,7 @@ def run_demo(options: DemoOptions, console: Console) -> int:
         except KeyboardInterrupt:
             session.notes.append("Interrupted.")
         except WorkerError:
+            # Cleaning up adds notes on what it could not remove; they come before the error.
             started.close()
             _print_notes(console, session.notes)
             raise
@@ -115,7 +117,7 @@ def run_demo(options: DemoOptions, console: Console) -> int:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Log nothing for a time: what fails is raised, and the rest would spoil the page."""
+    """Disable logging for a time: failures are raised, and other messages would spoil the page."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
@@ -131,20 +133,20 @@ def _print_notes(console: Console, notes: Sequence[str]) -> None:
 
 @dataclass(slots=True)
 class DemoSession:
-    """One run.
+    """One run of the demo.
 
     Attributes
     ----------
     options, display
-        As chosen.
+        The options of the command, and where the run is shown.
     started
-        Takes away again what was started, the last first.
+        Stops and removes everything that was started, the last first.
     notes
-        Printed at the end.
+        Texts to print at the end.
     watched
-        What must not end before the stream does.
+        Parts that must not end before the stream.
     last, flowing
-        The last figures, and the last before the stream came to its end.
+        The last figures, and the last ones while the stream was being sent.
     """
 
     options: DemoOptions
@@ -159,6 +161,7 @@ class DemoSession:
         """Start everything, and watch it until the stream or the duration ends."""
         duration_s = self.options.duration_s
         simulator = BackgroundCall("simulator", lambda stopping: simulated_stream(demo_traffic(duration_s)))  # noqa: ARG005
+        # A signal between the two lines would leave the folder behind.
         with held_back():
             folder = Path(tempfile.mkdtemp(prefix="fraud-worker-demo-"))
             self.started.callback(shutil.rmtree, folder, ignore_errors=True)
@@ -182,21 +185,21 @@ class DemoSession:
         self._watch(worker, Watcher(stream, settings, duration_s, speed), alerts, feeder)
 
     def save_picture(self) -> None:
-        """Save the page as it was while the stream still flowed, if that is wanted and anything was seen."""
+        """Save the page as it was before the stream ended, if the user wants a picture and there are figures."""
         figures = self.flowing or self.last
         if self.options.picture is not None and figures is not None:
             save_picture(figures, self.options.picture)
             self.notes.append(f"The page as it was near the end: {self.options.picture}")
 
     def _start_kafka(self) -> str:
-        first_time = "Fetching Apache Kafka by Maven (44 MB, this first time only) and starting it"
+        first_time = "Fetching Apache Kafka with Maven (44 MB, only this first time) and starting it"
         self.display.show_stage("Starting Apache Kafka" if are_fetched() else first_time)
         kafka = self._start(OwnKafka())
         self.watched.append(kafka)
         return kafka.bootstrap
 
     def _start(self, part: _Part) -> _Part:
-        """Start it; whatever comes from then on, it is taken away again."""
+        """Start a part; it is closed at the end even if its start fails."""
         self.started.callback(part.close)
         part.start()
         return part
@@ -211,7 +214,7 @@ class DemoSession:
         topic_setup.create(settings, PARTITIONS, stamped_by_broker=True)
 
     def _leave(self, settings: Settings) -> None:
-        """Delete what was made in a Kafka that stays, or tell of it."""
+        """Delete the topics and the group from a Kafka that stays, or note that they stay."""
         names = f"the topics {settings.kafka.group}.* and the consumer group of that name"
         where = f"Kafka at {settings.kafka.bootstrap}"
         if self.options.keep_topics:
@@ -220,7 +223,7 @@ class DemoSession:
         try:
             remove_from_kafka(settings)
         except WorkerError as error:
-            self.notes.append(f"Not deleted from {where}, do it by hand: {names} ({error}).")
+            self.notes.append(f"Not deleted from {where}; delete them by hand: {names} ({error}).")
         else:
             self.notes.append(f"Deleted from {where}: {names}.")
 

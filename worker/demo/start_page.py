@@ -1,4 +1,4 @@
-"""The page while everything is being started."""
+"""The page during the start."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Stage:
     Attributes
     ----------
     text
-        What is done.
+        What the demo does.
     seconds
-        How long it has taken.
+        How long the step has taken.
     done
-        Whether it is over.
+        Whether the step is over.
     """
 
     text: str
@@ -33,14 +33,14 @@ class Stage:
 
 
 class StartPage:
-    """What is being started, with a spinner; `stages` is replaced as the start goes on."""
+    """The steps of the start with a spinner; the display replaces `stages` as the start goes on."""
 
     def __init__(self) -> None:
         self.stages: Sequence[Stage] = ()
         self._spinner = Spinner("dots", style="green")
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
-        """Draw it."""
+        """Draw the page."""
         del console, options
         table = Table.grid(Column(width=2), Column(overflow="fold"), Column(justify="right"), padding=(0, 1))
         for stage in self.stages:

@@ -1,4 +1,4 @@
-"""The made-up stream: its own calendar and truth, and what sends it at its pace."""
+"""The simulated stream: its calendar and its truth, and what sends it at its speed."""
 
 from __future__ import annotations
 
@@ -19,27 +19,32 @@ from worker.settings.sections import Settings
 from worker.simulation import Traffic, simulate
 
 _AT_ONCE: Final = 1_000
-"""Records sent between two looks at whether to stop."""
+"""Records that are sent between two checks of whether to stop."""
 
 
 class Stream:
-    """Transactions in order of event time, and when the truth of each becomes known.
+    """Transactions in order of event time, and the time at which the truth of each becomes known.
 
-    Labels that become known only after the last transaction are left out: no clock would reach them.
+    Labels that become known after the last transaction are left out: the worker's clock would not reach them.
 
     Parameters
     ----------
     dataset
-        With its truth.
+        The transactions with their truth.
     days
-        How long it is.
+        The length of the stream.
     start_ms
-        Midnight of its first day.
+        Midnight of its first day, epoch milliseconds.
+
+    Raises
+    ------
+    ValueError
+        The data set lacks the truth.
     """
 
     def __init__(self, dataset: Dataset, days: int, start_ms: int) -> None:
-        assert dataset.label_time_ms is not None
-        assert dataset.is_fraud is not None
+        if dataset.label_time_ms is None or dataset.is_fraud is None:
+            raise ValueError("a stream needs the truth of its transactions")
         in_time = dataset.label_time_ms <= dataset.event_time_ms[-1]
         self._label_time_ms = np.where(in_time, dataset.label_time_ms, NEVER)
         self._is_fraud = dataset.is_fraud
@@ -51,16 +56,16 @@ class Stream:
         return len(self.dataset)
 
     def count_due(self, seconds: float) -> int:
-        """Return how many transactions lie in the first so many seconds of the stream."""
+        """Return how many transactions lie in the first `seconds` of the stream."""
         times_ms = self.dataset.event_time_ms
         return int(np.searchsorted(times_ms, times_ms[0] + 1000.0 * seconds, side="right"))
 
     def time_ms(self, decided: int) -> int:
-        """Return the event time of the last of the first so many transactions."""
+        """Return the event time of the last of the first `decided` transactions, epoch milliseconds."""
         return int(self.dataset.event_time_ms[min(decided, len(self)) - 1]) if decided > 0 else self.start_ms
 
-    def turned_out(self, transaction_id: str, now_ms: int) -> str:
-        """Return `fraud` or `legit`, or nothing while nobody can know."""
+    def label_of(self, transaction_id: str, now_ms: int) -> str:
+        """Return `fraud` or `legit`, or an empty text before the label is known."""
         row = self._rows.get(transaction_id)
         if row is None or self._label_time_ms[row] > now_ms:
             return ""
@@ -68,7 +73,7 @@ class Stream:
 
 
 def simulated_stream(traffic: Traffic) -> Stream:
-    """Return simulated traffic without its margins as a stream; some seconds' work."""
+    """Simulate traffic and return it without its margins as a stream; this takes some seconds."""
     dataset = simulate(traffic)
     days = traffic.days - 2 * MARGIN_DAYS
     start_ms = traffic.start_ms + MARGIN_DAYS * MS_PER_DAY
@@ -77,15 +82,15 @@ def simulated_stream(traffic: Traffic) -> Stream:
 
 
 class _Stopped(Exception):  # noqa: N818 - no error
-    """The stream need not be sent any further."""
+    """Ends the sending of a stream."""
 
 
 def send_stream(settings: Settings, stream: Stream, speed: float, stopping: threading.Event) -> None:
-    """Send a stream, so many seconds of it in one second, until its end or until told to stop."""
+    """Send a stream, `speed` seconds of it in one second, until its end or until `stopping` is set."""
     dataset = stream.dataset
     timeline = Timeline(settings, dataset, dataset.labels(), topic_setup.check(settings))
     due_s = due_times_s(timeline.times_ms, ReplayOptions(speed=speed))
-    # Whoever is told to stop leaves the producer by an exception: what is on its way is given up.
+    # The producer waits for its records at the end of the `with`; an exception makes it drop them instead.
     with suppress(_Stopped), BulkProducer(settings) as producer:
         for due in paced(due_s):
             for first in range(due.start, due.stop, _AT_ONCE):

@@ -1,4 +1,4 @@
-"""The demo's last words: what was caught, what it cost, and why an accuracy would have hidden it."""
+"""The summary at the end of the demo: what was caught, what it cost, and why accuracy would hide both."""
 
 from __future__ import annotations
 
@@ -7,33 +7,33 @@ from typing import Final
 from worker.demo.figures import Figures
 from worker.demo.wording import NAMES, date, day_date, minutes, money, percent
 
-NEXT: Final = (
+_NEXT: Final = (
     'What next: "Point it at your Kafka" in README.md; `fraud-worker alerts tail` then shows your own alerts.'
 )
 
 
 def summary_paragraphs(figures: Figures | None) -> list[str]:
-    """Return paragraphs; `figures` is None where nothing was decided yet."""
+    """Return the paragraphs of the summary; `figures` is None if there was no observation."""
     if figures is None or figures.decided == 0:
         return ["Stopped before the first transaction was decided."]
     return [
         *_reach(figures),
         *(_judgement(figures) if figures.quality.is_known else _unsettled(figures)),
-        NEXT,
+        _NEXT,
     ]
 
 
 def _reach(figures: Figures) -> list[str]:
-    """How far it came."""
-    told = [
+    """Say how far the stream was decided, and by which deciders."""
+    sentences = [
         f"{figures.decided:,} of {figures.stream_size:,} payments were decided in {minutes(figures.elapsed_s)}."
     ]
     if figures.decided < figures.stream_size:
-        told.append(
+        sentences.append(
             f"It ended on day {figures.today + 1} of {figures.stream_days}, with {figures.lag:,} payments waiting."
         )
-    told.append(_deciders(figures))
-    return [" ".join(told)]
+    sentences.append(_deciders(figures))
+    return [" ".join(sentences)]
 
 
 def _deciders(figures: Figures) -> str:

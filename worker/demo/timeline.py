@@ -33,7 +33,7 @@ def timeline(figures: Figures, room: int, *, tall: bool) -> RenderableType:
     lines = [_shares(figures, room), _strip(figures, room)]
     if tall:
         lines += [_thresholds(figures, room), _recalls(figures, room), _axis(figures, room)]
-    # A style of the whole would cover those of its parts.
+    # Each part has a style of its own; a style of the joined text would override them.
     legend = Text("  ").join(
         Text.assemble((_CELLS[name], STYLES[name]), (f" {NAMES[name]}", QUIET)) for name in DECIDERS
     )
@@ -46,12 +46,12 @@ def _shares(figures: Figures, room: int) -> Text:
         shares = [figures.shares[name] for name in DECIDERS]
         for name, columns in zip(DECIDERS, _whole(shares, room // 4), strict=True):
             line.append(_RULES[name] * columns, style=STYLES[name])
-    told = [f"{NAMES[name]} {percent(share)}" for name, share in figures.shares.items() if share >= 0.005]
-    return line.append(f" {', '.join(told)}", style="bold default")
+    texts = [f"{NAMES[name]} {percent(share)}" for name, share in figures.shares.items() if share >= 0.005]
+    return line.append(f" {', '.join(texts)}", style="bold default")
 
 
 def _whole(shares: Sequence[float], columns: int) -> list[int]:
-    """Share whole columns out; the rounding adds up."""
+    """Return the columns of each share; rounded sums make them add up."""
     ends = [round(sum(shares[: i + 1]) * columns) for i in range(len(shares))]
     return [end - begin for begin, end in zip([0, *ends], ends, strict=False)]
 
@@ -100,5 +100,5 @@ def _labelled(label: str) -> Text:
 
 
 def _cell(figures: Figures, room: int) -> int:
-    """Columns of one day."""
+    """Return the columns of one day."""
     return max((room - LABEL_COLUMNS) // figures.stream_days, 1)

@@ -1,4 +1,4 @@
-"""Makes `Figures` of one observation after the other: rates over the last seconds, who took over when, day by day."""
+"""The watcher of a worker: it makes `Figures` of its observations, with rates, hand-overs and the history of days."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _WINDOW: Final = "30d"
 
 @dataclass(frozen=True, slots=True)
 class _Observation:
-    """What rates and shares are differences of."""
+    """Counts at one moment; rates and shares are differences of two."""
 
     at_s: float
     decided_by: Mapping[str, int]
@@ -43,37 +43,37 @@ class _Observation:
 
 
 class AlertBoard:
-    """The alerts shown: a new one only so often, or nobody could read them.
+    """The alerts that the page shows: new ones at intervals, so that they can be read.
 
     Parameters
     ----------
     every_s
-        Least time from one that is put up to the next.
+        Least time between two new alerts.
     """
 
     def __init__(self, every_s: float) -> None:
         self._every_s = every_s
-        self._put_up_s = -math.inf
+        self._added_s = -math.inf
         self.shown: deque[Alert] = deque(maxlen=_KEPT_ALERTS)
 
     def offer(self, alerts: Sequence[Alert], at_s: float) -> None:
-        """Put the newest of them up, if it is time."""
-        if alerts and at_s >= self._put_up_s + self._every_s:
-            self._put_up_s = at_s
+        """Add the newest of these alerts, if it is time."""
+        if alerts and at_s >= self._added_s + self._every_s:
+            self._added_s = at_s
             self.shown.appendleft(alerts[-1])
 
 
 class Watcher:
-    """Follows one worker.
+    """The figures of one worker over time.
 
     Parameters
     ----------
     stream
-        What it decides on.
+        The transactions that the worker decides.
     settings
-        What it runs under.
+        The worker's settings.
     duration_s
-        Of the demo.
+        The duration of the demo.
     speed
         Seconds of the stream in one second.
     alert_every_s
@@ -103,9 +103,9 @@ class Watcher:
         Parameters
         ----------
         samples
-            Of /metrics.
+            The worker's metrics.
         alerts
-            Those that came since the last observation, in their order.
+            The alerts that came since the last observation, in their order.
         at_s
             Seconds since the stream began.
         """
@@ -152,7 +152,7 @@ class Watcher:
             quality=quality,
             history=self._history(now_ms),
             newest=tuple(
-                ShownAlert(alert, stream.turned_out(alert.transaction_id, now_ms))
+                ShownAlert(alert, stream.label_of(alert.transaction_id, now_ms))
                 for alert in self._board.shown
             ),
         )
@@ -170,7 +170,7 @@ class Watcher:
             return
         self._shares = {name: fresh[name] / count for name in DECIDERS}
         self._by_day[self._day(now_ms)].update(fresh)
-        # Whoever stands further on in that order has taken over from those before, whose decisions came first.
+        # Deciders take over in the order of `DECIDERS`, so the decisions of the last one are the newest.
         latest = next(name for name in reversed(DECIDERS) if fresh[name])
         if not self._hand_overs or self._hand_overs[-1].decider != latest:
             at_ms = self._stream.time_ms(before.decided + count - fresh[latest] + 1)
@@ -178,12 +178,12 @@ class Watcher:
 
     def _note_day(self, samples: Samples, now_ms: int, quality: Quality) -> None:
         self._thresholds[self._day(now_ms)] = sample_value(samples, "model_threshold_lambda")
-        # Days that settled together since the last observation share the figure of the newest.
+        # /metrics shows the newest day alone: days that settled since the last observation share its recall.
         for number in range(max(self._recalls, default=-1) + 1, quality.last_day + 1):
             self._recalls[number] = sample_value(samples, "cohort_recall", window="1d")
 
     def _history(self, now_ms: int) -> tuple[Day, ...]:
-        """Return one entry a day; a day that no observation fell into is as the one before."""
+        """Return the days up to now; a day without an observation is like the one before."""
         days, decider, threshold = [], "none", UNKNOWN
         for number in range(self._day(now_ms) + 1):
             if self._by_day[number]:

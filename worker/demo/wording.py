@@ -1,4 +1,4 @@
-"""How the demo writes figures, moments and names: the same on the page, in lines and in the summary."""
+"""How the demo writes figures, times and names: alike on the page, in lines and in the summary."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from worker.view.foreign_text import printable
 from worker.wire.schema import Alert
 
 NAMES: Final = {"none": "no decider", "forest": "isolation forest", "online": "online model"}
-"""Of the deciders."""
+"""Names of the deciders."""
 NO_DECIDER: Final = "no decider yet"
 UNSETTLED: Final = "known once labels settle"
 _CARD_CHARACTERS: Final = 7
@@ -20,29 +20,29 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def percent(share: float, digits: int = 0) -> str:
-    """Write a share in per cent; a dash where it is not known."""
+    """Write a share in per cent; a dash if it is not known."""
     return "-" if math.isnan(share) else f"{share:.{digits}%}".replace("%", " %")
 
 
 def money(amount: float) -> str:
-    """Write an amount of money in whole units."""
+    """Write an amount of money in whole units; a dash if it is not known."""
     return "-" if math.isnan(amount) else f"{amount:,.0f}"
 
 
 def milliseconds(seconds: float) -> str:
-    """Write a short time."""
+    """Write a latency; a dash if it is not known."""
     if math.isnan(seconds):
         return "-"
     return f"{seconds * 1000:.0f} ms" if seconds < 1.0 else f"{seconds:.1f} s"
 
 
 def minutes(seconds: float) -> str:
-    """Write a time as minutes and seconds."""
+    """Write a duration as minutes and seconds."""
     return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
 
 
 def _utc(time_ms: int) -> datetime:
-    """Return a time of the stream; one that no calendar holds as the nearest that it does."""
+    """Return an event time; one outside the calendar becomes the nearest time inside it."""
     try:
         return _EPOCH + timedelta(milliseconds=time_ms)
     except OverflowError:
@@ -56,7 +56,7 @@ def date(time_ms: int) -> str:
 
 
 def day_date(figures: Figures, day: int) -> str:
-    """Write the date of a day that is counted from 0."""
+    """Write the date of a day of the stream, counted from 0."""
     return date(figures.start_ms + day * MS_PER_DAY)
 
 
@@ -66,13 +66,13 @@ def hour(time_ms: int) -> str:
 
 
 def short_card(card_id: str) -> str:
-    """Return the end of a card's token; its beginning is often the same for all."""
+    """Return the end of a card's token; the beginnings are often alike."""
     shown = printable(card_id)
     return shown if len(shown) <= _CARD_CHARACTERS else f"…{shown[1 - _CARD_CHARACTERS :]}"
 
 
 def reasons(alert: Alert) -> list[str]:
-    """Return what speaks for an alert, in words, the strongest first; what stands in brackets is left out."""
+    """Return the reasons that speak for an alert, in their order, without remarks in brackets."""
     return [
         printable(reason.text).partition(" (")[0]
         for reason in alert.reasons
@@ -89,7 +89,7 @@ def risk_and_limit(alert: Alert) -> str:
 
 
 def decider_in_force(figures: Figures) -> str:
-    """Who decides, since when, and what a change waits for."""
+    """Say who decides, since when, and what the next decider waits for."""
     if not figures.hand_overs:
         return "waiting for the first transactions"
     latest = figures.hand_overs[-1]
