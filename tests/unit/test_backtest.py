@@ -48,10 +48,10 @@ def assert_same_decisions(one: Decisions, other: Decisions, rows: NDArray[np.boo
 def test_every_transaction_is_decided_once_and_all_three_deciders_have_their_time(
     result: BacktestResult,
 ) -> None:
-    reported: list[int] = []
-    again = backtest(settings(), DATA, progress=reported.append)
+    reported: list[tuple[int, int]] = []
+    again = backtest(settings(), DATA, progress=lambda decided, total: reported.append((decided, total)))
     assert reported == sorted(reported)
-    assert reported[-1] == result.transactions == len(DATA)
+    assert reported[-1] == (result.transactions, len(DATA)) == (len(DATA), len(DATA))
     assert again.decisions.decided.all()
     assert np.isfinite(again.decisions.score).all()
     assert {Decider(int(one)) for one in deciders(result.decisions)} == set(Decider)

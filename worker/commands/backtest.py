@@ -40,7 +40,7 @@ def backtest(args: argparse.Namespace) -> int:
             dataset,
             evaluate_from_ms=args.evaluate_from,
             evaluate_to_ms=args.evaluate_to,
-            progress=lambda decided: progress(decided, len(dataset)),
+            progress=progress,
         )
     figures = result.figures()
     if args.json:

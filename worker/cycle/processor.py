@@ -109,7 +109,8 @@ class Processor:
 
     def _process(self, part: PartitionBatch) -> Outcome:
         task, model, policy = self._tasks[part.partition], self._model, self._model.policy
-        assert task.state is TaskState.RUNNING
+        if task.state is not TaskState.RUNNING:
+            raise RuntimeError(f"partition {part.partition}: its task is {task.state.value}, not running")
         before = (task.clock_ms, task.provisional_sequence, task.final_sequence)
         first_sequence = task.pending.next_sequence
         decided, repeats = self._decide(task, part.transactions)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -25,9 +25,8 @@ from worker.offline.in_memory import ImmediateJobs, InboxSource, NoObserver
 from worker.parameters import feature_spec, new_model, refit_plan, task_limits
 from worker.partition.journal import DecisionRows
 from worker.partition.task import PartitionTask, TaskState
+from worker.progress import OnProgress, ignore_progress
 from worker.settings.sections import Settings
-
-Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +83,7 @@ def backtest(
     *,
     evaluate_from_ms: int | None = None,
     evaluate_to_ms: int | None = None,
-    progress: Progress = lambda _: None,
+    progress: OnProgress = ignore_progress,
 ) -> BacktestResult:
     """Run the worker's cycle over a data set; each label arrives at its time in the data set.
 
@@ -97,7 +96,7 @@ def backtest(
     evaluate_from_ms, evaluate_to_ms
         Evaluate only transactions from the first time on and before the second; None for all.
     progress
-        Called with the number of transactions decided so far.
+        Called with the numbers of transactions decided so far and in all.
     """
     started_s = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="fraud-worker-backtest-") as folder:
@@ -162,10 +161,10 @@ class _Run:
             NoObserver(),
         )
 
-    def to_the_end(self, progress: Progress) -> Decisions:
+    def to_the_end(self, progress: OnProgress) -> Decisions:
         while not self._source.exhausted:
             self._processor.run_once()
-            progress(self._memory.count)
+            progress(self._memory.count, len(self._memory.decisions.decided))
         return self._memory.decisions
 
 

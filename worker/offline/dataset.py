@@ -1,4 +1,4 @@
-"""Transactions with their truth, as columns in order of time: what `replay` sends and `backtest` scores.
+"""Transactions with their truth, as columns in order of time; `replay` sends them, `backtest` scores them.
 
 Columns are named by the user's `[transaction]` settings; no field name of any data set is known here.
 """
@@ -30,7 +30,7 @@ class TruthColumns:
     Attributes
     ----------
     fraud
-        Column of booleans, of 0 and 1, or of the words fraud and legit; empty cells are never labelled.
+        Column of booleans, of 0 and 1, or of the words fraud and legit; rows with empty cells have no label.
     time
         Column of the moments at which labels became known; empty cells take the delay. None: all take it.
     delay_days
@@ -68,21 +68,21 @@ class Dataset:
     transaction_id, card_id
         Text, never missing.
     event_time_ms
-        Epoch milliseconds, ascending, shape [n].
+        Epoch milliseconds, ascending, int64 (n,).
     amount
-        Finite, shape [n].
+        Finite, float64 (n,).
     currency
         Text, null where missing; None where `fields` names no such column.
     entities, categorical
         By the user's field name: text, null where missing.
     numeric
-        By the user's field name: shape [n], NaN where missing.
+        By the user's field name: float64 (n,), NaN where missing.
     is_fraud
-        The truth, shape [n]; None if it is known of no row.
+        The truth, bool (n,); None if no row has one.
     label_time_ms
-        When the truth became known, shape [n]; `NEVER` where it did not. None exactly when `is_fraud` is.
+        When the truth became known, int64 (n,); `NEVER` where it did not. None exactly when `is_fraud` is.
     label_source
-        Who said so, `schema.LabelSource`, shape [n]. None: frauds come by chargeback, legits from an analyst.
+        Source of the label, `worker.wire.schema.LabelSource`, uint8 (n,). None: chargebacks say fraud, analysts legit.
     """
 
     fields: TransactionFields

@@ -1,6 +1,6 @@
-"""A data set sent through Kafka as its own past: transactions when they happened, labels when they became known.
+"""Sends a data set through Kafka as its own past: transactions when they happened, labels when they became known.
 
-Every record's Kafka timestamp is its own time, unless it is to look as if it were live.
+The Kafka timestamp of a record is the record's own time, or that of sending where the replay imitates live traffic.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from worker.errors import SettingsError
 from worker.kafka_io import topic_setup
 from worker.kafka_io.bulk import BulkProducer
 from worker.offline.dataset import Dataset, Labels
+from worker.progress import OnProgress, ignore_progress
 from worker.settings.sections import LabelFields, Settings, TimeFormat
 from worker.wire.schema import LabelSource
 
@@ -32,17 +33,13 @@ TICK_S: Final = 0.02
 FUTURE_ALLOWED_MS: Final = 3_600_000
 """Kafka's own limit, `message.timestamp.after.max.ms`."""
 
-Progress = Callable[[int, int], None]
-"""Called with the records sent so far and the records in all."""
-
-
-Sink = Callable[[str, int, list[bytes], list[bytes], list[int]], None]
-"""Where records go: topic, partition, keys, values, timestamps in ms; `BulkProducer.send` is one."""
+Send = Callable[[str, int, list[bytes], list[bytes], list[int]], None]
+"""Sends records: topic, partition, keys, values, timestamps in ms; `BulkProducer.send` is one."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayOptions:
-    """How to replay; as fast as possible unless told otherwise.
+    """How to replay; without a rate or a speed, as fast as possible.
 
     Attributes
     ----------
@@ -53,7 +50,7 @@ class ReplayOptions:
     frauds_only
         Send no legit labels, as a feed of chargebacks does.
     stamp_now
-        Records carry the time at which they are sent, as a live producer's do; else the time of what they tell.
+        Stamp records with the time of sending, as a live producer does; else with their own time.
     """
 
     rate: float | None = None
@@ -63,9 +60,9 @@ class ReplayOptions:
 
 
 class Totals(NamedTuple):
-    """What was sent.
+    """Counts of the records sent.
 
-    `labels_ahead` counts labels that will become known only after today; they are not sent.
+    `labels_ahead` counts labels that become known only after today, which are not sent.
     """
 
     transactions: int
@@ -79,7 +76,7 @@ def replay(
     settings: Settings,
     dataset: Dataset,
     options: ReplayOptions | None = None,
-    progress: Progress = lambda sent, total: None,  # noqa: ARG005
+    progress: OnProgress = ignore_progress,
 ) -> Totals:
     """Send a data set's transactions and labels to their topics, in the order of their times.
 
@@ -107,9 +104,9 @@ def replay(
     return Totals(len(dataset), frauds, labels.row.size - frauds, ahead, time.monotonic() - started)
 
 
-def _stamping(sink: Sink) -> Sink:
+def _stamping(send_to: Send) -> Send:
     def send(topic: str, partition: int, keys: list[bytes], values: list[bytes], times_ms: list[int]) -> None:
-        sink(topic, partition, keys, values, [time.time_ns() // 1_000_000] * len(times_ms))
+        send_to(topic, partition, keys, values, [time.time_ns() // 1_000_000] * len(times_ms))
 
     return send
 
@@ -119,8 +116,8 @@ class Timeline:
 
     Attributes
     ----------
-    times_ms
-        Of each record, ascending.
+    times_ms : int64 (n,)
+        Time of each record, ascending.
     """
 
     def __init__(self, settings: Settings, dataset: Dataset, labels: Labels, partitions: int) -> None:
@@ -138,16 +135,18 @@ class Timeline:
     def __len__(self) -> int:
         return int(self._order.size)
 
-    def send(self, chunk: slice, sink: Sink) -> None:
-        """Send the records of that stretch."""
+    def send(self, chunk: slice, send_to: Send) -> None:
+        """Send the records of that slice."""
         records = self._order[chunk]
         rows = records[records < len(self._dataset)]
         values = transaction_values(self._dataset, rows)
-        self._send(self._settings.topics.transactions, rows, values, self._dataset.event_time_ms[rows], sink)
+        self._send(
+            self._settings.topics.transactions, rows, values, self._dataset.event_time_ms[rows], send_to
+        )
         chosen = records[records >= len(self._dataset)] - len(self._dataset)
         labels = self._labels.take(chosen)
         values = label_values(self._settings.label, self._dataset, labels)
-        self._send(self._settings.topics.labels, labels.row, values, labels.time_ms, sink)
+        self._send(self._settings.topics.labels, labels.row, values, labels.time_ms, send_to)
 
     def _send(
         self,
@@ -155,13 +154,13 @@ class Timeline:
         rows: NDArray[np.int64],
         values: list[bytes],
         times_ms: NDArray[np.int64],
-        sink: Sink,
+        send_to: Send,
     ) -> None:
         cards = self._card[rows]
         partitions = self._partition[cards]
         for partition in np.unique(partitions):
             here = np.flatnonzero(partitions == partition)
-            sink(
+            send_to(
                 topic,
                 int(partition),
                 [self._keys[card] for card in cards[here]],
@@ -215,7 +214,7 @@ def _sources(dataset: Dataset, labels: Labels) -> list[str]:
 
 
 def due_times_s(times_ms: NDArray[np.int64], options: ReplayOptions) -> NDArray[np.float64]:
-    """Return when each record may leave, in seconds from the start."""
+    """Return when each record may leave, in seconds from the start, float64 (n,)."""
     due_s = np.zeros(times_ms.size)
     if options.rate is not None:
         due_s = np.arange(times_ms.size) / options.rate
