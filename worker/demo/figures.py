@@ -104,8 +104,6 @@ class Figures:
         The number of its transactions.
     decided, alerts, cases
         Counts so far.
-    decided_by
-        Decisions so far, by decider.
     per_s
         Decisions a second over the last seconds.
     lag
@@ -142,7 +140,6 @@ class Figures:
     decided: int
     alerts: int
     cases: int
-    decided_by: Mapping[str, int]
     per_s: float
     lag: int
     latency_p50_s: float

@@ -135,7 +135,6 @@ class Watcher:
             decided=now.decided,
             alerts=int(sample_sum(samples, "alerts_total")),
             cases=int(sample_sum(samples, "cases_total")),
-            decided_by=now.decided_by,
             per_s=self._rate(now),
             lag=max(stream.count_due(now.at_s * self._speed) - now.decided, 0),
             latency_p50_s=histogram_quantile(latency, 0.5),
