@@ -1,8 +1,11 @@
 """Compiled folds and reads of time-decayed aggregates, one row per entity.
 
-A row is as of the latest time T it has seen: its sums are of contributions x_i * 2**(-(T - t_i) / h) for a
-half-life h. An earlier contribution is discounted to its own time; a read for an earlier time is as of T.
+A row is as of the latest time T it has seen: its sums are of contributions x_i * 2**(-(T - t_i) / h) for a half-life
+h. A contribution from before T is discounted to its own time; a read for a time before T gives the row as of T.
 `decays` are the reciprocals of the short, middle and long half-life in 1/ms, float64 (3,).
+
+Where a hash is 0, the value is missing. Rows are folded one after another in the order given: sums of floats depend on
+the order, so all workers must add in the same one.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from models.arithmetic import exp2, log
+from models.hashing import MISSING
 from models.tables import Rows, find, find_or_insert
 from models.vocabulary import MS_PER_DAY
 
@@ -23,7 +27,11 @@ ENTITY_WIDTH: Final = 7
 CARD_FEATURES: Final = 8
 ENTITY_FEATURES: Final = 6
 
-# Columns of a card's row.
+# Places in `decays`.
+_SHORT: Final = 0
+_MIDDLE: Final = 1
+_LONG: Final = 2
+# Columns of a card's row: sums of decayed counts and amounts, then the windows that the card was seen in.
 _COUNT_SHORT: Final = 0
 _COUNT_LONG: Final = 1
 _SUM: Final = 2
@@ -33,22 +41,28 @@ _EXCESS: Final = 5
 _LARGE: Final = 6
 _WINDOW: Final = 7
 WINDOWS_SEEN: Final = 8
-# Columns of another entity's row; evidence by half-life.
+# Columns of another entity's row. Frauds have one for each half-life; legits for the short and the middle one.
 _RATE_SHORT: Final = 0
 _RATE_LONG: Final = 1
 _FRAUDS: Final = 2
 _LEGITS: Final = 5
 _LEGIT_HALF_LIVES: Final = 2
 
+# Multiples of the card's usual amount: where an amount is cut, where it counts as large, where its excess begins; and
+# the most that the excess of one amount may add.
 _USUAL_LIMIT: Final = 2.2
 _LARGE_FROM: Final = 3.0
 _EXCESS_FROM: Final = 1.5
 _EXCESS_LIMIT: Final = 6.0
 _NOTHING: Final = 1e-6
+"""A decayed count below this is no history: a quotient of what is left of it would be rounding."""
 _NO_LEGITS: Final = 1e-12
+"""The least count of legits that a logarithm is taken of: about 40 half-lives after a single one."""
 _LN2: Final = 0.6931471805599453
 _WINDOWS_KEPT: Final = 50
+"""One bit a window, in a float64 of the row: it holds whole numbers of up to 53 bits."""
 _SALT: Final = np.uint64(0x9E3779B97F4A7C15)
+"""An odd constant with well-mixed bits (2**64 over the golden ratio)."""
 
 
 @njit(cache=True, nogil=True)
@@ -64,18 +78,19 @@ def advance_cards(
 ) -> None:
     """Write each transaction's card features as of just before it, then fold it.
 
-    Sums are kept of amounts as they are, and of amounts cut at 2.2 times the mean of such cut amounts: the
-    card's usual amount, which a spree does not raise.
+    A row sums amounts as they are, and amounts cut at 2.2 times the mean of such cut amounts: the card's usual amount,
+    which a spree does not raise.
     """
     for i in range(card_hash.size):
-        if card_hash[i] == 0:
+        if card_hash[i] == MISSING:
             continue
         row = find_or_insert(rows, card_hash[i], event_time_ms[i])
         v = rows.values[row]
         elapsed_ms = event_time_ms[i] - rows.last_ms[row]
-        short = exp2(-abs(elapsed_ms) * decays[0])
-        middle = exp2(-abs(elapsed_ms) * decays[1])
-        long = exp2(-abs(elapsed_ms) * decays[2])
+        # The same factors discount the row to the event, or an event that comes late to the row.
+        short = exp2(-abs(elapsed_ms) * decays[_SHORT])
+        middle = exp2(-abs(elapsed_ms) * decays[_MIDDLE])
+        long = exp2(-abs(elapsed_ms) * decays[_LONG])
         if elapsed_ms >= 0:
             rows.last_ms[row] = event_time_ms[i]
             v[_COUNT_SHORT] *= short
@@ -110,7 +125,7 @@ def _card_features(v: NDArray[np.float64], amount: float, usual: float, out: NDA
         variance = v[_SQUARES] / count - mean * mean
         out[0] = amount / usual if usual > 0.0 else np.nan
         out[1] = amount / mean if mean > 0.0 else np.nan
-        # A difference of large numbers: what is left of equal amounts is rounding.
+        # The variance is a difference of large numbers: for equal amounts only rounding is left of it.
         out[2] = (amount - mean) / np.sqrt(variance) if variance > _NOTHING * mean * mean else np.nan
         out[3] = usual
     out[4] = v[_EXCESS]
@@ -121,7 +136,10 @@ def _card_features(v: NDArray[np.float64], amount: float, usual: float, out: NDA
 
 @njit(cache=True, nogil=True)
 def _first_of_window(v: NDArray[np.float64], window: int) -> bool:
-    """Whether no transaction of this window came before; of windows long past, one is taken to have come."""
+    """Return whether the row has seen no transaction of this window; of a window long past it is taken to have.
+
+    Bit k of what was seen is the window k before the newest one.
+    """
     back = np.int64(v[_WINDOW]) - window
     seen = np.int64(v[WINDOWS_SEEN])
     if seen == 0 or back < 0:
@@ -153,15 +171,16 @@ def read_shared(
 ) -> None:
     """Write the frauds of each card and the features of each entity, as of the event time."""
     for i in range(card_hash.size):
-        if card_hash[i] != 0:
+        if card_hash[i] != MISSING:
             row = find(cards, card_hash[i])
             frauds = 0.0
             if row >= 0:
                 elapsed_ms = max(0, event_time_ms[i] - cards.last_ms[row])
-                frauds = max(0.0, cards.values[row, 0] * exp2(-elapsed_ms * decays[2]))
+                # Evidence may be taken back from a row that was evicted in between: no sum reads below 0.
+                frauds = max(0.0, cards.values[row, 0] * exp2(-elapsed_ms * decays[_LONG]))
             out[i, 0] = frauds
         for e in range(entity_hash.shape[1]):
-            if entity_hash[i, e] != 0:
+            if entity_hash[i, e] != MISSING:
                 row = find(entities, _entity_key(entity_hash[i, e], e))
                 at = 1 + e * ENTITY_FEATURES
                 _entity_features(entities, row, event_time_ms[i], decays, out[i, at : at + ENTITY_FEATURES])
@@ -173,35 +192,37 @@ def _entity_features(
 ) -> None:
     v = rows.values[row] if row >= 0 else np.zeros(ENTITY_WIDTH)
     elapsed_ms = max(0, at_ms - rows.last_ms[row]) if row >= 0 else 0
-    short = exp2(-elapsed_ms * decays[0])
-    middle = exp2(-elapsed_ms * decays[1])
-    long = exp2(-elapsed_ms * decays[2])
+    short = exp2(-elapsed_ms * decays[_SHORT])
+    middle = exp2(-elapsed_ms * decays[_MIDDLE])
+    long = exp2(-elapsed_ms * decays[_LONG])
     frauds = max(0.0, v[_FRAUDS] * short)
     legits = max(0.0, v[_LEGITS] * short)
     out[0] = _log_odds(frauds, legits)
     out[1] = _log_odds(max(0.0, v[_FRAUDS + 1] * middle), max(0.0, v[_LEGITS + 1] * middle))
-    # Unsmoothed, the last labels outweigh all older ones; there is no better sign of what is going on now.
+    # Unsmoothed: the last labels outweigh all older ones, and show best what goes on now.
     out[2] = frauds / (frauds + legits) if frauds + legits > _NO_LEGITS else np.nan
-    out[3] = -log(max(legits, _NO_LEGITS)) / (_LN2 * decays[0] * MS_PER_DAY)
+    out[3] = -log(max(legits, _NO_LEGITS)) / (_LN2 * decays[_SHORT] * MS_PER_DAY)
     out[4] = max(0.0, v[_FRAUDS + 2] * long)
+    # A decayed count times its decay is a rate: both half-lives become comparable.
     if v[_RATE_LONG] * long > _NOTHING:
-        out[5] = v[_RATE_SHORT] * short * decays[0] / (v[_RATE_LONG] * long * decays[2])
+        out[5] = v[_RATE_SHORT] * short * decays[_SHORT] / (v[_RATE_LONG] * long * decays[_LONG])
 
 
 @njit(cache=True, nogil=True)
 def _log_odds(frauds: float, legits: float) -> float:
+    # Without any label it is the log odds of a prior of one fraud in 51.
     return log((frauds + 0.02) / (legits + 1.0))
 
 
 @njit(cache=True, nogil=True)
 def _row_as_of(rows: Rows, key: np.uint64, at_ms: int, decays: NDArray[np.float64]) -> int:
-    """Find or insert an entity's row and move it on to a time, if that lies ahead of it."""
+    """Find or insert an entity's row; decay it to `at_ms` if that lies ahead of it."""
     row = find_or_insert(rows, key, at_ms)
     elapsed_ms = at_ms - rows.last_ms[row]
     if elapsed_ms > 0:
         rows.last_ms[row] = at_ms
-        rows.values[row, _RATE_SHORT] *= exp2(-elapsed_ms * decays[0])
-        rows.values[row, _RATE_LONG] *= exp2(-elapsed_ms * decays[2])
+        rows.values[row, _RATE_SHORT] *= exp2(-elapsed_ms * decays[_SHORT])
+        rows.values[row, _RATE_LONG] *= exp2(-elapsed_ms * decays[_LONG])
         for h in range(3):
             factor = exp2(-elapsed_ms * decays[h])
             rows.values[row, _FRAUDS + h] *= factor
@@ -220,11 +241,11 @@ def fold_traffic(
     """Add transactions to the traffic of their entities."""
     for i in range(entity_hash.shape[0]):
         for e in range(entity_hash.shape[1]):
-            if entity_hash[i, e] != 0:
+            if entity_hash[i, e] != MISSING:
                 row = _row_as_of(entities, _entity_key(entity_hash[i, e], e), event_time_ms[i], decays)
                 late_ms = entities.last_ms[row] - event_time_ms[i]
-                entities.values[row, _RATE_SHORT] += exp2(-late_ms * decays[0])
-                entities.values[row, _RATE_LONG] += exp2(-late_ms * decays[2])
+                entities.values[row, _RATE_SHORT] += exp2(-late_ms * decays[_SHORT])
+                entities.values[row, _RATE_LONG] += exp2(-late_ms * decays[_LONG])
 
 
 @njit(cache=True, nogil=True)
@@ -237,19 +258,22 @@ def fold_labels(
     at_ms: NDArray[np.int64],
     decays: NDArray[np.float64],
 ) -> None:
-    """Add label evidence to cards, the first column of `hashes`, and to the other entities."""
+    """Add label evidence to the cards, the first column of `hashes`, and to the other entities.
+
+    Evidence taken back has the date at which it was learnt, so it decays as that did and cancels it.
+    """
     for i in range(hashes.shape[0]):
-        if hashes[i, 0] != 0 and frauds[i] != 0.0:
+        if hashes[i, 0] != MISSING and frauds[i] != 0.0:
             row = find_or_insert(cards, hashes[i, 0], at_ms[i])
             elapsed_ms = at_ms[i] - cards.last_ms[row]
-            factor = exp2(-abs(elapsed_ms) * decays[2])
+            factor = exp2(-abs(elapsed_ms) * decays[_LONG])
             if elapsed_ms >= 0:
                 cards.last_ms[row] = at_ms[i]
                 cards.values[row, 0] = cards.values[row, 0] * factor + frauds[i]
             else:
                 cards.values[row, 0] += frauds[i] * factor
         for e in range(hashes.shape[1] - 1):
-            if hashes[i, 1 + e] != 0:
+            if hashes[i, 1 + e] != MISSING:
                 row = _row_as_of(entities, _entity_key(hashes[i, 1 + e], e), at_ms[i], decays)
                 late_ms = entities.last_ms[row] - at_ms[i]
                 for h in range(3):

@@ -1,4 +1,7 @@
-"""The anomaly fallback: scikit-learn's isolation forest, flattened once and scored by a compiled loop."""
+"""The anomaly fallback: scikit-learn's isolation forest, flattened once and scored by a compiled loop.
+
+scikit-learn itself takes milliseconds a call, however few rows it scores.
+"""
 
 from __future__ import annotations
 
@@ -16,33 +19,32 @@ from models.arithmetic import exp2
 from models.bins import feature_rows
 
 MINIMUM_ROWS: Final = 256
-"""Of fewer rows no forest is fitted: it is the usual sample of one tree (Liu, Ting and Zhou 2008)."""
+"""The fewest rows that a forest is fitted on: the usual sample of one tree (Liu, Ting and Zhou 2008)."""
 
 
 @dataclass(frozen=True, slots=True)
 class FlatForest:
-    """An isolation forest of T trees over F features, every tree a complete one of depth D in level order.
+    """An isolation forest of T trees over F features; every tree is complete, of depth D, in level order.
 
     A leaf above depth D is continued downwards, so that every walk has D steps and no branches. The score is
     scikit-learn's with its sign turned: higher is stranger, and it is no probability.
 
     Attributes
     ----------
-    features
-        uint16 of shape (T, 2**D - 1): what each inner node looks at.
-    thresholds
-        float32 of shape (T, 2**D - 1): a value not above it goes left.
-    paths
-        float64 of shape (T, 2**D): expected path length of each leaf.
-    medians
-        float32 of shape (F,): what stands for a value that is missing or not finite.
-    normaliser
-        float64 of shape (1,): T times the expected path length in one tree's sample.
+    features : uint16 (T, 2**D - 1)
+        The feature that each inner node looks at.
+    thresholds : float32 (T, 2**D - 1)
+        A value not above it goes left.
+    paths : float64 (T, 2**D)
+        The expected path length of each leaf.
+    medians : float32 (F,)
+        What replaces a value that is missing or not finite.
+    normaliser : float64 (1,)
+        T times the expected path length in one tree's sample.
 
     References
     ----------
     Liu, F. T., Ting, K. M. and Zhou, Z.-H. (2008). Isolation forest. ICDM.
-
     """
 
     features: NDArray[np.uint16]
@@ -59,21 +61,19 @@ class FlatForest:
 
         Parameters
         ----------
-        X
-            float32 of shape (n, F), believed legitimate for the most part; what is not finite becomes the
-            column's median.
+        X : float32 (n, F)
+            For the most part legitimate, as far as is known; the column's median replaces what is not finite.
         trees
             Number of trees T.
         max_samples
             Rows drawn for each tree, n at most.
         seed
-            Of the random draws; any whole number, of which the lowest 32 bits count.
+            Of the random draws: any whole number; its lowest 32 bits count.
 
         Raises
         ------
         ValueError
             If there are fewer than `MINIMUM_ROWS` rows or X is not a matrix.
-
         """
         if X.shape[0] < MINIMUM_ROWS:
             msg = f"an isolation forest needs {MINIMUM_ROWS} rows, got {X.shape[0]}"
@@ -90,7 +90,7 @@ class FlatForest:
         return cls(np.stack(features), np.stack(thresholds), np.stack(paths), medians, normaliser)
 
     def __post_init__(self) -> None:
-        """Refuse arrays that would lead a compiled loop out of bounds or to a score that is not a number."""
+        """Reject arrays that would lead a compiled loop out of bounds or to a score that is not a number."""
         trees, leaves = self.paths.shape
         if (
             self.features.shape != (trees, leaves - 1)
@@ -109,7 +109,16 @@ class FlatForest:
             raise ValueError(msg)
 
     def score(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return how strange each row is: float64 of shape (n,), 0 to 1, for X of shape (n, F)."""
+        """Return how strange each row is, from 0 to 1.
+
+        Parameters
+        ----------
+        X : float32 (n, F)
+
+        Returns
+        -------
+        float64 (n,)
+        """
         rows = feature_rows(X, self.medians.size)
         return _score(rows, self.features, self.thresholds, self.paths, self.medians, self.normaliser[0])
 
@@ -118,20 +127,18 @@ class FlatForest:
 
         Parameters
         ----------
-        X
-            float32 of shape (n, F).
+        X : float32 (n, F)
 
         Returns
         -------
-        NDArray[np.float64]
-            Shape (n, F); 0 where the feature is missing or at its median. A row's need not sum to anything.
-
+        float64 (n, F)
+            0 where the feature is missing or at its median. The sum over a row has no meaning.
         """
         rows = feature_rows(X, self.medians.size)
         return _reasons(rows, self.features, self.thresholds, self.paths, self.medians, self.normaliser[0])
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return the forest as arrays of numbers, copied, by name."""
+        """Return copies of the arrays that the forest consists of, by name."""
         return {field.name: getattr(self, field.name).copy() for field in fields(self)}
 
     @classmethod
@@ -144,7 +151,6 @@ class FlatForest:
             If an array is absent.
         ValueError
             If the arrays do not fit together or hold what no forest could.
-
         """
         return cls(
             np.array(arrays["features"], np.uint16),
@@ -156,17 +162,18 @@ class FlatForest:
 
 
 def _median(column: NDArray[np.float32]) -> np.float32:
-    """Return the lower median of the finite values, one that occurred; 0 where there is none."""
+    """Return the lower median of the finite values, so one of them; 0 where there is none."""
     finite = np.sort(column[np.isfinite(column)])
     return finite[(finite.size - 1) // 2] if finite.size else np.float32(0)
 
 
 def _flatten(tree: Tree, depth: int) -> tuple[NDArray[np.uint16], NDArray[np.float32], NDArray[np.float64]]:
-    """Complete a tree to `depth`: features and thresholds of its inner nodes, path lengths of its leaves."""
+    """Complete a tree to `depth`; return features and thresholds of its inner nodes, path lengths of its leaves."""
     nodes = np.zeros(1, np.int64)
     steps = np.zeros(1)
     features, thresholds = [], []
     for _ in range(depth):
+        # A leaf goes on as its own left child: no value is above inf.
         inner = tree.children_left[nodes] >= 0
         features.append(np.where(inner, tree.feature[nodes], 0))
         thresholds.append(np.where(inner, _rounded_down(tree.threshold[nodes]), np.float32(np.inf)))
@@ -205,7 +212,7 @@ def _strangeness(
     total = 0.0
     for tree in range(features.shape[0]):
         node = np.uint64(0)
-        # Unsigned, so that no index is checked for a wrap-around, and no branch: four times as fast.
+        # Unsigned numbers, as numba checks signed indices for a wrap-around, and no branch: four times as fast.
         while node < inner:
             node = (node << one) + one + np.uint64(x[features[tree, node]] > thresholds[tree, node])
         total += paths[tree, node - inner]

@@ -1,4 +1,4 @@
-"""Bin edges drawn without labels: fine for main effects, coarser for crosses, one search for both."""
+"""Bin edges, drawn without labels: fine ones for main effects, coarser ones for crosses, one search for both."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from numba import njit
 from numpy.typing import NDArray
 
 MISSING_BIN: Final = 0
-"""The bin of a value that is absent or not finite, in main effects and in crosses."""
+"""The bin of a value that is missing or not finite, in main effects and in crosses."""
 
 _OTHER_BIN: Final = 1
 _SMALLEST_BINS: Final = 4
 _LARGEST_BINS: Final = 256
 _CROWDED_SHARE: Final = 0.2
+"""A value with a greater share of the weight has a bin of its own."""
 _TINY: Final = np.finfo(np.float32).smallest_normal
 
 Scalar = TypeVar("Scalar", bound=np.generic)
@@ -24,20 +25,19 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 
 @dataclass(frozen=True, slots=True)
 class Bins:
-    """How F features are cut.
+    """The bins of F features.
 
-    A value lies in slot 0 if it is missing and otherwise in slot 1 + the number of edges not above it; two
-    tables turn the slot into a main bin and a cross bin. Each main bin lies within one cross bin.
+    A value lies in slot 0 if it is missing and otherwise in slot 1 + the number of edges not above it; two tables turn
+    the slot into a main bin and a cross bin. Each main bin lies within one cross bin.
 
     Attributes
     ----------
-    edges
-        float32 of shape (F, S), ascending, S = 2**k - 1, filled up with +inf.
-    main_of, cross_of
-        uint8 of shape (F, S + 2): the bin of each slot.
+    edges : float32 (F, S)
+        Ascending, filled up with +inf; S = 2**k - 1, so that every search takes k steps.
+    main_of, cross_of : uint8 (F, S + 2)
+        The bin of each slot.
     main_bins, cross_bins
         How many bins the tables may name.
-
     """
 
     edges: NDArray[np.float32]
@@ -47,7 +47,7 @@ class Bins:
     cross_bins: int
 
     def __post_init__(self) -> None:
-        """Refuse tables that would lead a compiled loop out of bounds."""
+        """Reject tables that would lead a compiled loop out of bounds."""
         _check_numbers(self.main_bins, self.cross_bins)
         features, steps = self.edges.shape
         slots = (features, steps + 2)
@@ -68,19 +68,18 @@ class Bins:
 
         Parameters
         ----------
-        X
-            float32 of shape (n, F); what is not finite is missing.
+        X : float32 (n, F)
+            What is not finite is missing.
 
         Returns
         -------
-        tuple[NDArray[np.uint8], NDArray[np.uint8]]
-            Main bins and cross bins, each of shape (n, F).
+        main, cross : uint8 (n, F)
+            The main bin and the cross bin of every value.
 
         Raises
         ------
         ValueError
             If X is not a matrix of F columns.
-
         """
         rows = feature_rows(X, self.edges.shape[0])
         main = np.empty(rows.shape, np.uint8)
@@ -96,7 +95,6 @@ def feature_rows(X: NDArray[np.float32], features: int) -> NDArray[np.float32]:
     ------
     ValueError
         If X is not a matrix with that many columns.
-
     """
     if X.ndim != 2 or X.shape[1] != features:
         msg = f"expected a matrix of {features} features, got an array of shape {X.shape}"
@@ -105,7 +103,7 @@ def feature_rows(X: NDArray[np.float32], features: int) -> NDArray[np.float32]:
 
 
 def read_only(array: NDArray[Scalar]) -> NDArray[Scalar]:
-    """Return a C-contiguous, read-only view or copy, so that compiled loops see one type of array only."""
+    """Return a C-contiguous, read-only view or copy: numba compiles a loop again for every other type of array."""
     view = np.ascontiguousarray(array).view()
     view.flags.writeable = False
     return view
@@ -121,33 +119,31 @@ def draw_bins(
 ) -> Bins:
     """Draw the edges of every feature from weighted rows, without labels.
 
-    The most frequent value of a quantity, if it holds more than a fifth of the weight, gets a bin of its own.
-    Of the rest, half of the edges lie at even quantiles and half at 1 - 2**-k, because frauds live in the
-    tail that even quantiles never reach. Crosses have too few bins for both: theirs are cut at the lower
-    quartile and at 1 - 2**-k. A categorical gives a bin to each of its most frequent codes and one to all
-    others.
+    The most frequent value of a quantity, if it holds more than a fifth of the weight, gets a bin of its own. Of the
+    other edges, half lie at even quantiles and half at 1 - 2**-k, because frauds lie in the tail that even quantiles
+    never reach. Crosses have too few bins for both: theirs are cut at the lower quartile and at 1 - 2**-k. A
+    categorical gives a bin to each of its most frequent codes and one to all others.
 
     Parameters
     ----------
-    X
-        float32 of shape (n, F); what is not finite is missing.
-    w
-        Sampling weights, float64 of shape (n,); rows of weight 0 are left out.
-    categorical
-        bool of shape (F,): which features are codes rather than quantities.
+    X : float32 (n, F)
+        What is not finite is missing.
+    w : float64 (n,)
+        Sampling weights; rows of weight 0 are left out.
+    categorical : bool (F,)
+        Which features are codes rather than quantities.
     main_bins, cross_bins
         The most bins a feature may have, the missing one included: 4 to 256, cross bins not above main bins.
 
     Returns
     -------
     Bins
-        With cross edges that are a subset of the main edges.
+        Their cross edges are a subset of the main edges.
 
     Raises
     ------
     ValueError
         If the numbers of bins are out of range or the shapes disagree.
-
     """
     _check_numbers(main_bins, cross_bins)
     rows = feature_rows(X, categorical.size)
@@ -176,7 +172,7 @@ def _distinct(
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Return the distinct values in ascending order, each with its weight."""
     kept = np.isfinite(column) & (w > 0)
-    # Subnormals would compare differently where a library has switched them off.
+    # Some libraries switch subnormals off for the whole process: then they compare as zeros. Here they are zeros.
     values = np.where(np.abs(column) < _TINY, np.float32(0), column)[kept]
     distinct, index = np.unique(values, return_inverse=True)
     mass = np.bincount(index, weights=w[kept], minlength=distinct.size)
@@ -188,6 +184,7 @@ def _draw_quantities(
 ) -> _Draw:
     edges = _quantity_edges(values, mass, main_bins - 2, _fine_shares)
     coarse = _quantity_edges(values, mass, cross_bins - 2, _coarse_shares)
+    # Moved up to main edges, so that each main bin lies within one cross bin.
     coarse = edges[np.minimum(np.searchsorted(edges, coarse), edges.size - 1)]
     cross = np.concatenate(([0], np.searchsorted(coarse, edges, side="right")))
     return edges, 1 + np.arange(edges.size + 1), 1 + cross
@@ -232,6 +229,7 @@ def _quantity_edges(
 def _draw_codes(
     values: NDArray[np.float32], mass: NDArray[np.float64], main_bins: int, cross_bins: int
 ) -> _Draw:
+    # Codes of equal weight in the order of their values: the choice depends on the rows alone.
     frequent = np.lexsort((values, -mass))[: main_bins - 2]
     rank = np.argsort(values[frequent])
     codes = values[frequent][rank]
@@ -269,6 +267,7 @@ def _assign(
     main: NDArray[np.uint8],
     cross: NDArray[np.uint8],
 ) -> None:
+    # Binary search over 2**k - 1 edges in k steps, the same for every feature: the padding of +inf is never passed.
     half = (edges.shape[1] + 1) // 2
     for i in range(X.shape[0]):
         for f in range(X.shape[1]):

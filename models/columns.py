@@ -15,19 +15,19 @@ Index = NDArray[np.int64] | NDArray[np.bool_] | slice
 
 @dataclass(frozen=True, slots=True)
 class Wide:
-    """Annotates a column of which a row holds several values; names how many."""
+    """Marks a column of which a row holds several values, and names their number."""
 
     width: str
 
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """Annotates an array that is no column: it belongs to the whole set."""
+    """Marks an array that is no column: it belongs to the whole set."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Type of a column's values, and the name of its width where a row holds several."""
+    """The type of a column's values, and the name of its width where a row holds several."""
 
     dtype: np.dtype[Any]
     width: str | None = None
@@ -38,17 +38,16 @@ class Layout:
 
 
 class Columns:
-    """Base of frozen dataclasses that hold n rows: every field annotated as an array has one entry a row.
+    """The base of frozen dataclasses that hold n rows: every field annotated as an array has one entry a row.
 
-    Fields of other types, and those annotated `Shared`, belong to the whole set and stay as they are when rows are
-    chosen.
+    Fields of other types, and those marked `Shared`, belong to the whole set: a choice of rows leaves them as they are.
     """
 
     __slots__ = ()
 
     @classmethod
     def layout(cls) -> dict[str, Layout]:
-        """Return the layout of every column by its name, in the order of declaration."""
+        """Return the layout of every column by name, in the order of declaration."""
         return _layout(cls)  # type: ignore[arg-type] # mypy takes a class for unhashable
 
     def __len__(self) -> int:
@@ -60,27 +59,28 @@ class Columns:
 
     def take(self, rows: Index) -> Self:
         """Return the rows chosen by index, mask or slice, in that order."""
-        return self._with({name: self._chosen(getattr(self, name), rows) for name in self.layout()})
+        columns = {name: self._chosen(getattr(self, name), rows) for name in self.layout()}
+        return replace(self, **columns)  # type: ignore[type-var]
 
     @classmethod
     def empty(cls, **widths: int) -> Self:
-        """Return no rows, for a class that has nothing but columns.
+        """Return no rows; for a class that has nothing but columns.
 
         Parameters
         ----------
         **widths
-            How many values a row holds, for each width that the columns name.
+            For each width that the columns name, how many values a row holds.
         """
         return cls(**{name: cls._nothing(it, it.shape(0, widths)) for name, it in cls.layout().items()})
 
     @classmethod
     def concatenate(cls, parts: Sequence[Self], **widths: int) -> Self:
-        """Return the rows of all parts, one part after the other; what they share is the last part's.
+        """Join the rows of all parts in their order; what they share is the last part's.
 
         Parameters
         ----------
         parts
-            Where there are none, the result is `empty`.
+            Without any, the result is `empty`.
         **widths
             As in `empty`.
         """
@@ -88,14 +88,10 @@ class Columns:
             return cls.empty(**widths)
         if len(parts) == 1:
             return parts[0]
-        return parts[-1]._with(
-            {name: cls._joined([getattr(it, name) for it in parts]) for name in cls.layout()}
-        )
+        columns = {name: cls._joined([getattr(it, name) for it in parts]) for name in cls.layout()}
+        return replace(parts[-1], **columns)  # type: ignore[type-var]
 
-    def _with(self, columns: dict[str, Any]) -> Self:
-        return replace(self, **columns)  # type: ignore[type-var]
-
-    # How columns are made; a subclass whose columns are not all numpy arrays adds its own.
+    # What depends on the type of a column: a subclass adds columns that are no numpy arrays.
 
     @classmethod
     def _layout_of(cls, hint: Any) -> Layout | None:

@@ -1,8 +1,9 @@
-"""Compiled folds of the online model: one weight per main bin and per pair of cross bins, in a fixed order.
+"""Compiled scoring and learning of the online model: a weight per main bin, and per pair of cross bins.
 
-Shapes: n rows, F features, B main bins, C cross bins; the first K features are crossed, P = K (K - 1) / 2
-pairs in the order (0, 1), (0, 2), ..., (K - 2, K - 1). Sums run in that order, so a logit is the same number
-wherever it is computed.
+Shapes: n rows, F features, B main bins, C cross bins. The first K features are crossed: P = K (K - 1) / 2 pairs in the
+order (0, 1), (0, 2), ..., (K - 2, K - 1). All sums run in that order, row by row: a sum of floats depends on its order,
+and a logit must be the same number in every worker. Besides additions, multiplications and divisions the loops use
+`np.sqrt`, which IEEE 754 rounds alike everywhere, and the plain `sigmoid`.
 """
 
 from __future__ import annotations
@@ -16,29 +17,37 @@ from numpy.typing import NDArray
 from models.arithmetic import sigmoid
 
 GRADIENT_LIMIT: Final = 1e12
-"""River's own limit: no gradient is larger, whatever the weight of its example."""
+"""River's own limit: no gradient is larger, however great the weight of its example."""
 
 
 class Tables(NamedTuple):
-    """Weights and AdaGrad accumulators, changed in place by `learn` and by nothing else."""
+    """Weights and AdaGrad accumulators; `learn` alone changes them, in place.
+
+    Attributes
+    ----------
+    intercept : float64 (1,)
+    main_weights, main_squares : float64 (F, B)
+    cross_weights, cross_squares : float64 (P, C, C)
+    """
 
     intercept: NDArray[np.float64]
-    """Shape (1,)."""
     main_weights: NDArray[np.float64]
-    """Shape (F, B), as are its squares."""
     main_squares: NDArray[np.float64]
     cross_weights: NDArray[np.float64]
-    """Shape (P, C, C), as are its squares."""
     cross_squares: NDArray[np.float64]
 
 
 class Means(NamedTuple):
-    """The weighted mean weight of every table over a generation's first rows: what reasons refer to."""
+    """The weighted mean weight of every table over a generation's first rows, to which reasons refer.
+
+    Attributes
+    ----------
+    main : float64 (F,)
+    cross : float64 (P,)
+    """
 
     main: NDArray[np.float64]
-    """Shape (F,)."""
     cross: NDArray[np.float64]
-    """Shape (P,)."""
 
 
 class Rates(NamedTuple):
@@ -51,7 +60,7 @@ class Rates(NamedTuple):
 
 
 def zero_tables(intercept: float, features: int, crossed: int, main_bins: int, cross_bins: int) -> Tables:
-    """Tables of an untaught model: all zero but the intercept."""
+    """Return the tables of a model that has learnt nothing: all zero but the intercept."""
     main = (features, main_bins)
     cross = (crossed * (crossed - 1) // 2, cross_bins, cross_bins)
     return Tables(np.array([intercept]), np.zeros(main), np.zeros(main), np.zeros(cross), np.zeros(cross))
@@ -76,7 +85,7 @@ def _logit(
 def score(
     main: NDArray[np.uint8], cross: NDArray[np.uint8], crossed: int, tables: Tables
 ) -> NDArray[np.float64]:
-    """Raw logits of shape (n,)."""
+    """Return the raw logits, float64 (n,)."""
     out = np.empty(main.shape[0])
     for row in range(main.shape[0]):
         out[row] = _logit(main, cross, row, crossed, tables)
@@ -93,11 +102,15 @@ def learn(
     rates: Rates,
     tables: Tables,
 ) -> None:
-    """One AdaGrad step per row, in row order (Duchi, Hazan and Singer 2011; accumulators start at 1)."""
+    """Take one AdaGrad step per row, in row order (Duchi, Hazan and Singer 2011).
+
+    Accumulators start at 1, which is added under the root. The intercept takes a plain step, as river's does.
+    """
     main_weights, main_squares = tables.main_weights, tables.main_squares
     cross_weights, cross_squares = tables.cross_weights, tables.cross_squares
     for row in range(main.shape[0]):
         z = _logit(main, cross, row, crossed, tables)
+        # sigmoid(-z), not 1 - sigmoid(z): no digits cancel where the model is sure.
         slope = -rates.fraud_weight * sigmoid(-z) if y[row] else sigmoid(z)
         gradient = min(max(slope * w[row], -GRADIENT_LIMIT), GRADIENT_LIMIT)
         square = gradient * gradient
@@ -124,7 +137,7 @@ def mean_weights(
     crossed: int,
     tables: Tables,
 ) -> Means:
-    """Return the weighted mean of each table's weight over the rows; zeros without any weight."""
+    """Return the weighted mean of each table's weight over the rows; zeros if no row has weight."""
     means = Means(np.zeros(tables.main_weights.shape[0]), np.zeros(tables.cross_weights.shape[0]))
     total = np.sum(w)
     if total == 0.0:
@@ -144,7 +157,7 @@ def mean_weights(
 def contributions(
     main: NDArray[np.uint8], cross: NDArray[np.uint8], crossed: int, tables: Tables, means: Means
 ) -> NDArray[np.float64]:
-    """Each feature's own deviation from the mean and half of that of its crosses, of shape (n, F)."""
+    """Return each feature's own deviation from its mean and half of that of its crosses, float64 (n, F)."""
     out = np.empty(main.shape)
     for row in range(main.shape[0]):
         for i in range(main.shape[1]):

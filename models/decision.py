@@ -1,4 +1,4 @@
-"""Deciding a batch: who decides, with what score, and whether to alert. Pure: the model state is only read."""
+"""The decision of a batch: who decides, with what score, and whether to alert. It reads the model state alone."""
 
 from __future__ import annotations
 
@@ -16,26 +16,30 @@ if TYPE_CHECKING:
 
 _WOULD_ALERT: Final = Flag.ALERTED | Flag.ONLINE_WOULD_ALERT | Flag.FOREST_WOULD_ALERT
 IDLE_FOREST_ONE_IN: Final = 8
-"""The forest is the dearest step: while it does not decide it scores a share chosen by hash, each with this weight."""
+"""The forest is the dearest step: while it does not decide, it scores one row in so many, chosen by hash."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """n decided transactions.
+    """The scores of n decided transactions.
 
     Attributes
     ----------
-    logit, probability : float32 [n]
+    logit, probability : float32 (n,)
         Of the online model, before and after calibration; NaN without one.
-    forest_score : float32 [n]
+    forest_score : float32 (n,)
         NaN where the forest did not score.
-    loss, ratio, rank : float64 [n]
-        What missing it as a fraud would cost; expected loss over review cost; forest score times amount.
-    flags : uint16 [n]
-        `Flag` bits but those that need the card's history.
-    legit_weight : float32 [n]
-        As how many examples it is learnt if it turns out legit: one where either decider would alert; of the others,
-        1 in n is chosen by hash and counts n.
+    loss : float64 (n,)
+        The loss if the transaction is a missed fraud.
+    ratio : float64 (n,)
+        Expected loss over review cost.
+    rank : float64 (n,)
+        Forest score times amount.
+    flags : uint16 (n,)
+        The bits of `Flag` but those that need the card's history.
+    legit_weight : float32 (n,)
+        The weight of its example if it turns out legit: 1 where either decider would alert; of the others, one in
+        `Policy.sample_one_in`, chosen by hash, has that weight and the rest have 0.
     online_lambda, forest_cut : float
         The two thresholds in force.
     """
@@ -53,12 +57,12 @@ class Scores:
 
     @property
     def alerted(self) -> NDArray[np.bool_]:
-        """Which of them are alerts, bool [n]."""
+        """Which of them are alerts, bool (n,)."""
         return np.asarray((self.flags & Flag.ALERTED) != 0)
 
     @property
     def forest_weight(self) -> NDArray[np.float64]:
-        """How many decisions each forest score stands for; 0 where it did not score."""
+        """How many decisions each forest score stands for, float64 (n,); 0 where the forest did not score."""
         scored = (self.flags & Flag.FOREST_SCORED) != 0
         decided = (self.flags & Flag.DECIDER) == Decider.FOREST
         return np.where(scored, np.where(decided, 1.0, IDLE_FOREST_ONE_IN), 0.0)
@@ -76,13 +80,13 @@ def decide(
     Parameters
     ----------
     model
-        Read, not changed.
-    features : float32 [n, F]
-    amount : float64 [n]
-    id_hash : uint64 [n]
-        Chooses samples, so that the same transaction is sampled wherever it is decided.
+        This function reads it and does not change it.
+    features : float32 (n, F)
+    amount : float64 (n,)
+    id_hash : uint64 (n,)
+        Chooses the samples: every worker samples the same transactions.
     now_ms
-        The partition's clock after them: the model state's may still be of the day before.
+        The partition's clock after them: the model state's clock may still be of the day before.
     """
     policy = model.policy.costs
     logit = _online_logit(model, features)
@@ -120,7 +124,7 @@ def _online_logit(model: ModelState, features: NDArray[np.float32]) -> NDArray[n
         return np.full(len(features), np.nan, np.float32)
     with np.errstate(over="ignore"):
         logit = np.asarray(model.online.score_batch(features), np.float32)
-    # One that is not finite is no score.
+    # A logit that is not finite is no score: the forest decides.
     return np.where(np.isfinite(logit), logit, np.float32(np.nan))
 
 
@@ -135,7 +139,7 @@ def _forest_score(
 ) -> NDArray[np.float32]:
     score = np.full(len(features), np.nan, np.float32)
     if model.forest is not None:
-        # Other bits of the hash than those that choose examples, so that the two samples are independent.
+        # Other bits of the hash than those that choose examples: the two samples must be independent.
         chosen = (decider == Decider.FOREST) | (
             (id_hash >> np.uint64(40)) % np.uint64(IDLE_FOREST_ONE_IN) == 0
         )

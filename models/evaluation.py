@@ -10,15 +10,15 @@ from models.arrays import BoolArray, FloatArray
 
 
 def average_precision(fraud: BoolArray, score: FloatArray) -> float:
-    """Sum, over distinct scores, the recall gained times the precision there (average precision).
+    """Sum the recall gained times the precision over the distinct scores (average precision).
 
-    Rows of one score are taken together, as scikit-learn does; no interpolation (Davis & Goadrich 2006).
+    Rows of one score count together, as in scikit-learn; without interpolation (Davis and Goadrich 2006).
 
     Parameters
     ----------
-    fraud : bool[n]
-    score : float64[n]
-        Higher means more suspect; finite.
+    fraud : bool (n,)
+    score : float64 (n,)
+        Finite; a higher one is more suspect.
 
     Returns
     -------
@@ -37,9 +37,9 @@ def roc_auc(fraud: BoolArray, score: FloatArray) -> float:
 
     Parameters
     ----------
-    fraud : bool[n]
-    score : float64[n]
-        Higher means more suspect; finite.
+    fraud : bool (n,)
+    score : float64 (n,)
+        Finite; a higher one is more suspect.
 
     Returns
     -------
@@ -55,7 +55,7 @@ def roc_auc(fraud: BoolArray, score: FloatArray) -> float:
 
 
 def _cumulative(fraud: BoolArray, score: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Frauds, and rows, at or above each distinct score, highest first."""
+    """Count the frauds, and the rows, at or above each distinct score, the highest first."""
     order = np.argsort(-score, kind="stable")
     ranked = score[order]
     last_of_score = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True)[: len(ranked)])
@@ -67,17 +67,20 @@ def _cumulative(fraud: BoolArray, score: FloatArray) -> tuple[FloatArray, FloatA
 class Evaluation:
     """One line of a backtest's table; NaN where a figure is undefined.
 
-    Parameters
+    Attributes
     ----------
     n
         Decisions whose truth is known.
-    prevalence, ap, roc_auc
-        Share of frauds, and how well the score ranks them.
+    prevalence
+        Share of frauds.
+    ap, roc_auc
+        How well the score ranks the frauds: `average_precision` and `roc_auc`.
     recall, precision, f1
         Of the alerts as they were decided.
-    cost, savings
-        A review per case opened and the loss of every missed fraud; and 1 less that over the cheaper of
-        alerting on nothing and on everything.
+    cost
+        A review per case opened, and the loss of every missed fraud.
+    savings
+        1 less the cost over the lower of the costs of alerting on nothing and on everything.
     """
 
     n: int
@@ -101,18 +104,18 @@ def evaluate(
     first_of_window: BoolArray,
     review_cost: float,
 ) -> Evaluation:
-    """Judge decisions by what became known of them.
+    """Compare decisions with the truth that later became known.
 
     Parameters
     ----------
-    fraud, alerted : bool[n]
+    fraud, alerted : bool (n,)
         Truth and decision.
-    score : float64[n]
-        Of decision time.
-    loss : float64[n]
-        Of missing each row, were it a fraud.
-    opens_case, first_of_window : bool[n]
-        Where a review is charged, and where alerting on everything would have been charged one.
+    score : float64 (n,)
+        At decision time.
+    loss : float64 (n,)
+        The loss if the row is a missed fraud.
+    opens_case, first_of_window : bool (n,)
+        Where a review is charged, and where one would be charged if everything were alerted.
     review_cost
         Of one case.
     """

@@ -1,4 +1,4 @@
-"""The examples that the online model learns from, kept for the next generation."""
+"""The examples that the online model learns from, and the buffer that keeps them for the next generation."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from models.columns import Columns, Wide
 
 @dataclass(frozen=True, slots=True)
 class Examples(Columns):
-    """k settled decisions to learn from, as they were when they were decided.
+    """k settled decisions to learn from, with features and score as of the decision.
 
     Attributes
     ----------
     features : float32 (k, F)
-        The features stored at decision time.
     label : uint8 (k,)
         1 for fraud.
     weight : float32 (k,)
@@ -27,7 +26,7 @@ class Examples(Columns):
     key : uint64 (k,)
         Names the decision (partition and sequence number), so that a later verdict replaces an earlier one.
     logit : float32 (k,)
-        The online model's score at decision time; NaN where there was none.
+        The online model's score; NaN where there was none.
     """
 
     features: Annotated[NDArray[np.float32], Wide("features")]
@@ -38,21 +37,23 @@ class Examples(Columns):
     logit: NDArray[np.float32]
 
     def for_generation(self, since_ms: int) -> Examples:
-        """The last verdict on each decision since `since_ms`, unless it is of no weight, in transaction order."""
+        """Return the last verdict on each decision since `since_ms`, if it has weight, in transaction order."""
         recent = np.flatnonzero(self.event_time_ms >= since_ms)
+        # Stable: the last verdict on a decision stays last of its key.
         by_key = recent[np.argsort(self.key[recent], kind="stable")]
         keys = self.key[by_key]
         last = np.ones(len(keys), np.bool_)
         last[:-1] = keys[1:] != keys[:-1]
         kept = by_key[last & (self.weight[by_key] > 0)]
+        # By key where times are equal: the order that rows are learnt in depends on the decisions alone.
         return self.take(kept[np.lexsort((self.key[kept], self.event_time_ms[kept]))])
 
 
 class ExampleBuffer:
     """The newest `capacity` examples of the model log, in log order.
 
-    Owned by `models.state.ModelState`; changed by `append` and `bound` alone, so that it holds the same in every
-    worker, whoever reads it. Rows are copied: the records they came in may go.
+    `models.state.ModelState` owns it. `append` and `bound` alone change it, so that it holds the same in every worker.
+    It copies the rows, so that the records of the log can be freed.
     """
 
     def __init__(self, capacity: int, feature_count: int) -> None:
@@ -60,7 +61,7 @@ class ExampleBuffer:
 
     def _allocate(self, capacity: int, feature_count: int) -> None:
         self._capacity = capacity
-        # Moving a quarter at a time keeps the cost of an append constant on average.
+        # Room for a quarter more: rows move to the front once in so many appends, not at each.
         room = capacity + max(capacity // 4, 1)
         widths = {"features": feature_count}
         self._rows = Examples(
@@ -73,14 +74,14 @@ class ExampleBuffer:
         return min(self._end, self._capacity)
 
     def append(self, examples: Examples, offset: int) -> None:
-        """Keep `examples`, folded from the model log's record at `offset`."""
+        """Keep the examples of the model log's record at `offset`."""
         examples = examples.take(slice(max(0, len(examples) - self._capacity), None))
         if self._end + len(examples) > len(self._offsets):
             self._move_to_front(self._capacity - len(examples))
         self._put(examples, offset)
 
     def bound(self, capacity: int) -> None:
-        """Keep at most so many examples from now on, the newest."""
+        """Keep at most the newest `capacity` examples from now on."""
         if capacity == self._capacity:
             return
         rows, offsets = self.snapshot()
@@ -95,17 +96,18 @@ class ExampleBuffer:
         self._end = target.stop
 
     def snapshot(self) -> tuple[Examples, NDArray[np.int64]]:
-        """Copies of all examples in log order, and the log offset of each."""
+        """Return copies of all examples in log order, and the log offset of each, int64 (k,)."""
         kept = np.arange(self._end - len(self), self._end)
         return self._rows.take(kept), self._offsets[kept]
 
     def since(self, offset: int) -> Examples:
-        """The examples folded after `offset`, in log order; valid until the next `append`."""
+        """Return the examples folded after `offset`, in log order; valid until the next `append`."""
         first = int(np.searchsorted(self._offsets[: self._end], offset, side="right"))
         return self._rows.take(slice(max(first, self._end - self._capacity), self._end))
 
     def _move_to_front(self, kept: int) -> None:
         newest = slice(self._end - kept, self._end)
         for array in (*(getattr(self._rows, name) for name in Examples.layout()), self._offsets):
+            # A copy, as the two ranges may overlap.
             array[:kept] = array[newest].copy()
         self._end = kept

@@ -1,7 +1,7 @@
-"""Features of a transaction: time-decayed counts and sums per entity, and how they become a matrix.
+"""Features of a transaction: time-decayed counts and sums per entity, and the matrix made of them.
 
-Decayed sums instead of lists of events: constant memory an entity, one multiply-add an event, no expiry, and
-linear, so that what many workers learnt adds up. The arithmetic is in `models.aggregates`.
+Decayed sums instead of lists of events: constant memory an entity, one multiply-add an event, no expiry, and linear,
+so that the sums of many workers add up. The arithmetic is in `models.aggregates`.
 """
 
 from __future__ import annotations
@@ -13,17 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models import aggregates
+from models.hashing import MISSING
 from models.tables import RowTable
 from models.vocabulary import MS_PER_DAY
 
 _HOUR: Final = ("hour", "hour of day (UTC)")
 _CATEGORY_MASK: Final = np.uint64(2**24 - 1)
+"""The low bits of a hash that make a category: float32 holds every whole number up to 2**24."""
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True)
 class FeatureSpec:
-    """The fields a deployment declares beyond card, time and amount.
+    """The fields that a deployment declares beyond card, time and amount.
 
     Attributes
     ----------
@@ -39,20 +41,20 @@ class FeatureSpec:
     half_lives_days: tuple[float, float, float] = (1.0, 5.0, 20.0)
 
     def decays_per_ms(self) -> NDArray[np.float64]:
-        """Return the reciprocal half-lives in 1/ms, float64 (3,)."""
+        """Return the reciprocals of the half-lives in 1/ms, float64 (3,)."""
         return 1.0 / (np.array(self.half_lives_days, dtype=np.float64) * MS_PER_DAY)
 
 
 @dataclass(frozen=True, slots=True)
 class FeatureLayout:
-    """What the columns of the feature matrix are.
+    """The F columns of the feature matrix.
 
     Attributes
     ----------
     names, texts
-        One identifier a column, and what a reason code says of it.
-    categorical
-        bool (F,): which columns hold categories rather than numbers.
+        The identifier of each column, and its text in a reason code.
+    categorical : bool (F,)
+        Which columns hold categories rather than numbers.
     """
 
     names: tuple[str, ...]
@@ -104,14 +106,14 @@ def _shared_columns(spec: FeatureSpec) -> list[tuple[str, str]]:
 
 
 class CardAggregates:
-    """Aggregates of the key entity, the card: the part of the features that belongs to one partition.
+    """Aggregates of the cards: the part of the features that belongs to one partition.
 
     Parameters
     ----------
     spec
         The declared fields and half-lives.
     max_rows
-        The most cards kept; beyond it the quarter least recently seen is evicted.
+        The most cards kept; when there are more, the table evicts the quarter least recently seen.
     """
 
     def __init__(self, spec: FeatureSpec, max_rows: int) -> None:
@@ -123,7 +125,7 @@ class CardAggregates:
 
     @property
     def evictions(self) -> int:
-        """Cards evicted since the table began."""
+        """The cards evicted since the table began."""
         return self._table.evictions
 
     def advance(
@@ -137,18 +139,19 @@ class CardAggregates:
 
         Parameters
         ----------
-        card_hash
-            uint64 (n,); 0 reads as missing and folds nothing.
-        event_time_ms, amount
-            int64 and float64 (n,).
+        card_hash : uint64 (n,)
+            0 reads as missing and folds nothing.
+        event_time_ms : int64 (n,)
+        amount : float64 (n,)
         window_ms
             Length of a case window.
 
         Returns
         -------
-        tuple[NDArray[np.float32], NDArray[np.bool_]]
-            The features, (n, Fc) in layout order, NaN where unknown; and whether each transaction is its card's
-            first in its case window, floor(time / length).
+        features : float32 (n, Fc)
+            In layout order; NaN where unknown.
+        first : bool (n,)
+            Whether the transaction is its card's first in its case window, floor(time / length).
         """
         n = card_hash.size
         out = np.full((n, aggregates.CARD_FEATURES), np.nan, dtype=np.float32)
@@ -166,7 +169,7 @@ class CardAggregates:
         return out, first
 
     def forget_windows(self) -> None:
-        """Begin the windows anew, for they are of another length now."""
+        """Begin the case windows anew: their length has changed."""
         self._table.rows.values[:, aggregates.WINDOWS_SEEN] = 0.0
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -175,14 +178,14 @@ class CardAggregates:
 
 
 class SharedAggregates:
-    """What all workers know together: traffic of the other entities and label evidence of every entity.
+    """What all workers share: traffic of the other entities, and label evidence of every entity.
 
     Parameters
     ----------
     spec
         The declared fields and half-lives.
     max_rows
-        The most rows kept, of the other entities together and again of cards with frauds.
+        The most rows of either table: the other entities together, and the cards with frauds.
     """
 
     def __init__(self, spec: FeatureSpec, max_rows: int) -> None:
@@ -195,7 +198,7 @@ class SharedAggregates:
 
     @property
     def evictions(self) -> int:
-        """Rows evicted since the tables began."""
+        """The rows evicted since the tables began."""
         return self._entities.evictions + self._cards.evictions
 
     def read(
@@ -204,19 +207,19 @@ class SharedAggregates:
         entity_hash: NDArray[np.uint64],
         event_time_ms: NDArray[np.int64],
     ) -> NDArray[np.float32]:
-        """Read the shared features of n transactions; changes nothing.
+        """Read the shared features of n transactions; change nothing.
 
         Parameters
         ----------
-        card_hash, entity_hash
-            uint64 (n,) and (n, E); 0 reads as missing.
-        event_time_ms
-            int64 (n,).
+        card_hash : uint64 (n,)
+            0 reads as missing, here as in `entity_hash`.
+        entity_hash : uint64 (n, E)
+        event_time_ms : int64 (n,)
 
         Returns
         -------
-        NDArray[np.float32]
-            Shape (n, Fs) in layout order, NaN where unknown.
+        float32 (n, Fs)
+            In layout order; NaN where unknown.
         """
         features = 1 + entity_hash.shape[1] * aggregates.ENTITY_FEATURES
         out = np.full((entity_hash.shape[0], features), np.nan, dtype=np.float32)
@@ -237,7 +240,14 @@ class SharedAggregates:
         self._cards.bound(max_rows)
 
     def fold_transactions(self, entity_hash: NDArray[np.uint64], event_time_ms: NDArray[np.int64]) -> None:
-        """Add n transactions to the traffic of their entities: uint64 (n, E) and int64 (n,)."""
+        """Add n transactions to the traffic of their entities.
+
+        Parameters
+        ----------
+        entity_hash : uint64 (n, E)
+            0 folds nothing.
+        event_time_ms : int64 (n,)
+        """
         hashes, times_ms = _plain(entity_hash, np.uint64), _plain(event_time_ms, np.int64)
         aggregates.fold_traffic(self._entities.reserve(hashes.size), hashes, times_ms, self._decays)
 
@@ -248,16 +258,16 @@ class SharedAggregates:
         legits: NDArray[np.float64],
         at_ms: NDArray[np.int64],
     ) -> None:
-        """Add increments of label evidence, each decaying from the time it was learnt.
+        """Add increments of label evidence; each decays from the time it was learnt.
 
         Parameters
         ----------
-        hashes
-            uint64 (m, 1 + E), the card first; 0 folds nothing. Cards keep frauds only.
-        frauds, legits
-            float64 (m,); negative to take evidence back, exactly so if dated as the evidence was.
-        at_ms
-            int64 (m,): when each increment was learnt.
+        hashes : uint64 (m, 1 + E)
+            The card first; 0 folds nothing. Cards keep frauds only.
+        frauds, legits : float64 (m,)
+            Negative to take evidence back; nothing of it stays if it has the date of that evidence.
+        at_ms : int64 (m,)
+            When each increment was learnt.
         """
         aggregates.fold_labels(
             self._cards.reserve(hashes.shape[0]),
@@ -270,7 +280,7 @@ class SharedAggregates:
         )
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return the state as dense arrays: those of both tables, prefixed `cards_` and `entities_`."""
+        """Return the state as dense arrays: those of both tables, named `cards_...` and `entities_...`."""
         tables = {"cards": self._cards, "entities": self._entities}
         return {
             f"{name}_{key}": array for name, table in tables.items() for key, array in table.arrays().items()
@@ -291,22 +301,26 @@ def assemble(
     Parameters
     ----------
     layout
-        Says where they go.
-    card_block, shared_block
-        float32 (n, Fc) and (n, Fs).
-    amount, event_time_ms, numeric
-        float64 (n,), int64 (n,) and float64 (n, N), NaN where missing.
-    categorical
-        uint64 (n, C) hashes, 0 where missing.
+        Gives the number of columns; `FeatureLayout.from_spec` has their order.
+    card_block : float32 (n, Fc)
+        Of `CardAggregates.advance`.
+    shared_block : float32 (n, Fs)
+        Of `SharedAggregates.read`.
+    amount : float64 (n,)
+        NaN where missing, here as in `numeric`.
+    event_time_ms : int64 (n,)
+    numeric : float64 (n, N)
+    categorical : uint64 (n, C)
+        Hashes, 0 where missing.
 
     Returns
     -------
-    NDArray[np.float32]
-        Shape (n, F) in layout order, NaN where missing.
+    float32 (n, F)
+        In layout order; NaN where missing.
     """
     x = np.empty((amount.size, len(layout.names)), dtype=np.float32)
     hour = event_time_ms % MS_PER_DAY / (MS_PER_DAY / 24)
-    categories = np.where(categorical == 0, np.nan, (categorical & _CATEGORY_MASK).astype(np.float64))
+    categories = np.where(categorical == MISSING, np.nan, (categorical & _CATEGORY_MASK).astype(np.float64))
     at = 0
     for block in (amount[:, None], card_block, shared_block, hour[:, None], numeric, categories):
         x[:, at : at + block.shape[1]] = block
@@ -315,5 +329,8 @@ def assemble(
 
 
 def _plain(array: NDArray[Any], dtype: type[_Scalar]) -> NDArray[_Scalar]:
-    """Contiguous and writeable: anything else would be compiled for anew, in the middle of a stream."""
+    """Return the array contiguous and writeable, as a copy where it is not.
+
+    The compiled folds exist for such arrays alone: numba would compile them again for others, amid the stream.
+    """
     return np.require(array, dtype, ("C", "W"))

@@ -1,4 +1,4 @@
-"""One generation of the online model: edges drawn once without labels, and the weights learnt since."""
+"""One generation of the online model: edges drawn once, without labels, and the weights learnt since."""
 
 from __future__ import annotations
 
@@ -18,21 +18,20 @@ from models.crosses import Means, Rates, Tables
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """Edges, weights and the means that reasons are told against; `learn` alone changes the weights.
+    """Edges, weights, and the means to which reasons refer; `learn` alone changes the weights.
 
     Attributes
     ----------
     names
         The F features' names.
     bins
-        How features are cut.
+        The bins of the features.
     crossed
         The first so many features are crossed.
     tables
         Intercept, weights and accumulators.
     means
-        Of the weights, over the rows the generation began with.
-
+        Of the weights, over the rows that the generation began with.
     """
 
     names: tuple[Hashable, ...]
@@ -51,7 +50,7 @@ class Generation:
         examples: tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.float64]],
         rates: Rates,
     ) -> Generation:
-        """Learn examples (features, targets, weights) in their order, from weights of zero."""
+        """Begin with weights of zero and learn examples (features, targets, weights) in their order."""
         X, y, w = examples
         main, cross = bins.assign(X)
         tables = crosses.zero_tables(intercept, len(names), crossed, bins.main_bins, bins.cross_bins)
@@ -60,7 +59,7 @@ class Generation:
         return cls(tuple(names), bins, crossed, tables, means)
 
     def score(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Logits as learnt, float64 of shape (n,)."""
+        """Return the logits as learnt, float64 (n,)."""
         return crosses.score(*self.bins.assign(X), self.crossed, self.tables)
 
     def learn(
@@ -70,16 +69,16 @@ class Generation:
         crosses.learn(*self.bins.assign(X), y, w, self.crossed, rates, self.tables)
 
     def contributions(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return what each feature adds to `reference`, float64 of shape (n, F)."""
+        """Return what each feature adds to `reference`, float64 (n, F)."""
         return crosses.contributions(*self.bins.assign(X), self.crossed, self.tables, self.means)
 
     @property
     def reference(self) -> float:
-        """The logit, as learnt, of a row whose every weight is the mean."""
+        """The logit, as learnt, of a row all of whose weights are the means."""
         return math.fsum((*self.tables.intercept, *self.means.main, *self.means.cross))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return all of it as arrays of numbers, copied; the names as UTF-8 JSON."""
+        """Return copies of everything as arrays of numbers, by name; the features' names are UTF-8 JSON."""
         return {
             "names": np.frombuffer(json.dumps(self.names).encode(), np.uint8).copy(),
             "edges": self.bins.edges.copy(),
@@ -102,7 +101,6 @@ class Generation:
             If an array is absent.
         ValueError
             If an array has another type or shape, or holds what no generation could.
-
         """
         names = json.loads(arrays["names"].tobytes())
         bins = Bins(
@@ -116,6 +114,7 @@ class Generation:
             msg = f"{len(names)} names for the edges of {bins.edges.shape[0]} features"
             raise ValueError(msg)
         crossed = min(len(names), max_crossed)
+        # Without this check, numbers from outside would lead the compiled loops out of bounds.
         like = crosses.zero_tables(0.0, len(names), crossed, main_bins, cross_bins)
         tables = Tables(*(_finite_array(arrays, name, table.shape) for name, table in like._asdict().items()))
         if np.any(tables.main_squares < 0.0) or np.any(tables.cross_squares < 0.0):

@@ -1,13 +1,15 @@
-"""Keyed hashes of identifiers, a column at a time: entities are known by these, never by the raw text."""
+"""Keyed hashes of identifiers, a column at a time: the worker knows entities by these, never by the raw text."""
 
 from __future__ import annotations
+
+from typing import Final
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-MISSING = 0
-"""The hash of a value that is not there; no value hashes to it."""
+MISSING: Final = 0
+"""The hash of a missing value; no value hashes to it."""
 
 
 @njit(cache=True, nogil=True)
@@ -34,6 +36,7 @@ def _round(
 
 @njit(cache=True, nogil=True)
 def _siphash(data: NDArray[np.uint8], start: int, length: int, k0: np.uint64, k1: np.uint64) -> np.uint64:
+    # The published initial state: "somepseudorandomlygeneratedbytes" in ASCII.
     v0 = k0 ^ np.uint64(0x736F6D6570736575)
     v1 = k1 ^ np.uint64(0x646F72616E646F6D)
     v2 = k0 ^ np.uint64(0x6C7967656E657261)
@@ -41,10 +44,12 @@ def _siphash(data: NDArray[np.uint8], start: int, length: int, k0: np.uint64, k1
     whole = length >> 3
     for i in range(whole + 1):
         word = np.uint64(0)
+        # Byte by byte: a word is little-endian on every machine, and need not be aligned.
         if i < whole:
             for j in range(8):
                 word |= np.uint64(data[start + i * 8 + j]) << np.uint64(8 * j)
         else:
+            # The last word holds the bytes that are left, and the length in its top byte.
             for j in range(length & 7):
                 word |= np.uint64(data[start + i * 8 + j]) << np.uint64(8 * j)
             word |= np.uint64(length & 0xFF) << np.uint64(56)
@@ -66,9 +71,10 @@ def _siphash_many(
     k0: np.uint64,
     k1: np.uint64,
 ) -> NDArray[np.uint64]:
-    out = np.zeros(start.size, dtype=np.uint64)
+    out = np.full(start.size, MISSING, dtype=np.uint64)
     for i in range(start.size):
         if length[i] > 0:
+            # 0 is taken: it says that the value is missing.
             out[i] = max(np.uint64(1), _siphash(data, start[i], length[i], k0, k1))
     return out
 
@@ -83,17 +89,17 @@ def siphash_many(
 
     Parameters
     ----------
-    data
-        The buffer that holds the strings, uint8.
-    start, length
-        Where each string begins in the buffer and its length in bytes, int64 of shape (n,).
+    data : uint8
+        The buffer that holds the strings.
+    start, length : int64 (n,)
+        Where each string begins in the buffer, and its length in bytes.
     key
-        The two 64-bit halves of the key, as a little-endian reading of its 16 bytes.
+        The two 64-bit halves of the key: its 16 bytes read as little-endian numbers.
 
     Returns
     -------
-    NDArray[np.uint64]
-        Shape (n,); 0 where the length is zero or negative (a missing value), 1 where a real hash is 0.
+    uint64 (n,)
+        0 where the length is zero or negative: the value is missing. 1 where the hash itself is 0.
 
     Raises
     ------

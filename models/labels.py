@@ -1,4 +1,4 @@
-"""What an incoming label does to a decision: the design's label table as one compiled loop."""
+"""What an incoming label does to a decision: the label table of README.md as one compiled loop."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ _NOTED: Final = int(LabelEffect.NOTED)
 
 @dataclass(slots=True)
 class DecisionTruth:
-    """What is known of k distinct decisions; `apply_labels` changes it in place.
+    """The truth of k distinct decisions; `apply_labels` changes it in place.
 
     Attributes
     ----------
-    status : uint8 [k]
+    status : uint8 (k,)
         A `Status` each.
-    label_time_ms : int64 [k]
-        Time of the newest label that says what is in force; 0 where there is none.
-    learnt_at_ms : int64 [k]
+    label_time_ms : int64 (k,)
+        The time of the newest label that states the truth in force; 0 where there is none.
+    learnt_at_ms : int64 (k,)
         The clock at which the evidence in force was learnt; 0 where there is none.
-    acted : uint8 [k]
-        1 where an outcome says that somebody acted, so that silence proves nothing.
+    acted : uint8 (k,)
+        1 where an outcome says that someone acted on the decision: then silence proves nothing.
     """
 
     status: NDArray[np.uint8]
@@ -56,9 +56,9 @@ class LabelResult:
 
     Attributes
     ----------
-    effect, before, after : uint8 [m]
-        `LabelEffect`, and the decision's `Status` before and after this label.
-    learnt_before_ms : int64 [m]
+    effect, before, after : uint8 (m,)
+        The `LabelEffect`, and the decision's `Status` before and after this label.
+    learnt_before_ms : int64 (m,)
         When the evidence that this label replaces was learnt.
     """
 
@@ -75,20 +75,20 @@ def apply_labels(
     label_time_ms: NDArray[np.int64],
     clock_ms: int,
 ) -> LabelResult:
-    """Apply m labels in order to k decisions.
+    """Apply m labels, in their order, to k decisions.
 
     Parameters
     ----------
     truth
-        The k decisions; changed in place.
-    position : int64 [m]
-        Which of the k decisions each label names; -1 for none: an orphan.
-    kind : uint8 [m]
+        The k decisions; this function changes them in place.
+    position : int64 (m,)
+        Which of the k decisions each label names; -1 where there is none: the label is an orphan.
+    kind : uint8 (m,)
         A `LabelKind` each.
-    label_time_ms : int64 [m]
-        When each label was given; a later one overrules an earlier one.
+    label_time_ms : int64 (m,)
+        The time of each label; a later one overrules an earlier one.
     clock_ms
-        The partition's clock: the moment at which all this is learnt.
+        The partition's clock, at which all this is learnt.
     """
     result = LabelResult(
         np.empty(len(kind), np.uint8),
@@ -106,9 +106,9 @@ def apply_labels(
 
 @numba.njit(cache=True, nogil=True)
 def _verdict(status: int, kind: int, overrules: bool) -> tuple[int, int]:
-    """One cell of the label table: the effect, and the status after it."""
+    """Return one cell of the label table: the effect, and the status after it."""
     if kind == _KIND_OUTCOME:
-        # What silence has said is said no more.
+        # Someone acted, so silence proves nothing: the decision waits again.
         return _NOTED, _WAITING if status == _PROVISIONAL else status
     if kind == _KIND_FRAUD:
         return _fraud_verdict(status, overrules)
@@ -144,7 +144,7 @@ def _legit_verdict(status: int, overrules: bool) -> tuple[int, int]:
 
 
 @numba.njit(cache=True, nogil=True)
-def _apply(
+def _apply(  # noqa: PLR0913 - a compiled loop
     status: NDArray[np.uint8],
     in_force_ms: NDArray[np.int64],
     learnt_at_ms: NDArray[np.int64],
@@ -158,6 +158,7 @@ def _apply(
     after: NDArray[np.uint8],
     learnt_before_ms: NDArray[np.int64],
 ) -> None:
+    # One label after another: several in one batch may name the same decision.
     for i in range(len(kind)):
         k = position[i]
         if k < 0:
@@ -173,9 +174,9 @@ def _apply(
                 learnt_at_ms[k] = 0
         elif after[i] != before[i]:
             in_force_ms[k] = label_time_ms[i]
-            # Confirming a provisional legit leaves its evidence as it was learnt.
+            # A legit label that confirms silence leaves the evidence as it was learnt.
             if not (before[i] == _PROVISIONAL and after[i] == _LEGIT):
                 learnt_at_ms[k] = clock_ms
         elif effect[i] == _DUPLICATE:
-            # Said again later: what was said in between overrules it no more, whenever it comes.
+            # A later duplicate confirms the truth in force: a label from between the two no longer overrules it.
             in_force_ms[k] = max(in_force_ms[k], label_time_ms[i])

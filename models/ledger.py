@@ -1,8 +1,7 @@
-"""The cost ledger: settled decisions by day of event time, and the recall, precision and cost that follow.
+"""The cost ledger: settled decisions by day of event time, and their recall, precision and cost.
 
-A *cohort* is the decisions of one day of event time. It closes once all of them are settled, or the label
-horizon has passed; only closed cohorts are published, and they stay as published. What arrives later is
-counted apart.
+A *cohort* is the decisions of one day of event time. It closes once all of them are settled, or the label horizon has
+passed. Only closed cohorts are published, and they stay as published; the ledger counts apart what arrives later.
 """
 
 from __future__ import annotations
@@ -35,13 +34,14 @@ class ForestView(IntEnum):
 
 
 SHAPE: Final = (len(Decider), 2, 2, len(ForestView), len(Truth))
-"""A cell: decider, alerted, whether the online model would have alerted, `ForestView`, `Truth`."""
+"""The axes of a cell: decider, alerted, whether the online model would have alerted, `ForestView`, `Truth`."""
 CELLS: Final = int(np.prod(SHAPE))
 COUNT, LOSS, CASES, WINDOWS, LABELLED = range(5)
 SUMS: Final = 5
-"""Sums of a cell: decisions, loss if missed, cases opened, first of a case window, settled by a label."""
+"""The sums of a cell: decisions, loss if missed, cases opened, first of a case window, settled by a label."""
 CLOSED_DAYS_KEPT: Final = 64
 _DENSE_SPAN: Final = 1 << 16
+"""Keys that span no more than this are summed densely; a sort would be slower."""
 # Of the merged days: how many, the decisions in them, and the newest of them.
 _DAYS, _DECISIONS, _NEWEST_DAY = range(3)
 
@@ -50,18 +50,18 @@ _DAYS, _DECISIONS, _NEWEST_DAY = range(3)
 class LedgerDeltas:
     """What one commit adds to the ledger.
 
-    Parameters
+    Attributes
     ----------
-    day : int32[k]
-        Day of event time, ``event_time_ms // 86_400_000``, of each touched cell.
-    cell : uint8[k]
+    day : int32 (k,)
+        The day of event time, ``event_time_ms // 86_400_000``, of each touched cell.
+    cell : uint8 (k,)
         Index into `SHAPE`, row-major.
-    sums : float64[k, 5]
-        What the cell gains (or loses, where a truth changed).
-    decided_day : int32[d]
+    sums : float64 (k, 5)
+        What the cell gains, or loses where a truth changed.
+    decided_day : int32 (d,)
         Days in which transactions were decided.
-    decided_count : int64[d]
-        How many.
+    decided_count : int64 (d,)
+        How many were.
     """
 
     day: NDArray[np.int32]
@@ -84,23 +84,23 @@ def settled_deltas(
 
     Parameters
     ----------
-    event_time_ms : int64[n]
-        Of the transactions, capped as the clock is: a far future day stays open for ever.
-    flags : uint16[n]
+    event_time_ms : int64 (n,)
+        Of the transactions, not ahead of the clock: a day in the far future would stay open for ever.
+    flags : uint16 (n,)
         `Flag` as of the decision.
-    loss : float64[n]
-        What missing the transaction as a fraud would have cost, at decision time.
-    truth : uint8[n]
+    loss : float64 (n,)
+        The loss if the transaction is a missed fraud, as of the decision.
+    truth : uint8 (n,)
         `Truth`.
-    labelled : bool[n]
+    labelled : bool (n,)
         Settled by a label, not by silence.
-    sign : int8[n]
+    sign : int8 (n,)
         1 to add; -1 to take back what was added before under another truth.
 
     Raises
     ------
     ValueError
-        A decider or a truth that does not exist.
+        If a decider or a truth does not exist.
     """
     cell = _cell_of(flags, truth)
     keys, slot = _compact(_day_of(event_time_ms) * CELLS + cell)
@@ -124,7 +124,7 @@ def settled_deltas(
 
 
 def decided_deltas(event_time_ms: IntArray) -> LedgerDeltas:
-    """Count the transactions decided in each day of event time; `event_time_ms` is int64[n]."""
+    """Count the transactions decided in each day of event time; `event_time_ms` is int64 (n,)."""
     keys, slot = _compact(_day_of(event_time_ms))
     count = np.bincount(slot, minlength=len(keys))
     return LedgerDeltas(
@@ -138,6 +138,7 @@ def decided_deltas(event_time_ms: IntArray) -> LedgerDeltas:
 
 def concatenate(parts: list[LedgerDeltas]) -> LedgerDeltas:
     """Join all parts into one; days and cells may repeat."""
+    # An empty part gives the types where there is no other.
     parts = [decided_deltas(np.zeros(0, np.int64)), *parts]
     columns = ([getattr(part, field.name) for part in parts] for field in fields(LedgerDeltas))
     return LedgerDeltas(*map(np.concatenate, columns))
@@ -164,7 +165,7 @@ def _cell_of(flags: NDArray[np.uint16], truth: NDArray[np.uint8]) -> IntArray:
 
 
 def _compact(keys: IntArray) -> tuple[IntArray, IntArray]:
-    """Ascending candidate keys, and for each row the index of its own."""
+    """Return ascending keys, of which some may be unused, and the index of each row's own key."""
     if len(keys) == 0:
         return keys, keys
     low, high = int(keys.min()), int(keys.max())
@@ -176,14 +177,14 @@ def _compact(keys: IntArray) -> tuple[IntArray, IntArray]:
 
 @dataclass(frozen=True)
 class Cohort:
-    """What became of the decisions of some closed days; NaN where a figure is undefined. Never accuracy.
+    """The figures of some closed days; NaN where one is undefined. Accuracy is none of them.
 
-    Parameters
+    Attributes
     ----------
     days
-        How many closed days it covers.
+        How many closed days they cover.
     decisions, settled, frauds, alerts, cases
-        Counts. `settled` includes the unresolved; `cases` are what was charged a review.
+        Counts. `settled` includes the unresolved; each of the `cases` was charged a review.
     prevalence
         Frauds among the decisions whose truth is known.
     label_coverage
@@ -191,18 +192,18 @@ class Cohort:
     recall, recall_by_value
         Alerted frauds among frauds, by number and by the loss they would have caused.
     precision
-        Frauds among alerts whose truth is known; the unresolved are outside.
+        Frauds among alerts whose truth is known; the unresolved do not count.
     f1
         Harmonic mean of recall and precision.
     cost
-        Realised: a review per case and the loss of the frauds not alerted.
+        The realised cost: a review per case, and the loss of the frauds that were not alerted.
     cost_none, cost_all
-        Of alerting on nothing, and of reviewing every card once a case window.
+        The cost of alerting on nothing, and of a review of every card once a case window.
     savings
         ``1 - cost / min(cost_none, cost_all)`` (Bahnsen et al. 2013).
     online_cost, forest_cost
-        Had that decider alone decided, its alerts opening as many cases each as the actual ones did. The
-        forest's is estimated from the rows it scored, within each actual decider; NaN where it scored none.
+        The cost if that decider alone had decided, and each of its alerts had opened as many cases as an actual one.
+        The forest's is estimated, within each actual decider, from the rows that it scored; NaN where it scored none.
     """
 
     days: int
@@ -226,10 +227,10 @@ class Cohort:
 
 
 class Ledger:
-    """Settled decisions by cohort; the source of truth for every published recall, precision and cost.
+    """Settled decisions by cohort: the source of truth for every published recall, precision and cost.
 
-    A fold: it changes by `fold` and `close` alone. Days are kept sorted; the oldest closed ones are merged
-    into one sum, so its size is bounded by the horizon.
+    A fold: `fold` and `close` alone change it. It keeps the days sorted and merges the oldest closed ones into one sum,
+    so the horizon bounds its size.
     """
 
     def __init__(self) -> None:
@@ -243,9 +244,10 @@ class Ledger:
         self._after_close = np.zeros(len(Truth))
 
     def fold(self, deltas: LedgerDeltas) -> None:
-        """Add one commit's deltas, in their order; those of closed days go to `after_close`."""
+        """Add one commit's deltas; those of closed days go to `after_close`."""
         self._open(np.concatenate([deltas.day, deltas.decided_day]))
         row, is_open = self._rows(deltas.day)
+        # `np.add.at` adds row after row: sums of losses depend on the order.
         np.add.at(self._sums, (row[is_open], deltas.cell[is_open]), deltas.sums[is_open])
         np.add.at(self._after_close, deltas.cell[~is_open] % len(Truth), deltas.sums[~is_open, COUNT])
         row, is_open = self._rows(deltas.decided_day)
@@ -253,6 +255,7 @@ class Ledger:
 
     def close(self, clock_ms: int, horizon_ms: int) -> int:
         """Close the days that are over and either wholly settled or past the horizon; return how many."""
+        # Counts are whole numbers: their sum is the same in any order.
         end_ms = (self._days.astype(np.int64) + 1) * MS_PER_DAY
         settled = self._sums[:, :, COUNT].sum(axis=1)
         ready = (end_ms <= clock_ms) & ((settled >= self._decided) | (end_ms <= clock_ms - horizon_ms))
@@ -263,12 +266,12 @@ class Ledger:
         return newly
 
     def window(self, days: int, review_cost: float) -> Cohort:
-        """Judge the newest `days` closed days (fewer while there are fewer)."""
+        """Return the figures of the newest `days` closed days; of fewer while there are fewer."""
         rows = np.flatnonzero(self._closed)[-days:] if days > 0 else np.zeros(0, np.int64)
         return _cohort(len(rows), int(self._decided[rows].sum()), self._sums[rows].sum(axis=0), review_cost)
 
     def total(self, review_cost: float) -> Cohort:
-        """Judge every closed day so far."""
+        """Return the figures of all closed days."""
         decided = int(self._merged[_DECISIONS] + self._decided[self._closed].sum())
         return _cohort(
             self.closed_days, decided, self._merged_sums + self._sums[self._closed].sum(axis=0), review_cost
@@ -276,17 +279,17 @@ class Ledger:
 
     @property
     def after_close(self) -> dict[Truth, float]:
-        """Net changes that came too late for the published cohorts, by truth: how far off those are."""
+        """By truth, the net changes that came too late for the published cohorts: how far off those are."""
         return {truth: float(self._after_close[truth]) for truth in Truth}
 
     @property
     def closed_days(self) -> int:
-        """Cohorts closed so far."""
+        """How many cohorts have closed so far."""
         return int(self._merged[_DAYS] + np.count_nonzero(self._closed))
 
     @property
     def closed_until_ms(self) -> int | None:
-        """Where the newest closed day ends, epoch milliseconds; None while none is closed."""
+        """The end of the newest closed day in epoch milliseconds; None while none is closed."""
         return int(self._days[self._closed][-1] + 1) * MS_PER_DAY if self._closed.any() else None
 
     def _open(self, days: NDArray[np.int32]) -> None:
@@ -319,7 +322,7 @@ class Ledger:
         self._decided, self._sums = self._decided[n:].copy(), self._sums[n:].copy()
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Copy the whole state into plain arrays."""
+        """Return copies of the arrays that the state consists of, by name."""
         return {name: getattr(self, f"_{name}").copy() for name in _STATE}
 
 
@@ -371,7 +374,7 @@ def _online_cost(table: FloatArray, case_cost: float) -> float:
 
 
 def _forest_cost(table: FloatArray, case_cost: float) -> float:
-    """Ratio estimates within each actual decider: of the alerts by number, of the missed frauds by loss."""
+    """Estimate by ratios within each actual decider: of the alerts by number, of the missed frauds by loss."""
     cost = 0.0
     for decider, cells in zip(Decider, table.sum(axis=(1, 2)), strict=True):
         count, fraud_loss = cells[:, :, COUNT].sum(axis=1), cells[:, Truth.FRAUD, LOSS]

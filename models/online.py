@@ -16,11 +16,11 @@ from models.crosses import Rates
 from models.generation import Generation
 
 FULL_RATE_CROSSES: Final = 136
-"""So many crosses (of 17 features) learn at their full rate; where there are more, each learns less."""
+"""So many crosses (those of 17 features) learn at their full rate; where there are more, each learns more slowly."""
 
 
 class LogisticParams(TypedDict, total=False):
-    """Parameters of `BinnedLogistic`, by name; what is left out keeps its default."""
+    """The parameters of `BinnedLogistic` by name; one that is left out keeps its default."""
 
     main_bins: int
     cross_bins: int
@@ -40,15 +40,14 @@ _COUNTS: Final = ("main_bins", "cross_bins", "max_crossed", "warm_up_rows")
 class BinnedLogistic(base.Classifier):
     """Logistic regression with one weight per bin of a feature and per pair of bins of two features.
 
-    It equals river's ``LogisticRegression`` over the one-hot bins and crosses with an AdaGrad optimizer
-    whose ``eps`` is 1 and which has one rate for main effects and another for crosses, with river's rules
-    for sample weights and the intercept. Weights are dense tables, so a row is scored by look-ups.
+    It equals river's ``LogisticRegression`` over one-hot bins and crosses, with an AdaGrad optimizer whose ``eps`` is 1
+    and which has one rate for main effects and another for crosses, and with river's rules for sample weights and the
+    intercept. Weights are dense tables, so that a score is a sum of look-ups.
 
-    A model lives in generations: `restart` draws the edges without labels, sets weights to zero, learns
-    the given rows in their order and fixes the means that `contributions` refers to. Used as a river
-    estimator from scratch, it keeps the first `warm_up_rows` examples, answers with the prior meanwhile,
-    and then starts its one generation from them; features that first appear later are ignored, absent
-    ones are missing.
+    A model lives in generations: `restart` draws the edges without labels, sets the weights to zero, learns the given
+    rows in their order and fixes the means to which `contributions` refers. As a river estimator it begins without a
+    generation: it keeps the first `warm_up_rows` examples, predicts the prior meanwhile, and then begins its one
+    generation with them. It ignores features that first appear later; absent ones are missing.
 
     Parameters
     ----------
@@ -57,17 +56,17 @@ class BinnedLogistic(base.Classifier):
     learning_rate
         AdaGrad rate of main effects.
     cross_learning_rate
-        AdaGrad rate of crosses where there are up to 136; of more it is 136 / their number as large.
+        AdaGrad rate of up to 136 crosses; if there are more, it is multiplied by 136 / their number.
     intercept_learning_rate
-        Plain gradient rate of the intercept, constant.
+        Constant rate of the intercept's plain gradient steps.
     fraud_weight
         Weight of a fraud in the loss beside that of a legit; undone in logit and probability (Elkan 2001).
     prior
-        Probability of fraud to start the intercept from; None takes the weighted share in the first rows.
+        Probability of fraud that the intercept starts from; None takes the weighted share in the first rows.
     max_crossed
         Only the first so many features are crossed.
     warm_up_rows
-        How many examples `learn_one` gathers before it draws edges.
+        How many examples `learn_one` keeps before it draws edges.
 
     Examples
     --------
@@ -83,10 +82,9 @@ class BinnedLogistic(base.Classifier):
     stochastic optimization. Journal of Machine Learning Research 12.
 
     Elkan, C. (2001). The foundations of cost-sensitive learning. IJCAI.
-
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - river clones an estimator by the parameters of its constructor
         self,
         main_bins: int = 64,
         cross_bins: int = 16,
@@ -135,22 +133,21 @@ class BinnedLogistic(base.Classifier):
 
         Parameters
         ----------
-        X
-            Features, float32 of shape (n, F); what is not finite is missing.
-        y
-            1 for fraud, 0 for legit, shape (n,).
-        w
-            Sampling weights, float64 of shape (n,).
+        X : float32 (n, F)
+            Features; what is not finite is missing.
+        y : uint8 (n,)
+            1 for fraud, 0 for legit.
+        w : float64 (n,)
+            Sampling weights.
         names
             The F features' names, for the dictionaries of the river interface.
-        categorical
-            bool of shape (F,): which features are codes.
+        categorical : bool (F,)
+            Which features are codes.
 
         Raises
         ------
         ValueError
             If there are no rows, shapes disagree, y is not 0 or 1, or a weight is negative or not finite.
-
         """
         if X.shape[0] == 0 or len(names) != categorical.size:
             msg = f"a generation needs rows and a name and a kind per column, got shape {X.shape}"
@@ -164,7 +161,17 @@ class BinnedLogistic(base.Classifier):
         self._warm_up = []
 
     def score_batch(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Logits of fraud, the fraud weight undone: float64 of shape (n,) for X of shape (n, F)."""
+        """Return the logits of fraud, with the fraud weight undone.
+
+        Parameters
+        ----------
+        X : float32 (n, F)
+            Features; what is not finite is missing.
+
+        Returns
+        -------
+        float64 (n,)
+        """
         return self._current().score(X) - log(self.fraud_weight)
 
     def learn_batch(self, X: NDArray[np.float32], y: NDArray[np.uint8], w: NDArray[np.float64]) -> None:
@@ -172,37 +179,36 @@ class BinnedLogistic(base.Classifier):
 
         Parameters
         ----------
-        X
-            Features, float32 of shape (n, F); what is not finite is missing.
-        y
-            1 for fraud, 0 for legit, shape (n,).
-        w
-            Weights, float64 of shape (n,).
+        X : float32 (n, F)
+            Features; what is not finite is missing.
+        y : uint8 (n,)
+            1 for fraud, 0 for legit.
+        w : float64 (n,)
+            Weights.
 
         Raises
         ------
         ValueError
-            If shapes disagree, y is not 0 or 1, or a weight is negative or not finite; nothing is learnt.
-
+            If shapes disagree, y is not 0 or 1, or a weight is negative or not finite; then the model learns nothing.
         """
         now = self._current()
         now.learn(X, *_targets(X, y, w), self._rates(now.crossed))
 
     def contributions(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return what each feature adds to the logit: float64 of shape (n, F).
+        """Return what each feature adds to the logit, float64 (n, F).
 
-        A feature's contribution is its weight less the generation's mean, and half of the same over its
-        crosses. A row's contributions and `reference_logit` sum to its logit.
+        A feature's contribution is its weight less the generation's mean, and half of the same over its crosses. A
+        row's contributions and `reference_logit` sum to its logit.
         """
         return self._current().contributions(X)
 
     @property
     def reference_logit(self) -> float:
-        """The logit of a row whose every weight is the generation's mean."""
+        """The logit of a row all of whose weights are the generation's means."""
         return self._current().reference - float(log(self.fraud_weight))
 
     def learn_one(self, x: Mapping[Any, Any], y: Any, w: float = 1.0) -> None:
-        """Learn one example; the first `warm_up_rows` are kept until edges are drawn from them.
+        """Learn one example; keep the first `warm_up_rows`, then draw edges from them.
 
         Parameters
         ----------
@@ -217,7 +223,6 @@ class BinnedLogistic(base.Classifier):
         ------
         ValueError
             If y is neither, or w is negative or not finite.
-
         """
         targets = _targets(np.empty((1, 0)), np.array([y]), np.array([w]))
         if self._generation is not None:
@@ -225,13 +230,13 @@ class BinnedLogistic(base.Classifier):
             return
         self._warm_up.append((dict(x), bool(y), float(w)))
         if len(self._warm_up) >= self.warm_up_rows:
-            # Sorted, so that the order in which a dictionary was filled changes nothing.
+            # Sorted: the order of names in a dictionary must change nothing.
             names = sorted({name for x, _, _ in self._warm_up for name in x}, key=str)
             X = np.concatenate([_row(x, names) for x, _, _ in self._warm_up])
             self.restart(X, *self._warm_up_targets(), names, np.zeros(len(names), np.bool_))
 
     def predict_proba_one(self, x: Mapping[Any, Any], **_: Any) -> dict[Any, float]:
-        """Probability of legit (False) and of fraud (True)."""
+        """Return the probability of legit (False) and of fraud (True)."""
         if self._generation is not None:
             fraud = float(sigmoid(self.score_batch(_row(x, self._generation.names))[0]))
         else:
@@ -239,7 +244,7 @@ class BinnedLogistic(base.Classifier):
         return {False: 1.0 - fraud, True: fraud}
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return parameters and generation as arrays of numbers, copied, by name."""
+        """Return parameters and generation as copies of arrays of numbers, by name."""
         params = [np.nan if (value := getattr(self, name)) is None else value for name in _PARAMS]
         return {"params": np.array(params, np.float64), **self._current().arrays()}
 
@@ -253,7 +258,6 @@ class BinnedLogistic(base.Classifier):
             If an array is absent.
         ValueError
             If an array has another type or shape, or holds what no model could.
-
         """
         model = cls(**_restored_params(arrays["params"]))
         model._generation = Generation.from_arrays(
@@ -291,7 +295,7 @@ def build_generation(
     categorical: NDArray[np.bool_],
     params: LogisticParams | None = None,
 ) -> BinnedLogistic:
-    """Return a new model whose generation begins with these rows; see `BinnedLogistic.restart`."""
+    """Return a new model that begins its generation with these rows; see `BinnedLogistic.restart`."""
     model = BinnedLogistic(**(params or {}))
     model.restart(X, y, w, names, categorical)
     return model
@@ -306,7 +310,7 @@ def _row(x: Mapping[Any, Any], names: Sequence[Hashable]) -> NDArray[np.float32]
 def _targets(
     X: NDArray[Any], y: NDArray[Any], w: NDArray[Any]
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """Check targets and weights."""
+    """Check targets and weights; return them in the types that the compiled loops take."""
     if not y.shape == w.shape == X.shape[:1]:
         msg = f"{X.shape[0]} rows but targets of shape {y.shape} and weights of shape {w.shape}"
         raise ValueError(msg)
@@ -320,7 +324,8 @@ def _targets(
 
 
 def _fraud_share(y: NDArray[np.uint8], w: NDArray[np.float64]) -> float:
-    """Return the weighted share of frauds, half a row of each class added: never 0 or 1."""
+    """Return the weighted share of frauds; half a row added to each class keeps it from 0 and 1."""
+    # fsum rounds once, so the order of the rows does not matter.
     return (math.fsum(w[y == 1]) + 0.5) / (math.fsum(w) + 1.0)
 
 

@@ -1,4 +1,4 @@
-"""The records of the model log: all that a worker tells the others, and all that the model state is folded from."""
+"""The records of the model log: everything that a worker shares, and everything that a model state is folded from."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from models.ledger import LedgerDeltas, concatenate
 from models.threshold import BINS, CostPolicy
 
 FOLD_VERSION = 3
-"""Raised whenever the folds or the features change their meaning: a new one is a new lineage."""
+"""The version of folds and features: a change of their meaning raises it, and so begins a new lineage."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """What shapes features and learning; two workers must agree on it to share a model log."""
+    """What shapes features and learning: workers that share a model log must agree on it."""
 
     spec: FeatureSpec
     key_fingerprint: str
@@ -31,7 +31,7 @@ class Lineage:
     fold_version: int = FOLD_VERSION
 
     def describe(self) -> dict[str, object]:
-        """Plain values by name, as the log's first record carries them."""
+        """Return plain values by name, as the log's first record carries them."""
         spec = {name: list(value) for name, value in asdict(self.spec).items()}
         return {
             **spec,
@@ -48,7 +48,7 @@ class Lineage:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Costs, horizons, sampling and bounds: changed by a restart, in force from their record's offset."""
+    """Costs, horizons, sampling and bounds: a restart may change them; they are in force from their record's offset."""
 
     costs: CostPolicy
     case_window_ms: int
@@ -61,7 +61,7 @@ class Policy:
     max_examples: int
 
     def to_json(self) -> dict[str, object]:
-        """Plain values by name."""
+        """Return plain values by name."""
         return asdict(self)
 
     @classmethod
@@ -81,9 +81,9 @@ class Evidence(Columns):
     hashes : uint64 (m, 1 + E)
         The card and the declared entities of the decision.
     frauds, legits : int8 (m,)
-        What to add; negative where evidence moves.
+        What to add; negative to take evidence back.
     at_ms : int64 (m,)
-        The clock at which it was, or had been, learnt.
+        The clock at which the evidence was learnt.
     """
 
     hashes: Annotated[NDArray[np.uint64], Wide("hashes")]
@@ -111,7 +111,15 @@ class EntityEvents(Columns):
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What the alert budget counts of one commit: histograms of scores, float64 [BINS], and alerts and cases."""
+    """What the alert budget counts of one commit.
+
+    Attributes
+    ----------
+    online, forest : float64 (256,)
+        Histograms of the online model's ratios and of the forest's ranks, see `models.threshold`.
+    alerts, cases
+        Alerts, and alerts that opened a case.
+    """
 
     online: NDArray[np.float64]
     forest: NDArray[np.float64]
@@ -120,7 +128,7 @@ class Budget:
 
     @classmethod
     def empty(cls) -> Budget:
-        """Nothing decided."""
+        """Return the counts of a commit without a decision."""
         return cls(np.zeros(BINS), np.zeros(BINS), 0, 0)
 
 
@@ -139,11 +147,11 @@ class Commit:
     Attributes
     ----------
     worker
-        Its `worker.id`.
+        The worker's `worker.id`.
     clocks_ms
-        Clock of each partition it owns.
+        The clock of each partition that the worker owns.
     newest_label_ms
-        Time of the newest label it has applied, outcomes aside; None without one.
+        The time of the newest label that the worker has applied, outcomes aside; None without one.
     digest
         Of the worker's model state, which the others compare with theirs; None most of the time.
     """
@@ -161,8 +169,10 @@ class Commit:
     def split(self, max_rows: int) -> Iterator[Commit]:
         """Cut into commits of at most `max_rows` rows of each kind that fold to the same state, to the bit.
 
-        As within one commit, the traffic is folded before the evidence and that before the examples.
+        As within one commit, the traffic is folded first, then the evidence, then the examples.
         """
+        # A kind begins in the piece that holds the last rows of the kind before it: so the pieces fold in the order of
+        # one commit. The ledger, the budget and the digest go with the first piece.
         lengths = (len(self.traffic), len(self.evidence), len(self.examples))
         extra = [max(0, -(-length // max_rows) - 1) for length in lengths]
         rest = replace(self, ledger=concatenate([]), budget=Budget.empty(), digest=None)
@@ -179,18 +189,18 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class Refit:
-    """A model part learnt off the hot path, in force from the offset of its record's last piece.
+    """A part of the model learnt off the hot path, in force from the offset of its record's last piece.
 
     Attributes
     ----------
     kind
         `generation` (online model and calibration) or `forest`.
     cut_offset
-        The last log offset whose examples it has seen.
+        The last log offset whose examples it has learnt.
     clock_ms
-        The model log's clock when it was begun.
+        The model log's clock when its job was made.
     arrays
-        Its plain numbers.
+        The numbers that it consists of, by name.
     """
 
     kind: Literal["generation", "forest"]

@@ -1,4 +1,4 @@
-"""Model parts learnt off the hot path: when each is due, and how it is made. Results become model-log records."""
+"""Parts of the model learnt off the hot path: when each is due, and the job that makes it. Results become records."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from models.state import ModelState
 from models.threshold import Calibration
 
 FOREST_ROWS: Final = 16_384
+"""The most rows that a forest is fitted on: once traffic exceeds them, its growth makes no forest due."""
 _FIRST_EXAMPLES: Final = 1_000
 _GROWTH: Final = 2
 
@@ -27,11 +28,11 @@ class RefitPlan:
     Attributes
     ----------
     generation_ms, forest_ms
-        Between two of each.
+        The time between two generations, and between two forests.
     memory_ms
         How far back a generation learns.
     forest_min_rows
-        Below it no forest is fitted.
+        How many transactions must have been folded before the first forest.
     """
 
     generation_ms: int
@@ -44,9 +45,10 @@ Job = Callable[[], Refit]
 
 
 def generation_due(model: ModelState, plan: RefitPlan) -> bool:
-    """Whether a new generation should be begun.
+    """Return whether a new generation is due.
 
-    The first needs examples of both kinds; while frauds are few, it is redone whenever their number has doubled.
+    The first one needs enough examples and enough frauds. After that, one is due when the last is old or when the
+    number of frauds has doubled, which is often while they are few.
     """
     clock_ms = model.clock_ms
     if clock_ms is None:
@@ -61,7 +63,7 @@ def generation_due(model: ModelState, plan: RefitPlan) -> bool:
 
 
 def forest_due(model: ModelState, plan: RefitPlan) -> bool:
-    """Whether a new forest should be fitted; while traffic is young, whenever it has doubled."""
+    """Return whether a new forest is due: the last is old, or traffic, while there is little, has doubled."""
     clock_ms = model.clock_ms
     if clock_ms is None or model.traffic_seen < plan.forest_min_rows:
         return False
@@ -74,13 +76,16 @@ def forest_due(model: ModelState, plan: RefitPlan) -> bool:
 
 
 def generation_job(model: ModelState, plan: RefitPlan) -> Job | None:
-    """Take what a generation needs out of the state now; the job itself may run in any thread.
+    """Copy what a generation needs out of the state; the job itself may run in any thread.
 
-    None where no fraud was learnt within `memory_ms`, as after a long silence of the labels: better the generation in
-    force than one that has never seen a fraud.
+    The job redraws the bin edges without labels, and learns weights from zero over the last `memory_ms` of examples in
+    transaction order. It fits the calibration on the scores that those examples had when they were decided.
 
-    Bin edges are redrawn without labels, and weights are learnt from zero over the last `memory_ms` of examples in
-    transaction order; the calibration is fitted on the scores those examples had when they were decided.
+    Returns
+    -------
+    Job or None
+        None where no fraud was learnt within `memory_ms`, as after a long silence of the labels: the generation in
+        force is better than one that has seen no fraud.
     """
     examples, _ = model.examples.snapshot()
     cut_offset, clock_ms = model.offset, model.clock_ms or 0
@@ -106,16 +111,22 @@ def generation_job(model: ModelState, plan: RefitPlan) -> Job | None:
 
 
 def forest_job(model: ModelState, rows: NDArray[np.float32]) -> Job | None:
-    """Fit an isolation forest on `rows`, float32 [n, F], recent traffic believed legitimate; None if they are too few.
+    """Return the job that fits an isolation forest; None if the rows are too few.
 
-    They come from one partition, which may hold few of the transactions that made the forest due.
+    Parameters
+    ----------
+    model
+        Of which the job takes offset and clock.
+    rows : float32 (n, F)
+        Recent traffic that nothing speaks against. It comes from one partition, which may hold few of the transactions
+        that made the forest due.
     """
     if len(rows) < MINIMUM_ROWS:
         return None
     cut_offset, clock_ms = model.offset, model.clock_ms or 0
 
     def job() -> Refit:
-        # The seed is the log's own offset: no randomness comes from outside.
+        # The seed is the log's offset: no chance comes from outside.
         forest = FlatForest.fit(rows, seed=max(cut_offset, 0))
         return Refit("forest", cut_offset, clock_ms, forest.arrays())
 

@@ -29,21 +29,21 @@ class LineageMismatchError(Exception):
 
 
 class DigestMismatchError(Exception):
-    """Another worker's model state differs at an offset that both have folded: a fold is not deterministic."""
+    """The digests of two workers differ at an offset that both have folded: a fold is not deterministic."""
 
 
 @dataclass(frozen=True, slots=True)
 class GenerationStart:
-    """The state of the log when the generation in force took force.
+    """When the generation in force began.
 
     Attributes
     ----------
     offset
-        Of the record that began it.
+        The offset of its record.
     clock_ms
         The model log's clock when its job was made.
     frauds_learnt
-        How many frauds the state had learnt from.
+        How many frauds the state had learnt.
     """
 
     offset: int
@@ -53,7 +53,7 @@ class GenerationStart:
 
 @dataclass(frozen=True, slots=True)
 class ForestStart:
-    """The state of the log when the forest in force took force.
+    """When the forest in force began.
 
     Attributes
     ----------
@@ -68,19 +68,19 @@ class ForestStart:
 
 
 class ModelState:
-    """Everything that all workers agree on; changed by `fold` alone.
+    """Everything that all workers agree on; `fold` alone changes it.
 
-    Holds the aggregates of shared entities, the label evidence, the online model with its calibration, the
+    It holds the aggregates of shared entities, the label evidence, the online model with its calibration, the
     isolation forest, the alert budget, the cost ledger, and the examples for the next generation.
 
     Parameters
     ----------
     lineage
-        What this worker was told; a log of another lineage is refused.
+        Of this worker's settings; a fold rejects a log of another lineage.
     policy
         In force until the log carries one.
     digest_every
-        Log offsets between two digests.
+        How many log offsets lie between two digests.
     """
 
     def __init__(self, lineage: Lineage, policy: Policy, digest_every: int) -> None:
@@ -104,14 +104,14 @@ class ModelState:
         self.offset = -1
         self.has_lineage = False
         self.policy_offset = -1
-        """Of the record of the policy in force; -1 while the log carries none."""
+        """The offset of the policy in force; -1 while the log carries none."""
         self._lineage_id = lineage.id
         self._digest_every = digest_every
         self._digests: OrderedDict[int, str] = OrderedDict()
 
     @property
     def version(self) -> str:
-        """Names the point of the log from which this very state can be rebuilt."""
+        """The name of this state: it gives the point of the log up to which a fold rebuilds it."""
         return f"{self._lineage_id}-{self.offset}"
 
     @property
@@ -121,9 +121,9 @@ class ModelState:
 
     @property
     def online_is_trusted(self) -> bool:
-        """Whether the online model decides: it is there, has learnt enough frauds, and its scores' rate is known.
+        """Whether the online model decides: it exists, has learnt enough frauds, and the rate of its scores is known.
 
-        Until it has scored for an hour of event time, nobody could say which of its scores a budget allows.
+        Until it has scored for an hour of event time, the rate is not known, and so not what a budget allows.
         """
         if self.online is None or self.frauds_learnt < self.policy.min_frauds:
             return False
@@ -137,7 +137,7 @@ class ModelState:
 
     @property
     def prevalence(self) -> float:
-        """Share of frauds among all decisions learnt from so far; NaN before the first."""
+        """The share of frauds among all decisions learnt so far; NaN before the first."""
         return self.frauds_learnt / self.weight_learnt if self.weight_learnt else float("nan")
 
     def thresholds(self, now_ms: int | None = None) -> Thresholds:
@@ -146,19 +146,19 @@ class ModelState:
         return Thresholds(budget.online_lambda(costs, now_ms), budget.forest_cut(costs, now_ms))
 
     def fold(self, offset: int, record: ModelRecord) -> None:
-        """Take the log's next record.
+        """Fold the log's next record.
 
         Parameters
         ----------
         offset
-            Of the record, greater than any folded before.
+            Of the record; greater than any folded before.
         record
-            As it was written.
+            As a worker wrote it.
 
         Raises
         ------
         LineageMismatchError, DigestMismatchError
-            The worker must stop: its state and the log's contradict each other.
+            If the log contradicts this state: the worker must stop.
         """
         match record:
             case Lineage():
@@ -169,17 +169,17 @@ class ModelState:
                 self._fold_commit(offset, record)
             case Refit():
                 self._fold_refit(offset, record)
-        # Transaction markers take offsets too: a digest is due when a multiple has been reached or stepped over.
+        # Transaction markers take offsets too, so a multiple of `digest_every` may be no record's offset.
         due = offset // self._digest_every > self.offset // self._digest_every
         self.offset = offset
         if due:
             self._remember_digest()
 
     def digest(self) -> str:
-        """Hash of every number of the state but the examples', of which it takes count and weight; hexadecimal.
+        """Return a hash of every number of the state, hexadecimal; of the examples it takes count and weight only.
 
-        The arrays go through a checksum of our own: it is to find a fold that is not deterministic, not a forger, and
-        at a million entities SHA-256 would hold up the hot path for a third of a second.
+        The arrays go through a fast checksum first. It has to find a fold that is not deterministic, not a forger; at a
+        million entities SHA-256 alone would hold up the hot path for a third of a second.
         """
         sha = hashlib.sha256()
         for prefix, arrays in self._parts():
@@ -196,7 +196,7 @@ class ModelState:
         numbers = np.array([self.calibration.slope, self.calibration.intercept, self.weight_learnt])
         starts = [start for start in (self.generation, self.forest_fitted) if start is not None]
         offsets = np.array([*(number for start in starts for number in astuple(start)), self.policy_offset])
-        # Until the log carries a policy, each worker has that of its own settings.
+        # Until the log carries a policy, each worker uses that of its own settings: the digest leaves it out.
         policy = json.dumps(self.policy.to_json() if self.policy_offset >= 0 else None, sort_keys=True)
         return [
             ("shared", self.shared.arrays()),
@@ -218,10 +218,9 @@ class ModelState:
         ours, written = self.lineage.describe(), theirs.describe()
         differing = [name for name in ours if ours[name] != written.get(name)]
         if differing:
-            told = "; ".join(
-                f"{name}: log {written.get(name)!r}, settings {ours[name]!r}" for name in differing
+            raise LineageMismatchError(
+                "; ".join(f"{name}: log {written.get(name)!r}, settings {ours[name]!r}" for name in differing)
             )
-            raise LineageMismatchError(told)
 
     def _fold_policy(self, offset: int, policy: Policy) -> None:
         self.policy, self.policy_offset = policy, offset
@@ -245,6 +244,7 @@ class ModelState:
         )
         self.examples.append(examples, offset)
         self.frauds_learnt += int(examples.label.sum())
+        # Weights are whole numbers, so their sum is exact in any order.
         self.weight_learnt += float(examples.weight.sum(dtype=np.float64))
         if self.online is not None and len(examples):
             self.online.learn_batch(examples.features, examples.label, examples.weight.astype(np.float64))
@@ -266,13 +266,13 @@ class ModelState:
             )
 
     def _begun_ms(self, refit: Refit) -> int:
-        """The clock at which the part in force that `refit` would replace was begun."""
+        """Return the clock of the part in force that `refit` would replace; its own where there is none."""
         if refit.kind == "forest":
             return refit.clock_ms if self.forest_fitted is None else self.forest_fitted.clock_ms
         return refit.clock_ms if self.generation is None else self.generation.clock_ms
 
     def _fold_refit(self, offset: int, refit: Refit) -> None:
-        # Partition 0 may have moved and come back while a job ran: what it made is older than what is in force.
+        # The owner of partition 0 may change while a job runs: its result may be older than the part in force.
         if refit.clock_ms < self._begun_ms(refit):
             return
         arrays = dict(refit.arrays)
@@ -284,13 +284,14 @@ class ModelState:
         self.calibration = Calibration(float(slope), float(intercept))
         self.online = BinnedLogistic.from_arrays(arrays)
         self.generation = GenerationStart(offset, refit.clock_ms, self.frauds_learnt)
+        # The job has not seen the examples that were folded while it ran.
         missed = self.examples.since(refit.cut_offset)
         if len(missed):
             self.online.learn_batch(missed.features, missed.label, missed.weight.astype(np.float64))
 
 
 def _words(array: NDArray[np.generic]) -> NDArray[np.uint64]:
-    """The bytes of an array, filled up with zeros to whole lines of four words."""
+    """Return the bytes of an array, filled up with zeros to whole lines of four words."""
     data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
     if data.size % 32:
         data = np.concatenate([data, np.zeros(-data.size % 32, np.uint8)])
@@ -299,13 +300,14 @@ def _words(array: NDArray[np.generic]) -> NDArray[np.uint64]:
 
 @njit(cache=True, nogil=True)
 def _mixed(lane: np.uint64, word: np.uint64) -> np.uint64:
+    # An odd factor (2**64 over the golden ratio) loses no bit; the shift brings high bits down to the low ones.
     product = (lane ^ word) * np.uint64(0x9E3779B97F4A7C15)
     return product ^ (product >> np.uint64(29))
 
 
 @njit(cache=True, nogil=True)
 def _checksum(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Four lanes of xor, multiply and shift, at the speed of memory."""
+    """Return four lanes of xor, multiply and shift: the processor works on all four at once."""
     a, b, c, d = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
     for i in range(0, words.size, 4):
         a = _mixed(a, words[i])

@@ -1,7 +1,7 @@
-"""Rows of numbers by 64-bit key: dense, in order of insertion, found through open addressing.
+"""Rows of numbers by 64-bit key: dense, in order of insertion, with an index of open addressing.
 
 The dense arrays are the state; the index is derived from them. Keys are keyed hashes already (SipHash), so their low
-bits serve as the slot: an attacker who does not know the key cannot pile rows up in one place.
+bits serve as the slot: a sender who does not know the key cannot make rows collide.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 _FIRST_CAPACITY: Final = 1024
 _LARGEST_TABLE: Final = 2**30
+"""The index holds row numbers as int32."""
+# Places in `Rows.counts`.
 _SIZE: Final = 0
 _EVICTIONS: Final = 1
 _MAX_ROWS: Final = 2
@@ -25,16 +27,16 @@ class Rows(NamedTuple):
 
     Attributes
     ----------
-    keys
-        uint64 (capacity,): the key of each row.
-    values
-        float64 (capacity, width): the numbers of each row.
-    last_ms
-        int64 (capacity,): the time of last use, which is also the time that the values are of.
-    slots
-        int32, a power of two at least twice the capacity: the row in each slot, or -1.
-    counts
-        int64 (3,): rows in use, rows evicted so far, and the most rows there may be.
+    keys : uint64 (capacity,)
+        The key of each row.
+    values : float64 (capacity, width)
+        The numbers of each row.
+    last_ms : int64 (capacity,)
+        The time of each row's last use; its values are as of this time.
+    slots : int32 (s,)
+        The row in each slot, or -1; s is a power of two and at least twice the capacity.
+    counts : int64 (3,)
+        Rows in use, rows evicted so far, and the most rows there may be.
     """
 
     keys: NDArray[np.uint64]
@@ -46,7 +48,8 @@ class Rows(NamedTuple):
 
 @njit(cache=True, nogil=True)
 def _slot(keys: NDArray[np.uint64], slots: NDArray[np.int32], key: np.uint64) -> int:
-    """The slot of a key: the one that holds its row, or the empty one where its row would go."""
+    """Return the slot of a key: the one that holds its row, or the empty one where its row would go."""
+    # At most half of the slots are taken, so probes are short and always end.
     mask = slots.size - 1
     slot = int(np.int64(key & np.uint64(mask)))
     while slots[slot] >= 0 and keys[slots[slot]] != key:
@@ -63,10 +66,14 @@ def _rebuild(keys: NDArray[np.uint64], slots: NDArray[np.int32], size: int) -> N
 
 @njit(cache=True, nogil=True)
 def _evict(rows: Rows) -> None:
-    """Drop the least recently used rows until three quarters remain; of equally old ones, the first."""
+    """Drop the least recently used rows until three quarters remain; of equally old ones, the first.
+
+    A quarter at a time: an eviction reads the whole table, and so costs little per insertion.
+    """
     size = rows.counts[_SIZE]
     most = rows.counts[_MAX_ROWS]
     surplus = size - (most - max(1, most // 4))
+    # The rows kept depend on times and insertion order alone, never on how the partition orders equal times.
     bound = np.partition(rows.last_ms[:size], surplus - 1)[surplus - 1]
     ties = surplus - np.sum(rows.last_ms[:size] < bound)
     kept = 0
@@ -94,9 +101,9 @@ def find(rows: Rows, key: np.uint64) -> int:
 
 @njit(cache=True, nogil=True)
 def find_or_insert(rows: Rows, key: np.uint64, at_ms: int) -> int:
-    """Return the row of a key; a new one is zero and of time `at_ms`, and evicts others if the table is full.
+    """Return the row of a key; a new one is zero, as of `at_ms`, and evicts others if the table is full.
 
-    Room for it must have been reserved. Any row found before may have moved.
+    The caller has reserved room for it. An eviction moves rows: a row number found before is no longer valid.
     """
     slot = _slot(rows.keys, rows.slots, key)
     if rows.slots[slot] >= 0:
@@ -116,7 +123,7 @@ def find_or_insert(rows: Rows, key: np.uint64, at_ms: int) -> int:
 class RowTable:
     """A growing table of rows by key, bounded by eviction of the least recently used quarter.
 
-    What it does depends on the sequence of its insertions alone, not on how they were batched.
+    Its content depends on the order of the insertions alone, not on how they are batched.
 
     Parameters
     ----------
@@ -151,6 +158,7 @@ class RowTable:
         Rows
             The arrays to insert into, valid until the next call.
         """
+        # Never beyond the bound: what does not fit evicts.
         size, _, most = (int(count) for count in self.rows.counts)
         capacity = self.rows.keys.size
         if min(size + n, most) > capacity:
@@ -158,12 +166,12 @@ class RowTable:
         return self.rows
 
     def bound(self, max_rows: int) -> None:
-        """Keep at most so many rows from now on; if there are more, they are evicted as an insertion would.
+        """Keep at most so many rows from now on; if there are more, evict them as an insertion does.
 
         Raises
         ------
         ValueError
-            As when a table is made.
+            If `max_rows` is not between 1 and 2**30.
         """
         _check_bound(max_rows)
         self.rows.counts[_MAX_ROWS] = max_rows
@@ -172,7 +180,7 @@ class RowTable:
             self.rows = _copied(self.rows, max_rows)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return copies of the rows in use, `keys`, `values`, `last_ms`, and `evictions`, an array of one."""
+        """Return copies of the rows in use: `keys`, `values`, `last_ms`; and `evictions`, an array of one."""
         keys, values, last_ms, _, counts = self.rows
         size = len(self)
         return {
@@ -184,7 +192,7 @@ class RowTable:
 
 
 def table_bytes(rows: int, width: int) -> int:
-    """Return the memory of a table with room for so many rows of `width` numbers, in bytes."""
+    """Return the bytes of a table with room for so many rows of `width` numbers."""
     return rows * (8 + 8 * width + 8) + 4 * _slot_count(rows)
 
 

@@ -1,9 +1,9 @@
-"""When to alert: the cost rule, the calibration of the probability it needs, and the investigators' budget.
+"""When to alert: the cost rule, the calibration of its probability, and the investigators' budget.
 
 One rule decides for the online model: alert iff ``p * L / review_cost >= lambda``, with ``p`` the calibrated
-probability, ``L`` what missing the fraud would cost, and ``lambda`` 1 unless the budget demands more (Elkan
-2001; Bahnsen et al. 2013). The isolation forest has no probability: it ranks by score times amount and may
-alert on what lies above the quantile that the budget allows.
+probability, ``L`` the loss if the fraud is missed, and ``lambda`` 1 unless the budget demands more (Elkan 2001; Bahnsen
+et al. 2013). The isolation forest has no probability: it ranks by score times amount and alerts from the rank on that
+the budget allows.
 """
 
 from __future__ import annotations
@@ -29,11 +29,13 @@ _BINS_PER_OCTAVE: Final = 6
 _LOWEST_POWER: Final = -10
 _MAX_LOGIT: Final = 50.0
 _DAYS_PER_E_FOLD: Final = 1.4426950408889634
+"""1 / ln 2: the integral of 2**-t over all time."""
 _NO_CLOCK: Final = np.iinfo(np.int64).min
 SHORTEST_DAYS: Final = 1.0 / 24.0
-"""A decider must have scored for so long before its counts tell a rate."""
+"""A decider must have scored for so long before its counts give a rate."""
 MOST_DAILY_BUDGETS: Final = 2.0
-"""A day of event time opens no more cases than so many budgets; a rate alone follows a jump only within a day."""
+"""A day of event time opens no more cases than so many budgets: a rate alone follows a jump only within a day."""
+# The fit of the calibration. The pull is the precision of its prior: it fades out by so many frauds, but for a trace.
 _NEWTON_STEPS: Final = 25
 _CONVERGED: Final = 1e-10
 _HALVINGS: Final = 30
@@ -43,7 +45,7 @@ _PULL_FADES_BY: Final = 200.0
 
 
 def _edges() -> FloatArray:
-    # Literals and exact powers of two: the same on every machine, and 1.0 is an edge.
+    # Literals and exact powers of two: every machine has the same edges, and 1.0 is one of them.
     sixths = (
         1.0,
         1.122462048309373,
@@ -64,22 +66,22 @@ EDGES: Final = _edges()
 
 @dataclass(frozen=True)
 class CostPolicy:
-    """What the user says a decision costs.
+    """The costs that the user sets.
 
-    Parameters
+    Attributes
     ----------
     review_cost
-        Of one investigated case.
+        The cost of one investigated case.
     loss_fixed, loss_factor
-        A missed fraud costs ``loss_fixed + loss_factor * amount``; the fixed part keeps card testing in
-        sight.
+        A missed fraud costs ``loss_fixed + loss_factor * amount``. Without the fixed part, card testing with small
+        amounts would cost nothing.
     alert_budget_cases_per_day
         How many cases the investigators can take; None for no limit.
 
     Raises
     ------
     ValueError
-        A cost that is not finite, negative, or a review that is free.
+        If a cost is negative or not finite, or a review costs nothing.
     """
 
     review_cost: float
@@ -88,7 +90,7 @@ class CostPolicy:
     alert_budget_cases_per_day: float | None
 
     def __post_init__(self) -> None:
-        """Refuse costs that no decision follows from."""
+        """Reject costs that no decision follows from."""
         if not 0.0 < self.review_cost < np.inf:
             raise ValueError(f"review_cost = {self.review_cost} must be positive and finite")
         budget = 0.0 if self.alert_budget_cases_per_day is None else self.alert_budget_cases_per_day
@@ -97,7 +99,7 @@ class CostPolicy:
                 raise ValueError(f"{self}: a cost or budget must be finite and not negative")
 
     def loss(self, amount: FloatArray) -> FloatArray:
-        """Return what missing each fraud would cost; a negative or missing amount counts as zero."""
+        """Return the loss of each transaction as a missed fraud; a negative or missing amount counts as zero."""
         return self.loss_fixed + self.loss_factor * np.fmax(amount, 0.0)
 
 
@@ -113,9 +115,9 @@ def forest_rank(score: FloatArray, amount: FloatArray) -> FloatArray:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Platt's slope and intercept, from the model's logit to a probability.
+    """Platt's slope and intercept: they turn the model's logit into a probability.
 
-    Parameters
+    Attributes
     ----------
     slope, intercept
         1 and 0 leave the model's own probability as it is.
@@ -132,16 +134,17 @@ class Calibration:
     def fit(logit: FloatArray, label: BoolArray, weight: FloatArray) -> Calibration:
         """Fit slope and intercept by Newton's method (Platt 1999), pulled towards (1, 0).
 
-        The pull is a Gaussian prior that fades out linearly by 200 frauds; a trace of it stays, so that even
-        separable or one-class data have a finite fit.
+        The pull is a Gaussian prior that fades out linearly by 200 frauds. A trace of it stays, so that separable data
+        and data of one class have a finite fit too. The fit is no fold: its result is a record, so numpy's functions
+        may differ between processors.
 
         Parameters
         ----------
-        logit : float64[n]
+        logit : float64 (n,)
             Uncalibrated, as of decision time; rows that are not finite are left out.
-        label : bool[n]
+        label : bool (n,)
             Fraud or not.
-        weight : float64[n]
+        weight : float64 (n,)
             Rows without a positive, finite weight are left out.
         """
         use = np.isfinite(logit) & np.isfinite(weight) & (weight > 0.0)
@@ -169,7 +172,7 @@ def _objective(theta: FloatArray, x: FloatArray, y: FloatArray, w: FloatArray, p
 
 
 def _descend(theta: FloatArray, x: FloatArray, y: FloatArray, w: FloatArray, pull: float) -> FloatArray:
-    """One Newton step, halved until it does not climb."""
+    """Take one Newton step, halved until it does not climb; none if it climbs even then."""
     p = _sigmoid(theta[0] * x + theta[1])
     error, curvature = w * (p - y), w * p * (1.0 - p)
     gradient = np.array([np.dot(error, x), error.sum()]) + pull * (theta - (1.0, 0.0))
@@ -190,26 +193,32 @@ def bin_of(values: FloatArray) -> IntArray:
 
 
 def histogram(values: FloatArray, weights: FloatArray) -> FloatArray:
-    """Sum the weights per bin, float64[256]."""
+    """Sum the weights per bin, float64 (256,)."""
     return np.bincount(bin_of(values), weights=weights, minlength=BINS).astype(np.float64)
 
 
 class Thresholds(NamedTuple):
-    """From where on each decider alerts; inf where it alerts on nothing."""
+    """From where on each decider alerts; inf where it alerts on nothing.
+
+    Attributes
+    ----------
+    online_lambda
+        The least ratio of expected loss to review cost.
+    forest_cut
+        The least rank, score times amount.
+    """
 
     online_lambda: float
-    """The least ratio of expected loss to review cost."""
     forest_cut: float
-    """The least rank, score times amount."""
 
 
 class AlertBudget:
-    """What the last day or so of traffic looked like: the source of truth for lambda and the forest's cut.
+    """The scores and cases of the last day or so: the source of truth for lambda and the forest's cut.
 
-    A fold: two histograms (online ratios, forest ranks), each with the time since its decider's first score,
-    and counts of alerts and cases, all decaying with a half-life of one day of event time. A rate per day is a
-    decayed count over the decayed time. Beside them stand the cases of the day of event time that has begun, in
-    UTC. It changes only by `fold`.
+    A fold: `fold` alone changes it. It holds two histograms (online ratios, forest ranks), each with the time since its
+    decider's first score, and counts of alerts and cases. All decay with a half-life of one day of event time, and a
+    rate per day is a decayed count over the decayed time. Beside them it counts, without decay, the cases of the
+    current day of event time (UTC).
     """
 
     def __init__(self) -> None:
@@ -220,16 +229,16 @@ class AlertBudget:
     def fold(
         self, online_hist: FloatArray, forest_hist: FloatArray, alerts: float, cases: float, clock_ms: int
     ) -> None:
-        """Add what one commit saw.
+        """Add the counts of one commit.
 
         Parameters
         ----------
-        online_hist, forest_hist : float64[256]
+        online_hist, forest_hist : float64 (256,)
             Of all its decisions, each weighted by how many it stands for (`histogram`).
         alerts, cases
             Alerts, and alerts that opened a case.
         clock_ms
-            Event time of the commit. Behind the newest (another worker's), it is discounted to its own time
+            Event time of the commit. A commit behind the newest one, of another worker, is discounted to its own time
             and adds no elapsed time.
         """
         newest = max(clock_ms, self._clock_ms)
@@ -245,9 +254,9 @@ class AlertBudget:
     def online_lambda(self, policy: CostPolicy, now_ms: int | None = None) -> float:
         """Find the smallest lambda of at least 1 whose expected cases a day meet the budget.
 
-        Until it has scored for an hour of event time, counts are taken as an hour's. inf where nothing meets
-        the budget, or the day of `now_ms`, if that lies ahead of all that was folded, has had its
-        `MOST_DAILY_BUDGETS`.
+        Until the online model has scored for an hour of event time, its counts are taken as an hour's. Lambda is inf
+        where no edge meets the budget, and once the current day has had its `MOST_DAILY_BUDGETS`. The current day is
+        that of the newest commit, or of `now_ms` where that is later.
         """
         budget = policy.alert_budget_cases_per_day
         if budget is None:
@@ -257,10 +266,10 @@ class AlertBudget:
         return self._lowest_edge(self._state[_ONLINE], allowed, self.online_elapsed_days, first)
 
     def forest_cut(self, policy: CostPolicy, now_ms: int | None = None) -> float:
-        """Find the rank from which the forest may alert, so that its cases a day meet the budget.
+        """Find the lowest rank from which the forest may alert and whose expected cases a day meet the budget.
 
-        inf, which alerts on nothing, without a budget, until a forest has ranked for an hour of event time, and
-        once the day, see `online_lambda`, has had its `MOST_DAILY_BUDGETS`.
+        It is inf, which alerts on nothing, without a budget, until a forest has ranked for an hour of event time, and
+        once the current day (see `online_lambda`) has had its `MOST_DAILY_BUDGETS`.
         """
         budget = policy.alert_budget_cases_per_day
         if budget is None or self.forest_elapsed_days < SHORTEST_DAYS:
@@ -270,17 +279,17 @@ class AlertBudget:
 
     @property
     def online_elapsed_days(self) -> float:
-        """Decayed event time since the online model's first score; approaches 1.44."""
+        """The decayed event time since the online model's first score; it approaches 1.44."""
         return float(self._state[_ONLINE_DAYS])
 
     @property
     def forest_elapsed_days(self) -> float:
-        """Decayed event time since the forest's first score; approaches 1.44."""
+        """The decayed event time since the forest's first score; it approaches 1.44."""
         return float(self._state[_FOREST_DAYS])
 
     @property
     def cases_per_alert(self) -> float:
-        """Share of recent alerts that opened a case; 1 while there were none."""
+        """The share of recent alerts that opened a case; 1 while there are none."""
         alerts, cases = float(self._state[_ALERTS]), float(self._state[_CASES])
         return min(cases / alerts, 1.0) if alerts > 0.0 else 1.0
 
@@ -293,16 +302,16 @@ class AlertBudget:
         return float(EDGES[first + meets[0] - 1]) if len(meets) else float(np.inf)
 
     def _allowed_per_day(self, budget: float, now_ms: int | None) -> float:
-        """The budget, or less where what today may still have would not last at that rate until midnight."""
+        """Return the budget, or less where the cases left for the day would not last at that rate until midnight."""
         now_ms = self._clock_ms if now_ms is None else max(now_ms, self._clock_ms)
-        # No commit of a day that has just begun is folded yet.
+        # Of a day that has just begun no commit is folded yet: the count is still of the day before.
         begun = now_ms // MS_PER_DAY > self._clock_ms // MS_PER_DAY
         left_days = 1.0 - now_ms % MS_PER_DAY / MS_PER_DAY
         left_cases = MOST_DAILY_BUDGETS * budget - (0.0 if begun else self._cases_today)
         return min(budget, left_cases / left_days)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Copy the whole state into plain arrays."""
+        """Return copies of the arrays that the state consists of, by name."""
         return {
             "state": self._state.copy(),
             "cases_today": np.array([self._cases_today]),
@@ -312,10 +321,11 @@ class AlertBudget:
 
 @njit(cache=True, nogil=True)
 def _fold(state: FloatArray, added: FloatArray, passed_days: float, behind_days: float) -> None:
+    # The plain exp2: lambda must be the same in every worker.
     decay, discount = exp2(-passed_days), exp2(-behind_days)
     for i in range(state.shape[0]):
         state[i] = state[i] * decay + added[i] * discount
-    # The integral of the decay over the time passed, so that a constant stream has a constant rate.
+    # The integral of the decay over the time passed: so a constant stream has a constant rate.
     passed = (1.0 - decay) * _DAYS_PER_E_FOLD
     if state[:BINS].any():
         state[_ONLINE_DAYS] += passed

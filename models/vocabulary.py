@@ -1,4 +1,4 @@
-"""The integers that decisions and labels are made of, shared by the journal, the waiting decisions and the folds."""
+"""The integer codes of decisions and labels; the journal, the waiting decisions and the folds share them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Decider(IntEnum):
 
 
 class Status(IntEnum):
-    """What is known of a decision's truth; the label table of the design is written over these states."""
+    """The state of a decision's truth: the rows of the label table (`models.labels`)."""
 
     WAITING = 0
     PROVISIONAL = 1
@@ -35,7 +35,7 @@ class LabelKind(IntEnum):
 
 
 class LabelEffect(IntEnum):
-    """What an incoming label did: each has a counter of its own."""
+    """What an incoming label did; each effect has a counter of its own."""
 
     MATCHED = 0
     LATE = 1
@@ -48,16 +48,16 @@ class LabelEffect(IntEnum):
 
 
 class Flag(IntFlag):
-    """Bits of a decision's flags; the two lowest bits are the `Decider`."""
+    """The bits of a decision's flags; the two lowest bits are the `Decider`."""
 
     DECIDER = 0b11
     ALERTED = 1 << 2
     ONLINE_WOULD_ALERT = 1 << 3
     FOREST_WOULD_ALERT = 1 << 4
     FIRST_OF_WINDOW = 1 << 5
-    """The card's first transaction in its case window: alerting on everything would open one case here."""
+    """The card's first transaction in its case window: a worker that alerts on everything would open a case here."""
     OPENS_CASE = 1 << 6
-    """The first alert of its case: review is charged here and nowhere else."""
+    """The first alert of its case: the review is charged here and nowhere else."""
     FOREST_SCORED = 1 << 7
 
 
