@@ -53,8 +53,8 @@ class Place:
         offsets = {TopicPartition(self.source, p): next_offset + p for p in range(PARTITIONS)}
         return KafkaTransaction([Outgoing(self.output, value, partition=0) for value in values], offsets)
 
-    def nobody(self) -> ConsumerGroupMetadata:
-        """A group without members takes offsets from anybody."""
+    def empty_group(self) -> ConsumerGroupMetadata:
+        """A group without members accepts offsets from any producer."""
         return ConsumerGroupMetadata(group_id=self.group)
 
     def visible(self, isolation_level: str = "read_committed") -> list[bytes]:
@@ -93,8 +93,8 @@ def place(kafka: Broker, topic_factory: TopicFactory) -> Iterator[Place]:
 
 def test_records_and_the_offsets_of_every_partition_become_visible_together(place: Place) -> None:
     committer = place.committer()
-    committer.commit(place.transaction(b"a", b"b", next_offset=5), place.nobody())
-    committer.commit(place.transaction(b"c", next_offset=9), place.nobody())
+    committer.commit(place.transaction(b"a", b"b", next_offset=5), place.empty_group())
+    committer.commit(place.transaction(b"c", next_offset=9), place.empty_group())
     assert place.visible() == [b"a", b"b", b"c"]
     assert place.committed() == [9, 10, 11]
 
@@ -107,10 +107,10 @@ def test_without_a_group_no_offset_is_touched(place: Place) -> None:
 
 def test_a_record_that_cannot_be_sent_commits_nothing_of_its_transaction(place: Place) -> None:
     committer = place.committer()
-    committer.commit(place.transaction(b"before", next_offset=1), place.nobody())
+    committer.commit(place.transaction(b"before", next_offset=1), place.empty_group())
     with pytest.raises(IndefiniteError, match="the next start reads what happened"):
         committer.commit(
-            place.transaction(b"first", _incompressible(2 << 20), b"last", next_offset=7), place.nobody()
+            place.transaction(b"first", _incompressible(2 << 20), b"last", next_offset=7), place.empty_group()
         )
     place.committer()  # the next start: it ends what the broken one has left open
     assert place.visible() == [b"before"]
@@ -120,7 +120,7 @@ def test_a_record_that_cannot_be_sent_commits_nothing_of_its_transaction(place: 
 def test_a_record_beyond_the_clients_own_limit_commits_nothing_either(place: Place) -> None:
     committer = place.committer()
     with pytest.raises(IndefiniteError, match="MessageSizeTooLarge"):
-        committer.commit(place.transaction(b"first", bytes(9 << 20), next_offset=7), place.nobody())
+        committer.commit(place.transaction(b"first", bytes(9 << 20), next_offset=7), place.empty_group())
     place.committer()
     assert place.visible() == []
     assert place.committed() == [None] * PARTITIONS
@@ -129,20 +129,22 @@ def test_a_record_beyond_the_clients_own_limit_commits_nothing_either(place: Pla
 def test_offsets_of_a_failed_transaction_do_not_leak_into_the_next_start(place: Place) -> None:
     """kafka-python hands the offsets of an aborted transaction on to the next one of the same producer."""
     with pytest.raises(IndefiniteError):
-        place.committer().commit(place.transaction(_incompressible(2 << 20), next_offset=70), place.nobody())
+        place.committer().commit(
+            place.transaction(_incompressible(2 << 20), next_offset=70), place.empty_group()
+        )
     small = KafkaTransaction(
         [Outgoing(place.output, b"next", partition=0)], {TopicPartition(place.source, 1): 4}
     )
-    place.committer().commit(small, place.nobody())
+    place.committer().commit(small, place.empty_group())
     assert place.committed() == [None, 4, None]
 
 
 def test_after_an_error_the_committer_refuses_everything(place: Place) -> None:
     committer = place.committer()
     with pytest.raises(IndefiniteError):
-        committer.commit(place.transaction(_incompressible(2 << 20)), place.nobody())
+        committer.commit(place.transaction(_incompressible(2 << 20)), place.empty_group())
     with pytest.raises(IndefiniteError, match="failed before"):
-        committer.commit(place.transaction(b"once more", next_offset=3), place.nobody())
+        committer.commit(place.transaction(b"once more", next_offset=3), place.empty_group())
     place.committer()
     assert place.visible() == []
     assert place.committed() == [None] * PARTITIONS
@@ -150,13 +152,13 @@ def test_after_an_error_the_committer_refuses_everything(place: Place) -> None:
 
 def test_a_deadline_that_passes_leaves_the_outcome_unknown(place: Place) -> None:
     committer = place.committer(deadline_s=0.5)
-    committer.commit(place.transaction(b"before"), place.nobody())
+    committer.commit(place.transaction(b"before"), place.empty_group())
     never = threading.Event()
     committer._producer.commit_transaction = never.wait
     with pytest.raises(IndefiniteError, match=r"kafka\.commit_deadline_s = 0\.5"):
-        committer.commit(place.transaction(b"hangs", next_offset=8), place.nobody())
+        committer.commit(place.transaction(b"hangs", next_offset=8), place.empty_group())
     with pytest.raises(IndefiniteError, match="failed before"):
-        committer.commit(place.transaction(b"on top of it"), place.nobody())
+        committer.commit(place.transaction(b"on top of it"), place.empty_group())
     never.set()
     place.committer()
     assert place.visible() == [b"before"]
@@ -165,25 +167,25 @@ def test_a_deadline_that_passes_leaves_the_outcome_unknown(place: Place) -> None
 
 def test_the_older_of_two_committers_with_one_id_is_fenced(place: Place) -> None:
     older = place.committer()
-    older.commit(place.transaction(b"older"), place.nobody())
+    older.commit(place.transaction(b"older"), place.empty_group())
     newer = place.committer()
     with pytest.raises(FencedError, match=r"worker\.id = 'w1'.*id of its own"):
-        older.commit(place.transaction(b"fenced", next_offset=50), place.nobody())
-    newer.commit(place.transaction(b"newer", next_offset=10), place.nobody())
+        older.commit(place.transaction(b"fenced", next_offset=50), place.empty_group())
+    newer.commit(place.transaction(b"newer", next_offset=10), place.empty_group())
     assert place.visible() == [b"older", b"newer"]
     assert place.committed() == [10, 11, 12]
 
 
 def test_a_committer_that_learns_of_its_fencing_between_two_calls_says_so_too(place: Place) -> None:
-    """The client's IO thread may be told first; every later call then raises something general."""
+    """The client's IO thread may get the error first; every later call then raises something general."""
     older = place.committer()
     place.committer()
     older._producer.begin_transaction()
-    told = older._producer.send(place.output, b"fenced", partition=0)
+    refused = older._producer.send(place.output, b"fenced", partition=0)
     with pytest.raises(KafkaError):
-        told.get(timeout=20)
+        refused.get(timeout=20)
     with pytest.raises(FencedError, match=r"ProducerFenced.*worker\.id = 'w1'"):
-        older.commit(place.transaction(b"fenced"), place.nobody())
+        older.commit(place.transaction(b"fenced"), place.empty_group())
     assert place.visible() == []
 
 
@@ -192,7 +194,7 @@ def test_a_newer_committer_ends_what_the_older_has_left_open(place: Place) -> No
     older._producer.begin_transaction()
     older._producer.send(place.output, b"open", partition=0)
     older._producer.flush()
-    place.committer().commit(place.transaction(b"newer"), place.nobody())
+    place.committer().commit(place.transaction(b"newer"), place.empty_group())
     assert place.visible() == [b"newer"]
     assert place.visible("read_uncommitted") == [b"open", b"newer"]
 
@@ -200,7 +202,7 @@ def test_a_newer_committer_ends_what_the_older_has_left_open(place: Place) -> No
 def test_another_id_does_not_fence(place: Place) -> None:
     first, second = place.committer("w1"), place.committer("w2")
     for committer, value in ((first, b"1"), (second, b"2"), (first, b"3")):
-        committer.commit(place.transaction(value), place.nobody())
+        committer.commit(place.transaction(value), place.empty_group())
     assert place.visible() == [b"1", b"2", b"3"]
 
 

@@ -124,13 +124,13 @@ def test_every_error_of_the_library_becomes_one_of_ours_with_its_name_in_it() ->
     ],
 )  # fmt: skip
 def test_errors_say_what_to_do(theirs: Exception, ours: type[WorkerError], remedy: str) -> None:
-    told = settings(
+    worker_settings = settings(
         security_protocol="SASL_SSL",
         sasl_mechanism="PLAIN",
         sasl_username="alice",
         sasl_password=SecretStr(PASSWORD),
     )
-    with pytest.raises(WorkerError) as raised, kafka_errors_explained(told):
+    with pytest.raises(WorkerError) as raised, kafka_errors_explained(worker_settings):
         raise theirs
     assert type(raised.value) is ours
     assert remedy in str(raised.value)
@@ -163,10 +163,10 @@ class Attempts:
         self.closed = True
 
 
-def test_tls_where_none_is_expected_is_told_with_the_protocol() -> None:
-    told = explain_kafka_error(errors.InvalidReceiveError("Invalid frame length: 352518912"), settings())
-    assert isinstance(told, UnreachableError)
-    assert "see that it listens with kafka.security_protocol = 'PLAINTEXT'" in str(told)
+def test_tls_where_none_is_expected_names_the_protocol() -> None:
+    error = explain_kafka_error(errors.InvalidReceiveError("Invalid frame length: 352518912"), settings())
+    assert isinstance(error, UnreachableError)
+    assert "check that it listens with kafka.security_protocol = 'PLAINTEXT'" in str(error)
 
 
 def test_a_wait_is_logged_with_its_reason_once_not_at_every_attempt(

@@ -1,7 +1,7 @@
-"""Many records at once: whole record batches are encoded here and handed to kafka-python's producer.
+"""Sends many records at once: encodes whole record batches and passes them to kafka-python's producer.
 
-`KafkaProducer.send` costs 20-45 µs a record however small; this, 3 µs. Connections, retries, sequence numbers and
-compression stay the client's. The seam is its accumulator, a private interface: kafka-python's version is
+`KafkaProducer.send` costs 20-45 µs a record however small; this costs 3 µs. The client keeps connections, retries,
+sequence numbers and compression. The batches go into its accumulator, a private interface: kafka-python's version is
 pinned, and an integration test reads back what was sent.
 """
 
@@ -25,6 +25,7 @@ from worker.kafka_io.producer_logger import keep_producer_logger
 from worker.settings.sections import Settings
 
 BATCH_BYTES: Final = 512 << 10
+"""Below the broker's 1 MiB, which bounds a batch."""
 IN_FLIGHT_BYTES: Final = 32 << 20
 ACKNOWLEDGED_WITHIN_S: Final = 120.0
 
@@ -32,14 +33,14 @@ _MAGIC: Final = 2
 
 
 class BulkProducer:
-    """An idempotent producer that takes records by the list; every batch's acknowledgement is checked.
+    """An idempotent producer that takes lists of records and checks the acknowledgement of every batch.
 
-    Not for several threads. The context manager flushes on a good exit.
+    It is not thread-safe. The context manager flushes on an exit without an error.
 
     Raises
     ------
     WorkerError
-        Kafka does not answer, or refuses a batch; on any later call then, at the latest from `flush`.
+        Kafka does not answer, or refuses a batch; a later call raises it, at the latest `flush`.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -61,7 +62,8 @@ class BulkProducer:
             if error is None:
                 self.flush()
         finally:
-            if self._in_flight:  # given up; the client would wait for them
+            if self._in_flight:
+                # These batches are given up; `close` alone would wait for them.
                 self._producer._sender.force_close()
             self._producer.close()
 
@@ -73,7 +75,7 @@ class BulkProducer:
         values: Sequence[bytes],
         timestamps_ms: Sequence[int],
     ) -> None:
-        """Append records to one partition in their order; blocks while too many bytes are in flight."""
+        """Append records to one partition in their order; block while too many bytes are in flight."""
         with kafka_errors_explained(self._settings):
             if partition not in (self._producer.partitions_for(topic) or ()):
                 raise UnknownTopicOrPartitionError(f"{topic}-{partition}")
@@ -90,7 +92,9 @@ class BulkProducer:
                 self._await_oldest()
 
     def _append(self, where: TopicPartition, body: bytes, count: int, first_ms: int, latest_ms: int) -> None:
-        records = MemoryRecordsBuilder(_MAGIC, self._codec, batch_size=1)  # full from the start
+        # Full from the start, so that the client appends no record of its own. The builder writes the header and
+        # compresses when the batch is sent; it takes what it would have counted from these fields.
+        records = MemoryRecordsBuilder(_MAGIC, self._codec, batch_size=1)
         builder = records._builder
         builder._buffer += body
         builder._num_records, builder._last_offset = count, count - 1
@@ -98,6 +102,7 @@ class BulkProducer:
         records._next_offset = count
         batch = _UnsplitBatch(where, records)
         acknowledged = FutureRecordMetadata(batch.produce_future, 0, first_ms, None, -1, -1, -1)
+        # What `RecordAccumulator.append` does with a new batch: its lock, its queue, its set of unfinished batches.
         accumulator = self._producer._accumulator
         with accumulator._tp_lock(where):
             accumulator._batches[where].append(batch)
@@ -113,7 +118,10 @@ class BulkProducer:
 
 
 class _UnsplitBatch(ProducerBatch):  # type: ignore[misc]
-    """A batch that fails when the broker finds it too large; the client would split it and wait for ever."""
+    """A batch that fails when the broker finds it too large.
+
+    The client splits a batch of several records and would wait for ever for the acknowledgement of the whole.
+    """
 
     @property
     def record_count(self) -> int:
@@ -123,7 +131,7 @@ class _UnsplitBatch(ProducerBatch):  # type: ignore[misc]
 def encode_batches(
     keys: Sequence[bytes], values: Sequence[bytes], timestamps_ms: Sequence[int]
 ) -> Iterator[tuple[int, int, bytes]]:
-    """Encode records as bodies of record batches, message format 2, uncompressed.
+    """Encode records as bodies of record batches, message format v2, uncompressed.
 
     Yields
     ------
@@ -154,7 +162,7 @@ def encode_batches(
 
 
 def varint(value: int) -> bytes:
-    """Encode a signed integer as Kafka does: zigzag, seven bits a byte, lowest first."""
+    """Return a signed integer as Kafka encodes it: zigzag, seven bits a byte, lowest first."""
     rest = value << 1 if value >= 0 else (-value << 1) - 1
     out = bytearray()
     while rest > 0x7F:
@@ -165,3 +173,4 @@ def varint(value: int) -> bytes:
 
 
 _short = cache(varint)
+"""For lengths and offset deltas, which repeat all the time."""

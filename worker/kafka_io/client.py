@@ -1,6 +1,6 @@
-"""How to reach Kafka: our settings as kafka-python's arguments, and its errors as ours.
+"""Reaches Kafka: our settings as kafka-python's arguments, and its errors as ours.
 
-kafka-python tells the reason of a failed connection only to its own log and raises a bare time-out;
+kafka-python writes the reason of a failed connection only to its own log and raises a bare time-out.
 `wait_for_brokers` reads that log, so that a wrong password does not look like an absent broker.
 """
 
@@ -47,7 +47,7 @@ FENCED: Final = (
     kafka_errors.UnknownMemberIdError,
     kafka_errors.RebalanceInProgressError,
 )
-"""Somebody else has the transactional id, the static member id or the partitions."""
+"""Another process has the transactional id, the static member id or the partitions."""
 _UNREADABLE: Final = (kafka_errors.CorruptRecordError, kafka_errors.UnsupportedCodecError)
 _NO_TOPIC: Final = (
     kafka_errors.UnknownTopicOrPartitionError,
@@ -55,20 +55,20 @@ _NO_TOPIC: Final = (
     kafka_errors.InvalidTopicError,
 )
 _NO_PLACE: Final = (kafka_errors.NoOffsetForPartitionError, kafka_errors.OffsetOutOfRangeError)
-# InvalidReceiveError: what a listener that wants TLS says is no answer of Kafka's.
+# InvalidReceiveError: kafka-python reads the bytes of a TLS listener as an answer of impossible length.
 _NO_ANSWER: Final = (kafka_errors.RetriableError, kafka_errors.InvalidReceiveError, OSError)
 
-# The first that fits counts: some of kafka-python's errors are retriable and something worse.
 _TLS: Final = (
     "{where} and this worker do not agree on TLS ({reason}): check kafka.ssl_ca_file = {kafka.ssl_ca_file}, which "
-    "must have signed the broker's certificate, and kafka.ssl_cert_file = {kafka.ssl_cert_file} and "
-    "kafka.ssl_key_file = {kafka.ssl_key_file}, if it wants to see one; and see that it listens with "
+    "must have signed the broker's certificate; kafka.ssl_cert_file = {kafka.ssl_cert_file} and "
+    "kafka.ssl_key_file = {kafka.ssl_key_file}, if the broker wants a certificate; and that the broker listens with "
     "kafka.security_protocol = {kafka.security_protocol!r}"
 )
 _HUNG_UP: Final = (
-    ". After wrong credentials a broker may hang up without a word: check kafka.sasl_mechanism = "
+    ". After wrong credentials a broker may close the connection without an answer: check kafka.sasl_mechanism = "
     "{kafka.sasl_mechanism!r}, kafka.sasl_username = {kafka.sasl_username!r} and kafka.sasl_password too"
 )
+# The first entry that fits counts: some of kafka-python's errors are both retriable and something worse.
 _EXPLANATIONS: Final[tuple[tuple[tuple[type[Exception], ...], type[WorkerError], str], ...]] = (
     (
         _REFUSED,
@@ -85,7 +85,7 @@ _EXPLANATIONS: Final[tuple[tuple[tuple[type[Exception], ...], type[WorkerError],
     (
         _NO_TOPIC,
         UnreachableError,
-        "{where} has no such topic ({reason}): run `fraud-worker topics create`, or mend [topics]",
+        "{where} has no such topic ({reason}): run `fraud-worker topics create`, or correct [topics]",
     ),
     (
         _NO_PLACE,
@@ -103,7 +103,7 @@ _EXPLANATIONS: Final[tuple[tuple[tuple[type[Exception], ...], type[WorkerError],
     (
         _NO_ANSWER,
         UnreachableError,
-        "{where} does not answer ({reason}): start it or mend the address, and see that it listens with "
+        "{where} does not answer ({reason}): start it or correct the address, and check that it listens with "
         "kafka.security_protocol = {kafka.security_protocol!r}",
     ),
     ((Exception,), WorkerError, "{where} answers {reason}"),
@@ -126,28 +126,29 @@ def admin_config(settings: Settings) -> dict[str, Any]:
 
 
 def consumer_config(settings: Settings, *, group: bool) -> dict[str, Any]:
-    """Return keyword arguments of `kafka.KafkaConsumer`: committed records only, positions in our own hands.
+    """Return keyword arguments of `kafka.KafkaConsumer`: committed records only, positions set and committed by us.
 
     Parameters
     ----------
     settings
         Their `kafka` and `worker` sections are used.
     group
-        Whether to join `kafka.group` as the static member `worker.id`; else partitions are assigned by hand.
+        Whether to join `kafka.group` as the static member `worker.id`; otherwise the caller assigns partitions.
     """
     config = admin_config(settings) | {
         "isolation_level": "read_committed",
+        # Positions are ours: a lost offset must end the worker, and offsets go into the transaction of their results.
         "auto_offset_reset": "none",
         "enable_auto_commit": False,
         "allow_auto_create_topics": False,
         "max_partition_fetch_bytes": 8 << 20,
-        # kafka-python 3.0.12 never reads on in a partition that was paused with part of a fetch undelivered: a poll
+        # kafka-python 3.0.12 never reads on in a partition that was paused with part of a fetch undelivered: so a poll
         # takes all that was fetched.
         "max_poll_records": 1 << 30,
-        # A fetch in flight holds up partitions resumed after it was sent, and tells where an empty one ends.
+        # Partitions resumed after a fetch was sent wait for its answer, as does the end of an empty partition.
         "fetch_max_wait_ms": 50,
     }
-    # Fetches of the input are small, so that what waits for the clock stays small too.
+    # Fetches of the input are small, because rows that wait for the clock stay in memory.
     return config | {"max_partition_fetch_bytes": 4 << 20} | _membership(settings) if group else config
 
 
@@ -159,7 +160,7 @@ def producer_config(settings: Settings, *, transactional: bool = True) -> dict[s
     settings
         Their `kafka` and `worker` sections are used.
     transactional
-        Whether it is the worker's own producer, under its transactional id; the replay's is only idempotent.
+        Whether the producer has the worker's transactional id; without one it is only idempotent, as for a replay.
     """
     config = admin_config(settings) | {
         "acks": "all",
@@ -172,24 +173,33 @@ def producer_config(settings: Settings, *, transactional: bool = True) -> dict[s
     if not transactional:
         return config
     return config | {
-        # Transactional ids belong to the cluster, unlike static members, which belong to a group.
+        # The group is part of the id: transactional ids share the whole cluster, static members only their group.
         "transactional_id": f"{settings.kafka.group}.{settings.worker.id}",
         "transaction_timeout_ms": settings.kafka.transaction_timeout_ms,
-        "retry_backoff_ms": 5,  # after a commit the broker wants one retry; 100 ms would make it wait 200 ms
+        # A broker refuses a transaction right after another's commit once, and the client waits out this time: the
+        # default of 100 ms would cost 200 ms a commit.
+        "retry_backoff_ms": 5,
     }
 
 
 def wait_for_brokers(settings: Settings, timeout_s: float, alive: Callable[[], None] = lambda: None) -> None:
-    """Return once a broker answers; log that we wait meanwhile.
+    """Return once a broker answers; log meanwhile that the worker waits.
 
-    Calls `alive` now and then; what that raises ends the waiting.
+    Parameters
+    ----------
+    settings
+        Name the brokers.
+    timeout_s
+        How long to wait.
+    alive
+        Called after every attempt; an error that it raises ends the wait.
 
     Raises
     ------
     UnreachableError
-        Nobody answered within `timeout_s` seconds, or credentials or certificates were refused (then at once).
+        No broker answered in time, or one refused credentials or certificates (raised at once).
     SettingsError
-        An address or a certificate file in `[kafka]` cannot be right.
+        An address is malformed, or a certificate file in `[kafka]` is missing or unusable.
     """
     deadline = time.monotonic() + timeout_s
     reminded = float("-inf")
@@ -210,7 +220,7 @@ def kafka_errors_explained(settings: Settings) -> Iterator[None]:
     except kafka_errors.KafkaError as error:
         raise explain_kafka_error(error, settings) from error
     except CorruptError as error:
-        # The consumer refuses to read on after any error; most are not about what was read.
+        # The consumer raises CorruptError after any error; only two of kafka-python's are about the records themselves.
         if isinstance(error.__cause__, kafka_errors.KafkaError) and not isinstance(
             error.__cause__, _UNREADABLE
         ):
@@ -219,33 +229,35 @@ def kafka_errors_explained(settings: Settings) -> Iterator[None]:
 
 
 def explain_kafka_error(error: Exception, settings: Settings) -> WorkerError:
-    """Return the error of ours that says what to do about one of kafka-python's."""
+    """Return our error for one of kafka-python's; its message names what to do."""
     kind, text = next((kind, text) for errors, kind, text in _EXPLANATIONS if isinstance(error, errors))
     if _is_about_tls(error):
         text = _TLS
-    elif _has_hung_up(error) and settings.kafka.security_protocol.startswith("SASL"):
+    elif _closed_silently(error) and settings.kafka.security_protocol.startswith("SASL"):
         text += _HUNG_UP
     where = f"Kafka at kafka.bootstrap = {settings.kafka.bootstrap!r}"
     return kind(text.format(where=where, reason=_reason(error), kafka=settings.kafka, worker=settings.worker))
 
 
 def _is_about_tls(error: Exception) -> bool:
-    """Whether a connection failed in the handshake; kafka-python keeps OpenSSL's words in its own error."""
+    """Return whether a connection failed in the TLS handshake."""
+    # kafka-python raises one class for every failed connection, with OpenSSL's message in it.
     return "[SSL" in str(error)
 
 
 def _refuses_tls(error: Exception) -> bool:
-    """Whether waiting will not mend it: a handshake that was cut off may only mean that the broker is not there."""
+    """Return whether a TLS handshake failed in a way that waiting cannot change."""
+    # A handshake that was cut off may only mean that the broker is not there yet.
     return _is_about_tls(error) and "EOF" not in str(error)
 
 
-def _has_hung_up(error: Exception) -> bool:
+def _closed_silently(error: Exception) -> bool:
     return isinstance(error, kafka_errors.KafkaConnectionError) and "disconnected" in str(error)
 
 
 def _attempt(settings: Settings, left_s: float) -> Exception | None:
     limit_ms = int(1000 * max(0.1, min(left_s, ATTEMPT_S)))
-    with _overheard() as reasons:
+    with _logged_errors() as reasons:
         try:
             AdminClient(**admin_config(settings), bootstrap_timeout_ms=limit_ms).close()
         except kafka_errors.KafkaError as error:
@@ -254,7 +266,7 @@ def _attempt(settings: Settings, left_s: float) -> Exception | None:
 
 
 def _likeliest(reasons: list[Exception]) -> Exception | None:
-    """Return the refusal, for after one a broker drops further attempts unheard; else the last failure."""
+    """Return a refusal if there is one, else the last failure: after a refusal brokers drop further attempts unread."""
     refusals = [it for it in reasons if isinstance(it, _REFUSED)]
     others = [it for it in reasons if not isinstance(it, kafka_errors.KafkaTimeoutError)]
     return next(iter(refusals + others[-1:]), None)
@@ -265,25 +277,25 @@ class _ErrorCollector(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
-        self.heard: list[Exception] = []
+        self.errors: list[Exception] = []
 
     def emit(self, record: logging.LogRecord) -> None:
         args = record.args if isinstance(record.args, tuple) else ()
-        self.heard += [it for it in args if isinstance(it, Exception)]
+        self.errors += [it for it in args if isinstance(it, Exception)]
 
 
 @contextmanager
-def _overheard() -> Iterator[list[Exception]]:
-    """Collect what kafka-python says of its failures instead of printing it."""
-    logger, listener = logging.getLogger("kafka"), _ErrorCollector()
+def _logged_errors() -> Iterator[list[Exception]]:
+    """Collect the errors that kafka-python logs, instead of printing them."""
+    logger, collector = logging.getLogger("kafka"), _ErrorCollector()
     level, propagate = logger.level, logger.propagate
     logger.setLevel(logging.WARNING)
     logger.propagate = False
-    logger.addHandler(listener)
+    logger.addHandler(collector)
     try:
-        yield listener.heard
+        yield collector.errors
     finally:
-        logger.removeHandler(listener)
+        logger.removeHandler(collector)
         logger.setLevel(level)
         logger.propagate = propagate
 
@@ -295,8 +307,9 @@ def _membership(settings: Settings) -> dict[str, Any]:
         "group_instance_id": settings.worker.id,
         "session_timeout_ms": session_ms,
         "heartbeat_interval_ms": min(3_000, session_ms // 3),
-        "max_poll_interval_ms": 900_000,  # a long restore is no reason to be thrown out and begin it anew
-        # The only assignor that puts partition p of two topics on the same member.
+        # A restore happens between two polls: the group must not throw the member out meanwhile.
+        "max_poll_interval_ms": 900_000,
+        # The only assignor that gives partition p of both topics to the same member.
         "partition_assignment_strategy": [RangePartitionAssignor],
     }
 
@@ -311,15 +324,16 @@ def _addresses(kafka: KafkaSettings) -> list[str]:
 
 
 def _certificates(kafka: KafkaSettings) -> dict[str, str | None]:
-    """Return kafka-python's names of the files, once each is known to hold what it should."""
+    """Return the certificate files as kafka-python's arguments, after loading each of them."""
+    # kafka-python would only log a file that it cannot load, as one of many failed connections.
     context = ssl.create_default_context()
     if kafka.ssl_ca_file is not None:
         ca = str(kafka.ssl_ca_file)
-        _try("ssl_ca_file", ca, "a certificate", lambda: context.load_verify_locations(ca))
+        _try_file("ssl_ca_file", ca, "a certificate", lambda: context.load_verify_locations(ca))
     if kafka.ssl_cert_file is not None:
         cert, key = str(kafka.ssl_cert_file), str(kafka.ssl_key_file or kafka.ssl_cert_file)
         what = f"a certificate and, with kafka.ssl_key_file = {key!r}, its key without a password"
-        _try("ssl_cert_file", cert, what, lambda: context.load_cert_chain(cert, key, password=""))
+        _try_file("ssl_cert_file", cert, what, lambda: context.load_cert_chain(cert, key, password=""))
     files = {
         "ssl_cafile": kafka.ssl_ca_file,
         "ssl_certfile": kafka.ssl_cert_file,
@@ -328,7 +342,7 @@ def _certificates(kafka: KafkaSettings) -> dict[str, str | None]:
     return {argument: str(path) if path else None for argument, path in files.items()}
 
 
-def _try(name: str, path: str, what: str, load: Callable[[], None]) -> None:
+def _try_file(name: str, path: str, what: str, load: Callable[[], None]) -> None:
     try:
         load()
     except FileNotFoundError:
@@ -341,5 +355,6 @@ def _try(name: str, path: str, what: str, load: Callable[[], None]) -> None:
 
 def _reason(error: Exception) -> str:
     name = type(error).__name__
-    said = str(next(iter(error.args), None) or "").removeprefix(f"{name}: ")
-    return f"{name}: {said}" if said else name
+    # kafka-python repeats the class name in some messages.
+    message = str(next(iter(error.args), None) or "").removeprefix(f"{name}: ")
+    return f"{name}: {message}" if message else name

@@ -8,9 +8,9 @@
       3. send the input offsets of every owned partition: Kafka refuses them from a worker that has lost one
       4. commit
 
-Anything that fails on the way leaves the outcome unknown or the producer unusable (an aborted transaction leaks its
-offsets into the next one in kafka-python), so there is no retry: the process ends, and the journal tells the next one
-what happened. The three calls that may hang for ever run under a deadline.
+Any failure on the way leaves the outcome unknown or the producer unusable: in kafka-python an aborted transaction leaks
+its offsets into the next one. So there is no retry. The process ends, and its successor reads in the journal what was
+committed. The calls run under a deadline, because kafka-python's transaction calls have no time-out.
 """
 
 from __future__ import annotations
@@ -52,9 +52,11 @@ class KafkaTransaction:
     Attributes
     ----------
     records
-        In the order they must lie in their partitions; drawn, once, by the thread that sends them.
+        In the order of their partitions. The thread that sends them iterates over them, once: so encoding overlaps
+        with the caller's work.
     offsets
-        Next offset to read, of every input partition owned.
+        Next offset to read of every owned input partition, also of those without news: Kafka checks the membership of
+        the sender with them.
     """
 
     records: Iterable[Outgoing] = ()
@@ -68,7 +70,7 @@ class _State(Enum):
 
 
 class Committer:
-    """Commits transactions; after any error it is of no further use, and neither is the process.
+    """Commits transactions; after any error neither it nor the process may go on.
 
     Parameters
     ----------
@@ -80,7 +82,7 @@ class Committer:
     Raises
     ------
     FencedError, IndefiniteError
-        The transactional id could not be had.
+        Kafka did not grant the transactional id.
     """
 
     def __init__(self, config: Mapping[str, Any], deadline_s: float) -> None:
@@ -92,30 +94,31 @@ class Committer:
         self._begin(self._producer.init_transactions)()
 
     def commit(self, transaction: KafkaTransaction, group: ConsumerGroupMetadata | None) -> None:
-        """Make all of it visible, or end the process: `begin` and wait."""
+        """Begin a commit and wait until it is visible; see `begin`."""
         self.begin(transaction, group)()
 
     def begin(self, transaction: KafkaTransaction, group: ConsumerGroupMetadata | None) -> Finish:
-        """Start making all of it visible; whoever has begun must finish before anything else is polled.
+        """Begin a commit; the caller must finish it before the next poll.
 
         Parameters
         ----------
         transaction
             What to write.
         group
-            Of the consumer as of the poll that brought the input (KIP-447); None sends no offsets.
+            The consumer's membership as of the poll that brought the input (KIP-447): kafka-python forgets it when the
+            group throws the member out. None sends no offsets.
 
         Returns
         -------
         Finish
-            Waits until all of it is visible; raises what is below.
+            Waits until the whole transaction is visible; raises the errors below.
 
         Raises
         ------
         FencedError
-            Another process has the transactional id, or the group has given our partitions away.
+            Another process has the transactional id, or the group has given our partitions to another worker.
         IndefiniteError
-            Anything else: nobody knows if it was committed.
+            Any other failure: it is unknown whether the transaction was committed.
         """
         return self._begin(lambda: self._commit(transaction, group))
 
@@ -132,7 +135,7 @@ class Committer:
             producer.send_offsets_to_transaction(offsets, group)
         producer.flush()
         for future in sent:
-            # A commit after a failed send must never happen, whatever the client makes of it.
+            # kafka-python may commit although a send has failed: a failed send raises here, before the commit.
             future.get(timeout=0)
         producer.commit_transaction()
 
@@ -150,7 +153,7 @@ class Committer:
         ]
 
     def _begin(self, call: Callable[[], None]) -> Finish:
-        """Run `call` in a thread that may be abandoned: kafka-python's calls know no deadline."""
+        """Run `call` in a thread that may be abandoned: kafka-python's transaction calls have no time-out."""
         if self._state is _State.FAILED:
             raise IndefiniteError("a commit has failed before: only a new process may go on")
         if self._state is _State.COMMITTING:
@@ -161,20 +164,20 @@ class Committer:
         return lambda: self._finish(outcome)
 
     def _finish(self, outcome: Future[None]) -> None:
-        self._state = _State.FAILED  # whatever is raised below
+        self._state = _State.FAILED  # unless nothing below raises
         try:
             outcome.result(self._deadline_s)
         except TimeoutError:
             raise IndefiniteError(
-                f"no answer within kafka.commit_deadline_s = {self._deadline_s}: the commit may have happened or "
-                "not; the next start reads what did"
+                f"no answer within kafka.commit_deadline_s = {self._deadline_s}: the commit may or may not have "
+                "happened; the next start reads which"
             ) from None
         except kafka_errors.KafkaError as error:
             raise self._explained(self._root(error)) from error
         self._state = _State.IDLE
 
     def _root(self, error: Exception) -> Exception:
-        # Once the client's own thread has met an error, its calls raise a general one that tells of it.
+        # Once the client's own thread has met an error, its calls raise a general one that only mentions it.
         met = getattr(getattr(self._producer, "_transaction_manager", None), "last_error", None)
         return met if isinstance(met, Exception) else error
 
@@ -182,8 +185,8 @@ class Committer:
         if isinstance(error, FENCED):
             return FencedError(
                 f"{type(error).__name__}: another process works under worker.id = {self._worker_id!r}, or owns our "
-                "partitions now: stop one of two that share the id, or give it an id of its own; a worker that was "
-                "too slow for its group may be started again"
+                "partitions now: if two share the id, stop one or give it an id of its own; a worker that was too "
+                "slow for its group may be started again"
             )
         return IndefiniteError(f"the commit failed ({error!r}); the next start reads what happened")
 
@@ -191,7 +194,7 @@ class Committer:
 def _run(call: Callable[[], None], outcome: Future[None]) -> None:
     try:
         call()
-    except BaseException as error:  # noqa: BLE001 - handed to the waiting thread, whatever it is
+    except BaseException as error:  # noqa: BLE001 - raised in the waiting thread
         outcome.set_exception(error)
     else:
         outcome.set_result(None)

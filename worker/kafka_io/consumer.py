@@ -1,8 +1,8 @@
-"""Reading Kafka in columns: kafka-python's consumer, with whole record batches taken apart by compiled code.
+"""Reads Kafka in columns: kafka-python's consumer, in which compiled code takes whole record batches apart.
 
-Everything but the parsing of records stays the client's: fetch sessions, positions, checksums, aborted
-transactions, control batches, leader epochs. The client has no public way to read a batch whole, so this
-leans on its private interface, checks at start that it is there, and can do without (`kafka.columnar=false`).
+The client does everything else: fetch sessions, positions, checksums, aborted transactions, control batches, leader
+epochs. It has no public way to read a batch whole, so this module uses its private interface and checks at the start
+that it exists (`require_seam`). `kafka.columnar = false` does without.
 """
 
 from __future__ import annotations
@@ -33,30 +33,30 @@ from worker.kafka_io.record_batches import (
 )
 
 PINNED_VERSION = "3.0."
-"""The versions of kafka-python whose private interface this module knows."""
+"""Versions of kafka-python whose private interface this module knows."""
 
 
 class ConsumerCorruptError(CorruptError):
-    """Reading failed, `__cause__` says how; nothing more is read, for the client would spin for ever."""
+    """Reading failed, for the reason in `__cause__`. Nothing more is read, because kafka-python would spin for ever."""
 
 
 class ColumnarConsumer:
     """kafka-python's `KafkaConsumer`, read as whole record batches.
 
-    Like it, not thread-safe, and its rebalance listeners run on the client's own thread.
+    Like `KafkaConsumer` it is not thread-safe, and its rebalance listeners run in the client's own thread.
 
     Parameters
     ----------
     config
-        Keyword arguments of `KafkaConsumer`, without deserializers. `max_poll_records` counts record batches
-        when reading in columns.
+        Keyword arguments of `KafkaConsumer`, without deserializers. Under `columnar`, `max_poll_records` counts record
+        batches.
     columnar
-        False reads record by record: the same columns, ten times slower, by the client's public interface.
+        False reads record by record through the client's public interface: the same columns, ten times slower.
 
     Raises
     ------
     SettingsError
-        The installed kafka-python cannot be read in columns.
+        The installed kafka-python has another private interface.
     """
 
     def __init__(self, config: Mapping[str, object], *, columnar: bool = True) -> None:
@@ -64,24 +64,25 @@ class ColumnarConsumer:
             require_seam()
         self._consumer = KafkaConsumer(**config, key_deserializer=None, value_deserializer=None)
         if columnar:
+            # The client has no public hook for how it reads a fetch.
             self._consumer._fetcher.PartitionRecords = _ColumnarPartitionRecords
         self._failure: Exception | None = None
 
     def poll(self, timeout_ms: int) -> list[RecordColumns]:
         """Return what has been fetched, at most one `RecordColumns` a partition and none of them empty.
 
-        A partition can move on without records, past the marker of a transaction: `position` tells.
+        A partition can move on without records, past the marker of a transaction: see `position`.
 
         Parameters
         ----------
         timeout_ms
-            How long to wait when nothing is there.
+            How long to wait if nothing is there.
 
         Raises
         ------
         ConsumerCorruptError
-            The client raised something, now or in an earlier call. Records that precede the fault in their
-            partition have been returned before.
+            The client raised an error, now or in an earlier call. Records that precede the fault in their partition
+            were returned before.
         """
         if self._failure is None:
             try:
@@ -90,40 +91,40 @@ class ColumnarConsumer:
                 found = [columns_of(partition, records) for partition, records in polled.items()]
                 self._failure = self._postponed_failure()
                 return [columns for columns in found if len(columns)]
-            except Exception as error:  # noqa: BLE001 - whatever it is, the client does not survive it
+            except Exception as error:  # noqa: BLE001 - after any error kafka-python's next poll would spin for ever
                 self._failure = error
         raise ConsumerCorruptError(
             f"reading Kafka failed and is not resumed: {type(self._failure).__name__}: {self._failure}"
         ) from self._failure
 
     def _remember_join(self) -> None:
-        # Up to 3.0.12 the client forgets a join that outlasts its poll if new metadata, not the broker, asked for
-        # it: no later poll completes it, and the member stays without partitions and heartbeats for ever.
+        # Up to 3.0.12 the client forgets a join that outlasts its poll if new metadata, not the broker, caused it: no
+        # later poll completes it, and the member stays without partitions and heartbeats for ever.
         if getattr(getattr(self._consumer, "_coordinator", None), "rejoining", False):
             self.rejoin()
 
     def _postponed_failure(self) -> Exception | None:
-        # A fault behind good records is kept for the next call, but forgotten if its partition is paused by
-        # then; the client would spin once the partition is resumed.
+        # The client keeps a fault behind good records for its next poll, but forgets it if the partition is paused by
+        # then, and would spin once the partition is resumed.
         fetcher = getattr(self._consumer, "_fetcher", None)
         metadata = getattr(fetcher, "_next_in_line_exception_metadata", None)
         return None if metadata is None else metadata.exception
 
     def rejoin(self) -> None:
-        """Ask the group for an assignment anew, in the next `poll`."""
+        """Ask the group for a new assignment, in the next `poll`."""
         coordinator = getattr(self._consumer, "_coordinator", None)
         if coordinator is not None:
             coordinator.request_rejoin()
 
     def subscribe(self, topics: Sequence[str], listener: ConsumerRebalanceListener | None = None) -> None:
-        """Join the group for `topics`; `listener` hears of rebalances, on the client's thread."""
+        """Join the group for `topics`; the client's thread calls `listener` on rebalances."""
         for topic in topics:
-            # A leader that does not know the topics yet gives out no partitions at all.
+            # Fetches the topic's metadata: a group leader that does not know the topics yet assigns no partitions.
             self._consumer.partitions_for_topic(topic)
         self._consumer.subscribe(topics=list(topics), listener=listener)
 
     def assignment(self) -> set[TopicPartition]:
-        """Return the partitions that are read now."""
+        """Return the partitions that the group has assigned to this consumer."""
         return set(self._consumer.assignment() or ())
 
     def pause(self, *partitions: TopicPartition) -> None:
@@ -135,52 +136,52 @@ class ColumnarConsumer:
         self._consumer.resume(*partitions)
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
-        """Read on from `offset`."""
+        """Set the position of `partition`: the next record read is the one at `offset`."""
         self._consumer.seek(partition, offset)
 
     def position(self, partition: TopicPartition) -> int | None:
-        """Return the offset that is read next; waits for it when the partition has no position yet."""
+        """Return the offset that is read next; wait for it if the partition has no position yet."""
         position: int | None = self._consumer.position(partition)
         return position
 
     def committed(self, partition: TopicPartition) -> int | None:
-        """Return the group's committed offset, None when there is none."""
+        """Return the group's committed offset; None if there is none."""
         offset: int | None = self._consumer.committed(partition)
         return offset
 
     def highwater(self, partition: TopicPartition) -> int | None:
-        """Return the offset after the newest record known of, None before the first fetch."""
+        """Return the offset after the newest record that the client knows of; None before the first fetch."""
         offset: int | None = self._consumer.highwater(partition)
         return offset
 
     def beginning_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-        """Ask the brokers for the oldest offsets."""
+        """Return the oldest offsets that the brokers have."""
         return dict(self._consumer.beginning_offsets(list(partitions)))
 
     def end_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-        """Ask the brokers for the offsets after the newest records (last stable ones if `read_committed`)."""
+        """Return the offsets after the brokers' newest records (newest stable ones if `read_committed`)."""
         return dict(self._consumer.end_offsets(list(partitions)))
 
     def partitions_for_topic(self, topic: str) -> set[int]:
-        """Return the topic's partition numbers, empty when there is no such topic."""
+        """Return the topic's partition numbers; none if there is no such topic."""
         return set(self._consumer.partitions_for_topic(topic) or ())
 
     def group_metadata(self) -> ConsumerGroupMetadata:
-        """Return the membership that fences a transaction's offsets (KIP-447)."""
+        """Return the membership that Kafka checks a transaction's offsets against (KIP-447)."""
         return self._consumer.group_metadata()
 
     def close(self) -> None:
-        """Leave the group (a static member stays) and close the connections."""
+        """Close the connections and leave the group; a static member stays in it."""
         self._consumer.close(autocommit=False)
 
 
 def require_seam() -> None:
-    """Check that kafka-python is one whose record batches can be read whole.
+    """Check that kafka-python has the private interface by which batches are read whole.
 
     Raises
     ------
     SettingsError
-        It is not.
+        The version differs or a member is missing.
     """
     missing = [] if kafka.__version__.startswith(PINNED_VERSION) else [f"version {PINNED_VERSION}x"]
     for owner, name in (
@@ -201,7 +202,7 @@ def require_seam() -> None:
 
 
 class _BatchRecord:
-    """A whole batch in the place of one record: all that the client's loop asks of a record, itself as value."""
+    """A whole batch in the place of one record, with every attribute that the client's loop reads of a record."""
 
     __slots__ = ("data", "offset", "reader", "size_in_bytes", "table")
 
@@ -236,6 +237,7 @@ class _WholeBatch(DefaultRecordBatch):  # type: ignore[misc]
 
     def __iter__(self) -> Iterator[_BatchRecord]:
         self._maybe_uncompress()
+        # From `_pos` on, `_buffer` holds the records, decompressed now; the array is a view of it.
         data = np.frombuffer(self._buffer, dtype=np.uint8)
         table = parse_records(
             data,
@@ -246,12 +248,13 @@ class _WholeBatch(DefaultRecordBatch):  # type: ignore[misc]
             base_timestamp_ms=self.first_timestamp,
         )
         if self.timestamp_type == self.LOG_APPEND_TIME:
+            # The broker stamps the batch, in its header alone; the records keep the producer's times.
             table[TIMESTAMP] = self.max_timestamp
         return iter((_BatchRecord(self.last_offset, data, table),) if self.records_count else ())
 
 
 class _WholeBatches:
-    """The batches of a fetch; those of the legacy formats stay as they are."""
+    """The batches of a fetch, of which those of format v2 are read whole."""
 
     def __init__(self, records: MemoryRecords) -> None:
         self._records = records
@@ -259,13 +262,13 @@ class _WholeBatches:
     def next_batch(self) -> Any:
         batch = self._records.next_batch()
         if isinstance(batch, DefaultRecordBatch):
-            # The client has just made it for us; another class on it spares a copy of its bytes.
+            # The client has just made this object for us. Making another one would copy the batch's bytes.
             batch.__class__ = _WholeBatch
         return batch
 
 
 class _ColumnarPartitionRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
-    """What was fetched of one partition, handed out by the batch; legacy formats by the record."""
+    """What was fetched of one partition, returned batch by batch; legacy formats record by record."""
 
     def _unpack_records(
         self, tp: TopicPartition, records: MemoryRecords, *deserializers: None
@@ -281,25 +284,26 @@ class _ColumnarPartitionRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
     def _claimed(self, batch: _BatchRecord) -> _BatchRecord:
         batch.reader = self
         offsets = batch.table[OFFSET]
-        if offsets[0] < self.fetch_offset:  # a broker sends the batch that holds the offset, whole
+        if offsets[0] < self.fetch_offset:  # a broker sends the whole batch that holds the offset
             batch.table = batch.table[:, np.searchsorted(offsets, self.fetch_offset) :]
         return batch
 
 
 def columns_of(partition: TopicPartition, records: Sequence[Any]) -> RecordColumns:
-    """Join what the client hands out of one partition: batches, or records where no batch was read whole."""
+    """Return what the client returned of one partition, which is batches, or records where no batch was read whole."""
     batches: list[ParsedBatch] = []
     for kind, group in itertools.groupby(records, key=type):
         run = list(group)
         batches += [(it.data, it.table) for it in run] if kind is _BatchRecord else [_parsed_records(run)]
     last = records[-1]
+    # A batch may end in a gap: only its reader knows where the position stands after it.
     whole = isinstance(last, _BatchRecord)
     next_offset = last.reader.next_fetch_offset if whole else last.offset + 1
     return RecordColumns.of_batches(partition.topic, partition.partition, batches, next_offset)
 
 
 def _parsed_records(records: Sequence[ConsumerRecord]) -> ParsedBatch:
-    """Lay the client's records, raw bytes, out like a parsed batch."""
+    """Return the client's records, of raw bytes, in the form of a parsed batch."""
     fields = [field for record in records for field in (record.key, record.value)]
     length = np.array([-1 if field is None else len(field) for field in fields], dtype=np.int64)
     stop = np.cumsum(np.maximum(length, 0))

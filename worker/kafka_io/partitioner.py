@@ -1,4 +1,4 @@
-"""The partitioners of Kafka's producers, a column of keys at a time."""
+"""The partitioners of Kafka's producers, for a whole column of keys."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Partitioner = Literal["murmur2", "crc32"]
 def partitions_of_keys(
     columns: RecordColumns, partition_count: int, partitioner: Partitioner
 ) -> NDArray[np.int32]:
-    """Say which partition a producer's partitioner gives each record's key.
+    """Return the partition that a producer's partitioner chooses for each record's key.
 
     Parameters
     ----------
@@ -30,8 +30,8 @@ def partitions_of_keys(
 
     Returns
     -------
-    NDArray
-        int32 [n]; -1 where the partitioner draws one at random: a null key, for `crc32` an empty one too.
+    int32 (n,)
+        -1 where the partitioner draws a partition at random: for a null key, under `crc32` for an empty one too.
 
     Raises
     ------
@@ -45,7 +45,8 @@ def partitions_of_keys(
 
 @njit(cache=True, nogil=True)
 def _murmur2(data: NDArray[np.uint8], start: int, length: int) -> np.uint32:
-    """MurmurHash2 with Kafka's seed: `org.apache.kafka.common.utils.Utils.murmur2`."""
+    """Return MurmurHash2 with Kafka's seed, as `org.apache.kafka.common.utils.Utils.murmur2` does."""
+    # The hash is of 32 bits, but numba multiplies in 64: every product is masked.
     mask = np.uint64(0xFFFFFFFF)
     m = np.uint64(0x5BD1E995)
     h = np.uint64(0x9747B28C) ^ np.uint64(length)
@@ -73,12 +74,13 @@ def _murmur2_partitions(
     for i in range(start.size):
         if length[i] >= 0:
             require_inside(data, start[i], length[i])
+            # Kafka's `toPositive` clears the sign bit of a Java int.
             out[i] = np.int64(_murmur2(data, start[i], length[i]) & np.uint32(0x7FFFFFFF)) % count
     return out
 
 
 def _crc32_table() -> NDArray[np.uint32]:
-    """Return the remainders of all bytes by zlib's reflected polynomial."""
+    """Return the remainders of all 256 bytes by zlib's reflected polynomial, uint32 (256,)."""
     table = np.arange(256, dtype=np.uint32)
     for _ in range(8):
         table = np.where(table & 1, (table >> 1) ^ np.uint32(0xEDB88320), table >> 1)

@@ -1,7 +1,10 @@
 """Kafka records as columns, and the compiled reader that takes them out of a record batch.
 
 The format is Kafka's message format v2: a batch's records are length-prefixed and their fields are zigzag
-varints, see https://kafka.apache.org/documentation/#record. Legacy formats never come here.
+varints, see https://kafka.apache.org/documentation/#record. kafka-python itself reads the legacy formats.
+
+The bytes come from the network, and numba checks no bounds. So every length is compared with the bytes that are left
+before it is used, in a form that cannot overflow (`length > stop - at`, never `at + length > stop`).
 """
 
 from __future__ import annotations
@@ -14,36 +17,38 @@ from numba import njit
 from numpy.typing import NDArray
 
 OFFSET, TIMESTAMP, KEY_LENGTH, VALUE_LENGTH, KEY_START, VALUE_START = range(6)
-"""Rows of a batch's table; the last two are positions in its bytes."""
+"""Rows of a batch's table, contiguous, so that a column is a view; the last two are positions in the batch's bytes."""
 SMALLEST_RECORD_BYTES = 7
 """A length, the attributes, two deltas, two null lengths and a header count of one byte each."""
 
 ParsedBatch = tuple[NDArray[np.uint8], NDArray[np.int64]]
-"""The bytes of a batch, uint8, and the table of its records, int64 [6, n], that points into them."""
+"""The bytes of a batch, uint8, and the table of its records, int64 (6, n), that points into them."""
 
 
 class RecordFormatError(ValueError):
-    """Bytes that claim to be records are not; nothing outside them has been read."""
+    """The bytes of a batch are not records; nothing outside them was read."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RecordColumns:
     """Consecutive records of one partition, as columns.
 
+    Not one of `models.columns.Columns`: its starts point into `data`, so joining two sets is more than joining arrays.
+
     Attributes
     ----------
     topic, partition
         Where the records come from.
-    offsets
-        int64 [n], strictly increasing; compaction and transactions leave gaps.
-    timestamps_ms
-        int64 [n], the producer's or the broker's, as the topic is configured.
-    data
-        uint8, one contiguous buffer that holds the bytes of all keys and values, and others between them.
-    key_start, key_length, value_start, value_length
-        int64 [n], positions in `data`; a length of -1 is null.
+    offsets : int64 (n,)
+        Strictly increasing; compaction and transactions leave gaps.
+    timestamps_ms : int64 (n,)
+        The producer's or the broker's, as the topic is configured.
+    data : uint8 (bytes,)
+        One contiguous buffer that holds all keys and values, and other bytes between them.
+    key_start, key_length, value_start, value_length : int64 (n,)
+        Positions in `data`; a length of -1 is null.
     next_offset
-        Where the partition's position stands after these records: past gaps and control batches too.
+        The partition's position after these records: behind gaps and control batches too.
     """
 
     topic: str
@@ -94,6 +99,7 @@ class RecordColumns:
 def _joined(batches: Sequence[ParsedBatch]) -> ParsedBatch:
     sizes = np.array([data.size for data, _ in batches])
     table = np.concatenate([table for _, table in batches], axis=1)
+    # Starts point into their own batch's bytes: they move by the bytes of the batches before.
     table[KEY_START:] += np.repeat(np.cumsum(sizes) - sizes, [table.shape[1] for _, table in batches])
     return np.concatenate([data for data, _ in batches]), table
 
@@ -111,24 +117,25 @@ def parse_records(
 
     Parameters
     ----------
-    data
-        uint8, the bytes of the batch, which end with its last record.
+    data : uint8 (bytes,)
+        The bytes of the batch, which end with its last record.
     position
         Where its first record begins, in bytes.
     count, base_offset, last_offset_delta, base_timestamp_ms
-        As the batch's header says.
+        From the batch's header.
 
     Returns
     -------
-    NDArray
-        int64 [6, count]: offset, timestamp in ms, lengths of key and value (-1 is null), their starts.
+    int64 (6, count)
+        Offset, timestamp in ms, lengths of key and value (-1 is null), their starts.
 
     Raises
     ------
     RecordFormatError
-        A field runs out of its record or out of int64, a record ends too early or too late, offsets do not
-        increase up to at most the batch's last, or bytes are left over.
+        A field runs out of its record or out of int64, a record ends too early or too late, offsets do not increase,
+        one lies behind the batch's last, or bytes are left over.
     """
+    # Before the table is allocated: a hostile header may count two billion records.
     room = data.size - position
     if not 0 <= count * SMALLEST_RECORD_BYTES <= room:
         raise RecordFormatError(f"{count} records cannot be in {room} bytes")
@@ -136,13 +143,14 @@ def parse_records(
     bad = _parse(data, position, base_offset, last_offset_delta, base_timestamp_ms, table)
     if bad >= 0:
         what = "bytes after the last record" if bad == count else f"record {bad} of {count}"
-        raise RecordFormatError(f"{what} not as the format wants")
+        raise RecordFormatError(f"{what} not as the format requires")
     return table
 
 
 @njit(cache=True, nogil=True)
 def _varint(buffer: NDArray[np.uint8], at: int, stop: int) -> tuple[int, int]:
-    """Zigzag varint at `at`: its value and the position after it, -1 when there is none before `stop`."""
+    """Read the zigzag varint at `at`; return its value and the position after it, -1 if it runs past `stop`."""
+    # All in uint64: numba makes a float of an int64 and a uint64, and a right shift of an int64 keeps the sign.
     raw = np.uint64(0)
     for shift in range(0, 64, 7):
         if at >= stop:
@@ -159,7 +167,7 @@ def _varint(buffer: NDArray[np.uint8], at: int, stop: int) -> tuple[int, int]:
 
 @njit(cache=True, nogil=True)
 def _nullable(buffer: NDArray[np.uint8], at: int, stop: int) -> tuple[int, int, int]:
-    """Nullable bytes at `at`: start, length (-1 when null), the position after them (-1 when malformed)."""
+    """Read the nullable bytes at `at`; return start, length (-1 if null), the position after (-1 if malformed)."""
     length, start = _varint(buffer, at, stop)
     if start < 0 or length > stop - start:
         return 0, 0, -1
@@ -170,8 +178,9 @@ def _nullable(buffer: NDArray[np.uint8], at: int, stop: int) -> tuple[int, int, 
 
 @njit(cache=True, nogil=True)
 def _skip_headers(buffer: NDArray[np.uint8], at: int, stop: int) -> int:
-    """Position after the headers at `at`, -1 when they are malformed."""
+    """Return the position after the headers at `at`, -1 if they are malformed."""
     count, at = _varint(buffer, at, stop)
+    # A header takes at least one byte, which bounds the loop under a hostile count.
     if at < 0 or count < 0 or count > stop - at:
         return -1
     for _ in range(count):
@@ -193,7 +202,7 @@ def _parse(
     base_timestamp_ms: int,
     table: NDArray[np.int64],
 ) -> int:
-    """Fill `table`; the number of the first bad record, -1 when all is well."""
+    """Fill `table`; return the number of the first bad record, `count` if bytes are left over, -1 if all is well."""
     count = table.shape[1]
     previous = -1
     for i in range(count):
@@ -201,10 +210,11 @@ def _parse(
         if at < 0 or size < 1 or size > buffer.size - at:
             return i
         stop = at + size
-        timestamp, at = _varint(buffer, at + 1, stop)
+        timestamp, at = _varint(buffer, at + 1, stop)  # behind the attributes, which no version uses
         if at < 0:
             return i
         offset, at = _varint(buffer, at, stop)
+        # Offsets must increase: readers search them, and a position once committed covers all before it.
         if at < 0 or offset <= previous or offset > last_delta:
             return i
         previous = offset
@@ -222,6 +232,6 @@ def _parse(
 
 @njit(cache=True, nogil=True)
 def require_inside(data: NDArray[np.uint8], start: int, length: int) -> None:
-    """Raise IndexError when `length` bytes from `start` on are not all in `data`; for compiled callers."""
+    """Raise IndexError unless all `length` bytes from `start` on lie in `data`; compiled loops read unchecked."""
     if start < 0 or length > data.size - start:
         raise IndexError("a key or value lies outside the data")

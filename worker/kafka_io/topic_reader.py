@@ -1,4 +1,4 @@
-"""Reads a topic for a person: its newest records, those since a moment, all of them, and whatever comes next."""
+"""Reads a topic for a person: its newest records, those since a moment, all of them, and those that follow."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ PartitionOffsets = dict[TopicPartition, int]
 
 
 class TopicReader:
-    """The committed records of one topic, without a group: nobody notices, nothing is moved.
+    """The committed records of one topic, read without a group: no position is committed.
 
     Parameters
     ----------
     consumer
-        Of kafka-python, without a group; its first error is its last call.
+        Of kafka-python, without a group; not used again after its first error.
     topic
-        What to read; its partitions are those it has now.
+        Read in the partitions that it has now.
     settings
         Name the broker in errors.
 
@@ -46,21 +46,21 @@ class TopicReader:
         if not numbers:
             raise UnreachableError(
                 f"Kafka at kafka.bootstrap = {settings.kafka.bootstrap!r} lacks the topic {topic}: "
-                "run `fraud-worker topics create`, or mend the names in [topics]"
+                "run `fraud-worker topics create`, or correct the names in [topics]"
             )
         self._partitions = [TopicPartition(topic, number) for number in sorted(numbers)]
         consumer.assign(self._partitions)
         self._begin: PartitionOffsets = consumer.beginning_offsets(self._partitions)
         self.end: PartitionOffsets = consumer.end_offsets(self._partitions)
-        """Where the topic ended when the reader was made."""
+        """Offsets after the newest records when the reader was constructed."""
 
     def since(self, time_ms: int | None) -> Iterator[Any]:
-        """Yield the records from a moment of their timestamps, or from the first, up to `end`, then none."""
+        """Yield the records up to `end` whose timestamps are not before a moment; all of them for None."""
         start = dict(self._begin)
         if time_ms is not None:
             found = self._consumer.offsets_for_times(dict.fromkeys(self._partitions, time_ms))
             start = {tp: self.end[tp] if at is None else at.offset for tp, at in found.items()}
-        # A transaction's marker bears the time of its writing, and may be what the broker has found.
+        # The broker may have found a transaction's marker, which carries the time at which it was written.
         yield from (it for it in self._between(start) if time_ms is None or it.timestamp >= time_ms)
 
     def newest(self, count: int) -> list[Any]:
@@ -81,7 +81,7 @@ class TopicReader:
         return sorted(records, key=lambda it: int(it.timestamp))[-count:]
 
     def following(self) -> Iterator[Any | None]:
-        """Yield what is written after `end`, for ever; None now and then while nothing comes."""
+        """Yield the records written after `end`, for ever; None after every poll that returns nothing."""
         self._seek(self.end)
         while True:
             polled = self._consumer.poll(timeout_ms=_POLL_MS)
@@ -90,7 +90,7 @@ class TopicReader:
                 yield None
 
     def _between(self, start: PartitionOffsets) -> Iterator[Any]:
-        """Yield the records from `start` up to `end`; positions tell, for gaps hold no records."""
+        """Yield the records from `start` up to `end`; positions decide, because a gap holds no records."""
         self._seek(start)
         reached, deadline_s = start, time.monotonic() + _STALLED_S
         while any(reached[tp] < self.end[tp] for tp in self._partitions):
@@ -111,7 +111,7 @@ class TopicReader:
 
 @contextmanager
 def open_topic(settings: Settings, topic: str) -> Iterator[TopicReader]:
-    """Open a topic for reading; kafka-python's errors are raised as ours."""
+    """Open a topic for reading; raise kafka-python's errors as ours."""
     with kafka_errors_explained(settings):
         consumer = KafkaConsumer(**consumer_config(settings, group=False))
         try:

@@ -1,4 +1,4 @@
-"""The six topics: made once, checked at every start, never altered."""
+"""The six topics: created once, checked at every start, never altered."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _DONE: Final = (kafka_errors.NoError.errno, kafka_errors.TopicAlreadyExistsError
 
 
 class TopicReport(NamedTuple):
-    """What `create` found or made."""
+    """A topic that `create` found or created."""
 
     name: str
     partitions: int
@@ -37,9 +37,9 @@ def create(
     *,
     stamped_by_broker: bool = False,
 ) -> list[TopicReport]:
-    """Make the topics that do not exist yet; those that do are reported and left as they are.
+    """Create the topics that do not exist yet; report the others and leave them as they are.
 
-    The journal and the model log are kept for ever: state is rebuilt from them.
+    The journal and the model log are kept for ever, because state is rebuilt from them.
 
     Parameters
     ----------
@@ -53,13 +53,13 @@ def create(
         How long the other four topics keep a record, counted from its own timestamp; -1 is for ever, None
         leaves it to the broker.
     stamped_by_broker
-        Whether transactions and labels take the time of their arrival as their timestamps, whatever producers
-        say: then a stream that replays the past has true latencies, and retention does not take it for old.
+        Whether the broker stamps transactions and labels with the time of their arrival, instead of the producer's
+        timestamps: then a stream that replays the past has true latencies, and retention does not treat it as old.
 
     Raises
     ------
     IncompatibleError
-        Topics that exist have other numbers of partitions; nothing is made then.
+        Topics that exist have other numbers of partitions; no topic is created then.
     UnreachableError
         Kafka does not answer.
     """
@@ -86,7 +86,7 @@ def delete(settings: Settings) -> None:
     Raises
     ------
     UnreachableError
-        Kafka does not answer, or does not permit it.
+        Kafka does not answer, or refuses permission.
     """
     with _admin(settings) as admin:
         found = _partitions(admin, settings.topics)
@@ -111,16 +111,17 @@ def check(settings: Settings) -> int:
     if missing:
         raise UnreachableError(
             f"Kafka at kafka.bootstrap = {settings.kafka.bootstrap!r} lacks the topics {', '.join(missing)}: "
-            "run `fraud-worker topics create`, or mend the names in [topics]"
+            "run `fraud-worker topics create`, or correct the names in [topics]"
         )
     refuse_misfits(found, found[names.transactions], names)
     return found[names.transactions]
 
 
 def retention_ms(settings: Settings, names: Sequence[str]) -> dict[str, int]:
-    """Return how long these topics keep a record, counted from the time that it bears; -1 is for ever.
+    """Return how long these topics keep a record, in ms from its timestamp; -1 is for ever.
 
-    Those whose records bear the time of their arrival are left out, and all of them where we may not ask.
+    Topics whose records carry the time of their arrival are left out. The result is empty if the broker forbids the
+    question.
     """
     wanted = ["retention.ms", "message.timestamp.type"]
     resources = [ConfigResource(ConfigResourceType.TOPIC, name, wanted) for name in names]
@@ -155,12 +156,12 @@ def _partitions(admin: AdminClient, names: TopicSettings) -> dict[str, int]:
 
 
 def refuse_misfits(found: Mapping[str, int], partitions: int, names: TopicSettings) -> None:
-    """Compare numbers of partitions, by topic, with what they must be.
+    """Check the numbers of partitions, by topic.
 
     Raises
     ------
     IncompatibleError
-        Names those that do not fit, and what to do.
+        Names the topics whose numbers do not fit, and what to do.
     """
     by_card = (names.transactions, names.labels, names.alerts, names.decisions)
     wanted = dict.fromkeys(by_card, partitions) | {names.model_log: 1}
@@ -171,9 +172,9 @@ def refuse_misfits(found: Mapping[str, int], partitions: int, names: TopicSettin
     ]
     if misfits:
         raise IncompatibleError(
-            f"{'; '.join(misfits)}. Transactions, labels, alerts and decisions need the same number and the "
-            "model log one. Ask for the number that is there (`topics create --partitions`), or name new "
-            "topics in [topics]; a topic in use cannot be changed"
+            f"{'; '.join(misfits)}. Transactions, labels, alerts and decisions need the same number, the model log "
+            "needs 1. Pass the existing number (`topics create --partitions`), or name new topics in [topics]; a topic "
+            "in use cannot be changed"
         )
 
 
@@ -200,6 +201,6 @@ def _make(
     if not topics:
         return
     for answer in admin.create_topics(topics, raise_errors=False)["topics"]:
-        if answer["error_code"] not in _DONE:  # somebody else may have been quicker
+        if answer["error_code"] not in _DONE:  # another process may have created it meanwhile
             raise kafka_errors.for_code(answer["error_code"])(f"{answer['name']}: {answer['error_message']}")
     admin.wait_for_topics(list(missing))
