@@ -127,7 +127,7 @@ def test_a_taken_port_is_an_error_that_names_the_setting_its_value_and_the_fix(
 
 
 def test_an_address_of_another_machine_is_an_error_that_names_the_setting(status: WorkerStatus) -> None:
-    # TEST-NET-1, RFC 5737: nobody's address.
+    # TEST-NET-1, RFC 5737: an address of no one.
     server = HealthServer("192.0.2.1", 0, status=status, render=bytes, stalled_after_s=LIMIT_S)
     with pytest.raises(SettingsError, match=r"health\.host = '192\.0\.2\.1'"):
         server.start()

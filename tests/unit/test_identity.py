@@ -22,8 +22,8 @@ def mac(message: bytes) -> str:
 
 def test_identifiers_are_hashed_by_siphash_under_the_entity_key() -> None:
     # From the appendix of the SipHash paper: the input is 00 01 ... 0e, the output a129ca6149be45e5.
-    told = pa.array([bytes(range(15))], pa.binary())
-    assert HASHER.entities(told).tolist() == [0xA129CA6149BE45E5]
+    text = pa.array([bytes(range(15))], pa.binary())
+    assert HASHER.entities(text).tolist() == [0xA129CA6149BE45E5]
 
 
 def test_missing_and_empty_identifiers_hash_to_zero_and_no_other() -> None:
@@ -72,8 +72,8 @@ def test_ids_that_go_out_are_keyed_macs_of_what_they_name_and_of_nothing_else() 
 
 
 def test_cases_of_other_cards_or_windows_are_other_cases() -> None:
-    told = {HASHER.case_id(card, window) for card in ("1", "11", "1:1") for window in (1, 11, 111)}
-    assert len(told) == 9
+    ids = {HASHER.case_id(card, window) for card in ("1", "11", "1:1") for window in (1, 11, 111)}
+    assert len(ids) == 9
 
 
 def test_the_fingerprint_tells_keys_apart_and_does_not_tell_the_key() -> None:

@@ -210,7 +210,7 @@ def test_the_closed_days_are_published_by_window(metrics: Metrics) -> None:
     assert value(metrics, "cohort_changes_after_close", truth="fraud") == 0.0
 
 
-def test_the_rest_is_told_as_it_is(metrics: Metrics) -> None:
+def test_other_gauges_show_what_they_were_given(metrics: Metrics) -> None:
     metrics.matured(5, 4, 3)
     metrics.waiting(pending=12, feed_halted=True)
     metrics.rebalanced()
@@ -223,13 +223,13 @@ def test_the_rest_is_told_as_it_is(metrics: Metrics) -> None:
         threshold_lambda=1.5,
         forest_cut=math.inf,
     )
-    told = {name: found for name, labels, found in samples(metrics) if not labels}
-    assert told["pending_decisions"] == 12
-    assert told["label_feed_halted"] == told["rebalances_total"] == 1
-    assert (told["model_log_offset"], told["model_generation_offset"]) == (90, 40)
-    assert (told["model_frauds_learnt"], told["model_prevalence"]) == (120, 0.004)
-    assert (told["model_threshold_lambda"], told["model_forest_cut"]) == (1.5, math.inf)
-    assert told["last_poll_age_seconds"] == 4.5
+    shown = {name: found for name, labels, found in samples(metrics) if not labels}
+    assert shown["pending_decisions"] == 12
+    assert shown["label_feed_halted"] == shown["rebalances_total"] == 1
+    assert (shown["model_log_offset"], shown["model_generation_offset"]) == (90, 40)
+    assert (shown["model_frauds_learnt"], shown["model_prevalence"]) == (120, 0.004)
+    assert (shown["model_threshold_lambda"], shown["model_forest_cut"]) == (1.5, math.inf)
+    assert shown["last_poll_age_seconds"] == 4.5
     assert value(metrics, "matured_total", outcome="unresolved") == 3
     assert value(metrics, "evictions_total", table="entities") == 9
     assert value(metrics, "build_info", version="1.2.3") == 1

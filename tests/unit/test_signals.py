@@ -26,7 +26,7 @@ def test_the_first_signal_interrupts_and_the_next_ones_wait_for_nobody(number: s
 def test_a_worker_ends_in_order_on_every_signal_that_ends_a_command(
     number: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = []
+    received = []
 
     class Running:
         def __init__(self, settings: Settings) -> None:
@@ -36,12 +36,12 @@ def test_a_worker_ends_in_order_on_every_signal_that_ends_a_command(
             signal.raise_signal(number)
 
         def stop(self) -> None:
-            told.append(number)
+            received.append(number)
 
     monkeypatch.setattr(app, "Worker", Running)
     with handled_by(ignore):
         assert app.run(Settings(entity_key="00" * 16)) == 0
-    assert told == [number]
+    assert received == [number]
 
 
 def test_a_signal_that_is_held_back_comes_at_the_end() -> None:
@@ -74,8 +74,8 @@ def test_other_threads_hold_nothing_back() -> None:
 def test_a_child_hears_what_its_parent_does_not() -> None:
     code = "import signal; print(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)"
     with handled_by(ignore):
-        said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert said.stdout == "True\n"
+        printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert printed.stdout == "True\n"
 
 
 def test_under_nohup_a_command_outlives_its_terminal() -> None:
