@@ -9,8 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from models.vocabulary import MS_PER_DAY, Decider, Flag
-from worker.offline.backtest import BacktestResult, Decisions, backtest, ranking_score
+from worker.offline.backtest import BacktestResult, backtest
 from worker.offline.dataset import NEVER
+from worker.offline.worker_run import Decisions, ranking_score
 from worker.settings.sections import Settings
 from worker.simulation import FIELDS, Traffic, simulate
 

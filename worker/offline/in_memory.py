@@ -19,11 +19,14 @@ class InboxSource:
     def __init__(self, settings: Settings) -> None:
         batch = settings.batch
         self._span_ms, self._max_records = round(batch.max_event_time_s * 1000), batch.max_records
+        self.stop_ms: int | None = None
         self._inbox = Inbox(0, round(batch.allowed_skew_s * 1000))
 
     def poll(self) -> list[PartitionBatch]:
-        """Cut a batch of the waiting rows."""
+        """Cut a batch of the waiting rows, all of them before `stop_ms`."""
         until_ms = cut_ms([self._inbox], self._span_ms, self._max_records)
+        if until_ms is not None and self.stop_ms is not None:
+            until_ms = min(until_ms, self.stop_ms - 1)
         taken = None if until_ms is None else self._inbox.transactions.take(until_ms)
         return [PartitionBatch(0, taken, quiet=False)]
 
