@@ -1,0 +1,199 @@
+"""One run of the worker's cycle over a data set: every decision it makes, and the model at moments of interest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.columns import Columns, Wide
+from models.records import ModelRecord
+from models.state import ModelState
+from models.vocabulary import Decider, Flag
+from worker.cycle.contracts import Finish, Outcome
+from worker.cycle.processor import Processor
+from worker.cycle.refits import Refits
+from worker.identity import Hasher
+from worker.offline.dataset import Dataset
+from worker.offline.dataset_columns import label_columns, transaction_columns
+from worker.offline.in_memory import ImmediateJobs, InboxSource, NoObserver
+from worker.parameters import feature_spec, new_model, refit_plan, task_limits
+from worker.partition.journal import DecisionRows
+from worker.partition.task import PartitionTask, TaskState
+from worker.progress import OnProgress, ignore_progress
+from worker.settings.sections import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions(Columns):
+    """What the worker decided on a data set, n rows in the order of the data set.
+
+    All columns but `decided` are as the journal has them, and 0 or NaN where `decided` is false.
+
+    Attributes
+    ----------
+    decided : bool (n,)
+        False for repeats of a transaction id, which the cycle drops.
+    clock_ms : int64 (n,)
+    features : float32 (n, F)
+    logit, probability, forest_score : float32 (n,)
+    loss : float64 (n,)
+    flags : uint16 (n,)
+    """
+
+    decided: NDArray[np.bool_]
+    clock_ms: NDArray[np.int64]
+    features: Annotated[NDArray[np.float32], Wide("features")]
+    logit: NDArray[np.float32]
+    probability: NDArray[np.float32]
+    forest_score: NDArray[np.float32]
+    loss: NDArray[np.float64]
+    flags: NDArray[np.uint16]
+
+    @classmethod
+    def undecided(cls, count: int, feature_count: int) -> Decisions:
+        """Return `count` rows without a decision."""
+        widths = {"features": feature_count}
+        columns = {
+            name: np.full(
+                it.shape(count, widths), np.nan if it.dtype.kind == "f" and name != "loss" else 0, it.dtype
+            )
+            for name, it in cls.layout().items()
+        }
+        return cls(**columns)
+
+    @property
+    def score(self) -> NDArray[np.float64]:
+        """One ranking by decision-time scores, float64 (n,); NaN where not `decided`.
+
+        The online model's logit where it decided, below all of those the forest's score where it decided, below both
+        the rows without a decider.
+        """
+        return np.where(self.decided, ranking_score(self.flags, self.logit, self.forest_score), np.nan)
+
+    def share(self, decider: Decider, rows: NDArray[np.bool_]) -> float:
+        """Return the share of the chosen rows that `decider` decided; NaN where none is chosen."""
+        return float(np.mean((self.flags[rows] & Flag.DECIDER) == decider)) if rows.any() else float("nan")
+
+
+class Moment(NamedTuple):
+    """Looks at the model once, when all transactions before a time are decided and none from it on."""
+
+    time_ms: int
+    look: Callable[[ModelState], None]
+
+
+class WorkerRun:
+    """One pass of the processor, with a data set as its source and memory as its log.
+
+    Parameters
+    ----------
+    settings
+        Those of a live worker.
+    dataset
+        In order of event time; each label arrives at its time.
+    folder
+        For the waiting decisions.
+    """
+
+    def __init__(self, settings: Settings, dataset: Dataset, folder: Path) -> None:
+        self.model = new_model(settings)
+        self._task = PartitionTask(0, feature_spec(settings), task_limits(settings), folder / "0")
+        self._task.move_to(TaskState.RUNNING)
+        self._source = _DatasetSource(settings, dataset)
+        self._memory = _Memory(len(dataset), len(self.model.layout.names))
+        self._memory.append([self.model.lineage, self.model.policy])
+        self._processor = Processor(
+            settings.worker.id,
+            self._source,
+            self._memory,
+            self._memory,
+            self.model,
+            {0: self._task},
+            Refits(refit_plan(settings), ImmediateJobs()),
+            NoObserver(),
+        )
+
+    def to_the_end(self, progress: OnProgress = ignore_progress, moments: Sequence[Moment] = ()) -> Decisions:
+        """Run the cycle until every transaction is decided; look at the model at the moments, ascending in time."""
+        for moment in moments:
+            self._run(progress, moment.time_ms)
+            moment.look(self.model)
+        self._run(progress, None)
+        return self._memory.decisions
+
+    def _run(self, progress: OnProgress, stop_ms: int | None) -> None:
+        """Run the cycle until no transaction before `stop_ms` waits; no batch reaches beyond it."""
+        self._source.stop_ms = stop_ms
+        while self._source.has_more():
+            self._processor.run_once()
+            progress(self._memory.count, len(self._memory.decisions))
+
+
+class _DatasetSource(InboxSource):
+    """The whole data set, which waits from the beginning."""
+
+    def __init__(self, settings: Settings, dataset: Dataset) -> None:
+        super().__init__(settings)
+        transactions = transaction_columns(dataset, Hasher(settings.hash_key))
+        self._inbox.put_transactions(transactions, [])
+        self._inbox.put_labels(label_columns(dataset, transactions), [])
+        self._inbox.at_end = True
+
+    def has_more(self) -> bool:
+        """Return whether a transaction before `stop_ms` waits."""
+        due_ms = self._inbox.transactions.due_ms
+        return bool(len(due_ms)) and (self.stop_ms is None or int(due_ms[0]) < self.stop_ms)
+
+
+class _Memory:
+    """Sink and model log in one: a commit is visible at once."""
+
+    def __init__(self, transactions: int, features: int) -> None:
+        self.decisions = Decisions.undecided(transactions, features)
+        self.count = 0
+        self._log: list[tuple[int, ModelRecord]] = []
+        self._next_offset = 0
+
+    def append(self, records: Iterable[ModelRecord]) -> None:
+        for record in records:
+            self._log.append((self._next_offset, record))
+            self._next_offset += 1
+
+    def begin(self, outcomes: list[Outcome], records: list[ModelRecord], model: ModelState) -> Finish:
+        del model
+        for outcome in outcomes:
+            if outcome.decided is not None:
+                self._note(outcome.decided.rows)
+        self.append(records)
+        return lambda: None
+
+    def fold_into(self, model: ModelState) -> None:
+        for offset, record in self._log:
+            model.fold(offset, record)
+        self._log.clear()
+
+    def _note(self, rows: DecisionRows) -> None:
+        # The offset of a transaction is its row in the data set.
+        self.decisions.decided[rows.offset] = True
+        for name in Decisions.layout():
+            if name != "decided":
+                getattr(self.decisions, name)[rows.offset] = getattr(rows, name)
+        self.count += len(rows)
+
+
+def ranking_score(
+    flags: NDArray[np.uint16], logit: NDArray[np.float32], forest_score: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """Return one ranking of n decisions by decision-time scores, float64 (n,): see `Decisions.score`."""
+    decider = flags & Flag.DECIDER
+    # A forest's score lies in (0, 1) and no logit comes near -1e6: the three ranges cannot overlap.
+    return np.select(
+        [decider == Decider.ONLINE, decider == Decider.FOREST],
+        [logit.astype(np.float64), forest_score - 1e6],
+        -2e6,
+    )
