@@ -31,21 +31,21 @@ INTERRUPTED: Final = 130
 BROKEN_PIPE: Final = 141
 
 EXIT_CODES: Final = {
-    0: "all is well",
-    1: "anything that has no code of its own",
+    0: "success",
+    1: "any other error",
     2: "a setting or an argument is wrong; the message names it and the fix",
     3: "Kafka does not answer, refuses the credentials, or lacks a topic",
-    4: "the topics were written under settings that these contradict",
+    4: "the topics were written under other settings than these",
     5: "another process took over this worker.id: stop one of the two",
-    6: "a commit's outcome is unknown: start again, the journal tells",
-    7: "a record of our own does not read back",
+    6: "the outcome of a commit is unknown: start again, the journal shows it",
+    7: "a record that a worker wrote does not decode, or model states differ",
     8: "too large a share of the records is bad",
     9: "the embedded broker lacks Java or Maven, or does not start",
     INTERRUPTED: "Ctrl-C",
-    BROKEN_PIPE: "whoever read the output has gone",
+    BROKEN_PIPE: "the reader of the output closed it",
 }
 
-GROUPS: Final = (
+VERBS: Final = (
     demo,
     kafka,
     topics,
@@ -60,7 +60,7 @@ GROUPS: Final = (
     schema,
     completion,
 )
-"""Whose verbs there are, in the order of the help."""
+"""The modules that declare a verb, in the order of the help."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     arguments
-        Of the command line, without the program's name; None takes the process's own.
+        Arguments of the command line, without the program's name; None takes those of the process.
     """
     args = build_parser().parse_args(arguments)
     try:
@@ -81,14 +81,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has left; Python would complain of it once more at its exit.
+        # Python flushes standard output once more at its exit, and would print an error then.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     return code
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of the whole command line; `command` is what the verb calls, `parser` this one."""
+    """Return the parser of the whole command line.
+
+    In what it parses, `command` is the function that does what the verb says, and `parser` this parser.
+    """
     parser = Parser(
         prog="fraud-worker",
         description="Decides for each card transaction on Kafka whether it is worth an\n"
@@ -99,8 +102,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.set_defaults(parser=parser)
     add_config(parser, default=None)
     verbs = verbs_of(parser)
-    for group in GROUPS:
-        group.add_to(verbs)
+    for verb in VERBS:
+        verb.add_to(verbs)
     return parser
 
 

@@ -4,6 +4,7 @@ import argparse
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -22,6 +23,7 @@ from worker import errors
 from worker.cli import EXIT_CODES, build_parser, main
 from worker.commands import config as config_verbs
 from worker.commands import terminal
+from worker.commands.parsing import arguments_of, parsers_below
 from worker.demo.session import DemoOptions
 from worker.errors import SettingsError, UnreachableError, WorkerError
 from worker.kafka_io import topic_setup
@@ -57,18 +59,18 @@ def config(tmp_path: Path) -> Path:
 
 
 def leaves(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
-    groups = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
-    if not groups:
+    """Yield the parsers of the verbs that have no verbs below them."""
+    below = list(parsers_below(parser))
+    if not below:
         yield parser
-    for group in groups:
-        for choice in group.choices.values():
-            yield from leaves(choice)
+    for each in below:
+        yield from leaves(each)
 
 
 def test_every_verb_has_a_command_and_every_argument_a_meaning() -> None:
     for verb in leaves(build_parser()):
         assert callable(verb.get_default("command")), verb.prog
-        assert all(action.help for action in verb._actions), verb.prog
+        assert all(action.help for action in arguments_of(verb)), verb.prog
 
 
 def test_help_and_the_settings_load_nothing_that_is_slow() -> None:
@@ -203,7 +205,7 @@ def test_a_variable_that_sets_nothing_is_refused(
     assert f"{ENV_PREFIX}{name}: no such setting" in capsys.readouterr().err
 
 
-def test_people_hear_kafka_python_now_and_then_and_us_always(
+def test_people_read_a_log_of_kafka_python_now_and_then_and_of_the_worker_always(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     now_s = 100.0
@@ -212,12 +214,17 @@ def test_people_hear_kafka_python_now_and_then_and_us_always(
     for now_s in (100.0, 100.3, 109.9, 110.0):
         logging.getLogger("kafka.net").error("no broker at %s", now_s)
         logging.getLogger("worker").warning("we, at %s", now_s)
-    told = capsys.readouterr().err
-    assert [f"no broker at {at}" in told for at in (100.0, 100.3, 109.9, 110.0)] == [True, False, False, True]
-    assert told.count("we, at") == 4
+    logged = capsys.readouterr().err
+    assert [f"no broker at {at}" in logged for at in (100.0, 100.3, 109.9, 110.0)] == [
+        True,
+        False,
+        False,
+        True,
+    ]
+    assert logged.count("we, at") == 4
 
 
-def test_settings_that_are_missing_are_told_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_settings_are_reported_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["config", "check"]) == SettingsError.exit_code
     error = capsys.readouterr().err
     assert "entity_key is required" in error
@@ -297,7 +304,7 @@ def test_replay_without_labels_says_how_to_name_them(
         ["topics", "create", "--partitions", "0"],
         ["kafka", "--port", "65536"],
         ["kafka", "--port", "0"],
-        ["demo", "--config", "worker.toml"],  # it goes by settings of its own
+        ["demo", "--config", "worker.toml"],  # it has settings of its own
         ["alerts"],
         ["alerts", "tail", "--last", "0"],
         ["alerts", "tail", "--since", "noon"],
@@ -314,7 +321,7 @@ def test_wrong_arguments_end_with_usage_and_code_two(
     assert capsys.readouterr().err.startswith("usage: fraud-worker")
 
 
-def test_topics_create_tells_what_it_made_and_what_was_there(
+def test_topics_create_prints_what_it_created_and_what_existed(
     config: Path, sent: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked: list[Any] = []
@@ -333,7 +340,7 @@ def test_topics_create_tells_what_it_made_and_what_was_there(
     assert "kept for ever" in lines[2]
 
 
-def test_a_kafka_that_is_not_there_is_told_before_anything_is_made(
+def test_without_kafka_nothing_is_created(
     config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv(f"{ENV_PREFIX}KAFKA__BOOTSTRAP", "127.0.0.1:1")
@@ -345,17 +352,17 @@ def test_a_kafka_that_is_not_there_is_told_before_anything_is_made(
 def test_run_configures_logging_and_hands_its_settings_to_the_worker(
     config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[Settings] = []
+    given: list[Settings] = []
 
     def serve(settings: Settings) -> int:
-        told.append(settings)
+        given.append(settings)
         return 0
 
     application = SimpleNamespace(run=serve)
     monkeypatch.setitem(sys.modules, "worker.live.app", application)
     monkeypatch.setattr(worker.live, "app", application, raising=False)
     assert main(["run", "--config", str(config)]) == 0
-    assert told[0].kafka.group == "from-file"
+    assert given[0].kafka.group == "from-file"
 
 
 def test_kafka_runs_a_broker_as_its_options_say_until_it_is_interrupted(
@@ -393,10 +400,10 @@ def test_demo_passes_its_options_on(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 def test_a_demo_that_would_be_too_short_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["demo", "--duration", "5"])
-    assert "--duration: '5' is not a number from 15" in capsys.readouterr().err
+    assert "--duration: '5' is not a number of 15 or more" in capsys.readouterr().err
 
 
-def test_topics_can_be_kept_only_in_a_kafka_that_stays(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_demo_keeps_topics_only_in_a_given_kafka(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["demo", "--keep-topics"]) == 2
     assert "--keep-topics needs --bootstrap" in capsys.readouterr().err
 
@@ -407,7 +414,7 @@ def test_completion_knows_every_verb_and_its_options(shell: str, capsys: pytest.
     script = capsys.readouterr().out
     for verb in leaves(build_parser()):
         assert verb.prog.split()[-1] in script
-        for action in verb._actions:
+        for action in arguments_of(verb):
             assert all(option.lstrip("-") in script for option in action.option_strings), verb.prog
 
 
@@ -426,15 +433,16 @@ def test_bash_completes_a_verb_an_option_and_a_file(tmp_path: Path) -> None:
 
 
 def completed_by_bash(script: str, words: list[str], folder: Path) -> list[str]:
-    """What bash offers for the last of these words."""
-    typed = " ".join(words)
+    """Return what bash offers for the last of these words."""
+    bash, typed = shutil.which("bash"), " ".join(words)
+    assert bash is not None
     ask = (
         f"COMP_WORDS=({typed}); COMP_CWORD={len(words) - 1}; COMP_LINE='{typed}'; COMP_POINT=${{#COMP_LINE}}\n"
         "$(complete -p fraud-worker | sed 's/.* -F \\([^ ]*\\) .*/\\1/') fraud-worker\n"
         'printf "%s\\n" "${COMPREPLY[@]}"\n'
     )
     ended = subprocess.run(
-        ["bash", "--norc", "-c", f"{script}\n{ask}"], cwd=folder, capture_output=True, text=True, check=True
+        [bash, "--norc", "-c", f"{script}\n{ask}"], cwd=folder, capture_output=True, text=True, check=True
     )
     return [word.strip() for word in ended.stdout.splitlines()]
 
@@ -464,8 +472,8 @@ def test_backtest_judges_the_stretch_asked_for_and_prints_its_figures(
     if as_json:
         assert json.loads(printed) == figures | {"roc_auc": None}
     else:
-        told = dict(line.split() for line in printed.splitlines())
-        assert told == {"n": "1,234", "ap": "0.7500", "cost": "1,234.5000", "roc_auc": "nan"}
+        lines = dict(line.split() for line in printed.splitlines())
+        assert lines == {"n": "1,234", "ap": "0.7500", "cost": "1,234.5000", "roc_auc": "nan"}
 
 
 def test_a_backtest_without_labels_says_how_to_name_them(

@@ -79,7 +79,7 @@ def test_arguments_that_are_not_given_keep_their_defaults_which_the_help_names()
     for field in dataclasses.fields(Traffic):
         if field.name in helps and field.name != "legit_labels":
             said = "never" if field.default is None else f"{field.default}".removesuffix(".0")
-            assert helps[field.name].endswith(f"({said})"), field.name
+            assert helps[field.name].endswith(f"(default: {said})"), field.name
     assert "2024-01-01" in helps["start"]
 
 

@@ -1,4 +1,4 @@
-"""`alerts tail`: the alerts as they come."""
+"""`alerts tail`: the alerts as they are published."""
 
 # ruff: noqa: PLC0415
 
@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     from worker.kafka_io.topic_reader import TopicReader
 
 _PATIENCE: Final = 10
-"""So many empty looks, of 0.2 s each, and it says that it waits."""
+"""After so many empty polls, of 0.2 s each, the verb says that it waits."""
 
 _WIDTH: Final = 120
 _MORE: Final = """\
-Reads committed alerts and joins no group, so that any number may watch. Needs
-[kafka] and [topics] of the settings, no entity_key. Ctrl-C ends it (130)."""
+Reads committed alerts and joins no group, so any number of readers may watch. It
+needs [kafka] and [topics] of the settings, no entity_key. Ctrl-C ends it with
+code 130."""
 
 Show = Callable[[Any], bool]
 
@@ -32,17 +33,17 @@ def add_to(verbs: Verbs) -> None:
     alerts = add_group(verbs, "alerts", "watch the alerts")
     parser = add_verb(alerts, "tail", "show alerts as they are published", tail, more=_MORE)
     start = parser.add_mutually_exclusive_group()
-    start.add_argument("-n", "--last", type=count, metavar="N", help="begin with the last N")
-    start.add_argument("--from-beginning", action="store_true", help="begin with the oldest there is")
+    start.add_argument("-n", "--last", type=count, metavar="N", help="begin with the newest N")
+    start.add_argument("--from-beginning", action="store_true", help="begin with the oldest")
     start.add_argument(
-        "--since", type=time_ms, metavar="TIME", help=f"begin with those published since: {TIMES}"
+        "--since", type=time_ms, metavar="TIME", help=f"begin with those published since then: {TIMES}"
     )
     parser.add_argument("--limit", type=count, metavar="N", help="end after N alerts")
-    parser.add_argument("--json", action="store_true", help="print each as it is on the topic, one a line")
+    parser.add_argument("--json", action="store_true", help="print the JSON of the topic, one alert a line")
 
 
 def tail(args: argparse.Namespace) -> int:
-    """Show alerts as they come."""
+    """Show alerts as they are published."""
     from worker.kafka_io.topic_reader import open_topic
 
     settings = read_settings(args, keyless=True)
@@ -65,11 +66,11 @@ def _past(args: argparse.Namespace, reader: TopicReader) -> Iterator[Any]:
 
 
 def _following(reader: TopicReader, topic: str) -> Iterator[Any]:
-    """What comes from now on; says once that it waits, if nothing does."""
-    empty_looks = 0
+    """Yield what is published from now on. Print once that the verb waits, if nothing comes."""
+    empty_polls = 0
     for record in reader.following():
-        empty_looks = empty_looks + 1 if record is None else _PATIENCE
-        if empty_looks == _PATIENCE and record is None:
+        empty_polls = empty_polls + 1 if record is None else _PATIENCE
+        if empty_polls == _PATIENCE and record is None:
             print(f"waiting for alerts on {topic}; Ctrl-C ends", file=sys.stderr, flush=True)
         if record is not None:
             yield record
@@ -80,7 +81,7 @@ def _show_json(record: Any) -> bool:
 
     line = one_line(record.value)
     if line is None:
-        return _tell(record, "not JSON")
+        return _skip(record, "not JSON")
     sys.stdout.buffer.write(line + b"\n")
     sys.stdout.buffer.flush()
     return True
@@ -94,15 +95,15 @@ def _show_text() -> Show:
     def show(record: Any) -> bool:
         alert = read_alert(record.value)
         if isinstance(alert, str):
-            return _tell(record, alert)
+            return _skip(record, alert)
         console.print(alert_text(alert), end="\n\n", soft_wrap=True)
         return True
 
     return show
 
 
-def _tell(record: Any, why: str) -> bool:
-    """Tell that a record is no alert, and go on."""
+def _skip(record: Any, why: str) -> bool:
+    """Report a record that is no alert on standard error."""
     where = f"{record.topic}, partition {record.partition}, offset {record.offset}"
     print(f"{where}: no alert that this version reads ({why})", file=sys.stderr, flush=True)
     return False

@@ -19,17 +19,17 @@ _COUNTS: Final = {"n", "transactions"}
 def add_to(verbs: Verbs) -> None:
     """Declare the verb."""
     parser = add_verb(
-        verbs, "backtest", "say what the worker would have decided on a file, and at what cost", backtest
+        verbs, "backtest", "show what the worker would have decided on a file, and at what cost", backtest
     )
     add_file(parser)
-    judged = parser.add_argument_group("which decisions to judge, all unless told otherwise")
-    judged.add_argument("--evaluate-from", type=time_ms, metavar="TIME", help=TIMES)
-    judged.add_argument("--evaluate-to", type=time_ms, metavar="TIME", help="this moment is not included")
+    judged = parser.add_argument_group("decisions to judge (default: all)")
+    judged.add_argument("--evaluate-from", type=time_ms, metavar="TIME", help=f"from this moment on: {TIMES}")
+    judged.add_argument("--evaluate-to", type=time_ms, metavar="TIME", help="up to this moment, not included")
     parser.add_argument("--json", action="store_true", help="print the figures as one JSON object")
 
 
 def backtest(args: argparse.Namespace) -> int:
-    """Say what this worker would have decided on a file, and at what cost."""
+    """Print what a worker would have decided on a file, and at what cost."""
     from worker.offline.backtest import backtest as judge
 
     settings = read_settings(args)
@@ -48,7 +48,7 @@ def backtest(args: argparse.Namespace) -> int:
         print(json.dumps({name: None if math.isnan(value) else value for name, value in figures.items()}))
         return 0
     if args.fraud_column is None:
-        print("no labels, so nothing can be judged: name the column that holds the truth with --fraud-column")
+        print("no labels, so nothing can be judged: name the column of the truth by --fraud-column")
     for name, value in figures.items():
         print(f"{name:<24} {value:>14,}" if name in _COUNTS else f"{name:<24} {value:>14,.4f}")
     return 0

@@ -21,29 +21,37 @@ def add_file(parser: argparse.ArgumentParser) -> None:
         "file",
         type=Path,
         metavar="FILE",
-        help="CSV, Parquet or JSON lines, columns named as in [transaction]",
+        help="CSV, Parquet or JSON lines, with columns named as in [transaction]",
     )
-    window = parser.add_argument_group("stretch of the file, all of it unless told otherwise")
-    window.add_argument("--from", dest="start", type=time_ms, metavar="TIME", help=TIMES)
-    window.add_argument("--to", dest="end", type=time_ms, metavar="TIME", help="this moment is not included")
+    window = parser.add_argument_group("stretch of the file (default: all of it)")
+    window.add_argument(
+        "--from", dest="start", type=time_ms, metavar="TIME", help=f"from this moment on: {TIMES}"
+    )
+    window.add_argument(
+        "--to", dest="end", type=time_ms, metavar="TIME", help="up to this moment, not included"
+    )
     truth = parser.add_argument_group("labels")
     truth.add_argument(
-        "--fraud-column", metavar="NAME", help="0 and 1, booleans, or fraud and legit; may be empty"
+        "--fraud-column",
+        metavar="NAME",
+        help="column of the truth: 0 and 1, booleans, or fraud and legit; empty where unknown",
     )
     truth.add_argument(
-        "--label-time-column", metavar="NAME", help="when the label became known; may be empty"
+        "--label-time-column",
+        metavar="NAME",
+        help="column of the time at which the label became known; may be empty",
     )
     truth.add_argument(
         "--label-delay-days",
         type=at_least(0),
         default=7.0,
         metavar="DAYS",
-        help="else from event to label (7)",
+        help="days from event to label, where that time is not known (default: 7)",
     )
 
 
 def read_file(args: argparse.Namespace, settings: Settings) -> Dataset:
-    """Read the file that the arguments name, as they say."""
+    """Return the data set of the file that the arguments name."""
     from worker.offline.dataset import TruthColumns, read_dataset
 
     labels = None

@@ -1,4 +1,4 @@
-"""`dead-letters list`: the records that were set aside."""
+"""`dead-letters list`: the records that a worker could not use."""
 
 # ruff: noqa: PLC0415
 
@@ -19,28 +19,32 @@ if TYPE_CHECKING:
 
 _SHOWN: Final = 50
 _WIDE: Final = 1_000
-"""Columns of the table where nobody's terminal limits it."""
+"""Width of the table where no terminal limits it."""
 
 _MORE: Final = """\
-Reads what is there when it starts, and ends. Card numbers are struck out, and
-what is no plain text is escaped. Needs no entity_key. To try a record again,
-mend its producer and send it anew: the topic keeps the original only in part
-when it is longer than 64 KiB."""
+Reads the topic to the end that it has at the start. Card numbers are redacted;
+characters that do not print are escaped. It needs no entity_key. To try a record
+again, correct its producer and send it again: of a record longer than 64 KiB the
+topic keeps only the beginning."""
 
 
 def add_to(verbs: Verbs) -> None:
     """Declare the verb."""
-    group = add_group(verbs, "dead-letters", "look at the records that could not be used")
-    parser = add_verb(group, "list", "list the newest dead letters and count all by reason", show, _MORE)
-    parser.add_argument(
-        "--limit", type=count, metavar="N", help=f"how many of the newest to list ({_SHOWN}; with --json all)"
+    group = add_group(verbs, "dead-letters", "list the records that could not be used")
+    parser = add_verb(
+        group, "list", "list the newest dead letters, and count all by stage and reason", show, _MORE
     )
     parser.add_argument(
-        "--reason", metavar="R", help="only those for this, such as missing_field or orphan_label"
+        "--limit", type=count, metavar="N", help=f"list the newest N (default: {_SHOWN}; with --json all)"
     )
-    parser.add_argument("--stage", metavar="S", help="only those of this step: decode or settle")
-    parser.add_argument("--since", type=time_ms, metavar="TIME", help=f"only those written since: {TIMES}")
-    parser.add_argument("--summary", action="store_true", help="print the counts alone")
+    parser.add_argument(
+        "--reason", metavar="R", help="only those of this reason, such as missing_field or orphan_label"
+    )
+    parser.add_argument("--stage", metavar="S", help="only those of this stage: decode or settle")
+    parser.add_argument(
+        "--since", type=time_ms, metavar="TIME", help=f"only those written since then: {TIMES}"
+    )
+    parser.add_argument("--summary", action="store_true", help="print only the counts")
     parser.add_argument(
         "--json", action="store_true", help="print one JSON object a line, the original in base64"
     )
@@ -91,7 +95,7 @@ def _print_table(found: Listing) -> None:
     if found.counts:
         console.print(summary(found.counts))
     elif found.others:
-        console.print("No such dead letters, but others:\n")
+        console.print("No such dead letters. Others:\n")
         console.print(summary(found.others))
     else:
         console.print("No dead letters.")

@@ -1,4 +1,4 @@
-"""`doctor`: everything a worker needs, looked at."""
+"""`doctor`: checks of everything a worker needs."""
 
 # ruff: noqa: PLC0415
 
@@ -17,73 +17,72 @@ if TYPE_CHECKING:
     from worker.doctor.finding import Finding
 
 _MORE: Final = """\
-Looks at settings, brokers, topics, the newest records, the group and this
-machine. It only looks: it joins no group, uses no transactional id, writes no
-record, and may be run beside a worker. The code is 0 unless a check failed;
-then it is the smallest of what failed, for that is to be mended first: a
-setting (2), reaching Kafka (3), what the topics are (4), their records (8)."""
-_STATUS: Final = 13
-_NAME: Final = 17
-_LEAST: Final = 40
+Checks settings, brokers, topics, the newest records, the group and this machine.
+It only reads: it joins no group, uses no transactional id and writes no record,
+so it may run beside a worker. The exit code is 0 unless a check failed; then it
+is the smallest code of those that failed, the first cause to fix: a setting (2),
+reaching Kafka (3), the topics (4), a record of the model log (7), the records of
+the input (8)."""
+_STATUS_COLUMNS: Final = 13
+_NAME_COLUMNS: Final = 17
+_LEAST_COLUMNS: Final = 40
 _WIDTH: Final = 120
 _STYLES: Final = {"ok": "green", "warning": "yellow", "failed": "bold red", "not checked": "dim"}
 
 
 def add_to(verbs: Verbs) -> None:
     """Declare the verb."""
-    parser = add_verb(
-        verbs, "doctor", "look at everything a worker needs, and say what to do", examine, _MORE
-    )
+    parser = add_verb(verbs, "doctor", "check everything a worker needs, and say what to fix", examine, _MORE)
     parser.add_argument("--json", action="store_true", help="print the findings as one JSON list")
 
 
 def examine(args: argparse.Namespace) -> int:
-    """Make every check and tell what it found."""
+    """Make every check and print what it found."""
     from worker.doctor.examination import examine as findings_of
     from worker.doctor.finding import Verdict, as_json, exit_code, together
 
     log_for_a_person()
-    logging.getLogger("kafka").setLevel(logging.ERROR)  # what it warns of, the findings say
+    logging.getLogger("kafka").setLevel(logging.ERROR)  # the findings say what it would warn of
     findings = []
     for finding in findings_of(args.config):
         findings.append(finding)
         if not args.json and finding.status != Verdict.NOT_CHECKED:
-            _tell(finding)
+            _print_finding(finding)
     if args.json:
         print(json.dumps([as_json(finding) for finding in findings], indent=2))
     else:
         for finding in together(findings):
-            _tell(finding)
-        _sum_up(findings)
+            _print_finding(finding)
+        _print_counts(findings)
     return exit_code(findings)
 
 
-def _tell(finding: Finding) -> None:
-    """Print one finding, its text folded beside its name."""
+def _print_finding(finding: Finding) -> None:
+    """Print one finding, its text wrapped beside its name."""
     from rich.text import Text
 
     console = output(_WIDTH)
     status = finding.status.value
-    room = max(_LEAST, console.width - _STATUS - _NAME)
-    indent = f"\n{' ' * (_STATUS + _NAME)}"
+    room = max(_LEAST_COLUMNS, console.width - _STATUS_COLUMNS - _NAME_COLUMNS)
+    indent = f"\n{' ' * (_STATUS_COLUMNS + _NAME_COLUMNS)}"
     text = Text.assemble(
-        (f"{status:<{_STATUS}}", _STYLES[status]),
-        f"{finding.check:<{_NAME}}",
-        indent.join(_folded(finding.found, room)),
-        (indent + indent.join(_folded(f"-> {finding.fix}", room)) if finding.fix else "", "bold"),
+        (f"{status:<{_STATUS_COLUMNS}}", _STYLES[status]),
+        f"{finding.check:<{_NAME_COLUMNS}}",
+        indent.join(_wrapped(finding.found, room)),
+        (indent + indent.join(_wrapped(f"-> {finding.fix}", room)) if finding.fix else "", "bold"),
     )
     console.print(text, soft_wrap=True)
 
 
-def _folded(text: str, room: int) -> list[str]:
+def _wrapped(text: str, room: int) -> list[str]:
     from worker.view.foreign_text import printable
 
     lines = [printable(line.strip()) for line in text.splitlines()]
     return [part for line in lines for part in wrap(line, room, break_on_hyphens=False)]
 
 
-def _sum_up(findings: list[Finding]) -> None:
+def _print_counts(findings: list[Finding]) -> None:
     counts = {status: sum(it.status.value == status for it in findings) for status in _STYLES}
     plural = "s" if counts["warning"] != 1 else ""
-    told = (f"{count} {status}{plural if status == 'warning' else ''}" for status, count in counts.items())
-    print(f"\n{', '.join(told)}")
+    texts = (f"{count} {status}{plural if status == 'warning' else ''}" for status, count in counts.items())
+    print(f"\n{', '.join(texts)}")

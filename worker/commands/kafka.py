@@ -1,4 +1,4 @@
-"""`kafka`: a broker to try things out."""
+"""`kafka`: a broker for trials."""
 
 # ruff: noqa: PLC0415
 
@@ -11,20 +11,22 @@ from worker.commands.parsing import Verbs, add_verb, port
 from worker.commands.terminal import log_for_a_person
 
 _MORE = """\
-Java and Maven are needed: Maven fetches Apache Kafka the first time. One node at
-127.0.0.1, unencrypted, without passwords or copies. Ctrl-C or SIGTERM ends it."""
+Needs Java and Maven: Maven downloads Apache Kafka the first time. Runs one node at
+127.0.0.1, without encryption, passwords or replicas. Ctrl-C or SIGTERM ends it."""
 
 
 def add_to(verbs: Verbs) -> None:
     """Declare the verb."""
-    help_text = "run a Kafka broker in the foreground, to try things out"
+    help_text = "run a Kafka broker in the foreground, for trials"
     parser = add_verb(verbs, "kafka", help_text, kafka, _MORE, configured=False)
-    parser.add_argument("--port", type=port, default=9092, metavar="PORT", help="of the broker (9092)")
+    parser.add_argument(
+        "--port", type=port, default=9092, metavar="PORT", help="port of the broker (default: 9092)"
+    )
     parser.add_argument(
         "--data-dir",
         type=Path,
         metavar="FOLDER",
-        help="where the data stay (a temporary one, gone at the end)",
+        help="where to keep the data (default: a temporary folder, deleted at the end)",
     )
 
 

@@ -1,14 +1,14 @@
-"""How verbs are declared, and the kinds of arguments they take."""
+"""How verbs are declared, and the types of their arguments."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, TypeAlias
 
-TIMES: Final = "a date or time in ISO 8601, UTC unless it says otherwise"
+TIMES: Final = "a date or time in ISO 8601, in UTC if it names no offset"
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -18,27 +18,40 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
 
     def add_argument(self, action: argparse.Action) -> None:
         super().add_argument(action)
-        if isinstance(action, argparse._SubParsersAction):
-            self._action_max_length += self._indent_increment  # argparse forgets that verbs are indented
+        if action.nargs == argparse.PARSER:  # the verbs: argparse does not count their indent
+            self._action_max_length += self._indent_increment
 
 
 class Parser(argparse.ArgumentParser):
-    """Keeps the lines of its texts as they are written."""
+    """Keeps the line breaks of descriptions and epilogs."""
 
     def __init__(self, **kwargs: object) -> None:
         super().__init__(formatter_class=_HelpFormatter, **kwargs)  # type: ignore[arg-type]
 
 
-Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - it has no public name
+"""What verbs are added to."""
 
 
 def verbs_of(parser: argparse.ArgumentParser) -> Verbs:
-    """Return what the parser's verbs are added to."""
+    """Let the parser have verbs, and return what they are added to."""
     return parser.add_subparsers(title="verbs", metavar="VERB", required=True)
 
 
+def arguments_of(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    """Return all that the parser takes, verbs included."""
+    return parser._actions  # noqa: SLF001 - argparse has no public way to list them
+
+
+def parsers_below(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """Yield the parsers of the verbs that stand directly below the parser."""
+    for action in arguments_of(parser):
+        if action.nargs == argparse.PARSER and isinstance(action.choices, dict):
+            yield from action.choices.values()
+
+
 def add_group(verbs: Verbs, name: str, help_text: str) -> Verbs:
-    """Declare a verb that has verbs of its own, and return what those are added to."""
+    """Declare a verb that has verbs below it, and return what those are added to."""
     return verbs_of(verbs.add_parser(name, help=help_text, description=_sentence(help_text)))
 
 
@@ -50,22 +63,27 @@ def add_verb(
     Parameters
     ----------
     verbs
-        Where it belongs.
+        What the verb is added to.
     name
-        What is typed.
+        The word on the command line.
     help_text
-        Half a sentence: what it does.
+        What the verb does, as half a sentence.
     command
-        Called with the arguments; returns the exit code.
+        Takes the parsed arguments and returns the exit code.
     more
-        Stands below the arguments in the verb's own help.
+        Text below the arguments in the help of the verb.
     configured
-        Whether it reads the settings.
+        Whether the verb reads the settings, and so takes `--config`.
+
+    Returns
+    -------
+    argparse.ArgumentParser
+        Takes the arguments of the verb.
     """
     parser = verbs.add_parser(name, help=help_text, description=_sentence(help_text), epilog=more or None)
     parser.set_defaults(command=command)
     if configured:
-        # Here too, so that it may stand behind the verb; suppressed, or it would undo what stands before.
+        # --config may stand behind the verb too. Without SUPPRESS its default would replace one given before the verb.
         add_config(parser, default=argparse.SUPPRESS)
     return parser
 
@@ -74,7 +92,8 @@ def add_config(parser: argparse.ArgumentParser, default: object) -> None:
     """Add the argument that names the settings file."""
     parser.add_argument(
         "--config", type=Path, metavar="FILE", default=default,
-        help="settings in TOML; FRAUD_WORKER_CONFIG names one as well, FRAUD_WORKER__SECTION__NAME overrides one",
+        help="TOML file of settings (default: the file that FRAUD_WORKER_CONFIG names); "
+        "FRAUD_WORKER__SECTION__NAME overrides a setting",
     )  # fmt: skip
 
 
@@ -83,7 +102,7 @@ def _sentence(text: str) -> str:
 
 
 def time_ms(text: str) -> int:
-    """Read a date or time as epoch milliseconds."""
+    """Return a date or time as epoch milliseconds."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
@@ -92,27 +111,27 @@ def time_ms(text: str) -> int:
 
 
 def count(text: str) -> int:
-    """Read a whole number from 1 on."""
+    """Return a whole number of 1 or more."""
     if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
     return int(text)
 
 
 def port(text: str) -> int:
-    """Read a port to listen at."""
+    """Return a port to listen at."""
     if not text.isdecimal() or not 0 < int(text) < 65_536:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port from 1 to 65535")
     return int(text)
 
 
 def above(limit: float) -> Callable[[str], float]:
-    """Return what reads a number above a limit."""
-    return _number(lambda value: value > limit, f"a number above {limit}")
+    """Return the type of an argument that is a number above a limit."""
+    return _number(lambda value: value > limit, f"a number above {limit:g}")
 
 
 def at_least(limit: float) -> Callable[[str], float]:
-    """Return what reads a number from a limit on."""
-    return _number(lambda value: value >= limit, f"a number from {limit} on")
+    """Return the type of an argument that is a number, the limit or more."""
+    return _number(lambda value: value >= limit, f"a number of {limit:g} or more")
 
 
 def _number(fits: Callable[[float], bool], wanted: str) -> Callable[[str], float]:

@@ -16,7 +16,10 @@ from worker.errors import SettingsError
 def add_to(verbs: Verbs) -> None:
     """Declare the verb."""
     parser = add_verb(
-        verbs, "replay", "send a file through Kafka as its own past: transactions and labels", replay
+        verbs,
+        "replay",
+        "send the transactions and labels of a file through Kafka, under their own times",
+        replay,
     )
     add_file(parser)
     add_pace(parser)
@@ -24,18 +27,20 @@ def add_to(verbs: Verbs) -> None:
 
 
 def replay(args: argparse.Namespace) -> int:
-    """Send a file through Kafka as its own past."""
+    """Send the transactions and labels of a file through Kafka, under their own times."""
     from worker.offline.replay import ReplayOptions
     from worker.offline.replay import replay as send
 
     settings = read_settings(args)
     if args.frauds_only and args.fraud_column is None:
-        raise SettingsError("--frauds-only needs --fraud-column, the column that says which they are")
+        raise SettingsError(
+            "--frauds-only needs --fraud-column, the column that says which transactions are fraud"
+        )
     dataset = read_file(args, settings)
     wait_for_kafka(settings)
     with progress_bar("replay") as progress:
         totals = send(settings, dataset, ReplayOptions(args.rate, args.speed, args.frauds_only), progress)
     print_totals(totals, settings)
     if args.fraud_column is None:
-        print("no labels: name the column that holds the truth with --fraud-column")
+        print("no labels sent: name the column of the truth by --fraud-column to send some")
     return 0

@@ -10,11 +10,11 @@ from typing import Final
 from worker.commands.parsing import Verbs, add_verb
 
 _MORE: Final = """\
-Waits for an absent Kafka, restores its state from the topics, then decides, and
-serves /metrics, /healthz and /readyz at health.host and health.port. SIGTERM,
-SIGHUP or Ctrl-C ends it after the commit it is in, with code 0. It ends on the
-first error with a code that says why: after 3, 5 and 6 a supervisor may start it
-again, the others need a person (`fraud-worker --help` lists them)."""
+Waits until Kafka answers, restores its state from the topics, then decides. Serves
+/metrics, /healthz and /readyz at health.host and health.port. SIGTERM, SIGHUP or
+Ctrl-C ends it after the current commit, with code 0. The first error ends it with
+a code that says why: after 3, 5 and 6 a supervisor may start it again, the other
+codes need a person (`fraud-worker --help` lists them)."""
 
 
 def add_to(verbs: Verbs) -> None:
@@ -23,7 +23,7 @@ def add_to(verbs: Verbs) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run a worker until it is told to stop."""
+    """Run a worker until a signal or an error ends it."""
     from worker.settings.loading import load_settings
     from worker.telemetry import logs
 

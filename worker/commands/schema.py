@@ -1,4 +1,4 @@
-"""`schema export`: what is on the wire, for those who write and read it."""
+"""`schema export`: schemas of the records, for the programs that write and read them."""
 
 # ruff: noqa: PLC0415
 
@@ -14,8 +14,8 @@ from worker.commands.terminal import read_settings
 _MORE: Final = """\
 Writes transaction, label, alert and dead-letter.schema.json (JSON Schema
 2020-12) and asyncapi.json (AsyncAPI 3) under the field names of [transaction]
-and [label] and the topics of [topics], the default ones without a settings
-file. Needs no entity_key and no Kafka."""
+and [label] and the topics of [topics]; without settings, under the default names.
+It needs no entity_key and no Kafka."""
 
 
 def add_to(verbs: Verbs) -> None:
@@ -23,17 +23,21 @@ def add_to(verbs: Verbs) -> None:
     group = add_group(verbs, "schema", "describe the records on the topics")
     parser = add_verb(group, "export", "write the JSON Schemas of all messages", export, _MORE)
     parser.add_argument(
-        "--dir", type=Path, default=Path("schemas"), metavar="FOLDER", help="where to write them (schemas)"
+        "--dir",
+        type=Path,
+        default=Path("schemas"),
+        metavar="FOLDER",
+        help="where to write them (default: schemas)",
     )
     parser.add_argument(
         "--check",
         action="store_true",
-        help="write nothing; fail (1) if the files are not what would be written",
+        help="write nothing; end with code 1 if the files differ from what would be written",
     )
 
 
 def export(args: argparse.Namespace) -> int:
-    """Write the schemas, or compare them."""
+    """Write the schemas, or compare them with the files."""
     from worker.wire import json_schemas
     from worker.wire.asyncapi import asyncapi
 

@@ -14,9 +14,14 @@ if TYPE_CHECKING:
 
 def add_pace(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that set the pace."""
-    pace = parser.add_argument_group("pace, as fast as possible unless told otherwise")
-    pace.add_argument("--rate", type=above(0), metavar="N", help="records a second at most")
-    pace.add_argument("--speed", type=above(0), metavar="X", help="3600 replays an hour a second")
+    pace = parser.add_argument_group("pace (default: as fast as possible)")
+    pace.add_argument("--rate", type=above(0), metavar="N", help="at most N records a second")
+    pace.add_argument(
+        "--speed",
+        type=above(0),
+        metavar="X",
+        help="X seconds of event time a second: 3600 sends an hour a second",
+    )
 
 
 def print_totals(totals: Totals, settings: Settings) -> None:

@@ -1,11 +1,10 @@
-"""`simulate`: made-up traffic to a file, or through Kafka."""
+"""`simulate`: made-up traffic, to a file or through Kafka."""
 
 # ruff: noqa: PLC0415
 
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 import sys
 import time
@@ -13,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from models.vocabulary import MS_PER_DAY
 from worker.commands.parsing import Verbs, add_verb, at_least, count, time_ms
 from worker.commands.sending import add_pace, print_totals
 from worker.commands.terminal import log_for_a_person, progress_bar, read_settings, wait_for_kafka
@@ -23,12 +23,10 @@ if TYPE_CHECKING:
     from worker.simulation import Simulation, Traffic
     from worker.simulation.naming import Naming
 
-MS_PER_DAY: Final = 86_400_000
-
 _MORE: Final = """\
-The same arguments make the same bytes. Through Kafka, a worker drops what it
-has seen already, and its clock never goes back: give a second stream topics and
-a group of its own.
+The same arguments make the same file, byte for byte. Through Kafka, a worker
+drops repeats, and its clock never goes back: send a second stream to other topics
+and another group.
 
 examples:
   fraud-worker simulate traffic.parquet --days 90 --prevalence 0.001
@@ -42,21 +40,21 @@ def add_to(verbs: Verbs) -> None:
     parser = add_verb(
         verbs,
         "simulate",
-        "make up card traffic with known fraud, in a file or through Kafka",
+        "make up card traffic with known fraud, to a file or through Kafka",
         simulate,
         _MORE,
     )
     parser.add_argument(
         "file", type=Path, nargs="?", metavar="OUT",
-        help="a .parquet or .csv file with the truth beside each transaction, or a .jsonl file of records as on "
-        "the transactions topic; fields are called as in [transaction], if settings are given",
+        help="a .parquet or .csv file with the truth of each transaction, or a .jsonl file of records as on the "
+        "transactions topic; fields have their names from [transaction], if there are settings",
     )  # fmt: skip
     parser.add_argument(
-        "--to-kafka", action="store_true", help="send to the topics of the settings instead of writing a file"
+        "--to-kafka", action="store_true", help="send to the topics of the settings; write no file"
     )
     parser.add_argument(
         "--labels", type=Path, metavar="FILE",
-        help="write the labels as on the labels topic to this .jsonl file (beside OUT, if that is .jsonl)",
+        help="write the labels, as on the labels topic, to this .jsonl file (default: beside OUT, if that is .jsonl)",
     )  # fmt: skip
     _add_world(parser)
     _add_frauds(parser)
@@ -65,46 +63,53 @@ def add_to(verbs: Verbs) -> None:
 
 def _add_world(parser: argparse.ArgumentParser) -> None:
     world = parser.add_argument_group("the world")
-    world.add_argument("--cards", type=count, metavar="N", help="how many cards (5000)")
-    world.add_argument("--merchants", type=count, metavar="N", help="how many merchants (5000)")
-    world.add_argument("--days", type=count, metavar="N", help="how long it lasts (60)")
+    world.add_argument("--cards", type=count, metavar="N", help="number of cards (default: 5000)")
+    world.add_argument("--merchants", type=count, metavar="N", help="number of merchants (default: 5000)")
+    world.add_argument("--days", type=count, metavar="N", help="length in days (default: 60)")
     world.add_argument(
-        "--per-card-day", type=float, metavar="X", help="mean number of transactions of a card and day (2)"
+        "--per-card-day",
+        type=float,
+        metavar="X",
+        help="mean number of transactions a card and day (default: 2)",
     )
     world.add_argument(
         "--start", type=time_ms, metavar="DAY",
-        help="the first day (2024-01-01; through Kafka so that the last day is yesterday)",
+        help="first day (default: 2024-01-01; through Kafka the one that makes yesterday the last day)",
     )  # fmt: skip
-    world.add_argument("--seed", type=int, metavar="N", help="another one makes another world (0)")
+    world.add_argument("--seed", type=int, metavar="N", help="another seed makes another world (default: 0)")
 
 
 def _add_frauds(parser: argparse.ArgumentParser) -> None:
     frauds = parser.add_argument_group("fraud and labels")
     frauds.add_argument(
-        "--prevalence", type=float, metavar="SHARE", help="share of fraud, such as 0.00001 to 0.05 (0.008)"
+        "--prevalence",
+        type=float,
+        metavar="SHARE",
+        help="share of fraud, such as 0.00001 to 0.05 (default: 0.008)",
     )
     frauds.add_argument(
         "--pattern-change-day", type=int, metavar="DAY",
-        help="from this day on, counted from 0, fraudsters change kinds, merchants and amounts (never)",
+        help="from this day on, counted from 0, fraudsters use other kinds, merchants and amounts (default: never)",
     )  # fmt: skip
     frauds.add_argument(
         "--label-delay-days", type=at_least(0), metavar="DAYS",
-        help="mean from a transaction to its chargeback; customers report in an eighth of it (14)",
+        help="mean time from a transaction to its chargeback; customers report in an eighth of it (default: 14)",
     )  # fmt: skip
     frauds.add_argument(
         "--legit-labels", type=float, default=0.0, metavar="SHARE",
-        help="share of the legitimate transactions that are labelled; of the others nobody says anything (0)",
+        help="share of the legitimate transactions that get a label; the others get none (default: 0)",
     )  # fmt: skip
 
 
 def simulate(args: argparse.Namespace) -> int:
-    """Make up traffic, and write or send it."""
+    """Make up traffic, and write it or send it."""
     if args.to_kafka == (args.file is not None):
         raise SettingsError("simulate: name either a file to write, such as traffic.parquet, or --to-kafka")
     return _to_kafka(args) if args.to_kafka else _to_file(args)
 
 
 def _to_file(args: argparse.Namespace) -> int:
+    from worker.settings.loading import load_settings_if_any
     from worker.settings.sections import LabelFields
     from worker.simulation import FIELDS, Simulation
     from worker.simulation.files import holds_truth, require_writable, write_labels, write_transactions
@@ -121,7 +126,7 @@ def _to_file(args: argparse.Namespace) -> int:
         require_writable(labels, lines_only=True)
         if labels.resolve() == args.file.resolve():
             raise SettingsError(f"--labels = {labels}: the transactions go there: name another file")
-    settings = _settings_if_given(args)
+    settings = load_settings_if_any(args.config)
     naming = Naming.under(FIELDS if settings is None else settings.transaction)
     started_s = time.monotonic()
     simulation = Simulation.of(_traffic(args))
@@ -131,13 +136,13 @@ def _to_file(args: argparse.Namespace) -> int:
         fields = LabelFields() if settings is None else settings.label
         written = write_labels(simulation, labels, fields)
     seconds = time.monotonic() - started_s
-    _describe(simulation)
+    _print_counts(simulation)
     print(f"{args.file}: {_megabytes(args.file)}, {len(simulation) / seconds:,.0f} transactions/s")
     if labels is not None:
         print(f"{labels}: {written:,} labels")
-    _note(naming)
+    _print_naming(naming)
     if holds_truth(args.file) and not naming.missing:
-        _suggest(args, settings)
+        _print_backtest(args, settings)
     return 0
 
 
@@ -148,27 +153,27 @@ def _to_kafka(args: argparse.Namespace) -> int:
 
     settings = read_settings(args)
     if args.labels is not None:
-        raise SettingsError("--labels is for a file: through Kafka, labels go to their topic")
+        raise SettingsError("--labels is for a file: with --to-kafka, labels go to their topic")
     traffic = _traffic(args, ends_ms=_midnight_ms())
     if traffic.end_ms > time.time_ns() // 1_000_000:
         raise SettingsError(
             f"--start = {datetime.fromtimestamp(traffic.start_ms / 1000, UTC):%Y-%m-%d}: the last of {traffic.days} "
-            "days lies in the future, which a worker would not believe: leave it out, start sooner, or lower --days"
+            "days lies in the future, and a worker does not trust it: leave it out, start earlier or lower --days"
         )
     naming = Naming.under(settings.transaction)
     simulation = Simulation.of(traffic)
-    _note(naming)
+    _print_naming(naming)
     wait_for_kafka(settings)
     dataset = naming.of(simulation.dataset())
     with progress_bar("simulate") as progress:
         totals = replay(settings, dataset, ReplayOptions(args.rate, args.speed, stamp_now=True), progress)
-    _describe(simulation)
+    _print_counts(simulation)
     print_totals(totals, settings)
     return 0
 
 
 def _traffic(args: argparse.Namespace, ends_ms: int | None = None) -> Traffic:
-    """Return what the arguments ask for; those that are not given keep the default of `Traffic`."""
+    """Return the traffic that the arguments describe; what they leave out keeps the default of `Traffic`."""
     from dataclasses import fields, replace
 
     from worker.simulation import Traffic
@@ -185,22 +190,13 @@ def _midnight_ms() -> int:
     return time.time_ns() // 1_000_000 // MS_PER_DAY * MS_PER_DAY
 
 
-def _settings_if_given(args: argparse.Namespace) -> Settings | None:
-    """Read the settings, if there are any: a file needs none."""
-    from worker.settings.loading import config_file, load_settings
-    from worker.settings.mistakes import ENV_PREFIX
-
-    given = config_file(args.config) or any(name.startswith(ENV_PREFIX) for name in os.environ)
-    return load_settings(args.config) if given else None
-
-
 def _beside(path: Path) -> Path:
-    """Return where the labels go: `a.jsonl` has them in `a.labels.jsonl`."""
+    """Return the default file of the labels: `a.labels.jsonl` for `a.jsonl`."""
     name, dot, endings = path.name.partition(".")
     return path.with_name(f"{name}.labels{dot}{endings}")
 
 
-def _describe(simulation: Simulation) -> None:
+def _print_counts(simulation: Simulation) -> None:
     from worker.simulation import FraudKind
 
     counts = simulation.counts()
@@ -213,11 +209,12 @@ def _describe(simulation: Simulation) -> None:
         print(f"  {kind.name.lower():<22}{number:>10,}")
 
 
-def _note(naming: Naming) -> None:
+def _print_naming(naming: Naming) -> None:
+    """Print how the fields of the settings differ from those that are simulated."""
     for name in naming.missing:
         print(
-            f"[transaction] declares {name!r}, which is not simulated: left out. To judge a worker by `backtest` on a "
-            "simulated file, take it out of a copy of the settings",
+            f"[transaction] declares {name!r}, which is not simulated: left out. To run `backtest` on a simulated "
+            "file, take it out of a copy of the settings",
             file=sys.stderr,
         )
     renamed = {ours: theirs for ours, theirs in naming.names.items() if ours != theirs}
@@ -230,8 +227,8 @@ def _note(naming: Naming) -> None:
         )
 
 
-def _suggest(args: argparse.Namespace, settings: Settings | None) -> None:
-    """Say how to judge a worker on the file, and by which settings if there are none yet."""
+def _print_backtest(args: argparse.Namespace, settings: Settings | None) -> None:
+    """Print the command that judges a worker on the file, and settings for it if there are none yet."""
     from worker.simulation import FIELDS
 
     config = "worker.toml" if settings is None else args.config

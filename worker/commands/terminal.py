@@ -1,4 +1,4 @@
-"""What verbs for people share: settings, readable logs, waiting for Kafka, progress."""
+"""What verbs for people share: settings, readable logs, the wait for Kafka, output, progress."""
 
 # ruff: noqa: PLC0415
 
@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 
 WAIT_FOR_KAFKA_S: Final = 10.0
 _QUIET_S: Final = 10.0
+"""How long kafka-python logs nothing after it has logged."""
 
 
 def log_for_a_person() -> None:
-    """Log readably, wherever standard error goes."""
+    """Log lines for people to standard error, even if it is no terminal."""
     from worker.telemetry import logs
 
     logs.configure(as_json=False)
@@ -31,7 +32,7 @@ def log_for_a_person() -> None:
 
 
 def read_settings(args: argparse.Namespace, *, keyless: bool = False) -> Settings:
-    """Log readably and read the settings that the arguments name; see `worker.settings.loading.load_settings`."""
+    """Log for a person, and return the settings that the arguments name, as `load_settings` reads them."""
     from worker.settings.loading import load_settings
 
     log_for_a_person()
@@ -39,12 +40,12 @@ def read_settings(args: argparse.Namespace, *, keyless: bool = False) -> Setting
 
 
 def wait_for_kafka(settings: Settings) -> None:
-    """Wait a little for Kafka to answer: a person watches.
+    """Wait for Kafka to answer, not long: a person watches.
 
     Raises
     ------
     UnreachableError
-        It does not.
+        Kafka does not answer.
     """
     from worker.kafka_io.client import wait_for_brokers
 
@@ -52,9 +53,9 @@ def wait_for_kafka(settings: Settings) -> None:
 
 
 def output(width_elsewhere: int) -> Console:
-    """Return what prints to standard output: coloured at a terminal, else plain and so many columns wide.
+    """Return a console on standard output: in colour at a terminal, else plain and so many columns wide.
 
-    What the terminal's encoding lacks is printed as an escape; a reader that has left raises BrokenPipeError.
+    It prints characters that the encoding lacks as escapes, and raises BrokenPipeError if the reader has closed it.
     """
     from rich.console import Console
 
@@ -68,12 +69,12 @@ def output(width_elsewhere: int) -> Console:
 
 @contextmanager
 def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """Show progress on standard error: a bar at a terminal, a line every tenth elsewhere.
+    """Show progress on standard error: a bar at a terminal, else a line for each tenth.
 
     Yields
     ------
     Callable
-        Takes how many are done, and of how many.
+        Takes how many are done, and how many there are.
     """
     if not sys.stderr.isatty():
         yield _Tenths(title)
@@ -88,7 +89,7 @@ def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
 
 
 class _NowAndThen(logging.Filter):
-    """Lets kafka-python speak once in a while: without a broker it says the same several times a second."""
+    """Lets kafka-python log once in 10 s: without a broker it logs the same several times a second."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -97,10 +98,10 @@ class _NowAndThen(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         if record.name.split(".")[0] != "kafka":
             return True
-        speaks = time.monotonic() >= self._quiet_until_s
-        if speaks:
+        passes = time.monotonic() >= self._quiet_until_s
+        if passes:
             self._quiet_until_s = time.monotonic() + _QUIET_S
-        return speaks
+        return passes
 
 
 class _Tenths:
@@ -108,10 +109,10 @@ class _Tenths:
 
     def __init__(self, title: str) -> None:
         self._title = title
-        self._told = 0
+        self._printed = 0
 
     def __call__(self, done: int, total: int) -> None:
         tenth = 10 * done // total
-        if tenth > self._told:
-            self._told = tenth
+        if tenth > self._printed:
+            self._printed = tenth
             print(f"{self._title}: {tenth * 10:3d} % of {total:,}", file=sys.stderr)

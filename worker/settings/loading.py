@@ -13,7 +13,7 @@ from pydantic_settings import EnvSettingsSource
 from pydantic_settings import SettingsError as UnreadableVariableError
 
 from worker.errors import SettingsError
-from worker.settings.mistakes import explain_settings, explain_variables
+from worker.settings.mistakes import ENV_PREFIX, explain_settings, explain_variables
 from worker.settings.sections import Settings
 
 _NO_KEY: Final = "0" * 32
@@ -51,6 +51,12 @@ def load_settings(path: Path | None = None, *, keyless: bool = False) -> Setting
         raise SettingsError(f"settings from {where}:\n{explain_settings(Settings, error)}") from None
     except UnreadableVariableError:
         raise SettingsError(f"settings from the environment:\n{explain_variables(Settings)}") from None
+
+
+def load_settings_if_any(path: Path | None = None) -> Settings | None:
+    """Read the settings; None where neither a file nor the environment holds any."""
+    given = config_file(path) or any(name.startswith(ENV_PREFIX) for name in os.environ)
+    return load_settings(path) if given else None
 
 
 def _with_one_time_format(values: dict[str, Any]) -> dict[str, Any]:
