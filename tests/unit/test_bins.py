@@ -124,7 +124,7 @@ def test_the_most_frequent_codes_have_bins_and_the_others_share_one() -> None:
         assert other.isdisjoint(own)
 
 
-def test_codes_next_to_each_other_are_told_apart_up_to_24_bits() -> None:
+def test_codes_next_to_each_other_have_bins_of_their_own_up_to_24_bits() -> None:
     top = 2**24 - 1
     X = column(*[top] * 3, *[top - 1] * 2, 0, 0, 0, 0)
     main, _ = draw_bins(X, ones(X), CODES).assign(column(top, top - 1, 0, top - 2, 1))
@@ -132,7 +132,7 @@ def test_codes_next_to_each_other_are_told_apart_up_to_24_bits() -> None:
     assert main[3, 0] == main[4, 0] not in set(main[:3, 0])
 
 
-def test_a_feature_never_seen_still_tells_missing_from_present() -> None:
+def test_a_feature_never_seen_has_one_bin_for_missing_and_one_for_present() -> None:
     X = np.full((50, 1), np.nan, np.float32)
     for kind in (NUMERIC, CODES):
         main, cross = draw_bins(X, ones(X), kind).assign(column(np.nan, 0.0, 7.0))

@@ -85,7 +85,7 @@ def random_hashes(count: int) -> NDArray[np.uint64]:
     return np.random.default_rng(5).integers(0, 1 << 64, count, dtype=np.uint64)
 
 
-def test_nobody_decides_before_there_is_a_forest_and_nothing_is_alerted() -> None:
+def test_before_there_is_a_forest_no_decider_decides_and_nothing_is_alerted() -> None:
     scores = decided(model(), rows(9.0, 9.0))
     assert deciders(scores) == [Decider.NONE] * 2
     assert scores.flags.tolist() == [0, 0]
@@ -116,7 +116,7 @@ def test_each_row_whose_online_score_is_not_finite_falls_to_the_forest() -> None
     assert has(scores, Flag.FOREST_SCORED)[1:4] == [True] * 3
 
 
-def test_without_a_forest_a_row_without_a_score_is_decided_by_nobody() -> None:
+def test_without_a_forest_a_row_without_a_score_has_no_decider() -> None:
     scores = decided(model(online=True, frauds=TRUSTED), rows(np.nan, 9.0))
     assert deciders(scores) == [Decider.NONE, Decider.ONLINE]
     assert scores.alerted.tolist() == [False, True]
@@ -187,13 +187,13 @@ def test_what_begins_a_day_is_decided_under_the_budget_of_that_day() -> None:
     nothing = np.zeros(BINS)
     state.budget.fold(nothing, nothing, 40, 40, START_MS + MS_PER_DAY)
     last_ms = START_MS + 2 * MS_PER_DAY - 1
-    told = [
+    alerted = [
         decided(state, rows(0), [1e6], now_ms=now_ms).alerted.tolist() for now_ms in (last_ms, last_ms + 1)
     ]
-    assert told == [[False], [True]]
+    assert alerted == [[False], [True]]
 
 
-def test_what_the_idle_forest_would_have_done_is_noted_but_alerts_nobody() -> None:
+def test_what_the_idle_forest_would_have_done_is_noted_but_alerts_nothing() -> None:
     state = model(online=True, forest=True, frauds=TRUSTED, budget=20.0)
     with_forest_cut(state)
     scores = decided(state, rows(-30.0), [1e6])
@@ -252,7 +252,7 @@ def test_what_either_decider_would_alert_is_an_example_that_stands_for_itself() 
     assert scores.legit_weight.tolist() == [1.0, 1.0, POLICY.sample_one_in]
 
 
-def test_being_sampled_as_an_example_tells_nothing_of_being_scored_by_the_idle_forest() -> None:
+def test_the_sample_of_examples_and_that_of_the_idle_forest_are_independent() -> None:
     state = model(online=True, forest=True, frauds=TRUSTED)
     state.policy = dataclasses.replace(state.policy, sample_one_in=8)
     scores = decided(state, rows(*np.full(8_000, -30.0)), id_hash=random_hashes(8_000))

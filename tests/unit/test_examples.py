@@ -11,7 +11,7 @@ FEATURES = 3
 
 
 def numbered(first: int, count: int) -> Examples:
-    """Examples whose every column tells their number."""
+    """Examples of which every column gives their number."""
     number = np.arange(first, first + count)
     return Examples(
         features=(number[:, None] + np.arange(FEATURES) / 10).astype(np.float32),
@@ -47,34 +47,34 @@ def verdicts(*rows: tuple[int, int, int]) -> Examples:
     )  # fmt: skip
 
 
-def told(rows: Examples) -> list[tuple[int, int, int]]:
+def in_short(rows: Examples) -> list[tuple[int, int, int]]:
     columns = zip(rows.key, rows.event_time_ms, rows.label, strict=True)
     return [(int(key), int(time_ms), int(label)) for key, time_ms, label in columns]
 
 
 def test_a_generation_learns_the_last_verdict_on_a_decision_and_no_other() -> None:
     rows = verdicts((7, 100, 0), (8, 100, 0), (7, 100, 1), (8, 100, 1), (7, 100, 0))
-    assert told(rows.for_generation(0)) == [(7, 100, 0), (8, 100, 1)]
+    assert in_short(rows.for_generation(0)) == [(7, 100, 0), (8, 100, 1)]
 
 
 def test_a_generation_leaves_out_what_was_taken_back() -> None:
     rows = verdicts((7, 100, 0), (8, 100, 0), (9, 100, 0), (7, 100, 0), (9, 100, 0), (9, 100, 1))
     rows.weight[3:5] = 0.0
-    assert told(rows.for_generation(0)) == [(8, 100, 0), (9, 100, 1)]
+    assert in_short(rows.for_generation(0)) == [(8, 100, 0), (9, 100, 1)]
 
 
-def test_a_generation_learns_in_transaction_order_whatever_order_labels_came_in() -> None:
+def test_a_generation_learns_in_transaction_order_and_not_in_that_of_the_labels() -> None:
     rows = verdicts((3, 300, 0), (1, 500, 1), (2, 100, 0), (9, 100, 1))
-    assert told(rows.for_generation(0)) == [(2, 100, 0), (9, 100, 1), (3, 300, 0), (1, 500, 1)]
+    assert in_short(rows.for_generation(0)) == [(2, 100, 0), (9, 100, 1), (3, 300, 0), (1, 500, 1)]
 
 
 def test_a_generation_forgets_what_happened_before_its_memory_begins() -> None:
     rows = verdicts((1, 99, 0), (2, 100, 0), (3, 101, 1))
-    assert told(rows.for_generation(100)) == [(2, 100, 0), (3, 101, 1)]
-    assert told(rows.for_generation(102)) == []
+    assert in_short(rows.for_generation(100)) == [(2, 100, 0), (3, 101, 1)]
+    assert in_short(rows.for_generation(102)) == []
 
 
-def test_the_buffer_holds_the_newest_examples_whatever_the_sizes_they_came_in() -> None:
+def test_the_buffer_holds_the_newest_examples_in_records_of_any_size() -> None:
     rng = np.random.default_rng(1)
     capacity = 40
     buffer = ExampleBuffer(capacity, FEATURES)

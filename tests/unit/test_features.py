@@ -179,7 +179,7 @@ def _expected_entity(entity: _History, at_ms: int) -> list[float]:
     ]
 
 
-def test_shared_features_equal_sums_over_the_whole_history_whatever_the_order() -> None:
+def test_shared_features_equal_sums_over_the_whole_history_in_any_order() -> None:
     shared = SharedAggregates(_SPEC, 100)
     cards, entities = _fold_stream(shared, seed=4)
     queries = [(e, name, days) for e, name in entities for days in (20, 41, 44)]

@@ -86,15 +86,15 @@ def test_what_silence_made_provisionally_legit_waits_again_after_an_outcome() ->
 
 @pytest.mark.parametrize("others", [(Kind.LEGIT, 200), (Kind.REVERSAL, 200)])
 @pytest.mark.parametrize("order", [(0, 1, 2), (0, 2, 1), (1, 0, 2)])
-def test_the_newest_word_stands_in_whatever_order_labels_come(
+def test_the_newest_label_stands_in_whichever_order_labels_come(
     others: tuple[Kind, int], order: tuple[int, int, int]
 ) -> None:
-    """A fraud confirmed at 300 is not undone by what was said at 200 and came later."""
+    """A label of 200 that comes after a fraud confirmed at 300 does not undo it."""
     truth = truth_of(Status.WAITING)
     truth.label_time_ms[:] = 0
-    told = [(Kind.FRAUD, 100), (Kind.FRAUD, 300), others]
+    labels = [(Kind.FRAUD, 100), (Kind.FRAUD, 300), others]
     for at in order:
-        apply(truth, (0, *told[at]))
+        apply(truth, (0, *labels[at]))
     assert (truth.status[0], truth.label_time_ms[0]) == (Status.FRAUD, 300)
     apply(truth, (0, Kind.LEGIT, 301), (0, Kind.LEGIT, 400), (0, Kind.FRAUD, 350))
     assert (truth.status[0], truth.label_time_ms[0]) == (Status.LEGIT, 400)
@@ -109,7 +109,7 @@ def test_the_same_label_twice_in_one_batch_updates_once() -> None:
     assert result.effect.tolist() == [Effect.MATCHED, Effect.DUPLICATE]
 
 
-def test_a_change_is_learnt_at_the_clock_and_tells_when_the_old_truth_was_learnt() -> None:
+def test_a_change_is_learnt_at_the_clock_and_gives_the_time_the_old_truth_was_learnt() -> None:
     truth = truth_of(Status.LEGIT)
     result = apply(truth, (0, Kind.FRAUD, LATER))
     assert truth.learnt_at_ms[0] == CLOCK_MS

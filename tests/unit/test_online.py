@@ -130,7 +130,7 @@ def test_a_batch_is_learnt_row_by_row_in_its_order() -> None:
     assert not np.array_equal(together.score_batch(more[0]), backwards.score_batch(more[0]))
 
 
-def test_crosses_learn_what_no_single_feature_tells() -> None:
+def test_crosses_learn_what_no_single_feature_shows() -> None:
     rng = np.random.default_rng(5)
     X = rng.normal(size=(4_000, 2)).astype(np.float32)
     y = ((X[:, 0] > 0) != (X[:, 1] > 0)).astype(np.uint8)
@@ -158,8 +158,8 @@ def test_the_weight_of_frauds_is_undone_in_the_probability() -> None:
 def test_the_intercept_starts_at_the_log_odds_of_the_prior() -> None:
     X, y, w = stream(200)
     weightless = np.zeros(200)
-    told = built((X, y, weightless), {"prior": 0.002})
-    assert told.score_batch(X)[0] == pytest.approx(math.log(0.002 / 0.998), rel=1e-12)
+    model = built((X, y, weightless), {"prior": 0.002})
+    assert model.score_batch(X)[0] == pytest.approx(math.log(0.002 / 0.998), rel=1e-12)
     still: LogisticParams = {
         "learning_rate": 0.0,
         "cross_learning_rate": 0.0,

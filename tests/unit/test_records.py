@@ -68,7 +68,7 @@ def test_pieces_hold_every_row_once_and_none_is_too_long(counts: tuple[int, int,
             np.testing.assert_array_equal(joined, getattr(expected, field.name))
 
 
-def test_money_and_the_digest_are_told_once_and_clocks_in_every_piece() -> None:
+def test_money_and_the_digest_are_in_the_first_piece_and_clocks_in_every_one() -> None:
     whole = commit(np.random.default_rng(1), counts=(30, 5, 0), digest=Digest(7, "abc"))
     first, *rest = whole.split(10)
     assert len(rest) == 2

@@ -56,7 +56,7 @@ def test_two_workers_that_fold_one_log_agree_to_the_bit() -> None:
     assert folded(log).digest() == folded(log).digest()
 
 
-def test_the_digest_tells_a_single_bit_of_a_single_record() -> None:
+def test_a_changed_bit_of_one_record_changes_the_digest() -> None:
     log = a_log()
     first = log[2]
     assert isinstance(first, Commit)
@@ -65,7 +65,7 @@ def test_the_digest_tells_a_single_bit_of_a_single_record() -> None:
     assert folded(log).digest() != folded(other).digest()
 
 
-def test_the_digest_tells_when_parts_were_made_and_which_policy_is_in_force() -> None:
+def test_the_digest_depends_on_when_parts_began_and_on_the_policy_in_force() -> None:
     log = a_log()
     state = folded(log)
     assert state.generation is not None
@@ -92,7 +92,7 @@ def test_the_digest_tells_when_parts_were_made_and_which_policy_is_in_force() ->
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.int64, np.float32, np.uint8])
-def test_the_digest_tells_any_bit_of_any_array(dtype: type[np.generic]) -> None:
+def test_the_digest_depends_on_every_bit_of_an_array(dtype: type[np.generic]) -> None:
     rng = np.random.default_rng(3)
     state = new_state()
     array = rng.integers(0, 256, 13 * 8, dtype=np.uint8).view(dtype)
@@ -138,7 +138,7 @@ def test_a_digest_is_remembered_wherever_a_multiple_is_reached_or_stepped_over()
     assert state.latest_digest == Digest(15, state.digest())
 
 
-def test_a_worker_that_agrees_folds_on_and_one_that_differs_stops_everybody() -> None:
+def test_a_worker_that_agrees_folds_on_and_one_that_differs_stops() -> None:
     rng = np.random.default_rng(2)
     state = new_state()
     state.fold(0, commit(rng, 5))
@@ -358,7 +358,7 @@ BOUNDS_CHANGED: list[ModelRecord] = [
 
 
 @pytest.mark.parametrize("settings", [POLICY, TIGHT, dataclasses.replace(POLICY, max_examples=7)])
-def test_workers_agree_on_a_log_of_changing_bounds_whatever_their_own_settings(settings: Policy) -> None:
+def test_workers_agree_on_a_log_of_changing_bounds_under_any_settings_of_their_own(settings: Policy) -> None:
     digests = {}
     first = new_state(policy=TIGHT, digest_every=1)
     for offset, record in enumerate(BOUNDS_CHANGED):
@@ -366,10 +366,10 @@ def test_workers_agree_on_a_log_of_changing_bounds_whatever_their_own_settings(s
         digests[offset] = first.latest_digest
     other = new_state(policy=settings, digest_every=1)
     for offset, record in enumerate(BOUNDS_CHANGED):
-        told = (
+        written = (
             dataclasses.replace(record, digest=digests[offset - 1]) if isinstance(record, Commit) else record
         )
-        other.fold(offset, told)
+        other.fold(offset, written)
     assert first.shared.evictions > 0
     assert other.latest_digest == first.latest_digest
     (ours, our_offsets), (theirs, their_offsets) = first.examples.snapshot(), other.examples.snapshot()

@@ -55,7 +55,7 @@ class _Expected:
 def _stream(n: int, distinct: int, seed: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
     rng = np.random.default_rng(seed)
     keys = rng.integers(1, 2**63, size=distinct, dtype=np.uint64)[rng.integers(0, distinct, size=n)]
-    # Few distinct times, so that equally old rows have to be told apart.
+    # Few distinct times, so that many rows are equally old.
     return keys, np.sort(rng.integers(0, n // 10, size=n)) - rng.integers(0, 20, size=n)
 
 
