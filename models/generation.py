@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,24 @@ from numpy.typing import NDArray
 from models import crosses
 from models.bins import Bins
 from models.crosses import Means, Rates, Tables
+
+
+class TrainingRows(NamedTuple):
+    """n rows to learn.
+
+    Attributes
+    ----------
+    X : float32 (n, F)
+        Features; what is not finite is missing.
+    y : uint8 (n,)
+        1 for fraud, 0 for legit.
+    w : float64 (n,)
+        Sampling weights.
+    """
+
+    X: NDArray[np.float32]
+    y: NDArray[np.uint8]
+    w: NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +65,10 @@ class Generation:
         names: Sequence[Hashable],
         crossed: int,
         intercept: float,
-        examples: tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.float64]],
+        examples: TrainingRows,
         rates: Rates,
     ) -> Generation:
-        """Begin with weights of zero and learn examples (features, targets, weights) in their order."""
+        """Begin with weights of zero and learn the examples in their order."""
         X, y, w = examples
         main, cross = bins.assign(X)
         tables = crosses.zero_tables(intercept, len(names), crossed, bins.main_bins, bins.cross_bins)

@@ -13,7 +13,7 @@ from river import base
 from models.arithmetic import log, sigmoid
 from models.bins import draw_bins, read_only
 from models.crosses import Rates
-from models.generation import Generation
+from models.generation import Generation, TrainingRows
 
 FULL_RATE_CROSSES: Final = 136
 """So many crosses (those of 17 features) learn at their full rate; where there are more, each learns more slowly."""
@@ -157,7 +157,8 @@ class BinnedLogistic(base.Classifier):
         prior = _fraud_share(y, w) if self.prior is None else self.prior
         intercept = log(self.fraud_weight * prior / (1.0 - prior))
         crossed = min(len(names), self.max_crossed)
-        self._generation = Generation.begin(bins, names, crossed, intercept, (X, y, w), self._rates(crossed))
+        rows = TrainingRows(X, y, w)
+        self._generation = Generation.begin(bins, names, crossed, intercept, rows, self._rates(crossed))
         self._warm_up = []
 
     def score_batch(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
