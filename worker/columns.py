@@ -1,4 +1,4 @@
-"""Columns of which some are Arrow arrays: texts and raw bytes beside numbers."""
+"""Sets of columns of which some are Arrow arrays: texts and raw bytes beside numbers."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ class ArrowColumns(Columns):
             return None
         if not isinstance(values, pa.Array) or isinstance(rows, slice):
             return super()._chosen(values, rows)
+        # Arrow has two calls for what numpy does by one index.
         return values.filter(pa.array(rows)) if rows.dtype == np.bool_ else values.take(pa.array(rows))
 
     @classmethod

@@ -1,4 +1,4 @@
-"""The errors of the worker, named by what to do about them, each with the exit code it ends the process with."""
+"""The errors of the worker, named after what to do about them, each with the exit code of the process."""
 
 from __future__ import annotations
 
@@ -6,37 +6,37 @@ from typing import ClassVar
 
 
 class WorkerError(Exception):
-    """The root: whatever ends the process on purpose."""
+    """The root of all errors that end the process on purpose."""
 
     exit_code: ClassVar[int] = 1
 
 
 class SettingsError(WorkerError):
-    """A setting is missing, malformed or contradicts another; names the setting, its value and the fix."""
+    """A setting is missing, malformed or contradicts another; the message names it, its value and the fix."""
 
     exit_code = 2
 
 
 class UnreachableError(WorkerError):
-    """Kafka is not there, does not let us in, or has no such topic."""
+    """Kafka does not answer, refuses access, or has no such topic."""
 
     exit_code = 3
 
 
 class IncompatibleError(WorkerError):
-    """What the topics hold was written under settings that these contradict."""
+    """The content of the topics was written under other settings, which the present ones contradict."""
 
     exit_code = 4
 
 
 class FencedError(WorkerError):
-    """Another process uses the same transactional id, or the group has given our partitions away."""
+    """Another process uses the same transactional id, or the group has given our partitions to another worker."""
 
     exit_code = 5
 
 
 class IndefiniteError(WorkerError):
-    """Nobody can tell if the open transaction was committed; only a restart can."""
+    """It is unknown whether the open transaction was committed; only a restart finds out."""
 
     exit_code = 6
 
@@ -48,12 +48,12 @@ class CorruptError(WorkerError):
 
 
 class FuseError(WorkerError):
-    """So many bad records that something upstream must have changed."""
+    """The input has so many bad records that something upstream must have changed."""
 
     exit_code = 8
 
 
 class BrokerError(WorkerError):
-    """The embedded broker cannot be had; the message says what to install, or how to use another broker."""
+    """The embedded broker cannot run; the message names what to install, or how to use another broker."""
 
     exit_code = 9

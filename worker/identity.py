@@ -1,4 +1,4 @@
-"""Keyed hashes of identifiers: what the worker knows a card, a merchant or a transaction by."""
+"""Keyed hashes of identifiers, by which the worker knows cards, merchants and transactions."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ class Hasher:
 
     @property
     def fingerprint(self) -> str:
-        """Tells two keys apart without telling either: 16 hexadecimal digits."""
+        """16 hexadecimal digits that differ between keys and reveal neither."""
         return self._mac(b"fingerprint").hex()[:16]
 
     def entities(self, values: pa.Array) -> NDArray[np.uint64]:
-        """Hashes of n identifiers, uint64 [n]; 0 where missing. Also the first hash of a transaction id."""
+        """Return the hashes of n identifiers, uint64 (n,); 0 where missing. Also the first hash of a transaction id."""
         return _hash(values, self.entity_key)
 
     def checks(self, values: pa.Array) -> NDArray[np.uint64]:
-        """The second, independent hash of n transaction ids, uint64 [n]."""
+        """Return the second, independent hash of n transaction ids, uint64 (n,)."""
         return _hash(values, self.check_key)
 
     def alert_id(self, transaction_id: str) -> str:
-        """Keyed hash of the transaction id: a pure function of the input, 32 hexadecimal digits."""
+        """Return a keyed hash of the transaction id, 32 hexadecimal digits: a pure function of the input."""
         return self._mac(b"alert:" + transaction_id.encode()).hex()[:32]
 
     def case_id(self, card_id: str, window: int) -> str:
-        """Keyed hash of the card and the case window, 32 hexadecimal digits."""
+        """Return a keyed hash of the card and the case window, 32 hexadecimal digits."""
         return self._mac(f"case:{window}:{card_id}".encode()).hex()[:32]
 
     def _mac(self, message: bytes) -> bytes:
@@ -58,10 +58,12 @@ class Hasher:
 
 
 def _hash(values: pa.Array, key: Key) -> NDArray[np.uint64]:
+    # 64-bit offsets: those of `string` end at 2 GiB. Nulls become empty texts, whose hash is 0.
     strings = values.cast(pa.large_binary()) if not pa.types.is_large_binary(values.type) else values
     if strings.null_count:
         strings = strings.fill_null(b"")
     _, offsets_buffer, data_buffer = strings.buffers()
     offsets = np.frombuffer(offsets_buffer, np.int64)[strings.offset : strings.offset + len(strings) + 1]
     data = np.frombuffer(data_buffer, np.uint8) if data_buffer is not None else np.empty(0, np.uint8)
+    # A copy, because Arrow's memory is read-only: numba would compile the loop once more for it.
     return siphash_many(data, offsets[:-1].copy(), np.diff(offsets), key)

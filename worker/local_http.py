@@ -1,4 +1,4 @@
-"""Asks an HTTP server by its address, past whatever proxy the environment names: those are for other machines."""
+"""Asks an HTTP server by its address, without the proxy that the environment may name for other machines."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _MOST_BYTES: Final = 16 << 20
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a server said.
+    """A server's answer.
 
     Attributes
     ----------
     status
-        Of HTTP.
+        The HTTP status.
     server
-        What it calls itself; empty where it does not say.
+        Its `Server` header; empty if there is none.
     text
         Its body, 16 MiB at most.
     """
@@ -29,7 +29,7 @@ class Answer:
 
 
 def ask(host: str, port: int, path: str, timeout_s: float) -> Answer | None:
-    """Return what is served there, whatever its status; None where nobody listens or speaks HTTP."""
+    """Return the answer, of any status; None if no server listens there or it does not speak HTTP."""
     connection = HTTPConnection(host, port, timeout=timeout_s)
     try:
         connection.request("GET", path)

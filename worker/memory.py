@@ -1,4 +1,4 @@
-"""How the C library's allocator treats what numpy frees."""
+"""Sets how the C library's allocator treats memory that numpy frees."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _MMAP_BYTES: Final = 32 << 20
 
 
 def keep_freed_memory() -> None:
-    """Let freed memory be used again instead of going back to the kernel after every batch (mallopt(3)).
+    """Reuse freed memory instead of returning it to the kernel after every batch (mallopt(3)).
 
-    Each cycle allocates and frees arrays of megabytes; by default each of them is mapped anew, and most of the cost of
-    reading is page faults. Without glibc, nothing happens.
+    Each cycle allocates and frees arrays of megabytes. By default each array is mapped anew, and page faults make up
+    most of the cost of reading. Without glibc this has no effect.
     """
     if not sys.platform.startswith("linux"):
         return

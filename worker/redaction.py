@@ -1,7 +1,7 @@
-"""Card numbers do not leave the worker: how they are recognised and struck out.
+"""Recognises card numbers and strikes them out: none leaves the worker.
 
-A card number is 13 to 19 digits that pass the Luhn check (ISO/IEC 7812-1), together or in the usual groups.
-Text is searched for them; a token is compared as a whole.
+A card number is 13 to 19 digits that pass the Luhn check (ISO/IEC 7812-1), together or in the usual groups. A text is
+searched for card numbers; a token is checked as a whole.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from typing import Final
 
 _CARD: Final = re.compile(
-    # Neither part of a longer number nor the fraction of a decimal.
+    # Neither a part of a longer number nor the fraction of a decimal.
     r"(?<![0-9])(?<![0-9]\.)"
     r"(?:[0-9]{13,19}"
     r"|[0-9]{4}([ -])[0-9]{4}\1[0-9]{4}\1[0-9]{1,4}(?:\1[0-9]{1,3})?"
@@ -19,24 +19,26 @@ _CARD: Final = re.compile(
 )
 _SHOWN: Final = 4
 _DOUBLED: Final = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
+"""Sum of the digits of twice a digit."""
 
 
 def looks_like_card_number(text: str) -> bool:
-    """Tell whether the whole text is a card number, so no token."""
+    """Return whether the whole text is a card number, and so no token."""
     return _CARD.fullmatch(text) is not None and _passes_luhn(_digits(text))
 
 
 def redact(text: str) -> str:
-    """Strike out every card number in the text but its last four digits.
+    """Return the text with all digits of its card numbers struck out, except the last four of each.
 
-    A number that begins with 1 and has 13, 16 or 19 digits is a clock (milli-, micro- or nanoseconds since
-    1970, until 2033) and stays; no card scheme issues such numbers.
+    A number that begins with 1 and has 13, 16 or 19 digits is a time (milli-, micro- or nanoseconds since 1970, until
+    2033) and stays; no card scheme issues such numbers.
     """
     return _CARD.sub(_strike, text)
 
 
 def redact_bytes(data: bytes) -> bytes:
-    """Do the same to bytes, whatever their encoding, as long as digits are ASCII; the length stays."""
+    """Return `redact` of bytes in any encoding in which digits are ASCII; the length stays the same."""
+    # Latin-1 maps every byte to one character and back, so that bytes that are no text survive.
     return redact(data.decode("latin-1")).encode("latin-1")
 
 

@@ -1,4 +1,4 @@
-"""Signals that end a command: the first interrupts it wherever it is, the rest wait until it has cleaned up."""
+"""Signals that end a command: the first interrupts it anywhere, later ones are ignored while it cleans up."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def ignore(number: int, frame: FrameType | None) -> None:
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
-    """Raise `KeyboardInterrupt`, and let the signals that follow go unheard: cleaning up is under way."""
+    """Raise `KeyboardInterrupt` and ignore the signals that follow, because the command cleans up now."""
     del number, frame
     for each in ENDING:
         signal.signal(each, ignore)
@@ -27,12 +27,14 @@ def interrupt(number: int, frame: FrameType | None) -> None:
 
 @contextmanager
 def handled_by(handler: signal._HANDLER) -> Iterator[None]:
-    """Let that handler hear the signals that end a command, for the length of a `with` of the main thread.
+    """Let a handler receive the signals that end a command, inside a `with` of the main thread.
 
-    Under nohup SIGHUP stays unheard: the command is to outlive its terminal.
+    Under nohup SIGHUP stays ignored: the command must outlive its terminal.
     """
-    heard = [each for each in ENDING if each != signal.SIGHUP or signal.getsignal(each) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, handler) for number in heard}
+    handled = [
+        each for each in ENDING if each != signal.SIGHUP or signal.getsignal(each) is not signal.SIG_IGN
+    ]
+    before = {number: signal.signal(number, handler) for number in handled}
     try:
         yield
     finally:
@@ -42,12 +44,13 @@ def handled_by(handler: signal._HANDLER) -> Iterator[None]:
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """Let no handler run before the end of the `with`: what is begun inside is known to its owner by then."""
+    """Delay signals until the end of the `with`: what the block starts has an owner by then, who can end it."""
+    # Python allows signal handlers in the main thread alone; other threads are never interrupted.
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    heard: list[int] = []
-    with handled_by(lambda number, frame: heard.append(number)):  # noqa: ARG005
+    received: list[int] = []
+    with handled_by(lambda number, frame: received.append(number)):  # noqa: ARG005
         yield
-    if heard:
-        signal.raise_signal(heard[0])
+    if received:
+        signal.raise_signal(received[0])

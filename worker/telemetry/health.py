@@ -25,14 +25,14 @@ METRICS_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 @dataclass(frozen=True)
 class StatusSnapshot:
-    """How a worker stands at one moment.
+    """The status of a worker at one moment.
 
-    Parameters
+    Attributes
     ----------
     age_s
         Seconds since the poll loop last moved.
     ready
-        It has partitions and has restored them.
+        Whether it has partitions and has restored them.
     reason
         Why it is not ready; empty when it is.
     """
@@ -43,7 +43,7 @@ class StatusSnapshot:
 
 
 class WorkerStatus:
-    """What the poll loop tells the endpoints; written by one thread, read by others.
+    """The status that the poll loop reports to the endpoints; one thread writes it, others read it.
 
     Parameters
     ----------
@@ -58,22 +58,22 @@ class WorkerStatus:
         self._reason = "starting"
 
     def beat(self) -> None:
-        """Tell that the loop moved."""
+        """Report that the poll loop moved."""
         with self._lock:
             self._beat = self._clock()
 
     def not_ready(self, reason: str) -> None:
-        """Tell what the worker waits for, such as `restoring partition 2`."""
+        """Report what the worker waits for, such as `restoring partition 2`."""
         with self._lock:
             self._reason = reason
 
     def ready(self) -> None:
-        """Tell that the worker has its partitions and decides."""
+        """Report that the worker has its partitions and decides."""
         with self._lock:
             self._reason = ""
 
     def snapshot(self) -> StatusSnapshot:
-        """Take a consistent look."""
+        """Return the status at this moment."""
         with self._lock:
             age_s = self._clock() - self._beat
             return StatusSnapshot(age_s, not self._reason, self._reason)
@@ -87,18 +87,18 @@ class _Answer:
 
 
 class HealthServer:
-    """Serves the endpoints from a thread of its own, from `start` until `stop`; a context manager too.
+    """Serves the endpoints in a thread of its own, from `start` until `stop`; also a context manager.
 
     Parameters
     ----------
     host, port
         Where to listen; port 0 takes a free one.
     status
-        What the poll loop tells.
+        What the poll loop reports.
     render
-        Makes the body of /metrics.
+        Returns the body of /metrics.
     stalled_after_s
-        /healthz fails once the poll loop has stood still for so long.
+        /healthz fails once the poll loop has not moved for so long.
     """
 
     def __init__(
@@ -117,16 +117,16 @@ class HealthServer:
 
     @property
     def port(self) -> int:
-        """The port it listens on; the setting itself before `start`."""
+        """The port that the server listens on; before `start`, the one it was constructed with."""
         return self._port if self._server is None else int(self._server.server_address[1])
 
     def start(self) -> None:
-        """Listen.
+        """Begin to listen.
 
         Raises
         ------
         SettingsError
-            The address cannot be bound; names `health.port` or `health.host`.
+            The address cannot be bound; the error names `health.port` or `health.host`.
         """
         try:
             self._server = _Server((self._host, self._port), self._answer)
@@ -138,7 +138,7 @@ class HealthServer:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop listening; without effect the second time."""
+        """Stop listening; a second call has no effect."""
         server, thread, self._server, self._thread = self._server, self._thread, None, None
         if server is None or thread is None:
             return
@@ -204,7 +204,7 @@ class _Server(ThreadingHTTPServer):
         super().__init__(address, _Handler)
 
     def server_bind(self) -> None:
-        # HTTPServer's own looks its name up in the DNS, which may take seconds.
+        # HTTPServer's own method looks its name up in the DNS, which may take seconds.
         TCPServer.server_bind(self)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -221,6 +221,7 @@ class _Handler(BaseHTTPRequestHandler):
             return False
         if self.command in {"GET", "HEAD"}:
             return True
+        # The base class would answer 501 to other methods, as if the server were at fault.
         self._send(_json(HTTPStatus.METHOD_NOT_ALLOWED, {"allow": "GET, HEAD"}), {"Allow": "GET, HEAD"})
         return False
 
@@ -244,7 +245,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(answer.body)
 
     def version_string(self) -> str:
-        return "fraud-worker"
+        return "fraud-worker"  # without the Python version, which the base class would publish
 
     def log_message(self, format: str, *args: object) -> None:
         log.debug(format, *args)

@@ -1,4 +1,4 @@
-"""Logging: JSON lines for machines, readable lines at a terminal, card numbers in neither."""
+"""Logging: JSON lines for machines, readable lines for terminals, card numbers in neither."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import orjson
 
 from worker.redaction import redact
 
+# The attributes of every log record; any other came as `extra`.
 _STANDARD: Final = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dict__) | {
     "message",
     "asctime",
@@ -24,7 +25,7 @@ def configure(level: str = "INFO", stream: TextIO | None = None, as_json: bool |
     Parameters
     ----------
     level
-        Of our own loggers; kafka-python's speak from WARNING on.
+        Of our own loggers; kafka-python's log from WARNING on.
     stream
         None for standard error.
     as_json
@@ -36,7 +37,7 @@ def configure(level: str = "INFO", stream: TextIO | None = None, as_json: bool |
     handler.setFormatter(JsonFormatter() if structured else ReadableFormatter())
     handler.addFilter(CardNumberFilter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    # At DEBUG the admin client logs passwords; the selector warns of every pause of a busy machine.
+    # At DEBUG kafka-python's admin client logs passwords. Its selector warns of every pause of a busy machine.
     logging.getLogger("kafka").setLevel(logging.WARNING)
     logging.getLogger("kafka.net.selector").setLevel(logging.ERROR)
 
@@ -46,6 +47,7 @@ class CardNumberFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Redact the record in place."""
+        # The message is formatted first: a card number may come in an argument.
         record.msg, record.args = redact(record.getMessage()), None
         if record.exc_info and not record.exc_text:
             record.exc_text = logging.Formatter().formatException(record.exc_info)
@@ -57,10 +59,10 @@ class CardNumberFilter(logging.Filter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, the fields given as `extra`, the traceback."""
+    """Formats one JSON object a line: time, level, logger, message, the fields given as `extra`, the traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Render the record."""
+        """Return the record as JSON."""
         line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
@@ -77,10 +79,10 @@ class JsonFormatter(logging.Formatter):
 
 
 class ReadableFormatter(logging.Formatter):
-    """Local time, level, message, and the fields as `name=value`."""
+    """Formats local time, level, message, and the fields as `name=value`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Render the record."""
+        """Return the record as text."""
         time = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
         fields = "".join(f" {name}={value}" for name, value in _fields(record).items())
         trace = _traceback(record)
@@ -97,7 +99,7 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def _redacted(value: Any) -> Any:
-    """Return the value itself where nothing in it had to be struck out, else its redacted text."""
+    """Return the value itself if its text holds no card number, else the redacted text."""
     text = value if isinstance(value, str) else str(value)
     clean = redact(text)
     return value if clean == text else clean

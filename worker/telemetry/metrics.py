@@ -1,7 +1,7 @@
 """Every metric of the worker; all begin with ``fraud_worker_`` and exist from the start, at zero or NaN.
 
 =================================== =========================== ===========================================
-name                                labels                      what it tells
+name                                labels                      what it shows
 =================================== =========================== ===========================================
 decisions_total                     decided_by, decision        transactions decided
 alerts_total                                                    alerts written
@@ -54,9 +54,9 @@ evictions_total                     table                       rows forgotten f
 build_info                          version                     always 1
 =================================== =========================== ===========================================
 
-The windows (1d, 7d, 30d) are the newest closed days of event time; "by arrival" is by when the label came,
-where a new fraud pattern first *raises* recall, because caught frauds are labelled first. No label of a
-metric ever holds anything of a card, merchant or transaction.
+The windows (1d, 7d, 30d) are the newest closed days of event time. A series "by arrival" counts when the label came:
+there a new fraud pattern first *raises* recall, because caught frauds are labelled first. No label of a metric ever
+names a card, a merchant or a transaction.
 """
 
 from __future__ import annotations
@@ -81,9 +81,10 @@ from models.vocabulary import Decider, Flag, LabelEffect
 from worker.telemetry.instruments import ArrayHistogram, CounterGrid
 
 PREFIX: Final = "fraud_worker"
-"""Of every name."""
+"""Begins every metric's name."""
 WINDOWS_DAYS: Final = (1, 7, 30)
 OTHER: Final = "other"
+"""Stage or reason of dead letters that the table of reasons does not name: the number of series stays bounded."""
 _DECIDERS: Final = tuple(decider.name.lower() for decider in Decider)
 _DECISIONS: Final = ("pass", "alert")
 _LATENCY_S: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -91,21 +92,21 @@ _DURATION_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1
 _BATCH: Final = (1.0, 10.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0, 20000.0, 50000.0)
 _DELAY_DAYS: Final = (0.125, 0.25, 0.5, 1, 2, 3, 5, 7, 10, 14, 21, 30, 45, 60, 90, 120)
 _COHORT: Final = {
-    # `days` would be taken for the unit of a duration.
+    # A name that ends in `days` would look like a duration in days.
     field.name: {"days": "closed"}.get(field.name, field.name)
     for field in fields(Cohort)
 }
 
 
 class Metrics:
-    """The worker's metrics in a registry of their own, told once a commit; `render` is for another thread.
+    """The worker's metrics in a registry of their own, updated once a commit; `render` runs in another thread.
 
     Parameters
     ----------
     version
         Of the worker, for `build_info`.
     poll_age_s
-        Seconds since the poll loop last moved; asked at every scrape.
+        Returns the seconds since the poll loop last moved; called at every scrape.
     dead_letter_reasons
         The reasons of each stage; any other is counted as `other`.
     """
@@ -117,13 +118,14 @@ class Metrics:
         poll_age_s: Callable[[], float],
         dead_letter_reasons: Mapping[str, Sequence[str]],
     ) -> None:
+        # Prometheus' client adds a series with the time of creation to every counter, which would double their number.
         disable_created_metrics()  # type: ignore[no-untyped-call]
-        self.registry = CollectorRegistry()
+        self._registry = CollectorRegistry()
         self._build_decisions(dead_letter_reasons)
         self._build_labels()
         self._build_runtime(poll_age_s)
         self._build_model()
-        build = Info("build", "The worker's version.", namespace=PREFIX, registry=self.registry)
+        build = Info("build", "The worker's version.", namespace=PREFIX, registry=self._registry)
         build.info({"version": version})
 
     def _build_decisions(self, dead_letter_reasons: Mapping[str, Sequence[str]]) -> None:
@@ -141,7 +143,7 @@ class Metrics:
             "Records that could not be used.",
             ("stage", "reason"),
             namespace=PREFIX,
-            registry=self.registry,
+            registry=self._registry,
         )
         self._dead_letters = {
             (stage, reason): letters.labels(stage, reason)
@@ -171,10 +173,11 @@ class Metrics:
         self._pending = self._gauge("pending_decisions", "Decisions that wait for a label.")
         windows = [f"{days}d" for days in WINDOWS_DAYS]
         figures = {
-            name: self._gauge(f"cohort_{told}", _of_cohort(name), "window") for name, told in _COHORT.items()
+            name: self._gauge(f"cohort_{shown_as}", _of_cohort(name), "window")
+            for name, shown_as in _COHORT.items()
         }
         self._cohort_end = self._gauge("cohort_end_timestamp_seconds", "Where the newest closed day ends.")
-        self._cohort_end.set(np.nan)
+        self._cohort_end.set(np.nan)  # no day is closed yet; 0 would be a figure
         self._cohorts = [
             {name: gauge.labels(window) for name, gauge in figures.items()} for window in windows
         ]
@@ -214,23 +217,31 @@ class Metrics:
             gauge.set(np.nan)
 
     def _counter(self, name: str, text: str) -> Counter:
-        return Counter(name, text, namespace=PREFIX, registry=self.registry)
+        return Counter(name, text, namespace=PREFIX, registry=self._registry)
 
     def _counters(self, name: str, text: str, **labels: Sequence[str]) -> CounterGrid:
-        return CounterGrid(self.registry, f"{PREFIX}_{name}", text, **labels)
+        return CounterGrid(self._registry, f"{PREFIX}_{name}", text, **labels)
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
-        return Gauge(name, text, labels, namespace=PREFIX, registry=self.registry)
+        return Gauge(name, text, labels, namespace=PREFIX, registry=self._registry)
 
     def _histogram(self, name: str, text: str, bounds: Sequence[float]) -> ArrayHistogram:
-        return ArrayHistogram(self.registry, f"{PREFIX}_{name}", text, bounds)
+        return ArrayHistogram(self._registry, f"{PREFIX}_{name}", text, bounds)
 
     def render(self) -> bytes:
-        """Write all metrics in Prometheus' text format."""
-        return generate_latest(self.registry)
+        """Return all metrics in Prometheus' text format."""
+        return generate_latest(self._registry)
 
     def decided(self, flags: NDArray[np.uint16], review_cost: float) -> None:
-        """Count one commit's decisions; `flags` is `Flag` [n], `review_cost` of one case."""
+        """Count one commit's decisions.
+
+        Parameters
+        ----------
+        flags : uint16 (n,)
+            `Flag` of each decision.
+        review_cost
+            Of one case.
+        """
         alerted = (flags & Flag.ALERTED) != 0
         decider = (flags & Flag.DECIDER).astype(np.int64)
         counts = np.bincount(2 * decider + alerted, minlength=2 * len(Decider))
@@ -255,7 +266,13 @@ class Metrics:
         self._repeats.inc(count)
 
     def labels_arrived(self, effects: NDArray[np.uint8]) -> None:
-        """Count what labels did; `effects` is `LabelEffect` [n]."""
+        """Count what labels did.
+
+        Parameters
+        ----------
+        effects : uint8 (n,)
+            `LabelEffect` of each label.
+        """
         self._labels.add(np.bincount(effects, minlength=len(LabelEffect)))
 
     def labelled(
@@ -269,13 +286,13 @@ class Metrics:
 
         Parameters
         ----------
-        flags : uint16[n]
+        flags : uint16 (n,)
             `Flag` as of the decision.
-        fraud : bool[n]
-            What the label says.
-        loss : float64[n]
-            Of missing it, were it a fraud.
-        delay_s : float64[n]
+        fraud : bool (n,)
+            Whether the label is fraud.
+        loss : float64 (n,)
+            What missing the transaction costs, if it is a fraud.
+        delay_s : float64 (n,)
             Label time less event time.
         """
         alerted = (flags & Flag.ALERTED) != 0
@@ -289,12 +306,12 @@ class Metrics:
         self._matured.add(np.array([provisional_legit, final_legit, unresolved]))
 
     def waiting(self, pending: int, feed_halted: bool) -> None:
-        """Tell how many decisions wait for a label, and if the label feed's silence has halted maturing."""
+        """Set how many decisions wait for a label, and whether the label feed's silence has halted maturing."""
         self._pending.set(pending)
         self._halted.set(feed_halted)
 
     def cohorts(self, ledger: Ledger, review_cost: float) -> None:
-        """Publish the ledger's closed days; needed only where a day closed or a model was restored."""
+        """Publish the ledger's closed days; needed only when a day has closed or a model was restored."""
         for days, gauges in zip(WINDOWS_DAYS, self._cohorts, strict=True):
             cohort = ledger.window(days, review_cost)
             for name, gauge in gauges.items():
@@ -307,15 +324,15 @@ class Metrics:
     def committed(
         self, transactions: int, scoring_s: float, commit_s: float, latency_s: NDArray[np.float64]
     ) -> None:
-        """Tell how one commit went.
+        """Record the times of one commit.
 
         Parameters
         ----------
         transactions
             How many it decided.
         scoring_s, commit_s
-            How long features, decisions and settling took, and the Kafka transaction.
-        latency_s : float64[a]
+            How long features, decisions and settling took, and how long the Kafka transaction.
+        latency_s : float64 (alerts,)
             Of each alert, from the broker's append of the transaction to the commit.
         """
         self._batch.observe(np.array([transactions], np.float64))
@@ -324,7 +341,8 @@ class Metrics:
         self._latency.observe(latency_s)
 
     def lag(self, records: Mapping[tuple[str, int], int]) -> None:
-        """Tell the lag of every owned (topic, partition); those no longer named vanish."""
+        """Set the lag of every owned (topic, partition)."""
+        # A partition lost to another worker would keep its last lag here for ever.
         for topic, partition in self._lagging - records.keys():
             self._lag.remove(topic, str(partition))
         self._lagging = set(records)
@@ -349,7 +367,7 @@ class Metrics:
         threshold_lambda: float,
         forest_cut: float,
     ) -> None:
-        """Describe the model in force; the two thresholds may be inf, which alerts on nothing."""
+        """Set the gauges of the model in force; an infinite threshold alerts on nothing."""
         self._log_offset.set(log_offset)
         self._generation.set(generation_offset)
         self._frauds.set(frauds_learnt)
