@@ -1,4 +1,4 @@
-"""From settings to the domain's parameters."""
+"""Settings as parameters of models/."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def settings_of(folder: Path, costs: str) -> Settings:
 def test_a_budget_without_a_limit_is_written_inf_and_reads_back(tmp_path: Path) -> None:
     settings = settings_of(tmp_path, "alert_budget_cases_per_day = inf")
     assert policy(settings).costs.alert_budget_cases_per_day is None
-    told = tomllib.loads("\n".join(report(settings, tmp_path / "worker.toml")))
-    assert told["costs"]["alert_budget_cases_per_day"] == math.inf
+    read = tomllib.loads("\n".join(report(settings, tmp_path / "worker.toml")))
+    assert read["costs"]["alert_budget_cases_per_day"] == math.inf
     assert (
         policy(settings_of(tmp_path, "alert_budget_cases_per_day = 7")).costs.alert_budget_cases_per_day == 7
     )

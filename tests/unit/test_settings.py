@@ -1,4 +1,4 @@
-"""What settings refuse, and how they say so."""
+"""Which settings are refused, and by which message."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from worker.settings.loading import load_settings
 from worker.settings.mistakes import ENV_PREFIX
 from worker.settings.sections import Section, Settings
 
-PASSWORD = "hush-hush"
-LOGIN = f'sasl_username = "alice"\nsasl_password = "{PASSWORD}"'
+HUSH = "hush-hush"
+LOGIN = f'sasl_username = "alice"\nsasl_password = "{HUSH}"'
 
 
 @pytest.fixture(autouse=True)
@@ -37,39 +37,39 @@ def sections() -> Iterator[tuple[str, type[BaseModel]]]:
             yield name, field.annotation
 
 
-def test_every_setting_says_what_it_means() -> None:
-    silent = [
+def test_every_setting_has_a_description() -> None:
+    without = [
         f"{section}.{name}"
         for section, kind in sections()
         for name, field in kind.model_fields.items()
         if not field.description
     ]
-    assert silent == []
+    assert without == []
 
 
 @pytest.mark.parametrize(
-    ("kafka", "told"),
+    ("kafka", "words"),
     [
         (f'security_protocol = "SASL_SSL"\n{LOGIN}', "set kafka.sasl_mechanism too"),
         (f'security_protocol = "SSASL"\n{LOGIN}', "kafka.security_protocol = 'SSASL': Input should be"),
-        (f'sasl_password = ["{PASSWORD}"]', "kafka.sasl_password: Input should be a valid string"),
-        (f'sasl_pasword = "{PASSWORD}"', "kafka.sasl_pasword is no setting"),
+        (f'sasl_password = ["{HUSH}"]', "kafka.sasl_password: Input should be a valid string"),
+        (f'sasl_pasword = "{HUSH}"', "kafka.sasl_pasword is no setting"),
     ],
 )
-def test_a_refused_section_never_quotes_the_password_in_it(tmp_path: Path, kafka: str, told: str) -> None:
+def test_a_refused_section_never_quotes_the_password_in_it(tmp_path: Path, kafka: str, words: str) -> None:
     message = refusal(tmp_path, f"[kafka]\n{kafka}\n")
-    assert told in message
-    assert PASSWORD not in message
+    assert words in message
+    assert HUSH not in message
 
 
-def test_a_section_that_is_none_is_not_quoted(tmp_path: Path) -> None:
-    message = refusal(tmp_path, f'kafka = "{PASSWORD}"\n')
+def test_a_section_that_is_no_section_is_not_quoted(tmp_path: Path) -> None:
+    message = refusal(tmp_path, f'kafka = "{HUSH}"\n')
     assert "  kafka: Input should be" in message
-    assert PASSWORD not in message
+    assert HUSH not in message
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "told"),
+    ("name", "value", "words"),
     [
         (
             "TRANSACTION__ENTITIES",
@@ -81,19 +81,19 @@ def test_a_section_that_is_none_is_not_quoted(tmp_path: Path) -> None:
             "1,2,3",
             "FRAUD_WORKER__FEATURES__HALF_LIVES_DAYS = '1,2,3': write a list",
         ),
-        ("KAFKA", PASSWORD, "FRAUD_WORKER__KAFKA: this is a whole section: set FRAUD_WORKER__KAFKA__NAME"),
+        ("KAFKA", HUSH, "FRAUD_WORKER__KAFKA: this is a whole section: set FRAUD_WORKER__KAFKA__NAME"),
     ],
 )
 def test_a_variable_that_is_no_json_is_named_with_the_fix(
-    name: str, value: str, told: str, monkeypatch: pytest.MonkeyPatch
+    name: str, value: str, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(ENV_PREFIX + name, value)
     monkeypatch.setenv(f"{ENV_PREFIX}KAFKA__BOOTSTRAP", "no JSON, and rightly so")
     with pytest.raises(SettingsError) as raised:
         load_settings()
-    assert told in str(raised.value)
+    assert words in str(raised.value)
     assert "BOOTSTRAP" not in str(raised.value)
-    assert PASSWORD not in str(raised.value)
+    assert HUSH not in str(raised.value)
 
 
 def test_a_list_in_a_variable_is_read_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,15 +118,15 @@ def settings_of(folder: Path, text: str) -> Settings:
     return load_settings(path)
 
 
-def test_labels_tell_times_as_transactions_do_unless_told_otherwise(
+def test_labels_have_the_time_format_of_transactions_unless_they_have_their_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert settings_of(tmp_path, "").label.time_format == "epoch_ms"
     seconds = '[transaction]\ntime_format = "epoch_s"\n'
     assert settings_of(tmp_path, seconds).label.time_format == "epoch_s"
     assert settings_of(tmp_path, f'{seconds}[label]\nlabel = "verdict"').label.time_format == "epoch_s"
-    told = settings_of(tmp_path, f'{seconds}[label]\ntime_format = "iso8601"')
-    assert (told.transaction.time_format, told.label.time_format) == ("epoch_s", "iso8601")
+    both = settings_of(tmp_path, f'{seconds}[label]\ntime_format = "iso8601"')
+    assert (both.transaction.time_format, both.label.time_format) == ("epoch_s", "iso8601")
     monkeypatch.setenv(f"{ENV_PREFIX}TRANSACTION__TIME_FORMAT", "iso8601")
     assert load_settings().label.time_format == "iso8601"
     monkeypatch.setenv(f"{ENV_PREFIX}LABEL__TIME_FORMAT", "epoch_ms")

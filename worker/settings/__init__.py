@@ -1,1 +1,1 @@
-"""Settings: what there is, where it comes from, and what is wrong with it in words."""
+"""Settings: their sections, how they are read, how they are shown, and what is wrong with them in words."""

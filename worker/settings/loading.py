@@ -1,4 +1,4 @@
-"""Reads the settings: from a TOML file, overridden by the environment."""
+"""Reads the settings from a TOML file and from the environment, which overrides it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NO_KEY: Final = "0" * 32
 
 
 def config_file(path: Path | None = None) -> Path | None:
-    """Return the settings file: the one named, else that of `FRAUD_WORKER_CONFIG`, else none."""
+    """Return the settings file: the given one, else the one that `FRAUD_WORKER_CONFIG` names, else None."""
     named = path or os.environ.get("FRAUD_WORKER_CONFIG")
     return Path(named) if named else None
 
@@ -31,14 +31,14 @@ def load_settings(path: Path | None = None, *, keyless: bool = False) -> Setting
     Parameters
     ----------
     path
-        The file; None looks at `FRAUD_WORKER_CONFIG`, and does without a file if that is not set either.
+        The file. None takes the one that `FRAUD_WORKER_CONFIG` names; if that is not set either, there is no file.
     keyless
-        `entity_key` may be missing: for what hashes nothing, and is done by people who need not know the secret.
+        Whether `entity_key` may be missing, for verbs that hash nothing: their users need not know the secret.
 
     Raises
     ------
     SettingsError
-        Names the setting, its value and the fix, one line each.
+        A setting is wrong or missing; the message has a line for each, with its value and the fix.
     """
     chosen = config_file(path)
     values = _read_toml(chosen) if chosen else {}
@@ -60,19 +60,19 @@ def load_settings_if_any(path: Path | None = None) -> Settings | None:
 
 
 def _with_one_time_format(values: dict[str, Any]) -> dict[str, Any]:
-    """Let labels tell times as transactions do, unless they are said to tell them otherwise."""
+    """Return the values, with the time format of transactions for labels too unless labels have their own."""
     sources = EnvSettingsSource(Settings)(), values
 
-    def told(section: str) -> Any:
+    def format_of(section: str) -> Any:
         sections = [source.get(section) for source in sources]
         return next(
             (it["time_format"] for it in sections if isinstance(it, Mapping) and "time_format" in it), None
         )
 
     label = values.get("label", {})
-    if told("label") is not None or told("transaction") is None or not isinstance(label, Mapping):
+    if format_of("label") is not None or format_of("transaction") is None or not isinstance(label, Mapping):
         return values
-    return values | {"label": {**label, "time_format": told("transaction")}}
+    return values | {"label": {**label, "time_format": format_of("transaction")}}
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

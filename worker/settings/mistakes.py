@@ -1,4 +1,4 @@
-"""What is wrong with settings, in words that name the setting, its value and the fix; secrets are never quoted."""
+"""What is wrong with settings, in words that name the setting, its value and the fix; they quote no secret."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ENV_PREFIX: Final = "FRAUD_WORKER__"
 
 
 def explain_settings(settings: type[BaseModel], error: ValidationError) -> str:
-    """Return one line for each thing that is wrong.
+    """Return one line for each mistake.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ def explain_settings(settings: type[BaseModel], error: ValidationError) -> str:
 
 
 def explain_variables(settings: type[BaseModel]) -> str:
-    """Return one line for each variable of the environment that holds no JSON though it has to."""
+    """Return one line for each variable of the environment that must hold JSON and does not."""
     return "\n".join(
         f"  {name}{_shown(settings, path, value)}: {_as_json(path)}"
         for name, path, value in _variables()
@@ -41,7 +41,7 @@ def _explain_one(settings: type[BaseModel], item: dict[str, Any]) -> str:
         variable = ENV_PREFIX + "__".join(path).upper()
         return f"  {name} is required: set it in the file, or {variable} in the environment"
     if item["type"] == "extra_forbidden":
-        return f"  {name} is no setting: remove it or mend its spelling (`fraud-worker config show` lists them all)"
+        return f"  {name} is no setting: remove it or correct its spelling (`fraud-worker config show` lists all)"
     return f"  {name}{_shown(settings, path, item['input'])}: {item['msg'].removeprefix('Value error, ')}"
 
 
@@ -53,14 +53,15 @@ def _variables() -> Iterator[tuple[str, list[str], str]]:
 
 
 def _shown(settings: type[BaseModel], path: list[str], value: object) -> str:
-    """Return the value, unless it is a secret or a whole section, which may hold one."""
+    """Return the value as text, or nothing if it is a secret or a whole section, which may hold one."""
     annotation = _annotation(settings, path[:2])
-    may_be_told = len(path) > 1 and annotation is not None and SecretStr.__name__ not in str(annotation)
-    return f" = {value!r}" if may_be_told else ""
+    # What stands under an unknown name may be a secret whose name is misspelt.
+    may_be_shown = len(path) > 1 and annotation is not None and SecretStr.__name__ not in str(annotation)
+    return f" = {value!r}" if may_be_shown else ""
 
 
 def _annotation(settings: type[BaseModel], path: list[str]) -> Any:
-    """Return the type of a setting; None where there is none of that name."""
+    """Return the type of a setting; None if no setting has that name."""
     found: Any = settings
     for name in path:
         fields = found.model_fields if isinstance(found, type) and issubclass(found, BaseModel) else {}

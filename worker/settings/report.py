@@ -1,4 +1,4 @@
-"""The settings in force and where each comes from, as TOML that can be read back."""
+"""The settings with their origins and meanings, as TOML that can be read back."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ MASK = "********"
 
 
 def report(settings: Settings, file: Path | None) -> Iterator[str]:
-    """Yield the settings line by line, secrets masked, each with its origin and its meaning.
+    """Yield a line for each setting, with its origin and its meaning; secrets are masked.
 
     Parameters
     ----------
     settings
-        As read.
+        The settings.
     file
-        The file they were read from, if any.
+        The file that they were read from, if any.
     """
     from_file = tomllib.loads(file.read_text(encoding="utf-8")) if file is not None else {}
     yield from _report(settings, from_file, EnvSettingsSource(Settings)())
 
 
 def defaults() -> Iterator[str]:
-    """Yield the settings as they are where nothing is set, whatever is."""
+    """Yield the same for the defaults, whatever the file and the environment set."""
     yield from _report(Settings.model_construct(entity_key=None), {}, {})  # type: ignore[arg-type]
 
 
@@ -53,12 +53,12 @@ def _report(
 
 
 def refuse_unknown_variables(environment: Mapping[str, str] = os.environ) -> None:
-    """Refuse variables that look like settings and are none; pydantic overlooks them.
+    """Refuse variables that look like settings and are none, which pydantic ignores.
 
     Raises
     ------
     SettingsError
-        Names them.
+        There are some; the message names them.
     """
     known = tuple(f"{ENV_PREFIX}{name}".upper() for name in Settings.model_fields)
     ours = [name for name in environment if name.upper().startswith(ENV_PREFIX)]
@@ -66,7 +66,7 @@ def refuse_unknown_variables(environment: Mapping[str, str] = os.environ) -> Non
         name for name in ours if name.upper() not in known and not name.upper().startswith(_nested(known))
     ]
     if unknown:
-        raise SettingsError(f"{', '.join(sorted(unknown))}: no such setting; mend the name or unset it")
+        raise SettingsError(f"{', '.join(sorted(unknown))}: no such setting; correct the name or unset it")
 
 
 def _nested(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -74,7 +74,7 @@ def _nested(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _split(settings: Settings) -> tuple[list[str], list[str]]:
-    """Return the settings that stand alone and the sections: in TOML the former come first."""
+    """Return the names of the settings outside any section, which come first in TOML, and those of the sections."""
     names = list(Settings.model_fields)
     sections = [name for name in names if isinstance(getattr(settings, name), BaseModel)]
     return [name for name in names if name not in sections], sections
@@ -98,5 +98,5 @@ def _toml(value: Any) -> str:
         return f'"{MASK}"'
     if value == math.inf:
         return "inf"
-    # What is left are text, numbers, booleans and lists of them, which TOML writes as JSON does.
+    # TOML writes all other values as JSON does: texts, numbers, booleans, and lists of them.
     return json.dumps(value, default=str, ensure_ascii=False)

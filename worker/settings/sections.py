@@ -30,7 +30,7 @@ StartFrom = Literal["committed", "earliest", "latest"]
 
 
 class Section(BaseModel):
-    """A group of settings; unknown names are errors, so a typing mistake never passes silently."""
+    """A group of settings. An unknown name is an error, so that no typing mistake passes silently."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -39,20 +39,22 @@ class WorkerSettings(Section):
     """`[worker]`: who this process is and where it keeps its local files."""
 
     id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,200}$")] = Field(
-        "worker-1", description="static member id and transactional id; unique and stable per process"
+        "worker-1",
+        description="static member id, part of the transactional id; unique in the group, the same at every start",
     )
     state_dir: Path = Field(
-        Path("state"), description="local folder for the waiting decisions; a cache of the journal"
+        Path("state"),
+        description="local folder of the decisions that wait for a label; a cache of the journal",
     )
 
 
 class KafkaSettings(Section):
-    """`[kafka]`: how to reach the brokers and how to read."""
+    """`[kafka]`: how to reach the brokers, and how to read and commit."""
 
     bootstrap: Name = Field("127.0.0.1:9092", description="host:port of one or more brokers, comma separated")
     group: Name = Field("fraud-worker", description="consumer group")
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
-        "PLAINTEXT", description="as the broker's listener"
+        "PLAINTEXT", description="protocol of the brokers' listener"
     )
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(
         None, description="required with SASL"
@@ -61,10 +63,10 @@ class KafkaSettings(Section):
     sasl_password: SecretStr | None = Field(None, description="required with SASL")
     ssl_ca_file: Path | None = Field(None, description="certificate authority of the brokers")
     ssl_cert_file: Path | None = Field(None, description="client certificate, for mutual TLS")
-    ssl_key_file: Path | None = Field(None, description="its key")
+    ssl_key_file: Path | None = Field(None, description="private key of the client certificate")
     start_from: StartFrom = Field(
         "committed",
-        description="where a group without committed offsets starts; `committed` refuses to guess",
+        description="where a group without committed offsets begins; `committed` refuses to begin without",
     )
     partitioner: Literal["murmur2", "crc32"] = Field(
         "murmur2", description="how producers choose partitions: `murmur2` (Java) or `crc32` (librdkafka)"
@@ -92,18 +94,25 @@ class KafkaSettings(Section):
 class TopicSettings(Section):
     """`[topics]`: names of the six topics."""
 
-    transactions: Name = Field("fraud.transactions.v1", description="read: what is decided on")
-    labels: Name = Field("fraud.labels.v1", description="read: what is learnt from; as many partitions")
-    alerts: Name = Field("fraud.alerts.v1", description="written: what is worth an investigator's time")
-    decisions: Name = Field("fraud.decisions.v1", description="the journal, kept for ever")
-    model_log: Name = Field("fraud.model-log.v1", description="what all workers agree on, kept for ever")
-    dead_letters: Name = Field("fraud.dead-letters.v1", description="written: what could not be used")
+    transactions: Name = Field("fraud.transactions.v1", description="read: the transactions to decide")
+    labels: Name = Field(
+        "fraud.labels.v1", description="read: the labels to learn from; as many partitions as transactions"
+    )
+    alerts: Name = Field("fraud.alerts.v1", description="written: the alerts")
+    decisions: Name = Field("fraud.decisions.v1", description="written and read: the journal; kept for ever")
+    model_log: Name = Field(
+        "fraud.model-log.v1",
+        description="written and read: what all workers learn; kept for ever",
+    )
+    dead_letters: Name = Field(
+        "fraud.dead-letters.v1", description="written: the records that could not be used"
+    )
 
     @model_validator(mode="after")
     def _names_differ(self) -> TopicSettings:
         names = list(self.model_dump().values())
         if len(set(names)) != len(names):
-            raise ValueError(f"topics: each needs a name of its own, got {sorted(names)}")
+            raise ValueError(f"topics: some have the same name: {sorted(names)}; give each a name of its own")
         return self
 
 
@@ -114,20 +123,25 @@ def _refuse_twice(section: str, fields: list[str]) -> None:
 
 
 class TransactionFields(Section):
-    """`[transaction]`: the user's field names, mapped onto ours, and the fields the user declares."""
+    """`[transaction]`: the user's names of the fields of a transaction, and further fields to learn from."""
 
-    transaction_id: Name = Field("transaction_id", description="required; the same again is a repeat")
+    transaction_id: Name = Field(
+        "transaction_id", description="required; a second record of the same id is a repeat"
+    )
     card_id: Name = Field(
-        "card_id", description="required; a token, never a card number, and the record's key"
+        "card_id", description="required; a token, never a card number; also the key of the record"
     )
     event_time: Name = Field("event_time", description="required; when the card was used")
     amount: Name = Field("amount", description="required; 0 or more, all in one currency")
-    currency: Name | None = Field(None, description="optional; carried to the alert, not a feature")
-    time_format: TimeFormat = Field("epoch_ms", description="of `event_time`")
-    numeric: tuple[Name, ...] = Field((), description="more numbers to learn from")
-    categorical: tuple[Name, ...] = Field((), description="strings of few values to learn from")
+    currency: Name | None = Field(None, description="optional; copied to the alert, not a feature")
+    time_format: TimeFormat = Field("epoch_ms", description="format of `event_time`")
+    numeric: tuple[Name, ...] = Field((), description="further fields to learn from: numbers")
+    categorical: tuple[Name, ...] = Field(
+        (), description="further fields to learn from: strings of few values"
+    )
     entities: tuple[Name, ...] = Field(
-        ("merchant_id",), description="strings of many values that gather history"
+        ("merchant_id",),
+        description="further fields to learn from: identifiers, each with a history of its own",
     )
 
     @model_validator(mode="after")
@@ -141,20 +155,27 @@ class TransactionFields(Section):
 
 
 class LabelFields(Section):
-    """`[label]`: the user's field names on the labels topic."""
+    """`[label]`: the user's names of the fields of a label."""
 
-    transaction_id: Name = Field("transaction_id", description="required; which transaction it is about")
-    card_id: Name = Field("card_id", description="required; of that transaction, and the record's key")
+    transaction_id: Name = Field(
+        "transaction_id", description="required; id of the transaction that it labels"
+    )
+    card_id: Name = Field(
+        "card_id", description="required; card of that transaction, also the key of the record"
+    )
     label: Name = Field("label", description="fraud or legit; this or `outcome` is required")
     outcome: Name = Field("outcome", description="declined, blocked, challenged or not_reviewed")
-    source: Name = Field("source", description="required; who says so, such as chargeback or analyst")
+    source: Name = Field(
+        "source", description="required with `label`; who reports it, such as chargeback or analyst"
+    )
     label_time: Name = Field("label_time", description="required; when it became known")
     event_time: Name = Field(
-        "event_time", description="optional; when the card was used: found sooner with it"
+        "event_time", description="optional; when the card was used: with it the decision is found faster"
     )
     supersedes: Name = Field("supersedes", description="optional; an earlier label that this one replaces")
     time_format: TimeFormat = Field(
-        "epoch_ms", description="of `label_time` and `event_time`; if it is not set, that of [transaction]"
+        "epoch_ms",
+        description="format of `label_time` and `event_time`; if it is not set, that of [transaction]",
     )
 
     @model_validator(mode="after")
@@ -167,46 +188,59 @@ class LabelSettings(Section):
     """`[labels]`: what silence means, and for how long."""
 
     negatives_after_days: PositiveFloat = Field(
-        7.0, description="silence is provisionally legit after this long"
+        7.0, description="a decision without a label is provisionally legit after this long"
     )
-    horizon_days: PositiveFloat = Field(60.0, description="silence is finally legit after this long")
-    keep_after_horizon_days: PositiveFloat = Field(30.0, description="a later label still finds its decision")
-    max_silence_days: PositiveFloat = Field(3.0, description="a label feed silent for longer halts maturing")
+    horizon_days: PositiveFloat = Field(
+        60.0, description="a decision without a label is finally legit after this long"
+    )
+    keep_after_horizon_days: PositiveFloat = Field(
+        30.0, description="how long after the horizon a label still finds its decision"
+    )
+    max_silence_days: PositiveFloat = Field(
+        3.0, description="maturing halts while the label feed is silent for longer"
+    )
 
     @model_validator(mode="after")
     def _horizons_are_ordered(self) -> LabelSettings:
         if self.horizon_days < self.negatives_after_days:
             raise ValueError(
-                f"labels.horizon_days = {self.horizon_days} lies before labels.negatives_after_days = "
+                f"labels.horizon_days = {self.horizon_days} is less than labels.negatives_after_days = "
                 f"{self.negatives_after_days}: raise the horizon"
             )
         return self
 
 
 class CostSettings(Section):
-    """`[costs]`: what a decision costs; the threshold follows from these alone."""
+    """`[costs]`: what decisions cost; the threshold follows from these settings alone."""
 
-    review_cost: PositiveFloat = Field(5.0, description="of one investigated case")
-    missed_fraud_fixed: NotNegative = Field(5.0, description="of each missed fraud, whatever its amount")
-    missed_fraud_factor: NotNegative = Field(1.0, description="of each missed fraud, times its amount")
+    review_cost: PositiveFloat = Field(5.0, description="cost of one investigated case")
+    missed_fraud_fixed: NotNegative = Field(5.0, description="cost of each missed fraud, whatever its amount")
+    missed_fraud_factor: NotNegative = Field(
+        1.0, description="cost of each missed fraud, as a multiple of its amount"
+    )
     alert_budget_cases_per_day: PositiveOrInfinite = Field(
         200.0,
-        description="how many cases investigators can take; a day (UTC) opens at most twice as many; inf for no limit, "
+        description="cases a day that investigators can take; a day (UTC) opens at most twice as many; inf: no limit, "
         "but then the forest never alerts",
     )
-    case_window_hours: PositiveFloat = Field(24.0, description="alerts of one card within it are one case")
+    case_window_hours: PositiveFloat = Field(
+        24.0, description="alerts of one card within this window are one case"
+    )
 
 
 class FeatureSettings(Section):
-    """`[features]`: what is remembered of cards and other entities."""
+    """`[features]`: the memory of cards and other entities."""
 
     half_lives_days: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = Field(
-        (1.0, 5.0, 20.0), description="how fast what is remembered fades: short, middle, long"
+        (1.0, 5.0, 20.0), description="half-lives of the decayed counts and sums: short, middle, long"
     )
     max_cards: Positive = Field(
-        5_000_000, description="rows per partition before the least recent are evicted"
+        5_000_000,
+        description="cards remembered per partition; a full table evicts those not seen for longest",
     )
-    max_entities: Positive = Field(2_000_000, description="rows of all declared entities together, likewise")
+    max_entities: Positive = Field(
+        2_000_000, description="entities remembered, of all declared fields together; likewise"
+    )
 
     @field_validator("half_lives_days")
     @classmethod
@@ -220,15 +254,21 @@ class ModelSettings(Section):
     """`[model]`: learning."""
 
     sample_one_in: Positive = Field(10, description="legit decisions kept as examples: 1 in n, with weight n")
-    fraud_weight: PositiveFloat = Field(1.0, description="class weight of fraud, undone in the probability")
-    min_frauds: Positive = Field(
-        100, description="the online model decides once it has learnt so many frauds"
+    fraud_weight: PositiveFloat = Field(
+        1.0, description="class weight of fraud; the probability is corrected for it"
     )
-    generation_days: PositiveFloat = Field(7.0, description="how often bin edges are redrawn")
-    memory_days: PositiveFloat = Field(90.0, description="examples a new generation learns from")
-    max_examples: Positive = Field(400_000, description="examples kept in memory; the oldest go first")
+    min_frauds: Positive = Field(
+        100, description="the online model decides once it has learnt this many frauds"
+    )
+    generation_days: PositiveFloat = Field(
+        7.0, description="how often a new generation, with new bin edges, begins"
+    )
+    memory_days: PositiveFloat = Field(90.0, description="days of examples that a new generation learns from")
+    max_examples: Positive = Field(
+        400_000, description="examples kept in memory; the oldest are dropped first"
+    )
     forest_days: PositiveFloat = Field(7.0, description="how often the isolation forest is refitted")
-    forest_min_rows: Positive = Field(2_000, description="transactions seen before a forest decides")
+    forest_min_rows: Positive = Field(2_000, description="transactions seen before the forest decides")
     digest_every: Positive = Field(
         256, description="model-log offsets between two digests of the model state"
     )
@@ -238,38 +278,42 @@ class BatchSettings(Section):
     """`[batch]`: how much one commit carries."""
 
     max_records: Positive = Field(
-        20_000, description="transactions in one commit, but those of one event time stay together"
+        20_000, description="transactions in one commit; those of one event time stay together, even beyond"
     )
-    max_event_time_s: PositiveFloat = Field(3_600.0, description="event time one commit spans at most")
-    commit_interval_ms: Positive = Field(50, description="how long a poll waits for more under light load")
+    max_event_time_s: PositiveFloat = Field(3_600.0, description="event time that one commit spans at most")
+    commit_interval_ms: Positive = Field(
+        50, description="how long a poll waits for more records under light load"
+    )
     max_idle_ms: Positive = Field(
         1_000,
-        description="how long partitions that are ahead wait for one that is behind, and when one counts as quiet",
+        description="how long partitions that are ahead wait for one that is behind; then that one counts as quiet",
     )
     allowed_skew_s: PositiveFloat = Field(
         300.0, description="how far an event may be ahead of its Kafka timestamp"
     )
     repeat_window: Positive = Field(
-        1_000_000, description="transactions of a partition in which repeats are dropped"
+        1_000_000, description="offsets of a partition within which a repeat is dropped"
     )
     fuse_share: float = Field(
-        0.5, gt=0, le=1, description="share of bad records that stops the worker; 1 never does"
+        0.5, gt=0, le=1, description="share of bad records that stops the worker; 1 never stops it"
     )
-    fuse_window: Positive = Field(10_000, description="records the fuse looks back on")
+    fuse_window: Positive = Field(10_000, description="number of latest records that the fuse counts")
 
 
 class HealthSettings(Section):
     """`[health]`: /metrics, /healthz and /readyz."""
 
-    host: str = Field("127.0.0.1", description="address to listen at; 0.0.0.0 for all, as in a container")
+    host: str = Field(
+        "127.0.0.1", description="address to listen on; 0.0.0.0: all addresses, as in a container"
+    )
     port: int = Field(8080, ge=0, le=65535, description="0 chooses a free one")
     stalled_after_s: PositiveFloat = Field(
-        60.0, description="/healthz fails when the poll loop stands still so long"
+        60.0, description="/healthz fails when the poll loop stands still for this long"
     )
 
 
 class Settings(BaseSettings):
-    """Everything a worker is told."""
+    """All settings of a worker."""
 
     model_config = SettingsConfigDict(
         env_prefix=ENV_PREFIX,
@@ -280,7 +324,7 @@ class Settings(BaseSettings):
     )
 
     entity_key: SecretStr = Field(
-        description="32 hexadecimal digits; keys the hashes of every identifier. Changing it begins a new lineage."
+        description="32 hexadecimal digits: the key of the hashes of all identifiers; another key is another lineage"
     )
     worker: WorkerSettings = WorkerSettings()
     kafka: KafkaSettings = KafkaSettings()
@@ -320,6 +364,6 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The environment overrides the file: it is what a deployment changes."""
+        """Return the sources, strongest first: a deployment changes the environment, not the file."""
         del settings_cls, dotenv_settings, file_secret_settings
         return env_settings, init_settings
