@@ -22,7 +22,7 @@ LIMIT_MS = 200
 
 @pytest.fixture
 def closing() -> Iterator[int]:
-    """The port of a server that hangs up on everybody."""
+    """The port of a server that closes every connection at once."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def hang_up() -> None:
@@ -39,13 +39,13 @@ def closing() -> Iterator[int]:
 
 @pytest.fixture
 def mute() -> Iterator[int]:
-    """The port of a server that says nothing."""
+    """The port of a server that never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
 
 
 def threads_left(client: type[KafkaAdminClient], port: int, protocol: str = "PLAINTEXT") -> int:
-    """How many threads there are more after some attempts to connect."""
+    """Return how many threads some attempts to connect have left."""
     before = threading.active_count()
     for _ in range(ATTEMPTS):
         with pytest.raises(KafkaError):

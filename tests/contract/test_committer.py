@@ -1,4 +1,4 @@
-"""One transaction a commit, over a real broker: the defects of kafka-python that the committer is built around."""
+"""One transaction a commit, over a real broker: how the committer goes around the defects of kafka-python."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_a_record_beyond_the_clients_own_limit_commits_nothing_either(place: Pla
 
 
 def test_offsets_of_a_failed_transaction_do_not_leak_into_the_next_start(place: Place) -> None:
-    """kafka-python hands the offsets of an aborted transaction on to the next one of the same producer."""
+    """kafka-python commits the offsets of an aborted transaction with the next one of the same producer."""
     with pytest.raises(IndefiniteError):
         place.committer().commit(
             place.transaction(_incompressible(2 << 20), next_offset=70), place.empty_group()

@@ -191,7 +191,7 @@ def test_interleaved_transactions_show_what_was_committed(kafka: Broker, topic_f
 
 
 def end(producer: KafkaProducer, number: int, *, commit: bool) -> set[int]:
-    """End the producer's transaction; its number if that was a commit."""
+    """End the producer's transaction; return its number if that was a commit."""
     producer.commit_transaction() if commit else producer.abort_transaction()
     return {number} if commit else set()
 

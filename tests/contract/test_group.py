@@ -46,7 +46,7 @@ def poll_until_assigned(consumer: ColumnarConsumer, wanted: set[TopicPartition],
 def test_a_join_that_outlasts_its_poll_is_completed_by_a_later_one(
     kafka: Broker, kafka_admin: KafkaAdminClient, topic_factory: TopicFactory
 ) -> None:
-    """New metadata makes the leader join again; short polls must not strand it half-way."""
+    """New metadata makes the leader join again; short polls must not leave the join unfinished."""
     topic = topic_factory("grows", 1)
     with member_of(kafka, topic, topic, metadata_max_age_ms=200) as consumer:
         poll_until_assigned(consumer, {TopicPartition(topic, 0)}, timeout_ms=100)

@@ -1,4 +1,4 @@
-"""Pausing a partition between two polls: what kafka-python makes of records it has fetched and not handed out."""
+"""Pausing a partition between two polls: what happens to records that kafka-python has fetched and not yet returned."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.contract
 DEADLINE_S = 60.0
 RECORDS = 30
 Poll = Callable[[], dict[int, int]]
-"""Reads once; how many records came, by partition."""
+"""Reads once; returns how many records came, by partition."""
 
 
 def write(broker: Broker, topic: str, partition: int, count: int) -> None:
@@ -36,7 +36,7 @@ def write(broker: Broker, topic: str, partition: int, count: int) -> None:
 
 
 def read_until(poll: Poll, partition: int, count: int) -> dict[int, int]:
-    """Read until so many have come of one partition; how many have come by then, by partition."""
+    """Read until so many records of one partition have come; return how many have come of each partition."""
     deadline_s = time.monotonic() + DEADLINE_S
     came: dict[int, int] = {}
     while came.get(partition, 0) < count:
@@ -56,7 +56,7 @@ def two_full_partitions(broker: Broker, topic_factory: TopicFactory) -> str:
 def test_kafka_python_never_reads_on_where_it_was_paused_with_records_in_hand(
     kafka: Broker, topic_factory: TopicFactory
 ) -> None:
-    """What is parked waits for a slot that the drained records of the other partition never leave."""
+    """Parked records wait for the one slot, which the drained records of the other partition keep."""
     topic = two_full_partitions(kafka, topic_factory)
     consumer = KafkaConsumer(
         bootstrap_servers=kafka.bootstrap, enable_auto_commit=False, max_poll_records=RECORDS // 3

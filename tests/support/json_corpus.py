@@ -85,7 +85,7 @@ AROUND: list[Callable[[bytes], bytes]] = [
 
 
 def transaction_fields(time_format: TimeFormat) -> dict[str, str]:
-    """Name and JSON token of a good transaction's fields."""
+    """Return the names and JSON tokens of a good transaction's fields."""
     return {
         "transaction_id": '"t1"',
         "card_id": '"c1"',
@@ -99,7 +99,7 @@ def transaction_fields(time_format: TimeFormat) -> dict[str, str]:
 
 
 def label_fields(time_format: TimeFormat) -> dict[str, str]:
-    """Name and JSON token of a good label's fields."""
+    """Return the names and JSON tokens of a good label's fields."""
     return {
         "transaction_id": '"t1"',
         "card_id": '"c1"',
@@ -115,7 +115,7 @@ def encode(fields: dict[str, str]) -> bytes:
 
 
 def corpus(fields: dict[str, str], others: Sequence[str]) -> list[bytes]:
-    """Every field in turn left out, and set to every string and token; and the record as a whole maltreated."""
+    """Return records with each field left out or set to every string and token, and records damaged as a whole."""
     whole = encode(fields)
     tokens = [*TOKENS, *(json.dumps(string, ensure_ascii=False) for string in STRINGS)]
     tokens += [json.dumps(string) for string in STRINGS]

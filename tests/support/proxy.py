@@ -24,7 +24,7 @@ class KafkaProxy:
     port, target_port
         Where to listen, and where to forward to.
     loses
-        Asked for every request.
+        Called with the number of every request.
     """
 
     def __init__(self, port: int, target_port: int, loses: Loses = lambda api_key: False) -> None:  # noqa: ARG005
@@ -38,14 +38,14 @@ class KafkaProxy:
         self._server = socket.create_server(("127.0.0.1", port))
 
     def cut(self) -> None:
-        """Break all connections and refuse new ones until `mend`."""
+        """Break all connections and refuse new ones until `restore`."""
         with self._lock:
             self._is_cut = True
             connections = set(self._open)
         for connection in connections:
             _break(connection)
 
-    def mend(self) -> None:
+    def restore(self) -> None:
         """Accept connections again."""
         with self._lock:
             self._is_cut = False

@@ -1,4 +1,4 @@
-"""Kafka records as the consumer hands them over, made up."""
+"""Made-up Kafka records in the form in which the consumer returns them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TIMESTAMP_MS = 1_700_000_000_000
 def record_columns(
     values: Sequence[bytes | None], keys: Sequence[bytes | None], topic: str = "topic", partition: int = 3
 ) -> RecordColumns:
-    """Lay records out at offsets 100, 102, ..., behind one another but for a byte of other things between."""
+    """Lay records out at offsets 100, 102, ..., with one other byte before each key and value."""
     parts = [part for pair in zip(keys, values, strict=True) for part in pair]
     length = np.array([-1 if part is None else len(part) for part in parts], dtype=np.int64)
     stop = np.cumsum(np.maximum(length, 0) + 1)

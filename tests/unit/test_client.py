@@ -147,7 +147,7 @@ def test_an_absent_broker_is_waited_for_and_then_named(caplog: pytest.LogCapture
 
 
 class Attempts:
-    """Stands for the admin client: each attempt says its failures to the log; without any it succeeds."""
+    """Replaces the admin client: each attempt logs its failures, and succeeds if there are none."""
 
     def __init__(self, *failures: list[Exception]) -> None:
         self.failures = list(failures)
@@ -192,7 +192,7 @@ def test_a_refusal_ends_the_wait_at_once_whatever_else_went_wrong(monkeypatch: p
 
 
 def handshake_failure(answer: bytes) -> Exception:
-    """What kafka-python makes of a broker that answers this to a TLS greeting, in OpenSSL's own words."""
+    """The error that kafka-python raises, with OpenSSL's message, for this answer to a TLS greeting."""
     incoming = ssl.MemoryBIO()
     incoming.write(answer)
     incoming.write_eof()
@@ -205,7 +205,7 @@ def handshake_failure(answer: bytes) -> Exception:
 
 
 def test_a_handshake_that_was_cut_off_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As by a balancer without a broker behind it, or by a broker that goes down."""
+    """A balancer without a broker behind it does this, and a broker that shuts down."""
     cut_off = handshake_failure(b"")
     attempts = Attempts([cut_off], [cut_off], [])
     monkeypatch.setattr("worker.kafka_io.client.AdminClient", attempts)

@@ -55,7 +55,7 @@ class Pair:
         self.label = RecordLayout.of(label_model(label), time_format)
 
     def check_transactions(self, values: Sequence[bytes], keys: Sequence[bytes | None] | None = None) -> int:
-        """Compare; the number of records accepted."""
+        """Compare both ways of reading; return the number of records accepted."""
         keys = keys or [b"c1"] * len(values)
         columns, bad = self.decoder.transactions(record_columns(values, keys))
         read, faults = one_by_one(self.transaction, keys, values)
@@ -65,7 +65,7 @@ class Pair:
         return len(read)
 
     def check_labels(self, values: Sequence[bytes], keys: Sequence[bytes | None] | None = None) -> int:
-        """Compare; the number of records accepted."""
+        """Compare both ways of reading; return the number of records accepted."""
         keys = keys or [b"c1"] * len(values)
         columns, bad = self.decoder.labels(record_columns(values, keys))
         read, faults = one_by_one(self.label, keys, values)

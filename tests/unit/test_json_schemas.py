@@ -1,4 +1,4 @@
-"""The schemas that producers and subscribers build on: they say what the decoder says, and what is committed."""
+"""The published schemas: they accept what the decoder accepts, and the committed files are up to date."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The compiled reader of record batches against kafka-python's own; joined values; partitioners."""
+"""The compiled reader of record batches and the partitioners, compared with kafka-python's own."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def fetched(
 def both_ways(
     batches: Sequence[bytearray], fetch_offset: int = 0, aborted: Sequence[Any] = ()
 ) -> tuple[RecordColumns, RecordColumns, int]:
-    """The same fetch read whole and by the record, and the position the client has after it."""
+    """The same fetch read whole and record by record, and the client's position after it."""
     whole = fetched(_ColumnarPartitionRecords, batches, fetch_offset, aborted)
     single = fetched(Fetcher.PartitionRecords, batches, fetch_offset, aborted)
     columns = columns_of(PARTITION, whole.take())
@@ -138,7 +138,7 @@ def both_ways(
 
 
 class Aborted:
-    """What a fetch response says of an aborted transaction."""
+    """An aborted transaction as a fetch response lists it."""
 
     def __init__(self, producer_id: int, first_offset: int) -> None:
         self.producer_id = producer_id
