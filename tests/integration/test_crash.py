@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING
 import pytest
 from kafka import KafkaConsumer, TopicPartition
 
-from tests.support.workers import START_S, Site, WorkerProcess, alike, records_of, small_traffic, wait_for
+from tests.support.processes import WorkerProcess
+from tests.support.site import Site
+from tests.support.traffic import alike, records_of, small_traffic
+from tests.support.waiting import START_S, wait_for
 from worker.errors import FencedError
 
 if TYPE_CHECKING:
@@ -140,8 +143,8 @@ def crash(kafka: Broker, folder: Path, times: int, transactions: int) -> None:
     )
     days = 8
     dataset = small_traffic(seed=rng.randrange(1000), days=days, cards=transactions // (4 * days))
-    records = records_of(site, dataset)
-    label = next(record for record in records if record.to == "labels")
+    records = records_of(dataset)
+    label = next(record for record in records if record.topic == "labels")
     bad = [alike(label, transaction_id=f"orphan-{n}") for n in range(5)]
     bad += [records[n * 1000]._replace(value=b"{") for n in range(10)]
     site.feed(records, bad)
@@ -172,7 +175,7 @@ def test_a_worker_killed_twenty_times_loses_and_repeats_nothing(kafka: Broker, t
 
 def test_of_two_processes_with_one_id_the_older_ends_fenced(kafka: Broker, tmp_path: Path) -> None:
     site = Site(kafka.bootstrap, tmp_path, 4, {"batch": {"max_event_time_s": 600.0}})
-    records = records_of(site, small_traffic(days=6, cards=300))
+    records = records_of(small_traffic(days=6, cards=300))
     half = len(records) // 2
     site.feed(records[:half])
     with site.worker() as older, site.worker() as newer:
@@ -194,7 +197,7 @@ def test_a_busy_worker_stopped_past_its_session_is_fenced_or_restored_when_it_wa
 ) -> None:
     """It holds a batch that others have decided, or it was about to join and has tasks of long ago."""
     site = Site(kafka.bootstrap, tmp_path, 4, {"batch": {"max_event_time_s": 600.0}, "kafka": SHORT_SESSION})
-    records = records_of(site, small_traffic(days=6, cards=400))
+    records = records_of(small_traffic(days=6, cards=400))
     thirds = [records[n * len(records) // 3 : (n + 1) * len(records) // 3] for n in range(3)]
     with site.worker("w1") as sleeper, site.worker("w2") as other:
         site.feed(thirds[0])
@@ -214,7 +217,7 @@ def test_a_busy_worker_stopped_past_its_session_is_fenced_or_restored_when_it_wa
 
 def test_an_idle_worker_stopped_past_its_session_joins_again(kafka: Broker, tmp_path: Path) -> None:
     site = Site(kafka.bootstrap, tmp_path, 4, {"kafka": SHORT_SESSION})
-    records = records_of(site, small_traffic(days=6, cards=250))
+    records = records_of(small_traffic(days=6, cards=250))
     half = len(records) // 2
     with site.worker("w1") as sleeper, site.worker("w2") as other:
         site.feed(records[:half])

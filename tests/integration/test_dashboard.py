@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.dashboard import DEPLOY, Query, dashboard, queries, tool
-from tests.support.workers import DECIDE_S, Site, records_of, small_traffic, wait_for
+from tests.support.site import Site
+from tests.support.traffic import records_of, small_traffic
+from tests.support.waiting import DECIDE_S, wait_for
 from worker.broker.embedded import free_port
 
 if TYPE_CHECKING:
@@ -79,7 +81,7 @@ class Prometheus:
 def test_every_panel_shows_data_of_a_worker_under_load(kafka: Broker, tmp_path: Path) -> None:
     binary = tool("prometheus", "prometheus")
     site = Site(kafka.bootstrap, tmp_path)
-    records = records_of(site, small_traffic())
+    records = records_of(small_traffic())
     cut = len(records) * 4 // 5
     with site.worker() as worker:
         address = f"{worker.settings.health.host}:{worker.settings.health.port}"

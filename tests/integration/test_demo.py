@@ -17,7 +17,7 @@ import pytest
 from kafka import KafkaAdminClient
 
 from tests.conftest import Broker
-from tests.support.workers import ROOT
+from tests.support.repository import ROOT
 
 pytestmark = pytest.mark.integration
 

@@ -13,8 +13,11 @@ from typing import Any
 import pytest
 
 from tests.integration.test_crash import SHORT_SESSION, seed_of_this_run
+from tests.support.processes import WorkerProcess
 from tests.support.proxy import END_TXN, KafkaProxy
-from tests.support.workers import DECIDE_S, START_S, Site, WorkerProcess, records_of, small_traffic, wait_for
+from tests.support.site import Site
+from tests.support.traffic import records_of, small_traffic
+from tests.support.waiting import DECIDE_S, START_S, wait_for
 from worker.broker.embedded import EmbeddedKafka, free_port
 from worker.errors import FencedError, IndefiniteError, UnreachableError
 
@@ -90,7 +93,7 @@ def test_a_lost_answer_to_a_commit_neither_loses_nor_repeats(tmp_path: Path) -> 
     rng = random.Random(seed_of_this_run())
     with proxied_broker() as (broker, proxy):
         site = Site(broker.bootstrap, tmp_path, 4, MANY_COMMITS)
-        site.feed(records_of(site, small_traffic(days=8, cards=600)))
+        site.feed(records_of(small_traffic(days=8, cards=600)))
         with Supervised(site, kafka={"bootstrap": proxy.address}) as worker:
             worker.process.wait_until_ready()
             proxy.loses = lambda api_key: api_key == END_TXN and rng.random() < 0.2
@@ -105,7 +108,7 @@ def test_a_cut_network_only_delays(tmp_path: Path, lasting_s: float) -> None:
     recovered_s: list[float] = []
     with proxied_broker() as (broker, proxy):
         site = Site(broker.bootstrap, tmp_path, 4, {"batch": {"max_event_time_s": 120.0}})
-        site.feed(records_of(site, small_traffic(days=8, cards=600)))
+        site.feed(records_of(small_traffic(days=8, cards=600)))
         with Supervised(site, kafka={"bootstrap": proxy.address}) as worker:
             for _ in range(3):
                 wait_for(lambda: _decides(worker), START_S, lambda: worker.process.log[-2000:], every_s=0.2)
@@ -142,7 +145,7 @@ def test_a_broker_that_goes_and_comes_back_only_delays(tmp_path: Path, how: str)
     recovered_s: list[float] = []
     with EmbeddedKafka(properties=quick) as broker:
         site = Site(broker.bootstrap, tmp_path, 4, {"batch": {"max_event_time_s": 300.0}})
-        site.feed(records_of(site, small_traffic(days=8, cards=600)))
+        site.feed(records_of(small_traffic(days=8, cards=600)))
         with Supervised(site) as worker:
             for _ in range(3):
                 wait_for(lambda: _decides(worker), START_S, lambda: worker.process.log[-2000:], every_s=0.2)
@@ -161,7 +164,7 @@ def test_workers_come_and_go_at_random(tmp_path: Path) -> None:
     rng = random.Random(seed_of_this_run())
     with EmbeddedKafka() as broker, ExitStack() as stack:
         site = Site(broker.bootstrap, tmp_path, 6, {"kafka": SHORT_SESSION, **MANY_COMMITS})
-        records = records_of(site, small_traffic(days=12, cards=800))
+        records = records_of(small_traffic(days=12, cards=800))
         workers = [stack.enter_context(Supervised(site, f"w{n}")) for n in range(3)]
         rounds = 12
         for n in range(rounds):
@@ -183,7 +186,7 @@ def test_a_worker_stopped_while_the_group_rebalances_is_fenced_or_restored(tmp_p
     with EmbeddedKafka() as broker:
         for n in range(6):
             site = Site(broker.bootstrap, tmp_path / str(n), 4, {"kafka": SHORT_SESSION, **MANY_COMMITS})
-            records = records_of(site, small_traffic(seed=n, days=6, cards=300))
+            records = records_of(small_traffic(seed=n, days=6, cards=300))
             thirds = [records[n * len(records) // 3 : (n + 1) * len(records) // 3] for n in range(3)]
             site.feed(thirds[0])
             with Supervised(site, "w1") as sleeper:

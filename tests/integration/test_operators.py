@@ -15,7 +15,9 @@ import pytest
 from kafka import KafkaProducer
 
 from tests.conftest import Broker
-from tests.support.workers import ROOT, Site, to_toml
+from tests.support.processes import to_toml
+from tests.support.repository import ROOT
+from tests.support.site import Site
 from tests.unit.test_alert_text import wire
 from worker.cli import main
 from worker.kafka_io.topic_reader import open_topic

@@ -18,7 +18,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from tests.support.workers import ENTITY_KEY, Site, records_of, small_traffic
+from tests.support.site import ENTITY_KEY, Site
+from tests.support.traffic import records_of, small_traffic
 from worker.broker.embedded import HOST, EmbeddedKafka, free_port
 from worker.errors import SettingsError, UnreachableError
 from worker.kafka_io.client import wait_for_brokers
@@ -114,7 +115,7 @@ def test_a_worker_decides_over_an_encrypted_and_authenticated_connection(
     way: str, guarded: Guarded, tmp_path: Path
 ) -> None:
     site = Site(guarded.plain, tmp_path)
-    site.feed(records_of(site, small_traffic(days=2, cards=100)))
+    site.feed(records_of(small_traffic(days=2, cards=100)))
     with site.worker(kafka=getattr(guarded, way)()) as worker:
         worker.wait_until_ready()
         site.wait_until_decided(worker)

@@ -8,7 +8,8 @@ import orjson
 import pytest
 
 from tests.conftest import RunningBroker
-from tests.support.workers import Site, to_toml
+from tests.support.processes import to_toml
+from tests.support.site import Site
 from worker.broker.embedded import EmbeddedKafka
 from worker.cli import main
 from worker.offline.replay import partition_of

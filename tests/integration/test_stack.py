@@ -9,7 +9,7 @@ import yaml
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from tests.support.workers import ROOT
+from tests.support.repository import ROOT
 from worker.broker.embedded import EmbeddedKafka, free_port
 
 pytestmark = pytest.mark.integration

@@ -15,7 +15,10 @@ from models.aggregates import _RATE_LONG, _RATE_SHORT, _SALT
 from models.records import Commit
 from models.state import ModelState
 from models.vocabulary import MS_PER_DAY
-from tests.support.workers import START_S, Given, Outcome, Site, records_of, small_traffic, wait_for
+from tests.support.oracle import Outcome
+from tests.support.site import Site
+from tests.support.traffic import InputRecord, records_of, small_traffic
+from tests.support.waiting import START_S, wait_for
 from worker.identity import Hasher
 
 if TYPE_CHECKING:
@@ -32,7 +35,7 @@ class Shared:
     """What two workers left behind: w1 came first, then w2 joined, then w1 left."""
 
     site: Site
-    records: list[Given]
+    records: list[InputRecord]
     outcome: Outcome
     model: ModelState
 
@@ -45,7 +48,7 @@ def shared(kafka: Broker, tmp_path_factory: pytest.TempPathFactory) -> Shared:
         "model": {"digest_every": 4},
     }
     site = Site(kafka.bootstrap, tmp_path_factory.mktemp("two"), 4, quick)
-    records = records_of(site, small_traffic(days=8, cards=400))
+    records = records_of(small_traffic(days=8, cards=400))
     quarter = len(records) // 4
     with site.worker("w1") as first, site.worker("w2") as second:
         second.kill()
@@ -94,7 +97,7 @@ def test_merchants_are_seen_whole_whoever_decided(shared: Shared) -> None:
     """Their decayed counts are those of one list of all transactions, worked out here by definition."""
     site, model = shared.site, shared.model
     short_days, _, long_days = site.settings.features.half_lives_days
-    transactions = [json.loads(it.value or b"") for it in shared.records if it.to == "transactions"]
+    transactions = [json.loads(it.value or b"") for it in shared.records if it.topic == "transactions"]
     times_of = defaultdict(list)
     for one in transactions:
         times_of[one["merchant_id"]].append(one["event_time"])

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.repository import ROOT
 from tests.support.run_worker import SIGNATURES
-from tests.support.workers import ROOT, Given, Site, records_of, small_traffic
+from tests.support.site import Site
+from tests.support.traffic import InputRecord, records_of, small_traffic
 
 if TYPE_CHECKING:
     from tests.conftest import Broker
@@ -30,8 +32,8 @@ def test_a_worker_compiles_nothing_that_was_not_compiled_beforehand(
     kafka: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site = Site(kafka.bootstrap, tmp_path)
-    records = records_of(site, small_traffic())
-    bad = [Given("transactions", b"c", b"{", records[0].timestamp_ms)] * 20
+    records = records_of(small_traffic())
+    bad = [InputRecord("transactions", b"c", b"{", records[0].timestamp_ms)] * 20
     half = len(records) // 2
     called = set()
     for number, part in enumerate((records[:half], records[half:])):  # the second start restores

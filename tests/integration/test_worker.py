@@ -20,19 +20,10 @@ from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.structs import MemberState
 
 from models.vocabulary import Decider, Flag
-from tests.support.workers import (
-    DECIDE_S,
-    ENTITY_KEY,
-    START_S,
-    STOP_S,
-    Given,
-    Outcome,
-    Site,
-    alike,
-    records_of,
-    small_traffic,
-    wait_for,
-)
+from tests.support.oracle import Outcome
+from tests.support.site import ENTITY_KEY, Site
+from tests.support.traffic import InputRecord, alike, records_of, small_traffic
+from tests.support.waiting import DECIDE_S, START_S, STOP_S, wait_for
 from worker.broker.embedded import free_port
 from worker.errors import IncompatibleError
 from worker.identity import Hasher
@@ -56,33 +47,35 @@ CARD_NUMBERS = ("4111111111111111", "5500005555555559", "378282246310005", "6011
 DECIDED = "fraud_worker_decisions_total"
 
 
-def bad_records(like: Given, label_like: Given) -> list[Given]:
+def bad_records(like: InputRecord, label_like: InputRecord) -> list[InputRecord]:
     """One of every kind that goes to the dead letters, card numbers among them."""
     transaction = {"transaction_id": "bad", "card_id": "c"}
     plain, grouped = CARD_NUMBERS[0], CARD_NUMBERS[3]
     time_ms = like.timestamp_ms
     return [
-        Given("transactions", b"c", None, time_ms),
-        Given("transactions", b"c", b"", time_ms),
-        Given("transactions", b"c", b"{", time_ms),
-        Given("transactions", b"c", b"\xff\xfe", time_ms),
-        Given("transactions", b"c", b'{"a":' * 400, time_ms),
-        Given("transactions", b"c", json.dumps(transaction).encode(), time_ms),
-        Given("transactions", None, like.value, time_ms),
-        Given("transactions", b"another card", like.value, time_ms),
-        Given("transactions", b"\xff\xfe", like.value, time_ms),
+        InputRecord("transactions", b"c", None, time_ms),
+        InputRecord("transactions", b"c", b"", time_ms),
+        InputRecord("transactions", b"c", b"{", time_ms),
+        InputRecord("transactions", b"c", b"\xff\xfe", time_ms),
+        InputRecord("transactions", b"c", b'{"a":' * 400, time_ms),
+        InputRecord("transactions", b"c", json.dumps(transaction).encode(), time_ms),
+        InputRecord("transactions", None, like.value, time_ms),
+        InputRecord("transactions", b"another card", like.value, time_ms),
+        InputRecord("transactions", b"\xff\xfe", like.value, time_ms),
         alike(like, transaction_id="nan", amount=float("nan")),
         alike(like, transaction_id="minus", amount=-1.0),
         alike(like, transaction_id="words", amount="twelve"),
         alike(like, transaction_id="far", event_time=-5),
         alike(like, transaction_id="number", card_id=plain)._replace(key=plain.encode()),
         alike(like, transaction_id="shop", merchant_id=CARD_NUMBERS[1]),
-        Given("transactions", b"c", f"no JSON but a card: {grouped}".encode(), time_ms),
-        Given("transactions", b"c", b"x" * (100_000 - 8) + CARD_NUMBERS[2].encode() + b"x" * 9, time_ms),
+        InputRecord("transactions", b"c", f"no JSON but a card: {grouped}".encode(), time_ms),
+        InputRecord(
+            "transactions", b"c", b"x" * (100_000 - 8) + CARD_NUMBERS[2].encode() + b"x" * 9, time_ms
+        ),
         alike(label_like, transaction_id="nobody-knows-me"),
         alike(label_like, label="perhaps"),
         alike(label_like, card_id=plain)._replace(key=plain.encode()),
-        Given("labels", b"c", f"[{plain}]".encode(), label_like.timestamp_ms),
+        InputRecord("labels", b"c", f"[{plain}]".encode(), label_like.timestamp_ms),
     ]
 
 
@@ -96,7 +89,7 @@ class Finished:
     log: str
     health: tuple[int, str]
     ready: tuple[int, str]
-    bad: list[Given]
+    bad: list[InputRecord]
     files: list[Path]
     alerts_counted: float
     exit_code: int
@@ -106,15 +99,15 @@ class Finished:
 def finished(kafka: Broker, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """Four partitions, 10,000 transactions with labels, repeats and 20 bad records, fed before the first start."""
     site = Site(kafka.bootstrap, tmp_path_factory.mktemp("worker"), sections={"batch": {"fuse_share": 1.0}})
-    records = records_of(site, small_traffic())
-    transactions = [record for record in records if record.to == "transactions"]
+    records = records_of(small_traffic())
+    transactions = [record for record in records if record.topic == "transactions"]
     repeats = [
         records[i]._replace(timestamp_ms=records[i].timestamp_ms + 1) for i in range(50, len(records), 97)
     ]
-    repeats = [record for record in repeats if record.to == "transactions"]
+    repeats = [record for record in repeats if record.topic == "transactions"]
     smuggled = alike(transactions[3], transaction_id="smuggled", channel=CARD_NUMBERS[0])
     everything = sorted([*records, *repeats, smuggled], key=lambda record: record.timestamp_ms)
-    label = next(record for record in records if record.to == "labels")
+    label = next(record for record in records if record.topic == "labels")
     bad = bad_records(transactions[100], label)
     cut = len(everything) * 4 // 5
     site.feed(everything[:cut], bad)
@@ -277,7 +270,7 @@ def test_a_restart_goes_on_where_the_worker_ended(finished: Finished) -> None:
     """Runs after the tests above have looked at what the first run left."""
     site = finished.site
     before = site.assert_everything_once()
-    later = records_of(site, small_traffic(seed=8, days=1, cards=200))
+    later = records_of(small_traffic(seed=8, days=1, cards=200))
     last_ms = max(int(rows.event_time_ms.max()) for entry in before.entries for rows in entry.rows)
     shift_ms = last_ms - later[0].timestamp_ms + 1_000
     site.feed([_moved(record, shift_ms) for record in later])
@@ -303,7 +296,7 @@ def test_a_restart_goes_on_where_the_worker_ended(finished: Finished) -> None:
     assert folded.shared.evictions > 0
 
 
-def _moved(record: Given, by_ms: int) -> Given:
+def _moved(record: InputRecord, by_ms: int) -> InputRecord:
     times = {
         name: value + by_ms
         for name, value in json.loads(record.value or b"{}").items()
@@ -332,7 +325,7 @@ def running(site: Site, **sections: Any) -> Iterator[Worker]:
 
 def test_a_restored_task_equals_the_one_that_decided(kafka: Broker, tmp_path: Path) -> None:
     site = Site(kafka.bootstrap, tmp_path, 2)
-    site.feed(records_of(site, small_traffic(seed=3, days=5, cards=250)))
+    site.feed(records_of(small_traffic(seed=3, days=5, cards=250)))
     with running(site) as worker:
         site.wait_until_decided(timeout_s=START_S + DECIDE_S)
         site.wait_until_quiet()
@@ -434,7 +427,7 @@ def test_a_worker_that_inherits_an_empty_assignment_asks_for_another(kafka: Brok
 def test_what_a_producer_has_taken_back_is_not_decided(kafka: Broker, tmp_path: Path) -> None:
     """Input written in transactions, some of them aborted."""
     site = Site(kafka.bootstrap, tmp_path, 1)
-    records = [it for it in records_of(site, small_traffic(days=1, cards=50)) if it.to == "transactions"]
+    records = [it for it in records_of(small_traffic(days=1, cards=50)) if it.topic == "transactions"]
     producer = KafkaProducer(bootstrap_servers=kafka.bootstrap, transactional_id=f"{site.tag}-input")
     producer.init_transactions()
     for n in range(10):
@@ -498,7 +491,7 @@ def test_a_first_start_must_be_declared(kafka: Broker, tmp_path: Path) -> None:
 
 def test_the_wrong_partitioner_is_refused_before_anything_is_decided(kafka: Broker, tmp_path: Path) -> None:
     site = Site(kafka.bootstrap, tmp_path, 4)
-    site.feed(records_of(site, small_traffic(days=2, cards=300)))
+    site.feed(records_of(small_traffic(days=2, cards=300)))
     code, said = refusal(site, kafka={"partitioner": "crc32"})
     assert code == 4
     assert "kafka.partitioner" in said
@@ -509,7 +502,7 @@ def test_settings_that_contradict_the_logs_are_refused(
     kafka: Broker, kafka_admin: KafkaAdminClient, tmp_path: Path
 ) -> None:
     site = Site(kafka.bootstrap, tmp_path, 2)
-    site.feed(records_of(site, small_traffic(days=1, cards=100)))
+    site.feed(records_of(small_traffic(days=1, cards=100)))
     with site.worker() as worker:
         site.wait_until_decided(worker, timeout_s=START_S + DECIDE_S)
         assert worker.stop() == 0

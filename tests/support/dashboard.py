@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 import pytest
 import yaml
 
-from tests.support.workers import ROOT
+from tests.support.repository import ROOT
 
 DEPLOY: Final = ROOT / "deploy"
 RULES: Final = sorted((DEPLOY / "prometheus" / "rules").glob("*.yml"))

@@ -259,7 +259,7 @@ def _confluent_loop(values: dict[str, Any], transactions: int, _: Sizes) -> dict
 def _worker(values: dict[str, Any], transactions: int, _: Sizes) -> dict[str, float]:
     """Run a whole worker, from its start until it has decided and committed every transaction."""
     launched_s = time.perf_counter()
-    from worker.cycle.processor import Outcome, StepTimes  # noqa: PLC0415
+    from worker.cycle.contracts import Outcome, StepTimes  # noqa: PLC0415
     from worker.kafka_io.topic_setup import create  # noqa: PLC0415
     from worker.live.app import Worker  # noqa: PLC0415
     from worker.live.observer import MetricsObserver  # noqa: PLC0415

@@ -20,7 +20,8 @@ from kafka import KafkaConsumer, TopicPartition
 from numpy.typing import NDArray
 
 from models.vocabulary import MS_PER_DAY
-from tests.support.workers import WorkerProcess, wait_for
+from tests.support.processes import WorkerProcess
+from tests.support.waiting import wait_for
 from worker.broker.embedded import free_port
 from worker.kafka_io import topic_setup
 from worker.kafka_io.bulk import BulkProducer

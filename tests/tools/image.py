@@ -24,16 +24,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from tests.support.workers import (
-    DECIDE_S,
-    ENTITY_KEY,
-    ROOT,
-    Site,
-    records_of,
-    small_traffic,
-    to_toml,
-    wait_for,
-)
+from tests.support.processes import to_toml
+from tests.support.repository import ROOT
+from tests.support.site import ENTITY_KEY, Site
+from tests.support.traffic import records_of, small_traffic
+from tests.support.waiting import DECIDE_S, wait_for
 from tests.tools.dockerfile import Build, Stage, debian, isolated
 from worker.broker.embedded import EmbeddedKafka, free_port
 
@@ -138,7 +133,7 @@ def _try(image: Stage, bootstrap: str, folder: Path, *, warm: bool) -> None:
     with container.running() as process:
         wait_for(container.ready, DECIDE_S, lambda: container.log)
         ready_s = time.monotonic() - started_s
-        site.feed(records_of(site, small_traffic()))
+        site.feed(records_of(small_traffic()))
         site.wait_until_decided()
         decided_s = time.monotonic() - started_s
         assert container.healthy(), "the health check fails"

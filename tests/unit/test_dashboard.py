@@ -13,7 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.dashboard import DEPLOY, RULES, Query, dashboard, panels, queries, rules, series_of, tool
-from tests.support.workers import ROOT
+from tests.support.repository import ROOT
 from worker.telemetry.metrics import Metrics
 
 QUERIES = sorted(set(queries()))

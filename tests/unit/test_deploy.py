@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from tests.support.dashboard import DEPLOY, tool
-from tests.support.workers import ROOT
+from tests.support.repository import ROOT
 from tests.tools.dockerfile import context, instructions
 from worker.cli import build_parser
 from worker.settings.loading import load_settings
