@@ -1,4 +1,4 @@
-"""What the dashboard and the recording rules ask of Prometheus."""
+"""The queries of the dashboard and the recording rules."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ VARIABLES: Final = {"$job": "fraud-worker", "$instance": ".+", "$__rate_interval
 
 
 class Query(NamedTuple):
-    """One query of one panel, as it stands in the file."""
+    """One query of one panel, as the file has it."""
 
     panel: str
     expr: str
 
     @property
     def filled_in(self) -> str:
-        """With a value in place of each variable."""
+        """The query with a value in place of each variable."""
         text = self.expr
         for name, value in VARIABLES.items():
             text = text.replace(name, value)
@@ -35,37 +35,37 @@ class Query(NamedTuple):
 
 
 def dashboard() -> dict[str, Any]:
-    """The dashboard."""
+    """Return the dashboard."""
     text = (DEPLOY / "grafana" / "dashboards" / "fraud-worker.json").read_text(encoding="utf-8")
     loaded: dict[str, Any] = json.loads(text)
     return loaded
 
 
 def panels() -> list[dict[str, Any]]:
-    """Its panels without the rows."""
+    """Return the dashboard's panels without the rows."""
     return [panel for panel in dashboard()["panels"] if panel["type"] != "row"]
 
 
 def queries() -> Iterator[Query]:
-    """Of all panels."""
+    """Yield the queries of all panels."""
     for panel in panels():
         for target in panel["targets"]:
             yield Query(panel["title"], target["expr"])
 
 
 def rules() -> list[dict[str, str]]:
-    """All rules."""
+    """Return all rules."""
     files = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in RULES]
     return [rule for file in files for group in file["groups"] for rule in group["rules"]]
 
 
 def series_of(expr: str) -> set[str]:
-    """Names of the series in an expression: ours, recorded or not."""
+    """Return the names of our series in an expression, recorded or not."""
     return set(re.findall(r"\b[a-z_:]*fraud_worker_[a-z0-9_:]+", expr))
 
 
 def tool(name: str, package: str) -> str:
-    """Path of a program; the test is skipped without it, but fails in CI."""
+    """Return the path of a program; without it skip the test, but fail in CI."""
     path = shutil.which(name)
     if path is None:
         assert os.environ.get("CI") != "true", f"CI must have {name} (Debian package {package})"

@@ -1,4 +1,4 @@
-"""The dashboard and the recording rules: what exists is asked for, in the way that Grafana's own linter wants."""
+"""The dashboard and the recording rules query series that exist, in the form that Grafana's own linter wants."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ANNOTATIONS = dashboard()["annotations"]["list"]
 
 
 def exposed() -> dict[str, str]:
-    """Every series that a worker's /metrics has, and the type of its metric."""
+    """Return every series of a worker's /metrics, with the type of its metric."""
     metrics = Metrics(version="1", poll_age_s=lambda: 0.0, dead_letter_reasons={"decode": ["not_json"]})
     metrics.lag({("t", 0): 1})
     families = text_string_to_metric_families(metrics.render().decode())
@@ -142,13 +142,13 @@ def test_there_is_no_accuracy_and_what_counts_by_arrival_says_so() -> None:
 def evaluate(
     folder: Path, expr: str, series: dict[str, str], expected: dict[str, list[dict[str, Any]]]
 ) -> None:
-    """Hold what an expression gives for all jobs at these times, of series sampled every 15 s, against this."""
+    """Compare what an expression gives for all jobs at these times with the expected, on series sampled every 15 s."""
     asked = Query("", expr.replace("$job", VARIABLES["job"]["allValue"])).filled_in
     tests = [{"expr": asked, "eval_time": time, "exp_samples": samples} for time, samples in expected.items()]
-    told = [{"series": name, "values": values} for name, values in series.items()]
+    input_series = [{"series": name, "values": values} for name, values in series.items()]
     path = folder / "test.yml"
     path.write_text(
-        json.dumps({"tests": [{"interval": "15s", "input_series": told, "promql_expr_test": tests}]}),
+        json.dumps({"tests": [{"interval": "15s", "input_series": input_series, "promql_expr_test": tests}]}),
         encoding="utf-8",
     )
     run(tool("promtool", "prometheus"), "test", "rules", str(path))
