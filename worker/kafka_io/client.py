@@ -145,7 +145,7 @@ def consumer_config(settings: Settings, *, group: bool) -> dict[str, Any]:
         # kafka-python 3.0.12 never reads on in a partition that was paused with part of a fetch undelivered: so a poll
         # takes all that was fetched.
         "max_poll_records": 1 << 30,
-        # Partitions resumed after a fetch was sent wait for its answer, as does the end of an empty partition.
+        # Partitions resumed after a fetch was sent wait for its answer; only an answer shows where an empty one ends.
         "fetch_max_wait_ms": 50,
     }
     # Fetches of the input are small, because rows that wait for the clock stay in memory.
