@@ -105,7 +105,7 @@ def test_topics_of_the_factory_have_names_partitions_and_settings_of_their_own(
     assert {len(topic["partitions"]) for topic in kafka_admin.describe_topics(list(names))} == {3}
 
 
-def test_a_served_broker_ends_with_its_server() -> None:
+def test_the_verb_kafka_ends_its_broker_with_itself() -> None:
     port = free_port()
     command = [sys.executable, "-m", "worker.cli", "kafka", "--port", str(port)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
@@ -120,5 +120,5 @@ def test_a_served_broker_ends_with_its_server() -> None:
 
 def test_a_process_that_just_ends_takes_its_broker_with_it() -> None:
     start = "from worker.broker.embedded import EmbeddedKafka; kafka = EmbeddedKafka(); kafka.start(); print(kafka.pid)"
-    said = subprocess.run([sys.executable, "-c", start], capture_output=True, text=True, check=True).stdout
-    assert not runs(int(said))
+    pid = subprocess.run([sys.executable, "-c", start], capture_output=True, text=True, check=True).stdout
+    assert not runs(int(pid))

@@ -1,4 +1,4 @@
-"""What operators and analysts ask a site for, by the command line, over a real Kafka."""
+"""The verbs of operators and analysts, over a real Kafka."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def letter(offset: int, reason: str) -> bytes:
 
 @pytest.fixture
 def config(site: Site, tmp_path: Path) -> str:
-    """Settings without `entity_key`: an analyst does not know it."""
+    """Return a file of settings without `entity_key`, which an analyst does not know."""
     path = tmp_path / "settings.toml"
     lines = to_toml(site.settings).splitlines()
     path.write_text("\n".join(line for line in lines if not line.startswith("entity_key")), encoding="utf-8")
@@ -96,7 +96,7 @@ def test_the_newest_records_are_found_however_many_offsets_hold_none(site: Site)
     assert [json.loads(record.value)["alert_id"] for record in newest] == ["a6", "a7", "a8"]
 
 
-def test_a_record_that_is_no_alert_is_told_and_passed_over(
+def test_a_record_that_is_no_alert_is_reported_and_skipped(
     config: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["alerts", "tail", "--from-beginning", "--limit", "8", "--config", config]) == 0
@@ -138,9 +138,9 @@ def test_a_reader_that_leaves_ends_the_verb_with_its_own_code(verb: list[str], c
     os.close(reader)
     with run(*verb, "--config", config, stdout=writer) as process:
         os.close(writer)
-        _, said = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=60)
     assert process.returncode == 141
-    assert "Traceback" not in said
+    assert "Traceback" not in err
 
 
 def test_dead_letters_are_listed_newest_last_and_counted(

@@ -142,6 +142,8 @@ def test_dead_letters_may_have_any_number_of_partitions(
     assert topic_setup.check(settings) == 2
 
 
-def test_a_replication_that_the_cluster_cannot_give_is_said_in_the_brokers_words(settings: Settings) -> None:
+def test_a_replication_that_the_cluster_cannot_give_is_reported_in_the_brokers_words(
+    settings: Settings,
+) -> None:
     with pytest.raises(WorkerError, match="InvalidReplicationFactorError"):
         topic_setup.create(settings, partitions=1, replication=7)

@@ -68,19 +68,19 @@ def test_an_alert_of_the_online_model_is_a_few_lines() -> None:
     ]
 
 
-def test_an_alert_of_the_forest_tells_its_rank_and_no_probability() -> None:
+def test_an_alert_of_the_forest_shows_its_rank_and_no_probability() -> None:
     text = text_of(**FOREST)
     assert "forest: anomaly score 0.55, rank 1,072.8 (alerts from 35.9)" in text
     assert "probability" not in text
 
 
-def test_what_a_score_lacks_is_said() -> None:
+def test_a_missing_score_is_shown_as_unknown() -> None:
     assert "anomaly score unknown, rank unknown" in text_of(
         **FOREST | {"forest_score": None, "forest_rank": None}
     )
 
 
-def test_of_reasons_that_all_speak_against_the_first_is_told() -> None:
+def test_of_reasons_that_all_speak_against_the_alert_the_first_is_shown() -> None:
     against = [reason | {"contribution": -number} for number, reason in enumerate(REASONS, 1)]
     assert [line for line in text_of(reasons=against).splitlines() if "= " in line] == [
         "     -1.000  amount = 950"
@@ -111,7 +111,7 @@ def test_an_alert_of_a_later_version_of_the_worker_is_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "words"),
     [
         (None, "no value"),
         (b"\xff", "Invalid JSON"),
@@ -121,10 +121,10 @@ def test_an_alert_of_a_later_version_of_the_worker_is_read() -> None:
         (wire(decided_by="oracle"), "decided_by"),
     ],
 )
-def test_what_is_no_alert_is_told_in_a_few_words(value: bytes | None, said: str) -> None:
-    told = read_alert(value)
-    assert isinstance(told, str)
-    assert said in told
+def test_what_is_no_alert_is_refused_in_a_few_words(value: bytes | None, words: str) -> None:
+    refusal = read_alert(value)
+    assert isinstance(refusal, str)
+    assert words in refusal
 
 
 def test_a_line_of_json_is_the_value_itself() -> None:

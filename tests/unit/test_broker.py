@@ -1,4 +1,4 @@
-"""What the embedded broker says when something is missing, and how its jars are fetched, without Kafka."""
+"""The embedded broker without Kafka: its errors, and the download of its jars."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OTHER_BROKER = "BOOTSTRAP=host:port make demo"
 
 @pytest.fixture
 def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The only folder on the PATH, empty; nothing is cached and JAVA_HOME is not set."""
+    """Return the only folder on the PATH, empty; nothing is cached and JAVA_HOME is not set."""
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))
@@ -37,14 +37,14 @@ def install(folder: Path, name: str, script: str) -> Path:
 
 
 def install_java(folder: Path, version: str = "21.0.1", otherwise: str = "exit 0") -> Path:
-    """A program that tells a Java version and does as told when asked to run something."""
-    tell = f'if [ "$1" = -version ]; then echo \'openjdk version "{version}"\' >&2; exit 0; fi'
-    return install(folder, "java", f"{tell}\n{otherwise}")
+    """Install a program that prints a Java version when asked for it, and otherwise runs `otherwise`."""
+    print_version = f'if [ "$1" = -version ]; then echo \'openjdk version "{version}"\' >&2; exit 0; fi'
+    return install(folder, "java", f"{print_version}\n{otherwise}")
 
 
 @pytest.fixture
 def jars(programs: Path) -> Path:
-    """Jars that were fetched before; Maven is not needed any more."""
+    """Return a folder of jars that were downloaded before; there is no Maven any more."""
     mvn = install(programs, "mvn", "/bin/mkdir jars")
     assert not are_fetched()
     jars = fetch_jars()
@@ -54,7 +54,7 @@ def jars(programs: Path) -> Path:
 
 
 @pytest.mark.usefixtures("programs")
-def test_missing_java_is_said_with_what_to_install_and_the_other_way() -> None:
+def test_missing_java_is_reported_with_what_to_install_and_the_other_way() -> None:
     with pytest.raises(BrokerError, match=r"needs Java 17 or newer.*no java on the PATH") as caught:
         EmbeddedKafka().start()
     assert "apt-get install default-jre-headless" in str(caught.value)
@@ -77,7 +77,7 @@ def test_java_home_comes_before_the_path(programs: Path, monkeypatch: pytest.Mon
     assert find_java() == str(chosen)
 
 
-def test_java_too_old_is_said_with_its_version(programs: Path) -> None:
+def test_java_too_old_is_reported_with_its_version(programs: Path) -> None:
     install_java(programs, version="11.0.2")
     with pytest.raises(BrokerError, match=r"needs Java 17 or newer, and .*bin/java is Java 11\."):
         find_java()
@@ -85,12 +85,12 @@ def test_java_too_old_is_said_with_its_version(programs: Path) -> None:
 
 def test_a_java_that_cannot_run_is_refused(programs: Path) -> None:
     install(programs, "java", "echo 'Unable to locate a Java Runtime.' >&2; exit 1")
-    with pytest.raises(BrokerError, match="does not tell its version"):
+    with pytest.raises(BrokerError, match="does not print its version"):
         find_java()
 
 
 @pytest.mark.parametrize(
-    ("said", "major"),
+    ("output", "major"),
     [
         ('openjdk version "17.0.15" 2025-04-15', 17),
         ('java version "1.8.0_402"', 8),
@@ -99,11 +99,11 @@ def test_a_java_that_cannot_run_is_refused(programs: Path) -> None:
         ("bash: java: command not found", None),
     ],
 )
-def test_the_major_version_is_read_from_what_java_prints(said: str, major: int | None) -> None:
-    assert java_major(said) == major
+def test_the_major_version_is_read_from_what_java_prints(output: str, major: int | None) -> None:
+    assert java_major(output) == major
 
 
-def test_missing_maven_is_said_with_what_to_install_and_the_other_way(programs: Path) -> None:
+def test_missing_maven_is_reported_with_what_to_install_and_the_other_way(programs: Path) -> None:
     install_java(programs)
     with pytest.raises(BrokerError, match="no mvn on the PATH") as caught:
         EmbeddedKafka().start()
@@ -111,12 +111,12 @@ def test_missing_maven_is_said_with_what_to_install_and_the_other_way(programs: 
     assert OTHER_BROKER in str(caught.value)
 
 
-def test_jars_once_fetched_need_no_maven(jars: Path) -> None:
+def test_downloaded_jars_need_no_maven(jars: Path) -> None:
     assert fetch_jars() == jars
     assert jars.is_dir()
 
 
-def test_jars_are_fetched_once_however_many_ask(programs: Path, tmp_path: Path) -> None:
+def test_one_of_several_processes_downloads_the_jars(programs: Path, tmp_path: Path) -> None:
     install(programs, "mvn", f"echo run >> {tmp_path}/runs; /bin/mkdir jars; echo x > jars/kafka.jar")
     with ThreadPoolExecutor(4) as pool:
         folders = {folder.result() for folder in [pool.submit(fetch_jars) for _ in range(4)]}
@@ -124,7 +124,7 @@ def test_jars_are_fetched_once_however_many_ask(programs: Path, tmp_path: Path) 
     assert [path.name for folder in folders for path in folder.iterdir()] == ["kafka.jar"]
 
 
-def test_a_fetch_that_fails_leaves_nothing_and_says_why(programs: Path, tmp_path: Path) -> None:
+def test_a_failed_download_leaves_nothing_and_says_why(programs: Path, tmp_path: Path) -> None:
     install(programs, "mvn", "/bin/mkdir jars; echo x > jars/half.jar; echo 'no route to host'; exit 1")
     with pytest.raises(BrokerError, match="no route to host"):
         fetch_jars()
@@ -170,7 +170,7 @@ def test_a_broker_that_ends_while_starting_is_not_waited_for(programs: Path) -> 
 
 
 @pytest.mark.usefixtures("jars")
-def test_properties_given_win_over_the_built_in_ones(programs: Path, tmp_path: Path) -> None:
+def test_given_properties_override_the_built_in_ones(programs: Path, tmp_path: Path) -> None:
     install_java(programs, otherwise="exit 1")
     broker = EmbeddedKafka(data_dir=tmp_path / "data", properties={"log.retention.ms": "1000"})
     with pytest.raises(BrokerError, match="formatting"):
@@ -181,7 +181,7 @@ def test_properties_given_win_over_the_built_in_ones(programs: Path, tmp_path: P
     assert len({line.split("=")[0] for line in lines}) == len(lines)
 
 
-def test_a_cluster_id_is_never_taken_for_an_option() -> None:
+def test_no_cluster_id_looks_like_an_option() -> None:
     drawn = {cluster_id() for _ in range(1000)}
     assert len(drawn) == 1000
     assert {name[0] for name in drawn} <= {*"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"}

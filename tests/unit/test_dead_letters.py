@@ -76,7 +76,7 @@ def test_a_stage_and_a_reason_choose(wanted: dict[str, str], offsets: list[int])
     assert [it.offset for it in letters(MIXED, Wanted(**wanted))] == offsets
 
 
-def test_one_after_the_other_they_are_told_before_the_last_is_read() -> None:
+def test_each_is_yielded_before_the_next_is_read() -> None:
     def endless() -> Iterator[Any]:
         while True:
             yield from MIXED
@@ -84,7 +84,7 @@ def test_one_after_the_other_they_are_told_before_the_last_is_read() -> None:
     assert [it.offset for it in islice(letters(endless(), Wanted()), 5)] == [1, 2, 3, 4, 1]
 
 
-def test_a_row_tells_where_why_and_how_the_record_begins() -> None:
+def test_a_row_shows_where_why_and_how_the_record_begins() -> None:
     head, row = printed(table([letter(7, value=b'{"id": "a\xff')]))
     assert head.split() == ["when", "record", "stage", "reason", "error", "begins", "with"]
     assert row == (
@@ -92,7 +92,7 @@ def test_a_row_tells_where_why_and_how_the_record_begins() -> None:
     )
 
 
-def test_a_record_without_a_value_is_said_to_have_none() -> None:
+def test_a_record_without_a_value_is_shown_as_such() -> None:
     assert printed(table([letter(7, value=None)]))[1].endswith("(no value)")
 
 
@@ -107,7 +107,7 @@ def test_the_counts_begin_with_the_most_frequent() -> None:
 
 
 def tampered() -> DeadLetter:
-    """One that another program wrote, card numbers and all."""
+    """Return one that another program wrote, with card numbers."""
     return letter(1).model_copy(
         update={
             "original": base64.b64encode(f"\x1b[2J[red]{CARD}".encode()).decode(),
@@ -127,12 +127,12 @@ def test_what_others_wrote_neither_steers_the_terminal_nor_shows_a_card_number()
     assert text.replace("\n", "").isprintable()
 
 
-def test_json_is_the_letter_of_the_topic_with_card_numbers_struck_out_again() -> None:
+def test_json_is_the_letter_of_the_topic_with_card_numbers_redacted_again() -> None:
     assert redacted_json(letter(5)) == letter(5).to_json()
     assert json.loads(redacted_json(letter(5, value=None)))["original"] is None
-    told = json.loads(redacted_json(tampered()))
-    assert CARD not in told["detail"]
-    assert base64.b64decode(told["original"]) == b"\x1b[2J[red]************1111"
+    written = json.loads(redacted_json(tampered()))
+    assert CARD not in written["detail"]
+    assert base64.b64decode(written["original"]) == b"\x1b[2J[red]************1111"
 
 
 def test_an_original_that_is_not_base64_is_unreadable() -> None:

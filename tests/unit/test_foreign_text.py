@@ -1,4 +1,4 @@
-"""What others wrote, before a terminal shows it."""
+"""Text that others wrote, as a terminal may show it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CARD = "4111111111111111"
         (f"card {CARD}", "card ************1111"),
     ],
 )
-def test_what_does_not_print_is_written_as_an_escape_and_card_numbers_are_struck_out(
+def test_what_does_not_print_is_written_as_an_escape_and_card_numbers_are_redacted(
     text: str, shown: str
 ) -> None:
     assert printable(text) == shown
@@ -33,7 +33,7 @@ def test_bytes_that_are_no_text_are_written_as_escapes() -> None:
     assert printable_bytes(CARD.encode()) == "************1111"
 
 
-def test_a_card_number_is_struck_out_before_the_text_is_cut() -> None:
+def test_a_card_number_is_redacted_before_the_text_is_cut() -> None:
     assert shortened(f"x{CARD}" * 3, 12) == "x*********.."
     assert short_id(f"-{CARD}-", 8) == "-**..11-"
 

@@ -1,1 +1,1 @@
-"""An Apache Kafka broker of our own, for the demo, the tests and who has none."""
+"""An embedded Apache Kafka broker, for the demo, the tests and users without a Kafka."""

@@ -1,7 +1,7 @@
 """A real Kafka broker in a child process, for the demo, the tests and the benchmarks.
 
-`EmbeddedKafka` runs one KRaft node of Apache Kafka. The jars are fetched by Maven once and kept in a cache
-folder; nothing else on the machine is touched. It is no production broker: one node, no replication, no TLS.
+`EmbeddedKafka` runs one KRaft node of Apache Kafka. Maven downloads the jars once into a cache folder; nothing else
+on the machine changes. It is no production broker: one node, no replication, no TLS.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ STOP_TIMEOUT_S = 20
 
 _QUIET = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
 
-# Below every system's range of ephemeral ports: a client that retries while the broker is down would
-# otherwise be able to get the broker's port as its own and connect to itself.
+# Below every system's range of ephemeral ports. A client that retries while the broker is down could otherwise get
+# the broker's port as its own and connect to itself.
 _PORTS = range(20_000, 32_000)
 
 _NO_LIMIT = str(2**63 - 1)
@@ -55,7 +55,7 @@ _PROPERTIES = {
     "transaction.state.log.num.partitions": "4",
     "transaction.state.log.replication.factor": "1",
     "transaction.state.log.min.isr": "1",
-    # Replayed traffic carries the time stamps of its own day.
+    # Replayed traffic has timestamps of its own day: Kafka must neither delete nor refuse it.
     "log.retention.ms": "-1",
     "log.message.timestamp.type": "CreateTime",
     "log.message.timestamp.before.max.ms": _NO_LIMIT,
@@ -69,21 +69,21 @@ class EmbeddedKafka:
     Parameters
     ----------
     port
-        Port of the broker; a free one is chosen when it is None.
+        Port of the broker; None chooses a free one.
     data_dir
-        Folder of the logs, kept afterwards; a temporary one, removed by `close()`, when it is None.
+        Folder of the data, which stays afterwards; None makes a temporary one, which `close()` deletes.
     properties
-        Further server properties; they win over the built-in ones.
+        Further server properties, which override the built-in ones.
     listeners
-        Further listeners, as NAME://host:port; what they speak is among the properties.
+        Further listeners, as NAME://host:port; the properties say which protocol each has.
     start_timeout_s
-        How long a start may take, in seconds.
+        How long a start may take.
 
     Raises
     ------
     BrokerError
-        On entry or `start()`: Java or Maven is missing, the port is taken, or Kafka does not come up. The
-        data folder is kept then, and the message says where it is.
+        On entry or `start()`: Java or Maven is missing, the port is taken, or Kafka does not start. The data folder
+        stays then, and the message names it.
     """
 
     def __init__(
@@ -111,14 +111,14 @@ class EmbeddedKafka:
 
     @property
     def pid(self) -> int | None:
-        """Id of the running process, None when it does not run."""
+        """Id of the running process; None if it does not run."""
         return self._process.pid if self._process is not None and self._process.poll() is None else None
 
     @property
     def folder(self) -> Path:
-        """Folder that holds the configuration, the broker's own log and the data."""
+        """Folder of the configuration, the broker's log and the data; the first access makes it."""
         if self._folder is None:
-            with held_back():
+            with held_back():  # a signal in between would leave a folder that `close()` does not know
                 made = self._given_dir or Path(tempfile.mkdtemp(prefix="fraud-worker-kafka-"))
                 made.mkdir(parents=True, exist_ok=True)
                 self._folder = made.resolve()
@@ -134,7 +134,7 @@ class EmbeddedKafka:
         self.close()
 
     def start(self) -> None:
-        """Start the node and return once it answers; data from an earlier run are kept."""
+        """Start the node, with the data of an earlier run if there are any, and wait until it answers."""
         if self.pid is not None:
             return
         java = find_java()
@@ -142,7 +142,7 @@ class EmbeddedKafka:
         for port in (self.port, self._controller_port):
             _require_free(port)
         atexit.register(self.close)
-        # Kafka unpacks libraries where temporary files go, and a broker that is killed leaves them there.
+        # Kafka unpacks native libraries into the folder of temporary files, where a killed broker would leave them.
         command = [java, "-Xmx512m", f"-Djava.io.tmpdir={self.folder}", "-cp", f"{jars}/*", _QUIET]
         try:
             self._format(command)
@@ -155,20 +155,20 @@ class EmbeddedKafka:
             raise
 
     def stop(self) -> None:
-        """Shut the node down in order; the data stay, so that `start()` goes on from them."""
+        """Shut the node down in order; its data stay for the next `start()`."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End the node at once, as a crash would; the data stay."""
+        """Kill the node, as a crash would; its data stay for the next `start()`."""
         self._end(signal.SIGKILL)
 
     def restart(self) -> None:
-        """Stop in order and start again at the same address with the same data."""
+        """Stop in order and start again, at the same address with the same data."""
         self.stop()
         self.start()
 
     def close(self) -> None:
-        """Stop, and remove the data folder if it is a temporary one and nothing went wrong."""
+        """Stop, and delete the data folder if it is a temporary one and the broker has not failed."""
         if self._process is not None and self._process.poll() not in (None, 0):
             self._failed = True
         self.stop()
@@ -182,18 +182,18 @@ class EmbeddedKafka:
         self._folder = None
 
     def check(self) -> None:
-        """Raise if the broker has ended by itself.
+        """Raise an error if the broker has ended by itself.
 
         Raises
         ------
         BrokerError
-            With the end of its log, and where the whole is.
+            It has; the message has the end of its log, and names the file.
         """
         if self._process is not None and self._process.poll() is not None:
             raise BrokerError(self._report("Kafka ended by itself"))
 
     def wait(self) -> None:
-        """Block for as long as the broker runs.
+        """Wait for as long as the broker runs.
 
         Raises
         ------
@@ -271,12 +271,15 @@ class EmbeddedKafka:
 
 
 def cluster_id() -> str:
-    """Draw a cluster id in Kafka's form: 16 bytes in URL-safe base64, and no dash first (an option has that)."""
+    """Return a random cluster id, as Kafka writes them: 16 bytes in URL-safe base64.
+
+    Its first byte is 0: else the id could begin with a dash, which Kafka's tool takes for an option.
+    """
     return base64.urlsafe_b64encode(b"\0" + secrets.token_bytes(15)).decode().rstrip("=")
 
 
 def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on."""
+    """Return a free port of 127.0.0.1."""
     for port in random.sample(_PORTS, 100):
         if _is_free(port):
             return port
@@ -306,7 +309,7 @@ def _listens(port: int) -> bool:
 
 
 def _answers(bootstrap: str) -> bool:
-    """Whether the broker says of itself that it is part of the cluster (a fenced one does not)."""
+    """Return whether the broker lists itself as part of the cluster; while it is fenced, it does not."""
     try:
         with AdminClient(bootstrap_servers=bootstrap, bootstrap_timeout_ms=10_000) as admin:
             return bool(admin.describe_cluster()["brokers"])

@@ -1,4 +1,4 @@
-"""Where the embedded broker gets Java and Apache Kafka's jars from."""
+"""Finds Java and downloads Apache Kafka's jars for the embedded broker."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _INSTALL_MAVEN = _INSTALL.format(debian="maven", brew="maven")
 
 
 def find_java() -> str:
-    """Return the path of a Java runtime that is new enough (`JAVA_HOME` first, then `PATH`).
+    """Return the path of a Java runtime that is new enough: that of `JAVA_HOME` if it is set, else of `PATH`.
 
     Raises
     ------
@@ -43,35 +43,35 @@ def find_java() -> str:
     need = f"The built-in Kafka broker needs Java {MIN_JAVA} or newer"
     if java is None:
         raise BrokerError(f"{need}, and there is no java {where}. {_INSTALL_JAVA} {INSTEAD}")
-    said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False)
-    major = java_major(said.stderr + said.stdout)
-    if said.returncode != 0 or major is None:
-        raise BrokerError(f"{need}, and {java} does not tell its version. {_INSTALL_JAVA} {INSTEAD}")
+    ended = subprocess.run([java, "-version"], capture_output=True, text=True, check=False)
+    major = java_major(ended.stderr + ended.stdout)
+    if ended.returncode != 0 or major is None:
+        raise BrokerError(f"{need}, and {java} does not print its version. {_INSTALL_JAVA} {INSTEAD}")
     if major < MIN_JAVA:
         raise BrokerError(f"{need}, and {java} is Java {major}. {_INSTALL_JAVA} {INSTEAD}")
     return java
 
 
-def java_major(said: str) -> int | None:
-    """Read the major version out of what `java -version` printed; None when it is not there.
+def java_major(output: str) -> int | None:
+    """Return the major version in the output of `java -version`; None if it has none.
 
     Examples
     --------
     >>> java_major('openjdk version "17.0.15" 2025-04-15'), java_major('java version "1.8.0_402"')
     (17, 8)
     """
-    found = re.search(r'version "(?:1\.)?(\d+)', said)
+    found = re.search(r'version "(?:1\.)?(\d+)', output)
     return int(found[1]) if found else None
 
 
 def cache_folder() -> Path:
-    """Return the folder that downloads are kept in: `FRAUD_WORKER_CACHE`, else `~/.cache/fraud-worker`."""
+    """Return the folder of downloads: `FRAUD_WORKER_CACHE`, else `~/.cache/fraud-worker`."""
     given = os.environ.get(CACHE_VARIABLE)
     return Path(given).expanduser().resolve() if given else Path.home() / ".cache" / "fraud-worker"
 
 
 def are_fetched() -> bool:
-    """Whether Kafka's jars are in the cache already."""
+    """Return whether Kafka's jars are in the cache."""
     return _jars_folder(_pom()).is_dir()
 
 
@@ -80,13 +80,14 @@ def _pom() -> bytes:
 
 
 def _jars_folder(pom: bytes) -> Path:
+    # Named by the pom, so that another version of Kafka gets another folder.
     return cache_folder() / f"kafka-{hashlib.sha256(pom).hexdigest()[:12]}"
 
 
 def fetch_jars() -> Path:
-    """Return the folder of Kafka's jars, fetched by Maven the first time.
+    """Return the folder of Kafka's jars, which Maven downloads the first time.
 
-    The folder appears whole or not at all, and is fetched once however many processes ask at the same time.
+    The folder appears whole or not at all, and only one of several processes downloads it.
 
     Raises
     ------
@@ -109,10 +110,10 @@ def _run_maven(pom: bytes, jars: Path) -> None:
     maven = shutil.which("mvn")
     if maven is None:
         raise BrokerError(
-            "The built-in Kafka broker is fetched by Maven the first time, and there is no mvn on the PATH. "
+            "Maven downloads the built-in Kafka broker the first time, and there is no mvn on the PATH. "
             f"{_INSTALL_MAVEN} {INSTEAD}"
         )
-    log.info("fetching Apache Kafka by Maven into %s (44 MB, once)", jars)
+    log.info("downloading Apache Kafka by Maven into %s (44 MB, once)", jars)
     with tempfile.TemporaryDirectory(prefix="fetching-", dir=jars.parent) as folder:
         (Path(folder) / "pom.xml").write_bytes(pom)
         command = [maven, "-q", "-B", "-C", "dependency:copy-dependencies", "-DoutputDirectory=jars"]
@@ -123,6 +124,6 @@ def _run_maven(pom: bytes, jars: Path) -> None:
         except subprocess.TimeoutExpired as error:
             raise BrokerError(f"Maven did not end within {FETCH_TIMEOUT_S} s. {INSTEAD}") from error
         if ended.returncode != 0:
-            said = (ended.stdout + ended.stderr).strip()[-2000:]
-            raise BrokerError(f"Maven could not fetch Apache Kafka:\n{said}\n{INSTEAD}")
+            output = (ended.stdout + ended.stderr).strip()[-2000:]
+            raise BrokerError(f"Maven could not download Apache Kafka:\n{output}\n{INSTEAD}")
         (Path(folder) / "jars").rename(jars)

@@ -1,1 +1,1 @@
-"""What people look at: alerts and dead letters as text, in which all foreign text is escaped."""
+"""Alerts and dead letters as text for people. All text that others wrote is escaped and redacted."""

@@ -1,4 +1,4 @@
-"""An alert as an investigator reads it: what, who decided, against which threshold, and why."""
+"""An alert as an investigator reads it: what happened, who decided, against which threshold, and why."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.text import Text
 from worker.view.foreign_text import printable, short_id, shortened
 from worker.wire.schema import Alert, AlertReason, explain_record
 
-SHOWN_REASONS: Final = 3
+_SHOWN_REASONS: Final = 3
 _INDENT: Final = "    "
 _ID_CHARACTERS: Final = 16
 _TEXT_CHARACTERS: Final = 80
@@ -21,7 +21,7 @@ _STYLES: Final = {"online": "bold red", "forest": "bold yellow"}
 
 
 def alert_text(alert: Alert) -> Text:
-    """Lay an alert out as a few lines; what others wrote in it is escaped, card numbers are struck out."""
+    """Return an alert as a few lines. What others wrote in it is escaped, card numbers are redacted."""
     text = Text()
     text.append(moment(alert.event_time_ms), style="dim")
     text.append(f"  {_amount(alert)}", style="bold")
@@ -29,7 +29,7 @@ def alert_text(alert: Alert) -> Text:
     text.append(f"  transaction {short_id(alert.transaction_id, 2 * _ID_CHARACTERS)}\n")
     text.append(f"{_INDENT}{alert.decided_by}", style=_STYLES[alert.decided_by])
     text.append(f": {_score(alert)}\n")
-    for reason in _told(alert):
+    for reason in _shown_reasons(alert):
         text.append(f"{_INDENT}{reason.contribution:+7.3f}", style="cyan")
         text.append(f"  {_reason(reason)}\n")
     text.append(
@@ -41,7 +41,7 @@ def alert_text(alert: Alert) -> Text:
 
 
 def moment(time_ms: int) -> str:
-    """Write a time in UTC, to the second; one that no calendar holds as the number it is."""
+    """Return a time in UTC, to the second; a time beyond the calendar as its number of milliseconds."""
     try:
         return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
     except (ValueError, OverflowError, OSError):
@@ -54,7 +54,7 @@ def _amount(alert: Alert) -> str:
 
 
 def _score(alert: Alert) -> str:
-    """Say the score in the decider's own terms; what is missing there is said to be."""
+    """Return the score in the terms of the decider; a missing figure is `unknown`."""
     if alert.decided_by == "online":
         return (
             f"probability {_number(alert.probability, '.2%')}, expected loss {_number(alert.expected_loss, ',.2f')}"
@@ -70,10 +70,10 @@ def _number(value: float | None, form: str) -> str:
     return "unknown" if value is None else format(value, form)
 
 
-def _told(alert: Alert) -> list[AlertReason]:
-    """The largest reasons that speak for the alert; of none that does, the first."""
-    speaking = [reason for reason in alert.reasons if reason.contribution > 0]
-    return (speaking or alert.reasons[:1])[:SHOWN_REASONS]
+def _shown_reasons(alert: Alert) -> list[AlertReason]:
+    """Return the largest reasons that support the alert; if none does, the first reason."""
+    supporting = [reason for reason in alert.reasons if reason.contribution > 0]
+    return (supporting or alert.reasons[:1])[:_SHOWN_REASONS]
 
 
 def _reason(reason: AlertReason) -> str:
@@ -88,7 +88,7 @@ def _reason(reason: AlertReason) -> str:
 
 
 def read_alert(value: bytes | None) -> Alert | str:
-    """Read an alert of this schema version, whose unknown fields are overlooked; else say what is wrong."""
+    """Return an alert of this schema version, without unknown fields; for any other value, what is wrong with it."""
     if value is None:
         return "it has no value"
     try:
@@ -98,11 +98,12 @@ def read_alert(value: bytes | None) -> Alert | str:
 
 
 def one_line(value: bytes | None) -> bytes | None:
-    """Return JSON as it is, unless it spans lines or could steer a terminal: then as equal JSON; else None."""
+    """Return JSON as it is, or as equal JSON if it spans lines or could steer a terminal; None if it is no JSON."""
+    if value is None:
+        return None
     try:
-        decoded = orjson.loads(value or b"")
+        decoded = orjson.loads(value)
     except orjson.JSONDecodeError:
         return None
-    assert value is not None
     text = value.decode()
     return value if text.isprintable() else json.dumps(decoded).encode()

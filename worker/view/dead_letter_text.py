@@ -1,4 +1,4 @@
-"""What the dead-letter topic holds, for an operator: which records were set aside, and why."""
+"""The dead letters as an operator reads them: which records could not be used, and why."""
 
 from __future__ import annotations
 
@@ -24,37 +24,39 @@ _UNREADABLE: Final = ("-", "unreadable")
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which dead letters are asked for; None asks for all.
+    """A choice of dead letters.
 
     Attributes
     ----------
     stage, reason
-        Only those.
+        Only those of this stage and of this reason; None chooses all.
     """
 
     stage: str | None = None
     reason: str | None = None
 
     def fits(self, letter: DeadLetter) -> bool:
-        """Whether it is asked for."""
+        """Return whether the letter is chosen."""
         return self.stage in {None, letter.stage} and self.reason in {None, letter.reason}
 
     @property
     def is_everything(self) -> bool:
-        """Whether all are asked for, those that do not read as well."""
+        """Whether all are chosen, those that cannot be read included."""
         return self.stage is None and self.reason is None
 
 
 @dataclass
 class Listing:
-    """The newest dead letters that were asked for, and how many there were of each stage and reason.
+    """The newest of the chosen dead letters, and the number of each stage and reason.
 
     Attributes
     ----------
     letters
-        The newest ones, oldest first.
-    counts, others
-        By stage and reason, of all that fit, shown or not, and of those that do not.
+        The newest of the chosen ones, oldest first.
+    counts
+        Numbers of all chosen ones, listed or not, by stage and reason.
+    others
+        Numbers of those that are not chosen.
     """
 
     letters: deque[DeadLetter]
@@ -63,32 +65,32 @@ class Listing:
 
     @property
     def total(self) -> int:
-        """How many fit."""
+        """How many are chosen."""
         return self.counts.total()
 
 
 def letters(records: Iterable[Any], wanted: Wanted) -> Iterator[DeadLetter]:
-    """Yield the dead letters that are asked for, one after the other; what does not read as one is left out."""
+    """Yield the chosen dead letters one after the other, without those that cannot be read."""
     read = (_read(record.value) for record in records)
     return (letter for letter in read if letter is not None and wanted.fits(letter))
 
 
 def listing(records: Iterable[Any], *, most: int, wanted: Wanted = Wanted()) -> Listing:
-    """Go through records of the dead-letter topic.
+    """List and count the records of the dead-letter topic.
 
     Parameters
     ----------
     records
         Kafka records, oldest first.
     most
-        How many to keep.
+        How many to list.
     wanted
-        Which are asked for.
+        Which ones.
 
     Returns
     -------
     Listing
-        What does not read as a dead letter is counted as unreadable.
+        A record that cannot be read as a dead letter is counted as unreadable.
     """
     found = Listing(deque(maxlen=most))
     for record in records:
@@ -102,7 +104,7 @@ def listing(records: Iterable[Any], *, most: int, wanted: Wanted = Wanted()) -> 
 
 
 def table(letters: Iterable[DeadLetter]) -> Table:
-    """Lay dead letters out, one a row; what others wrote is escaped, card numbers are struck out again."""
+    """Return a table of dead letters. What others wrote is escaped, card numbers are redacted once more."""
     rows = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("when", "record", "stage", "reason", "error", "begins with"):
         rows.add_column(name, overflow="fold", no_wrap=name in {"when", "stage", "reason"})
@@ -115,7 +117,7 @@ def table(letters: Iterable[DeadLetter]) -> Table:
 
 
 def summary(counts: Counter[tuple[str, str]]) -> Table:
-    """Lay counts by stage and reason out, most frequent first."""
+    """Return a table of the counts by stage and reason, most frequent first."""
     rows = Table(box=None, pad_edge=False, header_style="bold")
     rows.add_column("count", justify="right")
     rows.add_column("stage")
@@ -126,12 +128,13 @@ def summary(counts: Counter[tuple[str, str]]) -> Table:
 
 
 def redacted_json(letter: DeadLetter) -> bytes:
-    """Return the dead letter as on the topic, card numbers struck out once more."""
+    """Return the JSON of a dead letter as on the topic, with card numbers redacted once more."""
     original = letter.original and base64.b64encode(redact_bytes(_original(letter))).decode()
     return letter.model_copy(update={"original": original, "detail": redact(letter.detail)}).to_json()
 
 
 def _read(value: bytes | None) -> DeadLetter | None:
+    """Return the dead letter; None if the value is none, or its original is no base64."""
     try:
         letter = DeadLetter.model_validate_json(value or b"", extra="ignore")
         _original(letter)

@@ -1,4 +1,4 @@
-"""Text that others wrote, made fit for a terminal: it cannot move the cursor, turn its direction or hide."""
+"""Text that others wrote, made safe for a terminal: no escape sequence, change of direction or hidden character."""
 
 from __future__ import annotations
 
@@ -8,28 +8,29 @@ _ELLIPSIS = ".."
 
 
 def printable(text: str) -> str:
-    r"""Strike out card numbers, and write every character that does not print as an escape such as ``\x1b``."""
+    r"""Redact card numbers, and write every character that does not print as an escape such as ``\x1b``."""
     return "".join(it if it.isprintable() else _escaped(it) for it in redact(text))
 
 
 def printable_bytes(data: bytes) -> str:
-    """Do the same to bytes; what is not UTF-8 becomes escapes too."""
+    """Return the same of bytes. What is not UTF-8 becomes escapes too."""
     return printable(data.decode("utf-8", errors="backslashreplace"))
 
 
-def shortened(text: str, most: int) -> str:
-    """Return `printable` text of at most `most` characters: its beginning."""
+def shortened(text: str, limit: int) -> str:
+    """Return the beginning of `printable` text, at most `limit` characters."""
+    # Redact before the cut, which could leave half a card number that no longer looks like one.
     shown = printable(text)
-    return shown if len(shown) <= most else shown[: most - len(_ELLIPSIS)] + _ELLIPSIS
+    return shown if len(shown) <= limit else shown[: limit - len(_ELLIPSIS)] + _ELLIPSIS
 
 
-def short_id(text: str, most: int) -> str:
-    """Return a `printable` identifier of at most `most` characters: both ends, for many begin alike."""
+def short_id(text: str, limit: int) -> str:
+    """Return both ends of a `printable` identifier, at most `limit` characters: many identifiers begin alike."""
     shown = printable(text)
-    if len(shown) <= most:
+    if len(shown) <= limit:
         return shown
-    tail = (most - len(_ELLIPSIS)) // 2
-    return shown[: most - len(_ELLIPSIS) - tail] + _ELLIPSIS + shown[-tail:]
+    tail = (limit - len(_ELLIPSIS)) // 2
+    return shown[: limit - len(_ELLIPSIS) - tail] + _ELLIPSIS + shown[-tail:]
 
 
 def _escaped(character: str) -> str:
