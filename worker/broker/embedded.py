@@ -224,7 +224,7 @@ class EmbeddedKafka:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
-                start_new_session=True,  # the terminal's Ctrl-C is ours to act on, not the broker's
+                start_new_session=True,  # the terminal sends Ctrl-C to this process, not to the broker
             )
 
     def _await_answer(self) -> None:
@@ -280,6 +280,7 @@ def cluster_id() -> str:
 
 def free_port() -> int:
     """Return a free port of 127.0.0.1."""
+    # At random: processes that start at the same moment seldom try the same port.
     for port in random.sample(_PORTS, 100):
         if _is_free(port):
             return port
@@ -288,6 +289,7 @@ def free_port() -> int:
 
 def _is_free(port: int) -> bool:
     with socket.socket() as probe:
+        # As the broker binds it: connections of a former broker that linger in TIME_WAIT do not take the port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))

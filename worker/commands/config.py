@@ -26,6 +26,7 @@ def show(args: argparse.Namespace) -> int:
     try:
         settings = load_settings(args.config)
     except SettingsError:
+        # The list of settings is what helps to correct one: print it before the error.
         print("\n".join(defaults()))
         sys.stdout.flush()
         raise

@@ -61,6 +61,7 @@ def show(args: argparse.Namespace) -> int:
     with open_topic(settings, settings.topics.dead_letters) as reader:
         records = reader.since(args.since)
         if args.json and not args.summary and args.limit is None:
+            # All of them may be more than memory holds: print each as it is read.
             _print_json(letters(records, wanted))
             return 0
         found = listing(records, most=0 if args.summary else args.limit or _SHOWN, wanted=wanted)

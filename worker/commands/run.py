@@ -25,12 +25,12 @@ def add_to(verbs: Verbs) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run a worker until a signal or an error ends it."""
     from worker.settings.loading import load_settings
+    from worker.settings.report import refuse_unknown_variables
     from worker.telemetry import logs
 
     logs.configure()
     settings = load_settings(args.config)
-    from worker.live import app
-    from worker.settings.report import refuse_unknown_variables
-
     refuse_unknown_variables()
+    from worker.live import app  # last: its imports take seconds, and a wrong setting should show at once
+
     return app.run(settings)

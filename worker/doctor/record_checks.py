@@ -201,12 +201,12 @@ def _declared(fields: FieldSettings) -> Iterator[tuple[str, str]]:
 
 
 def _excused(setting: str, fields: FieldSettings, names: Counter[str]) -> bool:
-    """Whether a label does without the field, for it has the other one of the two."""
+    """Return whether a label does without the field, because it has the other one of the two."""
     return setting in _ONE_OF and any(getattr(fields, other) in names for other in _ONE_OF)
 
 
 def _may_be(setting: str, name: str, sample: Sample) -> bool:
-    """Whether the values under that name are of the right type."""
+    """Return whether the values under that name are of the right type."""
     if setting not in _NUMBERS:
         return True
     values = [message[name] for message in sample.messages if name in message]

@@ -17,6 +17,7 @@ from worker.settings.mistakes import ENV_PREFIX, explain_settings, explain_varia
 from worker.settings.sections import Settings
 
 _NO_KEY: Final = "0" * 32
+"""Stands in for `entity_key` where nothing is hashed."""
 
 
 def config_file(path: Path | None = None) -> Path | None:

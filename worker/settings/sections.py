@@ -320,7 +320,7 @@ class Settings(BaseSettings):
         env_nested_delimiter="__",
         frozen=True,
         extra="forbid",
-        nested_model_default_partial_update=True,
+        nested_model_default_partial_update=True,  # one variable leaves the rest of its section as it is
     )
 
     entity_key: SecretStr = Field(

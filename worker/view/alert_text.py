@@ -98,7 +98,7 @@ def read_alert(value: bytes | None) -> Alert | str:
 
 
 def one_line(value: bytes | None) -> bytes | None:
-    """Return JSON as it is, or as equal JSON if it spans lines or could steer a terminal; None if it is no JSON."""
+    """Return JSON as it is, or as equal JSON if it spans lines or could steer a terminal; None if it is not JSON."""
     if value is None:
         return None
     try:
