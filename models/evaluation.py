@@ -78,9 +78,15 @@ class Evaluation:
     recall, precision, f1
         Of the alerts as they were decided.
     cost
-        A review per case opened, and the loss of every missed fraud.
+        A review per case opened, and the loss of every missed fraud: `cost_reviews` and `cost_missed`.
     savings
-        1 less the cost over the lower of the costs of alerting on nothing and on everything.
+        1 less the cost over the lower of `cost_none` and `cost_all`.
+    frauds, caught, alerts, cases
+        Counts: frauds, alerted frauds, alerts, and the cases that these opened.
+    recall_by_value
+        Alerted frauds among frauds, by the loss they would have caused.
+    cost_none, cost_all
+        The cost of alerting on nothing, and of alerting on everything.
     """
 
     n: int
@@ -92,6 +98,15 @@ class Evaluation:
     f1: float
     cost: float
     savings: float
+    frauds: int
+    caught: int
+    alerts: int
+    cases: int
+    recall_by_value: float
+    cost_reviews: float
+    cost_missed: float
+    cost_none: float
+    cost_all: float
 
 
 def evaluate(
@@ -120,9 +135,10 @@ def evaluate(
         Of one case.
     """
     n, frauds, alerts = len(fraud), int(fraud.sum()), int(alerted.sum())
-    caught = int((fraud & alerted).sum())
-    cost = review_cost * int(opens_case.sum()) + float(loss[fraud & ~alerted].sum())
-    baseline = min(float(loss[fraud].sum()), review_cost * int(first_of_window.sum()))
+    caught, cases = int((fraud & alerted).sum()), int(opens_case.sum())
+    cost_reviews, cost_missed = review_cost * cases, float(loss[fraud & ~alerted].sum())
+    cost_none, cost_all = float(loss[fraud].sum()), review_cost * int(first_of_window.sum())
+    cost = cost_reviews + cost_missed
     return Evaluation(
         n=n,
         prevalence=_divide(frauds, n),
@@ -132,7 +148,16 @@ def evaluate(
         precision=_divide(caught, alerts),
         f1=_divide(2 * caught, frauds + alerts),
         cost=cost,
-        savings=1.0 - _divide(cost, baseline),
+        savings=1.0 - _divide(cost, min(cost_none, cost_all)),
+        frauds=frauds,
+        caught=caught,
+        alerts=alerts,
+        cases=cases,
+        recall_by_value=_divide(float(loss[fraud & alerted].sum()), cost_none),
+        cost_reviews=cost_reviews,
+        cost_missed=cost_missed,
+        cost_none=cost_none,
+        cost_all=cost_all,
     )
 
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from models.decision import decide
+from models.explanation import REASONS
 from models.refit import RefitPlan, forest_job, generation_job
 from models.state import ModelState
 from models.threshold import BINS, AlertBudget, CostPolicy, histogram
@@ -19,7 +20,7 @@ from tests.support.partition import HASHER, HOUR_MS, new_task, transactions
 from worker.cycle.contracts import Decided
 from worker.identity import Hasher
 from worker.kafka_io.committer import Outgoing
-from worker.live.alert_writer import OTHER, REASONS, AlertWriter
+from worker.live.alert_writer import OTHER, AlertWriter
 from worker.wire.decoder import TransactionColumns
 from worker.wire.schema import Alert
 
@@ -144,7 +145,7 @@ def test_the_largest_contributions_are_named_with_their_values_and_the_rest_as_o
 def test_a_category_is_a_reason_without_a_value_because_a_hash_means_nothing(
     online: ModelState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.live.alert_writer.REASONS", FEATURES)
+    monkeypatch.setattr("models.explanation.REASONS", FEATURES)
     batch = decided(online, traffic(), tmp_path)
     categories = {
         name for name, is_one in zip(online.layout.names, online.layout.categorical, strict=True) if is_one

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from models.explanation import explain
 from models.state import ModelState
 from models.vocabulary import Decider, Flag
 from worker.cycle.contracts import Decided
@@ -16,8 +17,6 @@ from worker.identity import Hasher
 from worker.kafka_io.committer import Outgoing
 from worker.wire.schema import SCHEMA_VERSION, Alert, AlertReason
 
-REASONS: Final = 5
-"""An alert names the largest contributions one by one and the rest as one sum, so that all add up."""
 OTHER: Final = "other_features"
 
 
@@ -102,13 +101,9 @@ class _Explained:
 
     def __init__(self, decided: Decided, rows: NDArray[np.int64], model: ModelState) -> None:
         self._scores, self._rows, self._model = decided.scores, rows, model
-        self._features = decided.rows.features[rows]
-        self._online = (decided.scores.flags[rows] & Flag.DECIDER) == Decider.ONLINE
-        self._contributions = np.zeros(self._features.shape)
-        if model.online is not None and self._online.any():
-            self._contributions[self._online] = model.online.contributions(self._features[self._online])
-        if model.forest is not None and not self._online.all():
-            self._contributions[~self._online] = model.forest.reasons(self._features[~self._online])
+        flags = decided.scores.flags[rows]
+        self._online = (flags & Flag.DECIDER) == Decider.ONLINE
+        self._explanations = explain(model, decided.rows.features[rows], flags)
 
     def decision(self, index: int) -> dict[str, Any]:
         """Return the fields of an alert that depend on the decider."""
@@ -125,31 +120,31 @@ class _Explained:
             "threshold": scores.online_lambda * model.policy.costs.review_cost
             if online
             else scores.forest_cut,
-            "reference": model.online.reference_logit if online and model.online is not None else None,
+            "reference": _finite(self._explanations.reference[index]),
             "reasons": self._reasons(index),
         }
 
     def _reasons(self, index: int) -> list[AlertReason]:
-        contributions, layout = self._contributions[index], self._model.layout
-        top = np.argsort(-contributions, kind="stable")[:REASONS]
+        why, layout = self._explanations, self._model.layout
         reasons = [
             AlertReason(
                 feature=layout.names[feature],
                 text=layout.texts[feature],
-                # Of a category only its hash is left, which means nothing to a reader.
-                value=None if layout.categorical[feature] else _finite(self._features[index, feature]),
-                contribution=float(contributions[feature]),
+                value=_finite(value),
+                contribution=float(contribution),
             )
-            for feature in top
+            for feature, value, contribution in zip(
+                why.feature[index], why.value[index], why.contribution[index], strict=True
+            )
         ]
-        rest = float(np.delete(contributions, top).sum())
+        rest = float(why.rest[index])
         return [
             *reasons,
             AlertReason(feature=OTHER, text="all other features", value=None, contribution=rest),
         ]
 
 
-def _finite(value: np.float32) -> float | None:
+def _finite(value: np.floating[Any]) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
