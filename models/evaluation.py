@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.arrays import BoolArray, FloatArray
+from models.arrays import BoolArray, FloatArray, IntArray
 
 
-def average_precision(fraud: BoolArray, score: FloatArray) -> float:
+def average_precision(fraud: BoolArray, score: FloatArray, weight: FloatArray | None = None) -> float:
     """Sum the recall gained times the precision over the distinct scores (average precision).
 
     Rows of one score count together, as in scikit-learn; without interpolation (Davis and Goadrich 2006).
@@ -19,20 +19,22 @@ def average_precision(fraud: BoolArray, score: FloatArray) -> float:
     fraud : bool (n,)
     score : float64 (n,)
         Finite; a higher one is more suspect.
+    weight : float64 (n,), optional
+        How many transactions each row stands for; None counts each once.
 
     Returns
     -------
     float
         NaN without a fraud.
     """
-    caught, alerted = _cumulative(fraud, score)
+    caught, alerted = _cumulative(fraud, score, weight)
     if len(caught) == 0 or caught[-1] == 0:
         return float(np.nan)
     gained = np.diff(caught, prepend=0.0)
     return float(np.sum(gained / caught[-1] * (caught / alerted)))
 
 
-def roc_auc(fraud: BoolArray, score: FloatArray) -> float:
+def roc_auc(fraud: BoolArray, score: FloatArray, weight: FloatArray | None = None) -> float:
     """Estimate the chance that a fraud outranks a legit, ties counting half (area under the ROC curve).
 
     Parameters
@@ -40,13 +42,15 @@ def roc_auc(fraud: BoolArray, score: FloatArray) -> float:
     fraud : bool (n,)
     score : float64 (n,)
         Finite; a higher one is more suspect.
+    weight : float64 (n,), optional
+        How many transactions each row stands for; None counts each once.
 
     Returns
     -------
     float
         NaN unless both frauds and legits occur.
     """
-    caught, alerted = _cumulative(fraud, score)
+    caught, alerted = _cumulative(fraud, score, weight)
     false = alerted - caught
     if len(caught) == 0 or caught[-1] == 0 or false[-1] == 0:
         return float(np.nan)
@@ -54,13 +58,26 @@ def roc_auc(fraud: BoolArray, score: FloatArray) -> float:
     return float(np.sum(np.diff(false, prepend=0.0) * height) / (caught[-1] * false[-1]))
 
 
-def _cumulative(fraud: BoolArray, score: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Count the frauds, and the rows, at or above each distinct score, the highest first."""
+def _cumulative(
+    fraud: BoolArray, score: FloatArray, weight: FloatArray | None
+) -> tuple[FloatArray, FloatArray]:
+    """Weigh the frauds, and the rows, at or above each distinct score, the highest first."""
+    if weight is not None:
+        # Rows that stand for nothing would give scores at which nothing is alerted.
+        counted = weight > 0.0
+        fraud, score, weight = fraud[counted], score[counted], weight[counted]
     order = np.argsort(-score, kind="stable")
-    ranked = score[order]
-    last_of_score = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True)[: len(ranked)])
-    caught: FloatArray = np.cumsum(fraud[order], dtype=np.float64)[last_of_score]
-    return caught, last_of_score.astype(np.float64) + 1.0
+    last_of_score = last_of_equals(score[order])
+    if weight is None:
+        caught: FloatArray = np.cumsum(fraud[order], dtype=np.float64)[last_of_score]
+        return caught, last_of_score.astype(np.float64) + 1.0
+    weight = weight[order]
+    return np.cumsum(weight * fraud[order])[last_of_score], np.cumsum(weight)[last_of_score]
+
+
+def last_of_equals(ranked: FloatArray) -> IntArray:
+    """Return the index of the last of each run of equal values."""
+    return np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True)[: len(ranked)])
 
 
 @dataclass(frozen=True)

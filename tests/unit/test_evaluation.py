@@ -19,6 +19,17 @@ def test_ranking_measures_equal_those_of_scikit_learn(distinct: int, prevalence:
     assert roc_auc(fraud, score) == pytest.approx(roc_auc_score(fraud, score), abs=1e-12)
 
 
+def test_weighted_measures_equal_those_of_scikit_learn() -> None:
+    rng = np.random.default_rng(1)
+    fraud = rng.random(3_000) < 0.05
+    score = rng.integers(0, 50, 3_000) / 50 + 0.3 * fraud
+    weight = np.where(fraud, 1.0, rng.integers(0, 20, 3_000))
+    precision = average_precision_score(fraud, score, sample_weight=weight)
+    area = roc_auc_score(fraud, score, sample_weight=weight)
+    assert average_precision(fraud, score, weight) == pytest.approx(precision, abs=1e-12)
+    assert roc_auc(fraud, score, weight) == pytest.approx(area, abs=1e-12)
+
+
 def test_average_precision_by_hand() -> None:
     fraud = np.array([True, False, True, False])
     assert average_precision(fraud, np.array([0.9, 0.8, 0.7, 0.1])) == pytest.approx(0.5 + 0.5 * 2 / 3)
