@@ -20,7 +20,8 @@ from tests.support.partition import HASHER, HOUR_MS, new_task, transactions
 from worker.cycle.contracts import Decided
 from worker.identity import Hasher
 from worker.kafka_io.committer import Outgoing
-from worker.live.alert_writer import OTHER, AlertWriter
+from worker.live.alert_writer import AlertWriter
+from worker.wire.alert_reasons import OTHER
 from worker.wire.decoder import TransactionColumns
 from worker.wire.schema import Alert
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,9 +15,8 @@ from models.vocabulary import Decider, Flag
 from worker.cycle.contracts import Decided
 from worker.identity import Hasher
 from worker.kafka_io.committer import Outgoing
-from worker.wire.schema import SCHEMA_VERSION, Alert, AlertReason
-
-OTHER: Final = "other_features"
+from worker.wire.alert_reasons import alert_reasons
+from worker.wire.schema import SCHEMA_VERSION, Alert
 
 
 class AlertWriter:
@@ -121,27 +120,8 @@ class _Explained:
             if online
             else scores.forest_cut,
             "reference": _finite(self._explanations.reference[index]),
-            "reasons": self._reasons(index),
+            "reasons": alert_reasons(self._explanations, index, model.layout),
         }
-
-    def _reasons(self, index: int) -> list[AlertReason]:
-        why, layout = self._explanations, self._model.layout
-        reasons = [
-            AlertReason(
-                feature=layout.names[feature],
-                text=layout.texts[feature],
-                value=_finite(value),
-                contribution=float(contribution),
-            )
-            for feature, value, contribution in zip(
-                why.feature[index], why.value[index], why.contribution[index], strict=True
-            )
-        ]
-        rest = float(why.rest[index])
-        return [
-            *reasons,
-            AlertReason(feature=OTHER, text="all other features", value=None, contribution=rest),
-        ]
 
 
 def _finite(value: np.floating[Any]) -> float | None:

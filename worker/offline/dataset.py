@@ -101,6 +101,18 @@ class Dataset:
     def __len__(self) -> int:
         return int(self.event_time_ms.size)
 
+    @property
+    def labelled(self) -> NDArray[np.bool_]:
+        """Whether a label says the truth of each row, bool (n,)."""
+        if self.label_time_ms is None:
+            return np.zeros(len(self), np.bool_)
+        return np.asarray(self.label_time_ms != NEVER)
+
+    @property
+    def truth_known(self) -> NDArray[np.bool_]:
+        """Whether figures may use `is_fraud` of each row, bool (n,)."""
+        return self.labelled
+
     def take(self, rows: NDArray[np.int64]) -> Self:
         """Return those rows, in that order."""
         columns = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "fields"}

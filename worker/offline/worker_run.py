@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.columns import Columns, Wide
+from models.explanation import REASONS, Explanations, explain
 from models.records import ModelRecord
 from models.state import ModelState
 from models.vocabulary import Decider, Flag
-from worker.cycle.contracts import Finish, Outcome
+from worker.cycle.contracts import Decided, Finish, Outcome
 from worker.cycle.processor import Processor
 from worker.cycle.refits import Refits
 from worker.identity import Hasher
@@ -22,7 +23,6 @@ from worker.offline.dataset import Dataset
 from worker.offline.dataset_columns import label_columns, transaction_columns
 from worker.offline.in_memory import ImmediateJobs, InboxSource, NoObserver
 from worker.parameters import feature_spec, new_model, refit_plan, task_limits
-from worker.partition.journal import DecisionRows
 from worker.partition.task import PartitionTask, TaskState
 from worker.progress import OnProgress, ignore_progress
 from worker.settings.sections import Settings
@@ -32,7 +32,7 @@ from worker.settings.sections import Settings
 class Decisions(Columns):
     """What the worker decided on a data set, n rows in the order of the data set.
 
-    All columns but `decided` are as the journal has them, and 0 or NaN where `decided` is false.
+    All columns but `decided` and `threshold` are as the journal has them. Where `decided` is false, they are 0 or NaN.
 
     Attributes
     ----------
@@ -43,6 +43,9 @@ class Decisions(Columns):
     logit, probability, forest_score : float32 (n,)
     loss : float64 (n,)
     flags : uint16 (n,)
+    threshold : float64 (n,)
+        Alerted from here on: an expected loss (online model), or a forest's score times amount (forest). Inf where the
+        decider alerted on nothing, NaN without a decider.
     """
 
     decided: NDArray[np.bool_]
@@ -53,6 +56,7 @@ class Decisions(Columns):
     forest_score: NDArray[np.float32]
     loss: NDArray[np.float64]
     flags: NDArray[np.uint16]
+    threshold: NDArray[np.float64]
 
     @classmethod
     def undecided(cls, count: int, feature_count: int) -> Decisions:
@@ -80,6 +84,22 @@ class Decisions(Columns):
         return float(np.mean((self.flags[rows] & Flag.DECIDER) == decider)) if rows.any() else float("nan")
 
 
+@dataclass(frozen=True, slots=True)
+class AlertReasons:
+    """The reasons of the k alerts of a run, as the alerts topic would have them.
+
+    Attributes
+    ----------
+    row : int64 (k,)
+        Row of the data set, ascending.
+    why
+        k rows.
+    """
+
+    row: NDArray[np.int64]
+    why: Explanations
+
+
 class Moment(NamedTuple):
     """Looks at the model once, when all transactions before a time are decided and none from it on."""
 
@@ -98,14 +118,18 @@ class WorkerRun:
         In order of event time; each label arrives at its time.
     folder
         For the waiting decisions.
+    explained
+        Keep the reasons of the alerts.
     """
 
-    def __init__(self, settings: Settings, dataset: Dataset, folder: Path) -> None:
+    def __init__(
+        self, settings: Settings, dataset: Dataset, folder: Path, *, explained: bool = False
+    ) -> None:
         self.model = new_model(settings)
         self._task = PartitionTask(0, feature_spec(settings), task_limits(settings), folder / "0")
         self._task.move_to(TaskState.RUNNING)
         self._source = _DatasetSource(settings, dataset)
-        self._memory = _Memory(len(dataset), len(self.model.layout.names))
+        self._memory = _Memory(len(dataset), len(self.model.layout.names), explained=explained)
         self._memory.append([self.model.lineage, self.model.policy])
         self._processor = Processor(
             settings.worker.id,
@@ -125,6 +149,10 @@ class WorkerRun:
             moment.look(self.model)
         self._run(progress, None)
         return self._memory.decisions
+
+    def alert_reasons(self) -> AlertReasons:
+        """Return the reasons of the alerts so far; none unless the run keeps them."""
+        return self._memory.alert_reasons()
 
     def _run(self, progress: OnProgress, stop_ms: int | None) -> None:
         """Run the cycle until no transaction before `stop_ms` waits; no batch reaches beyond it."""
@@ -153,11 +181,13 @@ class _DatasetSource(InboxSource):
 class _Memory:
     """Sink and model log in one: a commit is visible at once."""
 
-    def __init__(self, transactions: int, features: int) -> None:
+    def __init__(self, transactions: int, features: int, *, explained: bool) -> None:
         self.decisions = Decisions.undecided(transactions, features)
         self.count = 0
         self._log: list[tuple[int, ModelRecord]] = []
         self._next_offset = 0
+        self._explained = explained
+        self._reasons: list[tuple[NDArray[np.int64], Explanations]] = []
 
     def append(self, records: Iterable[ModelRecord]) -> None:
         for record in records:
@@ -165,10 +195,9 @@ class _Memory:
             self._next_offset += 1
 
     def begin(self, outcomes: list[Outcome], records: list[ModelRecord], model: ModelState) -> Finish:
-        del model
         for outcome in outcomes:
             if outcome.decided is not None:
-                self._note(outcome.decided.rows)
+                self._note(outcome.decided, model)
         self.append(records)
         return lambda: None
 
@@ -177,13 +206,30 @@ class _Memory:
             model.fold(offset, record)
         self._log.clear()
 
-    def _note(self, rows: DecisionRows) -> None:
+    def alert_reasons(self) -> AlertReasons:
+        rows = [row for row, _ in self._reasons]
+        why = Explanations.concatenate([why for _, why in self._reasons], reasons=REASONS)
+        return AlertReasons(np.concatenate([np.zeros(0, np.int64), *rows]), why)
+
+    def _note(self, decided: Decided, model: ModelState) -> None:
         # The offset of a transaction is its row in the data set.
+        rows, scores = decided.rows, decided.scores
         self.decisions.decided[rows.offset] = True
-        for name in Decisions.layout():
-            if name != "decided":
-                getattr(self.decisions, name)[rows.offset] = getattr(rows, name)
+        for name in _JOURNALLED:
+            getattr(self.decisions, name)[rows.offset] = getattr(rows, name)
+        # Indexed by `Decider`.
+        by_decider = np.array(
+            [np.nan, scores.forest_cut, scores.online_lambda * model.policy.costs.review_cost]
+        )
+        self.decisions.threshold[rows.offset] = by_decider[rows.flags & Flag.DECIDER]
         self.count += len(rows)
+        alerts = np.flatnonzero(scores.alerted) if self._explained else np.zeros(0, np.int64)
+        if len(alerts):
+            why = explain(model, rows.features[alerts], rows.flags[alerts])
+            self._reasons.append((rows.offset[alerts], why))
+
+
+_JOURNALLED: Final = [name for name in Decisions.layout() if name not in ("decided", "threshold")]
 
 
 def ranking_score(
