@@ -1,8 +1,9 @@
-# Everything that is made goes below build/; `make clean` removes it.
+# Everything that these commands create goes below build/; `make clean` removes it.
 
 VENV := build/venv
 BIN := $(VENV)/bin
 BOOTSTRAP ?=
+OPTIONS ?=
 PORT ?= 9092
 
 # Compiled loops are cached here instead of beside the sources.
@@ -11,12 +12,12 @@ export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/build/hypothesis
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv lint test demo picture kafka bench faults image-check lock schemas clean
+.PHONY: help venv lint format unit test demo picture kafka bench faults image-check lock schemas clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-11s %s\n", $$1, $$2 }'
 
-# The first Python that is new enough and can make a virtual environment; PYTHON=... is tried before the others.
+# The first Python that is new enough and can create a virtual environment; PYTHON=... comes before the others.
 FIND_PYTHON = for python in $(PYTHON) python3 python3.13 python3.12 python3.11; do \
 		if $$python -c 'import ensurepip, sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; \
 		then echo $$python; exit; fi; \
@@ -40,10 +41,17 @@ lint: venv  ## Check style and types
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo --cache-dir build/import-linter
 
-test: lint  ## Check style and types, then run every test but the long fault runs
-	$(BIN)/python -m pytest
+format: venv  ## Format the sources, and repair what the linter can repair
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
-demo: venv  ## Run the whole thing on simulated traffic; BOOTSTRAP=host:port uses your own Kafka, DURATION=60 is shorter
+unit: venv  ## Run the unit tests, which need no broker: within a minute
+	$(BIN)/python -m pytest tests/unit $(OPTIONS)
+
+test: lint  ## Check style and types, then run every test but the long fault runs; OPTIONS='-x' goes to pytest
+	$(BIN)/python -m pytest $(OPTIONS)
+
+demo: venv  ## Show a worker on simulated traffic; BOOTSTRAP=host:port uses your own Kafka, DURATION=60 is shorter
 	$(BIN)/fraud-worker demo $(if $(BOOTSTRAP),--bootstrap $(BOOTSTRAP)) $(if $(DURATION),--duration $(DURATION))
 
 picture: venv  ## Save the demo's page into deploy/pictures/demo.svg
@@ -53,13 +61,13 @@ picture: venv  ## Save the demo's page into deploy/pictures/demo.svg
 kafka: venv  ## Run a Kafka broker in the foreground, at PORT=9092
 	$(BIN)/fraud-worker kafka --port $(PORT)
 
-bench: venv  ## Measure throughput and latency into build/bench.json; BENCH='--transactions 5000' is quick
-	$(BIN)/python -m tests.tools.bench $(BENCH)
+bench: venv  ## Measure throughput and latency into build/bench.json; OPTIONS='--transactions 5000' is a trial
+	$(BIN)/python -m tests.tools.bench $(OPTIONS)
 
 faults: venv  ## Run the fault tests: kills, cuts and stalls, minutes long
-	$(BIN)/python -m pytest -m faults
+	$(BIN)/python -m pytest -m faults $(OPTIONS)
 
-image-check: venv  ## Do what deploy/Dockerfile says in folders, without an engine; needs root and debootstrap
+image-check: venv  ## Build deploy/Dockerfile in folders, without an engine; needs root and debootstrap
 	$(BIN)/python -m tests.tools.image
 
 # Pins for Python 3.11 to 3.13 on every platform, with hashes and without the address they came from.
@@ -78,6 +86,6 @@ lock:  ## Pin the dependencies of pyproject.toml in deploy/; UPGRADE=--upgrade t
 schemas: venv  ## Write the JSON Schemas and the AsyncAPI document of the topics into deploy/schemas
 	$(BIN)/fraud-worker schema export --dir deploy/schemas
 
-clean:  ## Remove everything that was made here (Kafka's jars stay in ~/.cache/fraud-worker)
+clean:  ## Remove everything that these commands created (Kafka's jars stay in ~/.cache/fraud-worker)
 	rm -rf build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find models worker tests -name __pycache__ -type d -prune -exec rm -rf {} +

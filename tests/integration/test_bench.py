@@ -35,7 +35,7 @@ MEASURES = [
 
 def test_a_short_stream_gives_every_measure(tmp_path: Path) -> None:
     out = tmp_path / "bench.json"
-    done = make("bench", f"BENCH=--transactions 5000 --rounds 1 --out {out}", timeout_s=600)
+    done = make("bench", f"OPTIONS=--transactions 5000 --rounds 1 --out {out}", timeout_s=600)
     assert done.returncode == 0, done.stdout[-6000:]
     measures = {one["name"]: one["value"] for one in json.loads(out.read_text("utf-8"))["measures"]}
     assert list(measures) == MEASURES

@@ -1,0 +1,65 @@
+"""The Makefile's commands that need no broker, run in copies of the checkout."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.support.repository import ROOT, copy_of_the_checkout, make, tracked
+
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+TARGETS = re.findall(r"(?m)^\.PHONY: (.*)$", MAKEFILE)[0].split()
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    return copy_of_the_checkout(tmp_path / "checkout")
+
+
+def test_help_lists_every_target_with_what_it_does() -> None:
+    listed = re.findall(r"(?m)^make ([a-z-]+) +\S", make("help").stdout)
+    assert listed == TARGETS
+    assert make().stdout == make("help").stdout
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_target_has_a_recipe_that_make_can_read(target: str) -> None:
+    done = make("--dry-run", target)
+    assert done.returncode == 0, done.stdout
+    assert "warning" not in done.stdout
+
+
+def test_format_repairs_what_the_linter_finds(checkout: Path) -> None:
+    crooked = checkout / "worker" / "crooked.py"
+    crooked.write_text('"""A module."""\nimport os\nNAMES   = [ "a",\n"b" ]\n', encoding="utf-8")
+    done = make("format", folder=checkout)
+    assert done.returncode == 0, done.stdout
+    assert crooked.read_text(encoding="utf-8") == '"""A module."""\n\nNAMES = ["a", "b"]\n'
+
+
+def test_the_schemas_of_the_checkout_are_those_that_make_writes(checkout: Path) -> None:
+    shutil.rmtree(checkout / "deploy" / "schemas")
+    done = make("schemas", folder=checkout)
+    assert done.returncode == 0, done.stdout
+    written = {path.name: path.read_bytes() for path in (checkout / "deploy" / "schemas").iterdir()}
+    assert written == {path.name: path.read_bytes() for path in (ROOT / "deploy" / "schemas").iterdir()}
+
+
+def test_clean_removes_what_was_created_and_nothing_else(checkout: Path) -> None:
+    for created in ("build/bench.json", "dist/a.whl", "worker/live/__pycache__/app.pyc", ".ruff_cache/x"):
+        (checkout / created).parent.mkdir(parents=True, exist_ok=True)
+        (checkout / created).touch()
+    done = make("clean", folder=checkout)
+    assert done.returncode == 0, done.stdout
+    left = {path.relative_to(checkout).as_posix() for path in checkout.rglob("*") if path.is_file()}
+    assert left == set(tracked())
+
+
+def test_make_faults_finds_the_long_runs() -> None:
+    done = make("faults", "OPTIONS=--collect-only --quiet tests/integration")
+    assert done.returncode == 0, done.stdout
+    assert "test_a_worker_killed_twenty_times" in done.stdout
+    assert "test_a_worker_killed_at_random" not in done.stdout
