@@ -1,4 +1,7 @@
-"""Faults of the network and of the broker, and much coming and going: minutes long, `make faults`."""
+"""Faults of the network and of the broker, and workers that come and go.
+
+Of each fault of the network and the broker a short run is one of the ordinary tests; `make faults` has the long ones.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,9 @@ from tests.support.waiting import DECIDE_S, START_S, wait_for
 from worker.broker.embedded import EmbeddedKafka, free_port
 from worker.errors import FencedError, IndefiniteError, UnreachableError
 
-pytestmark = [pytest.mark.integration, pytest.mark.faults]
+pytestmark = pytest.mark.integration
+
+LONG = pytest.mark.faults
 
 RESTARTED = {FencedError.exit_code, IndefiniteError.exit_code, UnreachableError.exit_code}
 """Exit codes after which a supervisor starts the worker again."""
@@ -89,33 +94,39 @@ def proxied_broker() -> Iterator[tuple[EmbeddedKafka, KafkaProxy]]:
         yield broker, proxy
 
 
-def test_a_lost_answer_to_a_commit_neither_loses_nor_repeats(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("days", "at_least"), [(1, 5), pytest.param(8, 50, marks=LONG)])
+def test_a_lost_answer_to_a_commit_neither_loses_nor_repeats(
+    tmp_path: Path, days: int, at_least: int
+) -> None:
     rng = random.Random(seed_of_this_run())
     with proxied_broker() as (broker, proxy):
         site = Site(broker.bootstrap, tmp_path, 4, MANY_COMMITS)
-        site.feed(records_of(small_traffic(days=8, cards=600)))
+        site.feed(records_of(small_traffic(days=days, cards=600)))
         with Supervised(site, kafka={"bootstrap": proxy.address}) as worker:
             worker.process.wait_until_ready()
             proxy.loses = lambda api_key: api_key == END_TXN and rng.random() < 0.2
             finish(site, [worker])
             print(f"{proxy.lost} answers lost, the worker ended by {worker.ends}")
-        assert proxy.lost >= 50
+        assert proxy.lost >= at_least
 
 
-@pytest.mark.parametrize("lasting_s", [0.5, 5.0, 15.0])
-def test_a_cut_network_only_delays(tmp_path: Path, lasting_s: float) -> None:
+@pytest.mark.parametrize(
+    ("lasting_s", "times", "days"),
+    [(0.5, 1, 1), *(pytest.param(lasting_s, 3, 8, marks=LONG) for lasting_s in (0.5, 5.0, 15.0))],
+)
+def test_a_cut_network_only_delays(tmp_path: Path, lasting_s: float, times: int, days: int) -> None:
     rng = random.Random(seed_of_this_run())
     recovered_s: list[float] = []
     with proxied_broker() as (broker, proxy):
         site = Site(broker.bootstrap, tmp_path, 4, {"batch": {"max_event_time_s": 120.0}})
-        site.feed(records_of(small_traffic(days=8, cards=600)))
+        site.feed(records_of(small_traffic(days=days, cards=600)))
         with Supervised(site, kafka={"bootstrap": proxy.address}) as worker:
-            for _ in range(3):
+            for _ in range(times):
                 wait_for(lambda: _decides(worker), START_S, lambda: worker.process.log[-2000:], every_s=0.2)
                 time.sleep(rng.uniform(0.0, 1.0))
                 proxy.cut()
                 time.sleep(lasting_s)
-                proxy.mend()
+                proxy.restore()
                 recovered_s.append(_until_next_commit(site, worker))
             print(
                 f"commits again after {[round(s, 1) for s in recovered_s]} s, the worker ended by {worker.ends}"
@@ -138,16 +149,21 @@ def _decides(worker: Supervised) -> bool:
     return worker.process.metric(DECIDED) > 0
 
 
-@pytest.mark.parametrize("how", ["kill", "stop"])
-def test_a_broker_that_goes_and_comes_back_only_delays(tmp_path: Path, how: str) -> None:
+@pytest.mark.parametrize(
+    ("how", "times", "days"),
+    [("kill", 1, 2), *(pytest.param(how, 3, 8, marks=LONG) for how in ("kill", "stop"))],
+)
+def test_a_broker_that_goes_and_comes_back_only_delays(
+    tmp_path: Path, how: str, times: int, days: int
+) -> None:
     rng = random.Random(seed_of_this_run())
     quick = {"broker.session.timeout.ms": "2000", "broker.heartbeat.interval.ms": "500"}
     recovered_s: list[float] = []
     with EmbeddedKafka(properties=quick) as broker:
         site = Site(broker.bootstrap, tmp_path, 4, {"batch": {"max_event_time_s": 300.0}})
-        site.feed(records_of(small_traffic(days=8, cards=600)))
+        site.feed(records_of(small_traffic(days=days, cards=600)))
         with Supervised(site) as worker:
-            for _ in range(3):
+            for _ in range(times):
                 wait_for(lambda: _decides(worker), START_S, lambda: worker.process.log[-2000:], every_s=0.2)
                 time.sleep(rng.uniform(0.0, 1.0))
                 (broker.kill if how == "kill" else broker.stop)()
@@ -160,6 +176,7 @@ def test_a_broker_that_goes_and_comes_back_only_delays(tmp_path: Path, how: str)
             finish(site, [worker])
 
 
+@LONG
 def test_workers_come_and_go_at_random(tmp_path: Path) -> None:
     rng = random.Random(seed_of_this_run())
     with EmbeddedKafka() as broker, ExitStack() as stack:
@@ -180,8 +197,9 @@ def test_workers_come_and_go_at_random(tmp_path: Path) -> None:
         finish(site, workers)
 
 
+@LONG
 def test_a_worker_stopped_while_the_group_rebalances_is_fenced_or_restored(tmp_path: Path) -> None:
-    """Membership lost in the middle of a join: the client does not tell, and the tasks are of long ago."""
+    """Membership lost in the middle of a join: the client does not report it, and the tasks are outdated."""
     rng = random.Random(seed_of_this_run())
     with EmbeddedKafka() as broker:
         for n in range(6):
