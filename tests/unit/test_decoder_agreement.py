@@ -160,7 +160,7 @@ def test_the_corpus_of_transactions_is_read_alike(pair: Pair) -> None:
     values = corpus(transaction_fields(pair.time_format), ["y", "d", "note"])
     accepted = pair.check_transactions(values)
     assert 500 < accepted < len(values) - 500
-    assert 400 < sum(is_plain(pair, values)) <= accepted, "or the comparison is of pydantic with itself"
+    assert sum(is_plain(pair, values)) > 400, "or the comparison is of pydantic with itself"
 
 
 def test_the_corpus_of_labels_is_read_alike(pair: Pair) -> None:
@@ -276,17 +276,15 @@ def test_iso_times_are_read_as_the_standard_library_reads_them() -> None:
     assert iso_times(spans_of(written)).tolist() == expected
 
 
-def test_the_compiled_loop_suspects_every_card_number() -> None:
+def test_the_compiled_loop_and_the_model_find_the_same_card_numbers() -> None:
     rng = np.random.default_rng(9)
-    digits = ["".join(map(str, rng.integers(0, 10, size))) for size in rng.integers(11, 22, 3_000)]
+    digits = ["4" + "".join(map(str, rng.integers(0, 10, size))) for size in rng.integers(11, 22, 3_000)]
     grouped = [" ".join(text[i : i + 4] for i in range(0, len(text), 4)) for text in digits]
     dashed = [f"{text[:4]}-{text[4:10]}-{text[10:]}" for text in digits]
     candidates = [*digits, *grouped, *dashed, *("x" + text for text in digits)]
     is_card = [looks_like_card_number(text) for text in candidates]
-    suspected = card_numbers(spans_of(candidates))
-    assert sum(is_card) > 300
-    assert all(suspected[is_card])
-    assert suspected.sum() < 0.2 * len(candidates), "or ordinary digits take the slow way"
+    assert 300 < sum(is_card) < 0.2 * len(candidates)
+    assert card_numbers(spans_of(candidates)).tolist() == is_card
 
 
 def spans_of(strings: Sequence[str]) -> Spans:

@@ -218,7 +218,7 @@ def test_an_explanation_names_the_field_and_never_quotes_the_value() -> None:
     with pytest.raises(ValidationError) as caught:
         read_transaction({"card_id": CARD, "note": "secret", "amount": "secret"}, amount="amount")
     fault = explain_record(caught.value)
-    assert fault.detail == "card_id: a card number where a token belongs"
+    assert fault.detail == "card_id: a card number where a token belongs, or in it"
 
 
 def test_an_alert_is_plain_json_with_every_field() -> None:

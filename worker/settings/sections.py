@@ -143,6 +143,11 @@ class TransactionFields(Section):
         ("merchant_id",),
         description="further fields to learn from: identifiers, each with a history of its own",
     )
+    not_searched: tuple[Name, ...] = Field(
+        (),
+        description="which of card_id and the entities are not searched for card numbers, because their values only "
+        "look like some; labels follow",
+    )
 
     @model_validator(mode="after")
     def _fields_are_distinct(self) -> TransactionFields:
@@ -151,6 +156,12 @@ class TransactionFields(Section):
         if self.currency is not None:
             names.append(self.currency)
         _refuse_twice("transaction", names)
+        tokens = [self.card_id, *self.entities]
+        for name in self.not_searched:
+            if name not in tokens:
+                raise ValueError(
+                    f"transaction.not_searched: {name!r} is never searched for card numbers; only these are: {tokens}"
+                )
         return self
 
 

@@ -149,7 +149,7 @@ class Decoder:
         self._categorical = [f"categorical_{i}" for i in range(len(transaction.categorical))]
         self._entities = [f"entity_{i}" for i in range(len(transaction.entities))]
         self._transaction = RecordLayout.of(transaction_model(transaction), transaction.time_format)
-        self._label = RecordLayout.of(label_model(label), label.time_format, _consistent_labels)
+        self._label = RecordLayout.of(label_model(label, transaction), label.time_format, _consistent_labels)
 
     def transactions(self, records: RecordColumns) -> tuple[TransactionColumns, list[BadRecord]]:
         """Decode transactions; the good ones keep their order."""

@@ -25,6 +25,7 @@ from worker.wire.schema import (
     Reason,
     Transaction,
     explain_record,
+    is_searched,
 )
 from worker.wire.spans import Integers, Spans, Words, card_numbers, iso_times, same_texts
 
@@ -124,7 +125,7 @@ class RecordLayout:
             np.array(lowest),
             np.array(highest),
         )
-        tokens = tuple(name for name in infos if name == "card_id" or name.startswith("entity_"))
+        tokens = tuple(name for name, info in infos.items() if is_searched(info))
         return cls(model, tuple(infos), fields, time_format, tokens, rule)
 
 

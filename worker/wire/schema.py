@@ -10,7 +10,7 @@ import hashlib
 import re
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum, StrEnum
-from typing import Annotated, Any, Final, Literal, NamedTuple, Self
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self, get_args
 
 from pydantic import (
     AfterValidator,
@@ -21,6 +21,7 @@ from pydantic import (
     create_model,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from worker.redaction import looks_like_card_number, redact_bytes
@@ -40,7 +41,7 @@ END_OF_TIME_MS: Final = 4_102_444_800_000
 
 _MAX_DETAIL: Final = 200
 _PRINTABLE: Final = r"^\P{Cc}*$"
-_CARD: Final = "a token for the card, and the record's key; a card number (13-19 digits, Luhn) is refused"
+_CARD: Final = "a token for the card, and the record's key; one that holds a card number is refused"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _ISO_TIME: Final = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})?"
@@ -114,7 +115,7 @@ def explain_record(error: ValidationError) -> Fault:
 
 def _no_card_number(text: str) -> str:
     if looks_like_card_number(text):
-        raise PydanticCustomError(Reason.CARD_NUMBER.value, "a card number where a token belongs")
+        raise PydanticCustomError(Reason.CARD_NUMBER.value, "a card number where a token belongs, or in it")
     return text
 
 
@@ -138,10 +139,11 @@ def _seconds_to_ms(seconds: float) -> int:
     return round(seconds * 1000.0)
 
 
+_SEARCHED: Final = AfterValidator(_no_card_number)
 Identifier = Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARACTERS, pattern=_PRINTABLE)]
-Token = Annotated[Identifier, AfterValidator(_no_card_number)]
+Token = Annotated[Identifier, _SEARCHED]
 Text = Annotated[str, Field(max_length=MAX_TEXT_CHARACTERS, pattern=_PRINTABLE)]
-Entity = Annotated[Text, AfterValidator(_no_card_number)]
+SearchedText = Annotated[Text, _SEARCHED]
 Amount = Annotated[float, Field(ge=0, le=MAX_AMOUNT)]
 Number = Annotated[float, Field(ge=-MAX_NUMBER, le=MAX_NUMBER)]
 
@@ -162,7 +164,7 @@ class Transaction(IncomingMessage):
     """The fields of every transaction; `transaction_model` adds those that the user declares."""
 
     transaction_id: Identifier
-    card_id: Token
+    card_id: Identifier
     event_time: int
     amount: Amount
 
@@ -171,7 +173,7 @@ class Label(IncomingMessage):
     """What became known of a transaction: a label, or an outcome after which its silence means nothing."""
 
     transaction_id: Identifier
-    card_id: Token
+    card_id: Identifier
     label: LabelName | None = None
     outcome: OutcomeName | None = None
     source: SourceName | None = None
@@ -200,29 +202,44 @@ def transaction_model(fields: TransactionFields) -> type[Transaction]:
         "transaction_id": _required(
             fields.transaction_id, Identifier, "names the transaction; labels refer to it"
         ),
-        "card_id": _required(fields.card_id, Token, _CARD),
+        "card_id": _required(fields.card_id, card_type(fields), _CARD),
         "event_time": _required(fields.event_time, TIMES[fields.time_format], "when it happened"),
         "amount": _required(fields.amount, Amount, "in the currency that the costs are set in"),
     }
     if fields.currency is not None:
         definitions["currency"] = _optional(
-            fields.currency, Text, "goes to the alert as it is; nothing is converted"
+            fields.currency, SearchedText, "goes to the alert as it is; nothing is converted"
         )
     for group, names, kind, meaning in (
         ("numeric", fields.numeric, Number, "a number to learn from"),
         ("categorical", fields.categorical, Text, "one of few values, to learn from"),
-        ("entity", fields.entities, Entity, "an identifier that gathers history; a card number is refused"),
     ):
         definitions |= {f"{group}_{i}": _optional(name, kind, meaning) for i, name in enumerate(names)}
+    for i, name in enumerate(fields.entities):
+        kind = Text if name in fields.not_searched else SearchedText
+        refused = "" if name in fields.not_searched else "; a card number is refused"
+        definitions[f"entity_{i}"] = _optional(name, kind, f"an identifier that gathers history{refused}")
     return create_model("Transaction", __base__=Transaction, __doc__="A card transaction.", **definitions)
 
 
-def label_model(fields: LabelFields) -> type[Label]:
-    """Build the model of the user's labels: our attributes under the user's names."""
+def card_type(fields: TransactionFields) -> Any:
+    """Return the type of a card's token: searched for card numbers unless the settings say otherwise."""
+    return Identifier if fields.card_id in fields.not_searched else Token
+
+
+def is_searched(info: FieldInfo) -> bool:
+    """Return whether a field of a model is searched for card numbers."""
+    # Of an optional field the annotation holds the validators, of a required one the field itself.
+    parts = [info.metadata, *(getattr(kind, "__metadata__", ()) for kind in get_args(info.annotation))]
+    return any(_SEARCHED in part for part in parts)
+
+
+def label_model(fields: LabelFields, transaction: TransactionFields | None = None) -> type[Label]:
+    """Build the model of the user's labels: our attributes under the user's names; the card as in `transaction`."""
     time = TIMES[fields.time_format]
     definitions: dict[str, Any] = {
         "transaction_id": _required(fields.transaction_id, Identifier, "of the transaction that it is about"),
-        "card_id": _required(fields.card_id, Token, _CARD),
+        "card_id": _required(fields.card_id, card_type(transaction or TransactionFields()), _CARD),
         "label": _optional(fields.label, LabelName, "what the transaction proved to be"),
         "outcome": _optional(
             fields.outcome, OutcomeName, "what was done to it, where no one can know what it was"
