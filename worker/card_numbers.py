@@ -19,8 +19,6 @@ Bytes = NDArray[np.uint8]
 
 SHOWN: Final = 4
 """Digits at the end of a card number that redaction leaves."""
-REACH: Final = 1 << 10
-"""No card number takes more bytes: 19 digits with three separators behind each, all of them escapes, and zeros."""
 
 _LEAST: Final = 13
 _MOST: Final = 19

@@ -76,7 +76,7 @@ def test_a_topic_that_has_grown_or_shrunk_stops_the_worker() -> None:
 
 def bad(count: int, topic: str = "transactions", detail: str = "amount: Field required") -> list[BadRecord]:
     return [
-        BadRecord(topic, 1, offset, 0, "decode", "missing_field", detail, b"{}") for offset in range(count)
+        BadRecord(topic, 1, offset, 0, "decode", "missing_field", detail, b"{}", 2) for offset in range(count)
     ]
 
 

@@ -47,7 +47,10 @@ class Surroundings:
         ]
 
     def take_labels(self, partition: int, clock_ms: int) -> LabelColumns | None:
-        return self.inboxes[partition].labels.take(clock_ms)
+        return self.inboxes[partition].take_labels(clock_ms)
+
+    def silent_until_ms(self, partition: int, clock_ms: int) -> int:
+        return self.inboxes[partition].silent_until_ms(clock_ms)
 
     def take_bad(self, partition: int) -> list[BadRecord]:
         inbox = self.inboxes[partition]
@@ -153,7 +156,7 @@ def test_a_repeat_or_a_bad_record_alone_is_committed_for_its_position(tmp_path: 
     worker.processor.run_once()
     worker.put(0, "a")
     assert [one.repeats for one in worker.processor.run_once()] == [1]
-    bad = BadRecord("t", 0, 2, START_MS, "decode", "not_json", "it is not", b"x")
+    bad = BadRecord("t", 0, 2, START_MS, "decode", "not_json", "it is not", b"x", 1)
     worker.around.inboxes[0].put_transactions(transactions([], first_offset=3), [bad])
     (outcome,) = worker.processor.run_once()
     assert (outcome.bad, outcome.positions.transactions) == ([bad], 3)

@@ -105,6 +105,9 @@ class Source(Protocol):
     def take_labels(self, partition: int, clock_ms: int) -> LabelColumns | None:
         """Take the labels due by the partition's clock."""
 
+    def silent_until_ms(self, partition: int, clock_ms: int) -> int:
+        """Return the clock, or just before the first label that is due by the clock and was not taken."""
+
     def take_bad(self, partition: int) -> list[BadRecord]:
         """Take the bad records before the positions reached."""
 

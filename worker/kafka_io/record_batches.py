@@ -88,9 +88,10 @@ class RecordColumns:
         """Return the key of record `i`, a copy."""
         return self._bytes(int(self.key_start[i]), int(self.key_length[i]))
 
-    def value(self, i: int) -> bytes | None:
-        """Return the value of record `i`, a copy."""
-        return self._bytes(int(self.value_start[i]), int(self.value_length[i]))
+    def value(self, i: int, most: int | None = None) -> bytes | None:
+        """Return the value of record `i`, a copy; of a longer one than `most`, the first so many bytes."""
+        length = int(self.value_length[i])
+        return self._bytes(int(self.value_start[i]), length if most is None else min(length, most))
 
     def _bytes(self, start: int, length: int) -> bytes | None:
         return None if length < 0 else self.data[start : start + length].tobytes()

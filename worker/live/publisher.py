@@ -113,6 +113,7 @@ class Publisher:
         if outcome.labels is None:
             return
         for row in outcome.by_label.orphans:
+            value = outcome.labels.value[row].as_py()
             yield BadRecord(
                 topic=self._topics.labels,
                 partition=outcome.partition,
@@ -121,7 +122,8 @@ class Publisher:
                 stage=SETTLE_STAGE,
                 reason=ORPHAN,
                 detail=ORPHAN_DETAIL,
-                value=outcome.labels.value[row].as_py(),
+                value=value,
+                value_bytes=len(value),
             )
 
     def _entry(self, outcome: Outcome, model: ModelState) -> JournalEntry:
@@ -150,6 +152,7 @@ class Publisher:
 def _dead_letter(topic: str, record: BadRecord) -> Outgoing:
     letter = DeadLetter.of(
         record.value,
+        value_bytes=record.value_bytes,
         topic=record.topic,
         partition=record.partition,
         offset=record.offset,

@@ -9,7 +9,7 @@ from kafka import ConsumerGroupMetadata, ConsumerRebalanceListener
 from kafka.structs import TopicPartition
 
 from worker.cycle.contracts import PartitionBatch, TakeOver
-from worker.cycle.inbox import Inbox, cut_ms
+from worker.cycle.inbox import DEAD_LETTERS, NEVER_MS, VALUE_BYTES, Bound, Inbox, cut
 from worker.errors import IncompatibleError, SettingsError
 from worker.kafka_io.consumer import ColumnarConsumer
 from worker.kafka_io.record_batches import RecordColumns
@@ -64,6 +64,7 @@ class KafkaSource:
         self._start_from = start_from
         self._first_offsets: dict[TopicPartition, int] = {}
         self._inboxes: dict[int, Inbox] = {}
+        self._bound = Bound(batch.max_records, DEAD_LETTERS, VALUE_BYTES)
         self._listener = _Listener(consumer)
         self._group = self._taken_over_in = consumer.group_metadata()
         self._asked_again = False
@@ -84,7 +85,7 @@ class KafkaSource:
     def poll(self) -> list[PartitionBatch]:
         """Wait for input and cut a batch; none while the group rebalances or a partition has more to come."""
         # Rows that wait can be cut at once: a poll that blocks for more would only idle.
-        busy = any(inbox.transactions.waiting for inbox in self._inboxes.values())
+        busy = any(inbox.transactions.held or inbox.labels.cut_short for inbox in self._inboxes.values())
         idle = self._listener.joining or bool(self._held_since_s) or not busy
         fetched = self._consumer.poll(self._batch.commit_interval_ms if idle else 0)
         self._group = self._consumer.group_metadata()
@@ -101,8 +102,12 @@ class KafkaSource:
         return [] if self._holds() else self._cut()
 
     def take_labels(self, partition: int, clock_ms: int) -> LabelColumns | None:
-        """Take the labels due by the partition's clock."""
-        return self._inboxes[partition].labels.take(clock_ms)
+        """Take the labels due by the partition's clock, within the bound of a commit."""
+        return self._inboxes[partition].take_labels(clock_ms, self._bound)
+
+    def silent_until_ms(self, partition: int, clock_ms: int) -> int:
+        """Return up to when silence is known; see `worker.cycle.inbox.Inbox`."""
+        return self._inboxes[partition].silent_until_ms(clock_ms)
 
     def take_bad(self, partition: int) -> list[BadRecord]:
         """Take the bad records before the positions reached."""
@@ -217,18 +222,20 @@ class KafkaSource:
 
     def _cut(self) -> list[PartitionBatch]:
         span_ms = int(self._batch.max_event_time_s * 1000)
-        until_ms = cut_ms(list(self._inboxes.values()), span_ms, self._batch.max_records)
+        found = cut(list(self._inboxes.values()), span_ms, self._batch.max_records)
+        until_ms, rows = (NEVER_MS, [0] * len(self._inboxes)) if found is None else found
+        self._bound = Bound(self._batch.max_records, DEAD_LETTERS, VALUE_BYTES).share(len(self._inboxes))
         batch = []
-        for partition, inbox in self._inboxes.items():
-            taken = None if until_ms is None else inbox.transactions.take(until_ms)
-            self._pause_while(self._topics.transactions, partition, inbox.transactions.waiting)
-            self._pause_while(self._topics.labels, partition, inbox.labels.waiting)
+        for (partition, inbox), most in zip(self._inboxes.items(), rows, strict=True):
+            taken = inbox.transactions.take(until_ms, self._bound._replace(rows=most))
+            self._pause_while(self._topics.transactions, partition, held=inbox.transactions.held)
+            self._pause_while(self._topics.labels, partition, held=inbox.labels.held)
             self._note_idle(inbox)
             batch.append(PartitionBatch(partition, taken, quiet=self._is_quiet(inbox)))
         return batch
 
     def _note_idle(self, inbox: Inbox) -> None:
-        if inbox.transactions.waiting or not inbox.at_end:
+        if inbox.transactions.held or not inbox.at_end:
             inbox.idle_since_s = None
         elif inbox.idle_since_s is None:
             inbox.idle_since_s = time.monotonic()
@@ -246,9 +253,9 @@ class KafkaSource:
         end, position = self._consumer.highwater(tp), self._consumer.position(tp)
         return end is not None and position is not None and position >= end
 
-    def _pause_while(self, topic: str, partition: int, waiting: int) -> None:
+    def _pause_while(self, topic: str, partition: int, *, held: bool) -> None:
         tp = TopicPartition(topic, partition)
-        (self._consumer.pause if waiting else self._consumer.resume)(tp)
+        (self._consumer.pause if held else self._consumer.resume)(tp)
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]

@@ -288,9 +288,7 @@ class ModelSettings(Section):
 class BatchSettings(Section):
     """`[batch]`: how much one commit carries."""
 
-    max_records: Positive = Field(
-        20_000, description="transactions in one commit; those of one event time stay together, even beyond"
-    )
+    max_records: Positive = Field(20_000, description="transactions, and labels, in one commit at most")
     max_event_time_s: PositiveFloat = Field(3_600.0, description="event time that one commit spans at most")
     commit_interval_ms: Positive = Field(
         50, description="how long a poll waits for more records under light load"

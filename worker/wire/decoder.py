@@ -7,6 +7,7 @@ from typing import Any, Final, Self, get_args
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from models.hashing import siphash_many
@@ -16,7 +17,15 @@ from worker.identity import Hasher
 from worker.kafka_io.record_batches import RecordColumns
 from worker.settings.sections import Settings
 from worker.wire.reader import RecordLayout, Table, read_table
-from worker.wire.schema import Fault, LabelName, OutcomeName, SourceName, label_model, transaction_model
+from worker.wire.schema import (
+    MAX_RECORD_BYTES,
+    Fault,
+    LabelName,
+    OutcomeName,
+    SourceName,
+    label_model,
+    transaction_model,
+)
 from worker.wire.spans import Spans, Words, find_words, gather, gather_utf8
 
 _LABELS: Final = Words.of(get_args(LabelName))
@@ -42,7 +51,9 @@ class BadRecord:
     detail
         One sentence for the operator; never quotes the value.
     value
-        The record's bytes; None for a record without a value.
+        The record's bytes, of a long record the first ones; None for a record without a value.
+    value_bytes
+        Length of the whole value.
     """
 
     topic: str
@@ -53,6 +64,7 @@ class BadRecord:
     reason: str
     detail: str
     value: bytes | None
+    value_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +141,12 @@ class LabelColumns(_PartitionColumns):
     id_hash: NDArray[np.uint64]
     id_check: NDArray[np.uint64]
     value: pa.Array
+
+    @property
+    def value_bytes(self) -> NDArray[np.int64]:
+        """Length of each value, int64 (n,)."""
+        lengths: NDArray[np.int64] = pc.binary_length(self.value).fill_null(0).to_numpy(zero_copy_only=False)
+        return lengths
 
 
 class Decoder:
@@ -240,7 +258,8 @@ def _bad_records(records: RecordColumns, faults: list[tuple[int, Fault]]) -> lis
             stage="decode",
             reason=fault.reason.value,
             detail=fault.detail,
-            value=records.value(row),
+            value=records.value(row, most=MAX_RECORD_BYTES),
+            value_bytes=max(0, int(records.value_length[row])),
         )
         for row, fault in faults
     ]

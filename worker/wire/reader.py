@@ -163,7 +163,11 @@ def read_table(
     odd: list[int] = np.flatnonzero(~good).tolist()
     if not odd:
         return table, np.arange(len(records)), []
-    outcomes = [(row, read_one(layout, records.key(row), records.value(row))) for row in odd]
+    # One byte more than is allowed shows that a value is too long; its length is in the columns.
+    outcomes = [
+        (row, read_one(layout, records.key(row), records.value(row, most=MAX_RECORD_BYTES + 1)))
+        for row in odd
+    ]
     read = [(row, outcome) for row, outcome in outcomes if not isinstance(outcome, Fault)]
     good[[row for row, _ in read]] = True
     rows = np.flatnonzero(good)
@@ -176,7 +180,7 @@ def read_one(layout: RecordLayout, key: bytes | None, value: bytes | None) -> Tr
     if value is None:
         return Fault(Reason.NULL_VALUE, "the record has no value")
     if len(value) > MAX_RECORD_BYTES:
-        return Fault(Reason.TOO_LARGE, f"{len(value)} bytes, at most {MAX_RECORD_BYTES}")
+        return Fault(Reason.TOO_LARGE, f"more than {MAX_RECORD_BYTES} bytes")
     if key is None:
         return Fault(Reason.NULL_KEY, "the record has no key")
     try:

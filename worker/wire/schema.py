@@ -324,11 +324,13 @@ class DeadLetter(OutgoingMessage):
         description="base64, card numbers struck out; null if the record had no value"
     )
     original_bytes: int = Field(description="length of the value")
-    sha256: str | None = Field(description="of the whole value, card numbers struck out")
+    sha256: str | None = Field(
+        description="of the whole value, card numbers struck out; null if it is longer than 1 MiB"
+    )
     truncated: bool = Field(description="only the beginning of the value is here")
 
     @classmethod
-    def of(
+    def of(  # noqa: PLR0913 - the message's own fields, by name
         cls,
         value: bytes | None,
         *,
@@ -339,13 +341,16 @@ class DeadLetter(OutgoingMessage):
         stage: str,
         reason: str,
         detail: str,
+        value_bytes: int | None = None,
     ) -> Self:
         """Redact and bound a record's value; a card number that straddles the bound is struck out whole.
 
-        The digest is of the redacted value: with a digest of the original, trying all hidden digits would find a card
-        number.
+        `value` may be cut behind `MAX_RECORD_BYTES`; its whole length is then `value_bytes`. The digest is of the
+        redacted value: with a digest of the original, trying all hidden digits would find a card number.
         """
-        whole = redact_bytes(value or b"")
+        length = len(value or b"") if value_bytes is None else value_bytes
+        whole = redact_bytes((value or b"")[:MAX_RECORD_BYTES])
+        has_digest = value is not None and length <= MAX_RECORD_BYTES
         return cls(
             topic=topic,
             partition=partition,
@@ -355,7 +360,7 @@ class DeadLetter(OutgoingMessage):
             reason=reason,
             detail=detail[:_MAX_DETAIL],
             original=None if value is None else base64.b64encode(whole[:MAX_ORIGINAL_BYTES]).decode(),
-            original_bytes=len(whole),
-            sha256=None if value is None else hashlib.sha256(whole).hexdigest(),
-            truncated=len(whole) > MAX_ORIGINAL_BYTES,
+            original_bytes=length,
+            sha256=hashlib.sha256(whole).hexdigest() if has_digest else None,
+            truncated=length > MAX_ORIGINAL_BYTES,
         )
