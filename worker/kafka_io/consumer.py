@@ -20,6 +20,7 @@ from kafka.record.memory_records import MemoryRecords
 from numpy.typing import NDArray
 
 from worker.errors import CorruptError, SettingsError
+from worker.kafka_io.inflate import MOST_BYTES, TooLargeError, inflate
 from worker.kafka_io.record_batches import (
     KEY_LENGTH,
     KEY_START,
@@ -30,6 +31,7 @@ from worker.kafka_io.record_batches import (
     ParsedBatch,
     RecordColumns,
     parse_records,
+    refused_batch,
 )
 
 PINNED_VERSION = "3.0."
@@ -188,7 +190,7 @@ def require_seam() -> None:
         (Fetcher, "PartitionRecords"),
         (getattr(Fetcher, "PartitionRecords", None), "_unpack_records"),
         (MemoryRecords, "next_batch"),
-        (DefaultRecordBatch, "_maybe_uncompress"),
+        (DefaultRecordBatch, "_decompressed"),
         (DefaultRecordBatch, "_buffer"),
         (DefaultRecordBatch, "_pos"),
     ):
@@ -236,7 +238,11 @@ class _WholeBatch(DefaultRecordBatch):  # type: ignore[misc]
     __slots__ = ()
 
     def __iter__(self) -> Iterator[_BatchRecord]:
-        self._maybe_uncompress()
+        try:
+            _inflate(self)
+        except TooLargeError:
+            table = refused_batch(self.base_offset, self.last_offset_delta, self.max_timestamp)
+            return iter((_BatchRecord(self.last_offset, np.zeros(1, np.uint8), table),))
         # From `_pos` on, `_buffer` holds the records, decompressed now; the array is a view of it.
         data = np.frombuffer(self._buffer, dtype=np.uint8)
         table = parse_records(
@@ -252,15 +258,38 @@ class _WholeBatch(DefaultRecordBatch):  # type: ignore[misc]
             table[TIMESTAMP] = self.max_timestamp
         return iter((_BatchRecord(self.last_offset, data, table),) if self.records_count else ())
 
+    @property
+    def inflated_bytes(self) -> int:
+        """How much memory the batch takes once it was iterated over."""
+        return len(self._buffer)
+
+
+def _inflate(batch: Any) -> None:
+    """Do what the client's `_maybe_uncompress` does, but within a bound."""
+    if batch._decompressed or batch.compression_type == batch.CODEC_NONE:
+        return
+    batch._buffer = inflate(batch.compression_type, memoryview(batch._buffer)[batch._pos :])
+    batch._pos, batch._decompressed = 0, True
+
 
 class _WholeBatches:
-    """The batches of a fetch, of which those of format v2 are read whole."""
+    """The batches of a fetch, of which those of format v2 are read whole.
+
+    The fetch ends early, as if it held no more, once what was inflated exceeds the bound of one batch: many batches
+    that inflate to no more than that each would together fill the memory. The client fetches the rest again.
+    """
 
     def __init__(self, records: MemoryRecords) -> None:
         self._records = records
+        self._last: Any = None
+        self._inflated = 0
 
     def next_batch(self) -> Any:
-        batch = self._records.next_batch()
+        if isinstance(self._last, _WholeBatch):
+            self._inflated += self._last.inflated_bytes
+        if self._inflated > MOST_BYTES:
+            return None
+        batch = self._last = self._records.next_batch()
         if isinstance(batch, DefaultRecordBatch):
             # The client has just made this object for us. Making another one would copy the batch's bytes.
             batch.__class__ = _WholeBatch

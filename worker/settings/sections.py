@@ -72,7 +72,9 @@ class KafkaSettings(Section):
         "murmur2", description="how producers choose partitions: `murmur2` (Java) or `crc32` (librdkafka)"
     )
     columnar: bool = Field(
-        True, description="read whole record batches; false reads record by record, ten times slower"
+        True,
+        description="read whole record batches; false reads record by record: ten times slower, and not guarded "
+        "against batches that inflate to fill the memory",
     )
     session_timeout_ms: Positive = Field(10_000, description="how long a dead worker keeps its partitions")
     transaction_timeout_ms: Positive = Field(

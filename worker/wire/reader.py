@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from worker.kafka_io.record_batches import RecordColumns
+from worker.kafka_io.inflate import MOST_BYTES
+from worker.kafka_io.record_batches import RecordColumns, refused_until
 from worker.settings.sections import TimeFormat
 from worker.wire.json_columns import NULL, Cells, DeclaredFields, FieldKind, read_cells
 from worker.wire.schema import (
@@ -163,16 +164,23 @@ def read_table(
     odd: list[int] = np.flatnonzero(~good).tolist()
     if not odd:
         return table, np.arange(len(records)), []
-    # One byte more than is allowed shows that a value is too long; its length is in the columns.
-    outcomes = [
-        (row, read_one(layout, records.key(row), records.value(row, most=MAX_RECORD_BYTES + 1)))
-        for row in odd
-    ]
+    outcomes = [(row, _read_odd(layout, records, row)) for row in odd]
     read = [(row, outcome) for row, outcome in outcomes if not isinstance(outcome, Fault)]
     good[[row for row, _ in read]] = True
     rows = np.flatnonzero(good)
     faults = [(row, outcome) for row, outcome in outcomes if isinstance(outcome, Fault)]
     return _patched(table, layout, read).take(rows), rows, faults
+
+
+def _read_odd(layout: RecordLayout, records: RecordColumns, row: int) -> Transaction | Label | Fault:
+    last = refused_until(int(records.offsets[row]), int(records.value_length[row]))
+    if last is not None:
+        return Fault(
+            Reason.TOO_LARGE,
+            f"a compressed batch of more than {MOST_BYTES} bytes, not read up to offset {last}",
+        )
+    # One byte more than is allowed shows that a value is too long.
+    return read_one(layout, records.key(row), records.value(row, most=MAX_RECORD_BYTES + 1))
 
 
 def read_one(layout: RecordLayout, key: bytes | None, value: bytes | None) -> Transaction | Label | Fault:
