@@ -227,6 +227,23 @@ def test_an_empty_assignment_is_asked_for_again_once() -> None:
     assert (client.rejoins, tasks.calls[1:]) == (1, [(set(), {0}), ({0}, set())])
 
 
+def test_a_worker_that_loses_all_partitions_at_once_stands_by() -> None:
+    client, tasks = Client(), Tasks({0: Positions(1, 1), 1: Positions(2, 2)})
+    source = source_of(client, tasks)
+    client.script = [
+        lambda: client.rebalance(0, 1),
+        client.rebalance,
+        client.rebalance,
+        lambda: client.rebalance(1),
+    ]
+    source.poll()
+    source.poll()
+    assert {partition: source.lag(partition) for partition in source.owned} == {}
+    assert source.poll() == source.poll() == []
+    assert source.positions(1) == (2, 2)
+    assert tasks.calls == [(set(), {0, 1}), ({0, 1}, set()), (set(), set()), (set(), {1})]
+
+
 def test_partitions_of_one_topic_alone_are_asked_for_again_and_then_refused() -> None:
     client = Client()
     source = source_of(client, Tasks({0: Positions(1, 1)}))

@@ -143,6 +143,7 @@ class KafkaSource:
             # A killed static member inherits its old assignment (KIP-345), even one made before the topics were known;
             # the group makes no other until a member asks for it.
             self._asked_again = True
+            self._drop_all()
             self._consumer.rejoin()
             return
         if owned != of_labels:
@@ -161,6 +162,12 @@ class KafkaSource:
             inbox.transactions.next_offset = self._begin(self._topics.transactions, partition, transactions)
             inbox.labels.next_offset = self._begin(self._topics.labels, partition, labels)
         self._taken_over_in = self._group
+
+    def _drop_all(self) -> None:
+        """Close every task: what the group gives next is restored, and nothing is asked about what is not ours."""
+        if self._inboxes:
+            self._close_and_restore(set(self._inboxes), set())
+            self._inboxes = {}
 
     def _has_stayed(self) -> bool:
         """Return whether this worker has been in every generation of the group since the last take-over.
