@@ -13,6 +13,7 @@ from worker.errors import FencedError, IncompatibleError
 from worker.kafka_io.consumer import ColumnarConsumer
 from worker.live.model_log import KafkaModelLog
 from worker.live.rebalance import Rebalance
+from worker.live.state_folder import StateFolder
 from worker.parameters import new_model
 from worker.settings.sections import Settings, WorkerSettings
 from worker.telemetry.health import WorkerStatus
@@ -56,6 +57,7 @@ def test_a_journal_that_moved_during_its_restore_belongs_to_somebody_else(
         new_model(settings),
         cast("KafkaModelLog", None),
         1,
+        StateFolder(settings),
         WorkerStatus(),
         lambda: None,
     )

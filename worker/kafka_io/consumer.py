@@ -8,6 +8,7 @@ that it exists (`require_seam`). `kafka.columnar = false` does without.
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ import kafka
 import numpy as np
 from kafka import ConsumerGroupMetadata, ConsumerRebalanceListener, KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord, Fetcher
+from kafka.coordinator.base import MemberState
+from kafka.errors import FencedInstanceIdError
 from kafka.record.default_records import DefaultRecordBatch
 from kafka.record.memory_records import MemoryRecords
 from numpy.typing import NDArray
@@ -36,6 +39,7 @@ from worker.kafka_io.record_batches import (
 
 PINNED_VERSION = "3.0."
 """Versions of kafka-python whose private interface this module knows."""
+_MUTE_S = 1.0
 
 
 class ConsumerCorruptError(CorruptError):
@@ -69,6 +73,7 @@ class ColumnarConsumer:
             # The client has no public hook for how it reads a fetch.
             self._consumer._fetcher.PartitionRecords = _ColumnarPartitionRecords
         self._failure: Exception | None = None
+        self._mute_since_s: float | None = None
 
     def poll(self, timeout_ms: int) -> list[RecordColumns]:
         """Return what has been fetched, at most one `RecordColumns` a partition and none of them empty.
@@ -91,7 +96,7 @@ class ColumnarConsumer:
                 self._remember_join()
                 polled = self._consumer.poll(timeout_ms=timeout_ms)
                 found = [columns_of(partition, records) for partition, records in polled.items()]
-                self._failure = self._postponed_failure()
+                self._failure = self._postponed_failure() or self._fencing()
                 return [columns for columns in found if len(columns)]
             except Exception as error:  # noqa: BLE001 - after any error kafka-python's next poll would spin for ever
                 self._failure = error
@@ -111,6 +116,23 @@ class ColumnarConsumer:
         fetcher = getattr(self._consumer, "_fetcher", None)
         metadata = getattr(fetcher, "_next_in_line_exception_metadata", None)
         return None if metadata is None else metadata.exception
+
+    def _fencing(self) -> Exception | None:
+        """Return an error once another process has joined the group under our static member id.
+
+        The client learns it from a heartbeat, sends no more of them, and polls on for ever: its commits would be
+        refused, but an idle worker has none.
+        """
+        coordinator = getattr(self._consumer, "_coordinator", None)
+        if getattr(coordinator, "_heartbeat_enabled", True) or coordinator.state != MemberState.STABLE:  # type: ignore[union-attr]
+            self._mute_since_s = None
+            return None
+        # Not at once: the client sets both one after the other when it joins.
+        self._mute_since_s = self._mute_since_s or time.monotonic()
+        if time.monotonic() - self._mute_since_s < _MUTE_S:
+            return None
+        fenced: Exception = FencedInstanceIdError("another process has joined under this static member id")
+        return fenced
 
     def rejoin(self) -> None:
         """Ask the group for a new assignment, in the next `poll`."""

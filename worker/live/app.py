@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import signal
 import threading
 from importlib.metadata import version
@@ -21,8 +20,9 @@ from worker.live.guard import InputGuard
 from worker.live.model_log import KafkaModelLog
 from worker.live.observer import MetricsObserver
 from worker.live.publisher import ORPHAN, SETTLE_STAGE, Publisher
-from worker.live.rebalance import Rebalance, state_folder
+from worker.live.rebalance import Rebalance
 from worker.live.source import KafkaSource
+from worker.live.state_folder import StateFolder
 from worker.memory import keep_freed_memory
 from worker.parameters import new_model, policy, refit_plan
 from worker.partition.task import PartitionTask, TaskState
@@ -117,16 +117,18 @@ class Worker:
 
     def _serve(self, partitions: int) -> None:
         settings = self._settings
+        # Locked before the producer is there: a process that is refused must not fence the one that works.
+        self._status.not_ready("waiting for the lock of its state folder")
+        folder = StateFolder(settings, self._alive)
+        folder.clear()
         committer = Committer(producer_config(settings), settings.kafka.commit_deadline_s)
-        # The new producer has fenced any earlier process of this id. Its files are a cache that the restore rebuilds.
-        shutil.rmtree(state_folder(settings), ignore_errors=True)
         model_log = KafkaModelLog(consumer_config(settings, group=False), settings.topics.model_log)
         model = new_model(settings)
         self._status.not_ready("reading the model log")
         model_log.catch_up(model, self._alive)
         consumer = ColumnarConsumer(consumer_config(settings, group=True), columnar=settings.kafka.columnar)
         rebalance = Rebalance(
-            settings, consumer, self._tasks, model, model_log, partitions, self._status, self._alive
+            settings, consumer, self._tasks, model, model_log, partitions, folder, self._status, self._alive
         )
         guard = InputGuard(partitions, settings.kafka.partitioner, settings.batch)
         source = KafkaSource(
@@ -166,6 +168,7 @@ class Worker:
         consumer.close()
         model_log.close()
         committer.close()
+        folder.close()
 
 
 def run(settings: Settings) -> int:

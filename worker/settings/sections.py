@@ -5,6 +5,8 @@ Each section is one class; a field's description is the documentation of the set
 
 from __future__ import annotations
 
+import re
+import socket
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -35,12 +37,18 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def _host_name() -> str:
+    """Return the name of this host, as far as it can stand in an id."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:200] or "worker"
+
+
 class WorkerSettings(Section):
     """`[worker]`: who this process is and where it keeps its local files."""
 
     id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,200}$")] = Field(
-        "worker-1",
-        description="static member id, part of the transactional id; unique in the group, the same at every start",
+        default_factory=_host_name,
+        description="static member id, part of the transactional id; unique in the group, the same at every start; "
+        "if it is not set, the name of the host",
     )
     state_dir: Path = Field(
         Path("state"),
