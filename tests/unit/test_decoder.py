@@ -94,7 +94,7 @@ def test_undeclared_fields_leave_columns_of_no_width() -> None:
 def test_a_label_becomes_a_row_of_every_column(decoder: Decoder) -> None:
     messages = [
         label(label="fraud", source="chargeback", event_time=1_600_000_000_000),
-        label(label="legit", source="customer", supersedes="t0"),
+        label(label="legit", source="customer"),
         label(label="legit", source="reversal"),
         label(outcome="blocked"),
         label(outcome="challenged", source="early_warning"),

@@ -168,7 +168,7 @@ def test_the_corpus_of_labels_is_read_alike(pair: Pair) -> None:
     outcome = {name: fields[name] for name in ("transaction_id", "card_id", "label_time")} | {
         "outcome": '"declined"'
     }
-    values = corpus(fields, ["supersedes", "outcome"]) + corpus(outcome, ["label", "source"])
+    values = corpus(fields, ["outcome"]) + corpus(outcome, ["label", "source"])
     accepted = pair.check_labels(values)
     assert 200 < accepted < len(values) - 500
 
@@ -213,7 +213,7 @@ def tokens(draw: Callable[[Any], Any]) -> str:
 
 @st.composite
 def records(draw: Callable[[Any], Any], fields: dict[str, str]) -> bytes:
-    names = [*fields, "y", "d", "k", "note", "outcome", "supersedes"]
+    names = [*fields, "y", "d", "k", "note", "outcome"]
     items = list((fields | draw(st.dictionaries(st.sampled_from(names), tokens(), max_size=2))).items())
     items = draw(st.permutations(items)) if draw(st.booleans()) else items
     record = bytearray(

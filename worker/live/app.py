@@ -19,7 +19,7 @@ from worker.kafka_io.consumer import ColumnarConsumer
 from worker.live.guard import InputGuard
 from worker.live.model_log import KafkaModelLog
 from worker.live.observer import MetricsObserver
-from worker.live.publisher import ORPHAN, SETTLE_STAGE, Publisher
+from worker.live.publisher import ORPHAN, SETTLE_STAGE, WRONG_CARD, Publisher
 from worker.live.rebalance import Rebalance
 from worker.live.source import KafkaSource
 from worker.live.state_folder import StateFolder
@@ -63,7 +63,10 @@ class Worker:
         self._metrics = Metrics(
             version=version("fraud-worker"),
             poll_age_s=lambda: self._status.snapshot().age_s,
-            dead_letter_reasons={"decode": [reason.value for reason in Reason], SETTLE_STAGE: [ORPHAN]},
+            dead_letter_reasons={
+                "decode": [reason.value for reason in Reason],
+                SETTLE_STAGE: [ORPHAN, WRONG_CARD],
+            },
         )
         self._health = HealthServer(
             settings.health.host,

@@ -28,6 +28,8 @@ ORPHAN_DETAIL = (
     "no decision waits for this label: its transaction_id and card_id are unknown or long gone, or its label_time lies "
     "before the transaction"
 )
+WRONG_CARD = "wrong_card"
+WRONG_CARD_DETAIL = "the decision of this transaction_id is on another card than the label's card_id"
 
 
 class Commits(Protocol):
@@ -112,7 +114,8 @@ class Publisher:
     def _orphans(self, outcome: Outcome) -> Iterator[BadRecord]:
         if outcome.labels is None:
             return
-        for row in outcome.by_label.orphans:
+        wrong_card = set(outcome.by_label.wrong_card.tolist())
+        for row in outcome.by_label.orphans.tolist():
             value = outcome.labels.value[row].as_py()
             yield BadRecord(
                 topic=self._topics.labels,
@@ -120,8 +123,8 @@ class Publisher:
                 offset=int(outcome.labels.offsets[row]),
                 timestamp_ms=int(outcome.labels.timestamps_ms[row]),
                 stage=SETTLE_STAGE,
-                reason=ORPHAN,
-                detail=ORPHAN_DETAIL,
+                reason=WRONG_CARD if row in wrong_card else ORPHAN,
+                detail=WRONG_CARD_DETAIL if row in wrong_card else ORPHAN_DETAIL,
                 value=value,
                 value_bytes=len(value),
             )

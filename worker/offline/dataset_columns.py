@@ -52,6 +52,7 @@ def label_columns(dataset: Dataset, transactions: TransactionColumns) -> LabelCo
         kind=np.where(is_fraud, np.uint8(LabelKind.FRAUD), np.uint8(LabelKind.LEGIT)),
         id_hash=transactions.id_hash[row],
         id_check=transactions.id_check[row],
+        card_hash=transactions.card_hash[row],
         value=pa.nulls(count, pa.large_binary()),
     )
 

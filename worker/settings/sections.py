@@ -193,7 +193,6 @@ class LabelFields(Section):
     event_time: Name = Field(
         "event_time", description="optional; when the card was used: with it the decision is found faster"
     )
-    supersedes: Name = Field("supersedes", description="optional; an earlier label that this one replaces")
     time_format: TimeFormat = Field(
         "epoch_ms",
         description="format of `label_time` and `event_time`; if it is not set, that of [transaction]",

@@ -131,6 +131,8 @@ class LabelColumns(_PartitionColumns):
         `models.vocabulary.LabelKind`.
     id_hash, id_check : uint64 (n,)
         Equal to those of the labelled transaction.
+    card_hash : uint64 (n,)
+        Likewise.
     value : large_binary (n,)
         The records' bytes: an orphan goes to the dead letters unchanged.
     """
@@ -140,6 +142,7 @@ class LabelColumns(_PartitionColumns):
     kind: NDArray[np.uint8]
     id_hash: NDArray[np.uint64]
     id_check: NDArray[np.uint64]
+    card_hash: NDArray[np.uint64]
     value: pa.Array
 
     @property
@@ -204,6 +207,7 @@ class Decoder:
             kind=_kinds(table),
             id_hash=_hashed(ids, self._key),
             id_check=_hashed(ids, self._check_key),
+            card_hash=_hashed(table.texts("card_id"), self._key),
             value=gather(table.spans),
         )
         return columns, _bad_records(records, faults)

@@ -33,7 +33,7 @@ from worker.wire.spans import Integers, Spans, Words, card_numbers, iso_times, s
 NO_TIME: Final = -1
 """Milliseconds of a time that the record does not have."""
 _TIMES: Final = ("event_time", "label_time")
-_IDENTIFIERS: Final = ("transaction_id", "card_id", "supersedes")
+_IDENTIFIERS: Final = ("transaction_id", "card_id")
 _TIME_LIMITS: Final[dict[TimeFormat, tuple[FieldKind, float, float]]] = {
     "epoch_ms": (FieldKind.INTEGER, 0.0, END_OF_TIME_MS - 1.0),
     "epoch_s": (FieldKind.NUMBER, 0.0, float(np.nextafter(END_OF_TIME_MS / 1000, 0.0))),

@@ -179,7 +179,6 @@ class Label(IncomingMessage):
     source: SourceName | None = None
     label_time: int
     event_time: int | None = None
-    supersedes: Identifier | None = None
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
@@ -249,11 +248,6 @@ def label_model(fields: LabelFields, transaction: TransactionFields | None = Non
         ),
         "label_time": _required(fields.label_time, time, "when it became known"),
         "event_time": _optional(fields.event_time, time, "of the transaction: the label is found sooner"),
-        "supersedes": _optional(
-            fields.supersedes,
-            Identifier,
-            "an earlier label that this one replaces; the worker compares label_time alone",
-        ),
     }
     return create_model("Label", __base__=Label, __doc__=Label.__doc__, **definitions)
 
