@@ -12,6 +12,7 @@ from kafka import ConsumerGroupMetadata, ConsumerRebalanceListener, TopicPartiti
 from tests.support.records import record_columns
 from worker.errors import FuseError, IncompatibleError, SettingsError
 from worker.kafka_io.consumer import ColumnarConsumer
+from worker.kafka_io.partitioner import partitions_of_keys
 from worker.kafka_io.record_batches import RecordColumns
 from worker.live.guard import InputGuard
 from worker.live.source import KafkaSource
@@ -357,6 +358,29 @@ def test_only_a_topic_of_which_nothing_was_ever_read_is_stopped_by_its_first_hun
     source.poll()
     with pytest.raises(FuseError, match="none of the first 150") if stops else nullcontext():
         source.poll()
+
+
+def test_misplaced_records_become_dead_letters_where_the_setting_says_so() -> None:
+    client, tasks = Client(), Tasks({0: Positions(0, 0)})
+    guard = InputGuard(3, "murmur2", SETTINGS.batch, stops=False)
+    source = KafkaSource(
+        cast("ColumnarConsumer", client), Decoder(SETTINGS), SETTINGS.topics, SETTINGS.batch, guard, tasks,
+        "earliest", refuses_misplaced=True,
+    )  # fmt: skip
+    keys = [f"c{n}".encode() for n in range(30)]
+    values = [b'{"transaction_id":"t","card_id":"%s","event_time":1,"amount":1}' % key for key in keys]
+    records = record_columns([*values, b"{"], [*keys, b"x"], topic=TOPICS[0], partition=0)
+    right = (partitions_of_keys(records, 3, "murmur2")[:30] == 0).tolist()
+    client.script = [lambda: client.rebalance(0), lambda: client.fetched.append(records)]
+    source.poll()
+    [batch] = source.poll()
+    assert batch.transactions is not None
+    assert batch.transactions.card_id.to_pylist() == [
+        k.decode() for k, fits in zip(keys, right, strict=True) if fits
+    ]
+    bad = source.take_bad(0)
+    assert [it.reason for it in bad] == ["misplaced"] * right.count(False) + ["not_json"]
+    assert 0 < right.count(False) < 30
 
 
 def test_a_topic_that_has_grown_under_the_worker_is_refused() -> None:

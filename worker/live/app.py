@@ -133,7 +133,12 @@ class Worker:
         rebalance = Rebalance(
             settings, consumer, self._tasks, model, model_log, partitions, folder, self._status, self._alive
         )
-        guard = InputGuard(partitions, settings.kafka.partitioner, settings.batch)
+        guard = InputGuard(
+            partitions,
+            settings.kafka.partitioner,
+            settings.batch,
+            stops=settings.kafka.misplaced == "stop",
+        )
         source = KafkaSource(
             consumer,
             Decoder(settings),
@@ -142,6 +147,7 @@ class Worker:
             guard,
             rebalance,
             settings.kafka.start_from,
+            refuses_misplaced=settings.kafka.misplaced == "dead_letter",
         )
         publisher = Publisher(settings, committer, self._tasks, partitions, lambda: source.group_metadata)
         if opening := _opening(model, settings):

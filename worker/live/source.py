@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from typing import NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
+import numpy as np
 from kafka import ConsumerGroupMetadata, ConsumerRebalanceListener
 from kafka.structs import TopicPartition
 
@@ -16,7 +17,13 @@ from worker.kafka_io.record_batches import RecordColumns
 from worker.live.guard import InputGuard
 from worker.partition.journal import Positions
 from worker.settings.sections import BatchSettings, StartFrom, TopicSettings
-from worker.wire.decoder import BadRecord, Decoder, LabelColumns
+from worker.wire.decoder import BadRecord, Decoder, LabelColumns, TransactionColumns, bad_records
+from worker.wire.schema import Fault, Reason
+
+C = TypeVar("C", TransactionColumns, LabelColumns)
+_MISPLACED: Final = Fault(
+    Reason.MISPLACED, "the record lies in another partition than kafka.partitioner chooses for its key"
+)
 
 
 class Lag(NamedTuple):
@@ -43,6 +50,8 @@ class KafkaSource:
         Called from `poll` after every rebalance of the group.
     start_from
         `kafka.start_from`: where a partition begins that no worker has worked on.
+    refuses_misplaced
+        Whether records in a wrong partition become dead letters.
     """
 
     def __init__(
@@ -54,6 +63,8 @@ class KafkaSource:
         guard: InputGuard,
         take_over: TakeOver,
         start_from: StartFrom,
+        *,
+        refuses_misplaced: bool = False,
     ) -> None:
         self._consumer = consumer
         self._decoder = decoder
@@ -62,6 +73,7 @@ class KafkaSource:
         self._guard = guard
         self._close_and_restore = take_over
         self._start_from = start_from
+        self._refuses_misplaced = refuses_misplaced
         self._first_offsets: dict[TopicPartition, int] = {}
         self._inboxes: dict[int, Inbox] = {}
         self._bound = Bound(batch.max_records, DEAD_LETTERS, VALUE_BYTES)
@@ -209,14 +221,26 @@ class KafkaSource:
         inbox = self._inboxes.get(columns.partition)
         if inbox is None:
             return
-        self._guard.check_keys(columns)
         if columns.topic == self._topics.transactions:
-            transactions, bad = self._decoder.transactions(columns)
+            transactions, bad = self._set_aside(columns, *self._decoder.transactions(columns))
             inbox.put_transactions(transactions, bad)
         else:
-            labels, bad = self._decoder.labels(columns)
+            labels, bad = self._set_aside(columns, *self._decoder.labels(columns))
             inbox.put_labels(labels, bad)
         self._guard.count(columns.topic, len(columns), bad)
+
+    def _set_aside(
+        self, records: RecordColumns, decoded: C, bad: list[BadRecord]
+    ) -> tuple[C, list[BadRecord]]:
+        """Add the records in a wrong partition to the bad ones, unless the guard stops at them."""
+        misplaced = self._guard.misplaced(records, decoded.offsets)
+        if not self._refuses_misplaced or not misplaced.any():
+            return decoded, bad
+        rows = np.searchsorted(records.offsets, decoded.offsets[misplaced]).tolist()
+        bad = sorted(
+            [*bad, *bad_records(records, [(row, _MISPLACED) for row in rows])], key=lambda it: it.offset
+        )
+        return decoded.take(np.flatnonzero(~misplaced)), bad
 
     def _holds(self) -> bool:
         """Return whether to wait, for a bounded time, for partitions that have more to come (as Kafka Streams does)."""

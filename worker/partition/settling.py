@@ -137,7 +137,8 @@ class Settler:
         if not len(found):
             return found
         cards = self._pending.column("entities", sequence[found])[:, 0]
-        return found[np.asarray(cards != card_hash[found])]
+        another: NDArray[np.int64] = found[cards != card_hash[found]]
+        return another
 
     def mature(self, start: int, stop: int, clock_ms: int) -> Settling:
         """Make silence on the decisions `start` to `stop` provisionally legit, where no one acted."""

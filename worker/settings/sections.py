@@ -79,6 +79,11 @@ class KafkaSettings(Section):
     partitioner: Literal["murmur2", "crc32"] = Field(
         "murmur2", description="how producers choose partitions: `murmur2` (Java) or `crc32` (librdkafka)"
     )
+    misplaced: Literal["stop", "dead_letter"] = Field(
+        "stop",
+        description="what records in another partition than the partitioner's do: `stop` the worker if they are more "
+        "than a third, or become dead letters one by one",
+    )
     columnar: bool = Field(
         True,
         description="read whole record batches; false reads record by record: ten times slower, and not guarded "

@@ -192,7 +192,7 @@ class Decoder:
             numeric=_beside([table.numbers(name) for name in self._numeric], len(rows), np.float64),
             categorical=self._hashes(table, self._categorical),
         )
-        return columns, _bad_records(records, faults)
+        return columns, bad_records(records, faults)
 
     def labels(self, records: RecordColumns) -> tuple[LabelColumns, list[BadRecord]]:
         """Decode labels; the good ones keep their order."""
@@ -210,7 +210,7 @@ class Decoder:
             card_hash=_hashed(table.texts("card_id"), self._key),
             value=gather(table.spans),
         )
-        return columns, _bad_records(records, faults)
+        return columns, bad_records(records, faults)
 
     def _hashes(self, table: Table, names: list[str]) -> NDArray[np.uint64]:
         hashes = [_hashed(table.texts(name), self._key) for name in names]
@@ -252,7 +252,8 @@ def _consistent_labels(table: Table) -> NDArray[np.bool_]:
     return np.asarray(fits)
 
 
-def _bad_records(records: RecordColumns, faults: list[tuple[int, Fault]]) -> list[BadRecord]:
+def bad_records(records: RecordColumns, faults: list[tuple[int, Fault]]) -> list[BadRecord]:
+    """Return the rows that have a fault as dead letters."""
     return [
         BadRecord(
             topic=records.topic,

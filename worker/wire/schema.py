@@ -64,7 +64,7 @@ class LabelSource(IntEnum):
 
 
 class Reason(StrEnum):
-    """Why a record does not decode."""
+    """Why a record does not decode, or is refused although it does."""
 
     NULL_VALUE = "null_value"
     NULL_KEY = "null_key"
@@ -80,6 +80,7 @@ class Reason(StrEnum):
     BAD_TIME = "bad_time"
     BAD_LABEL = "bad_label"
     CARD_NUMBER = "card_number"
+    MISPLACED = "misplaced"
 
 
 _REASONS: Final = {
