@@ -22,7 +22,7 @@ from worker.offline.compare.strategy import LeftOutError
 from worker.offline.worker_run import Decisions, Moment, ranking_score
 
 _UNSCORED: Final = -1e6
-"""Below every logit and every forest's rank."""
+"""Below every logit and every forest's score."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +246,9 @@ def _online_model(view: OwnView) -> Decided:
 def _forest(view: OwnView) -> Decided:
     if not np.isfinite(view.forest_score).any():
         raise LeftOutError("the worker has no forest here: it has seen too few transactions")
-    return Decided(view.rank, np.full(len(view), np.nan), view.rank, view.forest_cut, view.forest_alerted)
+    score = np.where(np.isfinite(view.forest_score), view.forest_score.astype(np.float64), _UNSCORED)
+    nothing = np.full(len(view), np.nan)
+    return Decided(score, nothing, view.rank, view.forest_cut, view.forest_alerted)
 
 
 def _worker(view: OwnView) -> Decided:
