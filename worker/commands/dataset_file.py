@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from worker.settings.sections import Settings
 
 
-def add_file(parser: argparse.ArgumentParser) -> None:
+def add_file(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:
     """Add the arguments that name the file, choose a stretch of it and say where its labels are."""
     parser.add_argument(
         "file",
         type=Path,
+        nargs="?" if optional else None,
         metavar="FILE",
         help="CSV, Parquet or JSON lines, with columns named as in [transaction]",
     )

@@ -35,13 +35,14 @@ _ADVICE: Final[dict[Severity, tuple[str, tuple[str, ...]]]] = {
     ),
     Severity.EXTREME: ("anomaly detection", ("isolation_forest", "one_class_svm")),
 }
-_BANDS: Final = {
+BANDS: Final = {
     Severity.BALANCED: "30 % or more",
     Severity.MILD: "10 to 30 %",
     Severity.MODERATE: "1 to 10 %",
     Severity.SEVERE: "0.1 to 1 %",
     Severity.EXTREME: "less than 0.1 %",
 }
+"""The share of frauds of each severity."""
 _SAME_AP: Final = 0.02
 _LARGE: Final = 0.1
 """A difference within noise that is a larger share of the least cost deserves a word of doubt."""
@@ -144,8 +145,8 @@ def _choice(chosen: _Judged, best: _Judged, block: Block) -> str:
     doubt = ""
     if worth.excess > _LARGE * best[1].cost:
         doubt = (
-            f" That is {_share(worth.excess / best[1].cost)} of the least cost: the test has too few frauds to tell such "
-            "a difference from chance, and a longer one may."
+            f" That is {_share(worth.excess / best[1].cost)} of the least cost: the test has too few frauds to tell "
+            "it from chance, and a longer one may."
         )
     return (
         f"{text} {best[0].strategy} cost least, {_money(best[1].cost)}. The difference of {_money(worth.excess)} is "
@@ -156,7 +157,9 @@ def _choice(chosen: _Judged, best: _Judged, block: Block) -> str:
 def _advice(
     phrase: str, names: Sequence[str], severity: Severity, chosen: _Judged, candidates: Sequence[_Judged]
 ) -> list[str]:
-    text = f"Frauds are {_BANDS[severity]} of the transactions ({severity.value}). The common advice is {phrase}."
+    text = (
+        f"Frauds are {BANDS[severity]} of the transactions ({severity.value}). The common advice is {phrase}."
+    )
     advised = [it for it in candidates if it[0].strategy in names]
     if not advised:
         return [f"{text} None of {', '.join(names)} has figures here."]
