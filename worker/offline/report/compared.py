@@ -85,7 +85,7 @@ def comparison_page(result: Comparison) -> str:
             Section("table", "Every strategy", _tables(result, series)),
             Section("precision-recall", "Precision and recall", [_precision_recall(ranked)]),
             Section("cost", "Cost over the threshold", [_which(result), cost_over_threshold(few)]),
-            Section("capacity", "What so many cases a day would bring", [_which(result), capacity(few)]),
+            Section("capacity", "Capacity: what so many cases a day bring", [_which(result), capacity(few)]),
             Section("calibration", "Calibration", [_which(result), calibration(few)]),
             Section(
                 "time",
@@ -180,7 +180,7 @@ def _tables(result: Comparison, series: dict[str, Series]) -> list[Html]:
                 element("h3", text(title)),
                 paragraph(meaning, class_="quiet"),
                 strategy_table(result, rows, title, series),
-                cost_plot(result, block),
+                cost_plot(result, block, series),
             ]
     return parts
 

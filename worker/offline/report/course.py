@@ -101,7 +101,7 @@ def _prevalence(shown: Course) -> Html:
         f"Prevalence by {shown.name}",
         f"Share of frauds by {shown.name}: from {wording.percent(low)} to {wording.percent(high)}.",
         _time_axis(shown),
-        Axis("share of frauds", 0.0, 1.1 * high if high > 0.0 else 0.01, wording.percent),
+        Axis("share of frauds", 0.0, 1.1 * high if high > 0.0 else 0.01, wording.whole_percent),
         curves=[Curve(NEUTRAL, *_xy(shown, shown.prevalence), has_markers=True)],
     )
     return figure(plot, "Frauds among the transactions whose truth is known.")

@@ -203,7 +203,7 @@ def _threshold_axis(thresholds: FloatArray, chosen: float, one: Ranked) -> Axis 
     if len(values) == 0 or values.min() == values.max():
         return None
     low, high = float(values.min()), float(values.max())
-    form = wording.percent if is_positive and high <= 1.0 else wording.compact
+    form = wording.whole_percent if is_positive and high <= 1.0 else wording.compact
     return Axis(one.rank_label, low, high, form, is_log=is_positive and high / low > 20.0)
 
 
@@ -228,7 +228,7 @@ def _capacity_plot(measure: _Measure, axis: Axis, ranked: Sequence[Ranked]) -> H
         measure.title,
         f"{measure.title} against cases a day. Reached: {described} cases a day.",
         axis,
-        Axis(measure.title.lower(), measure.low, 1.0, wording.whole_percent),
+        Axis(measure.title.lower(), measure.low, 1.0, wording.whole_percent, ticks=measure.ticks),
         curves=[
             Curve(one.series, one.by_rank.cases[1:] / one.days, measure.swept(one)[1:]) for one in ranked
         ],
@@ -248,6 +248,7 @@ class _Measure(NamedTuple):
     title: str
     meaning: str
     low: float
+    ticks: Sequence[float]
     swept: Callable[[Ranked], FloatArray]
     reached: Callable[[Reached], float]
 
@@ -257,6 +258,7 @@ _MEASURES: Final = (
         "Recall",
         "The share of frauds that so many cases a day would catch.",
         0.0,
+        _UNIT,
         lambda one: one.by_rank.recall,
         lambda it: it.recall,
     ),
@@ -264,6 +266,7 @@ _MEASURES: Final = (
         "Recall by value",
         "The same, each fraud weighed by its loss.",
         0.0,
+        _UNIT,
         lambda one: one.by_rank.recall_by_value,
         lambda it: it.recall_by_value,
     ),
@@ -271,6 +274,7 @@ _MEASURES: Final = (
         "Precision",
         "The share of frauds among the alerts of these cases.",
         0.0,
+        _UNIT,
         lambda one: one.by_rank.precision,
         lambda it: it.precision,
     ),
@@ -279,6 +283,7 @@ _MEASURES: Final = (
         "1 less the cost over that of the better trivial policy, alerting on nothing or on everything. Below the dotted"
         " line that policy would be better.",
         -0.5,
+        (-0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0),
         lambda one: one.by_rank.savings(one.review_cost),
         lambda it: it.savings,
     ),
@@ -314,14 +319,14 @@ def calibration(ranked: Sequence[Ranked]) -> Html:
         "calibration",
         "Calibration",
         f"Observed share of frauds against predicted probability. {'; '.join(described)}.",
-        Axis("predicted probability", low, 1.0, wording.percent, is_log=True),
-        Axis("observed share of frauds", low, 1.0, wording.percent, is_log=True),
+        Axis("predicted probability", low, 1.0, wording.whole_percent, is_log=True),
+        Axis("observed share of frauds", low, 1.0, wording.whole_percent, is_log=True),
         curves=curves,
         spans=spans,
         references=[Reference((low, 1.0), (low, 1.0), "exact")],
     )
     caption = (
-        f"Each marker holds about a {_BINS}th of the expected frauds; its stroke is the 95 % interval. Below the dotted"
+        f"Each marker holds about a tenth of the expected frauds; its stroke is the 95 % interval. Below the dotted"
         f" line a probability is too high, above it too low. In all: {'; '.join(described)}."
     )
     return figures([figure(plot, caption, [one.series for one in drawable])])

@@ -21,7 +21,8 @@ def plain(value: str) -> str:
 
 def text(value: str) -> Html:
     """Return a text as HTML, `plain` and escaped."""
-    return Html(html.escape(plain(value)))
+    # A number and its sign stay on one line.
+    return Html(html.escape(plain(value)).replace(" %", "&nbsp;%"))
 
 
 def joined(parts: Iterable[Html], separator: str = "") -> Html:

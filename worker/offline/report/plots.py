@@ -19,23 +19,23 @@ from worker.offline.report.markup import Html, element, text
 from worker.offline.report.svg import GRID, INK, QUIET, SERIES, VARIABLES, inlined
 from worker.offline.report.thinning import visible
 
-WIDTH: Final = 420
+WIDTH: Final = 400
 """Units of a plot; on the narrowest phone one is little less than a pixel."""
-HEIGHT: Final = 270
-FONT: Final = 11.0
-LEFT, RIGHT = 54.0, 22.0
-_TOP, _BOTTOM = 24.0, 40.0
+HEIGHT: Final = 265
+FONT: Final = 12.0
+LEFT, RIGHT = 56.0, 24.0
+_TOP, _BOTTOM = 26.0, 43.0
 _POINTS_PER_INCH: Final = 72.0
 
-_DASHES: Final[tuple[tuple[float, ...], ...]] = ((), (6, 2), (2, 2), (8, 2, 2, 2), (4, 4), (8, 2, 2, 2, 2, 2))
-_MARKERS: Final = ("o", "s", "^", "D", "v", "P")
+_DASHES: Final[tuple[tuple[float, ...], ...]] = ((), (6, 2), (2, 2), (8, 2, 2, 2), (5, 4), ())
+_MARKERS: Final = ("o", "s", "^", "D", "v", "o")
 _SHAPES: Final = (
     "M15 6a3 3 0 1 0 6 0a3 3 0 1 0-6 0z",
     "M15 3h6v6h-6z",
     "M18 2.5l3.5 6.5h-7z",
     "M18 2l4 4-4 4-4-4z",
     "M18 9.5l3.5-6.5h-7z",
-    "M16.5 2h3v2.5h2.5v3h-2.5v2.5h-3v-2.5h-2.5v-3h2.5z",
+    "M15 6a3 3 0 1 0 6 0a3 3 0 1 0-6 0z",
 )
 """The markers as paths, for the key."""
 _LETTERS: Final = "ABCDEF"

@@ -32,7 +32,7 @@ _RULES: Final = {
     Rule.CHEAPEST: "alerts from the cheapest score of the tuning window",
     None: "decides as a live worker does",
 }
-_LINE: Final = 17.0
+_LINE: Final = 18.0
 """Height of a strategy in the plot of costs."""
 _NAME: Final = 24
 """Characters of a name in that plot."""
@@ -55,7 +55,7 @@ def strategy_table(result: Comparison, rows: Sequence[Row], title: str, series: 
             Column("ROC AUC"),
             Column("cases a day"),
             Column("fit", "seconds of all fits"),
-            Column("µs to score", "a transaction"),
+            Column("score, µs", "microseconds a transaction to score"),
         ],
     )
     family = None
@@ -65,7 +65,8 @@ def strategy_table(result: Comparison, rows: Sequence[Row], title: str, series: 
             table.add(text(family), is_group=True)
         name = joined([lettered(row, series), *badges(result, row), element("small", text(row.meaning))])
         if row.figures is None:
-            table.add(name, text(f"left out: {row.left_out or 'no reason is known'}"))
+            reason = text(f"left out: {row.left_out or 'no reason is known'}")
+            table.add(name, element("span", reason, class_="reason"))
             continue
         chosen = row.strategy == result.recommendation.strategy and row.block is result.recommendation.block
         table.add(name, *map(text, _figures(row.figures)), class_="chosen" if chosen else None)
@@ -75,7 +76,7 @@ def strategy_table(result: Comparison, rows: Sequence[Row], title: str, series: 
 def _figures(its: Figures) -> list[str]:
     return [
         wording.money(its.cost),
-        f"{wording.money(its.excess)} ({wording.money(its.excess_low)} to {wording.money(its.excess_high)})",
+        f"{wording.money(its.excess)} ({wording.money(its.excess_low)} … {wording.money(its.excess_high)})",
         wording.percent(its.savings),
         wording.percent(its.recall),
         wording.percent(its.recall_by_value),
@@ -89,7 +90,7 @@ def _figures(its: Figures) -> list[str]:
     ]
 
 
-def cost_plot(result: Comparison, block: Block) -> Html:
+def cost_plot(result: Comparison, block: Block, series: dict[str, Series]) -> Html:
     """Return how much more than the cheapest each strategy cost, with its interval, the cheapest on top."""
     rows = sorted(
         ((row.strategy, row.figures) for row in judged_rows(result, block) if row.figures is not None),
@@ -116,7 +117,10 @@ def cost_plot(result: Comparison, block: Block) -> Html:
         )
         if math.isfinite(its.excess_low) and its.excess_low < high:
             spans.append(Span(NEUTRAL, (max(its.excess_low, low), min(its.excess_high, high)), (y, y)))
-    names = [_shortened(name) for name, _ in rows]
+    names = [
+        f"{series[name].letter}  {_shortened(name)}" if name in series else _shortened(name)
+        for name, _ in rows
+    ]
     bottom = 0.7 - len(rows)
     plot = Plot(
         f"excess-{block.value}",
