@@ -123,12 +123,12 @@ def test_the_pins_are_what_the_project_asks_for() -> None:
     document = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     project = document["project"]
     extras = [one for extra in project["optional-dependencies"].values() for one in extra]
-    asked = {
+    requested = {
         "requirements.txt": project["dependencies"],
         "requirements-dev.txt": [*project["dependencies"], *extras],
         "requirements-build.txt": document["build-system"]["requires"],
     }
-    for file, requirements in asked.items():
+    for file, requirements in requested.items():
         versions: dict[str, list[str]] = {}
         for pin in pins(file):
             name, version = pin.split("==")
