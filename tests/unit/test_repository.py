@@ -75,6 +75,13 @@ def test_the_top_level_holds_only_what_belongs_there() -> None:
     assert {path.split("/")[0] for path in tracked()} <= TOP_LEVEL
 
 
+def test_the_readme_of_the_tests_names_files_that_exist() -> None:
+    text = (ROOT / "tests" / "README.md").read_text(encoding="utf-8")
+    named = re.findall(r"`((?:unit|contract|integration|support|tools)/[\w*]+\.py)`", text)
+    assert len(named) > 50
+    assert [path for path in named if not any((ROOT / "tests").glob(path))] == []
+
+
 def test_no_file_names_a_package_registry() -> None:
     assert lines_with(REGISTRY, texts()) == []
 
