@@ -32,7 +32,7 @@ TOP_LEVEL = {
 }
 REGISTRY = re.compile(r"//[a-z0-9.-]*(pypi|pythonhosted|npmjs|maven|debian|golang|crates)[a-z0-9.-]*", re.I)
 MACHINE_PATH = re.compile(r"(?:^|[^\w.$}/-])/(?:work|farm|root|home|Users)(?:/|\b)", re.MULTILINE)
-UNFINISHED = re.compile(r"\b(?:TO" r"DO|FIX" r"ME|XX" r"X|HA" r"CK|NotImpl" r"ementedError)\b")
+UNFINISHED = re.compile(r"\b(?:TO" r"DO|FIX" r"ME|XX" r"X|HA" r"CK|raise NotImpl" r"ementedError)\b")
 UNMERGED = re.compile(r"^(?:<{7}|>{7}) ", re.MULTILINE)
 UNSAFE_LOADERS = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve", "skops"}
 
