@@ -16,7 +16,7 @@ from models.vocabulary import MS_PER_DAY, Decider
 from worker.offline.backtest import BacktestResult
 from worker.offline.backtest_document import Against
 from worker.offline.figures import Stretch
-from worker.offline.report.wording import count, date, decimal, moment, money, percent, rate
+from worker.offline.report.wording import MINUS, count, date, decimal, moment, money, percent, rate
 
 _FEW_FRAUDS: Final = 100
 _NAMES: Final = {Decider.NONE: "no one", Decider.FOREST: "isolation forest", Decider.ONLINE: "online model"}
@@ -226,8 +226,12 @@ def _remarks(result: BacktestResult) -> Iterator[RenderableType]:
         yield _remark(
             f"Cold start lasts until the online model first decides and {wait_days} more "
             "(labels.negatives_after_days): until then another decides, or the model has learnt from few labels. A "
-            "worker goes through it once. Plan with the steady state; the cold start says what beginning costs. Over "
-            "both, the ranking figures mix the scores of several deciders."
+            "worker goes through it once. Plan with the steady state; the cold start says what beginning costs."
+        )
+    if sum(share > 0.0 for share in result.decided_by.values()) > 1:
+        yield _remark(
+            "Where several deciders decided, AP and ROC AUC rank the scores of the online model above those of the "
+            "forest, and these above the rows without a decider."
         )
     frauds = result.evaluation.frauds
     if 0 < frauds < _FEW_FRAUDS:
@@ -257,8 +261,9 @@ def _write_of(name: str) -> Write:
 def _change(line: _Line, change: float) -> str:
     if math.isnan(change):
         return line.write(change)
-    write = percent if line.name == "prevalence" else line.write
-    return f"+{write(change)}" if change > 0 else write(change)
+    if line.write in (percent, prevalence):
+        return f"{100 * change:+.3g} points".replace("-", MINUS)
+    return f"{'+' if change > 0 else ''}{line.write(change)}".replace("-", MINUS)
 
 
 def _days(length_ms: int) -> str:
