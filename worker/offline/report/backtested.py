@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import numpy as np
 
 from models.vocabulary import Decider
@@ -33,6 +31,7 @@ from worker.offline.report.markup import (
     Table,
     definitions,
     element,
+    joined,
     paragraph,
     text,
 )
@@ -40,54 +39,13 @@ from worker.offline.report.page import Section, figure, figures, missing, page
 from worker.offline.report.plots import Axis, Reference, Series
 from worker.offline.report.single_decisions import DECIDERS, alert_cards, miss_table, reason_table
 
-_WORKER: Final = Series(0, "worker")
-
 
 def backtest_page(result: BacktestResult) -> str:
     """Return the report as one page."""
-    whole, online = _ranked(result), _online(result)
-    shown = course(result.days)
     sections = [
         Section("money", "What it would have cost", _money(result), is_headline=True),
-        Section("deciders", "Who decided when", [_deciders(result, shown)]),
-        Section("alerts", "Cases and alerts", [_alerts(result, shown)]),
-    ]
-    if len(whole.judged):
-        sections += [
-            Section(
-                "precision-recall",
-                "Precision and recall",
-                [figures([precision_recall("pr", "All decisions", [whole])])],
-            ),
-            Section(
-                "cost",
-                "Cost over the threshold",
-                [
-                    paragraph("Decisions of the online model alone; the forest has no probability.", "quiet"),
-                    cost_over_threshold([online] if len(online.judged) else []),
-                ],
-            ),
-            Section("capacity", "Capacity: what so many cases a day bring", [capacity([whole])]),
-            Section("calibration", "Calibration", [calibration([online])]),
-            Section(
-                "time",
-                "Over time",
-                [
-                    over_time(
-                        [whole],
-                        "expected loss",
-                        "The median expected loss from which the online model alerted: the review cost, or more where"
-                        " the budget of cases demands it.",
-                    ),
-                    _cost_over_time(shown),
-                    week_table(
-                        "Week by week; cost and shares are of the decisions whose truth is known.",
-                        [(None, result.weeks)],
-                    ),
-                ],
-            ),
-        ]
-    sections += [
+        Section("course", "Who decided when, and how many cases", [_course(result)]),
+        *(_judged_sections(result) if result.whole.evaluation.n else ()),
         Section("misses", "The costliest misses", [miss_table(result.costliest_misses)]),
         Section(
             "reasons",
@@ -101,6 +59,48 @@ def backtest_page(result: BacktestResult) -> str:
         Section("setup", "What the figures rest on", _setup(result)),
     ]
     return page("Backtest: what the worker would have decided", _lead(result), sections)
+
+
+def _judged_sections(result: BacktestResult) -> list[Section]:
+    """Return the sections that need the truth."""
+    stretches = [(Series(0, "whole stretch"), result.whole)]
+    if result.cold is not None and result.steady is not None:
+        stretches.append((Series(1, "steady state"), result.steady))
+    every = [_ranked(result, one, series, online_alone=False) for series, one in stretches]
+    online = [_ranked(result, one, series, online_alone=True) for series, one in stretches]
+    online = [one for one in online if len(one.judged)]
+    threshold_note = (
+        "The median expected loss from which the online model alerted: the review cost, or more where the budget of"
+        " cases demands it."
+    )
+    shown = course(result.days)
+    return [
+        Section(
+            "ranking",
+            "Precision, recall and calibration",
+            [figures([precision_recall("pr", "Precision and recall", every), calibration(online)])],
+        ),
+        Section(
+            "cost",
+            "Cost over the threshold",
+            [
+                paragraph("Decisions of the online model alone: the forest has no probability.", "quiet"),
+                cost_over_threshold(online),
+            ],
+        ),
+        Section("capacity", "Capacity: what so many cases a day bring", [capacity(every)]),
+        Section(
+            "time",
+            "Over time",
+            [
+                over_time(every[:1], "expected loss", threshold_note, [_cost_over_time(shown)]),
+                week_table(
+                    "Week by week; cost and shares are of the decisions whose truth is known.",
+                    [(None, result.weeks)],
+                ),
+            ],
+        ),
+    ]
 
 
 def _lead(result: BacktestResult) -> list[Html]:
@@ -216,12 +216,17 @@ def _policies(result: BacktestResult) -> Html:
     return table.html()
 
 
-def _deciders(result: BacktestResult, shown: Course) -> Html:
+def _course(result: BacktestResult) -> Html:
+    whole, shown = result.whole, course(result.days)
     shares = "; ".join(
-        f"{DECIDERS[name]} {wording.percent(share)}" for name, share in result.whole.decided_by.items()
+        f"{DECIDERS[name]} {wording.percent(share)}" for name, share in whole.decided_by.items()
+    )
+    cases = (
+        f"{whole.alerts:,} alerts opened {whole.cases:,} cases: {wording.rate(whole.cases_per_day)} cases a day. A"
+        " review is charged once a case."
     )
     if len(shown.start_ms) < 2:
-        return paragraph(f"Decisions by: {shares}.")
+        return joined([paragraph(f"Decisions by: {shares}."), paragraph(cases)])
     lines = [
         (label, values)
         for label, values in (
@@ -231,43 +236,29 @@ def _deciders(result: BacktestResult, shown: Course) -> Html:
         )
         if bool((values > 0.0).any())
     ]
-    plot = lines_over_time(
+    deciders = lines_over_time(
         "deciders",
         f"Deciders by {shown.name}",
         shown,
         Axis("share of the decisions", 0.0, 1.0, wording.whole_percent),
         lines,
     )
-    return figures([figure(plot, f"In all: {shares}.")])
-
-
-def _alerts(result: BacktestResult, shown: Course) -> Html:
-    whole = result.whole
-    words = (
-        f"{whole.alerts:,} alerts opened {whole.cases:,} cases: {wording.rate(whole.cases_per_day)} cases a day."
-        " A review is charged once a case."
-    )
-    if len(shown.start_ms) < 2:
-        return paragraph(words)
     budget = result.model.policy.costs.alert_budget_cases_per_day
-    most = float(np.nanmax(np.concatenate([shown.alerts, shown.cases]), initial=0.0))
-    axis = Axis("a day", 0.0, 1.1 * max(most, budget or 0.0) or 1.0, wording.compact)
+    most = max(float(shown.alerts.max()), float(shown.cases.max()), budget or 0.0)
     ends = (float(days_of(shown)[0]), float(days_of(shown)[-1]))
-    plot = lines_over_time(
+    alerts = lines_over_time(
         "alerts",
         f"Cases and alerts a day, by {shown.name}",
         shown,
-        axis,
+        Axis("a day", 0.0, 1.1 * most or 1.0, wording.compact),
         [("cases", shown.cases), ("alerts", shown.alerts)],
         [Reference(ends, (budget, budget), f"budget: {budget:,g} cases")] if budget is not None else [],
     )
-    return figures([figure(plot, words)])
+    return figures([figure(deciders, f"In all: {shares}."), figure(alerts, cases)])
 
 
 def _cost_over_time(shown: Course) -> Html:
-    if len(shown.start_ms) < 2:
-        return NOTHING
-    most = float(np.nanmax(np.concatenate([shown.cost_reviews, shown.cost_missed]), initial=0.0))
+    most = max(float(shown.cost_reviews.max(initial=0.0)), float(shown.cost_missed.max(initial=0.0)))
     plot = lines_over_time(
         "course-cost",
         f"Cost a day, by {shown.name}",
@@ -280,48 +271,31 @@ def _cost_over_time(shown: Course) -> Html:
     )
 
 
-def _ranked(result: BacktestResult) -> Ranked:
-    """Return all decisions whose truth is known, ranked as the worker would rank them for investigators."""
-    judged = result.judged.take(result.judged.truth_known)
-    its = result.whole.evaluation
-    # Expected losses are not negative, and the scores of the other deciders lie far below zero.
-    rank = np.where(judged.decider == Decider.ONLINE, judged.expected_loss, judged.score)
-    return Ranked(
-        series=_WORKER,
-        judged=judged,
-        reached=Reached(
-            its.recall,
-            its.recall_by_value,
-            its.precision,
-            its.savings,
-            its.cost,
-            its.cases / result.whole.days,
-        ),
-        rank=rank,
-        rank_label="expected loss",
-        threshold=np.where(judged.decider == Decider.ONLINE, judged.threshold, np.nan),
-        has_probability=False,
-        days=result.whole.days,
-        review_cost=result.model.policy.costs.review_cost,
+def _ranked(result: BacktestResult, shown: Stretch, series: Series, *, online_alone: bool) -> Ranked:
+    """Return the decisions of a stretch whose truth is known, ranked as the worker would rank them."""
+    every = result.judged
+    chosen = (
+        every.truth_known & (every.event_time_ms >= shown.start_ms) & (every.event_time_ms < shown.end_ms)
     )
-
-
-def _online(result: BacktestResult) -> Ranked:
-    """Return the decisions of the online model whose truth is known."""
-    judged = result.judged.take(result.judged.truth_known & (result.judged.decider == Decider.ONLINE))
-    review_cost, whole = result.model.policy.costs.review_cost, result.whole
-    its = stretch(judged, review_cost, whole.start_ms, whole.end_ms).evaluation
+    is_online = every.decider == Decider.ONLINE
+    judged = every.take(chosen & is_online if online_alone else chosen)
+    review_cost = result.model.policy.costs.review_cost
+    its = shown.evaluation
+    if online_alone:
+        its = stretch(judged, review_cost, shown.start_ms, shown.end_ms).evaluation
+    by_online = judged.decider == Decider.ONLINE
     return Ranked(
-        series=_WORKER,
+        series=series,
         judged=judged,
         reached=Reached(
-            its.recall, its.recall_by_value, its.precision, its.savings, its.cost, its.cases / whole.days
+            its.recall, its.recall_by_value, its.precision, its.savings, its.cost, its.cases / shown.days
         ),
-        rank=judged.expected_loss,
+        # Expected losses are not negative, and the scores of the other deciders lie far below zero.
+        rank=np.where(by_online, judged.expected_loss, judged.score),
         rank_label="expected loss",
-        threshold=judged.threshold,
-        has_probability=True,
-        days=whole.days,
+        threshold=np.where(by_online, judged.threshold, np.nan),
+        has_probability=online_alone,
+        days=shown.days,
         review_cost=review_cost,
     )
 

@@ -80,7 +80,7 @@ def comparison_page(result: Comparison) -> str:
             Section("precision-recall", "Precision and recall", [_precision_recall(ranked)]),
             Section("cost", "Cost over the threshold", [_which(result), cost_over_threshold(few)]),
             Section("capacity", "Capacity: what so many cases a day bring", [_which(result), capacity(few)]),
-            Section("calibration", "Calibration", [_which(result), calibration(few)]),
+            Section("calibration", "Calibration", [_which(result), figures([calibration(few)])]),
             Section(
                 "time",
                 "Over time",

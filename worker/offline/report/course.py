@@ -95,7 +95,9 @@ def _middle(values: NDArray[np.float64]) -> float:
     return float(np.median(finite)) if len(finite) else float("nan")
 
 
-def over_time(ranked: Sequence[Ranked], threshold_label: str, threshold_note: str) -> Html:
+def over_time(
+    ranked: Sequence[Ranked], threshold_label: str, threshold_note: str, others: Sequence[Html] = ()
+) -> Html:
     """Return prevalence, savings and threshold by day or week.
 
     Parameters
@@ -104,6 +106,8 @@ def over_time(ranked: Sequence[Ranked], threshold_label: str, threshold_note: st
         Decisions of one stretch.
     threshold_label, threshold_note
         What the thresholds are, in a word and in a sentence.
+    others
+        More figures to stand beside these.
     """
     courses = [(one.series, course(days(one.judged, one.review_cost))) for one in ranked]
     if not courses or all(len(shown.start_ms) < 2 for _, shown in courses):
@@ -111,7 +115,7 @@ def over_time(ranked: Sequence[Ranked], threshold_label: str, threshold_note: st
     shown = [_prevalence(courses[0][1]), _savings(courses)]
     if any(np.isfinite(one.threshold).any() for _, one in courses):
         shown.append(_thresholds(courses, threshold_label, threshold_note))
-    return figures(shown)
+    return figures([*shown, *others])
 
 
 def _prevalence(shown: Course) -> Html:
@@ -151,7 +155,7 @@ def _savings(courses: Sequence[tuple[Series, Course]]) -> Html:
     )
     if cut:
         caption += f" Values below {wording.whole_percent(_FLOOR)} are drawn there."
-    return figure(plot, caption, _named([series for series, _ in courses]))
+    return figure(plot, caption, [series for series, _ in courses])
 
 
 def _thresholds(courses: Sequence[tuple[Series, Course]], label: str, note: str) -> Html:
@@ -174,12 +178,7 @@ def _thresholds(courses: Sequence[tuple[Series, Course]], label: str, note: str)
             if np.isfinite(one.threshold).any()
         ],
     )
-    return figure(plot, note, _named([series for series, _ in courses]))
-
-
-def _named(series: Sequence[Series]) -> Sequence[Series]:
-    """Return what the key lists: one line alone needs none."""
-    return series if len(series) > 1 else ()
+    return figure(plot, note, [series for series, _ in courses])
 
 
 def time_axis(shown: Course) -> Axis:

@@ -41,7 +41,7 @@ def miss_table(misses: Sequence[Miss]) -> Html:
             DECIDERS[miss.decider.name.lower()],
             wording.percent(miss.probability),
             wording.decimal(miss.expected_loss, 2),
-            wording.threshold(miss.threshold),
+            _limit(miss.threshold),
         ]
         table.add(text(miss.transaction_id), *map(text, cells))
     return table.html()
@@ -75,7 +75,7 @@ def alert_cards(alerts: Sequence[ExplainedAlert]) -> Html:
 
 
 def _alert(alert: ExplainedAlert) -> Html:
-    truth = {True: "a fraud", False: "legitimate", None: "truth not known"}[alert.fraud]
+    truth = {True: "fraud", False: "legitimate", None: "truth not known"}[alert.fraud]
     heading = element(
         "h3", text(f"{alert.amount:,.2f}"), Html(" "), element("span", text(truth), class_="badge")
     )
@@ -83,11 +83,14 @@ def _alert(alert: ExplainedAlert) -> Html:
     if alert.decided_by == "online":
         score = (
             f"probability {wording.percent(alert.probability)}, expected loss {wording.decimal(alert.expected_loss, 2)}"
-            f" (alerts from {wording.decimal(alert.threshold, 2)})"
+            f" (alerts from {_limit(alert.threshold)})"
         )
     else:
-        score = f"ranks as unusual (alerts from a rank of {wording.threshold(alert.threshold)})"
-    items = [element("li", text(_reason(one))) for one in alert.reasons]
+        score = f"ranks as unusual (alerts from a rank of {_limit(alert.threshold)})"
+    items = [
+        element("li", element("span", text(_contribution(one))), element("span", text(_what(one))))
+        for one in alert.reasons
+    ]
     return element(
         "article",
         heading,
@@ -99,16 +102,18 @@ def _alert(alert: ExplainedAlert) -> Html:
     )
 
 
-def _reason(reason: AlertReason) -> str:
+def _contribution(reason: AlertReason) -> str:
+    return f"{'+' if reason.contribution >= 0.0 else ''}{wording.decimal(reason.contribution)}"
+
+
+def _what(reason: AlertReason) -> str:
     match reason.value:
         case None:
-            value = ""
+            return reason.text
         case float():
-            value = f" = {reason.value:.4g}"
+            return f"{reason.text} = {wording.compact(reason.value)}"
         case str():
-            value = f" = {reason.value}"
-    sign = "+" if reason.contribution >= 0.0 else ""
-    return f"{sign}{wording.decimal(reason.contribution)}  {reason.text}{value}"
+            return f"{reason.text} = {reason.value}"
 
 
 def _sum(alert: ExplainedAlert) -> Html:
@@ -119,3 +124,7 @@ def _sum(alert: ExplainedAlert) -> Html:
         f"They add to {wording.decimal(alert.reference)} and make a logit of {wording.decimal(logit)}.",
         "quiet",
     )
+
+
+def _limit(threshold: float) -> str:
+    return "nothing" if threshold == math.inf else wording.decimal(threshold, 2)
