@@ -287,6 +287,12 @@ def test_without_labels_it_says_how_to_name_them(folder: Path, capsys: pytest.Ca
     ("options", "message"),
     [
         (["--labels", "x.jsonl", *TRUTH], "--labels and --fraud-column: both say what is fraud"),
+        (
+            ["--labels", "x.jsonl", "--label-time-column", "known"],
+            "--label-time-column is for --fraud-column",
+        ),
+        (["--label-time-column", "known"], "--label-time-column needs --fraud-column"),
+        ([*TRUTH, "--unlabelled", "unknown"], "--unlabelled is for --labels"),
         (["--out", "decisions.csv"], "decisions.csv: the name must end in .parquet"),
         (["--out", "nowhere/decisions.parquet"], "there is no folder nowhere"),
         (["--against", "none.json"], "--against none.json: No such file or directory"),
