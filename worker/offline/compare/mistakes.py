@@ -23,7 +23,7 @@ from worker.offline.compare.engine import capped
 from worker.offline.compare.families.fitted import Fitted, explained
 from worker.offline.compare.families.nothing import boosting, logistic
 from worker.offline.compare.families.preparation import Preparation, coded, finite, imputed, scaled
-from worker.offline.compare.families.resampling import oversampler, resampled, smote
+from worker.offline.compare.families.resampling import SMOTE_FRAUDS, oversampler, resampled, smote
 from worker.offline.compare.material import Material
 from worker.offline.compare.registry import strategy_named
 from worker.offline.compare.rules import Alerting
@@ -212,11 +212,11 @@ def _resampling_before_cross_validation(bench: _Bench) -> Mistake:
             [model] = logistic(rows, seed)
             reported.append(f1(y[test], model.fit(X[train], y[train]).predict(X[test])))
         for train, test in folds.split(rows.features, rows.fraud):
-            inside = resampled(smote, frauds=6)
+            inside = resampled(smote, frauds=SMOTE_FRAUDS)
             inside.fit(rows.take(train), seed)
             held_out = rows.take(test)
             repaired.append(f1(held_out.fraud, inside.score(held_out) > 0.5))
-    honest = bench.f1_of(resampled(smote, frauds=6))
+    honest = bench.f1_of(resampled(smote, frauds=SMOTE_FRAUDS))
     return Mistake(
         "resampling before cross-validation",
         "F1",

@@ -12,12 +12,16 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 
 from worker.offline.compare.families.extras import imported
-from worker.offline.compare.families.resampling import NEIGHBOUR_CAPS, resampled
+from worker.offline.compare.families.resampling import (
+    NEIGHBOUR_CAPS,
+    SMOTE_FRAUDS,
+    SMOTE_NEIGHBOURS,
+    resampled,
+)
 from worker.offline.compare.sample import Sample
 from worker.offline.compare.strategy import Rule, Strategy
 
 FRAUDS_PER_LEGIT: Final = 0.1
-_NEIGHBOURS: Final = 5
 
 
 def _some_smote(train: Sample, seed: int) -> list[Any]:
@@ -27,7 +31,9 @@ def _some_smote(train: Sample, seed: int) -> list[Any]:
     make = imported("imblearn.over_sampling").SMOTE
     return [
         make(
-            sampling_strategy=FRAUDS_PER_LEGIT if rare else "auto", k_neighbors=_NEIGHBOURS, random_state=seed
+            sampling_strategy=FRAUDS_PER_LEGIT if rare else "auto",
+            k_neighbors=SMOTE_NEIGHBOURS,
+            random_state=seed,
         )
     ]
 
@@ -45,7 +51,7 @@ STRATEGIES: Final = (
         "smote_weights_threshold",
         "combinations",
         "SMOTE to 1 in 10, balanced weights, logistic regression, alerting from the score that cost least on",
-        lambda: resampled(_some_smote, _logistic, frauds=_NEIGHBOURS + 1),
+        lambda: resampled(_some_smote, _logistic, frauds=SMOTE_FRAUDS),
         rule=Rule.CHEAPEST,
         needs=("imblearn",),
         caps=NEIGHBOUR_CAPS,
@@ -53,8 +59,8 @@ STRATEGIES: Final = (
     Strategy(
         "smote_weights_threshold_boosting",
         "combinations",
-        "the same with gradient boosting",
-        lambda: resampled(_some_smote, _boosting, frauds=_NEIGHBOURS + 1),
+        "SMOTE to 1 in 10, balanced weights, gradient boosting, alerting from the score that cost least on",
+        lambda: resampled(_some_smote, _boosting, frauds=SMOTE_FRAUDS),
         rule=Rule.CHEAPEST,
         needs=("imblearn",),
         caps=NEIGHBOUR_CAPS,

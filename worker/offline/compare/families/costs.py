@@ -85,7 +85,7 @@ STRATEGIES: Final = (
     Strategy(
         "costs_loss_boosting",
         "costs",
-        "the same with gradient boosting",
+        "gradient boosting with frauds weighed by loss, alerting from the score that cost least on",
         lambda: Fitted(boosting, coded, by_loss),
         rule=Rule.CHEAPEST,
     ),

@@ -25,7 +25,9 @@ from worker.offline.compare.strategy import Caps, LeftOutError, Strategy
 
 NEIGHBOUR_CAPS: Final = Caps(rows=50_000)
 
-_SMOTE_NEIGHBOURS: Final = 5
+SMOTE_NEIGHBOURS: Final = 5
+SMOTE_FRAUDS: Final = SMOTE_NEIGHBOURS + 1
+"""As many SMOTE and its kin need: a fraud and its neighbours."""
 _NEAR_MISS_NEIGHBOURS: Final = 3
 
 Steps = Callable[[Sample, int], list[Any]]
@@ -69,16 +71,16 @@ def undersampler(_train: Sample, seed: int) -> list[Any]:
 
 def smote(_train: Sample, seed: int) -> list[Any]:
     """Return what makes frauds between a fraud and its neighbours among the frauds."""
-    return [imported("imblearn.over_sampling").SMOTE(k_neighbors=_SMOTE_NEIGHBOURS, random_state=seed)]
+    return [imported("imblearn.over_sampling").SMOTE(k_neighbors=SMOTE_NEIGHBOURS, random_state=seed)]
 
 
 def _adasyn(_train: Sample, seed: int) -> list[Any]:
-    return [imported("imblearn.over_sampling").ADASYN(n_neighbors=_SMOTE_NEIGHBOURS, random_state=seed)]
+    return [imported("imblearn.over_sampling").ADASYN(n_neighbors=SMOTE_NEIGHBOURS, random_state=seed)]
 
 
 def _borderline_smote(_train: Sample, seed: int) -> list[Any]:
     sampling = imported("imblearn.over_sampling")
-    return [sampling.BorderlineSMOTE(k_neighbors=_SMOTE_NEIGHBOURS, random_state=seed)]
+    return [sampling.BorderlineSMOTE(k_neighbors=SMOTE_NEIGHBOURS, random_state=seed)]
 
 
 def _tomek_links(_train: Sample, _seed: int) -> list[Any]:
@@ -111,7 +113,7 @@ def _smote_nc(train: Sample, seed: int) -> list[Any]:
     numeric, categories = (len(columns) for columns in observed(train))
     coded = list(range(numeric, numeric + categories))
     sampler = imported("imblearn.over_sampling").SMOTENC(
-        coded, k_neighbors=_SMOTE_NEIGHBOURS, random_state=seed
+        coded, k_neighbors=SMOTE_NEIGHBOURS, random_state=seed
     )
     columns = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
     return [sampler, ColumnTransformer([("categories", columns, coded)], remainder="passthrough")]
@@ -136,9 +138,6 @@ def _strategy(name: str, meaning: str, make: Callable[[], Fitted], caps: Caps = 
     return Strategy(name, "resampling", meaning, make, needs=("imblearn",), caps=caps)
 
 
-_FRAUDS: Final = _SMOTE_NEIGHBOURS + 1
-"""A fraud and its neighbours."""
-
 STRATEGIES: Final = (
     _strategy(
         "oversampling", "frauds repeated until the classes are equal", lambda: resampled(oversampler), Caps()
@@ -148,32 +147,34 @@ STRATEGIES: Final = (
     ),
     _strategy(
         "undersampling_boosting",
-        "the same before gradient boosting",
+        "legits dropped until the classes are equal, then gradient boosting",
         lambda: resampled(undersampler, boosting, coded),
         Caps(),
     ),
     _strategy(
-        "smote", "frauds made between neighbouring frauds (SMOTE)", lambda: resampled(smote, frauds=_FRAUDS)
+        "smote",
+        "frauds made between neighbouring frauds (SMOTE)",
+        lambda: resampled(smote, frauds=SMOTE_FRAUDS),
     ),
     _strategy(
         "smote_boosting",
-        "the same before gradient boosting",
-        lambda: resampled(smote, boosting_on_numbers, frauds=_FRAUDS),
+        "frauds made between neighbouring frauds (SMOTE), then gradient boosting",
+        lambda: resampled(smote, boosting_on_numbers, frauds=SMOTE_FRAUDS),
     ),
     _strategy(
         "adasyn",
         "frauds made where legits surround them (ADASYN)",
-        lambda: resampled(_adasyn, frauds=_FRAUDS),
+        lambda: resampled(_adasyn, frauds=SMOTE_FRAUDS),
     ),
     _strategy(
         "borderline_smote",
         "frauds made on the border of the classes (BorderlineSMOTE)",
-        lambda: resampled(_borderline_smote, frauds=_FRAUDS),
+        lambda: resampled(_borderline_smote, frauds=SMOTE_FRAUDS),
     ),
     _strategy(
         "smote_nc",
         "frauds made of numbers and of categories (SMOTE-NC)",
-        lambda: resampled(_smote_nc, preparation=_with_categories_apart, frauds=_FRAUDS),
+        lambda: resampled(_smote_nc, preparation=_with_categories_apart, frauds=SMOTE_FRAUDS),
     ),
     _strategy(
         "tomek_links",
@@ -186,11 +187,11 @@ STRATEGIES: Final = (
         lambda: resampled(_near_miss, frauds=_NEAR_MISS_NEIGHBOURS),
     ),
     _strategy(
-        "smote_tomek", "SMOTE, then Tomek links dropped", lambda: resampled(_smote_tomek, frauds=_FRAUDS)
+        "smote_tomek", "SMOTE, then Tomek links dropped", lambda: resampled(_smote_tomek, frauds=SMOTE_FRAUDS)
     ),
     _strategy(
         "smote_enn",
         "SMOTE, then rows dropped that contradict their neighbours (ENN)",
-        lambda: resampled(_smote_enn, frauds=_FRAUDS),
+        lambda: resampled(_smote_enn, frauds=SMOTE_FRAUDS),
     ),
 )
