@@ -210,7 +210,9 @@ def _figures(result: BacktestResult) -> Table:
     for title, lines in _SECTIONS.items():
         table.add_row(Text(f"\n{title}", style="bold"))
         for line in lines:
-            table.add_row(f"  {line.title}", *(line.write(one[line.name]) for one in figures))
+            # Without any truth there is no cost: nothing is known to be missed.
+            shown = (one[line.name] if one["n"] or title != "Cost" else math.nan for one in figures)
+            table.add_row(f"  {line.title}", *map(line.write, shown))
     return table
 
 
