@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from models.threshold import CostPolicy
 from models.vocabulary import MS_PER_DAY
 from worker.offline.compare.figures import beside_the_cheapest, figures_of
-from worker.offline.compare.isolated import REGISTRY, Finished, OnChange, Results, ignore_change, run_isolated
+from worker.offline.compare.isolated import Finished, OnChange, Results, ignore_change, run_isolated
 from worker.offline.compare.leaks import Cleaned, cleaned
 from worker.offline.compare.material import Material
 from worker.offline.compare.ours import OwnRow, OwnView, Watch, frozen_view, refreshed_view
@@ -51,8 +51,8 @@ class Options:
         How many strategies run at a time.
     trust_columns
         Keep columns that give the truth away.
-    registry
-        As in `run_isolated`.
+    run
+        Runs the strategies: each in a process of its own, but where a test runs them otherwise.
     """
 
     strategies: Sequence[Strategy]
@@ -62,7 +62,7 @@ class Options:
     seed: int = 42
     jobs: int = 1
     trust_columns: bool = False
-    registry: str = REGISTRY
+    run: Callable[..., Results] = run_isolated
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,13 +141,8 @@ def compare(
     judged = _judged(material, laid, judged_rows)
     with tempfile.TemporaryDirectory(prefix="fraud-worker-compare-") as folder:
         material.save(Path(folder))
-        results = run_isolated(
-            Path(folder),
-            options.strategies,
-            seed=options.seed,
-            jobs=options.jobs,
-            on_change=on_change,
-            registry=options.registry,
+        results = options.run(
+            Path(folder), options.strategies, seed=options.seed, jobs=options.jobs, on_change=on_change
         )
     table = _Table(laid.windows, judged, costs, options)
     complete = table.rows(results, own, judged_rows)
