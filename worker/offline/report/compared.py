@@ -32,6 +32,7 @@ from worker.offline.report.markup import (
     Table,
     definitions,
     element,
+    joined,
     paragraph,
     text,
 )
@@ -77,7 +78,7 @@ def comparison_page(result: Comparison) -> str:
         [
             Section("recommendation", "Recommendation", _headline(result, series), is_headline=True),
             Section("table", "Every strategy", _tables(result, series)),
-            Section("precision-recall", "Precision and recall", [_precision_recall(ranked)]),
+            Section("precision-recall", "Precision and recall", [_precision_recall(result, ranked)]),
             Section("cost", "Cost over the threshold", [_which(result), cost_over_threshold(few)]),
             Section("capacity", "Capacity: what so many cases a day bring", [_which(result), capacity(few)]),
             Section("calibration", "Calibration", [_which(result), figures([calibration(few)])]),
@@ -166,17 +167,28 @@ def _card(result: Comparison, row: Row, its: Figures, series: dict[str, Series])
 
 
 def _tables(result: Comparison, series: dict[str, Series]) -> list[Html]:
-    parts = []
-    for block, (title, meaning) in _BLOCKS.items():
-        rows = result.block(block)
-        if rows:
-            parts += [
-                element("h3", text(title)),
-                paragraph(meaning, class_="quiet"),
-                strategy_table(result, rows, title, series),
-                cost_plot(result, block, series),
-            ]
-    return parts
+    blocks = [(block, title, meaning) for block, (title, meaning) in _blocks(result) if result.block(block)]
+    plots = [
+        cost_plot(result, block, f"{title}: cost above the cheapest", series) for block, title, _ in blocks
+    ]
+    return [
+        figures(plots),
+        *(
+            joined(
+                [
+                    element("h3", text(title)),
+                    paragraph(meaning, class_="quiet"),
+                    strategy_table(result, result.block(block), title, series),
+                ]
+            )
+            for block, title, meaning in blocks
+        ),
+    ]
+
+
+def _blocks(result: Comparison) -> list[tuple[Block, tuple[str, str]]]:
+    """Return title and meaning of both blocks, that of the recommendation first."""
+    return sorted(_BLOCKS.items(), key=lambda it: it[0] is not result.recommendation.block)
 
 
 def _series(result: Comparison) -> dict[str, Series]:
@@ -247,10 +259,10 @@ def _judged(test: JudgedRows, decided: Decided, first_of_window: NDArray[np.bool
     )
 
 
-def _precision_recall(ranked: Mapping[Block, Sequence[Ranked]]) -> Html:
+def _precision_recall(result: Comparison, ranked: Mapping[Block, Sequence[Ranked]]) -> Html:
     plots = [
         precision_recall(f"pr-{block.value}", title, ranked[block])
-        for block, (title, _) in _BLOCKS.items()
+        for block, (title, _) in _blocks(result)
         if ranked[block]
     ]
     return figures(plots) if plots else missing("No strategy has figures.")
