@@ -59,8 +59,12 @@ _RANKS: Final = {
     Rule.BEST_F1: "score",
     Rule.COST: "expected loss over review cost",
     Rule.CHEAPEST: "score",
-    None: "expected loss over review cost",
 }
+_OWN_RANKS: Final = {
+    "online_model": "expected loss over review cost",
+    "forest": "anomaly score \N{MULTIPLICATION SIGN} amount",
+}
+"""What the worker's own rows compare; the whole worker divides it by the threshold of the decider."""
 _CURVES: Final = 4
 """So many strategies have curves of cost, capacity and time."""
 _NAMES_SHOWN: Final = 200
@@ -225,7 +229,7 @@ def _ranked(result: Comparison, block: Block, series: dict[str, Series]) -> list
                 row.figures.cases_per_day,
             ),
             rank=row.decided.rank,
-            rank_label=_RANKS[row.rule],
+            rank_label=_rank_label(row),
             threshold=row.decided.threshold,
             has_probability=bool(np.isfinite(row.decided.probability).any()),
             days=_test_days(result),
@@ -234,6 +238,12 @@ def _ranked(result: Comparison, block: Block, series: dict[str, Series]) -> list
         for name, one in series.items()
         if (row := rows.get(name)) is not None and row.decided is not None and row.figures is not None
     ]
+
+
+def _rank_label(row: Row) -> str:
+    return (
+        _RANKS[row.rule] if row.rule is not None else _OWN_RANKS.get(row.strategy, "risk over its threshold")
+    )
 
 
 def _judged(test: JudgedRows, decided: Decided, first_of_window: NDArray[np.bool_]) -> Judged:
