@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from models.evaluation import average_precision
 from tests.tools.quality.cache import read_arrays, read_json, write_arrays, write_json
-from tests.tools.quality.families import LIGHTGBM, Family, Setting, setting_name
+from tests.tools.quality.families import LIGHTGBM, LIGHTGBM_CODED, Family, Setting, setting_name
 from tests.tools.quality.journal import FeatureSet, Unit, features_of, run_worker
-from tests.tools.quality.refits import REFIT_DAYS, TUNING_REFIT_DAYS, scores, stretch
+from tests.tools.quality.refits import REFIT_DAYS, scores, stretch
 from tests.tools.quality.streams import Loaded, Stream
 
 Say = Callable[[str], None]
@@ -49,14 +49,15 @@ def make_baselines(stream: Stream, seed: int, families: Sequence[Family], say: S
     first = Unit(stream, first_seed, first_loaded)
     for at, features in enumerate(unit.stored()):
         for family in families:
-            if stream.money_only and family is not LIGHTGBM:
+            if not family.settings_for(features.categorical) or (
+                stream.money_only and family is not LIGHTGBM
+            ):
                 continue
             # A seed may have no current features yet where the first one has: its choice on the frozen ones stands.
             chosen_on = first.stored()[min(at, len(first.stored()) - 1)]
             best = _choose(family, stream, first_seed, first_loaded, first, chosen_on, say)
-            every = (
-                family.settings_for(features.categorical) if stream.hindsight and family is LIGHTGBM else ()
-            )
+            tried = stream.hindsight and family in (LIGHTGBM, LIGHTGBM_CODED)
+            every = family.settings_for(features.categorical) if tried else ()
             for setting in (best, *(it for it in every if it != best)):
                 _evaluate(family, setting, stream, seed, loaded, unit, features, say)
 
@@ -64,8 +65,8 @@ def make_baselines(stream: Stream, seed: int, families: Sequence[Family], say: S
 def chosen_setting(family: Family, stream: Stream, unit: Unit, features: FeatureSet) -> Setting | None:
     """Return the setting that was best on the days before the evaluation; None while it is not known."""
     settings = family.settings_for(features.categorical)
-    if len(settings) == 1 or stream.money_only:
-        return settings[0]
+    if len(settings) <= 1 or stream.money_only:
+        return next(iter(settings), None)
     tuned = [_tuned(unit.results(features), family, setting) for setting in settings]
     if not all(path.is_file() for path in tuned):
         return None
@@ -125,7 +126,7 @@ def _choose(
                 features.matrix,
                 features.categorical,
                 stream.tune_days,
-                TUNING_REFIT_DAYS,
+                REFIT_DAYS,
             )
             ap = average_precision(loaded.fraud[rows], made.astype(np.float64))
             seconds = time.perf_counter() - started

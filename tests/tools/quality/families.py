@@ -85,7 +85,7 @@ class Family:
     most_rows: int = 200_000
 
     def settings_for(self, categorical: NDArray[np.bool_]) -> tuple[Setting, ...]:
-        """Return the settings that differ on these features: without categories none is there to be coded."""
+        """Return the settings that make sense for these features: without categories none is there to be coded."""
         return tuple(it for it in self.settings if categorical.any() or not it.get("coded"))
 
     @property
@@ -281,11 +281,21 @@ LIGHTGBM: Final = Family(
         _boosted(63, 1.0, 0.0, trees=100),
         _boosted(15, 20.0, 20.0, balanced=1),
         _boosted(31, 50.0, 50.0, balanced=1, trees=300, rate=0.05),
-        _boosted(15, 20.0, 20.0, coded=1),
-        _boosted(31, 5.0, 20.0, trees=300, rate=0.05, coded=1),
-        _boosted(63, 50.0, 50.0, trees=300, rate=0.05, coded=1),
     ),
     ("lightgbm", "lightgbm"),
+    fit=_lightgbm,
+)
+LIGHTGBM_CODED: Final = Family(
+    "LightGBM coded",
+    (
+        _boosted(15, 20.0, 20.0, coded=1),
+        _boosted(7, 20.0, 5.0, coded=1),
+        _boosted(31, 20.0, 0.0, rate=0.05, coded=1),
+        _boosted(31, 5.0, 20.0, trees=300, rate=0.05, coded=1),
+        _boosted(63, 50.0, 50.0, trees=300, rate=0.05, coded=1),
+        _boosted(15, 20.0, 20.0, balanced=1, coded=1),
+    ),
+    LIGHTGBM.needs,
     fit=_lightgbm,
 )
 XGBOOST: Final = Family(
@@ -312,4 +322,4 @@ ADAPTIVE_FOREST: Final = Family(
     "river ARF", ({"trees": 10},), ("river", "river"), online=_adaptive_forest, most_rows=100_000
 )
 
-FAMILIES: Final = (LIGHTGBM, LOGISTIC, XGBOOST, EBM, ADAPTIVE_FOREST)
+FAMILIES: Final = (LIGHTGBM, LIGHTGBM_CODED, LOGISTIC, XGBOOST, EBM, ADAPTIVE_FOREST)

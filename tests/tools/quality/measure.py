@@ -15,7 +15,7 @@ from models.evaluation import average_precision, roc_auc
 from models.vocabulary import Decider, Flag
 from tests.tools.quality.baselines import read_baselines, read_settings
 from tests.tools.quality.curves import DayCosts, DayCurves
-from tests.tools.quality.families import FAMILIES, LIGHTGBM, Family
+from tests.tools.quality.families import FAMILIES, LIGHTGBM, LIGHTGBM_CODED, Family
 from tests.tools.quality.journal import Unit, features_of, run_worker
 from tests.tools.quality.money import day_costs, rule_alerts
 from tests.tools.quality.refits import stretch
@@ -138,7 +138,7 @@ def measure(stream: Stream, seed: int, families: Sequence[Family] = FAMILIES) ->
     baselines = read_baselines(stream, families, unit, first)
     rows = stretch(loaded, stream.first_day, stream.end_day)
     scored = {f"{it.family} ({it.features} features)": (it.setting, it.score) for it in baselines}
-    every = read_settings(LIGHTGBM, unit)
+    every = [*read_settings(LIGHTGBM, unit), *read_settings(LIGHTGBM_CODED, unit)]
     windows = tuple(
         _judge(stream, window, loaded, decisions, rows, scored, every) for window in stream.windows
     )

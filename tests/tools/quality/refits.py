@@ -14,7 +14,6 @@ from tests.tools.quality.training import DenseCodes, Verdicts, verdicts_at
 
 MEMORY_DAYS = 90.0
 REFIT_DAYS = 7
-TUNING_REFIT_DAYS = 14
 MOST_CATEGORIES = 2_000
 _FEWEST_FRAUDS = 2
 
