@@ -12,6 +12,7 @@ from typing import Final
 from worker.commands import (
     alerts,
     backtest,
+    compare,
     completion,
     config,
     dead_letters,
@@ -56,6 +57,7 @@ VERBS: Final = (
     dead_letters,
     replay,
     backtest,
+    compare,
     config,
     schema,
     completion,

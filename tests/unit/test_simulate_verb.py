@@ -66,7 +66,9 @@ def test_a_file_needs_no_settings_and_the_command_at_the_end_judges_a_worker_on_
     monkeypatch.chdir(tmp_path)
     Path("worker.toml").write_text(settings.replace("$(openssl rand -hex 16)", KEY), encoding="utf-8")
     assert main(command.split()[1:]) == 0
-    assert re.search(rf"^transactions +{len(read):,}$", capsys.readouterr().out, re.MULTILINE)
+    assert re.search(
+        rf"^  transactions +{len(read):,}, of 99 cards *$", capsys.readouterr().out, re.MULTILINE
+    )
 
 
 def test_arguments_that_are_not_given_keep_their_defaults_which_the_help_names() -> None:
@@ -220,3 +222,12 @@ def test_what_cannot_be_done_is_refused_with_its_fix_before_anything_is_done(
 def test_through_kafka_settings_are_needed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["simulate", "--to-kafka"]) == 2
     assert "entity_key is required" in capsys.readouterr().err
+
+
+def test_json_lines_are_judged_with_their_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "a.jsonl"
+    assert main(["simulate", str(path), *SMALL]) == 0
+    assert (
+        f"fraud-worker backtest {path} --config worker.toml --labels {tmp_path / 'a.labels.jsonl'}"
+        in capsys.readouterr().out
+    )

@@ -236,7 +236,7 @@ class KafkaSource:
         misplaced = self._guard.misplaced(records, decoded.offsets)
         if not self._refuses_misplaced or not misplaced.any():
             return decoded, bad
-        rows = np.searchsorted(records.offsets, decoded.offsets[misplaced]).tolist()
+        rows: list[int] = np.searchsorted(records.offsets, decoded.offsets[misplaced]).tolist()
         bad = sorted(
             [*bad, *bad_records(records, [(row, _MISPLACED) for row in rows])], key=lambda it: it.offset
         )

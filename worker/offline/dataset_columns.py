@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from models.vocabulary import LabelKind
 from worker.identity import Hasher
 from worker.offline.dataset import Dataset
 from worker.wire.decoder import LabelColumns, TransactionColumns
@@ -40,16 +39,36 @@ def transaction_columns(dataset: Dataset, hasher: Hasher) -> TransactionColumns:
 
 
 def label_columns(dataset: Dataset, transactions: TransactionColumns) -> LabelColumns:
-    """Return the labels of the data set as the decoder would read them."""
-    row, time_ms, is_fraud = dataset.labels()
+    """Return the labels and outcomes of the data set, as of `Dataset.arrivals`, as the decoder would read them."""
+    row, time_ms, kind = dataset.arrivals()
+    return labels_of(transactions, row, time_ms, kind)
+
+
+def labels_of(
+    transactions: TransactionColumns,
+    row: NDArray[np.int64],
+    time_ms: NDArray[np.int64],
+    kind: NDArray[np.uint8],
+) -> LabelColumns:
+    """Return m labels of transactions chosen by row, as the decoder would read them.
+
+    Parameters
+    ----------
+    transactions
+        The whole data set.
+    row, time_ms : int64 (m,)
+        The transaction of each label, and when it became known.
+    kind : uint8 (m,)
+        `models.vocabulary.LabelKind`.
+    """
     count = len(row)
     return LabelColumns(
         next_offset=count,
         offsets=np.arange(count),
         timestamps_ms=time_ms,
         label_time_ms=time_ms,
-        event_time_ms=dataset.event_time_ms[row],
-        kind=np.where(is_fraud, np.uint8(LabelKind.FRAUD), np.uint8(LabelKind.LEGIT)),
+        event_time_ms=transactions.event_time_ms[row],
+        kind=kind,
         id_hash=transactions.id_hash[row],
         id_check=transactions.id_check[row],
         card_hash=transactions.card_hash[row],
