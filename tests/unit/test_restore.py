@@ -26,6 +26,7 @@ class Journal:
 
     def __init__(self, entries: list[JournalEntry]) -> None:
         self._records = [Record(*payload) for entry in entries for payload in encode_journal(entry)]
+        self._records.insert(len(self._records) // 2, Record(b"stray", []))
         self._position = 0
 
     def __call__(self, **config: Any) -> Journal:
@@ -71,7 +72,7 @@ def restore(
     )
 
 
-def test_a_partition_goes_on_where_its_journal_and_its_group_end(
+def test_a_partition_goes_on_where_its_journal_and_its_group_end_past_stray_records(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert restore(tmp_path, monkeypatch, entries(tmp_path), Positions(3, 0)) == (3, 0)

@@ -125,7 +125,12 @@ class Worker:
         folder = StateFolder(settings, self._alive)
         folder.clear()
         committer = Committer(producer_config(settings), settings.kafka.commit_deadline_s)
-        model_log = KafkaModelLog(consumer_config(settings, group=False), settings.topics.model_log)
+        model_log = KafkaModelLog(
+            consumer_config(settings, group=False),
+            settings.topics.model_log,
+            settings.worker.id,
+            self._metrics,
+        )
         model = new_model(settings)
         self._status.not_ready("reading the model log")
         model_log.catch_up(model, self._alive)

@@ -77,6 +77,7 @@ class Rebalance:
             model.lineage.id,
             partial(_fold_log, model, model_log, alive),
             alive,
+            lambda record: model_log.stray("decisions", record),
         )
 
     def __call__(self, lost: set[int], gained: set[int]) -> Mapping[int, Positions | None]:

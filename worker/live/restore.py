@@ -17,13 +17,14 @@ from kafka.structs import TopicPartition
 
 from worker.errors import CorruptError, IncompatibleError, UnreachableError
 from worker.identity import Hasher
-from worker.partition.codec import decode_journal
+from worker.partition.codec import decode_journal, kind_of
 from worker.partition.journal import DecisionRows, JournalEntry, JournalHeader, Positions, Settlements
 from worker.partition.task import PartitionTask, TaskState
 
 log = logging.getLogger(__name__)
 _POLL_MS: Final = 20
 _STALLED_S: Final = 60.0
+_REPORT_S: Final = 10.0
 
 
 class Restorer:
@@ -45,6 +46,8 @@ class Restorer:
     alive
         Called now and then, so that a long restore does not look like a stalled poll loop; an exception of it ends
         the restore.
+    stray
+        Called with each record that no worker wrote, which the restore skips.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class Restorer:
         lineage: str,
         folded: Callable[[], int],
         alive: Callable[[], None] = lambda: None,
+        stray: Callable[[Any], None] = lambda _: None,
     ) -> None:
         self._config = config
         self._topic = topic
@@ -62,6 +66,7 @@ class Restorer:
         self._lineage = lineage
         self._folded = folded
         self._alive = alive
+        self._stray = stray
 
     def restore(
         self, task: PartitionTask, committed: Positions | None, *, partitions: int
@@ -103,7 +108,9 @@ class Restorer:
         try:
             consumer.assign([tp])
             consumer.seek_to_beginning(tp)
-            header = JournalFolder(task, self._hasher, self._lineage).read(consumer, tp, self._alive)
+            header = JournalFolder(task, self._hasher, self._lineage).read(
+                consumer, tp, self._alive, self._stray
+            )
         finally:
             consumer.close()
         log.info(
@@ -159,10 +166,15 @@ class JournalFolder:
         self._header: JournalHeader | None = None
 
     def read(
-        self, consumer: KafkaConsumer, tp: TopicPartition, alive: Callable[[], None]
+        self,
+        consumer: KafkaConsumer,
+        tp: TopicPartition,
+        alive: Callable[[], None],
+        stray: Callable[[Any], None],
     ) -> JournalHeader | None:
         """Replay everything up to the high watermark; return the last header."""
         deadline_s = time.monotonic() + _STALLED_S
+        reported_s = time.monotonic()
         while not _read_all(consumer, tp):
             if time.monotonic() > deadline_s:
                 raise UnreachableError(
@@ -170,7 +182,16 @@ class JournalFolder:
                 )
             for record in consumer.poll(timeout_ms=_POLL_MS).get(tp, []):
                 deadline_s = time.monotonic() + _STALLED_S
-                self.take(*decode_journal(record.value, record.headers))
+                if kind_of(record.headers) is None:
+                    stray(record)
+                else:
+                    self.take(*decode_journal(record.value, record.headers))
+            if time.monotonic() > reported_s + _REPORT_S:
+                reported_s = time.monotonic()
+                log.info(
+                    "restoring partition %d: %d decisions, at offset %s of %s", tp.partition,
+                    self._task.pending.next_sequence, consumer.position(tp), consumer.highwater(tp),
+                )  # fmt: skip
             alive()
         return self._header
 
