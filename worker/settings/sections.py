@@ -90,6 +90,11 @@ class KafkaSettings(Section):
         "against batches that inflate to fill the memory",
     )
     session_timeout_ms: Positive = Field(10_000, description="how long a dead worker keeps its partitions")
+    max_poll_interval_s: Annotated[float, Field(ge=60, le=2_000_000)] = Field(
+        43_200.0,
+        description="how long a restore may take before the group throws the worker out and it begins again; a member "
+        "that joins during a restore waits for its end, and with it the group",
+    )
     transaction_timeout_ms: Positive = Field(
         10_000, description="how long an abandoned transaction stays open"
     )
