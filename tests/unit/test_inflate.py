@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import zstandard
 from kafka.codec import gzip_encode, lz4_encode, snappy_encode, zstd_encode
 
 from tests.unit.test_record_batches import PARTITION, batch_bytes, fetched, plain_rows, rows_of
+from worker.errors import CorruptError
 from worker.kafka_io.consumer import _ColumnarPartitionRecords, columns_of
 from worker.kafka_io.inflate import MOST_BYTES, TooLargeError, inflate
 from worker.settings.sections import Settings
@@ -40,6 +42,29 @@ def test_a_bomb_takes_no_more_memory_than_the_bound(codec: int) -> None:
         assert tracemalloc.get_traced_memory()[1] < 4 * (4 << 20) + 3 * len(packed)
     finally:
         tracemalloc.stop()
+
+
+@CODECS
+def test_damaged_bytes_raise_the_declared_error_alone(codec: int) -> None:
+    rng = np.random.default_rng(codec)
+    whole = bytearray(ENCODE[codec](rng.integers(0, 4, 5_000, dtype=np.uint8).tobytes()))
+    for _ in range(300):
+        damaged = whole[: rng.integers(0, len(whole))] if rng.random() < 0.3 else bytearray(whole)
+        for at in rng.integers(0, max(1, len(damaged)), 3)[: len(damaged)]:
+            damaged[at] ^= 1 << int(rng.integers(0, 8))
+        with suppress(CorruptError, TooLargeError):
+            inflate(codec, memoryview(bytes(damaged)), most=1 << 20)
+
+
+def test_a_bug_of_ours_is_not_called_corrupt_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: object, **kwargs: object) -> None:
+        del args, kwargs
+        raise AttributeError("a bug")
+
+    monkeypatch.setattr("worker.kafka_io.consumer.parse_records", broken)
+    fetch = fetched(_ColumnarPartitionRecords, [batch_bytes(plain_rows(3))])
+    with pytest.raises(AttributeError, match="a bug"):
+        fetch.take()
 
 
 def test_snappy_without_the_java_frame_is_bounded_by_its_own_length() -> None:

@@ -34,6 +34,7 @@ class Surroundings:
             partition: Inbox(partition, LIMITS.allowed_skew_ms) for partition in range(partitions)
         }
         self.quiet: set[int] = set()
+        self.begins: set[int] = set()
         self.commits: list[list[ModelRecord]] = []
         self.steps: list[str] = []
         self._unfolded: list[ModelRecord] = []
@@ -42,7 +43,12 @@ class Surroundings:
     def poll(self) -> list[PartitionBatch]:
         self.steps.append("poll")
         return [
-            PartitionBatch(partition, inbox.transactions.take(EVERYTHING), quiet=partition in self.quiet)
+            PartitionBatch(
+                partition,
+                inbox.transactions.take(EVERYTHING),
+                quiet=partition in self.quiet,
+                begins=partition in self.begins,
+            )
             for partition, inbox in self.inboxes.items()
         ]
 
@@ -210,3 +216,13 @@ def test_each_digest_is_published_once(tmp_path: Path) -> None:
         record.digest for records in worker.around.commits for record in records if isinstance(record, Commit)
     ]
     assert [digest and digest.offset for digest in digests] == [None, None, 0, None, 2, None, 4]
+
+
+def test_the_beginning_of_a_partition_is_committed_although_nothing_came(tmp_path: Path) -> None:
+    worker = Worker(tmp_path)
+    worker.processor.run_once()
+    assert worker.around.commits == []
+    worker.around.begins = {1}
+    [_, begun] = worker.processor.run_once()
+    assert begun.changed
+    assert len(worker.around.commits) == 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,8 +25,9 @@ class Committed:
     def __init__(self, *offsets: int) -> None:
         self._found: Iterator[int] = iter(offsets)
 
-    def committed(self, tp: TopicPartition) -> int:
+    def committed(self, tp: TopicPartition, alive: Callable[[], None]) -> int:
         del tp
+        alive()
         return next(self._found)
 
 

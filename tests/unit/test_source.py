@@ -334,6 +334,15 @@ def test_a_partition_never_worked_on_begins_where_the_setting_says(start_from: S
     assert source.positions(1) == ((3, 3) if start_from == "earliest" else (90, 90))
 
 
+def test_where_a_partition_begins_is_committed_with_the_first_batch_although_nothing_came() -> None:
+    client, tasks = Client(), Tasks({0: None, 1: Positions(7, 7)})
+    source = source_of(client, tasks, "latest")
+    client.ends = {tp(0, topic): 40 for topic in TOPICS}
+    client.script = [lambda: client.rebalance(0, 1)]
+    source.poll()
+    assert [[batch.begins for batch in source.poll()] for _ in range(2)] == [[True, False], [False, False]]
+
+
 def test_a_first_start_that_is_not_declared_is_refused() -> None:
     client = Client()
     source = source_of(client, Tasks({0: None}), "committed")

@@ -133,7 +133,7 @@ class Processor:
             bad=bad,
             repeats=repeats,
             first_sequence=first_sequence,
-            changed=bool(decided or repeats or bad or labels or before != after),
+            changed=bool(decided or repeats or bad or labels or before != after or part.begins),
         )
 
     def _decide(

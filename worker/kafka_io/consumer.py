@@ -8,8 +8,9 @@ that it exists (`require_seam`). `kafka.columnar = false` does without.
 from __future__ import annotations
 
 import itertools
+import struct
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import kafka
@@ -17,12 +18,12 @@ import numpy as np
 from kafka import ConsumerGroupMetadata, ConsumerRebalanceListener, KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord, Fetcher
 from kafka.coordinator.base import MemberState
-from kafka.errors import FencedInstanceIdError
+from kafka.errors import FencedInstanceIdError, KafkaError, KafkaTimeoutError
 from kafka.record.default_records import DefaultRecordBatch
 from kafka.record.memory_records import MemoryRecords
 from numpy.typing import NDArray
 
-from worker.errors import CorruptError, SettingsError
+from worker.errors import CorruptError, SettingsError, UnreachableError
 from worker.kafka_io.inflate import MOST_BYTES, TooLargeError, inflate
 from worker.kafka_io.record_batches import (
     KEY_LENGTH,
@@ -33,6 +34,7 @@ from worker.kafka_io.record_batches import (
     VALUE_START,
     ParsedBatch,
     RecordColumns,
+    RecordFormatError,
     parse_records,
     refused_batch,
 )
@@ -40,6 +42,9 @@ from worker.kafka_io.record_batches import (
 PINNED_VERSION = "3.0."
 """Versions of kafka-python whose private interface this module knows."""
 _MUTE_S = 1.0
+_ASK_MS = 1_000
+COMMITTED_DEADLINE_S = 120.0
+"""Longer than any transaction stays open."""
 
 
 class ConsumerCorruptError(CorruptError):
@@ -89,7 +94,7 @@ class ColumnarConsumer:
         ------
         ConsumerCorruptError
             The client raised an error, now or in an earlier call. Records that precede the fault in their partition
-            were returned before.
+            were returned before. An error that is neither Kafka's nor about the records is a bug, and raised as it is.
         """
         if self._failure is None:
             try:
@@ -100,6 +105,8 @@ class ColumnarConsumer:
                 return [columns for columns in found if len(columns)]
             except Exception as error:  # noqa: BLE001 - after any error kafka-python's next poll would spin for ever
                 self._failure = error
+        if not isinstance(self._failure, (KafkaError, CorruptError)):
+            raise self._failure
         raise ConsumerCorruptError(
             f"reading Kafka failed and is not resumed: {type(self._failure).__name__}: {self._failure}"
         ) from self._failure
@@ -168,10 +175,43 @@ class ColumnarConsumer:
         position: int | None = self._consumer.position(partition)
         return position
 
-    def committed(self, partition: TopicPartition) -> int | None:
-        """Return the group's committed offset; None if there is none."""
-        offset: int | None = self._consumer.committed(partition)
-        return offset
+    def committed(
+        self,
+        partition: TopicPartition,
+        alive: Callable[[], None] = lambda: None,
+        deadline_s: float = COMMITTED_DEADLINE_S,
+    ) -> int | None:
+        """Return the group's committed offset; None if there is none.
+
+        The broker gives no offset while a transaction that would move it is open, and the client asks on.
+
+        Parameters
+        ----------
+        partition
+            Of which topic.
+        alive
+            Called now and then; an exception of it ends the wait.
+        deadline_s
+            How long to wait.
+
+        Raises
+        ------
+        UnreachableError
+            No answer came in time.
+        """
+        end_s = time.monotonic() + deadline_s
+        while True:
+            alive()
+            try:
+                offset: int | None = self._consumer.committed(partition, timeout_ms=_ASK_MS)
+            except KafkaTimeoutError:
+                if time.monotonic() < end_s:
+                    continue
+                raise UnreachableError(
+                    f"the group's offset of {partition.topic}-{partition.partition} does not come for "
+                    f"{deadline_s:.0f} s: no broker answers, or a transaction of another worker stays open"
+                ) from None
+            return offset
 
     def highwater(self, partition: TopicPartition) -> int | None:
         """Return the offset after the newest record that the client knows of; None before the first fetch."""
@@ -327,7 +367,7 @@ class _ColumnarPartitionRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
         try:
             for record in super()._unpack_records(tp, _WholeBatches(records), *deserializers):
                 yield self._claimed(record.value) if isinstance(record.value, _BatchRecord) else record
-        except Exception as error:
+        except (RecordFormatError, CorruptError, struct.error) as error:
             raise CorruptError(
                 f"{tp.topic}/{tp.partition}: the batch at {self.next_fetch_offset} does not read: {error}"
             ) from error

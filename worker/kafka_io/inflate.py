@@ -5,7 +5,8 @@ from __future__ import annotations
 import gzip
 import io
 import struct
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, Protocol
 
 import lz4.frame
@@ -16,6 +17,11 @@ from worker.errors import CorruptError
 
 MOST_BYTES: Final = 32 << 20
 """Of one batch. Producers bound a batch to about 1 MiB before they compress it."""
+_FAULTS: Final = (
+    EOFError, OSError, RuntimeError, ValueError, struct.error, zlib.error, zstandard.ZstdError,
+    snappy.UncompressError,
+)  # fmt: skip
+"""What the libraries raise over bytes that they did not write."""
 _CHUNK: Final = 1 << 20
 _XERIAL: Final = b"\x82SNAPPY\x00"
 _XERIAL_HEADER_BYTES: Final = 16
@@ -46,13 +52,22 @@ def inflate(codec: int, data: memoryview, most: int = MOST_BYTES) -> bytearray:
     TooLargeError
         They have more.
     CorruptError
-        There is no such codec.
+        They do not decompress, or there is no such codec.
     """
     chunks = _CHUNKS.get(codec)
     if chunks is None:
         raise CorruptError(f"records are compressed with codec {codec}, which Kafka does not define")
+    try:
+        return _joined(chunks(data, most), most)
+    except TooLargeError:
+        raise
+    except _FAULTS as error:
+        raise CorruptError(f"codec {codec}: {error}") from error
+
+
+def _joined(chunks: Iterable[bytes], most: int) -> bytearray:
     out = bytearray()
-    for chunk in chunks(data, most):
+    for chunk in chunks:
         if len(out) + len(chunk) > most:
             raise TooLargeError(f"more than {most} bytes")
         out += chunk

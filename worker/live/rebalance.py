@@ -70,6 +70,7 @@ class Rebalance:
         self._partitions = partitions
         self._folder = folder
         self._status = status
+        self._alive = alive
         self._restorer = Restorer(
             consumer_config(settings, group=False),
             settings.topics.decisions,
@@ -114,7 +115,7 @@ class Rebalance:
     def _committed(self, partition: int) -> Positions | None:
         names = self._settings.topics
         transactions, labels = (
-            self._consumer.committed(TopicPartition(topic, partition))
+            self._consumer.committed(TopicPartition(topic, partition), self._alive)
             for topic in (names.transactions, names.labels)
         )
         if transactions is None or labels is None:

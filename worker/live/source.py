@@ -75,6 +75,8 @@ class KafkaSource:
         self._start_from = start_from
         self._refuses_misplaced = refuses_misplaced
         self._first_offsets: dict[TopicPartition, int] = {}
+        self._beginning: set[int] = set()
+        """Partitions without committed offsets: the next batch commits where they begin, or a start would ask again."""
         self._inboxes: dict[int, Inbox] = {}
         self._bound = Bound(batch.max_records, DEAD_LETTERS, VALUE_BYTES)
         self._listener = _Listener(consumer)
@@ -166,10 +168,13 @@ class KafkaSource:
         kept = owned & set(self._inboxes) if self._has_stayed() else set()
         positions = self._close_and_restore(set(self._inboxes) - kept, owned - kept)
         skew_ms = int(self._batch.allowed_skew_s * 1000)
+        self._beginning.clear()
         self._inboxes = {partition: Inbox(partition, skew_ms) for partition in sorted(owned)}
         self._first_offsets = {tp: at for tp, at in self._first_offsets.items() if tp.partition in kept}
         for partition, inbox in self._inboxes.items():
             at = positions[partition]
+            if at is None:
+                self._beginning.add(partition)
             transactions, labels = (None, None) if at is None else (at.transactions, at.labels)
             inbox.transactions.next_offset = self._begin(self._topics.transactions, partition, transactions)
             inbox.labels.next_offset = self._begin(self._topics.labels, partition, labels)
@@ -262,7 +267,9 @@ class KafkaSource:
             self._pause_while(self._topics.transactions, partition, held=inbox.transactions.held)
             self._pause_while(self._topics.labels, partition, held=inbox.labels.held)
             self._note_idle(inbox)
-            batch.append(PartitionBatch(partition, taken, quiet=self._is_quiet(inbox)))
+            begins = partition in self._beginning
+            batch.append(PartitionBatch(partition, taken, quiet=self._is_quiet(inbox), begins=begins))
+        self._beginning.clear()
         return batch
 
     def _note_idle(self, inbox: Inbox) -> None:
