@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -98,3 +99,30 @@ def test_a_folder_deleted_under_a_running_worker_is_named_as_such(tmp_path: Path
 def test_the_default_id_is_the_host_s_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("socket.gethostname", lambda: "pod 7.local")
     assert WorkerSettings().id == "pod-7.local"
+
+
+def test_a_segment_truncated_under_the_worker_ends_it_with_a_word(tmp_path: Path) -> None:
+    code = """
+import sys
+from pathlib import Path
+import numpy as np
+from tests.unit.test_state_folder import settings_of
+from worker.live import app
+
+class Truncated:
+    def __init__(self, settings): pass
+    def run(self):
+        file = Path(sys.argv[1]) / "segment"
+        file.write_bytes(bytes(1 << 20))
+        mapped = np.memmap(file, np.uint8, "r+")
+        with file.open("r+b") as it: it.truncate(0)
+        print(mapped[5_000])
+
+app.Worker = Truncated
+app.run(settings_of(Path(sys.argv[1])))
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], check=False, capture_output=True, text=True
+    )
+    assert ended.returncode == -signal.SIGBUS
+    assert "Bus error" in ended.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import signal
 import threading
@@ -194,6 +195,8 @@ def run(settings: Settings) -> int:
         The worker cannot go on; the process ends with the exit code of the error.
     """
     keep_freed_memory()
+    # A segment truncated under the worker kills it (SIGBUS): without this, without a word.
+    faulthandler.enable()
     worker = Worker(settings)
 
     def stop(number: int, frame: FrameType | None) -> None:

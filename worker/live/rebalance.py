@@ -102,7 +102,9 @@ class Rebalance:
         task = PartitionTask(partition, feature_spec(settings), task_limits(settings), folder)
         committed = self._committed(partition)
         try:
-            at = self._restorer.restore(task, committed, partitions=self._partitions)
+            at = self._restorer.restore(
+                task, committed, partitions=self._partitions, ends=self._ends(partition)
+            )
         except (CorruptError, IncompatibleError) as error:
             if self._committed(partition) == committed:
                 raise
@@ -111,6 +113,13 @@ class Rebalance:
             ) from error
         self._tasks[partition] = task
         return at
+
+    def _ends(self, partition: int) -> Positions:
+        """Return the offsets after the newest committed records of both topics."""
+        names = self._settings.topics
+        tps = [TopicPartition(topic, partition) for topic in (names.transactions, names.labels)]
+        found = self._consumer.end_offsets(tps)
+        return Positions(*(found[tp] for tp in tps))
 
     def _committed(self, partition: int) -> Positions | None:
         names = self._settings.topics

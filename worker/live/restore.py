@@ -69,7 +69,12 @@ class Restorer:
         self._stray = stray
 
     def restore(
-        self, task: PartitionTask, committed: Positions | None, *, partitions: int
+        self,
+        task: PartitionTask,
+        committed: Positions | None,
+        *,
+        partitions: int,
+        ends: Positions | None = None,
     ) -> Positions | None:
         """Fold the task's journal and set the task running.
 
@@ -81,6 +86,8 @@ class Restorer:
             The group's committed offsets; None if it has none.
         partitions
             How many partitions the topics have now.
+        ends
+            Where both topics end now; None if the caller does not know.
 
         Returns
         -------
@@ -97,6 +104,8 @@ class Restorer:
             The journal cannot be read to its end.
         """
         header = self._fold(task)
+        if header is not None and ends is not None:
+            _refuse_another_topic(header, ends)
         self._compare(task.partition, header, committed, partitions)
         task.move_to(TaskState.RUNNING)
         return committed if header is not None else None
@@ -153,6 +162,17 @@ class Restorer:
                 f"{where} was decided with offset {header.model_offset} of the model log, topics.model_log ends at "
                 f"{last}: it was deleted, or is another one. Name the model log that belongs to this journal, or begin "
                 "anew with new topics.model_log, topics.decisions and kafka.group"
+            )
+
+
+def _refuse_another_topic(header: JournalHeader, ends: Positions) -> None:
+    """Refuse a topic that ends before what the journal has read of it: committed offsets would skip its records."""
+    for name, read, end in zip(Positions._fields, header.positions, ends, strict=True):
+        if read > end:
+            raise IncompatibleError(
+                f"topics.{name}, partition {header.partition}, ends at offset {end}, but the journal has read it up to "
+                f"{read}: it was deleted and created again, or lost records. Do not set offsets: its records would be "
+                "skipped. Restore the topic, or begin anew with new topics.decisions, topics.model_log and kafka.group"
             )
 
 
