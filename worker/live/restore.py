@@ -155,7 +155,7 @@ class Restorer:
             raise IncompatibleError(
                 f"{where} ends at offsets {journalled} of topics.transactions and topics.labels, the group has "
                 f"committed {committed}: the group's offsets were moved. Set them to {journalled}, or name "
-                "the kafka.group that wrote the journal"
+                "the kafka.group that wrote the journal; `fraud-worker skip` moves a partition forward"
             )
         if (last := self._folded()) < header.model_offset:
             raise IncompatibleError(
