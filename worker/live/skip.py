@@ -12,7 +12,8 @@ from kafka import ConsumerGroupMetadata, KafkaConsumer
 from kafka.structs import TopicPartition
 
 from worker.errors import FencedError, IncompatibleError, SettingsError
-from worker.kafka_io.client import consumer_config, producer_config
+from worker.kafka_io.admin import AdminClient
+from worker.kafka_io.client import admin_config, consumer_config, producer_config
 from worker.kafka_io.committer import Committer, KafkaTransaction, Outgoing
 from worker.kafka_io.topic_reader import open_topic
 from worker.partition.codec import decode_journal, encode_journal, kind_of
@@ -48,6 +49,7 @@ def skip(
     FencedError
         A worker is in the group.
     """
+    _refuse_a_group_at_work(settings)
     header = _last_header(settings, partition)
     before = header.positions
     after = Positions(
@@ -71,20 +73,30 @@ def skip(
         Outgoing(settings.topics.decisions, value, partition=partition, headers=headers)
         for value, headers in encode_journal(entry)
     ]
-    # An id of its own: that of a worker would fence it before Kafka can say that it is in the group.
+    # An id of its own: that of a worker that starts now would be fenced.
     config = producer_config(settings) | {"transactional_id": f"{settings.kafka.group}.skip"}
     committer = Committer(config, settings.kafka.commit_deadline_s)
     try:
         offsets = dict(zip(inputs, after, strict=True))
         committer.commit(KafkaTransaction(records, offsets), ConsumerGroupMetadata(settings.kafka.group))
-    except FencedError:
-        raise FencedError(
-            f"a worker is in kafka.group = {settings.kafka.group!r}: stop all of them, and wait "
-            f"kafka.session_timeout_ms = {settings.kafka.session_timeout_ms} until the group has forgotten them"
-        ) from None
     finally:
         committer.close()
     return before, after
+
+
+def _refuse_a_group_at_work(settings: Settings) -> None:
+    # Kafka itself does not refuse offsets from outside the group: it accepts them from any transaction.
+    admin = AdminClient(**admin_config(settings))
+    try:
+        members = admin.describe_groups([settings.kafka.group])[settings.kafka.group]["members"]
+    finally:
+        admin.close()
+    if members:
+        names = ", ".join(sorted(it["group_instance_id"] or it["member_id"] for it in members))
+        raise FencedError(
+            f"workers are in kafka.group = {settings.kafka.group!r} ({names}): stop all of them, and wait "
+            f"kafka.session_timeout_ms = {settings.kafka.session_timeout_ms} until the group has forgotten them"
+        )
 
 
 def _last_header(settings: Settings, partition: int) -> JournalHeader:
