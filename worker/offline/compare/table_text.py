@@ -200,7 +200,7 @@ def _block(comparison: Comparison, block: Block, metric: str, width: int) -> Ite
 
 
 def _left_out(rows: Sequence[Row]) -> Iterator[RenderableType]:
-    yield Text("\n> recommended   ~ within noise of the cheapest", style="dim")
+    yield Text("\n> recommended   ~ the interval of its difference to the cheapest includes 0", style="dim")
     caps: dict[Caps, list[str]] = {}
     for row in rows:
         if row.caps is not None and row.strategy not in caps.setdefault(row.caps, []):
