@@ -72,7 +72,7 @@ def test_an_interval_that_includes_0_alone_is_not_enough() -> None:
     )
     assert strategy == "threshold_cost"
     assert "logistic is simpler still. It cost 500 more than the cheapest" in text
-    assert "the interval (-300 to 1,300) includes 0" in text
+    assert "its interval (-300 to 1,300) includes 0" in text
 
 
 def test_where_the_common_advice_differs_the_table_says_why() -> None:

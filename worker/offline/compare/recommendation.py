@@ -145,8 +145,8 @@ def _simpler_still(pool: Sequence[_Judged], chosen: _Judged) -> list[str]:
         return []
     row, worth = min(undecided, key=lambda it: it[1].cost)
     return [
-        f"{row.strategy} is simpler still. It cost {_money(worth.excess)} more than the cheapest, which is more than the "
-        f"standard error; but the interval ({_interval(worth)}) includes 0, so that a longer test may clear it."
+        f"{row.strategy} is simpler still. It cost {_money(worth.excess)} more than the cheapest, which is above the "
+        f"standard error; but its interval ({_interval(worth)}) includes 0, so that a longer test may clear it."
     ]
 
 
