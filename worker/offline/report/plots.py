@@ -129,8 +129,6 @@ class Curve:
         Points that are not finite leave a gap.
     label
         Written at its end; None names it by the key below the plot alone.
-    is_steps
-        Whether each value holds until the next.
     has_markers
         Whether its points are marked.
     """
@@ -139,7 +137,6 @@ class Curve:
     x: FloatArray
     y: FloatArray
     label: str | None = None
-    is_steps: bool = False
     has_markers: bool = False
 
 
@@ -275,7 +272,7 @@ def _draw_axes(axes: Axes, plot: Plot) -> None:
         if axis.ticks is not None:
             side.set_major_locator(FixedLocator(list(axis.ticks)))
         elif axis.is_log:
-            side.set_major_locator(FixedLocator(_log_ticks(low, high, most - 1)))
+            side.set_major_locator(FixedLocator(log_ticks(low, high, most - 1)))
         else:
             side.set_major_locator(MaxNLocator(most - 1))
         side.set_minor_locator(NullLocator())
@@ -296,12 +293,13 @@ def _draw_axes(axes: Axes, plot: Plot) -> None:
     )
 
 
-def _log_ticks(low: float, high: float, most: int) -> list[float]:
-    """Return powers of ten, every so many that there is room; and their doubles and halves where there are few."""
+def log_ticks(low: float, high: float, most: int) -> list[float]:
+    """Return powers of ten, every so many that there is room; their doubles and halves too where there are few."""
     first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
     if last - first < 2:
         steps = [factor * 10.0**power for power in range(first - 1, last + 1) for factor in (1.0, 2.0, 5.0)]
-        return [step for step in steps if low <= step <= high]
+        inside = [step for step in steps if low <= step <= high]
+        return inside if len(inside) > 1 else [low, high]
     stride = math.ceil((last - first + 1) / most)
     return [10.0**power for power in range(last, first - 1, -stride)]
 
@@ -322,8 +320,6 @@ def _draw_curve(axes: Axes, curve: Curve, plot: Plot) -> None:
     style: dict[str, Any] = {"color": curve.series.colour, "linewidth": 1.8}
     if curve.series.dashes:
         style["dashes"] = curve.series.dashes
-    if curve.is_steps:
-        style["drawstyle"] = "steps-post"
     axes.plot(x, y, **style)
     if curve.has_markers:
         _draw_marker(axes, curve.series, x, y, 4.5)
