@@ -92,6 +92,27 @@ def test_both_classes_are_cut_alike() -> None:
     assert newest[~known.fraud].max() < START_MS + 21 * MS_PER_DAY
 
 
+def test_where_silence_is_unknown_only_labels_are_learnt() -> None:
+    data = loaded()
+    now_ms = START_MS + 20 * MS_PER_DAY
+    known = verdicts_at(data, now_ms, memory_days=90.0, matured_days=7.0, silence_is_legit=False)
+    assert known.fraud.all()
+    assert (data.label_time_ms[known.row] <= now_ms).all()
+    unknown = dataclasses.replace(STREAM, silence_is_legit=False)
+    times_ms, verdicts = refits._arrivals(unknown, data, 10_000)
+    assert verdicts.fraud.all()
+    np.testing.assert_array_equal(times_ms, data.label_time_ms[verdicts.row])
+    assert len(verdicts.row) == data.fraud.sum()
+
+
+def test_another_protocol_has_other_results() -> None:
+    data = loaded()
+    unknown = dataclasses.replace(STREAM, silence_is_legit=False)
+    features = journalled(data)
+    assert Unit(STREAM, 0, data).folder == Unit(unknown, 0, data).folder
+    assert Unit(STREAM, 0, data).results(features) != Unit(unknown, 0, data).results(features)
+
+
 def test_what_labels_say_after_a_day_changes_no_score_before_it() -> None:
     data = loaded()
     middle_ms = START_MS + 21 * MS_PER_DAY

@@ -17,7 +17,7 @@ from tests.tools.quality import registry, table
 from tests.tools.quality.baselines import make_baselines
 from tests.tools.quality.cache import CACHE_VARIABLE
 from tests.tools.quality.families import FAMILIES, LIGHTGBM, Family
-from tests.tools.quality.measure import Measured, measure
+from tests.tools.quality.measure import Measured, measure_named
 from tests.tools.quality.streams import AbsentError, Stream
 
 
@@ -87,7 +87,9 @@ def _table(streams: list[Stream], jobs: int, out: Path) -> list[table.Row]:
     context = multiprocessing.get_context("spawn")
     # A process a stream: what one leaves in memory does not add up.
     with ProcessPoolExecutor(max(jobs, 1), mp_context=context, max_tasks_per_child=1) as pool:
-        running = {it.name: [pool.submit(_measure, it.name, seed) for seed in it.seeds] for it in streams}
+        running = {
+            it.name: [pool.submit(measure_named, it.name, seed) for seed in it.seeds] for it in streams
+        }
         for stream in streams:
             try:
                 measured[stream.name] = [_finished(stream, it) for it in running[stream.name]]
@@ -112,11 +114,6 @@ def _table(streams: list[Stream], jobs: int, out: Path) -> list[table.Row]:
     return rows
 
 
-def _measure(name: str, seed: int) -> Measured:
-    # A stream holds functions, which no process can send to another: its name is enough.
-    return measure(next(it for it in registry.STREAMS if it.name == name), seed)
-
-
 def _finished(stream: Stream, job: Future[Measured]) -> Measured:
     found = job.result()
     _say(f"{stream.name}, seed {found.seed}: {found.rows:,} rows in {found.seconds:.0f} s")
@@ -134,13 +131,8 @@ def _summary(row: table.Row) -> str:
 def _smoke(out: Path) -> int:
     with tempfile.TemporaryDirectory(prefix="fraud-worker-quality-") as folder:
         os.environ[CACHE_VARIABLE] = folder
-        family = Family(LIGHTGBM.name, LIGHTGBM.settings[:1], LIGHTGBM.needs, fit=LIGHTGBM.fit)
-        make_baselines(registry.SMOKE, 0, [family], _say)
-        measured = measure(registry.SMOKE, 0, [family])
-        row = table.judge(registry.SMOKE, registry.SMOKE.windows[0], measured.windows)
-        out.mkdir(parents=True, exist_ok=True)
-        table.write(out, [row], {registry.SMOKE.name: [measured]}, [], measured.seconds)
-        _say(_summary(row))
+        make_baselines(registry.SMOKE, 0, [LIGHTGBM], _say)
+        _table([registry.SMOKE], 1, out)
     return 0
 
 
