@@ -25,7 +25,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command; the exit code is 0 even where rows do not pass."""
     parser = argparse.ArgumentParser(prog="python -m tests.tools.quality", description=__doc__)
     parser.add_argument(
-        "command", nargs="?", choices=["table", "baselines", "list"], default="table", help="default: table"
+        "command",
+        nargs="?",
+        choices=["table", "baselines", "list", "record"],
+        default="table",
+        help="default: table; record keeps the bars of quality.json in the repository",
     )
     parser.add_argument(
         "--only", action="append", default=[], metavar="PART", help="streams whose name contains it"
@@ -51,6 +55,9 @@ def main(arguments: list[str] | None = None) -> int:
     if args.command == "list":
         for stream in streams:
             print(f"{stream.name}: {stream.about}")
+        return 0
+    if args.command == "record":
+        table.record(args.out)
         return 0
     if args.command == "baselines":
         return _baselines(streams, [it for it in FAMILIES if not args.family or it.name in args.family])
@@ -97,9 +104,15 @@ def _table(streams: list[Stream], jobs: int, out: Path) -> list[table.Row]:
                 skipped.append((stream.name, str(error)))
                 _say(f"{stream.name} is left out: {error}")
     rows = []
+    recorded = table.read_recorded()
     for stream in streams:
         for at, window in enumerate(stream.windows if stream.name in measured else ()):
-            row = table.judge(stream, window, [it.windows[at] for it in measured[stream.name]])
+            row = table.judge(
+                stream,
+                window,
+                [it.windows[at] for it in measured[stream.name]],
+                recorded.get(stream.row_name(window)),
+            )
             rows.append(row)
             if row.bar is None:
                 skipped.append((row.name, "no baseline in the cache: make quality-baselines"))
