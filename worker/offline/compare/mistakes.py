@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import StratifiedKFold, train_test_split
 from sklearn.pipeline import make_pipeline
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped] # scikit-learn requires it
 
 from models.evaluation import average_precision
 from worker.offline.compare.engine import capped
@@ -82,7 +83,9 @@ def mistakes(material: Material, seed: int, progress: OnProgress = ignore_progre
     bench, made = _Bench(material, seed), []
     for name, make in _MISTAKES.items():
         try:
-            made.append(make(bench))
+            # Beside other work, threads that wait for each other take minutes for what one does in seconds.
+            with threadpool_limits(1):
+                made.append(make(bench))
         except LeftOutError as reason:
             nan = float("nan")
             made.append(Mistake(name, "", nan, "", nan, f"Not shown: {reason}."))
