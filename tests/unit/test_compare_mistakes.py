@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from models.vocabulary import MS_PER_DAY
 from worker.offline.compare.families import extras
@@ -21,14 +19,7 @@ WINDOWS = Windows(*(day * MS_PER_DAY for day in (0, 0, 24, 34, 38, 50)))
 DELAY_MS = 4 * MS_PER_DAY
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """On small data threads cost more than they bring, most of all beside other tests."""
-    with threadpool_limits(1):
-        yield
-
-
-def traffic(rows: int = 6_000, seed: int = 1) -> Material:
+def traffic(rows: int = 4_000, seed: int = 1) -> Material:
     """Return 50 days of cards whose frauds come in bursts, hard to tell by the two numbers and the category."""
     rng = np.random.default_rng(seed)
     case = rng.integers(0, rows // 4, rows)

@@ -12,6 +12,7 @@ from worker.cli import main
 from worker.commands import compare as verb
 from worker.offline.compare import comparing
 from worker.offline.compare.comparing import Options
+from worker.offline.compare.mistakes import Mistake
 from worker.offline.compare.result import Comparison
 
 pytestmark = pytest.mark.usefixtures("own_surroundings")
@@ -161,6 +162,28 @@ def test_strategies_own_rows_and_families_are_chosen_by_name(monkeypatch: pytest
     )
     assert (len(others.own_rows), others.jobs, others.shares) == (0, 3, (1.0, 2.0, 3.0, 4.0))
     assert {it.caps.seconds for it in others.strategies} == {5.0}
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_mistakes_are_shown_beside_the_honest_figure(
+    as_json: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nan = float("nan")
+    made = (
+        Mistake("accuracy as the metric", "accuracy", 0.984, "recall", 0.0, "It catches none."),
+        Mistake("one method only", "", nan, "", nan, "Not shown: too few frauds."),
+    )
+    monkeypatch.setattr("worker.offline.compare.mistakes.mistakes", lambda *_: made)
+    assert main(["compare", *SMALL, "--mistakes", *(["--json"] if as_json else [])]) == 0
+    text = capsys.readouterr().out
+    if as_json:
+        first, second = json.loads(text)["mistakes"]
+        assert (first["reported"], first["honest"], second["reported"]) == (0.984, 0.0, None)
+    else:
+        assert (
+            "\naccuracy as the metric\n  accuracy 98.4 %   honest: recall 0.0 %\n  It catches none.\n" in text
+        )
+        assert "\none method only\n  Not shown: too few frauds.\n" in text
 
 
 def test_the_list_names_every_strategy(capsys: pytest.CaptureFixture[str]) -> None:
