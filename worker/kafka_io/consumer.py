@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import struct
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -43,6 +44,8 @@ PINNED_VERSION = "3.0."
 """Versions of kafka-python whose private interface this module knows."""
 _MUTE_S = 1.0
 _ASK_MS = 1_000
+_UNREADABLE = (RecordFormatError, ValueError, RuntimeError, EOFError, OSError, struct.error, zlib.error)
+"""What reading a batch raises over its bytes, older formats included; anything else is a bug."""
 COMMITTED_DEADLINE_S = 120.0
 """Longer than any transaction stays open."""
 
@@ -367,7 +370,7 @@ class _ColumnarPartitionRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
         try:
             for record in super()._unpack_records(tp, _WholeBatches(records), *deserializers):
                 yield self._claimed(record.value) if isinstance(record.value, _BatchRecord) else record
-        except (RecordFormatError, CorruptError, struct.error) as error:
+        except (*_UNREADABLE, KafkaError, CorruptError) as error:
             raise CorruptError(
                 f"{tp.topic}/{tp.partition}: the batch at {self.next_fetch_offset} does not read: {error}"
             ) from error
