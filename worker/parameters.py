@@ -41,6 +41,7 @@ def policy(settings: Settings) -> Policy:
         min_frauds=settings.model.min_frauds,
         max_entities=settings.features.max_entities,
         max_examples=settings.model.max_examples,
+        memory_ms=round(settings.model.memory_days * MS_PER_DAY),
     )
 
 
@@ -58,7 +59,6 @@ def refit_plan(settings: Settings) -> RefitPlan:
     return RefitPlan(
         generation_ms=round(model.generation_days * MS_PER_DAY),
         forest_ms=round(model.forest_days * MS_PER_DAY),
-        memory_ms=round(model.memory_days * MS_PER_DAY),
         forest_min_rows=model.forest_min_rows,
     )
 

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from models.blend import Blend
 from models.decision import decide
-from models.online import BinnedLogistic
 from models.records import Policy
 from models.state import ModelState
 from models.vocabulary import MS_PER_DAY, LabelKind
@@ -154,7 +154,7 @@ class Scripted:
 def deciding_model(policy: Policy = POLICY) -> ModelState:
     model = ModelState(LINEAGE, policy, model_log.DIGEST_EVERY)
     model.fold(0, model_log.commit(np.random.default_rng(1), 50))
-    model.online, model.frauds_learnt = cast("BinnedLogistic", Scripted()), policy.min_frauds
+    model.online, model.frauds_learnt = cast("Blend", Scripted()), policy.min_frauds
     return model
 
 

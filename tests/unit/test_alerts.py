@@ -15,7 +15,7 @@ from models.refit import RefitPlan, forest_job, generation_job
 from models.state import ModelState
 from models.threshold import BINS, AlertBudget, CostPolicy, histogram
 from models.vocabulary import MS_PER_DAY
-from tests.support.model_log import DIGEST_EVERY, FEATURES, LINEAGE, POLICY, START_MS, commit
+from tests.support.model_log import DIGEST_EVERY, EAGER, FEATURES, LINEAGE, START_MS, commit
 from tests.support.partition import HASHER, HOUR_MS, new_task, transactions
 from worker.cycle.contracts import Decided
 from worker.identity import Hasher
@@ -25,14 +25,14 @@ from worker.wire.alert_reasons import OTHER
 from worker.wire.decoder import TransactionColumns
 from worker.wire.schema import Alert
 
-PLAN = RefitPlan(MS_PER_DAY, MS_PER_DAY, 90 * MS_PER_DAY, 256)
+PLAN = RefitPlan(MS_PER_DAY, MS_PER_DAY, 256)
 COSTS = CostPolicy(review_cost=4.0, loss_fixed=2.0, loss_factor=0.5, alert_budget_cases_per_day=None)
 WRITER = AlertWriter("alerts", HASHER)
 
 
 def a_model(policy_costs: CostPolicy, min_frauds: int) -> ModelState:
     """With an online model and a forest, learnt from the log."""
-    policy = dataclasses.replace(POLICY, costs=policy_costs, min_frauds=min_frauds)
+    policy = dataclasses.replace(EAGER, costs=policy_costs, min_frauds=min_frauds)
     model = ModelState(LINEAGE, policy, DIGEST_EVERY)
     model.fold(0, commit(np.random.default_rng(1), 400))
     rows = np.random.default_rng(2).normal(size=(300, FEATURES)).astype(np.float32)

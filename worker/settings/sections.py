@@ -253,7 +253,10 @@ class FeatureSettings(Section):
 class ModelSettings(Section):
     """`[model]`: learning."""
 
-    sample_one_in: Positive = Field(10, description="legit decisions kept as examples: 1 in n, with weight n")
+    sample_one_in: Positive | None = Field(
+        None,
+        description="legit decisions kept as examples: 1 in n, with weight n; unset, as many as max_examples holds",
+    )
     fraud_weight: PositiveFloat = Field(
         1.0, description="class weight of fraud; the probability is corrected for it"
     )
