@@ -12,7 +12,18 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.dashboard import DEPLOY, RULES, Query, dashboard, panels, queries, rules, series_of, tool
+from tests.support.dashboard import (
+    DEPLOY,
+    RULES,
+    Query,
+    alerts,
+    dashboard,
+    panels,
+    queries,
+    rules,
+    series_of,
+    tool,
+)
 from tests.support.repository import ROOT
 from worker.telemetry.metrics import Metrics
 
@@ -45,6 +56,14 @@ def test_a_panel_asks_only_for_what_is_there(query: Query) -> None:
     known = set(exposed()) | {rule["record"] for rule in rules()}
     assert series_of(query.expr) <= known
     assert series_of(query.expr)
+
+
+@pytest.mark.parametrize("rule", alerts(), ids=lambda rule: rule["alert"])
+def test_an_alert_asks_only_for_what_is_there_and_says_what_to_do(rule: dict[str, Any]) -> None:
+    assert series_of(rule["expr"]) <= set(exposed())
+    assert series_of(rule["expr"])
+    assert rule["labels"]["severity"] in {"page", "ticket"}
+    assert {"summary", "description"} == set(rule["annotations"])
 
 
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule["record"])

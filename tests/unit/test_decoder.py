@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from models.vocabulary import LabelKind
+from models.vocabulary import LabelKind, LabelSource
 from tests.support.records import FIRST_OFFSET, TIMESTAMP_MS, json_columns, record_columns
 from worker.identity import Hasher
 from worker.settings.sections import LabelFields, Settings, TimeFormat, TransactionFields
@@ -110,6 +110,56 @@ def test_a_label_becomes_a_row_of_every_column(decoder: Decoder) -> None:
     transactions, _ = decoder.transactions(json_columns([transaction()]))
     assert columns.id_hash[0] == transactions.id_hash[0]
     assert columns.id_check[0] == transactions.id_check[0]
+
+
+def test_labels_of_every_source_are_used_and_counted_under_few_names(decoder: Decoder) -> None:
+    sources = ["issuer", "chargeback", "reversal", "né" * 32, "analyst"]
+    messages = [label(label="legit", source=source) for source in sources] + [label(outcome="blocked")]
+    columns, bad = decoder.labels(json_columns(messages))
+    assert bad == []
+    names = [LabelSource(number).name.lower() for number in columns.source.tolist()]
+    assert names == ["other", "chargeback", "reversal", "other", "analyst", "none"]
+
+
+def test_the_users_words_mean_what_the_settings_say() -> None:
+    fields = LabelFields(
+        values={
+            "CONFIRMED_FRAUD": "fraud",
+            "GENUINE": "legit",
+            "CB_WON": "reversal",
+            "DECLINED": "declined",
+            "representment": "reversal",
+        }
+    )
+    decoder = Decoder(Settings(entity_key=KEY, label=fields))
+    messages = [
+        label(label="CONFIRMED_FRAUD", source="issuer"),
+        label(label="fraud", source="issuer"),
+        label(label="GENUINE", source="issuer"),
+        label(label="GENUINE", source="representment"),
+        label(label="CB_WON", source="issuer"),
+        label(label="DECLINED", source=None),
+        label(outcome="DECLINED"),
+    ]
+    columns, bad = decoder.labels(json_columns(messages))
+    assert bad == []
+    assert [LabelKind(kind).name for kind in columns.kind.tolist()] == [
+        "FRAUD",
+        "FRAUD",
+        "LEGIT",
+        "REVERSAL",
+        "REVERSAL",
+        "OUTCOME",
+        "OUTCOME",
+    ]
+    wrong = [
+        label(label="confirmed_fraud", source="issuer"),
+        label(label="CONFIRMED_FRAUD", source="representment"),
+        label(label="GENUINE", source=None),
+        label(outcome="GENUINE"),
+    ]
+    columns, bad = decoder.labels(json_columns(wrong))
+    assert [record.reason for record in bad] == [Reason.BAD_LABEL] * 4
 
 
 @pytest.mark.parametrize("time_format", ["epoch_s", "iso8601"])

@@ -22,13 +22,22 @@ from tests.support.json_corpus import STRINGS, TOKENS, corpus, encode, label_fie
 from tests.support.records import FIRST_OFFSET, record_columns
 from worker.identity import Hasher
 from worker.redaction import looks_like_card_number
-from worker.settings.sections import LabelFields, Settings, TimeFormat, TransactionFields
+from worker.settings.sections import LabelFields, LabelMeaning, Settings, TimeFormat, TransactionFields
 from worker.wire.decoder import Decoder, LabelColumns, TransactionColumns
 from worker.wire.json_columns import read_cells
 from worker.wire.reader import RecordLayout, read_one
 from worker.wire.schema import Fault, Label, label_model, transaction_model
 from worker.wire.spans import Spans, card_numbers, iso_times
 
+WORDS: dict[str, LabelMeaning] = {"a": "fraud", "c1": "legit", "日本": "blocked", "😀": "reversal"}
+KINDS = {
+    "fraud": LabelKind.FRAUD,
+    "legit": LabelKind.LEGIT,
+    "a": LabelKind.FRAUD,
+    "c1": LabelKind.LEGIT,
+    "日本": LabelKind.OUTCOME,
+    "😀": LabelKind.REVERSAL,
+}
 KEY = "000102030405060708090a0b0c0d0e0f"
 TIME_FORMATS: tuple[TimeFormat, ...] = get_args(TimeFormat)
 
@@ -46,7 +55,8 @@ class Pair:
             categorical=("k",),
             entities=("m", "d"),
         )
-        label = LabelFields(time_format=time_format)
+        # Words of the corpus, so that its records say them.
+        label = LabelFields(time_format=time_format, values=WORDS)
         chosen = Settings(entity_key=KEY, transaction=transaction, label=label)
         self.time_format = time_format
         self.decoder = Decoder(chosen)
@@ -110,9 +120,7 @@ class Pair:
 def kind_of(label: Label) -> LabelKind:
     if label.outcome is not None:
         return LabelKind.OUTCOME
-    if label.label == "fraud":
-        return LabelKind.FRAUD
-    return LabelKind.REVERSAL if label.source == "reversal" else LabelKind.LEGIT
+    return LabelKind.REVERSAL if label.source in {"reversal", "😀"} else KINDS[str(label.label)]
 
 
 def one_by_one(

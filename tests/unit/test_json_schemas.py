@@ -135,7 +135,9 @@ def test_a_time_fits_in_the_format_that_is_set(time_format: TimeFormat, value: o
         ({"label": None}, False),
         ({"label": "maybe"}, False),
         ({"source": None}, False),
-        ({"source": "hearsay"}, False),
+        ({"source": "hearsay"}, True),
+        ({"source": "h" * 65}, False),
+        ({"source": ""}, False),
         ({"source": "reversal"}, False),
         ({"source": "reversal", "label": "legit"}, True),
         ({"outcome": "declined"}, False),
@@ -152,6 +154,27 @@ def test_a_time_fits_in_the_format_that_is_set(time_format: TimeFormat, value: o
 def test_a_label_fits_the_schema_when_it_decodes(change: dict[str, Any], fine: bool) -> None:
     assert accepts(label_schema(LabelFields()), LABEL | change) is fine
     assert decodes(label_model(LabelFields()), LABEL | change) is fine
+
+
+@pytest.mark.parametrize(
+    ("change", "fine"),
+    [
+        ({"label": "BAD"}, True),
+        ({"label": "BAD", "source": None}, False),
+        ({"label": "STOPPED", "source": None}, True),
+        ({"label": None, "outcome": "STOPPED", "source": None}, True),
+        ({"label": None, "outcome": "BAD"}, False),
+        ({"label": "WON"}, True),
+        ({"label": "BAD", "source": "WON"}, False),
+        ({"label": "legit", "source": "WON"}, True),
+    ],
+)
+def test_a_label_in_the_users_words_fits_the_schema_when_it_decodes(
+    change: dict[str, Any], fine: bool
+) -> None:
+    fields = LabelFields(values={"BAD": "fraud", "STOPPED": "blocked", "WON": "reversal"})
+    assert accepts(label_schema(fields), LABEL | change) is fine
+    assert decodes(label_model(fields), LABEL | change) is fine
 
 
 @pytest.mark.parametrize("name", ["label", "source", "label_time"])

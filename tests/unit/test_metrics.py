@@ -13,7 +13,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from models.ledger import Ledger, Truth, concatenate, decided_deltas, settled_deltas
-from models.vocabulary import MS_PER_DAY, Decider, Flag, LabelEffect
+from models.vocabulary import MS_PER_DAY, Decider, Flag, LabelEffect, LabelKind, LabelSource
 from worker.telemetry import metrics as metrics_module
 from worker.telemetry.metrics import Metrics
 
@@ -42,6 +42,20 @@ def samples(metrics: Metrics) -> Iterator[tuple[str, dict[str, str], float]]:
 def value(metrics: Metrics, name: str, **labels: str) -> float:
     (found,) = [it[2] for it in samples(metrics) if it[0] == name and it[1] == labels]
     return found
+
+
+def test_labels_are_counted_by_a_bounded_class_and_by_whether_they_join(metrics: Metrics) -> None:
+    source = np.array([LabelSource.OTHER, LabelSource.OTHER, LabelSource.NONE], np.uint8)
+    kind = np.array([LabelKind.FRAUD, LabelKind.FRAUD, LabelKind.OUTCOME], np.uint8)
+    metrics.label_classes(source, kind, np.array([True, False, False]))
+    metrics.undecoded(transactions=1, labels=5)
+    name = "labels_by_class_total"
+    assert value(metrics, name, source="other", kind="fraud", joined="yes") == 1
+    assert value(metrics, name, source="other", kind="fraud", joined="no") == 1
+    assert value(metrics, name, source="none", kind="outcome", joined="no") == 1
+    assert len([it for it in samples(metrics) if it[0] == name]) == 2 * len(LabelKind) * len(LabelSource)
+    assert value(metrics, "undecoded_total", topic="labels") == 5
+    assert value(metrics, "undecoded_total", topic="transactions") == 1
 
 
 def test_the_table_of_the_module_names_exactly_what_is_exposed(metrics: Metrics) -> None:

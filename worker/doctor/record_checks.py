@@ -14,7 +14,8 @@ import numpy as np
 import orjson
 from kafka.structs import TopicPartition
 
-from worker.doctor.finding import Finding, failed, not_checked, ok, warning
+from worker.doctor.finding import Finding, Verdict, failed, not_checked, ok, warning
+from worker.doctor.label_classes import dead_classes, lost_classes
 from worker.errors import FuseError, IncompatibleError, SettingsError
 from worker.kafka_io.consumer import columns_of
 from worker.kafka_io.partitioner import Partitioner, partitions_of_keys
@@ -136,7 +137,19 @@ def decoding_transactions(settings: Settings, transactions: Sample) -> Finding:
 def decoding_labels(settings: Settings, labels: Sample) -> Finding:
     """Check that labels decode under the names and formats of `[label]`."""
     bad = [it for columns in labels.columns for it in Decoder(settings).labels(columns)[1]]
-    return _decoding("label", settings.label, settings, labels, bad)
+    finding = _decoding("label", settings.label, settings, labels, bad)
+    # Most labels may be good while all frauds of one source are lost.
+    classes = list(lost_classes(settings.label, labels.columns, {(it.partition, it.offset) for it in bad}))
+    if not classes or finding.status is Verdict.FAILED:
+        return finding
+    texts = [f"all of {it.count} records whose {it.setting} is {it.value!r} are bad" for it in classes]
+    error = SettingsError if any(it.unknown for it in classes) else FuseError
+    return failed("; ".join([finding.found, *texts]), _joined([it.fix for it in classes]), error)
+
+
+def dead_labels(settings: Settings, labels: Sample) -> Finding:
+    """Check that no class of the newest labels went to the dead letters as a whole."""
+    return dead_classes(settings, labels.topic, labels.columns)
 
 
 def _decoding(

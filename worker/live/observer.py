@@ -18,6 +18,7 @@ from worker.live.source import KafkaSource
 from worker.partition.task import PartitionTask
 from worker.settings.sections import TopicSettings
 from worker.telemetry.metrics import Metrics
+from worker.wire.decoder import LabelColumns
 
 log = logging.getLogger(__name__)
 
@@ -95,13 +96,18 @@ class MetricsObserver:
             metrics.repeated(outcome.repeats)
         for record in outcome.bad:
             metrics.dead_lettered(record.stage, record.reason)
+        of_labels = sum(record.topic == self._topics.labels for record in outcome.bad)
+        metrics.undecoded(len(outcome.bad) - of_labels, of_labels)
         if outcome.labels is not None:
-            self._observe_labels(outcome)
+            self._observe_labels(outcome, outcome.labels)
         provisional, final = outcome.matured.provisional, outcome.matured.final
         metrics.matured(sum(map(len, provisional.evidence)), final.finally_legit, final.unresolved)
 
-    def _observe_labels(self, outcome: Outcome) -> None:
+    def _observe_labels(self, outcome: Outcome, labels: LabelColumns) -> None:
         settling = outcome.by_label
+        joined = np.ones(len(labels), np.bool_)
+        joined[settling.orphans] = False
+        self._metrics.label_classes(labels.source, labels.kind, joined)
         orphans = len(settling.orphans) - int(np.count_nonzero(settling.label_effects == LabelEffect.ORPHAN))
         self._metrics.labels_arrived(settling.label_effects)
         self._metrics.labels_arrived(np.full(orphans, LabelEffect.ORPHAN, np.uint8))

@@ -82,7 +82,7 @@ class Dataset:
     label_time_ms
         When the truth became known, int64 (n,); `NEVER` where it did not. None exactly when `is_fraud` is.
     label_source
-        Source of the label, `worker.wire.schema.LabelSource`, uint8 (n,). None: chargebacks say fraud, analysts legit.
+        Source of the label, `models.vocabulary.LabelSource`, uint8 (n,). None: chargebacks say fraud, analysts legit.
     """
 
     fields: TransactionFields

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from models.vocabulary import LabelKind
+from models.vocabulary import LabelKind, LabelSource
 from worker.identity import Hasher
 from worker.offline.dataset import Dataset
 from worker.wire.decoder import LabelColumns, TransactionColumns
@@ -49,6 +49,7 @@ def label_columns(dataset: Dataset, transactions: TransactionColumns) -> LabelCo
         timestamps_ms=time_ms,
         label_time_ms=time_ms,
         event_time_ms=dataset.event_time_ms[row],
+        source=np.full(count, LabelSource.NONE, np.uint8),
         kind=np.where(is_fraud, np.uint8(LabelKind.FRAUD), np.uint8(LabelKind.LEGIT)),
         id_hash=transactions.id_hash[row],
         id_check=transactions.id_check[row],

@@ -18,13 +18,13 @@ import pyarrow as pa
 from kafka.partitioner import murmur2
 from numpy.typing import NDArray
 
+from models.vocabulary import LabelSource
 from worker.errors import SettingsError
 from worker.kafka_io import topic_setup
 from worker.kafka_io.bulk import BulkProducer
 from worker.offline.dataset import Dataset, Labels
 from worker.progress import OnProgress, ignore_progress
 from worker.settings.sections import LabelFields, Settings, TimeFormat
-from worker.wire.schema import LabelSource
 
 log = logging.getLogger(__name__)
 

@@ -72,7 +72,7 @@ def _annotation(settings: type[BaseModel], path: list[str]) -> Any:
 def _is_written_as_json(settings: type[BaseModel], path: list[str]) -> bool:
     annotation = _annotation(settings, path)
     is_section = isinstance(annotation, type) and issubclass(annotation, BaseModel)
-    return is_section or str(annotation).startswith("tuple[")
+    return is_section or str(annotation).startswith(("tuple[", "dict["))
 
 
 def _is_json(text: str) -> bool:

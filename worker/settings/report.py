@@ -98,5 +98,7 @@ def _toml(value: Any) -> str:
         return f'"{MASK}"'
     if value == math.inf:
         return "inf"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{_toml(name)} = {_toml(it)}' for name, it in value.items())}}}"
     # TOML writes all other values as JSON does: texts, numbers, booleans, and lists of them.
     return json.dumps(value, default=str, ensure_ascii=False)

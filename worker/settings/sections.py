@@ -6,7 +6,7 @@ Each section is one class; a field's description is the documentation of the set
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import (
     BaseModel,
@@ -27,6 +27,13 @@ NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1, max_length=249)]
 TimeFormat = Literal["epoch_ms", "epoch_s", "iso8601"]
 StartFrom = Literal["committed", "earliest", "latest"]
+LabelMeaning = Literal["fraud", "legit", "reversal", "declined", "blocked", "challenged", "not_reviewed"]
+LABEL_WORDS: Final[tuple[LabelMeaning, ...]] = ("fraud", "legit")
+"""What the label of a record may say without `[label.values]`."""
+OUTCOME_WORDS: Final[tuple[LabelMeaning, ...]] = ("declined", "blocked", "challenged", "not_reviewed")
+"""What its outcome may say without `[label.values]`."""
+MAX_SOURCE_CHARACTERS: Final = 64
+Word = Annotated[str, Field(min_length=1, max_length=MAX_SOURCE_CHARACTERS)]
 
 
 class Section(BaseModel):
@@ -166,7 +173,8 @@ class LabelFields(Section):
     label: Name = Field("label", description="fraud or legit; this or `outcome` is required")
     outcome: Name = Field("outcome", description="declined, blocked, challenged or not_reviewed")
     source: Name = Field(
-        "source", description="required with `label`; who reports it, such as chargeback or analyst"
+        "source",
+        description="required with `label`; who reports it, at most 64 characters; `reversal` takes a fraud label back",
     )
     label_time: Name = Field("label_time", description="required; when it became known")
     event_time: Name = Field(
@@ -177,11 +185,26 @@ class LabelFields(Section):
         "epoch_ms",
         description="format of `label_time` and `event_time`; if it is not set, that of [transaction]",
     )
+    values: dict[Word, LabelMeaning] = Field(
+        {},
+        description="your words for fraud, legit, reversal (of a fraud label), declined, blocked, challenged and "
+        'not_reviewed: CONFIRMED_FRAUD = "fraud"',
+    )
 
     @model_validator(mode="after")
     def _fields_are_distinct(self) -> LabelFields:
-        _refuse_twice("label", [value for name, value in self if name != "time_format"])
+        _refuse_twice("label", [value for name, value in self if name not in {"time_format", "values"}])
         return self
+
+    @field_validator("values")
+    @classmethod
+    def _our_words_keep_their_meaning(cls, values: dict[str, LabelMeaning]) -> dict[str, LabelMeaning]:
+        for word, meaning in values.items():
+            if word in {*LABEL_WORDS, *OUTCOME_WORDS, "reversal"} and word != meaning:
+                raise ValueError(
+                    f"label.values: {word!r} always means {word}, not {meaning}; remove the line"
+                )
+        return values
 
 
 class LabelSettings(Section):

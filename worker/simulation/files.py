@@ -16,6 +16,7 @@ import pyarrow.csv
 import pyarrow.parquet
 from numpy.typing import NDArray
 
+from models.vocabulary import LabelSource
 from worker.errors import SettingsError
 from worker.offline.dataset import NEVER, Dataset
 from worker.progress import OnProgress, ignore_progress
@@ -23,7 +24,6 @@ from worker.settings.sections import LabelFields, TimeFormat
 from worker.simulation.fraud_kinds import FraudKind
 from worker.simulation.naming import Naming
 from worker.simulation.simulator import Simulation
-from worker.wire.schema import LabelSource
 
 CHUNK_ROWS: Final = 100_000
 

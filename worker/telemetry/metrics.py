@@ -10,6 +10,8 @@ decider_share                       decided_by                  of the latest co
 repeats_total                                                   repeated transactions dropped
 dead_letters_total                  stage, reason               records that could not be used
 labels_total                        effect                      what incoming labels did
+labels_by_class_total               source, kind, joined        labels that found a decision, and that did not
+undecoded_total                     topic                       records of an input topic that do not decode
 labelled_decisions_by_arrival_total decided_by, decision, label decisions labelled, when the label came
 matured_total                       outcome                     decisions settled by silence
 label_delay_seconds                                             from a transaction to its label
@@ -77,7 +79,7 @@ from prometheus_client import (
 )
 
 from models.ledger import Cohort, Ledger, Truth
-from models.vocabulary import Decider, Flag, LabelEffect
+from models.vocabulary import Decider, Flag, LabelEffect, LabelKind, LabelSource
 from worker.telemetry.instruments import ArrayHistogram, CounterGrid
 
 PREFIX: Final = "fraud_worker"
@@ -87,6 +89,7 @@ OTHER: Final = "other"
 """Stage or reason of dead letters that the table of reasons does not name: the number of series stays bounded."""
 _DECIDERS: Final = tuple(decider.name.lower() for decider in Decider)
 _DECISIONS: Final = ("pass", "alert")
+_INPUT: Final = ("transactions", "labels")
 _LATENCY_S: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _DURATION_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _BATCH: Final = (1.0, 10.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0, 20000.0, 50000.0)
@@ -145,6 +148,9 @@ class Metrics:
             namespace=PREFIX,
             registry=self._registry,
         )
+        self._undecoded = self._counters(
+            "undecoded_total", "Records of an input topic that do not decode.", topic=_INPUT
+        )
         self._dead_letters = {
             (stage, reason): letters.labels(stage, reason)
             for stage, reasons in {**dead_letter_reasons, OTHER: ()}.items()
@@ -154,6 +160,13 @@ class Metrics:
     def _build_labels(self) -> None:
         effects = tuple(effect.name.lower() for effect in LabelEffect)
         self._labels = self._counters("labels_total", "What incoming labels did.", effect=effects)
+        self._label_classes = self._counters(
+            "labels_by_class_total",
+            "Labels that found a decision, and that did not.",
+            source=[source.name.lower() for source in LabelSource],
+            kind=[kind.name.lower() for kind in LabelKind],
+            joined=("no", "yes"),
+        )
         self._labelled = self._counters(
             "labelled_decisions_by_arrival_total",
             "Decisions labelled, counted when the label arrived.",
@@ -274,6 +287,25 @@ class Metrics:
             `LabelEffect` of each label.
         """
         self._labels.add(np.bincount(effects, minlength=len(LabelEffect)))
+
+    def label_classes(
+        self, source: NDArray[np.uint8], kind: NDArray[np.uint8], joined: NDArray[np.bool_]
+    ) -> None:
+        """Count labels by who sent them and what they say.
+
+        Parameters
+        ----------
+        source, kind : uint8 (n,)
+            `LabelSource` and `LabelKind`; a source without a name there is counted as `other`.
+        joined : bool (n,)
+            Whether the label found a decision; else it is a dead letter.
+        """
+        cell = (source.astype(np.int64) * len(LabelKind) + kind) * 2 + joined
+        self._label_classes.add(np.bincount(cell, minlength=2 * len(LabelKind) * len(LabelSource)))
+
+    def undecoded(self, transactions: int, labels: int) -> None:
+        """Count the records of each input topic that do not decode."""
+        self._undecoded.add(np.array([transactions, labels]))
 
     def labelled(
         self,

@@ -6,12 +6,14 @@ They accept what the decoder accepts, as far as JSON Schema can express it. `BEY
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from models.vocabulary import LabelKind
 from worker.errors import SettingsError, WorkerError
 from worker.settings.sections import LabelFields, Settings, TimeFormat, TransactionFields
+from worker.wire.label_words import LabelWords
 from worker.wire.schema import Alert, AlertReason, DeadLetter, label_model, transaction_model
 
 Schema = dict[str, Any]
@@ -69,10 +71,18 @@ def label_schema(fields: LabelFields) -> Schema:
     schema = _portable(label_model(fields).model_json_schema())
     for name in (fields.label_time, fields.event_time):
         _describe_time(schema["properties"][name], fields.time_format)
+    words = LabelWords.of(fields)
     label, outcome, source = (_present(name) for name in (fields.label, fields.outcome, fields.source))
+    verdicts, takes_back = (
+        [word for word, kind in words.labels.items() if kind in kinds]
+        for kinds in (
+            (LabelKind.FRAUD, LabelKind.LEGIT, LabelKind.REVERSAL),
+            (LabelKind.LEGIT, LabelKind.REVERSAL),
+        )
+    )
     rules = [
-        {"if": label, "then": source},
-        {"if": _present(fields.source, "reversal"), "then": _present(fields.label, "legit")},
+        {"if": _present(fields.label, verdicts), "then": source},
+        {"if": _present(fields.source, words.reversing), "then": _present(fields.label, takes_back)},
     ]
     return schema | {"oneOf": [label, outcome], "allOf": rules, "$comment": BEYOND}
 
@@ -159,9 +169,9 @@ def _describe_time(field: Schema, time_format: TimeFormat) -> None:
         text |= {"pattern": _ISO_TIME, "not": {"pattern": _CONTROL_CHARACTERS}}
 
 
-def _present(name: str, value: str | None = None) -> Schema:
-    """Return a schema that wants the field, not null, and equal to the value if one is given."""
-    what = {"type": "string"} if value is None else {"const": value}
+def _present(name: str, values: Sequence[str] | None = None) -> Schema:
+    """Return a schema that wants the field, not null, and equal to one of the values if some are given."""
+    what = {"type": "string"} if values is None else {"enum": list(values)}
     return {"required": [name], "properties": {name: what}}
 
 

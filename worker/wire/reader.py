@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from worker.kafka_io.record_batches import RecordColumns
-from worker.settings.sections import TimeFormat
+from worker.settings.sections import MAX_SOURCE_CHARACTERS, TimeFormat
 from worker.wire.json_columns import NULL, Cells, DeclaredFields, FieldKind, read_cells
 from worker.wire.schema import (
     END_OF_TIME_MS,
@@ -138,6 +138,8 @@ def _limits(attribute: str, time_format: TimeFormat) -> tuple[FieldKind, float, 
         return FieldKind.NUMBER, -MAX_NUMBER, MAX_NUMBER
     if attribute in _IDENTIFIERS:
         return FieldKind.TEXT, 1.0, MAX_ID_CHARACTERS
+    if attribute == "source":
+        return FieldKind.TEXT, 1.0, MAX_SOURCE_CHARACTERS
     return FieldKind.TEXT, 0.0, MAX_TEXT_CHARACTERS
 
 

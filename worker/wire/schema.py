@@ -8,9 +8,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from enum import IntEnum, StrEnum
-from typing import Annotated, Any, Final, Literal, NamedTuple, Self
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple, Self
 
 from pydantic import (
     AfterValidator,
@@ -23,8 +24,10 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from models.vocabulary import LabelKind
 from worker.redaction import looks_like_card_number, redact_bytes
-from worker.settings.sections import LabelFields, TimeFormat, TransactionFields
+from worker.settings.sections import MAX_SOURCE_CHARACTERS, LabelFields, TimeFormat, TransactionFields
+from worker.wire.label_words import LabelWords
 
 SCHEMA_VERSION: Final = 1
 _VERSION_MEANING: Final = "fields may be added under it; any other change makes another version"
@@ -45,21 +48,6 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _ISO_TIME: Final = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})?"
 )
-
-LabelName = Literal["fraud", "legit"]
-OutcomeName = Literal["declined", "blocked", "challenged", "not_reviewed"]
-SourceName = Literal["chargeback", "early_warning", "analyst", "customer", "reversal"]
-
-
-class LabelSource(IntEnum):
-    """Who sent a label: 0 for an unnamed source, else the place in `SourceName`, counted from 1."""
-
-    NONE = 0
-    CHARGEBACK = 1
-    EARLY_WARNING = 2
-    ANALYST = 3
-    CUSTOMER = 4
-    REVERSAL = 5
 
 
 class Reason(StrEnum):
@@ -144,6 +132,7 @@ Text = Annotated[str, Field(max_length=MAX_TEXT_CHARACTERS, pattern=_PRINTABLE)]
 Entity = Annotated[Text, AfterValidator(_no_card_number)]
 Amount = Annotated[float, Field(ge=0, le=MAX_AMOUNT)]
 Number = Annotated[float, Field(ge=-MAX_NUMBER, le=MAX_NUMBER)]
+Source = Annotated[str, Field(min_length=1, max_length=MAX_SOURCE_CHARACTERS, pattern=_PRINTABLE)]
 
 TIMES: Final[dict[TimeFormat, Any]] = {
     "epoch_ms": Annotated[int, Field(ge=0, lt=END_OF_TIME_MS)],
@@ -172,9 +161,11 @@ class Label(IncomingMessage):
 
     transaction_id: Identifier
     card_id: Token
-    label: LabelName | None = None
-    outcome: OutcomeName | None = None
-    source: SourceName | None = None
+    words: ClassVar[LabelWords] = LabelWords.of(LabelFields())
+
+    label: str | None = None
+    outcome: str | None = None
+    source: Source | None = None
     label_time: int
     event_time: int | None = None
     supersedes: Identifier | None = None
@@ -183,9 +174,10 @@ class Label(IncomingMessage):
     def _is_consistent(self) -> Self:
         if (self.label is None) == (self.outcome is None):
             raise PydanticCustomError(Reason.BAD_LABEL.value, "either a label or an outcome")
-        if self.label is not None and self.source is None:
+        kind = None if self.label is None else self.words.labels[self.label]
+        if kind not in {None, LabelKind.OUTCOME} and self.source is None:
             raise PydanticCustomError(Reason.BAD_LABEL.value, "a label names its source")
-        if self.source == "reversal" and self.label != "legit":
+        if self.source in self.words.reversing and kind not in {LabelKind.LEGIT, LabelKind.REVERSAL}:
             raise PydanticCustomError(Reason.BAD_LABEL.value, "a reversal's label is legit")
         return self
 
@@ -220,15 +212,16 @@ def transaction_model(fields: TransactionFields) -> type[Transaction]:
 def label_model(fields: LabelFields) -> type[Label]:
     """Build the model of the user's labels: our attributes under the user's names."""
     time = TIMES[fields.time_format]
+    words = LabelWords.of(fields)
     definitions: dict[str, Any] = {
         "transaction_id": _required(fields.transaction_id, Identifier, "of the transaction that it is about"),
         "card_id": _required(fields.card_id, Token, _CARD),
-        "label": _optional(fields.label, LabelName, "what the transaction proved to be"),
+        "label": _optional(fields.label, _one_of(words.labels), "what the transaction proved to be"),
         "outcome": _optional(
-            fields.outcome, OutcomeName, "what was done to it, where no one can know what it was"
+            fields.outcome, _one_of(words.outcomes), "what was done to it, where no one can know what it was"
         ),
         "source": _optional(
-            fields.source, SourceName, "who sends the label, which must name it; a reversal's label is legit"
+            fields.source, Source, "who sends the label, which must name it; a reversal's label is legit"
         ),
         "label_time": _required(fields.label_time, time, "when it became known"),
         "event_time": _optional(fields.event_time, time, "of the transaction: the label is found sooner"),
@@ -238,7 +231,13 @@ def label_model(fields: LabelFields) -> type[Label]:
             "an earlier label that this one replaces; the worker compares label_time alone",
         ),
     }
-    return create_model("Label", __base__=Label, __doc__=Label.__doc__, **definitions)
+    model = create_model("Label", __base__=Label, __doc__=Label.__doc__, **definitions)
+    model.words = words
+    return model
+
+
+def _one_of(words: Iterable[str]) -> Any:
+    return Literal[tuple(words)]
 
 
 def _required(name: str, kind: Any, meaning: str) -> tuple[Any, Any]:
