@@ -114,6 +114,47 @@ def test_an_error_of_ours_is_one_message_and_its_exit_code(
     assert capsys.readouterr() == ("", "fraud-worker: the reason\n")
 
 
+def ended_run(*arguments: str, code: str = "") -> subprocess.CompletedProcess[str]:
+    """Run the command `run` in a process without settings, and without a terminal."""
+    program = f"import sys, worker.cli\n{code}\nsys.exit(worker.cli.main(sys.argv[1:]))"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("FRAUD_WORKER")}
+    return subprocess.run(
+        [sys.executable, "-c", program, "run", *arguments],
+        env=environment | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_what_ends_a_worker_is_json_where_its_log_is() -> None:
+    ended = ended_run()
+    assert ended.returncode == SettingsError.exit_code
+    [line] = [json.loads(line) for line in ended.stderr.splitlines()]
+    assert (line["level"], line["error"], line["exit_code"]) == ("CRITICAL", "SettingsError", 2)
+    assert "entity_key is required" in line["message"]
+    as_text = ended_run("--log-format", "text")
+    assert as_text.stderr.startswith("fraud-worker: settings from the environment:")
+
+
+def test_a_bug_that_ends_a_worker_is_json_too() -> None:
+    bug = "from worker.settings import loading\nloading.load_settings = lambda _: 1 / 0"
+    ended = ended_run(code=bug)
+    assert ended.returncode == 1
+    [line] = [json.loads(line) for line in ended.stderr.splitlines()]
+    assert (line["level"], line["error"]) == ("CRITICAL", "ZeroDivisionError")
+    assert "Traceback" in line["traceback"]
+    assert ended_run("--log-format", "text", code=bug).stderr.startswith("Traceback")
+
+
+def test_the_level_of_the_log_is_an_option() -> None:
+    code = "import logging; from worker.settings import loading\n"
+    code += "def look(_): logging.getLogger('worker').info('fine'); sys.exit(0)\nloading.load_settings = look"
+    assert "fine" in ended_run(code=code).stderr
+    assert "fine" not in ended_run("--log-level", "warning", code=code).stderr
+
+
 def test_ctrl_c_ends_quietly(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def interrupt(_: argparse.Namespace) -> int:
         raise KeyboardInterrupt

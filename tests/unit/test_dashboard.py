@@ -38,6 +38,7 @@ def exposed() -> dict[str, str]:
     """Return every series of a worker's /metrics, with the type of its metric."""
     metrics = Metrics(version="1", poll_age_s=lambda: 0.0, dead_letter_reasons={"decode": ["not_json"]})
     metrics.lag({("t", 0): 1})
+    metrics.waiting_labels({0: (1, 1.0)})
     families = text_string_to_metric_families(metrics.render().decode())
     return {sample.name: family.type for family in families for sample in family.samples}
 

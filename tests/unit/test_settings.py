@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from worker.errors import SettingsError
 from worker.settings.loading import load_settings
 from worker.settings.mistakes import ENV_PREFIX
+from worker.settings.report import MASK, changed
 from worker.settings.sections import Section, Settings
 
 HUSH = "hush-hush"
@@ -131,3 +132,10 @@ def test_labels_have_the_time_format_of_transactions_unless_they_have_their_own(
     assert load_settings().label.time_format == "iso8601"
     monkeypatch.setenv(f"{ENV_PREFIX}LABEL__TIME_FORMAT", "epoch_ms")
     assert load_settings().label.time_format == "epoch_ms"
+
+
+def test_changed_settings_are_those_that_differ_from_their_defaults(tmp_path: Path) -> None:
+    text = '[costs]\nreview_cost = 7.5\n[kafka]\nsasl_password = "hush"\n[label.values]\nBAD = "fraud"\n'
+    found = changed(settings_of(tmp_path, text))
+    assert found.pop("entity_key") == found.pop("kafka.sasl_password") == f'"{MASK}"'
+    assert found == {"costs.review_cost": "7.5", "label.values": '{"BAD" = "fraud"}'}

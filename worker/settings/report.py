@@ -52,6 +52,20 @@ def _report(
         yield from _lines(section, list(fields), from_file.get(name, {}), from_environment.get(name, {}))
 
 
+def changed(settings: Settings) -> dict[str, str]:
+    """Return the settings that differ from their defaults, as TOML by their dotted names; secrets are masked."""
+    top, sections = _split(settings)
+    plain = Settings.model_construct(entity_key=None)  # type: ignore[arg-type]
+    values = {name: (getattr(settings, name), getattr(plain, name)) for name in top}
+    for section in sections:
+        ours, theirs = getattr(settings, section), getattr(plain, section)
+        values |= {
+            f"{section}.{name}": (getattr(ours, name), getattr(theirs, name))
+            for name in type(ours).model_fields
+        }
+    return {name: _toml(value) for name, (value, default) in values.items() if value != default}
+
+
 def refuse_unknown_variables(environment: Mapping[str, str] = os.environ) -> None:
     """Refuse variables that look like settings and are none, which pydantic ignores.
 

@@ -38,12 +38,17 @@ cohort_cost_all                     window                      had everything b
 cohort_savings                      window                      1 - cost / the cheaper of those two
 cohort_online_cost                  window                      had the online model alone decided
 cohort_forest_cost                  window                      had the isolation forest alone decided
+cohort_unlabelled                   window                      closed days without a single label
 cohort_changes_after_close          truth                       labels too late for a closed cohort, net
 scoring_seconds                                                 features to settled labels, one commit
 end_to_end_latency_seconds                                      transaction appended to alert committed
 commit_duration_seconds                                         one Kafka transaction
 batch_transactions                                              transactions in one commit
 lag_records                         topic, partition            records not read yet
+waiting_labels                      partition                   labels read whose label_time is not reached
+waiting_labels_ahead_seconds        partition                   from the clock to the first of them
+budget_binding                                                  1: the budget raises the online threshold
+budget_held_back_total                                          online alerts that the budget held back
 rebalances_total                                                changes of the partitions owned
 last_poll_age_seconds                                           since the poll loop moved, at the scrape
 model_log_offset                                                the version: last offset folded
@@ -137,6 +142,8 @@ class Metrics:
         )
         self._alerts = self._counter("alerts_total", "Alerts written.")
         self._cases = self._counter("cases_total", "Cases opened; an alert may join an open one.")
+        self._binding = self._gauge("budget_binding", "1 while the budget raises the online threshold.")
+        self._held_back = self._counter("budget_held_back_total", "Online alerts that the budget held back.")
         self._review_cost = self._counter("review_cost_total", "Charged for the cases opened.")
         share = self._gauge("decider_share", "Share of the latest commit's decisions.", "decided_by")
         self._decider_share = [share.labels(decider) for decider in _DECIDERS]
@@ -189,6 +196,10 @@ class Metrics:
             name: self._gauge(f"cohort_{shown_as}", _of_cohort(name), "window")
             for name, shown_as in _COHORT.items()
         }
+        unlabelled = self._gauge(
+            "cohort_unlabelled", "Closed days of the window without a single label.", "window"
+        )
+        self._unlabelled = [unlabelled.labels(window) for window in windows]
         self._cohort_end = self._gauge("cohort_end_timestamp_seconds", "Where the newest closed day ends.")
         self._cohort_end.set(np.nan)  # no day is closed yet; 0 would be a figure
         self._cohorts = [
@@ -212,6 +223,13 @@ class Metrics:
         self._batch = self._histogram("batch_transactions", "Transactions in one commit.", _BATCH)
         self._lag = self._gauge("lag_records", "Records of a partition not read yet.", "topic", "partition")
         self._lagging: set[tuple[str, int]] = set()
+        self._waiting = self._gauge(
+            "waiting_labels", "Labels read whose label_time is not reached.", "partition"
+        )
+        self._waiting_ahead = self._gauge(
+            "waiting_labels_ahead_seconds", "From the clock to the first label that waits.", "partition"
+        )
+        self._with_waiting: set[int] = set()
         self._rebalances = self._counter("rebalances_total", "Changes of the partitions owned.")
         self._gauge("last_poll_age_seconds", "Since the poll loop last moved.").set_function(poll_age_s)
         self._evictions = self._counters(
@@ -350,6 +368,8 @@ class Metrics:
                 gauge.set(getattr(cohort, name))
         if ledger.closed_until_ms is not None:
             self._cohort_end.set(ledger.closed_until_ms / 1000.0)
+        for days, gauge in zip(WINDOWS_DAYS, self._unlabelled, strict=True):
+            gauge.set(ledger.unlabelled_days(days))
         for truth, change in ledger.after_close.items():
             self._after_close[truth].set(change)
 
@@ -380,6 +400,21 @@ class Metrics:
         self._lagging = set(records)
         for (topic, partition), lag in records.items():
             self._lag.labels(topic, str(partition)).set(lag)
+
+    def waiting_labels(self, waiting: Mapping[int, tuple[int, float]]) -> None:
+        """Set, of every owned partition, how many labels wait and how many seconds the first is ahead of the clock."""
+        for partition in self._with_waiting - waiting.keys():
+            self._waiting.remove(str(partition))
+            self._waiting_ahead.remove(str(partition))
+        self._with_waiting = set(waiting)
+        for partition, (count, ahead_s) in waiting.items():
+            self._waiting.labels(str(partition)).set(count)
+            self._waiting_ahead.labels(str(partition)).set(ahead_s)
+
+    def held_back(self, count: int, *, binds: bool) -> None:
+        """Count online alerts that the budget held back, and set whether it raises the threshold."""
+        self._held_back.inc(count)
+        self._binding.set(binds)
 
     def rebalanced(self) -> None:
         """Count a change of the partitions owned."""
