@@ -45,8 +45,8 @@ format: venv  ## Format the sources, and repair what the linter can repair
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-unit: venv  ## Run the unit tests, which need no broker: within a minute
-	$(BIN)/python -m pytest tests/unit $(OPTIONS)
+unit: venv  ## Run the unit tests, on every processor and without a broker: within a minute
+	$(BIN)/python -m pytest --numprocesses auto tests/unit $(OPTIONS)
 
 test: lint  ## Check style and types, then run every test but the long fault runs; OPTIONS='-x' goes to pytest
 	$(BIN)/python -m pytest $(OPTIONS)

@@ -13,6 +13,7 @@ from typing import Final
 from worker.commands import (
     alerts,
     backtest,
+    compare,
     completion,
     config,
     dead_letters,
@@ -57,6 +58,7 @@ VERBS: Final = (
     dead_letters,
     replay,
     backtest,
+    compare,
     config,
     schema,
     completion,

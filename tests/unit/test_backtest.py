@@ -169,6 +169,127 @@ def test_without_any_label_the_forest_decides_and_nothing_is_judged() -> None:
     assert budget.forest_elapsed_days > 1.0
 
 
+def test_cold_start_ends_once_the_online_model_has_decided_and_silence_has_matured(
+    result: BacktestResult,
+) -> None:
+    online = deciders(result.decisions) == Decider.ONLINE
+    first_ms = int(DATA.event_time_ms[np.flatnonzero(online)[0]])
+    assert result.steady_from_ms == first_ms + 2 * MS_PER_DAY
+    assert result.cold is not None
+    assert result.steady is not None
+    assert (result.cold.start_ms, result.steady.end_ms) == (result.whole.start_ms, result.whole.end_ms)
+    assert result.cold.end_ms == result.steady.start_ms == result.steady_from_ms
+    assert result.cold.decisions + result.steady.decisions == result.whole.decisions == len(DATA)
+    assert result.steady.decided_by["online"] == 1.0
+    assert sum(week.decisions for week in result.weeks) == len(DATA)
+    assert result.days.decisions.sum() == len(DATA)
+
+
+def test_an_online_model_that_never_decides_leaves_a_cold_start_alone() -> None:
+    found = backtest(settings(), DATA.take(np.arange(1_000)))
+    assert found.steady_from_ms is None
+    assert found.steady is None
+    assert found.cold == found.whole
+
+
+def test_each_alert_reaches_its_threshold_and_nothing_else_does(result: BacktestResult) -> None:
+    judged = result.judged
+    online, forest = judged.decider == Decider.ONLINE, judged.decider == Decider.FOREST
+    rank = result.decisions.forest_score[judged.row] * judged.amount
+    assert ((judged.expected_loss >= judged.threshold)[online] == judged.alerted[online]).mean() > 0.999
+    assert ((rank >= judged.threshold)[forest] == judged.alerted[forest]).mean() > 0.999
+    assert np.isnan(judged.threshold[~online & ~forest]).all()
+    assert np.isnan(judged.expected_loss[~online]).all()
+    assert (judged.threshold[online] >= 3.0).all()
+
+
+def test_one_case_is_what_one_review_covers(result: BacktestResult) -> None:
+    judged = result.judged
+    alerted = judged.take(judged.alerted)
+    assert alerted.opens_case.sum() == len(np.unique(alerted.case))
+    assert judged.first_of_window.sum() == len(np.unique(judged.case))
+
+
+def test_every_alert_has_the_reasons_that_its_alert_would_have(result: BacktestResult) -> None:
+    reasons = result.alert_reasons
+    alerts = np.flatnonzero((result.decisions.flags & Flag.ALERTED) != 0)
+    np.testing.assert_array_equal(reasons.row, alerts)
+    why = reasons.why
+    online = deciders(result.decisions)[alerts] == Decider.ONLINE
+    sums = why.contribution.sum(axis=1) + why.rest
+    logit = result.decisions.logit[alerts]
+    np.testing.assert_allclose((sums + why.reference)[online], logit[online], rtol=1e-4, atol=1e-4)
+    assert np.isnan(why.reference[~online]).all()
+    assert (np.diff(why.contribution, axis=1) <= 0.0).all()
+
+
+def test_misses_and_explained_alerts_are_those_that_matter_most(result: BacktestResult) -> None:
+    judged = result.judged
+    missed = judged.fraud & ~judged.alerted
+    losses = [miss.loss for miss in result.costliest_misses]
+    assert losses == sorted(judged.loss[missed], reverse=True)[: len(losses)]
+    assert len(losses) == min(20, missed.sum())
+    assert len(result.explained) == 10
+    true = [alert for alert in result.explained if alert.fraud]
+    assert [alert.loss for alert in true] == sorted(judged.loss[judged.fraud & judged.alerted])[
+        : -1 - len(true) : -1
+    ]
+    for alert in result.explained:
+        assert alert.decided_by in ("online", "forest")
+        assert len(alert.reasons) == 6
+        row = DATA.transaction_id.to_pylist().index(alert.transaction_id)
+        assert result.decisions.flags[row] & Flag.ALERTED
+    for counts, fraud in ((result.true_reasons, True), (result.false_reasons, False)):
+        alerts = int((judged.alerted & (judged.fraud == fraud)).sum())
+        assert [one.first for one in counts] == sorted((one.first for one in counts), reverse=True)
+        assert sum(one.first for one in counts) <= alerts
+        assert all(one.share == pytest.approx(one.first / alerts) for one in counts)
+        assert all(one.first <= one.named <= alerts for one in counts)
+
+
+def test_labels_of_declined_alerts_do_not_arrive_and_outcomes_do(result: BacktestResult) -> None:
+    found = backtest(settings(), DATA, declined_share=1.0)
+    alerted = (found.decisions.flags & Flag.ALERTED) != 0
+    np.testing.assert_array_equal(found.declined, alerted)
+    assert DATA.is_fraud is not None
+    # Only frauds that were not alerted are learnt, and no alert is believed to be legit.
+    assert found.model.frauds_learnt <= (DATA.is_fraud & ~alerted).sum()
+    assert found.model.frauds_learnt < result.model.frauds_learnt
+    assert found.label_coverage == pytest.approx(1 - alerted.mean())
+    assert found.evaluation.n == len(DATA), "figures use the truth of declined alerts too"
+    assert not result.declined.any()
+
+
+def test_a_hash_of_the_transaction_id_chooses_the_share_that_is_declined() -> None:
+    half = backtest(settings(), DATA.take(np.arange(3_000)), declined_share=0.5)
+    alerted = (half.decisions.flags & Flag.ALERTED) != 0
+    assert not (half.declined & ~alerted).any()
+    assert half.declined.sum() / alerted.sum() == pytest.approx(0.5, abs=0.15)
+    some = DATA.take(np.arange(1_000))
+    again = backtest(settings(), some, declined_share=0.5)
+    both = alerted[:1_000] & ((again.decisions.flags & Flag.ALERTED) != 0)
+    np.testing.assert_array_equal(half.declined[:1_000][both], again.declined[both])
+
+
+def test_outcomes_of_the_data_keep_their_transactions_from_maturing() -> None:
+    """Silence counts as legit, except where an outcome says that someone acted."""
+    data = DATA.take(np.arange(3_000))
+    assert data.label_time_ms is not None
+    assert data.is_fraud is not None
+    acted = ~data.is_fraud & (np.arange(len(data)) % 2 == 0)
+    silent = dataclasses.replace(
+        data,
+        label_time_ms=np.where(data.is_fraud, data.label_time_ms, NEVER),
+        outcome_time_ms=np.where(acted, data.event_time_ms, NEVER),
+        silence_is_legit=True,
+    )
+    found = backtest(settings(), silent)
+    assert found.evaluation.n == (~acted).sum()
+    plain = backtest(settings(), dataclasses.replace(silent, outcome_time_ms=None))
+    assert plain.evaluation.n == len(data)
+    assert found.model.weight_learnt < 0.75 * plain.model.weight_learnt
+
+
 def test_the_ranking_puts_the_online_model_above_the_forest_above_nobody() -> None:
     flags = np.array(
         [Decider.ONLINE, Decider.FOREST, Decider.NONE, Decider.FOREST, Decider.ONLINE], np.uint16

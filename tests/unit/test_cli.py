@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import shutil
@@ -486,42 +485,3 @@ def completed_by_bash(script: str, words: list[str], folder: Path) -> list[str]:
         [bash, "--norc", "-c", f"{script}\n{ask}"], cwd=folder, capture_output=True, text=True, check=True
     )
     return [word.strip() for word in ended.stdout.splitlines()]
-
-
-@pytest.mark.parametrize("as_json", [False, True])
-def test_backtest_judges_the_stretch_asked_for_and_prints_its_figures(
-    as_json: bool,
-    config: Path,
-    rows: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    asked: dict[str, Any] = {}
-    figures = {"n": 1_234, "ap": 0.75, "cost": 1_234.5, "roc_auc": float("nan")}
-
-    def judge(_: Settings, dataset: Any, **options: Any) -> SimpleNamespace:
-        asked.update(options, rows=len(dataset))
-        return SimpleNamespace(figures=lambda: figures)
-
-    monkeypatch.setitem(sys.modules, "worker.offline.backtest", SimpleNamespace(backtest=judge))
-    stretch = ["--evaluate-from", "1970-01-02", "--evaluate-to", "1970-01-03T00:00:00+01:00"]
-    command = ["backtest", str(rows), "--config", str(config), "--fraud-column", "fraud", *stretch]
-    assert main([*command, "--json"] if as_json else command) == 0
-    assert (asked["evaluate_from_ms"], asked["evaluate_to_ms"]) == (86_400_000, 2 * 86_400_000 - 3_600_000)
-    assert asked["rows"] == 3
-    printed = capsys.readouterr().out
-    if as_json:
-        assert json.loads(printed) == figures | {"roc_auc": None}
-    else:
-        lines = dict(line.split() for line in printed.splitlines())
-        assert lines == {"n": "1,234", "ap": "0.7500", "cost": "1,234.5000", "roc_auc": "nan"}
-
-
-def test_a_backtest_without_labels_says_how_to_name_them(
-    config: Path, rows: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    result = SimpleNamespace(figures=lambda: {"n": 0})
-    judge = SimpleNamespace(backtest=lambda *_, **__: result)
-    monkeypatch.setitem(sys.modules, "worker.offline.backtest", judge)
-    assert main(["backtest", str(rows), "--config", str(config)]) == 0
-    assert "--fraud-column" in capsys.readouterr().out

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import gzip
 from collections.abc import Callable
@@ -162,6 +163,8 @@ def test_text_that_looks_like_a_date_stays_text_in_json(tmp_path: Path) -> None:
         pa.array([1.0, float("nan")]),
         pa.array([" Fraud ", None]),
         pa.array(["TRUE", None]),
+        pa.array(["Y", None]),
+        pa.array(["yes", None]),
     ],
 )
 def test_truth_in_several_spellings_and_rows_without_it_are_never_labelled(
@@ -224,18 +227,20 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
         {"paid": None},
         "lacks column 'paid', which transaction.amount names; it has id, card, at, fraud",
     ),
-    "an empty identifier": ({"card": ["c", None]}, "column 'card' is empty in 1 rows, first in row 2"),
-    "an amount that is text": ({"paid": ["1", "1,50"]}, "column 'paid' does not hold numbers"),
-    "an infinite amount": (
-        {"paid": [float("inf"), 1.0]},
-        "column 'paid' is empty or not a finite number in 1 rows",
+    "no identifier at all": (
+        {"card": [None, None]},
+        "a live worker would refuse 2 of 2 rows: card: missing_field in 2 rows, first in row 1. Check [transaction]",
     ),
-    "a missing time": ({"at": [None, 1_700_000_000_000]}, "column 'at' is empty in 1 rows, first in row 1"),
+    "an amount that is text": ({"paid": ["1", "1,50"]}, "column 'paid' does not hold numbers in row 2"),
+    "nothing that is taken": (
+        {"paid": [float("inf"), 1.0], "at": [1_700_000_000_000, None]},
+        "refuse 2 of 2 rows: at: missing_field in 1 rows, first in row 2; paid: not_finite in 1 rows, first in row 1",
+    ),
     "seconds for milliseconds": ({"at": [1_700_000_000, 1]}, 'set transaction.time_format = "epoch_s"'),
     "times that are words": ({"at": ["today", "2024-01-01"]}, "column 'at' does not hold ISO 8601 times"),
     "a truth of neither kind": (
         {"fraud": [0, 3]},
-        "column 'fraud' holds '3'; make it one of true, fraud, 1,",
+        "column 'fraud' holds '3'; make it one of fraud, 1, true, t, yes, y, legit,",
     ),
     "lists for text": ({"card": [["c"], ["d"]]}, "column 'card' does not hold text"),
 }
@@ -270,6 +275,63 @@ def test_files_that_do_not_read_are_named(tmp_path: Path) -> None:
 def test_the_row_that_breaks_a_csv_is_not_quoted(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text("id,card,at,paid\na,4111111111111111,2024-01-01\n", encoding="utf-8")
-    with pytest.raises(SettingsError, match="Expected 4 columns, got 3") as raised:
+    with pytest.raises(SettingsError, match="line 2: Expected 4 columns, got 3") as raised:
         read_dataset(path, PLAIN)
     assert "4111" not in str(raised.value)
+
+
+def test_a_value_that_is_no_number_is_named_by_its_row_and_shows_no_card_number(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    good = "".join(f"a{row},c,2024-01-01,{row}\n" for row in range(5_000))
+    path.write_text(f"id,card,at,paid\n{good}a,c,2024-01-01,4111 1111 1111 1111\n{good}", encoding="utf-8")
+    with pytest.raises(SettingsError, match="'paid' does not hold numbers in row 5001") as raised:
+        read_dataset(path, PLAIN)
+    assert "4111" not in str(raised.value)
+
+
+def test_a_csv_of_another_separator_says_which_one_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("id;card;at;paid\na;c;2024-01-01;1,50\n", encoding="utf-8")
+    with pytest.raises(SettingsError, match="columns have to be separated by commas"):
+        read_dataset(path, PLAIN)
+
+
+def test_a_line_that_is_no_json_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(JSON_LINES + '{"id": "x"\n', encoding="utf-8")
+    with pytest.raises(SettingsError, match=r"does not read: JSON parse error: .* in line 4"):
+        read_dataset(path, FIELDS)
+
+
+def test_one_odd_time_is_refused_and_changes_no_format(tmp_path: Path) -> None:
+    for at in ([1.7e9, 1.7e9, 1.7e12], [1.7e9, 1.7e9, float("nan")], [1.7e9, 1.7e9, -5.0]):
+        path = parquet_of(tmp_path, id=["a", "b", "c"], card=["x"] * 3, paid=[1.0] * 3, at=at)
+        read = read_dataset(path, PLAIN.model_copy(update={"time_format": "epoch_s"}))
+        assert read.event_time_ms.tolist() == [1_700_000_000_000] * 2
+        assert [refusal.rows for refusal in read.refused] == [1]
+    dates = pa.array([dt.date(2024, 1, 1), dt.date(2024, 1, 2), dt.date(9999, 12, 31)])
+    read = read_dataset(
+        parquet_of(tmp_path, id=["a", "b", "c"], card=["x"] * 3, paid=[1.0] * 3, at=dates), PLAIN
+    )
+    assert read.refused == (("at", "out_of_range", 1, 3),)
+
+
+def test_a_delay_may_be_spread_and_a_part_of_the_file_has_the_delays_of_the_whole(tmp_path: Path) -> None:
+    count = 4_000
+    path = parquet_of(
+        tmp_path,
+        id=[f"t{row}" for row in range(count)], card=["x"] * count, paid=[1.0] * count, fraud=[0, 1] * (count // 2),
+        at=list(range(10**12, 10**12 + count)),
+    )  # fmt: skip
+    truth = TruthColumns("fraud", delay_days=14.0, delay_sigma=0.5, delay_seed=3)
+    read = read_dataset(path, PLAIN, truth)
+    assert read.label_time_ms is not None
+    logs = np.log((read.label_time_ms - read.event_time_ms) / 86_400_000 / 14.0)
+    assert abs(float(np.median(logs))) < 0.03
+    assert float(logs.std()) == pytest.approx(0.5, rel=0.05)
+    part = read_dataset(path, PLAIN, truth, start_ms=10**12 + 1_000)
+    assert part.label_time_ms is not None
+    np.testing.assert_array_equal(part.label_time_ms, read.label_time_ms[1_000:])
+    other = read_dataset(path, PLAIN, dataclasses.replace(truth, delay_seed=4)).label_time_ms
+    assert other is not None
+    assert (other != read.label_time_ms).mean() > 0.99

@@ -1,24 +1,28 @@
-"""What the repository may hold, checked on the files that git tracks."""
+"""What the repository may contain, checked on the files that git tracks."""
 
 from __future__ import annotations
 
 import ast
 import re
-import subprocess
-from functools import cache
-from pathlib import Path
+import tomllib
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).parents[2]
+from tests.support.repository import ROOT, tracked
 
+MOST_LINES = 400
+"""Of a module of the product, blank ones not counted: one subject, which a reader can hold in mind."""
 TOP_LEVEL = {
     ".ci",
     ".gitignore",
     "CHANGELOG.md",
+    "CONTRIBUTING.md",
     "LICENSE",
     "Makefile",
     "README.md",
+    "SECURITY.md",
     "deploy",
     "docker-compose.yml",
     "models",
@@ -33,15 +37,8 @@ UNMERGED = re.compile(r"^(?:<{7}|>{7}) ", re.MULTILINE)
 UNSAFE_LOADERS = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve", "skops"}
 
 
-@cache
-def tracked() -> tuple[str, ...]:
-    """Paths that git tracks and that are there, relative to the root."""
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
-    return tuple(path for path in listed.stdout.split("\0") if path and (ROOT / path).is_file())
-
-
 def texts(suffix: str = "") -> dict[str, str]:
-    """Contents of the tracked text files whose name ends so."""
+    """Return the contents of the tracked text files whose names end in `suffix`."""
     found = {}
     for path in tracked():
         content = (ROOT / path).read_bytes()
@@ -64,7 +61,7 @@ def lines_with(pattern: re.Pattern[str], files: dict[str, str]) -> list[str]:
 
 
 def imported(text: str) -> set[str]:
-    """First names of what a source imports."""
+    """Return the first names of what a source imports."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
@@ -82,13 +79,18 @@ def test_no_file_names_a_package_registry() -> None:
     assert lines_with(REGISTRY, texts()) == []
 
 
-def test_no_file_names_a_path_of_somebodys_machine() -> None:
+def test_no_file_names_a_path_of_one_machine() -> None:
     assert lines_with(MACHINE_PATH, texts()) == []
 
 
 def test_nothing_is_left_unfinished() -> None:
     assert lines_with(UNFINISHED, texts(".py")) == []
     assert lines_with(UNMERGED, texts()) == []
+
+
+def test_no_module_of_the_product_is_too_long() -> None:
+    lines = {path: sum(map(bool, text.splitlines())) for path, text in product().items()}
+    assert {path: count for path, count in lines.items() if count > MOST_LINES} == {}
 
 
 def test_the_product_unpickles_nothing() -> None:
@@ -106,12 +108,41 @@ def test_every_pinned_dependency_carries_hashes_and_no_address(name: str) -> Non
     assert lines_with(re.compile(r"//|--(?:extra-)?index|--find-links"), {name: text}) == []
 
 
+def pins(name: str) -> set[str]:
+    """Return the pins of a file in `deploy/`, such as `numpy==2.3.5`."""
+    text = (ROOT / "deploy" / name).read_text(encoding="utf-8")
+    return set(re.findall(r"(?m)^([a-z][\w.-]*==\S+)", text))
+
+
 def test_what_is_deployed_is_what_is_tested() -> None:
-    pins = [
-        {*re.findall(r"^([a-z].*==\S+)", (ROOT / "deploy" / name).read_text(encoding="utf-8"), re.MULTILINE)}
-        for name in ("requirements.txt", "requirements-dev.txt")
-    ]
-    assert pins[0] < pins[1]
+    assert pins("requirements.txt") < pins("requirements-dev.txt")
+
+
+def test_the_pins_are_what_the_project_asks_for() -> None:
+    """`make lock` needs a network; that it was run after the last change of the dependencies shows here."""
+    document = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    project = document["project"]
+    extras = [one for extra in project["optional-dependencies"].values() for one in extra]
+    asked = {
+        "requirements.txt": project["dependencies"],
+        "requirements-dev.txt": [*project["dependencies"], *extras],
+        "requirements-build.txt": document["build-system"]["requires"],
+    }
+    for file, requirements in asked.items():
+        versions: dict[str, list[str]] = {}
+        for pin in pins(file):
+            name, version = pin.split("==")
+            versions.setdefault(name, []).append(version)
+        for requirement in map(Requirement, requirements):
+            if requirement.name == project["name"]:  # one extra names another
+                continue
+            pinned = versions.get(canonicalize_name(requirement.name), [])
+            assert pinned, f"{file} pins no {requirement.name}"
+            assert all(requirement.specifier.contains(one) for one in pinned), (
+                file,
+                str(requirement),
+                pinned,
+            )
 
 
 @pytest.mark.parametrize(
@@ -128,5 +159,5 @@ def test_the_patterns_find_what_they_look_for(pattern: re.Pattern[str], line: st
     assert lines_with(pattern, {"file": line}) == [f"file:1: {line}"]
 
 
-def test_a_path_of_an_address_is_nobodys_machine() -> None:
+def test_a_path_in_an_address_is_no_path_of_a_machine() -> None:
     assert lines_with(MACHINE_PATH, {"file": "see https://example.org/home/ and ${BASE}/work/x"}) == []

@@ -1,25 +1,32 @@
-"""The file of past transactions that `replay` and `backtest` read: its arguments, and how they read it."""
+"""The file of past transactions that `replay`, `backtest` and `compare` read: its arguments, and how they read it."""
 
 # ruff: noqa: PLC0415
 
 from __future__ import annotations
 
 import argparse
+import math
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from worker.commands.parsing import TIMES, at_least, time_ms
+from worker.errors import SettingsError
 
 if TYPE_CHECKING:
-    from worker.offline.dataset import Dataset
+    from worker.offline.dataset import Dataset, TruthColumns
+    from worker.offline.label_file import LabelFile, LabelMatches
     from worker.settings.sections import Settings
 
+_LOGNORMAL: Final = "lognormal"
 
-def add_file(parser: argparse.ArgumentParser) -> None:
+
+def add_file(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:
     """Add the arguments that name the file, choose a stretch of it and say where its labels are."""
     parser.add_argument(
         "file",
         type=Path,
+        nargs="?" if optional else None,
         metavar="FILE",
         help="CSV, Parquet or JSON lines, with columns named as in [transaction]",
     )
@@ -34,7 +41,7 @@ def add_file(parser: argparse.ArgumentParser) -> None:
     truth.add_argument(
         "--fraud-column",
         metavar="NAME",
-        help="column of the truth: 0 and 1, booleans, or fraud and legit; empty where unknown",
+        help="column of the truth: 0 and 1, booleans, fraud and legit, or Y and N; empty where unknown",
     )
     truth.add_argument(
         "--label-time-column",
@@ -42,19 +49,84 @@ def add_file(parser: argparse.ArgumentParser) -> None:
         help="column of the time at which the label became known; may be empty",
     )
     truth.add_argument(
+        "--labels", type=Path, metavar="LABELS",
+        help="file of labels instead, joined by transaction id, with columns named as in [label], as `simulate` writes "
+        "it beside OUT.jsonl",
+    )  # fmt: skip
+    truth.add_argument(
+        "--unlabelled", choices=("legit", "unknown"), default="legit",
+        help="with --labels: what a transaction without a label counts as in figures (default: legit)",
+    )  # fmt: skip
+    delay = truth.add_mutually_exclusive_group()
+    delay.add_argument(
         "--label-delay-days",
         type=at_least(0),
         default=7.0,
         metavar="DAYS",
         help="days from event to label, where that time is not known (default: 7)",
     )
+    delay.add_argument(
+        "--label-delay", type=_spread, metavar="lognormal:DAYS:SIGMA",
+        help="the same, drawn for each transaction from a log-normal distribution of this median",
+    )  # fmt: skip
+    truth.add_argument(
+        "--label-seed", type=int, default=0, metavar="N", help="another seed draws other delays (default: 0)"
+    )
 
 
 def read_file(args: argparse.Namespace, settings: Settings) -> Dataset:
-    """Return the data set of the file that the arguments name."""
-    from worker.offline.dataset import TruthColumns, read_dataset
+    """Return the data set of the file that the arguments name; report what it leaves out on standard error."""
+    from worker.offline.dataset import read_dataset
 
-    labels = None
-    if args.fraud_column is not None:
-        labels = TruthColumns(args.fraud_column, args.label_time_column, args.label_delay_days)
-    return read_dataset(args.file, settings.transaction, labels, start_ms=args.start, end_ms=args.end)
+    labels = _labels(args, settings)
+    dataset = read_dataset(args.file, settings.transaction, labels, start_ms=args.start, end_ms=args.end)
+    for refusal in dataset.refused:
+        print(f"{args.file}: left out, as a live worker refuses it: {refusal}", file=sys.stderr)
+    if dataset.matches is not None:
+        _report_matches(args.labels, dataset.matches)
+    return dataset
+
+
+def _labels(args: argparse.Namespace, settings: Settings) -> TruthColumns | LabelFile | None:
+    from worker.offline.dataset import TruthColumns
+    from worker.offline.label_delay import LabelDelay
+    from worker.offline.label_file import LabelFile
+
+    median_days, sigma = args.label_delay or (args.label_delay_days, 0.0)
+    if args.labels is not None:
+        if args.fraud_column is not None:
+            raise SettingsError("--labels and --fraud-column: both say what is fraud; leave one of them out")
+        delay = LabelDelay(median_days, sigma, args.label_seed)
+        return LabelFile(args.labels, settings.label, delay, args.unlabelled == "legit")
+    if args.fraud_column is None:
+        return None
+    return TruthColumns(args.fraud_column, args.label_time_column, median_days, sigma, args.label_seed)
+
+
+def _report_matches(path: Path, matches: LabelMatches) -> None:
+    if matches.unmatched:
+        more = ", ..." if matches.unmatched > len(matches.examples) else ""
+        print(
+            f"{path}: {matches.unmatched:,} of {matches.labels:,} labels find no transaction: "
+            f"{', '.join(matches.examples)}{more}",
+            file=sys.stderr,
+        )
+    if matches.superseded:
+        print(
+            f"{path}: {matches.superseded:,} labels left out: a later one of the same transaction overrules them",
+            file=sys.stderr,
+        )
+
+
+def _spread(text: str) -> tuple[float, float]:
+    """Return the median and the spread of a log-normal delay."""
+    name, _, numbers = text.partition(":")
+    try:
+        median_days, sigma = map(float, numbers.split(":"))
+    except ValueError:
+        median_days = sigma = math.nan
+    if name != _LOGNORMAL or not (0 < median_days < math.inf and 0 < sigma < math.inf):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not {_LOGNORMAL}:DAYS:SIGMA with two numbers above 0, such as {_LOGNORMAL}:14:0.8"
+        )
+    return median_days, sigma

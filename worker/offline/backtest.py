@@ -32,10 +32,12 @@ class BacktestResult:
 
     Attributes
     ----------
-    settings, dataset
+    settings, dataset, declined_share
         What was run.
     decisions
         All of them, in the order of the data set.
+    declined : bool (n,)
+        Which of them are alerts that were declined, so that their labels did not arrive.
     model
         As it was after the last transaction.
     judged
@@ -60,7 +62,9 @@ class BacktestResult:
 
     settings: Settings
     dataset: Dataset
+    declined_share: float
     decisions: Decisions
+    declined: NDArray[np.bool_]
     model: ModelState
     judged: Judged
     whole: Stretch
@@ -117,6 +121,7 @@ def backtest(
     *,
     evaluate_from_ms: int | None = None,
     evaluate_to_ms: int | None = None,
+    declined_share: float = 0.0,
     progress: OnProgress = ignore_progress,
 ) -> BacktestResult:
     """Run the worker's cycle over a data set; each label arrives at its time in the data set.
@@ -129,18 +134,22 @@ def backtest(
         In order of event time.
     evaluate_from_ms, evaluate_to_ms
         Judge only transactions from the first time on and before the second; None for all.
+    declined_share
+        The share of the alerts that are declined: their labels do not arrive, an outcome arrives instead. The figures
+        use their truth all the same.
     progress
         Called with the numbers of transactions decided so far and in all.
     """
     started_s = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="fraud-worker-backtest-") as folder:
-        run = WorkerRun(settings, dataset, Path(folder), explained=True)
+        run = WorkerRun(settings, dataset, Path(folder), explained=True, declined_share=declined_share)
         decisions = run.to_the_end(progress)
     seconds = time.perf_counter() - started_s
     times_ms = dataset.event_time_ms
     start_ms = int(times_ms[0]) if evaluate_from_ms is None else evaluate_from_ms
     end_ms = int(times_ms[-1]) + 1 if evaluate_to_ms is None else evaluate_to_ms
-    judged = _judged(settings, dataset, decisions, start_ms, end_ms)
+    declined = run.declined()
+    judged = _judged(settings, dataset, decisions, declined, start_ms, end_ms)
     review_cost = run.model.policy.costs.review_cost
     steady_from_ms = _steady_from_ms(run.model, dataset, decisions)
     turn_ms = end_ms if steady_from_ms is None else min(max(steady_from_ms, start_ms), end_ms)
@@ -148,7 +157,9 @@ def backtest(
     return BacktestResult(
         settings=settings,
         dataset=dataset,
+        declined_share=declined_share,
         decisions=decisions,
+        declined=declined,
         model=run.model,
         judged=judged,
         whole=figures.stretch(judged, review_cost, start_ms, end_ms),
@@ -166,13 +177,20 @@ def backtest(
     )
 
 
-def _judged(settings: Settings, dataset: Dataset, decisions: Decisions, start_ms: int, end_ms: int) -> Judged:
+def _judged(
+    settings: Settings,
+    dataset: Dataset,
+    decisions: Decisions,
+    declined: NDArray[np.bool_],
+    start_ms: int,
+    end_ms: int,
+) -> Judged:
     times_ms = dataset.event_time_ms
     row = np.flatnonzero(decisions.decided & (times_ms >= start_ms) & (times_ms < end_ms))
     flags = decisions.flags[row]
     decider = (flags & Flag.DECIDER).astype(np.uint8)
     loss, probability = decisions.loss[row], decisions.probability[row]
-    known, labelled = dataset.truth_known[row], dataset.labelled[row]
+    known, labelled = dataset.truth_known[row], (dataset.labelled & ~declined)[row]
     fraud = np.zeros(len(row), np.bool_) if dataset.is_fraud is None else dataset.is_fraud[row] & known
     # As the alert has it: a product of a 32-bit probability.
     expected_loss = np.where(decider == Decider.ONLINE, probability.astype(np.float64) * loss, np.nan)

@@ -14,13 +14,18 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from models.vocabulary import MS_PER_DAY
+from models.vocabulary import MS_PER_DAY, LabelKind
 from worker.errors import SettingsError
+from worker.offline.label_delay import LabelDelay
+from worker.offline.label_file import LabelFile, LabelMatches, join_labels
+from worker.offline.refusals import Mask, Refusal, Refusals
 from worker.offline.table_files import TableFile
 from worker.settings.sections import TransactionFields
 
 NEVER: Final = np.iinfo(np.int64).max
-"""Label time of a row whose truth is not known."""
+"""Label time of a row without a label."""
+_MOST_REFUSED: Final = 0.5
+"""A file of which a live worker would refuse a larger share is not what the settings say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +35,23 @@ class TruthColumns:
     Attributes
     ----------
     fraud
-        Column of booleans, of 0 and 1, or of the words fraud and legit; rows with empty cells have no label.
+        Column of booleans, of 0 and 1, of fraud and legit, or of Y and N; rows with empty cells have no label.
     time
         Column of the moments at which labels became known; empty cells take the delay. None: all take it.
-    delay_days
-        From a transaction to its label.
+    delay_days, delay_sigma, delay_seed
+        From a transaction to its label: median, spread and seed of a `LabelDelay`; without a spread it is constant.
     """
 
     fraud: str
     time: str | None = None
     delay_days: float = 7.0
+    delay_sigma: float = 0.0
+    delay_seed: int = 0
+
+    @property
+    def delay(self) -> LabelDelay:
+        """From a transaction to its label."""
+        return LabelDelay(self.delay_days, self.delay_sigma, self.delay_seed)
 
 
 class Labels(NamedTuple):
@@ -55,6 +67,17 @@ class Labels(NamedTuple):
     def take(self, chosen: NDArray[np.int64]) -> Labels:
         """Return those labels, in that order."""
         return Labels(self.row[chosen], self.time_ms[chosen], self.is_fraud[chosen])
+
+
+class Arrivals(NamedTuple):
+    """Labels and outcomes in the order in which they became known.
+
+    `row` indexes the data set; `kind` is a `models.vocabulary.LabelKind`.
+    """
+
+    row: NDArray[np.int64]
+    time_ms: NDArray[np.int64]
+    kind: NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +103,17 @@ class Dataset:
     is_fraud
         The truth, bool (n,); None if no row has one.
     label_time_ms
-        When the truth became known, int64 (n,); `NEVER` where it did not. None exactly when `is_fraud` is.
+        When the label became known, int64 (n,); `NEVER` where there is none. None exactly when `is_fraud` is.
     label_source
         Source of the label, `models.vocabulary.LabelSource`, uint8 (n,). None: chargebacks say fraud, analysts legit.
+    outcome_time_ms
+        When an outcome said that someone acted, int64 (n,); `NEVER` where none did. None if there is no outcome.
+    silence_is_legit
+        Whether figures count a row without a label or an outcome as legit. Its label arrives in neither case.
+    refused
+        What the file holds beside these rows, and a live worker would refuse.
+    matches
+        How labels of a file of their own were joined; None without such a file.
     """
 
     fields: TransactionFields
@@ -97,6 +128,10 @@ class Dataset:
     is_fraud: NDArray[np.bool_] | None = None
     label_time_ms: NDArray[np.int64] | None = None
     label_source: NDArray[np.uint8] | None = None
+    outcome_time_ms: NDArray[np.int64] | None = None
+    silence_is_legit: bool = False
+    refused: tuple[Refusal, ...] = ()
+    matches: LabelMatches | None = None
 
     def __len__(self) -> int:
         return int(self.event_time_ms.size)
@@ -111,12 +146,18 @@ class Dataset:
     @property
     def truth_known(self) -> NDArray[np.bool_]:
         """Whether figures may use `is_fraud` of each row, bool (n,)."""
-        return self.labelled
+        if not self.silence_is_legit or self.is_fraud is None:
+            return self.labelled
+        if self.outcome_time_ms is None:
+            return np.ones(len(self), np.bool_)
+        return np.asarray(self.labelled | (self.outcome_time_ms == NEVER))
 
     def take(self, rows: NDArray[np.int64]) -> Self:
         """Return those rows, in that order."""
-        columns = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "fields"}
-        return replace(self, **{name: _take(column, rows) for name, column in columns.items()})
+        columns = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(
+            self, **{name: _take(column, rows) for name, column in columns.items() if name not in _SHARED}
+        )
 
     def with_label_delay(self, days: float) -> Self:
         """Return the same transactions, every known truth becoming known `days` after its event."""
@@ -124,6 +165,18 @@ class Dataset:
             return self
         delayed = self.event_time_ms + round(days * MS_PER_DAY)
         return replace(self, label_time_ms=np.where(self.label_time_ms == NEVER, NEVER, delayed))
+
+    def arrivals(self) -> Arrivals:
+        """Return labels and outcomes in the order in which they became known; outcomes after labels of one time."""
+        row, time_ms, is_fraud = self.labels()
+        kind = np.where(is_fraud, np.uint8(LabelKind.FRAUD), np.uint8(LabelKind.LEGIT))
+        if self.outcome_time_ms is not None:
+            acted = np.flatnonzero(self.outcome_time_ms != NEVER)
+            row = np.concatenate([row, acted])
+            time_ms = np.concatenate([time_ms, self.outcome_time_ms[acted]])
+            kind = np.concatenate([kind, np.full(acted.size, LabelKind.OUTCOME, np.uint8)])
+        order = np.argsort(time_ms, kind="stable")
+        return Arrivals(row[order], time_ms[order], kind[order])
 
     def labels(self, *, frauds_only: bool = False) -> Labels:
         """Return the known labels in the order in which they became known."""
@@ -136,15 +189,19 @@ class Dataset:
         return Labels(rows, self.label_time_ms[rows], self.is_fraud[rows])
 
 
+_SHARED: Final = ("fields", "silence_is_legit", "refused", "matches")
+"""Attributes of a `Dataset` that are no columns."""
+
+
 def read_dataset(
     path: Path,
     transaction: TransactionFields,
-    labels: TruthColumns | None = None,
+    labels: TruthColumns | LabelFile | None = None,
     *,
     start_ms: int | None = None,
     end_ms: int | None = None,
 ) -> Dataset:
-    """Read a file of transactions and put them in order of event time.
+    """Read a file of transactions and put them in order of event time, without those that a live worker refuses.
 
     Parameters
     ----------
@@ -153,33 +210,39 @@ def read_dataset(
     transaction
         The names of the columns. Numbers in the time column are read by `time_format`.
     labels
-        Where the truth is; None for a file without it.
+        Where the truth is: columns of this file, or a file of its own; None for transactions without it.
     start_ms, end_ms
         Keep events from `start_ms` on and before `end_ms`, epoch milliseconds.
 
     Raises
     ------
     SettingsError
-        The file does not read, lacks a column, a column does not hold what its name promises, or no
-        transaction is left.
+        The file does not read, lacks a column, a column does not hold what its name promises, a live worker would
+        refuse most of its rows, or no transaction is left.
     """
-    file = TableFile.read(path, *_columns(transaction, labels))
-    times_ms = file.times_ms(transaction.event_time, transaction.time_format)
-    is_fraud, label_time_ms = _truth(file, transaction, labels, times_ms)
+    columns = labels if isinstance(labels, TruthColumns) else None
+    file = TableFile.read(path, *_columns(transaction, columns))
+    times_ms, no_time = file.optional_times_ms(transaction.event_time, transaction.time_format)
     whole = Dataset(
         fields=transaction,
-        transaction_id=file.identifiers(transaction.transaction_id),
-        card_id=file.identifiers(transaction.card_id),
+        transaction_id=file.text(transaction.transaction_id),
+        card_id=file.text(transaction.card_id),
         event_time_ms=times_ms,
-        amount=file.finite_numbers(transaction.amount),
+        amount=file.numbers(transaction.amount),
         currency=file.text(transaction.currency) if transaction.currency else None,
         entities={name: file.text(name) for name in transaction.entities},
         numeric={name: file.numbers(name) for name in transaction.numeric},
         categorical={name: file.text(name) for name in transaction.categorical},
-        is_fraud=is_fraud,
-        label_time_ms=label_time_ms,
     )
-    return whole.take(_ordered_rows(path, times_ms, start_ms, end_ms))
+    if len(whole) == 0:
+        raise SettingsError(f"{path} holds no rows")
+    refusals = _refusals(path, whole, no_time)
+    if isinstance(labels, LabelFile):
+        whole = _joined(whole, labels)
+    elif labels is not None:
+        whole = _with_truth(whole, file, labels)
+    whole = replace(whole, refused=tuple(refusals.found))
+    return whole.take(_ordered_rows(path, times_ms, refusals.good, start_ms, end_ms))
 
 
 def _columns(transaction: TransactionFields, labels: TruthColumns | None) -> tuple[dict[str, str], list[str]]:
@@ -199,29 +262,60 @@ def _columns(transaction: TransactionFields, labels: TruthColumns | None) -> tup
     return columns, text
 
 
-def _truth(
-    file: TableFile, transaction: TransactionFields, labels: TruthColumns | None, times_ms: NDArray[np.int64]
-) -> tuple[NDArray[np.bool_] | None, NDArray[np.int64] | None]:
-    if labels is None:
-        return None, None
+def _refusals(path: Path, whole: Dataset, no_time: Mask) -> Refusals:
+    """Return which rows a live worker would refuse and why; it validates the fields in this order."""
+    names, refusals = whole.fields, Refusals(len(whole))
+    refusals.identifier(names.transaction_id, whole.transaction_id)
+    refusals.identifier(names.card_id, whole.card_id, token=True)
+    refusals.time(names.event_time, whole.event_time_ms, no_time)
+    refusals.amount(names.amount, whole.amount)
+    if whole.currency is not None and names.currency is not None:
+        refusals.text(names.currency, whole.currency)
+    for name, numbers in whole.numeric.items():
+        refusals.number(name, numbers)
+    for name, texts in whole.categorical.items():
+        refusals.text(name, texts)
+    for name, texts in whole.entities.items():
+        refusals.text(name, texts, token=True)
+    refused = len(whole) - int(refusals.good.sum())
+    if refused > _MOST_REFUSED * len(whole):
+        raise SettingsError(
+            f"{path}: a live worker would refuse {refused:,} of {len(whole):,} rows: "
+            f"{'; '.join(map(str, refusals.found))}. Check [transaction]"
+        )
+    return refusals
+
+
+def _with_truth(whole: Dataset, file: TableFile, labels: TruthColumns) -> Dataset:
     is_fraud, unknown = file.truth(labels.fraud)
-    label_time_ms = times_ms + round(labels.delay_days * MS_PER_DAY)
+    label_time_ms = whole.event_time_ms + labels.delay.draw_ms(whole.transaction_id)
     if labels.time is not None:
-        given_ms, absent = file.optional_times_ms(labels.time, transaction.time_format)
+        given_ms, absent = file.optional_times_ms(labels.time, whole.fields.time_format)
         # A label's date without its hour may lie before its transaction.
-        label_time_ms = np.where(absent, label_time_ms, np.maximum(given_ms, times_ms))
-    return is_fraud, np.where(unknown, NEVER, label_time_ms)
+        label_time_ms = np.where(absent, label_time_ms, np.maximum(given_ms, whole.event_time_ms))
+    return replace(whole, is_fraud=is_fraud, label_time_ms=np.where(unknown, NEVER, label_time_ms))
+
+
+def _joined(whole: Dataset, label_file: LabelFile) -> Dataset:
+    joined = join_labels(label_file, whole.transaction_id, whole.event_time_ms)
+    return replace(
+        whole,
+        is_fraud=joined.is_fraud,
+        label_time_ms=np.where(joined.labelled, joined.time_ms, NEVER),
+        label_source=joined.source,
+        outcome_time_ms=np.where(joined.has_outcome, joined.outcome_time_ms, NEVER),
+        silence_is_legit=label_file.silence_is_legit,
+        matches=joined.matches,
+    )
 
 
 def _ordered_rows(
-    path: Path, times_ms: NDArray[np.int64], start_ms: int | None, end_ms: int | None
+    path: Path, times_ms: NDArray[np.int64], good: Mask, start_ms: int | None, end_ms: int | None
 ) -> NDArray[np.int64]:
-    if times_ms.size == 0:
-        raise SettingsError(f"{path} holds no rows")
-    inside = times_ms >= (times_ms.min() if start_ms is None else start_ms)
+    inside = good & (times_ms >= (times_ms[good].min() if start_ms is None else start_ms))
     rows = np.flatnonzero(inside & (times_ms < (NEVER if end_ms is None else end_ms)))
     if rows.size == 0:
-        first, last = times_ms[[times_ms.argmin(), times_ms.argmax()]].astype("datetime64[ms]")
+        first, last = np.array([times_ms[good].min(), times_ms[good].max()]).astype("datetime64[ms]")
         raise SettingsError(
             f"{path} holds no event in the time asked for: all lie from {first} to {last} UTC"
         )

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from models.vocabulary import LabelKind, LabelSource
+from models.vocabulary import LabelSource
 from worker.identity import Hasher
 from worker.offline.dataset import Dataset
 from worker.wire.decoder import LabelColumns, TransactionColumns
@@ -40,17 +40,37 @@ def transaction_columns(dataset: Dataset, hasher: Hasher) -> TransactionColumns:
 
 
 def label_columns(dataset: Dataset, transactions: TransactionColumns) -> LabelColumns:
-    """Return the labels of the data set as the decoder would read them."""
-    row, time_ms, is_fraud = dataset.labels()
+    """Return the labels and outcomes of the data set, as of `Dataset.arrivals`, as the decoder would read them."""
+    row, time_ms, kind = dataset.arrivals()
+    return labels_of(transactions, row, time_ms, kind)
+
+
+def labels_of(
+    transactions: TransactionColumns,
+    row: NDArray[np.int64],
+    time_ms: NDArray[np.int64],
+    kind: NDArray[np.uint8],
+) -> LabelColumns:
+    """Return m labels of transactions chosen by row, as the decoder would read them.
+
+    Parameters
+    ----------
+    transactions
+        The whole data set.
+    row, time_ms : int64 (m,)
+        The transaction of each label, and when it became known.
+    kind : uint8 (m,)
+        `models.vocabulary.LabelKind`.
+    """
     count = len(row)
     return LabelColumns(
         next_offset=count,
         offsets=np.arange(count),
         timestamps_ms=time_ms,
         label_time_ms=time_ms,
-        event_time_ms=dataset.event_time_ms[row],
+        event_time_ms=transactions.event_time_ms[row],
+        kind=kind,
         source=np.full(count, LabelSource.NONE, np.uint8),
-        kind=np.where(is_fraud, np.uint8(LabelKind.FRAUD), np.uint8(LabelKind.LEGIT)),
         id_hash=transactions.id_hash[row],
         id_check=transactions.id_check[row],
         value=pa.nulls(count, pa.large_binary()),

@@ -17,12 +17,17 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from worker.errors import SettingsError
+from worker.redaction import redact
 from worker.settings.sections import TimeFormat
+from worker.wire.schema import END_OF_TIME_MS
 
 SECONDS_END: Final = 100_000_000_000
 """Numbers below are seconds (until the year 5138), numbers from it on milliseconds (since 1973)."""
 
-_TRUTH: Final = {"true": True, "fraud": True, "1": True, "false": False, "legit": False, "0": False}
+_TRUTH: Final = {
+    **dict.fromkeys(("fraud", "1", "true", "t", "yes", "y"), True),
+    **dict.fromkeys(("legit", "0", "false", "f", "no", "n"), False),
+}
 
 # "NA" is a country, so it is not a missing value here.
 _MISSING: Final = ["", "null", "NULL", "NaN", "nan"]
@@ -44,7 +49,13 @@ class TableFile:
     table: pa.Table
 
     @classmethod
-    def read(cls, path: Path, columns: Mapping[str, str], text: Collection[str]) -> Self:
+    def read(
+        cls,
+        path: Path,
+        columns: Mapping[str, str],
+        text: Collection[str],
+        optional: Collection[str] = (),
+    ) -> Self:
         """Read some columns of a CSV, Parquet or JSON-lines file.
 
         Parameters
@@ -56,6 +67,8 @@ class TableFile:
             Column by column, the setting or option that names it.
         text
             Those columns whose digits and dates are not to be interpreted: `007` stays `007`.
+        optional
+            Columns that the file may lack; all their values are then missing.
 
         Raises
         ------
@@ -70,21 +83,19 @@ class TableFile:
         if not path.is_file():
             raise SettingsError(f"{path}: there is no such file")
         try:
-            return cls(path, reader(path, columns, text))
+            table = reader(path, columns, text, optional)
         except OSError as error:
             raise SettingsError(str(error)) from None
         except pa.ArrowInvalid as error:
-            raise SettingsError(f"{path} does not read: {_without_row(error)}") from None
+            raise SettingsError(f"{path} does not read: {_for_people(error, path)}") from None
+        for name in optional:
+            if name not in table.column_names:
+                table = table.append_column(name, pa.nulls(len(table), pa.string()))
+        return cls(path, table)
 
     def text(self, name: str) -> pa.StringArray:
         """Return a column as text, null where missing."""
         return self._cast(name, self.table[name], pa.string(), "text")
-
-    def identifiers(self, name: str) -> pa.StringArray:
-        """Return a column as text that is never missing."""
-        column = self.text(name)
-        self._require(name, ~_missing(column), "is empty")
-        return column
 
     def numbers(self, name: str) -> NDArray[np.float64]:
         """Return a column as numbers, NaN where missing."""
@@ -93,18 +104,6 @@ class TableFile:
             column = column.cast(pa.int8())
         numbers = self._cast(name, column, pa.float64(), "numbers")
         return np.array(numbers.fill_null(np.nan).to_numpy(zero_copy_only=False))
-
-    def finite_numbers(self, name: str) -> NDArray[np.float64]:
-        """Return a column as numbers that are never missing."""
-        numbers = self.numbers(name)
-        self._require(name, np.isfinite(numbers), "is empty or not a finite number")
-        return numbers
-
-    def times_ms(self, name: str, time_format: TimeFormat) -> NDArray[np.int64]:
-        """Return a column as epoch milliseconds that are never missing."""
-        times, missing = self.optional_times_ms(name, time_format)
-        self._require(name, ~missing, "is empty")
-        return times
 
     def optional_times_ms(
         self, name: str, time_format: TimeFormat
@@ -117,55 +116,72 @@ class TableFile:
         if not pa.types.is_temporal(column.type):
             is_number = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
             column = self._epochs(name, time_format) if is_number else self._iso_8601(name, column)
-        kind = pa.timestamp("ns", getattr(column.type, "tz", None))
-        instants = self._cast(name, column, kind, "times").cast(pa.int64())
+        # Unchecked: the years that nanoseconds cannot express lie outside what `refusals` accepts anyway.
+        kind = pa.timestamp("ms", getattr(column.type, "tz", None))
+        instants = self._cast(name, column, kind, "times", safe=False).cast(pa.int64())
         missing = _missing(instants)
-        return np.array(instants.fill_null(0).to_numpy()) // 1_000_000, missing
+        return np.array(instants.fill_null(0).to_numpy()), missing
 
     def truth(self, name: str) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Return a column of booleans, of 0 and 1 or of `fraud` and `legit`, and where it is missing."""
+        """Return a column of booleans, of 0 and 1, of `fraud` and `legit` or of yes and no; and where it is missing."""
         column = self.table[name]
         if pa.types.is_floating(column.type):
             column = pc.if_else(pc.is_nan(column), None, column)
         words = pc.utf8_lower(pc.utf8_trim_whitespace(self._cast(name, column, pa.string(), "truth")))
         odd = [word for word in words.unique().to_pylist() if word is not None and word not in _TRUTH]
         if odd:
-            raise self._error(name, f"holds {odd[0]!r}; make it one of {', '.join(_TRUTH)}, or empty")
+            raise self._error(name, f"holds {redact(odd[0])!r}; make it one of {', '.join(_TRUTH)}, or empty")
         frauds = pa.array([word for word, is_fraud in _TRUTH.items() if is_fraud])
         return pc.is_in(words, frauds).to_numpy(zero_copy_only=False), _missing(words)
 
     def _epochs(self, name: str, time_format: TimeFormat) -> pa.ChunkedArray:
         in_seconds = time_format == "epoch_s"
         numbers = self.numbers(name)
-        latest = np.nanmax(numbers, initial=0.0)
-        if in_seconds != (latest < SECONDS_END):
+        # The median: one odd value is a row to refuse, not another format.
+        usual = float(np.nanmedian(numbers)) if np.isfinite(numbers).any() else np.nan
+        if in_seconds != (usual < SECONDS_END) and not np.isnan(usual):
             better = "epoch_ms" if in_seconds else "epoch_s"
-            raise self._error(name, f'holds {latest:.0f}: set transaction.time_format = "{better}"')
-        # Whole milliseconds first: a float64 does not hold today's nanoseconds.
-        instants = np.round(np.nan_to_num(numbers) * (1000.0 if in_seconds else 1.0)).astype("datetime64[ms]")
+            raise self._error(name, f'holds {usual:.0f}: set transaction.time_format = "{better}"')
+        milliseconds = np.clip(np.nan_to_num(numbers) * (1000.0 if in_seconds else 1.0), -1.0, END_OF_TIME_MS)
+        instants = np.round(milliseconds).astype("datetime64[ms]")
         return pa.chunked_array([pa.array(instants, mask=np.isnan(numbers))])
 
     def _iso_8601(self, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
         for zone in (None, "UTC"):
-            try:
-                return column.cast(pa.timestamp("ns", zone))
-            except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-                continue
+            for unit in ("ns", "us"):  # the latter for years that the former cannot express
+                try:
+                    return column.cast(pa.timestamp(unit, zone))
+                except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+                    continue
         raise self._error(name, "does not hold ISO 8601 times, all with or all without an offset")
 
-    def _cast(self, name: str, column: pa.ChunkedArray, kind: pa.DataType, what: str) -> pa.Array:
+    def _cast(
+        self, name: str, column: pa.ChunkedArray, kind: pa.DataType, what: str, *, safe: bool = True
+    ) -> pa.Array:
         try:
-            return column.cast(kind).combine_chunks()
+            return column.cast(kind, safe=safe).combine_chunks()
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            raise self._error(name, f"does not hold {what}: {_without_row(error)}") from None
-
-    def _require(self, name: str, good: NDArray[np.bool_], otherwise: str) -> None:
-        bad = np.flatnonzero(~good)
-        if bad.size:
-            raise self._error(name, f"{otherwise} in {bad.size} rows, first in row {bad[0] + 1}")
+            raise self._error(
+                name, f"does not hold {what}{_first_odd(column, kind)}: {_for_people(error)}"
+            ) from None
 
     def _error(self, name: str, what: str) -> SettingsError:
         return SettingsError(f"{self.path}: column {name!r} {what}")
+
+
+def _first_odd(column: pa.ChunkedArray, kind: pa.DataType) -> str:
+    """Return where the first value lies that is not of a kind, in words; nothing where the type as a whole is not."""
+    good, bad = 0, len(column)  # rows before `good` are of the kind; one before `bad` is not
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        try:
+            column.slice(good, middle - good).cast(kind)
+            good = middle
+        except pa.ArrowInvalid:
+            bad = middle
+        except pa.ArrowNotImplementedError:
+            return ""
+    return f" in row {bad}"
 
 
 def _missing(column: pa.Array | pa.ChunkedArray) -> NDArray[np.bool_]:
@@ -180,35 +196,59 @@ def _require_columns(path: Path, available: Collection[str], columns: Mapping[st
             )
 
 
-def _read_csv(path: Path, columns: Mapping[str, str], text: Collection[str]) -> pa.Table:
-    with pa.csv.open_csv(path) as reader:
-        _require_columns(path, reader.schema.names, columns)
-    options = pa.csv.ConvertOptions(
-        include_columns=list(columns),
-        column_types=dict.fromkeys(text, pa.string()),
-        strings_can_be_null=True,
-        null_values=_MISSING,
-    )
-    return pa.csv.read_csv(path, convert_options=options)
+def _wanted(available: Collection[str], columns: Mapping[str, str], optional: Collection[str]) -> list[str]:
+    """Return the columns to read: the required ones and those of the optional ones that there are."""
+    return [*columns, *(name for name in optional if name in available and name not in columns)]
 
 
-def _read_parquet(path: Path, columns: Mapping[str, str], text: Collection[str]) -> pa.Table:  # noqa: ARG001
-    _require_columns(path, pa.parquet.read_schema(path).names, columns)
-    return pa.parquet.read_table(path, columns=list(columns))
+def _read_csv(
+    path: Path, columns: Mapping[str, str], text: Collection[str], optional: Collection[str]
+) -> pa.Table:
+    try:
+        with pa.csv.open_csv(path) as reader:
+            available = reader.schema.names
+        _require_columns(path, available, columns)
+        options = pa.csv.ConvertOptions(
+            include_columns=_wanted(available, columns, optional),
+            column_types=dict.fromkeys(text, pa.string()),
+            strings_can_be_null=True,
+            null_values=_MISSING,
+        )
+        return pa.csv.read_csv(path, convert_options=options)
+    except pa.ArrowInvalid:
+        # One thread alone counts the lines: this reading names the one that is wrong.
+        pa.csv.read_csv(path, pa.csv.ReadOptions(use_threads=False))
+        raise
 
 
-def _read_json_lines(path: Path, columns: Mapping[str, str], text: Collection[str]) -> pa.Table:
+def _read_parquet(
+    path: Path,
+    columns: Mapping[str, str],
+    text: Collection[str],  # noqa: ARG001
+    optional: Collection[str],
+) -> pa.Table:
+    available = pa.parquet.read_schema(path).names
+    _require_columns(path, available, columns)
+    return pa.parquet.read_table(path, columns=_wanted(available, columns, optional))
+
+
+def _read_json_lines(
+    path: Path, columns: Mapping[str, str], text: Collection[str], optional: Collection[str]
+) -> pa.Table:
     table = pa.json.read_json(path, _JSON_BLOCKS)
     _require_columns(path, table.column_names, columns)
-    dated = [name for name in text if pa.types.is_temporal(table[name].type)]
+    wanted = _wanted(table.column_names, columns, optional)
+    dated = [name for name in text if name in wanted and pa.types.is_temporal(table[name].type)]
     if dated:  # read once more, leaving alone what only looks like a date
         schema = pa.schema([(name, pa.string()) for name in dated])
         table = pa.json.read_json(path, _JSON_BLOCKS, pa.json.ParseOptions(explicit_schema=schema))
-    return table.select(list(columns))
+    return table.select(wanted)
 
 
-_JSON_BLOCKS: Final = pa.json.ReadOptions(block_size=16 << 20)
-_READERS: Final[dict[str, Callable[[Path, Mapping[str, str], Collection[str]], pa.Table]]] = {
+_Reader = Callable[[Path, Mapping[str, str], Collection[str], Collection[str]], pa.Table]
+_JSON_BLOCK_BYTES: Final = 16 << 20
+_JSON_BLOCKS: Final = pa.json.ReadOptions(block_size=_JSON_BLOCK_BYTES)
+_READERS: Final[dict[str, _Reader]] = {
     "csv": _read_csv,
     "parquet": _read_parquet,
     "pq": _read_parquet,
@@ -218,6 +258,14 @@ _READERS: Final[dict[str, Callable[[Path, Mapping[str, str], Collection[str]], p
 }
 
 
-def _without_row(error: Exception) -> str:
-    """Drop the row that Arrow quotes: it may hold a card number."""
-    return re.sub(r"(got \d+):.*", r"\1", str(error), flags=re.DOTALL)
+def _for_people(error: Exception, path: Path | None = None) -> str:
+    """Drop the row that Arrow quotes, strike out card numbers, and count lines from 1."""
+    message = re.sub(r"(got \d+):.*", r"\1", str(error), flags=re.DOTALL)
+    message = re.sub(r"\bRow #(\d+)", r"line \1", message)
+    # Arrow counts the rows of JSON within its block, from 0.
+    in_first_block = path is not None and path.suffix != ".gz" and path.stat().st_size <= _JSON_BLOCK_BYTES
+    line = (lambda found: f"in line {int(found[1]) + 1}") if in_first_block else ""
+    message = re.sub(r"in row (\d+)", line, message)
+    if "Expected 1 columns" in message:
+        message += "; columns have to be separated by commas"
+    return redact(message)

@@ -14,18 +14,19 @@ from models.columns import Columns, Wide
 from models.explanation import REASONS, Explanations, explain
 from models.records import ModelRecord
 from models.state import ModelState
-from models.vocabulary import Decider, Flag
+from models.vocabulary import Decider, Flag, LabelKind
 from worker.cycle.contracts import Decided, Finish, Outcome
 from worker.cycle.processor import Processor
 from worker.cycle.refits import Refits
 from worker.identity import Hasher
 from worker.offline.dataset import Dataset
-from worker.offline.dataset_columns import label_columns, transaction_columns
+from worker.offline.dataset_columns import label_columns, labels_of, transaction_columns
 from worker.offline.in_memory import ImmediateJobs, InboxSource, NoObserver
 from worker.parameters import feature_spec, new_model, refit_plan, task_limits
 from worker.partition.task import PartitionTask, TaskState
 from worker.progress import OnProgress, ignore_progress
 from worker.settings.sections import Settings
+from worker.wire.decoder import LabelColumns, TransactionColumns
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,16 +121,25 @@ class WorkerRun:
         For the waiting decisions.
     explained
         Keep the reasons of the alerts.
+    declined_share
+        The share of the alerts that are declined: an outcome says so at once, and their labels do not arrive. A keyed
+        hash of the transaction id chooses them.
     """
 
     def __init__(
-        self, settings: Settings, dataset: Dataset, folder: Path, *, explained: bool = False
+        self,
+        settings: Settings,
+        dataset: Dataset,
+        folder: Path,
+        *,
+        explained: bool = False,
+        declined_share: float = 0.0,
     ) -> None:
         self.model = new_model(settings)
         self._task = PartitionTask(0, feature_spec(settings), task_limits(settings), folder / "0")
         self._task.move_to(TaskState.RUNNING)
-        self._source = _DatasetSource(settings, dataset)
         self._memory = _Memory(len(dataset), len(self.model.layout.names), explained=explained)
+        self._source = _DatasetSource(settings, dataset, declined_share, self._memory.decisions)
         self._memory.append([self.model.lineage, self.model.policy])
         self._processor = Processor(
             settings.worker.id,
@@ -154,6 +164,10 @@ class WorkerRun:
         """Return the reasons of the alerts so far; none unless the run keeps them."""
         return self._memory.alert_reasons()
 
+    def declined(self) -> NDArray[np.bool_]:
+        """Return which rows of the data set are declined alerts so far, bool (n,)."""
+        return self._source.declines.of(slice(None))
+
     def _run(self, progress: OnProgress, stop_ms: int | None) -> None:
         """Run the cycle until no transaction before `stop_ms` waits; no batch reaches beyond it."""
         self._source.stop_ms = stop_ms
@@ -165,17 +179,71 @@ class WorkerRun:
 class _DatasetSource(InboxSource):
     """The whole data set, which waits from the beginning."""
 
-    def __init__(self, settings: Settings, dataset: Dataset) -> None:
+    def __init__(
+        self, settings: Settings, dataset: Dataset, declined_share: float, decisions: Decisions
+    ) -> None:
         super().__init__(settings)
         transactions = transaction_columns(dataset, Hasher(settings.hash_key))
+        self.declines = _Declines(dataset, transactions, declined_share, decisions)
         self._inbox.put_transactions(transactions, [])
         self._inbox.put_labels(label_columns(dataset, transactions), [])
         self._inbox.at_end = True
+
+    def take_labels(self, partition: int, clock_ms: int) -> LabelColumns | None:
+        """Take the labels due by the clock, without those of declined alerts."""
+        due = super().take_labels(partition, clock_ms)
+        return due if due is None else self.declines.apply(due, self._inbox.transactions.next_offset)
 
     def has_more(self) -> bool:
         """Return whether a transaction before `stop_ms` waits."""
         due_ms = self._inbox.transactions.due_ms
         return bool(len(due_ms)) and (self.stop_ms is None or int(due_ms[0]) < self.stop_ms)
+
+
+class _Declines:
+    """Replaces the labels of the declined alerts by an outcome that says so."""
+
+    def __init__(
+        self, dataset: Dataset, transactions: TransactionColumns, share: float, decisions: Decisions
+    ) -> None:
+        # The second hash: bits of the first one choose the examples and what an idle forest scores.
+        self._chosen = transactions.id_check.astype(np.float64) < share * 2.0**64
+        self._active = bool(self._chosen.any())
+        self._transactions, self._decisions = transactions, decisions
+        self._row_of_label = dataset.arrivals().row if self._active else np.zeros(0, np.int64)
+        self._held: list[LabelColumns] = []
+        self._reported = 0
+        self._decided = 0
+
+    def of(self, rows: slice | NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return which of the rows are declined alerts, as far as decisions are known; bool (k,)."""
+        return np.asarray(self._chosen[rows] & ((self._decisions.flags[rows] & Flag.ALERTED) != 0))
+
+    def apply(self, due: LabelColumns, next_row: int) -> LabelColumns:
+        """Return the outcomes of the declined alerts of the last batch, and the labels due that are not theirs.
+
+        Decisions are known up to the last batch. A label of the current one that may be declined waits for the next.
+
+        Parameters
+        ----------
+        due
+            Labels due by the clock.
+        next_row
+            The first row that is not in the current batch.
+        """
+        if not self._active:
+            return due
+        labels = LabelColumns.concatenate([*self._held, due])
+        row = self._row_of_label[labels.offsets]
+        unknown = self._chosen[row] & (row >= self._decided)
+        self._held = [labels.take(np.flatnonzero(unknown))]
+        arriving = labels.take(np.flatnonzero(~unknown & ~self.of(row)))
+        declined = self._reported + np.flatnonzero(self.of(slice(self._reported, self._decided)))
+        self._reported, self._decided = self._decided, next_row
+        when_ms = self._transactions.event_time_ms[declined]
+        kind = np.full(len(declined), LabelKind.OUTCOME, np.uint8)
+        outcomes = labels_of(self._transactions, declined, when_ms, kind)
+        return LabelColumns.concatenate([outcomes, arriving])
 
 
 class _Memory:

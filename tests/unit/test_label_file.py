@@ -1,0 +1,166 @@
+"""Labels in a file of their own: as on the labels topic, joined by transaction id."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models.vocabulary import MS_PER_DAY, LabelKind
+from worker.errors import SettingsError
+from worker.offline.dataset import NEVER, Dataset, read_dataset
+from worker.offline.label_delay import LabelDelay
+from worker.offline.label_file import LabelFile
+from worker.settings.sections import LabelFields, TransactionFields
+from worker.wire.schema import LabelSource
+
+FIELDS = TransactionFields(entities=())
+START_MS = 1_700_000_000_000
+LABELS = LabelFields()
+
+
+def lines(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def transactions(tmp_path: Path) -> Path:
+    """Six transactions a day apart, in a file that is not in order of time."""
+    rows = [
+        {
+            "transaction_id": f"t{day}",
+            "card_id": "c",
+            "event_time": START_MS + day * MS_PER_DAY,
+            "amount": 1.0,
+        }
+        for day in (3, 0, 1, 2, 5, 4)
+    ]
+    return lines(tmp_path / "rows.jsonl", rows)
+
+
+def label(name: str, label: str | None, day: float, **more: Any) -> dict[str, Any]:
+    said = {"outcome": "declined"} if label is None else {"label": label, "source": "chargeback"}
+    known_ms = START_MS + round(day * MS_PER_DAY)
+    return {"transaction_id": name, "card_id": "c", "label_time": known_ms, **said, **more}
+
+
+def days(times_ms: Any) -> list[float | None]:
+    return [None if at == NEVER else (at - START_MS) / MS_PER_DAY for at in times_ms]
+
+
+def joined(transactions: Path, labels: list[dict[str, Any]], **options: Any) -> Dataset:
+    path = lines(transactions.with_name("labels.jsonl"), labels)
+    return read_dataset(transactions, FIELDS, LabelFile(path, LABELS, **options))
+
+
+def test_labels_find_their_transactions_and_the_others_are_counted_and_named(transactions: Path) -> None:
+    read = joined(
+        transactions,
+        [
+            label("t1", "fraud", 9),
+            label("t3", "legit", 4, source="analyst"),
+            label("nowhere", "fraud", 5),
+            label("4111111111111111", "fraud", 5),
+        ],
+    )
+    assert read.is_fraud is not None
+    assert read.transaction_id.to_pylist() == [f"t{day}" for day in range(6)]
+    assert read.is_fraud.tolist() == [False, True, False, False, False, False]
+    assert days(read.label_time_ms) == [None, 9, None, 4, None, None]
+    assert read.label_source is not None
+    assert read.label_source.tolist() == [0, LabelSource.CHARGEBACK, 0, LabelSource.ANALYST, 0, 0]
+    assert read.matches is not None
+    assert read.matches == (4, 0, 2, ("nowhere", "************1111"), 0)
+
+
+def test_silence_counts_as_legit_unless_it_is_unknown_but_no_label_of_it_arrives(transactions: Path) -> None:
+    labels = [label("t1", "fraud", 9), label("t2", None, 2)]
+    read = joined(transactions, labels)
+    assert read.truth_known.tolist() == [True, True, False, True, True, True]
+    assert read.labels().row.tolist() == [1]
+    read = joined(transactions, labels, silence_is_legit=False)
+    assert read.truth_known.tolist() == [False, True, False, False, False, False]
+
+
+def test_of_several_labels_the_latest_counts(transactions: Path) -> None:
+    read = joined(
+        transactions,
+        [
+            label("t1", "legit", 20, source="reversal"),
+            label("t1", "fraud", 9),
+            label("t0", "fraud", 3),
+            label("t0", "fraud", 2),
+        ],
+    )
+    assert read.is_fraud is not None
+    assert read.is_fraud.tolist()[:2] == [True, False]
+    assert days(read.label_time_ms)[:2] == [3, 20]
+    assert read.matches is not None
+    assert read.matches.superseded == 2
+
+
+def test_outcomes_arrive_as_such_in_order_of_time(transactions: Path) -> None:
+    read = joined(transactions, [label("t2", None, 2), label("t1", "fraud", 9), label("t2", "fraud", 30)])
+    assert read.truth_known.all()
+    row, time_ms, kind = read.arrivals()
+    assert row.tolist() == [2, 1, 2]
+    assert days(time_ms) == [2, 9, 30]
+    assert kind.tolist() == [LabelKind.OUTCOME, LabelKind.FRAUD, LabelKind.FRAUD]
+    assert read.take(np.array([2])).arrivals().kind.tolist() == [LabelKind.OUTCOME, LabelKind.FRAUD]
+
+
+def test_a_label_without_a_time_takes_the_delay_and_none_comes_before_its_transaction(
+    transactions: Path,
+) -> None:
+    timeless = [{"transaction_id": "t4", "label": "fraud"}, {"transaction_id": "t1", "label": "legit"}]
+    read = joined(transactions, timeless, delay=LabelDelay(2.5))
+    assert days(read.label_time_ms) == [None, 3.5, None, None, 6.5, None]
+    read = joined(transactions, [label("t3", "fraud", 1)])
+    assert days(read.label_time_ms)[3] == 3
+
+
+def test_columns_may_have_other_names_and_a_csv_will_do(transactions: Path, tmp_path: Path) -> None:
+    path = tmp_path / "chargebacks.csv"
+    path.write_text("payment,verdict\nt5,Y\nt0,N\n", encoding="utf-8")
+    fields = LABELS.model_copy(update={"transaction_id": "payment", "label": "verdict"})
+    read = read_dataset(transactions, FIELDS, LabelFile(path, fields))
+    assert read.is_fraud is not None
+    assert read.is_fraud.tolist() == [False] * 5 + [True]
+    assert days(read.label_time_ms) == [7, None, None, None, None, 12]
+
+
+def test_a_stretch_of_the_file_leaves_no_label_unmatched(transactions: Path) -> None:
+    path = lines(transactions.with_name("labels.jsonl"), [label("t0", "fraud", 9), label("t5", "fraud", 9)])
+    read = read_dataset(transactions, FIELDS, LabelFile(path, LABELS), start_ms=START_MS + 4 * MS_PER_DAY)
+    assert read.labels().row.tolist() == [1]
+    assert read.matches is not None
+    assert read.matches.unmatched == 0
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"transaction_id": "t0", "label": "perhaps"}, "column 'label' holds 'perhaps'"),
+        ({"transaction_id": "t0", "outcome": "gone"}, "column 'outcome' holds 'gone'; make it one of declined"),
+        ({"transaction_id": "t0", "source": "analyst"}, "1 rows, first row 1, have neither 'label' nor 'outcome'"),
+        ({"id": "t0", "label": "fraud"}, "lacks column 'transaction_id', which label.transaction_id names"),
+    ],
+)  # fmt: skip
+def test_labels_that_say_nothing_known_are_refused(
+    row: dict[str, Any], message: str, transactions: Path
+) -> None:
+    with pytest.raises(SettingsError) as raised:
+        joined(transactions, [row])
+    assert message in str(raised.value)
+
+
+def test_a_dataset_with_joined_labels_can_be_changed_and_taken(transactions: Path) -> None:
+    read = joined(transactions, [label("t1", "fraud", 9), label("t2", None, 2)])
+    part = dataclasses.replace(read.take(np.array([1, 2])), silence_is_legit=False)
+    assert part.truth_known.tolist() == [True, False]
+    assert part.matches is read.matches

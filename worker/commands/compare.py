@@ -1,0 +1,294 @@
+"""`compare`: every way to handle imbalance, side by side on one file."""
+
+# ruff: noqa: PLC0415
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from worker.commands.dataset_file import add_file, read_file
+from worker.commands.parsing import Verbs, above, add_verb, count
+from worker.commands.terminal import log_for_a_person, output, progress_bar, read_settings
+from worker.errors import SettingsError
+
+if TYPE_CHECKING:
+    from worker.offline.compare.comparing import Options
+    from worker.offline.compare.isolated import OnChange
+    from worker.offline.compare.ours import OwnRow
+    from worker.offline.compare.result import Comparison
+    from worker.offline.compare.strategy import Strategy
+    from worker.offline.compare.windows import Shares
+    from worker.offline.dataset import Dataset
+    from worker.progress import OnProgress
+    from worker.settings.sections import Settings
+
+INTERRUPTED: Final = 130
+_METRICS: Final = (
+    "cost",
+    "savings",
+    "ap",
+    "roc_auc",
+    "recall",
+    "recall_by_value",
+    "precision",
+    "f1",
+    "accuracy",
+)
+_SIMULATED_CARDS: Final = 2_000
+_SIMULATED_DAYS: Final = 90
+_MORE: Final = """\
+Windows in time: warm up, train, tune, a gap as long as labels take, test. No
+strategy learns or tunes from labels that had not arrived by then. Two blocks, never
+mixed: frozen before the test, and refreshed through it. Ctrl-C keeps what is done.
+
+examples:
+  fraud-worker compare --simulate --only logistic,smote,threshold_cost
+  fraud-worker compare payments.parquet --fraud-column is_fraud --skip anomaly
+  fraud-worker compare payments.parquet --fraud-column is_fraud --only \\
+      weights:25,costs:10:1000,river:river.naive_bayes.GaussianNB,worker
+"""
+
+
+def add_to(verbs: Verbs) -> None:
+    """Declare the verb."""
+    parser = add_verb(
+        verbs, "compare", "compare every way to handle imbalance with this worker, on a file", compare, _MORE
+    )
+    add_file(parser, optional=True)
+    simulated = parser.add_argument_group("without a file")
+    simulated.add_argument("--simulate", action="store_true", help="compare on simulated traffic instead")
+    simulated.add_argument(
+        "--cards", type=count, metavar="N", help=f"its cards (default: {_SIMULATED_CARDS})"
+    )
+    simulated.add_argument("--days", type=count, metavar="N", help=f"its days (default: {_SIMULATED_DAYS})")
+    simulated.add_argument(
+        "--prevalence", type=above(0), metavar="SHARE", help="its share of fraud (default: 0.008)"
+    )
+    chosen = parser.add_argument_group("strategies (default: all)")
+    chosen.add_argument("--list", action="store_true", help="list the strategies and end")
+    chosen.add_argument(
+        "--only", type=_names, default=[], action="extend", metavar="NAMES",
+        help="strategies or whole families, comma separated; weights:N, costs:REVIEW:MISSED and river:DOTTED.PATH make "
+        "further ones",
+    )  # fmt: skip
+    chosen.add_argument(
+        "--skip", type=_names, default=[], action="extend", metavar="NAMES", help="likewise, to leave out"
+    )
+    how = parser.add_argument_group("how to compare")
+    how.add_argument(
+        "--features", choices=("journalled", "raw"), default="journalled",
+        help="those that the worker journals at decision time (default), or the declared columns alone",
+    )  # fmt: skip
+    how.add_argument(
+        "--windows", type=_shares, metavar="W,T,U,E",
+        help="proportions of the warm-up, train, tune and test windows (default: 15,40,14,14)",
+    )  # fmt: skip
+    how.add_argument(
+        "--trust-columns", action="store_true", help="keep columns that alone tell fraud from legit"
+    )
+    how.add_argument(
+        "--jobs", type=count, metavar="N", help="strategies at a time (default: half the processors)"
+    )
+    how.add_argument(
+        "--seed", type=int, default=42, metavar="N", help="decides everything random (default: 42)"
+    )
+    how.add_argument(
+        "--max-seconds", type=above(0), metavar="S", help="bound of a strategy in a block (default: 600)"
+    )
+    shown = parser.add_argument_group("what to show")
+    shown.add_argument(
+        "--metric", choices=_METRICS, default="cost",
+        help="order of the rows (default: cost); accuracy explains why it is not in the table",
+    )  # fmt: skip
+    shown.add_argument("--json", action="store_true", help="print the table as one JSON object")
+    shown.add_argument(
+        "--report", type=Path, metavar="FILE", help="write a page with plots to this .html file"
+    )
+
+
+def compare(args: argparse.Namespace) -> int:
+    """Compare strategies on a file or on simulated traffic, and print the table."""
+    if args.list:
+        return _print_list()
+    if args.simulate == (args.file is not None):
+        raise SettingsError("compare: name either a file, such as payments.parquet, or --simulate")
+    from worker.offline.compare.comparing import compare as side_by_side
+
+    options = _options(args)
+    settings, dataset, source = _simulated(args) if args.simulate else _from_file(args)
+    with _bars() as (progress, on_change):
+        comparison = side_by_side(settings, dataset, options, source, progress=progress, on_change=on_change)
+    if args.report is not None:
+        from worker.offline.report import write_comparison
+
+        write_comparison(comparison, args.report)
+    _print(comparison, args)
+    return INTERRUPTED if comparison.interrupted else 0
+
+
+def _from_file(args: argparse.Namespace) -> tuple[Settings, Dataset, str]:
+    given = [name for name in ("cards", "days", "prevalence") if getattr(args, name) is not None]
+    if given:
+        raise SettingsError(f"--{given[0]} is for --simulate: leave it out for a file")
+    if args.fraud_column is None:
+        raise SettingsError("compare needs the truth: name its column by --fraud-column")
+    settings = read_settings(args, keyless=True)
+    return settings, read_file(args, settings), args.file.name
+
+
+def _simulated(args: argparse.Namespace) -> tuple[Settings, Dataset, str]:
+    from dataclasses import replace
+
+    import numpy as np
+
+    from models.vocabulary import MS_PER_DAY
+    from worker.settings.loading import load_settings_if_any
+    from worker.settings.sections import Settings
+    from worker.simulation import FIELDS, Traffic, simulate
+
+    log_for_a_person()
+    settings = load_settings_if_any(args.config) or Settings(entity_key="0" * 32, transaction=FIELDS)
+    traffic = Traffic(cards=args.cards or _SIMULATED_CARDS, days=args.days or _SIMULATED_DAYS, seed=args.seed)
+    if args.prevalence is not None:
+        traffic = replace(traffic, prevalence=args.prevalence)
+    dataset = simulate(traffic)
+    # As `backtest` reads a simulated file: where no label arrives, the truth is known after a week.
+    label_ms = dataset.event_time_ms + 7 * MS_PER_DAY
+    if dataset.label_time_ms is not None:
+        label_ms = np.where(dataset.labelled, dataset.label_time_ms, label_ms)
+    return settings, replace(dataset, label_time_ms=label_ms), f"simulated traffic, seed {args.seed}"
+
+
+def _options(args: argparse.Namespace) -> Options:
+    from worker.offline.compare.comparing import Options
+
+    strategies, own_rows = _chosen(args.only, args.skip)
+    if args.max_seconds is not None:
+        from dataclasses import replace
+
+        strategies = [replace(it, caps=replace(it.caps, seconds=args.max_seconds)) for it in strategies]
+    return Options(
+        strategies=strategies,
+        own_rows=own_rows,
+        features=args.features,
+        shares=args.windows,
+        seed=args.seed,
+        jobs=args.jobs or max((os.cpu_count() or 1) // 2, 1),
+        trust_columns=args.trust_columns,
+    )
+
+
+def _chosen(only: list[str], skip: list[str]) -> tuple[list[Strategy], list[OwnRow]]:
+    """Return the strategies and the worker's own rows that the two lists of names leave."""
+    from worker.offline.compare.ours import OWN_ROWS
+    from worker.offline.compare.registry import chosen
+    from worker.offline.compare.result import OURS
+
+    own = {it.name: it for it in OWN_ROWS}
+
+    def split(names: list[str]) -> tuple[list[str], set[str]]:
+        ours = {name for name in names if name in own} | (set(own) if OURS in names else set())
+        return [name for name in names if name not in own and name != OURS], ours
+
+    (only_theirs, only_own), (skip_theirs, skip_own) = split(only), split(skip)
+    strategies = [] if only and not only_theirs else list(chosen(only_theirs, skip_theirs).values())
+    own_rows = [it for name, it in own.items() if name not in skip_own and (not only or name in only_own)]
+    return strategies, own_rows
+
+
+def _print(comparison: Comparison, args: argparse.Namespace) -> None:
+    if args.json:
+        print(json.dumps(comparison.to_json()))
+        return
+    from worker.offline.compare.table_text import WHOLE_WIDTH, comparison_text
+
+    console = output(WHOLE_WIDTH)
+    for part in comparison_text(comparison, args.metric, console.width):
+        console.print(part)
+    if args.report is not None:
+        print(f"\n{args.report}: the report")
+
+
+def _print_list() -> int:
+    from worker.offline.compare.ours import OWN_ROWS
+    from worker.offline.compare.registry import strategies
+    from worker.offline.compare.result import OURS
+
+    rows = [(it.family, it.name, it.meaning) for it in strategies().values()]
+    rows += [(OURS, it.name, it.meaning) for it in OWN_ROWS]
+    family = ""
+    for of, name, meaning in rows:
+        if of != family:
+            print(of)
+            family = of
+        print(f"  {name:<34}{meaning}")
+    return 0
+
+
+@contextmanager
+def _bars() -> Iterator[tuple[OnProgress, OnChange]]:
+    """Show the run of the worker and the strategies in hand on standard error: bars at a terminal, else lines."""
+    if not sys.stderr.isatty():
+        with progress_bar("worker") as progress:
+            yield progress, _Lines()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.fields[title]:<10}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        run = bars.add_task("", total=None, title="worker", visible=False)
+        strategies = bars.add_task("", total=None, title="strategies", visible=False)
+        yield (
+            lambda done, total: bars.update(run, completed=done, total=total, visible=True),
+            lambda done, total, names: bars.update(
+                strategies, completed=done, total=total, description=", ".join(names), visible=True
+            ),
+        )
+
+
+class _Lines:
+    """Prints a line whenever a strategy ends."""
+
+    def __init__(self) -> None:
+        self._done = 0
+
+    def __call__(self, done: int, total: int, names: list[str]) -> None:
+        if done > self._done:
+            self._done = done
+            hand = f", in hand: {', '.join(names)}" if names else ""
+            print(f"compare: {done} of {total} strategies{hand}", file=sys.stderr)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _shares(text: str) -> Shares:
+    from worker.offline.compare.windows import Shares
+
+    try:
+        shares = Shares(*(float(part) for part in text.split(",")))
+    except (TypeError, ValueError):
+        shares = None
+    if (
+        shares is None
+        or len(text.split(",")) != len(Shares._fields)
+        or min(shares[1:]) <= 0
+        or shares.warm_up < 0
+    ):
+        raise argparse.ArgumentTypeError(f"{text!r} is not four numbers above 0, such as 15,40,14,14")
+    return shares

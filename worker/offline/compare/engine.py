@@ -1,0 +1,294 @@
+"""Fits, tunes and scores one strategy in both blocks: frozen before the test window, and refreshed through it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.vocabulary import MS_PER_DAY
+from worker.offline.compare.material import Material
+from worker.offline.compare.result import Block, Decided
+from worker.offline.compare.rules import Alerting
+from worker.offline.compare.sample import Sample
+from worker.offline.compare.strategy import LeftOutError, Model, OnlineModel, Strategy
+from worker.offline.compare.windows import learnable
+
+REFIT_MS: Final = 7 * MS_PER_DAY
+_HOUR_MS: Final = MS_PER_DAY // 24
+_LARGEST_SEED: Final = 2**32 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What a strategy did in one block.
+
+    Attributes
+    ----------
+    block
+        Which one.
+    decided
+        Of the rows from the test window on.
+    fit_seconds
+        Of all fits.
+    score_us
+        Microseconds a transaction to score.
+    rows_learnt
+        Of the last fit, after sampling.
+    """
+
+    block: Block
+    decided: Decided
+    fit_seconds: float
+    score_us: float
+    rows_learnt: int
+
+
+def try_out(material: Material, strategy: Strategy, seed: int) -> Iterator[Tried]:
+    """Run a strategy through the frozen block, then through the refreshed one.
+
+    Parameters
+    ----------
+    material
+        What it may see.
+    strategy
+        With a batch model or an online model.
+    seed
+        Decides everything random.
+
+    Yields
+    ------
+    Tried
+        Each block as soon as it is done.
+
+    Raises
+    ------
+    LeftOutError
+        The strategy cannot be run on this data.
+    """
+    if strategy.make is not None:
+        return _Batch(material, strategy, seed, strategy.make).blocks()
+    if strategy.make_online is not None:
+        return _Online(material, strategy, seed, strategy.make_online).blocks()
+    raise LeftOutError("it has no model")
+
+
+def capped(sample: Sample, rows: int | None, seed: int) -> Sample:
+    """Return at most so many rows: sampled legits, each then standing for 1/rate.
+
+    Frauds are sampled too where they alone are more than half of the rows allowed.
+    """
+    if rows is None or len(sample) <= rows:
+        return sample
+    rng = np.random.default_rng([seed, len(sample)])
+    frauds, legits = np.flatnonzero(sample.fraud), np.flatnonzero(~sample.fraud)
+    kept_frauds = min(len(frauds), max(rows // 2, rows - len(legits)))
+    kept_legits = min(len(legits), rows - kept_frauds)
+    chosen, weight = np.zeros(len(sample), np.bool_), sample.weight.copy()
+    for candidates, kept in ((frauds, kept_frauds), (legits, kept_legits)):
+        chosen[rng.permutation(candidates)[:kept]] = True
+        weight[candidates] *= len(candidates) / max(kept, 1)
+    columns = {name: getattr(sample, name) for name in Sample.layout()}
+    return Sample(**{**columns, "weight": weight}, categorical=sample.categorical).take(
+        np.flatnonzero(chosen)
+    )
+
+
+class _Run:
+    """What batch and online strategies share: rows from the tuning window on with the scores given to them so far.
+
+    Thresholds are tuned on the scores that rows had when they were scored, never on those of a model that has learnt
+    them.
+    """
+
+    def __init__(self, material: Material, strategy: Strategy, seed: int) -> None:
+        self.material, self.windows, self.strategy = material, material.windows, strategy
+        self.seed = seed % _LARGEST_SEED
+        self.scored = material.between(self.windows.tune_ms, self.windows.end_ms)
+        self.times_ms = material.event_time_ms[self.scored]
+        self.scores = np.full(len(self.times_ms), np.nan)
+        self.fit_seconds, self.score_seconds, self.rows_scored, self.rows_learnt = 0.0, 0.0, 0, 0
+
+    def train_rows(self, now_ms: int) -> NDArray[np.int64]:
+        """Return the rows of the trailing window whose verdicts have matured by now."""
+        start_ms = now_ms - self.windows.train_length_ms
+        return learnable(self.material.event_time_ms, self.material.verdicts, start_ms, now_ms, now_ms)
+
+    def score(self, model: Model | OnlineModel, rows: slice) -> NDArray[np.float64]:
+        """Score rows of `scored`; raises LeftOutError unless each gets a finite number."""
+        first = self.scored.start
+        sample = self.material.to_score(slice(first + rows.start, first + rows.stop))
+        if len(sample) == 0:
+            return np.zeros(0)
+        started_s = time.perf_counter()
+        scores = np.asarray(model.score(sample), np.float64)
+        self.score_seconds += time.perf_counter() - started_s
+        self.rows_scored += len(sample)
+        if scores.shape != (len(sample),):
+            raise LeftOutError(f"it gave scores of shape {scores.shape} for {len(sample)} transactions")
+        if not np.isfinite(scores).all():
+            raise LeftOutError(f"it gave {np.count_nonzero(~np.isfinite(scores))} scores that are not finite")
+        return scores
+
+    def alerting(self, scores: NDArray[np.float64], now_ms: int) -> Alerting:
+        """Settle the threshold on the newest matured rows, as many days of them as the tuning window has."""
+        gap_ms = self.windows.test_ms - self.windows.gap_ms
+        end_ms = now_ms - gap_ms
+        start_ms = end_ms - self.windows.tune_length_ms
+        rows = learnable(self.material.event_time_ms, self.material.verdicts, start_ms, end_ms, now_ms)
+        strategy = self.strategy
+        return Alerting.settled(
+            strategy.rule,
+            scores[rows - self.scored.start],
+            self.material.known_by(rows, now_ms),
+            self.material.review_cost,
+            is_probability=strategy.is_probability,
+        )
+
+    def decide(self, scores: NDArray[np.float64], weeks: list[int]) -> Decided:
+        """Decide the test rows, the threshold being settled anew at the beginning of each of the weeks."""
+        parts, loss = [], self.material.loss[self.scored]
+        alerting: Alerting | None = None
+        for start_ms, end_ms in zip(weeks, [*weeks[1:], self.windows.end_ms], strict=True):
+            rows = self.rows(start_ms, end_ms)
+            try:
+                alerting = self.alerting(scores, start_ms)
+            except LeftOutError:
+                # A week without a fraud to tune on keeps the threshold of the week before.
+                if alerting is None:
+                    raise
+            parts.append(alerting.decide(scores[rows], loss[rows]))
+        return Decided.concatenate(parts)
+
+    def rows(self, start_ms: int, end_ms: int) -> slice:
+        """Return the rows of `scored` in a stretch of time."""
+        start, end = np.searchsorted(self.times_ms, [start_ms, end_ms])
+        return slice(int(start), int(end))
+
+    def weeks(self) -> list[int]:
+        """Return when models and thresholds are refreshed: at the start of the test window, then every week."""
+        return list(range(self.windows.test_ms, self.windows.end_ms, REFIT_MS))
+
+    def tried(self, block: Block, decided: Decided) -> Tried:
+        """Return what was done since the last call."""
+        score_us = 1e6 * self.score_seconds / max(self.rows_scored, 1)
+        done = Tried(block, decided, self.fit_seconds, score_us, self.rows_learnt)
+        self.fit_seconds, self.score_seconds, self.rows_scored = 0.0, 0.0, 0
+        return done
+
+
+class _Batch(_Run):
+    """A model that is fitted as a whole."""
+
+    def __init__(self, material: Material, strategy: Strategy, seed: int, make: Callable[[], Model]) -> None:
+        super().__init__(material, strategy, seed)
+        self._make = make
+
+    def blocks(self) -> Iterator[Tried]:
+        frozen = self._fitted(self.windows.tune_ms)
+        self.scores = self.score(frozen, slice(0, len(self.scores)))
+        yield self.tried(Block.FROZEN, self.decide(self.scores, [self.windows.test_ms]))
+        weeks = self.weeks()
+        for start_ms, end_ms in zip(weeks, [*weeks[1:], self.windows.end_ms], strict=True):
+            rows = self.rows(start_ms, end_ms)
+            self.scores[rows] = self.score(self._fitted(start_ms), rows)
+        yield self.tried(Block.REFRESHED, self.decide(self.scores, weeks))
+
+    def _fitted(self, now_ms: int) -> Model:
+        train = self.material.known_by(self.train_rows(now_ms), now_ms)
+        train = capped(train, self.strategy.caps.rows, self.seed)
+        if not train.fraud.any() or train.fraud.all():
+            raise LeftOutError("the training window has only one class")
+        model = self._make()
+        started_s = time.perf_counter()
+        model.fit(train, self.seed)
+        self.fit_seconds += time.perf_counter() - started_s
+        self.rows_learnt = len(train)
+        return model
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrivals:
+    """The verdicts of a run in the order in which they can be learnt.
+
+    A row is learnt when it matures. A fraud label that comes later has it learnt again, as fraud.
+
+    Attributes
+    ----------
+    time_ms, row : int64 (m,)
+    fraud : bool (m,)
+    weight : float64 (m,)
+    """
+
+    time_ms: NDArray[np.int64]
+    row: NDArray[np.int64]
+    fraud: NDArray[np.bool_]
+    weight: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, material: Material, cap: int | None, seed: int) -> _Arrivals:
+        """Collect them; beyond `cap` legits are sampled, and frauds where they alone are more than half of it."""
+        matures_ms, fraud_ms, end_ms = material.matures_ms, material.fraud_ms, material.windows.end_ms
+        on_time = np.flatnonzero(matures_ms < end_ms)
+        late = np.flatnonzero((fraud_ms > matures_ms) & (fraud_ms < end_ms))
+        time_ms = np.concatenate([matures_ms[on_time], fraud_ms[late]])
+        row = np.concatenate([on_time, late])
+        fraud = fraud_ms[row] <= time_ms
+        weight = _sampling_weight(fraud, cap, np.random.default_rng([seed, len(row)]))
+        order = np.lexsort((row, time_ms))
+        order = order[weight[order] > 0.0]
+        return cls(time_ms[order], row[order], fraud[order], weight[order])
+
+
+def _sampling_weight(
+    fraud: NDArray[np.bool_], cap: int | None, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Return how many verdicts each stands for; 0 for those that are not sampled."""
+    if cap is None or len(fraud) <= cap:
+        return np.ones(len(fraud))
+    frauds = int(fraud.sum())
+    of_frauds = min(1.0, max(cap / 2, cap - (len(fraud) - frauds)) / max(frauds, 1))
+    of_legits = min(1.0, (cap - frauds * of_frauds) / max(len(fraud) - frauds, 1))
+    rate = np.where(fraud, of_frauds, of_legits)
+    return np.where(rng.random(len(fraud)) < rate, 1.0 / rate, 0.0)
+
+
+class _Online(_Run):
+    """A model that learns each verdict as it arrives."""
+
+    def __init__(
+        self, material: Material, strategy: Strategy, seed: int, make: Callable[[], OnlineModel]
+    ) -> None:
+        super().__init__(material, strategy, seed)
+        self._model = make()
+        self._arrivals = _Arrivals.of(material, strategy.caps.rows, self.seed)
+        self._learnt = 0
+
+    def blocks(self) -> Iterator[Tried]:
+        self._learn_until(self.windows.tune_ms)
+        frozen = self.score(self._model, slice(0, len(self.scores)))
+        yield self.tried(Block.FROZEN, self.decide(frozen, [self.windows.test_ms]))
+        # One model does for both blocks: scoring changes nothing, so that the frozen block is scored before more is
+        # learnt.
+        for start_ms in range(self.windows.tune_ms, self.windows.end_ms, _HOUR_MS):
+            rows = self.rows(start_ms, start_ms + _HOUR_MS)
+            self.scores[rows] = self.score(self._model, rows)
+            self._learn_until(start_ms + _HOUR_MS)
+        yield self.tried(Block.REFRESHED, self.decide(self.scores, self.weeks()))
+
+    def _learn_until(self, now_ms: int) -> None:
+        arrivals = self._arrivals
+        end = int(np.searchsorted(arrivals.time_ms, now_ms, side="right"))
+        chosen = slice(self._learnt, end)
+        if end == self._learnt:
+            return
+        sample = self.material.known_by(arrivals.row[chosen], now_ms)
+        sample = replace(sample, fraud=arrivals.fraud[chosen], weight=arrivals.weight[chosen])
+        started_s = time.perf_counter()
+        self._model.learn(sample)
+        self.fit_seconds += time.perf_counter() - started_s
+        self._learnt = self.rows_learnt = end

@@ -1,0 +1,249 @@
+"""The recommendation: the simplest strategy within noise of the cheapest, in words that follow from the table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from models.threshold import CostPolicy
+from worker.offline.compare.result import (
+    OURS,
+    Block,
+    Comparison,
+    Figures,
+    Recommendation,
+    Row,
+    Severity,
+)
+from worker.offline.compare.strategy import Rule
+
+_SIMPLICITY: Final = (
+    "nothing", "threshold", "weights", "costs", "resampling", "ensembles", "anomaly", "online", OURS, "combinations",
+)  # fmt: skip
+"""Families, the simplest first: what each adds to a plain model that has to be run, understood and kept."""
+
+_ADVICE: Final[dict[Severity, tuple[str, tuple[str, ...]]]] = {
+    Severity.BALANCED: ("do nothing: the classes are nearly equal", ("logistic", "boosting")),
+    Severity.MILD: ("class weights", ("weights_balanced", "weights_boosting")),
+    Severity.MODERATE: (
+        "SMOTE or class weights",
+        ("smote", "smote_boosting", "weights_balanced", "weights_boosting"),
+    ),
+    Severity.SEVERE: (
+        "SMOTE, class weights and a tuned threshold together, or a balanced ensemble",
+        ("smote_weights_threshold", "smote_weights_threshold_boosting", "balanced_forest", "easy_ensemble"),
+    ),
+    Severity.EXTREME: ("anomaly detection", ("isolation_forest", "one_class_svm")),
+}
+BANDS: Final = {
+    Severity.BALANCED: "30 % or more",
+    Severity.MILD: "10 to 30 %",
+    Severity.MODERATE: "1 to 10 %",
+    Severity.SEVERE: "0.1 to 1 %",
+    Severity.EXTREME: "less than 0.1 %",
+}
+"""The share of frauds of each severity."""
+_SAME_AP: Final = 0.02
+_LARGE: Final = 0.1
+"""A difference within noise that is a larger share of the least cost deserves a word of doubt."""
+_RESAMPLED: Final = ("resampling", "ensembles", "combinations", "weights")
+
+
+def recommend(rows: Sequence[Row], costs: CostPolicy, severity: Severity) -> Recommendation:
+    """Derive the recommendation from the rows of both blocks.
+
+    The refreshed block counts, because a model that is used is also refitted; the frozen one where the other has no
+    figures.
+
+    Parameters
+    ----------
+    rows
+        Of both blocks.
+    costs
+        The user's costs, with the budget of cases.
+    severity
+        Of the data set.
+    """
+    block = next((it for it in (Block.REFRESHED, Block.FROZEN) if _with_figures(rows, it)), Block.FROZEN)
+    candidates = _with_figures(rows, block)
+    phrase, names = _ADVICE[severity]
+    if not candidates:
+        return Recommendation(
+            None, block, None, names, ("No strategy could be run: there is nothing to choose from.",)
+        )
+    cheapest = min(candidates, key=lambda it: it[1].cost)
+    budget = costs.alert_budget_cases_per_day
+    affordable = [it for it in candidates if budget is None or it[1].cases_per_day <= budget]
+    over_budget = budget is not None and cheapest[1].cases_per_day > budget and bool(affordable)
+    pool = affordable if over_budget else candidates
+    best = min(pool, key=lambda it: it[1].cost)
+    chosen = best if over_budget else _simplest_within_noise(pool, best)
+    paragraphs = [_choice(chosen, best, block)]
+    if over_budget:
+        paragraphs.append(
+            f"{cheapest[0].strategy} is cheaper at {_money(cheapest[1].cost)}, but opens "
+            f"{cheapest[1].cases_per_day:,.0f} cases a day, more than the budget of {budget:,.0f}."
+        )
+    if chosen[1].savings <= 0.0:
+        paragraphs.append(
+            "It saves nothing: alerting on nothing, or on everything, costs no more. Look at [costs] and at the "
+            "features before you look at strategies."
+        )
+    paragraphs += _advice(phrase, names, severity, chosen, candidates)
+    paragraphs += _own(chosen, candidates)
+    return Recommendation(chosen[0].strategy, block, cheapest[0].strategy, names, tuple(paragraphs))
+
+
+def accuracy_explained(comparison: Comparison) -> str:
+    """Return why accuracy is not in the table, by the user's own numbers."""
+    judged = comparison.test
+    legits, frauds = int((~judged.fraud).sum()), int(judged.fraud.sum())
+    trivial = legits / max(len(judged), 1)
+    text = (
+        f"Accuracy is worthless here. A model that calls every transaction legitimate would be right in {legits:,} of "
+        f"{len(judged):,} test transactions: an accuracy of {_share(trivial)}. It would catch none of the {frauds:,} "
+        f"frauds, and lose {_money(float(judged.loss[judged.fraud].sum()))}."
+    )
+    name, block = comparison.recommendation.strategy, comparison.recommendation.block
+    row = next((it for it in comparison.block(block) if it.strategy == name), None)
+    if row is None or row.decided is None or row.figures is None:
+        return text
+    accuracy = float((row.decided.alerted == judged.fraud).mean())
+    verdict = "lose to" if accuracy < trivial else "hardly beat"
+    return (
+        f"{text} {row.strategy} catches {_share(row.figures.recall)} of the frauds and saves "
+        f"{_share(row.figures.savings)} of the cost, yet by its accuracy of {_share(accuracy)} it would {verdict} the "
+        "model that does nothing."
+    )
+
+
+_Judged = tuple[Row, Figures]
+
+
+def _with_figures(rows: Sequence[Row], block: Block) -> list[_Judged]:
+    return [(row, row.figures) for row in rows if row.block is block and row.figures is not None]
+
+
+def _simplest_within_noise(pool: Sequence[_Judged], best: _Judged) -> _Judged:
+    # The interval of the cheapest itself is [0, 0]: it is always within noise.
+    within = [it for it in pool if it is best or it[1].excess_low <= 0.0]
+    return min(within, key=lambda it: (_simplicity(it[0]), it[1].cost))
+
+
+def _choice(chosen: _Judged, best: _Judged, block: Block) -> str:
+    row, worth = chosen
+    begun = "refitted every week" if block is Block.REFRESHED else "fitted once"
+    if row.family in ("online", OURS):
+        begun = "learning as labels arrive" if block is Block.REFRESHED else "frozen before the test"
+    text = (
+        f"Use {row.strategy} ({row.meaning}), {begun}: it cost {_money(worth.cost)} in the test window and saved "
+        f"{_share(worth.savings)}. It caught {_share(worth.recall)} of the frauds ({_share(worth.recall_by_value)} by "
+        f"value) with a precision of {_share(worth.precision)} and {worth.cases_per_day:,.0f} cases a day."
+    )
+    if chosen is best:
+        return f"{text} It is the cheapest, and nothing simpler is within noise of it."
+    doubt = ""
+    if worth.excess > _LARGE * best[1].cost:
+        doubt = (
+            f" That is {_share(worth.excess / best[1].cost)} of the least cost: the test has too few frauds to tell "
+            "it from chance, and a longer one may."
+        )
+    return (
+        f"{text} {best[0].strategy} cost least, {_money(best[1].cost)}. The difference of {_money(worth.excess)} is "
+        f"within noise (95 % interval {_interval(worth)}), and {row.strategy} is simpler.{doubt}"
+    )
+
+
+def _advice(
+    phrase: str, names: Sequence[str], severity: Severity, chosen: _Judged, candidates: Sequence[_Judged]
+) -> list[str]:
+    text = (
+        f"Frauds are {BANDS[severity]} of the transactions ({severity.value}). The common advice is {phrase}."
+    )
+    advised = [it for it in candidates if it[0].strategy in names]
+    if not advised:
+        return [f"{text} None of {', '.join(names)} has figures here."]
+    measured = "; ".join(
+        f"{row.strategy} cost {_money(worth.cost)} (AP {worth.ap:.3f}, {worth.cases_per_day:,.0f} cases a day)"
+        for row, worth in advised
+    )
+    if chosen[0].strategy in names:
+        return [f"{text} Here it holds: {measured}."]
+    followed = min(advised, key=lambda it: it[1].cost)
+    return [f"{text} Measured here: {measured}.", _why(followed, chosen)]
+
+
+def _why(followed: _Judged, chosen: _Judged) -> str:
+    """Say what in the table makes the advised strategy dearer than the chosen one, or as good but less simple."""
+    (row, worth), (winner, best) = followed, chosen
+    dearer = worth.cost - best.cost
+    if dearer <= 0.0 or worth.excess_low <= 0.0:
+        return (
+            f"{row.strategy} is within noise of the cheapest too. {winner.strategy} is preferred because it is simpler "
+            "to run and to explain."
+        )
+    lead = f"{row.strategy}, the best of that advice, costs {_money(dearer)} more than {winner.strategy}: "
+    return lead + "; ".join(_reasons(row, worth, best)) + "."
+
+
+def _reasons(row: Row, worth: Figures, best: Figures) -> list[str]:
+    reasons = []
+    if worth.ap < best.ap - _SAME_AP:
+        reasons.append(f"it ranks the transactions worse (AP {worth.ap:.3f} against {best.ap:.3f})")
+    elif worth.ap > best.ap + _SAME_AP:
+        reasons.append(
+            f"it ranks the transactions better (AP {worth.ap:.3f} against {best.ap:.3f}), but alerts in the wrong place"
+        )
+    else:
+        reasons.append(
+            f"it ranks the transactions as well (AP {worth.ap:.3f} against {best.ap:.3f}), so the threshold decides"
+        )
+    if worth.cases_per_day > best.cases_per_day * 1.1:
+        reasons.append(
+            f"it opens {worth.cases_per_day:,.0f} cases a day instead of {best.cases_per_day:,.0f}"
+        )
+    if worth.recall_by_value < best.recall_by_value - 0.01:
+        reasons.append(
+            f"it catches {_share(worth.recall_by_value)} of the lost value instead of {_share(best.recall_by_value)}"
+        )
+    if row.rule is Rule.HALF:
+        if row.family in _RESAMPLED:
+            reasons.append(
+                "equalised classes make its probabilities too high, and it alerts from 0.5 on, not where a review pays"
+            )
+        else:
+            reasons.append("it alerts from a probability of 0.5 on, not where a review pays")
+    return reasons
+
+
+def _own(chosen: _Judged, candidates: Sequence[_Judged]) -> list[str]:
+    """Say where the worker itself stands, whether or not it is the choice."""
+    worker = next((it for it in candidates if it[0].strategy == "worker"), None)
+    if worker is None or worker is chosen:
+        return []
+    worth = worker[1]
+    if worth.excess <= 0.0:
+        return [
+            f"This worker as it would run cost {_money(worth.cost)}, the least, and saved {_share(worth.savings)}."
+        ]
+    within = "within noise of the cheapest" if worth.excess_low <= 0.0 else "beyond noise above the cheapest"
+    return [
+        f"This worker as it would run cost {_money(worth.cost)} and saved {_share(worth.savings)}: {within} (95 % "
+        f"interval of the difference {_interval(worth)})."
+    ]
+
+
+def _simplicity(row: Row) -> int:
+    return _SIMPLICITY.index(row.family) if row.family in _SIMPLICITY else len(_SIMPLICITY)
+
+
+def _interval(worth: Figures) -> str:
+    return f"{_money(worth.excess_low)} to {_money(worth.excess_high)}"
+
+
+def _money(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.1f} %"

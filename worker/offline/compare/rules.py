@@ -1,0 +1,126 @@
+"""Where a strategy alerts: thresholds and calibration from the tuning window, at natural prevalence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.threshold import Calibration
+from models.working_points import WorkingPoints
+from worker.offline.compare.result import Decided
+from worker.offline.compare.sample import Sample
+from worker.offline.compare.strategy import LeftOutError, Rule
+
+_LEAST_PROBABILITY: Final = 1e-12
+_HALVINGS: Final = 80
+_WIDEST_SHIFT: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Alerting:
+    """How scores become probabilities and alerts, as settled on a tuning window.
+
+    Attributes
+    ----------
+    rule
+        Of the strategy.
+    is_probability
+        Whether the scores are probabilities.
+    centre, scale
+        Of the scores that are none: less `centre`, over `scale`, they are taken for logits.
+    shift
+        Added to the logit: on the tuning window the probabilities then sum to its frauds. It undoes the prior of a
+        resampled or reweighted training set.
+    calibration
+        Of the shifted logit.
+    threshold
+        What `rank` is compared with.
+    review_cost
+        Of one case.
+    """
+
+    rule: Rule
+    is_probability: bool
+    centre: float
+    scale: float
+    shift: float
+    calibration: Calibration
+    threshold: float
+    review_cost: float
+
+    @classmethod
+    def settled(
+        cls, rule: Rule, score: NDArray[np.float64], tune: Sample, review_cost: float, *, is_probability: bool
+    ) -> Alerting:
+        """Settle it on a tuning window.
+
+        Parameters
+        ----------
+        rule
+            Of the strategy.
+        score : float64 (n,)
+            Of the tuning window; finite.
+        tune
+            Its rows, at natural prevalence.
+        review_cost
+            Of one case.
+        is_probability
+            Whether the scores are probabilities.
+
+        Raises
+        ------
+        LeftOutError
+            The rule does not fit the scores or the window.
+        """
+        if rule is Rule.HALF and not is_probability:
+            raise LeftOutError("its scores are no probabilities, so 0.5 means nothing for them")
+        if not tune.fraud.any() or tune.fraud.all():
+            raise LeftOutError("the tuning window has only one class, so no threshold can be tuned")
+        centre, scale = float(np.mean(score)), float(np.std(score)) or 1.0
+        raw = cls(rule, is_probability, centre, scale, 0.0, Calibration(), 0.5, review_cost)
+        logit = raw._logit(score)
+        shift = _prior_shift(logit, tune.fraud, tune.weight)
+        calibration = Calibration.fit(logit + shift, tune.fraud, tune.weight)
+        threshold = _threshold(rule, score, tune, review_cost)
+        return cls(rule, is_probability, centre, scale, shift, calibration, threshold, review_cost)
+
+    def decide(self, score: NDArray[np.float64], loss: NDArray[np.float64]) -> Decided:
+        """Return probabilities and decisions of n scored transactions."""
+        probability = self.calibration.probability(self._logit(score) + self.shift)
+        rank = probability * loss / self.review_cost if self.rule is Rule.COST else score
+        return Decided(
+            score=score,
+            probability=probability,
+            rank=rank,
+            threshold=np.full(len(score), self.threshold),
+            alerted=rank >= self.threshold,
+        )
+
+    def _logit(self, score: NDArray[np.float64]) -> NDArray[np.float64]:
+        if not self.is_probability:
+            return (score - self.centre) / self.scale
+        inside = np.clip(score, _LEAST_PROBABILITY, 1.0 - _LEAST_PROBABILITY)
+        return np.log(inside) - np.log1p(-inside)
+
+
+def _threshold(rule: Rule, score: NDArray[np.float64], tune: Sample, review_cost: float) -> float:
+    if rule is Rule.HALF:
+        return 0.5
+    if rule is Rule.COST:
+        return 1.0
+    points = WorkingPoints.of(tune.fraud, score, tune.loss, tune.case, tune.weight)
+    return points.best_f1_threshold() if rule is Rule.BEST_F1 else points.cheapest_threshold(review_cost)
+
+
+def _prior_shift(logit: NDArray[np.float64], fraud: NDArray[np.bool_], weight: NDArray[np.float64]) -> float:
+    """Return what makes the probabilities sum to the frauds: the sum grows with it, so it is found by halving."""
+    frauds = float(weight[fraud].sum())
+    low, high = -_WIDEST_SHIFT, _WIDEST_SHIFT
+    for _ in range(_HALVINGS):
+        middle = 0.5 * (low + high)
+        expected = float(weight @ Calibration().probability(logit + middle))
+        low, high = (middle, high) if expected < frauds else (low, middle)
+    return 0.5 * (low + high)

@@ -1,0 +1,204 @@
+"""A comparison as text for a terminal: what was compared, the table of each block, the recommendation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+from rich.console import RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from models.vocabulary import MS_PER_DAY
+from worker.offline.compare.recommendation import BANDS, accuracy_explained
+from worker.offline.compare.result import Block, Comparison, Figures, Row, Window
+from worker.offline.compare.strategy import Caps
+
+ACCURACY: Final = "accuracy"
+WHOLE_WIDTH: Final = 150
+"""A table with every column needs so much; a narrower terminal gets two tables a block."""
+
+_TITLES: Final = {
+    Block.FROZEN: "Frozen: fitted once before the test window, then left alone",
+    Block.REFRESHED: "Refreshed: batch models refitted every week, online models learning as labels arrive",
+}
+
+
+class _Column(NamedTuple):
+    heading: str
+    text: Callable[[Figures], str]
+
+
+def _share(value: float) -> str:
+    return "-" if math.isnan(value) else f"{100 * value:.1f} %"
+
+
+def _number(digits: int) -> Callable[[float], str]:
+    return lambda value: "-" if math.isnan(value) else f"{value:,.{digits}f}"
+
+
+def _excess(figures: Figures) -> str:
+    if figures.excess == 0.0:
+        return "cheapest"
+    low, high = _number(0)(figures.excess_low), _number(0)(figures.excess_high)
+    return f"{figures.excess:+,.0f} [{low} to {high}]"
+
+
+_CATCHES: Final = (
+    _Column("AP", lambda it: _number(3)(it.ap)),
+    _Column("ROC AUC", lambda it: _number(3)(it.roc_auc)),
+    _Column("recall", lambda it: _share(it.recall)),
+    _Column("by value", lambda it: _share(it.recall_by_value)),
+    _Column("precision", lambda it: _share(it.precision)),
+    _Column("F1", lambda it: _number(3)(it.f1)),
+)
+_COSTS: Final = (
+    _Column("cases/day", lambda it: _number(1)(it.cases_per_day)),
+    _Column("cost", lambda it: _number(0)(it.cost)),
+    _Column("savings", lambda it: _share(it.savings)),
+    _Column("above the cheapest [95 %]", _excess),
+    _Column("fit s", lambda it: _number(1)(it.fit_seconds)),
+    _Column("µs/tx", lambda it: _number(1)(it.score_us)),
+)
+
+METRICS: Final = (
+    "cost",
+    "savings",
+    "ap",
+    "roc_auc",
+    "recall",
+    "recall_by_value",
+    "precision",
+    "f1",
+    ACCURACY,
+)
+"""What the rows of a table can be ordered by; accuracy orders nothing, it is explained."""
+
+
+def comparison_text(comparison: Comparison, metric: str, width: int) -> Iterator[RenderableType]:
+    """Yield the parts of a comparison, top to bottom.
+
+    Parameters
+    ----------
+    comparison
+        Of one data set.
+    metric
+        What the rows are ordered by, the best first.
+    width
+        Of the terminal.
+    """
+    yield from _heading(comparison)
+    for block in Block:
+        yield from _block(comparison, block, "cost" if metric == ACCURACY else metric, width)
+    yield from _left_out(comparison.rows)
+    if metric == ACCURACY:
+        yield Text("\nAccuracy", style="bold")
+        yield Padding(accuracy_explained(comparison), (0, 0, 0, 2))
+    yield Text("\nRecommendation", style="bold")
+    for paragraph in comparison.recommendation.paragraphs:
+        yield Padding(Text(paragraph), (0, 0, 0, 2))
+    if comparison.interrupted:
+        yield Text("\nThe comparison was stopped: rows are missing.", style="bold yellow")
+
+
+def _heading(comparison: Comparison) -> Iterator[RenderableType]:
+    severity = comparison.severity
+    yield Text(f"{comparison.source}", style="bold")
+    yield Text(
+        f"  {comparison.transactions:,} transactions, {comparison.known:,} with known truth, "
+        f"{comparison.frauds:,} frauds: {100 * comparison.prevalence:.3g} %, {severity.value} imbalance "
+        f"({BANDS[severity]})"
+    )
+    days = f"{comparison.delay_days:g} days"
+    yield Text(
+        f"  label delays vary: a verdict counts after {days} (labels.negatives_after_days), whatever its class"
+        if comparison.delay_varies
+        else f"  labels arrive after {days}"
+    )
+    costs = comparison.costs
+    budget = costs.alert_budget_cases_per_day
+    yield Text(
+        f"  a review costs {costs.review_cost:g}, a missed fraud {costs.loss_fixed:g} + {costs.loss_factor:g} x "
+        + "amount; "
+        + ("no budget of cases" if budget is None else f"budget {budget:g} cases a day")
+    )
+    yield Text(
+        f"  features: {comparison.features}, {len(comparison.feature_names)} of them; seed {comparison.seed}"
+    )
+    for note in comparison.notes:
+        yield Text(f"  note: {note}", style="yellow")
+    yield Text()
+    yield Padding(_windows(comparison.windows), (0, 0, 0, 2))
+
+
+def _windows(windows: Sequence[Window]) -> Table:
+    table = Table("window", "from (UTC)", "to", box=None, pad_edge=False, header_style="bold")
+    for heading in ("days", "rows", "frauds"):
+        table.add_column(heading, justify="right")
+    for window in windows:
+        unused = window.rows == 0
+        table.add_row(
+            window.name,
+            _day(window.start_ms),
+            _day(window.end_ms - MS_PER_DAY),
+            f"{(window.end_ms - window.start_ms) // MS_PER_DAY}",
+            "-" if unused else f"{window.rows:,}",
+            "-" if unused else f"{window.frauds:,}",
+        )
+    return table
+
+
+def _day(time_ms: int) -> str:
+    return str(np.datetime64(time_ms, "ms").astype("datetime64[D]"))
+
+
+def _block(comparison: Comparison, block: Block, metric: str, width: int) -> Iterator[RenderableType]:
+    rows = [(row, row.figures) for row in comparison.block(block) if row.figures is not None]
+    yield Text(f"\n{_TITLES[block]}", style="bold")
+    if not rows:
+        yield Text("  no strategy has figures")
+        return
+    descending = -1.0 if metric != "cost" else 1.0
+    rows.sort(key=lambda it: np.nan_to_num(descending * getattr(it[1], metric), nan=np.inf))
+    advised = comparison.recommendation
+    chosen = advised.strategy if advised.block is block else None
+    columns = (_CATCHES + _COSTS,) if width >= WHOLE_WIDTH else (_CATCHES, _COSTS)
+    for part in columns:
+        table = Table("", "strategy", box=None, pad_edge=False, header_style="bold")
+        for column in part:
+            table.add_column(column.heading, justify="right", no_wrap=True)
+        for row, figures in rows:
+            mark = ">" if row.strategy == chosen else "~" if figures.excess_low <= 0.0 else ""
+            style = "bold" if row.strategy == chosen else ""
+            table.add_row(mark, row.strategy, *(it.text(figures) for it in part), style=style)
+        yield table
+    if block is Block.FROZEN and any(row.rule is None for row, _ in rows):
+        yield Text(
+            "  The worker's own rows know what it had learnt by the start of the test window, the others what was "
+            "known by the end of the train window.",
+            style="dim",
+        )
+
+
+def _left_out(rows: Sequence[Row]) -> Iterator[RenderableType]:
+    yield Text("\n> recommended   ~ within noise of the cheapest", style="dim")
+    caps: dict[Caps, list[str]] = {}
+    for row in rows:
+        if row.caps is not None and row.strategy not in caps.setdefault(row.caps, []):
+            caps[row.caps].append(row.strategy)
+    usual = max(caps, key=lambda it: len(caps[it]), default=None)
+    for cap, names in caps.items():
+        who = "others" if cap is usual and len(caps) > 1 else "all" if cap is usual else ", ".join(names)
+        learnt = "all rows" if cap.rows is None else f"{cap.rows:,} rows to learn from"
+        limits = f"{learnt}, {cap.seconds:,.0f} s and {cap.memory_bytes / (1 << 30):.3g} GiB a block"
+        yield Text(f"caps: {who}: {limits}", style="dim")
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        if row.left_out is not None:
+            reasons.setdefault((row.strategy, row.left_out), []).append(row.block.value)
+    for (name, reason), blocks in reasons.items():
+        where = "" if len(blocks) == len(Block) else f" ({blocks[0]})"
+        yield Text(f"left out: {name}{where}: {reason}", style="yellow")

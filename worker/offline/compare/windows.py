@@ -1,0 +1,233 @@
+"""Windows in time, and which verdicts were known at a moment: nothing is learnt or tuned from the future."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.columns import Columns
+from models.vocabulary import MS_PER_DAY
+from worker.errors import SettingsError
+from worker.offline.compare.result import Window
+from worker.offline.dataset import Dataset
+
+LEAST_DAYS: Final = 30
+LEAST_FRAUDS: Final = 30
+"""In each of the train, tune and test windows, and as many legits."""
+_SAME_MS: Final = 1_000
+"""Delays that differ by no more than a file's precision of time are one delay."""
+
+
+class Shares(NamedTuple):
+    """The proportions of the windows; the gap is as long as the labels take."""
+
+    warm_up: float = 15.0
+    train: float = 40.0
+    tune: float = 14.0
+    test: float = 14.0
+
+
+class Delay(NamedTuple):
+    """The age at which a verdict counts as known.
+
+    Attributes
+    ----------
+    ms
+        The delay of the labels where all have the same, otherwise `labels.negatives_after_days`.
+    varies
+        Which of the two it is.
+    """
+
+    ms: int
+    varies: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts(Columns):
+    """When the truth of n transactions became known; both classes mature alike.
+
+    Attributes
+    ----------
+    matures_ms : int64 (n,)
+        Before this moment no window learns the row, whatever its class: frauds are labelled early, and would otherwise
+        be nearly all that the newest days show.
+    fraud_ms : int64 (n,)
+        When a fraud label arrived; the largest int64 where none did.
+    """
+
+    matures_ms: NDArray[np.int64]
+    fraud_ms: NDArray[np.int64]
+
+    def mature(self, now_ms: int) -> NDArray[np.bool_]:
+        """Return which rows are old enough to be learnt, bool (n,)."""
+        return np.asarray(self.matures_ms <= now_ms)
+
+    def fraud(self, now_ms: int) -> NDArray[np.bool_]:
+        """Return which rows are known as frauds, bool (n,)."""
+        return np.asarray(self.fraud_ms <= now_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """Boundaries of the windows in epoch milliseconds; each window begins where the one before ends.
+
+    Attributes
+    ----------
+    warm_up_ms, train_ms, tune_ms, gap_ms, test_ms
+        Starts. Features are cold in the warm-up: no strategy sees its rows.
+    end_ms
+        End of the test window.
+    """
+
+    warm_up_ms: int
+    train_ms: int
+    tune_ms: int
+    gap_ms: int
+    test_ms: int
+    end_ms: int
+
+    @property
+    def train_length_ms(self) -> int:
+        """How much time a strategy learns from."""
+        return self.tune_ms - self.train_ms
+
+    @property
+    def tune_length_ms(self) -> int:
+        """How much time a threshold is tuned on."""
+        return self.gap_ms - self.tune_ms
+
+    @property
+    def test_days(self) -> int:
+        """Length of the test window."""
+        return (self.end_ms - self.test_ms) // MS_PER_DAY
+
+    @classmethod
+    def over(cls, first_ms: int, last_ms: int, delay: Delay, shares: Shares | None = None) -> Windows:
+        """Lay the windows over a stretch of time, in whole days (UTC).
+
+        Parameters
+        ----------
+        first_ms, last_ms
+            Of the first and the last transaction.
+        delay
+            The gap is the whole days that it takes.
+        shares
+            Of the days without the gap; None for the usual ones.
+
+        Raises
+        ------
+        SettingsError
+            The stretch is too short.
+        """
+        shares = shares or Shares()
+        first_day, end_day = first_ms // MS_PER_DAY, last_ms // MS_PER_DAY + 1
+        days, gap = end_day - first_day, -(-delay.ms // MS_PER_DAY)
+        if days < LEAST_DAYS:
+            raise SettingsError(
+                f"the transactions span {days} days: a comparison needs {LEAST_DAYS}, for windows to warm up, train, "
+                "tune and test; give a longer file"
+            )
+        # The running sum is rounded, not each window: no day is lost.
+        ends = np.round(np.cumsum(shares) / sum(shares) * (days - gap)).astype(np.int64)
+        lengths = np.diff(ends, prepend=0)
+        if days <= gap or lengths[1:].min() < 1:
+            raise SettingsError(
+                f"the transactions span {days} days and labels take {delay.ms / MS_PER_DAY:g}: that leaves no day for "
+                "one of the windows; give a longer file"
+            )
+        warm_up, train, tune, test = (int(day) for day in lengths)
+        starts = np.cumsum([first_day, warm_up, train, tune, gap, test]) * MS_PER_DAY
+        return cls(*(int(start) for start in starts))
+
+    def counted(
+        self, times_ms: NDArray[np.int64], verdicts: Verdicts, truth: NDArray[np.bool_]
+    ) -> tuple[Window, ...]:
+        """Return the windows with the rows and frauds that each has.
+
+        Parameters
+        ----------
+        times_ms : int64 (n,)
+            Of the usable rows: transactions whose truth is known.
+        verdicts
+            Of those rows.
+        truth : bool (n,)
+            Whether they are frauds.
+
+        Raises
+        ------
+        SettingsError
+            A window has too few frauds or legits.
+        """
+        windows = (
+            Window("warm-up", self.warm_up_ms, self.train_ms, 0, 0),
+            self._learnt("train", self.train_ms, self.tune_ms, self.tune_ms, times_ms, verdicts),
+            self._learnt("tune", self.tune_ms, self.gap_ms, self.test_ms, times_ms, verdicts),
+            Window("gap", self.gap_ms, self.test_ms, 0, 0),
+            self._judged(times_ms, truth),
+        )
+        for window in windows:
+            if window.name not in ("warm-up", "gap"):
+                _require_both_classes(window)
+        return windows
+
+    def _learnt(
+        self,
+        name: str,
+        start_ms: int,
+        end_ms: int,
+        now_ms: int,
+        times_ms: NDArray[np.int64],
+        verdicts: Verdicts,
+    ) -> Window:
+        rows = learnable(times_ms, verdicts, start_ms, end_ms, now_ms)
+        frauds = int(np.count_nonzero(verdicts.take(rows).fraud(now_ms)))
+        return Window(name, start_ms, end_ms, len(rows), frauds)
+
+    def _judged(self, times_ms: NDArray[np.int64], truth: NDArray[np.bool_]) -> Window:
+        judged = times_ms >= self.test_ms
+        return Window(
+            "test",
+            self.test_ms,
+            self.end_ms,
+            int(np.count_nonzero(judged)),
+            int(np.count_nonzero(truth[judged])),
+        )
+
+
+def learnable(
+    times_ms: NDArray[np.int64], verdicts: Verdicts, start_ms: int, end_ms: int, now_ms: int
+) -> NDArray[np.int64]:
+    """Return the rows of a stretch of time whose verdict has matured by `now_ms`, int64 (m,)."""
+    return np.flatnonzero((times_ms >= start_ms) & (times_ms < end_ms) & verdicts.mature(now_ms))
+
+
+def delay_of(dataset: Dataset, negatives_after_ms: int) -> Delay:
+    """Return the age at which a verdict counts: the labels' delay if it is one, else `negatives_after_ms`.
+
+    Raises
+    ------
+    SettingsError
+        No row has a label.
+    """
+    if dataset.label_time_ms is None or not dataset.labelled.any():
+        raise SettingsError("no transaction has a label: name the column of the truth by --fraud-column")
+    delays_ms = (dataset.label_time_ms - dataset.event_time_ms)[dataset.labelled]
+    varies = bool(delays_ms.max() - delays_ms.min() > _SAME_MS)
+    return Delay(negatives_after_ms if varies else max(int(delays_ms.max()), 0), varies)
+
+
+def _require_both_classes(window: Window) -> None:
+    for count, what in ((window.frauds, "frauds"), (window.rows - window.frauds, "legitimate transactions")):
+        if count < LEAST_FRAUDS:
+            raise SettingsError(
+                f"the {window.name} window, {_day(window.start_ms)} to {_day(window.end_ms)}, has {count} {what} whose "
+                f"label had arrived by then: a comparison needs {LEAST_FRAUDS} in each window; give a longer file, or "
+                "change the proportions by --windows"
+            )
+
+
+def _day(time_ms: int) -> str:
+    return str(np.datetime64(time_ms, "ms").astype("datetime64[D]"))

@@ -1,0 +1,71 @@
+"""Writes what a comparison or a backtest found as one page of HTML that needs no network."""
+
+# ruff: noqa: PLC0415
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from worker.errors import SettingsError
+
+if TYPE_CHECKING:
+    from worker.offline.backtest import BacktestResult
+    from worker.offline.compare.result import Comparison
+
+
+def require_plots() -> None:
+    """Refuse a report that could not be drawn, before the work that it is to show.
+
+    Raises
+    ------
+    SettingsError
+        matplotlib is not installed; the message names the extra that brings it.
+    """
+    if importlib.util.find_spec("matplotlib") is None:
+        raise SettingsError(
+            "--report needs matplotlib: install the extra, pip install 'fraud-worker[compare]'"
+        )
+
+
+def require_folder(path: Path) -> None:
+    """Refuse a file whose folder does not exist, before the work that it is to show.
+
+    Raises
+    ------
+    SettingsError
+        The folder does not exist; the message names `--report`.
+    """
+    if not path.parent.is_dir():
+        raise SettingsError(f"--report = {str(path)!r}: there is no folder {str(path.parent)!r}; create it")
+
+
+def write_comparison(result: Comparison, path: Path) -> None:
+    """Write the report of a comparison.
+
+    Raises
+    ------
+    SettingsError
+        matplotlib is not installed, or the file cannot be written.
+    """
+    require_plots()
+    from worker.offline.report.compared import comparison_page
+    from worker.offline.report.page import write
+
+    write(comparison_page(result), path)
+
+
+def write_backtest(result: BacktestResult, path: Path) -> None:
+    """Write the report of a backtest.
+
+    Raises
+    ------
+    SettingsError
+        matplotlib is not installed, or the file cannot be written.
+    """
+    require_plots()
+    from worker.offline.report.backtested import backtest_page
+    from worker.offline.report.page import write
+
+    write(backtest_page(result), path)

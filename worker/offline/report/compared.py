@@ -1,0 +1,306 @@
+"""The report of a comparison: what to do, the table behind it, and what the figures rest on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.vocabulary import MS_PER_DAY, Decider
+from models.working_points import first_alerts
+from worker.offline.compare.result import OURS, Block, Comparison, Decided, Figures, JudgedRows, Row
+from worker.offline.compare.strategy import Rule
+from worker.offline.figures import Judged, weeks
+from worker.offline.report import wording
+from worker.offline.report.course import over_time, week_table
+from worker.offline.report.curves import (
+    Ranked,
+    Reached,
+    calibration,
+    capacity,
+    cost_over_threshold,
+    precision_recall,
+)
+from worker.offline.report.markup import (
+    NOTHING,
+    Column,
+    Html,
+    Table,
+    definitions,
+    element,
+    paragraph,
+    text,
+)
+from worker.offline.report.page import Section, figures, missing, page
+from worker.offline.report.plots import MOST_SERIES, Series
+from worker.offline.report.strategy_rows import (
+    badges,
+    cost_plot,
+    judged_rows,
+    lettered,
+    run_table,
+    strategy_table,
+)
+
+_BLOCKS: Final = {
+    Block.FROZEN: ("Frozen", "Each strategy is fitted once, before the test, and then left alone."),
+    Block.REFRESHED: (
+        "Refreshed weekly",
+        "Batch models are refitted every week. Online models learn each label as it arrives.",
+    ),
+}
+_RANKS: Final = {
+    Rule.HALF: "probability",
+    Rule.BEST_F1: "score",
+    Rule.COST: "expected loss over review cost",
+    Rule.CHEAPEST: "score",
+    None: "expected loss over review cost",
+}
+_SEVERITIES: Final = {
+    "balanced": "30 % or more",
+    "mild": "10 to 30 %",
+    "moderate": "1 to 10 %",
+    "severe": "0.1 to 1 %",
+    "extreme": "below 0.1 %",
+}
+_CURVES: Final = 4
+"""So many strategies have curves of cost, capacity and time."""
+_NAMES_SHOWN: Final = 200
+"""A page names no more features than that."""
+
+
+def comparison_page(result: Comparison) -> str:
+    """Return the report as one page."""
+    series = _series(result)
+    ranked = {block: _ranked(result, block, series) for block in Block}
+    few = ranked[result.recommendation.block][:_CURVES]
+    return page(
+        "Ways to handle imbalance, compared",
+        _lead(result),
+        [
+            Section("recommendation", "Recommendation", _headline(result, series), is_headline=True),
+            Section("table", "Every strategy", _tables(result, series)),
+            Section("precision-recall", "Precision and recall", [_precision_recall(ranked)]),
+            Section("cost", "Cost over the threshold", [_which(result), cost_over_threshold(few)]),
+            Section("capacity", "Capacity: what so many cases a day bring", [_which(result), capacity(few)]),
+            Section("calibration", "Calibration", [_which(result), calibration(few)]),
+            Section(
+                "time",
+                "Over time",
+                [
+                    _which(result),
+                    over_time(
+                        few,
+                        "threshold",
+                        "The median threshold in force, each in terms of its own rule: a probability, a score, or"
+                        " expected loss over review cost.",
+                    ),
+                    week_table(
+                        "Week by week; the counts are of the test window.",
+                        [(one.series, weeks(one.judged, one.review_cost)) for one in few],
+                    ),
+                ],
+            ),
+            Section("setup", "What the figures rest on", _setup(result)),
+        ],
+    )
+
+
+def _lead(result: Comparison) -> list[Html]:
+    test = _test_days(result)
+    facts = [
+        ("source", result.source),
+        ("transactions", wording.count(result.transactions)),
+        ("truth known", wording.count(result.known)),
+        ("frauds", wording.count(result.frauds)),
+        ("prevalence", wording.percent(result.prevalence)),
+        ("severity", f"{result.severity.value} ({_SEVERITIES[result.severity.value]})"),
+        ("test window", f"{test:g} days"),
+        ("tested on", f"{len(result.test):,} ({int(result.test.fraud.sum()):,} frauds)"),
+        ("verdicts known after", f"{result.delay_days:g} days"),
+        ("features", f"{len(result.feature_names)} {result.features}"),
+    ]
+    stopped = paragraph("The comparison was stopped: rows are missing.") if result.interrupted else NOTHING
+    return [definitions(facts), stopped]
+
+
+def _test_days(result: Comparison) -> float:
+    """Return the length of the test window, for rates a day."""
+    window = next((it for it in result.windows if it.name == "test"), None)
+    return (window.end_ms - window.start_ms) / MS_PER_DAY if window is not None else 1.0
+
+
+def _headline(result: Comparison, series: dict[str, Series]) -> list[Html]:
+    advice = result.recommendation
+    words = [paragraph(it) for it in advice.paragraphs] or [missing("No strategy has figures.")]
+    rows = [row for name in series for row in judged_rows(result, advice.block) if row.strategy == name]
+    cards = [_card(result, row, row.figures, series) for row in rows[:_CURVES] if row.figures is not None]
+    return [*words, element("div", *cards, class_="cards") if cards else NOTHING, _accuracy(result)]
+
+
+def _accuracy(result: Comparison) -> Html:
+    """Say why the one figure that everybody knows is not here."""
+    frauds, rows = int(result.test.fraud.sum()), len(result.test)
+    if rows == 0:
+        return NOTHING
+    return paragraph(
+        f"Accuracy is nowhere on this page: a model that calls every transaction legitimate would be"
+        f" {wording.percent(1.0 - frauds / rows)} accurate here, and would catch none of {frauds:,} frauds.",
+        class_="quiet",
+    )
+
+
+def _card(result: Comparison, row: Row, its: Figures, series: dict[str, Series]) -> Html:
+    facts = [
+        ("cost", wording.money(its.cost)),
+        ("savings", wording.percent(its.savings)),
+        ("recall", wording.percent(its.recall)),
+        ("by value", wording.percent(its.recall_by_value)),
+        ("precision", wording.percent(its.precision)),
+        ("cases a day", wording.rate(its.cases_per_day)),
+    ]
+    return element(
+        "div",
+        element("h3", lettered(row, series), *badges(result, row)),
+        definitions(facts),
+        paragraph(row.meaning, class_="quiet"),
+        class_="card",
+    )
+
+
+def _tables(result: Comparison, series: dict[str, Series]) -> list[Html]:
+    parts = []
+    for block, (title, meaning) in _BLOCKS.items():
+        rows = result.block(block)
+        if rows:
+            parts += [
+                element("h3", text(title)),
+                paragraph(meaning, class_="quiet"),
+                strategy_table(result, rows, title, series),
+                cost_plot(result, block, series),
+            ]
+    return parts
+
+
+def _series(result: Comparison) -> dict[str, Series]:
+    """Choose what the page draws: what to take, what it is held against, and the worker, by name."""
+    advice = result.recommendation
+    rows = sorted(
+        (row for row in judged_rows(result, advice.block)),
+        key=lambda row: math.inf if row.figures is None or math.isnan(row.figures.cost) else row.figures.cost,
+    )
+    groups = [
+        [row for row in rows if row.strategy == advice.strategy],
+        [row for row in rows if row.family == OURS],
+        rows,
+        [row for row in rows if row.strategy in advice.common_advice],
+        [row for row in rows if row.family == "nothing"],
+    ]
+    names = [group[0].strategy for group in groups if group] + [row.strategy for row in rows]
+    return {name: Series(i, name) for i, name in enumerate(list(dict.fromkeys(names))[:MOST_SERIES])}
+
+
+def _ranked(result: Comparison, block: Block, series: dict[str, Series]) -> list[Ranked]:
+    rows = {row.strategy: row for row in judged_rows(result, block)}
+    first = first_alerts(result.test.case, np.ones(len(result.test), np.bool_))
+    return [
+        Ranked(
+            series=one,
+            judged=_judged(result.test, row.decided, first),
+            reached=Reached(
+                row.figures.recall,
+                row.figures.recall_by_value,
+                row.figures.precision,
+                row.figures.savings,
+                row.figures.cost,
+                row.figures.cases_per_day,
+            ),
+            rank=row.decided.rank,
+            rank_label=_RANKS[row.rule],
+            threshold=row.decided.threshold,
+            has_probability=bool(np.isfinite(row.decided.probability).any()),
+            days=_test_days(result),
+            review_cost=result.costs.review_cost,
+        )
+        for name, one in series.items()
+        if (row := rows.get(name)) is not None and row.decided is not None and row.figures is not None
+    ]
+
+
+def _judged(test: JudgedRows, decided: Decided, first_of_window: NDArray[np.bool_]) -> Judged:
+    every = np.ones(len(test), np.bool_)
+    return Judged(
+        row=np.arange(len(test)),
+        event_time_ms=test.event_time_ms,
+        fraud=test.fraud,
+        truth_known=every,
+        labelled=every,
+        amount=test.amount,
+        loss=test.loss,
+        score=decided.score,
+        probability=decided.probability.astype(np.float32),
+        expected_loss=decided.probability * test.loss,
+        threshold=decided.threshold,
+        # Any decider but none: a strategy decides always, and its thresholds count.
+        decider=np.full(len(test), Decider.ONLINE, np.uint8),
+        alerted=decided.alerted,
+        opens_case=first_alerts(test.case, decided.alerted),
+        first_of_window=first_of_window,
+        case=test.case,
+    )
+
+
+def _precision_recall(ranked: Mapping[Block, Sequence[Ranked]]) -> Html:
+    plots = [
+        precision_recall(f"pr-{block.value}", title, ranked[block])
+        for block, (title, _) in _BLOCKS.items()
+        if ranked[block]
+    ]
+    return figures(plots) if plots else missing("No strategy has figures.")
+
+
+def _which(result: Comparison) -> Html:
+    title = _BLOCKS[result.recommendation.block][0]
+    return paragraph(
+        f"Block: {title.lower()}. Letters, dashes and markers are those of the table.", class_="quiet"
+    )
+
+
+def _setup(result: Comparison) -> list[Html]:
+    windows = Table(
+        "The windows, in order of time. Training and tuning see only labels that had arrived by their end.",
+        [
+            Column("window"),
+            Column("from"),
+            Column("to"),
+            Column("days"),
+            Column("transactions"),
+            Column("frauds seen"),
+        ],
+    )
+    for window in result.windows:
+        days = (window.end_ms - window.start_ms) / MS_PER_DAY
+        cells = [wording.moment(window.start_ms), wording.moment(window.end_ms), f"{days:.3g}"]
+        counts = [wording.count(window.rows), wording.count(window.frauds)]
+        unused = window.rows == 0 and window.name != "test"
+        windows.add(text(window.name), *map(text, [*cells, *([wording.UNKNOWN] * 2 if unused else counts)]))
+    costs = result.costs
+    budget = costs.alert_budget_cases_per_day
+    facts = [
+        ("review of a case", wording.money(costs.review_cost)),
+        ("missed fraud", f"{costs.loss_fixed:,g} + {costs.loss_factor:g} \N{MULTIPLICATION SIGN} amount"),
+        ("alert budget", "none" if budget is None else f"{budget:,g} cases a day"),
+        ("seed", str(result.seed)),
+    ]
+    notes = element("ul", *(element("li", text(note)) for note in result.notes)) if result.notes else NOTHING
+    names = paragraph("Features: " + ", ".join(result.feature_names[:_NAMES_SHOWN]), class_="quiet")
+    return [
+        definitions(facts),
+        notes,
+        windows.html(),
+        run_table(result),
+        names if result.feature_names else NOTHING,
+    ]
