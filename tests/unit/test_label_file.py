@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.vocabulary import MS_PER_DAY, LabelKind
+from models.vocabulary import MS_PER_DAY, LabelKind, LabelSource
 from worker.errors import SettingsError
 from worker.offline.dataset import NEVER, Dataset, read_dataset
 from worker.offline.label_delay import LabelDelay
 from worker.offline.label_file import LabelFile
 from worker.settings.sections import LabelFields, TransactionFields
-from worker.wire.schema import LabelSource
 
 FIELDS = TransactionFields(entities=())
 START_MS = 1_700_000_000_000

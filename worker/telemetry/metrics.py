@@ -69,7 +69,6 @@ names a card, a merchant or a transaction.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
 from typing import Final
 
 import numpy as np
@@ -83,13 +82,13 @@ from prometheus_client import (
     generate_latest,
 )
 
-from models.ledger import Cohort, Ledger, Truth
+from models.ledger import Ledger
 from models.vocabulary import Decider, Flag, LabelEffect, LabelKind, LabelSource
+from worker.telemetry.cohort_gauges import CohortGauges
 from worker.telemetry.instruments import ArrayHistogram, CounterGrid
 
 PREFIX: Final = "fraud_worker"
 """Begins every metric's name."""
-WINDOWS_DAYS: Final = (1, 7, 30)
 OTHER: Final = "other"
 """Stage or reason of dead letters that the table of reasons does not name: the number of series stays bounded."""
 _DECIDERS: Final = tuple(decider.name.lower() for decider in Decider)
@@ -99,11 +98,6 @@ _LATENCY_S: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0,
 _DURATION_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _BATCH: Final = (1.0, 10.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0, 20000.0, 50000.0)
 _DELAY_DAYS: Final = (0.125, 0.25, 0.5, 1, 2, 3, 5, 7, 10, 14, 21, 30, 45, 60, 90, 120)
-_COHORT: Final = {
-    # A name that ends in `days` would look like a duration in days.
-    field.name: {"days": "closed"}.get(field.name, field.name)
-    for field in fields(Cohort)
-}
 
 
 class Metrics:
@@ -191,26 +185,7 @@ class Metrics:
         self._matured = self._counters("matured_total", "Decisions settled by silence.", outcome=outcomes)
         self._halted = self._gauge("label_feed_halted", "1 while labels are silent, so nothing matures.")
         self._pending = self._gauge("pending_decisions", "Decisions that wait for a label.")
-        windows = [f"{days}d" for days in WINDOWS_DAYS]
-        figures = {
-            name: self._gauge(f"cohort_{shown_as}", _of_cohort(name), "window")
-            for name, shown_as in _COHORT.items()
-        }
-        unlabelled = self._gauge(
-            "cohort_unlabelled", "Closed days of the window without a single label.", "window"
-        )
-        self._unlabelled = [unlabelled.labels(window) for window in windows]
-        self._cohort_end = self._gauge("cohort_end_timestamp_seconds", "Where the newest closed day ends.")
-        self._cohort_end.set(np.nan)  # no day is closed yet; 0 would be a figure
-        self._cohorts = [
-            {name: gauge.labels(window) for name, gauge in figures.items()} for window in windows
-        ]
-        for gauge in (gauge for cohort in self._cohorts for gauge in cohort.values()):
-            gauge.set(np.nan)
-        changes = self._gauge(
-            "cohort_changes_after_close", "Net changes too late for a closed cohort.", "truth"
-        )
-        self._after_close = {truth: changes.labels(truth.name.lower()) for truth in Truth}
+        self._cohorts = CohortGauges(self._gauge)
 
     def _build_runtime(self, poll_age_s: Callable[[], float]) -> None:
         self._scoring = self._histogram(
@@ -362,16 +337,7 @@ class Metrics:
 
     def cohorts(self, ledger: Ledger, review_cost: float) -> None:
         """Publish the ledger's closed days; needed only when a day has closed or a model was restored."""
-        for days, gauges in zip(WINDOWS_DAYS, self._cohorts, strict=True):
-            cohort = ledger.window(days, review_cost)
-            for name, gauge in gauges.items():
-                gauge.set(getattr(cohort, name))
-        if ledger.closed_until_ms is not None:
-            self._cohort_end.set(ledger.closed_until_ms / 1000.0)
-        for days, gauge in zip(WINDOWS_DAYS, self._unlabelled, strict=True):
-            gauge.set(ledger.unlabelled_days(days))
-        for truth, change in ledger.after_close.items():
-            self._after_close[truth].set(change)
+        self._cohorts.publish(ledger, review_cost)
 
     def committed(
         self, transactions: int, scoring_s: float, commit_s: float, latency_s: NDArray[np.float64]
@@ -441,7 +407,3 @@ class Metrics:
         self._prevalence.set(prevalence)
         self._lambda.set(threshold_lambda)
         self._forest_cut.set(forest_cut)
-
-
-def _of_cohort(figure: str) -> str:
-    return f"Of the window's closed days: {figure.replace('_', ' ')}."
