@@ -112,6 +112,62 @@ def test_a_label_becomes_a_row_of_every_column(decoder: Decoder) -> None:
     assert columns.id_check[0] == transactions.id_check[0]
 
 
+@pytest.mark.parametrize(
+    ("text", "amount"),
+    [
+        ("12.34", 12.34),
+        ("0", 0.0),
+        ("007.50", 7.5),
+        ("1000000000000", 1e12),
+        ("0.1234567890123", 0.1234567890123),
+        ("12,34", None),
+        ("-1", None),
+        ("1e5", None),
+        (" 1", None),
+        ("", None),
+        ("1.", None),
+        (".5", None),
+        ("NaN", None),
+        ("1000000000000.01", None),
+        ("9" * 40, None),
+        (12.34, None),
+        (True, None),
+    ],
+)
+def test_an_amount_may_be_a_text_by_setting(text: Any, amount: float | None) -> None:
+    fields = TransactionFields(amount_format="text")
+    decoder = Decoder(Settings(entity_key=KEY, transaction=fields))
+    # An escape makes a record odd, so that its model reads it: both ways of reading must agree.
+    odd = json.dumps(transaction(amount=text) | {"note": "\u00e9\n"}).encode()
+    plain = json.dumps(transaction(amount=text)).encode()
+    columns, bad = decoder.transactions(record_columns([plain, odd], [b"c1", b"c1"]))
+    assert columns.amount.tolist() == ([] if amount is None else [amount] * 2)
+    assert len(bad) == (2 if amount is None else 0)
+
+
+@pytest.mark.parametrize("value", [5411, 0, -7, 10**17])
+def test_categories_and_entities_may_be_integers_by_setting(value: int) -> None:
+    declared = {"categorical": ("channel",), "entities": ("merchant_id",)}
+    fields = TransactionFields(integer_texts=True, **declared)
+    decoder = Decoder(Settings(entity_key=KEY, transaction=fields))
+    message = transaction(channel=value, merchant_id=value)
+    values = [message, message | {"note": "\n"}, message | {"channel": str(value), "merchant_id": str(value)}]
+    columns, bad = decoder.transactions(json_columns(values))
+    assert bad == []
+    assert len(set(columns.categorical[:, 0].tolist())) == len(set(columns.entity_hash[:, 0].tolist())) == 1
+    strict = Decoder(Settings(entity_key=KEY, transaction=TransactionFields(**declared)))
+    assert len(strict.transactions(json_columns(values))[1]) == 2
+
+
+@pytest.mark.parametrize("value", [1.5, True, [1], 10**18, 4111111111111111])
+def test_what_is_no_small_integer_is_refused_all_the_same(value: Any) -> None:
+    fields = TransactionFields(integer_texts=True, entities=("merchant_id",))
+    decoder = Decoder(Settings(entity_key=KEY, transaction=fields))
+    message = transaction(merchant_id=value)
+    columns, bad = decoder.transactions(json_columns([message, message | {"note": "\n"}]))
+    assert (len(columns), len(bad)) == (0, 2)
+
+
 def test_labels_of_every_source_are_used_and_counted_under_few_names(decoder: Decoder) -> None:
     sources = ["issuer", "chargeback", "reversal", "né" * 32, "analyst"]
     messages = [label(label="legit", source=source) for source in sources] + [label(outcome="blocked")]

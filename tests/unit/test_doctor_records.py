@@ -254,6 +254,19 @@ def test_labels_may_all_be_outcomes_and_need_no_optional_field() -> None:
     assert decoding_labels(settings(), sample(outcomes)).status is Verdict.OK
 
 
+def test_amounts_and_categories_of_another_type_are_a_setting_to_correct() -> None:
+    written = sample([transaction(card, amount="9.50", merchant_id=5411) for card in CARDS])
+    found = decoding_transactions(settings(), written)
+    assert_finding(
+        found,
+        Verdict.FAILED,
+        "set transaction.amount_format = 'text'",
+        "set transaction.integer_texts = true: merchant_id holds integers",
+    )
+    fields = TransactionFields(amount_format="text", integer_texts=True)
+    assert decoding_transactions(settings(transaction=fields), written).status is Verdict.OK
+
+
 def labels_of(*changes: dict[str, Any]) -> Sample:
     """Return 40 labels, of which the first differ."""
     return sample(

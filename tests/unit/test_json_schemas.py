@@ -100,6 +100,23 @@ def test_a_transaction_fits_the_schema_when_it_decodes(change: dict[str, Any], f
     assert decodes(transaction_model(fields), TRANSACTION | change) is fine
 
 
+@pytest.mark.parametrize(
+    ("change", "fine"),
+    [
+        ({}, False),
+        ({"amount": "12.5"}, True),
+        ({"amount": "1e5"}, False),
+        ({"amount": "12.5", "merchant_id": 7}, True),
+        ({"amount": "12.5", "merchant_id": 1.5}, False),
+        ({"amount": "12.5", "merchant_id": None}, True),
+    ],
+)
+def test_other_formats_fit_the_schema_when_they_decode(change: dict[str, Any], fine: bool) -> None:
+    fields = TransactionFields(amount_format="text", integer_texts=True)
+    assert accepts(transaction_schema(fields), TRANSACTION | change) is fine
+    assert decodes(transaction_model(fields), TRANSACTION | change) is fine
+
+
 @pytest.mark.parametrize("name", TRANSACTION)
 def test_a_transaction_without_a_required_field_does_not_fit(name: str) -> None:
     assert not accepts(transaction_schema(TransactionFields()), without(TRANSACTION, name))

@@ -113,6 +113,22 @@ def test_one_field_cannot_have_two_meanings(tmp_path: Path, section: str, field:
     assert f"{field} is declared twice" in refusal(tmp_path, section)
 
 
+@pytest.mark.parametrize(
+    ("section", "field"),
+    [
+        ('[transaction]\ncard_id = "card.token"', "transaction.card_id = 'card.token'"),
+        ('[transaction]\nnumeric = ["device.score"]', "transaction.numeric = 'device.score'"),
+        ('[label]\nsource = "meta.source"', "label.source = 'meta.source'"),
+    ],
+)
+def test_a_nested_field_is_refused_with_the_reason(tmp_path: Path, section: str, field: str) -> None:
+    found = refusal(tmp_path, section)
+    assert field in found
+    assert "fields of the record itself" in found
+    assert "dotted_names = true" in found
+    settings_of(tmp_path, f"{section}\ndotted_names = true\n")
+
+
 def settings_of(folder: Path, text: str) -> Settings:
     path = folder / "worker.toml"
     path.write_text(text, encoding="utf-8")

@@ -159,7 +159,7 @@ def _decoding(
         return not_checked(f"{sample.topic} is empty")
     count = f"{len(sample) - len(bad)} of {len(sample)} sampled records decode"
     absent = list(_absent(section, fields, sample))
-    formats = list(_time_format(section, fields, sample))
+    formats = [*_time_format(section, fields, sample), *_value_formats(fields, sample)]
     fixes = [fix for _, fix in absent] + formats
     they_have = [f"they have: {_listed(_names(sample))}"] if absent else []
     found = "; ".join([count, *_reasons(bad), *(text for text, _ in absent), *they_have])
@@ -250,6 +250,19 @@ def _time_format(section: str, fields: FieldSettings, sample: Sample) -> Iterato
             f"set {section}.time_format = {likely!r} instead of {fields.time_format!r}: "
             f"{name} looks like it ({shortened(str(example), _NAME_CHARACTERS)})"
         )
+
+
+def _value_formats(fields: FieldSettings, sample: Sample) -> Iterator[str]:
+    """Yield what to set if amounts are texts, or categories integers, and the settings do not say so."""
+    if not isinstance(fields, TransactionFields):
+        return
+    amounts = [message[fields.amount] for message in sample.messages if fields.amount in message]
+    if fields.amount_format == "number" and amounts and all(isinstance(it, str) for it in amounts):
+        yield f"set transaction.amount_format = 'text': {fields.amount} is a text in every sampled record"
+    texts = (*fields.categorical, *fields.entities)
+    whole = [name for name in texts if any(type(message.get(name)) is int for message in sample.messages)]
+    if whole and not fields.integer_texts:
+        yield f"set transaction.integer_texts = true: {', '.join(whole)} holds integers"
 
 
 def _look(value: Any) -> TimeFormat | None:

@@ -182,7 +182,7 @@ def transaction_values(dataset: Dataset, rows: NDArray[np.int64]) -> list[bytes]
         fields.transaction_id: taken.transaction_id.to_pylist(),
         fields.card_id: taken.card_id.to_pylist(),
         fields.event_time: _written_times(taken.event_time_ms, fields.time_format),
-        fields.amount: taken.amount.tolist(),
+        fields.amount: _written_amounts(taken.amount, fields.amount_format),
     }
     if fields.currency is not None and taken.currency is not None:
         columns[fields.currency] = taken.currency.to_pylist()
@@ -244,6 +244,13 @@ def paced(
 def _json_rows(columns: dict[str, Sequence[Any]]) -> list[bytes]:
     names = list(columns)
     return [orjson.dumps(dict(zip(names, row, strict=True))) for row in zip(*columns.values(), strict=True)]
+
+
+def _written_amounts(amounts: NDArray[np.float64], amount_format: str) -> Sequence[Any]:
+    if amount_format == "text":
+        return [np.format_float_positional(amount, trim="-") for amount in amounts]
+    numbers: list[float] = amounts.tolist()
+    return numbers
 
 
 def _written_times(times_ms: NDArray[np.int64], time_format: TimeFormat) -> Sequence[Any]:

@@ -7,6 +7,7 @@ import math
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,46 @@ def report(settings: Settings, file: Path | None) -> Iterator[str]:
     """
     from_file = tomllib.loads(file.read_text(encoding="utf-8")) if file is not None else {}
     yield from _report(settings, from_file, EnvSettingsSource(Settings)())
+
+
+def rows(settings: Settings, file: Path | None) -> Iterator[dict[str, Any]]:
+    """Yield name, value, origin and meaning of each setting, for programs; secrets are masked, inf is a text."""
+    from_file = tomllib.loads(file.read_text(encoding="utf-8")) if file is not None else {}
+    from_environment = EnvSettingsSource(Settings)()
+    top, sections = _split(settings)
+    for name in top:
+        yield _row(settings, name, name, from_file, from_environment)
+    for section in sections:
+        values = getattr(settings, section)
+        of_file, of_environment = from_file.get(section, {}), from_environment.get(section, {})
+        for name in type(values).model_fields:
+            yield _row(values, name, f"{section}.{name}", of_file, of_environment)
+
+
+def _row(
+    section: BaseModel,
+    name: str,
+    dotted: str,
+    from_file: Mapping[str, Any],
+    from_environment: Mapping[str, Any],
+) -> dict[str, Any]:
+    value = getattr(section, name)
+    if isinstance(value, SecretStr):
+        value = MASK
+    elif value == math.inf:
+        value = "inf"
+    return {
+        "name": dotted,
+        "value": json.loads(json.dumps(value, default=str)),
+        "origin": _origin(name, from_file, from_environment),
+        "meaning": type(section).model_fields[name].description,
+    }
+
+
+def _origin(name: str, from_file: Mapping[str, Any], from_environment: Mapping[str, Any]) -> str:
+    if name in from_environment:
+        return "environment"
+    return "file" if name in from_file else "default"
 
 
 def defaults() -> Iterator[str]:
@@ -80,7 +121,20 @@ def refuse_unknown_variables(environment: Mapping[str, str] = os.environ) -> Non
         name for name in ours if name.upper() not in known and not name.upper().startswith(_nested(known))
     ]
     if unknown:
-        raise SettingsError(f"{', '.join(sorted(unknown))}: no such setting; correct the name or unset it")
+        close = get_close_matches(unknown[0].upper(), list(_variables()), n=1)
+        question = f" (did you mean {close[0]}?)" if close else ""
+        raise SettingsError(
+            f"{', '.join(sorted(unknown))}: no such setting{question}; correct the name or unset it"
+        )
+
+
+def _variables() -> Iterator[str]:
+    """Yield the name of each variable that is a setting."""
+    for name, field in Settings.model_fields.items():
+        of_section = getattr(field.annotation, "model_fields", None)
+        yield from (f"{ENV_PREFIX}{name}__{it}".upper() for it in of_section or ())
+        if of_section is None:
+            yield f"{ENV_PREFIX}{name}".upper()
 
 
 def _nested(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -97,9 +151,8 @@ def _split(settings: Settings) -> tuple[list[str], list[str]]:
 def _lines(
     section: BaseModel, names: list[str], from_file: Mapping[str, Any], from_environment: Mapping[str, Any]
 ) -> Iterator[str]:
-    origins = {"environment": from_environment, "file": from_file}
     for name in names:
-        origin = next((it for it, given in origins.items() if name in given), "default")
+        origin = _origin(name, from_file, from_environment)
         meaning = type(section).model_fields[name].description
         comment = f"{origin}: {meaning}" if meaning else origin
         value = getattr(section, name)

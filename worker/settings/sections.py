@@ -123,10 +123,26 @@ class TopicSettings(Section):
         return self
 
 
+_DOTTED: Final = "names may have dots; they are names of fields at the top, never paths into an object"
+
+
 def _refuse_twice(section: str, fields: list[str]) -> None:
     twice = sorted({name for name in fields if fields.count(name) > 1})
     if twice:
         raise ValueError(f"{section}: field {twice[0]!r} is declared twice; declare it once")
+
+
+def _refuse_nested(section: str, fields: Section, others: tuple[str, ...]) -> None:
+    """Refuse names with a dot: a reader of nested objects would be far slower, and a missing field is not noticed."""
+    for setting, value in fields:
+        names = value if isinstance(value, tuple) else (value,)
+        dotted = [name for name in names if isinstance(name, str) and "." in name and setting not in others]
+        if dotted:
+            raise ValueError(
+                f"{section}.{setting} = {dotted[0]!r}: a worker reads the fields of the record itself, none of an "
+                f"object inside it. Let the producer write the field at the top; if its name has a dot there, set "
+                f"{section}.dotted_names = true"
+            )
 
 
 class TransactionFields(Section):
@@ -142,6 +158,14 @@ class TransactionFields(Section):
     amount: Name = Field("amount", description="required; 0 or more, all in one currency")
     currency: Name | None = Field(None, description="optional; copied to the alert, not a feature")
     time_format: TimeFormat = Field("epoch_ms", description="format of `event_time`")
+    amount_format: Literal["number", "text"] = Field(
+        "number", description='format of `amount`: a JSON number, or a text such as "12.34"'
+    )
+    integer_texts: bool = Field(
+        False,
+        description="`categorical` and `entities` may be JSON integers too: 5411 is the same as its text",
+    )
+    dotted_names: bool = Field(False, description=_DOTTED)
     numeric: tuple[Name, ...] = Field((), description="further fields to learn from: numbers")
     categorical: tuple[Name, ...] = Field(
         (), description="further fields to learn from: strings of few values"
@@ -158,6 +182,8 @@ class TransactionFields(Section):
         if self.currency is not None:
             names.append(self.currency)
         _refuse_twice("transaction", names)
+        if not self.dotted_names:
+            _refuse_nested("transaction", self, ("amount_format", "time_format"))
         return self
 
 
@@ -185,6 +211,7 @@ class LabelFields(Section):
         "epoch_ms",
         description="format of `label_time` and `event_time`; if it is not set, that of [transaction]",
     )
+    dotted_names: bool = Field(False, description=_DOTTED)
     values: dict[Word, LabelMeaning] = Field(
         {},
         description="your words for fraud, legit, reversal (of a fraud label), declined, blocked, challenged and "
@@ -193,7 +220,10 @@ class LabelFields(Section):
 
     @model_validator(mode="after")
     def _fields_are_distinct(self) -> LabelFields:
-        _refuse_twice("label", [value for name, value in self if name not in {"time_format", "values"}])
+        others = ("time_format", "values", "dotted_names")
+        _refuse_twice("label", [value for name, value in self if name not in others])
+        if not self.dotted_names:
+            _refuse_nested("label", self, others)
         return self
 
     @field_validator("values")

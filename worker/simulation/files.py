@@ -94,6 +94,9 @@ def write_transactions(
             columns = _transactions(naming.of(simulation.dataset(rows)))
             if with_truth:
                 columns |= _truth(simulation, rows, naming.fields.time_format)
+            elif naming.fields.amount_format == "text":
+                # As on the topic; a backtest reads numbers from the other files.
+                columns[naming.fields.amount] = columns[naming.fields.amount].cast(pa.string())
             yield pa.RecordBatch.from_pydict(columns)
             progress(min(rows.stop, len(simulation)), len(simulation))
 

@@ -148,7 +148,12 @@ class Decoder:
         self._numeric = [f"numeric_{i}" for i in range(len(transaction.numeric))]
         self._categorical = [f"categorical_{i}" for i in range(len(transaction.categorical))]
         self._entities = [f"entity_{i}" for i in range(len(transaction.entities))]
-        self._transaction = RecordLayout.of(transaction_model(transaction), transaction.time_format)
+        self._transaction = RecordLayout.of(
+            transaction_model(transaction),
+            transaction.time_format,
+            amount_text=transaction.amount_format == "text",
+            integer_texts=transaction.integer_texts,
+        )
         self._words = _EncodedWords(LabelWords.of(label))
         self._label = RecordLayout.of(label_model(label), label.time_format, self._words.consistent)
 

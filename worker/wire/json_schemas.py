@@ -14,7 +14,7 @@ from models.vocabulary import LabelKind
 from worker.errors import SettingsError, WorkerError
 from worker.settings.sections import LabelFields, Settings, TimeFormat, TransactionFields
 from worker.wire.label_words import LabelWords
-from worker.wire.schema import Alert, AlertReason, DeadLetter, label_model, transaction_model
+from worker.wire.schema import AMOUNT_TEXT, Alert, AlertReason, DeadLetter, label_model, transaction_model
 
 Schema = dict[str, Any]
 
@@ -63,6 +63,8 @@ def transaction_schema(fields: TransactionFields) -> Schema:
     """Return the schema of a transaction."""
     schema = _portable(transaction_model(fields).model_json_schema())
     _describe_time(schema["properties"][fields.event_time], fields.time_format)
+    if fields.amount_format == "text":
+        schema["properties"][fields.amount] |= {"pattern": AMOUNT_TEXT}
     return schema | {"$comment": BEYOND}
 
 
@@ -180,7 +182,7 @@ def _transaction_example(fields: TransactionFields) -> Schema:
         fields.transaction_id: "t-1001",
         fields.card_id: "card-7f3a",
         fields.event_time: _TIME_EXAMPLES[fields.time_format],
-        fields.amount: 129.95,
+        fields.amount: 129.95 if fields.amount_format == "number" else "129.95",
     }
     if fields.currency is not None:
         example[fields.currency] = "EUR"

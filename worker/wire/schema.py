@@ -41,6 +41,11 @@ MAX_NUMBER: Final = 3e38
 END_OF_TIME_MS: Final = 4_102_444_800_000
 """2100-01-01; event times lie from 1970 up to here."""
 
+MAX_INTEGER: Final = 10**18
+"""An integer that stands for a text lies below, on either side of zero."""
+MAX_AMOUNT_CHARACTERS: Final = 32
+AMOUNT_TEXT: Final = r"^[0-9]+([.][0-9]+)?$"
+
 _MAX_DETAIL: Final = 200
 _PRINTABLE: Final = r"^\P{Cc}*$"
 _CARD: Final = "a token for the card, and the record's key; a card number (13-19 digits, Luhn) is refused"
@@ -126,11 +131,24 @@ def _seconds_to_ms(seconds: float) -> int:
     return round(seconds * 1000.0)
 
 
+def _text_to_amount(text: str) -> float:
+    amount = float(text)
+    if amount > MAX_AMOUNT:
+        raise PydanticCustomError(Reason.OUT_OF_RANGE.value, "an amount above 1e12")
+    return amount
+
+
 Identifier = Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARACTERS, pattern=_PRINTABLE)]
 Token = Annotated[Identifier, AfterValidator(_no_card_number)]
 Text = Annotated[str, Field(max_length=MAX_TEXT_CHARACTERS, pattern=_PRINTABLE)]
 Entity = Annotated[Text, AfterValidator(_no_card_number)]
 Amount = Annotated[float, Field(ge=0, le=MAX_AMOUNT)]
+AmountText = Annotated[
+    str,
+    Field(min_length=1, max_length=MAX_AMOUNT_CHARACTERS, pattern=AMOUNT_TEXT),
+    AfterValidator(_text_to_amount),
+]
+IntegerText = Annotated[int, Field(gt=-MAX_INTEGER, lt=MAX_INTEGER), AfterValidator(str)]
 Number = Annotated[float, Field(ge=-MAX_NUMBER, le=MAX_NUMBER)]
 Source = Annotated[str, Field(min_length=1, max_length=MAX_SOURCE_CHARACTERS, pattern=_PRINTABLE)]
 
@@ -194,16 +212,24 @@ def transaction_model(fields: TransactionFields) -> type[Transaction]:
         ),
         "card_id": _required(fields.card_id, Token, _CARD),
         "event_time": _required(fields.event_time, TIMES[fields.time_format], "when it happened"),
-        "amount": _required(fields.amount, Amount, "in the currency that the costs are set in"),
+        "amount": _required(
+            fields.amount,
+            Amount if fields.amount_format == "number" else AmountText,
+            "in the currency that the costs are set in",
+        ),
     }
     if fields.currency is not None:
         definitions["currency"] = _optional(
             fields.currency, Text, "goes to the alert as it is; nothing is converted"
         )
+    text: Any = Text | IntegerText if fields.integer_texts else Text
+    entity: Any = (
+        Annotated[Text | IntegerText, AfterValidator(_no_card_number)] if fields.integer_texts else Entity
+    )
     for group, names, kind, meaning in (
         ("numeric", fields.numeric, Number, "a number to learn from"),
-        ("categorical", fields.categorical, Text, "one of few values, to learn from"),
-        ("entity", fields.entities, Entity, "an identifier that gathers history; a card number is refused"),
+        ("categorical", fields.categorical, text, "one of few values, to learn from"),
+        ("entity", fields.entities, entity, "an identifier that gathers history; a card number is refused"),
     ):
         definitions |= {f"{group}_{i}": _optional(name, kind, meaning) for i, name in enumerate(names)}
     return create_model("Transaction", __base__=Transaction, __doc__="A card transaction.", **definitions)
