@@ -1,4 +1,4 @@
-"""What every test can ask for: a real Kafka broker, and topics of its own on it."""
+"""Fixtures of all tests: a real Kafka broker, and topics of its own for each test."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from worker.settings.mistakes import ENV_PREFIX
 
 @pytest.fixture
 def own_surroundings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Neither settings of the environment nor, afterwards, the logging that a command has set up."""
+    """Remove settings from the environment; afterwards undo the logging that a command has set up."""
     for name in [name for name in os.environ if name.startswith(ENV_PREFIX.rstrip("_"))]:
         monkeypatch.delenv(name)
     root = logging.getLogger()
@@ -31,7 +31,7 @@ def own_surroundings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 class Broker(Protocol):
-    """A broker that the tests may use, not stop."""
+    """A broker that tests may use but not stop."""
 
     @property
     def bootstrap(self) -> str:
@@ -41,20 +41,20 @@ class Broker(Protocol):
 
 @dataclass(frozen=True)
 class RunningBroker:
-    """A broker that was there before the tests."""
+    """A broker that ran before the tests."""
 
     bootstrap: str
 
 
 class TopicFactory(Protocol):
-    """Creates a topic whose name nobody else has and returns the name."""
+    """Creates a topic with a new name and returns the name."""
 
     def __call__(self, prefix: str, partitions: int = 1, config: Mapping[str, str] | None = None) -> str: ...
 
 
 @pytest.fixture(scope="session")
 def kafka() -> Iterator[Broker]:
-    """One broker for the whole session; `FRAUD_WORKER_TEST_BOOTSTRAP` names one that already runs."""
+    """Start one broker for the whole session, or use the one that `FRAUD_WORKER_TEST_BOOTSTRAP` names."""
     given = os.environ.get("FRAUD_WORKER_TEST_BOOTSTRAP")
     if given:
         yield RunningBroker(given)
@@ -65,7 +65,7 @@ def kafka() -> Iterator[Broker]:
 
 @pytest.fixture(scope="session")
 def kafka_admin(kafka: Broker) -> Iterator[KafkaAdminClient]:
-    """An admin client of the session's broker."""
+    """Return an admin client of the session's broker."""
     with KafkaAdminClient(bootstrap_servers=kafka.bootstrap) as admin:
         yield admin
 

@@ -1,4 +1,4 @@
-"""A worker is killed again and again, stopped and continued, or started twice: nothing is lost, nothing doubled."""
+"""A worker is killed repeatedly, halted and continued, or started twice: nothing is lost, nothing happens twice."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ REBALANCES = "fraud_worker_rebalances_total"
 
 
 def seed_of_this_run() -> int:
-    """`FRAUD_WORKER_TEST_SEED` repeats a run."""
+    """Draw the seed of this run and print it; `FRAUD_WORKER_TEST_SEED` repeats one."""
     seed = int(os.environ.get("FRAUD_WORKER_TEST_SEED", time.time_ns() % 1_000_000))
     print(f"FRAUD_WORKER_TEST_SEED={seed}")
     return seed
 
 
 class Watch:
-    """Looks for an open transaction on the model log, in which every commit writes."""
+    """Looks for an open transaction on the model log, to which every commit writes."""
 
     def __init__(self, site: Site) -> None:
         self._tp = TopicPartition(site.settings.topics.model_log, 0)
@@ -52,11 +52,11 @@ class Watch:
         )
 
     def end(self) -> int:
-        """End of the log, whether committed or not."""
+        """Return the end of the log, whether committed or not."""
         return int(self._high.end_offsets([self._tp])[self._tp])
 
     def open(self) -> bool:
-        """Whether a transaction is open."""
+        """Return whether a transaction is open."""
         end = self.end()
         return int(self._stable.end_offsets([self._tp])[self._tp]) < end
 
@@ -76,24 +76,24 @@ def watching(site: Site) -> Iterator[Watch]:
 
 @dataclass
 class Kills:
-    """What came of each kill."""
+    """How many kills hit what."""
 
     inside: int = 0
     during_start: int = 0
-    asked: int = 0
+    terminated: int = 0
     idle: int = 0
     to_commit_s: list[float] = field(default_factory=list)
     """From a start to its first commit."""
 
     @property
     def total(self) -> int:
-        return self.inside + self.during_start + self.asked + self.idle
+        return self.inside + self.during_start + self.terminated + self.idle
 
     def __str__(self) -> str:
         slowest = max(self.to_commit_s, default=0.0)
         return (
             f"{self.total} kills: {self.inside} inside a transaction, {self.during_start} while starting, "
-            f"{self.asked} by SIGTERM, {self.idle} between transactions; "
+            f"{self.terminated} by SIGTERM, {self.idle} between transactions; "
             f"first commit after a start within {slowest:.1f} s"
         )
 
@@ -110,7 +110,7 @@ def kill(worker: WorkerProcess, watch: Watch, rng: random.Random, kills: Kills) 
     kills.to_commit_s.append(time.monotonic() - started_s)
     time.sleep(rng.uniform(0.0, 0.5))
     if how < 0.4:
-        kills.asked += 1
+        kills.terminated += 1
         assert worker.stop() == 0
         return
     if caught_inside(worker, watch, rng):
@@ -121,12 +121,12 @@ def kill(worker: WorkerProcess, watch: Watch, rng: random.Random, kills: Kills) 
 
 
 def caught_inside(worker: WorkerProcess, watch: Watch, rng: random.Random) -> bool:
-    """Halt the worker inside a transaction; False if none was open for too long."""
+    """Halt the worker inside a transaction; return false if none is open for too long."""
     deadline_s = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline_s:
         worker.assert_running()
         worker.signal(signal.SIGSTOP)
-        # What was on its way to the broker may still end the transaction.
+        # A request that was already on its way to the broker may still end the transaction.
         if watch.open() and watch.open() and watch.open():
             return True
         worker.signal(signal.SIGCONT)
@@ -135,7 +135,7 @@ def caught_inside(worker: WorkerProcess, watch: Watch, rng: random.Random) -> bo
 
 
 def crash(kafka: Broker, folder: Path, times: int, transactions: int) -> None:
-    """Feed a stream, kill the worker so many times, let it finish, and ask the oracle."""
+    """Feed a stream, kill the worker so many times, let it finish, and let the oracle judge."""
     rng = random.Random(seed_of_this_run())
     # Short stretches of event time make many small commits.
     site = Site(
@@ -195,7 +195,7 @@ def test_of_two_processes_with_one_id_the_older_ends_fenced(kafka: Broker, tmp_p
 def test_a_busy_worker_stopped_past_its_session_is_fenced_or_restored_when_it_wakes(
     kafka: Broker, tmp_path: Path
 ) -> None:
-    """It holds a batch that others have decided, or it was about to join and has tasks of long ago."""
+    """It holds a batch that another worker has decided, or it was about to join and its tasks are outdated."""
     site = Site(kafka.bootstrap, tmp_path, 4, {"batch": {"max_event_time_s": 600.0}, "kafka": SHORT_SESSION})
     records = records_of(small_traffic(days=6, cards=400))
     thirds = [records[n * len(records) // 3 : (n + 1) * len(records) // 3] for n in range(3)]

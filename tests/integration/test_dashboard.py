@@ -1,4 +1,4 @@
-"""A real Prometheus, set up as the stack sets it up, scrapes a real worker: what every panel then shows."""
+"""A real Prometheus, configured as in the stack, scrapes a real worker: every panel shows data."""
 
 from __future__ import annotations
 
@@ -66,16 +66,16 @@ class Prometheus:
             body: bytes = answer.read()
         return body
 
-    def ask(self, expr: str) -> list[dict[str, Any]]:
-        """The samples of an instant query."""
+    def query(self, expr: str) -> list[dict[str, Any]]:
+        """Return the samples of an instant query."""
         answer = json.loads(self._get(f"/api/v1/query?{urllib.parse.urlencode({'query': expr})}"))
         assert answer["status"] == "success"
         samples: list[dict[str, Any]] = answer["data"]["result"]
         return samples
 
     def has_data(self, expr: str) -> bool:
-        """Whether a finite number comes of it."""
-        return any(math.isfinite(float(sample["value"][1])) for sample in self.ask(expr))
+        """Return whether the query gives a finite number."""
+        return any(math.isfinite(float(sample["value"][1])) for sample in self.query(expr))
 
 
 def test_every_panel_shows_data_of_a_worker_under_load(kafka: Broker, tmp_path: Path) -> None:
@@ -105,6 +105,6 @@ def test_every_panel_shows_data_of_a_worker_under_load(kafka: Broker, tmp_path: 
             site.feed(records[cut:])
             wait_for(filled, 60.0, lambda: f"no data: {sorted(empty)}", [worker], every_s=1.0)
             for annotation in dashboard()["annotations"]["list"]:
-                prometheus.ask(Query(annotation["name"], annotation["expr"]).filled_in)
-            decided = prometheus.ask('sum(fraud_worker_decisions_total{job="fraud-worker"})')
+                prometheus.query(Query(annotation["name"], annotation["expr"]).filled_in)
+            decided = prometheus.query('sum(fraud_worker_decisions_total{job="fraud-worker"})')
             assert float(decided[0]["value"][1]) > 0

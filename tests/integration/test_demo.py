@@ -32,9 +32,9 @@ class Demo:
     Parameters
     ----------
     folder
-        Takes its temporary files.
+        For its temporary files.
     output
-        Where it writes; None for a pipe.
+        Where it prints; None for a pipe.
     arguments
         Of the verb.
     """
@@ -57,38 +57,38 @@ class Demo:
         self._heard = b""
 
     @property
-    def said(self) -> str:
-        """All it has said so far."""
+    def output(self) -> str:
+        """All that it has printed so far."""
         return self._heard.decode(errors="replace")
 
     def read_until(self, wanted: str, descriptor: int) -> None:
-        """Read what it says until those words are among it."""
+        """Read what it prints until those words are among it."""
         deadline_s = time.monotonic() + START_S
-        while wanted not in self.said:
-            assert time.monotonic() < deadline_s, f"no {wanted!r}:\n{self.said[-4000:]}"
+        while wanted not in self.output:
+            assert time.monotonic() < deadline_s, f"no {wanted!r}:\n{self.output[-4000:]}"
             read = os.read(descriptor, 65_536) if select([descriptor], [], [], 0.2)[0] else b""
             self._heard += read
-            assert read or self.process.poll() is None, f"ended without {wanted!r}:\n{self.said[-4000:]}"
+            assert read or self.process.poll() is None, f"ended without {wanted!r}:\n{self.output[-4000:]}"
 
     def end(self) -> int:
-        """Its exit code, and the rest of what it says."""
+        """Read the rest of its output; return its exit code."""
         self._heard += self.process.communicate(timeout=START_S)[0] or b""
         return self.process.returncode
 
     def left_behind(self) -> list[str]:
-        """Files and processes that are still there; every process of a demo has its folder for temporary files."""
+        """Return files and processes that remain; every process of a demo has its folder for temporary files."""
         return [*os.listdir(self.folder), *processes_with(f"TMPDIR={self.folder}".encode())]
 
     def topics(self, admin: KafkaAdminClient) -> list[str]:
-        """Its topics and its group, as far as they are still there."""
-        found = re.search(r"the topics (fraud-demo-\w+)\.\*", self.said)
-        assert found, self.said
+        """Return those of its topics, and its group, that still exist."""
+        found = re.search(r"the topics (fraud-demo-\w+)\.\*", self.output)
+        assert found, self.output
         groups = [group["group_id"] for group in admin.list_groups()]
         return [name for name in [*admin.list_topics(), *groups] if name.startswith(found[1])]
 
 
 def processes_with(setting: bytes) -> list[str]:
-    """Commands of the processes in whose environment that stands."""
+    """Return the commands of the processes whose environment has that setting."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # it has ended meanwhile
@@ -99,7 +99,7 @@ def processes_with(setting: bytes) -> list[str]:
 
 @contextmanager
 def demo(folder: Path, *arguments: str, output: int | None = None) -> Iterator[Demo]:
-    """Start a demo; one that a failed test leaves running is ended."""
+    """Start a demo; end it if a failed test leaves it running."""
     folder.mkdir()
     running = Demo(folder, output, *arguments)
     try:
@@ -112,26 +112,26 @@ def demo(folder: Path, *arguments: str, output: int | None = None) -> Iterator[D
             running.process.stdout.close()
 
 
-def test_a_demo_without_a_terminal_tells_its_story_and_leaves_nothing(
+def test_a_demo_without_a_terminal_prints_lines_and_leaves_nothing(
     kafka: Broker, kafka_admin: KafkaAdminClient, tmp_path: Path
 ) -> None:
     picture = tmp_path / "demo.svg"
     with demo(
         tmp_path / "tmp", "--duration", "20", "--bootstrap", kafka.bootstrap, "--picture", str(picture)
     ) as running:
-        assert running.end() == 0, running.said
+        assert running.end() == 0, running.output
         assert running.left_behind() == []
     assert running.topics(kafka_admin) == []
-    for said in (
+    for words in (
         "isolation forest decides",
         "decided,",
         "payments were decided in",
         "Deleted from Kafka",
         "alerts in",
     ):
-        assert said in running.said, running.said
-    assert "\x1b" not in running.said
-    assert "Traceback" not in running.said
+        assert words in running.output, running.output
+    assert "\x1b" not in running.output
+    assert "Traceback" not in running.output
     assert "</svg>" in picture.read_text(encoding="utf-8")
 
 
@@ -142,11 +142,11 @@ def test_an_interrupted_demo_says_what_it_saw_and_may_leave_its_topics(
         assert running.process.stdout is not None
         running.read_until("forest: anomaly score", running.process.stdout.fileno())
         running.process.send_signal(signal.SIGINT)
-        assert running.end() == 0, running.said
+        assert running.end() == 0, running.output
         assert running.left_behind() == []
-    assert "Interrupted." in running.said
-    assert "payments were decided in" in running.said
-    assert "Kept in Kafka" in running.said
+    assert "Interrupted." in running.output
+    assert "payments were decided in" in running.output
+    assert "Kept in Kafka" in running.output
     kept = running.topics(kafka_admin)
     assert len(kept) == 7, kept  # six topics and the group
     kafka_admin.delete_topics([name for name in kept if "." in name])
@@ -170,10 +170,10 @@ def test_a_demo_with_its_own_kafka_is_interrupted_at_any_moment_and_leaves_nothi
         running.read_until(stage, running.process.stdout.fileno())
         assert processes_with(f"TMPDIR={running.folder}".encode()) != []
         running.process.send_signal(number)
-        assert running.end() == 0, running.said
+        assert running.end() == 0, running.output
         assert running.left_behind() == []
-    assert "Everything that was started has been stopped" in running.said
-    assert "Traceback" not in running.said
+    assert "Everything that was started has been stopped" in running.output
+    assert "Traceback" not in running.output
 
 
 def test_a_demo_whose_kafka_dies_says_so_and_where_its_log_is(tmp_path: Path) -> None:
@@ -186,10 +186,10 @@ def test_a_demo_whose_kafka_dies_says_so_and_where_its_log_is(tmp_path: Path) ->
             if is_broker_of(running.folder, folder)
         ]
         os.kill(broker, signal.SIGKILL)
-        assert running.end() == 9, running.said
+        assert running.end() == 9, running.output
         assert processes_with(f"TMPDIR={running.folder}".encode()) == []
-    assert "Kafka ended by itself" in running.said
-    [log] = re.findall(r"The whole log is in (\S+);", running.said)
+    assert "Kafka ended by itself" in running.output
+    [log] = re.findall(r"The whole log is in (\S+);", running.output)
     assert Path(log).is_file()
     assert Path(log).is_relative_to(running.folder)
 
@@ -216,4 +216,4 @@ def test_a_demo_at_a_terminal_draws_its_page(kafka: Broker, tmp_path: Path) -> N
     finally:
         os.close(screen)
         os.close(terminal)
-    assert "╭─ Who decides" in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", running.said)
+    assert "╭─ Who decides" in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", running.output)

@@ -37,7 +37,7 @@ MANY_COMMITS: Mapping[str, Mapping[str, Any]] = {"batch": {"max_event_time_s": 9
 
 
 class Supervised:
-    """A worker that is started again whenever it ends by a fault."""
+    """A worker with a supervisor, which starts it again when a fault has ended it."""
 
     def __init__(self, site: Site, worker_id: str = "w1", **sections: Any) -> None:
         self._site, self._id, self._sections = site, worker_id, sections
@@ -65,7 +65,7 @@ class Supervised:
 
 
 def finish(site: Site, workers: list[Supervised], timeout_s: float = DECIDE_S) -> None:
-    """Look after the workers until everything is decided, stop them, and ask the oracle."""
+    """Look after the workers until everything is decided, stop them, and let the oracle judge."""
 
     def decided() -> bool:
         for worker in workers:

@@ -1,4 +1,4 @@
-"""What the README tells its reader to type works, in order and as written."""
+"""The commands of the README work, in order and as written."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DEMO_S = 25
 LINES_BY_MAKE_TEST = "make test\n"
-"""The block that is running already."""
+"""The block that the tests are part of."""
 
 
 def blocks(language: str) -> list[str]:
-    """The fenced blocks of that language, in order."""
+    """Return the fenced blocks of that language, in order."""
     return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 
 
 def lay_out(top: Path, folder: Path) -> None:
-    """Link what git tracks at the repository's top: what else is there is somebody's own."""
+    """Link what git tracks at the repository's top; anything else there belongs to the user."""
     tracked = subprocess.run(["git", "ls-files", "-z"], cwd=top, capture_output=True, text=True, check=True)
     for name in {path.partition("/")[0] for path in tracked.stdout.split("\0") if path}:
         (folder / name).symlink_to(top / name)
 
 
 def settings_of_the_reader() -> str:
-    """The settings file that the README shows, with a key as its comment says to make one."""
+    """Return the settings file that the README shows, with a key where its comment asks for one."""
     [text] = [block for block in blocks("toml") if block.startswith("# worker.toml")]
     assert text.count("<") == 1
     return re.sub(r"<[^>]*>", "000102030405060708090a0b0c0d0e0f", text)
 
 
 def elsewhere(kafka: Broker) -> dict[str, str]:
-    """The environment of a reader whose Kafka is this one, and has other users."""
+    """Return the environment of a reader whose Kafka is this one, and has other users."""
     run = uuid.uuid4().hex[:8]
     topics = {
         f"{ENV_PREFIX}TOPICS__{name.upper()}": f"readme.{run}.{name}" for name in TopicSettings.model_fields
@@ -59,17 +59,17 @@ def elsewhere(kafka: Broker) -> dict[str, str]:
 
 
 class Followed(NamedTuple):
-    """What came of it."""
+    """What the commands left."""
 
     code: int
     output: str
     made: list[str]
-    """In the folder, folders with a slash."""
+    """New files of the folder; folders end in a slash."""
 
 
 @pytest.fixture(scope="module")
 def followed(kafka: Broker, tmp_path_factory: pytest.TempPathFactory) -> Followed:
-    """All that the README says was typed, in a folder that looks like the repository's top."""
+    """Run all commands of the README in a folder that looks like the repository's top."""
     checkout = tmp_path_factory.mktemp("checkout")
     lay_out(ROOT, checkout)
     (checkout / "build").symlink_to(ROOT / "build")
@@ -102,8 +102,8 @@ def test_every_shell_block_of_the_readme_works(followed: Followed) -> None:
 
 def test_git_ignores_what_the_reader_makes(followed: Followed) -> None:
     git = ["git", "check-ignore", "--no-index", *followed.made]
-    told = subprocess.run(git, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert told.stdout.splitlines() == followed.made
+    ignored = subprocess.run(git, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ignored.stdout.splitlines() == followed.made
 
 
 def test_what_git_does_not_track_at_the_top_is_not_written_through(tmp_path: Path) -> None:

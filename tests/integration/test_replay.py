@@ -95,8 +95,8 @@ def test_every_transaction_gets_its_label_at_its_time(settings: Settings, data: 
     topic_setup.create(settings, PARTITIONS)
     totals = replay(settings, data.with_label_delay(2))
     records = list(read(settings, settings.topics.labels))
-    told = {orjson.loads(record.value)["transaction_id"]: record for record in records}
-    assert len(records) == len(told) == len(data)
+    label_of = {orjson.loads(record.value)["transaction_id"]: record for record in records}
+    assert len(records) == len(label_of) == len(data)
     assert data.is_fraud is not None
     assert (totals.fraud_labels, totals.legit_labels) == (data.is_fraud.sum(), (~data.is_fraud).sum())
     for number, card, time_ms, fraud in zip(
@@ -106,7 +106,7 @@ def test_every_transaction_gets_its_label_at_its_time(settings: Settings, data: 
         data.is_fraud.tolist(),
         strict=True,
     ):
-        record = told[number]
+        record = label_of[number]
         value = orjson.loads(record.value)
         assert (record.key.decode(), record.timestamp) == (card, time_ms + 2 * DAY_MS)
         assert (value["label"], value["label_time"]) == ("fraud" if fraud else "legit", time_ms + 2 * DAY_MS)

@@ -1,4 +1,4 @@
-"""A Kafka that wants TLS, certificates and a password is reached by settings alone, and its refusals are told apart."""
+"""Settings alone reach a Kafka with TLS, certificates and a password; each refusal names the setting to check."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.integration
 
 USER, PASSWORD = "fraud", "between-us"
 PATIENCE_S = 30.0
-"""Longer than any refusal takes: all but silence is told at once."""
+"""Longer than any refusal takes: every refusal but silence is reported at once."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def test_a_worker_decides_over_an_encrypted_and_authenticated_connection(
 
 
 def refused(kafka: Mapping[str, Any], patience_s: float = PATIENCE_S) -> str:
-    """What is said of a Kafka that does not let us in."""
+    """Return the error of a Kafka that does not let us in."""
     settings = Settings.model_validate({"entity_key": ENTITY_KEY, "kafka": kafka})
     with warnings.catch_warnings():
         warnings.simplefilter(
@@ -138,34 +138,32 @@ def refused(kafka: Mapping[str, Any], patience_s: float = PATIENCE_S) -> str:
     return str(raised.value)
 
 
-def test_a_wrong_password_is_told_with_the_settings_to_check(guarded: Guarded) -> None:
-    said = refused(guarded.with_password(sasl_password="wrong"))
-    assert "refuses the credentials" in said
-    assert "kafka.sasl_username = 'fraud' and kafka.sasl_password" in said
+def test_a_wrong_password_is_reported_with_the_settings_to_check(guarded: Guarded) -> None:
+    message = refused(guarded.with_password(sasl_password="wrong"))
+    assert "refuses the credentials" in message
+    assert "kafka.sasl_username = 'fraud' and kafka.sasl_password" in message
 
 
 def test_a_broker_whose_certificate_another_authority_signed_is_not_trusted(guarded: Guarded) -> None:
-    said = refused(guarded.with_password(ssl_ca_file=str(guarded.files / "other-ca.pem")))
-    assert "certificate" in said.lower()
-    assert "kafka.ssl_ca_file" in said
+    message = refused(guarded.with_password(ssl_ca_file=str(guarded.files / "other-ca.pem")))
+    assert "certificate" in message.lower()
+    assert "kafka.ssl_ca_file" in message
 
 
-def test_a_missing_client_certificate_is_told(guarded: Guarded) -> None:
-    said = refused(guarded.with_certificate(ssl_cert_file=None, ssl_key_file=None))
-    assert "kafka.ssl_cert_file" in said
+def test_a_missing_client_certificate_is_reported(guarded: Guarded) -> None:
+    message = refused(guarded.with_certificate(ssl_cert_file=None, ssl_key_file=None))
+    assert "kafka.ssl_cert_file" in message
 
 
-def test_a_file_that_holds_no_certificate_is_told_before_anything_is_sent(
+def test_a_file_without_a_certificate_is_reported_before_anything_is_sent(
     guarded: Guarded, tmp_path: Path
 ) -> None:
     (tmp_path / "empty.pem").write_text("no certificate\n", encoding="utf-8")
-    said = refused(guarded.with_password(ssl_ca_file=str(tmp_path / "empty.pem")))
-    assert "kafka.ssl_ca_file" in said
+    message = refused(guarded.with_password(ssl_ca_file=str(tmp_path / "empty.pem")))
+    assert "kafka.ssl_ca_file" in message
 
 
 @pytest.mark.parametrize(("protocol", "at"), [("PLAINTEXT", "password"), ("SSL", "plain")])
-def test_speaking_another_protocol_than_the_listener_is_told(
-    protocol: str, at: str, guarded: Guarded
-) -> None:
-    said = refused({"bootstrap": getattr(guarded, at), "security_protocol": protocol}, patience_s=2.0)
-    assert f"kafka.security_protocol = '{protocol}'" in said
+def test_another_protocol_than_the_listener_s_is_reported(protocol: str, at: str, guarded: Guarded) -> None:
+    message = refused({"bootstrap": getattr(guarded, at), "security_protocol": protocol}, patience_s=2.0)
+    assert f"kafka.security_protocol = '{protocol}'" in message

@@ -41,8 +41,8 @@ def test_transactions_and_labels_arrive_as_from_live_producers(
     before_ms = time.time_ns() // 1_000_000
     assert main(["simulate", "--to-kafka", "--config", str(config), *SMALL]) == 0
     after_ms = time.time_ns() // 1_000_000
-    sent, told = ([*site.read(topic)] for topic in ("transactions", "labels"))
-    for record in (*sent, *told):
+    sent, sent_labels = ([*site.read(topic)] for topic in ("transactions", "labels"))
+    for record in (*sent, *sent_labels):
         card = orjson.loads(record.value)["card_id"]
         assert record.key.decode() == card
         assert record.partition == partition_of(record.key, PARTITIONS, "murmur2")
@@ -52,7 +52,7 @@ def test_transactions_and_labels_arrive_as_from_live_producers(
     }
     assert 6_000 < len(sent) == len(transactions) < 10_000
     assert {*FIELDS.entities, *FIELDS.categorical, *FIELDS.numeric} <= transactions.popitem()[1].keys()
-    labels = [orjson.loads(it.value) for it in told]
+    labels = [orjson.loads(it.value) for it in sent_labels]
     frauds = [one for one in labels if one["label"] == "fraud"]
     assert 0.5 < len(frauds) / (0.05 * len(sent)) < 1.0  # the chargebacks of the last days lie ahead of today
     assert {one["source"] for one in frauds} == {"chargeback", "customer", "early_warning"}

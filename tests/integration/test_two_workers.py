@@ -1,4 +1,4 @@
-"""Two workers share the topics: one model, every transaction decided once, whoever comes and goes."""
+"""Two workers share the topics: one model, every transaction decided once, while workers join and leave."""
 
 from __future__ import annotations
 
@@ -78,12 +78,12 @@ def test_nothing_is_lost_when_one_joins_and_one_leaves(shared: Shared) -> None:
 
 
 def test_both_hold_the_same_model_at_the_same_offset(shared: Shared) -> None:
-    told: dict[int, dict[str, str]] = defaultdict(dict)
+    published: dict[int, dict[str, str]] = defaultdict(dict)
     for _, record in shared.site.model_log():
         if isinstance(record, Commit) and record.digest is not None:
-            told[record.digest.offset][record.worker] = record.digest.value
-    by_both = {offset: digests for offset, digests in told.items() if len(digests) == 2}
-    assert len(by_both) >= 5, "too few offsets at which both told a digest"
+            published[record.digest.offset][record.worker] = record.digest.value
+    by_both = {offset: digests for offset, digests in published.items() if len(digests) == 2}
+    assert len(by_both) >= 5, "too few offsets at which both published a digest"
     assert all(len(set(digests.values())) == 1 for digests in by_both.values())
     offset = max(by_both)
     assert shared.site.folded(until=offset).digest() == by_both[offset]["w1"]
@@ -93,8 +93,8 @@ def test_the_log_folds_to_the_same_state_twice(shared: Shared) -> None:
     assert shared.site.folded().digest() == shared.model.digest()
 
 
-def test_merchants_are_seen_whole_whoever_decided(shared: Shared) -> None:
-    """Their decayed counts are those of one list of all transactions, worked out here by definition."""
+def test_a_merchant_has_one_history_across_workers(shared: Shared) -> None:
+    """Their decayed counts equal those of one list of all transactions, computed here by definition."""
     site, model = shared.site, shared.model
     short_days, _, long_days = site.settings.features.half_lives_days
     transactions = [json.loads(it.value or b"") for it in shared.records if it.topic == "transactions"]

@@ -5,35 +5,20 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
-from kafka.coordinator.assignors.range import RangePartitionAssignor
-from kafka.structs import MemberState
 
 from models.vocabulary import Decider, Flag
 from tests.support.oracle import Outcome
 from tests.support.site import ENTITY_KEY, Site
 from tests.support.traffic import InputRecord, alike, records_of, small_traffic
-from tests.support.waiting import DECIDE_S, START_S, STOP_S, wait_for
-from worker.broker.embedded import free_port
-from worker.errors import IncompatibleError
+from tests.support.waiting import DECIDE_S, wait_for
 from worker.identity import Hasher
-from worker.kafka_io import topic_setup
-from worker.kafka_io.client import consumer_config
-from worker.live.app import Worker
-from worker.live.restore import Restorer
-from worker.parameters import feature_spec, task_limits
-from worker.partition.journal import Positions
-from worker.partition.task import PartitionTask
 from worker.redaction import redact_bytes
 from worker.wire.schema import DeadLetter
 
@@ -48,7 +33,7 @@ DECIDED = "fraud_worker_decisions_total"
 
 
 def bad_records(like: InputRecord, label_like: InputRecord) -> list[InputRecord]:
-    """One of every kind that goes to the dead letters, card numbers among them."""
+    """Return one record of every kind that goes to the dead letters; some hold card numbers."""
     transaction = {"transaction_id": "bad", "card_id": "c"}
     plain, grouped = CARD_NUMBERS[0], CARD_NUMBERS[3]
     time_ms = like.timestamp_ms
@@ -72,7 +57,7 @@ def bad_records(like: InputRecord, label_like: InputRecord) -> list[InputRecord]
         InputRecord(
             "transactions", b"c", b"x" * (100_000 - 8) + CARD_NUMBERS[2].encode() + b"x" * 9, time_ms
         ),
-        alike(label_like, transaction_id="nobody-knows-me"),
+        alike(label_like, transaction_id="unknown"),
         alike(label_like, label="perhaps"),
         alike(label_like, card_id=plain)._replace(key=plain.encode()),
         InputRecord("labels", b"c", f"[{plain}]".encode(), label_like.timestamp_ms),
@@ -81,7 +66,7 @@ def bad_records(like: InputRecord, label_like: InputRecord) -> list[InputRecord]
 
 @dataclass
 class Finished:
-    """What a worker left behind that has decided everything and still runs."""
+    """What a worker shows after it has decided everything, and how it ends."""
 
     site: Site
     outcome: Outcome
@@ -97,7 +82,7 @@ class Finished:
 
 @pytest.fixture(scope="module")
 def finished(kafka: Broker, tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """Four partitions, 10,000 transactions with labels, repeats and 20 bad records, fed before the first start."""
+    """Decide 10,000 transactions with labels, repeats and bad records, most of them sent before the first start."""
     site = Site(kafka.bootstrap, tmp_path_factory.mktemp("worker"), sections={"batch": {"fuse_share": 1.0}})
     records = records_of(small_traffic())
     transactions = [record for record in records if record.topic == "transactions"]
@@ -113,7 +98,7 @@ def finished(kafka: Broker, tmp_path_factory: pytest.TempPathFactory) -> Finishe
     site.feed(everything[:cut], bad)
     with site.worker() as worker:
         worker.wait_until_ready()
-        # However fast the worker is: the rest comes when the online model is there to decide it.
+        # The rest comes only when the online model is ready, so that it decides some, however fast the worker is.
         wait_for(
             lambda: site.folded().online_is_trusted, DECIDE_S, lambda: "no generation", [worker], every_s=0.5
         )
@@ -142,7 +127,7 @@ def test_every_transaction_is_decided_once_and_repeats_are_dropped(finished: Fin
     assert "smuggled" in finished.site.fed.transaction_ids
 
 
-def test_both_deciders_had_their_turn(finished: Finished) -> None:
+def test_both_deciders_decide(finished: Finished) -> None:
     flags = np.concatenate([rows.flags for entry in finished.outcome.entries for rows in entry.rows])
     deciders = set(flags & Flag.DECIDER)
     assert deciders == {Decider.NONE, Decider.FOREST, Decider.ONLINE}
@@ -235,8 +220,8 @@ def test_a_card_number_is_nowhere_but_in_the_input(finished: Finished) -> None:
             assert not any(needle in part for part in parts for needle in needles), name
     for letter in finished.outcome.dead_letters:
         assert not any(needle in _original(letter) for needle in needles)
-    said = (finished.log + finished.metrics).encode()
-    assert not any(needle in said for needle in needles)
+    output = (finished.log + finished.metrics).encode()
+    assert not any(needle in output for needle in needles)
     hidden = b"".join(_original(letter) for letter in finished.outcome.dead_letters)
     assert all(needle[-4:] in hidden for needle in needles), "the last four digits stay"
 
@@ -245,7 +230,7 @@ def _original(letter: DeadLetter) -> bytes:
     return base64.b64decode(letter.original or "")
 
 
-def test_a_running_worker_tells_how_it_is(finished: Finished) -> None:
+def test_a_running_worker_reports_its_state(finished: Finished) -> None:
     assert finished.health[0] == 200
     assert json.loads(finished.ready[1]) == {"status": "ready"}
     decided = len(finished.site.fed.transaction_ids)
@@ -266,8 +251,8 @@ def test_sigterm_ends_it_with_code_0_and_leaves_no_decision_behind(finished: Fin
     assert not list((finished.site.folder / "state").rglob("features")), "local state outlives the process"
 
 
-def test_a_restart_goes_on_where_the_worker_ended(finished: Finished) -> None:
-    """Runs after the tests above have looked at what the first run left."""
+def test_a_restart_continues_where_the_worker_ended(finished: Finished) -> None:
+    """Runs last: the tests above look at what the first run left."""
     site = finished.site
     before = site.assert_everything_once()
     later = records_of(small_traffic(seed=8, days=1, cards=200))
@@ -287,12 +272,12 @@ def test_a_restart_goes_on_where_the_worker_ended(finished: Finished) -> None:
     after = site.assert_everything_once()
     grown = {entry.header for entry in after.entries}
     assert grown > {entry.header for entry in before.entries}, "the journal only grows"
-    told = {alert.alert_id for alert in before.alerts}
-    costs = {alert.review_cost for alert in after.alerts if alert.alert_id not in told}
+    earlier = {alert.alert_id for alert in before.alerts}
+    costs = {alert.review_cost for alert in after.alerts if alert.alert_id not in earlier}
     assert costs == {4.5}, "the settings of the restart are in force from its first decision on"
     folded = site.folded()
     assert folded.traffic_seen == len(site.fed.transaction_ids)
-    assert len(folded.examples) == 300, "the log's bounds hold, not those of whoever folds it"
+    assert len(folded.examples) == 300, "the log's bounds hold, not those of the reader that folds it"
     assert folded.shared.evictions > 0
 
 
@@ -306,250 +291,6 @@ def _moved(record: InputRecord, by_ms: int) -> InputRecord:
     return moved._replace(timestamp_ms=record.timestamp_ms + by_ms)
 
 
-# What a worker knows, and what one knows that has only read the journal
-
-
-@contextmanager
-def running(site: Site, **sections: Any) -> Iterator[Worker]:
-    """A worker within this process, for a look inside."""
-    worker = Worker(site.settings_of("inside", **sections))
-    thread = threading.Thread(target=worker.run, name="worker")
-    thread.start()
-    try:
-        yield worker
-    finally:
-        worker.stop()
-        thread.join(STOP_S)
-        assert not thread.is_alive(), "the worker does not end"
-
-
-def test_a_restored_task_equals_the_one_that_decided(kafka: Broker, tmp_path: Path) -> None:
-    site = Site(kafka.bootstrap, tmp_path, 2)
-    site.feed(records_of(small_traffic(seed=3, days=5, cards=250)))
-    with running(site) as worker:
-        site.wait_until_decided(timeout_s=START_S + DECIDE_S)
-        site.wait_until_quiet()
-        site.wait_until_nothing_is_open()
-        settings = site.settings
-        restorer = Restorer(
-            consumer_config(settings, group=False),
-            settings.topics.decisions,
-            Hasher(settings.hash_key),
-            site.folded().lineage.id,
-            lambda: site.folded().offset,
-        )
-        committed = {tp: at for tp, (at, _) in site.offsets().items()}
-        for partition, live in worker._tasks.items():
-            restored = PartitionTask(
-                partition, feature_spec(settings), task_limits(settings), tmp_path / f"restored-{partition}"
-            )
-            offsets = [committed[tp] for tp in sorted(committed, reverse=True) if tp.partition == partition]
-            restorer.restore(restored, Positions(*offsets), partitions=2)
-            _assert_same(live, restored)
-            restored.pending.close()
-
-
-def _assert_same(live: PartitionTask, restored: PartitionTask) -> None:
-    for name in ("clock_ms", "newest_label_ms", "provisional_sequence", "final_sequence", "waiting"):
-        assert getattr(restored, name) == getattr(live, name), name
-    assert live.final_sequence > 0, "nothing has matured: too little to compare"
-    for name, array in live.cards.arrays().items():
-        np.testing.assert_array_equal(restored.cards.arrays()[name], array, err_msg=name)
-    sequence = live.pending.newest(1 << 30)
-    assert len(sequence) == live.pending.next_sequence > 1_000
-    names = [
-        "offset",
-        "event_time_ms",
-        "clock_ms",
-        "loss",
-        "legit_weight",
-        "id_hash",
-        "id_check",
-        "logit",
-        "flags",
-        "entities",
-    ]
-    for name in [*names, "features", "status", "label_time_ms", "learnt_at_ms", "acted"]:
-        expected = live.pending.column(name, sequence)
-        np.testing.assert_array_equal(restored.pending.column(name, sequence), expected, err_msg=name)
-    assert restored._cases._open == live._cases._open
-
-
-def test_empty_topics_are_waited_on_and_nothing_is_committed(kafka: Broker, tmp_path: Path) -> None:
-    site = Site(kafka.bootstrap, tmp_path, 3)
-    with site.worker() as worker:
-        worker.wait_until_ready()
-        wait_for(
-            lambda: worker.metric("fraud_worker_rebalances_total") >= 1, 10, lambda: "no rebalance", [worker]
-        )
-        first = site.commits()
-        assert json.loads(worker.get("/readyz")[1]) == {"status": "ready"}
-        assert worker.metric("fraud_worker_decisions_total") == 0
-        assert site.decisions() == []
-        assert worker.stop() == 0
-    assert site.commits() == first, "an idle worker writes nothing"
-
-
-class NoMetadata:
-    """What a member knows of the cluster at first."""
-
-    def partitions_for_topic(self, topic: str) -> None:
-        del topic
-
-
-class NothingForAnybody(RangePartitionAssignor):  # type: ignore[misc]
-    """A leader that does not know the topics yet."""
-
-    @classmethod
-    def assign(cls, cluster: Any, members: list[Any]) -> Any:
-        del cluster
-        return super().assign(NoMetadata(), members)
-
-
-def test_a_worker_that_inherits_an_empty_assignment_asks_for_another(kafka: Broker, tmp_path: Path) -> None:
-    """It was killed as the group's leader, before it knew the topics; its static member id keeps what it had."""
-    site = Site(kafka.bootstrap, tmp_path, 2)
-    names = site.settings.topics
-    config = consumer_config(site.settings, group=True) | {
-        "partition_assignment_strategy": [NothingForAnybody]
-    }
-    killed = KafkaConsumer(**config)
-    killed.subscribe([names.transactions, names.labels])
-    while killed.group_metadata().state is not MemberState.STABLE:
-        killed.poll(timeout_ms=100)
-    assert killed.assignment() == set()
-    killed.close()  # a static member stays in the group
-    with site.worker() as worker:
-        worker.wait_until_ready()
-        assert worker.stop() == 0
-
-
-def test_what_a_producer_has_taken_back_is_not_decided(kafka: Broker, tmp_path: Path) -> None:
-    """Input written in transactions, some of them aborted."""
-    site = Site(kafka.bootstrap, tmp_path, 1)
-    records = [it for it in records_of(small_traffic(days=1, cards=50)) if it.topic == "transactions"]
-    producer = KafkaProducer(bootstrap_servers=kafka.bootstrap, transactional_id=f"{site.tag}-input")
-    producer.init_transactions()
-    for n in range(10):
-        producer.begin_transaction()
-        for record in records[n * 10 : (n + 1) * 10]:
-            topic = site.settings.topics.transactions
-            producer.send(topic, record.value, record.key, timestamp_ms=record.timestamp_ms)
-        producer.flush()
-        (producer.abort_transaction if n % 3 == 1 else producer.commit_transaction)()
-    producer.close(null_logger=False)
-    kept = [record for n in range(10) if n % 3 != 1 for record in records[n * 10 : (n + 1) * 10]]
-    with site.worker() as worker:
-        wait_for(lambda: worker.metric(DECIDED) >= len(kept), START_S, lambda: worker.log, [worker])
-        assert worker.stop() == 0
-    decided = [name for entry in site.decisions() for name in entry.transaction_ids]
-    assert decided == [json.loads(record.value or b"")["transaction_id"] for record in kept]
-    assert site.dead_letters() == []
-
-
-# What it refuses
-
-
-def refusal(site: Site, **sections: Any) -> tuple[int, str]:
-    """Exit code of a worker that cannot start, and what it says last."""
-    with site.worker(**sections) as worker:
-        code = worker.wait_for_exit(START_S)
-    lines = worker.log.splitlines()
-    assert "Traceback" not in worker.log
-    return code, lines[-1]
-
-
-def test_missing_topics_are_named(kafka: Broker, tmp_path: Path) -> None:
-    code, said = refusal(Site(kafka.bootstrap, tmp_path, None))
-    assert code == 3
-    assert "lacks the topics" in said
-    assert "topics create" in said
-
-
-def test_unequal_numbers_of_partitions_are_refused(
-    kafka: Broker, kafka_admin: KafkaAdminClient, tmp_path: Path
-) -> None:
-    site = Site(kafka.bootstrap, tmp_path, None)
-    kafka_admin.create_topics({site.settings.topics.labels: {"num_partitions": 3}}, wait_for_metadata=True)
-    with pytest.raises(IncompatibleError):
-        topic_setup.create(site.settings, 2, 1)
-    names = dict.fromkeys(site.settings.topics.model_dump().values(), 2)
-    names |= {site.settings.topics.model_log: 1}
-    names.pop(site.settings.topics.labels)
-    kafka_admin.create_topics({n: {"num_partitions": c} for n, c in names.items()}, wait_for_metadata=True)
-    code, said = refusal(site)
-    assert code == 4
-    assert f"{site.settings.topics.labels} has 3 partitions instead of 2" in said
-
-
-def test_a_first_start_must_be_declared(kafka: Broker, tmp_path: Path) -> None:
-    site = Site(kafka.bootstrap, tmp_path, 1)
-    code, said = refusal(site, kafka={"start_from": "committed"})
-    assert code == 2
-    assert "kafka.start_from" in said
-
-
-def test_the_wrong_partitioner_is_refused_before_anything_is_decided(kafka: Broker, tmp_path: Path) -> None:
-    site = Site(kafka.bootstrap, tmp_path, 4)
-    site.feed(records_of(small_traffic(days=2, cards=300)))
-    code, said = refusal(site, kafka={"partitioner": "crc32"})
-    assert code == 4
-    assert "kafka.partitioner" in said
-    assert site.decisions() == []
-
-
-def test_settings_that_contradict_the_logs_are_refused(
-    kafka: Broker, kafka_admin: KafkaAdminClient, tmp_path: Path
-) -> None:
-    site = Site(kafka.bootstrap, tmp_path, 2)
-    site.feed(records_of(small_traffic(days=1, cards=100)))
-    with site.worker() as worker:
-        site.wait_until_decided(worker, timeout_s=START_S + DECIDE_S)
-        assert worker.stop() == 0
-    code, said = refusal(site, features={"half_lives_days": [1.0, 5.0, 21.0]})
-    assert code == 4
-    assert "half_lives_days" in said
-    assert "21.0" in said
-    anew, empty = f"{site.tag}.model_log.2", f"{site.tag}.model_log.3"
-    kafka_admin.create_topics({n: {"num_partitions": 1} for n in (anew, empty)}, wait_for_metadata=True)
-    code, said = refusal(site, features={"half_lives_days": [1.0, 5.0, 21.0]}, topics={"model_log": anew})
-    assert code == 4
-    assert "is of lineage" in said
-    assert "topics.decisions" in said
-    code, said = refusal(site, topics={"model_log": empty})
-    assert code == 4
-    assert "topics.model_log ends at" in said
-    code, said = refusal(site, kafka={"group": f"{site.tag}-other"})
-    assert code == 4
-    assert "kafka.group" in said
-    site.assert_everything_once()
-    names = site.settings.topics
-    grown = (names.transactions, names.labels, names.alerts, names.decisions)
-    kafka_admin.create_partitions(dict.fromkeys(grown, 3))
-    wait_for(lambda: topic_setup.check(site.settings) == 3, 20, lambda: "the topics do not grow")
-    code, said = refusal(site)
-    assert code == 4
-    assert "was written for 2 partitions, the topics have 3 now" in said
-
-
-def test_an_absent_broker_is_waited_for_and_sigterm_is_heard_meanwhile(kafka: Broker, tmp_path: Path) -> None:
-    del kafka
-    site = Site(f"127.0.0.1:{free_port()}", tmp_path, None)
-    with site.worker() as worker:
-        wait_for(lambda: "waiting for Kafka at" in worker.log, START_S, lambda: worker.log, [worker])
-        status, ready = worker.get("/readyz")
-        assert status == 503
-        assert site.settings.kafka.bootstrap in json.loads(ready)["reason"]
-        assert worker.get("/healthz")[0] == 200
-        assert worker.stop() == 0
-
-
-def test_an_impossible_address_is_refused(tmp_path: Path) -> None:
-    code, said = refusal(Site("nowhere", tmp_path, None))
-    assert code == 2
-    assert "'nowhere' is not host:port" in said
-
-
-def test_the_key_is_not_told(finished: Finished) -> None:
+def test_the_key_is_neither_logged_nor_a_metric(finished: Finished) -> None:
     assert ENTITY_KEY not in finished.log
     assert ENTITY_KEY not in finished.metrics

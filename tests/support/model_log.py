@@ -1,4 +1,4 @@
-"""Records of the model log, made up."""
+"""Made-up records of the model log."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def new_state(
 
 
 def examples(rng: np.random.Generator, count: int, from_ms: int = START_MS, frauds: float = 0.3) -> Examples:
-    """Examples whose first feature tells frauds well; keys are distinct but for chance."""
+    """Return examples whose first feature separates frauds well; two keys rarely meet."""
     label = (rng.random(count) < frauds).astype(np.uint8)
     features = rng.normal(size=(count, FEATURES)).astype(np.float32)
     features[:, 0] += 2 * label
@@ -66,7 +66,7 @@ def evidence(rng: np.random.Generator, count: int, from_ms: int = START_MS) -> E
 
 
 def hashes(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.uint64]:
-    """Of few identifiers, so that rows meet; one in twenty is missing."""
+    """Return hashes of few identifiers, so that rows share entities; one in twenty is missing."""
     return rng.integers(0, 20, shape).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -101,7 +101,7 @@ def commit(
     digest: Digest | None = None,
     counts: tuple[int, int, int] | None = None,
 ) -> Commit:
-    """One worker's commit; `counts` of traffic, evidence and examples where they differ."""
+    """Return one worker's commit; `counts` of traffic, evidence and examples where they differ."""
     decided, moved, learnt = counts or (rows, rows, rows)
     return Commit(
         worker="worker-1",

@@ -125,7 +125,7 @@ def decisions(
     clock_ms: NDArray[np.int64] | None = None,
     flags: NDArray[np.uint16] | None = None,
 ) -> DecisionRows:
-    """Decisions number `first` onwards, a minute apart, whose every column tells their number."""
+    """Return decisions from number `first` on, a minute apart; every column is a function of the number."""
     number = first + np.arange(len(ids))
     times = START_MS + 60_000 * number if event_time_ms is None else event_time_ms
     return DecisionRows(

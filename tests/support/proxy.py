@@ -13,7 +13,7 @@ END_TXN: Final = 26
 """Kafka's number of the request that commits or aborts."""
 
 Loses = Callable[[int], bool]
-"""Whether to lose the answer to a request of that number, and the connection with it."""
+"""Returns whether to lose the answer to a request of that number, and the connection with it."""
 
 
 class KafkaProxy:

@@ -30,7 +30,7 @@ def copy_of_the_checkout(folder: Path) -> Path:
 
 
 def make_command(*arguments: str) -> list[str]:
-    """Return the command that makes targets with the environment of the tests, which it never installs anew."""
+    """Return the command that makes targets with the environment of the tests, which it never reinstalls."""
     venv = Path(sys.prefix)
     return ["make", f"VENV={venv}", "-o", f"{venv}/.installed", *arguments]
 

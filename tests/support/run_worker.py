@@ -17,18 +17,18 @@ from worker.settings.loading import load_settings
 from worker.telemetry import logs
 
 SIGNATURES: Final = "FRAUD_WORKER_TEST_SIGNATURES"
-"""Names a file for the signatures of the compiled loops that the process has called, written at its end."""
+"""Names a file; at its end the process writes there which compiled loops it has called, with which types."""
 
 
 def signatures() -> set[str]:
-    """Of every compiled loop of ours that was called from Python in this process."""
+    """Return the signatures of our compiled loops that Python code of this process has called."""
     loops = [it for it in gc.get_objects() if isinstance(it, Dispatcher)]
     ours = [it for it in loops if it.py_func.__module__.startswith(("models.", "worker."))]
     return {f"{it.py_func.__module__}.{it.py_func.__name__}{types}" for it in ours for types in it.signatures}
 
 
 def main(config: str) -> int:
-    """Run it to its end; its exit code."""
+    """Run a worker to its end; return its exit code."""
     logs.configure()
     if (path := os.environ.get(SIGNATURES)) is not None:
         atexit.register(lambda: Path(path).write_text("\n".join(sorted(signatures())), encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""What labels and silence do to decisions, one decision after another, written from the design's words alone."""
+"""The oracle of settling: labels and silence, one decision after another, written from the design alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Example = tuple[int, int, float, int]
 
 @dataclass
 class SlowDecision:
-    """One decision and all that is known of it."""
+    """One decision and what is known of it."""
 
     sequence: int
     event_time_ms: int
@@ -29,7 +29,7 @@ class SlowDecision:
     acted: bool = False
     label_time_ms: int = 0
     evidence: tuple[str, int] | None = None
-    """What its entities have learnt of it, and when."""
+    """The verdict that its entities have learnt, and when."""
 
     def example(self, *, fraud: bool, weight: float) -> Example:
         return self.sequence, int(fraud), weight, self.event_time_ms
@@ -58,9 +58,9 @@ class SlowSettling:
             return LabelEffect.NOTED
         later = time_ms > decision.label_time_ms
         if kind is LabelKind.FRAUD:
-            effect, after = self._told_fraud(decision.status, later)
+            effect, after = self._after_fraud(decision.status, later)
         else:
-            effect, after = self._told_legit(decision.status, later, reversal=kind is LabelKind.REVERSAL)
+            effect, after = self._after_legit(decision.status, later, reversal=kind is LabelKind.REVERSAL)
         if after is not decision.status:
             self._becomes(decision, after, time_ms, clock_ms)
         elif effect is LabelEffect.DUPLICATE:
@@ -68,7 +68,7 @@ class SlowSettling:
         return effect
 
     @staticmethod
-    def _told_fraud(status: Status, later: bool) -> tuple[LabelEffect, Status]:
+    def _after_fraud(status: Status, later: bool) -> tuple[LabelEffect, Status]:
         if status is Status.FRAUD or (status is Status.LEGIT and not later):
             return LabelEffect.DUPLICATE, status
         effects = {
@@ -79,7 +79,7 @@ class SlowSettling:
         return effects.get(status, LabelEffect.AFTER_HORIZON), Status.FRAUD
 
     @staticmethod
-    def _told_legit(status: Status, later: bool, *, reversal: bool) -> tuple[LabelEffect, Status]:
+    def _after_legit(status: Status, later: bool, *, reversal: bool) -> tuple[LabelEffect, Status]:
         if status is Status.FRAUD:
             effect = LabelEffect.REVERSED if reversal else LabelEffect.CONTRADICTING
             return (effect, Status.LEGIT) if later else (LabelEffect.DUPLICATE, status)
@@ -101,21 +101,21 @@ class SlowSettling:
                 self.examples.append(decision.example(fraud=False, weight=weight))
 
     def _waits_again(self, decision: SlowDecision) -> None:
-        """Silence has taught something that is true no more: an example of no weight stands in for the one learnt."""
+        """Take back what silence has taught: an example without weight replaces the one learnt."""
         decision.status, decision.evidence = Status.WAITING, None
         if decision.legit_weight:
             self.examples.append(decision.example(fraud=False, weight=0.0))
 
     def silence(self, clock_ms: int, newest_anywhere_ms: int | None = None) -> tuple[int, int]:
-        """Let silence speak; how many became finally legit, and unresolved."""
+        """Apply silence; return how many became finally legit, and unresolved."""
         known = [time_ms for time_ms in (self.newest_label_ms, newest_anywhere_ms) if time_ms is not None]
         if not known:
             return 0, 0
         now_ms = min(clock_ms, max(known) + self.policy.max_silence_ms)
         for decision in self.decisions.values():
-            nobody_acted = not decision.acted and not decision.flags & Flag.ALERTED
+            no_one_acted = not decision.acted and not decision.flags & Flag.ALERTED
             old = decision.clock_ms <= now_ms - self.policy.negatives_after_ms
-            if old and nobody_acted and decision.status is Status.WAITING:
+            if old and no_one_acted and decision.status is Status.WAITING:
                 decision.status, decision.evidence = Status.PROVISIONAL, ("legit", clock_ms)
                 if decision.legit_weight:
                     self.examples.append(decision.example(fraud=False, weight=decision.legit_weight))
@@ -131,19 +131,19 @@ class SlowSettling:
         return final[Status.FINAL_LEGIT], final[Status.UNRESOLVED]
 
     def evidence(self) -> dict[tuple[int, int, int], tuple[int, int]]:
-        """Frauds and legits now in force, by place and hash of the entity and the time they were learnt."""
+        """Return frauds and legits in force, by place and hash of the entity and the time they were learnt."""
         total: dict[tuple[int, int, int], tuple[int, int]] = {}
         for decision in self.decisions.values():
             if decision.evidence is not None:
-                said, at_ms = decision.evidence
+                verdict, at_ms = decision.evidence
                 for place, entity in enumerate(decision.entities):
                     frauds, legits = total.get((place, entity, at_ms), (0, 0))
                     key = (place, entity, at_ms)
-                    total[key] = (frauds + (said == "fraud"), legits + (said == "legit"))
+                    total[key] = (frauds + (verdict == "fraud"), legits + (verdict == "legit"))
         return total
 
     def ledger(self) -> dict[tuple[int, ...], tuple[float, ...]]:
-        """Sums of the settled decisions by day and cell: count, loss, cases, windows, settled by a label."""
+        """Return sums of the settled decisions by day and cell: count, loss, cases, windows, settled by a label."""
         truths = {
             Status.FRAUD: (Truth.FRAUD, True),
             Status.LEGIT: (Truth.LEGIT, True),
@@ -172,7 +172,7 @@ class SlowSettling:
 
 
 def cell(flags: Flag) -> tuple[int, int, int, int]:
-    """Decider, alerted, whether the online model would have, and what the forest would have done."""
+    """Return decider, alerted, whether the online model would alert, and what the forest would do."""
     view = ForestView.UNSCORED
     if flags & Flag.FOREST_SCORED:
         view = ForestView.WOULD_ALERT if flags & Flag.FOREST_WOULD_ALERT else ForestView.WOULD_PASS

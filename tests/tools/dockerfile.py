@@ -1,4 +1,4 @@
-"""Does what a Dockerfile says in folders, for want of an engine: `FROM` is a Debian laid down by debootstrap."""
+"""Builds a Dockerfile in folders, without an engine; `FROM` is a Debian that debootstrap installs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FROM_THE_MACHINE: Final = ("etc/resolv.conf", "etc/ssl/certs/ca-certificates.crt
 
 @dataclass
 class Stage:
-    """A stage of a build: its files, and what its instructions have set."""
+    """A stage of a build: its files, and the effects of its instructions."""
 
     root: Path
     env: dict[str, str] = field(default_factory=lambda: {"PATH": PATH})
@@ -31,12 +31,12 @@ class Stage:
     healthcheck: list[str] = field(default_factory=list)
 
     def path(self, inside: str) -> Path:
-        """Where a path of the image lies."""
+        """Return where a path of the image lies."""
         return self.root / inside.lstrip("/")
 
 
 def instructions(text: str) -> Iterator[tuple[str, str]]:
-    """A Dockerfile's instructions and their arguments; comments are left out, continued lines are joined."""
+    """Yield a Dockerfile's instructions and their arguments, without comments, continued lines joined."""
     lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     for line in re.sub(r"\\\n\s*", "", "\n".join(lines)).splitlines():
         name, _, rest = line.partition(" ")
@@ -44,7 +44,7 @@ def instructions(text: str) -> Iterator[tuple[str, str]]:
 
 
 def context(folder: Path, ignore: str) -> list[str]:
-    """Files of a folder that a dockerignore lets through; the last pattern that matches decides."""
+    """Return the files of a folder that a dockerignore lets pass; the last pattern that matches decides."""
     patterns = [line for line in ignore.splitlines() if line and not line.startswith("#")]
     rules = [(not line.startswith("!"), _pattern(line.lstrip("!"))) for line in patterns]
     files = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]
@@ -62,7 +62,7 @@ def _is_ignored(path: str, rules: Sequence[tuple[bool, re.Pattern[str]]]) -> boo
 
 
 def debian(suite: str, folder: Path) -> Path:
-    """A Debian with its own Python as `python`; made once."""
+    """Install a Debian with its own Python as `python`, unless the folder has one."""
     if not (folder / "usr/local/bin/python").is_symlink():
         shutil.rmtree(folder, ignore_errors=True)
         include = f"--include={','.join(PACKAGES)}"
@@ -84,9 +84,9 @@ class Build:
     ignore
         The text of its dockerignore.
     base
-        What every `FROM` stands for.
+        The files of every `FROM`.
     folder
-        Stages are made here.
+        For the stages.
     """
 
     def __init__(self, source: Path, ignore: str, base: Path, folder: Path) -> None:
@@ -97,7 +97,7 @@ class Build:
         self._stage = Stage(base)
 
     def run(self, dockerfile: str) -> Stage:
-        """Carry out all instructions; the last stage."""
+        """Run all instructions; return the last stage."""
         for name, rest in instructions(dockerfile):
             if name not in IGNORED:
                 getattr(self, f"_{name.lower()}")(rest)
@@ -170,18 +170,18 @@ def isolated(
     mounts: Sequence[str] = (),
     read_only: bool = False,
 ) -> list[str]:
-    """The command that runs `command` inside a stage, in a mount namespace of its own.
+    """Return the command that runs `command` inside a stage, in a mount namespace of its own.
 
     Parameters
     ----------
     stage
-        Its files are the root, its user and working folder hold; a user other than root has no capability.
+        Gives the root, the user and the working folder; a user other than root has no capability.
     env
         The whole environment.
     mounts
         Further lines of shell that mount something below `$ROOT`.
     read_only
-        Nothing may be written but below `mounts`.
+        Allow writing below `mounts` alone.
     """
     user, _, group = stage.user.partition(":")
     drop = (

@@ -1,11 +1,11 @@
-"""`make image-check`: does what deploy/Dockerfile says, and lets what comes of it decide, without an engine.
+"""`make image-check`: builds deploy/Dockerfile without an engine, and runs a worker in the result.
 
-Every instruction is carried out by `tests.tools.dockerfile`, in folders below build/image. The base is a Debian of
-the same release as the image's, with Debian's own Python instead of the official image's. The worker then runs in it
-as in a container that is locked down: as user 10001, without capabilities, its root read-only but for a tmpfs at /tmp
-and its state, and nothing in its environment but what the Dockerfile and its settings say. The broker is a real one.
+`tests.tools.dockerfile` runs every instruction, in folders below build/image. The base is a Debian of the same release
+as the image's, with Debian's own Python instead of the official image's. The worker then runs as in a locked-down
+container: as user 10001, without capabilities, with a read-only root except for a tmpfs at /tmp and its state, and with
+no environment except that of the Dockerfile and its settings. The broker is a real one.
 
-What only an engine can tell is not checked: the base image, layers, signals to process 1, limits, networks.
+Only an engine could check the base image, layers, signals to process 1, limits and networks.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Container:
         os.chown(state, *map(int, image.user.split(":")))
         image.path(CONFIG).touch()
         config = folder / "worker.toml"
-        # Everything but what the image's own environment is to say, and the key.
+        # The image's own environment sets what is left out here; the key comes by the environment too.
         config.write_text(re.sub(r"(?m)^(entity_key|state_dir|host|port) = .*\n", "", to_toml(site.settings)))
         self._mounts = [
             'mount -t tmpfs -o mode=1777,noexec,nosuid,nodev tmpfs "$ROOT/tmp"',
@@ -60,7 +60,7 @@ class Container:
             self._mounts.append(f'mount -t tmpfs tmpfs "$ROOT{COMPILED}"')
 
     def command(self, *arguments: str) -> list[str]:
-        """What an engine would run, given the arguments behind the image's name."""
+        """Return what an engine runs, given the arguments after the image's name."""
         return self._inside([*self._image.entrypoint, *arguments])
 
     def _inside(self, command: list[str]) -> list[str]:
@@ -72,12 +72,12 @@ class Container:
         return isolated(self._image, command, env, mounts=self._mounts, read_only=True)
 
     def healthy(self) -> bool:
-        """Whether the image's health check passes."""
+        """Return whether the image's health check passes."""
         return _code(self._inside(self._image.healthcheck)) == 0
 
     @contextmanager
     def running(self) -> Iterator[subprocess.Popen[bytes]]:
-        """The image's own command, stopped in the end as an engine stops it."""
+        """Run the image's own command; stop it at the end as an engine does."""
         with (self._folder / "log").open("wb") as out:
             process = subprocess.Popen(self.command(*self._image.command), stdout=out, stderr=out)
         try:
@@ -89,7 +89,7 @@ class Container:
         assert code == 0, f"ended with code {code}:\n{self.log}"
 
     def ready(self) -> bool:
-        """Whether it decides."""
+        """Return whether it decides."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=5) as answer:
                 return bool(answer.status == 200)
@@ -98,12 +98,12 @@ class Container:
 
     @property
     def log(self) -> str:
-        """What it has said."""
+        """All that it has logged."""
         return (self._folder / "log").read_text()
 
 
 def main() -> int:
-    """Check the image, and print what was found."""
+    """Check the image, and print the findings."""
     missing = [name for name in NEEDED if shutil.which(name) is None]
     if missing or os.getuid() != 0:
         print(f"needs root and {', '.join(NEEDED)} (Debian: debootstrap, util-linux)", file=sys.stderr)
@@ -145,7 +145,7 @@ def _try(image: Stage, bootstrap: str, folder: Path, *, warm: bool) -> None:
         f"{len(site.fed.transaction_ids):,} transactions decided once after {decided_s:.1f} s, "
         f"{len(compiled)} loops compiled; healthy, and ended with 0 on SIGTERM"
     )
-    assert not (warm and compiled), f"compiled anew: {sorted(compiled)}"
+    assert not (warm and compiled), f"compiled again: {sorted(compiled)}"
 
 
 def _loops(folder: Path) -> set[str]:

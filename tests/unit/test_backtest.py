@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from models.vocabulary import MS_PER_DAY, Decider, Flag
+from worker.errors import SettingsError
 from worker.offline.backtest import BacktestResult, backtest
 from worker.offline.dataset import NEVER
 from worker.offline.worker_run import Decisions, ranking_score
@@ -143,6 +144,11 @@ def test_only_the_stretch_asked_for_is_judged(result: BacktestResult) -> None:
         np.mean(deciders(result.decisions)[rows] == Decider.ONLINE)
     )
     assert_same_decisions(part.decisions, result.decisions, np.ones(len(DATA), np.bool_))
+
+
+def test_a_stretch_without_a_transaction_is_refused_before_the_run() -> None:
+    with pytest.raises(SettingsError, match="no transaction lies in the stretch to judge"):
+        backtest(settings(), DATA, evaluate_from_ms=int(DATA.event_time_ms[-1]) + 1)
 
 
 def test_rows_whose_truth_is_never_known_are_neither_learnt_as_labels_nor_judged() -> None:

@@ -1,4 +1,4 @@
-"""The image's Dockerfile and docker-compose.yml, as far as they can be judged without an engine."""
+"""The image's Dockerfile and docker-compose.yml, as far as a test without an engine can check them."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def run(*command: str | Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def said(name: str) -> list[str]:
-    """Arguments of every such instruction of the Dockerfile."""
+def arguments_of(name: str) -> list[str]:
+    """Return the arguments of every such instruction of the Dockerfile."""
     return [rest for instruction, rest in instructions(DOCKERFILE) if instruction == name]
 
 
@@ -51,7 +51,7 @@ def host_paths(service: dict[str, Any]) -> list[str]:
 
 
 def needed_by(name: str) -> set[str]:
-    """The services that start before that one."""
+    """Return the services that start before that one."""
     needed = set(SERVICES[name].get("depends_on", {}))
     return needed.union(*map(needed_by, needed))
 
@@ -68,8 +68,8 @@ def test_the_entrypoint_is_a_shell_script_that_parses() -> None:
     assert os.access(DEPLOY / "entrypoint.sh", os.X_OK)
 
 
-def test_both_stages_are_of_one_pinned_base_and_the_image_says_which() -> None:
-    bases = {base.partition(" AS ")[0] for base in said("FROM")}
+def test_both_stages_have_one_pinned_base_which_a_label_names() -> None:
+    bases = {base.partition(" AS ")[0] for base in arguments_of("FROM")}
     assert len(bases) == 1
     (base,) = bases
     assert re.fullmatch(r"python:3\.\d+\.\d+-slim-[a-z]+", base)
@@ -77,12 +77,15 @@ def test_both_stages_are_of_one_pinned_base_and_the_image_says_which() -> None:
     assert (
         f"Programming Language :: Python :: {base.split(':')[1][:4]}" in (ROOT / "pyproject.toml").read_text()
     )
-    assert f"VERSION={VERSION}" in said("ARG")
+    assert f"VERSION={VERSION}" in arguments_of("ARG")
 
 
 def test_only_packages_of_known_hashes_are_installed() -> None:
     installs = [
-        part for rest in said("RUN") for part in rest.split("&&") if " install " in part and "pip" in part
+        part
+        for rest in arguments_of("RUN")
+        for part in rest.split("&&")
+        if " install " in part and "pip" in part
     ]
     assert len(installs) == 3
     for install in installs:
@@ -100,22 +103,22 @@ def test_the_build_tools_are_those_of_the_tests() -> None:
     assert any(pin.startswith("hatchling==") for pin in pins[0])
 
 
-def test_the_image_runs_as_nobody_in_particular_and_checks_its_health() -> None:
-    assert re.fullmatch(r"[1-9]\d+:[1-9]\d+", said("USER")[-1])
-    assert said("STOPSIGNAL") == ["SIGTERM"]
-    assert "/healthz" in said("HEALTHCHECK")[0]
-    assert said("ENTRYPOINT") == ['["entrypoint.sh"]']
-    assert said("CMD") == ['["run"]']
+def test_the_image_runs_without_privileges_and_checks_its_health() -> None:
+    assert re.fullmatch(r"[1-9]\d+:[1-9]\d+", arguments_of("USER")[-1])
+    assert arguments_of("STOPSIGNAL") == ["SIGTERM"]
+    assert "/healthz" in arguments_of("HEALTHCHECK")[0]
+    assert arguments_of("ENTRYPOINT") == ['["entrypoint.sh"]']
+    assert arguments_of("CMD") == ['["run"]']
     assert (DEPLOY / "entrypoint.sh").read_text(encoding="utf-8").endswith('exec fraud-worker "$@"\n')
 
 
 @pytest.mark.parametrize(("status", "code"), [(200, 0), (204, 1), (503, 1)])
-def test_the_health_check_asks_the_worker_itself_whatever_proxy_is_set(status: int, code: int) -> None:
-    asked: list[str] = []
+def test_the_health_check_reaches_the_worker_although_a_proxy_is_set(status: int, code: int) -> None:
+    paths: list[str] = []
 
     class Worker(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            asked.append(self.path)
+            paths.append(self.path)
             self.send_response(status)
             self.send_header("Content-Length", "0")
             self.end_headers()
@@ -123,7 +126,7 @@ def test_the_health_check_asks_the_worker_itself_whatever_proxy_is_set(status: i
         def log_message(self, *_: object) -> None:
             pass
 
-    check = json.loads(said("HEALTHCHECK")[0].partition("CMD ")[2])
+    check = json.loads(arguments_of("HEALTHCHECK")[0].partition("CMD ")[2])
     with HTTPServer(("127.0.0.1", 0), Worker) as worker:
         thread = threading.Thread(target=worker.serve_forever)
         thread.start()
@@ -134,7 +137,7 @@ def test_the_health_check_asks_the_worker_itself_whatever_proxy_is_set(status: i
             worker.shutdown()
             thread.join()
     assert check[0] == "python"
-    assert (asked, done.returncode) == (["/healthz"], code), done.stderr.decode()
+    assert (paths, done.returncode) == (["/healthz"], code), done.stderr.decode()
 
 
 def test_the_settings_in_the_image_are_settings(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +153,7 @@ def test_the_settings_in_the_image_are_settings(monkeypatch: pytest.MonkeyPatch)
     settings = load_settings()
     refuse_unknown_variables()
     assert (settings.health.host, settings.health.port) == ("0.0.0.0", 8080)
-    assert said("EXPOSE") == [str(settings.health.port)]
+    assert arguments_of("EXPOSE") == [str(settings.health.port)]
 
 
 def test_what_is_copied_is_in_the_context_and_nothing_else_is(tmp_path: Path) -> None:
@@ -160,7 +163,7 @@ def test_what_is_copied_is_in_the_context_and_nothing_else_is(tmp_path: Path) ->
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     assert context(tmp_path, IGNORE) == sorted(wanted)
-    copied = {word for rest in said("COPY") if "--from" not in rest for word in rest.split()[:-1]}
+    copied = {word for rest in arguments_of("COPY") if "--from" not in rest for word in rest.split()[:-1]}
     copied = {name for name in copied if not name.startswith("--")}
     assert {name for name in copied if not (ROOT / name).exists()} == set()
     assert copied == set(re.findall(r"(?m)^!(\S+)$", IGNORE))
@@ -221,7 +224,7 @@ def test_a_service_mounts_what_is_there_and_only_reads_it(name: str) -> None:
 
 
 @each_service
-def test_a_service_waits_for_what_it_needs_and_says_how_it_is(name: str) -> None:
+def test_a_service_waits_for_what_it_needs_and_reports_its_health(name: str) -> None:
     for needed, how in SERVICES[name].get("depends_on", {}).items():
         done = how["condition"] == "service_completed_successfully"
         assert done == (SERVICES[needed]["restart"] == "no")
@@ -237,12 +240,12 @@ def test_nothing_of_an_older_format_is_left() -> None:
 
 def test_the_images_of_one_product_are_one() -> None:
     assert {SERVICES[name]["image"] for name in WORKERS} == {f"fraud-worker:{VERSION}"}
-    assert {SERVICES[name]["user"] for name in WORKERS} == {said("USER")[-1]}
+    assert {SERVICES[name]["user"] for name in WORKERS} == {arguments_of("USER")[-1]}
     assert sorted(WORKERS) == ["simulator", "topics", "worker"]
 
 
 def test_one_service_builds_the_image_and_all_others_of_it_wait_for_that_one() -> None:
-    # Compose may build services at once, and two that export one name get in each other's way.
+    # Compose may build services at the same time, and two that export one name disturb each other.
     assert [name for name, service in SERVICES.items() if "build" in service] == ["topics"]
     for name in WORKERS:
         assert name == "topics" or (SERVICES[name]["pull_policy"] == "never" and "topics" in needed_by(name))
@@ -262,7 +265,7 @@ def test_the_settings_of_the_stack_load(name: str, monkeypatch: pytest.MonkeyPat
     refuse_unknown_variables()
     listeners = SERVICES["kafka"]["environment"]["KAFKA_ADVERTISED_LISTENERS"].split(",")
     assert f"PLAINTEXT://{settings.kafka.bootstrap}" in listeners
-    # What is made up is what is declared.
+    # The simulator sends the fields that the worker declares.
     assert settings.transaction == FIELDS
 
 
@@ -276,7 +279,7 @@ def test_prometheus_scrapes_the_worker_and_grafana_asks_prometheus() -> None:
     prometheus = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text(encoding="utf-8"))
     (job,) = prometheus["scrape_configs"]
     (target,) = job["static_configs"][0]["targets"]
-    assert target == f"worker:{said('EXPOSE')[0]}"
+    assert target == f"worker:{arguments_of('EXPOSE')[0]}"
     source = yaml.safe_load(
         (DEPLOY / "grafana/provisioning/datasources/prometheus.yml").read_text(encoding="utf-8")
     )
@@ -301,16 +304,16 @@ def test_prometheus_is_the_variant_that_has_what_checks_its_health() -> None:
     assert SERVICES["prometheus"]["image"].endswith("-busybox")
 
 
-def test_what_takes_everything_away_takes_services_of_a_profile_as_well() -> None:
+def test_the_command_that_removes_everything_removes_services_of_profiles_too() -> None:
     profiles = {profile for service in SERVICES.values() for profile in service.get("profiles", ())}
     texts = [ROOT / "docker-compose.yml", DEPLOY / "README.md"]
-    told = [re.findall(r"docker compose.* down\b.*--volumes", path.read_text("utf-8")) for path in texts]
-    assert all(told)
-    for command in (command for found in told for command in found):
+    commands = [re.findall(r"docker compose.* down\b.*--volumes", path.read_text("utf-8")) for path in texts]
+    assert all(commands)
+    for command in (command for found in commands for command in found):
         assert all(f"--profile {profile} " in command for profile in profiles), command
 
 
-def test_nobody_can_log_in_to_grafana() -> None:
+def test_no_one_can_log_in_to_grafana() -> None:
     environment = SERVICES["grafana"]["environment"]
     assert environment["GF_AUTH_ANONYMOUS_ORG_ROLE"] == "Viewer"
     assert (

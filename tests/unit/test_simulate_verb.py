@@ -249,3 +249,12 @@ def test_what_cannot_be_done_is_refused_with_its_fix_before_anything_is_done(
 def test_through_kafka_settings_are_needed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["simulate", "--to-kafka"]) == 2
     assert "entity_key is required" in capsys.readouterr().err
+
+
+def test_json_lines_are_judged_with_their_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "a.jsonl"
+    assert main(["simulate", str(path), *SMALL]) == 0
+    assert (
+        f"fraud-worker backtest {path} --config worker.toml --labels {tmp_path / 'a.labels.jsonl'}"
+        in capsys.readouterr().out
+    )

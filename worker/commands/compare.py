@@ -41,6 +41,7 @@ _METRICS: Final = (
     "f1",
     "accuracy",
 )
+_MOST_JOBS: Final = 4
 _SIMULATED_CARDS: Final = 2_000
 _SIMULATED_DAYS: Final = 90
 _MORE: Final = """\
@@ -94,7 +95,7 @@ def add_to(verbs: Verbs) -> None:
         "--trust-columns", action="store_true", help="keep columns that alone tell fraud from legit"
     )
     how.add_argument(
-        "--jobs", type=count, metavar="N", help="strategies at a time (default: half the processors)"
+        "--jobs", type=count, metavar="N", help="strategies at a time (default: one a processor, at most 4)"
     )
     how.add_argument(
         "--seed", type=int, default=42, metavar="N", help="decides everything random (default: 42)"
@@ -121,6 +122,11 @@ def compare(args: argparse.Namespace) -> int:
         raise SettingsError("compare: name either a file, such as payments.parquet, or --simulate")
     from worker.offline.compare.comparing import compare as side_by_side
 
+    if args.report is not None:
+        from worker.offline.report import require_folder, require_plots
+
+        require_plots()
+        require_folder(args.report)
     options = _options(args)
     settings, dataset, source = _simulated(args) if args.simulate else _from_file(args)
     with _bars() as (progress, on_change):
@@ -180,7 +186,7 @@ def _options(args: argparse.Namespace) -> Options:
         features=args.features,
         shares=args.windows,
         seed=args.seed,
-        jobs=args.jobs or max((os.cpu_count() or 1) // 2, 1),
+        jobs=args.jobs or min(os.cpu_count() or 1, _MOST_JOBS),
         trust_columns=args.trust_columns,
     )
 

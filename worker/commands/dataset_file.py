@@ -54,7 +54,7 @@ def add_file(parser: argparse.ArgumentParser, *, optional: bool = False) -> None
         "it beside OUT.jsonl",
     )  # fmt: skip
     truth.add_argument(
-        "--unlabelled", choices=("legit", "unknown"), default="legit",
+        "--unlabelled", choices=("legit", "unknown"),
         help="with --labels: what a transaction without a label counts as in figures (default: legit)",
     )  # fmt: skip
     delay = truth.add_mutually_exclusive_group()
@@ -96,9 +96,19 @@ def _labels(args: argparse.Namespace, settings: Settings) -> TruthColumns | Labe
     if args.labels is not None:
         if args.fraud_column is not None:
             raise SettingsError("--labels and --fraud-column: both say what is fraud; leave one of them out")
+        if args.label_time_column is not None:
+            raise SettingsError(
+                "--label-time-column is for --fraud-column; with --labels, set label.label_time"
+            )
         delay = LabelDelay(median_days, sigma, args.label_seed)
-        return LabelFile(args.labels, settings.label, delay, args.unlabelled == "legit")
+        return LabelFile(args.labels, settings.label, delay, args.unlabelled != "unknown")
+    if args.unlabelled is not None:
+        raise SettingsError("--unlabelled is for --labels, the file that may lack labels: leave it out")
     if args.fraud_column is None:
+        if args.label_time_column is not None:
+            raise SettingsError(
+                "--label-time-column needs --fraud-column, the column that says what is fraud"
+            )
         return None
     return TruthColumns(args.fraud_column, args.label_time_column, median_days, sigma, args.label_seed)
 

@@ -32,15 +32,18 @@ def replay(args: argparse.Namespace) -> int:
     from worker.offline.replay import replay as send
 
     settings = read_settings(args)
-    if args.frauds_only and args.fraud_column is None:
+    labelled = args.fraud_column is not None or args.labels is not None
+    if args.frauds_only and not labelled:
         raise SettingsError(
-            "--frauds-only needs --fraud-column, the column that says which transactions are fraud"
+            "--frauds-only needs --fraud-column, the column that says which transactions are fraud, or --labels"
         )
     dataset = read_file(args, settings)
     wait_for_kafka(settings)
     with progress_bar("replay") as progress:
         totals = send(settings, dataset, ReplayOptions(args.rate, args.speed, args.frauds_only), progress)
     print_totals(totals, settings)
-    if args.fraud_column is None:
-        print("no labels sent: name the column of the truth by --fraud-column to send some")
+    if not labelled:
+        print(
+            "no labels sent: name the column of the truth by --fraud-column, or a file by --labels, to send some"
+        )
     return 0

@@ -144,8 +144,8 @@ def _to_file(args: argparse.Namespace) -> int:
     if labels is not None:
         print(f"{labels}: {written:,} labels")
     _print_naming(naming)
-    if holds_truth(args.file) and not naming.missing:
-        _print_backtest(args, settings)
+    if not naming.missing:
+        _print_backtest(args, settings, None if holds_truth(args.file) else labels)
     return 0
 
 
@@ -236,7 +236,7 @@ def _print_naming(naming: Naming) -> None:
         )
 
 
-def _print_backtest(args: argparse.Namespace, settings: Settings | None) -> None:
+def _print_backtest(args: argparse.Namespace, settings: Settings | None, labels: Path | None) -> None:
     """Print the command that judges a worker on the file, and settings for it if there are none yet."""
     from worker.simulation import FIELDS
 
@@ -250,10 +250,10 @@ def _print_backtest(args: argparse.Namespace, settings: Settings | None) -> None
             print(f"{name} = [{quoted}]")
         print("END")
     option = "" if config is None else f" --config {shlex.quote(str(config))}"
-    print(
-        f"fraud-worker backtest {shlex.quote(str(args.file))}{option} "
-        "--fraud-column is_fraud --label-time-column label_time"
-    )
+    truth = "--fraud-column is_fraud --label-time-column label_time"
+    if labels is not None:
+        truth = f"--labels {shlex.quote(str(labels))}"
+    print(f"fraud-worker backtest {shlex.quote(str(args.file))}{option} {truth}")
 
 
 def _unused_name() -> str:

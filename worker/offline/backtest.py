@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from models.evaluation import Evaluation
 from models.state import ModelState
 from models.vocabulary import Decider, Flag
+from worker.errors import SettingsError
 from worker.offline import figures
 from worker.offline.dataset import Dataset
 from worker.offline.figures import Days, ExplainedAlert, Judged, Miss, ReasonCount, Stretch
@@ -139,15 +140,26 @@ def backtest(
         use their truth all the same.
     progress
         Called with the numbers of transactions decided so far and in all.
+
+    Raises
+    ------
+    SettingsError
+        No transaction lies in the stretch to judge.
     """
+    times_ms = dataset.event_time_ms
+    start_ms = int(times_ms[0]) if evaluate_from_ms is None else evaluate_from_ms
+    end_ms = int(times_ms[-1]) + 1 if evaluate_to_ms is None else evaluate_to_ms
+    if not ((times_ms >= start_ms) & (times_ms < end_ms)).any():
+        first, last = times_ms[[0, -1]].astype("datetime64[ms]")
+        raise SettingsError(
+            f"no transaction lies in the stretch to judge: all lie from {first} to {last} UTC; change "
+            "--evaluate-from or --evaluate-to"
+        )
     started_s = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="fraud-worker-backtest-") as folder:
         run = WorkerRun(settings, dataset, Path(folder), explained=True, declined_share=declined_share)
         decisions = run.to_the_end(progress)
     seconds = time.perf_counter() - started_s
-    times_ms = dataset.event_time_ms
-    start_ms = int(times_ms[0]) if evaluate_from_ms is None else evaluate_from_ms
-    end_ms = int(times_ms[-1]) + 1 if evaluate_to_ms is None else evaluate_to_ms
     declined = run.declined()
     judged = _judged(settings, dataset, decisions, declined, start_ms, end_ms)
     review_cost = run.model.policy.costs.review_cost

@@ -106,8 +106,10 @@ def read_document(path: Path) -> dict[str, Any]:
     """
     try:
         earlier = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SettingsError(f"--against {path}: {error}") from None
+    except OSError as error:
+        raise SettingsError(f"--against {path}: {error.strerror}") from None
+    except ValueError:
+        earlier = None
     if not isinstance(earlier, dict) or "savings" not in earlier:
         raise SettingsError(f"--against {path}: this is not what `backtest --json` prints")
     return earlier

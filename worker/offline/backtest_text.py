@@ -16,7 +16,7 @@ from models.vocabulary import MS_PER_DAY, Decider
 from worker.offline.backtest import BacktestResult
 from worker.offline.backtest_document import Against
 from worker.offline.figures import Stretch
-from worker.offline.report.wording import count, date, decimal, moment, money, percent, rate
+from worker.offline.report.wording import MINUS, count, date, decimal, moment, money, percent, rate
 
 _FEW_FRAUDS: Final = 100
 _NAMES: Final = {Decider.NONE: "no one", Decider.FOREST: "isolation forest", Decider.ONLINE: "online model"}
@@ -37,7 +37,11 @@ def prevalence(share: float) -> str:
     return f"{percent(share)} (1 in {round(1 / share):,})" if share > 0.0 else percent(share)
 
 
-_DECIMAL: Final[Write] = lambda value: decimal(value, 4)  # noqa: E731 - one of many formats in the tables below
+def _number(value: float) -> str:
+    """Write a figure without a unit: to four digits, a small one to two that count."""
+    return f"{value:.2g}" if 0.0 < value < 0.01 else decimal(value, 4)
+
+
 _SECTIONS: Final[dict[str, tuple[_Line, ...]]] = {
     "Decisions": (
         _Line("decisions", "decisions", count),
@@ -47,14 +51,14 @@ _SECTIONS: Final[dict[str, tuple[_Line, ...]]] = {
         _Line("label_coverage", "label coverage", percent),
     ),
     "Ranking": (
-        _Line("ap", "average precision", _DECIMAL),
-        _Line("roc_auc", "ROC AUC", _DECIMAL),
+        _Line("ap", "average precision", _number),
+        _Line("roc_auc", "ROC AUC", _number),
     ),
     "Alerts": (
         _Line("recall", "recall by number", percent),
         _Line("recall_by_value", "recall by value", percent),
         _Line("precision", "precision", percent),
-        _Line("f1", "F1", _DECIMAL),
+        _Line("f1", "F1", _number),
         _Line("alerts_per_day", "alerts a day", rate),
         _Line("cases_per_day", "cases a day", rate),
     ),
@@ -118,7 +122,7 @@ def against_text(against: Against) -> Iterator[RenderableType]:
         yield _indented(Text("Both runs had the same data, labels and settings."))
     table = _table("", "earlier", "now", "difference")
     for name, earlier, now in against.differences:
-        line = _LINES[name] if name in _LINES else _Line(name, name, _DECIMAL)
+        line = _LINES[name] if name in _LINES else _Line(name, name, _number)
         table.add_row(line.title, line.write(earlier), line.write(now), _change(line, now - earlier))
     yield _indented(table)
 
@@ -200,12 +204,15 @@ def _figures(result: BacktestResult) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("Figures", min_width=30)
     for name, stretch in columns.items():
-        table.add_column(f"{name}\n{_within(name, stretch)}", justify="right", no_wrap=True)
+        heading = f"{name}\n{_within(name, stretch)}" if len(columns) > 1 else name
+        table.add_column(heading, justify="right", no_wrap=True)
     figures = [stretch.figures() for stretch in columns.values()]
     for title, lines in _SECTIONS.items():
         table.add_row(Text(f"\n{title}", style="bold"))
         for line in lines:
-            table.add_row(f"  {line.title}", *(line.write(one[line.name]) for one in figures))
+            # Without any truth there is no cost: nothing is known to be missed.
+            shown = (one[line.name] if one["n"] or title != "Cost" else math.nan for one in figures)
+            table.add_row(f"  {line.title}", *map(line.write, shown))
     return table
 
 
@@ -226,10 +233,25 @@ def _remarks(result: BacktestResult) -> Iterator[RenderableType]:
         yield _remark(
             f"Cold start lasts until the online model first decides and {wait_days} more "
             "(labels.negatives_after_days): until then another decides, or the model has learnt from few labels. A "
-            "worker goes through it once. Plan with the steady state; the cold start says what beginning costs. Over "
-            "both, the ranking figures mix the scores of several deciders."
+            "worker goes through it once. Plan with the steady state; the cold start says what beginning costs."
         )
-    frauds = result.evaluation.frauds
+    if sum(share > 0.0 for share in result.decided_by.values()) > 1:
+        yield _remark(
+            "Where several deciders decided, AP and ROC AUC rank the scores of the online model above those of the "
+            "forest, and these above the rows without a decider."
+        )
+    line, costs = result.evaluation, result.settings.costs
+    if line.cost > min(line.cost_none, line.cost_all):
+        better = "nothing" if line.cost_none < line.cost_all else "everything"
+        least = money(min(line.cost_none, line.cost_all))
+        text = f"Alerting on {better} would have cost less: {least} instead of {money(line.cost)}."
+        if result.decided_by["forest"] > 0.0:
+            text += (
+                f" The forest has no probability to weigh: it fills the budget of {costs.alert_budget_cases_per_day:g} "
+                "cases a day (costs.alert_budget_cases_per_day)."
+            )
+        yield _remark(text)
+    frauds = line.frauds
     if 0 < frauds < _FEW_FRAUDS:
         yield _remark(
             f"With {frauds} frauds, chance moves every share of frauds: read recall and AP with care."
@@ -244,7 +266,7 @@ def _weeks(result: BacktestResult) -> Table:
     table = _table("week from", *(heading for _, heading in _WEEKLY))
     for week in result.weeks:
         figures = week.figures()
-        short = {"ap": lambda value: decimal(value, 3), "prevalence": percent}
+        short = {"prevalence": percent}
         cells = (short.get(name, _write_of(name))(figures[name]) for name, _ in _WEEKLY)
         table.add_row(date(week.start_ms), *cells)
     return table
@@ -257,8 +279,9 @@ def _write_of(name: str) -> Write:
 def _change(line: _Line, change: float) -> str:
     if math.isnan(change):
         return line.write(change)
-    write = percent if line.name == "prevalence" else line.write
-    return f"+{write(change)}" if change > 0 else write(change)
+    if line.write in (percent, prevalence):
+        return f"{100 * change:+.3g} points".replace("-", MINUS)
+    return f"{'+' if change > 0 else ''}{line.write(change)}".replace("-", MINUS)
 
 
 def _days(length_ms: int) -> str:

@@ -126,18 +126,22 @@ class TopicSettings(Section):
 _DOTTED: Final = "names may have dots; they are names of fields at the top, never paths into an object"
 
 
+NOT_FIELDS: Final = frozenset({"time_format", "amount_format", "integer_texts", "dotted_names", "values"})
+"""Settings of [transaction] and [label] that name no field."""
+
+
 def _refuse_twice(section: str, fields: list[str]) -> None:
     twice = sorted({name for name in fields if fields.count(name) > 1})
     if twice:
         raise ValueError(f"{section}: field {twice[0]!r} is declared twice; declare it once")
 
 
-def _refuse_nested(section: str, fields: Section, others: tuple[str, ...]) -> None:
+def _refuse_nested(section: str, fields: Section) -> None:
     """Refuse names with a dot: a reader of nested objects would be far slower, and a missing field is not noticed."""
     for setting, value in fields:
         names = value if isinstance(value, tuple) else (value,)
-        dotted = [name for name in names if isinstance(name, str) and "." in name and setting not in others]
-        if dotted:
+        dotted = [name for name in names if isinstance(name, str) and "." in name]
+        if dotted and setting not in NOT_FIELDS:
             raise ValueError(
                 f"{section}.{setting} = {dotted[0]!r}: a worker reads the fields of the record itself, none of an "
                 f"object inside it. Let the producer write the field at the top; if its name has a dot there, set "
@@ -183,7 +187,7 @@ class TransactionFields(Section):
             names.append(self.currency)
         _refuse_twice("transaction", names)
         if not self.dotted_names:
-            _refuse_nested("transaction", self, ("amount_format", "time_format"))
+            _refuse_nested("transaction", self)
         return self
 
 
@@ -220,10 +224,9 @@ class LabelFields(Section):
 
     @model_validator(mode="after")
     def _fields_are_distinct(self) -> LabelFields:
-        others = ("time_format", "values", "dotted_names")
-        _refuse_twice("label", [value for name, value in self if name not in others])
+        _refuse_twice("label", [value for name, value in self if name not in NOT_FIELDS])
         if not self.dotted_names:
-            _refuse_nested("label", self, others)
+            _refuse_nested("label", self)
         return self
 
     @field_validator("values")

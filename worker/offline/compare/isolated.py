@@ -221,7 +221,13 @@ def resident_bytes(pid: int) -> int:
 
 def _environment(threads: int) -> dict[str, str]:
     path = os.pathsep.join(entry for entry in sys.path if entry)
-    return {**os.environ, "PYTHONPATH": path, **dict.fromkeys(_THREADS, str(threads))}
+    # Threads that wait by spinning would take the processors from the other strategies.
+    return {
+        **os.environ,
+        "PYTHONPATH": path,
+        "OMP_WAIT_POLICY": "passive",
+        **dict.fromkeys(_THREADS, str(threads)),
+    }
 
 
 # Inside the process of a strategy.

@@ -64,19 +64,6 @@ _COSTS: Final = (
     _Column("µs/tx", lambda it: _number(1)(it.score_us)),
 )
 
-METRICS: Final = (
-    "cost",
-    "savings",
-    "ap",
-    "roc_auc",
-    "recall",
-    "recall_by_value",
-    "precision",
-    "f1",
-    ACCURACY,
-)
-"""What the rows of a table can be ordered by; accuracy orders nothing, it is explained."""
-
 
 def comparison_text(comparison: Comparison, metric: str, width: int) -> Iterator[RenderableType]:
     """Yield the parts of a comparison, top to bottom.
@@ -86,7 +73,7 @@ def comparison_text(comparison: Comparison, metric: str, width: int) -> Iterator
     comparison
         Of one data set.
     metric
-        What the rows are ordered by, the best first.
+        Name of the figure that the rows are ordered by, the best first; `accuracy` orders nothing, it is explained.
     width
         Of the terminal.
     """
@@ -96,10 +83,10 @@ def comparison_text(comparison: Comparison, metric: str, width: int) -> Iterator
     yield from _left_out(comparison.rows)
     if metric == ACCURACY:
         yield Text("\nAccuracy", style="bold")
-        yield Padding(accuracy_explained(comparison), (0, 0, 0, 2))
+        yield Padding(Text(accuracy_explained(comparison)), (0, 0, 0, 2), expand=False)
     yield Text("\nRecommendation", style="bold")
     for paragraph in comparison.recommendation.paragraphs:
-        yield Padding(Text(paragraph), (0, 0, 0, 2))
+        yield Padding(Text(paragraph), (0, 0, 0, 2), expand=False)
     if comparison.interrupted:
         yield Text("\nThe comparison was stopped: rows are missing.", style="bold yellow")
 
@@ -131,7 +118,7 @@ def _heading(comparison: Comparison) -> Iterator[RenderableType]:
     for note in comparison.notes:
         yield Text(f"  note: {note}", style="yellow")
     yield Text()
-    yield Padding(_windows(comparison.windows), (0, 0, 0, 2))
+    yield Padding(_windows(comparison.windows), (0, 0, 0, 2), expand=False)
 
 
 def _windows(windows: Sequence[Window]) -> Table:
@@ -190,7 +177,7 @@ def _left_out(rows: Sequence[Row]) -> Iterator[RenderableType]:
         if row.caps is not None and row.strategy not in caps.setdefault(row.caps, []):
             caps[row.caps].append(row.strategy)
     usual = max(caps, key=lambda it: len(caps[it]), default=None)
-    for cap, names in caps.items():
+    for cap, names in sorted(caps.items(), key=lambda it: it[0] is usual):
         who = "others" if cap is usual and len(caps) > 1 else "all" if cap is usual else ", ".join(names)
         learnt = "all rows" if cap.rows is None else f"{cap.rows:,} rows to learn from"
         limits = f"{learnt}, {cap.seconds:,.0f} s and {cap.memory_bytes / (1 << 30):.3g} GiB a block"

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from models.vocabulary import MS_PER_DAY, Decider
 from models.working_points import first_alerts
+from worker.offline.compare.recommendation import BANDS
 from worker.offline.compare.result import OURS, Block, Comparison, Decided, Figures, JudgedRows, Row
 from worker.offline.compare.strategy import Rule
 from worker.offline.figures import Judged, weeks
@@ -59,13 +60,6 @@ _RANKS: Final = {
     Rule.CHEAPEST: "score",
     None: "expected loss over review cost",
 }
-_SEVERITIES: Final = {
-    "balanced": "30 % or more",
-    "mild": "10 to 30 %",
-    "moderate": "1 to 10 %",
-    "severe": "0.1 to 1 %",
-    "extreme": "below 0.1 %",
-}
 _CURVES: Final = 4
 """So many strategies have curves of cost, capacity and time."""
 _NAMES_SHOWN: Final = 200
@@ -86,7 +80,7 @@ def comparison_page(result: Comparison) -> str:
             Section("precision-recall", "Precision and recall", [_precision_recall(ranked)]),
             Section("cost", "Cost over the threshold", [_which(result), cost_over_threshold(few)]),
             Section("capacity", "Capacity: what so many cases a day bring", [_which(result), capacity(few)]),
-            Section("calibration", "Calibration", [_which(result), calibration(few)]),
+            Section("calibration", "Calibration", [_which(result), figures([calibration(few)])]),
             Section(
                 "time",
                 "Over time",
@@ -117,7 +111,7 @@ def _lead(result: Comparison) -> list[Html]:
         ("truth known", wording.count(result.known)),
         ("frauds", wording.count(result.frauds)),
         ("prevalence", wording.percent(result.prevalence)),
-        ("severity", f"{result.severity.value} ({_SEVERITIES[result.severity.value]})"),
+        ("severity", f"{result.severity.value} ({BANDS[result.severity]})"),
         ("test window", f"{test:g} days"),
         ("tested on", f"{len(result.test):,} ({int(result.test.fraud.sum()):,} frauds)"),
         ("verdicts known after", f"{result.delay_days:g} days"),

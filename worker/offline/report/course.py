@@ -16,11 +16,13 @@ from worker.offline.report import wording
 from worker.offline.report.curves import Ranked
 from worker.offline.report.markup import Column, Html, Table, text
 from worker.offline.report.page import figure, figures, missing
-from worker.offline.report.plots import NEUTRAL, Axis, Curve, Plot, Reference, Series
+from worker.offline.report.plots import FONT, NEUTRAL, Axis, Curve, Plot, Reference, Series
 
 _MOST_DAYS: Final = 42
 """Longer stretches are drawn by week: a day has few frauds, and many days are a thicket."""
 _MOST_TICKS: Final = 5
+_LETTER: Final = 0.62
+"""Width of a bold letter over its height."""
 _FLOOR: Final = -1.0
 """Savings below it are drawn at it."""
 
@@ -36,10 +38,21 @@ class Course:
     start_ms : int64 (p,)
     prevalence, savings, threshold : float64 (p,)
         NaN where undefined.
+    decided_by_none, decided_by_forest, decided_by_online : float64 (p,)
+        Shares of the decisions.
+    alerts, cases, cost_reviews, cost_missed : float64 (p,)
+        A day.
     """
 
     name: str
     start_ms: NDArray[np.int64]
+    decided_by_none: NDArray[np.float64]
+    decided_by_forest: NDArray[np.float64]
+    decided_by_online: NDArray[np.float64]
+    alerts: NDArray[np.float64]
+    cases: NDArray[np.float64]
+    cost_reviews: NDArray[np.float64]
+    cost_missed: NDArray[np.float64]
     prevalence: NDArray[np.float64]
     savings: NDArray[np.float64]
     threshold: NDArray[np.float64]
@@ -59,10 +72,18 @@ def course(by_day: Days) -> Course:
     def share(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
         return part / np.where(whole > 0.0, whole, np.nan)
 
+    decisions, of_days = total(by_day.decisions), np.bincount(slot, minlength=len(slots))
     trivial = np.minimum(total(by_day.cost_none), total(by_day.cost_all))
     return Course(
         name="day" if length == 1 else "week",
         start_ms=origin + slots * length * MS_PER_DAY,
+        decided_by_none=share(total(by_day.decided_by_none * by_day.decisions), decisions),
+        decided_by_forest=share(total(by_day.decided_by_forest * by_day.decisions), decisions),
+        decided_by_online=share(total(by_day.decided_by_online * by_day.decisions), decisions),
+        alerts=total(by_day.alerts) / of_days,
+        cases=total(by_day.cases) / of_days,
+        cost_reviews=total(by_day.cost_reviews) / of_days,
+        cost_missed=total(by_day.cost_missed) / of_days,
         prevalence=share(total(by_day.frauds), total(by_day.judged)),
         savings=1.0 - share(total(by_day.cost), trivial),
         threshold=np.array([_middle(by_day.threshold[slot == one]) for one in range(len(slots))]),
@@ -74,7 +95,9 @@ def _middle(values: NDArray[np.float64]) -> float:
     return float(np.median(finite)) if len(finite) else float("nan")
 
 
-def over_time(ranked: Sequence[Ranked], threshold_label: str, threshold_note: str) -> Html:
+def over_time(
+    ranked: Sequence[Ranked], threshold_label: str, threshold_note: str, others: Sequence[Html] = ()
+) -> Html:
     """Return prevalence, savings and threshold by day or week.
 
     Parameters
@@ -83,6 +106,8 @@ def over_time(ranked: Sequence[Ranked], threshold_label: str, threshold_note: st
         Decisions of one stretch.
     threshold_label, threshold_note
         What the thresholds are, in a word and in a sentence.
+    others
+        More figures to stand beside these.
     """
     courses = [(one.series, course(days(one.judged, one.review_cost))) for one in ranked]
     if not courses or all(len(shown.start_ms) < 2 for _, shown in courses):
@@ -90,7 +115,7 @@ def over_time(ranked: Sequence[Ranked], threshold_label: str, threshold_note: st
     shown = [_prevalence(courses[0][1]), _savings(courses)]
     if any(np.isfinite(one.threshold).any() for _, one in courses):
         shown.append(_thresholds(courses, threshold_label, threshold_note))
-    return figures(shown)
+    return figures([*shown, *others])
 
 
 def _prevalence(shown: Course) -> Html:
@@ -100,7 +125,7 @@ def _prevalence(shown: Course) -> Html:
         "course-prevalence",
         f"Prevalence by {shown.name}",
         f"Share of frauds by {shown.name}: from {wording.percent(low)} to {wording.percent(high)}.",
-        _time_axis(shown),
+        time_axis(shown),
         Axis("share of frauds", 0.0, 1.1 * high if high > 0.0 else 0.01, wording.whole_percent),
         curves=[Curve(NEUTRAL, *_xy(shown, shown.prevalence), has_markers=True)],
     )
@@ -114,7 +139,7 @@ def _savings(courses: Sequence[tuple[Series, Course]]) -> Html:
     ]
     lowest = min((float(it.y[np.isfinite(it.y)].min(initial=0.0)) for it in curves), default=0.0)
     cut = any(bool((one.savings < _FLOOR).any()) for _, one in courses)
-    axis = _time_axis(shown)
+    axis = time_axis(shown)
     plot = Plot(
         "course-savings",
         f"Savings by {shown.name}",
@@ -130,7 +155,7 @@ def _savings(courses: Sequence[tuple[Series, Course]]) -> Html:
     )
     if cut:
         caption += f" Values below {wording.whole_percent(_FLOOR)} are drawn there."
-    return figure(plot, caption, _named([series for series, _ in courses]))
+    return figure(plot, caption, [series for series, _ in courses])
 
 
 def _thresholds(courses: Sequence[tuple[Series, Course]], label: str, note: str) -> Html:
@@ -145,24 +170,20 @@ def _thresholds(courses: Sequence[tuple[Series, Course]], label: str, note: str)
         "course-threshold",
         f"Threshold by {shown.name}",
         f"Median threshold in force by {shown.name}, from {wording.threshold(low)} to {wording.threshold(high)}.",
-        _time_axis(shown),
+        time_axis(shown),
         Axis(label, *ends, wording.compact, is_log=is_log),
         curves=[
-            Curve(series, *_xy(one, one.threshold), is_steps=False, has_markers=True)
+            Curve(series, *_xy(one, one.threshold), has_markers=True)
             for series, one in courses
             if np.isfinite(one.threshold).any()
         ],
     )
-    return figure(plot, note, _named([series for series, _ in courses]))
+    return figure(plot, note, [series for series, _ in courses])
 
 
-def _named(series: Sequence[Series]) -> Sequence[Series]:
-    """Return what the key lists: one line alone needs none."""
-    return series if len(series) > 1 else ()
-
-
-def _time_axis(shown: Course) -> Axis:
-    at = _days(shown)
+def time_axis(shown: Course) -> Axis:
+    """Return the axis of its time."""
+    at = days_of(shown)
     low, high = float(at[0]), float(at[-1])
     step = max(math.ceil((high - low) / (_MOST_TICKS - 1)), 1)
     ticks = [low + step * i for i in range(_MOST_TICKS) if low + step * i <= high]
@@ -171,11 +192,55 @@ def _time_axis(shown: Course) -> Axis:
 
 
 def _xy(shown: Course, values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    return _days(shown), values
+    return days_of(shown), values
 
 
-def _days(shown: Course) -> NDArray[np.float64]:
+def days_of(shown: Course) -> NDArray[np.float64]:
+    """Return when its periods begin, in days since 1970."""
     return shown.start_ms / MS_PER_DAY
+
+
+def lines_over_time(
+    name: str,
+    title: str,
+    shown: Course,
+    y: Axis,
+    lines: Sequence[tuple[str, NDArray[np.float64]]],
+    references: Sequence[Reference] = (),
+) -> Plot:
+    """Return a plot of a few lines that are named at their ends.
+
+    Parameters
+    ----------
+    name, title
+        As in `Plot`.
+    shown
+        Its periods.
+    y
+        The vertical axis.
+    lines
+        Name and values of each.
+    references
+        Drawn too.
+    """
+    longest = max(len(label) for label, _ in lines)
+    last = [
+        (label, next((v for v in values[::-1].tolist() if math.isfinite(v)), math.nan))
+        for label, values in lines
+    ]
+    return Plot(
+        name,
+        title,
+        f"{title}. At the end: " + "; ".join(f"{label} {y.form(value)}" for label, value in last) + ".",
+        time_axis(shown),
+        y,
+        curves=[
+            Curve(Series(i, label), *_xy(shown, values), label=label, has_markers=len(values) <= _MOST_DAYS)
+            for i, (label, values) in enumerate(lines)
+        ],
+        references=references,
+        right=_LETTER * FONT * longest + 12.0,
+    )
 
 
 def week_table(caption: str, stretches: Sequence[tuple[Series | None, Sequence[Stretch]]]) -> Html:

@@ -22,6 +22,7 @@ from worker.offline.report.plots import Axis, Curve, Plot, Point, Reference, Ser
 _BINS: Final = 10
 _SHARE: Final = (0.0, 1.0)
 _UNIT: Final[tuple[float, ...]] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+_MOVED: Final = " The threshold moved over time, so the marker, at its median, can lie off the line."
 _LEAST_SHOWN: Final = 1e-6
 """No probability or ratio below it has a place on an axis."""
 
@@ -100,6 +101,10 @@ class Ranked:
         return float(self.judged.fraud.mean()) if len(self.judged) else math.nan
 
 
+def _label(one: Ranked, shown: Sequence[Ranked]) -> str:
+    return one.series.letter if len(shown) > 1 else "reached"
+
+
 def precision_recall(name: str, title: str, ranked: Sequence[Ranked]) -> Html:
     """Return precision over recall with the working point of each."""
     shown = [one for one in ranked if one.judged.fraud.any()]
@@ -118,10 +123,10 @@ def precision_recall(name: str, title: str, ranked: Sequence[Ranked]) -> Html:
         Axis("recall", *_SHARE, wording.whole_percent, ticks=_UNIT),
         Axis("precision", *_SHARE, wording.whole_percent, ticks=_UNIT),
         curves=[
-            Curve(one.series, *_recall_and_precision(one.judged.fraud, one.judged.score)) for one in shown
+            Curve(one.series, *recall_and_precision(one.judged.fraud, one.judged.score)) for one in shown
         ],
         points=[
-            Point(one.series, one.reached.recall, one.reached.precision, one.series.letter)
+            Point(one.series, one.reached.recall, one.reached.precision, _label(one, shown))
             for one in shown
             if math.isfinite(one.reached.precision)
         ],
@@ -136,7 +141,7 @@ def precision_recall(name: str, title: str, ranked: Sequence[Ranked]) -> Html:
     return figure(plot, caption, [one.series for one in shown])
 
 
-def _recall_and_precision(fraud: BoolArray, score: FloatArray) -> tuple[FloatArray, FloatArray]:
+def recall_and_precision(fraud: BoolArray, score: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return recall and precision at each score of a fraud, the highest first.
 
     Between two of these precision only falls, while recall stands still: no need to sort all rows in pairs.
@@ -186,9 +191,10 @@ def _cost_plot(one: Ranked) -> Html:
             *([Reference((chosen, chosen), (0.0, top))] if has_chosen else []),
         ],
     )
+    moved = "" if len(np.unique(one.threshold[np.isfinite(one.threshold)])) < 2 else _MOVED
     caption = (
         f"The decisions cost {wording.money(realised)}. In hindsight the best single threshold was {best[1]}, at a cost"
-        f" of {best[0]}."
+        f" of {best[0]}.{moved}"
     )
     return figure(plot, caption)
 
@@ -233,13 +239,13 @@ def _capacity_plot(measure: _Measure, axis: Axis, ranked: Sequence[Ranked]) -> H
             Curve(one.series, one.by_rank.cases[1:] / one.days, measure.swept(one)[1:]) for one in ranked
         ],
         points=[
-            Point(one.series, one.reached.cases_per_day, max(reached, measure.low), one.series.letter)
+            Point(one.series, one.reached.cases_per_day, max(reached, measure.low), _label(one, ranked))
             for one in ranked
             if math.isfinite(reached := measure.reached(one.reached)) and one.reached.cases_per_day > 0.0
         ],
         references=[Reference((axis.low, axis.high), (0.0, 0.0))] if measure.low < 0.0 else [],
     )
-    return figure(plot, measure.meaning, [one.series for one in ranked] if len(ranked) > 1 else ())
+    return figure(plot, measure.meaning, [one.series for one in ranked])
 
 
 class _Measure(NamedTuple):
@@ -299,7 +305,7 @@ def calibration(ranked: Sequence[Ranked]) -> Html:
     }
     drawable = [one for one in with_probability if len(bins[one.series.number])]
     if not drawable:
-        return missing("No strategy shown here has a probability.")
+        return missing("There is no probability to compare with the truth.")
     positive = [v for b in bins.values() for v in (*b.predicted, *b.observed) if v > 0.0]
     low = max(min(positive, default=0.1) / 1.5, _LEAST_SHOWN)
     curves, spans, described = [], [], []
@@ -329,4 +335,4 @@ def calibration(ranked: Sequence[Ranked]) -> Html:
         f"Each marker holds about a tenth of the expected frauds; its stroke is the 95 % interval. Below the dotted"
         f" line a probability is too high, above it too low. In all: {'; '.join(described)}."
     )
-    return figures([figure(plot, caption, [one.series for one in drawable])])
+    return figure(plot, caption, [one.series for one in drawable])

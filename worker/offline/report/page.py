@@ -78,12 +78,12 @@ class Section:
 
 
 def figure(plot: Plot, caption: str, series: Sequence[Series] = ()) -> Html:
-    """Return a plot with its title, its key and what there is to see."""
+    """Return a plot with its title, its key (one thing alone needs none) and what there is to see."""
     return element(
         "figure",
         element("strong", text(plot.title)),
         drawn(plot),
-        key(series) if series else NOTHING,
+        key(series) if len(series) > 1 else NOTHING,
         element("figcaption", text(caption)),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -24,7 +25,7 @@ WIDTH: Final = 400
 HEIGHT: Final = 265
 FONT: Final = 12.0
 LEFT, RIGHT = 56.0, 24.0
-_TOP, _BOTTOM = 26.0, 43.0
+_TOP, _BOTTOM, _BOTTOM_WITHOUT_LABEL = 26.0, 45.0, 26.0
 _POINTS_PER_INCH: Final = 72.0
 
 _DASHES: Final[tuple[tuple[float, ...], ...]] = ((), (6, 2), (2, 2), (8, 2, 2, 2), (5, 4), ())
@@ -201,7 +202,10 @@ class Plot:
 
 def drawn(plot: Plot) -> Html:
     """Return a plot as an SVG element."""
-    with mpl.rc_context(_PARAMETERS):
+    bottom = _BOTTOM if plot.x.label else _BOTTOM_WITHOUT_LABEL
+    with mpl.rc_context(_PARAMETERS), warnings.catch_warnings():
+        # A browser finds a font for the letters that matplotlib's own lacks.
+        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
         figure = Figure(
             figsize=(WIDTH / _POINTS_PER_INCH, plot.height / _POINTS_PER_INCH), dpi=_POINTS_PER_INCH
         )
@@ -209,9 +213,9 @@ def drawn(plot: Plot) -> Html:
         axes = figure.add_axes(
             (
                 plot.left / WIDTH,
-                _BOTTOM / plot.height,
+                bottom / plot.height,
                 1.0 - (plot.left + plot.right) / WIDTH,
-                1.0 - (_TOP + _BOTTOM) / plot.height,
+                1.0 - (_TOP + bottom) / plot.height,
             )
         )
         _draw_axes(axes, plot)
@@ -256,6 +260,7 @@ def _draw_axes(axes: Axes, plot: Plot) -> None:
     axes.spines[["left", "bottom"]].set_color(QUIET)
     axes.grid(visible=True, color=GRID, linewidth=0.7)
     axes.tick_params(length=0, colors=QUIET, labelcolor=QUIET, pad=4)
+    axes.tick_params(axis="x", pad=7)
     for axis, side, most in ((plot.x, axes.xaxis, 6), (plot.y, axes.yaxis, 6)):
         low, high = axis.low, axis.high
         name = "x" if side is axes.xaxis else "y"

@@ -1,0 +1,96 @@
+"""Input and group assignments that are out of the ordinary."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from kafka import KafkaConsumer, KafkaProducer
+from kafka.coordinator.assignors.range import RangePartitionAssignor
+from kafka.structs import MemberState
+
+from tests.support.site import Site
+from tests.support.traffic import records_of, small_traffic
+from tests.support.waiting import START_S, wait_for
+from worker.kafka_io.client import consumer_config
+
+if TYPE_CHECKING:
+    from tests.conftest import Broker
+
+pytestmark = pytest.mark.integration
+
+DECIDED = "fraud_worker_decisions_total"
+
+
+def test_a_worker_waits_on_empty_topics_and_commits_nothing(kafka: Broker, tmp_path: Path) -> None:
+    site = Site(kafka.bootstrap, tmp_path, 3)
+    with site.worker() as worker:
+        worker.wait_until_ready()
+        wait_for(
+            lambda: worker.metric("fraud_worker_rebalances_total") >= 1, 10, lambda: "no rebalance", [worker]
+        )
+        first = site.commits()
+        assert json.loads(worker.get("/readyz")[1]) == {"status": "ready"}
+        assert worker.metric(DECIDED) == 0
+        assert site.decisions() == []
+        assert worker.stop() == 0
+    assert site.commits() == first, "an idle worker writes nothing"
+
+
+class NoMetadata:
+    """The cluster as a new member sees it: without topics."""
+
+    def partitions_for_topic(self, topic: str) -> None:
+        del topic
+
+
+class NothingForAnyone(RangePartitionAssignor):  # type: ignore[misc]
+    """Assigns as a leader does that does not know the topics yet."""
+
+    @classmethod
+    def assign(cls, cluster: Any, members: list[Any]) -> Any:
+        del cluster
+        return super().assign(NoMetadata(), members)
+
+
+def test_a_worker_that_inherits_an_empty_assignment_joins_again(kafka: Broker, tmp_path: Path) -> None:
+    """Killed as the group's leader before it knew the topics: its static member id keeps the empty assignment."""
+    site = Site(kafka.bootstrap, tmp_path, 2)
+    names = site.settings.topics
+    config = consumer_config(site.settings, group=True) | {
+        "partition_assignment_strategy": [NothingForAnyone]
+    }
+    killed = KafkaConsumer(**config)
+    killed.subscribe([names.transactions, names.labels])
+    while killed.group_metadata().state is not MemberState.STABLE:
+        killed.poll(timeout_ms=100)
+    assert killed.assignment() == set()
+    killed.close()  # a static member stays in the group
+    with site.worker() as worker:
+        worker.wait_until_ready()
+        assert worker.stop() == 0
+
+
+def test_aborted_transactions_of_a_producer_are_not_decided(kafka: Broker, tmp_path: Path) -> None:
+    """Input written in transactions, some of them aborted."""
+    site = Site(kafka.bootstrap, tmp_path, 1)
+    records = [it for it in records_of(small_traffic(days=1, cards=50)) if it.topic == "transactions"]
+    producer = KafkaProducer(bootstrap_servers=kafka.bootstrap, transactional_id=f"{site.tag}-input")
+    producer.init_transactions()
+    for n in range(10):
+        producer.begin_transaction()
+        for record in records[n * 10 : (n + 1) * 10]:
+            topic = site.settings.topics.transactions
+            producer.send(topic, record.value, record.key, timestamp_ms=record.timestamp_ms)
+        producer.flush()
+        (producer.abort_transaction if n % 3 == 1 else producer.commit_transaction)()
+    producer.close(null_logger=False)
+    kept = [record for n in range(10) if n % 3 != 1 for record in records[n * 10 : (n + 1) * 10]]
+    with site.worker() as worker:
+        wait_for(lambda: worker.metric(DECIDED) >= len(kept), START_S, lambda: worker.log, [worker])
+        assert worker.stop() == 0
+    decided = [name for entry in site.decisions() for name in entry.transaction_ids]
+    assert decided == [json.loads(record.value or b"")["transaction_id"] for record in kept]
+    assert site.dead_letters() == []

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from models.vocabulary import MS_PER_DAY
+from tests.support.fake_strategies import FirstFeature, strategy_named
+from tests.support.materials import DELAY_MS, material_of
+from tests.support.samples import drawn_sample
+from worker.offline.compare.engine import REFIT_MS, capped, try_out
+from worker.offline.compare.result import Block
+from worker.offline.compare.strategy import Caps, LeftOutError, Strategy
+
+MATERIAL, TRUTH = material_of(days=70, a_day=24)
+WINDOWS = MATERIAL.windows
+TEST = MATERIAL.between(WINDOWS.test_ms, WINDOWS.end_ms)
+
+
+def watched(name: str, caps: Caps | None = None) -> tuple[list[FirstFeature], Strategy]:
+    """Return the models that a strategy will have made, and the strategy."""
+    made: list[FirstFeature] = []
+
+    def make() -> FirstFeature:
+        made.append(FirstFeature())
+        return made[-1]
+
+    strategy = dataclasses.replace(strategy_named(name), caps=caps or Caps())
+    if strategy.make is None:
+        return made, dataclasses.replace(strategy, make_online=make)
+    return made, dataclasses.replace(strategy, make=make)
+
+
+def test_a_batch_model_is_fitted_before_the_test_and_then_every_week() -> None:
+    made, strategy = watched("good")
+    frozen, refreshed = try_out(MATERIAL, strategy, seed=1)
+    assert (frozen.block, refreshed.block) == (Block.FROZEN, Block.REFRESHED)
+    assert len(frozen.decided) == len(refreshed.decided) == TEST.stop - TEST.start
+    weeks = -(-(WINDOWS.end_ms - WINDOWS.test_ms) // REFIT_MS)
+    moments = [WINDOWS.tune_ms, *range(WINDOWS.test_ms, WINDOWS.end_ms, REFIT_MS)]
+    assert len(made) == len(moments) == 1 + weeks
+    for model, now_ms in zip(made, moments, strict=True):
+        [train] = model.fitted
+        # Only what is old enough to be known, and no older than the train window is long.
+        assert train.event_time_ms.max() <= now_ms - DELAY_MS
+        assert train.event_time_ms.min() >= now_ms - WINDOWS.train_length_ms
+        known = TRUTH[np.searchsorted(MATERIAL.event_time_ms, train.event_time_ms)]
+        np.testing.assert_array_equal(train.fraud, known)
+
+
+def test_what_is_scored_carries_no_truth() -> None:
+    for name in ("good", "online"):
+        made, strategy = watched(name)
+        list(try_out(MATERIAL, strategy, seed=1))
+        assert made[0].scored
+        assert not any(sample.fraud.any() for model in made for sample in model.scored)
+
+
+def test_an_online_model_learns_each_verdict_once_in_order_of_arrival_and_never_before() -> None:
+    made, strategy = watched("online")
+    blocks = list(try_out(MATERIAL, strategy, seed=1))
+    [model] = made
+    assert [it.block for it in blocks] == [Block.FROZEN, Block.REFRESHED]
+    learnt = np.concatenate([sample.event_time_ms for sample in model.fitted])
+    assert (np.diff(learnt) > 0).all()
+    assert learnt.max() < WINDOWS.end_ms - DELAY_MS
+    [first, *_] = model.fitted
+    assert first.event_time_ms.max() <= WINDOWS.tune_ms - DELAY_MS
+    # The frozen block is one call before anything else is learnt; then each hour is scored and what arrived is learnt.
+    assert len(model.scored[0]) == len(MATERIAL) - MATERIAL.between(0, WINDOWS.tune_ms).stop
+    assert max(len(sample) for sample in model.scored[1:]) <= 1
+
+
+def test_a_fraud_label_that_comes_late_is_learnt_again() -> None:
+    late = MATERIAL.event_time_ms + 2 * DELAY_MS
+    material = dataclasses.replace(MATERIAL, fraud_ms=np.where(TRUTH, late, MATERIAL.fraud_ms))
+    made, strategy = watched("online")
+    list(try_out(material, strategy, seed=1))
+    learnt = np.concatenate([sample.event_time_ms for sample in made[0].fitted])
+    fraud = np.concatenate([sample.fraud for sample in made[0].fitted])
+    times, counts = np.unique(learnt, return_counts=True)
+    relearnt = TRUTH & (MATERIAL.event_time_ms + 2 * DELAY_MS < WINDOWS.end_ms)
+    np.testing.assert_array_equal(times[counts == 2], MATERIAL.event_time_ms[relearnt])
+    assert fraud.sum() == relearnt.sum()
+
+
+@pytest.mark.parametrize("name", ["good", "online"])
+def test_no_label_of_the_future_changes_what_was_decided_before(name: str) -> None:
+    middle_ms = WINDOWS.test_ms + REFIT_MS
+    known = MATERIAL.fraud_ms <= middle_ms
+    lied = np.where(known | (MATERIAL.matures_ms <= middle_ms), MATERIAL.fraud_ms, MATERIAL.matures_ms)
+    other = dataclasses.replace(MATERIAL, fraud_ms=lied)
+    before = MATERIAL.event_time_ms[TEST] < middle_ms
+    assert before.any()
+    assert not before.all()
+    for one, two in zip(
+        try_out(MATERIAL, strategy_named(name), 1), try_out(other, strategy_named(name), 1), strict=True
+    ):
+        np.testing.assert_array_equal(one.decided.alerted[before], two.decided.alerted[before])
+        np.testing.assert_array_equal(one.decided.probability[before], two.decided.probability[before])
+
+
+def test_what_it_cannot_use_is_a_reason() -> None:
+    with pytest.raises(LeftOutError, match="not finite"):
+        list(try_out(MATERIAL, strategy_named("nan"), 1))
+    with pytest.raises(LeftOutError, match=r"0\.5 means nothing"):
+        list(try_out(MATERIAL, strategy_named("half"), 1))
+    no_frauds = dataclasses.replace(MATERIAL, fraud_ms=np.full(len(MATERIAL), np.iinfo(np.int64).max))
+    with pytest.raises(LeftOutError, match="only one class"):
+        list(try_out(no_frauds, strategy_named("good"), 1))
+
+
+def test_beyond_the_cap_legits_are_sampled_and_stand_for_more() -> None:
+    sample = drawn_sample(4_000, seed=1)
+    few = capped(sample, 1_000, seed=1)
+    assert len(few) == 1_000
+    assert few.fraud.sum() == sample.fraud.sum()
+    assert (few.weight[few.fraud] == 1.0).all()
+    assert few.weight.sum() == pytest.approx(len(sample))
+    assert (np.diff(few.event_time_ms) > 0).all()
+    again = capped(sample, 1_000, seed=1)
+    np.testing.assert_array_equal(few.event_time_ms, again.event_time_ms)
+    assert capped(sample, None, seed=1) is capped(sample, 4_000, seed=1) is sample
+
+
+def test_frauds_are_sampled_only_where_they_alone_fill_the_cap() -> None:
+    sample = drawn_sample(4_000, seed=1, prevalence=0.4)
+    few = capped(sample, 1_000, seed=1)
+    assert (len(few), int(few.fraud.sum())) == (1_000, 500)
+    assert few.weight[few.fraud].sum() == pytest.approx(sample.fraud.sum())
+    assert few.weight.sum() == pytest.approx(len(sample))
+    mostly_fraud = dataclasses.replace(sample, fraud=np.arange(4_000) >= 100)
+    assert int((~capped(mostly_fraud, 1_000, seed=1).fraud).sum()) == 100
+
+
+def test_an_online_model_learns_no_more_than_its_cap() -> None:
+    made, strategy = watched("online", caps=Caps(rows=400))
+    list(try_out(MATERIAL, strategy, seed=1))
+    weight = np.concatenate([sample.weight for sample in made[0].fitted])
+    fraud = np.concatenate([sample.fraud for sample in made[0].fitted])
+    learnable = int((MATERIAL.matures_ms < WINDOWS.end_ms).sum())
+    assert len(weight) == pytest.approx(400, abs=60)
+    assert (weight[fraud] == 1.0).all()
+    assert weight.sum() == pytest.approx(learnable, rel=0.15)
+
+
+def test_days_are_whole() -> None:
+    assert WINDOWS.test_ms % MS_PER_DAY == 0

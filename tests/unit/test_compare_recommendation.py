@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from models.threshold import CostPolicy
+from tests.support.comparisons import COSTS, comparison
+from worker.offline.compare.recommendation import accuracy_explained, recommend
+from worker.offline.compare.result import Block, Comparison, Figures, Row, Severity
+from worker.offline.compare.strategy import Rule
+
+CHEAP = Figures(
+    ap=0.6, roc_auc=0.9, recall=0.7, recall_by_value=0.8, precision=0.3, f1=0.4, cases_per_day=20.0, cost=1_000.0,
+    savings=0.6, fit_seconds=1.0, score_us=1.0, excess=0.0, excess_low=0.0, excess_high=0.0,
+)  # fmt: skip
+
+
+def row(
+    name: str, family: str, cost: float, noise: float, block: Block = Block.REFRESHED, **figures: float
+) -> Row:
+    excess = cost - CHEAP.cost
+    worth = dataclasses.replace(
+        CHEAP, cost=cost, excess=excess, excess_low=excess - noise, excess_high=excess + noise, **figures
+    )
+    return Row(name, family, f"meaning of {name}", block, rule=Rule.HALF, figures=worth)
+
+
+def words(
+    *rows: Row, severity: Severity = Severity.SEVERE, costs: CostPolicy = COSTS
+) -> tuple[str | None, str]:
+    advised = recommend(rows, costs, severity)
+    return advised.strategy, "\n".join(advised.paragraphs)
+
+
+@pytest.mark.parametrize(
+    ("prevalence", "severity"),
+    [
+        (0.5, Severity.BALANCED), (0.3, Severity.BALANCED), (0.1, Severity.MILD), (0.0999, Severity.MODERATE),
+        (0.01, Severity.MODERATE), (0.00999, Severity.SEVERE), (0.001, Severity.SEVERE), (0.0009, Severity.EXTREME),
+        (0.0, Severity.EXTREME),
+    ],
+)  # fmt: skip
+def test_severity_of_a_share(prevalence: float, severity: Severity) -> None:
+    assert Severity.of(prevalence) is severity
+
+
+def test_the_simplest_within_noise_is_recommended() -> None:
+    cheapest = row("balanced_forest", "ensembles", 1_000.0, 0.0)
+    strategy, text = words(
+        cheapest, row("logistic", "nothing", 1_050.0, 80.0), row("smote", "resampling", 1_020.0, 90.0)
+    )
+    assert strategy == "logistic"
+    assert "balanced_forest cost least, 1,000" in text
+    assert "The difference of 50 is within noise (95 % interval -30 to 130), and logistic is simpler." in text
+    assert "balanced_forest cost 1,000" in text
+    assert "balanced_forest is within noise of the cheapest too" in text
+
+
+def test_a_difference_beyond_noise_is_not_forgiven() -> None:
+    strategy, text = words(
+        row("threshold_cost", "threshold", 1_000.0, 0.0), row("logistic", "nothing", 1_100.0, 80.0)
+    )
+    assert strategy == "threshold_cost"
+    assert "It is the cheapest, and nothing simpler is within noise of it." in text
+
+
+def test_a_wide_interval_is_doubted() -> None:
+    _, text = words(row("worker", "ours", 1_000.0, 0.0), row("logistic", "nothing", 1_500.0, 800.0))
+    assert "That is 50.0 % of the least cost: the test has too few frauds" in text
+
+
+def test_where_the_common_advice_differs_the_table_says_why() -> None:
+    advised = row(
+        "smote_weights_threshold",
+        "combinations",
+        4_000.0,
+        500.0,
+        ap=0.3,
+        recall_by_value=0.5,
+        cases_per_day=300.0,
+    )
+    _, text = words(row("threshold_cost", "threshold", 1_000.0, 0.0), advised)
+    assert "Frauds are 0.1 to 1 % of the transactions (severe)." in text
+    assert "smote_weights_threshold cost 4,000 (AP 0.300, 300 cases a day)" in text
+    assert (
+        "costs 3,000 more than threshold_cost: it ranks the transactions worse (AP 0.300 against 0.600)"
+        in text
+    )
+    assert "it opens 300 cases a day instead of 20" in text
+    assert "it catches 50.0 % of the lost value instead of 80.0 %" in text
+    assert "equalised classes make its probabilities too high" in text
+
+
+def test_where_the_common_advice_holds_that_is_said() -> None:
+    _, text = words(row("smote", "resampling", 1_000.0, 0.0), severity=Severity.MODERATE)
+    assert "Here it holds: smote cost 1,000" in text
+
+
+def test_advice_that_was_not_run_is_named() -> None:
+    _, text = words(row("logistic", "nothing", 1_000.0, 0.0), severity=Severity.EXTREME)
+    assert "None of isolation_forest, one_class_svm has figures here." in text
+
+
+def test_the_worker_is_placed_even_where_it_is_not_chosen() -> None:
+    _, text = words(row("logistic", "nothing", 1_000.0, 0.0), row("worker", "ours", 1_300.0, 100.0))
+    assert "This worker as it would run cost 1,300" in text
+    assert "beyond noise above the cheapest (95 % interval of the difference 200 to 400)" in text
+
+
+def test_blocks_are_not_mixed_and_the_refreshed_one_counts() -> None:
+    frozen = row("frozen_wonder", "nothing", 10.0, 0.0, Block.FROZEN)
+    strategy, text = words(frozen, row("logistic", "nothing", 1_000.0, 0.0))
+    assert strategy == "logistic"
+    assert "frozen_wonder" not in text
+    assert recommend([frozen], COSTS, Severity.SEVERE).block is Block.FROZEN
+
+
+def test_a_budget_of_cases_excludes_what_opens_more() -> None:
+    costs = dataclasses.replace(COSTS, alert_budget_cases_per_day=50.0)
+    many = row("near_miss", "resampling", 1_000.0, 0.0, cases_per_day=400.0)
+    strategy, text = words(many, row("logistic", "nothing", 1_400.0, 10.0), costs=costs)
+    assert strategy == "logistic"
+    assert "near_miss is cheaper at 1,000, but opens 400 cases a day, more than the budget of 50." in text
+
+
+def test_what_saves_nothing_is_not_praised() -> None:
+    _, text = words(row("logistic", "nothing", 1_000.0, 0.0, savings=-0.2))
+    assert "It saves nothing" in text
+
+
+def test_without_figures_there_is_nothing_to_choose() -> None:
+    none = Row("logistic", "nothing", "", Block.FROZEN, left_out="because")
+    advised = recommend([none], COSTS, Severity.SEVERE)
+    assert (advised.strategy, advised.cheapest) == (None, None)
+    assert "nothing to choose from" in advised.paragraphs[0]
+
+
+def test_accuracy_is_explained_by_the_users_own_numbers() -> None:
+    drawn: Comparison = comparison()
+    text = accuracy_explained(drawn)
+    fraud = drawn.test.fraud
+    assert f"right in {int((~fraud).sum()):,} of {len(fraud):,} test transactions" in text
+    assert f"an accuracy of {100 * np.mean(~fraud):.1f} %" in text
+    assert f"none of the {int(fraud.sum()):,} frauds" in text

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import dataclasses
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from models.vocabulary import MS_PER_DAY
+from tests.support.materials import START_MS
+from worker.errors import SettingsError
+from worker.offline.compare.windows import Delay, Shares, Verdicts, Windows, delay_of, learnable
+from worker.offline.dataset import NEVER
+from worker.simulation import Traffic, simulate
+
+WEEK = Delay(7 * MS_PER_DAY, varies=False)
+
+
+def lengths(windows: Windows) -> list[int]:
+    starts = dataclasses.astuple(windows)
+    return [(end - start) // MS_PER_DAY for start, end in pairwise(starts)]
+
+
+def over(days: int, delay: Delay = WEEK, shares: Shares | None = None) -> Windows:
+    return Windows.over(START_MS + 5, START_MS + days * MS_PER_DAY - 5, delay, shares)
+
+
+def test_ninety_days_are_split_as_documented() -> None:
+    assert lengths(over(90)) == [15, 40, 14, 7, 14]
+
+
+@pytest.mark.parametrize(("days", "delay_days"), [(30, 7), (31, 0), (60, 2.5), (183, 7), (365, 45)])
+def test_windows_scale_with_the_span_and_lose_no_day(days: int, delay_days: float) -> None:
+    windows = over(days, Delay(round(delay_days * MS_PER_DAY), varies=False))
+    assert sum(lengths(windows)) == days
+    assert lengths(windows)[3] == np.ceil(delay_days)
+    assert min(lengths(windows)[:3]) >= 1
+    assert windows.warm_up_ms == START_MS
+    train, test = lengths(windows)[1], lengths(windows)[4]
+    assert train / test == pytest.approx(40 / 14, rel=0.25)
+
+
+def test_proportions_can_be_chosen() -> None:
+    assert lengths(over(107, shares=Shares(10, 20, 10, 60))) == [10, 20, 10, 7, 60]
+
+
+def test_less_than_thirty_days_are_refused() -> None:
+    over(30)
+    with pytest.raises(SettingsError, match=r"span 29 days: a comparison needs 30"):
+        over(29)
+
+
+def test_a_delay_that_leaves_no_window_is_refused() -> None:
+    with pytest.raises(SettingsError, match="labels take 45"):
+        over(40, Delay(45 * MS_PER_DAY, varies=False))
+
+
+def test_both_classes_mature_alike_and_only_known_frauds_are_frauds() -> None:
+    day = MS_PER_DAY
+    times = np.array([0, 1, 2, 3]) * day
+    # Fraud labelled at once, fraud labelled after 10 days, legit, fraud that is too young.
+    verdicts = Verdicts(times + 5 * day, np.array([0, 11 * day, NEVER, 3 * day]))
+    rows = learnable(times, verdicts, 0, 10 * day, 7 * day)
+    assert rows.tolist() == [0, 1, 2]
+    assert verdicts.take(rows).fraud(7 * day).tolist() == [True, False, False]
+    assert verdicts.take(rows).fraud(11 * day).tolist() == [True, True, False]
+
+
+def drawn(
+    fraud_days: range,
+) -> tuple[np.ndarray[tuple[int], np.dtype[np.int64]], np.ndarray[tuple[int], np.dtype[np.bool_]]]:
+    times = START_MS + np.arange(90 * 100) * (MS_PER_DAY // 100)
+    day = (times - START_MS) // MS_PER_DAY
+    return times, (np.arange(len(times)) % 10 == 0) & np.isin(day, fraud_days)
+
+
+def test_windows_count_what_a_strategy_may_use() -> None:
+    times, fraud = drawn(range(90))
+    verdicts = Verdicts(times + WEEK.ms, np.where(fraud, times + WEEK.ms, NEVER))
+    warm_up, train, tune, gap, test = over(90).counted(times, verdicts, fraud)
+    assert (warm_up.rows, gap.rows) == (0, 0)
+    # The newest week of the train window is not known at its end; of the tune window all is known at the test's start.
+    assert (train.rows, train.frauds) == (33 * 100 + 1, 331)
+    assert (tune.rows, tune.frauds) == (1_400, 140)
+    assert (test.rows, test.frauds) == (1_400, 140)
+
+
+@pytest.mark.parametrize(
+    ("fraud_days", "window"), [(range(60, 90), "train"), (range(55), "tune"), (range(76), "test")]
+)
+def test_a_window_without_frauds_is_refused(fraud_days: range, window: str) -> None:
+    times, fraud = drawn(fraud_days)
+    verdicts = Verdicts(times + WEEK.ms, np.where(fraud, times + WEEK.ms, NEVER))
+    with pytest.raises(SettingsError, match=f"the {window} window, .* has 0 frauds"):
+        over(90).counted(times, verdicts, fraud)
+
+
+def test_one_class_only_is_refused() -> None:
+    times, _ = drawn(range(90))
+    fraud = np.ones(len(times), np.bool_)
+    with pytest.raises(SettingsError, match="has 0 legitimate transactions"):
+        over(90).counted(times, Verdicts(times + WEEK.ms, times + WEEK.ms), fraud)
+
+
+def test_the_gap_is_the_labels_delay_or_that_of_silence_where_delays_vary() -> None:
+    dataset = simulate(Traffic(cards=20, merchants=5, days=20, prevalence=0.05))
+    constant = dataclasses.replace(dataset, label_time_ms=dataset.event_time_ms).with_label_delay(3.0)
+    assert delay_of(constant, WEEK.ms) == Delay(3 * MS_PER_DAY, varies=False)
+    assert delay_of(dataset, WEEK.ms) == Delay(WEEK.ms, varies=True)
+    with pytest.raises(SettingsError, match="--fraud-column"):
+        delay_of(dataclasses.replace(dataset, is_fraud=None, label_time_ms=None), WEEK.ms)
