@@ -255,6 +255,6 @@ def test_json_lines_are_judged_with_their_labels(tmp_path: Path, capsys: pytest.
     path = tmp_path / "a.jsonl"
     assert main(["simulate", str(path), *SMALL]) == 0
     assert (
-        f"fraud-worker backtest {path} --config worker.toml --labels {tmp_path / 'a.labels.jsonl'}"
+        f"fraud-worker backtest {path} --config simulated.toml --labels {tmp_path / 'a.labels.jsonl'}"
         in capsys.readouterr().out
     )
