@@ -13,7 +13,7 @@ import pytest
 from models.vocabulary import LabelKind, LabelSource
 from tests.support.records import FIRST_OFFSET, TIMESTAMP_MS, json_columns, record_columns
 from worker.identity import Hasher
-from worker.settings.sections import LabelFields, Settings, TimeFormat, TransactionFields
+from worker.settings.sections import AlertSettings, LabelFields, Settings, TimeFormat, TransactionFields
 from worker.wire.decoder import Decoder, LabelColumns, TransactionColumns
 from worker.wire.json_columns import read_cells
 from worker.wire.reader import RecordLayout
@@ -81,6 +81,21 @@ def test_identifiers_are_hashed_as_everywhere_else(decoder: Decoder) -> None:
         assert hashes.tolist() == expected
     assert columns.id_check.tolist() == hasher.checks(pa.array(names)).tolist()
     assert not set(columns.id_check.tolist()) & set(expected)
+
+
+def test_texts_of_categories_and_of_the_alerts_fields_are_kept() -> None:
+    chosen = AlertSettings(fields=("merchant_id", "age"))
+    decoder = Decoder(Settings(entity_key=KEY, transaction=FIELDS, alerts=chosen))
+    messages = [transaction(channel="web", merchant_id="m", device="d"), transaction(age=3)]
+    columns, _ = decoder.transactions(json_columns(messages))
+    assert columns.texts is not None
+    assert columns.texts.to_pylist() == [
+        {"channel": "web", "merchant_id": "m"},
+        {"channel": None, "merchant_id": None},
+    ]
+    joined = TransactionColumns.concatenate([columns.rows(1, 2), columns.take(np.array([0]))])
+    assert joined.texts is not None
+    assert joined.texts.field("channel").to_pylist() == [None, "web"]
 
 
 def test_undeclared_fields_leave_columns_of_no_width() -> None:

@@ -250,7 +250,8 @@ def test_an_alert_is_plain_json_with_every_field() -> None:
     message = json.loads(alert.to_json())
     assert message["schema_version"] == 1
     assert message["currency"] is None
-    assert message["reasons"] == [{"feature": "amount", "text": "amount", "value": 1.5, "contribution": 0.5}]
+    reason = {"feature": "amount", "text": "amount", "value": 1.5, "contribution": 0.5, "sentence": None}
+    assert message["reasons"] == [reason]
     assert set(message) == set(Alert.model_fields)
 
 

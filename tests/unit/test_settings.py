@@ -129,6 +129,14 @@ def test_a_nested_field_is_refused_with_the_reason(tmp_path: Path, section: str,
     settings_of(tmp_path, f"{section}\ndotted_names = true\n")
 
 
+def test_an_alert_carries_only_declared_fields(tmp_path: Path) -> None:
+    found = refusal(
+        tmp_path, '[alerts]\nfields = ["merchant_id", "chanel"]\n[transaction]\ncategorical = ["channel"]'
+    )
+    assert "alerts.fields: 'chanel' is not declared" in found
+    assert "did you mean 'channel'?" in found
+
+
 def settings_of(folder: Path, text: str) -> Settings:
     path = folder / "worker.toml"
     path.write_text(text, encoding="utf-8")

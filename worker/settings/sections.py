@@ -5,6 +5,7 @@ Each section is one class; a field's description is the documentation of the set
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -356,6 +357,15 @@ class BatchSettings(Section):
     fuse_window: Positive = Field(10_000, description="number of latest records that the fuse counts")
 
 
+class AlertSettings(Section):
+    """`[alerts]`: what an alert carries."""
+
+    fields: tuple[Name, ...] = Field(
+        (),
+        description="declared fields of the transaction that its alert carries; card numbers are struck out",
+    )
+
+
 class HealthSettings(Section):
     """`[health]`: /metrics, /healthz and /readyz."""
 
@@ -392,6 +402,7 @@ class Settings(BaseSettings):
     features: FeatureSettings = FeatureSettings()
     model: ModelSettings = ModelSettings()
     batch: BatchSettings = BatchSettings()
+    alerts: AlertSettings = AlertSettings()
     health: HealthSettings = HealthSettings()
 
     @field_validator("entity_key")
@@ -404,6 +415,19 @@ class Settings(BaseSettings):
         if len(key) != 16:
             raise ValueError("entity_key must be 32 hexadecimal digits: make one with `openssl rand -hex 16`")
         return value
+
+    @model_validator(mode="after")
+    def _alerts_carry_declared_fields(self) -> Settings:
+        declared = (*self.transaction.numeric, *self.transaction.categorical, *self.transaction.entities)
+        for name in self.alerts.fields:
+            if name not in declared:
+                close = get_close_matches(name, declared, n=1)
+                meant = f"; did you mean {close[0]!r}?" if close else ""
+                raise ValueError(
+                    f"alerts.fields: {name!r} is not declared in [transaction]: declare it as numeric, categorical or "
+                    f"entities, or remove it{meant}"
+                )
+        return self
 
     @property
     def hash_key(self) -> tuple[int, int]:

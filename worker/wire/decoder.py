@@ -89,6 +89,8 @@ class TransactionColumns(_PartitionColumns):
         NaN where the value is missing.
     categorical : uint64 (n, C)
         Hashes; 0 where the value is missing.
+    texts : struct (n,)
+        By name, the texts of the categorical fields and of the entities that alerts carry; None where there are none.
     """
 
     event_time_ms: NDArray[np.int64]
@@ -102,6 +104,7 @@ class TransactionColumns(_PartitionColumns):
     entity_hash: NDArray[np.uint64]
     numeric: NDArray[np.float64]
     categorical: NDArray[np.uint64]
+    texts: pa.Array | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +157,11 @@ class Decoder:
             amount_text=transaction.amount_format == "text",
             integer_texts=transaction.integer_texts,
         )
+        self._texts = dict(zip(transaction.categorical, self._categorical, strict=True)) | {
+            name: attribute
+            for name, attribute in zip(transaction.entities, self._entities, strict=True)
+            if name in settings.alerts.fields
+        }
         self._words = _EncodedWords(LabelWords.of(label))
         self._label = RecordLayout.of(label_model(label), label.time_format, self._words.consistent)
 
@@ -176,6 +184,7 @@ class Decoder:
             entity_hash=self._hashes(table, self._entities),
             numeric=_beside([table.numbers(name) for name in self._numeric], len(rows), np.float64),
             categorical=self._hashes(table, self._categorical),
+            texts=self._kept(table),
         )
         return columns, _bad_records(records, faults)
 
@@ -196,6 +205,13 @@ class Decoder:
             value=gather(table.spans),
         )
         return columns, _bad_records(records, faults)
+
+    def _kept(self, table: Table) -> pa.Array | None:
+        """Return the texts that alerts need: only a hash is left of any other."""
+        if not self._texts:
+            return None
+        columns = [gather_utf8(table.texts(attribute)) for attribute in self._texts.values()]
+        return pa.StructArray.from_arrays(columns, names=[*self._texts])
 
     def _hashes(self, table: Table, names: list[str]) -> NDArray[np.uint64]:
         hashes = [_hashed(table.texts(name), self._key) for name in names]

@@ -130,9 +130,10 @@ def _headed(topic: str, schema: Schema, *examples: Schema) -> Schema:
 
 
 def _outgoing(model: type[Alert] | type[DeadLetter]) -> Schema:
-    """Return the schema of what the worker writes: every field is always there, and later versions may add some."""
-    schema = _portable(model.model_json_schema(mode="serialization"))
-    return schema | {"required": list(schema["properties"])}
+    """Return the schema of what the worker writes. Fields with a default were added later: older records lack them."""
+    schema = _portable(model.model_json_schema())
+    required = [name for name, field in model.model_fields.items() if field.is_required()]
+    return schema | {"required": ["schema_version", *required]}
 
 
 def _portable(schema: Schema) -> Schema:
@@ -200,7 +201,13 @@ def _label_examples(fields: LabelFields) -> list[Schema]:
 
 
 def _alert_example() -> Schema:
-    reason = AlertReason(feature="amount", text="amount", value=129.95, contribution=2.5)
+    reason = AlertReason(
+        feature="card_amount_to_usual",
+        text="amount against the card's own usual amount",
+        value=3.1,
+        contribution=2.5,
+        sentence="3.1 times this card's usual amount",
+    )
     return Alert(
         alert_id="0f1e2d3c4b5a69788796a5b4c3d2e1f0",
         transaction_id="t-1001",
@@ -218,6 +225,7 @@ def _alert_example() -> Schema:
         loss=134.95,
         review_cost=5.0,
         reasons=[reason],
+        fields={"merchant_id": "merchant_id-42"},
         reference=-3.5,
         model_version="7f4cd0bdbff4c3cc-278",
     ).model_dump(mode="json")

@@ -289,8 +289,9 @@ class AlertReason(OutgoingMessage):
 
     feature: str = Field(description="the feature's name")
     text: str = Field(description="the same in words")
-    value: float | str | None = Field(description="what it was; null where it was missing or is a category")
+    value: float | str | None = Field(description="what it was; null where it was missing")
     contribution: float = Field(description="what it adds to the logit (online) or to the score (forest)")
+    sentence: str | None = Field(None, description="the reason in an analyst's words, with its value")
 
 
 class Alert(OutgoingMessage):
@@ -313,6 +314,10 @@ class Alert(OutgoingMessage):
     loss: float = Field(description="what it costs to miss this one, if it is a fraud")
     review_cost: float = Field(description="what it costs to look at the case")
     reasons: list[AlertReason] = Field(description="largest contribution first")
+    fields: dict[str, float | str | None] = Field(
+        default_factory=dict,
+        description="the fields of the transaction that alerts.fields names, as they came; card numbers are struck out",
+    )
     reference: float | None = Field(description="online: the logit is this plus all contributions")
     model_version: str = Field(description="lineage and model-log offset of the state that decided")
 
