@@ -226,13 +226,15 @@ def ids_of(
     return [(alert.alert_id, alert.case_id) for alert in written]
 
 
-def test_the_alert_id_is_a_function_of_the_transaction_id_and_the_key_alone(
+def test_the_alert_id_is_a_function_of_card_transaction_id_and_key_alone(
     online: ModelState, forest: ModelState, tmp_path: Path
 ) -> None:
     one = transactions(["a"], [START_MS], amount=[400.0], cards=["x"])
-    other = transactions(["a"], [START_MS + MS_PER_DAY], amount=[1e6], cards=["y"], first_offset=99)
+    other = transactions(["a"], [START_MS + MS_PER_DAY], amount=[1e6], cards=["x"], first_offset=99)
     first, again = ids_of(online, one, tmp_path / "1"), ids_of(forest, other, tmp_path / "2")
-    assert first[0][0] == again[0][0] == HASHER.alert_id("a")
+    assert first[0][0] == again[0][0] == HASHER.alert_id("x", "a")
+    elsewhere = transactions(["a"], [START_MS], amount=[400.0], cards=["y"])
+    assert ids_of(online, elsewhere, tmp_path / "5")[0][0] != first[0][0], "two cards, two alerts"
     assert ids_of(online, one, tmp_path / "3", Hasher((3, 4)))[0][0] != first[0][0]
     renamed = dataclasses.replace(one, transaction_id=pa.array(["b"]))
     assert ids_of(online, renamed, tmp_path / "4")[0][0] != first[0][0]
@@ -266,7 +268,7 @@ def test_headers_are_those_of_a_cloud_event(online: ModelState, tmp_path: Path) 
     assert when.timestamp() * 1000 == START_MS + 1_234
     assert headers == {
         "ce_specversion": "1.0",
-        "ce_id": HASHER.alert_id("a"),
+        "ce_id": HASHER.alert_id("card of a", "a"),
         "ce_type": "fraud.alert.v1",
         "ce_source": "fraud-worker",
         "content-type": "application/json",

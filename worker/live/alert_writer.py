@@ -70,7 +70,7 @@ class AlertWriter:
         event_time_ms = int(transactions.event_time_ms[row])
         counted_ms = min(event_time_ms, int(decided.rows.clock_ms[row]))
         return Alert(
-            alert_id=self._hasher.alert_id(transaction_id),
+            alert_id=self._hasher.alert_id(card_id, transaction_id),
             case_id=self._hasher.case_id(card_id, counted_ms // model.policy.case_window_ms),
             transaction_id=transaction_id,
             card_id=card_id,

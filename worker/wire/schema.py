@@ -298,7 +298,7 @@ class Alert(OutgoingMessage):
     """A transaction worth an investigator's time, and why."""
 
     schema_version: Literal[1] = Field(SCHEMA_VERSION, description=_VERSION_MEANING)
-    alert_id: str = Field(description="a function of the transaction id and entity_key alone")
+    alert_id: str = Field(description="a function of card, transaction id and entity_key alone")
     transaction_id: str = Field(description="of the transaction alerted on")
     card_id: str = Field(description="its card's token, and the record's key")
     case_id: str = Field(description="shared by the alerts of a card within one case window")
