@@ -151,6 +151,52 @@ def test_panels_lie_beside_each_other_and_not_on_each_other() -> None:
         taken |= cells
 
 
+def first_row() -> list[dict[str, Any]]:
+    """Return the panels of the first row."""
+    row, *others = sorted(dashboard()["panels"], key=lambda panel: (panel["gridPos"]["y"], panel["gridPos"]["x"]))
+    assert row["type"] == "row"
+    end = min(panel["gridPos"]["y"] for panel in others if panel["type"] == "row")
+    return [panel for panel in others if panel["gridPos"]["y"] < end]
+
+
+def test_recall_and_savings_come_first_and_what_people_look_at_are_figures() -> None:
+    titles = [panel["title"] for panel in first_row()]
+    assert titles[0].startswith("Recall")
+    assert titles[2].startswith("Savings")
+    assert {"Workers up", "Lag now", "Label feed now"} <= set(titles)
+    assert {panel["type"] for panel in first_row()} == {"stat"}
+
+
+def test_a_figure_leads_to_the_panel_that_shows_its_past() -> None:
+    ids = {panel["id"]: panel for panel in panels()}
+    for panel in first_row():
+        [link] = panel["links"]
+        assert panel["fieldConfig"]["defaults"]["links"] == [link]
+        target = re.fullmatch(
+            r"/d/fraud-worker\?viewPanel=(\d+)&\$\{__url_time_range\}&\$\{__all_variables\}", link["url"]
+        )
+        assert target, link
+        assert link["title"] == ids[int(target[1])]["title"]
+
+
+def steps_of(title: str) -> dict[float | None, str]:
+    [panel] = [panel for panel in panels() if panel["title"] == title]
+    return {step["value"]: step["color"] for step in panel["fieldConfig"]["defaults"]["thresholds"]["steps"]}
+
+
+def test_no_worker_is_red_and_one_is_green() -> None:
+    assert steps_of("Workers up") == {None: "red", 1: "green"}
+    assert steps_of("Savings, last 30 closed days") == {None: "red", 0: "green"}
+
+
+@pytest.mark.parametrize(
+    "metric",
+    ["budget_held_back_total", "labels_by_class_total", "waiting_labels", "cohort_unlabelled", "undecoded_total"],
+)
+def test_what_an_alert_speaks_of_is_on_the_dashboard(metric: str) -> None:
+    assert any(f"fraud_worker_{metric}" in query.expr for query in QUERIES)
+
+
 def test_there_is_no_accuracy_and_what_counts_by_arrival_says_so() -> None:
     assert "accuracy" not in json.dumps(dashboard()).lower()
     for panel in panels():
