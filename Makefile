@@ -13,10 +13,10 @@ export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/build/hypothesis
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv lint format unit test demo picture kafka bench faults image-check lock schemas clean
+.PHONY: help venv lint format unit test demo picture kafka bench quality quality-baselines faults image-check lock schemas clean
 
 help:  ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-11s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-17s %s\n", $$1, $$2 }'
 
 # The first Python that is new enough and can create a virtual environment; PYTHON=... comes before the others.
 FIND_PYTHON = for python in $(PYTHON) python3 python3.13 python3.12 python3.11; do \
@@ -64,6 +64,12 @@ kafka: venv  ## Run a Kafka broker in the foreground, at PORT=9092; DATA=folder 
 
 bench: venv  ## Measure throughput and latency into build/bench.json; OPTIONS='--transactions 5000' is a trial
 	$(BIN)/python -m tests.tools.bench $(OPTIONS)
+
+quality: venv  ## Judge the worker on many streams beside the baselines, into build/quality.md; OPTIONS='--only handbook'
+	$(BIN)/python -m tests.tools.quality $(OPTIONS)
+
+quality-baselines: venv  ## Make the baselines of `quality` that build/quality-cache lacks: hours, and it may be stopped
+	$(BIN)/python -m tests.tools.quality baselines $(OPTIONS)
 
 faults: venv  ## Run the fault tests: kills, cuts and stalls, minutes long
 	$(BIN)/python -m pytest -m faults $(OPTIONS)

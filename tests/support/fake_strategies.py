@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from worker.offline.compare.engine import Tried, try_out
+from worker.offline.compare.isolated import Finished, OnChange, Results
+from worker.offline.compare.material import Material
+from worker.offline.compare.result import Block
 from worker.offline.compare.sample import Sample
 from worker.offline.compare.strategy import Caps, LeftOutError, Rule, Strategy
 
@@ -95,3 +100,21 @@ for _name, _happen in {
 
 def strategy_named(name: str) -> Strategy:
     return _BY_NAME[name]
+
+
+def run_here(
+    folder: Path, strategies: Sequence[Strategy], *, seed: int, jobs: int, on_change: OnChange
+) -> Results:
+    """Run strategies one after the other in this process, which is quicker."""
+    del jobs, on_change
+    material, finished = Material.load(folder), dict[str, Finished]()
+    for strategy in strategies:
+        blocks: dict[Block, Tried] = {}
+        reason = None
+        try:
+            for tried in try_out(material, strategy, seed):
+                blocks[tried.block] = tried
+        except LeftOutError as error:
+            reason = str(error)
+        finished[strategy.name] = Finished(blocks, reason)
+    return Results(finished, interrupted=False)

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 
-_VOID = {"meta", "br", "img", "link", "input", "hr", "col", "source"}
+_VOID = {"meta", "br", "img", "link", "input", "hr", "col", "source", "wbr"}
 MOST_BYTES = 1_000_000
 
 

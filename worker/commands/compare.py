@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from worker.errors import SettingsError
 if TYPE_CHECKING:
     from worker.offline.compare.comparing import Options
     from worker.offline.compare.isolated import OnChange
+    from worker.offline.compare.mistakes import Mistake
     from worker.offline.compare.ours import OwnRow
     from worker.offline.compare.result import Comparison
     from worker.offline.compare.strategy import Strategy
@@ -108,6 +110,10 @@ def add_to(verbs: Verbs) -> None:
         "--metric", choices=_METRICS, default="cost",
         help="order of the rows (default: cost); accuracy explains why it is not in the table",
     )  # fmt: skip
+    shown.add_argument(
+        "--mistakes", action="store_true",
+        help="make the classic mistakes on this data, with raw features, and show what each hides; no table",
+    )  # fmt: skip
     shown.add_argument("--json", action="store_true", help="print the table as one JSON object")
     shown.add_argument(
         "--report", type=Path, metavar="FILE", help="write a page with plots to this .html file"
@@ -122,6 +128,8 @@ def compare(args: argparse.Namespace) -> int:
         raise SettingsError("compare: name either a file, such as payments.parquet, or --simulate")
     from worker.offline.compare.comparing import compare as side_by_side
 
+    if args.mistakes:
+        return _mistakes(args)
     if args.report is not None:
         from worker.offline.report import require_folder, require_plots
 
@@ -137,6 +145,38 @@ def compare(args: argparse.Namespace) -> int:
         write_comparison(comparison, args.report)
     _print(comparison, args)
     return INTERRUPTED if comparison.interrupted else 0
+
+
+def _mistakes(args: argparse.Namespace) -> int:
+    """Make the classic mistakes on a file or on simulated traffic, and print what each hides."""
+    from worker.offline.compare.mistakes import mistakes
+    from worker.offline.compare.prepared import prepare
+
+    settings, dataset, source = _simulated(args) if args.simulate else _from_file(args)
+    prepared = prepare(
+        settings, dataset, "raw", args.windows, own_rows=False, trust_columns=args.trust_columns
+    )
+    with progress_bar("mistakes") as progress:
+        made = mistakes(prepared.material, args.seed, progress)
+    if args.json:
+        print(json.dumps({"mistakes": [_json_mistake(it) for it in made]}))
+        return 0
+    from worker.offline.compare.table_text import WHOLE_WIDTH, mistakes_text
+
+    console = output(WHOLE_WIDTH)
+    for part in mistakes_text(made, source, prepared.notes):
+        console.print(part)
+    return 0
+
+
+def _json_mistake(mistake: Mistake) -> dict[str, str | float | None]:
+    from dataclasses import asdict
+
+    # JSON has no NaN: a figure that is undefined is null.
+    return {
+        name: None if isinstance(value, float) and math.isnan(value) else value
+        for name, value in asdict(mistake).items()
+    }
 
 
 def _from_file(args: argparse.Namespace) -> tuple[Settings, Dataset, str]:

@@ -56,15 +56,16 @@ def raw_features(settings: Settings, dataset: Dataset) -> Features:
     numbers = list(dataset.numeric.values())
     histories = len(layout.names) - 2 - len(numbers) - len(codes)
     # The journal's own code lays the columns out, with no history; those of histories are then dropped.
-    whole = assemble(
-        layout,
-        np.empty((count, histories), np.float32),
-        np.empty((count, 0), np.float32),
-        dataset.amount,
-        dataset.event_time_ms,
-        np.column_stack(numbers) if numbers else np.empty((count, 0)),
-        np.column_stack(codes) if codes else np.empty((count, 0), np.uint64),
-    )
+    with np.errstate(over="ignore"):
+        whole = assemble(
+            layout,
+            np.empty((count, histories), np.float32),
+            np.empty((count, 0), np.float32),
+            dataset.amount,
+            dataset.event_time_ms,
+            np.column_stack(numbers) if numbers else np.empty((count, 0)),
+            np.column_stack(codes) if codes else np.empty((count, 0), np.uint64),
+        )
     at = 1 + histories
     weekday = ((dataset.event_time_ms // MS_PER_DAY + _FIRST_WEEKDAY) % 7).astype(np.float32)
     return Features(

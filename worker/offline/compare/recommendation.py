@@ -1,4 +1,8 @@
-"""The recommendation: the simplest strategy within noise of the cheapest, in words that follow from the table."""
+"""The recommendation: the simplest strategy within noise of the cheapest, in words that follow from the table.
+
+Noise is one standard error of the difference, a quarter of its 95 % interval (the rule of Breiman et al. 1984). Most
+strategies have an interval that includes 0 where frauds are few, however much they cost.
+"""
 
 from __future__ import annotations
 
@@ -44,8 +48,6 @@ BANDS: Final = {
 }
 """The share of frauds of each severity."""
 _SAME_AP: Final = 0.02
-_LARGE: Final = 0.1
-"""A difference within noise that is a larger share of the least cost deserves a word of doubt."""
 _RESAMPLED: Final = ("resampling", "ensembles", "combinations", "weights")
 
 
@@ -79,6 +81,8 @@ def recommend(rows: Sequence[Row], costs: CostPolicy, severity: Severity) -> Rec
     best = min(pool, key=lambda it: it[1].cost)
     chosen = best if over_budget else _simplest_within_noise(pool, best)
     paragraphs = [_choice(chosen, best, block)]
+    if not over_budget:
+        paragraphs += _simpler_still(pool, chosen)
     if over_budget:
         paragraphs.append(
             f"{cheapest[0].strategy} is cheaper at {_money(cheapest[1].cost)}, but opens "
@@ -125,9 +129,25 @@ def _with_figures(rows: Sequence[Row], block: Block) -> list[_Judged]:
 
 
 def _simplest_within_noise(pool: Sequence[_Judged], best: _Judged) -> _Judged:
-    # The interval of the cheapest itself is [0, 0]: it is always within noise.
-    within = [it for it in pool if it is best or it[1].excess_low <= 0.0]
+    # The cheapest is always within noise of itself: its interval is [0, 0].
+    within = [it for it in pool if it is best or it[1].excess <= _standard_error(it[1])]
     return min(within, key=lambda it: (_simplicity(it[0]), it[1].cost))
+
+
+def _standard_error(worth: Figures) -> float:
+    return (worth.excess_high - worth.excess_low) / 4.0
+
+
+def _simpler_still(pool: Sequence[_Judged], chosen: _Judged) -> list[str]:
+    """Name the simplest strategy that the test is too short to rule out."""
+    undecided = [it for it in pool if it[1].excess_low <= 0.0 and _simplicity(it[0]) < _simplicity(chosen[0])]
+    if not undecided:
+        return []
+    row, worth = min(undecided, key=lambda it: it[1].cost)
+    return [
+        f"{row.strategy} is simpler still. It cost {_money(worth.excess)} more than the cheapest, which is above the "
+        f"standard error; but its interval ({_interval(worth)}) includes 0, so that a longer test may clear it."
+    ]
 
 
 def _choice(chosen: _Judged, best: _Judged, block: Block) -> str:
@@ -142,15 +162,9 @@ def _choice(chosen: _Judged, best: _Judged, block: Block) -> str:
     )
     if chosen is best:
         return f"{text} It is the cheapest, and nothing simpler is within noise of it."
-    doubt = ""
-    if worth.excess > _LARGE * best[1].cost:
-        doubt = (
-            f" That is {_share(worth.excess / best[1].cost)} of the least cost: the test has too few frauds to tell "
-            "it from chance, and a longer one may."
-        )
     return (
         f"{text} {best[0].strategy} cost least, {_money(best[1].cost)}. The difference of {_money(worth.excess)} is "
-        f"within noise (95 % interval {_interval(worth)}), and {row.strategy} is simpler.{doubt}"
+        f"within its standard error (95 % interval {_interval(worth)}), and {row.strategy} is simpler."
     )
 
 
@@ -177,12 +191,13 @@ def _why(followed: _Judged, chosen: _Judged) -> str:
     """Say what in the table makes the advised strategy dearer than the chosen one, or as good but less simple."""
     (row, worth), (winner, best) = followed, chosen
     dearer = worth.cost - best.cost
-    if dearer <= 0.0 or worth.excess_low <= 0.0:
+    if dearer <= 0.0 or worth.excess <= _standard_error(worth):
         return (
             f"{row.strategy} is within noise of the cheapest too. {winner.strategy} is preferred because it is simpler "
             "to run and to explain."
         )
-    lead = f"{row.strategy}, the best of that advice, costs {_money(dearer)} more than {winner.strategy}: "
+    unsure = ", a difference that a longer test may clear" if worth.excess_low <= 0.0 else ""
+    lead = f"{row.strategy}, the best of that advice, costs {_money(dearer)} more than {winner.strategy}{unsure}: "
     return lead + "; ".join(_reasons(row, worth, best)) + "."
 
 
@@ -226,7 +241,12 @@ def _own(chosen: _Judged, candidates: Sequence[_Judged]) -> list[str]:
         return [
             f"This worker as it would run cost {_money(worth.cost)}, the least, and saved {_share(worth.savings)}."
         ]
-    within = "within noise of the cheapest" if worth.excess_low <= 0.0 else "beyond noise above the cheapest"
+    if worth.excess <= _standard_error(worth):
+        within = "within noise of the cheapest"
+    elif worth.excess_low <= 0.0:
+        within = "above the cheapest, which a longer test may clear"
+    else:
+        within = "beyond noise above the cheapest"
     return [
         f"This worker as it would run cost {_money(worth.cost)} and saved {_share(worth.savings)}: {within} (95 % "
         f"interval of the difference {_interval(worth)})."

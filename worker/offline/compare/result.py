@@ -109,9 +109,10 @@ class Decided(Columns):
     rank : float64 (n,)
         What its rule compares with the threshold: score, probability, or expected loss over review cost.
     threshold : float64 (n,)
-        In force at each transaction; constant in the frozen block. inf where nothing is alerted.
+        In force at each transaction; constant in the frozen block. inf where nothing is alerted. Of the worker's own
+        refreshed rows, those in force at the beginning of the day.
     alerted : bool (n,)
-        The decision: `rank >= threshold`.
+        The decision: `rank >= threshold`, but for the worker's own refreshed rows, which are as it decided.
     """
 
     score: NDArray[np.float64]

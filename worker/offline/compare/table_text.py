@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 from rich.console import RenderableType
@@ -16,6 +16,9 @@ from models.vocabulary import MS_PER_DAY
 from worker.offline.compare.recommendation import BANDS, accuracy_explained
 from worker.offline.compare.result import Block, Comparison, Figures, Row, Window
 from worker.offline.compare.strategy import Caps
+
+if TYPE_CHECKING:
+    from worker.offline.compare.mistakes import Mistake
 
 ACCURACY: Final = "accuracy"
 WHOLE_WIDTH: Final = 150
@@ -89,6 +92,32 @@ def comparison_text(comparison: Comparison, metric: str, width: int) -> Iterator
         yield Padding(Text(paragraph), (0, 0, 0, 2), expand=False)
     if comparison.interrupted:
         yield Text("\nThe comparison was stopped: rows are missing.", style="bold yellow")
+
+
+def mistakes_text(made: Sequence[Mistake], source: str, notes: Sequence[str]) -> Iterator[RenderableType]:
+    """Yield the classic mistakes: what each reported, and what counts instead.
+
+    Parameters
+    ----------
+    made
+        The mistakes.
+    source
+        Name of the data.
+    notes
+        What the reader has to know.
+    """
+    yield Text(f"The classic mistakes on {source}, with raw features", style="bold")
+    for note in notes:
+        yield Text(f"  note: {note}", style="yellow")
+    for mistake in made:
+        yield Text(f"\n{mistake.name}", style="bold")
+        if mistake.reported_as:
+            figures = Text("  ")
+            figures.append(f"{mistake.reported_as} {_share(mistake.reported)}", style="red")
+            figures.append("   honest: ")
+            figures.append(f"{mistake.honest_as} {_share(mistake.honest)}", style="green")
+            yield figures
+        yield Padding(Text(mistake.words), (0, 0, 0, 2), expand=False)
 
 
 def _heading(comparison: Comparison) -> Iterator[RenderableType]:
@@ -171,7 +200,7 @@ def _block(comparison: Comparison, block: Block, metric: str, width: int) -> Ite
 
 
 def _left_out(rows: Sequence[Row]) -> Iterator[RenderableType]:
-    yield Text("\n> recommended   ~ within noise of the cheapest", style="dim")
+    yield Text("\n> recommended   ~ the interval of its difference to the cheapest includes 0", style="dim")
     caps: dict[Caps, list[str]] = {}
     for row in rows:
         if row.caps is not None and row.strategy not in caps.setdefault(row.caps, []):

@@ -32,6 +32,7 @@ from worker.offline.report.markup import (
     Table,
     definitions,
     element,
+    joined,
     paragraph,
     text,
 )
@@ -58,8 +59,12 @@ _RANKS: Final = {
     Rule.BEST_F1: "score",
     Rule.COST: "expected loss over review cost",
     Rule.CHEAPEST: "score",
-    None: "expected loss over review cost",
 }
+_OWN_RANKS: Final = {
+    "online_model": "expected loss over review cost",
+    "forest": "anomaly score \N{MULTIPLICATION SIGN} amount",
+}
+"""What the worker's own rows compare; the whole worker divides it by the threshold of the decider."""
 _CURVES: Final = 4
 """So many strategies have curves of cost, capacity and time."""
 _NAMES_SHOWN: Final = 200
@@ -77,7 +82,7 @@ def comparison_page(result: Comparison) -> str:
         [
             Section("recommendation", "Recommendation", _headline(result, series), is_headline=True),
             Section("table", "Every strategy", _tables(result, series)),
-            Section("precision-recall", "Precision and recall", [_precision_recall(ranked)]),
+            Section("precision-recall", "Precision and recall", [_precision_recall(result, ranked)]),
             Section("cost", "Cost over the threshold", [_which(result), cost_over_threshold(few)]),
             Section("capacity", "Capacity: what so many cases a day bring", [_which(result), capacity(few)]),
             Section("calibration", "Calibration", [_which(result), figures([calibration(few)])]),
@@ -166,17 +171,28 @@ def _card(result: Comparison, row: Row, its: Figures, series: dict[str, Series])
 
 
 def _tables(result: Comparison, series: dict[str, Series]) -> list[Html]:
-    parts = []
-    for block, (title, meaning) in _BLOCKS.items():
-        rows = result.block(block)
-        if rows:
-            parts += [
-                element("h3", text(title)),
-                paragraph(meaning, class_="quiet"),
-                strategy_table(result, rows, title, series),
-                cost_plot(result, block, series),
-            ]
-    return parts
+    blocks = [(block, title, meaning) for block, (title, meaning) in _blocks(result) if result.block(block)]
+    plots = [
+        cost_plot(result, block, f"{title}: cost above the cheapest", series) for block, title, _ in blocks
+    ]
+    return [
+        figures(plots),
+        *(
+            joined(
+                [
+                    element("h3", text(title)),
+                    paragraph(meaning, class_="quiet"),
+                    strategy_table(result, result.block(block), title, series),
+                ]
+            )
+            for block, title, meaning in blocks
+        ),
+    ]
+
+
+def _blocks(result: Comparison) -> list[tuple[Block, tuple[str, str]]]:
+    """Return title and meaning of both blocks, that of the recommendation first."""
+    return sorted(_BLOCKS.items(), key=lambda it: it[0] is not result.recommendation.block)
 
 
 def _series(result: Comparison) -> dict[str, Series]:
@@ -213,7 +229,7 @@ def _ranked(result: Comparison, block: Block, series: dict[str, Series]) -> list
                 row.figures.cases_per_day,
             ),
             rank=row.decided.rank,
-            rank_label=_RANKS[row.rule],
+            rank_label=_rank_label(row),
             threshold=row.decided.threshold,
             has_probability=bool(np.isfinite(row.decided.probability).any()),
             days=_test_days(result),
@@ -222,6 +238,12 @@ def _ranked(result: Comparison, block: Block, series: dict[str, Series]) -> list
         for name, one in series.items()
         if (row := rows.get(name)) is not None and row.decided is not None and row.figures is not None
     ]
+
+
+def _rank_label(row: Row) -> str:
+    return (
+        _RANKS[row.rule] if row.rule is not None else _OWN_RANKS.get(row.strategy, "risk over its threshold")
+    )
 
 
 def _judged(test: JudgedRows, decided: Decided, first_of_window: NDArray[np.bool_]) -> Judged:
@@ -247,10 +269,10 @@ def _judged(test: JudgedRows, decided: Decided, first_of_window: NDArray[np.bool
     )
 
 
-def _precision_recall(ranked: Mapping[Block, Sequence[Ranked]]) -> Html:
+def _precision_recall(result: Comparison, ranked: Mapping[Block, Sequence[Ranked]]) -> Html:
     plots = [
         precision_recall(f"pr-{block.value}", title, ranked[block])
-        for block, (title, _) in _BLOCKS.items()
+        for block, (title, _) in _blocks(result)
         if ranked[block]
     ]
     return figures(plots) if plots else missing("No strategy has figures.")

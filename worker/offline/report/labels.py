@@ -50,10 +50,12 @@ class Labels:
         With their final limits.
     font_size
         Of the words.
+    width
+        Of the whole plot.
     """
 
-    def __init__(self, axes: Axes, font_size: float) -> None:
-        self._axes, self._size = axes, font_size
+    def __init__(self, axes: Axes, font_size: float, width: float) -> None:
+        self._axes, self._size, self._width = axes, font_size, width
         self._taken: list[_Box] = []
         frame = axes.bbox
         self._frame = _Box(frame.x0, frame.y0, frame.x1, frame.y1)
@@ -73,18 +75,20 @@ class Labels:
         self._write(box, label, colour, bold=True)
 
     def along(self, x: tuple[float, float], y: tuple[float, float], label: str, colour: str) -> None:
-        """Write a label at the first free place along a straight line, from its end backwards."""
+        """Write a label at the first free place along a level line, from its end backwards; above a steep one."""
         if not label:
             return
         start, end = self._pixels(x[0], y[0]), self._pixels(x[1], y[1])
         width, height = self._extent(label)
+        if abs(end[1] - start[1]) > abs(end[0] - start[0]):
+            left = min(max(end[0] - width / 2, 0.0), self._width - width)
+            self._write(_Box(left, end[1] + 3.0, left + width, end[1] + 3.0 + height), label, colour)
+            return
         places = []
         for share in (0.98, 0.8, 0.6, 0.4, 0.2, 0.05):
             at = start + share * (end - start)
-            steep = abs(end[1] - start[1]) > abs(end[0] - start[0])
             for lift in (3.0, -height - 3.0):
-                left = at[0] + (3.0 if lift > 0 else -width - 3.0) if steep else at[0] - width * share
-                bottom = at[1] - height * share if steep else at[1] + lift
+                left, bottom = at[0] - width * share, at[1] + lift
                 places.append(_Box(left, bottom, left + width, bottom + height))
         box = next((it for it in places if self._is_free(it)), places[0])
         self._write(box, label, colour)

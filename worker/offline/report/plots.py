@@ -184,6 +184,8 @@ class Plot:
         What a reader who cannot see it should know.
     left, right
         Room for the values of the vertical axis, and for labels at the ends of curves.
+    name_size
+        Font size of the values of the vertical axis, which can be names.
     """
 
     name: str
@@ -198,6 +200,7 @@ class Plot:
     left: float = LEFT
     right: float = RIGHT
     height: float = HEIGHT
+    name_size: float = FONT
 
 
 def drawn(plot: Plot) -> Html:
@@ -219,7 +222,7 @@ def drawn(plot: Plot) -> Html:
             )
         )
         _draw_axes(axes, plot)
-        labels = Labels(axes, FONT)
+        labels = Labels(axes, FONT, WIDTH)
         for reference in plot.references:
             axes.plot(reference.x, reference.y, color=QUIET, linewidth=0.9, dashes=(2, 3))
         for span in plot.spans:
@@ -261,6 +264,7 @@ def _draw_axes(axes: Axes, plot: Plot) -> None:
     axes.grid(visible=True, color=GRID, linewidth=0.7)
     axes.tick_params(length=0, colors=QUIET, labelcolor=QUIET, pad=4)
     axes.tick_params(axis="x", pad=7)
+    axes.tick_params(axis="y", labelsize=plot.name_size)
     for axis, side, most in ((plot.x, axes.xaxis, 6), (plot.y, axes.yaxis, 6)):
         low, high = axis.low, axis.high
         name = "x" if side is axes.xaxis else "y"

@@ -12,11 +12,9 @@ from worker.offline.compare.result import Block, Comparison, Figures, Row
 from worker.offline.compare.strategy import Rule
 from worker.offline.report import wording
 from worker.offline.report.markup import NOTHING, Column, Html, Table, element, joined, plain, text
-from worker.offline.report.page import figure, figures
+from worker.offline.report.page import figure
 from worker.offline.report.plots import (
-    FONT,
     NEUTRAL,
-    WIDTH,
     Axis,
     Plot,
     Point,
@@ -34,8 +32,11 @@ _RULES: Final = {
 }
 _LINE: Final = 18.0
 """Height of a strategy in the plot of costs."""
-_NAME: Final = 24
+_NAME: Final = 34
 """Characters of a name in that plot."""
+_NAME_SIZE: Final = 10.5
+_LETTER: Final = 0.55
+"""Mean width of a letter over its height."""
 
 
 def strategy_table(result: Comparison, rows: Sequence[Row], title: str, series: dict[str, Series]) -> Html:
@@ -90,7 +91,7 @@ def _figures(its: Figures) -> list[str]:
     ]
 
 
-def cost_plot(result: Comparison, block: Block, series: dict[str, Series]) -> Html:
+def cost_plot(result: Comparison, block: Block, title: str, series: dict[str, Series]) -> Html:
     """Return how much more than the cheapest each strategy cost, with its interval, the cheapest on top."""
     rows = sorted(
         ((row.strategy, row.figures) for row in judged_rows(result, block) if row.figures is not None),
@@ -108,15 +109,12 @@ def cost_plot(result: Comparison, block: Block, series: dict[str, Series]) -> Ht
     low = min(0.0, *(it.excess_low for _, it in rows if math.isfinite(it.excess_low)))
     low = max(low, -0.2 * high)
     points, spans = [], []
-    for place, (_, its) in enumerate(rows):
-        y = float(-place)
-        points.append(
-            Point(
-                NEUTRAL, min(its.excess, high), y, "" if its.excess <= high else wording.compact(its.excess)
-            )
-        )
+    for place, (name, its) in enumerate(rows):
+        one, y = series.get(name, NEUTRAL), float(-place)
+        beyond = wording.compact(its.excess) if its.excess > high else ""
+        points.append(Point(one, min(its.excess, high), y, beyond))
         if math.isfinite(its.excess_low) and its.excess_low < high:
-            spans.append(Span(NEUTRAL, (max(its.excess_low, low), min(its.excess_high, high)), (y, y)))
+            spans.append(Span(one, (max(its.excess_low, low), min(its.excess_high, high)), (y, y)))
     names = [
         f"{series[name].letter}  {_shortened(name)}" if name in series else _shortened(name)
         for name, _ in rows
@@ -124,7 +122,7 @@ def cost_plot(result: Comparison, block: Block, series: dict[str, Series]) -> Ht
     bottom = 0.7 - len(rows)
     plot = Plot(
         f"excess-{block.value}",
-        "Cost above the cheapest",
+        title,
         f"Cheapest: {rows[0][0]}. "
         + "; ".join(f"{name}: {wording.money(its.excess)} more" for name, its in rows[1:]),
         Axis("cost above the cheapest", low, high, wording.compact),
@@ -145,7 +143,8 @@ def cost_plot(result: Comparison, block: Block, series: dict[str, Series]) -> Ht
                 else []
             ),
         ],
-        left=min(0.56 * FONT * max(map(len, names)) + 14.0, WIDTH / 2.4),
+        left=_LETTER * _NAME_SIZE * max(map(len, names)) + 12.0,
+        name_size=_NAME_SIZE,
         right=34.0,
         height=_LINE * len(rows) + 76.0,
     )
@@ -155,7 +154,7 @@ def cost_plot(result: Comparison, block: Block, series: dict[str, Series]) -> Ht
     )
     if 0 < nothing < high:
         caption += f" Alerting on nothing cost {wording.money(nothing)} more than the cheapest."
-    return figures([figure(plot, caption)])
+    return figure(plot, caption)
 
 
 def _shortened(name: str) -> str:
@@ -167,7 +166,8 @@ def lettered(row: Row, series: dict[str, Series]) -> Html:
     """Return the name of a strategy, behind its letter where the plots show it."""
     one = series.get(row.strategy)
     letter = NOTHING if one is None else element("b", text(one.letter), class_="letter")
-    return joined([letter, text(row.strategy)])
+    # A long name breaks between its words.
+    return joined([letter, Html(text(row.strategy).replace("_", "_<wbr>"))])
 
 
 def badges(result: Comparison, row: Row) -> list[Html]:

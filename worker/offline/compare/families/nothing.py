@@ -12,7 +12,7 @@ from worker.offline.compare.families.preparation import coded, coded_categories
 from worker.offline.compare.sample import Sample
 from worker.offline.compare.strategy import Caps, Strategy
 
-FOREST_CAPS: Final = Caps(rows=200_000)
+FOREST_CAPS: Final = Caps(rows=100_000)
 
 
 def logistic(_train: Sample, seed: int) -> list[Any]:

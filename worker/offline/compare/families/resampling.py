@@ -24,6 +24,8 @@ from worker.offline.compare.sample import Sample
 from worker.offline.compare.strategy import Caps, LeftOutError, Strategy
 
 NEIGHBOUR_CAPS: Final = Caps(rows=50_000)
+_CLEANING_CAPS: Final = Caps(rows=50_000, seconds=1_800)
+"""Cleaning after SMOTE compares twice as many rows, each with each."""
 
 SMOTE_NEIGHBOURS: Final = 5
 SMOTE_FRAUDS: Final = SMOTE_NEIGHBOURS + 1
@@ -187,11 +189,15 @@ STRATEGIES: Final = (
         lambda: resampled(_near_miss, frauds=_NEAR_MISS_NEIGHBOURS),
     ),
     _strategy(
-        "smote_tomek", "SMOTE, then Tomek links dropped", lambda: resampled(_smote_tomek, frauds=SMOTE_FRAUDS)
+        "smote_tomek",
+        "SMOTE, then Tomek links dropped",
+        lambda: resampled(_smote_tomek, frauds=SMOTE_FRAUDS),
+        _CLEANING_CAPS,
     ),
     _strategy(
         "smote_enn",
         "SMOTE, then rows dropped that contradict their neighbours (ENN)",
         lambda: resampled(_smote_enn, frauds=SMOTE_FRAUDS),
+        _CLEANING_CAPS,
     ),
 )

@@ -1,0 +1,148 @@
+"""`python -m tests.tools.quality`: the quality table, and the baselines that it is judged by."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import multiprocessing
+import os
+import sys
+import tempfile
+import time
+from concurrent.futures import Future, ProcessPoolExecutor
+from pathlib import Path
+
+from tests.support.repository import ROOT
+from tests.tools.quality import registry, table
+from tests.tools.quality.baselines import make_baselines
+from tests.tools.quality.cache import CACHE_VARIABLE
+from tests.tools.quality.families import FAMILIES, LIGHTGBM, Family
+from tests.tools.quality.measure import Measured, measure
+from tests.tools.quality.streams import AbsentError, Stream
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; the exit code is 0 even where rows do not pass."""
+    parser = argparse.ArgumentParser(prog="python -m tests.tools.quality", description=__doc__)
+    parser.add_argument(
+        "command", nargs="?", choices=["table", "baselines", "list"], default="table", help="default: table"
+    )
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="PART", help="streams whose name contains it"
+    )
+    parser.add_argument(
+        "--family",
+        action="append",
+        default=[],
+        choices=[it.name for it in FAMILIES],
+        help="baselines to make",
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "build", help="folder of quality.json and quality.md"
+    )
+    parser.add_argument("--smoke", action="store_true", help="one small stream and one setting, in seconds")
+    args = parser.parse_args(arguments)
+    if args.smoke:
+        return _smoke(args.out)
+    streams = registry.chosen(args.only)
+    if args.command == "list":
+        for stream in streams:
+            print(f"{stream.name}: {stream.about}")
+        return 0
+    if args.command == "baselines":
+        return _baselines(streams, [it for it in FAMILIES if not args.family or it.name in args.family])
+    _table(streams, args.jobs, args.out)
+    return 0
+
+
+def _say(line: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)
+
+
+def _baselines(streams: list[Stream], families: list[Family]) -> int:
+    """Make what the cache lacks, one family after the other: the first ones matter most."""
+    absent = [it for it in families if not it.is_installed]
+    for family in absent:
+        _say(f"{family.name} is left out: pip install {family.needs[1]}")
+    # What matters most is made first: the families in their order, the first seeds of all streams before the second.
+    for family in families:
+        if family in absent:
+            continue
+        for at in range(max(len(stream.seeds) for stream in streams)):
+            for stream in (it for it in streams if at < len(it.seeds)):
+                try:
+                    make_baselines(stream, stream.seeds[at], [family], _say)
+                except AbsentError as error:
+                    _say(f"{stream.name} is left out: {error}")
+    return 0
+
+
+def _table(streams: list[Stream], jobs: int, out: Path) -> list[table.Row]:
+    started = time.perf_counter()
+    measured: dict[str, list[Measured]] = {}
+    skipped: list[tuple[str, str]] = []
+    context = multiprocessing.get_context("spawn")
+    # A process a stream: what one leaves in memory does not add up.
+    with ProcessPoolExecutor(max(jobs, 1), mp_context=context, max_tasks_per_child=1) as pool:
+        running = {it.name: [pool.submit(_measure, it.name, seed) for seed in it.seeds] for it in streams}
+        for stream in streams:
+            try:
+                measured[stream.name] = [_finished(stream, it) for it in running[stream.name]]
+            except AbsentError as error:
+                skipped.append((stream.name, str(error)))
+                _say(f"{stream.name} is left out: {error}")
+    rows = []
+    for stream in streams:
+        for at, window in enumerate(stream.windows if stream.name in measured else ()):
+            row = table.judge(stream, window, [it.windows[at] for it in measured[stream.name]])
+            rows.append(row)
+            if row.bar is None:
+                skipped.append((row.name, "no baseline in the cache: make quality-baselines"))
+        if any(it.features_changed for it in measured.get(stream.name, [])):
+            _say(
+                f"{stream.name}: the features differ from the frozen ones: make quality-baselines judges both"
+            )
+    out.mkdir(parents=True, exist_ok=True)
+    table.write(out, rows, measured, skipped, time.perf_counter() - started)
+    for row in rows:
+        _say(_summary(row))
+    return rows
+
+
+def _measure(name: str, seed: int) -> Measured:
+    # A stream holds functions, which no process can send to another: its name is enough.
+    return measure(next(it for it in registry.STREAMS if it.name == name), seed)
+
+
+def _finished(stream: Stream, job: Future[Measured]) -> Measured:
+    found = job.result()
+    _say(f"{stream.name}, seed {found.seed}: {found.rows:,} rows in {found.seconds:.0f} s")
+    return found
+
+
+def _summary(row: table.Row) -> str:
+    if row.bar is None or math.isnan(row.baseline):
+        return f"{row.name}: worker {row.worker:.3f}, no baseline"
+    low, high = row.interval.low, row.interval.high
+    verdict = "passes" if row.passes else "does not pass"
+    return f"{row.name}: worker {row.worker:.3f}, {row.bar} {row.baseline:.3f} [{low:+.3f}, {high:+.3f}] {verdict}"
+
+
+def _smoke(out: Path) -> int:
+    with tempfile.TemporaryDirectory(prefix="fraud-worker-quality-") as folder:
+        os.environ[CACHE_VARIABLE] = folder
+        family = Family(LIGHTGBM.name, LIGHTGBM.settings[:1], LIGHTGBM.needs, fit=LIGHTGBM.fit)
+        make_baselines(registry.SMOKE, 0, [family], _say)
+        measured = measure(registry.SMOKE, 0, [family])
+        row = table.judge(registry.SMOKE, registry.SMOKE.windows[0], measured.windows)
+        out.mkdir(parents=True, exist_ok=True)
+        table.write(out, [row], {registry.SMOKE.name: [measured]}, [], measured.seconds)
+        _say(_summary(row))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

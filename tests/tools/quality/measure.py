@@ -1,0 +1,224 @@
+"""Runs the worker on one stream and judges it, beside what the cache has of the baselines."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.evaluation import average_precision, roc_auc
+from models.vocabulary import Decider, Flag
+from tests.tools.quality.baselines import read_baselines, read_settings
+from tests.tools.quality.curves import DayCosts, DayCurves
+from tests.tools.quality.families import FAMILIES, LIGHTGBM, LIGHTGBM_CODED, Family
+from tests.tools.quality.journal import Unit, features_of, run_worker
+from tests.tools.quality.money import day_costs, rule_alerts
+from tests.tools.quality.refits import stretch
+from tests.tools.quality.streams import Loaded, Stream, Window
+from worker.offline.worker_run import Decisions
+
+NOTHING: Final = "alert on nothing"
+_FEWEST_FRAUDS_A_WEEK: Final = 20
+"""A week with fewer says little about its rate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One side of a comparison on the rows of one window and seed.
+
+    Attributes
+    ----------
+    name, setting
+        `worker`, or a baseline's family and features, and its setting.
+    ap, auc, savings
+        Pooled over all days.
+    curves, costs
+        Of each day; `curves` is None where nothing is ranked.
+    """
+
+    name: str
+    setting: str
+    ap: float
+    auc: float
+    savings: float
+    curves: DayCurves | None
+    costs: DayCosts
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedWindow:
+    """The worker and its baselines on one window and seed.
+
+    Attributes
+    ----------
+    name
+        Of the row.
+    days, rows, frauds
+        How many are judged.
+    worker, baselines
+        All judged on the same rows.
+    hindsight
+        The best average precision of any setting of LightGBM that was scored, chosen or not; NaN without.
+    """
+
+    name: str
+    days: int
+    rows: int
+    frauds: int
+    worker: Judged
+    baselines: tuple[Judged, ...]
+    hindsight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Week:
+    """The calibrated probabilities of one week beside what came of it.
+
+    Attributes
+    ----------
+    week
+        Counted from the first day of the stream.
+    rows, frauds
+        Judged rows that the online model decided.
+    mean_probability, rate
+        Of these rows.
+    """
+
+    week: int
+    rows: int
+    frauds: int
+    mean_probability: float
+    rate: float
+
+    @property
+    def factor(self) -> float:
+        """How many times the mean probability is above, or below, the rate; NaN where too few frauds say."""
+        if self.frauds < _FEWEST_FRAUDS_A_WEEK or self.mean_probability <= 0:
+            return float("nan")
+        ratio = self.mean_probability / self.rate
+        return max(ratio, 1.0 / ratio)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One stream and seed.
+
+    Attributes
+    ----------
+    seed, windows, weeks
+        What was judged.
+    rows, seconds
+        Of the worker's run.
+    features_changed
+        Whether the worker journals other features than those that are frozen.
+    """
+
+    seed: int
+    windows: tuple[JudgedWindow, ...]
+    weeks: tuple[Week, ...]
+    rows: int
+    seconds: float
+    features_changed: bool
+
+
+def measure(stream: Stream, seed: int, families: Sequence[Family] = FAMILIES) -> Measured:
+    """Run the worker on a stream and judge it; raises `AbsentError` where the data are absent."""
+    loaded = stream.load(seed)
+    unit = Unit(stream, seed, loaded)
+    started = time.perf_counter()
+    decisions = run_worker(stream, loaded)
+    seconds = time.perf_counter() - started
+    features = unit.keep(features_of(stream, loaded, decisions))
+    first = unit if seed == stream.seeds[0] else Unit(stream, stream.seeds[0], stream.load(stream.seeds[0]))
+    baselines = read_baselines(stream, families, unit, first)
+    rows = stretch(loaded, stream.first_day, stream.end_day)
+    scored = {f"{it.family} ({it.features} features)": (it.setting, it.score) for it in baselines}
+    every = [*read_settings(LIGHTGBM, unit), *read_settings(LIGHTGBM_CODED, unit)]
+    windows = tuple(
+        _judge(stream, window, loaded, decisions, rows, scored, every) for window in stream.windows
+    )
+    return Measured(
+        seed, windows, _weeks(loaded, decisions), len(loaded.dataset), seconds, features.version == "current"
+    )
+
+
+def _judge(
+    stream: Stream,
+    window: Window,
+    loaded: Loaded,
+    decisions: Decisions,
+    rows: NDArray[np.int64],
+    scored: dict[str, tuple[str, NDArray[np.float32]]],
+    every: list[NDArray[np.float32]],
+) -> JudgedWindow:
+    day = loaded.day[rows]
+    inside = (day >= window.first_day) & (day < window.end_day) & decisions.decided[rows]
+    if window.rows is not None:
+        inside &= window.rows(loaded.dataset)[rows]
+    chosen = rows[inside]
+    fraud, loss, flags = loaded.fraud[chosen], decisions.loss[chosen], decisions.flags[chosen]
+    days, at = np.unique(loaded.day[chosen], return_inverse=True)
+    first_of_window = (flags & Flag.FIRST_OF_WINDOW) != 0
+    costs = stream.worker_settings(loaded.dataset).costs
+
+    def judged(
+        name: str,
+        setting: str,
+        score: NDArray[np.float64] | None,
+        alerted: NDArray[np.bool_],
+        opens_case: NDArray[np.bool_],
+    ) -> Judged:
+        cost = day_costs(fraud, alerted, opens_case, first_of_window, loss, at, costs.review_cost)
+        nan = float("nan")
+        return Judged(
+            name,
+            setting,
+            nan if score is None else average_precision(fraud, score),
+            nan if score is None else roc_auc(fraud, score),
+            float(cost.savings(np.ones((1, days.size)))[0]),
+            None if score is None else DayCurves.of(fraud, score, at),
+            cost,
+        )
+
+    worker = judged(
+        "worker",
+        "",
+        decisions.score[chosen],
+        (flags & Flag.ALERTED) != 0,
+        (flags & Flag.OPENS_CASE) != 0,
+    )
+    nothing = np.zeros(chosen.size, np.bool_)
+    others = [judged(NOTHING, "", None, nothing, nothing)] if stream.money_only else []
+    for name, (setting, made) in scored.items():
+        score = made[inside].astype(np.float64)
+        alerted, opens = rule_alerts(loaded.dataset, chosen, score, loss, costs)
+        others.append(judged(name, setting, score, alerted, opens))
+    hindsight = [average_precision(fraud, it[inside].astype(np.float64)) for it in every]
+    return JudgedWindow(
+        stream.row_name(window),
+        int(days.size),
+        int(chosen.size),
+        int(fraud.sum()),
+        worker,
+        tuple(others),
+        max(hindsight, default=math.nan),
+    )
+
+
+def _weeks(loaded: Loaded, decisions: Decisions) -> tuple[Week, ...]:
+    """Return every week in which the online model decided."""
+    online = decisions.decided & ((decisions.flags & Flag.DECIDER) == Decider.ONLINE)
+    rows = np.flatnonzero(online & loaded.judged & np.isfinite(decisions.probability))
+    week = loaded.day[rows] // 7
+    weeks = []
+    for each in np.unique(week).tolist():
+        these = rows[week == each]
+        fraud = loaded.fraud[these]
+        mean = float(decisions.probability[these].astype(np.float64).mean())
+        weeks.append(Week(each, these.size, int(fraud.sum()), mean, float(fraud.mean())))
+    return tuple(weeks)

@@ -1,0 +1,222 @@
+"""Generated streams of other shapes than card traffic: wide, without entities, of many categories, noise, of any rate.
+
+The frauds of each follow a logit that is drawn with the seed; its constant is set for the share of fraud. Frauds are
+labelled after a gamma-distributed delay (mean 5 days), legits by silence.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from models.vocabulary import MS_PER_DAY
+from tests.tools.quality.streams import Loaded, Stream, Window, labels_at
+from worker.offline.dataset import Dataset
+from worker.settings.sections import TransactionFields
+
+DAYS: Final = 90
+_START_MS: Final = 1_704_067_200_000
+
+Numbers = NDArray[np.float64]
+Codes = NDArray[np.int64]
+
+
+@dataclass(slots=True)
+class _Shape:
+    """n rows before the frauds are drawn.
+
+    Attributes
+    ----------
+    amount, logit : float64 (n,)
+    numeric, categorical, entities
+        By field name; categories and entities as codes.
+    card : int64 (n,)
+    """
+
+    amount: Numbers
+    logit: Numbers
+    numeric: dict[str, Numbers]
+    categorical: dict[str, Codes]
+    entities: dict[str, Codes]
+    card: Codes
+
+
+def _frauds(logit: Numbers, share: float, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Draw frauds with a constant such that the expected share is `share`."""
+    low, high = -60.0, 60.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        if np.mean(_chance(logit + middle)) > share:
+            high = middle
+        else:
+            low = middle
+    return rng.random(logit.size) < _chance(logit + low)
+
+
+def _chance(logit: Numbers) -> Numbers:
+    return np.asarray(1.0 / (1.0 + np.exp(-np.clip(logit, -60.0, 60.0))), np.float64)
+
+
+def _times_ms(count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    return _START_MS + np.sort((rng.random(count) * DAYS * MS_PER_DAY).astype(np.int64))
+
+
+def _text(prefix: str, codes: Codes) -> pa.StringArray:
+    values, places = np.unique(codes, return_inverse=True)
+    return pa.array([f"{prefix}{value}" for value in values.tolist()]).take(pa.array(places))
+
+
+def _zipf(values: int, count: int, rng: np.random.Generator) -> Codes:
+    weight = 1.0 / np.arange(1, values + 1)
+    return np.asarray(np.searchsorted(np.cumsum(weight / weight.sum()), rng.random(count)), np.int64)
+
+
+def _with_gaps(values: Numbers, share: float, rng: np.random.Generator) -> Numbers:
+    return np.where(rng.random(values.size) < share, np.nan, values)
+
+
+def _amounts(normal: Numbers) -> Numbers:
+    return np.asarray(np.round(np.exp(3.5 + normal), 2), np.float64)
+
+
+def _drift(count: int) -> Numbers:
+    """Rise from 0 in the first rows to 1 in the last."""
+    return np.linspace(0.0, 1.0, count)
+
+
+def wide(count: int, rng: np.random.Generator) -> _Shape:
+    """50 numeric fields, some heavy-tailed, with missing values; frauds where three fields meet."""
+    x = rng.standard_normal((count, 50))
+    logit = 0.5 * x[:, 0] - 0.4 * x[:, 1]
+    for _ in range(8):
+        fields = rng.choice(20, 3, replace=False)
+        sides = rng.choice([-1.0, 1.0], 3)
+        logit += 3.5 * np.all(x[:, fields] * sides > 0.3, axis=1)
+    missing = rng.uniform(0.0, 0.4, 50)
+    numeric = {}
+    for at in range(50):
+        values = np.exp(x[:, at]) if at % 3 == 0 else x[:, at]
+        numeric[f"n{at:02d}"] = _with_gaps(values, missing[at], rng)
+    # That a field is missing says something too.
+    logit += 1.5 * np.isnan(numeric["n05"])
+    amount = _amounts(rng.standard_normal(count))
+    return _Shape(amount, logit, numeric, {}, {}, rng.integers(0, max(count // 180, 1), count))
+
+
+def no_entity(count: int, rng: np.random.Generator) -> _Shape:
+    """No entity at all, and each transaction with a card of its own: the fields alone say what there is."""
+    x = rng.standard_normal((count, 8))
+    kinds = [rng.integers(0, size, count) for size in (3, 8, 24)]
+    amount = _amounts(x[:, 0])
+    logit = 1.2 * np.maximum(x[:, 0], 0.0) + 0.8 * x[:, 1] * x[:, 2] - 0.6 * np.abs(x[:, 3])
+    logit += sum(rng.normal(0.0, 0.8, size)[kind] for size, kind in zip((3, 8, 24), kinds, strict=True))
+    logit += 1.5 * (x[:, 4] > 1.0) * (kinds[0] == 0)
+    numeric = {f"n{at}": x[:, at] for at in range(1, 8)}
+    return _Shape(amount, logit, numeric, {f"c{at}": it for at, it in enumerate(kinds)}, {}, np.arange(count))
+
+
+def categories(count: int, rng: np.random.Generator) -> _Shape:
+    """30 categoricals of 50 to 5,000 values, half of which say something."""
+    logit = np.zeros(count)
+    categorical = {}
+    for at in range(30):
+        values = int(50 * 100 ** (at / 29))
+        codes = _zipf(values, count, rng)
+        categorical[f"c{at:02d}"] = codes
+        if at % 2 == 0:
+            logit += rng.normal(0.0, 0.6, values)[codes]
+    logit += 2.0 * ((categorical["c00"] % 5 == 0) & (categorical["c02"] % 4 == 0))
+    amount = _amounts(rng.standard_normal(count))
+    return _Shape(amount, logit, {}, categorical, {}, rng.integers(0, max(count // 180, 1), count))
+
+
+def noise(count: int, rng: np.random.Generator) -> _Shape:
+    """Fields that say nothing."""
+    numeric = {f"n{at:02d}": rng.standard_normal(count) for at in range(20)}
+    categorical = {f"c{at}": _zipf(40, count, rng) for at in range(5)}
+    amount = _amounts(rng.standard_normal(count))
+    return _Shape(
+        amount, np.zeros(count), numeric, categorical, {}, rng.integers(0, max(count // 180, 1), count)
+    )
+
+
+def mixed(count: int, rng: np.random.Generator) -> _Shape:
+    """Numbers, categories, cards and merchants, whose meaning drifts."""
+    cards, merchants = max(count // 180, 1), max(count // 400, 1)
+    card, merchant = rng.integers(0, cards, count), _zipf(merchants, count, rng)
+    x = rng.standard_normal((count, 12))
+    kinds = [_zipf(size, count, rng) for size in (6, 30)]
+    usual = np.exp(rng.normal(3.5, 0.7, cards))
+    amount = np.round(usual[card] * np.exp(0.5 * x[:, 0]), 2)
+    before, after = rng.normal(0.0, 0.5, (2, 6))
+    late = _drift(count)
+    logit = 1.5 * np.maximum(x[:, 0], 0.0) + rng.normal(0.0, 1.0, merchants)[merchant]
+    logit += np.sum(x[:, 1:7] * ((1.0 - late)[:, None] * before + late[:, None] * after), axis=1)
+    logit += 2.0 * ((x[:, 7] > 0.8) & (x[:, 8] < 0.0))
+    logit += sum(rng.normal(0.0, 0.7, size)[kind] for size, kind in zip((6, 30), kinds, strict=True))
+    numeric = {f"n{at:02d}": _with_gaps(x[:, at], 0.05, rng) for at in range(1, 12)}
+    categorical = {f"c{at}": it for at, it in enumerate(kinds)}
+    return _Shape(amount, logit, numeric, categorical, {"merchant_id": merchant}, card)
+
+
+_SHAPES: Final[dict[str, Any]] = {
+    "wide": wide,
+    "no entity": no_entity,
+    "categories": categories,
+    "noise": noise,
+    "mixed": mixed,
+}
+
+
+def shaped(shape: str, count: int, share: float, seed: int) -> Loaded:
+    """Return a stream of a shape."""
+    rng = np.random.default_rng([seed, count, *shape.encode()])
+    drawn: _Shape = _SHAPES[shape](count, rng)
+    fraud = _frauds(drawn.logit, share, rng)
+    times_ms = _times_ms(count, rng)
+    delay_days = np.where(fraud, rng.standard_gamma(2.0, count) * 2.5, np.nan)
+    dataset = Dataset(
+        fields=TransactionFields(
+            entities=tuple(drawn.entities),
+            numeric=tuple(drawn.numeric),
+            categorical=tuple(drawn.categorical),
+        ),
+        transaction_id=pa.array(np.arange(count)).cast(pa.string()),
+        card_id=_text("k", drawn.card),
+        event_time_ms=times_ms,
+        amount=drawn.amount,
+        currency=None,
+        entities={name: _text("e", codes) for name, codes in drawn.entities.items()},
+        numeric=drawn.numeric,
+        categorical={name: _text("v", codes) for name, codes in drawn.categorical.items()},
+        is_fraud=fraud,
+        label_time_ms=labels_at(times_ms, delay_days),
+    )
+    return Loaded(dataset, np.ones(count, np.bool_))
+
+
+def _stream(name: str, shape: str, count: int, share: float) -> Stream:
+    return Stream(
+        name=f"shape {name}",
+        about=f"{_SHAPES[shape].__doc__.splitlines()[0]} {count:,} rows, {100 * share:g} % fraud",
+        load=lambda seed: shaped(shape, count, share, seed),
+        tune_days=(26, 40),
+        windows=(Window(40, DAYS),),
+        seeds=(0, 1, 2),
+    )
+
+
+STREAMS: Final = (
+    _stream("wide", "wide", 240_000, 0.01),
+    _stream("no entity", "no entity", 240_000, 0.02),
+    _stream("categories", "categories", 240_000, 0.02),
+    _stream("noise", "noise", 180_000, 0.01),
+    _stream("20 %", "mixed", 90_000, 0.2),
+    _stream("1 %", "mixed", 270_000, 0.01),
+    _stream("0.1 %", "mixed", 720_000, 0.001),
+    _stream("0.01 %", "mixed", 1_500_000, 0.0001),
+)

@@ -1,0 +1,294 @@
+"""The table: every row judged over the seeds of its stream, as JSON and as Markdown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from tests.tools.quality.cache import write_json
+from tests.tools.quality.curves import Figure, Interval, paired_interval
+from tests.tools.quality.families import FAMILIES
+from tests.tools.quality.measure import Judged, JudgedWindow, Measured
+from tests.tools.quality.streams import Stream, Window
+
+AP_MARGIN: Final = 0.02
+SAVINGS_MARGIN: Final = 0.10
+"""A policy may cost a tenth more than the best one."""
+_CALIBRATED_WITHIN: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of the table, the mean over the seeds.
+
+    Attributes
+    ----------
+    stream, window, name
+        What is judged.
+    by_seed
+        The window as judged for each seed.
+    bar
+        The name of the baseline that the worker is held to; None where the cache has none.
+    worker, baseline
+        Their figures: average precision, or savings.
+    interval
+        Of the worker's figure less the baseline's.
+    passes
+        Whether the lower bound lies above the margin.
+    """
+
+    stream: Stream
+    window: Window
+    name: str
+    by_seed: tuple[JudgedWindow, ...]
+    bar: str | None
+    worker: float
+    baseline: float
+    interval: Interval
+    passes: bool
+
+    def figure(self, baseline: str | None, what: str) -> float:
+        """Return the mean figure of the worker (None) or of a baseline; NaN where a seed has none."""
+        found = [getattr(_side(it, baseline), what, math.nan) for it in self.by_seed]
+        return float(np.mean(found))
+
+    def best(self, family: str, what: str) -> float:
+        """Return the best mean figure of a family, of whatever features; NaN where a seed has none."""
+        names = {it.name for it in self.by_seed[0].baselines if it.name.startswith(f"{family} (")}
+        found = [self.figure(name, what) for name in names]
+        return max((it for it in found if not math.isnan(it)), default=math.nan)
+
+
+def _side(window: JudgedWindow, baseline: str | None) -> Judged | None:
+    if baseline is None:
+        return window.worker
+    return next((it for it in window.baselines if it.name == baseline), None)
+
+
+def judge(stream: Stream, window: Window, by_seed: Sequence[JudgedWindow]) -> Row:
+    """Hold the worker to the best baseline that every seed has, of those seeds that have any."""
+    by_seed = [it for it in by_seed if any(side.curves for side in it.baselines)] or by_seed
+    what = "savings" if stream.money_only else "ap"
+    names = [it.name for it in by_seed[0].baselines if all(_side(seed, it.name) for seed in by_seed)]
+    means = {name: float(np.mean([getattr(_side(it, name), what) for it in by_seed])) for name in names}
+    means = {name: mean for name, mean in means.items() if not math.isnan(mean)}
+    worker = float(np.mean([getattr(it.worker, what) for it in by_seed]))
+    nan = math.nan
+    found = stream, window, by_seed[0].name, tuple(by_seed)
+    if not means:
+        return Row(*found, None, worker, nan, Interval(nan, nan, nan), passes=False)
+    bar = max(means, key=means.__getitem__)
+    pairs = [(_figure(it.worker, what), _figure(_side(it, bar), what), it.days) for it in by_seed]
+    interval = paired_interval(pairs)
+    margin = SAVINGS_MARGIN if stream.money_only else AP_MARGIN
+    return Row(*found, bar, worker, means[bar], interval, passes=interval.low > -margin)
+
+
+def _figure(side: Judged | None, what: str) -> Figure:
+    assert side is not None
+    if what == "savings":
+        return side.costs.savings
+    assert side.curves is not None
+    return side.curves.average_precision
+
+
+def write(
+    folder: Path,
+    rows: Sequence[Row],
+    measured: dict[str, list[Measured]],
+    skipped: Sequence[tuple[str, str]],
+    seconds: float,
+) -> None:
+    """Write quality.json and quality.md.
+
+    Parameters
+    ----------
+    folder
+        For both files.
+    rows
+        What was judged.
+    measured
+        By stream, its seeds.
+    skipped
+        Names and reasons.
+    seconds
+        Wall clock of the whole.
+    """
+    held = [row for row in rows if row.bar is not None]
+    write_json(
+        folder / "quality.json",
+        {
+            "rows": [
+                {
+                    "name": row.name,
+                    "worker": row.worker,
+                    "baseline": row.baseline,
+                    "low": row.interval.low,
+                    "high": row.interval.high,
+                    "passes": row.passes,
+                }
+                for row in held
+            ],
+            "skipped": [{"name": name, "why": why} for name, why in skipped],
+            "details": {row.name: _details(row) for row in rows},
+            "weeks": {name: _weeks(seeds) for name, seeds in measured.items()},
+            "seconds": seconds,
+        },
+    )
+    (folder / "quality.md").write_text(markdown(rows, measured, skipped), encoding="utf-8")
+
+
+def _details(row: Row) -> dict[str, Any]:
+    def sides(window: JudgedWindow) -> dict[str, Any]:
+        return {
+            it.name: {
+                "setting": it.setting,
+                "ap": _number(it.ap),
+                "auc": _number(it.auc),
+                "savings": _number(it.savings),
+            }
+            for it in (window.worker, *window.baselines)
+        }
+
+    return {
+        "bar": row.bar,
+        "seeds": [
+            {"days": it.days, "rows": it.rows, "frauds": it.frauds, "sides": sides(it)} for it in row.by_seed
+        ],
+    }
+
+
+def _weeks(seeds: Iterable[Measured]) -> list[list[dict[str, Any]]]:
+    return [
+        [
+            {
+                "week": it.week,
+                "rows": it.rows,
+                "frauds": it.frauds,
+                "mean_probability": it.mean_probability,
+                "rate": it.rate,
+            }
+            for it in seed.weeks
+        ]
+        for seed in seeds
+    ]
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def markdown(
+    rows: Sequence[Row], measured: dict[str, list[Measured]], skipped: Sequence[tuple[str, str]]
+) -> str:
+    """Return the table as Markdown."""
+    families = [family.name for family in FAMILIES]
+    lines = [
+        "# Quality",
+        "",
+        "Average precision, pooled over the evaluation days, mean over the seeds. The bar is the best baseline that",
+        "every seed has; the interval of worker less bar is a paired bootstrap over days (95 %). A row passes where",
+        f"its lower bound is above -{AP_MARGIN:g}, or above -{SAVINGS_MARGIN:g} where savings are judged.",
+        "",
+        _line(
+            [
+                "data",
+                "seeds",
+                "rows",
+                "fraud",
+                "worker",
+                *families,
+                "bar",
+                "difference",
+                "passes",
+                "published",
+            ]
+        ),
+        _line(["---", *["---:"] * (5 + len(families)), "---:", "---:", "---", "---"]),
+    ]
+    lines += [_row_line(row, families) for row in rows]
+    lines += [
+        "",
+        "Savings beside those of the cost rule on LightGBM's probabilities, which spends each day's budget on the best",
+        "cases of the day; area under the ROC curve; weeks whose mean calibrated probability is off by more than a",
+        "factor of 2 from the rate of fraud, and the worst factor (weeks with 20 frauds or more).",
+        "",
+        _line(
+            ["data", "savings", "LightGBM", "ROC AUC", "LightGBM", "weeks off", "worst factor", "µs a row"]
+        ),
+        _line(["---", *["---:"] * 7]),
+    ]
+    lines += [_second_line(row, measured[row.stream.name]) for row in rows]
+    lines += [
+        "",
+        "## Baselines",
+        "",
+        "The setting of the bar, chosen on earlier days; where others were scored too, ",
+    ]
+    lines += ["what LightGBM would have reached with the best one.", ""]
+    lines += [_line(["data", "bar", "setting", "best in hindsight"]), _line(["---", "---", "---", "---:"])]
+    for row in rows:
+        side = _side(row.by_seed[0], row.bar) if row.bar else None
+        setting = side.setting.replace("_", " ") if side else ""
+        hindsight = _figure_text(row.by_seed[0].hindsight) if row.stream.hindsight else "-"
+        lines.append(_line([row.name, row.bar or "none in the cache", setting, hindsight]))
+    lines += ["", "## Data", ""]
+    lines += [
+        f"- {stream.name}: {stream.about}" for stream in {it.stream.name: it.stream for it in rows}.values()
+    ]
+    if skipped:
+        lines += ["", "## Left out", "", *(f"- {name}: {why}" for name, why in skipped)]
+    return "\n".join(lines) + "\n"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _row_line(row: Row, families: Sequence[str]) -> str:
+    what = "savings" if row.stream.money_only else "ap"
+    rows = sum(it.rows for it in row.by_seed)
+    frauds = sum(it.frauds for it in row.by_seed)
+    interval = row.interval
+    bounds = f"{interval.difference:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]" if row.bar else "-"
+    return _line(
+        [
+            row.name,
+            f"{len(row.by_seed)}",
+            f"{rows:,}",
+            f"{100 * frauds / rows:.3g} %",
+            f"{row.worker:.3f}",
+            *(_figure_text(row.best(family, what)) for family in families),
+            _figure_text(row.baseline),
+            bounds,
+            "yes" if row.passes else "no" if row.bar else "-",
+            row.window.published,
+        ]
+    )
+
+
+def _second_line(row: Row, seeds: Sequence[Measured]) -> str:
+    factors = [week.factor for seed in seeds for week in seed.weeks if not math.isnan(week.factor)]
+    off = sum(factor > _CALIBRATED_WITHIN for factor in factors)
+    micros = 1e6 * sum(it.seconds for it in seeds) / sum(it.rows for it in seeds)
+    return _line(
+        [
+            row.name,
+            _figure_text(row.figure(None, "savings")),
+            _figure_text(row.best("LightGBM", "savings")),
+            _figure_text(row.figure(None, "auc")),
+            _figure_text(row.best("LightGBM", "auc")),
+            f"{off} of {len(factors)}",
+            f"{max(factors):.2f}" if factors else "-",
+            f"{micros:.0f}",
+        ]
+    )
+
+
+def _figure_text(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3f}"

@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from numpy.typing import NDArray
+
+from models.vocabulary import MS_PER_DAY
+from tests.support.fake_strategies import run_here
+from worker.errors import SettingsError
+from worker.offline.compare.comparing import Options, compare
+from worker.offline.compare.leaks import cleaned
+from worker.offline.compare.registry import chosen
+from worker.offline.compare.result import Comparison, Figures
+from worker.offline.dataset import Dataset
+from worker.settings.sections import Settings
+from worker.simulation import FIELDS, Traffic, simulate
+
+WEEK_MS = 7 * MS_PER_DAY
+TRAFFIC = Traffic(cards=60, merchants=20, days=50, per_card_day=2.0, prevalence=0.06, seed=4)
+SETTINGS = Settings(entity_key="0f" * 16, transaction=FIELDS)
+OPTIONS = Options(strategies=list(chosen(["logistic"]).values()), own_rows=[], features="raw", run=run_here)
+
+
+def drawn() -> Dataset:
+    """Return simulated traffic whose every label arrives after a week."""
+    dataset = simulate(TRAFFIC)
+    return dataclasses.replace(dataset, label_time_ms=dataset.event_time_ms + WEEK_MS)
+
+
+DATA = drawn()
+
+
+def run(dataset: Dataset, **options: object) -> Comparison:
+    settings = SETTINGS.model_copy(update={"transaction": dataset.fields})
+    return compare(settings, dataset, dataclasses.replace(OPTIONS, **options), "test")  # type: ignore[arg-type]
+
+
+def honest_figures(comparison: Comparison) -> list[Figures | None]:
+    """Return the figures without what depends on the machine."""
+    return [
+        None if row.figures is None else dataclasses.replace(row.figures, fit_seconds=0.0, score_us=0.0)
+        for row in comparison.rows
+    ]
+
+
+@pytest.fixture(scope="module")
+def honest() -> list[Figures | None]:
+    return honest_figures(run(DATA))
+
+
+def with_numeric(dataset: Dataset, name: str, values: NDArray[np.float64]) -> Dataset:
+    fields = dataset.fields.model_copy(update={"numeric": (*dataset.fields.numeric, name)})
+    return dataclasses.replace(dataset, fields=fields, numeric={**dataset.numeric, name: values})
+
+
+def truth(dataset: Dataset) -> NDArray[np.float64]:
+    assert dataset.is_fraud is not None
+    return dataset.is_fraud.astype(np.float64)
+
+
+def test_a_column_that_holds_the_label_of_the_future_moves_no_figure(honest: list[Figures | None]) -> None:
+    leaky = with_numeric(DATA, "chargeback_code", 100.0 - truth(DATA))
+    caught = run(leaky)
+    assert honest_figures(caught) == honest
+    assert "chargeback_code" not in caught.feature_names
+    assert any("'chargeback_code' alone tells fraud from legit" in note for note in caught.notes)
+    believed = run(leaky, trust_columns=True)
+    figures = [row.figures for row in believed.rows if row.figures is not None]
+    assert min(figure.ap for figure in figures) > 0.99
+
+
+def test_a_label_dated_before_its_transaction_moves_no_figure() -> None:
+    # Labels arrive after 5 to 9 days, so a verdict counts after negatives_after, a week; some are dated wrongly.
+    rng = np.random.default_rng(1)
+    delays_ms = rng.integers(5 * MS_PER_DAY, 9 * MS_PER_DAY, len(DATA))
+    early = rng.random(len(DATA)) < 0.2
+    right = dataclasses.replace(DATA, label_time_ms=DATA.event_time_ms + np.where(early, WEEK_MS, delays_ms))
+    wrong = dataclasses.replace(
+        DATA, label_time_ms=DATA.event_time_ms + np.where(early, -MS_PER_DAY, delays_ms)
+    )
+    caught = run(wrong)
+    assert honest_figures(caught) == honest_figures(run(right))
+    assert any(f"{int(early.sum()):,} labels are dated at or before" in note for note in caught.notes)
+
+
+def test_duplicates_across_windows_move_no_figure(honest: list[Figures | None]) -> None:
+    rng = np.random.default_rng(2)
+    copied = rng.choice(len(DATA) // 2, 400, replace=False)
+    later_ms = DATA.event_time_ms[-1] - rng.integers(0, 5 * MS_PER_DAY, len(copied))
+    rows = np.concatenate([np.arange(len(DATA)), copied])
+    doubled = DATA.take(rows)
+    times_ms = np.concatenate([DATA.event_time_ms, later_ms])
+    doubled = dataclasses.replace(doubled, event_time_ms=times_ms, label_time_ms=times_ms + WEEK_MS).take(
+        np.argsort(times_ms, kind="stable")
+    )
+    caught = run(doubled)
+    assert honest_figures(caught) == honest
+    assert any("400 transactions repeat an earlier transaction id" in note for note in caught.notes)
+
+
+@pytest.mark.parametrize("give_away", ["present", "absent", "text"])
+def test_any_column_that_knows_the_truth_is_found(give_away: str) -> None:
+    fraud = truth(DATA) > 0
+    if give_away == "text":
+        fields = DATA.fields.model_copy(update={"categorical": (*DATA.fields.categorical, "leak")})
+        words = pa.array(np.where(fraud, "blocked", np.where(np.arange(len(DATA)) % 2, "paid", "open")))
+        leaky = dataclasses.replace(DATA, fields=fields, categorical={**DATA.categorical, "leak": words})
+    else:
+        filled = fraud if give_away == "present" else ~fraud
+        leaky = with_numeric(DATA, "leak", np.where(filled, 5.0, np.nan))
+    found = cleaned(leaky, WEEK_MS, trust_columns=False)
+    assert "leak" not in (*found.dataset.fields.numeric, *found.dataset.fields.categorical)
+    assert len(found.notes) == 1
+
+
+def test_honest_columns_identifiers_and_constants_are_kept() -> None:
+    rng = np.random.default_rng(3)
+    good = with_numeric(DATA, "score_of_rules", truth(DATA) + rng.normal(0.0, 0.7, len(DATA)))
+    constant = with_numeric(good, "constant", np.full(len(DATA), 1.0))
+    fields = constant.fields.model_copy(update={"categorical": (*DATA.fields.categorical, "session")})
+    unique = pa.array([f"s{number}" for number in range(len(DATA))])
+    dataset = dataclasses.replace(
+        constant, fields=fields, categorical={**DATA.categorical, "session": unique}
+    )
+    assert cleaned(dataset, WEEK_MS, trust_columns=False).notes == ()
+
+
+def test_columns_without_a_value_and_a_million_categories_and_infinities_are_no_traceback(
+    honest: list[Figures | None],
+) -> None:
+    empty = with_numeric(DATA, "empty", np.full(len(DATA), np.nan))
+    comparison = run(empty)
+    assert "feature 'empty' is always missing: left out" in comparison.notes
+    assert honest_figures(comparison) == honest
+    strange = with_numeric(DATA, "infinite", np.where(np.arange(len(DATA)) % 2, np.inf, -1e300))
+    fields = strange.fields.model_copy(update={"categorical": ("session",)})
+    unique = pa.array([f"s{number}" for number in range(len(DATA))])
+    many = dataclasses.replace(strange, fields=fields, categorical={"session": unique})
+    assert all(row.figures is not None or row.left_out for row in run(many).rows)
+
+
+def test_frauds_alone_labelled_make_silence_legitimate() -> None:
+    assert DATA.is_fraud is not None
+    only_frauds = dataclasses.replace(
+        DATA, label_time_ms=np.where(DATA.is_fraud, DATA.event_time_ms + WEEK_MS, np.iinfo(np.int64).max)
+    )
+    comparison = run(only_frauds)
+    assert comparison.known == len(DATA)
+    assert any("a transaction without a label counts as legitimate" in note for note in comparison.notes)
+
+
+def test_rows_without_truth_are_neither_learnt_nor_judged() -> None:
+    unknown = np.arange(len(DATA)) % 4 == 0
+    half = dataclasses.replace(
+        DATA, label_time_ms=np.where(unknown, np.iinfo(np.int64).max, DATA.event_time_ms + WEEK_MS)
+    )
+    comparison = run(half)
+    assert comparison.known == int((~unknown).sum())
+    assert np.isin(comparison.test.event_time_ms, DATA.event_time_ms[~unknown]).all()
+    train = next(window for window in comparison.windows if window.name == "train")
+    assert all(row.rows_learnt == train.rows for row in comparison.rows[:1])
+
+
+@pytest.mark.parametrize("frauds", ["none", "all"])
+def test_one_class_only_is_refused_in_words(frauds: str) -> None:
+    one_class = dataclasses.replace(DATA, is_fraud=np.full(len(DATA), frauds == "all"))
+    with pytest.raises(SettingsError, match="a comparison needs 30 in each window"):
+        run(one_class)
+
+
+def test_ten_rows_are_refused_in_words() -> None:
+    with pytest.raises(SettingsError, match="a comparison needs 30"):
+        run(DATA.take(np.arange(10)))

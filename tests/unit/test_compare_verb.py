@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from worker.cli import main
+from worker.commands import compare as verb
+from worker.offline.compare import comparing
+from worker.offline.compare.comparing import Options
+from worker.offline.compare.mistakes import Mistake
+from worker.offline.compare.result import Comparison
+
+pytestmark = pytest.mark.usefixtures("own_surroundings")
+
+SMALL = ("--simulate", "--cards", "70", "--days", "60", "--prevalence", "0.06", "--seed", "3")
+
+
+@pytest.fixture(scope="module")
+def outputs() -> dict[str, str]:
+    """Compare once, and print it in three ways."""
+    made: dict[str, str] = {}
+    done: list[Comparison] = []
+    once = comparing.compare
+
+    def remembered(*args: Any, **named: Any) -> Comparison:
+        if not done:
+            done.append(once(*args, **named))
+        return done[0]
+
+    for name, more in (("text", ("--metric", "accuracy")), ("ap", ("--metric", "ap")), ("json", ("--json",))):
+        out = io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out):
+            patch.setattr(comparing, "compare", remembered)
+            # A stream in memory has no encoding that could be changed.
+            patch.setattr(out, "reconfigure", lambda **_: None, raising=False)
+            assert main(["compare", *SMALL, "--only", "logistic,online_logistic,ours", *more]) == 0
+        made[name] = out.getvalue()
+    return made
+
+
+def test_the_table_says_what_was_compared(outputs: dict[str, str]) -> None:
+    text = outputs["text"]
+    assert text.startswith("simulated traffic, seed 3\n")
+    for words in (
+        "frauds: 6 %, moderate imbalance (1 to 10 %)",
+        "label delays vary: a verdict counts after 7 days",
+        "a review costs 5, a missed fraud 5 + 1 x amount; budget 200 cases a day",
+        "Frozen: fitted once before the test window",
+        "Refreshed: batch models refitted every week",
+        "caps: all: all rows, 600 s and 6 GiB a block",
+        "Recommendation\n  Use ",
+        "Accuracy is worthless here.",
+    ):
+        assert words in text
+    for strategy in ("logistic", "online_logistic", "online_model", "forest", "worker"):
+        assert text.count(f" {strategy} ") >= 2
+    assert max(len(line) for line in text.splitlines()) <= 150
+
+
+def test_accuracy_is_nowhere_but_where_it_is_asked_for(outputs: dict[str, str]) -> None:
+    assert "ccuracy" not in outputs["ap"]
+    assert "ccuracy" not in outputs["json"]
+
+
+def test_rows_are_ordered_by_the_metric(outputs: dict[str, str]) -> None:
+    whole = json.loads(outputs["json"])
+    figures = {row["strategy"]: row["ap"] for row in whole["rows"] if row["block"] == "frozen"}
+    block = outputs["ap"].partition("Frozen:")[2].partition("Refreshed:")[0]
+    order = sorted(figures, key=lambda name: block.index(f" {name} "))
+    assert [figures[name] for name in order] == sorted(figures.values(), reverse=True)
+
+
+def test_json_has_rows_of_both_blocks_and_a_recommendation(outputs: dict[str, str]) -> None:
+    whole = json.loads(outputs["json"])
+    assert [(row["strategy"], row["block"]) for row in whole["rows"]] == [
+        (name, block)
+        for block in ("frozen", "refreshed")
+        for name in ("logistic", "online_logistic", "online_model", "forest", "worker")
+    ]
+    named = {row["strategy"] for row in whole["rows"]}
+    assert whole["recommendation"]["strategy"] in named
+    assert whole["recommendation"]["paragraphs"]
+    assert [window["name"] for window in whole["windows"]] == ["warm-up", "train", "tune", "gap", "test"]
+    for row in whole["rows"]:
+        assert row["left_out"] is None
+        assert 0.0 <= row["recall"] <= 1.0
+        assert row["excess_low"] <= row["excess"] <= row["excess_high"]
+        assert row["caps"] is None or row["caps"]["seconds"] == 600.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "name either a file, such as payments.parquet, or --simulate"),
+        (["x.csv", "--simulate"], "name either a file"),
+        (["x.csv"], "name its column by --fraud-column"),
+        (["x.csv", "--fraud-column", "f", "--days", "3"], "--days is for --simulate"),
+        (["--simulate", "--only", "smot"], "there is no strategy 'smot': did you mean smote"),
+        (["--simulate", "--days", "20"], "span 20 days: a comparison needs 30"),
+        (["--simulate", "--report", "nowhere/at/all.html"], "there is no folder 'nowhere/at'"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_in_words(
+    arguments: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["compare", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_file_of_ten_rows_is_refused_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "ten.csv"
+    lines = [f"t{row},c1,{1_700_000_000_000 + row},5.0,m1,{row % 2}" for row in range(10)]
+    path.write_text("\n".join(["transaction_id,card_id,event_time,amount,merchant_id,fraud", *lines]))
+    assert main(["compare", str(path), "--fraud-column", "fraud", "--only", "logistic"]) == 2
+    assert "span 1 days: a comparison needs 30" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["15,40,14", "1,2,3,x", "15,0,14,14", "-1,2,3,4", ""])
+def test_windows_are_four_proportions(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["compare", "--simulate", f"--windows={text}"])
+    assert "is not four numbers above 0" in capsys.readouterr().err
+
+
+def options(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Options:
+    taken: list[Options] = []
+
+    class StoppedError(Exception):
+        pass
+
+    def stop(_settings: object, _dataset: object, chosen: Options, *_: object, **__: object) -> None:
+        taken.append(chosen)
+        raise StoppedError
+
+    monkeypatch.setattr("worker.offline.compare.comparing.compare", stop)
+    with pytest.raises(StoppedError):
+        main(["compare", *SMALL, *arguments])
+    return taken[0]
+
+
+def test_strategies_own_rows_and_families_are_chosen_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    some = options(
+        monkeypatch, "--only", "threshold,worker", "--only", "weights:25", "--skip", "threshold_half"
+    )
+    names = [it.name for it in some.strategies]
+    assert names == ["threshold_best_f1", "threshold_cost", "threshold_cheapest", "weights:25"]
+    assert [it.name for it in some.own_rows] == ["worker"]
+    ours = options(monkeypatch, "--only", "ours")
+    assert (len(ours.strategies), len(ours.own_rows)) == (0, 3)
+    others = options(
+        monkeypatch, "--skip", "ours", "--max-seconds", "5", "--windows", "1,2,3,4", "--jobs", "3"
+    )
+    assert (len(others.own_rows), others.jobs, others.shares) == (0, 3, (1.0, 2.0, 3.0, 4.0))
+    assert {it.caps.seconds for it in others.strategies} == {5.0}
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_mistakes_are_shown_beside_the_honest_figure(
+    as_json: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nan = float("nan")
+    made = (
+        Mistake("accuracy as the metric", "accuracy", 0.984, "recall", 0.0, "It catches none."),
+        Mistake("one method only", "", nan, "", nan, "Not shown: too few frauds."),
+    )
+    monkeypatch.setattr("worker.offline.compare.mistakes.mistakes", lambda *_: made)
+    assert main(["compare", *SMALL, "--mistakes", *(["--json"] if as_json else [])]) == 0
+    text = capsys.readouterr().out
+    if as_json:
+        first, second = json.loads(text)["mistakes"]
+        assert (first["reported"], first["honest"], second["reported"]) == (0.984, 0.0, None)
+    else:
+        assert (
+            "\naccuracy as the metric\n  accuracy 98.4 %   honest: recall 0.0 %\n  It catches none.\n" in text
+        )
+        assert "\none method only\n  Not shown: too few frauds.\n" in text
+
+
+def test_the_list_names_every_strategy(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "--list"]) == 0
+    text = capsys.readouterr().out
+    for name in ("smote", "threshold_cost", "adaptive_random_forest", "worker"):
+        assert f"\n  {name} " in text
+
+
+def test_progress_elsewhere_is_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    with verb._bars() as (_, on_change):
+        on_change(0, 2, ["smote"])
+        on_change(1, 2, ["adasyn"])
+        on_change(2, 2, [])
+    assert capsys.readouterr().err == (
+        "compare: 1 of 2 strategies, in hand: adasyn\ncompare: 2 of 2 strategies\n"
+    )

@@ -1,0 +1,253 @@
+"""Turns a data set into what strategies may see: windows, usable rows, features, and one run of the worker."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.threshold import CostPolicy
+from worker.offline.compare.leaks import Cleaned, cleaned
+from worker.offline.compare.material import Material
+from worker.offline.compare.ours import Watch
+from worker.offline.compare.raw_features import Features, layout_of, raw_features
+from worker.offline.compare.result import JudgedRows, Window
+from worker.offline.compare.windows import Delay, Shares, Verdicts, Windows, delay_of
+from worker.offline.dataset import NEVER, Dataset
+from worker.offline.worker_run import Decisions, WorkerRun
+from worker.parameters import policy
+from worker.progress import OnProgress, ignore_progress
+from worker.settings.sections import Settings
+
+FeatureKind = Literal["journalled", "raw"]
+
+
+@dataclass(frozen=True, slots=True)
+class Laid:
+    """A cleaned data set with its windows.
+
+    Attributes
+    ----------
+    cleaned
+        The data set.
+    delay, windows, counted
+        The age at which a verdict counts, the boundaries, and what each window holds.
+    usable : bool (n,)
+        Rows whose truth is known and that repeat none.
+    truth : bool (n,)
+        Whether a row is a fraud by every label there is.
+    verdicts
+        Of all n rows.
+    notes
+        What the reader has to know.
+    """
+
+    cleaned: Cleaned
+    delay: Delay
+    windows: Windows
+    counted: tuple[Window, ...]
+    usable: NDArray[np.bool_]
+    truth: NDArray[np.bool_]
+    verdicts: Verdicts
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OwnRun:
+    """What one run of the worker leaves.
+
+    Attributes
+    ----------
+    decisions
+        Of all rows.
+    watch
+        What decided at the start of the test window, and on each of its days.
+    seconds
+        What the run took.
+    """
+
+    decisions: Decisions
+    watch: Watch
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Everything that a comparison needs of a data set.
+
+    Attributes
+    ----------
+    laid
+        The data set and its windows.
+    own
+        The run of the worker; None where no row and no feature needs it.
+    features
+        Names of the features.
+    material
+        What strategies may see.
+    judged_rows : int64 (m,)
+        Rows of the data set that are judged.
+    judged
+        These rows with their truth.
+    costs
+        The user's costs.
+    notes
+        What the reader has to know.
+    """
+
+    laid: Laid
+    own: OwnRun | None
+    features: tuple[str, ...]
+    material: Material
+    judged_rows: NDArray[np.int64]
+    judged: JudgedRows
+    costs: CostPolicy
+    notes: tuple[str, ...]
+
+
+def prepare(
+    settings: Settings,
+    dataset: Dataset,
+    kind: FeatureKind,
+    shares: Shares | None = None,
+    *,
+    own_rows: bool,
+    trust_columns: bool = False,
+    progress: OnProgress = ignore_progress,
+) -> Prepared:
+    """Lay the windows, run the worker where it is needed, and collect what strategies may see.
+
+    Parameters
+    ----------
+    settings
+        Those of a live worker.
+    dataset
+        In order of event time, with its truth.
+    kind
+        Features that the worker journals, or the declared columns alone.
+    shares
+        The proportions of the windows; None for the usual ones.
+    own_rows
+        Whether the worker's own rows are wanted.
+    trust_columns
+        Keep columns that give the truth away.
+    progress
+        Called during the run of the worker.
+
+    Raises
+    ------
+    SettingsError
+        The data set is too short, or a window has too few frauds.
+    """
+    laid = _lay_out(settings, dataset, shares, trust_columns=trust_columns)
+    dataset = laid.cleaned.dataset
+    settings = settings.model_copy(update={"transaction": dataset.fields})
+    needs_run = kind == "journalled" or own_rows
+    own = _run_worker(settings, dataset, laid.windows, progress) if needs_run else None
+    rows = np.flatnonzero(_chosen(laid, dataset, own))
+    features, unseen = _features(settings, dataset, kind, own, rows)
+    costs = policy(settings).costs
+    material = _material(settings, dataset, laid, features, costs, rows)
+    judged_rows = rows[material.between(laid.windows.test_ms, laid.windows.end_ms)]
+    judged = _judged(material, laid, judged_rows)
+    notes = (*laid.notes, *unseen)
+    return Prepared(laid, own, features.names, material, judged_rows, judged, costs, notes)
+
+
+def _lay_out(settings: Settings, dataset: Dataset, shares: Shares | None, *, trust_columns: bool) -> Laid:
+    negatives_after_ms = policy(settings).negatives_after_ms
+    clean = cleaned(dataset, negatives_after_ms, trust_columns=trust_columns)
+    dataset, notes = clean.dataset, list(clean.notes)
+    delay = delay_of(dataset, negatives_after_ms)
+    times_ms, truth, known = dataset.event_time_ms, dataset.is_fraud, dataset.truth_known
+    if truth is None or dataset.label_time_ms is None:
+        truth, label_ms = np.zeros(len(dataset), np.bool_), np.full(len(dataset), NEVER)
+    else:
+        label_ms = dataset.label_time_ms
+    if not (known & ~truth).any():
+        known = np.ones(len(dataset), np.bool_)
+        notes.append("labels name frauds alone: a transaction without a label counts as legitimate")
+    truth = truth & known
+    windows = Windows.over(int(times_ms[0]), int(times_ms[-1]), delay, shares)
+    verdicts = Verdicts(times_ms + delay.ms, np.where(truth, label_ms, NEVER))
+    usable = known & clean.first
+    counted = windows.counted(times_ms[usable], verdicts.take(usable), truth[usable])
+    return Laid(clean, delay, windows, counted, usable, truth, verdicts, tuple(notes))
+
+
+def _run_worker(settings: Settings, dataset: Dataset, windows: Windows, progress: OnProgress) -> OwnRun:
+    watch = Watch(windows.test_ms, windows.end_ms)
+    started_s = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="fraud-worker-compare-") as folder:
+        decisions = WorkerRun(settings, dataset, Path(folder)).to_the_end(progress, watch.moments())
+    return OwnRun(decisions, watch, time.perf_counter() - started_s)
+
+
+def _chosen(laid: Laid, dataset: Dataset, own: OwnRun | None) -> NDArray[np.bool_]:
+    """Return the rows that strategies learn and are judged by: usable ones from the train window on."""
+    chosen = laid.usable & (dataset.event_time_ms >= laid.windows.train_ms)
+    return chosen if own is None else chosen & own.decisions.decided
+
+
+def _features(
+    settings: Settings, dataset: Dataset, kind: FeatureKind, own: OwnRun | None, rows: NDArray[np.int64]
+) -> tuple[Features, tuple[str, ...]]:
+    """Return the features of some rows without columns that are always missing, and a note on those."""
+    if kind == "raw" or own is None:
+        features = raw_features(settings, dataset)
+        features = features._replace(values=features.values[rows])
+    else:
+        layout = layout_of(settings)
+        features = Features(own.decisions.features[rows], layout.names, layout.categorical)
+    values = features.values
+    values[~np.isfinite(values)] = np.nan
+    seen = np.count_nonzero(~np.isnan(values), axis=0) > 0
+    notes = tuple(
+        f"feature {name!r} is always missing: left out"
+        for name, there in zip(features.names, seen, strict=True)
+        if not there
+    )
+    return features.only(seen), notes
+
+
+def _material(
+    settings: Settings,
+    dataset: Dataset,
+    laid: Laid,
+    features: Features,
+    costs: CostPolicy,
+    rows: NDArray[np.int64],
+) -> Material:
+    amount, times_ms = dataset.amount[rows], dataset.event_time_ms[rows]
+    card = dataset.card_id.dictionary_encode().indices.to_numpy()[rows].astype(np.int64)
+    window = times_ms // policy(settings).case_window_ms
+    window -= window.min(initial=0)
+    _, case = np.unique(card * (window.max(initial=0) + 1) + window, return_inverse=True)
+    return Material(
+        features=features.values,
+        amount=amount,
+        loss=costs.loss(amount),
+        event_time_ms=times_ms,
+        case=case.astype(np.int64),
+        matures_ms=laid.verdicts.matures_ms[rows],
+        fraud_ms=laid.verdicts.fraud_ms[rows],
+        categorical=features.categorical,
+        windows=laid.windows,
+        review_cost=costs.review_cost,
+    )
+
+
+def _judged(material: Material, laid: Laid, rows: NDArray[np.int64]) -> JudgedRows:
+    test = material.between(laid.windows.test_ms, laid.windows.end_ms)
+    return JudgedRows(
+        fraud=laid.truth[rows],
+        loss=material.loss[test],
+        amount=material.amount[test],
+        event_time_ms=material.event_time_ms[test],
+        case=material.case[test],
+    )
