@@ -153,7 +153,9 @@ def test_panels_lie_beside_each_other_and_not_on_each_other() -> None:
 
 def first_row() -> list[dict[str, Any]]:
     """Return the panels of the first row."""
-    row, *others = sorted(dashboard()["panels"], key=lambda panel: (panel["gridPos"]["y"], panel["gridPos"]["x"]))
+    row, *others = sorted(
+        dashboard()["panels"], key=lambda panel: (panel["gridPos"]["y"], panel["gridPos"]["x"])
+    )
     assert row["type"] == "row"
     end = min(panel["gridPos"]["y"] for panel in others if panel["type"] == "row")
     return [panel for panel in others if panel["gridPos"]["y"] < end]
@@ -191,7 +193,13 @@ def test_no_worker_is_red_and_one_is_green() -> None:
 
 @pytest.mark.parametrize(
     "metric",
-    ["budget_held_back_total", "labels_by_class_total", "waiting_labels", "cohort_unlabelled", "undecoded_total"],
+    [
+        "budget_held_back_total",
+        "labels_by_class_total",
+        "waiting_labels",
+        "cohort_unlabelled",
+        "undecoded_total",
+    ],
 )
 def test_what_an_alert_speaks_of_is_on_the_dashboard(metric: str) -> None:
     assert any(f"fraud_worker_{metric}" in query.expr for query in QUERIES)
