@@ -120,7 +120,12 @@ def join_labels(
         .fill_null(-1)
         .to_numpy(zero_copy_only=False)
     )
-    is_fraud, unsaid = file.truth(fields.label)
+    own = {
+        word: meaning == "fraud"
+        for word, meaning in fields.values.items()
+        if meaning in {"fraud", "legit", "reversal"}
+    }
+    is_fraud, unsaid = file.truth(fields.label, own)
     _require_words(file, fields, unsaid)
     sources = file.text(fields.source)
     source = pc.index_in(sources, value_set=_SOURCES).fill_null(-1).to_numpy() + 1
