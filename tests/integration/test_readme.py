@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import uuid
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from tests.conftest import Broker
+from tests.support.repository import ROOT, copy_of_the_checkout, installed_make
 from worker.settings.mistakes import ENV_PREFIX
 from worker.settings.sections import TopicSettings
 
 pytestmark = pytest.mark.integration
 
-ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DEMO_S = 25
+PATIENCE_S = 600
 LINES_BY_MAKE_TEST = "make test\n"
 """The block that the tests are part of."""
 
@@ -27,13 +28,6 @@ LINES_BY_MAKE_TEST = "make test\n"
 def blocks(language: str) -> list[str]:
     """Return the fenced blocks of that language, in order."""
     return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-
-
-def lay_out(top: Path, folder: Path) -> None:
-    """Link what git tracks at the repository's top; anything else there belongs to the user."""
-    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=top, capture_output=True, text=True, check=True)
-    for name in {path.partition("/")[0] for path in tracked.stdout.split("\0") if path}:
-        (folder / name).symlink_to(top / name)
 
 
 def settings_of_the_reader() -> str:
@@ -69,9 +63,11 @@ class Followed(NamedTuple):
 
 @pytest.fixture(scope="module")
 def followed(kafka: Broker, tmp_path_factory: pytest.TempPathFactory) -> Followed:
-    """Run all commands of the README in a folder that looks like the repository's top."""
-    checkout = tmp_path_factory.mktemp("checkout")
-    lay_out(ROOT, checkout)
+    """Run all commands of the README in a copy of the checkout."""
+    folder = tmp_path_factory.mktemp("readme")
+    checkout = copy_of_the_checkout(folder / "checkout")
+    tools = installed_make(folder / "bin")
+    before = set(checkout.iterdir())
     (checkout / "build").symlink_to(ROOT / "build")
     (checkout / "worker.toml").write_text(settings_of_the_reader(), encoding="utf-8")
     typed = [block for block in blocks("sh") if block != LINES_BY_MAKE_TEST]
@@ -79,19 +75,25 @@ def followed(kafka: Broker, tmp_path_factory: pytest.TempPathFactory) -> Followe
     script = "set -euo pipefail\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n" + "\n".join(
         f"echo '== block {number}'\n{block}" for number, block in enumerate(typed)
     )
-    done = subprocess.run(
-        ["bash", "-c", script],
-        cwd=checkout,
-        env=elsewhere(kafka),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    made = [entry.name + "/" * entry.is_dir() for entry in checkout.iterdir() if not entry.is_symlink()]
-    return Followed(done.returncode, done.stdout, made)
+    output = folder / "output"
+    with output.open("wb") as out:
+        shell = subprocess.Popen(
+            ["bash", "-c", script],
+            cwd=checkout,
+            env=elsewhere(kafka) | {"PATH": f"{tools}:{os.environ['PATH']}"},
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            shell.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(shell.pid, signal.SIGKILL)  # the shell and all that it has started
+            shell.wait()
+    new = [entry for entry in checkout.iterdir() if entry not in before and not entry.is_symlink()]
+    made = [entry.name + "/" * entry.is_dir() for entry in new]
+    return Followed(shell.returncode, output.read_text(encoding="utf-8"), made)
 
 
 def test_every_shell_block_of_the_readme_works(followed: Followed) -> None:
@@ -104,15 +106,3 @@ def test_git_ignores_what_the_reader_makes(followed: Followed) -> None:
     git = ["git", "check-ignore", "--no-index", *followed.made]
     ignored = subprocess.run(git, cwd=ROOT, capture_output=True, text=True, check=False)
     assert ignored.stdout.splitlines() == followed.made
-
-
-def test_what_git_does_not_track_at_the_top_is_not_written_through(tmp_path: Path) -> None:
-    top, folder = tmp_path / "top", tmp_path / "folder"
-    for name in ("worker", "state", "../folder"):
-        (top / name).mkdir(parents=True)
-    for name in ("README.md", "worker/live/app.py", "worker.toml", "state/waiting"):
-        (top / name).touch()
-    for command in (["init", "--quiet"], ["add", "README.md", "worker"]):
-        subprocess.run(["git", *command], cwd=top, check=True)
-    lay_out(top, folder)
-    assert {entry.name for entry in folder.iterdir()} == {"README.md", "worker"}

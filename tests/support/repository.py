@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -26,6 +27,15 @@ def copy_of_the_checkout(folder: Path) -> Path:
     for path in tracked():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / path, folder / path)
+    return folder
+
+
+def installed_make(folder: Path) -> Path:
+    """Write a `make` that runs with the environment of the tests; return the folder to put first in PATH."""
+    folder.mkdir()
+    command = shlex.join([str(shutil.which("make")), *make_command()[1:]])
+    (folder / "make").write_text(f'#!/bin/sh\nexec {command} "$@"\n', encoding="utf-8")
+    (folder / "make").chmod(0o755)
     return folder
 
 

@@ -28,6 +28,13 @@ MORE = ("weights:25", "costs:5:250", "river:river.naive_bayes.GaussianNB")
 # These are the same model under other rules: fitting is what takes the time here.
 SAME = ("threshold_half", "threshold_best_f1", "threshold_cost", "threshold_cheapest")
 EACH = [name for name in [*strategies(), *MORE] if name not in SAME]
+# What is odd about data meets these in code that others of their family share.
+LIKE_OTHERS = (
+    "weights_forest",
+    "weights_boosting",
+    "costs_loss_boosting",
+    "smote_weights_threshold_boosting",
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -75,7 +82,7 @@ def test_a_strategy_ranks_frauds_above_legits(name: str) -> None:
     assert found > (1.5 if strategy.family == "anomaly" else 2.0) * test.fraud.mean()
 
 
-@pytest.mark.parametrize("name", EACH)
+@pytest.mark.parametrize("name", [name for name in EACH if name not in LIKE_OTHERS])
 def test_odd_data_are_scored_or_left_out_with_a_reason(name: str) -> None:
     if name == "xgboost_scale_pos_weight":
         pytest.importorskip("xgboost")
@@ -204,7 +211,7 @@ def test_balanced_weights_are_those_of_scikit_learn() -> None:
 )
 def test_sampled_legits_stand_for_all(name: str) -> None:
     """A probability learnt from one legit in five is near the one learnt from all, not near one of a fifth of them."""
-    whole = drawn_sample(5_000 if name != "adaptive_random_forest" else 1_000, seed=1, prevalence=0.1)
+    whole = drawn_sample(5_000 if name != "adaptive_random_forest" else 600, seed=1, prevalence=0.1)
     test = drawn_sample(300, seed=2, prevalence=0.1)
     kept = whole.fraud | (np.random.default_rng(3).random(len(whole)) < 0.2)
     sampled = replace(whole, weight=np.where(whole.fraud, 1.0, 5.0)).take(kept)

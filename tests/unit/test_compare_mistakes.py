@@ -28,7 +28,7 @@ def one_thread() -> Iterator[None]:
         yield
 
 
-def traffic(rows: int = 6_000, seed: int = 1) -> Material:
+def traffic(rows: int = 4_000, seed: int = 1) -> Material:
     """Return 50 days of cards whose frauds come in bursts, hard to tell by the two numbers and the category."""
     rng = np.random.default_rng(seed)
     case = rng.integers(0, rows // 4, rows)

@@ -21,7 +21,7 @@ from tests.tools.quality.cache import CACHE_VARIABLE
 from tests.tools.quality.curves import MOST_STEPS, DayCosts, DayCurves, once, paired_interval
 from tests.tools.quality.families import Family, Fitted, Setting, Training
 from tests.tools.quality.journal import CURRENT, FROZEN, FeatureSet, Unit
-from tests.tools.quality.measure import Judged, JudgedWindow
+from tests.tools.quality.measure import Judged, JudgedWindow, Measured
 from tests.tools.quality.money import day_costs, rule_alerts
 from tests.tools.quality.streams import AbsentError, Loaded, Stream, Window, labels_at
 from tests.tools.quality.training import FEWEST_OF_A_CATEGORY, DenseCodes, Verdicts, verdicts_at
@@ -90,6 +90,27 @@ def test_both_classes_are_cut_alike() -> None:
     newest = data.dataset.event_time_ms[known.row]
     assert newest[known.fraud].max() < START_MS + 21 * MS_PER_DAY
     assert newest[~known.fraud].max() < START_MS + 21 * MS_PER_DAY
+
+
+def test_where_silence_is_unknown_only_labels_are_learnt() -> None:
+    data = loaded()
+    now_ms = START_MS + 20 * MS_PER_DAY
+    known = verdicts_at(data, now_ms, memory_days=90.0, matured_days=7.0, silence_is_legit=False)
+    assert known.fraud.all()
+    assert (data.label_time_ms[known.row] <= now_ms).all()
+    unknown = dataclasses.replace(STREAM, silence_is_legit=False)
+    times_ms, verdicts = refits._arrivals(unknown, data, 10_000)
+    assert verdicts.fraud.all()
+    np.testing.assert_array_equal(times_ms, data.label_time_ms[verdicts.row])
+    assert len(verdicts.row) == data.fraud.sum()
+
+
+def test_another_protocol_has_other_results() -> None:
+    data = loaded()
+    unknown = dataclasses.replace(STREAM, silence_is_legit=False)
+    features = journalled(data)
+    assert Unit(STREAM, 0, data).folder == Unit(unknown, 0, data).folder
+    assert Unit(STREAM, 0, data).results(features) != Unit(unknown, 0, data).results(features)
 
 
 def test_what_labels_say_after_a_day_changes_no_score_before_it() -> None:
@@ -436,6 +457,28 @@ def test_the_bar_is_a_baseline_that_every_seed_has() -> None:
     assert len(row.by_seed) == 1
     none = table.judge(STREAM, STREAM.windows[0], [window(0, worse_by=0.0, baselines_of=())])
     assert (none.bar, none.passes) == (None, False)
+
+
+def test_a_recorded_bar_stands_where_the_cache_has_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table, "RECORDED", tmp_path / "recorded.json")
+    assert table.read_recorded() == {}
+    row = table.judge(STREAM, STREAM.windows[0], [window(0, worse_by=0.0)])
+    table.write(tmp_path, [row], {"tiny": [Measured(0, (), (), 10, 1.0, features_changed=False)]}, [], 1.0)
+    table.record(tmp_path)
+    recorded = table.read_recorded()["tiny"]
+    assert recorded["figure"] == pytest.approx(row.baseline, abs=1e-4)
+    alone = [window(0, worse_by=0.0, baselines_of=())]
+    again = table.judge(STREAM, STREAM.windows[0], alone, recorded)
+    assert again.bar == "LightGBM (frozen features), recorded"
+    assert again.interval.low < again.interval.difference < again.interval.high
+    assert not again.passes
+    better = table.judge(STREAM, STREAM.windows[0], alone, recorded | {"figure": 0.1})
+    assert better.passes
+    table.write(tmp_path, [again], {"tiny": [Measured(0, (), (), 10, 1.0, features_changed=False)]}, [], 1.0)
+    table.record(tmp_path)
+    assert table.read_recorded()["tiny"] == recorded
 
 
 # The streams.

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from worker.offline.report import wording
+from worker.offline.report.labels import apart
 from worker.offline.report.markup import Column, Table, element, text
+from worker.offline.report.plots import log_ticks
 from worker.offline.report.thinning import visible
 
 
@@ -78,3 +80,27 @@ def test_attributes_are_escaped_and_a_short_line_spans_the_rest() -> None:
     table = Table("c", [Column("a"), Column("b"), Column("c")])
     table.add(text("x"), text("y"))
     assert '<td class="words" colspan="2">y</td>' in table.html()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_labels_at_the_ends_of_curves_keep_their_order_and_a_distance(seed: int) -> None:
+    centres = np.sort(np.random.default_rng(seed).uniform(0.0, 60.0, 6))[::-1]
+    moved = apart(centres, 10.0)
+    assert (np.diff(moved) <= -10.0 + 1e-9).all()
+    assert moved.mean() == pytest.approx(centres.mean())
+    far = centres * 100.0
+    if (np.diff(far) < -10.0).all():
+        np.testing.assert_allclose(apart(far, 10.0), far)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [
+        (0.001, 1.0, [1.0, 0.1, 0.01, 0.001]),
+        (0.3, 40.0, [0.5, 1.0, 2.0, 5.0, 10.0, 20.0]),
+        (3.0, 4.0, [3.0, 4.0]),
+        (1e-6, 1e3, [1e3, 10.0, 0.1, 1e-3, 1e-5]),
+    ],
+)
+def test_a_logarithmic_axis_has_few_ticks(low: float, high: float, ticks: list[float]) -> None:
+    assert log_ticks(low, high, 5) == pytest.approx(ticks)

@@ -17,7 +17,7 @@ from tests.tools.quality import registry, table
 from tests.tools.quality.baselines import make_baselines
 from tests.tools.quality.cache import CACHE_VARIABLE
 from tests.tools.quality.families import FAMILIES, LIGHTGBM, Family
-from tests.tools.quality.measure import Measured, measure
+from tests.tools.quality.measure import Measured, measure_named
 from tests.tools.quality.streams import AbsentError, Stream
 
 
@@ -25,7 +25,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command; the exit code is 0 even where rows do not pass."""
     parser = argparse.ArgumentParser(prog="python -m tests.tools.quality", description=__doc__)
     parser.add_argument(
-        "command", nargs="?", choices=["table", "baselines", "list"], default="table", help="default: table"
+        "command",
+        nargs="?",
+        choices=["table", "baselines", "list", "record"],
+        default="table",
+        help="default: table; record keeps the bars of quality.json in the repository",
     )
     parser.add_argument(
         "--only", action="append", default=[], metavar="PART", help="streams whose name contains it"
@@ -51,6 +55,9 @@ def main(arguments: list[str] | None = None) -> int:
     if args.command == "list":
         for stream in streams:
             print(f"{stream.name}: {stream.about}")
+        return 0
+    if args.command == "record":
+        table.record(args.out)
         return 0
     if args.command == "baselines":
         return _baselines(streams, [it for it in FAMILIES if not args.family or it.name in args.family])
@@ -87,7 +94,9 @@ def _table(streams: list[Stream], jobs: int, out: Path) -> list[table.Row]:
     context = multiprocessing.get_context("spawn")
     # A process a stream: what one leaves in memory does not add up.
     with ProcessPoolExecutor(max(jobs, 1), mp_context=context, max_tasks_per_child=1) as pool:
-        running = {it.name: [pool.submit(_measure, it.name, seed) for seed in it.seeds] for it in streams}
+        running = {
+            it.name: [pool.submit(measure_named, it.name, seed) for seed in it.seeds] for it in streams
+        }
         for stream in streams:
             try:
                 measured[stream.name] = [_finished(stream, it) for it in running[stream.name]]
@@ -95,9 +104,15 @@ def _table(streams: list[Stream], jobs: int, out: Path) -> list[table.Row]:
                 skipped.append((stream.name, str(error)))
                 _say(f"{stream.name} is left out: {error}")
     rows = []
+    recorded = table.read_recorded()
     for stream in streams:
         for at, window in enumerate(stream.windows if stream.name in measured else ()):
-            row = table.judge(stream, window, [it.windows[at] for it in measured[stream.name]])
+            row = table.judge(
+                stream,
+                window,
+                [it.windows[at] for it in measured[stream.name]],
+                recorded.get(stream.row_name(window)),
+            )
             rows.append(row)
             if row.bar is None:
                 skipped.append((row.name, "no baseline in the cache: make quality-baselines"))
@@ -110,11 +125,6 @@ def _table(streams: list[Stream], jobs: int, out: Path) -> list[table.Row]:
     for row in rows:
         _say(_summary(row))
     return rows
-
-
-def _measure(name: str, seed: int) -> Measured:
-    # A stream holds functions, which no process can send to another: its name is enough.
-    return measure(next(it for it in registry.STREAMS if it.name == name), seed)
 
 
 def _finished(stream: Stream, job: Future[Measured]) -> Measured:
@@ -134,13 +144,8 @@ def _summary(row: table.Row) -> str:
 def _smoke(out: Path) -> int:
     with tempfile.TemporaryDirectory(prefix="fraud-worker-quality-") as folder:
         os.environ[CACHE_VARIABLE] = folder
-        family = Family(LIGHTGBM.name, LIGHTGBM.settings[:1], LIGHTGBM.needs, fit=LIGHTGBM.fit)
-        make_baselines(registry.SMOKE, 0, [family], _say)
-        measured = measure(registry.SMOKE, 0, [family])
-        row = table.judge(registry.SMOKE, registry.SMOKE.windows[0], measured.windows)
-        out.mkdir(parents=True, exist_ok=True)
-        table.write(out, [row], {registry.SMOKE.name: [measured]}, [], measured.seconds)
-        _say(_summary(row))
+        make_baselines(registry.SMOKE, 0, [LIGHTGBM], _say)
+        _table([registry.SMOKE], 1, out)
     return 0
 
 

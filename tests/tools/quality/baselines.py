@@ -65,7 +65,7 @@ def make_baselines(stream: Stream, seed: int, families: Sequence[Family], say: S
 def chosen_setting(family: Family, stream: Stream, unit: Unit, features: FeatureSet) -> Setting | None:
     """Return the setting that was best on the days before the evaluation; None while it is not known."""
     settings = family.settings_for(features.categorical)
-    if len(settings) <= 1 or stream.money_only:
+    if len(settings) <= 1 or not stream.is_tuned:
         return next(iter(settings), None)
     tuned = [_tuned(unit.results(features), family, setting) for setting in settings]
     if not all(path.is_file() for path in tuned):
@@ -111,7 +111,7 @@ def _choose(
 ) -> Setting:
     folder = unit.results(features)
     settings = family.settings_for(features.categorical)
-    if len(settings) > 1 and not stream.money_only:
+    if len(settings) > 1 and stream.is_tuned:
         rows = stretch(loaded, *stream.tune_days)
         for setting in settings:
             path = _tuned(folder, family, setting)
@@ -165,8 +165,12 @@ def _evaluate(
 
 
 def _tuned(folder: Path, family: Family, setting: Setting) -> Path:
-    return folder / f"{family.name.replace(' ', '-')}_{setting_name(setting)}.tuned.json"
+    return folder / f"{_file_name(family, setting)}.tuned.json"
 
 
 def _scored(folder: Path, family: Family, setting: Setting) -> Path:
-    return folder / f"{family.name.replace(' ', '-')}_{setting_name(setting)}.npz"
+    return folder / f"{_file_name(family, setting)}.npz"
+
+
+def _file_name(family: Family, setting: Setting) -> str:
+    return f"{family.name.replace(' ', '-')}_{setting_name(setting)}_rows={family.most_rows}"

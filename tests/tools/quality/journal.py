@@ -73,6 +73,7 @@ class Unit:
     """The folder of one stream and seed in the cache."""
 
     def __init__(self, stream: Stream, seed: int, loaded: Loaded) -> None:
+        self._protocol = stream.protocol_key()
         self.folder: Path = cache_folder() / stream.slug / f"seed-{seed}-{loaded.key()[:12]}"
 
     def stored(self) -> list[FeatureSet]:
@@ -94,7 +95,7 @@ class Unit:
 
     def results(self, features: FeatureSet) -> Path:
         """Return the folder of what baselines made of features."""
-        return self.folder / features.digest()
+        return self.folder / f"{features.digest()}-{self._protocol}"
 
     def _read(self, version: str) -> FeatureSet:
         about = read_json(self._about(version))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,9 +12,10 @@ from numpy.typing import NDArray
 
 from models.evaluation import average_precision, roc_auc
 from models.vocabulary import Decider, Flag
+from tests.tools.quality import registry
 from tests.tools.quality.baselines import read_baselines, read_settings
 from tests.tools.quality.curves import DayCosts, DayCurves
-from tests.tools.quality.families import FAMILIES, LIGHTGBM, LIGHTGBM_CODED, Family
+from tests.tools.quality.families import FAMILIES, LIGHTGBM, LIGHTGBM_CODED
 from tests.tools.quality.journal import Unit, features_of, run_worker
 from tests.tools.quality.money import day_costs, rule_alerts
 from tests.tools.quality.refits import stretch
@@ -126,7 +126,12 @@ class Measured:
     features_changed: bool
 
 
-def measure(stream: Stream, seed: int, families: Sequence[Family] = FAMILIES) -> Measured:
+def measure_named(name: str, seed: int) -> Measured:
+    """Measure a stream of the registry: a process can be given its name, not the functions that it holds."""
+    return measure(registry.by_name(name), seed)
+
+
+def measure(stream: Stream, seed: int) -> Measured:
     """Run the worker on a stream and judge it; raises `AbsentError` where the data are absent."""
     loaded = stream.load(seed)
     unit = Unit(stream, seed, loaded)
@@ -135,7 +140,7 @@ def measure(stream: Stream, seed: int, families: Sequence[Family] = FAMILIES) ->
     seconds = time.perf_counter() - started
     features = unit.keep(features_of(stream, loaded, decisions))
     first = unit if seed == stream.seeds[0] else Unit(stream, stream.seeds[0], stream.load(stream.seeds[0]))
-    baselines = read_baselines(stream, families, unit, first)
+    baselines = read_baselines(stream, FAMILIES, unit, first)
     rows = stretch(loaded, stream.first_day, stream.end_day)
     scored = {f"{it.family} ({it.features} features)": (it.setting, it.score) for it in baselines}
     every = [*read_settings(LIGHTGBM, unit), *read_settings(LIGHTGBM_CODED, unit)]

@@ -115,8 +115,9 @@ STREAMS: Final = (
     ),
     Stream(
         name="S-FFSD all",
-        about="S-FFSD, all rows; the unlabelled ones are left to silence, and judged are the labelled ones",
+        about="S-FFSD, all rows; the unlabelled ones are silent, and baselines leave them out; judged are the others",
         load=lambda _: _s_ffsd(unlabelled=True),
+        silence_is_legit=False,
         tune_days=(16, 30),
         windows=(Window(30, 90),),
         hindsight=True,

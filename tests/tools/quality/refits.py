@@ -11,6 +11,7 @@ from models.vocabulary import MS_PER_DAY
 from tests.tools.quality.families import Family, Setting, Training
 from tests.tools.quality.streams import Loaded, Stream
 from tests.tools.quality.training import DenseCodes, Verdicts, verdicts_at
+from worker.offline.dataset import NEVER
 
 MEMORY_DAYS = 90.0
 REFIT_DAYS = 7
@@ -71,7 +72,13 @@ def _refitted(
     scored = []
     for day in range(days[0], days[1], refit_days):
         rows = stretch(loaded, day, min(day + refit_days, days[1]))
-        known = verdicts_at(loaded, loaded.start_ms + day * MS_PER_DAY, MEMORY_DAYS, stream.matured_days)
+        known = verdicts_at(
+            loaded,
+            loaded.start_ms + day * MS_PER_DAY,
+            MEMORY_DAYS,
+            stream.matured_days,
+            silence_is_legit=stream.silence_is_legit,
+        )
         known = known.sampled(family.most_rows, np.random.default_rng(day))
         if np.count_nonzero(known.fraud) < _FEWEST_FRAUDS or known.fraud.all():
             scored.append(np.zeros(rows.size, np.float32))
@@ -133,13 +140,12 @@ def _arrivals(stream: Stream, loaded: Loaded, most: int) -> tuple[NDArray[np.int
     kept = sampled.row
     by_label = labelled_ms[kept] <= silent_ms[kept]
     first_ms = np.where(by_label, labelled_ms[kept], silent_ms[kept])
-    first_fraud = sampled.fraud & by_label
-    late = np.flatnonzero(sampled.fraud & ~by_label & (labelled_ms[kept] != np.iinfo(np.int64).max))
-    all_ms = np.concatenate([first_ms, labelled_ms[kept[late]]])
+    first = np.flatnonzero(by_label | stream.silence_is_legit)
+    late = sampled.fraud | (not stream.silence_is_legit)
+    later = np.flatnonzero(late & ~by_label & (labelled_ms[kept] != NEVER))
+    at = np.concatenate([first, later])
+    all_ms = np.concatenate([first_ms[first], labelled_ms[kept[later]]])
+    fraud = np.concatenate([(sampled.fraud & by_label)[first], sampled.fraud[later]])
     order = np.argsort(all_ms, kind="stable")
-    verdicts = Verdicts(
-        np.concatenate([kept, kept[late]])[order],
-        np.concatenate([first_fraud, np.ones(late.size, np.bool_)])[order],
-        np.concatenate([sampled.weight, sampled.weight[late]])[order],
-    )
-    return all_ms[order], verdicts
+    at, fraud = at[order], fraud[order]
+    return all_ms[order], Verdicts(kept[at], fraud, sampled.weight[at])

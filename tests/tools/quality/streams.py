@@ -17,6 +17,9 @@ from worker.settings.sections import Settings
 
 ENTITY_KEY = "000102030405060708090a0b0c0d0e0f"
 
+PROTOCOL = 1
+"""Raised when baselines learn otherwise: what the cache has of them is then made anew."""
+
 Rows = Callable[[Dataset], NDArray[np.bool_]]
 
 
@@ -112,7 +115,8 @@ class Stream:
     load
         Makes the stream of a seed; raises `AbsentError`.
     tune_days
-        First day and end of the days on which the settings of a baseline are chosen: before every window.
+        First day and end of the days on which the settings of a baseline are chosen: before every window. Without a day
+        between them the first setting is taken.
     windows
         What is judged; one row each.
     seeds
@@ -122,6 +126,8 @@ class Stream:
     matured_days
         A baseline learns from rows at least this old, of either class: as long as the delay where that is constant,
         else as long as silence takes to mean legit.
+    silence_is_legit
+        Whether a baseline learns rows as legit whose label has not arrived; otherwise it leaves them out.
     money_only
         So few frauds that only savings are judged.
     hindsight
@@ -136,12 +142,18 @@ class Stream:
     seeds: tuple[int, ...] = (0,)
     settings: Mapping[str, Any] = field(default_factory=dict)
     matured_days: float = 7.0
+    silence_is_legit: bool = True
     money_only: bool = False
     hindsight: bool = False
 
     def __post_init__(self) -> None:
         if self.tune_days[1] > self.first_day:
             raise ValueError(f"{self.name}: settings would be chosen on days that are judged")
+
+    @property
+    def is_tuned(self) -> bool:
+        """Whether there are days to choose settings on, and frauds to choose them by."""
+        return self.tune_days[0] < self.tune_days[1] and not self.money_only
 
     @property
     def first_day(self) -> int:
@@ -157,6 +169,11 @@ class Stream:
     def slug(self) -> str:
         """The name as part of a path."""
         return re.sub(r"[^a-z0-9.]+", "-", self.name.lower()).strip("-")
+
+    def protocol_key(self) -> str:
+        """Return a digest of what a baseline may learn and what it scores, beside the data."""
+        protocol = (self.tune_days, self.first_day, self.end_day, self.matured_days, self.silence_is_legit)
+        return hashlib.blake2b(repr((PROTOCOL, protocol)).encode(), digest_size=4).hexdigest()
 
     def row_name(self, window: Window) -> str:
         """Return the name of a row of the table."""

@@ -48,19 +48,24 @@ class Verdicts:
         return replace(self, row=self.row[at], fraud=self.fraud[at], weight=weight[at])
 
 
-def verdicts_at(loaded: Loaded, time_ms: int, memory_days: float, matured_days: float) -> Verdicts:
+def verdicts_at(
+    loaded: Loaded, time_ms: int, memory_days: float, matured_days: float, *, silence_is_legit: bool = True
+) -> Verdicts:
     """Return the verdicts known at a time on the rows of the last `memory_days`.
 
     A row counts once it is `matured_days` old, whatever its class: frauds are labelled sooner than silence proves a
     legit, and would crowd the newest days. From then on it is a fraud if a label has said so by `time_ms`, else legit.
+    Where silence is not legit, rows whose label has not arrived are left out.
     """
     events_ms = loaded.dataset.event_time_ms
     first = np.searchsorted(events_ms, time_ms - round(memory_days * MS_PER_DAY))
     # A label that arrives with its transaction is known to the next one.
     end = np.searchsorted(events_ms, time_ms - round(matured_days * MS_PER_DAY), side="left")
     row = np.arange(first, max(first, end))
-    fraud = loaded.fraud[row] & (loaded.label_time_ms[row] <= time_ms)
-    return Verdicts(row, fraud, np.ones(row.size))
+    labelled = loaded.label_time_ms[row] <= time_ms
+    if not silence_is_legit:
+        row, labelled = row[labelled], labelled[labelled]
+    return Verdicts(row, loaded.fraud[row] & labelled, np.ones(row.size))
 
 
 class DenseCodes:

@@ -215,8 +215,12 @@ def resident_bytes(pid: int) -> int:
         return pages * os.sysconf("SC_PAGE_SIZE")
     except (OSError, IndexError, ValueError):
         pass
-    shown = subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, text=True, check=False)  # noqa: S607
-    return 1024 * int(shown.stdout.strip() or 0)
+    asked = ["ps", "-o", "rss=", "-p", str(pid)]
+    try:
+        shown = subprocess.run(asked, capture_output=True, text=True, check=False)
+        return 1024 * int(shown.stdout.strip() or 0)
+    except (OSError, ValueError):
+        return 0
 
 
 def _environment(threads: int) -> dict[str, str]:

@@ -151,8 +151,10 @@ class _Bench:
 
     def savings(self, sample: Sample, alerted: NDArray[np.bool_]) -> float:
         """Return 1 less the cost over the lower of the costs of alerting on nothing and on everything."""
-        all_or_nothing = (self.cost(sample, np.full(len(sample), it)) for it in (False, True))
-        return 1.0 - self.cost(sample, alerted) / min(all_or_nothing)
+        trivial = min(self.cost(sample, np.full(len(sample), it)) for it in (False, True))
+        if trivial == 0.0:
+            raise LeftOutError("nothing can be saved where alerting on nothing costs nothing")
+        return 1.0 - self.cost(sample, alerted) / trivial
 
 
 def f1(fraud: NDArray[np.bool_], alerted: NDArray[np.bool_]) -> float:

@@ -20,7 +20,7 @@ class Sample(Columns):
     features : float32 (n, F)
         As of the decision; NaN where missing. A category is a whole number without order.
     fraud : bool (n,)
-        For learning and tuning, the verdict known at the time of fitting; for testing, the truth.
+        The verdict known at the time of fitting or tuning; all False where rows are only scored.
     weight : float64 (n,)
         How many transactions the row stands for: 1, or 1/rate where legits were sampled. The measured figures of a
         sample weigh rows by it, so that a sampled training set does not change the prior.

@@ -45,7 +45,7 @@ class Caps:
     rows
         Rows to learn from. Beyond it legits are sampled, each then standing for 1/rate; None for no bound.
     seconds, memory_bytes
-        A process that needs more is ended, and its row says so.
+        For one block. A process that needs more is ended, and its row says so.
     """
 
     rows: int | None = None

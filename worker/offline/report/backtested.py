@@ -266,9 +266,7 @@ def _cost_over_time(shown: Course) -> Html:
         Axis("cost a day", 0.0, 1.1 * most or 1.0, wording.compact),
         [("reviews", shown.cost_reviews), ("missed", shown.cost_missed)],
     )
-    return figures(
-        [figure(plot, "Reviews are charged when the case opens, a missed fraud when it happened.")]
-    )
+    return figure(plot, "Reviews are charged when the case opens, a missed fraud when it happened.")
 
 
 def _ranked(result: BacktestResult, shown: Stretch, series: Series, *, online_alone: bool) -> Ranked:

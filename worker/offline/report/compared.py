@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -14,7 +15,7 @@ from models.working_points import first_alerts
 from worker.offline.compare.recommendation import BANDS
 from worker.offline.compare.result import OURS, Block, Comparison, Decided, Figures, JudgedRows, Row
 from worker.offline.compare.strategy import Rule
-from worker.offline.figures import Judged, weeks
+from worker.offline.figures import Judged, Stretch, weeks
 from worker.offline.report import wording
 from worker.offline.report.course import over_time, week_table
 from worker.offline.report.curves import (
@@ -67,6 +68,8 @@ _OWN_RANKS: Final = {
 """What the worker's own rows compare; the whole worker divides it by the threshold of the decider."""
 _CURVES: Final = 4
 """So many strategies have curves of cost, capacity and time."""
+_WHOLE_WORKER: Final = "worker"
+"""The row of the worker as it would run."""
 _NAMES_SHOWN: Final = 200
 """A page names no more features than that."""
 
@@ -74,7 +77,8 @@ _NAMES_SHOWN: Final = 200
 def comparison_page(result: Comparison) -> str:
     """Return the report as one page."""
     series = _series(result)
-    ranked = {block: _ranked(result, block, series) for block in Block}
+    first = first_alerts(result.test.case, np.ones(len(result.test), np.bool_))
+    ranked = {block: _ranked(result, block, series, first) for block in Block}
     few = ranked[result.recommendation.block][:_CURVES]
     return page(
         "Ways to handle imbalance, compared",
@@ -99,7 +103,7 @@ def comparison_page(result: Comparison) -> str:
                     ),
                     week_table(
                         "Week by week; the counts are of the test window.",
-                        [(one.series, weeks(one.judged, one.review_cost)) for one in few],
+                        [(one.series, _weeks(one)) for one in few],
                     ),
                 ],
             ),
@@ -198,24 +202,41 @@ def _blocks(result: Comparison) -> list[tuple[Block, tuple[str, str]]]:
 def _series(result: Comparison) -> dict[str, Series]:
     """Choose what the page draws: what to take, what it is held against, and the worker, by name."""
     advice = result.recommendation
-    rows = sorted(
-        (row for row in judged_rows(result, advice.block)),
-        key=lambda row: math.inf if row.figures is None or math.isnan(row.figures.cost) else row.figures.cost,
-    )
+    rows = sorted(judged_rows(result, advice.block), key=_cost)
     groups = [
         [row for row in rows if row.strategy == advice.strategy],
+        [row for row in rows if row.family == OURS and row.strategy == _WHOLE_WORKER],
         [row for row in rows if row.family == OURS],
         rows,
         [row for row in rows if row.strategy in advice.common_advice],
         [row for row in rows if row.family == "nothing"],
     ]
-    names = [group[0].strategy for group in groups if group] + [row.strategy for row in rows]
-    return {name: Series(i, name) for i, name in enumerate(list(dict.fromkeys(names))[:MOST_SERIES])}
+    chosen: list[Row] = []
+    for row in [group[0] for group in groups if group] + rows:
+        if len(chosen) < MOST_SERIES and not any(_decides_alike(row, other) for other in chosen):
+            chosen.append(row)
+    return {row.strategy: Series(i, row.strategy) for i, row in enumerate(chosen)}
 
 
-def _ranked(result: Comparison, block: Block, series: dict[str, Series]) -> list[Ranked]:
+def _cost(row: Row) -> float:
+    return math.inf if row.figures is None or math.isnan(row.figures.cost) else row.figures.cost
+
+
+def _decides_alike(one: Row, other: Row) -> bool:
+    """Return whether two rows would be drawn on top of each other."""
+    if one.strategy == other.strategy or one.decided is None or other.decided is None:
+        return one.strategy == other.strategy
+    return (
+        len(one.decided) > 0
+        and np.array_equal(one.decided.alerted, other.decided.alerted)
+        and np.array_equal(one.decided.score, other.decided.score)
+    )
+
+
+def _ranked(
+    result: Comparison, block: Block, series: dict[str, Series], first: NDArray[np.bool_]
+) -> list[Ranked]:
     rows = {row.strategy: row for row in judged_rows(result, block)}
-    first = first_alerts(result.test.case, np.ones(len(result.test), np.bool_))
     return [
         Ranked(
             series=one,
@@ -238,6 +259,11 @@ def _ranked(result: Comparison, block: Block, series: dict[str, Series]) -> list
         for name, one in series.items()
         if (row := rows.get(name)) is not None and row.decided is not None and row.figures is not None
     ]
+
+
+def _weeks(one: Ranked) -> tuple[Stretch, ...]:
+    # The table ranks nothing, and sorting equal scores costs next to nothing.
+    return weeks(replace(one.judged, score=np.zeros(len(one.judged))), one.review_cost)
 
 
 def _rank_label(row: Row) -> str:

@@ -162,12 +162,12 @@ def _cost_plot(one: Ranked) -> Html:
     swept, realised, chosen = one.by_rank, one.reached.cost, one.usual_threshold
     cost = swept.cost(one.review_cost)
     nothing, cheapest = float(cost[0]), int(np.argmin(cost))
-    usable = np.isfinite(swept.threshold) & (cost <= 2.0 * max(nothing, realised, one.review_cost))
+    top = 1.25 * max(nothing, realised, float(cost[cheapest])) or 1.0
+    usable = np.isfinite(swept.threshold) & (cost <= top)
     axis = _threshold_axis(swept.threshold[usable], chosen, one)
     if axis is None:
         return missing(f"{one.series.name}: too few different scores for a curve of the cost.")
     inside = usable & (swept.threshold >= axis.low) & (swept.threshold <= axis.high)
-    top = 1.25 * max(nothing, realised, float(cost[cheapest])) or 1.0
     has_chosen = math.isfinite(chosen)
     best = wording.money(float(cost[cheapest])), wording.threshold(float(swept.threshold[cheapest]))
     plot = Plot(

@@ -106,7 +106,7 @@ class Labels:
         ranked = sorted(ends, key=lambda it: -self._pixels(it[1], it[2])[1])
         step = self._size + 2.0
         centres = np.array([self._pixels(x, y)[1] for _, x, y, _ in ranked])
-        centres = _apart(np.clip(centres, self._frame.bottom + step / 2, self._frame.top - step / 2), step)
+        centres = apart(np.clip(centres, self._frame.bottom + step / 2, self._frame.top - step / 2), step)
         # All inside the frame, which has room for more labels than there are curves.
         centres += min(0.0, self._frame.top - centres[0]) - min(0.0, centres[-1] - self._frame.bottom)
         for (label, _, _, colour), centre in zip(ranked, centres, strict=True):
@@ -147,7 +147,7 @@ class Labels:
         return at
 
 
-def _apart(centres: FloatArray, step: float) -> FloatArray:
+def apart(centres: FloatArray, step: float) -> FloatArray:
     """Move descending positions apart until neighbours are a step away, each group about where it was."""
     groups = [[float(centre)] for centre in centres]
     means = [float(centre) for centre in centres]

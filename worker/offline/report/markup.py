@@ -113,19 +113,29 @@ class Table:
                 for it in self.columns
             ),
         )
-        body = joined(self._line(line) for line in self.lines)
+        bodies: list[list[Html]] = []
+        for line in self.lines:
+            if line.is_group or not bodies:
+                bodies.append([])
+            bodies[-1].append(self._line(line))
         table = element(
-            "table", element("caption", text(self.caption)), element("thead", head), element("tbody", body)
+            "table",
+            element("caption", text(self.caption)),
+            element("thead", head),
+            *(element("tbody", *body) for body in bodies),
         )
         # Keyboards scroll only what has the focus.
-        return element("div", table, class_="scroll", role="region", aria_label=self.caption, tabindex="0")
+        scroll = element("div", table, class_="scroll", role="region", aria_label=self.caption, tabindex="0")
+        # A heading's title appears under a mouse alone.
+        meanings = "; ".join(f"{it.heading}: {it.meaning}" for it in self.columns if it.meaning)
+        return joined([scroll, paragraph(f"{meanings}.", "quiet meanings")]) if meanings else scroll
 
     def _line(self, line: Line) -> Html:
         name, *values = line.cells
         if line.is_group:
             return element(
                 "tr",
-                element("th", name, scope="colgroup", colspan=str(len(self.columns))),
+                element("th", name, scope="rowgroup", colspan=str(len(self.columns))),
                 class_="group",
             )
         cells = [element("th", name, scope="row")]

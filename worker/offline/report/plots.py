@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from models.arrays import FloatArray
 from worker.offline.report.labels import Labels
@@ -128,8 +129,6 @@ class Curve:
         Points that are not finite leave a gap.
     label
         Written at its end; None names it by the key below the plot alone.
-    is_steps
-        Whether each value holds until the next.
     has_markers
         Whether its points are marked.
     """
@@ -138,7 +137,6 @@ class Curve:
     x: FloatArray
     y: FloatArray
     label: str | None = None
-    is_steps: bool = False
     has_markers: bool = False
 
 
@@ -274,8 +272,7 @@ def _draw_axes(axes: Axes, plot: Plot) -> None:
         if axis.ticks is not None:
             side.set_major_locator(FixedLocator(list(axis.ticks)))
         elif axis.is_log:
-            narrow = high / low < 50.0
-            side.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if narrow else (1.0,), numticks=most))
+            side.set_major_locator(FixedLocator(log_ticks(low, high, most - 1)))
         else:
             side.set_major_locator(MaxNLocator(most - 1))
         side.set_minor_locator(NullLocator())
@@ -296,6 +293,17 @@ def _draw_axes(axes: Axes, plot: Plot) -> None:
     )
 
 
+def log_ticks(low: float, high: float, most: int) -> list[float]:
+    """Return powers of ten, every so many that there is room; their doubles and halves too where there are few."""
+    first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
+    if last - first < 2:
+        steps = [factor * 10.0**power for power in range(first - 1, last + 1) for factor in (1.0, 2.0, 5.0)]
+        inside = [step for step in steps if low <= step <= high]
+        return inside if len(inside) > 1 else [low, high]
+    stride = math.ceil((last - first + 1) / most)
+    return [10.0**power for power in range(last, first - 1, -stride)]
+
+
 def _draw_curve(axes: Axes, curve: Curve, plot: Plot) -> None:
     x, y = np.asarray(curve.x, np.float64), np.asarray(curve.y, np.float64)
     room = plot.y.high - plot.y.low
@@ -312,8 +320,6 @@ def _draw_curve(axes: Axes, curve: Curve, plot: Plot) -> None:
     style: dict[str, Any] = {"color": curve.series.colour, "linewidth": 1.8}
     if curve.series.dashes:
         style["dashes"] = curve.series.dashes
-    if curve.is_steps:
-        style["drawstyle"] = "steps-post"
     axes.plot(x, y, **style)
     if curve.has_markers:
         _draw_marker(axes, curve.series, x, y, 4.5)

@@ -121,7 +121,8 @@ def _sum(alert: ExplainedAlert) -> Html:
         return NOTHING
     logit = alert.reference + sum(one.contribution for one in alert.reasons)
     return paragraph(
-        f"They add to {wording.decimal(alert.reference)} and make a logit of {wording.decimal(logit)}.",
+        f"From {wording.decimal(alert.reference)} to begin with, they make a logit of {wording.decimal(logit)} before"
+        " calibration.",
         "quiet",
     )
 

@@ -42,7 +42,8 @@ _LETTER: Final = 0.55
 def strategy_table(result: Comparison, rows: Sequence[Row], title: str, series: dict[str, Series]) -> Html:
     """Return the figures of every strategy of a block, family by family."""
     table = Table(
-        f"{title}: figures of the test window. Rows of different blocks are not comparable.",
+        f"{title}: figures of the test window. Rows of different blocks are not comparable. Within noise: the 95 %"
+        " interval of the cost above the cheapest reaches zero.",
         [
             Column("strategy"),
             Column("cost", "reviews, and the loss of missed frauds"),
@@ -107,7 +108,7 @@ def cost_plot(result: Comparison, block: Block, title: str, series: dict[str, Se
     )
     high = float(max(min(ends.max(), max(2.0 * np.median(ends), 1.3 * nothing)), 1e-9))
     low = min(0.0, *(it.excess_low for _, it in rows if math.isfinite(it.excess_low)))
-    low = max(low, -0.2 * high)
+    low = max(low, -0.5 * high)
     points, spans = [], []
     for place, (name, its) in enumerate(rows):
         one, y = series.get(name, NEUTRAL), float(-place)
@@ -171,17 +172,16 @@ def lettered(row: Row, series: dict[str, Series]) -> Html:
 
 
 def badges(result: Comparison, row: Row) -> list[Html]:
-    """Return what a strategy is besides: recommended, the cheapest, common advice."""
-    advice = result.recommendation
-    if row.block is not advice.block:
-        cheapest = result.cheapest(row.block)
-        named = [("cheapest", cheapest is not None and cheapest.strategy == row.strategy)]
-    else:
-        named = [
-            ("recommended", row.strategy == advice.strategy),
-            ("cheapest", row.strategy == advice.cheapest),
-            ("common advice", row.strategy in advice.common_advice),
-        ]
+    """Return what a strategy is besides: recommended, the cheapest or close to it, common advice."""
+    advice, cheapest = result.recommendation, result.cheapest(row.block)
+    is_cheapest = cheapest is not None and cheapest.strategy == row.strategy
+    is_main = row.block is advice.block
+    named = [
+        ("recommended", is_main and row.strategy == advice.strategy),
+        ("cheapest", is_cheapest),
+        ("within noise", not is_cheapest and row.figures is not None and row.figures.excess_low <= 0.0),
+        ("common advice", is_main and row.strategy in advice.common_advice),
+    ]
     return [Html(f" {element('span', text(name), class_='badge')}") for name, holds in named if holds]
 
 
