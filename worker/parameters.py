@@ -45,12 +45,14 @@ def policy(settings: Settings) -> Policy:
     )
 
 
+def lineage(settings: Settings) -> Lineage:
+    """Return what shapes features and learning."""
+    return Lineage(feature_spec(settings), Hasher(settings.hash_key).fingerprint, settings.model.fraud_weight)
+
+
 def new_model(settings: Settings) -> ModelState:
     """Return an empty model state, before the first record of the log."""
-    lineage = Lineage(
-        feature_spec(settings), Hasher(settings.hash_key).fingerprint, settings.model.fraud_weight
-    )
-    return ModelState(lineage, policy(settings), settings.model.digest_every)
+    return ModelState(lineage(settings), policy(settings), settings.model.digest_every)
 
 
 def refit_plan(settings: Settings) -> RefitPlan:

@@ -109,6 +109,7 @@ def labels(
         timestamps_ms=label_time_ms if timestamps_ms is None else np.array(timestamps_ms, np.int64),
         label_time_ms=label_time_ms,
         event_time_ms=np.full(count, -1) if event_time_ms is None else np.array(event_time_ms, np.int64),
+        source=np.zeros(count, np.uint8),
         kind=np.array([kind for _, kind, _ in described], np.uint8),
         id_hash=HASHER.entities(names),
         id_check=HASHER.checks(names),

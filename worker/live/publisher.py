@@ -68,7 +68,7 @@ class Publisher:
         self._tasks = tasks
         self._partitions = partitions
         self._group = group
-        self._alerts = AlertWriter(settings.topics.alerts, Hasher(settings.hash_key))
+        self._alerts = AlertWriter(settings.topics.alerts, Hasher(settings.hash_key), settings.alerts.fields)
 
     def begin(self, outcomes: list[Outcome], records: list[ModelRecord], model: ModelState) -> Finish:
         """Begin to commit alerts, journal, dead letters, model log and the offsets of every owned partition.

@@ -42,6 +42,11 @@ def configure(level: str = "INFO", stream: TextIO | None = None, as_json: bool |
     logging.getLogger("kafka.net.selector").setLevel(logging.ERROR)
 
 
+def is_json() -> bool:
+    """Return whether `configure` has chosen JSON lines."""
+    return any(isinstance(handler.formatter, JsonFormatter) for handler in logging.getLogger().handlers)
+
+
 class CardNumberFilter(logging.Filter):
     """Redacts card numbers in a record's message, fields and traceback; lets every record pass."""
 
