@@ -33,8 +33,24 @@ class LineageMismatchError(Exception):
     """The log was written under another lineage; the message names what differs."""
 
 
-class DigestMismatchError(Exception):
-    """The digests of two workers differ at an offset that both have folded: a fold is not deterministic."""
+@dataclass(frozen=True, slots=True)
+class DigestMismatch:
+    """The digest that a worker published differs from ours at an offset that both have folded.
+
+    Attributes
+    ----------
+    offset
+        Of the model log.
+    worker
+        Who published the digest.
+    ours, theirs
+        The digests.
+    """
+
+    offset: int
+    worker: str
+    ours: str
+    theirs: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +132,8 @@ class ModelState:
         self._sample_one_in = 1
         self._digest_every = digest_every
         self._digests: OrderedDict[int, str] = OrderedDict()
+        self.mismatches: list[DigestMismatch] = []
+        """Found since the caller last cleared the list. The state folds on: it is the caller who judges them."""
 
     @property
     def version(self) -> str:
@@ -171,7 +189,7 @@ class ModelState:
 
         Raises
         ------
-        LineageMismatchError, DigestMismatchError
+        LineageMismatchError
             If the log contradicts this state: the worker must stop.
         """
         match record:
@@ -245,7 +263,7 @@ class ModelState:
         self.examples.bound(policy.max_examples)
 
     def _fold_commit(self, offset: int, commit: Commit) -> None:
-        self._compare_digest(commit.digest)
+        self._compare_digest(commit)
         for partition, clock_ms in commit.clocks_ms.items():
             self.clocks_ms[partition] = max(clock_ms, self.clocks_ms.get(partition, clock_ms))
         if commit.newest_label_ms is not None:
@@ -290,12 +308,11 @@ class ModelState:
             self.budget.fold(budget.online, budget.forest, budget.alerts, budget.cases, clock_ms)
             self.ledger.close(min(self.clocks_ms.values()), self.policy.horizon_ms)
 
-    def _compare_digest(self, theirs: Digest | None) -> None:
+    def _compare_digest(self, commit: Commit) -> None:
+        theirs = commit.digest
         ours = None if theirs is None else self._digests.get(theirs.offset)
         if theirs is not None and ours is not None and ours != theirs.value:
-            raise DigestMismatchError(
-                f"at model-log offset {theirs.offset}: ours {ours[:16]}, another worker's {theirs.value[:16]}"
-            )
+            self.mismatches.append(DigestMismatch(theirs.offset, commit.worker, ours, theirs.value))
 
     def _begun_ms(self, refit: Refit) -> int:
         """Return the clock of the part in force that `refit` would replace; its own where there is none."""

@@ -24,6 +24,7 @@ from worker.commands import (
     run,
     schema,
     simulate,
+    skip,
     topics,
 )
 from worker.commands.parsing import Parser, add_config, verbs_of
@@ -56,6 +57,7 @@ VERBS: Final = (
     simulate,
     alerts,
     dead_letters,
+    skip,
     replay,
     backtest,
     compare,

@@ -42,7 +42,7 @@ class IndefiniteError(WorkerError):
 
 
 class CorruptError(WorkerError):
-    """A record that a worker wrote does not decode, or two workers' model states differ at one offset."""
+    """A record that a worker wrote does not decode, or this worker's model state contradicts its own digest."""
 
     exit_code = 7
 

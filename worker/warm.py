@@ -192,11 +192,14 @@ class _Source(InboxSource):
             self._put(RecordColumns.of_batches(topic, partition, [(data, table)], self._offsets[topic]))
 
     def _put(self, columns: RecordColumns) -> None:
-        self._guard.check_keys(columns)
         if columns.topic == self._topics.transactions:
-            self._inbox.put_transactions(*self._decoder.transactions(columns))
+            transactions, bad = self._decoder.transactions(columns)
+            self._guard.misplaced(columns, transactions.offsets)
+            self._inbox.put_transactions(transactions, bad)
         else:
-            self._inbox.put_labels(*self._decoder.labels(columns))
+            labels, bad = self._decoder.labels(columns)
+            self._guard.misplaced(columns, labels.offsets)
+            self._inbox.put_labels(labels, bad)
 
 
 if __name__ == "__main__":

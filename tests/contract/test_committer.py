@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
-from kafka.structs import ConsumerGroupMetadata
+from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata
 
-from worker.errors import FencedError, IndefiniteError
+from worker.errors import FencedError, IndefiniteError, UnreachableError
 from worker.kafka_io.client import producer_config
 from worker.kafka_io.committer import Committer, KafkaTransaction, Outgoing
 from worker.kafka_io.consumer import ColumnarConsumer
@@ -250,3 +250,54 @@ def test_a_member_that_was_thrown_out_commits_nothing_even_if_nobody_has_taken_o
 
 def _incompressible(size: int) -> bytes:
     return random.Random(0).randbytes(size)
+
+
+def test_committed_offsets_wait_for_an_open_transaction_that_would_move_them(place: Place) -> None:
+    """OffsetFetch with require_stable: a successor that read the old offsets would decide the same batch again."""
+    committer = place.committer()
+    committer.commit(place.transaction(b"a", next_offset=5), place.empty_group())
+    config = {"bootstrap_servers": place._bootstrap, "group_id": place.group, "enable_auto_commit": False}
+    tp = TopicPartition(place.source, 0)
+    consumer = ColumnarConsumer(config | {"isolation_level": "read_committed"})
+    careless = ColumnarConsumer(config | {"isolation_level": "read_uncommitted"})
+    try:
+        assert consumer.committed(tp) == 5
+        producer = committer._producer
+        producer.begin_transaction()
+        producer.send(place.output, value=b"b", partition=0)
+        offsets = {tp: OffsetAndMetadata(9, "", -1)}
+        producer.send_offsets_to_transaction(offsets, place.empty_group())
+        assert careless.committed(tp) == 5, "what a consumer without require_stable sees"
+        asked: list[int] = []
+        with pytest.raises(UnreachableError, match="a transaction of another worker stays open"):
+            consumer.committed(tp, lambda: asked.append(1), deadline_s=2.5)
+        assert len(asked) > 1
+        producer.commit_transaction()
+        assert consumer.committed(tp) == 9
+    finally:
+        consumer.close()
+        careless.close()
+
+
+def test_the_wait_for_committed_offsets_hears_a_signal(place: Place) -> None:
+    committer = place.committer()
+    producer = committer._producer
+    producer.begin_transaction()
+    producer.send(place.output, value=b"b", partition=0)
+    tp = TopicPartition(place.source, 0)
+    producer.send_offsets_to_transaction({tp: OffsetAndMetadata(9, "", -1)}, place.empty_group())
+    consumer = ColumnarConsumer(
+        {"bootstrap_servers": place._bootstrap, "group_id": place.group, "isolation_level": "read_committed"}
+    )
+    asked: list[int] = []
+
+    def alive() -> None:
+        asked.append(1)
+        if len(asked) > 2:
+            raise KeyboardInterrupt
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            consumer.committed(tp, alive)
+    finally:
+        consumer.close()

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from kafka import KafkaAdminClient, TopicPartition
+from kafka.errors import FencedInstanceIdError
 
-from worker.kafka_io.consumer import ColumnarConsumer
+from worker.kafka_io.consumer import ColumnarConsumer, ConsumerCorruptError
 
 if TYPE_CHECKING:
     from tests.conftest import Broker, TopicFactory
@@ -52,3 +53,25 @@ def test_a_join_that_outlasts_its_poll_is_completed_by_a_later_one(
         poll_until_assigned(consumer, {TopicPartition(topic, 0)}, timeout_ms=100)
         kafka_admin.create_partitions({topic: 3})
         poll_until_assigned(consumer, {TopicPartition(topic, p) for p in range(3)}, timeout_ms=0)
+
+
+def poll_for(time_s: float, *consumers: ColumnarConsumer) -> None:
+    deadline_s = time.monotonic() + time_s
+    while time.monotonic() < deadline_s:
+        for consumer in consumers:
+            consumer.poll(50)
+
+
+def test_an_idle_member_whose_static_id_was_taken_notices_it(
+    kafka: Broker, topic_factory: TopicFactory
+) -> None:
+    """The client itself stops its heartbeats and polls on for ever, without an error."""
+    topic = topic_factory("taken", 1)
+    static = {"group_instance_id": "w1", "session_timeout_ms": 10_000, "heartbeat_interval_ms": 3_000}
+    with member_of(kafka, topic, topic, **static) as older:
+        poll_until_assigned(older, {TopicPartition(topic, 0)}, timeout_ms=100)
+        with member_of(kafka, topic, topic, **static) as newer:
+            poll_until_assigned(newer, {TopicPartition(topic, 0)}, timeout_ms=100)
+            with pytest.raises(ConsumerCorruptError) as raised:
+                poll_for(10.0, newer, older)
+            assert isinstance(raised.value.__cause__, FencedInstanceIdError)

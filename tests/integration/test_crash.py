@@ -178,9 +178,14 @@ def test_of_two_processes_with_one_id_the_older_ends_fenced(kafka: Broker, tmp_p
     records = records_of(small_traffic(days=6, cards=300))
     half = len(records) // 2
     site.feed(records[:half])
-    with site.worker() as older, site.worker() as newer:
+    elsewhere = {"state_dir": str(tmp_path / "another machine")}
+    with site.worker() as older, site.worker(worker=elsewhere) as newer, site.worker() as twin:
+        twin.kill()
         newer.kill()
         wait_for(lambda: older.metric(DECIDED) > 0, START_S, lambda: older.log, [older])
+        twin.start()
+        assert twin.wait_for_exit(60) == FencedError.exit_code
+        assert "another process uses" in twin.log.splitlines()[-1]
         newer.start()
         newer.wait_until_ready()
         site.feed(records[half:])

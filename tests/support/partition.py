@@ -98,6 +98,7 @@ def labels(
     event_time_ms: Sequence[int] | None = None,
     timestamps_ms: Sequence[int] | None = None,
     first_offset: int = 0,
+    cards: Sequence[str] | None = None,
 ) -> LabelColumns:
     """Labels of (transaction id, kind, label time); none names its transaction's time, unless given here."""
     count = len(described)
@@ -113,6 +114,9 @@ def labels(
         kind=np.array([kind for _, kind, _ in described], np.uint8),
         id_hash=HASHER.entities(names),
         id_check=HASHER.checks(names),
+        card_hash=HASHER.entities(
+            pa.array([f"card of {name}" for name, _, _ in described] if cards is None else cards, pa.string())
+        ),
         value=pa.nulls(count, pa.large_binary()),
     )
 

@@ -174,7 +174,7 @@ def test_the_corpus_of_transactions_is_read_alike(pair: Pair) -> None:
     values = corpus(transaction_fields(pair.time_format), ["y", "d", "note"])
     accepted = pair.check_transactions(values)
     assert 500 < accepted < len(values) - 500
-    assert 400 < sum(is_plain(pair, values)) <= accepted, "or the comparison is of pydantic with itself"
+    assert sum(is_plain(pair, values)) > 400, "or the comparison is of pydantic with itself"
 
 
 def test_text_amounts_and_integer_categories_are_read_alike() -> None:
@@ -218,7 +218,7 @@ def test_the_corpus_of_labels_is_read_alike(pair: Pair) -> None:
     outcome = {name: fields[name] for name in ("transaction_id", "card_id", "label_time")} | {
         "outcome": '"declined"'
     }
-    values = corpus(fields, ["supersedes", "outcome"]) + corpus(outcome, ["label", "source"])
+    values = corpus(fields, ["outcome"]) + corpus(outcome, ["label", "source"])
     accepted = pair.check_labels(values)
     assert 200 < accepted < len(values) - 500
 
@@ -263,7 +263,7 @@ def tokens(draw: Callable[[Any], Any]) -> str:
 
 @st.composite
 def records(draw: Callable[[Any], Any], fields: dict[str, str]) -> bytes:
-    names = [*fields, "y", "d", "k", "note", "outcome", "supersedes"]
+    names = [*fields, "y", "d", "k", "note", "outcome"]
     items = list((fields | draw(st.dictionaries(st.sampled_from(names), tokens(), max_size=2))).items())
     items = draw(st.permutations(items)) if draw(st.booleans()) else items
     record = bytearray(
@@ -326,17 +326,15 @@ def test_iso_times_are_read_as_the_standard_library_reads_them() -> None:
     assert iso_times(spans_of(written)).tolist() == expected
 
 
-def test_the_compiled_loop_suspects_every_card_number() -> None:
+def test_the_compiled_loop_and_the_model_find_the_same_card_numbers() -> None:
     rng = np.random.default_rng(9)
-    digits = ["".join(map(str, rng.integers(0, 10, size))) for size in rng.integers(11, 22, 3_000)]
+    digits = ["4" + "".join(map(str, rng.integers(0, 10, size))) for size in rng.integers(11, 22, 3_000)]
     grouped = [" ".join(text[i : i + 4] for i in range(0, len(text), 4)) for text in digits]
     dashed = [f"{text[:4]}-{text[4:10]}-{text[10:]}" for text in digits]
     candidates = [*digits, *grouped, *dashed, *("x" + text for text in digits)]
     is_card = [looks_like_card_number(text) for text in candidates]
-    suspected = card_numbers(spans_of(candidates))
-    assert sum(is_card) > 300
-    assert all(suspected[is_card])
-    assert suspected.sum() < 0.2 * len(candidates), "or ordinary digits take the slow way"
+    assert 300 < sum(is_card) < 0.2 * len(candidates)
+    assert card_numbers(spans_of(candidates)).tolist() == is_card
 
 
 def spans_of(strings: Sequence[str]) -> Spans:

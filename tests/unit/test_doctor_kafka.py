@@ -14,7 +14,7 @@ from worker.doctor import broker_checks, group_checks, topic_checks
 from worker.doctor.cluster import INTERNAL, Cluster, Group, Topic, TransactionState
 from worker.doctor.finding import Finding, Verdict, exit_code, failed, not_checked, ok, together, warning
 from worker.errors import FuseError, IncompatibleError, SettingsError, UnreachableError
-from worker.settings.sections import KafkaSettings, LabelSettings, Settings
+from worker.settings.sections import KafkaSettings, LabelSettings, Settings, WorkerSettings
 
 WELL_SET = {
     "retention.ms": "-1",
@@ -28,7 +28,8 @@ ALL = frozenset({"READ", "WRITE", "DESCRIBE"})
 
 
 def settings(**kafka: Any) -> Settings:
-    return Settings(entity_key="00" * 16, kafka=KafkaSettings(**{"start_from": "earliest"} | kafka))
+    where = KafkaSettings(**{"start_from": "earliest"} | kafka)
+    return Settings(entity_key="00" * 16, worker=WorkerSettings(id="worker-1"), kafka=where)
 
 
 def topic(name: str, **changes: Any) -> Topic:

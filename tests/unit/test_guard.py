@@ -29,11 +29,16 @@ def guard(partitions: int = 4, partitioner: Partitioner = "murmur2") -> InputGua
     return InputGuard(partitions, partitioner, BATCH)
 
 
+def judge(watching: InputGuard, records: RecordColumns) -> int:
+    """Show the guard records of which all with a key decode; how many of those lie elsewhere."""
+    return int(watching.misplaced(records, records.offsets[records.key_length >= 0]).sum())
+
+
 @pytest.mark.parametrize("partitioner", ["murmur2", "crc32"])
 def test_keys_where_the_partitioner_puts_them_pass(partitioner: Partitioner) -> None:
     watching = guard(partitioner=partitioner)
     for _ in range(5):
-        watching.check_keys(fetched([*keys_of(1, 4, partitioner, 300)]))
+        judge(watching, fetched([*keys_of(1, 4, partitioner, 300)]))
 
 
 @pytest.mark.parametrize(("partitioner", "other"), [("murmur2", "crc32"), ("crc32", "murmur2")])
@@ -41,30 +46,44 @@ def test_keys_where_the_partitioner_puts_them_pass(partitioner: Partitioner) -> 
 def test_keys_by_the_other_partitioner_stop_the_worker_and_the_remedy_is_named(
     partitioner: Partitioner, other: Partitioner, partitions: int
 ) -> None:
-    with pytest.raises(IncompatibleError, match=f"kafka.partitioner = '{partitioner}': set it to '{other}'"):
-        guard(partitions, partitioner).check_keys(fetched([*keys_of(1, partitions, other, 400)]))
+    with pytest.raises(
+        IncompatibleError, match=f"(?s)kafka.partitioner = '{partitioner}'.*set it to '{other}'"
+    ):
+        judge(guard(partitions, partitioner), fetched([*keys_of(1, partitions, other, 400)]))
 
 
 def test_a_light_load_is_judged_too_once_a_hundred_keys_have_come() -> None:
     watching, keys = guard(), keys_of(1, 4, "crc32", 100)
     for key in keys[:99]:
-        watching.check_keys(fetched([key]))
+        judge(watching, fetched([key]))
     with pytest.raises(IncompatibleError):
-        watching.check_keys(fetched([keys[99]]))
+        judge(watching, fetched([keys[99]]))
 
 
 def test_topics_are_judged_apart() -> None:
     watching, right, wrong = guard(), keys_of(1, 4, "murmur2", 400), keys_of(1, 4, "crc32", 100)
-    watching.check_keys(fetched([*right], "transactions"))
+    judge(watching, fetched([*right], "transactions"))
     with pytest.raises(IncompatibleError, match="labels"):
-        watching.check_keys(fetched([*wrong], "labels"))
+        judge(watching, fetched([*wrong], "labels"))
 
 
 def test_a_few_stray_keys_are_tolerated_and_null_keys_do_not_count() -> None:
     right, wrong = keys_of(1, 4, "murmur2", 300), keys_of(2, 4, "murmur2", 250)
-    guard().check_keys(fetched([*right, *wrong[:100], *[None] * 500]))
+    judge(guard(), fetched([*right, *wrong[:100], *[None] * 500]))
     with pytest.raises(IncompatibleError, match="45%"):
-        guard().check_keys(fetched([*right, *wrong, *[None] * 500]))
+        judge(guard(), fetched([*right, *wrong, *[None] * 500]))
+
+
+def test_garbage_says_nothing_of_the_partitioner() -> None:
+    records = fetched([*keys_of(2, 4, "murmur2", 400)])
+    assert guard().misplaced(records, records.offsets[:0]).tolist() == []
+    few = guard().misplaced(records, records.offsets[[3, 7]])
+    assert few.tolist() == [True, True]
+
+
+def test_where_misplaced_records_are_refused_one_by_one_they_do_not_stop_the_worker() -> None:
+    watching = InputGuard(4, "murmur2", BATCH, stops=False)
+    assert judge(watching, fetched([*keys_of(2, 4, "murmur2", 400), *keys_of(1, 4, "murmur2", 10)])) == 400
 
 
 def test_a_topic_that_has_grown_or_shrunk_stops_the_worker() -> None:
@@ -76,7 +95,7 @@ def test_a_topic_that_has_grown_or_shrunk_stops_the_worker() -> None:
 
 def bad(count: int, topic: str = "transactions", detail: str = "amount: Field required") -> list[BadRecord]:
     return [
-        BadRecord(topic, 1, offset, 0, "decode", "missing_field", detail, b"{}") for offset in range(count)
+        BadRecord(topic, 1, offset, 0, "decode", "missing_field", detail, b"{}", 2) for offset in range(count)
     ]
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.waiting import wait_for
 from worker.errors import SettingsError
-from worker.telemetry.health import HealthServer, WorkerStatus
+from worker.telemetry.health import MOST_CONNECTIONS, HealthServer, WorkerStatus
 
 LIMIT_S = 60.0
 
@@ -142,3 +143,30 @@ def test_a_stopped_server_frees_its_port_and_can_be_stopped_again(status: Worker
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(("127.0.0.1", port))
+
+
+def test_connections_beyond_the_bound_are_closed_at_once_and_the_rest_still_answered(
+    server: HealthServer,
+) -> None:
+    idle = [socket.create_connection(("127.0.0.1", server.port), timeout=10) for _ in range(MOST_CONNECTIONS)]
+    try:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as refused:
+            assert refused.recv(1) == b""
+    finally:
+        for connection in idle:
+            connection.close()
+    wait_for(lambda: answers(server), 20, lambda: "still full")
+
+
+def answers(server: HealthServer) -> bool:
+    try:
+        return ask(server, "/metrics")[0] == 200
+    except (http.client.HTTPException, OSError):
+        return False
+
+
+def test_a_client_that_dribbles_is_hung_up_on(server: HealthServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.telemetry.health.MOST_SECONDS", 0.3)
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as slow:
+        slow.sendall(b"GET /metrics HTTP/1.0\r\nX: ")
+        assert slow.recv(1) == b"", "the server itself ends it"

@@ -3,12 +3,14 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from models.vocabulary import LabelKind
 from tests.support.model_log import START_MS
 from tests.support.partition import labels, transactions
-from worker.cycle.inbox import Inbox, cut_ms
+from worker.cycle.inbox import NEVER_MS, Bound, Inbox
+from worker.cycle.inbox import cut as cut_all
 from worker.wire.decoder import BadRecord, TransactionColumns
 
 SKEW_MS = 300
@@ -29,7 +31,7 @@ def came(*at: int, first_offset: int = 0, stamped: int | None = None) -> Transac
 
 
 def bad(offset: int) -> BadRecord:
-    return BadRecord("t", 0, offset, START_MS, "decode", "not_json", "it is not", b"x")
+    return BadRecord("t", 0, offset, START_MS, "decode", "not_json", "it is not", b"x", 1)
 
 
 def inbox(*fetches: TransactionColumns, at_end: bool = True, partition: int = 0) -> Inbox:
@@ -48,8 +50,8 @@ def take(box: Inbox, until: int) -> list[int]:
 
 
 def cut(*boxes: Inbox, span_ms: int = SPAN_MS, most: int = MANY) -> int | None:
-    until = cut_ms(boxes, span_ms, most)
-    return None if until is None else until - START_MS
+    found = cut_all(boxes, span_ms, most)
+    return None if found is None else found.until_ms - START_MS
 
 
 def test_rows_wait_in_order_until_they_are_due() -> None:
@@ -101,6 +103,7 @@ def test_the_position_is_the_first_offset_not_taken() -> None:
 def test_a_fetch_without_a_good_record_moves_the_position_on() -> None:
     box = Inbox(0, SKEW_MS)
     box.put_transactions(came(first_offset=7), [bad(5), bad(6)])
+    box.transactions.take(NEVER_MS)
     assert box.transactions.next_offset == 7
     assert [record.offset for record in box.transactions.take_bad()] == [5, 6]
     assert box.transactions.take_bad() == []
@@ -191,14 +194,15 @@ def test_a_partition_of_which_more_is_to_come_holds_the_others_back() -> None:
     assert cut(behind, ahead) == 500
 
 
-def test_a_batch_holds_as_many_records_as_it_may_and_those_of_the_same_moment() -> None:
+def test_a_batch_holds_as_many_records_as_it_may_even_of_one_moment() -> None:
     one, other = inbox(came(0, 10, 20, 30, 30, 40)), inbox(came(5, 15, 25), partition=1)
     assert cut(one, other, most=4) == 15
     assert cut(one, other, most=9) == SPAN_MS
     assert cut(one, most=1) == 0
-    until = cut(one, most=4)
-    assert until == 30
-    assert take(one, until) == [0, 10, 20, 30, 30]
+    found = cut_all([one], SPAN_MS, 4)
+    assert found == (START_MS + 30, [4])
+    dated_to_the_day = [inbox(came(*[0] * 50)), inbox(came(*[0] * 50), partition=1)]
+    assert cut_all(dated_to_the_day, SPAN_MS, 70) == (START_MS, [50, 20])
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -209,10 +213,73 @@ def test_every_cut_takes_something_and_keeps_its_bounds(seed: int) -> None:
         times = np.sort(rng.choice(10_000, int(rng.integers(1, 40)), replace=False))
         boxes.append(inbox(came(*times), at_end=bool(rng.random() < 0.5), partition=partition))
     waiting = [box.transactions.due_ms.copy() for box in boxes]
-    until = cut_ms(boxes, 2_000, 10)
-    assert until is not None
+    found = cut_all(boxes, 2_000, 10)
+    assert found is not None
+    until, rows = found
     first = min(int(due[0]) for due in waiting)
     assert first <= until <= first + 2_000
-    assert 1 <= sum(int(np.count_nonzero(due <= until)) for due in waiting) <= 10 + 2
+    assert 1 <= sum(rows) <= 10
+    for due, count in zip(waiting, rows, strict=True):
+        assert np.count_nonzero(due < until) <= count <= np.count_nonzero(due <= until)
     for box, due in zip(boxes, waiting, strict=True):
         assert box.at_end or until <= due[-1]
+
+
+ROOMY = Bound(MANY, MANY, 1 << 30)
+
+
+def test_bad_records_are_taken_a_bounded_number_at_a_time() -> None:
+    box = Inbox(0, SKEW_MS)
+    box.put_transactions(came(first_offset=400_000), [bad(at) for at in range(400_000)])
+    seen = []
+    while box.transactions.held:
+        box.transactions.take(NEVER_MS, ROOMY._replace(dead_letters=150_000))
+        seen.append((len(box.transactions.take_bad()), box.transactions.next_offset))
+    assert seen == [(150_000, 150_000), (150_000, 300_000), (100_000, 400_000)]
+
+
+def test_bad_records_are_taken_as_far_as_their_bytes_allow_but_one_at_least() -> None:
+    box = Inbox(0, SKEW_MS)
+    heavy = [dataclasses.replace(bad(at), value=b"x" * 100) for at in (1, 3, 5)]
+    box.put_transactions(dataclasses.replace(came(0, 10, 20), next_offset=6), heavy)
+    seen = []
+    for value_bytes in (250, 10):
+        taken = box.transactions.take(START_MS + 20, ROOMY._replace(value_bytes=value_bytes))
+        assert taken is not None
+        seen.append(
+            (taken.offsets.tolist(), [it.offset for it in box.transactions.take_bad()], taken.next_offset)
+        )
+    assert seen == [([0, 2, 4], [1, 3], 5), ([], [5], 6)]
+
+
+def test_labels_of_one_moment_come_a_bounded_number_at_a_time_and_silence_waits_for_the_rest() -> None:
+    box = Inbox(0, SKEW_MS)
+    box.put_labels(labels(*[(f"t{row}", LabelKind.FRAUD, START_MS + 5) for row in range(10)]), [])
+    seen = []
+    for _ in range(3):
+        taken = box.take_labels(START_MS + 7, ROOMY._replace(rows=4))
+        assert taken is not None
+        seen.append((len(taken), box.silent_until_ms(START_MS + 7) - START_MS))
+    assert seen == [(4, 4), (4, 4), (2, 7)]
+
+
+def test_labels_come_as_far_as_their_bytes_allow() -> None:
+    box = Inbox(0, SKEW_MS)
+    dated = labels(*[(f"t{row}", LabelKind.FRAUD, START_MS) for row in range(5)])
+    box.put_labels(dataclasses.replace(dated, value=pa.array([b"x" * 100] * 5, pa.large_binary())), [])
+    taken = [box.take_labels(START_MS, ROOMY._replace(value_bytes=most)) for most in (250, 10, 1_000)]
+    assert [one and one.offsets.tolist() for one in taken] == [[0, 1], [2], [3, 4]]
+
+
+def test_a_label_of_the_moment_within_which_a_batch_was_cut_waits_for_the_transactions_left() -> None:
+    box = inbox(came(0, 10, 10, 10))
+    dated = [("a", LabelKind.FRAUD, START_MS + 9), ("b", LabelKind.FRAUD, START_MS + 10)]
+    box.put_labels(labels(*dated), [])
+    assert box.transactions.take(START_MS + 10, ROOMY._replace(rows=2)) is not None
+    first = box.take_labels(START_MS + 10)
+    assert box.transactions.take(START_MS + 10) is not None
+    second = box.take_labels(START_MS + 10)
+    assert (first is not None and first.offsets.tolist(), second is not None and second.offsets.tolist()) == (
+        [0],
+        [1],
+    )

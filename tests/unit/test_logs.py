@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from kafka.errors import UnstableOffsetCommitError
 
 from worker.telemetry import logs
 
@@ -102,3 +103,12 @@ def test_kafka_python_speaks_from_warning_on() -> None:
     logging.getLogger("kafka.conn").info("chatter")
     logging.getLogger("kafka.conn").warning("trouble")
     assert [line["message"] for line in lines(stream)] == ["trouble"]
+
+
+def test_waiting_for_an_open_transaction_is_not_logged_as_an_error() -> None:
+    stream = io.StringIO()
+    logs.configure("INFO", stream)
+    client = logging.getLogger("kafka.coordinator.consumer")
+    client.error("Unknown error fetching offsets for %s: %s", "t-0", UnstableOffsetCommitError())
+    client.error("another")
+    assert [line["message"] for line in lines(stream)] == ["another"]

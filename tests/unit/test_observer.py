@@ -11,6 +11,7 @@ import pytest
 
 from models.vocabulary import Decider, Flag
 from worker.live.observer import MetricsObserver, _held_back
+from worker.live.publisher import ORPHAN, ORPHAN_DETAIL, WRONG_CARD, WRONG_CARD_DETAIL
 from worker.settings.sections import TopicSettings
 
 
@@ -44,9 +45,11 @@ def test_each_change_of_the_decider_is_logged_once(
 def test_labels_without_a_decision_are_warned_of_once(
     observer: MetricsObserver, caplog: pytest.LogCaptureFixture
 ) -> None:
-    observer._log_orphans(2)
-    observer._log_orphans(3)
-    [warning] = logged(caplog)
+    for partition in (2, 3):
+        observer._log_orphans(partition, ORPHAN, ORPHAN_DETAIL)
+        observer._log_orphans(partition, WRONG_CARD, WRONG_CARD_DETAIL)
+    warning, other = logged(caplog)
+    assert other.startswith("chargebacks, partition 2: wrong_card goes to the dead letters: ")
     assert warning.startswith("chargebacks, partition 2: orphan_label goes to the dead letters: ")
     assert "label_time lies before the transaction" in warning
 

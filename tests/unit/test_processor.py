@@ -34,6 +34,7 @@ class Surroundings:
             partition: Inbox(partition, LIMITS.allowed_skew_ms) for partition in range(partitions)
         }
         self.quiet: set[int] = set()
+        self.begins: set[int] = set()
         self.commits: list[list[ModelRecord]] = []
         self.steps: list[str] = []
         self._unfolded: list[ModelRecord] = []
@@ -42,12 +43,20 @@ class Surroundings:
     def poll(self) -> list[PartitionBatch]:
         self.steps.append("poll")
         return [
-            PartitionBatch(partition, inbox.transactions.take(EVERYTHING), quiet=partition in self.quiet)
+            PartitionBatch(
+                partition,
+                inbox.transactions.take(EVERYTHING),
+                quiet=partition in self.quiet,
+                begins=partition in self.begins,
+            )
             for partition, inbox in self.inboxes.items()
         ]
 
     def take_labels(self, partition: int, clock_ms: int) -> LabelColumns | None:
-        return self.inboxes[partition].labels.take(clock_ms)
+        return self.inboxes[partition].take_labels(clock_ms)
+
+    def silent_until_ms(self, partition: int, clock_ms: int) -> int:
+        return self.inboxes[partition].silent_until_ms(clock_ms)
 
     def take_bad(self, partition: int) -> list[BadRecord]:
         inbox = self.inboxes[partition]
@@ -153,7 +162,7 @@ def test_a_repeat_or_a_bad_record_alone_is_committed_for_its_position(tmp_path: 
     worker.processor.run_once()
     worker.put(0, "a")
     assert [one.repeats for one in worker.processor.run_once()] == [1]
-    bad = BadRecord("t", 0, 2, START_MS, "decode", "not_json", "it is not", b"x")
+    bad = BadRecord("t", 0, 2, START_MS, "decode", "not_json", "it is not", b"x", 1)
     worker.around.inboxes[0].put_transactions(transactions([], first_offset=3), [bad])
     (outcome,) = worker.processor.run_once()
     assert (outcome.bad, outcome.positions.transactions) == ([bad], 3)
@@ -207,3 +216,13 @@ def test_each_digest_is_published_once(tmp_path: Path) -> None:
         record.digest for records in worker.around.commits for record in records if isinstance(record, Commit)
     ]
     assert [digest and digest.offset for digest in digests] == [None, None, 0, None, 2, None, 4]
+
+
+def test_the_beginning_of_a_partition_is_committed_although_nothing_came(tmp_path: Path) -> None:
+    worker = Worker(tmp_path)
+    worker.processor.run_once()
+    assert worker.around.commits == []
+    worker.around.begins = {1}
+    [_, begun] = worker.processor.run_once()
+    assert begun.changed
+    assert len(worker.around.commits) == 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,6 +13,7 @@ from worker.errors import FencedError, IncompatibleError
 from worker.kafka_io.consumer import ColumnarConsumer
 from worker.live.model_log import KafkaModelLog
 from worker.live.rebalance import Rebalance
+from worker.live.state_folder import StateFolder
 from worker.parameters import new_model
 from worker.settings.sections import Settings, WorkerSettings
 from worker.telemetry.health import WorkerStatus
@@ -24,9 +25,13 @@ class Committed:
     def __init__(self, *offsets: int) -> None:
         self._found: Iterator[int] = iter(offsets)
 
-    def committed(self, tp: TopicPartition) -> int:
+    def committed(self, tp: TopicPartition, alive: Callable[[], None]) -> int:
         del tp
+        alive()
         return next(self._found)
+
+    def end_offsets(self, tps: list[TopicPartition]) -> dict[TopicPartition, int]:
+        return dict.fromkeys(tps, 9)
 
 
 class Mismatch:
@@ -56,6 +61,7 @@ def test_a_journal_that_moved_during_its_restore_belongs_to_somebody_else(
         new_model(settings),
         cast("KafkaModelLog", None),
         1,
+        StateFolder(settings),
         WorkerStatus(),
         lambda: None,
     )

@@ -45,7 +45,7 @@ class Recent:
 @pytest.fixture
 def model() -> ModelState:
     labels, learning = {"negatives_after_days": 0.01}, {"memory_days": 30.0}
-    return new_model(Settings(entity_key="00" * 16, labels=labels, model=learning))  # type: ignore[arg-type]
+    return new_model(Settings(entity_key="00" * 16, labels=labels, model=learning))
 
 
 def commit(

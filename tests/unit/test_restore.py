@@ -26,6 +26,7 @@ class Journal:
 
     def __init__(self, entries: list[JournalEntry]) -> None:
         self._records = [Record(*payload) for entry in entries for payload in encode_journal(entry)]
+        self._records.insert(len(self._records) // 2, Record(b"stray", []))
         self._position = 0
 
     def __call__(self, **config: Any) -> Journal:
@@ -62,16 +63,16 @@ def entries(folder: Path) -> list[JournalEntry]:
 
 def restore(
     folder: Path, monkeypatch: pytest.MonkeyPatch, journal: list[JournalEntry], committed: Positions | None,
-    lineage: str | None = None, partitions: int = 1, model_offset: int = 0,
+    lineage: str | None = None, partitions: int = 1, model_offset: int = 0, ends: Positions | None = None,
 ) -> Positions | None:  # fmt: skip
     monkeypatch.setattr("worker.live.restore.KafkaConsumer", Journal(journal))
     of = deciding_model().lineage.id if lineage is None else lineage
     return Restorer({}, "journal", HASHER, of, lambda: model_offset).restore(
-        new_task(folder / "restored"), committed, partitions=partitions
+        new_task(folder / "restored"), committed, partitions=partitions, ends=ends
     )
 
 
-def test_a_partition_goes_on_where_its_journal_and_its_group_end(
+def test_a_partition_goes_on_where_its_journal_and_its_group_end_past_stray_records(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert restore(tmp_path, monkeypatch, entries(tmp_path), Positions(3, 0)) == (3, 0)
@@ -122,3 +123,16 @@ def test_committed_offsets_without_a_journal_are_refused(
 ) -> None:
     with pytest.raises(IncompatibleError, match="the journal was deleted"):
         restore(tmp_path, monkeypatch, [], Positions(3, 0))
+
+
+@pytest.mark.parametrize("committed", [Positions(3, 0), None])
+def test_a_topic_created_again_is_named_as_such_and_no_offset_is_advised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, committed: Positions | None
+) -> None:
+    with pytest.raises(
+        IncompatibleError, match=r"topics\.transactions, partition 0, ends at offset 2.*Do not set"
+    ):
+        restore(tmp_path, monkeypatch, entries(tmp_path), committed, ends=Positions(2, 0))
+    assert restore(
+        tmp_path / "again", monkeypatch, entries(tmp_path / "again"), Positions(3, 0), ends=Positions(3, 0)
+    )

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from worker.settings.sections import LabelFields, TimeFormat, TransactionFields
 from worker.wire.schema import (
     MAX_ORIGINAL_BYTES,
+    MAX_RECORD_BYTES,
     Alert,
     AlertReason,
     DeadLetter,
@@ -223,7 +224,7 @@ def test_an_explanation_names_the_field_and_never_quotes_the_value() -> None:
     with pytest.raises(ValidationError) as caught:
         read_transaction({"card_id": CARD, "note": "secret", "amount": "secret"}, amount="amount")
     fault = explain_record(caught.value)
-    assert fault.detail == "card_id: a card number where a token belongs"
+    assert fault.detail == "card_id: a card number where a token belongs, or in it"
 
 
 def test_an_alert_is_plain_json_with_every_field() -> None:
@@ -288,6 +289,24 @@ def test_a_dead_letter_is_bounded_and_shows_no_part_of_a_number_at_the_bound() -
     original = base64.b64decode(letter["original"])
     assert original == b" " * (MAX_ORIGINAL_BYTES - 12) + b"*" * 12
     assert (letter["original_bytes"], letter["truncated"], len(letter["detail"])) == (len(value), True, 200)
+
+
+def test_a_dead_letter_of_a_huge_value_is_made_in_bounded_time_and_without_a_digest() -> None:
+    letter = DeadLetter.of(
+        b" " * MAX_RECORD_BYTES, topic="t", partition=0, offset=0, timestamp_ms=0, stage="decode", reason="too_large",
+        detail="", value_bytes=250 << 20,
+    )  # fmt: skip
+    assert (letter.original_bytes, letter.truncated, letter.sha256) == (250 << 20, True, None)
+    seen: list[int] = []
+
+    def noted(data: bytes) -> bytes:
+        seen.append(len(data))
+        return data
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("worker.wire.schema.redact_bytes", noted)
+        dead_letter(b"{" * (MAX_RECORD_BYTES + 5))
+    assert seen == [MAX_RECORD_BYTES]
 
 
 def test_a_dead_letter_of_a_record_without_a_value_has_no_original() -> None:

@@ -97,7 +97,9 @@ class Both:
         expected = [self.slow.label(*one, clock_ms) for one in given]
         stamps = [time_ms - LIMITS.allowed_skew_ms for _, _, time_ms in given] if skewed else None
         ahead = [(name, kind, time_ms + 365 * MS_PER_DAY * skewed) for name, kind, time_ms in given]
-        settling = self.task.settle(labels(*ahead, timestamps_ms=stamps))
+        settling = self.task.settle(
+            labels(*ahead, timestamps_ms=stamps, cards=[name[-1] for name, _, _ in given])
+        )
         known = [row for row, (name, _, _) in enumerate(given) if name in self.slow.decisions]
         assert settling.label_effects.tolist() == [expected[row] for row in known]
         orphans = [row for row, effect in enumerate(expected) if effect is LabelEffect.ORPHAN]
@@ -307,7 +309,7 @@ def test_a_label_dated_far_ahead_counts_as_of_its_arrival_and_can_be_overruled(t
 def test_a_label_that_names_its_transactions_time_finds_the_one_of_that_time(tmp_path: Path) -> None:
     both = Both(tmp_path)
     both.decide(("x", START_MS, QUIET))
-    named = labels(("x", FRAUD, START_MS), event_time_ms=[START_MS])
+    named = labels(("x", FRAUD, START_MS), event_time_ms=[START_MS], cards=["x"])
     assert both.task.settle(named).label_effects.tolist() == [LabelEffect.MATCHED]
 
 
@@ -330,7 +332,12 @@ def test_counters_learn_what_each_label_was_worth(tmp_path: Path) -> None:
     both = Both(tmp_path)
     both.decide(("x", START_MS, ALERT), ("yy", START_MS + HOUR_MS, QUIET))
     settling = both.task.settle(
-        labels(("yy", LEGIT, START_MS + HOUR_MS), ("nobody", FRAUD, START_MS), ("x", FRAUD, START_MS + 30))
+        labels(
+            ("yy", LEGIT, START_MS + HOUR_MS),
+            ("nobody", FRAUD, START_MS),
+            ("x", FRAUD, START_MS + 30),
+            cards=["y", "y", "x"],
+        )
     )
     assert settling.label_truth.tolist() == [False, True]
     assert settling.label_loss.tolist() == [5.0 + 12.0, 5.0 + 11.0]
@@ -348,7 +355,19 @@ def test_no_labels_settle_nothing(tmp_path: Path) -> None:
 
 def test_labels_before_any_decision_are_orphans(tmp_path: Path) -> None:
     both = Both(tmp_path)
-    settling = both.task.settle(labels(("x", FRAUD, START_MS), ("y", LEGIT, START_MS)))
+    settling = both.task.settle(labels(("x", FRAUD, START_MS), ("y", LEGIT, START_MS), cards=["x", "y"]))
     assert settling.orphans.tolist() == [0, 1]
     assert len(settling.settlements) == 0
     assert settling.settlements.status.dtype == np.uint8
+
+
+def test_a_label_of_another_card_settles_nothing_and_is_an_orphan(tmp_path: Path) -> None:
+    both = Both(tmp_path)
+    both.decide(("x", START_MS, Flag(0)), ("y", START_MS, Flag(0)))
+    named = labels(
+        ("x", FRAUD, START_MS), ("y", FRAUD, START_MS), ("z", FRAUD, START_MS), cards=["y", "y", "z"]
+    )
+    settling = both.task.settle(named)
+    assert (settling.orphans.tolist(), settling.wrong_card.tolist()) == ([0, 2], [0])
+    assert settling.label_effects.tolist() == [LabelEffect.MATCHED]
+    assert (both.status("x"), both.status("y")) == (Status.WAITING, Status.FRAUD)

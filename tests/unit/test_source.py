@@ -12,6 +12,7 @@ from kafka import ConsumerGroupMetadata, ConsumerRebalanceListener, TopicPartiti
 from tests.support.records import record_columns
 from worker.errors import FuseError, IncompatibleError, SettingsError
 from worker.kafka_io.consumer import ColumnarConsumer
+from worker.kafka_io.partitioner import partitions_of_keys
 from worker.kafka_io.record_batches import RecordColumns
 from worker.live.guard import InputGuard
 from worker.live.source import KafkaSource
@@ -227,6 +228,23 @@ def test_an_empty_assignment_is_asked_for_again_once() -> None:
     assert (client.rejoins, tasks.calls[1:]) == (1, [(set(), {0}), ({0}, set())])
 
 
+def test_a_worker_that_loses_all_partitions_at_once_stands_by() -> None:
+    client, tasks = Client(), Tasks({0: Positions(1, 1), 1: Positions(2, 2)})
+    source = source_of(client, tasks)
+    client.script = [
+        lambda: client.rebalance(0, 1),
+        client.rebalance,
+        client.rebalance,
+        lambda: client.rebalance(1),
+    ]
+    source.poll()
+    source.poll()
+    assert {partition: source.lag(partition) for partition in source.owned} == {}
+    assert source.poll() == source.poll() == []
+    assert source.positions(1) == (2, 2)
+    assert tasks.calls == [(set(), {0, 1}), ({0, 1}, set()), (set(), set()), (set(), {1})]
+
+
 def test_partitions_of_one_topic_alone_are_asked_for_again_and_then_refused() -> None:
     client = Client()
     source = source_of(client, Tasks({0: Positions(1, 1)}))
@@ -316,6 +334,15 @@ def test_a_partition_never_worked_on_begins_where_the_setting_says(start_from: S
     assert source.positions(1) == ((3, 3) if start_from == "earliest" else (90, 90))
 
 
+def test_where_a_partition_begins_is_committed_with_the_first_batch_although_nothing_came() -> None:
+    client, tasks = Client(), Tasks({0: None, 1: Positions(7, 7)})
+    source = source_of(client, tasks, "latest")
+    client.ends = {tp(0, topic): 40 for topic in TOPICS}
+    client.script = [lambda: client.rebalance(0, 1)]
+    source.poll()
+    assert [[batch.begins for batch in source.poll()] for _ in range(2)] == [[True, False], [False, False]]
+
+
 def test_a_first_start_that_is_not_declared_is_refused() -> None:
     client = Client()
     source = source_of(client, Tasks({0: None}), "committed")
@@ -340,6 +367,29 @@ def test_only_a_topic_of_which_nothing_was_ever_read_is_stopped_by_its_first_hun
     source.poll()
     with pytest.raises(FuseError, match="none of the first 150") if stops else nullcontext():
         source.poll()
+
+
+def test_misplaced_records_become_dead_letters_where_the_setting_says_so() -> None:
+    client, tasks = Client(), Tasks({0: Positions(0, 0)})
+    guard = InputGuard(3, "murmur2", SETTINGS.batch, stops=False)
+    source = KafkaSource(
+        cast("ColumnarConsumer", client), Decoder(SETTINGS), SETTINGS.topics, SETTINGS.batch, guard, tasks,
+        "earliest", refuses_misplaced=True,
+    )  # fmt: skip
+    keys = [f"c{n}".encode() for n in range(30)]
+    values = [b'{"transaction_id":"t","card_id":"%s","event_time":1,"amount":1}' % key for key in keys]
+    records = record_columns([*values, b"{"], [*keys, b"x"], topic=TOPICS[0], partition=0)
+    right = (partitions_of_keys(records, 3, "murmur2")[:30] == 0).tolist()
+    client.script = [lambda: client.rebalance(0), lambda: client.fetched.append(records)]
+    source.poll()
+    [batch] = source.poll()
+    assert batch.transactions is not None
+    assert batch.transactions.card_id.to_pylist() == [
+        k.decode() for k, fits in zip(keys, right, strict=True) if fits
+    ]
+    bad = source.take_bad(0)
+    assert [it.reason for it in bad] == ["misplaced"] * right.count(False) + ["not_json"]
+    assert 0 < right.count(False) < 30
 
 
 def test_a_topic_that_has_grown_under_the_worker_is_refused() -> None:

@@ -27,11 +27,14 @@ class PartitionBatch:
         Cut at the batch's event time; None before the partition's first fetch.
     quiet
         Whether there has been no transaction to read or to take for a while.
+    begins
+        Whether no worker has worked on the partition yet: where it begins is committed although nothing came.
     """
 
     partition: int
     transactions: TransactionColumns | None
     quiet: bool
+    begins: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,8 @@ class Outcome:
     first_sequence
         Sequence number of the first decision.
     changed
-        Whether anything happened that the journal must hold: a row, a label, a bad record, a move of the clock.
+        Whether anything happened that the journal must hold: a row, a label, a bad record, a move of the clock, the
+        beginning of a partition.
     """
 
     partition: int
@@ -104,6 +108,9 @@ class Source(Protocol):
 
     def take_labels(self, partition: int, clock_ms: int) -> LabelColumns | None:
         """Take the labels due by the partition's clock."""
+
+    def silent_until_ms(self, partition: int, clock_ms: int) -> int:
+        """Return the clock, or just before the first label that is due by the clock and was not taken."""
 
     def take_bad(self, partition: int) -> list[BadRecord]:
         """Take the bad records before the positions reached."""

@@ -1,13 +1,16 @@
 """Rows of one partition that were fetched and not yet taken, and where a batch is cut.
 
 Decoded columns wait here with a cursor. Waiting rows are uncommitted, and their partition is paused meanwhile, so that
-no more than one fetch waits.
+no more than one fetch waits. What one cycle takes is bounded in rows and in bytes: the position stops there, and the
+rest comes with the next cycle. Otherwise a Kafka transaction could take longer than it may stay open, and the same
+batch would come again for ever.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Generic, TypeVar
+from dataclasses import replace
+from typing import Final, Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +18,37 @@ from numpy.typing import NDArray
 from worker.wire.decoder import BadRecord, LabelColumns, TransactionColumns
 
 C = TypeVar("C", TransactionColumns, LabelColumns)
+
+
+NEVER_MS: Final = np.iinfo(np.int64).min
+"""Before every event time."""
+
+
+class Bound(NamedTuple):
+    """How much of one topic of one partition goes into one commit.
+
+    Attributes
+    ----------
+    rows
+        Good records.
+    dead_letters
+        Bad records: each becomes a Kafka record.
+    value_bytes
+        Of the good records' values, and again of the bad ones'. One record is taken even if it alone has more.
+    """
+
+    rows: int
+    dead_letters: int
+    value_bytes: int
+
+    def share(self, partitions: int) -> Bound:
+        """Return the bound of one of several partitions that share this one."""
+        return Bound(*(max(1, most // max(1, partitions)) for most in self))
+
+
+DEAD_LETTERS: Final = 4_000
+VALUE_BYTES: Final = 16 << 20
+UNBOUNDED: Final = Bound(1 << 60, 1 << 60, 1 << 60)
 
 
 class _Queue(Generic[C]):
@@ -26,6 +60,8 @@ class _Queue(Generic[C]):
         self._cursor = 0
         self._bad: list[BadRecord] = []
         self.next_offset = -1
+        self.cut_short = False
+        """Whether the last `take` left something for its bound alone."""
 
     def put(self, columns: C, time_ms: NDArray[np.int64], bad: list[BadRecord]) -> None:
         """Append one fetch; each row is due at its `time_ms`, int64 (n,), but not before the rows ahead of it."""
@@ -37,8 +73,6 @@ class _Queue(Generic[C]):
             due_ms = np.maximum.accumulate(due_ms)
         self._columns, self._due_ms, self._cursor = columns, due_ms, 0
         self._bad.extend(bad)
-        if not self.waiting:
-            self.next_offset = columns.next_offset
 
     @property
     def waiting(self) -> int:
@@ -50,15 +84,47 @@ class _Queue(Generic[C]):
         """When each waiting row is due, ascending, int64 (n,)."""
         return self._due_ms[self._cursor :]
 
-    def take(self, until_ms: int) -> C | None:
-        """Take the rows due by `until_ms`; None before the first fetch."""
+    def take(self, until_ms: int, bound: Bound = UNBOUNDED) -> C | None:
+        """Take the rows due by `until_ms`, within a bound; None before the first fetch.
+
+        The position moves behind the last row taken, and past the bad records that follow it, as many as the bound
+        allows.
+        """
         if self._columns is None:
             return None
-        stop = self._cursor + int(np.searchsorted(self.due_ms, until_ms, side="right"))
+        due = int(np.searchsorted(self.due_ms, until_ms, side="right"))
+        stop = self._cursor + min(due, self._rows_within(bound))
+        limit = self._first_bad_beyond(bound)
+        if limit is not None:
+            stop = min(stop, int(np.searchsorted(self._columns.offsets, limit)))
         taken = self._columns.rows(self._cursor, stop)
+        if limit is not None and limit < taken.next_offset:
+            taken = replace(taken, next_offset=limit)
+        self.cut_short = stop < self._cursor + due or taken.next_offset == limit
         self._cursor = stop
         self.next_offset = taken.next_offset
         return taken
+
+    def _rows_within(self, bound: Bound) -> int:
+        """Return how many of the next rows the bound allows."""
+        if not isinstance(self._columns, LabelColumns):
+            return bound.rows
+        ends = np.cumsum(self._columns.value_bytes[self._cursor : self._cursor + bound.rows])
+        return max(1, int(np.searchsorted(ends, bound.value_bytes, side="right")))
+
+    def _first_bad_beyond(self, bound: Bound) -> int | None:
+        """Return the offset of the first bad record that the bound does not allow; None if it allows all."""
+        taken_bytes = 0
+        for number, record in enumerate(self._bad):
+            taken_bytes += 0 if record.value is None else len(record.value)
+            if number >= bound.dead_letters or (number > 0 and taken_bytes > bound.value_bytes):
+                return record.offset
+        return None
+
+    @property
+    def held(self) -> bool:
+        """Whether rows or bad records were fetched and not taken yet."""
+        return bool(self.waiting or self._bad)
 
     def take_bad(self) -> list[BadRecord]:
         """Take the bad records that lie before the position reached."""
@@ -100,13 +166,42 @@ class Inbox:
             columns, np.minimum(columns.label_time_ms, columns.timestamps_ms + self._skew_ms), bad
         )
 
+    def take_labels(self, clock_ms: int, bound: Bound = UNBOUNDED) -> LabelColumns | None:
+        """Take the labels due by the partition's clock, within a bound.
 
-def cut_ms(inboxes: Sequence[Inbox], span_ms: int, max_records: int) -> int | None:
-    """Return the event time at which the next batch of all partitions is cut; None where nothing waits.
+        Where a batch was cut within one event time, labels are due up to just before the first transaction left: a
+        label of that time would find no decision.
+        """
+        left_ms = self.transactions.due_ms
+        return self.labels.take(min(clock_ms, int(left_ms[0]) - 1) if len(left_ms) else clock_ms, bound)
+
+    def silent_until_ms(self, clock_ms: int) -> int:
+        """Return up to when silence is known: the clock, or just before the first label that is due and not taken."""
+        left_ms = self.labels.due_ms
+        return min(clock_ms, int(left_ms[0]) - 1) if len(left_ms) else clock_ms
+
+
+class Cut(NamedTuple):
+    """Where the next batch of all partitions is cut.
+
+    Attributes
+    ----------
+    until_ms
+        Event time of the last transaction.
+    rows
+        How many transactions of each partition.
+    """
+
+    until_ms: int
+    rows: list[int]
+
+
+def cut(inboxes: Sequence[Inbox], span_ms: int, max_records: int) -> Cut | None:
+    """Cut the next batch of all partitions at one event time; None where nothing waits.
 
     A batch spans at most `span_ms` and does not run ahead of a partition that has more to come: so a catch-up sees
-    almost what live traffic would have seen. It holds at most `max_records`, plus all other waiting rows of its last
-    event time: labels of that time are due with them, and would find no decision if a cut parted them.
+    almost what live traffic would have seen. It holds at most `max_records`, even where more are of one event time: in
+    a file dated to the day, all of them are.
     """
     busy = [inbox for inbox in inboxes if inbox.transactions.waiting]
     if not busy:
@@ -118,4 +213,15 @@ def cut_ms(inboxes: Sequence[Inbox], span_ms: int, max_records: int) -> int | No
     inside = due_ms[due_ms <= end]
     if len(inside) > max_records:
         end = int(np.partition(inside, max_records - 1)[max_records - 1])
-    return end
+    before, inside_rows = (
+        [int(np.searchsorted(inbox.transactions.due_ms, end, side)) for inbox in inboxes]
+        for side in ("left", "right")
+    )
+    # Of the last event time, partitions take in turn what room is left.
+    room = max_records - sum(before)
+    rows = []
+    for first, last in zip(before, inside_rows, strict=True):
+        taken = min(last - first, room)
+        room -= taken
+        rows.append(first + taken)
+    return Cut(end, rows)

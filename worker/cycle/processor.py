@@ -119,7 +119,8 @@ class Processor:
         labels = self._source.take_labels(part.partition, task.clock_ms)
         # Labels before silence: a label that is due keeps its decision from maturing unlabelled.
         by_label = Settling() if labels is None else task.settle(labels)
-        matured = task.mature(policy, _newest(model.newest_label_ms, task.newest_label_ms))
+        newest = _newest(model.newest_label_ms, task.newest_label_ms)
+        matured = task.mature(policy, newest, self._source.silent_until_ms(part.partition, task.clock_ms))
         bad = self._source.take_bad(part.partition)
         after = (task.clock_ms, task.provisional_sequence, task.final_sequence)
         return Outcome(
@@ -132,7 +133,7 @@ class Processor:
             bad=bad,
             repeats=repeats,
             first_sequence=first_sequence,
-            changed=bool(decided or repeats or bad or labels or before != after),
+            changed=bool(decided or repeats or bad or labels or before != after or part.begins),
         )
 
     def _decide(

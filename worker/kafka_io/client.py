@@ -307,8 +307,9 @@ def _membership(settings: Settings) -> dict[str, Any]:
         "group_instance_id": settings.worker.id,
         "session_timeout_ms": session_ms,
         "heartbeat_interval_ms": min(3_000, session_ms // 3),
-        # A restore happens between two polls: the group must not throw the member out meanwhile.
-        "max_poll_interval_ms": 900_000,
+        # A restore happens between two polls: a member thrown out meanwhile would begin it again, for ever. A loop that
+        # stands still shows at /healthz.
+        "max_poll_interval_ms": round(settings.kafka.max_poll_interval_s * 1000),
         # The only assignor that gives partition p of both topics to the same member.
         "partition_assignment_strategy": [RangePartitionAssignor],
     }

@@ -3,6 +3,7 @@
 ::
 
     commit(plan)
+      0. encode everything, before the transaction's time runs
       1. begin
       2. send the journal, the model log, alerts and dead letters, and check every send
       3. send the input offsets of every owned partition: Kafka refuses them from a worker that has lost one
@@ -52,8 +53,8 @@ class KafkaTransaction:
     Attributes
     ----------
     records
-        In the order of their partitions. The thread that sends them iterates over them, once: so encoding overlaps
-        with the caller's work.
+        In the order of their partitions. The thread that sends them iterates over them, once, before the transaction
+        begins: so encoding overlaps with the caller's work.
     offsets
         Next offset to read of every owned input partition, also of those without news: Kafka checks the membership of
         the sender with them.
@@ -128,15 +129,18 @@ class Committer:
 
     def _commit(self, transaction: KafkaTransaction, group: ConsumerGroupMetadata | None) -> None:
         producer = self._producer
+        # Encoded while no transaction is open: its time-out must not depend on how much there is to encode.
+        records = list(transaction.records)
         producer.begin_transaction()
-        sent = self._send(transaction.records)
-        if group is not None:
-            offsets = {tp: OffsetAndMetadata(offset, "", -1) for tp, offset in transaction.offsets.items()}
-            producer.send_offsets_to_transaction(offsets, group)
+        sent = self._send(records)
+        # Before the offsets: no offset goes out for records that could not be written.
         producer.flush()
         for future in sent:
             # kafka-python may commit although a send has failed: a failed send raises here, before the commit.
             future.get(timeout=0)
+        if group is not None:
+            offsets = {tp: OffsetAndMetadata(offset, "", -1) for tp, offset in transaction.offsets.items()}
+            producer.send_offsets_to_transaction(offsets, group)
         producer.commit_transaction()
 
     def _send(self, records: Iterable[Outgoing]) -> list[Any]:

@@ -8,18 +8,23 @@ that it exists (`require_seam`). `kafka.columnar = false` does without.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import struct
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import kafka
 import numpy as np
 from kafka import ConsumerGroupMetadata, ConsumerRebalanceListener, KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord, Fetcher
+from kafka.coordinator.base import MemberState
+from kafka.errors import FencedInstanceIdError, KafkaError, KafkaTimeoutError
 from kafka.record.default_records import DefaultRecordBatch
 from kafka.record.memory_records import MemoryRecords
 from numpy.typing import NDArray
 
-from worker.errors import CorruptError, SettingsError
+from worker.errors import CorruptError, SettingsError, UnreachableError
+from worker.kafka_io.inflate import MOST_BYTES, TooLargeError, inflate
 from worker.kafka_io.record_batches import (
     KEY_LENGTH,
     KEY_START,
@@ -29,11 +34,17 @@ from worker.kafka_io.record_batches import (
     VALUE_START,
     ParsedBatch,
     RecordColumns,
+    RecordFormatError,
     parse_records,
+    refused_batch,
 )
 
 PINNED_VERSION = "3.0."
 """Versions of kafka-python whose private interface this module knows."""
+_MUTE_S = 1.0
+_ASK_MS = 1_000
+COMMITTED_DEADLINE_S = 120.0
+"""Longer than any transaction stays open."""
 
 
 class ConsumerCorruptError(CorruptError):
@@ -67,6 +78,7 @@ class ColumnarConsumer:
             # The client has no public hook for how it reads a fetch.
             self._consumer._fetcher.PartitionRecords = _ColumnarPartitionRecords
         self._failure: Exception | None = None
+        self._mute_since_s: float | None = None
 
     def poll(self, timeout_ms: int) -> list[RecordColumns]:
         """Return what has been fetched, at most one `RecordColumns` a partition and none of them empty.
@@ -82,17 +94,19 @@ class ColumnarConsumer:
         ------
         ConsumerCorruptError
             The client raised an error, now or in an earlier call. Records that precede the fault in their partition
-            were returned before.
+            were returned before. An error that is neither Kafka's nor about the records is a bug, and raised as it is.
         """
         if self._failure is None:
             try:
                 self._remember_join()
                 polled = self._consumer.poll(timeout_ms=timeout_ms)
                 found = [columns_of(partition, records) for partition, records in polled.items()]
-                self._failure = self._postponed_failure()
+                self._failure = self._postponed_failure() or self._fencing()
                 return [columns for columns in found if len(columns)]
             except Exception as error:  # noqa: BLE001 - after any error kafka-python's next poll would spin for ever
                 self._failure = error
+        if not isinstance(self._failure, (KafkaError, CorruptError)):
+            raise self._failure
         raise ConsumerCorruptError(
             f"reading Kafka failed and is not resumed: {type(self._failure).__name__}: {self._failure}"
         ) from self._failure
@@ -109,6 +123,23 @@ class ColumnarConsumer:
         fetcher = getattr(self._consumer, "_fetcher", None)
         metadata = getattr(fetcher, "_next_in_line_exception_metadata", None)
         return None if metadata is None else metadata.exception
+
+    def _fencing(self) -> Exception | None:
+        """Return an error once another process has joined the group under our static member id.
+
+        The client learns it from a heartbeat, sends no more of them, and polls on for ever: its commits would be
+        refused, but an idle worker has none.
+        """
+        coordinator = getattr(self._consumer, "_coordinator", None)
+        if getattr(coordinator, "_heartbeat_enabled", True) or coordinator.state != MemberState.STABLE:  # type: ignore[union-attr]
+            self._mute_since_s = None
+            return None
+        # Not at once: the client sets both one after the other when it joins.
+        self._mute_since_s = self._mute_since_s or time.monotonic()
+        if time.monotonic() - self._mute_since_s < _MUTE_S:
+            return None
+        fenced: Exception = FencedInstanceIdError("another process has joined under this static member id")
+        return fenced
 
     def rejoin(self) -> None:
         """Ask the group for a new assignment, in the next `poll`."""
@@ -144,10 +175,43 @@ class ColumnarConsumer:
         position: int | None = self._consumer.position(partition)
         return position
 
-    def committed(self, partition: TopicPartition) -> int | None:
-        """Return the group's committed offset; None if there is none."""
-        offset: int | None = self._consumer.committed(partition)
-        return offset
+    def committed(
+        self,
+        partition: TopicPartition,
+        alive: Callable[[], None] = lambda: None,
+        deadline_s: float = COMMITTED_DEADLINE_S,
+    ) -> int | None:
+        """Return the group's committed offset; None if there is none.
+
+        The broker gives no offset while a transaction that would move it is open, and the client asks on.
+
+        Parameters
+        ----------
+        partition
+            Of which topic.
+        alive
+            Called now and then; an exception of it ends the wait.
+        deadline_s
+            How long to wait.
+
+        Raises
+        ------
+        UnreachableError
+            No answer came in time.
+        """
+        end_s = time.monotonic() + deadline_s
+        while True:
+            alive()
+            try:
+                offset: int | None = self._consumer.committed(partition, timeout_ms=_ASK_MS)
+            except KafkaTimeoutError:
+                if time.monotonic() < end_s:
+                    continue
+                raise UnreachableError(
+                    f"the group's offset of {partition.topic}-{partition.partition} does not come for "
+                    f"{deadline_s:.0f} s: no broker answers, or a transaction of another worker stays open"
+                ) from None
+            return offset
 
     def highwater(self, partition: TopicPartition) -> int | None:
         """Return the offset after the newest record that the client knows of; None before the first fetch."""
@@ -188,7 +252,7 @@ def require_seam() -> None:
         (Fetcher, "PartitionRecords"),
         (getattr(Fetcher, "PartitionRecords", None), "_unpack_records"),
         (MemoryRecords, "next_batch"),
-        (DefaultRecordBatch, "_maybe_uncompress"),
+        (DefaultRecordBatch, "_decompressed"),
         (DefaultRecordBatch, "_buffer"),
         (DefaultRecordBatch, "_pos"),
     ):
@@ -236,7 +300,11 @@ class _WholeBatch(DefaultRecordBatch):  # type: ignore[misc]
     __slots__ = ()
 
     def __iter__(self) -> Iterator[_BatchRecord]:
-        self._maybe_uncompress()
+        try:
+            _inflate(self)
+        except TooLargeError:
+            table = refused_batch(self.base_offset, self.last_offset_delta, self.max_timestamp)
+            return iter((_BatchRecord(self.last_offset, np.zeros(1, np.uint8), table),))
         # From `_pos` on, `_buffer` holds the records, decompressed now; the array is a view of it.
         data = np.frombuffer(self._buffer, dtype=np.uint8)
         table = parse_records(
@@ -252,15 +320,38 @@ class _WholeBatch(DefaultRecordBatch):  # type: ignore[misc]
             table[TIMESTAMP] = self.max_timestamp
         return iter((_BatchRecord(self.last_offset, data, table),) if self.records_count else ())
 
+    @property
+    def inflated_bytes(self) -> int:
+        """How much memory the batch takes once it was iterated over."""
+        return len(self._buffer)
+
+
+def _inflate(batch: Any) -> None:
+    """Do what the client's `_maybe_uncompress` does, but within a bound."""
+    if batch._decompressed or batch.compression_type == batch.CODEC_NONE:
+        return
+    batch._buffer = inflate(batch.compression_type, memoryview(batch._buffer)[batch._pos :])
+    batch._pos, batch._decompressed = 0, True
+
 
 class _WholeBatches:
-    """The batches of a fetch, of which those of format v2 are read whole."""
+    """The batches of a fetch, of which those of format v2 are read whole.
+
+    The fetch ends early, as if it held no more, once what was inflated exceeds the bound of one batch: many batches
+    that inflate to no more than that each would together fill the memory. The client fetches the rest again.
+    """
 
     def __init__(self, records: MemoryRecords) -> None:
         self._records = records
+        self._last: Any = None
+        self._inflated = 0
 
     def next_batch(self) -> Any:
-        batch = self._records.next_batch()
+        if isinstance(self._last, _WholeBatch):
+            self._inflated += self._last.inflated_bytes
+        if self._inflated > MOST_BYTES:
+            return None
+        batch = self._last = self._records.next_batch()
         if isinstance(batch, DefaultRecordBatch):
             # The client has just made this object for us. Making another one would copy the batch's bytes.
             batch.__class__ = _WholeBatch
@@ -276,7 +367,7 @@ class _ColumnarPartitionRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
         try:
             for record in super()._unpack_records(tp, _WholeBatches(records), *deserializers):
                 yield self._claimed(record.value) if isinstance(record.value, _BatchRecord) else record
-        except Exception as error:
+        except (RecordFormatError, CorruptError, struct.error) as error:
             raise CorruptError(
                 f"{tp.topic}/{tp.partition}: the batch at {self.next_fetch_offset} does not read: {error}"
             ) from error

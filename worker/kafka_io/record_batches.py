@@ -46,7 +46,8 @@ class RecordColumns:
     data : uint8 (bytes,)
         One contiguous buffer that holds all keys and values, and other bytes between them.
     key_start, key_length, value_start, value_length : int64 (n,)
-        Positions in `data`; a length of -1 is null.
+        Positions in `data`; a length of -1 is null. A value's length below that stands for a whole batch that was not
+        read; see `refused_batch`.
     next_offset
         The partition's position after these records: behind gaps and control batches too.
     """
@@ -88,9 +89,10 @@ class RecordColumns:
         """Return the key of record `i`, a copy."""
         return self._bytes(int(self.key_start[i]), int(self.key_length[i]))
 
-    def value(self, i: int) -> bytes | None:
-        """Return the value of record `i`, a copy."""
-        return self._bytes(int(self.value_start[i]), int(self.value_length[i]))
+    def value(self, i: int, most: int | None = None) -> bytes | None:
+        """Return the value of record `i`, a copy; of a longer one than `most`, the first so many bytes."""
+        length = int(self.value_length[i])
+        return self._bytes(int(self.value_start[i]), length if most is None else min(length, most))
 
     def _bytes(self, start: int, length: int) -> bytes | None:
         return None if length < 0 else self.data[start : start + length].tobytes()
@@ -102,6 +104,25 @@ def _joined(batches: Sequence[ParsedBatch]) -> ParsedBatch:
     # Starts point into their own batch's bytes: they move by the bytes of the batches before.
     table[KEY_START:] += np.repeat(np.cumsum(sizes) - sizes, [table.shape[1] for _, table in batches])
     return np.concatenate([data for data, _ in batches]), table
+
+
+_REFUSED = -2
+
+
+def refused_batch(base_offset: int, last_offset_delta: int, timestamp_ms: int) -> NDArray[np.int64]:
+    """Return the table of a batch that was not read, because it inflates too far: one row, int64 (6, 1).
+
+    The row has no key, and -2 less the distance to the batch's last offset as the length of its value.
+    """
+    table = np.zeros((6, 1), np.int64)
+    table[OFFSET], table[TIMESTAMP] = base_offset, timestamp_ms
+    table[KEY_LENGTH], table[VALUE_LENGTH] = -1, _REFUSED - last_offset_delta
+    return table
+
+
+def refused_until(offset: int, value_length: int) -> int | None:
+    """Return the last offset of the batch that a record stands for; None for a record that was read."""
+    return offset + _REFUSED - value_length if value_length <= _REFUSED else None
 
 
 def parse_records(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
-import shutil
 import signal
 import threading
 from importlib.metadata import version
@@ -20,9 +20,10 @@ from worker.kafka_io.consumer import ColumnarConsumer
 from worker.live.guard import InputGuard
 from worker.live.model_log import KafkaModelLog
 from worker.live.observer import MetricsObserver
-from worker.live.publisher import ORPHAN, SETTLE_STAGE, Publisher
-from worker.live.rebalance import Rebalance, state_folder
+from worker.live.publisher import ORPHAN, SETTLE_STAGE, WRONG_CARD, Publisher
+from worker.live.rebalance import Rebalance
 from worker.live.source import KafkaSource
+from worker.live.state_folder import StateFolder
 from worker.memory import keep_freed_memory
 from worker.parameters import lineage, new_model, policy, refit_plan
 from worker.partition.task import PartitionTask, TaskState
@@ -64,7 +65,10 @@ class Worker:
         self._metrics = Metrics(
             version=version("fraud-worker"),
             poll_age_s=lambda: self._status.snapshot().age_s,
-            dead_letter_reasons={"decode": [reason.value for reason in Reason], SETTLE_STAGE: [ORPHAN]},
+            dead_letter_reasons={
+                "decode": [reason.value for reason in Reason],
+                SETTLE_STAGE: [ORPHAN, WRONG_CARD],
+            },
         )
         self._health = HealthServer(
             settings.health.host,
@@ -132,18 +136,30 @@ class Worker:
 
     def _serve(self, partitions: int) -> None:
         settings = self._settings
+        # Locked before the producer is there: a process that is refused must not fence the one that works.
+        self._status.not_ready("waiting for the lock of its state folder")
+        folder = StateFolder(settings, self._alive)
+        folder.clear()
         committer = Committer(producer_config(settings), settings.kafka.commit_deadline_s)
-        # The new producer has fenced any earlier process of this id. Its files are a cache that the restore rebuilds.
-        shutil.rmtree(state_folder(settings), ignore_errors=True)
-        model_log = KafkaModelLog(consumer_config(settings, group=False), settings.topics.model_log)
+        model_log = KafkaModelLog(
+            consumer_config(settings, group=False),
+            settings.topics.model_log,
+            settings.worker.id,
+            self._metrics,
+        )
         model = new_model(settings)
         self._status.not_ready("reading the model log")
         model_log.catch_up(model, self._alive)
         consumer = ColumnarConsumer(consumer_config(settings, group=True), columnar=settings.kafka.columnar)
         rebalance = Rebalance(
-            settings, consumer, self._tasks, model, model_log, partitions, self._status, self._alive
+            settings, consumer, self._tasks, model, model_log, partitions, folder, self._status, self._alive
         )
-        guard = InputGuard(partitions, settings.kafka.partitioner, settings.batch)
+        guard = InputGuard(
+            partitions,
+            settings.kafka.partitioner,
+            settings.batch,
+            stops=settings.kafka.misplaced == "stop",
+        )
         source = KafkaSource(
             consumer,
             Decoder(settings),
@@ -152,6 +168,7 @@ class Worker:
             guard,
             rebalance,
             settings.kafka.start_from,
+            refuses_misplaced=settings.kafka.misplaced == "dead_letter",
         )
         publisher = Publisher(settings, committer, self._tasks, partitions, lambda: source.group_metadata)
         if opening := _opening(model, settings):
@@ -182,6 +199,7 @@ class Worker:
         consumer.close()
         model_log.close()
         committer.close()
+        folder.close()
 
 
 def run(settings: Settings) -> int:
@@ -193,6 +211,8 @@ def run(settings: Settings) -> int:
         The worker cannot go on; the process ends with the exit code of the error.
     """
     keep_freed_memory()
+    # A segment truncated under the worker kills it (SIGBUS): without this, without a word.
+    faulthandler.enable()
     worker = Worker(settings)
 
     def stop(number: int, frame: FrameType | None) -> None:

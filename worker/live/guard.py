@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from worker.errors import FuseError, IncompatibleError
 from worker.kafka_io.partitioner import Partitioner, partitions_of_keys
@@ -31,19 +32,24 @@ class InputGuard:
         `kafka.partitioner`.
     batch
         Settings of the fuse.
+    stops
+        Whether misplaced records stop the worker.
     """
 
-    def __init__(self, partitions: int, partitioner: Partitioner, batch: BatchSettings) -> None:
+    def __init__(
+        self, partitions: int, partitioner: Partitioner, batch: BatchSettings, *, stops: bool = True
+    ) -> None:
         self._partitions = partitions
         self._partitioner: Partitioner = partitioner
         self._batch = batch
+        self._stops = stops
         self._seen = 0
         self._bad = 0
         self._begun: Counter[str] = Counter()
         """By topic, how many records came before the first good one; -1 from then on, and for topics read before."""
         self._logged: set[tuple[str, str]] = set()
         self._keys: dict[str, tuple[int, int]] = {}
-        """By topic, how many keys came since the last verdict, and how many of them in a wrong partition."""
+        """By topic, how many records came since the last verdict, and how many of them in a wrong partition."""
 
     def check_partitions(self, topic: str, found: set[int]) -> None:
         """Refuse a topic whose number of partitions has changed since the start.
@@ -59,27 +65,42 @@ class InputGuard:
                 "moved. Begin anew with new topics of the new count and replay into them"
             )
 
-    def check_keys(self, columns: RecordColumns) -> None:
-        """Refuse a topic whose keys lie in other partitions than the partitioner says.
+    def misplaced(self, columns: RecordColumns, offsets: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return which of the records that decode lie in another partition than the partitioner says, bool (n,).
+
+        Records that do not decode say nothing of the partitioner: garbage often comes without a key, or with any.
+
+        Parameters
+        ----------
+        columns
+            The records as they were fetched.
+        offsets : int64 (n,)
+            Those that decode.
 
         Raises
         ------
         IncompatibleError
-            More than a third of the records lie elsewhere: a card's labels would never meet its transactions.
+            More than a third lie elsewhere, and `kafka.misplaced` is `stop`: a card's labels would never meet its
+            transactions.
         """
         expected = partitions_of_keys(columns, self._partitions, self._partitioner)
-        keyed = columns.key_length >= 0
-        seen, wrong = self._keys.get(columns.topic, (0, 0))
-        seen += int(np.count_nonzero(keyed))
-        wrong += int(np.count_nonzero(expected[keyed] != columns.partition))
+        wrong = expected[np.searchsorted(columns.offsets, offsets)] != columns.partition
+        if self._stops:
+            self._judge(columns.topic, len(offsets), int(np.count_nonzero(wrong)))
+        return np.asarray(wrong)
+
+    def _judge(self, topic: str, found: int, found_wrong: int) -> None:
+        seen, wrong = self._keys.get(topic, (0, 0))
+        seen, wrong = seen + found, wrong + found_wrong
         # A light load brings few records at a time: they add up.
-        self._keys[columns.topic] = (seen, wrong) if seen < _LEAST_RECORDS else (0, 0)
+        self._keys[topic] = (seen, wrong) if seen < _LEAST_RECORDS else (0, 0)
         if seen >= _LEAST_RECORDS and wrong > MISMATCHES_TOLERATED * seen:
             other = "crc32" if self._partitioner == "murmur2" else "murmur2"
             raise IncompatibleError(
-                f"{wrong / seen:.0%} of the keys in {columns.topic} lie in another partition than by "
-                f"kafka.partitioner = {self._partitioner!r}: set it to {other!r} if the producers use that, and let "
-                "transactions and labels be produced alike"
+                f"{wrong / seen:.0%} of the keys in {topic} lie in another partition than by kafka.partitioner = "
+                f"{self._partitioner!r}. If the topic was given more partitions after these records were written, "
+                f"begin anew with new topics. Else set it to {other!r} if the producers use that, and let transactions "
+                "and labels be produced alike. kafka.misplaced = 'dead_letter' refuses such records one by one instead"
             )
 
     def count(self, topic: str, records: int, bad: Sequence[BadRecord]) -> None:

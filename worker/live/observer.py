@@ -14,7 +14,7 @@ from models.state import ModelState
 from models.vocabulary import Decider, Flag, LabelEffect
 from worker.cycle.contracts import Decided, Outcome, StepTimes
 from worker.live.conditions import Conditions, Facts
-from worker.live.publisher import ORPHAN, ORPHAN_DETAIL, SETTLE_STAGE
+from worker.live.publisher import ORPHAN, ORPHAN_DETAIL, SETTLE_STAGE, WRONG_CARD, WRONG_CARD_DETAIL
 from worker.live.source import KafkaSource
 from worker.partition.task import PartitionTask
 from worker.settings.sections import TopicSettings
@@ -58,7 +58,7 @@ class MetricsObserver:
         self._evicted = (0, 0)
         self._closed_days = -1
         self._decider: Decider | None = None
-        self._orphans_logged = False
+        self._orphans_logged: set[str] = set()
         self._conditions = Conditions()
         self._day_is_unlabelled = False
 
@@ -115,8 +115,14 @@ class MetricsObserver:
         self._metrics.labels_arrived(settling.label_effects)
         self._metrics.labels_arrived(np.full(orphans, LabelEffect.ORPHAN, np.uint8))
         if len(settling.orphans):
-            self._metrics.dead_lettered(SETTLE_STAGE, ORPHAN, len(settling.orphans))
-            self._log_orphans(outcome.partition)
+            wrong_card = len(settling.wrong_card)
+            for reason, detail, count in (
+                (ORPHAN, ORPHAN_DETAIL, len(settling.orphans) - wrong_card),
+                (WRONG_CARD, WRONG_CARD_DETAIL, wrong_card),
+            ):
+                if count:
+                    self._metrics.dead_lettered(SETTLE_STAGE, reason, count)
+                    self._log_orphans(outcome.partition, reason, detail)
         counted = np.isin(settling.label_effects, _COUNTED)
         self._metrics.labelled(
             settling.label_flags[counted],
@@ -125,11 +131,11 @@ class MetricsObserver:
             settling.label_delay_ms[counted] / 1000.0,
         )
 
-    def _log_orphans(self, partition: int) -> None:
-        if not self._orphans_logged:
-            self._orphans_logged = True
+    def _log_orphans(self, partition: int, reason: str, detail: str) -> None:
+        if reason not in self._orphans_logged:
+            self._orphans_logged.add(reason)
             where = f"{self._topics.labels}, partition {partition}"
-            log.warning("%s: %s goes to the dead letters: %s (logged once)", where, ORPHAN, ORPHAN_DETAIL)
+            log.warning("%s: %s goes to the dead letters: %s (logged once)", where, reason, detail)
 
     def _alert_latency_s(self, outcomes: list[Outcome]) -> NDArray[np.float64]:
         now_ms = time.time() * 1000.0

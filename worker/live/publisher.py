@@ -16,7 +16,7 @@ from worker.identity import Hasher
 from worker.kafka_io.committer import KafkaTransaction, Outgoing
 from worker.live.alert_writer import AlertWriter
 from worker.partition.codec import encode_journal, encode_model
-from worker.partition.journal import DecisionRows, JournalEntry, JournalHeader
+from worker.partition.journal import DecisionRows, JournalEntry, JournalHeader, Positions
 from worker.partition.task import PartitionTask
 from worker.settings.sections import Settings
 from worker.wire.decoder import BadRecord
@@ -28,6 +28,8 @@ ORPHAN_DETAIL = (
     "no decision waits for this label: its transaction_id and card_id are unknown or long gone, or its label_time lies "
     "before the transaction"
 )
+WRONG_CARD = "wrong_card"
+WRONG_CARD_DETAIL = "the decision of this transaction_id is on another card than the label's card_id"
 
 
 class Commits(Protocol):
@@ -68,6 +70,8 @@ class Publisher:
         self._tasks = tasks
         self._partitions = partitions
         self._group = group
+        self._journalled: dict[int, Positions] = {}
+        """By partition, the positions of its last entry by this process; it may have been another's since."""
         self._alerts = AlertWriter(settings.topics.alerts, Hasher(settings.hash_key), settings.alerts.fields)
 
     def begin(self, outcomes: list[Outcome], records: list[ModelRecord], model: ModelState) -> Finish:
@@ -77,7 +81,7 @@ class Publisher:
         """
         # The model that decided explains the alerts, now; all else is only encoded, while the model folds on.
         alerts = [record for outcome in outcomes for record in self._explained(outcome, model)]
-        entries = [(outcome, self._entry(outcome, model)) for outcome in outcomes]
+        entries = [(outcome, self._entry(outcome, model)) for outcome in outcomes if self._is_news(outcome)]
         journalled = (record for outcome, entry in entries for record in self._of_partition(outcome, entry))
         offsets = {}
         for outcome in outcomes:
@@ -88,6 +92,15 @@ class Publisher:
             offsets[TopicPartition(self._topics.labels, outcome.partition)] = outcome.positions.labels
         outgoing = chain(alerts, journalled, self._model_log(records))
         return self._committer.begin(KafkaTransaction(outgoing, offsets), self._group())
+
+    def _is_news(self, outcome: Outcome) -> bool:
+        """Return whether a partition's journal needs an entry: a restore reads them all.
+
+        Its last header must name the committed offsets, and these move over the markers of transactions too.
+        """
+        before = self._journalled.get(outcome.partition)
+        self._journalled[outcome.partition] = outcome.positions
+        return outcome.changed or before != outcome.positions
 
     def open_log(self, records: list[ModelRecord]) -> None:
         """Commit records of the model log alone, before the first batch."""
@@ -112,16 +125,19 @@ class Publisher:
     def _orphans(self, outcome: Outcome) -> Iterator[BadRecord]:
         if outcome.labels is None:
             return
-        for row in outcome.by_label.orphans:
+        wrong_card = set(outcome.by_label.wrong_card.tolist())
+        for row in outcome.by_label.orphans.tolist():
+            value = outcome.labels.value[row].as_py()
             yield BadRecord(
                 topic=self._topics.labels,
                 partition=outcome.partition,
                 offset=int(outcome.labels.offsets[row]),
                 timestamp_ms=int(outcome.labels.timestamps_ms[row]),
                 stage=SETTLE_STAGE,
-                reason=ORPHAN,
-                detail=ORPHAN_DETAIL,
-                value=outcome.labels.value[row].as_py(),
+                reason=WRONG_CARD if row in wrong_card else ORPHAN,
+                detail=WRONG_CARD_DETAIL if row in wrong_card else ORPHAN_DETAIL,
+                value=value,
+                value_bytes=len(value),
             )
 
     def _entry(self, outcome: Outcome, model: ModelState) -> JournalEntry:
@@ -150,6 +166,7 @@ class Publisher:
 def _dead_letter(topic: str, record: BadRecord) -> Outgoing:
     letter = DeadLetter.of(
         record.value,
+        value_bytes=record.value_bytes,
         topic=record.topic,
         partition=record.partition,
         offset=record.offset,

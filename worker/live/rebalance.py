@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 
 from kafka.structs import TopicPartition
 
@@ -20,6 +19,7 @@ from worker.kafka_io.client import consumer_config
 from worker.kafka_io.consumer import ColumnarConsumer
 from worker.live.model_log import KafkaModelLog
 from worker.live.restore import Restorer
+from worker.live.state_folder import StateFolder
 from worker.parameters import feature_spec, task_limits
 from worker.partition.journal import Positions
 from worker.partition.task import PartitionTask, TaskState
@@ -35,7 +35,7 @@ class Rebalance:
     Parameters
     ----------
     settings
-        Topics, bounds and folders of the tasks.
+        Topics, and bounds of the tasks.
     consumer
         Knows the committed offsets of the group.
     tasks
@@ -44,13 +44,15 @@ class Rebalance:
         A restore folds the log as far as the journal has seen it.
     partitions
         How many partitions the topics have.
+    folder
+        Where the tasks keep their waiting decisions.
     status
         Says what the worker waits for.
     alive
         Called now and then during a restore; an exception of it ends the restore.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that a restore needs
         self,
         settings: Settings,
         consumer: ColumnarConsumer,
@@ -58,6 +60,7 @@ class Rebalance:
         model: ModelState,
         model_log: KafkaModelLog,
         partitions: int,
+        folder: StateFolder,
         status: WorkerStatus,
         alive: Callable[[], None],
     ) -> None:
@@ -65,7 +68,9 @@ class Rebalance:
         self._consumer = consumer
         self._tasks = tasks
         self._partitions = partitions
+        self._folder = folder
         self._status = status
+        self._alive = alive
         self._restorer = Restorer(
             consumer_config(settings, group=False),
             settings.topics.decisions,
@@ -73,6 +78,7 @@ class Rebalance:
             model.lineage.id,
             partial(_fold_log, model, model_log, alive),
             alive,
+            lambda record: model_log.stray("decisions", record),
         )
 
     def __call__(self, lost: set[int], gained: set[int]) -> Mapping[int, Positions | None]:
@@ -92,11 +98,13 @@ class Rebalance:
     def _restore(self, partition: int) -> Positions | None:
         settings = self._settings
         self._status.not_ready(f"restoring partition {partition}")
-        folder = state_folder(settings) / str(partition)
+        folder = self._folder.of_partition(partition)
         task = PartitionTask(partition, feature_spec(settings), task_limits(settings), folder)
         committed = self._committed(partition)
         try:
-            at = self._restorer.restore(task, committed, partitions=self._partitions)
+            at = self._restorer.restore(
+                task, committed, partitions=self._partitions, ends=self._ends(partition)
+            )
         except (CorruptError, IncompatibleError) as error:
             if self._committed(partition) == committed:
                 raise
@@ -106,20 +114,22 @@ class Rebalance:
         self._tasks[partition] = task
         return at
 
+    def _ends(self, partition: int) -> Positions:
+        """Return the offsets after the newest committed records of both topics."""
+        names = self._settings.topics
+        tps = [TopicPartition(topic, partition) for topic in (names.transactions, names.labels)]
+        found = self._consumer.end_offsets(tps)
+        return Positions(*(found[tp] for tp in tps))
+
     def _committed(self, partition: int) -> Positions | None:
         names = self._settings.topics
         transactions, labels = (
-            self._consumer.committed(TopicPartition(topic, partition))
+            self._consumer.committed(TopicPartition(topic, partition), self._alive)
             for topic in (names.transactions, names.labels)
         )
         if transactions is None or labels is None:
             return None
         return Positions(transactions, labels)
-
-
-def state_folder(settings: Settings) -> Path:
-    """Return the folder of this worker's local files."""
-    return settings.worker.state_dir / settings.worker.id
 
 
 def _fold_log(model: ModelState, model_log: KafkaModelLog, alive: Callable[[], None]) -> int:

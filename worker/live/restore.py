@@ -17,13 +17,14 @@ from kafka.structs import TopicPartition
 
 from worker.errors import CorruptError, IncompatibleError, UnreachableError
 from worker.identity import Hasher
-from worker.partition.codec import decode_journal
+from worker.partition.codec import decode_journal, kind_of
 from worker.partition.journal import DecisionRows, JournalEntry, JournalHeader, Positions, Settlements
 from worker.partition.task import PartitionTask, TaskState
 
 log = logging.getLogger(__name__)
 _POLL_MS: Final = 20
 _STALLED_S: Final = 60.0
+_REPORT_S: Final = 10.0
 
 
 class Restorer:
@@ -45,6 +46,8 @@ class Restorer:
     alive
         Called now and then, so that a long restore does not look like a stalled poll loop; an exception of it ends
         the restore.
+    stray
+        Called with each record that no worker wrote, which the restore skips.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class Restorer:
         lineage: str,
         folded: Callable[[], int],
         alive: Callable[[], None] = lambda: None,
+        stray: Callable[[Any], None] = lambda _: None,
     ) -> None:
         self._config = config
         self._topic = topic
@@ -62,9 +66,15 @@ class Restorer:
         self._lineage = lineage
         self._folded = folded
         self._alive = alive
+        self._stray = stray
 
     def restore(
-        self, task: PartitionTask, committed: Positions | None, *, partitions: int
+        self,
+        task: PartitionTask,
+        committed: Positions | None,
+        *,
+        partitions: int,
+        ends: Positions | None = None,
     ) -> Positions | None:
         """Fold the task's journal and set the task running.
 
@@ -76,6 +86,8 @@ class Restorer:
             The group's committed offsets; None if it has none.
         partitions
             How many partitions the topics have now.
+        ends
+            Where both topics end now; None if the caller does not know.
 
         Returns
         -------
@@ -92,6 +104,8 @@ class Restorer:
             The journal cannot be read to its end.
         """
         header = self._fold(task)
+        if header is not None and ends is not None:
+            _refuse_another_topic(header, ends)
         self._compare(task.partition, header, committed, partitions)
         task.move_to(TaskState.RUNNING)
         return committed if header is not None else None
@@ -103,7 +117,9 @@ class Restorer:
         try:
             consumer.assign([tp])
             consumer.seek_to_beginning(tp)
-            header = JournalFolder(task, self._hasher, self._lineage).read(consumer, tp, self._alive)
+            header = JournalFolder(task, self._hasher, self._lineage).read(
+                consumer, tp, self._alive, self._stray
+            )
         finally:
             consumer.close()
         log.info(
@@ -139,13 +155,24 @@ class Restorer:
             raise IncompatibleError(
                 f"{where} ends at offsets {journalled} of topics.transactions and topics.labels, the group has "
                 f"committed {committed}: the group's offsets were moved. Set them to {journalled}, or name "
-                "the kafka.group that wrote the journal"
+                "the kafka.group that wrote the journal; `fraud-worker skip` moves a partition forward"
             )
         if (last := self._folded()) < header.model_offset:
             raise IncompatibleError(
                 f"{where} was decided with offset {header.model_offset} of the model log, topics.model_log ends at "
                 f"{last}: it was deleted, or is another one. Name the model log that belongs to this journal, or begin "
                 "anew with new topics.model_log, topics.decisions and kafka.group"
+            )
+
+
+def _refuse_another_topic(header: JournalHeader, ends: Positions) -> None:
+    """Refuse a topic that ends before what the journal has read of it: committed offsets would skip its records."""
+    for name, read, end in zip(Positions._fields, header.positions, ends, strict=True):
+        if read > end:
+            raise IncompatibleError(
+                f"topics.{name}, partition {header.partition}, ends at offset {end}, but the journal has read it up to "
+                f"{read}: it was deleted and created again, or lost records. Do not set offsets: its records would be "
+                "skipped. Restore the topic, or begin anew with new topics.decisions, topics.model_log and kafka.group"
             )
 
 
@@ -159,10 +186,15 @@ class JournalFolder:
         self._header: JournalHeader | None = None
 
     def read(
-        self, consumer: KafkaConsumer, tp: TopicPartition, alive: Callable[[], None]
+        self,
+        consumer: KafkaConsumer,
+        tp: TopicPartition,
+        alive: Callable[[], None],
+        stray: Callable[[Any], None],
     ) -> JournalHeader | None:
         """Replay everything up to the high watermark; return the last header."""
         deadline_s = time.monotonic() + _STALLED_S
+        reported_s = time.monotonic()
         while not _read_all(consumer, tp):
             if time.monotonic() > deadline_s:
                 raise UnreachableError(
@@ -170,7 +202,16 @@ class JournalFolder:
                 )
             for record in consumer.poll(timeout_ms=_POLL_MS).get(tp, []):
                 deadline_s = time.monotonic() + _STALLED_S
-                self.take(*decode_journal(record.value, record.headers))
+                if kind_of(record.headers) is None:
+                    stray(record)
+                else:
+                    self.take(*decode_journal(record.value, record.headers))
+            if time.monotonic() > reported_s + _REPORT_S:
+                reported_s = time.monotonic()
+                log.info(
+                    "restoring partition %d: %d decisions, at offset %s of %s", tp.partition,
+                    self._task.pending.next_sequence, consumer.position(tp), consumer.highwater(tp),
+                )  # fmt: skip
             alive()
         return self._header
 

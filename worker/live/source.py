@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
+import numpy as np
 from kafka import ConsumerGroupMetadata, ConsumerRebalanceListener
 from kafka.structs import TopicPartition
 
 from worker.cycle.contracts import PartitionBatch, TakeOver
-from worker.cycle.inbox import Inbox, cut_ms
+from worker.cycle.inbox import DEAD_LETTERS, NEVER_MS, VALUE_BYTES, Bound, Inbox, cut
 from worker.errors import IncompatibleError, SettingsError
 from worker.kafka_io.consumer import ColumnarConsumer
 from worker.kafka_io.record_batches import RecordColumns
@@ -17,7 +18,13 @@ from worker.live.conditions import WaitingLabels
 from worker.live.guard import InputGuard
 from worker.partition.journal import Positions
 from worker.settings.sections import BatchSettings, StartFrom, TopicSettings
-from worker.wire.decoder import BadRecord, Decoder, LabelColumns
+from worker.wire.decoder import BadRecord, Decoder, LabelColumns, TransactionColumns, bad_records
+from worker.wire.schema import Fault, Reason
+
+C = TypeVar("C", TransactionColumns, LabelColumns)
+_MISPLACED: Final = Fault(
+    Reason.MISPLACED, "the record lies in another partition than kafka.partitioner chooses for its key"
+)
 
 
 class Lag(NamedTuple):
@@ -44,6 +51,8 @@ class KafkaSource:
         Called from `poll` after every rebalance of the group.
     start_from
         `kafka.start_from`: where a partition begins that no worker has worked on.
+    refuses_misplaced
+        Whether records in a wrong partition become dead letters.
     """
 
     def __init__(
@@ -55,6 +64,8 @@ class KafkaSource:
         guard: InputGuard,
         take_over: TakeOver,
         start_from: StartFrom,
+        *,
+        refuses_misplaced: bool = False,
     ) -> None:
         self._consumer = consumer
         self._decoder = decoder
@@ -63,8 +74,12 @@ class KafkaSource:
         self._guard = guard
         self._close_and_restore = take_over
         self._start_from = start_from
+        self._refuses_misplaced = refuses_misplaced
         self._first_offsets: dict[TopicPartition, int] = {}
+        self._beginning: set[int] = set()
+        """Partitions without committed offsets: the next batch commits where they begin, or a start would ask again."""
         self._inboxes: dict[int, Inbox] = {}
+        self._bound = Bound(batch.max_records, DEAD_LETTERS, VALUE_BYTES)
         self._listener = _Listener(consumer)
         self._group = self._taken_over_in = consumer.group_metadata()
         self._asked_again = False
@@ -85,7 +100,7 @@ class KafkaSource:
     def poll(self) -> list[PartitionBatch]:
         """Wait for input and cut a batch; none while the group rebalances or a partition has more to come."""
         # Rows that wait can be cut at once: a poll that blocks for more would only idle.
-        busy = any(inbox.transactions.waiting for inbox in self._inboxes.values())
+        busy = any(inbox.transactions.held or inbox.labels.cut_short for inbox in self._inboxes.values())
         idle = self._listener.joining or bool(self._held_since_s) or not busy
         fetched = self._consumer.poll(self._batch.commit_interval_ms if idle else 0)
         self._group = self._consumer.group_metadata()
@@ -102,8 +117,12 @@ class KafkaSource:
         return [] if self._holds() else self._cut()
 
     def take_labels(self, partition: int, clock_ms: int) -> LabelColumns | None:
-        """Take the labels due by the partition's clock."""
-        return self._inboxes[partition].labels.take(clock_ms)
+        """Take the labels due by the partition's clock, within the bound of a commit."""
+        return self._inboxes[partition].take_labels(clock_ms, self._bound)
+
+    def silent_until_ms(self, partition: int, clock_ms: int) -> int:
+        """Return up to when silence is known; see `worker.cycle.inbox.Inbox`."""
+        return self._inboxes[partition].silent_until_ms(clock_ms)
 
     def take_bad(self, partition: int) -> list[BadRecord]:
         """Take the bad records before the positions reached."""
@@ -150,6 +169,7 @@ class KafkaSource:
             # A killed static member inherits its old assignment (KIP-345), even one made before the topics were known;
             # the group makes no other until a member asks for it.
             self._asked_again = True
+            self._drop_all()
             self._consumer.rejoin()
             return
         if owned != of_labels:
@@ -160,14 +180,23 @@ class KafkaSource:
         kept = owned & set(self._inboxes) if self._has_stayed() else set()
         positions = self._close_and_restore(set(self._inboxes) - kept, owned - kept)
         skew_ms = int(self._batch.allowed_skew_s * 1000)
+        self._beginning.clear()
         self._inboxes = {partition: Inbox(partition, skew_ms) for partition in sorted(owned)}
         self._first_offsets = {tp: at for tp, at in self._first_offsets.items() if tp.partition in kept}
         for partition, inbox in self._inboxes.items():
             at = positions[partition]
+            if at is None:
+                self._beginning.add(partition)
             transactions, labels = (None, None) if at is None else (at.transactions, at.labels)
             inbox.transactions.next_offset = self._begin(self._topics.transactions, partition, transactions)
             inbox.labels.next_offset = self._begin(self._topics.labels, partition, labels)
         self._taken_over_in = self._group
+
+    def _drop_all(self) -> None:
+        """Close every task: what the group gives next is restored, and nothing is asked about what is not ours."""
+        if self._inboxes:
+            self._close_and_restore(set(self._inboxes), set())
+            self._inboxes = {}
 
     def _has_stayed(self) -> bool:
         """Return whether this worker has been in every generation of the group since the last take-over.
@@ -209,14 +238,26 @@ class KafkaSource:
         inbox = self._inboxes.get(columns.partition)
         if inbox is None:
             return
-        self._guard.check_keys(columns)
         if columns.topic == self._topics.transactions:
-            transactions, bad = self._decoder.transactions(columns)
+            transactions, bad = self._set_aside(columns, *self._decoder.transactions(columns))
             inbox.put_transactions(transactions, bad)
         else:
-            labels, bad = self._decoder.labels(columns)
+            labels, bad = self._set_aside(columns, *self._decoder.labels(columns))
             inbox.put_labels(labels, bad)
         self._guard.count(columns.topic, len(columns), bad)
+
+    def _set_aside(
+        self, records: RecordColumns, decoded: C, bad: list[BadRecord]
+    ) -> tuple[C, list[BadRecord]]:
+        """Add the records in a wrong partition to the bad ones, unless the guard stops at them."""
+        misplaced = self._guard.misplaced(records, decoded.offsets)
+        if not self._refuses_misplaced or not misplaced.any():
+            return decoded, bad
+        rows: list[int] = np.searchsorted(records.offsets, decoded.offsets[misplaced]).tolist()
+        bad = sorted(
+            [*bad, *bad_records(records, [(row, _MISPLACED) for row in rows])], key=lambda it: it.offset
+        )
+        return decoded.take(np.flatnonzero(~misplaced)), bad
 
     def _holds(self) -> bool:
         """Return whether to wait, for a bounded time, for partitions that have more to come (as Kafka Streams does)."""
@@ -229,18 +270,22 @@ class KafkaSource:
 
     def _cut(self) -> list[PartitionBatch]:
         span_ms = int(self._batch.max_event_time_s * 1000)
-        until_ms = cut_ms(list(self._inboxes.values()), span_ms, self._batch.max_records)
+        found = cut(list(self._inboxes.values()), span_ms, self._batch.max_records)
+        until_ms, rows = (NEVER_MS, [0] * len(self._inboxes)) if found is None else found
+        self._bound = Bound(self._batch.max_records, DEAD_LETTERS, VALUE_BYTES).share(len(self._inboxes))
         batch = []
-        for partition, inbox in self._inboxes.items():
-            taken = None if until_ms is None else inbox.transactions.take(until_ms)
-            self._pause_while(self._topics.transactions, partition, inbox.transactions.waiting)
-            self._pause_while(self._topics.labels, partition, inbox.labels.waiting)
+        for (partition, inbox), most in zip(self._inboxes.items(), rows, strict=True):
+            taken = inbox.transactions.take(until_ms, self._bound._replace(rows=most))
+            self._pause_while(self._topics.transactions, partition, held=inbox.transactions.held)
+            self._pause_while(self._topics.labels, partition, held=inbox.labels.held)
             self._note_idle(inbox)
-            batch.append(PartitionBatch(partition, taken, quiet=self._is_quiet(inbox)))
+            begins = partition in self._beginning
+            batch.append(PartitionBatch(partition, taken, quiet=self._is_quiet(inbox), begins=begins))
+        self._beginning.clear()
         return batch
 
     def _note_idle(self, inbox: Inbox) -> None:
-        if inbox.transactions.waiting or not inbox.at_end:
+        if inbox.transactions.held or not inbox.at_end:
             inbox.idle_since_s = None
         elif inbox.idle_since_s is None:
             inbox.idle_since_s = time.monotonic()
@@ -258,9 +303,9 @@ class KafkaSource:
         end, position = self._consumer.highwater(tp), self._consumer.position(tp)
         return end is not None and position is not None and position >= end
 
-    def _pause_while(self, topic: str, partition: int, waiting: int) -> None:
+    def _pause_while(self, topic: str, partition: int, *, held: bool) -> None:
         tp = TopicPartition(topic, partition)
-        (self._consumer.pause if waiting else self._consumer.resume)(tp)
+        (self._consumer.pause if held else self._consumer.resume)(tp)
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]

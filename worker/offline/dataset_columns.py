@@ -73,6 +73,7 @@ def labels_of(
         source=np.full(count, LabelSource.NONE, np.uint8),
         id_hash=transactions.id_hash[row],
         id_check=transactions.id_check[row],
+        card_hash=transactions.card_hash[row],
         value=pa.nulls(count, pa.large_binary()),
     )
 

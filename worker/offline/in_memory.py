@@ -7,7 +7,7 @@ from concurrent.futures import Executor, Future
 from typing import Any
 
 from worker.cycle.contracts import Outcome, PartitionBatch, StepTimes
-from worker.cycle.inbox import Inbox, cut_ms
+from worker.cycle.inbox import NEVER_MS, UNBOUNDED, Inbox, cut
 from worker.partition.journal import Positions
 from worker.settings.sections import Settings
 from worker.wire.decoder import BadRecord, LabelColumns
@@ -24,16 +24,22 @@ class InboxSource:
 
     def poll(self) -> list[PartitionBatch]:
         """Cut a batch of the waiting rows, all of them before `stop_ms`."""
-        until_ms = cut_ms([self._inbox], self._span_ms, self._max_records)
-        if until_ms is not None and self.stop_ms is not None:
+        found = cut([self._inbox], self._span_ms, self._max_records)
+        until_ms, [most] = (NEVER_MS, [0]) if found is None else found
+        if self.stop_ms is not None:
             until_ms = min(until_ms, self.stop_ms - 1)
-        taken = None if until_ms is None else self._inbox.transactions.take(until_ms)
+        taken = self._inbox.transactions.take(until_ms, UNBOUNDED._replace(rows=most))
         return [PartitionBatch(0, taken, quiet=False)]
 
     def take_labels(self, partition: int, clock_ms: int) -> LabelColumns | None:
         """Take the labels due by the clock."""
         del partition
-        return self._inbox.labels.take(clock_ms)
+        return self._inbox.take_labels(clock_ms, UNBOUNDED._replace(rows=self._max_records))
+
+    def silent_until_ms(self, partition: int, clock_ms: int) -> int:
+        """Return up to when silence is known; see `worker.cycle.inbox.Inbox`."""
+        del partition
+        return self._inbox.silent_until_ms(clock_ms)
 
     def take_bad(self, partition: int) -> list[BadRecord]:
         """Take the bad records before the positions reached."""

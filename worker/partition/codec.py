@@ -103,6 +103,15 @@ def encode_model(record: ModelRecord) -> Iterator[Payload]:
             yield from _encode_refit(record)
 
 
+def kind_of(headers: Sequence[tuple[str, bytes]]) -> str | None:
+    """Return the kind of a record of either log; None for a stray record, which no worker wrote.
+
+    A stray record says nothing to any worker: all skip it alike. One of an unknown kind may be a newer worker's.
+    """
+    kind = dict(headers).get("kind")
+    return None if kind is None else kind.decode(errors="replace")
+
+
 class ModelLogDecoder:
     """Turns the model log's records back into what was written; joins the pieces of refits."""
 

@@ -8,6 +8,7 @@ journal: a restart rebuilds them.
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import shutil
@@ -79,7 +80,6 @@ class _Segment:
     """`SEGMENT_ROWS` consecutive decisions."""
 
     def __init__(self, path: Path, widths: dict[str, int]) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self.size = 0
         self.first_event_ms = np.iinfo(np.int64).max
@@ -135,10 +135,24 @@ def _take_space(path: Path, ranges: list[tuple[int, int]]) -> None:
             for start, length in ranges:
                 os.posix_fallocate(file.fileno(), start, length)
     except OSError as error:
-        raise WorkerError(
+        raise _no_file(path, error) from error
+
+
+def _no_file(path: Path, error: OSError) -> WorkerError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return WorkerError(
             f"waiting decisions find no room at {path} ({error.strerror}): free disk space there, or name another "
             "folder in worker.state_dir"
-        ) from error
+        )
+    if isinstance(error, FileNotFoundError):
+        return WorkerError(
+            f"waiting decisions: {path} is gone: somebody deletes files below worker.state_dir while the worker runs. "
+            "Stop that, and start again: the folder is rebuilt"
+        )
+    return WorkerError(
+        f"waiting decisions: {path} cannot be written ({error.strerror}): see that worker.state_dir is a local folder "
+        "that no other process uses"
+    )
 
 
 def _mapped(path: Path, shapes: _Shapes) -> tuple[dict[str, NDArray[Any]], dict[str, int]]:
@@ -149,7 +163,13 @@ def _mapped(path: Path, shapes: _Shapes) -> tuple[dict[str, NDArray[Any]], dict[
     ends = np.cumsum(
         [-(-dtype.itemsize * math.prod(shape) // _LINE) * _LINE for dtype, shape in shapes.values()]
     )
-    whole = np.memmap(path, np.uint8, "w+", shape=(int(ends[-1]),))
+    try:
+        # Never an existing file: to truncate one kills the process that has it mapped.
+        with path.open("xb") as file:
+            file.truncate(int(ends[-1]))
+    except OSError as error:
+        raise _no_file(path, error) from error
+    whole = np.memmap(path, np.uint8, "r+", shape=(int(ends[-1]),))
     starts = dict(zip(shapes, [0, *ends[:-1].tolist()], strict=True))
     arrays = {}
     for name, (dtype, shape) in shapes.items():
@@ -173,6 +193,7 @@ class PendingDecisions:
 
     def __init__(self, folder: Path, entity_count: int, feature_count: int) -> None:
         shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
         self._folder = folder
         self.widths = {"hashes": 1 + entity_count, "features": feature_count}
         """How many values the wide columns of `DecisionRows` have."""
@@ -349,7 +370,7 @@ class PendingDecisions:
                 return
             del self._segments[number]
             self.first_sequence = end
-            segment.path.unlink()
+            segment.path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Close the files and delete them."""

@@ -44,7 +44,9 @@ class Settling:
     label_delay_ms : int64 (m,)
         From the transaction to its label.
     orphans : int64 (k,)
-        Rows of the labels that found no decision, or none that they can reverse.
+        Rows of the labels that found no decision, or none that they can reverse; with those of another card.
+    wrong_card : int64 (j,)
+        Rows of the orphans whose decision is of another card.
     finally_legit, unresolved
         How many decisions silence settled for good.
     """
@@ -59,6 +61,7 @@ class Settling:
     label_loss: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     label_delay_ms: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     orphans: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    wrong_card: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     finally_legit: int = 0
     unresolved: int = 0
 
@@ -107,6 +110,8 @@ class Settler:
         if len(labels) == 0:
             return Settling()
         sequence = self._pending.find(labels.id_hash, labels.id_check, labels.event_time_ms)
+        wrong_card = self._of_another_card(sequence, labels.card_hash)
+        sequence[wrong_card] = -1
         matched = np.flatnonzero(sequence >= 0)
         distinct, position = np.unique(sequence[matched], return_inverse=True)
         truth = self._pending.read_truth(distinct)
@@ -120,8 +125,20 @@ class Settler:
         settling.settlements = settlements
         orphaned = matched[result.effect == LabelEffect.ORPHAN]
         settling.orphans = np.sort(np.concatenate([np.flatnonzero(sequence < 0), orphaned]))
+        settling.wrong_card = wrong_card
         settling.label_delay_ms = labels.label_time_ms[matched] - waiting.event_time_ms
         return settling
+
+    def _of_another_card(
+        self, sequence: NDArray[np.int64], card_hash: NDArray[np.uint64]
+    ) -> NDArray[np.int64]:
+        """Return the rows of the labels whose decision is of another card: they must not settle it."""
+        found = np.flatnonzero(sequence >= 0)
+        if not len(found):
+            return found
+        cards = self._pending.column("entities", sequence[found])[:, 0]
+        another: NDArray[np.int64] = found[cards != card_hash[found]]
+        return another
 
     def mature(self, start: int, stop: int, clock_ms: int) -> Settling:
         """Make silence on the decisions `start` to `stop` provisionally legit, where no one acted."""

@@ -211,7 +211,9 @@ class PartitionTask:
                 self.newest_label_ms = max(newest, self.newest_label_ms or newest)
         return self._settler.apply(labels, self.clock_ms)
 
-    def mature(self, policy: Policy, newest_label_ms: int | None) -> Matured:
+    def mature(
+        self, policy: Policy, newest_label_ms: int | None, silent_until_ms: int | None = None
+    ) -> Matured:
         """Let silence become legit, up to the clock but not beyond a dead label feed.
 
         Parameters
@@ -220,10 +222,14 @@ class PartitionTask:
             The horizons in force.
         newest_label_ms
             Time of the newest label that any worker has seen; before the first one nothing matures.
+        silent_until_ms
+            Labels up to here have been applied; None for the clock.
         """
         if newest_label_ms is None:
             return Matured()
         now_ms = min(self.clock_ms, newest_label_ms + policy.max_silence_ms)
+        if silent_until_ms is not None:
+            now_ms = min(now_ms, silent_until_ms)
         rows = self._limits.mature_rows
         start = self.provisional_sequence
         end = min(self.pending.next_sequence, start + rows)

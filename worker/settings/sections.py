@@ -5,6 +5,8 @@ Each section is one class; a field's description is the documentation of the set
 
 from __future__ import annotations
 
+import re
+import socket
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -43,12 +45,18 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def _host_name() -> str:
+    """Return the name of this host, as far as it can stand in an id."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:200] or "worker"
+
+
 class WorkerSettings(Section):
     """`[worker]`: who this process is and where it keeps its local files."""
 
     id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,200}$")] = Field(
-        "worker-1",
-        description="static member id, part of the transactional id; unique in the group, the same at every start",
+        default_factory=_host_name,
+        description="static member id, part of the transactional id; unique in the group, the same at every start; "
+        "if it is not set, the name of the host",
     )
     state_dir: Path = Field(
         Path("state"),
@@ -79,10 +87,22 @@ class KafkaSettings(Section):
     partitioner: Literal["murmur2", "crc32"] = Field(
         "murmur2", description="how producers choose partitions: `murmur2` (Java) or `crc32` (librdkafka)"
     )
+    misplaced: Literal["stop", "dead_letter"] = Field(
+        "stop",
+        description="what records in another partition than the partitioner's do: `stop` the worker if they are more "
+        "than a third, or become dead letters one by one",
+    )
     columnar: bool = Field(
-        True, description="read whole record batches; false reads record by record, ten times slower"
+        True,
+        description="read whole record batches; false reads record by record: ten times slower, and not guarded "
+        "against batches that inflate to fill the memory",
     )
     session_timeout_ms: Positive = Field(10_000, description="how long a dead worker keeps its partitions")
+    max_poll_interval_s: Annotated[float, Field(ge=60, le=2_000_000)] = Field(
+        43_200.0,
+        description="how long a restore may take before the group throws the worker out and it begins again; a member "
+        "that joins during a restore waits for its end, and with it the group",
+    )
     transaction_timeout_ms: Positive = Field(
         10_000, description="how long an abandoned transaction stays open"
     )
@@ -179,6 +199,11 @@ class TransactionFields(Section):
         ("merchant_id",),
         description="further fields to learn from: identifiers, each with a history of its own",
     )
+    not_searched: tuple[Name, ...] = Field(
+        (),
+        description="which of card_id and the entities are not searched for card numbers, because their values only "
+        "look like some; labels follow",
+    )
 
     @model_validator(mode="after")
     def _fields_are_distinct(self) -> TransactionFields:
@@ -189,6 +214,12 @@ class TransactionFields(Section):
         _refuse_twice("transaction", names)
         if not self.dotted_names:
             _refuse_nested("transaction", self)
+        tokens = [self.card_id, *self.entities]
+        for name in self.not_searched:
+            if name not in tokens:
+                raise ValueError(
+                    f"transaction.not_searched: {name!r} is never searched for card numbers; only these are: {tokens}"
+                )
         return self
 
 
@@ -211,7 +242,6 @@ class LabelFields(Section):
     event_time: Name = Field(
         "event_time", description="optional; when the card was used: with it the decision is found faster"
     )
-    supersedes: Name = Field("supersedes", description="optional; an earlier label that this one replaces")
     time_format: TimeFormat = Field(
         "epoch_ms",
         description="format of `label_time` and `event_time`; if it is not set, that of [transaction]",
@@ -337,9 +367,7 @@ class ModelSettings(Section):
 class BatchSettings(Section):
     """`[batch]`: how much one commit carries."""
 
-    max_records: Positive = Field(
-        20_000, description="transactions in one commit; those of one event time stay together, even beyond"
-    )
+    max_records: Positive = Field(20_000, description="transactions, and labels, in one commit at most")
     max_event_time_s: PositiveFloat = Field(3_600.0, description="event time that one commit spans at most")
     commit_interval_ms: Positive = Field(
         50, description="how long a poll waits for more records under light load"

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,6 +21,8 @@ from worker.errors import SettingsError
 
 log = logging.getLogger(__name__)
 
+MOST_CONNECTIONS = 16
+MOST_SECONDS = 10.0
 METRICS_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -196,10 +199,13 @@ def _bind_error(host: str, port: int, error: Exception) -> SettingsError:
 
 
 class _Server(ThreadingHTTPServer):
+    """Answers a bounded number of connections at once, each for a bounded time: none of them may fill the memory."""
+
     daemon_threads = True
 
     def __init__(self, address: tuple[str, int], answer: Callable[[str], _Answer]) -> None:
         self.answer = answer
+        self._free = threading.BoundedSemaphore(MOST_CONNECTIONS)
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         super().__init__(address, _Handler)
 
@@ -207,9 +213,31 @@ class _Server(ThreadingHTTPServer):
         # HTTPServer's own method looks its name up in the DNS, which may take seconds.
         TCPServer.server_bind(self)
 
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if not self._free.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        # The time-out of a handler is that of one read: a client that sends a byte now and then would stay for ever.
+        end = threading.Timer(MOST_SECONDS, _hang_up, (request,))
+        end.daemon = True
+        end.start()
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            end.cancel()
+            self._free.release()
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         del request
         log.debug("health: a client at %s went away", client_address, exc_info=True)
+
+
+def _hang_up(request: socket.socket) -> None:
+    with suppress(OSError):
+        request.shutdown(socket.SHUT_RDWR)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -40,6 +40,19 @@ def configure(level: str = "INFO", stream: TextIO | None = None, as_json: bool |
     # At DEBUG kafka-python's admin client logs passwords. Its selector warns of every pause of a busy machine.
     logging.getLogger("kafka").setLevel(logging.WARNING)
     logging.getLogger("kafka.net.selector").setLevel(logging.ERROR)
+    # Added once: a logger ignores a filter that it has.
+    logging.getLogger("kafka.coordinator.consumer").addFilter(_UNSTABLE)
+
+
+class UnstableOffsetFilter(logging.Filter):
+    """Drops what kafka-python logs as an error ten times a second while it waits for an open transaction to end."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether the record says anything else."""
+        return "UnstableOffsetCommitError" not in record.getMessage()
+
+
+_UNSTABLE: Final = UnstableOffsetFilter()
 
 
 def is_json() -> bool:

@@ -58,6 +58,8 @@ model_prevalence                                                share of frauds 
 model_threshold_lambda                                          alert from lambda times the review cost on
 model_forest_cut                                                rank from which the forest alerts
 evictions_total                     table                       rows forgotten for lack of room
+digest_mismatches_total                                         model states of other workers that differ
+stray_records_total                 log                         records of a log that no worker wrote
 build_info                          version                     always 1
 =================================== =========================== ===========================================
 
@@ -91,6 +93,7 @@ PREFIX: Final = "fraud_worker"
 """Begins every metric's name."""
 OTHER: Final = "other"
 """Stage or reason of dead letters that the table of reasons does not name: the number of series stays bounded."""
+LOGS: Final = ("model_log", "decisions")
 _DECIDERS: Final = tuple(decider.name.lower() for decider in Decider)
 _DECISIONS: Final = ("pass", "alert")
 _INPUT: Final = ("transactions", "labels")
@@ -127,6 +130,7 @@ class Metrics:
         self._build_labels()
         self._build_runtime(poll_age_s)
         self._build_model()
+        self._build_logs()
         build = Info("build", "The worker's version.", namespace=PREFIX, registry=self._registry)
         build.info({"version": version})
 
@@ -221,6 +225,16 @@ class Metrics:
         unknown = (self._log_offset, self._generation, self._prevalence, self._lambda, self._forest_cut)
         for gauge in unknown:
             gauge.set(np.nan)
+
+    def _build_logs(self) -> None:
+        self._mismatches = self._counter(
+            "digest_mismatches_total", "Digests of other workers that differ from this worker's."
+        )
+        strays = Counter(
+            "stray_records_total", "Records of a log that no worker wrote.", ("log",), namespace=PREFIX,
+            registry=self._registry,
+        )  # fmt: skip
+        self._strays = {log: strays.labels(log) for log in LOGS}
 
     def _counter(self, name: str, text: str) -> Counter:
         return Counter(name, text, namespace=PREFIX, registry=self._registry)
@@ -325,6 +339,14 @@ class Metrics:
         self._labelled.add(np.bincount(cell, minlength=4 * len(Decider)))
         self._missed_cost.inc(float(loss[fraud & ~alerted].sum()))
         self._label_delay.observe(delay_s)
+
+    def digest_differed(self) -> None:
+        """Count a digest of another worker that differs from ours."""
+        self._mismatches.inc()
+
+    def stray_record(self, log: str) -> None:
+        """Count a record of a log, one of `LOGS`, that no worker wrote."""
+        self._strays[log].inc()
 
     def matured(self, provisional_legit: int, final_legit: int, unresolved: int) -> None:
         """Count decisions that silence settled."""

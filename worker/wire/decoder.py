@@ -7,6 +7,7 @@ from typing import Any, Final, Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from models.hashing import siphash_many
@@ -17,7 +18,7 @@ from worker.kafka_io.record_batches import RecordColumns
 from worker.settings.sections import Settings
 from worker.wire.label_words import LabelWords
 from worker.wire.reader import RecordLayout, Table, read_table
-from worker.wire.schema import Fault, label_model, transaction_model
+from worker.wire.schema import MAX_RECORD_BYTES, Fault, label_model, transaction_model
 from worker.wire.spans import Spans, Words, find_words, gather, gather_utf8
 
 _NAMED: Final = [source for source in LabelSource if source not in {LabelSource.NONE, LabelSource.OTHER}]
@@ -39,7 +40,9 @@ class BadRecord:
     detail
         One sentence for the operator; never quotes the value.
     value
-        The record's bytes; None for a record without a value.
+        The record's bytes, of a long record the first ones; None for a record without a value.
+    value_bytes
+        Length of the whole value.
     """
 
     topic: str
@@ -50,6 +53,7 @@ class BadRecord:
     reason: str
     detail: str
     value: bytes | None
+    value_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +125,8 @@ class LabelColumns(_PartitionColumns):
         `models.vocabulary.LabelSource`: counted by the metrics, without effect otherwise.
     id_hash, id_check : uint64 (n,)
         Equal to those of the labelled transaction.
+    card_hash : uint64 (n,)
+        Likewise.
     value : large_binary (n,)
         The records' bytes: an orphan goes to the dead letters unchanged.
     """
@@ -131,7 +137,14 @@ class LabelColumns(_PartitionColumns):
     source: NDArray[np.uint8]
     id_hash: NDArray[np.uint64]
     id_check: NDArray[np.uint64]
+    card_hash: NDArray[np.uint64]
     value: pa.Array
+
+    @property
+    def value_bytes(self) -> NDArray[np.int64]:
+        """Length of each value, int64 (n,)."""
+        lengths: NDArray[np.int64] = pc.binary_length(self.value).fill_null(0).to_numpy(zero_copy_only=False)
+        return lengths
 
 
 class Decoder:
@@ -163,7 +176,9 @@ class Decoder:
             if name in settings.alerts.fields
         }
         self._words = _EncodedWords(LabelWords.of(label))
-        self._label = RecordLayout.of(label_model(label), label.time_format, self._words.consistent)
+        self._label = RecordLayout.of(
+            label_model(label, transaction), label.time_format, self._words.consistent
+        )
 
     def transactions(self, records: RecordColumns) -> tuple[TransactionColumns, list[BadRecord]]:
         """Decode transactions; the good ones keep their order."""
@@ -186,7 +201,7 @@ class Decoder:
             categorical=self._hashes(table, self._categorical),
             texts=self._kept(table),
         )
-        return columns, _bad_records(records, faults)
+        return columns, bad_records(records, faults)
 
     def labels(self, records: RecordColumns) -> tuple[LabelColumns, list[BadRecord]]:
         """Decode labels; the good ones keep their order."""
@@ -202,9 +217,10 @@ class Decoder:
             source=_sources(table),
             id_hash=_hashed(ids, self._key),
             id_check=_hashed(ids, self._check_key),
+            card_hash=_hashed(table.texts("card_id"), self._key),
             value=gather(table.spans),
         )
-        return columns, _bad_records(records, faults)
+        return columns, bad_records(records, faults)
 
     def _kept(self, table: Table) -> pa.Array | None:
         """Return the texts that alerts need: only a hash is left of any other."""
@@ -269,7 +285,8 @@ def _sources(table: Table) -> NDArray[np.uint8]:
     return np.where(named > 0, named, other).astype(np.uint8)
 
 
-def _bad_records(records: RecordColumns, faults: list[tuple[int, Fault]]) -> list[BadRecord]:
+def bad_records(records: RecordColumns, faults: list[tuple[int, Fault]]) -> list[BadRecord]:
+    """Return the rows that have a fault as dead letters."""
     return [
         BadRecord(
             topic=records.topic,
@@ -279,7 +296,8 @@ def _bad_records(records: RecordColumns, faults: list[tuple[int, Fault]]) -> lis
             stage="decode",
             reason=fault.reason.value,
             detail=fault.detail,
-            value=records.value(row),
+            value=records.value(row, most=MAX_RECORD_BYTES),
+            value_bytes=max(0, int(records.value_length[row])),
         )
         for row, fault in faults
     ]

@@ -22,7 +22,7 @@ DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 BEYOND: Final = (
     "The record's key is the UTF-8 of the card; a record has at most 1 MiB. Whole numbers are written without point "
     "or exponent, times are those of the calendar from 1970 to 2099, and where a card number is refused, that is "
-    "13 to 19 digits that pass the Luhn check."
+    "13 to 19 digits that pass the Luhn check and have a scheme's prefix and length, anywhere in the text."
 )
 
 _CONTROL_CHARACTERS: Final = r"[\u0000-\u001f\u007f-\u009f]"
@@ -51,9 +51,10 @@ def schemas(settings: Settings) -> dict[str, Schema]:
     """
     names = settings.topics
     transaction = transaction_schema(settings.transaction)
+    label = label_schema(settings.label, settings.transaction)
     return {
         "transaction": _headed(names.transactions, transaction, _transaction_example(settings.transaction)),
-        "label": _headed(names.labels, label_schema(settings.label), *_label_examples(settings.label)),
+        "label": _headed(names.labels, label, *_label_examples(settings.label)),
         "alert": _headed(names.alerts, _outgoing(Alert), _alert_example()),
         "dead-letter": _headed(names.dead_letters, _outgoing(DeadLetter), _dead_letter_example(settings)),
     }
@@ -68,9 +69,9 @@ def transaction_schema(fields: TransactionFields) -> Schema:
     return schema | {"$comment": BEYOND}
 
 
-def label_schema(fields: LabelFields) -> Schema:
+def label_schema(fields: LabelFields, transaction: TransactionFields | None = None) -> Schema:
     """Return the schema of a label, with the rules between its fields; a null field counts as an absent one."""
-    schema = _portable(label_model(fields).model_json_schema())
+    schema = _portable(label_model(fields, transaction).model_json_schema())
     for name in (fields.label_time, fields.event_time):
         _describe_time(schema["properties"][name], fields.time_format)
     words = LabelWords.of(fields)

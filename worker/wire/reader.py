@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from worker.kafka_io.record_batches import RecordColumns
+from worker.kafka_io.inflate import MOST_BYTES
+from worker.kafka_io.record_batches import RecordColumns, refused_until
 from worker.settings.sections import MAX_SOURCE_CHARACTERS, TimeFormat
 from worker.wire.json_columns import NULL, Cells, DeclaredFields, FieldKind, read_cells
 from worker.wire.schema import (
@@ -29,13 +30,14 @@ from worker.wire.schema import (
     Reason,
     Transaction,
     explain_record,
+    is_searched,
 )
 from worker.wire.spans import Integers, Spans, Words, card_numbers, gather_utf8, iso_times, same_texts
 
 NO_TIME: Final = -1
 """Milliseconds of a time that the record does not have."""
 _TIMES: Final = ("event_time", "label_time")
-_IDENTIFIERS: Final = ("transaction_id", "card_id", "supersedes")
+_IDENTIFIERS: Final = ("transaction_id", "card_id")
 _TIME_LIMITS: Final[dict[TimeFormat, tuple[FieldKind, float, float]]] = {
     "epoch_ms": (FieldKind.INTEGER, 0.0, END_OF_TIME_MS - 1.0),
     "epoch_s": (FieldKind.NUMBER, 0.0, float(np.nextafter(END_OF_TIME_MS / 1000, 0.0))),
@@ -143,7 +145,7 @@ class RecordLayout:
             np.array(lowest),
             np.array(highest),
         )
-        tokens = tuple(name for name in infos if name == "card_id" or name.startswith("entity_"))
+        tokens = tuple(name for name, info in infos.items() if is_searched(info))
         return cls(model, tuple(infos), fields, time_format, tokens, rule, amount_text)
 
 
@@ -185,7 +187,7 @@ def read_table(
     odd: list[int] = np.flatnonzero(~good).tolist()
     if not odd:
         return table, np.arange(len(records)), []
-    outcomes = [(row, read_one(layout, records.key(row), records.value(row))) for row in odd]
+    outcomes = [(row, _read_odd(layout, records, row)) for row in odd]
     read = [(row, outcome) for row, outcome in outcomes if not isinstance(outcome, Fault)]
     good[[row for row, _ in read]] = True
     rows = np.flatnonzero(good)
@@ -193,12 +195,23 @@ def read_table(
     return _patched(table, layout, read).take(rows), rows, faults
 
 
+def _read_odd(layout: RecordLayout, records: RecordColumns, row: int) -> Transaction | Label | Fault:
+    last = refused_until(int(records.offsets[row]), int(records.value_length[row]))
+    if last is not None:
+        return Fault(
+            Reason.TOO_LARGE,
+            f"a compressed batch of more than {MOST_BYTES} bytes, not read up to offset {last}",
+        )
+    # One byte more than is allowed shows that a value is too long.
+    return read_one(layout, records.key(row), records.value(row, most=MAX_RECORD_BYTES + 1))
+
+
 def read_one(layout: RecordLayout, key: bytes | None, value: bytes | None) -> Transaction | Label | Fault:
     """Read one record by its model, which decides what is accepted and names the reason otherwise."""
     if value is None:
         return Fault(Reason.NULL_VALUE, "the record has no value")
     if len(value) > MAX_RECORD_BYTES:
-        return Fault(Reason.TOO_LARGE, f"{len(value)} bytes, at most {MAX_RECORD_BYTES}")
+        return Fault(Reason.TOO_LARGE, f"more than {MAX_RECORD_BYTES} bytes")
     if key is None:
         return Fault(Reason.NULL_KEY, "the record has no key")
     try:

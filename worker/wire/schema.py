@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple, Self, get_args
 
 from pydantic import (
     AfterValidator,
@@ -22,6 +22,7 @@ from pydantic import (
     create_model,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from models.vocabulary import LabelKind
@@ -48,7 +49,7 @@ AMOUNT_TEXT: Final = r"^[0-9]+([.][0-9]+)?$"
 
 _MAX_DETAIL: Final = 200
 _PRINTABLE: Final = r"^\P{Cc}*$"
-_CARD: Final = "a token for the card, and the record's key; a card number (13-19 digits, Luhn) is refused"
+_CARD: Final = "a token for the card, and the record's key; one that holds a card number is refused"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _ISO_TIME: Final = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})?"
@@ -56,7 +57,7 @@ _ISO_TIME: Final = re.compile(
 
 
 class Reason(StrEnum):
-    """Why a record does not decode."""
+    """Why a record does not decode, or is refused although it does."""
 
     NULL_VALUE = "null_value"
     NULL_KEY = "null_key"
@@ -72,6 +73,7 @@ class Reason(StrEnum):
     BAD_TIME = "bad_time"
     BAD_LABEL = "bad_label"
     CARD_NUMBER = "card_number"
+    MISPLACED = "misplaced"
 
 
 _REASONS: Final = {
@@ -107,7 +109,7 @@ def explain_record(error: ValidationError) -> Fault:
 
 def _no_card_number(text: str) -> str:
     if looks_like_card_number(text):
-        raise PydanticCustomError(Reason.CARD_NUMBER.value, "a card number where a token belongs")
+        raise PydanticCustomError(Reason.CARD_NUMBER.value, "a card number where a token belongs, or in it")
     return text
 
 
@@ -138,10 +140,11 @@ def _text_to_amount(text: str) -> float:
     return amount
 
 
+_SEARCHED: Final = AfterValidator(_no_card_number)
 Identifier = Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARACTERS, pattern=_PRINTABLE)]
-Token = Annotated[Identifier, AfterValidator(_no_card_number)]
+Token = Annotated[Identifier, _SEARCHED]
 Text = Annotated[str, Field(max_length=MAX_TEXT_CHARACTERS, pattern=_PRINTABLE)]
-Entity = Annotated[Text, AfterValidator(_no_card_number)]
+SearchedText = Annotated[Text, _SEARCHED]
 Amount = Annotated[float, Field(ge=0, le=MAX_AMOUNT)]
 AmountText = Annotated[
     str,
@@ -169,7 +172,7 @@ class Transaction(IncomingMessage):
     """The fields of every transaction; `transaction_model` adds those that the user declares."""
 
     transaction_id: Identifier
-    card_id: Token
+    card_id: Identifier
     event_time: int
     amount: Amount
 
@@ -178,7 +181,7 @@ class Label(IncomingMessage):
     """What became known of a transaction: a label, or an outcome after which its silence means nothing."""
 
     transaction_id: Identifier
-    card_id: Token
+    card_id: Identifier
     words: ClassVar[LabelWords] = LabelWords.of(LabelFields())
 
     label: str | None = None
@@ -186,7 +189,6 @@ class Label(IncomingMessage):
     source: Source | None = None
     label_time: int
     event_time: int | None = None
-    supersedes: Identifier | None = None
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
@@ -210,7 +212,7 @@ def transaction_model(fields: TransactionFields) -> type[Transaction]:
         "transaction_id": _required(
             fields.transaction_id, Identifier, "names the transaction; labels refer to it"
         ),
-        "card_id": _required(fields.card_id, Token, _CARD),
+        "card_id": _required(fields.card_id, card_type(fields), _CARD),
         "event_time": _required(fields.event_time, TIMES[fields.time_format], "when it happened"),
         "amount": _required(
             fields.amount,
@@ -220,28 +222,40 @@ def transaction_model(fields: TransactionFields) -> type[Transaction]:
     }
     if fields.currency is not None:
         definitions["currency"] = _optional(
-            fields.currency, Text, "goes to the alert as it is; nothing is converted"
+            fields.currency, SearchedText, "goes to the alert as it is; nothing is converted"
         )
     text: Any = Text | IntegerText if fields.integer_texts else Text
-    entity: Any = (
-        Annotated[Text | IntegerText, AfterValidator(_no_card_number)] if fields.integer_texts else Entity
-    )
     for group, names, kind, meaning in (
         ("numeric", fields.numeric, Number, "a number to learn from"),
         ("categorical", fields.categorical, text, "one of few values, to learn from"),
-        ("entity", fields.entities, entity, "an identifier that gathers history; a card number is refused"),
     ):
         definitions |= {f"{group}_{i}": _optional(name, kind, meaning) for i, name in enumerate(names)}
+    for i, name in enumerate(fields.entities):
+        kind = text if name in fields.not_searched else Annotated[text, _SEARCHED]
+        refused = "" if name in fields.not_searched else "; a card number is refused"
+        definitions[f"entity_{i}"] = _optional(name, kind, f"an identifier that gathers history{refused}")
     return create_model("Transaction", __base__=Transaction, __doc__="A card transaction.", **definitions)
 
 
-def label_model(fields: LabelFields) -> type[Label]:
-    """Build the model of the user's labels: our attributes under the user's names."""
+def card_type(fields: TransactionFields) -> Any:
+    """Return the type of a card's token: searched for card numbers unless the settings say otherwise."""
+    return Identifier if fields.card_id in fields.not_searched else Token
+
+
+def is_searched(info: FieldInfo) -> bool:
+    """Return whether a field of a model is searched for card numbers."""
+    # Of an optional field the annotation holds the validators, of a required one the field itself.
+    parts = [info.metadata, *(getattr(kind, "__metadata__", ()) for kind in get_args(info.annotation))]
+    return any(_SEARCHED in part for part in parts)
+
+
+def label_model(fields: LabelFields, transaction: TransactionFields | None = None) -> type[Label]:
+    """Build the model of the user's labels: our attributes under the user's names; the card as in `transaction`."""
     time = TIMES[fields.time_format]
     words = LabelWords.of(fields)
     definitions: dict[str, Any] = {
         "transaction_id": _required(fields.transaction_id, Identifier, "of the transaction that it is about"),
-        "card_id": _required(fields.card_id, Token, _CARD),
+        "card_id": _required(fields.card_id, card_type(transaction or TransactionFields()), _CARD),
         "label": _optional(fields.label, _one_of(words.labels), "what the transaction proved to be"),
         "outcome": _optional(
             fields.outcome, _one_of(words.outcomes), "what was done to it, where no one can know what it was"
@@ -251,11 +265,6 @@ def label_model(fields: LabelFields) -> type[Label]:
         ),
         "label_time": _required(fields.label_time, time, "when it became known"),
         "event_time": _optional(fields.event_time, time, "of the transaction: the label is found sooner"),
-        "supersedes": _optional(
-            fields.supersedes,
-            Identifier,
-            "an earlier label that this one replaces; the worker compares label_time alone",
-        ),
     }
     model = create_model("Label", __base__=Label, __doc__=Label.__doc__, **definitions)
     model.words = words
@@ -337,11 +346,13 @@ class DeadLetter(OutgoingMessage):
         description="base64, card numbers struck out; null if the record had no value"
     )
     original_bytes: int = Field(description="length of the value")
-    sha256: str | None = Field(description="of the whole value, card numbers struck out")
+    sha256: str | None = Field(
+        description="of the whole value, card numbers struck out; null if it is longer than 1 MiB"
+    )
     truncated: bool = Field(description="only the beginning of the value is here")
 
     @classmethod
-    def of(
+    def of(  # noqa: PLR0913 - the message's own fields, by name
         cls,
         value: bytes | None,
         *,
@@ -352,13 +363,16 @@ class DeadLetter(OutgoingMessage):
         stage: str,
         reason: str,
         detail: str,
+        value_bytes: int | None = None,
     ) -> Self:
         """Redact and bound a record's value; a card number that straddles the bound is struck out whole.
 
-        The digest is of the redacted value: with a digest of the original, trying all hidden digits would find a card
-        number.
+        `value` may be cut behind `MAX_RECORD_BYTES`; its whole length is then `value_bytes`. The digest is of the
+        redacted value: with a digest of the original, trying all hidden digits would find a card number.
         """
-        whole = redact_bytes(value or b"")
+        length = len(value or b"") if value_bytes is None else value_bytes
+        whole = redact_bytes((value or b"")[:MAX_RECORD_BYTES])
+        has_digest = value is not None and length <= MAX_RECORD_BYTES
         return cls(
             topic=topic,
             partition=partition,
@@ -368,7 +382,7 @@ class DeadLetter(OutgoingMessage):
             reason=reason,
             detail=detail[:_MAX_DETAIL],
             original=None if value is None else base64.b64encode(whole[:MAX_ORIGINAL_BYTES]).decode(),
-            original_bytes=len(whole),
-            sha256=None if value is None else hashlib.sha256(whole).hexdigest(),
-            truncated=len(whole) > MAX_ORIGINAL_BYTES,
+            original_bytes=length,
+            sha256=hashlib.sha256(whole).hexdigest() if has_digest else None,
+            truncated=length > MAX_ORIGINAL_BYTES,
         )

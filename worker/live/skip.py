@@ -1,0 +1,138 @@
+"""Moves a partition on past records that no worker shall read, and journals it.
+
+Offsets that are set with Kafka's own tools contradict the journal, and the next start refuses them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from kafka import ConsumerGroupMetadata, KafkaConsumer
+from kafka.structs import TopicPartition
+
+from worker.errors import FencedError, IncompatibleError, SettingsError
+from worker.kafka_io.admin import AdminClient
+from worker.kafka_io.client import admin_config, consumer_config, producer_config
+from worker.kafka_io.committer import Committer, KafkaTransaction, Outgoing
+from worker.kafka_io.topic_reader import open_topic
+from worker.partition.codec import decode_journal, encode_journal, kind_of
+from worker.partition.journal import DecisionRows, JournalEntry, JournalHeader, Positions, Settlements
+from worker.settings.sections import Settings
+
+
+def skip(
+    settings: Settings, partition: int, transactions: int | None, labels: int | None
+) -> tuple[Positions, Positions]:
+    """Set a partition's positions forward, in the journal and in the group, in one Kafka transaction.
+
+    Parameters
+    ----------
+    settings
+        Those of the workers, all of which have stopped.
+    partition
+        Which one.
+    transactions, labels
+        The next offset to read of each topic; None leaves it.
+
+    Returns
+    -------
+    tuple
+        The positions before and after.
+
+    Raises
+    ------
+    SettingsError
+        An offset lies behind the position, or beyond the end of its topic.
+    IncompatibleError
+        The partition has no journal.
+    FencedError
+        A worker is in the group.
+    """
+    _refuse_a_group_at_work(settings)
+    header = _last_header(settings, partition)
+    before = header.positions
+    after = Positions(
+        before.transactions if transactions is None else transactions,
+        before.labels if labels is None else labels,
+    )
+    inputs = [
+        TopicPartition(topic, partition) for topic in (settings.topics.transactions, settings.topics.labels)
+    ]
+    _check(inputs, before, after, _ends(settings, inputs))
+    moved = dataclasses.replace(
+        header,
+        worker=settings.worker.id,
+        next_transaction_offset=after.transactions,
+        next_label_offset=after.labels,
+        repeats=0,
+        bad_records=0,
+    )
+    entry = JournalEntry(moved, DecisionRows.empty(hashes=0, features=0), Settlements.empty())
+    records = [
+        Outgoing(settings.topics.decisions, value, partition=partition, headers=headers)
+        for value, headers in encode_journal(entry)
+    ]
+    # An id of its own: that of a worker that starts now would be fenced.
+    config = producer_config(settings) | {"transactional_id": f"{settings.kafka.group}.skip"}
+    committer = Committer(config, settings.kafka.commit_deadline_s)
+    try:
+        offsets = dict(zip(inputs, after, strict=True))
+        committer.commit(KafkaTransaction(records, offsets), ConsumerGroupMetadata(settings.kafka.group))
+    finally:
+        committer.close()
+    return before, after
+
+
+def _refuse_a_group_at_work(settings: Settings) -> None:
+    # Kafka itself does not refuse offsets from outside the group: it accepts them from any transaction.
+    admin = AdminClient(**admin_config(settings))
+    try:
+        members = admin.describe_groups([settings.kafka.group])[settings.kafka.group]["members"]
+    finally:
+        admin.close()
+    if members:
+        names = ", ".join(sorted(it["group_instance_id"] or it["member_id"] for it in members))
+        raise FencedError(
+            f"workers are in kafka.group = {settings.kafka.group!r} ({names}): stop all of them, and wait "
+            f"kafka.session_timeout_ms = {settings.kafka.session_timeout_ms} until the group has forgotten them"
+        )
+
+
+def _last_header(settings: Settings, partition: int) -> JournalHeader:
+    """Return the last header of a partition's journal, with the sequence number of the next decision in it."""
+    last: JournalHeader | None = None
+    rows = next_sequence = 0
+    with open_topic(settings, settings.topics.decisions) as reader:
+        for record in reader.since(None):
+            if record.partition != partition or kind_of(record.headers) is None:
+                continue
+            piece, header = decode_journal(record.value, record.headers)
+            rows += len(piece) if isinstance(piece, DecisionRows) else 0
+            if header is not None:
+                last, next_sequence, rows = header, header.first_sequence + rows, 0
+    if last is None:
+        raise IncompatibleError(
+            f"{settings.topics.decisions}, partition {partition}, holds no journal: no worker has worked on it yet; "
+            "kafka.start_from says where it begins"
+        )
+    return dataclasses.replace(last, first_sequence=next_sequence)
+
+
+def _ends(settings: Settings, inputs: list[TopicPartition]) -> Any:
+    consumer = KafkaConsumer(**consumer_config(settings, group=False))
+    try:
+        return consumer.end_offsets(inputs)
+    finally:
+        consumer.close(autocommit=False)
+
+
+def _check(
+    inputs: list[TopicPartition], before: Positions, after: Positions, ends: dict[TopicPartition, int]
+) -> None:
+    for tp, old, new in zip(inputs, before, after, strict=True):
+        if not old <= new <= max(old, ends[tp]):
+            raise SettingsError(
+                f"{tp.topic}, partition {tp.partition}: offset {new} is none to skip to; name one from {old}, which is "
+                f"read next, up to {ends[tp]}, the end"
+            )
