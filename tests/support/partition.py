@@ -19,8 +19,8 @@ from models.vocabulary import MS_PER_DAY, LabelKind
 from tests.support import model_log
 from tests.support.model_log import ENTITIES, FEATURES, LINEAGE, SPEC, START_MS
 from worker.identity import Hasher
-from worker.partition.codec import decode_journal, encode_journal
 from worker.partition.journal import DecisionRows, JournalEntry, JournalHeader, Settlements
+from worker.partition.record_layouts import decode_journal, encode_journal
 from worker.partition.settling import Settling
 from worker.partition.task import PartitionTask, TaskLimits, TaskState
 from worker.wire.decoder import LabelColumns, TransactionColumns

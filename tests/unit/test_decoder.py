@@ -16,7 +16,7 @@ from worker.identity import Hasher
 from worker.settings.sections import AlertSettings, LabelFields, Settings, TimeFormat, TransactionFields
 from worker.wire.decoder import Decoder, LabelColumns, TransactionColumns
 from worker.wire.json_columns import read_cells
-from worker.wire.reader import RecordLayout
+from worker.wire.json_reader import RecordLayout
 from worker.wire.schema import MAX_RECORD_BYTES, Reason, transaction_model
 from worker.wire.spans import Spans
 

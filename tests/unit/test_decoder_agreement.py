@@ -25,7 +25,7 @@ from worker.redaction import looks_like_card_number
 from worker.settings.sections import LabelFields, LabelMeaning, Settings, TimeFormat, TransactionFields
 from worker.wire.decoder import Decoder, LabelColumns, TransactionColumns
 from worker.wire.json_columns import read_cells
-from worker.wire.reader import RecordLayout, read_one
+from worker.wire.json_reader import RecordLayout, read_one
 from worker.wire.schema import Fault, Label, label_model, transaction_model
 from worker.wire.spans import Spans, card_numbers, iso_times
 

@@ -15,8 +15,8 @@ from worker.cycle.contracts import Finish, Outcome
 from worker.identity import Hasher
 from worker.kafka_io.committer import KafkaTransaction, Outgoing
 from worker.live.alert_writer import AlertWriter
-from worker.partition.codec import encode_journal, encode_model
 from worker.partition.journal import DecisionRows, JournalEntry, JournalHeader, Positions
+from worker.partition.record_layouts import encode_journal, encode_model
 from worker.partition.task import PartitionTask
 from worker.settings.sections import Settings
 from worker.wire.decoder import BadRecord

@@ -16,8 +16,8 @@ from worker.columns import ArrowColumns
 from worker.identity import Hasher
 from worker.kafka_io.record_batches import RecordColumns
 from worker.settings.sections import Settings
+from worker.wire.json_reader import RecordLayout, Table, read_table
 from worker.wire.label_words import LabelWords
-from worker.wire.reader import RecordLayout, Table, read_table
 from worker.wire.schema import MAX_RECORD_BYTES, Fault, label_model, transaction_model
 from worker.wire.spans import Spans, Words, find_words, gather, gather_utf8
 
