@@ -3,6 +3,7 @@
 VENV := build/venv
 BIN := $(VENV)/bin
 BOOTSTRAP ?=
+DATA ?=
 OPTIONS ?=
 PORT ?= 9092
 
@@ -58,8 +59,8 @@ picture: venv  ## Save the demo's page into deploy/pictures/demo.svg
 	@mkdir -p deploy/pictures
 	$(BIN)/fraud-worker demo --picture deploy/pictures/demo.svg $(if $(DURATION),--duration $(DURATION))
 
-kafka: venv  ## Run a Kafka broker in the foreground, at PORT=9092
-	$(BIN)/fraud-worker kafka --port $(PORT)
+kafka: venv  ## Run a Kafka broker in the foreground, at PORT=9092; DATA=folder keeps its data
+	$(BIN)/fraud-worker kafka --port $(PORT) $(if $(DATA),--data-dir '$(DATA)')
 
 bench: venv  ## Measure throughput and latency into build/bench.json; OPTIONS='--transactions 5000' is a trial
 	$(BIN)/python -m tests.tools.bench $(OPTIONS)

@@ -39,7 +39,7 @@ class Scores:
         The bits of `Flag` but those that need the card's history.
     legit_weight : float32 (n,)
         The weight of its example if it turns out legit: 1 where either decider would alert; of the others, one in
-        `Policy.sample_one_in`, chosen by hash, has that weight and the rest have 0.
+        `ModelState.sample_one_in`, chosen by hash, has that weight and the rest have 0.
     online_lambda, forest_cut : float
         The two thresholds in force.
     """
@@ -108,7 +108,7 @@ def decide(
         (Flag.FOREST_SCORED, np.isfinite(forest_score)),
     ):
         flags |= np.where(chosen, np.uint16(flag), np.uint16(0))
-    legit_weight = _legit_weight(flags, id_hash, model.policy.sample_one_in)
+    legit_weight = _legit_weight(flags, id_hash, model.sample_one_in)
     return Scores(
         logit, probability, forest_score, loss, ratio, rank, flags, legit_weight, online_lambda, forest_cut
     )

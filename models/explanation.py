@@ -27,8 +27,8 @@ class Explanations(Columns):
     feature : int64 (k, R)
         Index into `FeatureLayout.names`.
     value : float32 (k, R)
-        What the feature was; NaN where it was missing, and for a category: only its hash is left, which means nothing
-        to a reader.
+        What the feature was; NaN where it was missing, and for a category: of the feature only a hash is left, the
+        transaction has the text.
     contribution : float64 (k, R)
         What it adds to the logit (online model) or to the score (forest).
     rest : float64 (k,)

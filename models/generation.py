@@ -67,12 +67,14 @@ class Generation:
         intercept: float,
         examples: TrainingRows,
         rates: Rates,
+        passes: int = 1,
     ) -> Generation:
-        """Begin with weights of zero and learn the examples in their order."""
+        """Begin with weights of zero and learn the examples in their order, so many times."""
         X, y, w = examples
         main, cross = bins.assign(X)
         tables = crosses.zero_tables(intercept, len(names), crossed, bins.main_bins, bins.cross_bins)
-        crosses.learn(main, cross, y, w, crossed, rates, tables)
+        for _ in range(passes):
+            crosses.learn(main, cross, y, w, crossed, rates, tables)
         means = crosses.mean_weights(main, cross, w, crossed, tables)
         return cls(tuple(names), bins, crossed, tables, means)
 

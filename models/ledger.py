@@ -292,6 +292,12 @@ class Ledger:
         """The end of the newest closed day in epoch milliseconds; None while none is closed."""
         return int(self._days[self._closed][-1] + 1) * MS_PER_DAY if self._closed.any() else None
 
+    def unlabelled_days(self, days: int) -> int:
+        """Return how many of the newest `days` closed days closed without a single label, of those with a decision."""
+        rows = np.flatnonzero(self._closed)[-days:] if days > 0 else np.zeros(0, np.int64)
+        counts = self._sums[rows].sum(axis=1)
+        return int(np.count_nonzero((counts[:, LABELLED] == 0) & (counts[:, COUNT] > 0)))
+
     def _open(self, days: NDArray[np.int32]) -> None:
         new = np.setdiff1d(days[days > self._merged[_NEWEST_DAY]], self._days)
         if len(new) == 0:

@@ -31,10 +31,11 @@ class LogisticParams(TypedDict, total=False):
     prior: float | None
     max_crossed: int
     warm_up_rows: int
+    passes: int
 
 
 _PARAMS: Final = tuple(LogisticParams.__annotations__)
-_COUNTS: Final = ("main_bins", "cross_bins", "max_crossed", "warm_up_rows")
+_COUNTS: Final = ("main_bins", "cross_bins", "max_crossed", "warm_up_rows", "passes")
 
 
 class BinnedLogistic(base.Classifier):
@@ -67,6 +68,8 @@ class BinnedLogistic(base.Classifier):
         Only the first so many features are crossed.
     warm_up_rows
         How many examples `learn_one` keeps before it draws edges.
+    passes
+        How often `restart` learns its rows.
 
     Examples
     --------
@@ -95,6 +98,7 @@ class BinnedLogistic(base.Classifier):
         prior: float | None = None,
         max_crossed: int = 32,
         warm_up_rows: int = 100,
+        passes: int = 1,
     ) -> None:
         if not (math.isfinite(fraud_weight) and fraud_weight > 0.0):
             msg = f"fraud_weight must be positive, got {fraud_weight}"
@@ -105,6 +109,9 @@ class BinnedLogistic(base.Classifier):
             raise ValueError(msg)
         if max_crossed < 0 or warm_up_rows < 1:
             msg = f"max_crossed must be at least 0 and warm_up_rows 1, got {max_crossed} and {warm_up_rows}"
+            raise ValueError(msg)
+        if passes < 1:
+            msg = f"passes must be at least 1, got {passes}"
             raise ValueError(msg)
         if prior is not None and not 0.0 < prior < 1.0:
             msg = f"prior must lie between 0 and 1, got {prior}"
@@ -118,6 +125,7 @@ class BinnedLogistic(base.Classifier):
         self.prior = prior
         self.max_crossed = max_crossed
         self.warm_up_rows = warm_up_rows
+        self.passes = passes
         self._generation: Generation | None = None
         self._warm_up: list[tuple[dict[Hashable, Any], bool, float]] = []
 
@@ -158,7 +166,9 @@ class BinnedLogistic(base.Classifier):
         intercept = log(self.fraud_weight * prior / (1.0 - prior))
         crossed = min(len(names), self.max_crossed)
         rows = TrainingRows(X, y, w)
-        self._generation = Generation.begin(bins, names, crossed, intercept, rows, self._rates(crossed))
+        self._generation = Generation.begin(
+            bins, names, crossed, intercept, rows, self._rates(crossed), self.passes
+        )
         self._warm_up = []
 
     def score_batch(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -202,6 +212,10 @@ class BinnedLogistic(base.Classifier):
         row's contributions and `reference_logit` sum to its logit.
         """
         return self._current().contributions(X)
+
+    def main_bins_of(self, X: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Return the main bin of every value, uint8 (n, F)."""
+        return self._current().bins.assign(X)[0]
 
     @property
     def reference_logit(self) -> float:

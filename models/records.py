@@ -17,7 +17,7 @@ from models.features import FeatureSpec
 from models.ledger import LedgerDeltas, concatenate
 from models.threshold import BINS, CostPolicy
 
-FOLD_VERSION = 3
+FOLD_VERSION = 4
 """The version of folds and features: a change of their meaning raises it, and so begins a new lineage."""
 
 
@@ -48,17 +48,26 @@ class Lineage:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Costs, horizons, sampling and bounds: a restart may change them; they are in force from their record's offset."""
+    """Costs, horizons, sampling and bounds: a restart may change them; they are in force from their record's offset.
+
+    Attributes
+    ----------
+    sample_one_in
+        Legit decisions kept as examples, 1 in n; None lets it follow from traffic, memory and `max_examples`.
+    memory_ms
+        How far back a generation learns.
+    """
 
     costs: CostPolicy
     case_window_ms: int
     negatives_after_ms: int
     horizon_ms: int
     max_silence_ms: int
-    sample_one_in: int
+    sample_one_in: int | None
     min_frauds: int
     max_entities: int
     max_examples: int
+    memory_ms: int
 
     def to_json(self) -> dict[str, object]:
         """Return plain values by name."""

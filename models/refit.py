@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.anomaly import MINIMUM_ROWS, FlatForest
-from models.online import build_generation
+from models.examples import Examples
 from models.records import Refit
+from models.search import Searcher
 from models.state import ModelState
 from models.threshold import Calibration
 
@@ -19,6 +20,12 @@ FOREST_ROWS: Final = 16_384
 """The most rows that a forest is fitted on: once traffic exceeds them, its growth makes no forest due."""
 _FIRST_EXAMPLES: Final = 1_000
 _GROWTH: Final = 2
+_SEARCH_EVERY: Final = 4
+"""Generations from one search to the next; a search costs several times as much as making a generation."""
+_CHEAP_ROWS: Final = 20_000
+"""With no more examples than this, every generation searches."""
+_STEADY: Final = 4
+"""The mature rows of a steady stream span so many times the wait of silence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +36,12 @@ class RefitPlan:
     ----------
     generation_ms, forest_ms
         The time between two generations, and between two forests.
-    memory_ms
-        How far back a generation learns.
     forest_min_rows
         How many transactions must have been folded before the first forest.
     """
 
     generation_ms: int
     forest_ms: int
-    memory_ms: int
     forest_min_rows: int
 
 
@@ -78,36 +82,58 @@ def forest_due(model: ModelState, plan: RefitPlan) -> bool:
 def generation_job(model: ModelState, plan: RefitPlan) -> Job | None:
     """Copy what a generation needs out of the state; the job itself may run in any thread.
 
-    The job redraws the bin edges without labels, and learns weights from zero over the last `memory_ms` of examples in
-    transaction order. It fits the calibration on the scores that those examples had when they were decided.
+    Only examples older than `negatives_after` count: frauds are labelled within days and silence matures later, so that
+    younger ones are nearly all fraud. The job searches at the first generation, at every fourth, and while examples
+    are few; in between, it makes the next generation by the recipe in force.
 
     Returns
     -------
     Job or None
-        None where no fraud was learnt within `memory_ms`, as after a long silence of the labels: the generation in
-        force is better than one that has seen no fraud.
+        None where no fraud of the memory is mature, as after a long silence of the labels: the generation in force is
+        better than one that has seen no fraud.
     """
+    del plan
     examples, _ = model.examples.snapshot()
-    cut_offset, clock_ms = model.offset, model.clock_ms or 0
-    if not np.any(examples.label[examples.event_time_ms >= clock_ms - plan.memory_ms]):
+    cut_offset, clock_ms, policy = model.offset, model.clock_ms or 0, model.policy
+    since_ms, mature_ms = clock_ms - policy.memory_ms, clock_ms - policy.negatives_after_ms
+    mature = (examples.event_time_ms >= since_ms) & (examples.event_time_ms < mature_ms)
+    if not np.any(examples.label[mature]):
         return None
     names, categorical = model.layout.names, model.layout.categorical
-    fraud_weight = model.lineage.fraud_weight
+    fraud_weight, earlier, calibration = model.lineage.fraud_weight, model.choice, model.calibration
 
     def job() -> Refit:
-        recent = examples.for_generation(clock_ms - plan.memory_ms)
-        weight = recent.weight.astype(np.float64)
-        online = build_generation(
-            recent.features, recent.label, weight, names, categorical, {"fraud_weight": fraud_weight}
+        recent = examples.for_generation(since_ms)
+        young = recent.event_time_ms >= mature_ms
+        rows = recent.take(~young)
+        searcher = Searcher(
+            rows, names, categorical, fraud_weight, policy.negatives_after_ms, max(cut_offset, 0)
         )
-        scored = np.isfinite(recent.logit)
-        calibration = Calibration.fit(
-            recent.logit[scored].astype(np.float64), recent.label[scored] == 1, weight[scored]
-        )
-        numbers = np.array([calibration.slope, calibration.intercept])
-        return Refit("generation", cut_offset, clock_ms, {**online.arrays(), "calibration": numbers})
+        keeps = earlier is not None and earlier.age < _SEARCH_EVERY - 1 and len(rows) > _CHEAP_ROWS
+        choice = searcher.search() if earlier is None or not keeps else replace(earlier, age=earlier.age + 1)
+        blend = searcher.build(choice)
+        numbers = calibration if keeps else choice.calibration or _calibrated(rows)
+        if _spans(rows) >= _STEADY * policy.negatives_after_ms and young.any():
+            # By now as many young frauds come as in any week: beside all the mature rows they shift no prior.
+            late = recent.take(young)
+            blend.learn_batch(late.features, late.label, late.weight.astype(np.float64))
+        found = {**blend.arrays(), **choice.arrays()}
+        found["calibration"] = np.array([numbers.slope, numbers.intercept])
+        return Refit("generation", cut_offset, clock_ms, found)
 
     return job
+
+
+def _calibrated(rows: Examples) -> Calibration:
+    """Fit slope and intercept to the scores that the rows had when they were decided."""
+    scored = np.isfinite(rows.logit)
+    return Calibration.fit(
+        rows.logit[scored].astype(np.float64), rows.label[scored] == 1, rows.weight[scored].astype(np.float64)
+    )
+
+
+def _spans(rows: Examples) -> int:
+    return int(rows.event_time_ms[-1] - rows.event_time_ms[0])
 
 
 def forest_job(model: ModelState, rows: NDArray[np.float32]) -> Job | None:

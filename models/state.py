@@ -14,14 +14,19 @@ from numba import njit
 from numpy.typing import NDArray
 
 from models.anomaly import FlatForest
+from models.blend import Blend
 from models.examples import ExampleBuffer
 from models.features import FeatureLayout, SharedAggregates
 from models.ledger import Ledger
-from models.online import BinnedLogistic
 from models.records import Commit, Digest, Lineage, ModelRecord, Policy, Refit
+from models.search import Choice
 from models.threshold import SHORTEST_DAYS, AlertBudget, Calibration, Thresholds
 
 _DIGESTS_REMEMBERED: Final = 64
+_LEAST_ELAPSED_MS: Final = 6 * 3_600_000
+"""Before so much event time, the traffic of a first hour is not taken for that of all hours."""
+_FILLED: Final = 0.75
+"""The share of the buffer that legits may fill: alerts and frauds are kept whole beside them."""
 
 
 class LineageMismatchError(Exception):
@@ -107,7 +112,8 @@ class ModelState:
         self.examples = ExampleBuffer(policy.max_examples, len(self.layout.names))
         self.budget = AlertBudget()
         self.ledger = Ledger()
-        self.online: BinnedLogistic | None = None
+        self.online: Blend | None = None
+        self.choice: Choice | None = None
         self.calibration = Calibration()
         self.forest: FlatForest | None = None
         self.clocks_ms: dict[int, int] = {}
@@ -122,6 +128,8 @@ class ModelState:
         self.policy_offset = -1
         """The offset of the policy in force; -1 while the log carries none."""
         self._lineage_id = lineage.id
+        self._first_clock_ms: int | None = None
+        self._sample_one_in = 1
         self._digest_every = digest_every
         self._digests: OrderedDict[int, str] = OrderedDict()
         self.mismatches: list[DigestMismatch] = []
@@ -147,6 +155,12 @@ class ModelState:
             return False
         unlimited = self.policy.costs.alert_budget_cases_per_day is None
         return unlimited or self.budget.online_elapsed_days >= SHORTEST_DAYS
+
+    @property
+    def sample_one_in(self) -> int:
+        """Legit decisions kept as examples: 1 in n. The policy's, or what traffic and memory allow."""
+        fixed = self.policy.sample_one_in
+        return self._sample_one_in if fixed is None else fixed
 
     @property
     def latest_digest(self) -> Digest | None:
@@ -208,8 +222,11 @@ class ModelState:
 
     def _parts(self) -> list[tuple[str, Mapping[str, NDArray[np.generic]]]]:
         counts = np.array(
-            [self.frauds_learnt, self.traffic_seen, len(self.examples), self.newest_label_ms or -1]
-        )
+            [
+                self.frauds_learnt, self.traffic_seen, len(self.examples), self.newest_label_ms or -1,
+                self._sample_one_in, self._first_clock_ms or -1, -1 if self.choice is None else self.choice.age,
+            ]
+        )  # fmt: skip
         clocks = np.array(sorted(self.clocks_ms.items()), np.int64)
         numbers = np.array([self.calibration.slope, self.calibration.intercept, self.weight_learnt])
         starts = [start for start in (self.generation, self.forest_fitted) if start is not None]
@@ -253,6 +270,7 @@ class ModelState:
             self.newest_label_ms = max(commit.newest_label_ms, self.newest_label_ms or commit.newest_label_ms)
         traffic, evidence, examples = commit.traffic, commit.evidence, commit.examples
         self.traffic_seen += len(traffic)
+        self._follow_traffic()
         self.shared.fold_transactions(traffic.entities, traffic.event_time_ms)
         self.shared.fold_evidence(
             evidence.hashes,
@@ -267,6 +285,20 @@ class ModelState:
         if self.online is not None and len(examples):
             self.online.learn_batch(examples.features, examples.label, examples.weight.astype(np.float64))
         self._fold_money(commit)
+
+    def _follow_traffic(self) -> None:
+        """Set the sampling rate so that the examples of the memory fit, whatever the traffic."""
+        clock_ms = self.clock_ms
+        if clock_ms is None:
+            return
+        self._first_clock_ms = clock_ms if self._first_clock_ms is None else self._first_clock_ms
+        elapsed_ms = max(clock_ms - self._first_clock_ms, _LEAST_ELAPSED_MS)
+        expected = self.traffic_seen * (self.policy.memory_ms / elapsed_ms)
+        rate = 1
+        # Powers of two: a hash that is sampled at one rate is sampled at every denser one too.
+        while rate * self.policy.max_examples * _FILLED < expected:
+            rate *= 2
+        self._sample_one_in = rate
 
     def _fold_money(self, commit: Commit) -> None:
         self.ledger.fold(commit.ledger)
@@ -299,7 +331,8 @@ class ModelState:
             return
         slope, intercept = arrays.pop("calibration")
         self.calibration = Calibration(float(slope), float(intercept))
-        self.online = BinnedLogistic.from_arrays(arrays)
+        self.online = Blend.from_arrays(arrays)
+        self.choice = Choice.from_arrays(arrays, self.online.mix, self.online.order)
         self.generation = GenerationStart(offset, refit.clock_ms, self.frauds_learnt)
         # The job has not seen the examples that were folded while it ran.
         missed = self.examples.since(refit.cut_offset)

@@ -34,6 +34,18 @@ class LabelKind(IntEnum):
     OUTCOME = 3
 
 
+class LabelSource(IntEnum):
+    """Who sent a label: a source that the metrics know by name, or any other."""
+
+    NONE = 0
+    CHARGEBACK = 1
+    EARLY_WARNING = 2
+    ANALYST = 3
+    CUSTOMER = 4
+    REVERSAL = 5
+    OTHER = 6
+
+
 class LabelEffect(IntEnum):
     """What an incoming label did; each effect has a counter of its own."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -80,7 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = args.command(args)
         sys.stdout.flush()
     except WorkerError as error:
-        print(f"fraud-worker: {error}", file=sys.stderr)
+        if not _log_fatal(error, str(error), error.exit_code):
+            print(f"fraud-worker: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -88,7 +90,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Python flushes standard output once more at its exit, and would print an error then.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
+    except Exception as error:
+        if not _log_fatal(error, f"a bug ends the process: {type(error).__name__}: {error}", 1, trace=True):
+            raise
+        return 1
     return code
+
+
+def _log_fatal(error: Exception, message: str, code: int, *, trace: bool = False) -> bool:
+    """Log what ends the process if the log is of JSON lines, which a plain line would break; return whether it is."""
+    from worker.telemetry import logs  # noqa: PLC0415 - `--help` needs none of it
+
+    if not logs.is_json():
+        return False
+    fields = {"error": type(error).__name__, "exit_code": code}
+    logging.getLogger("worker").critical("%s", message, extra=fields, exc_info=trace)
+    return True
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -41,9 +41,13 @@ class Hasher:
         """Return the second, independent hash of n transaction ids, uint64 (n,)."""
         return _hash(values, self.check_key)
 
-    def alert_id(self, transaction_id: str) -> str:
-        """Return a keyed hash of the transaction id, 32 hexadecimal digits: a pure function of the input."""
-        return self._mac(b"alert:" + transaction_id.encode()).hex()[:32]
+    def alert_id(self, card_id: str, transaction_id: str) -> str:
+        """Return a keyed hash of card and transaction id, 32 hexadecimal digits: a pure function of the input.
+
+        Two issuers may give one transaction id to two cards: those are two alerts, and a repeat is one.
+        """
+        # The length keeps cards and ids apart whatever characters they hold.
+        return self._mac(f"alert:{len(card_id)}:{card_id}:{transaction_id}".encode()).hex()[:32]
 
     def case_id(self, card_id: str, window: int) -> str:
         """Return a keyed hash of the card and the case window, 32 hexadecimal digits."""

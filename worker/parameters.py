@@ -41,15 +41,18 @@ def policy(settings: Settings) -> Policy:
         min_frauds=settings.model.min_frauds,
         max_entities=settings.features.max_entities,
         max_examples=settings.model.max_examples,
+        memory_ms=round(settings.model.memory_days * MS_PER_DAY),
     )
+
+
+def lineage(settings: Settings) -> Lineage:
+    """Return what shapes features and learning."""
+    return Lineage(feature_spec(settings), Hasher(settings.hash_key).fingerprint, settings.model.fraud_weight)
 
 
 def new_model(settings: Settings) -> ModelState:
     """Return an empty model state, before the first record of the log."""
-    lineage = Lineage(
-        feature_spec(settings), Hasher(settings.hash_key).fingerprint, settings.model.fraud_weight
-    )
-    return ModelState(lineage, policy(settings), settings.model.digest_every)
+    return ModelState(lineage(settings), policy(settings), settings.model.digest_every)
 
 
 def refit_plan(settings: Settings) -> RefitPlan:
@@ -58,7 +61,6 @@ def refit_plan(settings: Settings) -> RefitPlan:
     return RefitPlan(
         generation_ms=round(model.generation_days * MS_PER_DAY),
         forest_ms=round(model.forest_days * MS_PER_DAY),
-        memory_ms=round(model.memory_days * MS_PER_DAY),
         forest_min_rows=model.forest_min_rows,
     )
 

@@ -30,7 +30,7 @@ from worker.offline.dataset import Dataset
 from worker.offline.in_memory import ImmediateJobs, InboxSource, NoObserver
 from worker.offline.replay import Timeline
 from worker.parameters import feature_spec, new_model, policy, refit_plan, task_limits
-from worker.partition.codec import ModelLogDecoder, decode_journal
+from worker.partition.record_layouts import ModelLogDecoder, decode_journal
 from worker.partition.task import PartitionTask, TaskState
 from worker.settings.sections import Settings
 from worker.simulation import FIELDS, Traffic, simulate

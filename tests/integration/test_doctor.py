@@ -20,7 +20,7 @@ from tests.support.site import Site
 from worker.cli import main
 from worker.doctor import cluster
 from worker.parameters import new_model
-from worker.partition.codec import encode_model
+from worker.partition.record_layouts import encode_model
 from worker.settings.sections import Settings
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("own_surroundings")]

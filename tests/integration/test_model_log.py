@@ -17,7 +17,7 @@ from worker.errors import IncompatibleError
 from worker.kafka_io.client import consumer_config, producer_config
 from worker.kafka_io.committer import Committer, KafkaTransaction, Outgoing
 from worker.live.model_log import KafkaModelLog
-from worker.partition.codec import encode_model
+from worker.partition.record_layouts import encode_model
 from worker.settings.sections import KafkaSettings, Settings, TopicSettings
 
 if TYPE_CHECKING:

@@ -138,7 +138,7 @@ def test_alerts_carry_reasons_that_add_up(finished: Finished) -> None:
     assert {alert.decided_by for alert in alerts} == {"online", "forest"}
     hasher = Hasher(finished.site.settings.hash_key)
     for alert in alerts:
-        assert alert.alert_id == hasher.alert_id(alert.transaction_id)
+        assert alert.alert_id == hasher.alert_id(alert.card_id, alert.transaction_id)
         named, rest = alert.reasons[:-1], alert.reasons[-1]
         assert [r.contribution for r in named] == sorted((r.contribution for r in named), reverse=True)
         assert rest.feature == "other_features"

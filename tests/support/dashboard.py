@@ -53,10 +53,20 @@ def queries() -> Iterator[Query]:
             yield Query(panel["title"], target["expr"])
 
 
-def rules() -> list[dict[str, str]]:
-    """Return all rules."""
-    files = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in RULES]
-    return [rule for file in files for group in file["groups"] for rule in group["rules"]]
+def rules() -> list[dict[str, Any]]:
+    """Return the rules that record."""
+    return [rule for rule in _rules() if "record" in rule]
+
+
+def alerts() -> list[dict[str, Any]]:
+    """Return the rules that alert."""
+    return [rule for rule in _rules() if "alert" in rule]
+
+
+def _rules() -> Iterator[dict[str, Any]]:
+    for path in RULES:
+        for group in yaml.safe_load(path.read_text(encoding="utf-8"))["groups"]:
+            yield from group["rules"]
 
 
 def series_of(expr: str) -> set[str]:

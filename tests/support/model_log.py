@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,12 +31,15 @@ POLICY = Policy(
     min_frauds=5,
     max_entities=10_000,
     max_examples=5_000,
+    memory_ms=20 * MS_PER_DAY,
 )
+EAGER = replace(POLICY, negatives_after_ms=0)
+"""Every decision is mature at once, so that a generation learns all examples."""
 DIGEST_EVERY = 4
 
 
 def new_state(
-    lineage: Lineage = LINEAGE, policy: Policy = POLICY, digest_every: int = DIGEST_EVERY
+    lineage: Lineage = LINEAGE, policy: Policy = EAGER, digest_every: int = DIGEST_EVERY
 ) -> ModelState:
     return ModelState(lineage, policy, digest_every)
 

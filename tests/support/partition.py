@@ -11,16 +11,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from models.blend import Blend
 from models.decision import decide
-from models.online import BinnedLogistic
 from models.records import Policy
 from models.state import ModelState
 from models.vocabulary import MS_PER_DAY, LabelKind
 from tests.support import model_log
 from tests.support.model_log import ENTITIES, FEATURES, LINEAGE, SPEC, START_MS
 from worker.identity import Hasher
-from worker.partition.codec import decode_journal, encode_journal
 from worker.partition.journal import DecisionRows, JournalEntry, JournalHeader, Settlements
+from worker.partition.record_layouts import decode_journal, encode_journal
 from worker.partition.settling import Settling
 from worker.partition.task import PartitionTask, TaskLimits, TaskState
 from worker.wire.decoder import LabelColumns, TransactionColumns
@@ -110,6 +110,7 @@ def labels(
         timestamps_ms=label_time_ms if timestamps_ms is None else np.array(timestamps_ms, np.int64),
         label_time_ms=label_time_ms,
         event_time_ms=np.full(count, -1) if event_time_ms is None else np.array(event_time_ms, np.int64),
+        source=np.zeros(count, np.uint8),
         kind=np.array([kind for _, kind, _ in described], np.uint8),
         id_hash=HASHER.entities(names),
         id_check=HASHER.checks(names),
@@ -158,7 +159,7 @@ class Scripted:
 def deciding_model(policy: Policy = POLICY) -> ModelState:
     model = ModelState(LINEAGE, policy, model_log.DIGEST_EVERY)
     model.fold(0, model_log.commit(np.random.default_rng(1), 50))
-    model.online, model.frauds_learnt = cast("BinnedLogistic", Scripted()), policy.min_frauds
+    model.online, model.frauds_learnt = cast("Blend", Scripted()), policy.min_frauds
     return model
 
 

@@ -14,8 +14,8 @@ from models.records import ModelRecord
 from models.state import ModelState
 from models.vocabulary import Flag
 from worker.parameters import new_model
-from worker.partition.codec import ModelLogDecoder, decode_journal
 from worker.partition.journal import DecisionRows, JournalHeader
+from worker.partition.record_layouts import ModelLogDecoder, decode_journal
 from worker.settings.sections import Settings
 from worker.wire.schema import Alert, DeadLetter
 

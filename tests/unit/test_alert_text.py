@@ -58,6 +58,14 @@ def text_of(**changes: Any) -> str:
     return alert_text(alert).plain
 
 
+def test_an_alert_is_shown_with_its_sentences_and_the_fields_that_it_carries() -> None:
+    reasons = [{**REASONS[0], "sentence": "3.1 times this card's usual amount"}, *REASONS[1:]]
+    shown = text_of(reasons=reasons, fields={"merchant_id": "m-\x1b1", "age": 31.5, "channel": None})
+    assert "3.1 times this card's usual amount\n" in shown
+    assert "amount = 950" not in shown
+    assert r"merchant_id m-\x1b1, age 31.5, channel -" in shown
+
+
 def test_an_alert_of_the_online_model_is_a_few_lines() -> None:
     assert text_of().splitlines() == [
         "2024-01-02 03:08:02Z  1,950.50 EUR  card card-0000176  transaction t-1",

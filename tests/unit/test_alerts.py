@@ -15,7 +15,7 @@ from models.refit import RefitPlan, forest_job, generation_job
 from models.state import ModelState
 from models.threshold import BINS, AlertBudget, CostPolicy, histogram
 from models.vocabulary import MS_PER_DAY
-from tests.support.model_log import DIGEST_EVERY, FEATURES, LINEAGE, POLICY, START_MS, commit
+from tests.support.model_log import DIGEST_EVERY, EAGER, FEATURES, LINEAGE, START_MS, commit
 from tests.support.partition import HASHER, HOUR_MS, new_task, transactions
 from worker.cycle.contracts import Decided
 from worker.identity import Hasher
@@ -24,15 +24,16 @@ from worker.live.alert_writer import AlertWriter
 from worker.wire.alert_reasons import OTHER
 from worker.wire.decoder import TransactionColumns
 from worker.wire.schema import Alert
+from worker.wire.sentences import Sentences
 
-PLAN = RefitPlan(MS_PER_DAY, MS_PER_DAY, 90 * MS_PER_DAY, 256)
+PLAN = RefitPlan(MS_PER_DAY, MS_PER_DAY, 256)
 COSTS = CostPolicy(review_cost=4.0, loss_fixed=2.0, loss_factor=0.5, alert_budget_cases_per_day=None)
 WRITER = AlertWriter("alerts", HASHER)
 
 
 def a_model(policy_costs: CostPolicy, min_frauds: int) -> ModelState:
     """With an online model and a forest, learnt from the log."""
-    policy = dataclasses.replace(POLICY, costs=policy_costs, min_frauds=min_frauds)
+    policy = dataclasses.replace(EAGER, costs=policy_costs, min_frauds=min_frauds)
     model = ModelState(LINEAGE, policy, DIGEST_EVERY)
     model.fold(0, commit(np.random.default_rng(1), 400))
     rows = np.random.default_rng(2).normal(size=(300, FEATURES)).astype(np.float32)
@@ -143,18 +144,60 @@ def test_the_largest_contributions_are_named_with_their_values_and_the_rest_as_o
     assert alert.reasons[-1].contribution == pytest.approx(contributions[order[REASONS:]].sum())
 
 
-def test_a_category_is_a_reason_without_a_value_because_a_hash_means_nothing(
+def with_texts(came: TransactionColumns, **texts: list[str | None]) -> TransactionColumns:
+    columns = [pa.array(values, pa.string()) for values in texts.values()]
+    return dataclasses.replace(came, texts=pa.StructArray.from_arrays(columns, names=[*texts]))
+
+
+def test_a_category_is_a_reason_that_says_its_value(
     online: ModelState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("models.explanation.REASONS", FEATURES)
+    came = traffic()
+    channels = [f"channel-{row}" if row % 2 else None for row in range(len(came))]
+    batch = decided(online, with_texts(came, channel=channels), tmp_path)
+    found = 0
+    for row, alert in zip(
+        np.flatnonzero(batch.scores.alerted), alerts(WRITER.write(0, batch, online)), strict=True
+    ):
+        [reason] = [reason for reason in alert.reasons if reason.feature == "channel"]
+        assert reason.value == channels[row]
+        assert reason.sentence == f"channel is {channels[row] or 'missing'}"
+        found += channels[row] is not None
+    assert found
+
+
+def test_every_reason_is_a_sentence_in_an_analysts_words(online: ModelState, tmp_path: Path) -> None:
     batch = decided(online, traffic(), tmp_path)
-    categories = {
-        name for name, is_one in zip(online.layout.names, online.layout.categorical, strict=True) if is_one
-    }
-    reasons = [reason for alert in alerts(WRITER.write(0, batch, online)) for reason in alert.reasons]
-    named = [reason for reason in reasons if reason.feature in categories]
-    assert named
-    assert {reason.value for reason in named} == {None}
+    sentences = Sentences(LINEAGE.spec)
+    rows = np.flatnonzero(batch.scores.alerted)
+    for row, alert in zip(rows, alerts(WRITER.write(0, batch, online)), strict=True):
+        *named, other = alert.reasons
+        for reason in named:
+            feature = online.layout.names.index(reason.feature)
+            if not online.layout.categorical[feature]:
+                assert reason.sentence == sentences.of(feature, batch.rows.features[row], None)
+        assert other.sentence == "all other features together"
+
+
+def test_an_alert_carries_the_fields_that_the_settings_name_and_no_card_number(
+    online: ModelState, tmp_path: Path
+) -> None:
+    card_number = "4111111111111111"
+    came = with_texts(
+        transactions(["a", "b"], amount=[900.0, 900.0]),
+        channel=["web", f"pan {card_number}"],
+        merchant=["m-1", None],
+        device=["d-1", "d-2"],
+    )
+    came = dataclasses.replace(came, numeric=np.array([[31.5], [float(card_number)]]))
+    writer = AlertWriter("alerts", HASHER, ("age", "channel", "merchant"))
+    one, other = alerts(writer.write(0, decided(online, came, tmp_path), online))
+    assert one.fields == {"age": 31.5, "channel": "web", "merchant": "m-1"}
+    assert other.fields == {"age": None, "channel": "pan ************1111", "merchant": None}
+    assert card_number not in other.to_json().decode()
+    [plain, _] = alerts(WRITER.write(0, decided(online, came, tmp_path / "2"), online))
+    assert plain.fields == {}
 
 
 def test_a_forest_alert_claims_no_probability_and_no_more_than_its_score(
@@ -183,13 +226,15 @@ def ids_of(
     return [(alert.alert_id, alert.case_id) for alert in written]
 
 
-def test_the_alert_id_is_a_function_of_the_transaction_id_and_the_key_alone(
+def test_the_alert_id_is_a_function_of_card_transaction_id_and_key_alone(
     online: ModelState, forest: ModelState, tmp_path: Path
 ) -> None:
     one = transactions(["a"], [START_MS], amount=[400.0], cards=["x"])
-    other = transactions(["a"], [START_MS + MS_PER_DAY], amount=[1e6], cards=["y"], first_offset=99)
+    other = transactions(["a"], [START_MS + MS_PER_DAY], amount=[1e6], cards=["x"], first_offset=99)
     first, again = ids_of(online, one, tmp_path / "1"), ids_of(forest, other, tmp_path / "2")
-    assert first[0][0] == again[0][0] == HASHER.alert_id("a")
+    assert first[0][0] == again[0][0] == HASHER.alert_id("x", "a")
+    elsewhere = transactions(["a"], [START_MS], amount=[400.0], cards=["y"])
+    assert ids_of(online, elsewhere, tmp_path / "5")[0][0] != first[0][0], "two cards, two alerts"
     assert ids_of(online, one, tmp_path / "3", Hasher((3, 4)))[0][0] != first[0][0]
     renamed = dataclasses.replace(one, transaction_id=pa.array(["b"]))
     assert ids_of(online, renamed, tmp_path / "4")[0][0] != first[0][0]
@@ -223,7 +268,7 @@ def test_headers_are_those_of_a_cloud_event(online: ModelState, tmp_path: Path) 
     assert when.timestamp() * 1000 == START_MS + 1_234
     assert headers == {
         "ce_specversion": "1.0",
-        "ce_id": HASHER.alert_id("a"),
+        "ce_id": HASHER.alert_id("card of a", "a"),
         "ce_type": "fraud.alert.v1",
         "ce_source": "fraud-worker",
         "content-type": "application/json",

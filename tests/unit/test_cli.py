@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import shutil
@@ -30,6 +31,7 @@ from worker.offline import replay
 from worker.settings.mistakes import ENV_PREFIX
 from worker.settings.report import MASK
 from worker.settings.sections import Settings
+from worker.wire.schema import Alert
 
 ROOT = Path(__file__).parents[2]
 KEY = "00112233445566778899aabbccddeeff"
@@ -111,6 +113,127 @@ def test_an_error_of_ours_is_one_message_and_its_exit_code(
     monkeypatch.setattr(config_verbs, "check", fail)
     assert main(["config", "check"]) == kind.exit_code
     assert capsys.readouterr() == ("", "fraud-worker: the reason\n")
+
+
+def ended_run(*arguments: str, code: str = "") -> subprocess.CompletedProcess[str]:
+    """Run the command `run` in a process without settings, and without a terminal."""
+    program = f"import sys, worker.cli\n{code}\nsys.exit(worker.cli.main(sys.argv[1:]))"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("FRAUD_WORKER")}
+    return subprocess.run(
+        [sys.executable, "-c", program, "run", *arguments],
+        env=environment | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_what_ends_a_worker_is_json_where_its_log_is() -> None:
+    ended = ended_run()
+    assert ended.returncode == SettingsError.exit_code
+    [line] = [json.loads(line) for line in ended.stderr.splitlines()]
+    assert (line["level"], line["error"], line["exit_code"]) == ("CRITICAL", "SettingsError", 2)
+    assert "entity_key is required" in line["message"]
+    as_text = ended_run("--log-format", "text")
+    assert as_text.stderr.startswith("fraud-worker: settings from the environment:")
+
+
+def test_a_bug_that_ends_a_worker_is_json_too() -> None:
+    bug = "from worker.settings import loading\nloading.load_settings = lambda _: 1 / 0"
+    ended = ended_run(code=bug)
+    assert ended.returncode == 1
+    [line] = [json.loads(line) for line in ended.stderr.splitlines()]
+    assert (line["level"], line["error"]) == ("CRITICAL", "ZeroDivisionError")
+    assert "Traceback" in line["traceback"]
+    assert ended_run("--log-format", "text", code=bug).stderr.startswith("Traceback")
+
+
+def test_the_level_of_the_log_is_an_option() -> None:
+    code = "import logging; from worker.settings import loading\n"
+    code += "def look(_): logging.getLogger('worker').info('fine'); sys.exit(0)\nloading.load_settings = look"
+    assert "fine" in ended_run(code=code).stderr
+    assert "fine" not in ended_run("--log-level", "warning", code=code).stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["rnu"], "did you mean 'run'?"),
+        (["alerts", "tial"], "did you mean 'tail'?"),
+        (["alerts", "tail", "--form-beginning"], "did you mean '--from-beginning'?"),
+        (["run", "--log-format", "jsn"], "did you mean 'json'?"),
+        (["dead-letters", "list", "--sumary"], "did you mean '--summary'?"),
+    ],
+)
+def test_a_word_that_is_misspelt_is_answered_with_the_one_that_is_meant(
+    arguments: list[str], meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert meant in capsys.readouterr().err
+
+
+def test_a_word_that_is_like_no_other_is_answered_with_all(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["xyzzy"])
+    err = capsys.readouterr().err
+    assert "did you mean" not in err
+    assert "dead-letters" in err
+
+
+@pytest.mark.parametrize("arguments", [[], ["alerts"], ["config"]])
+def test_the_command_alone_prints_its_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith(f"usage: {' '.join(['fraud-worker', *arguments])}")
+    assert "verbs:" in out
+    assert err == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("[kafka]\nbootstrp = 'x'", "kafka.bootstrap"),
+        ("[transactions]\namount = 'eur'", "transaction"),
+        ("[costs]\nbudget_cases_per_day = 5", "costs.alert_budget_cases_per_day"),
+        ("[labels]\ntime_format = 'iso8601'", "label.time_format"),
+    ],
+)
+def test_a_setting_that_is_misspelt_is_answered_with_the_one_that_is_meant(
+    text: str, meant: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "settings.toml"
+    path.write_text(f'entity_key = "{KEY}"\n{text}\n', encoding="utf-8")
+    assert main(["config", "check", "--config", str(path)]) == 2
+    assert f"did you mean {meant}?" in capsys.readouterr().err
+
+
+def test_config_show_is_json_for_programs(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(f"{ENV_PREFIX}KAFKA__GROUP", "from-environment")
+    monkeypatch.setenv(f"{ENV_PREFIX}COSTS__ALERT_BUDGET_CASES_PER_DAY", "inf")
+    assert main(["config", "show", "--json", "--config", str(config)]) == 0
+    printed = capsys.readouterr().out
+    assert KEY not in printed
+    assert "hush-hush" not in printed
+    rows = {row["name"]: row for row in json.loads(printed)}
+    assert rows["entity_key"] == {
+        "name": "entity_key",
+        "value": MASK,
+        "origin": "file",
+        "meaning": rows["entity_key"]["meaning"],
+    }
+    assert (rows["kafka.group"]["value"], rows["kafka.group"]["origin"]) == (
+        "from-environment",
+        "environment",
+    )
+    assert rows["transaction.entities"]["value"] == ["SHOP", "DEVICE"]
+    assert rows["kafka.ssl_ca_file"]["value"] is None
+    assert rows["costs.alert_budget_cases_per_day"]["value"] == "inf"
+    assert rows["costs.review_cost"]["meaning"]
 
 
 def test_ctrl_c_ends_quietly(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -291,9 +414,7 @@ def test_replay_without_labels_says_how_to_name_them(
 @pytest.mark.parametrize(
     "wrong",
     [
-        [],
         ["no-such-verb"],
-        ["topics"],
         ["replay"],
         ["replay", "f.csv", "--rate", "0"],
         ["replay", "f.csv", "--speed", "fast"],
@@ -304,7 +425,6 @@ def test_replay_without_labels_says_how_to_name_them(
         ["kafka", "--port", "65536"],
         ["kafka", "--port", "0"],
         ["demo", "--config", "worker.toml"],  # it has settings of its own
-        ["alerts"],
         ["alerts", "tail", "--last", "0"],
         ["alerts", "tail", "--since", "noon"],
         ["alerts", "tail", "-n", "5", "--from-beginning"],
@@ -444,3 +564,86 @@ def completed_by_bash(script: str, words: list[str], folder: Path) -> list[str]:
         [bash, "--norc", "-c", f"{script}\n{ask}"], cwd=folder, capture_output=True, text=True, check=True
     )
     return [word.strip() for word in ended.stdout.splitlines()]
+
+
+def alert_record(offset: int, **changes: Any) -> SimpleNamespace:
+    fine = {
+        "alert_id": f"a{offset}",
+        "transaction_id": f"t{offset}",
+        "card_id": "c1",
+        "case_id": "k",
+        "event_time_ms": 5,
+        "amount": 1.5,
+        "currency": None,
+        "decided_by": "online",
+        "probability": 0.25,
+        "forest_score": None,
+        "forest_rank": None,
+        "expected_loss": 2.0,
+        "threshold": 1.0,
+        "loss": 8.0,
+        "review_cost": 1.0,
+        "reasons": [],
+        "reference": -3.0,
+        "model_version": "v",
+    }
+    value = Alert.model_validate(fine | changes).to_json()
+    return SimpleNamespace(topic="alerts", partition=0, offset=offset, value=value)
+
+
+class Alerts:
+    """A topic of alerts, of which the last ones come after the reader was opened."""
+
+    past = (
+        alert_record(0),
+        alert_record(1, card_id="c2"),
+        alert_record(2, decided_by="forest", probability=None, forest_score=0.7),
+        alert_record(3, probability=0.9),
+        SimpleNamespace(topic="alerts", partition=0, offset=4, value=b"no alert"),
+        alert_record(5, probability=0.95, card_id="c2"),
+    )
+
+    def since(self, time_ms: int | None) -> Iterator[Any]:
+        del time_ms
+        yield from self.past
+
+    def newest(self, count: int) -> list[Any]:
+        return list(self.past[-count:])
+
+    def following(self) -> Iterator[Any]:
+        raise AssertionError("it follows")
+
+
+@pytest.fixture
+def topic_of_alerts(monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def opened(*_: object) -> Iterator[Alerts]:
+        yield Alerts()
+
+    monkeypatch.setattr("worker.kafka_io.topic_reader.open_topic", opened)
+    monkeypatch.setattr("worker.commands.alerts.wait_for_kafka", lambda _: None)
+
+
+@pytest.mark.usefixtures("topic_of_alerts")
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        ([], [0, 1, 2, 3, 5]),
+        (["--from-beginning"], [0, 1, 2, 3, 5]),
+        (["--last", "3"], [3, 5]),
+        (["--card", "c2"], [1, 5]),
+        (["--decided-by", "forest"], [2]),
+        (["--min-probability", "0.9"], [3, 5]),
+        (["--card", "c1", "--decided-by", "online"], [0, 3]),
+        (["--card", "c1", "--last", "2"], [2, 3]),
+        (["--limit", "2"], [0, 1]),
+    ],
+)
+def test_alerts_are_listed_to_the_end_and_chosen(
+    arguments: list[str], shown: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["alerts", "tail", "--until-end", "--json", *arguments]) == 0
+    ids = [json.loads(line)["alert_id"] for line in capsys.readouterr().out.splitlines()]
+    assert ids == [f"a{offset}" for offset in shown]
+    assert main(["alerts", "tail", "--until-end", *arguments]) == 0
+    assert capsys.readouterr().out.count("case k") == len(shown)

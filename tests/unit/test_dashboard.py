@@ -12,7 +12,18 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.dashboard import DEPLOY, RULES, Query, dashboard, panels, queries, rules, series_of, tool
+from tests.support.dashboard import (
+    DEPLOY,
+    RULES,
+    Query,
+    alerts,
+    dashboard,
+    panels,
+    queries,
+    rules,
+    series_of,
+    tool,
+)
 from tests.support.repository import ROOT
 from worker.telemetry.metrics import Metrics
 
@@ -27,6 +38,7 @@ def exposed() -> dict[str, str]:
     """Return every series of a worker's /metrics, with the type of its metric."""
     metrics = Metrics(version="1", poll_age_s=lambda: 0.0, dead_letter_reasons={"decode": ["not_json"]})
     metrics.lag({("t", 0): 1})
+    metrics.waiting_labels({0: (1, 1.0)})
     families = text_string_to_metric_families(metrics.render().decode())
     return {sample.name: family.type for family in families for sample in family.samples}
 
@@ -45,6 +57,14 @@ def test_a_panel_asks_only_for_what_is_there(query: Query) -> None:
     known = set(exposed()) | {rule["record"] for rule in rules()}
     assert series_of(query.expr) <= known
     assert series_of(query.expr)
+
+
+@pytest.mark.parametrize("rule", alerts(), ids=lambda rule: rule["alert"])
+def test_an_alert_asks_only_for_what_is_there_and_says_what_to_do(rule: dict[str, Any]) -> None:
+    assert series_of(rule["expr"]) <= set(exposed())
+    assert series_of(rule["expr"])
+    assert rule["labels"]["severity"] in {"page", "ticket"}
+    assert {"summary", "description"} == set(rule["annotations"])
 
 
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule["record"])
@@ -129,6 +149,60 @@ def test_panels_lie_beside_each_other_and_not_on_each_other() -> None:
         assert max(x for x, _ in cells) < 24
         assert not cells & taken, panel["title"]
         taken |= cells
+
+
+def first_row() -> list[dict[str, Any]]:
+    """Return the panels of the first row."""
+    row, *others = sorted(
+        dashboard()["panels"], key=lambda panel: (panel["gridPos"]["y"], panel["gridPos"]["x"])
+    )
+    assert row["type"] == "row"
+    end = min(panel["gridPos"]["y"] for panel in others if panel["type"] == "row")
+    return [panel for panel in others if panel["gridPos"]["y"] < end]
+
+
+def test_recall_and_savings_come_first_and_what_people_look_at_are_figures() -> None:
+    titles = [panel["title"] for panel in first_row()]
+    assert titles[0].startswith("Recall")
+    assert titles[2].startswith("Savings")
+    assert {"Workers up", "Lag now", "Label feed now"} <= set(titles)
+    assert {panel["type"] for panel in first_row()} == {"stat"}
+
+
+def test_a_figure_leads_to_the_panel_that_shows_its_past() -> None:
+    ids = {panel["id"]: panel for panel in panels()}
+    for panel in first_row():
+        [link] = panel["links"]
+        assert panel["fieldConfig"]["defaults"]["links"] == [link]
+        target = re.fullmatch(
+            r"/d/fraud-worker\?viewPanel=(\d+)&\$\{__url_time_range\}&\$\{__all_variables\}", link["url"]
+        )
+        assert target, link
+        assert link["title"] == ids[int(target[1])]["title"]
+
+
+def steps_of(title: str) -> dict[float | None, str]:
+    [panel] = [panel for panel in panels() if panel["title"] == title]
+    return {step["value"]: step["color"] for step in panel["fieldConfig"]["defaults"]["thresholds"]["steps"]}
+
+
+def test_no_worker_is_red_and_one_is_green() -> None:
+    assert steps_of("Workers up") == {None: "red", 1: "green"}
+    assert steps_of("Savings, last 30 closed days") == {None: "red", 0: "green"}
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [
+        "budget_held_back_total",
+        "labels_by_class_total",
+        "waiting_labels",
+        "cohort_unlabelled",
+        "undecoded_total",
+    ],
+)
+def test_what_an_alert_speaks_of_is_on_the_dashboard(metric: str) -> None:
+    assert any(f"fraud_worker_{metric}" in query.expr for query in QUERIES)
 
 
 def test_there_is_no_accuracy_and_what_counts_by_arrival_says_so() -> None:

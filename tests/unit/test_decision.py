@@ -8,8 +8,8 @@ import pytest
 from numpy.typing import NDArray
 
 from models.anomaly import FlatForest
+from models.blend import Blend
 from models.decision import IDLE_FOREST_ONE_IN, Scores, decide
-from models.online import BinnedLogistic
 from models.state import ModelState
 from models.threshold import BINS, EDGES, Calibration, CostPolicy, histogram
 from models.vocabulary import MS_PER_DAY, Decider, Flag
@@ -42,7 +42,7 @@ def model(
 ) -> ModelState:
     costs = dataclasses.replace(COSTS, alert_budget_cases_per_day=budget)
     state = ModelState(LINEAGE, dataclasses.replace(FREE, costs=costs), DIGEST_EVERY)
-    state.online = cast("BinnedLogistic", Scripted()) if online else None
+    state.online = cast("Blend", Scripted()) if online else None
     state.forest = FOREST if forest else None
     state.frauds_learnt = frauds
     return state
@@ -52,6 +52,7 @@ FOREST = FlatForest.fit(
     np.random.default_rng(3).normal(size=(300, FEATURES)).astype(np.float32), trees=5, seed=1
 )
 TRUSTED = POLICY.min_frauds
+ONE_IN = 4
 
 
 def rows(*logits: float) -> NDArray[np.float32]:
@@ -224,7 +225,7 @@ def test_a_deciding_forest_scores_every_row_each_for_itself() -> None:
 @pytest.mark.parametrize("logit", [np.inf, -np.inf, np.nan])
 def test_a_score_that_is_not_finite_is_no_score(logit: float) -> None:
     state = model(online=True, forest=True, frauds=TRUSTED)
-    state.online = cast("BinnedLogistic", Constant(logit))
+    state.online = cast("Blend", Constant(logit))
     scores = decided(state, rows(0.0), [1e6])
     assert deciders(scores) == [Decider.FOREST]
     assert has(scores, Flag.ONLINE_WOULD_ALERT) == [False]
@@ -234,7 +235,7 @@ def test_a_score_that_is_not_finite_is_no_score(logit: float) -> None:
 def test_examples_are_sampled_by_the_hash_of_the_transaction_alone() -> None:
     id_hash = random_hashes(2_000)
     scores = decided(model(), rows(*np.zeros(2_000)), id_hash=id_hash)
-    one_in = POLICY.sample_one_in
+    one_in = ONE_IN
     assert scores.legit_weight.tolist() == [one_in if int(one) % one_in == 0 else 0 for one in id_hash]
     again = decided(model(forest=True), rows(*np.ones(2_000)), [7.0] * 2_000, id_hash)
     np.testing.assert_array_equal(again.legit_weight, scores.legit_weight)
@@ -249,7 +250,7 @@ def test_what_either_decider_would_alert_is_an_example_that_stands_for_itself() 
         for flags in scores.flags
     ]
     assert would == [(True, False), (False, True), (False, False)]
-    assert scores.legit_weight.tolist() == [1.0, 1.0, POLICY.sample_one_in]
+    assert scores.legit_weight.tolist() == [1.0, 1.0, ONE_IN]
 
 
 def test_the_sample_of_examples_and_that_of_the_idle_forest_are_independent() -> None:

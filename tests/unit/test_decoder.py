@@ -10,13 +10,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from models.vocabulary import LabelKind
+from models.vocabulary import LabelKind, LabelSource
 from tests.support.records import FIRST_OFFSET, TIMESTAMP_MS, json_columns, record_columns
 from worker.identity import Hasher
-from worker.settings.sections import LabelFields, Settings, TimeFormat, TransactionFields
+from worker.settings.sections import AlertSettings, LabelFields, Settings, TimeFormat, TransactionFields
 from worker.wire.decoder import Decoder, LabelColumns, TransactionColumns
 from worker.wire.json_columns import read_cells
-from worker.wire.reader import RecordLayout
+from worker.wire.json_reader import RecordLayout
 from worker.wire.schema import MAX_RECORD_BYTES, Reason, transaction_model
 from worker.wire.spans import Spans
 
@@ -83,6 +83,21 @@ def test_identifiers_are_hashed_as_everywhere_else(decoder: Decoder) -> None:
     assert not set(columns.id_check.tolist()) & set(expected)
 
 
+def test_texts_of_categories_and_of_the_alerts_fields_are_kept() -> None:
+    chosen = AlertSettings(fields=("merchant_id", "age"))
+    decoder = Decoder(Settings(entity_key=KEY, transaction=FIELDS, alerts=chosen))
+    messages = [transaction(channel="web", merchant_id="m", device="d"), transaction(age=3)]
+    columns, _ = decoder.transactions(json_columns(messages))
+    assert columns.texts is not None
+    assert columns.texts.to_pylist() == [
+        {"channel": "web", "merchant_id": "m"},
+        {"channel": None, "merchant_id": None},
+    ]
+    joined = TransactionColumns.concatenate([columns.rows(1, 2), columns.take(np.array([0]))])
+    assert joined.texts is not None
+    assert joined.texts.field("channel").to_pylist() == [None, "web"]
+
+
 def test_undeclared_fields_leave_columns_of_no_width() -> None:
     plain = Decoder(Settings(entity_key=KEY, transaction=TransactionFields(entities=())))
     columns, bad = plain.transactions(json_columns([transaction(currency=5, merchant_id=[])] * 2))
@@ -110,6 +125,112 @@ def test_a_label_becomes_a_row_of_every_column(decoder: Decoder) -> None:
     transactions, _ = decoder.transactions(json_columns([transaction()]))
     assert columns.id_hash[0] == transactions.id_hash[0]
     assert columns.id_check[0] == transactions.id_check[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "amount"),
+    [
+        ("12.34", 12.34),
+        ("0", 0.0),
+        ("007.50", 7.5),
+        ("1000000000000", 1e12),
+        ("0.1234567890123", 0.1234567890123),
+        ("12,34", None),
+        ("-1", None),
+        ("1e5", None),
+        (" 1", None),
+        ("", None),
+        ("1.", None),
+        (".5", None),
+        ("NaN", None),
+        ("1000000000000.01", None),
+        ("9" * 40, None),
+        (12.34, None),
+        (True, None),
+    ],
+)
+def test_an_amount_may_be_a_text_by_setting(text: Any, amount: float | None) -> None:
+    fields = TransactionFields(amount_format="text")
+    decoder = Decoder(Settings(entity_key=KEY, transaction=fields))
+    # An escape makes a record odd, so that its model reads it: both ways of reading must agree.
+    odd = json.dumps(transaction(amount=text) | {"note": "\u00e9\n"}).encode()
+    plain = json.dumps(transaction(amount=text)).encode()
+    columns, bad = decoder.transactions(record_columns([plain, odd], [b"c1", b"c1"]))
+    assert columns.amount.tolist() == ([] if amount is None else [amount] * 2)
+    assert len(bad) == (2 if amount is None else 0)
+
+
+@pytest.mark.parametrize("value", [5411, 0, -7, 10**17])
+def test_categories_and_entities_may_be_integers_by_setting(value: int) -> None:
+    declared = {"categorical": ("channel",), "entities": ("merchant_id",)}
+    fields = TransactionFields(integer_texts=True, **declared)
+    decoder = Decoder(Settings(entity_key=KEY, transaction=fields))
+    message = transaction(channel=value, merchant_id=value)
+    values = [message, message | {"note": "\n"}, message | {"channel": str(value), "merchant_id": str(value)}]
+    columns, bad = decoder.transactions(json_columns(values))
+    assert bad == []
+    assert len(set(columns.categorical[:, 0].tolist())) == len(set(columns.entity_hash[:, 0].tolist())) == 1
+    strict = Decoder(Settings(entity_key=KEY, transaction=TransactionFields(**declared)))
+    assert len(strict.transactions(json_columns(values))[1]) == 2
+
+
+@pytest.mark.parametrize("value", [1.5, True, [1], 10**18, 4111111111111111])
+def test_what_is_no_small_integer_is_refused_all_the_same(value: Any) -> None:
+    fields = TransactionFields(integer_texts=True, entities=("merchant_id",))
+    decoder = Decoder(Settings(entity_key=KEY, transaction=fields))
+    message = transaction(merchant_id=value)
+    columns, bad = decoder.transactions(json_columns([message, message | {"note": "\n"}]))
+    assert (len(columns), len(bad)) == (0, 2)
+
+
+def test_labels_of_every_source_are_used_and_counted_under_few_names(decoder: Decoder) -> None:
+    sources = ["issuer", "chargeback", "reversal", "né" * 32, "analyst"]
+    messages = [label(label="legit", source=source) for source in sources] + [label(outcome="blocked")]
+    columns, bad = decoder.labels(json_columns(messages))
+    assert bad == []
+    names = [LabelSource(number).name.lower() for number in columns.source.tolist()]
+    assert names == ["other", "chargeback", "reversal", "other", "analyst", "none"]
+
+
+def test_the_users_words_mean_what_the_settings_say() -> None:
+    fields = LabelFields(
+        values={
+            "CONFIRMED_FRAUD": "fraud",
+            "GENUINE": "legit",
+            "CB_WON": "reversal",
+            "DECLINED": "declined",
+            "representment": "reversal",
+        }
+    )
+    decoder = Decoder(Settings(entity_key=KEY, label=fields))
+    messages = [
+        label(label="CONFIRMED_FRAUD", source="issuer"),
+        label(label="fraud", source="issuer"),
+        label(label="GENUINE", source="issuer"),
+        label(label="GENUINE", source="representment"),
+        label(label="CB_WON", source="issuer"),
+        label(label="DECLINED", source=None),
+        label(outcome="DECLINED"),
+    ]
+    columns, bad = decoder.labels(json_columns(messages))
+    assert bad == []
+    assert [LabelKind(kind).name for kind in columns.kind.tolist()] == [
+        "FRAUD",
+        "FRAUD",
+        "LEGIT",
+        "REVERSAL",
+        "REVERSAL",
+        "OUTCOME",
+        "OUTCOME",
+    ]
+    wrong = [
+        label(label="confirmed_fraud", source="issuer"),
+        label(label="CONFIRMED_FRAUD", source="representment"),
+        label(label="GENUINE", source=None),
+        label(outcome="GENUINE"),
+    ]
+    columns, bad = decoder.labels(json_columns(wrong))
+    assert [record.reason for record in bad] == [Reason.BAD_LABEL] * 4
 
 
 @pytest.mark.parametrize("time_format", ["epoch_s", "iso8601"])

@@ -22,13 +22,22 @@ from tests.support.json_corpus import STRINGS, TOKENS, corpus, encode, label_fie
 from tests.support.records import FIRST_OFFSET, record_columns
 from worker.identity import Hasher
 from worker.redaction import looks_like_card_number
-from worker.settings.sections import LabelFields, Settings, TimeFormat, TransactionFields
+from worker.settings.sections import LabelFields, LabelMeaning, Settings, TimeFormat, TransactionFields
 from worker.wire.decoder import Decoder, LabelColumns, TransactionColumns
 from worker.wire.json_columns import read_cells
-from worker.wire.reader import RecordLayout, read_one
+from worker.wire.json_reader import RecordLayout, read_one
 from worker.wire.schema import Fault, Label, label_model, transaction_model
 from worker.wire.spans import Spans, card_numbers, iso_times
 
+WORDS: dict[str, LabelMeaning] = {"a": "fraud", "c1": "legit", "日本": "blocked", "😀": "reversal"}
+KINDS = {
+    "fraud": LabelKind.FRAUD,
+    "legit": LabelKind.LEGIT,
+    "a": LabelKind.FRAUD,
+    "c1": LabelKind.LEGIT,
+    "日本": LabelKind.OUTCOME,
+    "😀": LabelKind.REVERSAL,
+}
 KEY = "000102030405060708090a0b0c0d0e0f"
 TIME_FORMATS: tuple[TimeFormat, ...] = get_args(TimeFormat)
 
@@ -38,20 +47,27 @@ examples = settings(max_examples=40, deadline=None, derandomize=True)
 class Pair:
     """A decoder, and the layouts by which its records are read one by one."""
 
-    def __init__(self, time_format: TimeFormat) -> None:
+    def __init__(self, time_format: TimeFormat, **formats: Any) -> None:
         transaction = TransactionFields(
+            **formats,
             time_format=time_format,
             currency="currency",
             numeric=("x", "y"),
             categorical=("k",),
             entities=("m", "d"),
         )
-        label = LabelFields(time_format=time_format)
+        # Words of the corpus, so that its records say them.
+        label = LabelFields(time_format=time_format, values=WORDS)
         chosen = Settings(entity_key=KEY, transaction=transaction, label=label)
         self.time_format = time_format
         self.decoder = Decoder(chosen)
         self.hasher = Hasher(chosen.hash_key)
-        self.transaction = RecordLayout.of(transaction_model(transaction), time_format)
+        self.transaction = RecordLayout.of(
+            transaction_model(transaction),
+            time_format,
+            amount_text=transaction.amount_format == "text",
+            integer_texts=transaction.integer_texts,
+        )
         self.label = RecordLayout.of(label_model(label), time_format)
 
     def check_transactions(self, values: Sequence[bytes], keys: Sequence[bytes | None] | None = None) -> int:
@@ -110,9 +126,7 @@ class Pair:
 def kind_of(label: Label) -> LabelKind:
     if label.outcome is not None:
         return LabelKind.OUTCOME
-    if label.label == "fraud":
-        return LabelKind.FRAUD
-    return LabelKind.REVERSAL if label.source == "reversal" else LabelKind.LEGIT
+    return LabelKind.REVERSAL if label.source in {"reversal", "😀"} else KINDS[str(label.label)]
 
 
 def one_by_one(
@@ -161,6 +175,42 @@ def test_the_corpus_of_transactions_is_read_alike(pair: Pair) -> None:
     accepted = pair.check_transactions(values)
     assert 500 < accepted < len(values) - 500
     assert sum(is_plain(pair, values)) > 400, "or the comparison is of pydantic with itself"
+
+
+def test_text_amounts_and_integer_categories_are_read_alike() -> None:
+    pair = Pair("epoch_ms", amount_format="text", integer_texts=True)
+    fields = transaction_fields("epoch_ms") | {"amount": '"12.34"', "k": "5411", "m": "-7"}
+    values = corpus(fields, ["y", "d", "note"])
+    amounts = [
+        "0",
+        "00.10",
+        "1e3",
+        "12.",
+        ".5",
+        "-1",
+        "1000000000000",
+        "1000000000000.1",
+        " 1",
+        "9" * 33,
+        "1_0",
+    ]
+    values += [encode(fields | {"amount": f'"{text}"'}) for text in amounts]
+    whole = [
+        "0",
+        "-0",
+        "007",
+        "1.0",
+        "1e2",
+        str(10**17),
+        str(10**18 - 1),
+        str(10**18),
+        str(-(10**18) + 1),
+        "-1",
+    ]
+    values += [encode(fields | {"k": text, "m": text}) for text in [*whole, "4111111111111111"]]
+    accepted = pair.check_transactions(values)
+    assert 300 < accepted < len(values) - 300
+    assert sum(is_plain(pair, values)) > 200, "or the comparison is of pydantic with itself"
 
 
 def test_the_corpus_of_labels_is_read_alike(pair: Pair) -> None:

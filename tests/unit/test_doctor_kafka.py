@@ -322,13 +322,16 @@ def test_a_group_that_has_not_begun_needs_a_place_to_begin() -> None:
     )
 
 
-def test_a_group_without_offsets_beside_a_journal_is_the_wrong_one() -> None:
+def test_a_group_without_offsets_beside_a_journal_is_the_wrong_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(group_checks, "holds_records", lambda _, topic: topic.name == "d")
     written = cluster(decisions=topic("d", ends={0: 5, 1: 0}))
     assert_failed(
         group_checks.group(settings(group="g"), written), IncompatibleError, "'g'", "d is not empty"
     )
     emptied = cluster(decisions=topic("d", begins={0: 5, 1: 0}, ends={0: 5, 1: 0}))
     assert group_checks.group(settings(), emptied).status is Verdict.OK
+    aborted = cluster(decisions=topic("of-an-aborted-transaction", ends={0: 5, 1: 0}))
+    assert group_checks.group(settings(), aborted).status is Verdict.OK
 
 
 @pytest.mark.parametrize("offset", [9, 21])

@@ -12,6 +12,7 @@ import pytest
 from kafka.partitioner.default import murmur2
 
 from worker.doctor.finding import Finding, Verdict
+from worker.doctor.label_classes import judge_dead
 from worker.doctor.record_checks import (
     Sample,
     clock,
@@ -23,6 +24,7 @@ from worker.doctor.record_checks import (
 )
 from worker.errors import FuseError, IncompatibleError, SettingsError
 from worker.settings.sections import KafkaSettings, LabelFields, Settings, TransactionFields
+from worker.wire.schema import DeadLetter
 
 P = 4
 NOW_MS = 1_704_164_882_000
@@ -250,6 +252,81 @@ def test_labels_may_all_be_outcomes_and_need_no_optional_field() -> None:
         for card in CARDS
     ]
     assert decoding_labels(settings(), sample(outcomes)).status is Verdict.OK
+
+
+def test_amounts_and_categories_of_another_type_are_a_setting_to_correct() -> None:
+    written = sample([transaction(card, amount="9.50", merchant_id=5411) for card in CARDS])
+    found = decoding_transactions(settings(), written)
+    assert_finding(
+        found,
+        Verdict.FAILED,
+        "set transaction.amount_format = 'text'",
+        "set transaction.integer_texts = true: merchant_id holds integers",
+    )
+    fields = TransactionFields(amount_format="text", integer_texts=True)
+    assert decoding_transactions(settings(transaction=fields), written).status is Verdict.OK
+
+
+def labels_of(*changes: dict[str, Any]) -> Sample:
+    """Return 40 labels, of which the first differ."""
+    return sample(
+        [label(card, **(changes[i] if i < len(changes) else {})) for i, card in enumerate(CARDS)],
+        topic="labels",
+    )
+
+
+def test_a_word_for_fraud_that_no_setting_knows_fails_however_rare() -> None:
+    found = decoding_labels(settings(), labels_of({"label": "CONFIRMED_FRAUD", "source": "issuer"}))
+    assert_finding(
+        found,
+        Verdict.FAILED,
+        "all of 1 records whose label is 'CONFIRMED_FRAUD' are bad",
+        "[label.values]",
+        "CONFIRMED_FRAUD = ",
+    )
+    assert found.error is SettingsError
+    mapped = settings(label=LabelFields(values={"CONFIRMED_FRAUD": "fraud"}))
+    assert decoding_labels(mapped, labels_of({"label": "CONFIRMED_FRAUD"})).status is Verdict.OK
+
+
+def test_a_source_of_which_every_label_is_bad_fails_though_most_labels_are_good() -> None:
+    bad = {"source": "issuer", "label_time": "yesterday"}
+    found = decoding_labels(settings(), labels_of(bad, bad, bad))
+    assert_finding(found, Verdict.FAILED, "all of 3 records whose source is 'issuer' are bad", "wrong_type")
+    assert found.error is FuseError
+    assert (
+        decoding_labels(settings(), labels_of(bad, bad, bad, {"source": "issuer"})).status is Verdict.WARNING
+    )
+    assert decoding_labels(settings(), labels_of(bad)).status is Verdict.WARNING
+
+
+def dead_letter(partition: int, offset: int) -> SimpleNamespace:
+    letter = DeadLetter.of(
+        b"{}",
+        topic="labels",
+        partition=partition,
+        offset=offset,
+        timestamp_ms=NOW_MS,
+        stage="settle",
+        reason="orphan_label",
+        detail="",
+    )
+    return SimpleNamespace(value=letter.to_json())
+
+
+def test_a_source_whose_labels_all_became_orphans_fails() -> None:
+    issuer = labels_of(*[{"source": "issuer"}] * 3)
+    of_issuer = [
+        dead_letter(one.partition, int(one.offsets[row]))
+        for one in issuer.columns
+        for row in range(len(one))
+        if b"issuer" in (one.value(row) or b"")
+    ]
+    found = judge_dead(settings(), "labels", issuer.columns, of_issuer)
+    assert_finding(found, Verdict.FAILED, "all of 3 records whose source is 'issuer'", "orphan_label")
+    assert found.error is FuseError
+    some = judge_dead(settings(), "labels", issuer.columns, of_issuer[1:])
+    assert_finding(some, Verdict.OK, "2 of the 40 newest labels are dead letters")
 
 
 def test_labels_under_other_names_fail() -> None:

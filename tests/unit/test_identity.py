@@ -65,10 +65,11 @@ def test_the_decoder_and_a_restore_know_a_transaction_by_the_same_hashes() -> No
 
 
 def test_ids_that_go_out_are_keyed_macs_of_what_they_name_and_of_nothing_else() -> None:
-    assert HASHER.alert_id("t-1") == mac(b"alert:t-1")[:32]
-    assert HASHER.alert_id("ü") == mac("alert:ü".encode())[:32]
+    assert HASHER.alert_id("c-1", "t-1") == mac(b"alert:3:c-1:t-1")[:32]
+    assert HASHER.alert_id("ü", "ü") == mac("alert:1:ü:ü".encode())[:32]
+    assert HASHER.alert_id("a:b", "c") != HASHER.alert_id("a", "b:c")
     assert HASHER.case_id("card-9", 19_700) == mac(b"case:19700:card-9")[:32]
-    assert HASHER.alert_id("t-1") != Hasher((1, 2)).alert_id("t-1")
+    assert HASHER.alert_id("c-1", "t-1") != Hasher((1, 2)).alert_id("c-1", "t-1")
 
 
 def test_cases_of_other_cards_or_windows_are_other_cases() -> None:

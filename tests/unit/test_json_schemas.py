@@ -100,6 +100,23 @@ def test_a_transaction_fits_the_schema_when_it_decodes(change: dict[str, Any], f
     assert decodes(transaction_model(fields), TRANSACTION | change) is fine
 
 
+@pytest.mark.parametrize(
+    ("change", "fine"),
+    [
+        ({}, False),
+        ({"amount": "12.5"}, True),
+        ({"amount": "1e5"}, False),
+        ({"amount": "12.5", "merchant_id": 7}, True),
+        ({"amount": "12.5", "merchant_id": 1.5}, False),
+        ({"amount": "12.5", "merchant_id": None}, True),
+    ],
+)
+def test_other_formats_fit_the_schema_when_they_decode(change: dict[str, Any], fine: bool) -> None:
+    fields = TransactionFields(amount_format="text", integer_texts=True)
+    assert accepts(transaction_schema(fields), TRANSACTION | change) is fine
+    assert decodes(transaction_model(fields), TRANSACTION | change) is fine
+
+
 @pytest.mark.parametrize("name", TRANSACTION)
 def test_a_transaction_without_a_required_field_does_not_fit(name: str) -> None:
     assert not accepts(transaction_schema(TransactionFields()), without(TRANSACTION, name))
@@ -135,7 +152,9 @@ def test_a_time_fits_in_the_format_that_is_set(time_format: TimeFormat, value: o
         ({"label": None}, False),
         ({"label": "maybe"}, False),
         ({"source": None}, False),
-        ({"source": "hearsay"}, False),
+        ({"source": "hearsay"}, True),
+        ({"source": "h" * 65}, False),
+        ({"source": ""}, False),
         ({"source": "reversal"}, False),
         ({"source": "reversal", "label": "legit"}, True),
         ({"outcome": "declined"}, False),
@@ -151,6 +170,27 @@ def test_a_time_fits_in_the_format_that_is_set(time_format: TimeFormat, value: o
 def test_a_label_fits_the_schema_when_it_decodes(change: dict[str, Any], fine: bool) -> None:
     assert accepts(label_schema(LabelFields()), LABEL | change) is fine
     assert decodes(label_model(LabelFields()), LABEL | change) is fine
+
+
+@pytest.mark.parametrize(
+    ("change", "fine"),
+    [
+        ({"label": "BAD"}, True),
+        ({"label": "BAD", "source": None}, False),
+        ({"label": "STOPPED", "source": None}, True),
+        ({"label": None, "outcome": "STOPPED", "source": None}, True),
+        ({"label": None, "outcome": "BAD"}, False),
+        ({"label": "WON"}, True),
+        ({"label": "BAD", "source": "WON"}, False),
+        ({"label": "legit", "source": "WON"}, True),
+    ],
+)
+def test_a_label_in_the_users_words_fits_the_schema_when_it_decodes(
+    change: dict[str, Any], fine: bool
+) -> None:
+    fields = LabelFields(values={"BAD": "fraud", "STOPPED": "blocked", "WON": "reversal"})
+    assert accepts(label_schema(fields), LABEL | change) is fine
+    assert decodes(label_model(fields), LABEL | change) is fine
 
 
 @pytest.mark.parametrize("name", ["label", "source", "label_time"])

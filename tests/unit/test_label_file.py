@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.vocabulary import MS_PER_DAY, LabelKind
+from models.vocabulary import MS_PER_DAY, LabelKind, LabelSource
 from worker.errors import SettingsError
 from worker.offline.dataset import NEVER, Dataset, read_dataset
 from worker.offline.label_delay import LabelDelay
 from worker.offline.label_file import LabelFile
 from worker.settings.sections import LabelFields, TransactionFields
-from worker.wire.schema import LabelSource
 
 FIELDS = TransactionFields(entities=())
 START_MS = 1_700_000_000_000
@@ -56,6 +55,20 @@ def days(times_ms: Any) -> list[float | None]:
 def joined(transactions: Path, labels: list[dict[str, Any]], **options: Any) -> Dataset:
     path = lines(transactions.with_name("labels.jsonl"), labels)
     return read_dataset(transactions, FIELDS, LabelFile(path, LABELS, **options))
+
+
+def test_words_of_the_settings_and_sources_of_any_name_are_read(transactions: Path) -> None:
+    rows = [label("t1", "CONFIRMED", 9, source="issuer"), label("t3", "Genuine", 9), label("t4", "WON", 9)]
+    path = lines(transactions.with_name("labels.jsonl"), rows)
+    fields = LabelFields(values={"CONFIRMED": "fraud", "Genuine": "legit", "WON": "reversal"})
+    read = read_dataset(transactions, FIELDS, LabelFile(path, fields))
+    assert read.is_fraud is not None
+    assert read.label_source is not None
+    assert read.is_fraud.tolist() == [False, True, False, False, False, False]
+    assert days(read.label_time_ms) == [None, 9, None, 9, 9, None]
+    assert read.label_source[1] == LabelSource.OTHER
+    with pytest.raises(SettingsError, match=r"\[label.values\]"):
+        read_dataset(transactions, FIELDS, LabelFile(path, LABELS))
 
 
 def test_labels_find_their_transactions_and_the_others_are_counted_and_named(transactions: Path) -> None:

@@ -140,6 +140,25 @@ def test_nothing_is_published_while_a_day_is_open() -> None:
     assert all(math.isnan(value) for value in (*undefined, cohort.savings, cohort.recall_by_value))
 
 
+def test_days_that_close_without_a_label_are_counted() -> None:
+    ledger = Ledger()
+    for day in (DAY, DAY + 1):
+        decide(ledger, day, 2)
+    settle(ledger, DAY, [(PASS, 20.0, Truth.LEGIT), (PASS, 20.0, Truth.FRAUD)])
+    silent = settled_deltas(
+        event_time_ms=np.full(2, (DAY + 1) * MS_PER_DAY + 5, np.int64),
+        flags=np.full(2, PASS, np.uint16),
+        loss=np.full(2, 20.0),
+        truth=np.full(2, Truth.LEGIT, np.uint8),
+        labelled=np.zeros(2, bool),
+        sign=np.ones(2, np.int8),
+    )
+    ledger.fold(silent)
+    assert ledger.unlabelled_days(30) == 0, "none is closed"
+    assert ledger.close(LATER, HORIZON) == 2
+    assert (ledger.unlabelled_days(1), ledger.unlabelled_days(30)) == (1, 1)
+
+
 def test_a_settled_day_stays_open_until_it_is_over() -> None:
     ledger = Ledger()
     decide(ledger, DAY, 1)

@@ -32,6 +32,11 @@ def test_every_target_has_a_recipe_that_make_can_read(target: str) -> None:
     assert "warning" not in done.stdout
 
 
+def test_kafka_keeps_its_data_in_a_folder_that_is_named() -> None:
+    assert "--data-dir 'kept here'" in make("--dry-run", "kafka", "DATA=kept here").stdout
+    assert "--data-dir" not in make("--dry-run", "kafka").stdout
+
+
 def test_format_repairs_what_the_linter_finds(checkout: Path) -> None:
     crooked = checkout / "worker" / "crooked.py"
     crooked.write_text('"""A module."""\nimport os\nNAMES   = [ "a",\n"b" ]\n', encoding="utf-8")

@@ -13,7 +13,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from models.ledger import Ledger, Truth, concatenate, decided_deltas, settled_deltas
-from models.vocabulary import MS_PER_DAY, Decider, Flag, LabelEffect
+from models.vocabulary import MS_PER_DAY, Decider, Flag, LabelEffect, LabelKind, LabelSource
 from worker.telemetry import metrics as metrics_module
 from worker.telemetry.metrics import Metrics
 
@@ -44,8 +44,35 @@ def value(metrics: Metrics, name: str, **labels: str) -> float:
     return found
 
 
+def test_labels_are_counted_by_a_bounded_class_and_by_whether_they_join(metrics: Metrics) -> None:
+    source = np.array([LabelSource.OTHER, LabelSource.OTHER, LabelSource.NONE], np.uint8)
+    kind = np.array([LabelKind.FRAUD, LabelKind.FRAUD, LabelKind.OUTCOME], np.uint8)
+    metrics.label_classes(source, kind, np.array([True, False, False]))
+    metrics.undecoded(transactions=1, labels=5)
+    name = "labels_by_class_total"
+    assert value(metrics, name, source="other", kind="fraud", joined="yes") == 1
+    assert value(metrics, name, source="other", kind="fraud", joined="no") == 1
+    assert value(metrics, name, source="none", kind="outcome", joined="no") == 1
+    assert len([it for it in samples(metrics) if it[0] == name]) == 2 * len(LabelKind) * len(LabelSource)
+    assert value(metrics, "undecoded_total", topic="labels") == 5
+    assert value(metrics, "undecoded_total", topic="transactions") == 1
+
+
+def test_waiting_labels_and_what_the_budget_holds_back_have_metrics(metrics: Metrics) -> None:
+    metrics.waiting_labels({0: (5, 60.0), 1: (0, 0.0)})
+    metrics.waiting_labels({1: (7, 3.0)})
+    assert value(metrics, "waiting_labels", partition="1") == 7
+    assert value(metrics, "waiting_labels_ahead_seconds", partition="1") == 3
+    assert [it[1] for it in samples(metrics) if it[0] == "waiting_labels"] == [{"partition": "1"}]
+    metrics.held_back(3, binds=True)
+    metrics.held_back(2, binds=False)
+    assert value(metrics, "budget_held_back_total") == 5
+    assert value(metrics, "budget_binding") == 0
+
+
 def test_the_table_of_the_module_names_exactly_what_is_exposed(metrics: Metrics) -> None:
     metrics.lag({("t", 0): 1})
+    metrics.waiting_labels({0: (1, 1.0)})
     table = re.findall(r"^([a-z0-9_]+)  ?.*$", metrics_module.__doc__ or "", re.MULTILINE)
     rows = {name for name in table if "_" in name}
     exposed: dict[str, set[str]] = {}

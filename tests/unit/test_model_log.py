@@ -13,7 +13,7 @@ from models.state import ModelState
 from tests.support.model_log import LINEAGE, POLICY, commit, new_state
 from worker.errors import CorruptError, IncompatibleError
 from worker.live.model_log import KafkaModelLog
-from worker.partition.codec import encode_model
+from worker.partition.record_layouts import encode_model
 
 OURS, OTHER = "w1", "worker-1"
 

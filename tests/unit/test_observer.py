@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.vocabulary import Decider
-from worker.live.observer import MetricsObserver
+from models.vocabulary import Decider, Flag
+from worker.live.observer import MetricsObserver, _held_back
 from worker.live.publisher import ORPHAN, ORPHAN_DETAIL, WRONG_CARD, WRONG_CARD_DETAIL
 from worker.settings.sections import TopicSettings
 
@@ -52,3 +52,15 @@ def test_labels_without_a_decision_are_warned_of_once(
     assert other.startswith("chargebacks, partition 2: wrong_card goes to the dead letters: ")
     assert warning.startswith("chargebacks, partition 2: orphan_label goes to the dead letters: ")
     assert "label_time lies before the transaction" in warning
+
+
+def test_alerts_that_the_budget_held_back_are_counted() -> None:
+    scores: Any = SimpleNamespace(
+        flags=np.array(
+            [Decider.ONLINE, Decider.ONLINE | Flag.ALERTED, Decider.FOREST, Decider.ONLINE], np.uint16
+        ),
+        ratio=np.array([2.0, 9.0, 2.0, 0.5]),
+        alerted=np.array([False, True, False, False]),
+    )
+    decided: Any = SimpleNamespace(scores=scores)
+    assert _held_back([decided, decided]) == 2

@@ -22,7 +22,7 @@ from worker.partition.journal import Positions
 from worker.partition.task import PartitionTask, TaskState
 from worker.wire.decoder import BadRecord, LabelColumns
 
-NEVER = RefitPlan(generation_ms=1 << 50, forest_ms=1 << 50, memory_ms=1 << 50, forest_min_rows=1 << 50)
+NEVER = RefitPlan(generation_ms=1 << 50, forest_ms=1 << 50, forest_min_rows=1 << 50)
 EVERYTHING = 1 << 62
 
 

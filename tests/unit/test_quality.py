@@ -264,6 +264,9 @@ def test_more_seeds_make_an_interval_shorter_and_a_seed_of_draws_repeats_it() ->
     assert all_of_them == paired_interval(pairs)
     single = paired_interval(pairs[:1])
     assert all_of_them.high - all_of_them.low < single.high - single.low
+    # The same days three times say no more than once.
+    thrice = paired_interval(pairs[:1] * 3, same_days=True)
+    np.testing.assert_allclose(thrice, single)
 
 
 # Money.
@@ -372,6 +375,9 @@ def test_other_data_have_another_folder() -> None:
     assert Unit(STREAM, 0, one).folder != Unit(STREAM, 0, other).folder
     late = dataclasses.replace(one.dataset, label_time_ms=one.dataset.event_time_ms)
     assert Unit(STREAM, 0, one).folder != Unit(STREAM, 0, Loaded(late, one.judged)).folder
+    assert (
+        Unit(STREAM, 0, one).folder != Unit(STREAM, 0, dataclasses.replace(one, entity_key="0" * 32)).folder
+    )
 
 
 def test_the_first_features_stay_frozen_and_others_stand_beside_them() -> None:

@@ -13,7 +13,7 @@ from models.refit import RefitPlan, generation_job
 from models.state import ModelState
 from models.threshold import CostPolicy
 from models.vocabulary import MS_PER_DAY
-from tests.support.model_log import LINEAGE, POLICY, START_MS, commit, new_state
+from tests.support.model_log import EAGER, LINEAGE, POLICY, START_MS, commit, new_state
 
 COUNTS = [
     (0, 0, 0),
@@ -31,9 +31,9 @@ COUNTS = [
 @pytest.fixture(scope="module")
 def generation() -> Refit:
     """An online model, so that commits are learnt from."""
-    state = new_state()
+    state = new_state(policy=EAGER)
     state.fold(0, commit(np.random.default_rng(3), 60))
-    job = generation_job(state, RefitPlan(MS_PER_DAY, MS_PER_DAY, 90 * MS_PER_DAY, 256))
+    job = generation_job(state, RefitPlan(MS_PER_DAY, MS_PER_DAY, 256))
     assert job is not None
     return job()
 

@@ -12,17 +12,15 @@ from models.refit import FOREST_ROWS, Job, RefitPlan, forest_due, forest_job, ge
 from models.state import ModelState
 from models.threshold import Calibration
 from models.vocabulary import MS_PER_DAY
-from tests.support.model_log import DIGEST_EVERY, FEATURES, LINEAGE, POLICY, START_MS, commit, examples
+from tests.support.model_log import DIGEST_EVERY, EAGER, FEATURES, LINEAGE, POLICY, START_MS, commit, examples
 
-PLAN = RefitPlan(
-    generation_ms=7 * MS_PER_DAY, forest_ms=5 * MS_PER_DAY, memory_ms=20 * MS_PER_DAY, forest_min_rows=500
-)
+PLAN = RefitPlan(generation_ms=7 * MS_PER_DAY, forest_ms=5 * MS_PER_DAY, forest_min_rows=500)
 
 
 def state_with(
     *, learnt: int = 0, frauds: int = 0, traffic: int = 0, clock_ms: int = START_MS, lineage: float = 1.0
 ) -> ModelState:
-    state = ModelState(dataclasses.replace(LINEAGE, fraud_weight=lineage), POLICY, DIGEST_EVERY)
+    state = ModelState(dataclasses.replace(LINEAGE, fraud_weight=lineage), EAGER, DIGEST_EVERY)
     add(state, learnt=learnt, frauds=frauds, traffic=traffic, clock_ms=clock_ms)
     return state
 
@@ -120,9 +118,9 @@ def test_a_forest_is_refitted_when_its_time_is_over() -> None:
 
 
 def test_a_generation_equals_one_built_by_hand_from_the_last_verdicts_in_transaction_order() -> None:
-    state = ModelState(dataclasses.replace(LINEAGE, fraud_weight=2.5), POLICY, DIGEST_EVERY)
+    state = ModelState(dataclasses.replace(LINEAGE, fraud_weight=2.5), EAGER, DIGEST_EVERY)
     rng = np.random.default_rng(8)
-    old = examples(rng, 40, START_MS - PLAN.memory_ms - 2 * MS_PER_DAY)
+    old = examples(rng, 40, START_MS - POLICY.memory_ms - 2 * MS_PER_DAY)
     rows = examples(rng, 200, START_MS - 3 * MS_PER_DAY)
     overruled = dataclasses.replace(rows.take(slice(0, 30)), label=1 - rows.label[:30])
     for part in (old, rows, overruled):
@@ -146,7 +144,7 @@ def test_a_generation_equals_one_built_by_hand_from_the_last_verdicts_in_transac
         {"fraud_weight": 2.5},
     )
     for name, array in expected.arrays().items():
-        np.testing.assert_array_equal(refit.arrays[name], array, err_msg=name)
+        np.testing.assert_array_equal(refit.arrays[f"tables.{name}"], array, err_msg=name)
     logit = rows.logit[order].astype(np.float64)
     calibration = Calibration.fit(logit, label[order] == 1, weight)
     expected_numbers = [calibration.slope, calibration.intercept]
@@ -156,7 +154,7 @@ def test_a_generation_equals_one_built_by_hand_from_the_last_verdicts_in_transac
 
 def test_no_generation_is_built_where_no_fraud_lies_within_its_memory() -> None:
     state = state_with(learnt=1_000, frauds=100)
-    add(state, learnt=50, clock_ms=START_MS + PLAN.memory_ms + MS_PER_DAY)
+    add(state, learnt=50, clock_ms=START_MS + POLICY.memory_ms + MS_PER_DAY)
     assert generation_job(state, PLAN) is None
 
 

@@ -22,9 +22,7 @@ from worker.partition.task import PartitionTask
 from worker.settings.sections import Settings
 
 NOW_MS = 1_700_000_000_000
-PLAN = RefitPlan(
-    generation_ms=MS_PER_DAY, forest_ms=MS_PER_DAY, memory_ms=30 * MS_PER_DAY, forest_min_rows=1_000
-)
+PLAN = RefitPlan(generation_ms=MS_PER_DAY, forest_ms=MS_PER_DAY, forest_min_rows=1_000)
 HOUR_MS = 3_600_000
 
 
@@ -46,7 +44,8 @@ class Recent:
 
 @pytest.fixture
 def model() -> ModelState:
-    return new_model(Settings(entity_key="00" * 16))
+    labels, learning = {"negatives_after_days": 0.01}, {"memory_days": 30.0}
+    return new_model(Settings(entity_key="00" * 16, labels=labels, model=learning))
 
 
 def commit(

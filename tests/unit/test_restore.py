@@ -12,8 +12,8 @@ from kafka import TopicPartition
 from tests.support.partition import HASHER, deciding_model, new_task, run, running_task, transactions
 from worker.errors import IncompatibleError
 from worker.live.restore import Restorer
-from worker.partition.codec import encode_journal
 from worker.partition.journal import JournalEntry, Positions
+from worker.partition.record_layouts import encode_journal
 
 
 class Record(NamedTuple):

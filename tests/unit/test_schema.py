@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -17,9 +17,7 @@ from worker.wire.schema import (
     Alert,
     AlertReason,
     DeadLetter,
-    LabelSource,
     Reason,
-    SourceName,
     explain_record,
     label_model,
     transaction_model,
@@ -201,7 +199,7 @@ def test_a_label_that_says_one_thing_is_read(change: dict[str, Any]) -> None:
         {"outcome": "declined", "source": "reversal"},
         {"label": "Fraud", "source": "analyst"},
         {"outcome": "accepted"},
-        {"label": "fraud", "source": "rumour"},
+        {"label": "fraud", "source": "pending_reversal_of_a_label", "outcome": "blocked"},
     ],
 )
 def test_a_label_that_says_nothing_or_two_things_is_refused(change: dict[str, Any]) -> None:
@@ -210,9 +208,16 @@ def test_a_label_that_says_nothing_or_two_things_is_refused(change: dict[str, An
     assert explain_record(caught.value).reason == Reason.BAD_LABEL
 
 
-def test_sources_are_numbered_in_the_order_of_their_names() -> None:
-    assert [source.name.lower() for source in LabelSource] == ["none", *get_args(SourceName)]
-    assert [source.value for source in LabelSource] == list(range(len(LabelSource)))
+@pytest.mark.parametrize("source", ["issuer", "rumour", "x", "é" * 64])
+def test_a_label_may_come_from_any_source(source: str) -> None:
+    assert read_label({"label": "fraud", "source": source}).source == source
+
+
+@pytest.mark.parametrize("source", ["", "x" * 65, "a\x00b"])
+def test_a_source_is_a_short_text(source: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        read_label({"label": "fraud", "source": source})
+    assert explain_record(caught.value).reason == Reason.BAD_TEXT
 
 
 def test_an_explanation_names_the_field_and_never_quotes_the_value() -> None:
@@ -246,7 +251,8 @@ def test_an_alert_is_plain_json_with_every_field() -> None:
     message = json.loads(alert.to_json())
     assert message["schema_version"] == 1
     assert message["currency"] is None
-    assert message["reasons"] == [{"feature": "amount", "text": "amount", "value": 1.5, "contribution": 0.5}]
+    reason = {"feature": "amount", "text": "amount", "value": 1.5, "contribution": 0.5, "sentence": None}
+    assert message["reasons"] == [reason]
     assert set(message) == set(Alert.model_fields)
 
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from worker.errors import SettingsError
 from worker.settings.loading import load_settings
 from worker.settings.mistakes import ENV_PREFIX
+from worker.settings.report import MASK, changed
 from worker.settings.sections import Section, Settings
 
 HUSH = "hush-hush"
@@ -112,6 +113,30 @@ def test_one_field_cannot_have_two_meanings(tmp_path: Path, section: str, field:
     assert f"{field} is declared twice" in refusal(tmp_path, section)
 
 
+@pytest.mark.parametrize(
+    ("section", "field"),
+    [
+        ('[transaction]\ncard_id = "card.token"', "transaction.card_id = 'card.token'"),
+        ('[transaction]\nnumeric = ["device.score"]', "transaction.numeric = 'device.score'"),
+        ('[label]\nsource = "meta.source"', "label.source = 'meta.source'"),
+    ],
+)
+def test_a_nested_field_is_refused_with_the_reason(tmp_path: Path, section: str, field: str) -> None:
+    found = refusal(tmp_path, section)
+    assert field in found
+    assert "fields of the record itself" in found
+    assert "dotted_names = true" in found
+    settings_of(tmp_path, f"{section}\ndotted_names = true\n")
+
+
+def test_an_alert_carries_only_declared_fields(tmp_path: Path) -> None:
+    found = refusal(
+        tmp_path, '[alerts]\nfields = ["merchant_id", "chanel"]\n[transaction]\ncategorical = ["channel"]'
+    )
+    assert "alerts.fields: 'chanel' is not declared" in found
+    assert "did you mean 'channel'?" in found
+
+
 def settings_of(folder: Path, text: str) -> Settings:
     path = folder / "worker.toml"
     path.write_text(text, encoding="utf-8")
@@ -131,3 +156,10 @@ def test_labels_have_the_time_format_of_transactions_unless_they_have_their_own(
     assert load_settings().label.time_format == "iso8601"
     monkeypatch.setenv(f"{ENV_PREFIX}LABEL__TIME_FORMAT", "epoch_ms")
     assert load_settings().label.time_format == "epoch_ms"
+
+
+def test_changed_settings_are_those_that_differ_from_their_defaults(tmp_path: Path) -> None:
+    text = '[costs]\nreview_cost = 7.5\n[kafka]\nsasl_password = "hush"\n[label.values]\nBAD = "fraud"\n'
+    found = changed(settings_of(tmp_path, text))
+    assert found.pop("entity_key") == found.pop("kafka.sasl_password") == f'"{MASK}"'
+    assert found == {"costs.review_cost": "7.5", "label.values": '{"BAD" = "fraud"}'}

@@ -75,7 +75,7 @@ class Both:
         costs = self.policy.costs
         loss = costs.loss_fixed + costs.loss_factor * columns.amount
         weight = [
-            1 if one & WOULD_ALERT else self.policy.sample_one_in * chosen
+            1 if one & WOULD_ALERT else (self.policy.sample_one_in or 1) * chosen
             for one, chosen in zip(flags, sampled or [False] * len(flags), strict=True)
         ]
         decided = scores(bits, loss, np.array(weight, np.float32))

@@ -61,14 +61,41 @@ def test_a_file_needs_no_settings_and_the_command_at_the_end_judges_a_worker_on_
     assert "simulate: 100 %" in err
     shell = out[out.index("cat >") :]
     settings, command = re.fullmatch(
-        r"cat > worker\.toml <<END\n(.*)END\n(fraud-worker .*)\n", shell, re.DOTALL
+        r"cat > simulated\.toml <<END\n(.*)END\n(fraud-worker .*)\n", shell, re.DOTALL
     ).groups()  # type: ignore[union-attr]
     monkeypatch.chdir(tmp_path)
-    Path("worker.toml").write_text(settings.replace("$(openssl rand -hex 16)", KEY), encoding="utf-8")
+    Path("simulated.toml").write_text(settings.replace("$(openssl rand -hex 16)", KEY), encoding="utf-8")
     assert main(command.split()[1:]) == 0
-    assert re.search(
-        rf"^  transactions +{len(read):,}, of 99 cards *$", capsys.readouterr().out, re.MULTILINE
-    )
+    assert re.search(rf"^ *transactions +{len(read):,}\b", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_a_file_that_exists_is_not_overwritten_unless_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, labels = tmp_path / "a.jsonl", tmp_path / "a.labels.jsonl"
+    path.write_text("the user's", encoding="utf-8")
+    assert main(["simulate", str(path), *SMALL]) == 2
+    assert f"{path} exists: name another file, or overwrite it with --force" in capsys.readouterr().err
+    assert path.read_text(encoding="utf-8") == "the user's"
+    path.unlink()
+    labels.write_text("the user's", encoding="utf-8")
+    assert main(["simulate", str(path), *SMALL]) == 2
+    assert labels.read_text(encoding="utf-8") == "the user's"
+    assert not path.exists()
+    assert main(["simulate", str(path), *SMALL, "--force"]) == 0
+    assert labels.read_text(encoding="utf-8") != "the user's"
+
+
+def test_what_is_printed_to_paste_overwrites_no_settings(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("worker.toml").write_text("the user's", encoding="utf-8")
+    Path("simulated.toml").write_text("the user's", encoding="utf-8")
+    assert main(["simulate", "a.parquet", *SMALL]) == 0
+    out = capsys.readouterr().out
+    assert "cat > simulated-2.toml <<END" in out
+    assert "--config simulated-2.toml" in out
 
 
 def test_arguments_that_are_not_given_keep_their_defaults_which_the_help_names() -> None:
@@ -112,7 +139,7 @@ def test_settings_name_the_fields_and_notes_say_what_differs(
     assert "take it out of a copy of the settings" in err
     theirs_alone = tmp_path / "fewer.toml"
     theirs_alone.write_text(config.read_text(encoding="utf-8").replace(', "mcc"', ""), encoding="utf-8")
-    assert main(["simulate", str(path), "--config", str(theirs_alone), *SMALL]) == 0
+    assert main(["simulate", str(path), "--config", str(theirs_alone), *SMALL, "--force"]) == 0
     out, _ = capsys.readouterr()
     assert f"fraud-worker backtest {path} --config {theirs_alone} --fraud-column" in out
     assert "cat >" not in out
@@ -228,6 +255,6 @@ def test_json_lines_are_judged_with_their_labels(tmp_path: Path, capsys: pytest.
     path = tmp_path / "a.jsonl"
     assert main(["simulate", str(path), *SMALL]) == 0
     assert (
-        f"fraud-worker backtest {path} --config worker.toml --labels {tmp_path / 'a.labels.jsonl'}"
+        f"fraud-worker backtest {path} --config simulated.toml --labels {tmp_path / 'a.labels.jsonl'}"
         in capsys.readouterr().out
     )

@@ -8,12 +8,12 @@ import pyarrow.compute as pc
 import pytest
 from numpy.typing import NDArray
 
+from models.vocabulary import LabelSource
 from worker.errors import SettingsError
 from worker.offline.dataset import NEVER, Dataset
 from worker.simulation import FIELDS, FraudKind, Simulation, Traffic, simulate
 from worker.simulation.rows import CHANNELS
 from worker.simulation.world import COUNTRIES
-from worker.wire.schema import LabelSource
 
 TRAFFIC = Traffic(cards=2_000, merchants=2_000, days=42, prevalence=0.02, seed=11)
 HOUR_MS = 3_600_000

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from models.anomaly import FlatForest
-from models.online import BinnedLogistic
+from models.blend import Blend
 from models.records import Budget, Commit, Digest, ModelRecord, Policy, Refit
 from models.refit import RefitPlan, generation_job
 from models.state import DigestMismatch, ForestStart, GenerationStart, LineageMismatchError, ModelState
 from models.threshold import BINS
 from models.vocabulary import MS_PER_DAY
-from tests.support.model_log import FEATURES, LINEAGE, POLICY, START_MS, commit, examples, new_state
+from tests.support.model_log import EAGER, FEATURES, LINEAGE, START_MS, commit, examples, new_state
 
-PLAN = RefitPlan(MS_PER_DAY, MS_PER_DAY, 90 * MS_PER_DAY, 256)
+PLAN = RefitPlan(MS_PER_DAY, MS_PER_DAY, 256)
 
 
 def day_of_commits(rng: np.random.Generator, days: int, per_day: int = 2) -> list[Commit]:
@@ -39,9 +39,9 @@ def a_forest(seed: int) -> Refit:
 def a_log() -> list[ModelRecord]:
     """Of everything: lineage, policy, commits, a generation, a forest, a second policy."""
     commits = day_of_commits(np.random.default_rng(5), 8)
-    state = folded([LINEAGE, POLICY, *commits[:6]])
-    stricter = dataclasses.replace(POLICY, horizon_ms=2 * MS_PER_DAY)
-    return [LINEAGE, POLICY, *commits[:8], begun(state), *commits[8:12], a_forest(1), stricter, *commits[12:]]
+    state = folded([LINEAGE, EAGER, *commits[:6]])
+    stricter = dataclasses.replace(EAGER, horizon_ms=2 * MS_PER_DAY)
+    return [LINEAGE, EAGER, *commits[:8], begun(state), *commits[8:12], a_forest(1), stricter, *commits[12:]]
 
 
 def folded(records: list[ModelRecord], step: int = 1) -> ModelState:
@@ -119,8 +119,8 @@ def test_reading_the_state_does_not_change_it() -> None:
     for offset, record in enumerate(log):
         read.fold(offset, record)
         left_alone.fold(offset, record)
-        if len(read.examples) and read.examples.snapshot()[0].label.any():
-            begun(read)
+        if job := generation_job(read, PLAN):
+            job()
         assert read.thresholds() == left_alone.thresholds()
     assert read.digest() == left_alone.digest()
     assert read.latest_digest == left_alone.latest_digest
@@ -170,9 +170,8 @@ def test_a_generation_takes_force_at_its_offset_with_what_it_missed_learnt_once_
         state.fold(offset, record)
     assert parts(state) == (False, False)
     state.fold(5, refit)
-    arrays = dict(refit.arrays)
-    slope, intercept = arrays.pop("calibration")
-    expected = BinnedLogistic.from_arrays(arrays)
+    slope, intercept = refit.arrays["calibration"]
+    expected = Blend.from_arrays(refit.arrays)
     for record in commits[3:5]:
         learn(expected, record)
     assert_same_model(state, expected)
@@ -187,15 +186,14 @@ def test_a_newer_generation_replaces_the_one_in_force() -> None:
     state = new_state()
     commits = day_of_commits(np.random.default_rng(9), 4, per_day=1)
     state.fold(0, commits[0])
-    first = begun(state)
-    state.fold(1, first)
-    state.fold(2, commits[1])
+    state.fold(1, commits[1])
+    state.fold(2, begun(state))
+    state.fold(3, commits[2])
     second = begun(state)
-    state.fold(3, second)
-    arrays = {name: array for name, array in second.arrays.items() if name != "calibration"}
-    assert_same_model(state, BinnedLogistic.from_arrays(arrays))
+    state.fold(4, second)
+    assert_same_model(state, Blend.from_arrays(second.arrays))
     assert state.generation is not None
-    assert state.generation.offset == 3
+    assert state.generation.offset == 4
 
 
 def parts(state: ModelState) -> tuple[bool, bool]:
@@ -203,14 +201,14 @@ def parts(state: ModelState) -> tuple[bool, bool]:
     return state.online is not None, state.forest is not None
 
 
-def learn(model: BinnedLogistic, record: Commit) -> None:
+def learn(model: Blend, record: Commit) -> None:
     rows = record.examples
     for row in range(len(rows)):
         one = slice(row, row + 1)
         model.learn_batch(rows.features[one], rows.label[one], rows.weight[one].astype(np.float64))
 
 
-def assert_same_model(state: ModelState, other: BinnedLogistic) -> None:
+def assert_same_model(state: ModelState, other: Blend) -> None:
     assert state.online is not None
     ours = state.online.arrays()
     for name, array in other.arrays().items():
@@ -230,8 +228,8 @@ def test_a_forest_takes_force_at_its_offset() -> None:
 
 def test_a_policy_is_in_force_from_its_offset() -> None:
     state = new_state()
-    cheaper = dataclasses.replace(POLICY, min_frauds=1)
-    assert (state.policy, state.policy_offset) == (POLICY, -1)
+    cheaper = dataclasses.replace(EAGER, min_frauds=1)
+    assert (state.policy, state.policy_offset) == (EAGER, -1)
     state.fold(3, cheaper)
     assert (state.policy, state.policy_offset) == (cheaper, 3)
 
@@ -284,15 +282,15 @@ def test_a_commit_without_labels_leaves_the_newest_label_as_it_was() -> None:
 
 def test_the_online_model_is_trusted_once_it_has_learnt_enough_frauds() -> None:
     rng = np.random.default_rng(1)
-    few, more = (examples(rng, POLICY.min_frauds - 1, frauds=1.0), examples(rng, 1, frauds=1.0))
+    few, more = (examples(rng, EAGER.min_frauds - 1, frauds=1.0), examples(rng, 1, frauds=1.0))
     state = new_state()
     state.fold(0, dataclasses.replace(commit(rng, 0), examples=few))
     state.fold(1, begun(state))
-    assert (state.frauds_learnt, state.online_is_trusted) == (POLICY.min_frauds - 1, False)
+    assert (state.frauds_learnt, state.online_is_trusted) == (EAGER.min_frauds - 1, False)
     state.fold(2, dataclasses.replace(commit(rng, 0), examples=more))
     scored = Budget(np.ones(BINS), np.zeros(BINS), 0, 0)
     state.fold(3, dataclasses.replace(commit(rng, 0), budget=scored))
-    assert (state.frauds_learnt, state.online_is_trusted) == (POLICY.min_frauds, False)
+    assert (state.frauds_learnt, state.online_is_trusted) == (EAGER.min_frauds, False)
     hours_later = {partition: clock + 2 * 3_600_000 for partition, clock in state.clocks_ms.items()}
     state.fold(4, dataclasses.replace(commit(rng, 0), budget=scored, clocks_ms=hours_later))
     assert state.online_is_trusted
@@ -325,7 +323,7 @@ def test_shared_aggregates_are_folded_from_traffic_and_evidence() -> None:
 
 
 def test_cohorts_close_by_the_slowest_partition() -> None:
-    horizon_ms = POLICY.horizon_ms
+    horizon_ms = EAGER.horizon_ms
     state = new_state()
     state.fold(0, commit(np.random.default_rng(4), 30, clocks_ms={0: START_MS, 1: START_MS}))
     late_ms = START_MS + 10 * MS_PER_DAY + horizon_ms
@@ -347,7 +345,7 @@ def test_a_refit_begun_before_the_one_in_force_changes_nothing() -> None:
     assert state.generation == GenerationStart(1, newer.clock_ms, state.frauds_learnt)
 
 
-TIGHT = dataclasses.replace(POLICY, max_entities=8, max_examples=60)
+TIGHT = dataclasses.replace(EAGER, max_entities=8, max_examples=60)
 BOUNDS_CHANGED: list[ModelRecord] = [
     LINEAGE,
     TIGHT,
@@ -359,7 +357,7 @@ BOUNDS_CHANGED: list[ModelRecord] = [
 ]
 
 
-@pytest.mark.parametrize("settings", [POLICY, TIGHT, dataclasses.replace(POLICY, max_examples=7)])
+@pytest.mark.parametrize("settings", [EAGER, TIGHT, dataclasses.replace(EAGER, max_examples=7)])
 def test_workers_agree_on_a_log_of_changing_bounds_under_any_settings_of_their_own(settings: Policy) -> None:
     digests = {}
     first = new_state(policy=TIGHT, digest_every=1)
@@ -384,7 +382,7 @@ def test_a_policy_rebounds_what_is_remembered_from_its_offset_on() -> None:
     record = commit(np.random.default_rng(5), 50)
     state.fold(0, record)
     assert len(state.examples) == 50
-    state.fold(1, dataclasses.replace(POLICY, max_entities=4, max_examples=30))
+    state.fold(1, dataclasses.replace(EAGER, max_entities=4, max_examples=30))
     assert len(state.shared) <= 2 * 4
     kept, offsets = state.examples.snapshot()
     np.testing.assert_array_equal(kept.key, record.examples.key[-30:])

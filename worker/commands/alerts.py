@@ -6,15 +6,17 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final
 
-from worker.commands.parsing import TIMES, Verbs, add_group, add_verb, count, time_ms
+from worker.commands.parsing import TIMES, Verbs, add_group, add_verb, at_least, count, time_ms
 from worker.commands.terminal import output, read_settings, wait_for_kafka
 
 if TYPE_CHECKING:
     from worker.kafka_io.topic_reader import TopicReader
+    from worker.wire.schema import Alert
 
 _PATIENCE: Final = 10
 """After so many empty polls, of 0.2 s each, the verb says that it waits."""
@@ -26,6 +28,7 @@ needs [kafka] and [topics] of the settings, no entity_key. Ctrl-C ends it with
 code 130."""
 
 Show = Callable[[Any], bool]
+Fits = Callable[[Any], bool]
 
 
 def add_to(verbs: Verbs) -> None:
@@ -38,7 +41,23 @@ def add_to(verbs: Verbs) -> None:
     start.add_argument(
         "--since", type=time_ms, metavar="TIME", help=f"begin with those published since then: {TIMES}"
     )
+    parser.add_argument(
+        "--until-end",
+        action="store_true",
+        help="end at the newest alert instead of waiting for more; without a beginning it begins with the oldest",
+    )
     parser.add_argument("--limit", type=count, metavar="N", help="end after N alerts")
+    chosen = parser.add_argument_group("alerts to show (default: all)")
+    chosen.add_argument("--card", metavar="TOKEN", help="only those of this card_id")
+    chosen.add_argument(
+        "--decided-by", choices=("online", "forest"), metavar="WHO", help="only those of: online, forest"
+    )
+    chosen.add_argument(
+        "--min-probability",
+        type=at_least(0),
+        metavar="P",
+        help="only those of this probability or more; the forest gives none",
+    )
     parser.add_argument("--json", action="store_true", help="print the JSON of the topic, one alert a line")
 
 
@@ -50,19 +69,52 @@ def tail(args: argparse.Namespace) -> int:
     wait_for_kafka(settings)
     show = _show_json if args.json else _show_text()
     with open_topic(settings, settings.topics.alerts) as reader:
-        records = chain(_past(args, reader), _following(reader, settings.topics.alerts))
-        shown = (record for record in records if show(record))
+        fits = _fits(args)
+        records = _past(args, reader, fits)
+        if not args.until_end:
+            records = chain(records, _following(reader, settings.topics.alerts))
+        shown = (record for record in records if fits(record) and show(record))
         for _ in islice(shown, args.limit):
             pass
     return 0
 
 
-def _past(args: argparse.Namespace, reader: TopicReader) -> Iterator[Any]:
+def _past(args: argparse.Namespace, reader: TopicReader, fits: Fits) -> Iterator[Any]:
     if args.last:
-        return iter(reader.newest(args.last))
-    if args.since is not None or args.from_beginning:
+        if not _is_choosy(args):
+            return iter(reader.newest(args.last))
+        # The newest ones that fit may lie far back.
+        return iter(deque(filter(fits, reader.since(None)), maxlen=args.last))
+    if args.since is not None or args.from_beginning or args.until_end:
         return reader.since(args.since)
     return iter(())
+
+
+def _is_choosy(args: argparse.Namespace) -> bool:
+    return any(it is not None for it in (args.card, args.decided_by, args.min_probability))
+
+
+def _fits(args: argparse.Namespace) -> Fits:
+    """Return whether a record is of the alerts asked for; one that is no alert is, unless something is asked for."""
+    from worker.view.alert_text import read_alert
+
+    if not _is_choosy(args):
+        return lambda _: True
+
+    def fits(record: Any) -> bool:
+        alert = read_alert(record.value)
+        return not isinstance(alert, str) and (
+            args.card in {None, alert.card_id}
+            and args.decided_by in {None, alert.decided_by}
+            and (args.min_probability is None or _probability(alert) >= args.min_probability)
+        )
+
+    return fits
+
+
+def _probability(alert: Alert) -> float:
+    """Return the probability; NaN, which is not above any limit, where the forest decided."""
+    return float("nan") if alert.probability is None else alert.probability
 
 
 def _following(reader: TopicReader, topic: str) -> Iterator[Any]:

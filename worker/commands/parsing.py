@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final, NoReturn, TypeAlias
 
 TIMES: Final = "a date or time in ISO 8601, in UTC if it names no offset"
+
+_UNKNOWN: Final = "unrecognized arguments: "
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -23,10 +27,36 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """Keeps the line breaks of descriptions and epilogs."""
+    """Keeps the line breaks of descriptions and epilogs, and answers a misspelt word with the one that is meant."""
 
     def __init__(self, **kwargs: object) -> None:
         super().__init__(formatter_class=_HelpFormatter, **kwargs)  # type: ignore[arg-type]
+
+    def error(self, message: str) -> NoReturn:
+        """Print the message, with what was meant, and end with code 2."""
+        super().error(message + did_you_mean(_misspelt(message), words_below(self)))
+
+
+def _misspelt(message: str) -> str:
+    """Return the word that a message of argparse is about; an empty text if it is about none."""
+    if message.startswith(_UNKNOWN):
+        return message.removeprefix(_UNKNOWN).split()[0].partition("=")[0]
+    found = re.search(r"invalid choice: '([^']*)'", message)
+    return found[1] if found else ""
+
+
+def words_below(parser: argparse.ArgumentParser) -> list[str]:
+    """Return the verbs, options and choices of the parser and of all parsers below it."""
+    words: list[str] = []
+    for action in arguments_of(parser):
+        words += [*action.option_strings, *(action.choices or ())]
+    return words + [word for below in parsers_below(parser) for word in words_below(below)]
+
+
+def did_you_mean(word: str, words: Iterable[str]) -> str:
+    """Return a question that names the likeliest of the words; an empty text if none is like the word."""
+    close = get_close_matches(word, list(dict.fromkeys(words)), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - it has no public name
@@ -34,8 +64,15 @@ Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa
 
 
 def verbs_of(parser: argparse.ArgumentParser) -> Verbs:
-    """Let the parser have verbs, and return what they are added to."""
-    return parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    """Let the parser have verbs, and return what they are added to; without a verb it prints its help."""
+
+    def print_help(args: argparse.Namespace) -> int:
+        del args
+        parser.print_help()
+        return 0
+
+    parser.set_defaults(command=print_help)
+    return parser.add_subparsers(title="verbs", metavar="VERB")
 
 
 def arguments_of(parser: argparse.ArgumentParser) -> list[argparse.Action]:

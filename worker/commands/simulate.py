@@ -56,6 +56,7 @@ def add_to(verbs: Verbs) -> None:
         "--labels", type=Path, metavar="FILE",
         help="write the labels, as on the labels topic, to this .jsonl file (default: beside OUT, if that is .jsonl)",
     )  # fmt: skip
+    parser.add_argument("--force", action="store_true", help="overwrite files that exist")
     _add_world(parser)
     _add_frauds(parser)
     add_pace(parser)
@@ -126,6 +127,8 @@ def _to_file(args: argparse.Namespace) -> int:
         require_writable(labels, lines_only=True)
         if labels.resolve() == args.file.resolve():
             raise SettingsError(f"--labels = {labels}: the transactions go there: name another file")
+    if not args.force:
+        _refuse_to_overwrite([args.file] + ([] if labels is None else [labels]))
     settings = load_settings_if_any(args.config)
     naming = Naming.under(FIELDS if settings is None else settings.transaction)
     started_s = time.monotonic()
@@ -144,6 +147,12 @@ def _to_file(args: argparse.Namespace) -> int:
     if not naming.missing:
         _print_backtest(args, settings, None if holds_truth(args.file) else labels)
     return 0
+
+
+def _refuse_to_overwrite(paths: list[Path]) -> None:
+    for path in paths:
+        if path.exists():
+            raise SettingsError(f"{path} exists: name another file, or overwrite it with --force")
 
 
 def _to_kafka(args: argparse.Namespace) -> int:
@@ -231,7 +240,7 @@ def _print_backtest(args: argparse.Namespace, settings: Settings | None, labels:
     """Print the command that judges a worker on the file, and settings for it if there are none yet."""
     from worker.simulation import FIELDS
 
-    config = "worker.toml" if settings is None else args.config
+    config = _unused_name() if settings is None else args.config
     print("\nTo judge a worker on it:\n")
     if settings is None:
         print(f"cat > {config} <<END")
@@ -245,6 +254,12 @@ def _print_backtest(args: argparse.Namespace, settings: Settings | None, labels:
     if labels is not None:
         truth = f"--labels {shlex.quote(str(labels))}"
     print(f"fraud-worker backtest {shlex.quote(str(args.file))}{option} {truth}")
+
+
+def _unused_name() -> str:
+    """Return a name for a settings file that does not exist here: what is printed may be pasted."""
+    names = ("simulated.toml", *(f"simulated-{number}.toml" for number in range(2, 1_000)))
+    return next((name for name in names if not Path(name).exists()), "simulated-1000.toml")
 
 
 def _megabytes(path: Path) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 
 from kafka import errors as kafka_errors
 from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec
+from kafka.protocol.consumer import IsolationLevel
 from kafka.structs import TopicPartition
 
 from models.vocabulary import MS_PER_DAY
@@ -18,6 +19,8 @@ from worker.settings.sections import Settings
 
 PATIENCE_S: Final = 6.0
 """How long to wait for Kafka to answer."""
+INPUT: Final = ("transactions", "labels")
+"""The settings that name the topics whose offsets the group commits."""
 INTERNAL: Final = ("__consumer_offsets", "__transaction_state")
 """Kafka's own topics for groups and for transactions."""
 
@@ -46,7 +49,8 @@ class Topic:
     config
         Configuration; empty without the permission to read it.
     begins, ends
-        Oldest and next offset by partition; empty without the permission to read them.
+        Oldest and next offset by partition; empty without the permission to read them. The ends of the topics that the
+        worker writes are those of the committed records.
     """
 
     name: str
@@ -187,6 +191,13 @@ class _Interview:
             role: self._topic(described[name]) for role, name in names.items() if _exists(described[name])
         }
         internal = {name: self._topic(described[name]) for name in INTERNAL if _exists(described[name])}
+        # A worker goes on meanwhile. Oldest offsets first, then its own, then the ends: so a committed offset lies
+        # between the two unless records are gone. The journal's end comes before the group for the same reason.
+        for role in topics.keys() - set(INPUT):
+            topics[role] = self._with_ends(topics[role], IsolationLevel.READ_COMMITTED)
+        group = self._asked("group", lambda: self._group(brokers))
+        for role in topics.keys() & set(INPUT):
+            topics[role] = self._with_ends(topics[role], IsolationLevel.READ_UNCOMMITTED)
         return Cluster(
             brokers=len(brokers),
             version=tuple(self._admin.get_broker_version_data(brokers[0]).broker_version),
@@ -195,7 +206,7 @@ class _Interview:
             hidden=tuple(name for name in names.values() if _is_hidden(described[name])),
             internal=internal,
             broker_config=self._config(ConfigResourceType.BROKER, str(brokers[0])),
-            group=self._asked("group", lambda: self._group(brokers)),
+            group=group,
             transaction=self._asked("transaction", lambda: self._transaction(INTERNAL[1] in internal)),
             unknown=frozenset(self._unknown),
             forbidden=frozenset(self._forbidden),
@@ -224,8 +235,11 @@ class _Interview:
             operations=_operations(described),
             config=self._config(ConfigResourceType.TOPIC, name),
             begins=self._offsets(name, numbers, OffsetSpec.EARLIEST),
-            ends=self._offsets(name, numbers, OffsetSpec.LATEST),
         )
+
+    def _with_ends(self, topic: Topic, isolation: IsolationLevel) -> Topic:
+        partitions = list(range(topic.partitions))
+        return replace(topic, ends=self._offsets(topic.name, partitions, OffsetSpec.LATEST, isolation))
 
     def _config(self, kind: ConfigResourceType, name: str) -> dict[str, str]:
         resource = ConfigResource(kind, name)
@@ -235,9 +249,18 @@ class _Interview:
         config = (answer or {}).get(kind.name.lower(), {}).get(name, {})
         return {key: str(value["value"]) for key, value in config.items()}
 
-    def _offsets(self, name: str, partitions: list[int], at: OffsetSpec | int) -> dict[int, int]:
+    def _offsets(
+        self,
+        name: str,
+        partitions: list[int],
+        at: OffsetSpec | int,
+        isolation: IsolationLevel = IsolationLevel.READ_UNCOMMITTED,
+    ) -> dict[int, int]:
         specs = {TopicPartition(name, partition): at for partition in partitions}
-        answer = self._asked(f"offsets of {name}", lambda: self._admin.list_partition_offsets(specs)) or {}
+        answer = self._asked(
+            f"offsets of {name}", lambda: self._admin.list_partition_offsets(specs, isolation_level=isolation)
+        )
+        answer = answer or {}
         return {tp.partition: int(found.offset) for tp, found in answer.items()}
 
     def _group(self, brokers: list[int]) -> Group | None:

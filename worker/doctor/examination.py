@@ -111,6 +111,7 @@ _SAMPLE_CHECKS: Final = (
     _Check("partitioner", record_checks.partitioner, ("settings", "transactions", "labels")),
     _Check("transactions", record_checks.decoding_transactions, ("settings", "transactions")),
     _Check("labels", record_checks.decoding_labels, ("settings", "labels")),
+    _Check("used labels", record_checks.dead_labels, ("settings", "labels")),
     _Check("event times", record_checks.event_times, ("settings", "transactions")),
     _Check("clock", record_checks.clock, ("settings", "transactions", "labels")),
 )

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from worker.doctor.cluster import Cluster, Group
+from worker.doctor.cluster import INPUT, Cluster, Group, Topic
 from worker.doctor.finding import Finding, failed, not_checked, ok, warning
 from worker.errors import IncompatibleError
+from worker.kafka_io.topic_reader import open_topic
 from worker.settings.sections import Settings
 
-_INPUT: Final = ("transactions", "labels")
 _HANGING: Final = 2.0
 """How many time-outs a transaction may stay open: Kafka looks for expired ones only every 10 s (its default)."""
 
@@ -32,19 +32,31 @@ def group(settings: Settings, cluster: Cluster) -> Finding:
 
 
 def _committed(cluster: Cluster, group: Group) -> dict[tuple[str, int], int]:
-    names = {cluster.topics[role].name for role in _INPUT if role in cluster.topics}
+    names = {cluster.topics[role].name for role in INPUT if role in cluster.topics}
     return {at: offset for at, offset in group.committed.items() if at[0] in names}
 
 
 def _not_begun(settings: Settings, cluster: Cluster) -> Finding:
-    name, start = settings.kafka.group, settings.kafka.start_from
+    name = settings.kafka.group
     journal = cluster.topics.get("decisions")
-    if journal is not None and any(journal.ends[p] > journal.begins.get(p, 0) for p in journal.ends):
+    if journal is not None and _may_hold_records(journal):
+        if cluster.group is not None and cluster.group.members:
+            return warning(
+                f"{name} has no committed offsets yet, and a worker is in it: its first commit may be on its way",
+                "run `fraud-worker doctor` again in a minute",
+            )
+        if not holds_records(settings, journal):
+            return _begins(settings)
         return failed(
             f"kafka.group = {name!r} has no committed offsets, but {journal.name} is not empty",
             "set the group that wrote it, or start over with other topics for decisions and model log",
             IncompatibleError,
         )
+    return _begins(settings)
+
+
+def _begins(settings: Settings) -> Finding:
+    name, start = settings.kafka.group, settings.kafka.start_from
     if start == "committed":
         return failed(
             f"kafka.group = {name!r} has not begun, and kafka.start_from = 'committed' names no place to begin",
@@ -54,8 +66,19 @@ def _not_begun(settings: Settings, cluster: Cluster) -> Finding:
     return ok(f"{name} has not begun; it begins at kafka.start_from = {start!r}")
 
 
+def _may_hold_records(topic: Topic) -> bool:
+    return any(end > topic.begins.get(partition, 0) for partition, end in topic.ends.items())
+
+
+def holds_records(settings: Settings, topic: Topic) -> bool:
+    """Return whether a topic holds a committed record: offsets alone may be those of a transaction that was aborted."""
+    with open_topic(settings, topic.name) as reader:
+        # A worker that began after the ends were read proves nothing.
+        return any(it.offset < topic.ends.get(it.partition, 0) for it in reader.since(None))
+
+
 def _out_of_range(cluster: Cluster, group: Group) -> list[str]:
-    topics = [cluster.topics[role] for role in _INPUT if role in cluster.topics]
+    topics = [cluster.topics[role] for role in INPUT if role in cluster.topics]
     return [
         f"{topic.name}-{partition}"
         for topic in topics
@@ -67,7 +90,7 @@ def _out_of_range(cluster: Cluster, group: Group) -> list[str]:
 def _progress(cluster: Cluster, group: Group) -> Finding:
     ends = {
         (cluster.topics[role].name, partition): end
-        for role in _INPUT
+        for role in INPUT
         if role in cluster.topics
         for partition, end in cluster.topics[role].ends.items()
     }

@@ -9,7 +9,7 @@ from worker.doctor.finding import Finding, failed, not_checked, ok
 from worker.errors import CorruptError, IncompatibleError
 from worker.kafka_io.topic_reader import open_topic
 from worker.parameters import new_model
-from worker.partition.codec import ModelLogDecoder
+from worker.partition.record_layouts import ModelLogDecoder
 from worker.settings.sections import Settings
 
 

@@ -14,7 +14,8 @@ import numpy as np
 import orjson
 from kafka.structs import TopicPartition
 
-from worker.doctor.finding import Finding, failed, not_checked, ok, warning
+from worker.doctor.finding import Finding, Verdict, failed, not_checked, ok, warning
+from worker.doctor.label_classes import dead_classes, lost_classes
 from worker.errors import FuseError, IncompatibleError, SettingsError
 from worker.kafka_io.consumer import columns_of
 from worker.kafka_io.partitioner import Partitioner, partitions_of_keys
@@ -136,7 +137,19 @@ def decoding_transactions(settings: Settings, transactions: Sample) -> Finding:
 def decoding_labels(settings: Settings, labels: Sample) -> Finding:
     """Check that labels decode under the names and formats of `[label]`."""
     bad = [it for columns in labels.columns for it in Decoder(settings).labels(columns)[1]]
-    return _decoding("label", settings.label, settings, labels, bad)
+    finding = _decoding("label", settings.label, settings, labels, bad)
+    # Most labels may be good while all frauds of one source are lost.
+    classes = list(lost_classes(settings.label, labels.columns, {(it.partition, it.offset) for it in bad}))
+    if not classes or finding.status is Verdict.FAILED:
+        return finding
+    texts = [f"all of {it.count} records whose {it.setting} is {it.value!r} are bad" for it in classes]
+    error = SettingsError if any(it.unknown for it in classes) else FuseError
+    return failed("; ".join([finding.found, *texts]), _joined([it.fix for it in classes]), error)
+
+
+def dead_labels(settings: Settings, labels: Sample) -> Finding:
+    """Check that no class of the newest labels went to the dead letters as a whole."""
+    return dead_classes(settings, labels.topic, labels.columns)
 
 
 def _decoding(
@@ -146,7 +159,7 @@ def _decoding(
         return not_checked(f"{sample.topic} is empty")
     count = f"{len(sample) - len(bad)} of {len(sample)} sampled records decode"
     absent = list(_absent(section, fields, sample))
-    formats = list(_time_format(section, fields, sample))
+    formats = [*_time_format(section, fields, sample), *_value_formats(fields, sample)]
     fixes = [fix for _, fix in absent] + formats
     they_have = [f"they have: {_listed(_names(sample))}"] if absent else []
     found = "; ".join([count, *_reasons(bad), *(text for text, _ in absent), *they_have])
@@ -237,6 +250,19 @@ def _time_format(section: str, fields: FieldSettings, sample: Sample) -> Iterato
             f"set {section}.time_format = {likely!r} instead of {fields.time_format!r}: "
             f"{name} looks like it ({shortened(str(example), _NAME_CHARACTERS)})"
         )
+
+
+def _value_formats(fields: FieldSettings, sample: Sample) -> Iterator[str]:
+    """Yield what to set if amounts are texts, or categories integers, and the settings do not say so."""
+    if not isinstance(fields, TransactionFields):
+        return
+    amounts = [message[fields.amount] for message in sample.messages if fields.amount in message]
+    if fields.amount_format == "number" and amounts and all(isinstance(it, str) for it in amounts):
+        yield f"set transaction.amount_format = 'text': {fields.amount} is a text in every sampled record"
+    texts = (*fields.categorical, *fields.entities)
+    whole = [name for name in texts if any(type(message.get(name)) is int for message in sample.messages)]
+    if whole and not fields.integer_texts:
+        yield f"set transaction.integer_texts = true: {', '.join(whole)} holds integers"
 
 
 def _look(value: Any) -> TimeFormat | None:

@@ -10,7 +10,7 @@ from worker.doctor.cluster import Cluster, Group, Topic
 from worker.doctor.finding import Finding, failed, not_checked, ok, refused, warning
 from worker.errors import IncompatibleError, UnreachableError
 from worker.kafka_io.topic_setup import FOR_EVER, refuse_misfits
-from worker.partition.codec import PIECE_BYTES
+from worker.partition.record_layouts import PIECE_BYTES
 from worker.settings.sections import Settings
 
 LARGEST_BATCH_BYTES: Final = PIECE_BYTES + (64 << 10)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,8 +16,11 @@ from models.vocabulary import Decider, Flag
 from worker.cycle.contracts import Decided
 from worker.identity import Hasher
 from worker.kafka_io.committer import Outgoing
+from worker.redaction import looks_like_card_number, redact
 from worker.wire.alert_reasons import alert_reasons
+from worker.wire.decoder import TransactionColumns
 from worker.wire.schema import SCHEMA_VERSION, Alert
+from worker.wire.sentences import Sentences
 
 
 class AlertWriter:
@@ -28,11 +32,14 @@ class AlertWriter:
         Name of the alerts topic.
     hasher
         Hashes ids under `entity_key`.
+    fields
+        `alerts.fields`: the declared fields that an alert carries.
     """
 
-    def __init__(self, topic: str, hasher: Hasher) -> None:
+    def __init__(self, topic: str, hasher: Hasher, fields: Sequence[str] = ()) -> None:
         self._topic = topic
         self._hasher = hasher
+        self._fields = tuple(fields)
 
     def write(self, partition: int, decided: Decided, model: ModelState) -> list[Outgoing]:
         """Return the alerts of one partition's decisions, in their order.
@@ -63,7 +70,7 @@ class AlertWriter:
         event_time_ms = int(transactions.event_time_ms[row])
         counted_ms = min(event_time_ms, int(decided.rows.clock_ms[row]))
         return Alert(
-            alert_id=self._hasher.alert_id(transaction_id),
+            alert_id=self._hasher.alert_id(card_id, transaction_id),
             case_id=self._hasher.case_id(card_id, counted_ms // model.policy.case_window_ms),
             transaction_id=transaction_id,
             card_id=card_id,
@@ -72,6 +79,7 @@ class AlertWriter:
             currency=_currency(transactions.currency, row),
             loss=float(scores.loss[row]),
             review_cost=model.policy.costs.review_cost,
+            fields={name: _field(transactions, row, name, model) for name in self._fields},
             model_version=model.version,
             **explained.decision(index),
         )
@@ -101,8 +109,11 @@ class _Explained:
     def __init__(self, decided: Decided, rows: NDArray[np.int64], model: ModelState) -> None:
         self._scores, self._rows, self._model = decided.scores, rows, model
         flags = decided.scores.flags[rows]
+        self._features = decided.rows.features[rows]
+        self._transactions = decided.transactions
+        self._sentences = Sentences(model.lineage.spec)
         self._online = (flags & Flag.DECIDER) == Decider.ONLINE
-        self._explanations = explain(model, decided.rows.features[rows], flags)
+        self._explanations = explain(model, self._features, flags)
 
     def decision(self, index: int) -> dict[str, Any]:
         """Return the fields of an alert that depend on the decider."""
@@ -120,12 +131,38 @@ class _Explained:
             if online
             else scores.forest_cut,
             "reference": _finite(self._explanations.reference[index]),
-            "reasons": alert_reasons(self._explanations, index, model.layout),
+            "reasons": alert_reasons(
+                self._explanations,
+                index,
+                model.layout,
+                category=lambda name: _text(self._transactions, row, name),
+                sentence=lambda feature, text: self._sentences.of(feature, self._features[index], text),
+            ),
         }
 
 
 def _finite(value: np.floating[Any]) -> float | None:
     return float(value) if np.isfinite(value) else None
+
+
+def _text(transactions: TransactionColumns, row: int, name: str) -> str | None:
+    """Return a kept text of one transaction, card numbers struck out."""
+    texts = transactions.texts
+    if texts is None or texts.type.get_field_index(name) < 0:
+        return None
+    text = texts.field(name)[row].as_py()
+    return None if text is None else redact(text)
+
+
+def _field(transactions: TransactionColumns, row: int, name: str, model: ModelState) -> float | str | None:
+    """Return what an alert carries of a declared field; null where it is missing, or a number like a card's."""
+    numeric = model.lineage.spec.numeric
+    if name not in numeric:
+        return _text(transactions, row, name)
+    number = float(transactions.numeric[row, numeric.index(name)])
+    if not np.isfinite(number) or looks_like_card_number(f"{number:.0f}"):
+        return None
+    return number
 
 
 def _currency(values: pa.Array | None, row: int) -> str | None:

@@ -25,8 +25,9 @@ from worker.live.rebalance import Rebalance
 from worker.live.source import KafkaSource
 from worker.live.state_folder import StateFolder
 from worker.memory import keep_freed_memory
-from worker.parameters import new_model, policy, refit_plan
+from worker.parameters import lineage, new_model, policy, refit_plan
 from worker.partition.task import PartitionTask, TaskState
+from worker.settings.report import changed
 from worker.settings.sections import Settings
 from worker.signals import handled_by
 from worker.telemetry.health import HealthServer, WorkerStatus
@@ -95,6 +96,20 @@ class Worker:
             The next start goes on from the last commit; nothing committed is lost.
         """
         settings = self._settings
+        log.info(
+            "fraud-worker %s starts as %s in kafka.group = %s; lineage %s",
+            version("fraud-worker"),
+            settings.worker.id,
+            settings.kafka.group,
+            lineage(settings).id,
+            extra={
+                "version": version("fraud-worker"),
+                "worker": settings.worker.id,
+                "group": settings.kafka.group,
+                "lineage": lineage(settings).id,
+                "changed_settings": changed(settings),
+            },
+        )
         self._health.start()
         log.info(
             "/metrics, /healthz and /readyz are served at http://%s:%d",
@@ -157,6 +172,7 @@ class Worker:
         )
         publisher = Publisher(settings, committer, self._tasks, partitions, lambda: source.group_metadata)
         if opening := _opening(model, settings):
+            _log_policy(model, settings)
             before = model.policy_offset
             publisher.open_log(opening)
             # No batch is decided under costs that are no longer the settings'.
@@ -217,3 +233,13 @@ def _opening(model: ModelState, settings: Settings) -> list[ModelRecord]:
     if model.policy_offset < 0 or model.policy != policy(settings):
         records.append(policy(settings))
     return records
+
+
+def _log_policy(model: ModelState, settings: Settings) -> None:
+    """Log which values of the log's policy the settings change."""
+    if model.policy_offset < 0:
+        log.info("the model log is new: it begins with this lineage and policy")
+        return
+    before, now = model.policy.to_json(), policy(settings).to_json()
+    differing = [f"{name}: {before[name]} -> {now[name]}" for name in now if before[name] != now[name]]
+    log.info("the settings change the policy in force: %s", "; ".join(differing))

@@ -12,7 +12,7 @@ from kafka.structs import TopicPartition
 
 from models.state import DigestMismatch, LineageMismatchError, ModelState
 from worker.errors import CorruptError, IncompatibleError, UnreachableError
-from worker.partition.codec import ModelLogDecoder, kind_of
+from worker.partition.record_layouts import ModelLogDecoder, kind_of
 
 log = logging.getLogger(__name__)
 _POLL_MS: Final = 20

@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 
 from models.state import ModelState
 from models.vocabulary import Decider, Flag, LabelEffect
-from worker.cycle.contracts import Outcome, StepTimes
+from worker.cycle.contracts import Decided, Outcome, StepTimes
+from worker.live.conditions import Conditions, Facts
 from worker.live.publisher import ORPHAN, ORPHAN_DETAIL, SETTLE_STAGE, WRONG_CARD, WRONG_CARD_DETAIL
 from worker.live.source import KafkaSource
 from worker.partition.task import PartitionTask
 from worker.settings.sections import TopicSettings
 from worker.telemetry.metrics import Metrics
+from worker.wire.decoder import LabelColumns
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +59,8 @@ class MetricsObserver:
         self._closed_days = -1
         self._decider: Decider | None = None
         self._orphans_logged: set[str] = set()
+        self._conditions = Conditions()
+        self._day_is_unlabelled = False
 
     def observe(self, outcomes: list[Outcome], times: StepTimes) -> None:
         """Take note of one finished cycle."""
@@ -68,7 +72,7 @@ class MetricsObserver:
         if any(outcome.changed for outcome in outcomes):
             count = sum(len(one.rows) for one in decided)
             self._metrics.committed(count, times.decide_s, times.commit_s, self._alert_latency_s(outcomes))
-        self._observe_state()
+        self._observe_state(_held_back(decided))
 
     def _log_decider(self, deciders: NDArray[np.integer[Any]]) -> None:
         """Log each change of the decider: it explains why alerts come, or do not come yet."""
@@ -95,13 +99,18 @@ class MetricsObserver:
             metrics.repeated(outcome.repeats)
         for record in outcome.bad:
             metrics.dead_lettered(record.stage, record.reason)
+        of_labels = sum(record.topic == self._topics.labels for record in outcome.bad)
+        metrics.undecoded(len(outcome.bad) - of_labels, of_labels)
         if outcome.labels is not None:
-            self._observe_labels(outcome)
+            self._observe_labels(outcome, outcome.labels)
         provisional, final = outcome.matured.provisional, outcome.matured.final
         metrics.matured(sum(map(len, provisional.evidence)), final.finally_legit, final.unresolved)
 
-    def _observe_labels(self, outcome: Outcome) -> None:
+    def _observe_labels(self, outcome: Outcome, labels: LabelColumns) -> None:
         settling = outcome.by_label
+        joined = np.ones(len(labels), np.bool_)
+        joined[settling.orphans] = False
+        self._metrics.label_classes(labels.source, labels.kind, joined)
         orphans = len(settling.orphans) - int(np.count_nonzero(settling.label_effects == LabelEffect.ORPHAN))
         self._metrics.labels_arrived(settling.label_effects)
         self._metrics.labels_arrived(np.full(orphans, LabelEffect.ORPHAN, np.uint8))
@@ -134,7 +143,7 @@ class MetricsObserver:
         appended = [one.transactions.timestamps_ms[one.scores.alerted] for one in decided]
         return np.asarray((now_ms - np.concatenate(appended)) / 1000.0) if appended else np.empty(0)
 
-    def _observe_state(self) -> None:
+    def _observe_state(self, held_back: int) -> None:
         metrics, model = self._metrics, self._model
         online_lambda, forest_cut = model.thresholds()
         metrics.model(
@@ -146,7 +155,28 @@ class MetricsObserver:
             forest_cut=forest_cut,
         )
         pending = sum(task.waiting for task in self._tasks.values())
-        metrics.waiting(pending, any(task.feed_halted(model) for task in self._tasks.values()))
+        halted = any(task.feed_halted(model) for task in self._tasks.values())
+        metrics.waiting(pending, halted)
+        # Before the online model decides, its threshold holds nothing back.
+        in_force = online_lambda if model.online_is_trusted else 1.0
+        metrics.held_back(held_back, binds=in_force > 1.0)
+        waiting = {
+            partition: self._source.waiting_labels(partition, self._tasks[partition].clock_ms)
+            for partition in self._source.owned
+        }
+        metrics.waiting_labels({at: (it.count, it.ahead_ms / 1000.0) for at, it in waiting.items()})
+        self._conditions.observe(
+            Facts(
+                feed_halted=halted,
+                newest_label_ms=model.newest_label_ms,
+                clock_ms=model.clock_ms,
+                online_lambda=in_force,
+                held_back=held_back,
+                waiting=waiting,
+                day_closed_ms=model.ledger.closed_until_ms,
+                day_is_unlabelled=self._day_is_unlabelled,
+            )
+        )
         metrics.lag(self._lag())
         while self._rebalances < self._source.rebalances:
             metrics.rebalanced()
@@ -157,6 +187,7 @@ class MetricsObserver:
         if (closed := model.ledger.closed_days) != self._closed_days:
             self._closed_days = closed
             metrics.cohorts(model.ledger, model.policy.costs.review_cost)
+            self._day_is_unlabelled = model.ledger.unlabelled_days(1) > 0
 
     def _lag(self) -> dict[tuple[str, int], int]:
         lags = {}
@@ -165,3 +196,13 @@ class MetricsObserver:
             lags[self._topics.transactions, partition] = lag.transactions
             lags[self._topics.labels, partition] = lag.labels
         return lags
+
+
+def _held_back(decided: list[Decided]) -> int:
+    """Return how many online decisions would be alerts if the budget did not raise the threshold."""
+    count = 0
+    for one in decided:
+        scores = one.scores
+        online = (scores.flags & Flag.DECIDER) == Decider.ONLINE
+        count += int(np.count_nonzero(online & (scores.ratio >= 1.0) & ~scores.alerted))
+    return count

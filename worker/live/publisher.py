@@ -15,8 +15,8 @@ from worker.cycle.contracts import Finish, Outcome
 from worker.identity import Hasher
 from worker.kafka_io.committer import KafkaTransaction, Outgoing
 from worker.live.alert_writer import AlertWriter
-from worker.partition.codec import encode_journal, encode_model
 from worker.partition.journal import DecisionRows, JournalEntry, JournalHeader, Positions
+from worker.partition.record_layouts import encode_journal, encode_model
 from worker.partition.task import PartitionTask
 from worker.settings.sections import Settings
 from worker.wire.decoder import BadRecord
@@ -72,7 +72,7 @@ class Publisher:
         self._group = group
         self._journalled: dict[int, Positions] = {}
         """By partition, the positions of its last entry by this process; it may have been another's since."""
-        self._alerts = AlertWriter(settings.topics.alerts, Hasher(settings.hash_key))
+        self._alerts = AlertWriter(settings.topics.alerts, Hasher(settings.hash_key), settings.alerts.fields)
 
     def begin(self, outcomes: list[Outcome], records: list[ModelRecord], model: ModelState) -> Finish:
         """Begin to commit alerts, journal, dead letters, model log and the offsets of every owned partition.

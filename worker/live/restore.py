@@ -17,8 +17,8 @@ from kafka.structs import TopicPartition
 
 from worker.errors import CorruptError, IncompatibleError, UnreachableError
 from worker.identity import Hasher
-from worker.partition.codec import decode_journal, kind_of
 from worker.partition.journal import DecisionRows, JournalEntry, JournalHeader, Positions, Settlements
+from worker.partition.record_layouts import decode_journal, kind_of
 from worker.partition.task import PartitionTask, TaskState
 
 log = logging.getLogger(__name__)

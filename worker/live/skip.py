@@ -16,8 +16,8 @@ from worker.kafka_io.admin import AdminClient
 from worker.kafka_io.client import admin_config, consumer_config, producer_config
 from worker.kafka_io.committer import Committer, KafkaTransaction, Outgoing
 from worker.kafka_io.topic_reader import open_topic
-from worker.partition.codec import decode_journal, encode_journal, kind_of
 from worker.partition.journal import DecisionRows, JournalEntry, JournalHeader, Positions, Settlements
+from worker.partition.record_layouts import decode_journal, encode_journal, kind_of
 from worker.settings.sections import Settings
 
 

@@ -14,6 +14,7 @@ from worker.cycle.inbox import DEAD_LETTERS, NEVER_MS, VALUE_BYTES, Bound, Inbox
 from worker.errors import IncompatibleError, SettingsError
 from worker.kafka_io.consumer import ColumnarConsumer
 from worker.kafka_io.record_batches import RecordColumns
+from worker.live.conditions import WaitingLabels
 from worker.live.guard import InputGuard
 from worker.partition.journal import Positions
 from worker.settings.sections import BatchSettings, StartFrom, TopicSettings
@@ -139,6 +140,17 @@ class KafkaSource:
         return Lag(
             self._behind(self._topics.transactions, partition, at.transactions),
             self._behind(self._topics.labels, partition, at.labels),
+        )
+
+    def waiting_labels(self, partition: int, clock_ms: int) -> WaitingLabels:
+        """Return the labels that were read and are not due by the partition's clock."""
+        inbox = self._inboxes[partition]
+        due_ms = inbox.labels.due_ms
+        return WaitingLabels(
+            count=len(due_ms),
+            first_due_ms=int(due_ms[0]) if len(due_ms) else 0,
+            clock_ms=clock_ms,
+            read_all=inbox.at_end and not inbox.transactions.waiting,
         )
 
     def _behind(self, topic: str, partition: int, position: int) -> int:

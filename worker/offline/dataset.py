@@ -20,7 +20,7 @@ from worker.offline.label_delay import LabelDelay
 from worker.offline.label_file import LabelFile, LabelMatches, join_labels
 from worker.offline.refusals import Mask, Refusal, Refusals
 from worker.offline.table_files import TableFile
-from worker.settings.sections import TransactionFields
+from worker.settings.sections import NOT_FIELDS, TransactionFields
 
 NEVER: Final = np.iinfo(np.int64).max
 """Label time of a row without a label."""
@@ -105,7 +105,7 @@ class Dataset:
     label_time_ms
         When the label became known, int64 (n,); `NEVER` where there is none. None exactly when `is_fraud` is.
     label_source
-        Source of the label, `worker.wire.schema.LabelSource`, uint8 (n,). None: chargebacks say fraud, analysts legit.
+        Source of the label, `models.vocabulary.LabelSource`, uint8 (n,). None: chargebacks say fraud, analysts legit.
     outcome_time_ms
         When an outcome said that someone acted, int64 (n,); `NEVER` where none did. None if there is no outcome.
     silence_is_legit
@@ -250,7 +250,7 @@ def _columns(transaction: TransactionFields, labels: TruthColumns | None) -> tup
     columns: dict[str, str] = {}
     text: list[str] = []
     for setting, value in transaction:
-        if setting == "time_format" or value is None:
+        if setting in NOT_FIELDS or value is None:
             continue
         names = [value] if isinstance(value, str) else list(value)
         columns |= dict.fromkeys(names, f"transaction.{setting}")

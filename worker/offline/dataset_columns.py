@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from models.vocabulary import LabelSource
 from worker.identity import Hasher
 from worker.offline.dataset import Dataset
 from worker.wire.decoder import LabelColumns, TransactionColumns
@@ -69,6 +70,7 @@ def labels_of(
         label_time_ms=time_ms,
         event_time_ms=transactions.event_time_ms[row],
         kind=kind,
+        source=np.full(count, LabelSource.NONE, np.uint8),
         id_hash=transactions.id_hash[row],
         id_check=transactions.id_check[row],
         card_hash=transactions.card_hash[row],

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, NamedTuple, get_args
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from models.vocabulary import LabelSource
 from worker.errors import SettingsError
 from worker.offline.label_delay import LabelDelay
 from worker.offline.table_files import TableFile
 from worker.redaction import redact
-from worker.settings.sections import LabelFields
-from worker.wire.schema import OutcomeName, SourceName
+from worker.settings.sections import OUTCOME_WORDS, LabelFields
 
 _NAMED: Final = 3
-_SOURCES: Final = pa.array(get_args(SourceName))
+_SOURCES: Final = pa.array([source.name.lower() for source in [*LabelSource][1:]])
 """In the order of `LabelSource`, which counts from 1."""
 
 
@@ -77,7 +77,7 @@ class JoinedLabels(NamedTuple):
     time_ms : int64 (n,)
         When the label became known; 0 without one.
     source : uint8 (n,)
-        `worker.wire.schema.LabelSource`.
+        `models.vocabulary.LabelSource`.
     has_outcome : bool (n,)
         Whether an outcome says that someone acted.
     outcome_time_ms : int64 (n,)
@@ -120,9 +120,16 @@ def join_labels(
         .fill_null(-1)
         .to_numpy(zero_copy_only=False)
     )
-    is_fraud, unsaid = file.truth(fields.label)
+    own = {
+        word: meaning == "fraud"
+        for word, meaning in fields.values.items()
+        if meaning in {"fraud", "legit", "reversal"}
+    }
+    is_fraud, unsaid = file.truth(fields.label, own)
     _require_words(file, fields, unsaid)
-    source = pc.index_in(file.text(fields.source), value_set=_SOURCES).fill_null(-1).to_numpy() + 1
+    sources = file.text(fields.source)
+    source = pc.index_in(sources, value_set=_SOURCES).fill_null(-1).to_numpy() + 1
+    source[(source == 0) & np.array(sources.is_valid())] = LabelSource.OTHER
     given_ms, no_time = file.optional_times_ms(fields.label_time, fields.time_format)
     happened_ms = event_time_ms[row]
     # A label's date without its hour may lie before its transaction.
@@ -156,11 +163,11 @@ def _require_words(file: TableFile, fields: LabelFields, unsaid: NDArray[np.bool
     """Refuse a file whose outcomes are no known words, or whose rows say neither a label nor an outcome."""
     outcomes = file.text(fields.outcome)
     words = [word for word in outcomes.unique().to_pylist() if word is not None]
-    odd = [word for word in words if word not in get_args(OutcomeName)]
+    odd = [word for word in words if word not in OUTCOME_WORDS]
     if odd:
         raise SettingsError(
             f"{file.path}: column {fields.outcome!r} holds {redact(odd[0])!r}; "
-            f"make it one of {', '.join(get_args(OutcomeName))}, or empty"
+            f"make it one of {', '.join(OUTCOME_WORDS)}, or empty"
         )
     silent = np.flatnonzero(unsaid & np.array(outcomes.is_null()))
     if silent.size:

@@ -18,13 +18,13 @@ import pyarrow as pa
 from kafka.partitioner import murmur2
 from numpy.typing import NDArray
 
+from models.vocabulary import LabelSource
 from worker.errors import SettingsError
 from worker.kafka_io import topic_setup
 from worker.kafka_io.bulk import BulkProducer
 from worker.offline.dataset import Dataset, Labels
 from worker.progress import OnProgress, ignore_progress
 from worker.settings.sections import LabelFields, Settings, TimeFormat
-from worker.wire.schema import LabelSource
 
 log = logging.getLogger(__name__)
 
@@ -182,7 +182,7 @@ def transaction_values(dataset: Dataset, rows: NDArray[np.int64]) -> list[bytes]
         fields.transaction_id: taken.transaction_id.to_pylist(),
         fields.card_id: taken.card_id.to_pylist(),
         fields.event_time: _written_times(taken.event_time_ms, fields.time_format),
-        fields.amount: taken.amount.tolist(),
+        fields.amount: _written_amounts(taken.amount, fields.amount_format),
     }
     if fields.currency is not None and taken.currency is not None:
         columns[fields.currency] = taken.currency.to_pylist()
@@ -244,6 +244,13 @@ def paced(
 def _json_rows(columns: dict[str, Sequence[Any]]) -> list[bytes]:
     names = list(columns)
     return [orjson.dumps(dict(zip(names, row, strict=True))) for row in zip(*columns.values(), strict=True)]
+
+
+def _written_amounts(amounts: NDArray[np.float64], amount_format: str) -> Sequence[Any]:
+    if amount_format == "text":
+        return [np.format_float_positional(amount, trim="-") for amount in amounts]
+    numbers: list[float] = amounts.tolist()
+    return numbers
 
 
 def _written_times(times_ms: NDArray[np.int64], time_format: TimeFormat) -> Sequence[Any]:

@@ -122,16 +122,30 @@ class TableFile:
         missing = _missing(instants)
         return np.array(instants.fill_null(0).to_numpy()), missing
 
-    def truth(self, name: str) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Return a column of booleans, of 0 and 1, of `fraud` and `legit` or of yes and no; and where it is missing."""
+    def truth(
+        self, name: str, own: Mapping[str, bool] | None = None
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Return a column of booleans, of 0 and 1, of `fraud` and `legit` or of yes and no; and where it is missing.
+
+        Parameters
+        ----------
+        name
+            Of the column.
+        own
+            Further words, of `[label.values]`, and whether each means fraud; None where that setting does not apply.
+        """
+        known = _TRUTH | {word.lower(): is_fraud for word, is_fraud in (own or {}).items()}
         column = self.table[name]
         if pa.types.is_floating(column.type):
             column = pc.if_else(pc.is_nan(column), None, column)
         words = pc.utf8_lower(pc.utf8_trim_whitespace(self._cast(name, column, pa.string(), "truth")))
-        odd = [word for word in words.unique().to_pylist() if word is not None and word not in _TRUTH]
+        odd = [word for word in words.unique().to_pylist() if word is not None and word not in known]
         if odd:
-            raise self._error(name, f"holds {redact(odd[0])!r}; make it one of {', '.join(_TRUTH)}, or empty")
-        frauds = pa.array([word for word, is_fraud in _TRUTH.items() if is_fraud])
+            remedy = "" if own is None else ", or give the word a meaning in [label.values]"
+            raise self._error(
+                name, f"holds {redact(odd[0])!r}; make it one of {', '.join(known)}, or empty{remedy}"
+            )
+        frauds = pa.array([word for word, is_fraud in known.items() if is_fraud])
         return pc.is_in(words, frauds).to_numpy(zero_copy_only=False), _missing(words)
 
     def _epochs(self, name: str, time_format: TimeFormat) -> pa.ChunkedArray:

@@ -37,7 +37,7 @@ class Positions(NamedTuple):
 class DecisionRows(ArrowColumns):
     """n decisions of one partition, in the order the worker made them.
 
-    The one place that spells a decision's columns: the task fills them, the codec writes them, and
+    The one place that spells a decision's columns: the task fills them, `record_layouts` writes them, and
     `worker.partition.pending` keeps those that settling reads.
 
     Attributes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from difflib import get_close_matches
 from typing import Any, Final
 
 from pydantic import BaseModel, SecretStr, ValidationError
@@ -41,8 +42,32 @@ def _explain_one(settings: type[BaseModel], item: dict[str, Any]) -> str:
         variable = ENV_PREFIX + "__".join(path).upper()
         return f"  {name} is required: set it in the file, or {variable} in the environment"
     if item["type"] == "extra_forbidden":
-        return f"  {name} is no setting: remove it or correct its spelling (`fraud-worker config show` lists all)"
+        meant = _meant(settings, path)
+        question = f": did you mean {meant}?" if meant else ": remove it or correct its spelling"
+        return f"  {name} is no setting{question} (`fraud-worker config show` lists all)"
     return f"  {name}{_shown(settings, path, item['input'])}: {item['msg'].removeprefix('Value error, ')}"
+
+
+def _meant(settings: type[BaseModel], path: list[str]) -> str | None:
+    """Return the setting that is most like an unknown one: in its section, else by the same name in another."""
+    sections = {
+        name: list(field.annotation.model_fields)
+        for name, field in settings.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+    }
+    if len(path) == 1:
+        return next(iter(get_close_matches(path[0], [*settings.model_fields], n=1)), None)
+    section, name = path[0], path[1]
+    close = get_close_matches(name, sections.get(section, ()), n=1)
+    if close:
+        return f"{section}.{close[0]}"
+    # Part of a name, such as `budget_cases_per_day`, is not like the whole of it for difflib.
+    part = [it for it in sections.get(section, ()) if name in it]
+    if len(part) == 1:
+        return f"{section}.{part[0]}"
+    elsewhere = [it for it in get_close_matches(section, sections, n=len(sections)) if name in sections[it]]
+    elsewhere += [it for it in sections if name in sections[it]]
+    return f"{elsewhere[0]}.{name}" if elsewhere else None
 
 
 def _variables() -> Iterator[tuple[str, list[str], str]]:
@@ -72,7 +97,7 @@ def _annotation(settings: type[BaseModel], path: list[str]) -> Any:
 def _is_written_as_json(settings: type[BaseModel], path: list[str]) -> bool:
     annotation = _annotation(settings, path)
     is_section = isinstance(annotation, type) and issubclass(annotation, BaseModel)
-    return is_section or str(annotation).startswith("tuple[")
+    return is_section or str(annotation).startswith(("tuple[", "dict["))
 
 
 def _is_json(text: str) -> bool:

@@ -7,6 +7,7 @@ import math
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,46 @@ def report(settings: Settings, file: Path | None) -> Iterator[str]:
     yield from _report(settings, from_file, EnvSettingsSource(Settings)())
 
 
+def rows(settings: Settings, file: Path | None) -> Iterator[dict[str, Any]]:
+    """Yield name, value, origin and meaning of each setting, for programs; secrets are masked, inf is a text."""
+    from_file = tomllib.loads(file.read_text(encoding="utf-8")) if file is not None else {}
+    from_environment = EnvSettingsSource(Settings)()
+    top, sections = _split(settings)
+    for name in top:
+        yield _row(settings, name, name, from_file, from_environment)
+    for section in sections:
+        values = getattr(settings, section)
+        of_file, of_environment = from_file.get(section, {}), from_environment.get(section, {})
+        for name in type(values).model_fields:
+            yield _row(values, name, f"{section}.{name}", of_file, of_environment)
+
+
+def _row(
+    section: BaseModel,
+    name: str,
+    dotted: str,
+    from_file: Mapping[str, Any],
+    from_environment: Mapping[str, Any],
+) -> dict[str, Any]:
+    value = getattr(section, name)
+    if isinstance(value, SecretStr):
+        value = MASK
+    elif value == math.inf:
+        value = "inf"
+    return {
+        "name": dotted,
+        "value": json.loads(json.dumps(value, default=str)),
+        "origin": _origin(name, from_file, from_environment),
+        "meaning": type(section).model_fields[name].description,
+    }
+
+
+def _origin(name: str, from_file: Mapping[str, Any], from_environment: Mapping[str, Any]) -> str:
+    if name in from_environment:
+        return "environment"
+    return "file" if name in from_file else "default"
+
+
 def defaults() -> Iterator[str]:
     """Yield the same for the defaults, whatever the file and the environment set."""
     yield from _report(Settings.model_construct(entity_key=None), {}, {})  # type: ignore[arg-type]
@@ -52,6 +93,20 @@ def _report(
         yield from _lines(section, list(fields), from_file.get(name, {}), from_environment.get(name, {}))
 
 
+def changed(settings: Settings) -> dict[str, str]:
+    """Return the settings that differ from their defaults, as TOML by their dotted names; secrets are masked."""
+    top, sections = _split(settings)
+    plain = Settings.model_construct(entity_key=None)  # type: ignore[arg-type]
+    values = {name: (getattr(settings, name), getattr(plain, name)) for name in top}
+    for section in sections:
+        ours, theirs = getattr(settings, section), getattr(plain, section)
+        values |= {
+            f"{section}.{name}": (getattr(ours, name), getattr(theirs, name))
+            for name in type(ours).model_fields
+        }
+    return {name: _toml(value) for name, (value, default) in values.items() if value != default}
+
+
 def refuse_unknown_variables(environment: Mapping[str, str] = os.environ) -> None:
     """Refuse variables that look like settings and are none, which pydantic ignores.
 
@@ -66,7 +121,20 @@ def refuse_unknown_variables(environment: Mapping[str, str] = os.environ) -> Non
         name for name in ours if name.upper() not in known and not name.upper().startswith(_nested(known))
     ]
     if unknown:
-        raise SettingsError(f"{', '.join(sorted(unknown))}: no such setting; correct the name or unset it")
+        close = get_close_matches(unknown[0].upper(), list(_variables()), n=1)
+        question = f" (did you mean {close[0]}?)" if close else ""
+        raise SettingsError(
+            f"{', '.join(sorted(unknown))}: no such setting{question}; correct the name or unset it"
+        )
+
+
+def _variables() -> Iterator[str]:
+    """Yield the name of each variable that is a setting."""
+    for name, field in Settings.model_fields.items():
+        of_section = getattr(field.annotation, "model_fields", None)
+        yield from (f"{ENV_PREFIX}{name}__{it}".upper() for it in of_section or ())
+        if of_section is None:
+            yield f"{ENV_PREFIX}{name}".upper()
 
 
 def _nested(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -83,9 +151,8 @@ def _split(settings: Settings) -> tuple[list[str], list[str]]:
 def _lines(
     section: BaseModel, names: list[str], from_file: Mapping[str, Any], from_environment: Mapping[str, Any]
 ) -> Iterator[str]:
-    origins = {"environment": from_environment, "file": from_file}
     for name in names:
-        origin = next((it for it, given in origins.items() if name in given), "default")
+        origin = _origin(name, from_file, from_environment)
         meaning = type(section).model_fields[name].description
         comment = f"{origin}: {meaning}" if meaning else origin
         value = getattr(section, name)
@@ -98,5 +165,7 @@ def _toml(value: Any) -> str:
         return f'"{MASK}"'
     if value == math.inf:
         return "inf"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{_toml(name)} = {_toml(it)}' for name, it in value.items())}}}"
     # TOML writes all other values as JSON does: texts, numbers, booleans, and lists of them.
     return json.dumps(value, default=str, ensure_ascii=False)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 import socket
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import (
     BaseModel,
@@ -29,6 +30,13 @@ NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1, max_length=249)]
 TimeFormat = Literal["epoch_ms", "epoch_s", "iso8601"]
 StartFrom = Literal["committed", "earliest", "latest"]
+LabelMeaning = Literal["fraud", "legit", "reversal", "declined", "blocked", "challenged", "not_reviewed"]
+LABEL_WORDS: Final[tuple[LabelMeaning, ...]] = ("fraud", "legit")
+"""What the label of a record may say without `[label.values]`."""
+OUTCOME_WORDS: Final[tuple[LabelMeaning, ...]] = ("declined", "blocked", "challenged", "not_reviewed")
+"""What its outcome may say without `[label.values]`."""
+MAX_SOURCE_CHARACTERS: Final = 64
+Word = Annotated[str, Field(min_length=1, max_length=MAX_SOURCE_CHARACTERS)]
 
 
 class Section(BaseModel):
@@ -136,10 +144,30 @@ class TopicSettings(Section):
         return self
 
 
+_DOTTED: Final = "names may have dots; they are names of fields at the top, never paths into an object"
+
+
+NOT_FIELDS: Final = frozenset({"time_format", "amount_format", "integer_texts", "dotted_names", "values"})
+"""Settings of [transaction] and [label] that name no field."""
+
+
 def _refuse_twice(section: str, fields: list[str]) -> None:
     twice = sorted({name for name in fields if fields.count(name) > 1})
     if twice:
         raise ValueError(f"{section}: field {twice[0]!r} is declared twice; declare it once")
+
+
+def _refuse_nested(section: str, fields: Section) -> None:
+    """Refuse names with a dot: a reader of nested objects would be far slower, and a missing field is not noticed."""
+    for setting, value in fields:
+        names = value if isinstance(value, tuple) else (value,)
+        dotted = [name for name in names if isinstance(name, str) and "." in name]
+        if dotted and setting not in NOT_FIELDS:
+            raise ValueError(
+                f"{section}.{setting} = {dotted[0]!r}: a worker reads the fields of the record itself, none of an "
+                f"object inside it. Let the producer write the field at the top; if its name has a dot there, set "
+                f"{section}.dotted_names = true"
+            )
 
 
 class TransactionFields(Section):
@@ -155,6 +183,14 @@ class TransactionFields(Section):
     amount: Name = Field("amount", description="required; 0 or more, all in one currency")
     currency: Name | None = Field(None, description="optional; copied to the alert, not a feature")
     time_format: TimeFormat = Field("epoch_ms", description="format of `event_time`")
+    amount_format: Literal["number", "text"] = Field(
+        "number", description='format of `amount`: a JSON number, or a text such as "12.34"'
+    )
+    integer_texts: bool = Field(
+        False,
+        description="`categorical` and `entities` may be JSON integers too: 5411 is the same as its text",
+    )
+    dotted_names: bool = Field(False, description=_DOTTED)
     numeric: tuple[Name, ...] = Field((), description="further fields to learn from: numbers")
     categorical: tuple[Name, ...] = Field(
         (), description="further fields to learn from: strings of few values"
@@ -176,6 +212,8 @@ class TransactionFields(Section):
         if self.currency is not None:
             names.append(self.currency)
         _refuse_twice("transaction", names)
+        if not self.dotted_names:
+            _refuse_nested("transaction", self)
         tokens = [self.card_id, *self.entities]
         for name in self.not_searched:
             if name not in tokens:
@@ -197,7 +235,8 @@ class LabelFields(Section):
     label: Name = Field("label", description="fraud or legit; this or `outcome` is required")
     outcome: Name = Field("outcome", description="declined, blocked, challenged or not_reviewed")
     source: Name = Field(
-        "source", description="required with `label`; who reports it, such as chargeback or analyst"
+        "source",
+        description="required with `label`; who reports it, at most 64 characters; `reversal` takes a fraud label back",
     )
     label_time: Name = Field("label_time", description="required; when it became known")
     event_time: Name = Field(
@@ -207,11 +246,29 @@ class LabelFields(Section):
         "epoch_ms",
         description="format of `label_time` and `event_time`; if it is not set, that of [transaction]",
     )
+    dotted_names: bool = Field(False, description=_DOTTED)
+    values: dict[Word, LabelMeaning] = Field(
+        {},
+        description="your words for fraud, legit, reversal (of a fraud label), declined, blocked, challenged and "
+        'not_reviewed: CONFIRMED_FRAUD = "fraud"',
+    )
 
     @model_validator(mode="after")
     def _fields_are_distinct(self) -> LabelFields:
-        _refuse_twice("label", [value for name, value in self if name != "time_format"])
+        _refuse_twice("label", [value for name, value in self if name not in NOT_FIELDS])
+        if not self.dotted_names:
+            _refuse_nested("label", self)
         return self
+
+    @field_validator("values")
+    @classmethod
+    def _our_words_keep_their_meaning(cls, values: dict[str, LabelMeaning]) -> dict[str, LabelMeaning]:
+        for word, meaning in values.items():
+            if word in {*LABEL_WORDS, *OUTCOME_WORDS, "reversal"} and word != meaning:
+                raise ValueError(
+                    f"label.values: {word!r} always means {word}, not {meaning}; remove the line"
+                )
+        return values
 
 
 class LabelSettings(Section):
@@ -283,7 +340,10 @@ class FeatureSettings(Section):
 class ModelSettings(Section):
     """`[model]`: learning."""
 
-    sample_one_in: Positive = Field(10, description="legit decisions kept as examples: 1 in n, with weight n")
+    sample_one_in: Positive | None = Field(
+        None,
+        description="legit decisions kept as examples: 1 in n, with weight n; unset, as many as max_examples holds",
+    )
     fraud_weight: PositiveFloat = Field(
         1.0, description="class weight of fraud; the probability is corrected for it"
     )
@@ -328,6 +388,15 @@ class BatchSettings(Section):
     fuse_window: Positive = Field(10_000, description="number of latest records that the fuse counts")
 
 
+class AlertSettings(Section):
+    """`[alerts]`: what an alert carries."""
+
+    fields: tuple[Name, ...] = Field(
+        (),
+        description="declared fields of the transaction that its alert carries; card numbers are struck out",
+    )
+
+
 class HealthSettings(Section):
     """`[health]`: /metrics, /healthz and /readyz."""
 
@@ -364,6 +433,7 @@ class Settings(BaseSettings):
     features: FeatureSettings = FeatureSettings()
     model: ModelSettings = ModelSettings()
     batch: BatchSettings = BatchSettings()
+    alerts: AlertSettings = AlertSettings()
     health: HealthSettings = HealthSettings()
 
     @field_validator("entity_key")
@@ -376,6 +446,19 @@ class Settings(BaseSettings):
         if len(key) != 16:
             raise ValueError("entity_key must be 32 hexadecimal digits: make one with `openssl rand -hex 16`")
         return value
+
+    @model_validator(mode="after")
+    def _alerts_carry_declared_fields(self) -> Settings:
+        declared = (*self.transaction.numeric, *self.transaction.categorical, *self.transaction.entities)
+        for name in self.alerts.fields:
+            if name not in declared:
+                close = get_close_matches(name, declared, n=1)
+                meant = f"; did you mean {close[0]!r}?" if close else ""
+                raise ValueError(
+                    f"alerts.fields: {name!r} is not declared in [transaction]: declare it as numeric, categorical or "
+                    f"entities, or remove it{meant}"
+                )
+        return self
 
     @property
     def hash_key(self) -> tuple[int, int]:

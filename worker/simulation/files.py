@@ -16,6 +16,7 @@ import pyarrow.csv
 import pyarrow.parquet
 from numpy.typing import NDArray
 
+from models.vocabulary import LabelSource
 from worker.errors import SettingsError
 from worker.offline.dataset import NEVER, Dataset
 from worker.progress import OnProgress, ignore_progress
@@ -23,7 +24,6 @@ from worker.settings.sections import LabelFields, TimeFormat
 from worker.simulation.fraud_kinds import FraudKind
 from worker.simulation.naming import Naming
 from worker.simulation.simulator import Simulation
-from worker.wire.schema import LabelSource
 
 CHUNK_ROWS: Final = 100_000
 
@@ -94,6 +94,9 @@ def write_transactions(
             columns = _transactions(naming.of(simulation.dataset(rows)))
             if with_truth:
                 columns |= _truth(simulation, rows, naming.fields.time_format)
+            elif naming.fields.amount_format == "text":
+                # As on the topic; a backtest reads numbers from the other files.
+                columns[naming.fields.amount] = columns[naming.fields.amount].cast(pa.string())
             yield pa.RecordBatch.from_pydict(columns)
             progress(min(rows.stop, len(simulation)), len(simulation))
 

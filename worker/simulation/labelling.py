@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.columns import Columns
-from models.vocabulary import MS_PER_DAY
+from models.vocabulary import MS_PER_DAY, LabelSource
 from worker.offline.dataset import NEVER
 from worker.simulation.fraud_kinds import FraudKind
 from worker.simulation.traffic import Traffic
-from worker.wire.schema import LabelSource
 
 
 class Delay(NamedTuple):

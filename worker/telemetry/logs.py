@@ -55,6 +55,11 @@ class UnstableOffsetFilter(logging.Filter):
 _UNSTABLE: Final = UnstableOffsetFilter()
 
 
+def is_json() -> bool:
+    """Return whether `configure` has chosen JSON lines."""
+    return any(isinstance(handler.formatter, JsonFormatter) for handler in logging.getLogger().handlers)
+
+
 class CardNumberFilter(logging.Filter):
     """Redacts card numbers in a record's message, fields and traceback; lets every record pass."""
 

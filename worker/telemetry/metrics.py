@@ -10,6 +10,8 @@ decider_share                       decided_by                  of the latest co
 repeats_total                                                   repeated transactions dropped
 dead_letters_total                  stage, reason               records that could not be used
 labels_total                        effect                      what incoming labels did
+labels_by_class_total               source, kind, joined        labels that found a decision, and that did not
+undecoded_total                     topic                       records of an input topic that do not decode
 labelled_decisions_by_arrival_total decided_by, decision, label decisions labelled, when the label came
 matured_total                       outcome                     decisions settled by silence
 label_delay_seconds                                             from a transaction to its label
@@ -36,12 +38,17 @@ cohort_cost_all                     window                      had everything b
 cohort_savings                      window                      1 - cost / the cheaper of those two
 cohort_online_cost                  window                      had the online model alone decided
 cohort_forest_cost                  window                      had the isolation forest alone decided
+cohort_unlabelled                   window                      closed days without a single label
 cohort_changes_after_close          truth                       labels too late for a closed cohort, net
 scoring_seconds                                                 features to settled labels, one commit
 end_to_end_latency_seconds                                      transaction appended to alert committed
 commit_duration_seconds                                         one Kafka transaction
 batch_transactions                                              transactions in one commit
 lag_records                         topic, partition            records not read yet
+waiting_labels                      partition                   labels read whose label_time is not reached
+waiting_labels_ahead_seconds        partition                   from the clock to the first of them
+budget_binding                                                  1: the budget raises the online threshold
+budget_held_back_total                                          online alerts that the budget held back
 rebalances_total                                                changes of the partitions owned
 last_poll_age_seconds                                           since the poll loop moved, at the scrape
 model_log_offset                                                the version: last offset folded
@@ -64,7 +71,6 @@ names a card, a merchant or a transaction.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
 from typing import Final
 
 import numpy as np
@@ -78,27 +84,23 @@ from prometheus_client import (
     generate_latest,
 )
 
-from models.ledger import Cohort, Ledger, Truth
-from models.vocabulary import Decider, Flag, LabelEffect
+from models.ledger import Ledger
+from models.vocabulary import Decider, Flag, LabelEffect, LabelKind, LabelSource
+from worker.telemetry.cohort_gauges import CohortGauges
 from worker.telemetry.instruments import ArrayHistogram, CounterGrid
 
 PREFIX: Final = "fraud_worker"
 """Begins every metric's name."""
-WINDOWS_DAYS: Final = (1, 7, 30)
 OTHER: Final = "other"
 """Stage or reason of dead letters that the table of reasons does not name: the number of series stays bounded."""
 LOGS: Final = ("model_log", "decisions")
 _DECIDERS: Final = tuple(decider.name.lower() for decider in Decider)
 _DECISIONS: Final = ("pass", "alert")
+_INPUT: Final = ("transactions", "labels")
 _LATENCY_S: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _DURATION_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _BATCH: Final = (1.0, 10.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0, 20000.0, 50000.0)
 _DELAY_DAYS: Final = (0.125, 0.25, 0.5, 1, 2, 3, 5, 7, 10, 14, 21, 30, 45, 60, 90, 120)
-_COHORT: Final = {
-    # A name that ends in `days` would look like a duration in days.
-    field.name: {"days": "closed"}.get(field.name, field.name)
-    for field in fields(Cohort)
-}
 
 
 class Metrics:
@@ -138,6 +140,8 @@ class Metrics:
         )
         self._alerts = self._counter("alerts_total", "Alerts written.")
         self._cases = self._counter("cases_total", "Cases opened; an alert may join an open one.")
+        self._binding = self._gauge("budget_binding", "1 while the budget raises the online threshold.")
+        self._held_back = self._counter("budget_held_back_total", "Online alerts that the budget held back.")
         self._review_cost = self._counter("review_cost_total", "Charged for the cases opened.")
         share = self._gauge("decider_share", "Share of the latest commit's decisions.", "decided_by")
         self._decider_share = [share.labels(decider) for decider in _DECIDERS]
@@ -149,6 +153,9 @@ class Metrics:
             namespace=PREFIX,
             registry=self._registry,
         )
+        self._undecoded = self._counters(
+            "undecoded_total", "Records of an input topic that do not decode.", topic=_INPUT
+        )
         self._dead_letters = {
             (stage, reason): letters.labels(stage, reason)
             for stage, reasons in {**dead_letter_reasons, OTHER: ()}.items()
@@ -158,6 +165,13 @@ class Metrics:
     def _build_labels(self) -> None:
         effects = tuple(effect.name.lower() for effect in LabelEffect)
         self._labels = self._counters("labels_total", "What incoming labels did.", effect=effects)
+        self._label_classes = self._counters(
+            "labels_by_class_total",
+            "Labels that found a decision, and that did not.",
+            source=[source.name.lower() for source in LabelSource],
+            kind=[kind.name.lower() for kind in LabelKind],
+            joined=("no", "yes"),
+        )
         self._labelled = self._counters(
             "labelled_decisions_by_arrival_total",
             "Decisions labelled, counted when the label arrived.",
@@ -175,22 +189,7 @@ class Metrics:
         self._matured = self._counters("matured_total", "Decisions settled by silence.", outcome=outcomes)
         self._halted = self._gauge("label_feed_halted", "1 while labels are silent, so nothing matures.")
         self._pending = self._gauge("pending_decisions", "Decisions that wait for a label.")
-        windows = [f"{days}d" for days in WINDOWS_DAYS]
-        figures = {
-            name: self._gauge(f"cohort_{shown_as}", _of_cohort(name), "window")
-            for name, shown_as in _COHORT.items()
-        }
-        self._cohort_end = self._gauge("cohort_end_timestamp_seconds", "Where the newest closed day ends.")
-        self._cohort_end.set(np.nan)  # no day is closed yet; 0 would be a figure
-        self._cohorts = [
-            {name: gauge.labels(window) for name, gauge in figures.items()} for window in windows
-        ]
-        for gauge in (gauge for cohort in self._cohorts for gauge in cohort.values()):
-            gauge.set(np.nan)
-        changes = self._gauge(
-            "cohort_changes_after_close", "Net changes too late for a closed cohort.", "truth"
-        )
-        self._after_close = {truth: changes.labels(truth.name.lower()) for truth in Truth}
+        self._cohorts = CohortGauges(self._gauge)
 
     def _build_runtime(self, poll_age_s: Callable[[], float]) -> None:
         self._scoring = self._histogram(
@@ -203,6 +202,13 @@ class Metrics:
         self._batch = self._histogram("batch_transactions", "Transactions in one commit.", _BATCH)
         self._lag = self._gauge("lag_records", "Records of a partition not read yet.", "topic", "partition")
         self._lagging: set[tuple[str, int]] = set()
+        self._waiting = self._gauge(
+            "waiting_labels", "Labels read whose label_time is not reached.", "partition"
+        )
+        self._waiting_ahead = self._gauge(
+            "waiting_labels_ahead_seconds", "From the clock to the first label that waits.", "partition"
+        )
+        self._with_waiting: set[int] = set()
         self._rebalances = self._counter("rebalances_total", "Changes of the partitions owned.")
         self._gauge("last_poll_age_seconds", "Since the poll loop last moved.").set_function(poll_age_s)
         self._evictions = self._counters(
@@ -289,6 +295,25 @@ class Metrics:
         """
         self._labels.add(np.bincount(effects, minlength=len(LabelEffect)))
 
+    def label_classes(
+        self, source: NDArray[np.uint8], kind: NDArray[np.uint8], joined: NDArray[np.bool_]
+    ) -> None:
+        """Count labels by who sent them and what they say.
+
+        Parameters
+        ----------
+        source, kind : uint8 (n,)
+            `LabelSource` and `LabelKind`; a source without a name there is counted as `other`.
+        joined : bool (n,)
+            Whether the label found a decision; else it is a dead letter.
+        """
+        cell = (source.astype(np.int64) * len(LabelKind) + kind) * 2 + joined
+        self._label_classes.add(np.bincount(cell, minlength=2 * len(LabelKind) * len(LabelSource)))
+
+    def undecoded(self, transactions: int, labels: int) -> None:
+        """Count the records of each input topic that do not decode."""
+        self._undecoded.add(np.array([transactions, labels]))
+
     def labelled(
         self,
         flags: NDArray[np.uint16],
@@ -334,14 +359,7 @@ class Metrics:
 
     def cohorts(self, ledger: Ledger, review_cost: float) -> None:
         """Publish the ledger's closed days; needed only when a day has closed or a model was restored."""
-        for days, gauges in zip(WINDOWS_DAYS, self._cohorts, strict=True):
-            cohort = ledger.window(days, review_cost)
-            for name, gauge in gauges.items():
-                gauge.set(getattr(cohort, name))
-        if ledger.closed_until_ms is not None:
-            self._cohort_end.set(ledger.closed_until_ms / 1000.0)
-        for truth, change in ledger.after_close.items():
-            self._after_close[truth].set(change)
+        self._cohorts.publish(ledger, review_cost)
 
     def committed(
         self, transactions: int, scoring_s: float, commit_s: float, latency_s: NDArray[np.float64]
@@ -371,6 +389,21 @@ class Metrics:
         for (topic, partition), lag in records.items():
             self._lag.labels(topic, str(partition)).set(lag)
 
+    def waiting_labels(self, waiting: Mapping[int, tuple[int, float]]) -> None:
+        """Set, of every owned partition, how many labels wait and how many seconds the first is ahead of the clock."""
+        for partition in self._with_waiting - waiting.keys():
+            self._waiting.remove(str(partition))
+            self._waiting_ahead.remove(str(partition))
+        self._with_waiting = set(waiting)
+        for partition, (count, ahead_s) in waiting.items():
+            self._waiting.labels(str(partition)).set(count)
+            self._waiting_ahead.labels(str(partition)).set(ahead_s)
+
+    def held_back(self, count: int, *, binds: bool) -> None:
+        """Count online alerts that the budget held back, and set whether it raises the threshold."""
+        self._held_back.inc(count)
+        self._binding.set(binds)
+
     def rebalanced(self) -> None:
         """Count a change of the partitions owned."""
         self._rebalances.inc()
@@ -396,7 +429,3 @@ class Metrics:
         self._prevalence.set(prevalence)
         self._lambda.set(threshold_lambda)
         self._forest_cut.set(forest_cut)
-
-
-def _of_cohort(figure: str) -> str:
-    return f"Of the window's closed days: {figure.replace('_', ' ')}."

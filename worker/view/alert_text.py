@@ -32,6 +32,9 @@ def alert_text(alert: Alert) -> Text:
     for reason in _shown_reasons(alert):
         text.append(f"{_INDENT}{reason.contribution:+7.3f}", style="cyan")
         text.append(f"  {_reason(reason)}\n")
+    if alert.fields:
+        shown = (f"{printable(name)} {_shown(value)}" for name, value in alert.fields.items())
+        text.append(f"{_INDENT}{', '.join(shown)}\n")
     text.append(
         f"{_INDENT}case {short_id(alert.case_id, _ID_CHARACTERS)}"
         f"  alert {short_id(alert.alert_id, _ID_CHARACTERS)}  model {shortened(alert.model_version, 40)}",
@@ -77,6 +80,8 @@ def _shown_reasons(alert: Alert) -> list[AlertReason]:
 
 
 def _reason(reason: AlertReason) -> str:
+    if reason.sentence is not None:
+        return shortened(reason.sentence, _TEXT_CHARACTERS + _TEXT_CHARACTERS)
     match reason.value:
         case None:
             value = ""
@@ -85,6 +90,12 @@ def _reason(reason: AlertReason) -> str:
         case str():
             value = f" = {shortened(reason.value, _TEXT_CHARACTERS)}"
     return f"{printable(reason.text)}{value}"
+
+
+def _shown(value: float | str | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.6g}" if isinstance(value, float) else shortened(value, _TEXT_CHARACTERS)
 
 
 def read_alert(value: bytes | None) -> Alert | str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -14,17 +15,46 @@ OTHER: Final = "other_features"
 """Name of the sum of all contributions that an alert does not list."""
 
 
-def alert_reasons(why: Explanations, index: int, layout: FeatureLayout) -> list[AlertReason]:
-    """Return the reasons of one decision: the largest contributions first, the sum of all others last."""
-    named = zip(why.feature[index], why.value[index], why.contribution[index], strict=True)
-    reasons = [
-        AlertReason(
-            feature=layout.names[feature],
-            text=layout.texts[feature],
-            value=float(value) if np.isfinite(value) else None,
-            contribution=float(contribution),
+def alert_reasons(
+    why: Explanations,
+    index: int,
+    layout: FeatureLayout,
+    *,
+    category: Callable[[str], str | None] = lambda _: None,
+    sentence: Callable[[int, str | None], str] | None = None,
+) -> list[AlertReason]:
+    """Return the reasons of one decision: the largest contributions first, the sum of all others last.
+
+    Parameters
+    ----------
+    why, index
+        The explanations, and which of them.
+    layout
+        Names of the features.
+    category
+        Returns the value of a categorical feature by its name: of the feature only a hash is left.
+    sentence
+        Returns the sentence of a feature, given its place and its category; without it reasons have none.
+    """
+    reasons = []
+    for feature, number, contribution in zip(
+        why.feature[index], why.value[index], why.contribution[index], strict=True
+    ):
+        text = category(layout.names[feature]) if layout.categorical[feature] else None
+        reasons.append(
+            AlertReason(
+                feature=layout.names[feature],
+                text=layout.texts[feature],
+                value=float(number) if np.isfinite(number) else text,
+                contribution=float(contribution),
+                sentence=None if sentence is None else sentence(int(feature), text),
+            )
         )
-        for feature, value, contribution in named
-    ]
-    rest = float(why.rest[index])
-    return [*reasons, AlertReason(feature=OTHER, text="all other features", value=None, contribution=rest)]
+    rest = AlertReason(
+        feature=OTHER,
+        text="all other features",
+        value=None,
+        contribution=float(why.rest[index]),
+        sentence=None if sentence is None else "all other features together",
+    )
+    return [*reasons, rest]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Final, Self, get_args
+from typing import Any, Final, Self
 
 import numpy as np
 import pyarrow as pa
@@ -11,29 +11,18 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from models.hashing import siphash_many
-from models.vocabulary import LabelKind
+from models.vocabulary import LabelKind, LabelSource
 from worker.columns import ArrowColumns
 from worker.identity import Hasher
 from worker.kafka_io.record_batches import RecordColumns
 from worker.settings.sections import Settings
-from worker.wire.reader import RecordLayout, Table, read_table
-from worker.wire.schema import (
-    MAX_RECORD_BYTES,
-    Fault,
-    LabelName,
-    OutcomeName,
-    SourceName,
-    label_model,
-    transaction_model,
-)
+from worker.wire.json_reader import RecordLayout, Table, read_table
+from worker.wire.label_words import LabelWords
+from worker.wire.schema import MAX_RECORD_BYTES, Fault, label_model, transaction_model
 from worker.wire.spans import Spans, Words, find_words, gather, gather_utf8
 
-_LABELS: Final = Words.of(get_args(LabelName))
-_OUTCOMES: Final = Words.of(get_args(OutcomeName))
-_SOURCES: Final = Words.of(get_args(SourceName))
-_FRAUD: Final = get_args(LabelName).index("fraud")
-_LEGIT: Final = get_args(LabelName).index("legit")
-_REVERSAL: Final = get_args(SourceName).index("reversal")
+_NAMED: Final = [source for source in LabelSource if source not in {LabelSource.NONE, LabelSource.OTHER}]
+_SOURCES: Final = Words.of([source.name.lower() for source in _NAMED])
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +93,8 @@ class TransactionColumns(_PartitionColumns):
         NaN where the value is missing.
     categorical : uint64 (n, C)
         Hashes; 0 where the value is missing.
+    texts : struct (n,)
+        By name, the texts of the categorical fields and of the entities that alerts carry; None where there are none.
     """
 
     event_time_ms: NDArray[np.int64]
@@ -117,6 +108,7 @@ class TransactionColumns(_PartitionColumns):
     entity_hash: NDArray[np.uint64]
     numeric: NDArray[np.float64]
     categorical: NDArray[np.uint64]
+    texts: pa.Array | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +121,8 @@ class LabelColumns(_PartitionColumns):
         The event time is that of the labelled transaction; -1 where the label does not name it.
     kind : uint8 (n,)
         `models.vocabulary.LabelKind`.
+    source : uint8 (n,)
+        `models.vocabulary.LabelSource`: counted by the metrics, without effect otherwise.
     id_hash, id_check : uint64 (n,)
         Equal to those of the labelled transaction.
     card_hash : uint64 (n,)
@@ -140,6 +134,7 @@ class LabelColumns(_PartitionColumns):
     label_time_ms: NDArray[np.int64]
     event_time_ms: NDArray[np.int64]
     kind: NDArray[np.uint8]
+    source: NDArray[np.uint8]
     id_hash: NDArray[np.uint64]
     id_check: NDArray[np.uint64]
     card_hash: NDArray[np.uint64]
@@ -169,8 +164,21 @@ class Decoder:
         self._numeric = [f"numeric_{i}" for i in range(len(transaction.numeric))]
         self._categorical = [f"categorical_{i}" for i in range(len(transaction.categorical))]
         self._entities = [f"entity_{i}" for i in range(len(transaction.entities))]
-        self._transaction = RecordLayout.of(transaction_model(transaction), transaction.time_format)
-        self._label = RecordLayout.of(label_model(label, transaction), label.time_format, _consistent_labels)
+        self._transaction = RecordLayout.of(
+            transaction_model(transaction),
+            transaction.time_format,
+            amount_text=transaction.amount_format == "text",
+            integer_texts=transaction.integer_texts,
+        )
+        self._texts = dict(zip(transaction.categorical, self._categorical, strict=True)) | {
+            name: attribute
+            for name, attribute in zip(transaction.entities, self._entities, strict=True)
+            if name in settings.alerts.fields
+        }
+        self._words = _EncodedWords(LabelWords.of(label))
+        self._label = RecordLayout.of(
+            label_model(label, transaction), label.time_format, self._words.consistent
+        )
 
     def transactions(self, records: RecordColumns) -> tuple[TransactionColumns, list[BadRecord]]:
         """Decode transactions; the good ones keep their order."""
@@ -191,6 +199,7 @@ class Decoder:
             entity_hash=self._hashes(table, self._entities),
             numeric=_beside([table.numbers(name) for name in self._numeric], len(rows), np.float64),
             categorical=self._hashes(table, self._categorical),
+            texts=self._kept(table),
         )
         return columns, bad_records(records, faults)
 
@@ -204,13 +213,21 @@ class Decoder:
             timestamps_ms=records.timestamps_ms[rows],
             label_time_ms=table.times_ms["label_time"],
             event_time_ms=table.times_ms["event_time"],
-            kind=_kinds(table),
+            kind=self._words.kinds(table),
+            source=_sources(table),
             id_hash=_hashed(ids, self._key),
             id_check=_hashed(ids, self._check_key),
             card_hash=_hashed(table.texts("card_id"), self._key),
             value=gather(table.spans),
         )
         return columns, bad_records(records, faults)
+
+    def _kept(self, table: Table) -> pa.Array | None:
+        """Return the texts that alerts need: only a hash is left of any other."""
+        if not self._texts:
+            return None
+        columns = [gather_utf8(table.texts(attribute)) for attribute in self._texts.values()]
+        return pa.StructArray.from_arrays(columns, names=[*self._texts])
 
     def _hashes(self, table: Table, names: list[str]) -> NDArray[np.uint64]:
         hashes = [_hashed(table.texts(name), self._key) for name in names]
@@ -226,30 +243,46 @@ def _beside(columns: list[NDArray[Any]], n: int, dtype: type[np.generic]) -> NDA
     return np.stack(columns, axis=1) if columns else np.empty((n, 0), dtype=dtype)
 
 
-def _kinds(table: Table) -> NDArray[np.uint8]:
-    label, source = (
-        find_words(table.texts(name), words) for name, words in (("label", _LABELS), ("source", _SOURCES))
-    )
-    kinds = np.full(label.size, LabelKind.OUTCOME, dtype=np.uint8)
-    kinds[label == _LEGIT] = LabelKind.LEGIT
-    kinds[label == _FRAUD] = LabelKind.FRAUD
-    kinds[source == _REVERSAL] = LabelKind.REVERSAL
-    return kinds
+class _EncodedWords:
+    """The words of labels as bytes, and what the rows of a table say in them."""
+
+    def __init__(self, words: LabelWords) -> None:
+        self._labels = Words.of([*words.labels])
+        self._kinds = np.array([*words.labels.values()], np.uint8)
+        self._outcomes = Words.of([*words.outcomes])
+        self._reversing = Words.of(words.reversing)
+
+    def kinds(self, table: Table) -> NDArray[np.uint8]:
+        """Return the `LabelKind` of each row, uint8 (n,); a row without a label states an outcome."""
+        label = find_words(table.texts("label"), self._labels)
+        kinds = np.where(label >= 0, self._kinds[label], np.uint8(LabelKind.OUTCOME))
+        kinds[find_words(table.texts("source"), self._reversing) >= 0] = LabelKind.REVERSAL
+        return kinds
+
+    def consistent(self, table: Table) -> NDArray[np.bool_]:
+        """Return which rows fulfil what `Label` demands of its fields together, bool (n,)."""
+        texts = {name: table.texts(name) for name in ("label", "outcome", "source")}
+        label, outcome = (
+            find_words(texts[name], words)
+            for name, words in (("label", self._labels), ("outcome", self._outcomes))
+        )
+        kind = np.where(label >= 0, self._kinds[label], np.uint8(LabelKind.OUTCOME))
+        reverses = find_words(texts["source"], self._reversing) >= 0
+        fits = (label >= 0) != (outcome >= 0)
+        fits &= (kind == LabelKind.OUTCOME) | (texts["source"].length >= 0)
+        fits &= ~reverses | (kind == LabelKind.LEGIT) | (kind == LabelKind.REVERSAL)
+        # A text that is none of the words is refused, as the model's literals refuse it.
+        for name, found in (("label", label), ("outcome", outcome)):
+            fits &= (found >= 0) == (texts[name].length >= 0)
+        return np.asarray(fits)
 
 
-def _consistent_labels(table: Table) -> NDArray[np.bool_]:
-    """Return which rows fulfil what `Label` demands of its fields together, bool (n,)."""
-    label, outcome, source = (
-        find_words(table.texts(name), words)
-        for name, words in (("label", _LABELS), ("outcome", _OUTCOMES), ("source", _SOURCES))
-    )
-    fits = (label >= 0) != (outcome >= 0)
-    fits &= (label < 0) | (source >= 0)
-    fits &= (source != _REVERSAL) | (label == _LEGIT)
-    # A text that is none of the known words is refused, as the model's literals refuse it.
-    for name, found in (("label", label), ("outcome", outcome), ("source", source)):
-        fits &= (found >= 0) == (table.texts(name).length >= 0)
-    return np.asarray(fits)
+def _sources(table: Table) -> NDArray[np.uint8]:
+    texts = table.texts("source")
+    # `find_words` numbers the names from 0, `LabelSource` from 1.
+    named = find_words(texts, _SOURCES) + 1
+    other = np.where(texts.length >= 0, LabelSource.OTHER, LabelSource.NONE)
+    return np.where(named > 0, named, other).astype(np.uint8)
 
 
 def bad_records(records: RecordColumns, faults: list[tuple[int, Fault]]) -> list[BadRecord]:

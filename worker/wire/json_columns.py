@@ -23,6 +23,7 @@ from worker.wire.json_scan import (
     COMMA,
     ODD,
     OPEN_OBJECT,
+    QUOTE,
     blank,
     colon,
     null,
@@ -44,10 +45,15 @@ class FieldKind(IntEnum):
     TEXT = 0
     NUMBER = 1
     INTEGER = 2
+    TEXT_OR_INTEGER = 3
+    """An integer stands for the text of its digits."""
 
 
+_MOST_CHARACTERS: Final = 18
+"""So many digits, or 17 behind a minus, are surely below the bound of an integer that stands for a text."""
 _TEXT: Final = int(FieldKind.TEXT)
 _INTEGER: Final = int(FieldKind.INTEGER)
+_TEXT_OR_INTEGER: Final = int(FieldKind.TEXT_OR_INTEGER)
 
 
 class DeclaredFields(NamedTuple):
@@ -176,10 +182,14 @@ def _read_value(data: Bytes, at: int, end: int, kind: int) -> tuple[int, int, in
     after = null(data, at, end)
     if after >= 0:
         return after, at, NULL, np.nan
-    if kind == _TEXT:
+    if kind == _TEXT or (kind == _TEXT_OR_INTEGER and at < end and data[at] == QUOTE):
         close = string(data, at, end)
         return (close + 1 if close >= 0 else ODD), at + 1, close - at - 1, np.nan
     after, value, is_integer = read_number(data, at, end)
+    if kind == _TEXT_OR_INTEGER:
+        # JSON allows no leading zeros, and `read_number` no negative zero: the digits are the text that Python writes.
+        sure = after >= 0 and is_integer and after - at <= _MOST_CHARACTERS
+        return after if sure else ODD, at, after - at, np.nan
     is_long = np.isnan(value)
     if kind == _INTEGER and (is_long or not is_integer):
         after = ODD
@@ -192,7 +202,8 @@ def _is_within(length: int, value: float, fields: DeclaredFields, field: int) ->
         return True
     # Bytes of a text, not characters: never fewer, so a text within the bounds here is within pydantic's. A number
     # without a value yet is compared once `_read_long_numbers` has rounded it.
-    measure = float(length) if fields.kind[field] == _TEXT else value
+    kind = fields.kind[field]
+    measure = float(length) if kind == _TEXT or kind == _TEXT_OR_INTEGER else value
     return bool(np.isnan(measure) or fields.lowest[field] <= measure <= fields.highest[field])
 
 

@@ -20,11 +20,11 @@ ODD: Final = -1
 OPEN_OBJECT: Final = ord("{")
 CLOSE_OBJECT: Final = ord("}")
 COMMA: Final = ord(",")
+QUOTE: Final = ord('"')
 
 _OPEN_ARRAY: Final = ord("[")
 _CLOSE_ARRAY: Final = ord("]")
 _COLON: Final = ord(":")
-_QUOTE: Final = ord('"')
 _ZERO: Final = ord("0")
 _NINE: Final = ord("9")
 _MINUS: Final = ord("-")
@@ -70,13 +70,13 @@ def colon(data: Bytes, close: int, end: int) -> int:
 @njit(cache=True, nogil=True, forceinline=True)
 def string(data: Bytes, at: int, end: int) -> int:
     """Find the closing quote of the string that opens at `at`."""
-    if at >= end or data[at] != _QUOTE:
+    if at >= end or data[at] != QUOTE:
         return ODD
     at += 1
     while at < end:
         while at < end and _IS_PRINTABLE_ASCII[data[at]]:
             at += 1
-        if at < end and data[at] == _QUOTE:
+        if at < end and data[at] == QUOTE:
             return at
         size = _wide(data, at, end)
         if size == 0:
@@ -228,7 +228,7 @@ def _item(data: Bytes, at: int, end: int, objects: int) -> int:
 
 @njit(cache=True, nogil=True, forceinline=True)
 def _scalar(data: Bytes, at: int, end: int) -> int:
-    if at < end and data[at] == _QUOTE:
+    if at < end and data[at] == QUOTE:
         close = string(data, at, end)
         return close + 1 if close >= 0 else ODD
     if at < end and (data[at] == _MINUS or _ZERO <= data[at] <= _NINE):

@@ -6,13 +6,15 @@ They accept what the decoder accepts, as far as JSON Schema can express it. `BEY
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from models.vocabulary import LabelKind
 from worker.errors import SettingsError, WorkerError
 from worker.settings.sections import LabelFields, Settings, TimeFormat, TransactionFields
-from worker.wire.schema import Alert, AlertReason, DeadLetter, label_model, transaction_model
+from worker.wire.label_words import LabelWords
+from worker.wire.schema import AMOUNT_TEXT, Alert, AlertReason, DeadLetter, label_model, transaction_model
 
 Schema = dict[str, Any]
 
@@ -62,6 +64,8 @@ def transaction_schema(fields: TransactionFields) -> Schema:
     """Return the schema of a transaction."""
     schema = _portable(transaction_model(fields).model_json_schema())
     _describe_time(schema["properties"][fields.event_time], fields.time_format)
+    if fields.amount_format == "text":
+        schema["properties"][fields.amount] |= {"pattern": AMOUNT_TEXT}
     return schema | {"$comment": BEYOND}
 
 
@@ -70,10 +74,18 @@ def label_schema(fields: LabelFields, transaction: TransactionFields | None = No
     schema = _portable(label_model(fields, transaction).model_json_schema())
     for name in (fields.label_time, fields.event_time):
         _describe_time(schema["properties"][name], fields.time_format)
+    words = LabelWords.of(fields)
     label, outcome, source = (_present(name) for name in (fields.label, fields.outcome, fields.source))
+    verdicts, takes_back = (
+        [word for word, kind in words.labels.items() if kind in kinds]
+        for kinds in (
+            (LabelKind.FRAUD, LabelKind.LEGIT, LabelKind.REVERSAL),
+            (LabelKind.LEGIT, LabelKind.REVERSAL),
+        )
+    )
     rules = [
-        {"if": label, "then": source},
-        {"if": _present(fields.source, "reversal"), "then": _present(fields.label, "legit")},
+        {"if": _present(fields.label, verdicts), "then": source},
+        {"if": _present(fields.source, words.reversing), "then": _present(fields.label, takes_back)},
     ]
     return schema | {"oneOf": [label, outcome], "allOf": rules, "$comment": BEYOND}
 
@@ -119,9 +131,10 @@ def _headed(topic: str, schema: Schema, *examples: Schema) -> Schema:
 
 
 def _outgoing(model: type[Alert] | type[DeadLetter]) -> Schema:
-    """Return the schema of what the worker writes: every field is always there, and later versions may add some."""
-    schema = _portable(model.model_json_schema(mode="serialization"))
-    return schema | {"required": list(schema["properties"])}
+    """Return the schema of what the worker writes. Fields with a default were added later: older records lack them."""
+    schema = _portable(model.model_json_schema())
+    required = [name for name, field in model.model_fields.items() if field.is_required()]
+    return schema | {"required": ["schema_version", *required]}
 
 
 def _portable(schema: Schema) -> Schema:
@@ -160,9 +173,9 @@ def _describe_time(field: Schema, time_format: TimeFormat) -> None:
         text |= {"pattern": _ISO_TIME, "not": {"pattern": _CONTROL_CHARACTERS}}
 
 
-def _present(name: str, value: str | None = None) -> Schema:
-    """Return a schema that wants the field, not null, and equal to the value if one is given."""
-    what = {"type": "string"} if value is None else {"const": value}
+def _present(name: str, values: Sequence[str] | None = None) -> Schema:
+    """Return a schema that wants the field, not null, and equal to one of the values if some are given."""
+    what = {"type": "string"} if values is None else {"enum": list(values)}
     return {"required": [name], "properties": {name: what}}
 
 
@@ -171,7 +184,7 @@ def _transaction_example(fields: TransactionFields) -> Schema:
         fields.transaction_id: "t-1001",
         fields.card_id: "card-7f3a",
         fields.event_time: _TIME_EXAMPLES[fields.time_format],
-        fields.amount: 129.95,
+        fields.amount: 129.95 if fields.amount_format == "number" else "129.95",
     }
     if fields.currency is not None:
         example[fields.currency] = "EUR"
@@ -189,7 +202,13 @@ def _label_examples(fields: LabelFields) -> list[Schema]:
 
 
 def _alert_example() -> Schema:
-    reason = AlertReason(feature="amount", text="amount", value=129.95, contribution=2.5)
+    reason = AlertReason(
+        feature="card_amount_to_usual",
+        text="amount against the card's own usual amount",
+        value=3.1,
+        contribution=2.5,
+        sentence="3.1 times this card's usual amount",
+    )
     return Alert(
         alert_id="0f1e2d3c4b5a69788796a5b4c3d2e1f0",
         transaction_id="t-1001",
@@ -207,6 +226,7 @@ def _alert_example() -> Schema:
         loss=134.95,
         review_cost=5.0,
         reasons=[reason],
+        fields={"merchant_id": "merchant_id-42"},
         reference=-3.5,
         model_version="7f4cd0bdbff4c3cc-278",
     ).model_dump(mode="json")

@@ -8,9 +8,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from enum import IntEnum, StrEnum
-from typing import Annotated, Any, Final, Literal, NamedTuple, Self, get_args
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple, Self, get_args
 
 from pydantic import (
     AfterValidator,
@@ -24,8 +25,10 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from models.vocabulary import LabelKind
 from worker.redaction import looks_like_card_number, redact_bytes
-from worker.settings.sections import LabelFields, TimeFormat, TransactionFields
+from worker.settings.sections import MAX_SOURCE_CHARACTERS, LabelFields, TimeFormat, TransactionFields
+from worker.wire.label_words import LabelWords
 
 SCHEMA_VERSION: Final = 1
 _VERSION_MEANING: Final = "fields may be added under it; any other change makes another version"
@@ -39,6 +42,11 @@ MAX_NUMBER: Final = 3e38
 END_OF_TIME_MS: Final = 4_102_444_800_000
 """2100-01-01; event times lie from 1970 up to here."""
 
+MAX_INTEGER: Final = 10**18
+"""An integer that stands for a text lies below, on either side of zero."""
+MAX_AMOUNT_CHARACTERS: Final = 32
+AMOUNT_TEXT: Final = r"^[0-9]+([.][0-9]+)?$"
+
 _MAX_DETAIL: Final = 200
 _PRINTABLE: Final = r"^\P{Cc}*$"
 _CARD: Final = "a token for the card, and the record's key; one that holds a card number is refused"
@@ -46,21 +54,6 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _ISO_TIME: Final = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})?"
 )
-
-LabelName = Literal["fraud", "legit"]
-OutcomeName = Literal["declined", "blocked", "challenged", "not_reviewed"]
-SourceName = Literal["chargeback", "early_warning", "analyst", "customer", "reversal"]
-
-
-class LabelSource(IntEnum):
-    """Who sent a label: 0 for an unnamed source, else the place in `SourceName`, counted from 1."""
-
-    NONE = 0
-    CHARGEBACK = 1
-    EARLY_WARNING = 2
-    ANALYST = 3
-    CUSTOMER = 4
-    REVERSAL = 5
 
 
 class Reason(StrEnum):
@@ -140,13 +133,27 @@ def _seconds_to_ms(seconds: float) -> int:
     return round(seconds * 1000.0)
 
 
+def _text_to_amount(text: str) -> float:
+    amount = float(text)
+    if amount > MAX_AMOUNT:
+        raise PydanticCustomError(Reason.OUT_OF_RANGE.value, "an amount above 1e12")
+    return amount
+
+
 _SEARCHED: Final = AfterValidator(_no_card_number)
 Identifier = Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARACTERS, pattern=_PRINTABLE)]
 Token = Annotated[Identifier, _SEARCHED]
 Text = Annotated[str, Field(max_length=MAX_TEXT_CHARACTERS, pattern=_PRINTABLE)]
 SearchedText = Annotated[Text, _SEARCHED]
 Amount = Annotated[float, Field(ge=0, le=MAX_AMOUNT)]
+AmountText = Annotated[
+    str,
+    Field(min_length=1, max_length=MAX_AMOUNT_CHARACTERS, pattern=AMOUNT_TEXT),
+    AfterValidator(_text_to_amount),
+]
+IntegerText = Annotated[int, Field(gt=-MAX_INTEGER, lt=MAX_INTEGER), AfterValidator(str)]
 Number = Annotated[float, Field(ge=-MAX_NUMBER, le=MAX_NUMBER)]
+Source = Annotated[str, Field(min_length=1, max_length=MAX_SOURCE_CHARACTERS, pattern=_PRINTABLE)]
 
 TIMES: Final[dict[TimeFormat, Any]] = {
     "epoch_ms": Annotated[int, Field(ge=0, lt=END_OF_TIME_MS)],
@@ -175,9 +182,11 @@ class Label(IncomingMessage):
 
     transaction_id: Identifier
     card_id: Identifier
-    label: LabelName | None = None
-    outcome: OutcomeName | None = None
-    source: SourceName | None = None
+    words: ClassVar[LabelWords] = LabelWords.of(LabelFields())
+
+    label: str | None = None
+    outcome: str | None = None
+    source: Source | None = None
     label_time: int
     event_time: int | None = None
 
@@ -185,9 +194,10 @@ class Label(IncomingMessage):
     def _is_consistent(self) -> Self:
         if (self.label is None) == (self.outcome is None):
             raise PydanticCustomError(Reason.BAD_LABEL.value, "either a label or an outcome")
-        if self.label is not None and self.source is None:
+        kind = None if self.label is None else self.words.labels[self.label]
+        if kind not in {None, LabelKind.OUTCOME} and self.source is None:
             raise PydanticCustomError(Reason.BAD_LABEL.value, "a label names its source")
-        if self.source == "reversal" and self.label != "legit":
+        if self.source in self.words.reversing and kind not in {LabelKind.LEGIT, LabelKind.REVERSAL}:
             raise PydanticCustomError(Reason.BAD_LABEL.value, "a reversal's label is legit")
         return self
 
@@ -204,19 +214,24 @@ def transaction_model(fields: TransactionFields) -> type[Transaction]:
         ),
         "card_id": _required(fields.card_id, card_type(fields), _CARD),
         "event_time": _required(fields.event_time, TIMES[fields.time_format], "when it happened"),
-        "amount": _required(fields.amount, Amount, "in the currency that the costs are set in"),
+        "amount": _required(
+            fields.amount,
+            Amount if fields.amount_format == "number" else AmountText,
+            "in the currency that the costs are set in",
+        ),
     }
     if fields.currency is not None:
         definitions["currency"] = _optional(
             fields.currency, SearchedText, "goes to the alert as it is; nothing is converted"
         )
+    text: Any = Text | IntegerText if fields.integer_texts else Text
     for group, names, kind, meaning in (
         ("numeric", fields.numeric, Number, "a number to learn from"),
-        ("categorical", fields.categorical, Text, "one of few values, to learn from"),
+        ("categorical", fields.categorical, text, "one of few values, to learn from"),
     ):
         definitions |= {f"{group}_{i}": _optional(name, kind, meaning) for i, name in enumerate(names)}
     for i, name in enumerate(fields.entities):
-        kind = Text if name in fields.not_searched else SearchedText
+        kind = text if name in fields.not_searched else Annotated[text, _SEARCHED]
         refused = "" if name in fields.not_searched else "; a card number is refused"
         definitions[f"entity_{i}"] = _optional(name, kind, f"an identifier that gathers history{refused}")
     return create_model("Transaction", __base__=Transaction, __doc__="A card transaction.", **definitions)
@@ -237,20 +252,27 @@ def is_searched(info: FieldInfo) -> bool:
 def label_model(fields: LabelFields, transaction: TransactionFields | None = None) -> type[Label]:
     """Build the model of the user's labels: our attributes under the user's names; the card as in `transaction`."""
     time = TIMES[fields.time_format]
+    words = LabelWords.of(fields)
     definitions: dict[str, Any] = {
         "transaction_id": _required(fields.transaction_id, Identifier, "of the transaction that it is about"),
         "card_id": _required(fields.card_id, card_type(transaction or TransactionFields()), _CARD),
-        "label": _optional(fields.label, LabelName, "what the transaction proved to be"),
+        "label": _optional(fields.label, _one_of(words.labels), "what the transaction proved to be"),
         "outcome": _optional(
-            fields.outcome, OutcomeName, "what was done to it, where no one can know what it was"
+            fields.outcome, _one_of(words.outcomes), "what was done to it, where no one can know what it was"
         ),
         "source": _optional(
-            fields.source, SourceName, "who sends the label, which must name it; a reversal's label is legit"
+            fields.source, Source, "who sends the label, which must name it; a reversal's label is legit"
         ),
         "label_time": _required(fields.label_time, time, "when it became known"),
         "event_time": _optional(fields.event_time, time, "of the transaction: the label is found sooner"),
     }
-    return create_model("Label", __base__=Label, __doc__=Label.__doc__, **definitions)
+    model = create_model("Label", __base__=Label, __doc__=Label.__doc__, **definitions)
+    model.words = words
+    return model
+
+
+def _one_of(words: Iterable[str]) -> Any:
+    return Literal[tuple(words)]
 
 
 def _required(name: str, kind: Any, meaning: str) -> tuple[Any, Any]:
@@ -276,15 +298,16 @@ class AlertReason(OutgoingMessage):
 
     feature: str = Field(description="the feature's name")
     text: str = Field(description="the same in words")
-    value: float | str | None = Field(description="what it was; null where it was missing or is a category")
+    value: float | str | None = Field(description="what it was; null where it was missing")
     contribution: float = Field(description="what it adds to the logit (online) or to the score (forest)")
+    sentence: str | None = Field(None, description="the reason in an analyst's words, with its value")
 
 
 class Alert(OutgoingMessage):
     """A transaction worth an investigator's time, and why."""
 
     schema_version: Literal[1] = Field(SCHEMA_VERSION, description=_VERSION_MEANING)
-    alert_id: str = Field(description="a function of the transaction id and entity_key alone")
+    alert_id: str = Field(description="a function of card, transaction id and entity_key alone")
     transaction_id: str = Field(description="of the transaction alerted on")
     card_id: str = Field(description="its card's token, and the record's key")
     case_id: str = Field(description="shared by the alerts of a card within one case window")
@@ -300,6 +323,10 @@ class Alert(OutgoingMessage):
     loss: float = Field(description="what it costs to miss this one, if it is a fraud")
     review_cost: float = Field(description="what it costs to look at the case")
     reasons: list[AlertReason] = Field(description="largest contribution first")
+    fields: dict[str, float | str | None] = Field(
+        default_factory=dict,
+        description="the fields of the transaction that alerts.fields names, as they came; card numbers are struck out",
+    )
     reference: float | None = Field(description="online: the logit is this plus all contributions")
     model_version: str = Field(description="lineage and model-log offset of the state that decided")
 

@@ -56,7 +56,7 @@ def make_baselines(stream: Stream, seed: int, families: Sequence[Family], say: S
             # A seed may have no current features yet where the first one has: its choice on the frozen ones stands.
             chosen_on = first.stored()[min(at, len(first.stored()) - 1)]
             best = _choose(family, stream, first_seed, first_loaded, first, chosen_on, say)
-            tried = stream.hindsight and family in (LIGHTGBM, LIGHTGBM_CODED)
+            tried = stream.hindsight and seed == first_seed and family in (LIGHTGBM, LIGHTGBM_CODED)
             every = family.settings_for(features.categorical) if tried else ()
             for setting in (best, *(it for it in every if it != best)):
                 _evaluate(family, setting, stream, seed, loaded, unit, features, say)

@@ -121,22 +121,30 @@ def once(days: int) -> Weights:
 
 
 def paired_interval(
-    pairs: Sequence[tuple[Figure, Figure, int]], seed: int = 0, draws: int = DRAWS
+    pairs: Sequence[tuple[Figure, Figure, int]],
+    seed: int = 0,
+    draws: int = DRAWS,
+    *,
+    same_days: bool = False,
 ) -> Interval:
     """Return the mean difference of pairs of figures with its interval: percentiles over resampled days.
 
     Parameters
     ----------
     pairs
-        For each seed of a stream both figures and the number of its days; the seeds are resampled apart.
+        For each seed of a stream both figures and the number of its days.
     seed
         Of the draws.
     draws
         How many.
+    same_days
+        Whether the seeds share their days, and so the draws; otherwise they are resampled apart.
     """
     rng = np.random.default_rng(seed)
     measured, resampled = [], []
     for one, other, days in pairs:
+        if same_days:
+            rng = np.random.default_rng(seed)
         measured.append(float((one(once(days)) - other(once(days)))[0]))
         weights = rng.multinomial(days, np.full(days, 1.0 / days), size=draws).astype(np.float64)
         resampled.append(one(weights) - other(weights))

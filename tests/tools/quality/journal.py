@@ -115,12 +115,12 @@ class Unit:
 
 def run_worker(stream: Stream, loaded: Loaded) -> Decisions:
     """Return what the worker decides on a stream."""
-    settings = stream.worker_settings(loaded.dataset)
+    settings = stream.worker_settings(loaded)
     with tempfile.TemporaryDirectory(prefix="fraud-worker-quality-") as folder:
         return WorkerRun(settings, loaded.dataset, Path(folder)).to_the_end()
 
 
 def features_of(stream: Stream, loaded: Loaded, decisions: Decisions) -> FeatureSet:
     """Return the features that a run journalled."""
-    layout: Any = FeatureLayout.from_spec(feature_spec(stream.worker_settings(loaded.dataset)))
+    layout: Any = FeatureLayout.from_spec(feature_spec(stream.worker_settings(loaded)))
     return FeatureSet(CURRENT, decisions.features, layout.names, layout.categorical)

@@ -169,7 +169,7 @@ def _judge(
     fraud, loss, flags = loaded.fraud[chosen], decisions.loss[chosen], decisions.flags[chosen]
     days, at = np.unique(loaded.day[chosen], return_inverse=True)
     first_of_window = (flags & Flag.FIRST_OF_WINDOW) != 0
-    costs = stream.worker_settings(loaded.dataset).costs
+    costs = stream.worker_settings(loaded).costs
 
     def judged(
         name: str,

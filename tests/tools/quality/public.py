@@ -34,6 +34,8 @@ _S_FFSD: Final = TransactionFields(entities=("Target",), categorical=("Location"
 _S_FFSD_STEP_MS: Final = 100_000
 _S_FFSD_START_MS: Final = 1_704_067_200_000
 _UNLABELLED: Final = 2
+_S_FFSD_KEYS: Final = (0, 1, 2, 3, 4)
+"""So small a stream depends on which legits are sampled: one entity key more or less is 0.1 in average precision."""
 _DELAY_SEED: Final = 7
 
 
@@ -77,7 +79,7 @@ def book_test_rows(dataset: Dataset) -> NDArray[np.bool_]:
     return chosen
 
 
-def _s_ffsd(*, unlabelled: bool) -> Loaded:
+def _s_ffsd(seed: int, *, unlabelled: bool) -> Loaded:
     table = pyarrow.csv.read_csv(_file("s-ffsd.csv")).combine_chunks()
     if not unlabelled:
         table = table.filter(pc.not_equal(table["Labels"], _UNLABELLED)).combine_chunks()
@@ -97,7 +99,7 @@ def _s_ffsd(*, unlabelled: bool) -> Loaded:
         is_fraud=verdict == 1,
         label_time_ms=np.where(judged, times_ms + 7 * MS_PER_DAY, NEVER),
     )
-    return Loaded(dataset, judged)
+    return Loaded(dataset, judged, entity_key=f"{seed:032x}")
 
 
 def _column(table: pa.Table, name: str) -> Any:
@@ -108,18 +110,22 @@ STREAMS: Final = (
     Stream(
         name="S-FFSD labelled",
         about="S-FFSD (AI4Risk/antifraud), labelled rows; a step of Time is 100 s; labels after 7 days",
-        load=lambda _: _s_ffsd(unlabelled=False),
+        load=lambda seed: _s_ffsd(seed, unlabelled=False),
         tune_days=(16, 30),
         windows=(Window(30, 90),),
+        seeds=_S_FFSD_KEYS,
+        same_days=True,
         hindsight=True,
     ),
     Stream(
         name="S-FFSD all",
         about="S-FFSD, all rows; the unlabelled ones are silent, and baselines leave them out; judged are the others",
-        load=lambda _: _s_ffsd(unlabelled=True),
+        load=lambda seed: _s_ffsd(seed, unlabelled=True),
         silence_is_legit=False,
         tune_days=(16, 30),
         windows=(Window(30, 90),),
+        seeds=_S_FFSD_KEYS,
+        same_days=True,
         hindsight=True,
     ),
     Stream(

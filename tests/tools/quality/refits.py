@@ -132,7 +132,7 @@ def _arrivals(stream: Stream, loaded: Loaded, most: int) -> tuple[NDArray[np.int
     """
     count = len(loaded.dataset)
     silent_ms = loaded.dataset.event_time_ms + round(
-        stream.worker_settings(loaded.dataset).labels.negatives_after_days * MS_PER_DAY
+        stream.worker_settings(loaded).labels.negatives_after_days * MS_PER_DAY
     )
     labelled_ms = loaded.label_time_ms
     row = np.arange(count)

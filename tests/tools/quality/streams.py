@@ -37,10 +37,13 @@ class Loaded:
         Its `is_fraud` and `label_time_ms` are what the worker and the baselines learn from.
     judged : bool (n,)
         The rows whose truth, `dataset.is_fraud`, is known and judged. A row may be judged whose label never arrives.
+    entity_key
+        Of the worker: it chooses which legits are kept as examples.
     """
 
     dataset: Dataset
     judged: NDArray[np.bool_]
+    entity_key: str = ENTITY_KEY
 
     @property
     def fraud(self) -> NDArray[np.bool_]:
@@ -67,6 +70,8 @@ class Loaded:
     def key(self) -> str:
         """Return a digest of all that the worker reads and of what is judged."""
         digest = hashlib.blake2b(digest_size=16)
+        if self.entity_key != ENTITY_KEY:
+            digest.update(self.entity_key.encode())
         data = self.dataset
         numbers: list[NDArray[Any]] = [data.event_time_ms, data.amount, *data.numeric.values()]
         numbers += [self.judged, self.fraud, self.label_time_ms]
@@ -121,6 +126,8 @@ class Stream:
         What is judged; one row each.
     seeds
         A row is the mean over them.
+    same_days
+        Whether the seeds are entity keys of the worker over the same data, rather than other data.
     settings
         Sections of the worker's settings beside `transaction`.
     matured_days
@@ -140,6 +147,7 @@ class Stream:
     tune_days: tuple[int, int]
     windows: tuple[Window, ...]
     seeds: tuple[int, ...] = (0,)
+    same_days: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
     matured_days: float = 7.0
     silence_is_legit: bool = True
@@ -180,9 +188,9 @@ class Stream:
         name = f"{self.name}, {window.name}" if window.name else self.name
         return f"{name} (savings)" if self.money_only else name
 
-    def worker_settings(self, dataset: Dataset) -> Settings:
+    def worker_settings(self, loaded: Loaded) -> Settings:
         """Return the settings of the worker on this stream."""
-        return Settings(entity_key=ENTITY_KEY, transaction=dataset.fields, **self.settings)
+        return Settings(entity_key=loaded.entity_key, transaction=loaded.dataset.fields, **self.settings)
 
 
 def labels_at(event_time_ms: NDArray[np.int64], delay_days: NDArray[np.float64] | float) -> NDArray[np.int64]:

@@ -98,7 +98,7 @@ def judge(
         ]
     else:
         return Row(*found, None, worker, nan, Interval(nan, nan, nan), passes=False)
-    interval = paired_interval(pairs)
+    interval = paired_interval(pairs, same_days=stream.same_days)
     margin = SAVINGS_MARGIN if stream.money_only else AP_MARGIN
     return Row(*found, bar, worker, baseline, interval, passes=interval.low > -margin)
 

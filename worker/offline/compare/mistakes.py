@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import StratifiedKFold, train_test_split
 from sklearn.pipeline import make_pipeline
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped] # scikit-learn requires it
+from threadpoolctl import threadpool_limits
 
 from models.evaluation import average_precision
 from worker.offline.compare.engine import capped

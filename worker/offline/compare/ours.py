@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.anomaly import FlatForest
+from models.blend import Blend
 from models.columns import Columns
-from models.online import BinnedLogistic
 from models.state import ModelState
 from models.threshold import Calibration, CostPolicy, Thresholds, forest_rank, online_ratio
 from models.vocabulary import MS_PER_DAY, Decider, Flag
@@ -39,7 +39,7 @@ class Deciding:
         Whether the online model decides.
     """
 
-    online: BinnedLogistic | None
+    online: Blend | None
     forest: FlatForest | None
     calibration: Calibration
     thresholds: Thresholds
@@ -213,7 +213,7 @@ def refreshed_view(
     )
 
 
-def _logit(online: BinnedLogistic | None, features: NDArray[np.float32]) -> NDArray[np.float32]:
+def _logit(online: Blend | None, features: NDArray[np.float32]) -> NDArray[np.float32]:
     if online is None:
         return np.full(len(features), np.nan, np.float32)
     with np.errstate(over="ignore"):

@@ -42,8 +42,8 @@ _LETTER: Final = 0.55
 def strategy_table(result: Comparison, rows: Sequence[Row], title: str, series: dict[str, Series]) -> Html:
     """Return the figures of every strategy of a block, family by family."""
     table = Table(
-        f"{title}: figures of the test window. Rows of different blocks are not comparable. Within noise: the 95 %"
-        " interval of the cost above the cheapest reaches zero.",
+        f"{title}: figures of the test window. Rows of different blocks are not comparable. Where an interval reaches"
+        " 0, the difference to the cheapest may be chance.",
         [
             Column("strategy"),
             Column("cost", "reviews, and the loss of missed frauds"),
@@ -174,12 +174,13 @@ def lettered(row: Row, series: dict[str, Series]) -> Html:
 def badges(result: Comparison, row: Row) -> list[Html]:
     """Return what a strategy is besides: recommended, the cheapest or close to it, common advice."""
     advice, cheapest = result.recommendation, result.cheapest(row.block)
-    is_cheapest = cheapest is not None and cheapest.strategy == row.strategy
+    its, least = row.figures, cheapest.figures if cheapest is not None else None
+    is_cheapest = its is not None and least is not None and its.cost == least.cost
     is_main = row.block is advice.block
     named = [
         ("recommended", is_main and row.strategy == advice.strategy),
         ("cheapest", is_cheapest),
-        ("within noise", not is_cheapest and row.figures is not None and row.figures.excess_low <= 0.0),
+        ("interval reaches 0", not is_cheapest and its is not None and its.excess_low <= 0.0),
         ("common advice", is_main and row.strategy in advice.common_advice),
     ]
     return [Html(f" {element('span', text(name), class_='badge')}") for name, holds in named if holds]

@@ -7,16 +7,20 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from worker.kafka_io.inflate import MOST_BYTES
 from worker.kafka_io.record_batches import RecordColumns, refused_until
-from worker.settings.sections import TimeFormat
+from worker.settings.sections import MAX_SOURCE_CHARACTERS, TimeFormat
 from worker.wire.json_columns import NULL, Cells, DeclaredFields, FieldKind, read_cells
 from worker.wire.schema import (
+    AMOUNT_TEXT,
     END_OF_TIME_MS,
     MAX_AMOUNT,
+    MAX_AMOUNT_CHARACTERS,
     MAX_ID_CHARACTERS,
     MAX_NUMBER,
     MAX_RECORD_BYTES,
@@ -28,7 +32,7 @@ from worker.wire.schema import (
     explain_record,
     is_searched,
 )
-from worker.wire.spans import Integers, Spans, Words, card_numbers, iso_times, same_texts
+from worker.wire.spans import Integers, Spans, Words, card_numbers, gather_utf8, iso_times, same_texts
 
 NO_TIME: Final = -1
 """Milliseconds of a time that the record does not have."""
@@ -100,6 +104,8 @@ class RecordLayout:
         Attributes in which a card number is refused.
     rule
         Returns the rows of a table that fulfil what the model demands of several fields together.
+    amount_text
+        Whether the amount is written as a text.
     """
 
     model: type[Transaction] | type[Label]
@@ -108,6 +114,7 @@ class RecordLayout:
     time_format: TimeFormat
     tokens: tuple[str, ...]
     rule: Callable[[Table], NDArray[np.bool_]] | None = None
+    amount_text: bool = False
 
     @classmethod
     def of(
@@ -115,10 +122,22 @@ class RecordLayout:
         model: type[Transaction] | type[Label],
         time_format: TimeFormat,
         rule: Callable[[Table], NDArray[np.bool_]] | None = None,
+        *,
+        amount_text: bool = False,
+        integer_texts: bool = False,
     ) -> RecordLayout:
         """Derive the layout from a model whose aliases are the names in the JSON."""
         infos = model.model_fields
-        kinds, lowest, highest = zip(*(_limits(attribute, time_format) for attribute in infos), strict=True)
+        limits = {attribute: _limits(attribute, time_format) for attribute in infos}
+        if amount_text:
+            limits["amount"] = (FieldKind.TEXT, 1.0, float(MAX_AMOUNT_CHARACTERS))
+        if integer_texts:
+            limits |= {
+                name: (FieldKind.TEXT_OR_INTEGER, *limit[1:])
+                for name, limit in limits.items()
+                if name.startswith(("categorical_", "entity_"))
+            }
+        kinds, lowest, highest = zip(*limits.values(), strict=True)
         fields = DeclaredFields(
             Words.of([info.alias or attribute for attribute, info in infos.items()]),
             np.array(kinds, dtype=np.uint8),
@@ -127,7 +146,7 @@ class RecordLayout:
             np.array(highest),
         )
         tokens = tuple(name for name, info in infos.items() if is_searched(info))
-        return cls(model, tuple(infos), fields, time_format, tokens, rule)
+        return cls(model, tuple(infos), fields, time_format, tokens, rule, amount_text)
 
 
 def _limits(attribute: str, time_format: TimeFormat) -> tuple[FieldKind, float, float]:
@@ -140,6 +159,8 @@ def _limits(attribute: str, time_format: TimeFormat) -> tuple[FieldKind, float, 
         return FieldKind.NUMBER, -MAX_NUMBER, MAX_NUMBER
     if attribute in _IDENTIFIERS:
         return FieldKind.TEXT, 1.0, MAX_ID_CHARACTERS
+    if attribute == "source":
+        return FieldKind.TEXT, 1.0, MAX_SOURCE_CHARACTERS
     return FieldKind.TEXT, 0.0, MAX_TEXT_CHARACTERS
 
 
@@ -159,6 +180,8 @@ def read_table(
     length = np.where(records.value_length <= MAX_RECORD_BYTES, records.value_length, NULL)
     spans = Spans(data, records.value_start, length)
     cells = read_cells(spans, layout.fields)
+    if layout.amount_text:
+        _read_amounts(spans, cells, layout.attributes.index("amount"))
     table = Table(layout.attributes, spans, cells, _times_ms(spans, cells, layout))
     good = cells.plain & _accepted(table, Spans(data, records.key_start, records.key_length), layout)
     odd: list[int] = np.flatnonzero(~good).tolist()
@@ -215,6 +238,16 @@ def _times_ms(spans: Spans, cells: Cells, layout: RecordLayout) -> dict[str, Int
     return {name: _time_ms(spans, cells, field, layout.time_format) for name, field in fields.items()}
 
 
+def _read_amounts(spans: Spans, cells: Cells, field: int) -> None:
+    """Read the amounts that are texts; a record with any other text is odd."""
+    rows = np.flatnonzero(cells.plain)
+    text = gather_utf8(Spans(spans.data, cells.start[field, rows], cells.length[field, rows]))
+    fits = pc.match_substring_regex(text, AMOUNT_TEXT)
+    amount = pc.if_else(fits, text, "nan").cast(pa.float64()).to_numpy(zero_copy_only=False)
+    cells.number[field, rows] = amount
+    cells.plain[rows] = amount <= MAX_AMOUNT
+
+
 def _time_ms(spans: Spans, cells: Cells, field: int, time_format: TimeFormat) -> Integers:
     if time_format == "iso8601":
         return iso_times(Spans(spans.data, cells.start[field], cells.length[field]))
@@ -234,7 +267,7 @@ def _patched(table: Table, layout: RecordLayout, read: Sequence[tuple[int, Trans
         values = [getattr(message, name) for _, message in read]
         if name in table.times_ms:
             table.times_ms[name][rows] = [NO_TIME if value is None else value for value in values]
-        elif layout.fields.kind[field] == FieldKind.TEXT:
+        elif name != "amount" and layout.fields.kind[field] in {FieldKind.TEXT, FieldKind.TEXT_OR_INTEGER}:
             texts = [b"" if value is None else value.encode() for value in values]
             lengths = np.array([len(text) for text in texts], dtype=np.int64)
             table.cells.start[field, rows] = end + np.cumsum(lengths) - lengths

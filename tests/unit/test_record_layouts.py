@@ -14,7 +14,8 @@ from models.examples import Examples
 from models.records import Commit, Digest, EntityEvents, Evidence, Lineage, ModelRecord, Refit
 from tests.support.model_log import LINEAGE, POLICY, START_MS, commit
 from worker.errors import CorruptError
-from worker.partition.codec import (
+from worker.partition.journal import DecisionRows, JournalEntry, JournalHeader, Settlements
+from worker.partition.record_layouts import (
     MAX_ROWS,
     VERSION,
     ModelLogDecoder,
@@ -23,7 +24,6 @@ from worker.partition.codec import (
     encode_journal,
     encode_model,
 )
-from worker.partition.journal import DecisionRows, JournalEntry, JournalHeader, Settlements
 
 MEBIBYTE = 1 << 20
 HEADER = JournalHeader(

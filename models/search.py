@@ -1,0 +1,326 @@
+"""Chooses how a generation is made, by days that the candidates have not seen.
+
+The examples of matured days are cut at moments of the past. At each cut every candidate learns what lies before it,
+less the time that labels need, and is judged on the days after it by weighted log loss: as a generation meets the days
+after its own making. The simplest candidate within one standard error of the best is chosen (Breiman et al. 1984), so
+that noise moves nothing. From the logits on those days come the weights of tables and trees, and the intercept that
+makes a probability of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.blend import Blend, BoostedRows, Mix, Recipe, build_blend
+from models.boosting import BoostingParams
+from models.examples import Examples
+from models.generation import TrainingRows
+from models.online import LogisticParams
+from models.threshold import Calibration
+from models.vocabulary import MS_PER_DAY
+
+CUTS: Final = 3
+_JUDGED_SHARE: Final = 0.35
+"""Of the span of the examples, at most so much is judged; the rest is always learnt."""
+_JUDGED_DAYS: Final = 7.0
+"""The days after a cut, as many as a generation is in force."""
+LEAST_FRAUDS: Final = 30
+"""Frauds that must lie before a cut, and in the days after all cuts, for a judgement to mean anything."""
+SEARCH_ROWS: Final = 30_000
+_TABLE_ROWS: Final = 100_000
+"""The most rows that tables learn in a search, the newest."""
+BOOSTED_ROWS: Final = 80_000
+"""The most rows that trees are fitted to, in the search and at the end: all frauds, the legits sampled and weighted."""
+_PULL: Final = 200.0
+"""The prior of the mix counts for so many frauds, and fades out as more come."""
+
+TABLES: Final[tuple[LogisticParams, ...]] = (
+    {},
+    {"passes": 3},
+    {"learning_rate": 0.02, "cross_learning_rate": 0.008},
+)
+BOOSTING: Final = (
+    BoostingParams(),
+    BoostingParams(leaves=31, learning_rate=0.1, l2=5.0),
+    BoostingParams(leaves=7, l2=50.0),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a search chose, in numbers: it is part of the generation's record.
+
+    Attributes
+    ----------
+    tables_at, trees_at
+        Which of `TABLES` and `BOOSTING`; -1 for no trees.
+    mix
+        Weights of their logits.
+    order : int16 (F,)
+        Columns as the tables take them.
+    calibration
+        Makes a probability of the logit; None where too few frauds were judged.
+    tables_loss, trees_loss, blend_loss
+        Mean weighted log loss of each on the judged days; NaN where nothing was judged.
+    age
+        Generations made by this choice before.
+    """
+
+    tables_at: int
+    trees_at: int
+    mix: Mix
+    order: NDArray[np.int16]
+    calibration: Calibration | None = None
+    tables_loss: float = float("nan")
+    trees_loss: float = float("nan")
+    blend_loss: float = float("nan")
+    age: int = 0
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the numbers that `from_arrays` reads, beside those of the blend."""
+        numbers = (self.tables_at, self.trees_at, self.age)
+        losses = (self.tables_loss, self.trees_loss, self.blend_loss)
+        return {"choice": np.array(numbers, np.int64), "losses": np.array(losses)}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], mix: Mix, order: NDArray[np.int16]) -> Choice:
+        """Read a choice back.
+
+        Raises
+        ------
+        KeyError, ValueError
+            An array is absent, or names no candidate.
+        """
+        tables_at, trees_at, age = (int(number) for number in arrays["choice"])
+        if not (0 <= tables_at < len(TABLES) and -1 <= trees_at < len(BOOSTING)):
+            msg = f"no candidate has the numbers {tables_at} and {trees_at}"
+            raise ValueError(msg)
+        tables, trees, blend = (float(loss) for loss in arrays["losses"])
+        return cls(tables_at, trees_at, mix, order, None, tables, trees, blend, age)
+
+
+class _Cut(NamedTuple):
+    """Rows learnt and rows judged."""
+
+    learnt: NDArray[np.int64]
+    judged: NDArray[np.int64]
+
+
+class Searcher:
+    """Searches over the examples of one generation.
+
+    Parameters
+    ----------
+    examples
+        Of matured days, in transaction order.
+    names, categorical
+        Of the features.
+    fraud_weight
+        Class weight of the lineage.
+    label_delay_ms
+        How long labels take: so much lies between what a candidate learns and what it is judged on.
+    seed
+        Decides every sample.
+    """
+
+    def __init__(
+        self,
+        examples: Examples,
+        names: tuple[str, ...],
+        categorical: NDArray[np.bool_],
+        fraud_weight: float,
+        label_delay_ms: int,
+        seed: int,
+    ) -> None:
+        self._rows = TrainingRows(examples.features, examples.label, examples.weight.astype(np.float64))
+        self._time_ms = examples.event_time_ms
+        self._names, self._categorical, self._fraud_weight = names, categorical, fraud_weight
+        self._delay_ms, self._seed = label_delay_ms, seed
+        self._plain_order = np.arange(len(names), dtype=np.int16)
+
+    def search(self) -> Choice:
+        """Judge all candidates."""
+        cuts = self._cuts()
+        if not cuts:
+            return self.default()
+        judged = np.concatenate([cut.judged for cut in cuts])
+        order = self._order(cuts[-1])
+        tables = [self._out_of_time(cuts, self._recipe(it, None, order)) for it in TABLES]
+        trees = [self._out_of_time(cuts, self._recipe(None, it, order)) for it in BOOSTING]
+        table_at, tree_at = self._simplest(tables, judged), self._simplest(trees, judged)
+        y, w = self._rows.y[judged], self._rows.w[judged]
+        mix, calibration = fit_mix(tables[table_at], trees[tree_at], y == 1, w)
+        blended = mix.tables * tables[table_at] + mix.trees * trees[tree_at]
+        return Choice(
+            table_at,
+            tree_at if mix.trees > 0.0 else -1,
+            mix,
+            order,
+            calibration,
+            _mean_loss(tables[table_at], y, w),
+            _mean_loss(trees[tree_at], y, w),
+            _mean_loss(blended + calibration.intercept, y, w),
+        )
+
+    def default(self) -> Choice:
+        """Return the choice where too few frauds are known to judge anything: tables alone."""
+        return Choice(0, -1, Mix(), self._plain_order)
+
+    def build(self, choice: Choice) -> Blend:
+        """Make the generation of all examples."""
+        boosting = None if choice.trees_at < 0 else BOOSTING[choice.trees_at]
+        recipe = Recipe(self._table_params(TABLES[choice.tables_at]), boosting, choice.mix, choice.order)
+        boosted = _sampled(self._rows, np.arange(len(self._rows.y)), BOOSTED_ROWS, self._seed)
+        return build_blend(self._rows, self._names, self._categorical, recipe, self._seed, boosted)
+
+    def _cuts(self) -> list[_Cut]:
+        if not len(self._time_ms):
+            return []
+        first, last = int(self._time_ms[0]), int(self._time_ms[-1])
+        judged_ms = min(_JUDGED_DAYS * MS_PER_DAY, _JUDGED_SHARE / CUTS * (last - first))
+        cuts = []
+        for back in range(CUTS, 0, -1):
+            begin = last + 1 - back * judged_ms
+            inside = (self._time_ms >= begin) & (self._time_ms < begin + judged_ms)
+            cut = _Cut(np.flatnonzero(self._time_ms < begin - self._delay_ms), np.flatnonzero(inside))
+            if np.count_nonzero(self._rows.y[cut.learnt]) >= LEAST_FRAUDS and len(cut.judged):
+                cuts.append(cut)
+        frauds = sum(int(np.count_nonzero(self._rows.y[cut.judged])) for cut in cuts)
+        return cuts if frauds >= LEAST_FRAUDS else []
+
+    def _recipe(
+        self, tables: LogisticParams | None, boosting: BoostingParams | None, order: NDArray[np.int16]
+    ) -> Recipe:
+        mix = Mix(0.0, 1.0) if tables is None else Mix(1.0, 0.0)
+        return Recipe(self._table_params(tables or {}), boosting, mix, order)
+
+    def _table_params(self, params: LogisticParams) -> LogisticParams:
+        return {**params, "fraud_weight": self._fraud_weight}
+
+    def _out_of_time(self, cuts: list[_Cut], recipe: Recipe) -> NDArray[np.float64]:
+        """Return the logits of a candidate on the judged rows of all cuts."""
+        return np.concatenate([self._judge(cut, recipe) for cut in cuts])
+
+    def _judge(self, cut: _Cut, recipe: Recipe) -> NDArray[np.float64]:
+        if recipe.boosting is None:
+            rows = self._of(cut.learnt[-_TABLE_ROWS:])
+        else:
+            # The tables only bring the bins of categories here.
+            sample = _sampled(self._rows, cut.learnt, SEARCH_ROWS, self._seed)
+            rows = self._of(sample.rows, sample.weight)
+        blend = build_blend(rows, self._names, self._categorical, recipe, self._seed)
+        return blend.score_batch(self._rows.X[cut.judged])
+
+    def _of(self, chosen: NDArray[np.int64], weight: NDArray[np.float64] | None = None) -> TrainingRows:
+        X, y, w = self._rows
+        return TrainingRows(X[chosen], y[chosen], w[chosen] if weight is None else weight)
+
+    def _order(self, cut: _Cut) -> NDArray[np.int16]:
+        """Return the columns by their part in trees fitted before the last cut, the greatest first.
+
+        The tables cross the first columns only: those that matter, not those declared first.
+        """
+        sample = _sampled(self._rows, cut.learnt, SEARCH_ROWS, self._seed)
+        rows = self._of(sample.rows, sample.weight)
+        recipe = self._recipe(None, BOOSTING[0], self._plain_order)
+        blend = build_blend(rows, self._names, self._categorical, recipe, self._seed)
+        part = np.abs(blend.contributions(rows.X)).mean(axis=0)
+        return np.argsort(-part, kind="stable").astype(np.int16)
+
+    def _simplest(self, logits: list[NDArray[np.float64]], judged: NDArray[np.int64]) -> int:
+        """Return the first candidate whose mean loss is within one standard error of the best one's."""
+        y, w, day = self._rows.y[judged], self._rows.w[judged], self._time_ms[judged] // MS_PER_DAY
+        losses = np.stack([w * _log_loss(logit, y) for logit in logits])
+        best = int(np.argmin(losses.sum(axis=1)))
+        _, slot = np.unique(day, return_inverse=True)
+        for candidate in range(best):
+            by_day = np.bincount(slot, losses[candidate] - losses[best])
+            error = float(by_day.std(ddof=1) * np.sqrt(len(by_day))) if len(by_day) > 1 else np.inf
+            if by_day.sum() <= error:
+                return candidate
+        return best
+
+
+def fit_mix(
+    tables: NDArray[np.float64], trees: NDArray[np.float64], fraud: NDArray[np.bool_], w: NDArray[np.float64]
+) -> tuple[Mix, Calibration]:
+    """Fit the weights of two logits and an intercept by weighted log loss; no weight is negative.
+
+    A Gaussian prior pulls towards the plain mean of the two with intercept 0; it counts for some 200 frauds and fades.
+
+    Parameters
+    ----------
+    tables, trees : float64 (n,)
+        Logits of rows that neither has learnt.
+    fraud : bool (n,)
+    w : float64 (n,)
+        Sampling weights.
+
+    Returns
+    -------
+    mix
+        The weights.
+    calibration
+        Slope 1 and the intercept.
+    """
+    X = np.column_stack([tables, trees, np.ones(len(w))])
+    free = np.array([True, True, True])
+    theta = _newton(X, fraud, w, free)
+    for at in (0, 1):
+        if theta[at] < 0.0:
+            free[at] = False
+            theta = _newton(X, fraud, w, free)
+    return Mix(float(max(theta[0], 0.0)), float(max(theta[1], 0.0))), Calibration(1.0, float(theta[2]))
+
+
+def _newton(
+    X: NDArray[np.float64], fraud: NDArray[np.bool_], w: NDArray[np.float64], free: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    centre = np.where(free, 1.0 / np.count_nonzero(free[:2]), 0.0)
+    centre[2] = 0.0
+    frauds = float(np.dot(w, fraud))
+    pull = np.array([1.0, 1.0, 0.1]) * max(0.5, 20.0 * (1.0 - frauds / _PULL))
+    theta = centre.copy()
+    for _ in range(50):
+        z = np.clip(X @ theta, -30.0, 30.0)
+        p = 1.0 / (1.0 + np.exp(-z))
+        gradient = X.T @ (w * (p - fraud)) + pull * (theta - centre)
+        hessian = (X * (w * p * (1.0 - p))[:, None]).T @ X + np.diag(pull)
+        step = np.zeros(3)
+        step[free] = np.linalg.solve(hessian[np.ix_(free, free)], gradient[free])
+        largest = np.abs(step).max()
+        theta = theta - step * min(1.0, 1.0 / max(largest, 1e-12))
+        if largest < 1e-9:
+            break
+    return theta
+
+
+def _sampled(rows: TrainingRows, among: NDArray[np.int64], most: int, seed: int) -> BoostedRows:
+    """Keep all frauds, up to half of `most`, and as many legits as fit, each weighted for those left out."""
+    rng = np.random.default_rng(seed)
+    frauds, legits = among[rows.y[among] == 1], among[rows.y[among] == 0]
+    kept = [_some(frauds, most // 2, rng), _some(legits, most - min(len(frauds), most // 2), rng)]
+    weights = [
+        rows.w[some] * (len(all_of) / max(len(some), 1))
+        for some, all_of in zip(kept, (frauds, legits), strict=True)
+    ]
+    chosen, weight = np.concatenate(kept), np.concatenate(weights)
+    ascending = np.argsort(chosen)
+    return BoostedRows(chosen[ascending], weight[ascending])
+
+
+def _some(rows: NDArray[np.int64], most: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    return rows if len(rows) <= most else rng.choice(rows, most, replace=False)
+
+
+def _log_loss(logit: NDArray[np.float64], y: NDArray[np.uint8]) -> NDArray[np.float64]:
+    return np.logaddexp(0.0, logit) - y * logit
+
+
+def _mean_loss(logit: NDArray[np.float64], y: NDArray[np.uint8], w: NDArray[np.float64]) -> float:
+    return float(np.average(_log_loss(logit, y), weights=w))

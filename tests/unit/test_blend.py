@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from models.blend import Blend, Mix, Recipe, build_blend
+from models.boosting import BoostingParams
+from models.examples import Examples
+from models.generation import TrainingRows
+from models.search import BOOSTING, TABLES, Searcher, fit_mix
+from models.vocabulary import MS_PER_DAY
+
+NAMES = ("a", "b", "c", "d")
+CATEGORICAL = np.array([False, False, False, True])
+PARAMS = BoostingParams(trees=8, leaves=5, min_leaf_rows=5, l2=1.0)
+
+
+def rows(count: int, seed: int = 1) -> TrainingRows:
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(count, 4)).astype(np.float32)
+    X[:, 3] = rng.integers(0, 5, count)
+    y = (X[:, 0] * X[:, 1] + (X[:, 3] == 2) + 0.3 * rng.normal(size=count) > 1.2).astype(np.uint8)
+    return TrainingRows(X, y, np.where(y == 1, 1.0, 2.0))
+
+
+BOTH = Mix(0.4, 0.7)
+
+
+def blend(mix: Mix = BOTH, order: tuple[int, ...] = (2, 0, 3, 1)) -> Blend:
+    recipe = Recipe({}, PARAMS, mix, np.array(order, np.int16))
+    return build_blend(rows(800), NAMES, CATEGORICAL, recipe, seed=5)
+
+
+def test_the_logit_is_the_weighted_sum_of_the_two_parts() -> None:
+    both, X = blend(), rows(50, seed=2).X
+    tables, trees = blend(Mix(1.0, 0.0)), blend(Mix(0.0, 1.0))
+    expected = 0.4 * tables.score_batch(X) + 0.7 * trees.score_batch(X)
+    np.testing.assert_allclose(both.score_batch(X), expected, atol=1e-12)
+
+
+def test_contributions_stand_in_declared_order_and_sum_to_the_logit() -> None:
+    both, X = blend(), rows(50, seed=2).X
+    total = both.contributions(X).sum(axis=1) + both.reference_logit
+    np.testing.assert_allclose(total, both.score_batch(X), atol=1e-9)
+    # The third feature is noise: what it adds is little beside the pair that makes a fraud.
+    part = np.abs(both.contributions(X)).mean(axis=0)
+    assert part[2] < 0.5 * max(part[0], part[1])
+
+
+def test_the_order_of_columns_changes_nothing_where_all_are_crossed() -> None:
+    X = rows(50, seed=2).X
+    one, other = blend(), blend(order=(0, 1, 2, 3))
+    np.testing.assert_allclose(one.score_batch(X), other.score_batch(X), atol=1e-9)
+
+
+def test_only_the_tables_learn_on() -> None:
+    both, some = blend(), rows(30, seed=3)
+    before = both.trees
+    logit = both.score_batch(some.X)
+    both.learn_batch(some.X, some.y, some.w)
+    assert both.trees is before
+    assert np.any(both.score_batch(some.X) != logit)
+
+
+@pytest.mark.parametrize("mix", [BOTH, Mix(1.0, 0.0)])
+def test_a_blend_restored_from_its_arrays_goes_on_to_the_bit(mix: Mix) -> None:
+    one, some = blend(mix), rows(30, seed=3)
+    other = Blend.from_arrays({name: array.copy() for name, array in one.arrays().items()})
+    for model in (one, other):
+        model.learn_batch(some.X, some.y, some.w)
+    np.testing.assert_array_equal(one.score_batch(some.X), other.score_batch(some.X))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("order", np.zeros(4, np.int16)), ("mix", np.array([-0.1, 1.0])), ("mix", np.array([np.nan, 1.0]))],
+)
+def test_arrays_that_no_blend_has_are_refused(name: str, value: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=name):
+        Blend.from_arrays({**blend().arrays(), name: value})
+
+
+def test_the_mix_finds_the_better_logit_and_no_weight_is_negative() -> None:
+    rng = np.random.default_rng(2)
+    truth = rng.normal(size=20_000) * 2 - 2
+    fraud = rng.random(20_000) < 1 / (1 + np.exp(-truth))
+    noise = rng.normal(size=20_000)
+    # The best weights are -1 and 1: the tables would take the noise out of the trees.
+    mix, _ = fit_mix(noise, truth + noise, fraud, np.ones(20_000))
+    assert mix.tables == 0.0
+    assert 0.5 < mix.trees < 1.0
+    mix, calibration = fit_mix(noise, truth, fraud, np.ones(20_000))
+    assert mix.tables == pytest.approx(0.0, abs=0.05)
+    assert mix.trees == pytest.approx(1.0, abs=0.05)
+    assert calibration.intercept == pytest.approx(0.0, abs=0.1)
+    mix, _ = fit_mix(truth + rng.normal(size=20_000), truth + rng.normal(size=20_000), fraud, np.ones(20_000))
+    assert mix.tables == pytest.approx(mix.trees, abs=0.1)
+
+
+def examples(days: int, per_day: int, seed: int = 1) -> Examples:
+    some = rows(days * per_day, seed)
+    time_ms = np.repeat(np.arange(days), per_day) * MS_PER_DAY
+    count = len(some.y)
+    return Examples(
+        features=some.X, label=some.y, weight=some.w.astype(np.float32), event_time_ms=time_ms.astype(np.int64),
+        key=np.arange(count, dtype=np.uint64), logit=np.full(count, np.nan, np.float32),
+    )  # fmt: skip
+
+
+def search(found: Examples) -> Searcher:
+    return Searcher(found, NAMES, CATEGORICAL, fraud_weight=1.0, label_delay_ms=2 * MS_PER_DAY, seed=7)
+
+
+def test_a_search_reports_what_it_judged_and_its_choice_makes_a_model() -> None:
+    found = examples(30, 60)
+    choice = search(found).search()
+    assert 0 <= choice.tables_at < len(TABLES)
+    assert choice.trees_at < len(BOOSTING)
+    assert choice.blend_loss <= min(choice.tables_loss, choice.trees_loss) + 0.01
+    assert search(found).build(choice).score_batch(found.features).shape == (1_800,)
+    again = search(found).search()
+    assert again.arrays()["choice"].tolist() == choice.arrays()["choice"].tolist()
+    assert (again.mix, again.calibration) == (choice.mix, choice.calibration)
+
+
+def test_nothing_of_a_cuts_days_or_of_the_wait_for_labels_is_learnt_before_it() -> None:
+    searcher = search(examples(30, 60))
+    cuts = searcher._cuts()
+    assert len(cuts) == 3
+    for cut in cuts:
+        newest_learnt, oldest_judged = (
+            searcher._time_ms[cut.learnt].max(),
+            searcher._time_ms[cut.judged].min(),
+        )
+        assert newest_learnt < oldest_judged - 2 * MS_PER_DAY + 1
+    judged = np.concatenate([cut.judged for cut in cuts])
+    assert len(set(judged.tolist())) == len(judged)
+
+
+def test_with_too_few_frauds_the_tables_alone_are_made() -> None:
+    few = examples(10, 20)
+    label = np.zeros(len(few), np.uint8)
+    label[:25] = 1
+    choice = search(dataclasses.replace(few, label=label)).search()
+    assert (choice.mix, choice.trees_at, choice.calibration) == (Mix(1.0, 0.0), -1, None)

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.ensemble import HistGradientBoostingClassifier
+
+from models.boosting import BoostingParams, FlatBooster
+
+PARAMS = BoostingParams(trees=12, leaves=6, min_leaf_rows=5, l2=1.0)
+
+
+def rows(count: int = 600, seed: int = 3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows of four features with missing values, of which the first two matter together."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(count, 4)).astype(np.float32)
+    y = (np.nan_to_num(X[:, 0]) * np.nan_to_num(X[:, 1]) + 0.3 * rng.normal(size=count) > 0.8).astype(
+        np.uint8
+    )
+    X[rng.random(X.shape) < 0.1] = np.nan
+    return X, y, np.where(y == 1, 1.0, 4.0)
+
+
+def test_the_flat_trees_score_as_scikit_learn_does_to_the_bit() -> None:
+    X, y, w = rows()
+    theirs = HistGradientBoostingClassifier(
+        max_iter=12, max_leaf_nodes=6, learning_rate=PARAMS.learning_rate, min_samples_leaf=5,
+        l2_regularization=1.0, early_stopping=False, random_state=9,
+    ).fit(X, y, sample_weight=w)  # fmt: skip
+    flat = FlatBooster.fit(X, y, w, PARAMS, seed=9)
+    fresh, _, _ = rows(seed=4)
+    np.testing.assert_array_equal(flat.score(fresh), theirs.decision_function(fresh))
+
+
+def test_contributions_and_the_reference_sum_to_the_logit() -> None:
+    X, y, w = rows()
+    flat = FlatBooster.fit(X, y, w, PARAMS, seed=9)
+    np.testing.assert_allclose(flat.contributions(X).sum(axis=1) + flat.reference, flat.score(X), atol=1e-12)
+
+
+def test_a_contribution_is_what_the_path_changes_in_the_expected_value() -> None:
+    # One split by hand: x at most 0 is legit (3 rows), above it fraud (1 row).
+    flat = FlatBooster(
+        features=2, baseline=-1.0, roots=np.array([0], np.int32), feature=np.array([1, -1, -1], np.int16),
+        threshold=np.array([0, 0, 0], np.float32), missing_left=np.array([True, False, False]),
+        left=np.array([1, 0, 0], np.int32), right=np.array([2, 0, 0], np.int32), value=np.array([-0.5, -1.0, 1.0]),
+    )  # fmt: skip
+    X = np.array([[9, 0], [9, 0.5], [9, np.nan]], np.float32)
+    assert flat.score(X).tolist() == [-2.0, 0.0, -2.0]
+    assert flat.contributions(X).tolist() == [[0.0, -0.5], [0.0, 1.5], [0.0, -0.5]]
+    assert flat.reference == -1.5
+
+
+def test_infinite_values_are_missing_and_columns_without_two_values_are_left_alone() -> None:
+    X, y, w = rows()
+    X[:, 2], X[:, 3] = np.nan, 7.0
+    flat = FlatBooster.fit(X, y, w, PARAMS, seed=9)
+    assert not set(flat.feature[flat.feature >= 0].tolist()) & {2, 3}
+    missing, infinite = X[:5].copy(), X[:5].copy()
+    missing[:, 0], infinite[:, 0] = np.nan, np.inf
+    np.testing.assert_array_equal(flat.score(missing), flat.score(infinite))
+
+
+def test_rows_that_do_not_differ_make_the_share_of_frauds_the_score() -> None:
+    flat = FlatBooster.fit(
+        np.ones((4, 2), np.float32),
+        np.array([1, 0, 0, 0], np.uint8),
+        np.array([1.0, 1, 1, 1]),
+        PARAMS,
+        seed=1,
+    )
+    np.testing.assert_allclose(flat.score(np.zeros((2, 2), np.float32)), np.log(1 / 3))
+    assert flat.contributions(np.zeros((2, 2), np.float32)).tolist() == [[0.0, 0.0], [0.0, 0.0]]
+
+
+def test_a_model_restored_from_its_arrays_is_the_same() -> None:
+    X, y, w = rows()
+    flat = FlatBooster.fit(X, y, w, PARAMS, seed=9)
+    again = FlatBooster.from_arrays(flat.arrays(), 4)
+    np.testing.assert_array_equal(again.score(X), flat.score(X))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("left", 0), ("left", 10_000), ("feature", 4), ("feature", -2), ("roots", -1), ("value", np.nan)],
+)
+def test_nodes_that_lead_out_of_bounds_or_in_circles_are_refused(name: str, value: float) -> None:
+    X, y, w = rows()
+    arrays = {key: array.copy() for key, array in FlatBooster.fit(X, y, w, PARAMS, seed=9).arrays().items()}
+    arrays[name][0] = value
+    with pytest.raises(ValueError, match="nodes of a boosted model"):
+        FlatBooster.from_arrays(arrays, 4)

@@ -1,0 +1,112 @@
+"""The states that a person should hear of: each is logged once when it begins and once when it ends."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from models.vocabulary import MS_PER_DAY
+from worker.live.conditions import Conditions, Facts, WaitingLabels
+
+FINE = Facts(
+    feed_halted=False,
+    newest_label_ms=20 * MS_PER_DAY,
+    clock_ms=20 * MS_PER_DAY,
+    online_lambda=1.0,
+    held_back=0,
+    waiting={3: WaitingLabels(0, 0, 20 * MS_PER_DAY, read_all=True)},
+    day_closed_ms=10 * MS_PER_DAY,
+    day_is_unlabelled=False,
+)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def conditions(caplog: pytest.LogCaptureFixture, clock: Clock) -> Conditions:
+    caplog.set_level(logging.INFO, "worker.live.conditions")
+    return Conditions(clock)
+
+
+def logged(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
+    records = [record for record in caplog.records if record.name == "worker.live.conditions"]
+    return [(record.levelname, record.getMessage()) for record in records]
+
+
+HALTED = {"feed_halted": True, "newest_label_ms": 15 * MS_PER_DAY}
+BUDGET = {"online_lambda": 2.5, "held_back": 12}
+FUTURE = {"waiting": {3: WaitingLabels(40, 22 * MS_PER_DAY, 20 * MS_PER_DAY, read_all=True)}}
+UNLABELLED = {"day_is_unlabelled": True}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (HALTED, ("label feed", "1970-01-16", "labels.max_silence_days")),
+        (BUDGET, ("costs.alert_budget_cases_per_day", "2.50", "12 ")),
+        (FUTURE, ("partition 3", "40 labels wait", "1970-01-23", "1970-01-21")),
+        (UNLABELLED, ("1970-01-10", "without a label")),
+    ],
+)
+def test_a_state_is_logged_once_when_it_begins_and_once_when_it_ends(
+    conditions: Conditions,
+    clock: Clock,
+    caplog: pytest.LogCaptureFixture,
+    change: dict[str, object],
+    words: tuple[str, ...],
+) -> None:
+    conditions.observe(FINE)
+    assert logged(caplog) == []
+    holds = Facts(**{**FINE.__dict__, **change})
+    for _ in range(5):
+        conditions.observe(holds)
+        clock.now_s += 1_200
+    [(level, message)] = logged(caplog)
+    assert level == "WARNING"
+    assert [word for word in words if word not in message] == [], message
+    conditions.observe(FINE)
+    conditions.observe(FINE)
+    assert len(logged(caplog)) == 2
+    assert logged(caplog)[1][0] == "INFO"
+
+
+def test_a_state_that_comes_and_goes_is_not_logged_at_every_turn(
+    conditions: Conditions, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    holds = Facts(**{**FINE.__dict__, **BUDGET})
+    for turn in range(1_000):
+        conditions.observe(holds if turn % 2 else FINE)
+        clock.now_s += 0.05
+    assert len(logged(caplog)) == 1
+
+
+def test_what_the_budget_holds_back_is_summed_until_it_is_logged(
+    conditions: Conditions, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    holds = Facts(**{**FINE.__dict__, **BUDGET})
+    for _ in range(10):
+        conditions.observe(holds)
+    clock.now_s += 3_600
+    conditions.observe(FINE)
+    assert "108 alerts" in logged(caplog)[1][1]
+
+
+def test_labels_that_wait_in_a_backlog_of_transactions_are_no_news(
+    conditions: Conditions, caplog: pytest.LogCaptureFixture
+) -> None:
+    backlog = WaitingLabels(40, 22 * MS_PER_DAY, 20 * MS_PER_DAY, read_all=False)
+    soon = WaitingLabels(40, 20 * MS_PER_DAY + 60_000, 20 * MS_PER_DAY, read_all=True)
+    conditions.observe(Facts(**{**FINE.__dict__, "waiting": {0: backlog, 1: soon}}))
+    assert logged(caplog) == []

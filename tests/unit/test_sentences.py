@@ -1,0 +1,91 @@
+"""The reasons of an alert in an analyst's words, with their values."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from models.features import FeatureLayout, FeatureSpec
+from worker.wire.sentences import Sentences
+
+SPEC = FeatureSpec(("distance_km",), ("channel",), ("merchant_id",))
+LAYOUT = FeatureLayout.from_spec(SPEC)
+SENTENCES = Sentences(SPEC)
+SHORT_LEGITS = 26.0
+MERCHANT = {
+    "merchant_id_odds_short": float(np.log((4 + 0.02) / (SHORT_LEGITS + 1))),
+    "merchant_id_odds_middle": float(np.log(0.25)),
+    "merchant_id_fraud_share": 4 / (4 + SHORT_LEGITS),
+    "merchant_id_legit_age": -float(np.log2(SHORT_LEGITS)),
+    "merchant_id_frauds": 6.2,
+    "merchant_id_rate_ratio": 2.5,
+}
+
+
+def said(feature: str, values: dict[str, float], category: str | None = None) -> str:
+    row = np.full(len(LAYOUT.names), np.nan, np.float32)
+    for name, value in values.items():
+        row[LAYOUT.names.index(name)] = value
+    return SENTENCES.of(LAYOUT.names.index(feature), row, category)
+
+
+@pytest.mark.parametrize(
+    ("feature", "value", "words"),
+    [
+        ("amount", 1234.5, "the amount is 1,234.50"),
+        ("card_amount_to_usual", 3.14, "3.1 times this card's usual amount"),
+        ("card_amount_to_mean", 0.5, "0.5 times this card's average amount"),
+        ("card_amount_deviation", -2.04, "2.0 standard deviations below this card's average amount"),
+        ("card_usual_amount", 40.0, "this card usually pays about 40.00"),
+        ("card_large_count", 2.2, "about 2 recent amounts of this card above 3 times its usual one"),
+        ("card_large_count", 0.1, "no recent amount of this card above 3 times its usual one"),
+        ("card_count_short", 7.3, "about 7 latest payments of this card"),
+        ("card_frauds", 0.0, "no fraud reported on this card"),
+        ("card_frauds", 1.0, "about 1 fraud reported on this card"),
+        ("hour", 3.25, "at 03:15 UTC"),
+        ("distance_km", 812.0, "distance_km is 812"),
+        ("distance_km", np.nan, "distance_km is missing"),
+        ("card_amount_to_usual", np.nan, "this card's usual amount is not known yet"),
+    ],
+)
+def test_a_feature_is_a_sentence_with_its_value(feature: str, value: float, words: str) -> None:
+    assert said(feature, {feature: value}) == words
+
+
+@pytest.mark.parametrize(
+    ("feature", "words"),
+    [
+        ("merchant_id_odds_short", "merchant_id: about 4 frauds among its last 30 payments of known outcome"),
+        (
+            "merchant_id_fraud_share",
+            "merchant_id: about 4 frauds among its last 30 payments of known outcome",
+        ),
+        (
+            "merchant_id_odds_middle",
+            "merchant_id: about 20 % fraud among its recent payments of known outcome",
+        ),
+        ("merchant_id_legit_age", "merchant_id: about 26 latest payments proved legitimate"),
+        ("merchant_id_frauds", "merchant_id: about 6 frauds reported"),
+        ("merchant_id_rate_ratio", "merchant_id: 2.5 times its usual traffic"),
+    ],
+)
+def test_what_is_known_of_an_entity_is_counted(feature: str, words: str) -> None:
+    assert said(feature, MERCHANT) == words
+
+
+def test_an_entity_without_history_says_so() -> None:
+    new = {"merchant_id_odds_short": float(np.log(0.02)), "merchant_id_legit_age": 39.9}
+    assert said("merchant_id_odds_short", new) == "merchant_id: no payment of known outcome yet"
+    assert said("merchant_id_rate_ratio", {}) == "merchant_id: its usual traffic is not known yet"
+
+
+def test_a_category_is_named() -> None:
+    assert said("channel", {}, "web") == "channel is web"
+    assert said("channel", {}) == "channel is missing"
+
+
+def test_every_feature_has_a_sentence_at_every_value() -> None:
+    for feature in range(len(LAYOUT.names)):
+        for value in (np.nan, 0.0, -50.0, 1e9, 1e-9):
+            row = np.full(len(LAYOUT.names), value, np.float32)
+            assert SENTENCES.of(feature, row, None).isprintable()

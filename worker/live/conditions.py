@@ -1,0 +1,195 @@
+"""States of a running worker that leave its decisions right but that a person should hear of.
+
+Each is logged once when it begins and once when it ends; the metrics show it all the while.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+log = logging.getLogger(__name__)
+
+_QUIET_S: Final = 600.0
+"""A state that comes and goes is logged at most once in this time."""
+_LABELS: Final = "labels of partition "
+_AHEAD_MS: Final = 600_000
+"""Labels always run a little ahead of the transactions; beyond this they are dated in the future."""
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingLabels:
+    """The labels of one partition that were read and are not due yet.
+
+    Attributes
+    ----------
+    count
+        How many.
+    first_due_ms
+        When the first of them is due; 0 where none waits.
+    clock_ms
+        The partition's clock.
+    read_all
+        Whether all transactions are decided: then the clock does not move on by itself.
+    """
+
+    count: int
+    first_due_ms: int
+    clock_ms: int
+    read_all: bool
+
+    @property
+    def ahead_ms(self) -> int:
+        """How far the first label lies ahead of the clock; 0 where none waits."""
+        return max(0, self.first_due_ms - self.clock_ms) if self.count else 0
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the states follow from, after one cycle.
+
+    Attributes
+    ----------
+    feed_halted
+        Whether labels have been silent for so long that nothing matures.
+    newest_label_ms
+        Time of the newest label; None before the first.
+    clock_ms
+        The model's clock; None before the first transaction.
+    online_lambda
+        The online model's threshold in force, in reviews.
+    held_back
+        How many alerts of this cycle the budget held back.
+    waiting
+        By partition, the labels that wait.
+    day_closed_ms
+        The end of the newest closed day; None before the first.
+    day_is_unlabelled
+        Whether that day closed without a single label.
+    """
+
+    feed_halted: bool
+    newest_label_ms: int | None
+    clock_ms: int | None
+    online_lambda: float
+    held_back: int
+    waiting: Mapping[int, WaitingLabels]
+    day_closed_ms: int | None
+    day_is_unlabelled: bool
+
+
+class Conditions:
+    """Logs the states as they begin and end.
+
+    Parameters
+    ----------
+    clock
+        Monotonic seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._logged_s: dict[str, float] = {}
+        self._holding: set[str] = set()
+        self._held_back = 0
+
+    def observe(self, facts: Facts) -> None:
+        """Take note of the facts after one cycle."""
+        self._held_back += facts.held_back
+        self._feed(facts)
+        self._budget(facts)
+        # A partition that another worker has now takes its state with it.
+        owned = {_labels_of(partition) for partition in facts.waiting}
+        self._holding -= {state for state in self._holding if state.startswith(_LABELS)} - owned
+        for partition, waiting in facts.waiting.items():
+            self._future(partition, waiting)
+        self._day(facts)
+
+    def _changes(self, state: str, holds: bool) -> bool:
+        """Return whether the state differs from the one logged, and the log may say so by now."""
+        if holds == (state in self._holding):
+            return False
+        now_s = self._clock()
+        if now_s - self._logged_s.get(state, -_QUIET_S) < _QUIET_S:
+            return False
+        self._logged_s[state] = now_s
+        (self._holding.add if holds else self._holding.discard)(state)
+        return True
+
+    def _feed(self, facts: Facts) -> None:
+        if not self._changes("label feed", facts.feed_halted):
+            return
+        if facts.feed_halted:
+            newest = (
+                "none has come"
+                if facts.newest_label_ms is None
+                else f"the newest is of {_moment(facts.newest_label_ms)}"
+            )
+            log.warning(
+                "the label feed is silent for longer than labels.max_silence_days (%s; the transactions have "
+                "reached %s): nothing matures, so the model learns no legit decision and no day closes",
+                newest,
+                _moment(facts.clock_ms),
+            )
+        else:
+            log.info("labels come again: decisions mature")
+
+    def _budget(self, facts: Facts) -> None:
+        binds = facts.online_lambda > 1.0
+        if not self._changes("budget", binds):
+            return
+        if binds:
+            log.warning(
+                "costs.alert_budget_cases_per_day binds: the online model alerts from an expected loss of %.2f "
+                "reviews on instead of 1; %d alerts held back",
+                facts.online_lambda,
+                self._held_back,
+            )
+        else:
+            log.info("the alert budget binds no more; it held back %d alerts", self._held_back)
+        self._held_back = 0
+
+    def _future(self, partition: int, waiting: WaitingLabels) -> None:
+        holds = waiting.read_all and waiting.ahead_ms > _AHEAD_MS
+        if not self._changes(_labels_of(partition), holds):
+            return
+        if holds:
+            log.warning(
+                "partition %d: %d labels wait for their label_time, the first for %s; the transactions have reached %s",
+                partition,
+                waiting.count,
+                _moment(waiting.first_due_ms),
+                _moment(waiting.clock_ms),
+            )
+        else:
+            log.info("partition %d: no label waits for a time in the future", partition)
+
+    def _day(self, facts: Facts) -> None:
+        if not self._changes("day", facts.day_is_unlabelled):
+            return
+        day = "none" if facts.day_closed_ms is None else _moment(facts.day_closed_ms - 1)[:10]
+        if facts.day_is_unlabelled:
+            log.warning(
+                "the day %s closed without a label: its recall, precision and cost are those of silence. Do labels "
+                "come, and do they find their decisions?",
+                day,
+            )
+        else:
+            log.info("the day %s closed with labels", day)
+
+
+def _labels_of(partition: int) -> str:
+    return f"{_LABELS}{partition}"
+
+
+def _moment(time_ms: int | None) -> str:
+    if time_ms is None:
+        return "no time yet"
+    try:
+        return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    except (ValueError, OverflowError, OSError):
+        return f"{time_ms} ms"

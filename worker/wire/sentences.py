@@ -1,0 +1,144 @@
+"""The reasons of an alert in an analyst's words, each with what it was.
+
+Counts are of decayed sums: they say *about* how many.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.aggregates import CARD_FEATURES, ENTITY_FEATURES
+from models.features import FeatureSpec
+
+Row = NDArray[np.float32]
+_NO_COUNT: Final = 0.5
+_FRAUD_PRIOR: Final = 0.02
+"""What `models.aggregates` adds to the frauds before it takes the log odds; to the legits it adds 1."""
+
+
+class Sentences:
+    """Writes the sentences of one layout of features.
+
+    Parameters
+    ----------
+    spec
+        The declared fields.
+    """
+
+    def __init__(self, spec: FeatureSpec) -> None:
+        self._short_days = spec.half_lives_days[0]
+        self._entities = spec.entities
+        self._first_entity = 1 + CARD_FEATURES + 1
+        self._hour = self._first_entity + len(spec.entities) * ENTITY_FEATURES
+        self._numeric = spec.numeric
+        self._categorical = spec.categorical
+
+    def of(self, feature: int, row: Row, category: str | None) -> str:
+        """Return the sentence of one feature.
+
+        Parameters
+        ----------
+        feature
+            Its place in the layout.
+        row : float32 (F,)
+            All features of the transaction.
+        category
+            The value, where the feature is a category.
+        """
+        value = float(row[feature])
+        if feature == 0:
+            return f"the amount is {value:,.2f}" if math.isfinite(value) else "the amount is missing"
+        if feature <= CARD_FEATURES:
+            return _CARD[feature - 1](value)
+        if feature < self._first_entity:
+            return f"{_about(value, 'fraud')} reported on this card"
+        if feature < self._hour:
+            entity, kind = divmod(feature - self._first_entity, ENTITY_FEATURES)
+            first = self._first_entity + entity * ENTITY_FEATURES
+            known = self._of_entity(kind, row[first : first + ENTITY_FEATURES])
+            return f"{self._entities[entity]}: {known}"
+        if feature == self._hour:
+            return f"at {_time_of_day(value)} UTC"
+        return self._declared(feature - self._hour - 1, value, category)
+
+    def _declared(self, index: int, value: float, category: str | None) -> str:
+        if index < len(self._numeric):
+            shown = f"{value:.6g}" if math.isfinite(value) else "missing"
+            return f"{self._numeric[index]} is {shown}"
+        name = self._categorical[index - len(self._numeric)]
+        return f"{name} is {'missing' if category is None else category}"
+
+    def _of_entity(self, kind: int, row: Row) -> str:
+        value = float(row[kind])
+        legits = _power(2.0, -float(row[3]) / self._short_days)
+        if kind in {0, 2}:
+            frauds = max(0.0, _power(math.e, float(row[0])) * (legits + 1.0) - _FRAUD_PRIOR)
+            settled = frauds + legits
+            if not settled >= _NO_COUNT:
+                return "no payment of known outcome yet"
+            return f"{_about(frauds, 'fraud')} among its last {settled:.0f} payments of known outcome"
+        if kind == 1:
+            odds = _power(math.e, value)
+            return (
+                f"about {odds / (1.0 + odds):.0%} fraud among its recent payments of known outcome".replace(
+                    "%", " %"
+                )
+            )
+        if kind == 3:
+            return f"{_about(legits, 'latest payment')} proved legitimate"
+        if kind == 4:
+            return f"{_about(value, 'fraud')} reported"
+        return (
+            f"{value:.1f} times its usual traffic"
+            if math.isfinite(value)
+            else "its usual traffic is not known yet"
+        )
+
+
+def _card_deviation(value: float) -> str:
+    side = "above" if value >= 0 else "below"
+    return f"{abs(value):.1f} standard deviations {side} this card's average amount"
+
+
+def _known(sentence: Callable[[float], str], unknown: str) -> Callable[[float], str]:
+    return lambda value: sentence(value) if math.isfinite(value) else unknown
+
+
+_NO_USUAL: Final = "this card's usual amount is not known yet"
+_NO_MEAN: Final = "this card's average amount is not known yet"
+_CARD: Final[tuple[Callable[[float], str], ...]] = (
+    _known(lambda value: f"{value:.1f} times this card's usual amount", _NO_USUAL),
+    _known(lambda value: f"{value:.1f} times this card's average amount", _NO_MEAN),
+    _known(_card_deviation, "how far this card's amounts vary is not known yet"),
+    _known(lambda value: f"this card usually pays about {value:,.2f}", _NO_USUAL),
+    lambda value: (
+        f"this card's latest amounts lie above its usual one, by {value:.1f} times that amount together"
+        if value >= _NO_COUNT
+        else "none of this card's latest amounts lies far above its usual one"
+    ),
+    lambda value: f"{_about(value, 'recent amount')} of this card above 3 times its usual one",
+    lambda value: f"{_about(value, 'latest payment')} of this card",
+    lambda value: f"{_about(value, 'payment')} of this card over a longer time",
+)
+"""By place in the card's block of features, see `models.features`."""
+
+
+def _about(count: float, noun: str) -> str:
+    if not count >= _NO_COUNT:
+        return f"no {noun}"
+    return f"about {count:,.0f} {noun}" + ("s" if count >= 1.5 else "")
+
+
+def _power(base: float, exponent: float) -> float:
+    """Return a power, 0 where the exponent is unknown; a huge one is cut, for it overflows."""
+    return 0.0 if math.isnan(exponent) else base ** min(exponent, 100.0)
+
+
+def _time_of_day(hours: float) -> str:
+    minutes = int(hours * 60.0) % 1440 if math.isfinite(hours) else 0
+    return f"{minutes // 60:02d}:{minutes % 60:02d}"
