@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 from kafka import ConsumerGroupMetadata
 
+from models.boosting import BoostingParams, FlatBooster
 from models.state import ModelState
 from worker.cycle.contracts import Finish, PartitionBatch
 from worker.cycle.processor import Processor
@@ -67,6 +68,7 @@ _MANY: Final = FIELDS.model_copy(
 def warm() -> int:
     """Run every loop; return how many transactions the restored tasks hold."""
     dataset = simulate(TRAFFIC)
+    _score_trees()
     decided = 0
     for fields, partitioner in ((FIELDS, "murmur2"), (_MANY, "crc32")):
         settings = Settings.model_validate(
@@ -81,6 +83,15 @@ def warm() -> int:
         with tempfile.TemporaryDirectory(prefix="fraud-worker-warm-") as folder:
             decided += _run(settings, _with_fields(dataset, settings), Path(folder))
     return decided
+
+
+def _score_trees() -> None:
+    """Score and explain trees: on so little traffic a search may find no use for any."""
+    rng = np.random.default_rng(1)
+    X, y = rng.normal(size=(400, 2)).astype(np.float32), rng.integers(0, 2, 400).astype(np.uint8)
+    trees = FlatBooster.fit(X, y, np.ones(400), BoostingParams(trees=2), seed=1)
+    trees.contributions(X)
+    trees.score(X)
 
 
 def _with_fields(dataset: Dataset, settings: Settings) -> Dataset:
