@@ -44,7 +44,7 @@ HOSTILE = (
 def settings(**sections: Any) -> Settings:
     quick: dict[str, Any] = {
         "labels": {"negatives_after_days": 2.0, "horizon_days": 5.0, "max_silence_days": 2.0},
-        "model": {"min_frauds": 30, "forest_min_rows": 400, "generation_days": 3.0, "digest_every": 32},
+        "model": {"min_frauds": 30, "forest_min_rows": 400, "generation_days": 30.0},
         "costs": {"review_cost": 3.0, "missed_fraud_fixed": 2.0, "missed_fraud_factor": 0.5},
     }
     return Settings(entity_key="0f" * 16, transaction=FIELDS, **(quick | sections))
