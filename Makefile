@@ -87,6 +87,8 @@ lock:  ## Pin the dependencies of pyproject.toml in deploy/; UPGRADE=--upgrade t
 	$(COMPILE) pyproject.toml --output-file deploy/requirements.txt
 	$(COMPILE) pyproject.toml --extra bench --extra dev --constraint deploy/requirements.txt \
 		--output-file deploy/requirements-dev.txt
+	$(COMPILE) pyproject.toml --extra quality --constraint deploy/requirements-dev.txt \
+		--output-file deploy/requirements-quality.txt
 	sed -n 's/^requires = \["\(.*\)"\]$$/\1/p' pyproject.toml \
 		| $(COMPILE) - --constraint deploy/requirements-dev.txt --output-file deploy/requirements-build.txt
 

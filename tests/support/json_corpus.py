@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 
-from worker.settings.sections import TimeFormat
+from worker.settings.fields import TimeFormat
 
 TIMES: dict[TimeFormat, str] = {
     "epoch_ms": "1700000000123",

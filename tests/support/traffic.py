@@ -11,7 +11,7 @@ import numpy as np
 
 from worker.offline.dataset import Dataset
 from worker.offline.replay import label_values, transaction_values
-from worker.settings.sections import LabelFields
+from worker.settings.fields import LabelFields
 from worker.simulation import Traffic, simulate
 
 

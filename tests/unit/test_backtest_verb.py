@@ -20,7 +20,7 @@ from worker.offline.backtest import BacktestResult, backtest
 from worker.offline.backtest_text import prevalence
 from worker.offline.decisions_file import write_decisions
 from worker.redaction import redact
-from worker.settings.sections import LabelFields
+from worker.settings.fields import LabelFields
 from worker.simulation import FIELDS, Simulation, Traffic
 from worker.simulation.files import write_labels, write_transactions
 from worker.simulation.naming import Naming

@@ -12,7 +12,8 @@ import pytest
 
 from tests.support.records import record_columns
 from worker.redaction import looks_like_card_number, redact, redact_bytes
-from worker.settings.sections import Settings, TransactionFields
+from worker.settings.fields import TransactionFields
+from worker.settings.sections import Settings
 from worker.wire.decoder import Decoder
 
 KEY = "000102030405060708090a0b0c0d0e0f"

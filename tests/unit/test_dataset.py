@@ -14,7 +14,7 @@ import pytest
 
 from worker.errors import SettingsError
 from worker.offline.dataset import NEVER, Dataset, TruthColumns, read_dataset
-from worker.settings.sections import TransactionFields
+from worker.settings.fields import TransactionFields
 
 PLAIN = TransactionFields(transaction_id="id", card_id="card", event_time="at", amount="paid", entities=())
 FIELDS = PLAIN.model_copy(update={"entities": ("shop",), "categorical": ("kind",), "numeric": ("score",)})

@@ -13,7 +13,8 @@ import pytest
 from models.vocabulary import LabelKind, LabelSource
 from tests.support.records import FIRST_OFFSET, TIMESTAMP_MS, json_columns, record_columns
 from worker.identity import Hasher
-from worker.settings.sections import AlertSettings, LabelFields, Settings, TimeFormat, TransactionFields
+from worker.settings.fields import LabelFields, TimeFormat, TransactionFields
+from worker.settings.sections import AlertSettings, Settings
 from worker.wire.decoder import Decoder, LabelColumns, TransactionColumns
 from worker.wire.json_columns import read_cells
 from worker.wire.json_reader import RecordLayout

@@ -22,7 +22,8 @@ from tests.support.json_corpus import STRINGS, TOKENS, corpus, encode, label_fie
 from tests.support.records import FIRST_OFFSET, record_columns
 from worker.identity import Hasher
 from worker.redaction import looks_like_card_number
-from worker.settings.sections import LabelFields, LabelMeaning, Settings, TimeFormat, TransactionFields
+from worker.settings.fields import LabelFields, LabelMeaning, TimeFormat, TransactionFields
+from worker.settings.sections import Settings
 from worker.wire.decoder import Decoder, LabelColumns, TransactionColumns
 from worker.wire.json_columns import read_cells
 from worker.wire.json_reader import RecordLayout, read_one

@@ -8,7 +8,8 @@ from worker.doctor.finding import Verdict
 from worker.doctor.lineage_checks import compare
 from worker.errors import CorruptError, IncompatibleError
 from worker.parameters import new_model, policy
-from worker.settings.sections import Settings, TransactionFields
+from worker.settings.fields import TransactionFields
+from worker.settings.sections import Settings
 
 
 def settings(**sections: Any) -> Settings:

@@ -23,7 +23,8 @@ from worker.doctor.record_checks import (
     sample_of,
 )
 from worker.errors import FuseError, IncompatibleError, SettingsError
-from worker.settings.sections import KafkaSettings, LabelFields, Settings, TransactionFields
+from worker.settings.fields import LabelFields, TransactionFields
+from worker.settings.sections import KafkaSettings, Settings
 from worker.wire.schema import DeadLetter
 
 P = 4

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from tests.unit.test_alert_text import VALUES as ALERT
 from worker.cli import main
-from worker.settings.sections import LabelFields, Settings, TimeFormat, TransactionFields
+from worker.settings.fields import LabelFields, TimeFormat, TransactionFields
+from worker.settings.sections import Settings
 from worker.wire.asyncapi import asyncapi
 from worker.wire.json_schemas import label_schema, schemas, transaction_schema
 from worker.wire.schema import DeadLetter, label_model, transaction_model

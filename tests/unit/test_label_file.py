@@ -15,7 +15,7 @@ from worker.errors import SettingsError
 from worker.offline.dataset import NEVER, Dataset, read_dataset
 from worker.offline.label_delay import LabelDelay
 from worker.offline.label_file import LabelFile
-from worker.settings.sections import LabelFields, TransactionFields
+from worker.settings.fields import LabelFields, TransactionFields
 
 FIELDS = TransactionFields(entities=())
 START_MS = 1_700_000_000_000

@@ -26,7 +26,8 @@ from tests.tools.quality.money import day_costs, rule_alerts
 from tests.tools.quality.streams import AbsentError, Loaded, Stream, Window, labels_at
 from tests.tools.quality.training import FEWEST_OF_A_CATEGORY, DenseCodes, Verdicts, verdicts_at
 from worker.offline.dataset import NEVER, Dataset
-from worker.settings.sections import CostSettings, TransactionFields
+from worker.settings.fields import TransactionFields
+from worker.settings.sections import CostSettings
 
 START_MS = 1_704_067_200_000
 DAYS = 30

@@ -15,7 +15,8 @@ from tests.support.records import record_columns
 from worker.errors import SettingsError
 from worker.offline.dataset import read_dataset
 from worker.offline.refusals import looks_like_card_numbers
-from worker.settings.sections import Settings, TransactionFields
+from worker.settings.fields import TransactionFields
+from worker.settings.sections import Settings
 from worker.wire.decoder import Decoder
 
 FIELDS = TransactionFields(

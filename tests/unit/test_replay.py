@@ -21,7 +21,8 @@ from worker.offline.replay import (
     partition_of,
     transaction_values,
 )
-from worker.settings.sections import KafkaSettings, LabelFields, Settings, TransactionFields
+from worker.settings.fields import LabelFields, TransactionFields
+from worker.settings.sections import KafkaSettings, Settings
 
 FIELDS = TransactionFields(
     transaction_id="TX", card_id="CUSTOMER", event_time="AT", amount="AMOUNT", currency="CUR",

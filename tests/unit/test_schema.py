@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from worker.settings.sections import LabelFields, TimeFormat, TransactionFields
+from worker.settings.fields import LabelFields, TimeFormat, TransactionFields
 from worker.wire.schema import (
     MAX_ORIGINAL_BYTES,
     MAX_RECORD_BYTES,

@@ -9,10 +9,11 @@ import pytest
 from pydantic import BaseModel
 
 from worker.errors import SettingsError
+from worker.settings.fields import Section
 from worker.settings.loading import load_settings
 from worker.settings.mistakes import ENV_PREFIX
 from worker.settings.report import MASK, changed
-from worker.settings.sections import Section, Settings
+from worker.settings.sections import Settings
 
 HUSH = "hush-hush"
 LOGIN = f'sasl_username = "alice"\nsasl_password = "{HUSH}"'

@@ -16,7 +16,8 @@ from worker.commands import simulate
 from worker.commands.parsing import Parser, verbs_of
 from worker.offline import replay
 from worker.offline.dataset import NEVER, TruthColumns, read_dataset
-from worker.settings.sections import Settings, TransactionFields
+from worker.settings.fields import TransactionFields
+from worker.settings.sections import Settings
 from worker.simulation import FIELDS, Traffic
 
 DAY_MS = 86_400_000

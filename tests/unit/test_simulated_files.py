@@ -15,7 +15,7 @@ import pytest
 from worker.errors import SettingsError
 from worker.offline.dataset import NEVER, Dataset, TruthColumns, read_dataset
 from worker.offline.replay import label_values, transaction_values
-from worker.settings.sections import LabelFields, TransactionFields
+from worker.settings.fields import LabelFields, TransactionFields
 from worker.simulation import FIELDS, Simulation, Traffic, files
 from worker.simulation.files import holds_truth, require_writable, write_labels, write_transactions
 from worker.simulation.naming import TRUTH, Naming

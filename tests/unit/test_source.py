@@ -17,7 +17,8 @@ from worker.kafka_io.record_batches import RecordColumns
 from worker.live.guard import InputGuard
 from worker.live.source import KafkaSource
 from worker.partition.journal import Positions
-from worker.settings.sections import Settings, StartFrom
+from worker.settings.fields import StartFrom
+from worker.settings.sections import Settings
 from worker.wire.decoder import Decoder
 
 SETTINGS = Settings(entity_key="00" * 16)

@@ -110,8 +110,8 @@ def simulate(args: argparse.Namespace) -> int:
 
 
 def _to_file(args: argparse.Namespace) -> int:
+    from worker.settings.fields import LabelFields
     from worker.settings.loading import load_settings_if_any
-    from worker.settings.sections import LabelFields
     from worker.simulation import FIELDS, Simulation
     from worker.simulation.files import holds_truth, require_writable, write_labels, write_transactions
     from worker.simulation.naming import Naming

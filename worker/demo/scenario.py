@@ -12,7 +12,8 @@ from pydantic import SecretStr
 
 from models.vocabulary import MS_PER_DAY
 from worker.broker.embedded import free_port
-from worker.settings.sections import Section, Settings
+from worker.settings.fields import Section
+from worker.settings.sections import Settings
 from worker.simulation import FIELDS, Traffic
 
 PARTITIONS: Final = 4

@@ -13,7 +13,8 @@ from worker.doctor.finding import Finding, failed, not_checked, ok
 from worker.errors import FuseError, SettingsError, WorkerError
 from worker.kafka_io.record_batches import RecordColumns
 from worker.kafka_io.topic_reader import open_topic
-from worker.settings.sections import LabelFields, Settings
+from worker.settings.fields import LabelFields
+from worker.settings.sections import Settings
 from worker.view.dead_letter_text import Wanted, letters
 from worker.view.foreign_text import shortened
 from worker.wire.label_words import LabelWords

@@ -17,7 +17,8 @@ from worker.kafka_io.record_batches import RecordColumns
 from worker.live.conditions import WaitingLabels
 from worker.live.guard import InputGuard
 from worker.partition.journal import Positions
-from worker.settings.sections import BatchSettings, StartFrom, TopicSettings
+from worker.settings.fields import StartFrom
+from worker.settings.sections import BatchSettings, TopicSettings
 from worker.wire.decoder import BadRecord, Decoder, LabelColumns, TransactionColumns, bad_records
 from worker.wire.schema import Fault, Reason
 

@@ -20,7 +20,7 @@ from worker.offline.label_delay import LabelDelay
 from worker.offline.label_file import LabelFile, LabelMatches, join_labels
 from worker.offline.refusals import Mask, Refusal, Refusals
 from worker.offline.table_files import TableFile
-from worker.settings.sections import NOT_FIELDS, TransactionFields
+from worker.settings.fields import NOT_FIELDS, TransactionFields
 
 NEVER: Final = np.iinfo(np.int64).max
 """Label time of a row without a label."""

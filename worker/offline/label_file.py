@@ -16,7 +16,7 @@ from worker.errors import SettingsError
 from worker.offline.label_delay import LabelDelay
 from worker.offline.table_files import TableFile
 from worker.redaction import redact
-from worker.settings.sections import OUTCOME_WORDS, LabelFields
+from worker.settings.fields import OUTCOME_WORDS, LabelFields
 
 _NAMED: Final = 3
 _SOURCES: Final = pa.array([source.name.lower() for source in [*LabelSource][1:]])

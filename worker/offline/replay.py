@@ -24,7 +24,8 @@ from worker.kafka_io import topic_setup
 from worker.kafka_io.bulk import BulkProducer
 from worker.offline.dataset import Dataset, Labels
 from worker.progress import OnProgress, ignore_progress
-from worker.settings.sections import LabelFields, Settings, TimeFormat
+from worker.settings.fields import LabelFields, TimeFormat
+from worker.settings.sections import Settings
 
 log = logging.getLogger(__name__)
 

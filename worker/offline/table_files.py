@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from worker.errors import SettingsError
 from worker.redaction import redact
-from worker.settings.sections import TimeFormat
+from worker.settings.fields import TimeFormat
 from worker.wire.schema import END_OF_TIME_MS
 
 SECONDS_END: Final = 100_000_000_000

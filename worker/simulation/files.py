@@ -20,7 +20,7 @@ from models.vocabulary import LabelSource
 from worker.errors import SettingsError
 from worker.offline.dataset import NEVER, Dataset
 from worker.progress import OnProgress, ignore_progress
-from worker.settings.sections import LabelFields, TimeFormat
+from worker.settings.fields import LabelFields, TimeFormat
 from worker.simulation.fraud_kinds import FraudKind
 from worker.simulation.naming import Naming
 from worker.simulation.simulator import Simulation

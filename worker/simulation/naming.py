@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from worker.errors import SettingsError
 from worker.offline.dataset import Dataset
-from worker.settings.sections import TransactionFields
+from worker.settings.fields import TransactionFields
 from worker.simulation.simulator import FIELDS
 
 CURRENCY: Final = "EUR"

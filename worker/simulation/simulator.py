@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from models.vocabulary import MS_PER_DAY
 from worker.errors import SettingsError
 from worker.offline.dataset import Dataset
-from worker.settings.sections import TransactionFields
+from worker.settings.fields import TransactionFields
 from worker.simulation.fraud_kinds import FraudKind
 from worker.simulation.frauds import draw_frauds
 from worker.simulation.honest import honest_traffic

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from worker.kafka_io.inflate import MOST_BYTES
 from worker.kafka_io.record_batches import RecordColumns, refused_until
-from worker.settings.sections import MAX_SOURCE_CHARACTERS, TimeFormat
+from worker.settings.fields import MAX_SOURCE_CHARACTERS, TimeFormat
 from worker.wire.json_columns import NULL, Cells, DeclaredFields, FieldKind, read_cells
 from worker.wire.schema import (
     AMOUNT_TEXT,

@@ -12,7 +12,8 @@ from typing import Any, Final
 
 from models.vocabulary import LabelKind
 from worker.errors import SettingsError, WorkerError
-from worker.settings.sections import LabelFields, Settings, TimeFormat, TransactionFields
+from worker.settings.fields import LabelFields, TimeFormat, TransactionFields
+from worker.settings.sections import Settings
 from worker.wire.label_words import LabelWords
 from worker.wire.schema import AMOUNT_TEXT, Alert, AlertReason, DeadLetter, label_model, transaction_model
 

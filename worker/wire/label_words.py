@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from models.vocabulary import LabelKind
-from worker.settings.sections import LABEL_WORDS, OUTCOME_WORDS, LabelFields
+from worker.settings.fields import LABEL_WORDS, OUTCOME_WORDS, LabelFields
 
 REVERSAL: Final = "reversal"
 _KINDS: Final[Mapping[str, LabelKind]] = {

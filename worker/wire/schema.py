@@ -27,7 +27,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from models.vocabulary import LabelKind
 from worker.redaction import looks_like_card_number, redact_bytes
-from worker.settings.sections import MAX_SOURCE_CHARACTERS, LabelFields, TimeFormat, TransactionFields
+from worker.settings.fields import MAX_SOURCE_CHARACTERS, LabelFields, TimeFormat, TransactionFields
 from worker.wire.label_words import LabelWords
 
 SCHEMA_VERSION: Final = 1

@@ -19,7 +19,7 @@ from models.vocabulary import MS_PER_DAY
 from tests.tools.quality.cache import remembered
 from tests.tools.quality.streams import Loaded, Stream, Window, labels_at
 from worker.offline.dataset import Dataset
-from worker.settings.sections import TransactionFields
+from worker.settings.fields import TransactionFields
 
 INSTANCES: Final = 1_000_000
 INSTANCES_PER_DAY: Final = 10_000

@@ -17,7 +17,7 @@ from models.vocabulary import MS_PER_DAY
 from tests.support.repository import ROOT
 from tests.tools.quality.streams import AbsentError, Loaded, Stream, Window, labels_at
 from worker.offline.dataset import NEVER, Dataset, TruthColumns, read_dataset
-from worker.settings.sections import TransactionFields
+from worker.settings.fields import TransactionFields
 
 DATA_VARIABLE: Final = "FRAUD_WORKER_QUALITY_DATA"
 """Names the folder of the public files."""

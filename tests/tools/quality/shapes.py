@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from models.vocabulary import MS_PER_DAY
 from tests.tools.quality.streams import Loaded, Stream, Window, labels_at
 from worker.offline.dataset import Dataset
-from worker.settings.sections import TransactionFields
+from worker.settings.fields import TransactionFields
 
 DAYS: Final = 90
 _START_MS: Final = 1_704_067_200_000

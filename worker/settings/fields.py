@@ -1,0 +1,161 @@
+"""The users' own field names: sections `[transaction]` and `[label]`, and what all sections are built from."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
+
+Positive = Annotated[int, Field(gt=0)]
+PositiveOrInfinite = Annotated[float, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Name = Annotated[str, Field(min_length=1, max_length=249)]
+TimeFormat = Literal["epoch_ms", "epoch_s", "iso8601"]
+StartFrom = Literal["committed", "earliest", "latest"]
+LabelMeaning = Literal["fraud", "legit", "reversal", "declined", "blocked", "challenged", "not_reviewed"]
+LABEL_WORDS: Final[tuple[LabelMeaning, ...]] = ("fraud", "legit")
+"""What the label of a record may say without `[label.values]`."""
+OUTCOME_WORDS: Final[tuple[LabelMeaning, ...]] = ("declined", "blocked", "challenged", "not_reviewed")
+"""What its outcome may say without `[label.values]`."""
+MAX_SOURCE_CHARACTERS: Final = 64
+Word = Annotated[str, Field(min_length=1, max_length=MAX_SOURCE_CHARACTERS)]
+
+
+class Section(BaseModel):
+    """A group of settings. An unknown name is an error, so that no typing mistake passes silently."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+_DOTTED: Final = "names may have dots; they are names of fields at the top, never paths into an object"
+
+
+NOT_FIELDS: Final = frozenset({"time_format", "amount_format", "integer_texts", "dotted_names", "values"})
+"""Settings of [transaction] and [label] that name no field."""
+
+
+def _refuse_twice(section: str, fields: list[str]) -> None:
+    twice = sorted({name for name in fields if fields.count(name) > 1})
+    if twice:
+        raise ValueError(f"{section}: field {twice[0]!r} is declared twice; declare it once")
+
+
+def _refuse_nested(section: str, fields: Section) -> None:
+    """Refuse names with a dot: a reader of nested objects would be far slower, and a missing field is not noticed."""
+    for setting, value in fields:
+        names = value if isinstance(value, tuple) else (value,)
+        dotted = [name for name in names if isinstance(name, str) and "." in name]
+        if dotted and setting not in NOT_FIELDS:
+            raise ValueError(
+                f"{section}.{setting} = {dotted[0]!r}: a worker reads the fields of the record itself, none of an "
+                f"object inside it. Let the producer write the field at the top; if its name has a dot there, set "
+                f"{section}.dotted_names = true"
+            )
+
+
+class TransactionFields(Section):
+    """`[transaction]`: the user's names of the fields of a transaction, and further fields to learn from."""
+
+    transaction_id: Name = Field(
+        "transaction_id", description="required; a second record of the same id is a repeat"
+    )
+    card_id: Name = Field(
+        "card_id", description="required; a token, never a card number; also the key of the record"
+    )
+    event_time: Name = Field("event_time", description="required; when the card was used")
+    amount: Name = Field("amount", description="required; 0 or more, all in one currency")
+    currency: Name | None = Field(None, description="optional; copied to the alert, not a feature")
+    time_format: TimeFormat = Field("epoch_ms", description="format of `event_time`")
+    amount_format: Literal["number", "text"] = Field(
+        "number", description='format of `amount`: a JSON number, or a text such as "12.34"'
+    )
+    integer_texts: bool = Field(
+        False,
+        description="`categorical` and `entities` may be JSON integers too: 5411 is the same as its text",
+    )
+    dotted_names: bool = Field(False, description=_DOTTED)
+    numeric: tuple[Name, ...] = Field((), description="further fields to learn from: numbers")
+    categorical: tuple[Name, ...] = Field(
+        (), description="further fields to learn from: strings of few values"
+    )
+    entities: tuple[Name, ...] = Field(
+        ("merchant_id",),
+        description="further fields to learn from: identifiers, each with a history of its own",
+    )
+    not_searched: tuple[Name, ...] = Field(
+        (),
+        description="which of card_id and the entities are not searched for card numbers, because their values only "
+        "look like some; labels follow",
+    )
+
+    @model_validator(mode="after")
+    def _fields_are_distinct(self) -> TransactionFields:
+        required = [self.transaction_id, self.card_id, self.event_time, self.amount]
+        names = [*required, *self.numeric, *self.categorical, *self.entities]
+        if self.currency is not None:
+            names.append(self.currency)
+        _refuse_twice("transaction", names)
+        if not self.dotted_names:
+            _refuse_nested("transaction", self)
+        tokens = [self.card_id, *self.entities]
+        for name in self.not_searched:
+            if name not in tokens:
+                raise ValueError(
+                    f"transaction.not_searched: {name!r} is never searched for card numbers; only these are: {tokens}"
+                )
+        return self
+
+
+class LabelFields(Section):
+    """`[label]`: the user's names of the fields of a label."""
+
+    transaction_id: Name = Field(
+        "transaction_id", description="required; id of the transaction that it labels"
+    )
+    card_id: Name = Field(
+        "card_id", description="required; card of that transaction, also the key of the record"
+    )
+    label: Name = Field("label", description="fraud or legit; this or `outcome` is required")
+    outcome: Name = Field("outcome", description="declined, blocked, challenged or not_reviewed")
+    source: Name = Field(
+        "source",
+        description="required with `label`; who reports it, at most 64 characters; `reversal` takes a fraud label back",
+    )
+    label_time: Name = Field("label_time", description="required; when it became known")
+    event_time: Name = Field(
+        "event_time", description="optional; when the card was used: with it the decision is found faster"
+    )
+    time_format: TimeFormat = Field(
+        "epoch_ms",
+        description="format of `label_time` and `event_time`; if it is not set, that of [transaction]",
+    )
+    dotted_names: bool = Field(False, description=_DOTTED)
+    values: dict[Word, LabelMeaning] = Field(
+        {},
+        description="your words for fraud, legit, reversal (of a fraud label), declined, blocked, challenged and "
+        'not_reviewed: CONFIRMED_FRAUD = "fraud"',
+    )
+
+    @model_validator(mode="after")
+    def _fields_are_distinct(self) -> LabelFields:
+        _refuse_twice("label", [value for name, value in self if name not in NOT_FIELDS])
+        if not self.dotted_names:
+            _refuse_nested("label", self)
+        return self
+
+    @field_validator("values")
+    @classmethod
+    def _our_words_keep_their_meaning(cls, values: dict[str, LabelMeaning]) -> dict[str, LabelMeaning]:
+        for word, meaning in values.items():
+            if word in {*LABEL_WORDS, *OUTCOME_WORDS, "reversal"} and word != meaning:
+                raise ValueError(
+                    f"label.values: {word!r} always means {word}, not {meaning}; remove the line"
+                )
+        return values
