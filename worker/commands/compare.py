@@ -161,10 +161,10 @@ def _mistakes(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({"mistakes": [_json_mistake(it) for it in made]}))
         return 0
-    from worker.offline.compare.table_text import WHOLE_WIDTH, mistakes_text
+    from worker.offline.compare.table_text import WIDTH_ELSEWHERE, mistakes_text
 
-    console = output(WHOLE_WIDTH)
-    for part in mistakes_text(made, source, prepared.notes):
+    console = output(WIDTH_ELSEWHERE)
+    for part in mistakes_text(made, source, prepared.notes, console.width):
         console.print(part)
     return 0
 
@@ -253,9 +253,9 @@ def _print(comparison: Comparison, args: argparse.Namespace) -> None:
     if args.json:
         print(json.dumps(comparison.to_json()))
         return
-    from worker.offline.compare.table_text import WHOLE_WIDTH, comparison_text
+    from worker.offline.compare.table_text import WIDTH_ELSEWHERE, comparison_text
 
-    console = output(WHOLE_WIDTH)
+    console = output(WIDTH_ELSEWHERE)
     for part in comparison_text(comparison, args.metric, console.width):
         console.print(part)
     if args.report is not None:

@@ -73,12 +73,12 @@ def recommend(rows: Sequence[Row], costs: CostPolicy, severity: Severity) -> Rec
         return Recommendation(
             None, block, None, names, ("No strategy could be run: there is nothing to choose from.",)
         )
-    cheapest = min(candidates, key=lambda it: it[1].cost)
+    cheapest = min(candidates, key=_cost)
     budget = costs.alert_budget_cases_per_day
     affordable = [it for it in candidates if budget is None or it[1].cases_per_day <= budget]
     over_budget = budget is not None and cheapest[1].cases_per_day > budget and bool(affordable)
     pool = affordable if over_budget else candidates
-    best = min(pool, key=lambda it: it[1].cost)
+    best = min(pool, key=_cost)
     chosen = best if over_budget else _simplest_within_noise(pool, best)
     paragraphs = [_choice(chosen, best, block)]
     if not over_budget:
@@ -131,7 +131,7 @@ def _with_figures(rows: Sequence[Row], block: Block) -> list[_Judged]:
 def _simplest_within_noise(pool: Sequence[_Judged], best: _Judged) -> _Judged:
     # The cheapest is always within noise of itself: its interval is [0, 0].
     within = [it for it in pool if it is best or it[1].excess <= _standard_error(it[1])]
-    return min(within, key=lambda it: (_simplicity(it[0]), it[1].cost))
+    return min(within, key=lambda it: (_simplicity(it[0]), _cost(it)))
 
 
 def _standard_error(worth: Figures) -> float:
@@ -251,6 +251,11 @@ def _own(chosen: _Judged, candidates: Sequence[_Judged]) -> list[str]:
         f"This worker as it would run cost {_money(worth.cost)} and saved {_share(worth.savings)}: {within} (95 % "
         f"interval of the difference {_interval(worth)})."
     ]
+
+
+def _cost(it: _Judged) -> tuple[float, bool]:
+    # Once its online model decides everything, the worker costs the same to the cent: it is the worker that one runs.
+    return it[1].cost, it[0].strategy != "worker"
 
 
 def _simplicity(row: Row) -> int:

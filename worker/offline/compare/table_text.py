@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from textwrap import wrap
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
-from rich.console import RenderableType
+from rich.console import Console, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
     from worker.offline.compare.mistakes import Mistake
 
 ACCURACY: Final = "accuracy"
-WHOLE_WIDTH: Final = 150
-"""A table with every column needs so much; a narrower terminal gets two tables a block."""
+WIDTH_ELSEWHERE: Final = 170
+"""A table with every column fits; a narrower terminal gets several tables a block."""
+_PROSE_WIDTH: Final = 110
 
 _TITLES: Final = {
     Block.FROZEN: "Frozen: fitted once before the test window, then left alone",
@@ -59,13 +61,17 @@ _CATCHES: Final = (
     _Column("F1", lambda it: _number(3)(it.f1)),
 )
 _COSTS: Final = (
-    _Column("cases/day", lambda it: _number(1)(it.cases_per_day)),
     _Column("cost", lambda it: _number(0)(it.cost)),
     _Column("savings", lambda it: _share(it.savings)),
     _Column("above the cheapest [95 %]", _excess),
+)
+_WORK: Final = (
+    _Column("cases/day", lambda it: _number(1)(it.cases_per_day)),
     _Column("fit s", lambda it: _number(1)(it.fit_seconds)),
     _Column("µs/tx", lambda it: _number(1)(it.score_us)),
 )
+_LAYOUTS: Final = (((*_CATCHES, *_COSTS, *_WORK),), (_CATCHES, (*_COSTS, *_WORK)), (_CATCHES, _COSTS, _WORK))
+"""The tables of a block: one where it fits, else two, else three."""
 
 
 def comparison_text(comparison: Comparison, metric: str, width: int) -> Iterator[RenderableType]:
@@ -83,18 +89,20 @@ def comparison_text(comparison: Comparison, metric: str, width: int) -> Iterator
     yield from _heading(comparison)
     for block in Block:
         yield from _block(comparison, block, "cost" if metric == ACCURACY else metric, width)
-    yield from _left_out(comparison.rows)
+    yield from _left_out(comparison.rows, width)
     if metric == ACCURACY:
         yield Text("\nAccuracy", style="bold")
-        yield Padding(Text(accuracy_explained(comparison)), (0, 0, 0, 2), expand=False)
+        yield _prose(accuracy_explained(comparison), width)
     yield Text("\nRecommendation", style="bold")
     for paragraph in comparison.recommendation.paragraphs:
-        yield Padding(Text(paragraph), (0, 0, 0, 2), expand=False)
+        yield _prose(paragraph, width)
     if comparison.interrupted:
         yield Text("\nThe comparison was stopped: rows are missing.", style="bold yellow")
 
 
-def mistakes_text(made: Sequence[Mistake], source: str, notes: Sequence[str]) -> Iterator[RenderableType]:
+def mistakes_text(
+    made: Sequence[Mistake], source: str, notes: Sequence[str], width: int
+) -> Iterator[RenderableType]:
     """Yield the classic mistakes: what each reported, and what counts instead.
 
     Parameters
@@ -105,6 +113,8 @@ def mistakes_text(made: Sequence[Mistake], source: str, notes: Sequence[str]) ->
         Name of the data.
     notes
         What the reader has to know.
+    width
+        Of the terminal.
     """
     yield Text(f"The classic mistakes on {source}, with raw features", style="bold")
     for note in notes:
@@ -117,7 +127,14 @@ def mistakes_text(made: Sequence[Mistake], source: str, notes: Sequence[str]) ->
             figures.append("   honest: ")
             figures.append(f"{mistake.honest_as} {_share(mistake.honest)}", style="green")
             yield figures
-        yield Padding(Text(mistake.words), (0, 0, 0, 2), expand=False)
+        yield _prose(mistake.words, width)
+
+
+def _prose(text: str, width: int) -> Text:
+    """Return a paragraph, wrapped; a number keeps its percent sign."""
+    kept = text.replace(" %", "\u00a0%")
+    lines = wrap(kept, min(width, _PROSE_WIDTH) - 2, break_on_hyphens=False)
+    return Text("\n".join(f"  {line}" for line in lines).replace("\u00a0", " "))
 
 
 def _heading(comparison: Comparison) -> Iterator[RenderableType]:
@@ -181,16 +198,12 @@ def _block(comparison: Comparison, block: Block, metric: str, width: int) -> Ite
     rows.sort(key=lambda it: np.nan_to_num(descending * getattr(it[1], metric), nan=np.inf))
     advised = comparison.recommendation
     chosen = advised.strategy if advised.block is block else None
-    columns = (_CATCHES + _COSTS,) if width >= WHOLE_WIDTH else (_CATCHES, _COSTS)
-    for part in columns:
-        table = Table("", "strategy", box=None, pad_edge=False, header_style="bold")
-        for column in part:
-            table.add_column(column.heading, justify="right", no_wrap=True)
-        for row, figures in rows:
-            mark = ">" if row.strategy == chosen else "~" if figures.excess_low <= 0.0 else ""
-            style = "bold" if row.strategy == chosen else ""
-            table.add_row(mark, row.strategy, *(it.text(figures) for it in part), style=style)
-        yield table
+    ruler = Console(width=10 * WIDTH_ELSEWHERE)
+    for layout in _LAYOUTS:
+        tables = [_table(rows, columns, chosen) for columns in layout]
+        if max(ruler.measure(table).maximum for table in tables) <= width:
+            break
+    yield from tables
     if block is Block.FROZEN and any(row.rule is None for row, _ in rows):
         yield Text(
             "  The worker's own rows know what it had learnt by the start of the test window, the others what was "
@@ -199,7 +212,21 @@ def _block(comparison: Comparison, block: Block, metric: str, width: int) -> Ite
         )
 
 
-def _left_out(rows: Sequence[Row]) -> Iterator[RenderableType]:
+def _table(
+    rows: Sequence[tuple[Row, Figures]], columns: Sequence[_Column], chosen: str | None
+) -> RenderableType:
+    table = Table("", box=None, pad_edge=False, header_style="bold")
+    table.add_column("strategy", no_wrap=True, overflow="ellipsis", min_width=20)
+    for column in columns:
+        table.add_column(column.heading, justify="right", no_wrap=True)
+    for row, figures in rows:
+        mark = ">" if row.strategy == chosen else "~" if figures.excess_low <= 0.0 else ""
+        style = "bold" if row.strategy == chosen else ""
+        table.add_row(mark, row.strategy, *(it.text(figures) for it in columns), style=style)
+    return table
+
+
+def _left_out(rows: Sequence[Row], width: int) -> Iterator[RenderableType]:
     yield Text("\n> recommended   ~ the interval of its difference to the cheapest includes 0", style="dim")
     caps: dict[Caps, list[str]] = {}
     for row in rows:
@@ -210,11 +237,12 @@ def _left_out(rows: Sequence[Row]) -> Iterator[RenderableType]:
         who = "others" if cap is usual and len(caps) > 1 else "all" if cap is usual else ", ".join(names)
         learnt = "all rows" if cap.rows is None else f"{cap.rows:,} rows to learn from"
         limits = f"{learnt}, {cap.seconds:,.0f} s and {cap.memory_bytes / (1 << 30):.3g} GiB a block"
-        yield Text(f"caps: {who}: {limits}", style="dim")
+        yield Text("\n  ".join(wrap(f"caps: {who}: {limits}", min(width, _PROSE_WIDTH) - 2)), style="dim")
     reasons: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         if row.left_out is not None:
             reasons.setdefault((row.strategy, row.left_out), []).append(row.block.value)
     for (name, reason), blocks in reasons.items():
         where = "" if len(blocks) == len(Block) else f" ({blocks[0]})"
-        yield Text(f"left out: {name}{where}: {reason}", style="yellow")
+        text = wrap(f"left out: {name}{where}: {reason}", min(width, _PROSE_WIDTH) - 2)
+        yield Text("\n  ".join(text), style="yellow")

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import dataclasses
+import io
+
+import pytest
+from rich.console import Console
+
+from tests.support.comparisons import comparison
+from worker.offline.compare.result import Block
+from worker.offline.compare.table_text import comparison_text
+
+WHOLE = comparison()
+
+
+def shown(width: int, metric: str = "cost", **changes: object) -> str:
+    out = io.StringIO()
+    console = Console(file=out, width=width)
+    for part in comparison_text(dataclasses.replace(WHOLE, **changes), metric, width):  # type: ignore[arg-type]
+        console.print(part)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(("width", "tables"), [(170, 1), (100, 2), (80, 3)])
+def test_every_figure_is_shown_at_any_width(width: int, tables: int) -> None:
+    text = shown(width)
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text
+    headings = [line for line in text.splitlines() if line.lstrip().startswith("strategy ")]
+    assert len(headings) == tables * len(Block)
+    for heading in (
+        "AP", "ROC AUC", "recall", "by value", "precision", "F1", "cases/day", "cost", "savings",
+        "above the cheapest [95 %]", "fit s", "µs/tx",
+    ):  # fmt: skip
+        assert sum(f" {heading}" in line for line in headings) == len(Block)
+
+
+def test_no_line_ends_in_blanks_and_a_number_keeps_its_percent_sign() -> None:
+    text = shown(80, "accuracy")
+    prose = text.partition("\nAccuracy\n")[2]
+    assert not any(line.endswith(" ") or line.lstrip().startswith("%") for line in prose.splitlines())
+
+
+def test_the_recommended_row_is_marked_in_its_own_block_only() -> None:
+    advised = WHOLE.recommendation
+    frozen, refreshed = shown(170).split("\nRefreshed: ")
+    marked = [line for line in refreshed.splitlines() if line.startswith(">  ")]
+    assert [line.split()[1] for line in marked] == [advised.strategy]
+    assert ">  " not in frozen
+
+
+def test_what_is_missing_is_said() -> None:
+    lost = [dataclasses.replace(row, figures=None, decided=None, left_out="because") for row in WHOLE.rows]
+    text = shown(170, rows=tuple(lost), interrupted=True, notes=("One column is odd.",))
+    assert text.count("  no strategy has figures") == len(Block)
+    assert "left out: smote: because" in text
+    assert "The comparison was stopped: rows are missing." in text
+    assert "  note: One column is odd." in text
