@@ -3,7 +3,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -67,27 +66,25 @@ def test_what_one_strategy_does_wrong_no_other_notices(tmp_path: Path) -> None:
 
 
 def test_a_strategy_that_exceeds_a_cap_is_ended(tmp_path: Path) -> None:
-    started_s = time.monotonic()
     results, _ = run(tmp_path, "slow", "hungry")
     assert results.finished["slow"].reason == "took longer than its 1 s"
     assert results.finished["hungry"].reason == "needed more than its 0.586 GiB of memory"
-    assert time.monotonic() - started_s < 50
 
 
 def test_ctrl_c_keeps_what_is_done(tmp_path: Path) -> None:
     MATERIAL.save(tmp_path)
 
     def stop_when_slow(done: int, total: int, hand: list[str]) -> None:
-        if done == 1 and hand == ["hungry"] and total == 3:
-            threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+        if done == 1 and hand == ["slow"] and total == 3:
+            threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
 
-    strategies = [strategy_named(name) for name in ("good", "hungry", "online")]
+    strategies = [strategy_named(name) for name in ("good", "slow", "online")]
     results = run_isolated(tmp_path, strategies, seed=1, jobs=1, on_change=stop_when_slow, registry=REGISTRY)
     assert results.interrupted
     assert results.finished["good"].reason is None
     assert results.finished["good"].blocks[Block.FROZEN].decided.alerted.any()
     stopped = "not run: the comparison was stopped"
-    assert (results.finished["hungry"].reason, results.finished["online"].reason) == (stopped, stopped)
+    assert (results.finished["slow"].reason, results.finished["online"].reason) == (stopped, stopped)
 
 
 def test_the_memory_of_a_process_is_known() -> None:
