@@ -14,6 +14,7 @@ from worker.offline.compare import comparing
 from worker.offline.compare.comparing import Options
 from worker.offline.compare.mistakes import Mistake
 from worker.offline.compare.result import Comparison
+from worker.settings.mistakes import ENV_PREFIX
 
 pytestmark = pytest.mark.usefixtures("own_surroundings")
 
@@ -36,6 +37,10 @@ def outputs() -> dict[str, str]:
         out = io.StringIO()
         with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out):
             patch.setattr(comparing, "compare", remembered)
+            # One generation, because each searches settings anew, which takes seconds.
+            patch.setenv(f"{ENV_PREFIX}MODEL__GENERATION_DAYS", "400")
+            patch.setenv(f"{ENV_PREFIX}MODEL__MIN_FRAUDS", "250")
+            patch.setenv(f"{ENV_PREFIX}ENTITY_KEY", "0f" * 16)
             # A stream in memory has no encoding that could be changed.
             patch.setattr(out, "reconfigure", lambda **_: None, raising=False)
             assert main(["compare", *SMALL, "--only", "logistic,online_logistic,ours", *more]) == 0
