@@ -130,8 +130,10 @@ def test_a_budget_of_cases_excludes_what_opens_more() -> None:
 
 
 def test_what_saves_nothing_is_not_praised() -> None:
-    _, text = words(row("logistic", "nothing", 1_000.0, 0.0, savings=-0.2))
-    assert "It saves nothing" in text
+    _, text = words(row("logistic", "nothing", 1_000.0, 0.0, savings=-0.25))
+    assert text.startswith(
+        "No strategy saves anything: alerting on nothing, or on everything, would cost 800."
+    )
 
 
 def test_without_figures_there_is_nothing_to_choose() -> None:

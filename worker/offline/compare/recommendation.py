@@ -88,11 +88,6 @@ def recommend(rows: Sequence[Row], costs: CostPolicy, severity: Severity) -> Rec
             f"{cheapest[0].strategy} is cheaper at {_money(cheapest[1].cost)}, but opens "
             f"{cheapest[1].cases_per_day:,.0f} cases a day, more than the budget of {budget:,.0f}."
         )
-    if chosen[1].savings <= 0.0:
-        paragraphs.append(
-            "It saves nothing: alerting on nothing, or on everything, costs no more. Look at [costs] and at the "
-            "features before you look at strategies."
-        )
     paragraphs += _advice(phrase, names, severity, chosen, candidates)
     paragraphs += _own(chosen, candidates)
     return Recommendation(chosen[0].strategy, block, cheapest[0].strategy, names, tuple(paragraphs))
@@ -155,8 +150,15 @@ def _choice(chosen: _Judged, best: _Judged, block: Block) -> str:
     begun = "refitted every week" if block is Block.REFRESHED else "fitted once"
     if row.family in ("online", OURS):
         begun = "learning as labels arrive" if block is Block.REFRESHED else "frozen before the test"
+    lead = "Use"
+    if worth.savings <= 0.0:
+        trivial = worth.cost / (1.0 - worth.savings)
+        lead = (
+            f"No strategy saves anything: alerting on nothing, or on everything, would cost {_money(trivial)}. Look at "
+            "[costs] and at the features before you look at strategies. The best of them is"
+        )
     text = (
-        f"Use {row.strategy} ({row.meaning}), {begun}: it cost {_money(worth.cost)} in the test window and saved "
+        f"{lead} {row.strategy} ({row.meaning}), {begun}: it cost {_money(worth.cost)} in the test window and saved "
         f"{_share(worth.savings)}. It caught {_share(worth.recall)} of the frauds ({_share(worth.recall_by_value)} by "
         f"value) with a precision of {_share(worth.precision)} and {worth.cases_per_day:,.0f} cases a day."
     )
