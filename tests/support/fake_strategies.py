@@ -80,7 +80,8 @@ def _grow() -> None:
 _BY_NAME = {
     "good": Strategy("good", "fake", "the first feature", FirstFeature, rule=Rule.CHEAPEST, is_probability=False),
     "online": Strategy(
-        "online", "fake", "the same, online", make_online=FirstFeature, rule=Rule.CHEAPEST, is_probability=False
+        "online", "fake", "the same, online", make_online=lambda _: FirstFeature(), rule=Rule.CHEAPEST,
+        is_probability=False,
     ),
     "half": Strategy("half", "fake", "no probability", FirstFeature, is_probability=False),
     "nan": Strategy("nan", "fake", "not finite", NotFinite, rule=Rule.CHEAPEST, is_probability=False),

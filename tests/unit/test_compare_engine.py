@@ -22,7 +22,8 @@ def watched(name: str, caps: Caps | None = None) -> tuple[list[FirstFeature], St
     """Return the models that a strategy will have made, and the strategy."""
     made: list[FirstFeature] = []
 
-    def make() -> FirstFeature:
+    def make(seed: int = 1) -> FirstFeature:
+        assert seed == 1
         made.append(FirstFeature())
         return made[-1]
 

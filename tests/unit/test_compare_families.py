@@ -47,7 +47,7 @@ def one_thread() -> Iterator[None]:
 def scores(strategy: Strategy, train: Sample, test: Sample, seed: int = SEED) -> NDArray[np.float64]:
     model: Any
     if strategy.make_online is not None:
-        model = strategy.make_online()
+        model = strategy.make_online(seed)
         model.learn(train)
     else:
         assert strategy.make is not None

@@ -129,6 +129,8 @@ def compare(args: argparse.Namespace) -> int:
     from worker.offline.compare.comparing import compare as side_by_side
 
     if args.mistakes:
+        if args.report is not None:
+            raise SettingsError("--report writes the table, which --mistakes leaves out: choose one of them")
         return _mistakes(args)
     if args.report is not None:
         from worker.offline.report import require_folder, require_plots
@@ -183,8 +185,10 @@ def _from_file(args: argparse.Namespace) -> tuple[Settings, Dataset, str]:
     given = [name for name in ("cards", "days", "prevalence") if getattr(args, name) is not None]
     if given:
         raise SettingsError(f"--{given[0]} is for --simulate: leave it out for a file")
-    if args.fraud_column is None:
-        raise SettingsError("compare needs the truth: name its column by --fraud-column")
+    if args.fraud_column is None and args.labels is None:
+        raise SettingsError(
+            "compare needs the truth: name its column by --fraud-column, or a file by --labels"
+        )
     settings = read_settings(args, keyless=True)
     return settings, read_file(args, settings), args.file.name
 

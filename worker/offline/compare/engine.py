@@ -261,10 +261,10 @@ class _Online(_Run):
     """A model that learns each verdict as it arrives."""
 
     def __init__(
-        self, material: Material, strategy: Strategy, seed: int, make: Callable[[], OnlineModel]
+        self, material: Material, strategy: Strategy, seed: int, make: Callable[[int], OnlineModel]
     ) -> None:
         super().__init__(material, strategy, seed)
-        self._model = make()
+        self._model = make(seed)
         self._arrivals = _Arrivals.of(material, strategy.caps.rows, self.seed)
         self._learnt = 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -108,7 +109,8 @@ class Alerting:
 
 def _threshold(rule: Rule, score: NDArray[np.float64], tune: Sample, review_cost: float) -> float:
     if rule is Rule.HALF:
-        return 0.5
+        # scikit-learn's `predict` gives a tie to the first class, which is legit.
+        return math.nextafter(0.5, 1.0)
     if rule is Rule.COST:
         return 1.0
     points = WorkingPoints.of(tune.fraud, score, tune.loss, tune.case, tune.weight)

@@ -21,7 +21,7 @@ class Rule(Enum):
     """Where a strategy alerts.
 
     HALF
-        Where its probability is at least 0.5: what most code does.
+        Where its probability is above 0.5: what most code does, and what `predict` of scikit-learn does.
     BEST_F1
         At the score with the best F1 on the tuning window.
     COST
@@ -89,8 +89,8 @@ class Strategy:
     meaning
         Half a sentence for the report.
     make, make_online
-        Makes a new, unfitted model; exactly one of the two is set. In the refreshed block a batch model is refitted
-        every week, an online model learns on.
+        Makes a new, unfitted model; exactly one of the two is set. The seed of an online model decides everything
+        random in it. In the refreshed block a batch model is refitted every week, an online model learns on.
     rule
         Where it alerts.
     is_probability
@@ -105,7 +105,7 @@ class Strategy:
     family: str
     meaning: str
     make: Callable[[], Model] | None = None
-    make_online: Callable[[], OnlineModel] | None = None
+    make_online: Callable[[int], OnlineModel] | None = None
     rule: Rule = Rule.HALF
     is_probability: bool = True
     needs: tuple[str, ...] = ()

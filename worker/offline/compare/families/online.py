@@ -25,7 +25,6 @@ from worker.offline.compare.strategy import Caps, LeftOutError, Rule, Strategy
 
 PREFIX: Final = "river"
 
-_SEED: Final = 42
 _ONE_HOT: Final = 1024
 _NOMINAL: Final = 50
 """Into how many values the codes of a category are folded: as features of their own, and for trees."""
@@ -34,7 +33,8 @@ _NOMINAL: Final = 50
 _FOREIGN: Final = (TypeError, LookupError, AttributeError)
 
 _Features = dict[str, float | str]
-_Make = Callable[[], Any]
+_Make = Callable[[int], Any]
+"""Makes the unfitted classifier of a seed."""
 
 
 class Prior(Enum):
@@ -131,14 +131,14 @@ def honours_weights(make: _Make) -> bool:
     Parameters
     ----------
     make
-        Makes the unfitted classifier, each time the same.
+        Makes the classifier.
     """
     chance = np.random.default_rng(1)
     rows = [
         ({"0": float(value), "1": float(other)}, bool(value + other > 1.0))
         for value, other in chance.normal(size=(60, 2))
     ]
-    plain, weighted = make(), make()
+    plain, weighted = make(0), make(0)
     try:
         for features, fraud in rows:
             plain.learn_one(features, fraud, w=1.0)
@@ -148,9 +148,9 @@ def honours_weights(make: _Make) -> bool:
     return any(plain.predict_proba_one(it) != weighted.predict_proba_one(it) for it, _ in rows)
 
 
-def online(make: _Make) -> Online:
+def online(make: _Make, seed: int) -> Online:
     """Return a model of a classifier, and see to it that a sampled training set leaves its prior alone."""
-    return Online(make(), Prior.LEARNT if honours_weights(make) else Prior.UNDONE)
+    return Online(make(seed), Prior.LEARNT if honours_weights(make) else Prior.UNDONE)
 
 
 def by_path(path: str) -> Strategy:
@@ -187,55 +187,64 @@ def by_path(path: str) -> Strategy:
         raise SettingsError(
             f"{name}: it needs {', '.join(required)}; only classifiers without arguments can be named"
         )
-    chosen = {"seed": _SEED} if "seed" in parameters else {}
-    return _strategy(name, f"{attribute} of river, as it comes", lambda: online(lambda: found(**chosen)))
+    seeded = "seed" in parameters
+    return _strategy(
+        name, f"{attribute} of river, as it comes", lambda seed: found(**({"seed": seed} if seeded else {}))
+    )
 
 
-def logistic() -> Any:
-    """Return river's logistic regression as it comes."""
+def logistic(seed: int = 0) -> Any:
+    """Return river's logistic regression as it comes; nothing in it is random."""
+    del seed
     return linear_model.LogisticRegression()
 
 
-def adaptive_tree() -> Any:
+def adaptive_tree(seed: int) -> Any:
     """Return a Hoeffding tree that replaces branches when patterns change."""
-    return tree.HoeffdingAdaptiveTreeClassifier(seed=_SEED)
+    return tree.HoeffdingAdaptiveTreeClassifier(seed=seed)
 
 
-def adaptive_forest() -> Any:
+def adaptive_forest(seed: int) -> Any:
     """Return an adaptive random forest of ten trees."""
-    return forest.ARFClassifier(n_models=10, seed=_SEED)
+    return forest.ARFClassifier(n_models=10, seed=seed)
 
 
-def _equal(sampler: Callable[..., Any]) -> Online:
+def _strategy(name: str, meaning: str, make: _Make, caps: Caps | None = None) -> Strategy:
+    return _of(name, meaning, lambda seed: online(make, seed), caps)
+
+
+def _equal(name: str, meaning: str, sampler: Callable[..., Any]) -> Strategy:
     halves = {False: 0.5, True: 0.5}
-    return Online(sampler(logistic(), desired_dist=halves, seed=_SEED), Prior.EQUAL)
+    return _of(
+        name, meaning, lambda seed: Online(sampler(logistic(), desired_dist=halves, seed=seed), Prior.EQUAL)
+    )
 
 
-def _strategy(name: str, meaning: str, make: Callable[[], Online], caps: Caps | None = None) -> Strategy:
+def _of(name: str, meaning: str, make: Callable[[int], Online], caps: Caps | None = None) -> Strategy:
     return Strategy(name, "online", meaning, make_online=make, rule=Rule.COST, caps=caps or Caps())
 
 
 STRATEGIES: Final = (
-    _strategy("online_logistic", "logistic regression of river, row by row", lambda: online(logistic)),
+    _strategy("online_logistic", "logistic regression of river, row by row", logistic),
     _strategy(
         "hoeffding_adaptive_tree",
         "one tree of river that replaces branches when patterns change",
-        lambda: online(adaptive_tree),
+        adaptive_tree,
     ),
     _strategy(
         "adaptive_random_forest",
         "ten trees of river that are replaced when patterns change (ARF)",
-        lambda: online(adaptive_forest),
+        adaptive_forest,
         Caps(rows=100_000),
     ),
-    _strategy(
+    _equal(
         "online_undersampling",
         "river's logistic regression on as many legits as frauds arrive",
-        lambda: _equal(imblearn.RandomUnderSampler),
+        imblearn.RandomUnderSampler,
     ),
-    _strategy(
+    _equal(
         "online_oversampling",
         "river's logistic regression, each fraud learnt as often as legits arrive",
-        lambda: _equal(imblearn.RandomOverSampler),
+        imblearn.RandomOverSampler,
     ),
 )
