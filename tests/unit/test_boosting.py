@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from models.boosting import BoostingParams, FlatBooster
+from models.boosting import BoostingParams, FlatBooster, split_values
 
 PARAMS = BoostingParams(trees=12, leaves=6, min_leaf_rows=5, l2=1.0)
 
 
 def rows(count: int = 600, seed: int = 3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows of four features with missing values, of which the first two matter together."""
+    """Rows of four features with missing values, of which the first two matter together; fewer than 255 values."""
     rng = np.random.default_rng(seed)
-    X = rng.normal(size=(count, 4)).astype(np.float32)
+    X = np.round(rng.normal(size=(count, 4)), 1).astype(np.float32)
     y = (np.nan_to_num(X[:, 0]) * np.nan_to_num(X[:, 1]) + 0.3 * rng.normal(size=count) > 0.8).astype(
         np.uint8
     )
@@ -29,6 +29,17 @@ def test_the_flat_trees_score_as_scikit_learn_does_to_the_bit() -> None:
     flat = FlatBooster.fit(X, y, w, PARAMS, seed=9)
     fresh, _, _ = rows(seed=4)
     np.testing.assert_array_equal(flat.score(fresh), theirs.decision_function(fresh))
+
+
+def test_a_column_of_many_values_is_split_between_evenly_many_rows_and_one_of_few_between_all() -> None:
+    many = np.random.default_rng(1).lognormal(0.0, 2.0, 51_000).astype(np.float32)
+    edges = split_values(np.append(many, [np.nan, np.inf]).astype(np.float32))
+    np.testing.assert_array_equal(np.bincount(np.searchsorted(edges, many)), [200] * 255)
+    few = np.array([3.0, 1.0, np.nan, 1.0, 7.0], np.float32)
+    assert split_values(few).tolist() == [2.0, 5.0]
+    assert split_values(np.array([np.nan, 4.0, 4.0], np.float32)).tolist() == []
+    neighbours = np.array([1.0, np.nextafter(np.float32(1), np.float32(2))], np.float32)
+    assert split_values(neighbours).tolist() == [1.0]
 
 
 def test_contributions_and_the_reference_sum_to_the_logit() -> None:
