@@ -16,29 +16,80 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.boosting import BoostingParams, FlatBooster
+from models.category_codes import CategoryCodes, odds_before
 from models.generation import TrainingRows
 from models.online import BinnedLogistic, LogisticParams
 
 _TABLES: Final = "tables."
 _BOOSTER: Final = "booster."
+_CODES: Final = "codes."
 
 
 @dataclass(frozen=True, slots=True)
 class Trees:
-    """A booster and which of its features are categories.
+    """A booster over all F features, and the numbers that it takes for categories."""
 
-    The booster takes a category as the number of the tables' bin. Ordered by their share of frauds, as splits of a
-    binary target would have it, categories with few rows overfit: S-FFSD falls from 0.78 to 0.75.
+    booster: FlatBooster
+    codes: CategoryCodes
+
+    def score(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return the logits, float64 (n,)."""
+        return self.booster.score(self.codes.of(X))
+
+    def contributions(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return what each feature adds to the booster's reference, float64 (n, F)."""
+        return self.booster.contributions(self.codes.of(X))
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return copies of everything as arrays of numbers, by name."""
+        parts = ((_BOOSTER, self.booster.arrays()), (_CODES, self.codes.arrays()))
+        return {f"{prefix}{name}": array.copy() for prefix, part in parts for name, array in part.items()}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], features: int) -> Trees:
+        """Restore what `arrays` returned; raises as its parts do."""
+        booster = FlatBooster.from_arrays(_below(arrays, _BOOSTER), features)
+        return cls(booster, CategoryCodes.from_arrays(_below(arrays, _CODES), features))
+
+
+@dataclass(frozen=True, slots=True)
+class TreeRecipe:
+    """How trees are made.
 
     Attributes
     ----------
-    booster
-        Over all F features.
-    categorical : bool (F,)
+    boosting
+        Parameters of the fit.
+    by_odds
+        Whether a category is the odds of fraud among the rows of its value, rather than the rank of its frequency.
     """
 
-    booster: FlatBooster
-    categorical: NDArray[np.bool_]
+    boosting: BoostingParams
+    by_odds: bool = False
+
+
+def fit_trees(
+    rows: TrainingRows, categorical: NDArray[np.bool_], recipe: TreeRecipe, seed: int, boosted: BoostedRows
+) -> Trees:
+    """Fit trees to a sample of rows; what they know of categories comes from all rows.
+
+    Parameters
+    ----------
+    rows
+        In transaction order.
+    categorical : bool (F,)
+    recipe, seed
+        What decides the fit.
+    boosted
+        The sample.
+    """
+    if recipe.by_odds:
+        codes, X = CategoryCodes.by_odds(rows, categorical), odds_before(rows, categorical)[boosted.rows]
+    else:
+        codes = CategoryCodes.by_frequency(rows, categorical)
+        X = codes.of(rows.X[boosted.rows])
+    booster = FlatBooster.fit(X, rows.y[boosted.rows], boosted.weight, recipe.boosting, seed)
+    return Trees(booster, codes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +127,7 @@ class Blend:
     def score_batch(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the logits of fraud, float64 (n,)."""
         logit = self.mix.tables * self.tables.score_batch(self._ordered(X))
-        return logit if self.trees is None else logit + self.mix.trees * self._tree_logit(X, self.trees)
+        return logit if self.trees is None else logit + self.mix.trees * self.trees.score(X)
 
     def learn_batch(self, X: NDArray[np.float32], y: NDArray[np.uint8], w: NDArray[np.float64]) -> None:
         """Let the tables learn rows one by one, in their order; see `BinnedLogistic.learn_batch`."""
@@ -87,7 +138,7 @@ class Blend:
         out = np.empty((len(X), len(self.order)))
         out[:, self.order] = self.mix.tables * self.tables.contributions(self._ordered(X))
         if self.trees is not None:
-            out += self.mix.trees * self.trees.booster.contributions(self._coded(X, self.trees))
+            out += self.mix.trees * self.trees.contributions(X)
         return out
 
     @property
@@ -101,10 +152,7 @@ class Blend:
         found = {f"{_TABLES}{name}": array for name, array in self.tables.arrays().items()}
         found |= {"order": self.order.copy(), "mix": np.array([self.mix.tables, self.mix.trees])}
         if self.trees is not None:
-            found |= {
-                f"{_BOOSTER}{name}": array.copy() for name, array in self.trees.booster.arrays().items()
-            }
-            found["categorical"] = self.trees.categorical.astype(np.uint8)
+            found |= self.trees.arrays()
         return found
 
     @classmethod
@@ -126,39 +174,12 @@ class Blend:
         if mix.shape != (2,) or not np.all(np.isfinite(mix)) or np.any(mix < 0.0):
             msg = "mix is not two weights that are finite and not negative"
             raise ValueError(msg)
-        trees = None
-        if "categorical" in arrays:
-            booster = FlatBooster.from_arrays(_below(arrays, _BOOSTER), len(order))
-            categorical = arrays["categorical"].astype(np.bool_)
-            if categorical.shape != order.shape:
-                msg = "categorical is not of one entry per feature"
-                raise ValueError(msg)
-            trees = Trees(booster, categorical)
+        has_trees = any(name.startswith(_BOOSTER) for name in arrays)
+        trees = Trees.from_arrays(arrays, len(order)) if has_trees else None
         return cls(tables, trees, Mix(float(mix[0]), float(mix[1])), order)
 
     def _ordered(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
         return X if self._as_declared else X[:, self.order]
-
-    def main_bins_of(self, X: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """Return the tables' main bins of every value, uint8 (n, F)."""
-        main = np.empty(X.shape, np.uint8)
-        main[:, self.order] = self.tables.main_bins_of(self._ordered(X))
-        return main
-
-    def _tree_logit(self, X: NDArray[np.float32], trees: Trees) -> NDArray[np.float64]:
-        return trees.booster.score(self._coded(X, trees))
-
-    def _coded(self, X: NDArray[np.float32], trees: Trees) -> NDArray[np.float32]:
-        return coded(X, self.main_bins_of(X), trees.categorical) if trees.categorical.any() else X
-
-
-def coded(
-    X: NDArray[np.float32], main: NDArray[np.uint8], categorical: NDArray[np.bool_]
-) -> NDArray[np.float32]:
-    """Return X with every category replaced by the number of its bin."""
-    out = np.array(X, np.float32)
-    out[:, categorical] = main[:, categorical]
-    return out
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +188,8 @@ class Recipe:
 
     Attributes
     ----------
-    tables, boosting
-        Parameters of the two; the booster's are None where there are no trees.
+    tables, trees
+        Parameters of the two; None where there are no trees.
     mix
         Weights of their logits.
     order : int16 (F,)
@@ -176,7 +197,7 @@ class Recipe:
     """
 
     tables: LogisticParams
-    boosting: BoostingParams | None
+    trees: TreeRecipe | None
     mix: Mix
     order: NDArray[np.int16]
 
@@ -208,12 +229,10 @@ def build_blend(
     learner = BinnedLogistic(**recipe.tables)
     learner.restart(rows.X[:, order], rows.y, rows.w, [names[at] for at in order], categorical[order])
     plain = Blend(learner, None, replace(recipe.mix, trees=0.0), order)
-    if recipe.boosting is None or recipe.mix.trees == 0.0:
+    if recipe.trees is None or recipe.mix.trees == 0.0:
         return plain
     boosted = boosted or BoostedRows(np.arange(len(rows.y)), rows.w)
-    X, y, w = rows.X[boosted.rows], rows.y[boosted.rows], boosted.weight
-    booster = FlatBooster.fit(coded(X, plain.main_bins_of(X), categorical), y, w, recipe.boosting, seed)
-    return Blend(learner, Trees(booster, categorical), recipe.mix, order)
+    return Blend(learner, fit_trees(rows, categorical, recipe.trees, seed, boosted), recipe.mix, order)
 
 
 class BoostedRows(NamedTuple):

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntFlag
 from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.columns import Columns, Wide
+
+
+class Verdict(IntFlag):
+    """The bits of an example's label: 0 is legit, `ALERTED` alone a silence after an alert (`models.alert_silence`)."""
+
+    FRAUD = 1
+    ALERTED = 2
+    """The decision alerted, and no label says that it is legit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +28,7 @@ class Examples(Columns):
     ----------
     features : float32 (k, F)
     label : uint8 (k,)
-        1 for fraud.
+        Bits of `Verdict`.
     weight : float32 (k,)
         How many decisions this one stands for; 0 takes an earlier verdict back.
     event_time_ms : int64 (k,)

@@ -33,6 +33,10 @@ class TrainingRows(NamedTuple):
     y: NDArray[np.uint8]
     w: NDArray[np.float64]
 
+    def take(self, chosen: NDArray[np.int64]) -> TrainingRows:
+        """Return some of the rows."""
+        return TrainingRows(self.X[chosen], self.y[chosen], self.w[chosen])
+
 
 @dataclass(frozen=True, slots=True)
 class Generation:

@@ -9,8 +9,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from models.alert_silence import confirmed_share, resolved
 from models.anomaly import MINIMUM_ROWS, FlatForest
-from models.examples import Examples
+from models.examples import Examples, Verdict
 from models.records import Refit
 from models.search import Searcher
 from models.state import ModelState
@@ -97,13 +98,16 @@ def generation_job(model: ModelState, plan: RefitPlan) -> Job | None:
     cut_offset, clock_ms, policy = model.offset, model.clock_ms or 0, model.policy
     since_ms, mature_ms = clock_ms - policy.memory_ms, clock_ms - policy.negatives_after_ms
     mature = (examples.event_time_ms >= since_ms) & (examples.event_time_ms < mature_ms)
-    if not np.any(examples.label[mature]):
+    if not np.any(examples.label[mature] & Verdict.FRAUD):
         return None
     names, categorical = model.layout.names, model.layout.categorical
     fraud_weight, earlier, calibration = model.lineage.fraud_weight, model.choice, model.calibration
 
     def job() -> Refit:
         recent = examples.for_generation(since_ms)
+        share = confirmed_share(recent, calibration)
+        recent = resolved(recent, share, calibration)
+        recent = recent.take(np.flatnonzero(recent.weight > 0))
         young = recent.event_time_ms >= mature_ms
         rows = recent.take(~young)
         searcher = Searcher(
@@ -119,6 +123,7 @@ def generation_job(model: ModelState, plan: RefitPlan) -> Job | None:
             blend.learn_batch(late.features, late.label, late.weight.astype(np.float64))
         found = {**blend.arrays(), **choice.arrays()}
         found["calibration"] = np.array([numbers.slope, numbers.intercept])
+        found["confirmed_share"] = np.array([share])
         return Refit("generation", cut_offset, clock_ms, found)
 
     return job

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.blend import Blend, BoostedRows, Mix, Recipe, build_blend
+from models.blend import Blend, BoostedRows, Mix, Recipe, TreeRecipe, Trees, build_blend, fit_trees
 from models.boosting import BoostingParams
 from models.examples import Examples
 from models.generation import TrainingRows
@@ -44,11 +44,17 @@ TABLES: Final[tuple[LogisticParams, ...]] = (
     {"passes": 3},
     {"learning_rate": 0.02, "cross_learning_rate": 0.008},
 )
-BOOSTING: Final = (
-    BoostingParams(),
-    BoostingParams(leaves=31, learning_rate=0.1, l2=5.0),
-    BoostingParams(leaves=7, l2=50.0),
+_SMALL: Final = BoostingParams(trees=120, leaves=7, learning_rate=0.1, l2=50.0)
+_MIDDLE: Final = BoostingParams()
+_LARGE: Final = BoostingParams(trees=200, leaves=15, learning_rate=0.1)
+TREES: Final = (
+    TreeRecipe(_SMALL),
+    TreeRecipe(_MIDDLE),
+    TreeRecipe(_LARGE),
+    TreeRecipe(_SMALL, by_odds=True),
+    TreeRecipe(_LARGE, by_odds=True),
 )
+"""Those by odds are candidates only where there are categories."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +64,7 @@ class Choice:
     Attributes
     ----------
     tables_at, trees_at
-        Which of `TABLES` and `BOOSTING`; -1 for no trees.
+        Which of `TABLES` and `TREES`; -1 for no trees.
     mix
         Weights of their logits.
     order : int16 (F,)
@@ -97,7 +103,7 @@ class Choice:
             An array is absent, or names no candidate.
         """
         tables_at, trees_at, age = (int(number) for number in arrays["choice"])
-        if not (0 <= tables_at < len(TABLES) and -1 <= trees_at < len(BOOSTING)):
+        if not (0 <= tables_at < len(TABLES) and -1 <= trees_at < len(TREES)):
             msg = f"no candidate has the numbers {tables_at} and {trees_at}"
             raise ValueError(msg)
         tables, trees, blend = (float(loss) for loss in arrays["losses"])
@@ -149,9 +155,15 @@ class Searcher:
         if not cuts:
             return self.default()
         judged = np.concatenate([cut.judged for cut in cuts])
-        order = self._order(cuts[-1])
-        tables = [self._out_of_time(cuts, self._recipe(it, None, order)) for it in TABLES]
-        trees = [self._out_of_time(cuts, self._recipe(None, it, order)) for it in BOOSTING]
+        candidates = TREES if self._categorical.any() else [it for it in TREES if not it.by_odds]
+        fits = [[self._trees(cut, it) for cut in cuts] for it in candidates]
+        trees = [
+            np.concatenate([fit.score(self._rows.X[cut.judged]) for fit, cut in zip(its, cuts, strict=True)])
+            for its in fits
+        ]
+        # The tables cross the first columns only: those that matter to the trees, not those declared first.
+        order = _order(fits[0][-1], self._rows.X[cuts[-1].learnt[-SEARCH_ROWS:]])
+        tables = [self._judged_tables(cuts, it, order) for it in TABLES]
         table_at, tree_at = self._simplest(tables, judged), self._simplest(trees, judged)
         y, w = self._rows.y[judged], self._rows.w[judged]
         mix, calibration = fit_mix(tables[table_at], trees[tree_at], y == 1, w)
@@ -173,8 +185,8 @@ class Searcher:
 
     def build(self, choice: Choice) -> Blend:
         """Make the generation of all examples."""
-        boosting = None if choice.trees_at < 0 else BOOSTING[choice.trees_at]
-        recipe = Recipe(self._table_params(TABLES[choice.tables_at]), boosting, choice.mix, choice.order)
+        trees = None if choice.trees_at < 0 else TREES[choice.trees_at]
+        recipe = Recipe(self._table_params(TABLES[choice.tables_at]), trees, choice.mix, choice.order)
         boosted = _sampled(self._rows, np.arange(len(self._rows.y)), BOOSTED_ROWS, self._seed)
         return build_blend(self._rows, self._names, self._categorical, recipe, self._seed, boosted)
 
@@ -193,44 +205,26 @@ class Searcher:
         frauds = sum(int(np.count_nonzero(self._rows.y[cut.judged])) for cut in cuts)
         return cuts if frauds >= LEAST_FRAUDS else []
 
-    def _recipe(
-        self, tables: LogisticParams | None, boosting: BoostingParams | None, order: NDArray[np.int16]
-    ) -> Recipe:
-        mix = Mix(0.0, 1.0) if tables is None else Mix(1.0, 0.0)
-        return Recipe(self._table_params(tables or {}), boosting, mix, order)
-
     def _table_params(self, params: LogisticParams) -> LogisticParams:
         return {**params, "fraud_weight": self._fraud_weight}
 
-    def _out_of_time(self, cuts: list[_Cut], recipe: Recipe) -> NDArray[np.float64]:
-        """Return the logits of a candidate on the judged rows of all cuts."""
-        return np.concatenate([self._judge(cut, recipe) for cut in cuts])
+    def _judged_tables(
+        self, cuts: list[_Cut], params: LogisticParams, order: NDArray[np.int16]
+    ) -> NDArray[np.float64]:
+        """Return the logits of tables on the judged rows of all cuts."""
+        recipe = Recipe(self._table_params(params), None, Mix(), order)
+        logits = []
+        for cut in cuts:
+            rows = self._rows.take(cut.learnt[-_TABLE_ROWS:])
+            blend = build_blend(rows, self._names, self._categorical, recipe, self._seed)
+            logits.append(blend.score_batch(self._rows.X[cut.judged]))
+        return np.concatenate(logits)
 
-    def _judge(self, cut: _Cut, recipe: Recipe) -> NDArray[np.float64]:
-        if recipe.boosting is None:
-            rows = self._of(cut.learnt[-_TABLE_ROWS:])
-        else:
-            # The tables only bring the bins of categories here.
-            sample = _sampled(self._rows, cut.learnt, SEARCH_ROWS, self._seed)
-            rows = self._of(sample.rows, sample.weight)
-        blend = build_blend(rows, self._names, self._categorical, recipe, self._seed)
-        return blend.score_batch(self._rows.X[cut.judged])
-
-    def _of(self, chosen: NDArray[np.int64], weight: NDArray[np.float64] | None = None) -> TrainingRows:
-        X, y, w = self._rows
-        return TrainingRows(X[chosen], y[chosen], w[chosen] if weight is None else weight)
-
-    def _order(self, cut: _Cut) -> NDArray[np.int16]:
-        """Return the columns by their part in trees fitted before the last cut, the greatest first.
-
-        The tables cross the first columns only: those that matter, not those declared first.
-        """
-        sample = _sampled(self._rows, cut.learnt, SEARCH_ROWS, self._seed)
-        rows = self._of(sample.rows, sample.weight)
-        recipe = self._recipe(None, BOOSTING[0], self._plain_order)
-        blend = build_blend(rows, self._names, self._categorical, recipe, self._seed)
-        part = np.abs(blend.contributions(rows.X)).mean(axis=0)
-        return np.argsort(-part, kind="stable").astype(np.int16)
+    def _trees(self, cut: _Cut, recipe: TreeRecipe) -> Trees:
+        """Fit trees to what lies before a cut."""
+        rows = self._rows.take(cut.learnt)
+        sample = _sampled(rows, np.arange(len(rows.y)), SEARCH_ROWS, self._seed)
+        return fit_trees(rows, self._categorical, recipe, self._seed, sample)
 
     def _simplest(self, logits: list[NDArray[np.float64]], judged: NDArray[np.int64]) -> int:
         """Return the first candidate whose mean loss is within one standard error of the best one's."""
@@ -244,6 +238,12 @@ class Searcher:
             if by_day.sum() <= error:
                 return candidate
         return best
+
+
+def _order(trees: Trees, X: NDArray[np.float32]) -> NDArray[np.int16]:
+    """Return the columns by their part in the logits of trees, the greatest first."""
+    part = np.abs(trees.contributions(X)).mean(axis=0)
+    return np.argsort(-part, kind="stable").astype(np.int16)
 
 
 def fit_mix(

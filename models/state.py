@@ -13,9 +13,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from models.alert_silence import resolved
 from models.anomaly import FlatForest
 from models.blend import Blend
-from models.examples import ExampleBuffer
+from models.examples import ExampleBuffer, Examples, Verdict
 from models.features import FeatureLayout, SharedAggregates
 from models.ledger import Ledger
 from models.records import Commit, Digest, Lineage, ModelRecord, Policy, Refit
@@ -115,6 +116,8 @@ class ModelState:
         self.online: Blend | None = None
         self.choice: Choice | None = None
         self.calibration = Calibration()
+        self.confirmed_share = 0.0
+        """How many of the frauds that alerts predict labels confirm; see `models.alert_silence`."""
         self.forest: FlatForest | None = None
         self.clocks_ms: dict[int, int] = {}
         self.newest_label_ms: int | None = None
@@ -228,7 +231,9 @@ class ModelState:
             ]
         )  # fmt: skip
         clocks = np.array(sorted(self.clocks_ms.items()), np.int64)
-        numbers = np.array([self.calibration.slope, self.calibration.intercept, self.weight_learnt])
+        numbers = np.array(
+            [self.calibration.slope, self.calibration.intercept, self.confirmed_share, self.weight_learnt]
+        )
         starts = [start for start in (self.generation, self.forest_fitted) if start is not None]
         offsets = np.array([*(number for start in starts for number in astuple(start)), self.policy_offset])
         # Until the log carries a policy, each worker uses that of its own settings: the digest leaves it out.
@@ -279,12 +284,17 @@ class ModelState:
             evidence.at_ms,
         )
         self.examples.append(examples, offset)
-        self.frauds_learnt += int(examples.label.sum())
+        self.frauds_learnt += int(np.count_nonzero(examples.label & Verdict.FRAUD))
         # Weights are whole numbers, so their sum is exact in any order.
-        self.weight_learnt += float(examples.weight.sum(dtype=np.float64))
-        if self.online is not None and len(examples):
-            self.online.learn_batch(examples.features, examples.label, examples.weight.astype(np.float64))
+        said = examples.label != Verdict.ALERTED
+        self.weight_learnt += float(examples.weight.sum(dtype=np.float64, where=said))
+        self._learn(examples)
         self._fold_money(commit)
+
+    def _learn(self, examples: Examples) -> None:
+        if self.online is not None and len(examples):
+            known = resolved(examples, self.confirmed_share, self.calibration)
+            self.online.learn_batch(known.features, known.label, known.weight.astype(np.float64))
 
     def _follow_traffic(self) -> None:
         """Set the sampling rate so that the examples of the memory fit, whatever the traffic."""
@@ -329,15 +339,14 @@ class ModelState:
             self.forest = FlatForest.from_arrays(arrays)
             self.forest_fitted = ForestStart(refit.clock_ms, self.traffic_seen)
             return
+        self.confirmed_share = float(arrays.pop("confirmed_share")[0])
         slope, intercept = arrays.pop("calibration")
         self.calibration = Calibration(float(slope), float(intercept))
         self.online = Blend.from_arrays(arrays)
         self.choice = Choice.from_arrays(arrays, self.online.mix, self.online.order)
         self.generation = GenerationStart(offset, refit.clock_ms, self.frauds_learnt)
         # The job has not seen the examples that were folded while it ran.
-        missed = self.examples.since(refit.cut_offset)
-        if len(missed):
-            self.online.learn_batch(missed.features, missed.label, missed.weight.astype(np.float64))
+        self._learn(self.examples.since(refit.cut_offset))
 
 
 def _words(array: NDArray[np.generic]) -> NDArray[np.uint64]:

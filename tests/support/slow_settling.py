@@ -32,7 +32,8 @@ class SlowDecision:
     """The verdict that its entities have learnt, and when."""
 
     def example(self, *, fraud: bool, weight: float) -> Example:
-        return self.sequence, int(fraud), weight, self.event_time_ms
+        label = 3 if fraud and self.flags & Flag.ALERTED else int(fraud)
+        return self.sequence, label, weight, self.event_time_ms
 
 
 class SlowSettling:
@@ -43,6 +44,7 @@ class SlowSettling:
         self.decisions: dict[str, SlowDecision] = {}
         self.newest_label_ms: int | None = None
         self.examples: list[Example] = []
+        self._silent: set[int] = set()
 
     def label(self, name: str, kind: LabelKind, time_ms: int, clock_ms: int) -> LabelEffect:
         """Apply one label; a decision's evidence is learnt at `clock_ms`."""
@@ -53,6 +55,8 @@ class SlowSettling:
             return LabelEffect.ORPHAN
         if kind is LabelKind.OUTCOME:
             decision.acted = True
+            if decision.status is Status.WAITING and decision.flags & Flag.ALERTED:
+                self.examples.append(decision.example(fraud=False, weight=0.0))
             if decision.status is Status.PROVISIONAL:
                 self._waits_again(decision)
             return LabelEffect.NOTED
@@ -119,6 +123,12 @@ class SlowSettling:
                 decision.status, decision.evidence = Status.PROVISIONAL, ("legit", clock_ms)
                 if decision.legit_weight:
                     self.examples.append(decision.example(fraud=False, weight=decision.legit_weight))
+        for decision in self.decisions.values():
+            old = decision.clock_ms <= now_ms - self.policy.negatives_after_ms
+            silent = decision.status is Status.WAITING and decision.flags & Flag.ALERTED
+            if old and silent and not decision.acted and decision.sequence not in self._silent:
+                self.examples.append((decision.sequence, 2, 1.0, decision.event_time_ms))
+                self._silent.add(decision.sequence)
         final = Counter[Status]()
         for decision in self.decisions.values():
             if decision.clock_ms <= now_ms - self.policy.horizon_ms:

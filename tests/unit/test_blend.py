@@ -5,11 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from models.blend import Blend, Mix, Recipe, build_blend
+from models.blend import Blend, Mix, Recipe, TreeRecipe, build_blend
 from models.boosting import BoostingParams
 from models.examples import Examples
 from models.generation import TrainingRows
-from models.search import BOOSTING, TABLES, Searcher, fit_mix
+from models.search import TABLES, TREES, Searcher, fit_mix
 from models.vocabulary import MS_PER_DAY
 
 NAMES = ("a", "b", "c", "d")
@@ -29,7 +29,7 @@ BOTH = Mix(0.4, 0.7)
 
 
 def blend(mix: Mix = BOTH, order: tuple[int, ...] = (2, 0, 3, 1)) -> Blend:
-    recipe = Recipe({}, PARAMS, mix, np.array(order, np.int16))
+    recipe = Recipe({}, TreeRecipe(PARAMS), mix, np.array(order, np.int16))
     return build_blend(rows(800), NAMES, CATEGORICAL, recipe, seed=5)
 
 
@@ -117,7 +117,7 @@ def test_a_search_reports_what_it_judged_and_its_choice_makes_a_model() -> None:
     found = examples(30, 60)
     choice = search(found).search()
     assert 0 <= choice.tables_at < len(TABLES)
-    assert choice.trees_at < len(BOOSTING)
+    assert choice.trees_at < len(TREES)
     assert choice.blend_loss <= min(choice.tables_loss, choice.trees_loss) + 0.01
     assert search(found).build(choice).score_batch(found.features).shape == (1_800,)
     again = search(found).search()

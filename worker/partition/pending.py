@@ -345,6 +345,16 @@ class PendingDecisions:
             moved.append(first + here)
         return np.concatenate(moved) if moved else np.empty(0, np.int64)
 
+    def unanswered(self, start: int, stop: int, flags: int) -> NDArray[np.int64]:
+        """Return the sequence numbers of waiting decisions with any of the flags and without an outcome, int64 (k,)."""
+        found = [np.empty(0, np.int64)]
+        for segment, rows, first in self._slices(max(start, self.first_sequence), stop):
+            columns = segment.columns
+            flagged = np.flatnonzero(columns["flags"][rows] & flags) + rows.start
+            silent = (columns["status"][flagged] == Status.WAITING) & (columns["acted"][flagged] == 0)
+            found.append(first + flagged[silent] - rows.start)
+        return np.concatenate(found)
+
     def newest(self, count: int) -> NDArray[np.int64]:
         """Return the sequence numbers of the newest decisions, at most `count`."""
         return np.arange(max(self.first_sequence, self.next_sequence - count), self.next_sequence)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from models.examples import Examples
+from models.examples import Examples, Verdict
 from models.labels import LabelResult, apply_labels
 from models.ledger import LedgerDeltas, Truth, settled_deltas
 from models.records import Evidence
@@ -141,14 +141,22 @@ class Settler:
         return another
 
     def mature(self, start: int, stop: int, clock_ms: int) -> Settling:
-        """Make silence on the decisions `start` to `stop` provisionally legit, where no one acted."""
+        """Make silence on the decisions `start` to `stop` provisionally legit, where no one acted.
+
+        A silent alert stays as it is, but becomes an example of its own kind: what it teaches, the model measures.
+        """
         moved = self.replay_mature(start, stop, clock_ms)
         settling = Settling()
         if len(moved):
             waiting = self._pending.read(moved)
             settling.evidence.append(_evidence(waiting, 0, 1, np.full(len(moved), clock_ms)))
-            fraud, weight = np.zeros(len(moved), np.bool_), waiting.legit_weight
-            settling.examples.append(self._examples(waiting, weight > 0, fraud, weight))
+            label, weight = np.zeros(len(moved), np.uint8), waiting.legit_weight
+            settling.examples.append(self._examples(waiting, weight > 0, label, weight))
+        silent = self._pending.unanswered(start, stop, int(Flag.ALERTED))
+        if len(silent):
+            waiting = self._pending.read(silent)
+            label, weight = np.full(len(silent), Verdict.ALERTED, np.uint8), np.ones(len(silent), np.float32)
+            settling.examples.append(self._examples(waiting, weight > 0, label, weight))
         return settling
 
     def finalise(self, start: int, stop: int) -> Settling:
@@ -196,16 +204,20 @@ class Settler:
         weight = np.where(alone, np.float32(1), waiting.legit_weight)
         # A label that reopens a decision cancels its earlier example: the same key with weight 0.
         reopened = changed & (result.after == Status.WAITING)
-        chosen = (fraud | legit | reopened) & (weight > 0)
-        weight[reopened] = 0
-        settling.examples.append(self._examples(waiting, chosen, fraud, weight))
+        alerted = (waiting.flags & Flag.ALERTED) != 0
+        # So does an outcome of an alert, whose silence may have become an example.
+        answered = alerted & (result.effect == LabelEffect.NOTED) & (result.after == Status.WAITING)
+        chosen = (fraud | legit | reopened | answered) & (weight > 0)
+        weight[reopened | answered] = 0
+        label = fraud * np.uint8(Verdict.FRAUD) + (fraud & alerted) * np.uint8(Verdict.ALERTED)
+        settling.examples.append(self._examples(waiting, chosen, label, weight))
         return settling
 
     def _examples(
         self,
         waiting: Waiting,
         chosen: NDArray[np.bool_],
-        fraud: NDArray[np.bool_],
+        label: NDArray[np.uint8],
         weight: NDArray[np.float32],
     ) -> Examples:
         """Return the chosen decisions as examples, in the order of the labels: the last one of a decision counts."""
@@ -213,7 +225,7 @@ class Settler:
         sequence = waiting.sequence[rows]
         return Examples(
             features=self._pending.column("features", sequence),
-            label=fraud[rows].astype(np.uint8),
+            label=label[rows],
             weight=weight[rows],
             event_time_ms=waiting.counted_ms[rows],
             key=(np.uint64(self._partition << SEQUENCE_BITS) | sequence.astype(np.uint64)),

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from models.category_codes import CategoryCodes, odds_before
+from models.generation import TrainingRows
+
+CATEGORICAL = np.array([False, True])
+NAN = float("nan")
+
+
+def rows(values: list[float], fraud: list[int], weight: list[float] | None = None) -> TrainingRows:
+    X = np.column_stack([np.arange(len(values)), values]).astype(np.float32)
+    return TrainingRows(X, np.array(fraud, np.uint8), np.array(weight or [1.0] * len(values)))
+
+
+def log_odds(frauds: float, legits: float, prior: float) -> float:
+    return math.log((frauds + 20 * prior) / (legits + 20 * (1 - prior)))
+
+
+def test_a_row_takes_the_odds_of_the_rows_of_its_value_before_it() -> None:
+    some = rows([7, 5, 7, 7, NAN, 5], [1, 0, 0, 1, 0, 0], [1, 4, 4, 1, 4, 4])
+    prior = 2 / 18
+    expected = [
+        log_odds(0, 0, prior),
+        log_odds(0, 0, prior),
+        log_odds(1, 0, prior),
+        log_odds(1, 4, prior),
+        NAN,
+        log_odds(0, 4, prior),
+    ]
+    found = odds_before(some, CATEGORICAL)
+    np.testing.assert_allclose(found[:, 1], expected, rtol=1e-6)
+    np.testing.assert_array_equal(found[:, 0], some.X[:, 0])
+
+
+def test_a_later_row_takes_the_odds_of_all_rows_and_a_new_value_those_of_none() -> None:
+    codes = CategoryCodes.by_odds(rows([7, 5, 7, 7, NAN, 5], [1, 0, 0, 1, 0, 0]), CATEGORICAL)
+    later = np.array([[0, 7], [0, 5], [0, 6], [0, NAN], [0, np.inf]], np.float32)
+    prior = 2 / 6
+    expected = [log_odds(2, 1, prior), log_odds(0, 2, prior), log_odds(0, 0, prior), NAN, NAN]
+    np.testing.assert_allclose(codes.of(later)[:, 1], expected, rtol=1e-6)
+
+
+def test_frequent_values_are_numbered_by_frequency_and_rare_ones_share_a_number() -> None:
+    values = [3.0] * 40 + [9.0] * 50 + [1.0] * 29
+    codes = CategoryCodes.by_frequency(rows(values, [0] * len(values)), CATEGORICAL)
+    given = np.array([[0, 9], [0, 3], [0, 1], [0, 77], [0, NAN]], np.float32)
+    np.testing.assert_array_equal(codes.of(given)[:, 1], [0, 1, 2, 2, NAN])
+
+
+def test_rows_without_categories_stay_as_they_are() -> None:
+    none = np.array([False, False])
+    some = rows([1, 2], [0, 1])
+    for codes in (CategoryCodes.by_odds(some, none), CategoryCodes.by_frequency(some, none)):
+        assert codes.of(some.X) is some.X
+
+
+def test_a_category_without_any_value_is_missing_everywhere() -> None:
+    some = rows([NAN, NAN], [0, 1])
+    codes = CategoryCodes.by_odds(some, CATEGORICAL)
+    assert np.isnan(codes.of(some.X)[:, 1]).all()
+    assert codes.of(np.array([[0, 4]], np.float32))[0, 1] == pytest.approx(0.0)
+
+
+def test_codes_restored_from_their_arrays_are_the_same_and_foreign_ones_are_refused() -> None:
+    codes = CategoryCodes.by_odds(rows([7, 5, 7], [1, 0, 0]), CATEGORICAL)
+    again = CategoryCodes.from_arrays(codes.arrays(), 2)
+    given = np.array([[0, 5], [0, 7], [0, 8]], np.float32)
+    np.testing.assert_array_equal(again.of(given), codes.of(given))
+    foreign = {"columns": np.array([2]), "starts": np.array([0, 3]), "codes": np.array([1, NAN], np.float32)}
+    for name, value in foreign.items():
+        with pytest.raises(ValueError, match="codes of categories"):
+            CategoryCodes.from_arrays({**codes.arrays(), name: value}, 2)
