@@ -63,6 +63,8 @@ class BoostingParams:
         The fewest rows of a leaf.
     l2
         Penalty on the leaves' values: added to the sum of hessians, which for rare frauds is what bounds a leaf.
+    column_share
+        The share of the columns, drawn anew for each split, among which the split is chosen.
     """
 
     trees: int = 60
@@ -70,6 +72,7 @@ class BoostingParams:
     learning_rate: float = 0.15
     min_leaf_rows: int = 20
     l2: float = 20.0
+    column_share: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +163,7 @@ class FlatBooster:
             learning_rate=params.learning_rate,
             min_samples_leaf=params.min_leaf_rows,
             l2_regularization=params.l2,
+            max_features=params.column_share,
             early_stopping=False,
             random_state=seed,
         )

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.alert_silence import confirmed_share, resolved
+from models.alert_silence import resolved, silent_weight
 from models.anomaly import MINIMUM_ROWS, FlatForest
 from models.examples import Examples, Verdict
 from models.records import Refit
@@ -105,8 +105,8 @@ def generation_job(model: ModelState, plan: RefitPlan) -> Job | None:
 
     def job() -> Refit:
         recent = examples.for_generation(since_ms)
-        share = confirmed_share(recent, calibration)
-        recent = resolved(recent, share, calibration)
+        silent = silent_weight(recent, calibration)
+        recent = resolved(recent, silent)
         recent = recent.take(np.flatnonzero(recent.weight > 0))
         young = recent.event_time_ms >= mature_ms
         rows = recent.take(~young)
@@ -123,7 +123,7 @@ def generation_job(model: ModelState, plan: RefitPlan) -> Job | None:
             blend.learn_batch(late.features, late.label, late.weight.astype(np.float64))
         found = {**blend.arrays(), **choice.arrays()}
         found["calibration"] = np.array([numbers.slope, numbers.intercept])
-        found["confirmed_share"] = np.array([share])
+        found["silent_weight"] = np.array([silent])
         return Refit("generation", cut_offset, clock_ms, found)
 
     return job

@@ -116,8 +116,8 @@ class ModelState:
         self.online: Blend | None = None
         self.choice: Choice | None = None
         self.calibration = Calibration()
-        self.confirmed_share = 0.0
-        """How many of the frauds that alerts predict labels confirm; see `models.alert_silence`."""
+        self.silent_weight = 0.0
+        """With which a silent alert is learnt as legit; see `models.alert_silence`."""
         self.forest: FlatForest | None = None
         self.clocks_ms: dict[int, int] = {}
         self.newest_label_ms: int | None = None
@@ -232,7 +232,7 @@ class ModelState:
         )  # fmt: skip
         clocks = np.array(sorted(self.clocks_ms.items()), np.int64)
         numbers = np.array(
-            [self.calibration.slope, self.calibration.intercept, self.confirmed_share, self.weight_learnt]
+            [self.calibration.slope, self.calibration.intercept, self.silent_weight, self.weight_learnt]
         )
         starts = [start for start in (self.generation, self.forest_fitted) if start is not None]
         offsets = np.array([*(number for start in starts for number in astuple(start)), self.policy_offset])
@@ -293,7 +293,7 @@ class ModelState:
 
     def _learn(self, examples: Examples) -> None:
         if self.online is not None and len(examples):
-            known = resolved(examples, self.confirmed_share, self.calibration)
+            known = resolved(examples, self.silent_weight)
             self.online.learn_batch(known.features, known.label, known.weight.astype(np.float64))
 
     def _follow_traffic(self) -> None:
@@ -339,7 +339,7 @@ class ModelState:
             self.forest = FlatForest.from_arrays(arrays)
             self.forest_fitted = ForestStart(refit.clock_ms, self.traffic_seen)
             return
-        self.confirmed_share = float(arrays.pop("confirmed_share")[0])
+        self.silent_weight = float(arrays.pop("silent_weight")[0])
         slope, intercept = arrays.pop("calibration")
         self.calibration = Calibration(float(slope), float(intercept))
         self.online = Blend.from_arrays(arrays)

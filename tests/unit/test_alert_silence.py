@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from models.alert_silence import confirmed_share, resolved
+from models.alert_silence import resolved, silent_weight
 from models.examples import Examples
 from models.threshold import Calibration
 
@@ -27,39 +27,35 @@ def examples(*given: tuple[int, float]) -> Examples:
     )
 
 
-def test_a_silent_alert_weighs_what_is_confirmed_times_its_probability_of_being_legit() -> None:
+def test_a_silent_alert_is_learnt_as_legit_with_its_weight_and_all_else_as_it_is() -> None:
     given = examples((LEGIT, 0.0), (FRAUD, 3.0), (SILENT, 0.0), (ALERTED_FRAUD, 1.0), (SILENT, NAN))
-    found = resolved(given, 0.5, Calibration(1.0, np.log(3.0)))
+    found = resolved(given, 0.25)
     assert found.label.tolist() == [0, 1, 0, 1, 0]
-    # A logit of 0 means three quarters; a decision of the forest predicts no fraud.
-    np.testing.assert_allclose(found.weight, [2.0, 2.0, 2.0 * 0.5 * 0.25, 2.0, 2.0 * 0.5], rtol=1e-6)
+    assert found.weight.tolist() == [2.0, 2.0, 0.5, 2.0, 0.5]
 
 
-def test_without_any_silent_alert_nothing_is_weighed_anew() -> None:
-    given = examples((LEGIT, 0.0), (ALERTED_FRAUD, 3.0))
-    found = resolved(given, 0.3, Calibration())
-    assert found.label.tolist() == [0, 1]
-    assert found.weight.tolist() == [2.0, 2.0]
+def test_the_weight_is_three_times_the_confirmed_share_of_predicted_frauds_and_begins_at_nothing() -> None:
+    assert silent_weight(examples(), Calibration()) == 0.0
+    # Forty alerts of one half each predict twenty frauds, beside ten of the prior; five are confirmed.
+    given = examples(*[(SILENT, 0.0)] * 35, *[(ALERTED_FRAUD, 0.0)] * 5, (FRAUD, 5.0), (SILENT, NAN))
+    assert silent_weight(given, Calibration()) == pytest.approx(3 * 5 / 30)
+    # The calibration makes three quarters of one half.
+    assert silent_weight(given, Calibration(1.0, np.log(3.0))) == pytest.approx(3 * 5 / 40)
 
 
-def test_the_share_is_confirmed_frauds_over_predicted_ones_and_begins_at_none() -> None:
-    assert confirmed_share(examples(), Calibration()) == 0.0
-    # Forty alerts of one half each predict twenty frauds, beside ten of the prior; fifteen are confirmed.
-    given = examples(*[(SILENT, 0.0)] * 25, *[(ALERTED_FRAUD, 0.0)] * 15, (FRAUD, 5.0), (SILENT, NAN))
-    assert confirmed_share(given, Calibration()) == pytest.approx(15 / 30)
-    certain = examples(*[(ALERTED_FRAUD, -2.0)] * 40)
-    assert confirmed_share(certain, Calibration()) == 1.0
-
-
-def test_where_alerts_are_blocked_and_never_charge_back_their_silence_teaches_next_to_nothing() -> None:
+def test_where_alerts_are_blocked_and_never_charge_back_their_silence_teaches_nothing() -> None:
     rng = np.random.default_rng(1)
-    logit = rng.normal(-1.0, 1.0, 5_000)
-    assert confirmed_share(examples(*((SILENT, it) for it in logit)), Calibration()) == 0.0
+    assert (
+        silent_weight(examples(*((SILENT, it) for it in rng.normal(-1.0, 1.0, 5_000))), Calibration()) == 0.0
+    )
 
 
-def test_where_unanswered_alerts_charge_back_the_share_is_that_of_a_calibrated_model() -> None:
+def test_where_unanswered_alerts_charge_back_it_teaches_all_even_if_the_model_predicts_twice_too_many() -> (
+    None
+):
     rng = np.random.default_rng(2)
-    logit = rng.normal(-1.0, 1.0, 20_000)
+    logit = rng.normal(-3.0, 1.0, 20_000)
     fraud = rng.random(20_000) < 1.0 / (1.0 + np.exp(-logit))
     given = [(ALERTED_FRAUD if is_fraud else SILENT, it) for is_fraud, it in zip(fraud, logit, strict=True)]
-    assert confirmed_share(examples(*given), Calibration()) == pytest.approx(1.0, abs=0.05)
+    assert silent_weight(examples(*given), Calibration()) == 1.0
+    assert silent_weight(examples(*given), Calibration(1.0, np.log(2.0))) == 1.0
