@@ -34,7 +34,7 @@ LEAST_FRAUDS: Final = 30
 SEARCH_ROWS: Final = 30_000
 _TABLE_ROWS: Final = 100_000
 """The most rows that tables learn in a search, the newest."""
-BOOSTED_ROWS: Final = 80_000
+BOOSTED_ROWS: Final = 120_000
 """The most rows that trees are fitted to, in the search and at the end: all frauds, the legits sampled and weighted."""
 _PULL: Final = 200.0
 """The prior of the mix counts for so many frauds, and fades out as more come."""
@@ -44,17 +44,14 @@ TABLES: Final[tuple[LogisticParams, ...]] = (
     {"passes": 3},
     {"learning_rate": 0.02, "cross_learning_rate": 0.008},
 )
-_SMALL: Final = BoostingParams(trees=120, leaves=7, learning_rate=0.1, l2=50.0)
-_MIDDLE: Final = BoostingParams()
-_LARGE: Final = BoostingParams(trees=200, leaves=15, learning_rate=0.1)
-TREES: Final = (
-    TreeRecipe(_SMALL),
-    TreeRecipe(_MIDDLE),
-    TreeRecipe(_LARGE),
-    TreeRecipe(_SMALL, by_odds=True),
-    TreeRecipe(_LARGE, by_odds=True),
+_SMALL: Final = BoostingParams(trees=250, leaves=7, learning_rate=0.05, column_share=0.5)
+_MIDDLE: Final = BoostingParams(trees=200, leaves=15, learning_rate=0.1, column_share=0.5)
+_LARGE: Final = BoostingParams(trees=300, leaves=31, learning_rate=0.06, column_share=0.5)
+TREES: Final = tuple(
+    TreeRecipe(size, by_odds) for by_odds in (False, True) for size in (_SMALL, _MIDDLE, _LARGE)
 )
-"""Those by odds are candidates only where there are categories."""
+"""Those by odds are candidates only where there are categories, the large ones only where frauds are many."""
+_MANY_FRAUDS: Final = 3_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +83,15 @@ class Choice:
     trees_loss: float = float("nan")
     blend_loss: float = float("nan")
     age: int = 0
+
+    @property
+    def trees_in_words(self) -> str:
+        """What the trees are, for a log."""
+        if self.trees_at < 0:
+            return "no trees"
+        recipe = TREES[self.trees_at]
+        categories = "odds" if recipe.by_odds else "frequency"
+        return f"{recipe.boosting.trees} trees of {recipe.boosting.leaves} leaves, categories by {categories}"
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the numbers that `from_arrays` reads, beside those of the blend."""
@@ -155,8 +161,8 @@ class Searcher:
         if not cuts:
             return self.default()
         judged = np.concatenate([cut.judged for cut in cuts])
-        candidates = TREES if self._categorical.any() else [it for it in TREES if not it.by_odds]
-        fits = [[self._trees(cut, it) for cut in cuts] for it in candidates]
+        at = self._tree_candidates()
+        fits = [[self._trees(cut, TREES[it]) for cut in cuts] for it in at]
         trees = [
             np.concatenate([fit.score(self._rows.X[cut.judged]) for fit, cut in zip(its, cuts, strict=True)])
             for its in fits
@@ -164,18 +170,18 @@ class Searcher:
         # The tables cross the first columns only: those that matter to the trees, not those declared first.
         order = _order(fits[0][-1], self._rows.X[cuts[-1].learnt[-SEARCH_ROWS:]])
         tables = [self._judged_tables(cuts, it, order) for it in TABLES]
-        table_at, tree_at = self._simplest(tables, judged), self._simplest(trees, judged)
+        table_at, simplest = self._simplest(tables, judged), self._simplest(trees, judged)
         y, w = self._rows.y[judged], self._rows.w[judged]
-        mix, calibration = fit_mix(tables[table_at], trees[tree_at], y == 1, w)
-        blended = mix.tables * tables[table_at] + mix.trees * trees[tree_at]
+        mix, calibration = fit_mix(tables[table_at], trees[simplest], y == 1, w)
+        blended = mix.tables * tables[table_at] + mix.trees * trees[simplest]
         return Choice(
             table_at,
-            tree_at if mix.trees > 0.0 else -1,
+            at[simplest] if mix.trees > 0.0 else -1,
             mix,
             order,
             calibration,
             _mean_loss(tables[table_at], y, w),
-            _mean_loss(trees[tree_at], y, w),
+            _mean_loss(trees[simplest], y, w),
             _mean_loss(blended + calibration.intercept, y, w),
         )
 
@@ -189,6 +195,15 @@ class Searcher:
         recipe = Recipe(self._table_params(TABLES[choice.tables_at]), trees, choice.mix, choice.order)
         boosted = _sampled(self._rows, np.arange(len(self._rows.y)), BOOSTED_ROWS, self._seed)
         return build_blend(self._rows, self._names, self._categorical, recipe, self._seed, boosted)
+
+    def _tree_candidates(self) -> list[int]:
+        has_categories = bool(self._categorical.any())
+        has_many = np.count_nonzero(self._rows.y) >= _MANY_FRAUDS
+        return [
+            at
+            for at, it in enumerate(TREES)
+            if (has_categories or not it.by_odds) and (has_many or it.boosting is not _LARGE)
+        ]
 
     def _cuts(self) -> list[_Cut]:
         if not len(self._time_ms):

@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from models.blend import Mix
+from models.search import Choice
+from models.state import GenerationStart
 from models.vocabulary import Decider, Flag
 from worker.live.observer import MetricsObserver, _held_back
 from worker.live.publisher import ORPHAN, ORPHAN_DETAIL, WRONG_CARD, WRONG_CARD_DETAIL
@@ -40,6 +43,25 @@ def test_each_change_of_the_decider_is_logged_once(
     assert "model.forest_min_rows" in none
     assert forest == "the isolation forest decides; frauds learnt: 7 of model.min_frauds = 100"
     assert online == "the online model decides; frauds learnt: 7"
+
+
+def test_each_generation_is_logged_once_with_what_it_was_made_of(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "worker.live.observer")
+    choice = Choice(0, 0, Mix(0.25, 0.75), np.arange(2, dtype=np.int16), None, 0.03, 0.02, 0.0125)
+    model: Any = SimpleNamespace(
+        choice=choice, generation=GenerationStart(12, 5, 100), silent_weight=0.5, policy=None
+    )
+    shown: list[Any] = []
+    metrics: Any = SimpleNamespace(generation=lambda *given: shown.append(given))
+    nothing: Any = None
+    observer = MetricsObserver(metrics, model, {}, nothing, TopicSettings())
+    observer._observe_generation()
+    observer._observe_generation()
+    assert logged(caplog) == [
+        "a generation takes force: 0.25 of the tables and 0.75 of 250 trees of 7 leaves, categories by frequency; "
+        "judged log loss 0.03000, 0.02000, together 0.01250; an alert that no label answers weighs 0.50"
+    ]
+    assert shown == [({"tables": 0.25, "trees": 0.75}, {"tables": 0.03, "trees": 0.02, "both": 0.0125}, 0.5)]
 
 
 def test_labels_without_a_decision_are_warned_of_once(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.state import ModelState
+from models.state import GenerationStart, ModelState
 from models.vocabulary import Decider, Flag, LabelEffect
 from worker.cycle.contracts import Decided, Outcome, StepTimes
 from worker.live.conditions import Conditions, Facts
@@ -58,6 +58,7 @@ class MetricsObserver:
         self._evicted = (0, 0)
         self._closed_days = -1
         self._decider: Decider | None = None
+        self._generation: GenerationStart | None = None
         self._orphans_logged: set[str] = set()
         self._conditions = Conditions()
         self._day_is_unlabelled = False
@@ -90,6 +91,24 @@ class MetricsObserver:
                 )
             case Decider.ONLINE:
                 log.info("the online model decides; frauds learnt: %d", learnt)
+
+    def _observe_generation(self) -> None:
+        """Log what each generation was made of, and how its parts did on days that they had not seen."""
+        model, choice = self._model, self._model.choice
+        if choice is None or model.generation == self._generation:
+            return
+        self._generation = model.generation
+        losses = {"tables": choice.tables_loss, "trees": choice.trees_loss, "both": choice.blend_loss}
+        mix = {"tables": choice.mix.tables, "trees": choice.mix.trees}
+        self._metrics.generation(mix, losses, model.silent_weight)
+        log.info(
+            "a generation takes force: %.2f of the tables and %.2f of %s; judged log loss %.5f, %.5f, together %.5f; "
+            "an alert that no label answers weighs %.2f",
+            *mix.values(),
+            choice.trees_in_words,
+            *losses.values(),
+            model.silent_weight,
+        )
 
     def _observe_partition(self, outcome: Outcome) -> None:
         metrics, policy = self._metrics, self._model.policy
@@ -154,6 +173,7 @@ class MetricsObserver:
             threshold_lambda=online_lambda,
             forest_cut=forest_cut,
         )
+        self._observe_generation()
         pending = sum(task.waiting for task in self._tasks.values())
         halted = any(task.feed_halted(model) for task in self._tasks.values())
         metrics.waiting(pending, halted)

@@ -53,6 +53,9 @@ rebalances_total                                                changes of the p
 last_poll_age_seconds                                           since the poll loop moved, at the scrape
 model_log_offset                                                the version: last offset folded
 model_generation_offset                                         where the generation took force
+model_mix                           part                        weights of tables and trees in the logit
+model_judged_loss                   part                        log loss on days the parts had not seen
+model_silent_alert_weight                                       with which silent alerts are learnt as legit
 model_frauds_learnt                                             by the online model
 model_prevalence                                                share of frauds among decisions learnt
 model_threshold_lambda                                          alert from lambda times the review cost on
@@ -218,6 +221,11 @@ class Metrics:
     def _build_model(self) -> None:
         self._log_offset = self._gauge("model_log_offset", "The model's version: last offset folded.")
         self._generation = self._gauge("model_generation_offset", "Offset where the generation took force.")
+        self._mix = self._gauge("model_mix", "Weights of tables and trees in the logit.", "part")
+        self._loss = self._gauge("model_judged_loss", "Log loss on days that the parts had not seen.", "part")
+        self._silent = self._gauge(
+            "model_silent_alert_weight", "With which alerts that no label answers are learnt as legit."
+        )
         self._frauds = self._gauge("model_frauds_learnt", "Frauds the online model has learnt.")
         self._prevalence = self._gauge("model_prevalence", "Share of frauds among the decisions learnt from.")
         self._lambda = self._gauge("model_threshold_lambda", "Alert from lambda times the review cost on.")
@@ -225,6 +233,11 @@ class Metrics:
         unknown = (self._log_offset, self._generation, self._prevalence, self._lambda, self._forest_cut)
         for gauge in unknown:
             gauge.set(np.nan)
+        self.generation(
+            dict.fromkeys(("tables", "trees"), np.nan),
+            dict.fromkeys(("tables", "trees", "both"), np.nan),
+            np.nan,
+        )
 
     def _build_logs(self) -> None:
         self._mismatches = self._counter(
@@ -411,6 +424,25 @@ class Metrics:
     def evicted(self, cards: int, entities: int) -> None:
         """Count rows forgotten since the last call."""
         self._evictions.add(np.array([cards, entities]))
+
+    def generation(
+        self, mix: Mapping[str, float], judged_loss: Mapping[str, float], silent_weight: float
+    ) -> None:
+        """Set the gauges of what the generation in force was made of.
+
+        Parameters
+        ----------
+        mix
+            Weights of the logits, by part: tables, trees.
+        judged_loss
+            Mean log loss of each part, and of both, on days that they had not seen; NaN where none were judged.
+        silent_weight
+            With which alerts that no label answers are learnt as legit.
+        """
+        for gauge, by_part in ((self._mix, mix), (self._loss, judged_loss)):
+            for part, number in by_part.items():
+                gauge.labels(part).set(number)
+        self._silent.set(silent_weight)
 
     def model(
         self,
