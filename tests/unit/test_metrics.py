@@ -242,7 +242,7 @@ def test_other_gauges_show_what_they_were_given(metrics: Metrics) -> None:
     metrics.waiting(pending=12, feed_halted=True)
     metrics.rebalanced()
     metrics.evicted(cards=2, entities=9)
-    metrics.model(
+    metrics.model.state(
         log_offset=90,
         generation_offset=40,
         frauds_learnt=120,
@@ -250,7 +250,9 @@ def test_other_gauges_show_what_they_were_given(metrics: Metrics) -> None:
         threshold_lambda=1.5,
         forest_cut=math.inf,
     )
-    metrics.generation({"tables": 0.3, "trees": 0.8}, {"tables": 0.02, "trees": 0.01, "both": 0.009}, 0.5)
+    metrics.model.generation(
+        {"tables": 0.3, "trees": 0.8}, {"tables": 0.02, "trees": 0.01, "both": 0.009}, 0.5
+    )
     shown = {name: found for name, labels, found in samples(metrics) if not labels}
     assert [value(metrics, "model_mix", part=part) for part in ("tables", "trees")] == [0.3, 0.8]
     assert value(metrics, "model_judged_loss", part="both") == 0.009

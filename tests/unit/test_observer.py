@@ -52,7 +52,7 @@ def test_each_generation_is_logged_once_with_what_it_was_made_of(caplog: pytest.
         choice=choice, generation=GenerationStart(12, 5, 100), silent_weight=0.5, policy=None
     )
     shown: list[Any] = []
-    metrics: Any = SimpleNamespace(generation=lambda *given: shown.append(given))
+    metrics: Any = SimpleNamespace(model=SimpleNamespace(generation=lambda *given: shown.append(given)))
     nothing: Any = None
     observer = MetricsObserver(metrics, model, {}, nothing, TopicSettings())
     observer._observe_generation()

@@ -100,7 +100,7 @@ class MetricsObserver:
         self._generation = model.generation
         losses = {"tables": choice.tables_loss, "trees": choice.trees_loss, "both": choice.blend_loss}
         mix = {"tables": choice.mix.tables, "trees": choice.mix.trees}
-        self._metrics.generation(mix, losses, model.silent_weight)
+        self._metrics.model.generation(mix, losses, model.silent_weight)
         log.info(
             "a generation takes force: %.2f of the tables and %.2f of %s; judged log loss %.5f, %.5f, together %.5f; "
             "an alert that no label answers weighs %.2f",
@@ -165,7 +165,7 @@ class MetricsObserver:
     def _observe_state(self, held_back: int) -> None:
         metrics, model = self._metrics, self._model
         online_lambda, forest_cut = model.thresholds()
-        metrics.model(
+        metrics.model.state(
             log_offset=model.offset,
             generation_offset=-1 if model.generation is None else model.generation.offset,
             frauds_learnt=model.frauds_learnt,

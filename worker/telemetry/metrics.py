@@ -91,6 +91,7 @@ from models.ledger import Ledger
 from models.vocabulary import Decider, Flag, LabelEffect, LabelKind, LabelSource
 from worker.telemetry.cohort_gauges import CohortGauges
 from worker.telemetry.instruments import ArrayHistogram, CounterGrid
+from worker.telemetry.model_gauges import ModelGauges
 
 PREFIX: Final = "fraud_worker"
 """Begins every metric's name."""
@@ -132,7 +133,7 @@ class Metrics:
         self._build_decisions(dead_letter_reasons)
         self._build_labels()
         self._build_runtime(poll_age_s)
-        self._build_model()
+        self.model = ModelGauges(self._gauge)
         self._build_logs()
         build = Info("build", "The worker's version.", namespace=PREFIX, registry=self._registry)
         build.info({"version": version})
@@ -216,27 +217,6 @@ class Metrics:
         self._gauge("last_poll_age_seconds", "Since the poll loop last moved.").set_function(poll_age_s)
         self._evictions = self._counters(
             "evictions_total", "Rows forgotten for lack of room.", table=("cards", "entities")
-        )
-
-    def _build_model(self) -> None:
-        self._log_offset = self._gauge("model_log_offset", "The model's version: last offset folded.")
-        self._generation = self._gauge("model_generation_offset", "Offset where the generation took force.")
-        self._mix = self._gauge("model_mix", "Weights of tables and trees in the logit.", "part")
-        self._loss = self._gauge("model_judged_loss", "Log loss on days that the parts had not seen.", "part")
-        self._silent = self._gauge(
-            "model_silent_alert_weight", "With which alerts that no label answers are learnt as legit."
-        )
-        self._frauds = self._gauge("model_frauds_learnt", "Frauds the online model has learnt.")
-        self._prevalence = self._gauge("model_prevalence", "Share of frauds among the decisions learnt from.")
-        self._lambda = self._gauge("model_threshold_lambda", "Alert from lambda times the review cost on.")
-        self._forest_cut = self._gauge("model_forest_cut", "Rank from which the isolation forest alerts.")
-        unknown = (self._log_offset, self._generation, self._prevalence, self._lambda, self._forest_cut)
-        for gauge in unknown:
-            gauge.set(np.nan)
-        self.generation(
-            dict.fromkeys(("tables", "trees"), np.nan),
-            dict.fromkeys(("tables", "trees", "both"), np.nan),
-            np.nan,
         )
 
     def _build_logs(self) -> None:
@@ -424,40 +404,3 @@ class Metrics:
     def evicted(self, cards: int, entities: int) -> None:
         """Count rows forgotten since the last call."""
         self._evictions.add(np.array([cards, entities]))
-
-    def generation(
-        self, mix: Mapping[str, float], judged_loss: Mapping[str, float], silent_weight: float
-    ) -> None:
-        """Set the gauges of what the generation in force was made of.
-
-        Parameters
-        ----------
-        mix
-            Weights of the logits, by part: tables, trees.
-        judged_loss
-            Mean log loss of each part, and of both, on days that they had not seen; NaN where none were judged.
-        silent_weight
-            With which alerts that no label answers are learnt as legit.
-        """
-        for gauge, by_part in ((self._mix, mix), (self._loss, judged_loss)):
-            for part, number in by_part.items():
-                gauge.labels(part).set(number)
-        self._silent.set(silent_weight)
-
-    def model(
-        self,
-        *,
-        log_offset: int,
-        generation_offset: int,
-        frauds_learnt: float,
-        prevalence: float,
-        threshold_lambda: float,
-        forest_cut: float,
-    ) -> None:
-        """Set the gauges of the model in force; an infinite threshold alerts on nothing."""
-        self._log_offset.set(log_offset)
-        self._generation.set(generation_offset)
-        self._frauds.set(frauds_learnt)
-        self._prevalence.set(prevalence)
-        self._lambda.set(threshold_lambda)
-        self._forest_cut.set(forest_cut)

@@ -1,0 +1,73 @@
+"""Gauges of the model state in force, and of what its generation was made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from prometheus_client import Gauge
+
+_PARTS = ("tables", "trees")
+
+
+class ModelGauges:
+    """The gauges whose names begin with `model_`.
+
+    Parameters
+    ----------
+    gauge
+        Makes a gauge of a name, a text and label names.
+    """
+
+    def __init__(self, gauge: Callable[..., Gauge]) -> None:
+        self._log_offset = gauge("model_log_offset", "The model's version: last offset folded.")
+        self._generation = gauge("model_generation_offset", "Offset where the generation took force.")
+        self._mix = gauge("model_mix", "Weights of tables and trees in the logit.", "part")
+        self._loss = gauge("model_judged_loss", "Log loss on days that the parts had not seen.", "part")
+        self._silent = gauge(
+            "model_silent_alert_weight", "With which alerts that no label answers are learnt as legit."
+        )
+        self._frauds = gauge("model_frauds_learnt", "Frauds the online model has learnt.")
+        self._prevalence = gauge("model_prevalence", "Share of frauds among the decisions learnt from.")
+        self._lambda = gauge("model_threshold_lambda", "Alert from lambda times the review cost on.")
+        self._forest_cut = gauge("model_forest_cut", "Rank from which the isolation forest alerts.")
+        for unknown in (self._log_offset, self._generation, self._prevalence, self._lambda, self._forest_cut):
+            unknown.set(np.nan)
+        self.generation(dict.fromkeys(_PARTS, np.nan), dict.fromkeys((*_PARTS, "both"), np.nan), np.nan)
+
+    def generation(
+        self, mix: Mapping[str, float], judged_loss: Mapping[str, float], silent_weight: float
+    ) -> None:
+        """Set the gauges of what the generation in force was made of.
+
+        Parameters
+        ----------
+        mix
+            Weights of the logits, by part: tables, trees.
+        judged_loss
+            Mean log loss of each part, and of both, on days that they had not seen; NaN where none were judged.
+        silent_weight
+            With which alerts that no label answers are learnt as legit.
+        """
+        for gauge, by_part in ((self._mix, mix), (self._loss, judged_loss)):
+            for part, number in by_part.items():
+                gauge.labels(part).set(number)
+        self._silent.set(silent_weight)
+
+    def state(
+        self,
+        *,
+        log_offset: int,
+        generation_offset: int,
+        frauds_learnt: float,
+        prevalence: float,
+        threshold_lambda: float,
+        forest_cut: float,
+    ) -> None:
+        """Set the gauges of the model in force; an infinite threshold alerts on nothing."""
+        self._log_offset.set(log_offset)
+        self._generation.set(generation_offset)
+        self._frauds.set(frauds_learnt)
+        self._prevalence.set(prevalence)
+        self._lambda.set(threshold_lambda)
+        self._forest_cut.set(forest_cut)
