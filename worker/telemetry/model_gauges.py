@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from typing import Final
 
 import numpy as np
-from prometheus_client import Gauge
 
-_PARTS = ("tables", "trees")
+from worker.telemetry.cohort_gauges import MakeGauge
+
+_PARTS: Final = ("tables", "trees")
 
 
 class ModelGauges:
@@ -19,7 +21,7 @@ class ModelGauges:
         Makes a gauge of a name, a text and label names.
     """
 
-    def __init__(self, gauge: Callable[..., Gauge]) -> None:
+    def __init__(self, gauge: MakeGauge) -> None:
         self._log_offset = gauge("model_log_offset", "The model's version: last offset folded.")
         self._generation = gauge("model_generation_offset", "Offset where the generation took force.")
         self._mix = gauge("model_mix", "Weights of tables and trees in the logit.", "part")
