@@ -158,7 +158,8 @@ def test_strategies_own_rows_and_families_are_chosen_by_name(monkeypatch: pytest
         monkeypatch, "--only", "threshold,worker", "--only", "weights:25", "--skip", "threshold_half"
     )
     names = [it.name for it in some.strategies]
-    assert names == ["threshold_best_f1", "threshold_cost", "threshold_cheapest", "weights:25"]
+    theirs = ["best_f1", "cost", "cheapest", "cost_regularised"]
+    assert names == [*(f"threshold_{it}" for it in theirs), "weights:25"]
     assert [it.name for it in some.own_rows] == ["worker"]
     ours = options(monkeypatch, "--only", "ours")
     assert (len(ours.strategies), len(ours.own_rows)) == (0, 3)
