@@ -39,11 +39,14 @@ class RefitPlan:
         The time between two generations, and between two forests.
     forest_min_rows
         How many transactions must have been folded before the first forest.
+    trees
+        Whether a generation may have boosted trees beside the tables.
     """
 
     generation_ms: int
     forest_ms: int
     forest_min_rows: int
+    trees: bool = True
 
 
 Job = Callable[[], Refit]
@@ -93,7 +96,6 @@ def generation_job(model: ModelState, plan: RefitPlan) -> Job | None:
         None where no fraud of the memory is mature, as after a long silence of the labels: the generation in force is
         better than one that has seen no fraud.
     """
-    del plan
     examples, _ = model.examples.snapshot()
     cut_offset, clock_ms, policy = model.offset, model.clock_ms or 0, model.policy
     since_ms, mature_ms = clock_ms - policy.memory_ms, clock_ms - policy.negatives_after_ms
@@ -111,9 +113,20 @@ def generation_job(model: ModelState, plan: RefitPlan) -> Job | None:
         young = recent.event_time_ms >= mature_ms
         rows = recent.take(~young)
         searcher = Searcher(
-            rows, names, categorical, fraud_weight, policy.negatives_after_ms, max(cut_offset, 0)
+            rows,
+            names,
+            categorical,
+            fraud_weight,
+            policy.negatives_after_ms,
+            max(cut_offset, 0),
+            trees=plan.trees,
         )
-        keeps = earlier is not None and earlier.age < _SEARCH_EVERY - 1 and len(rows) > _CHEAP_ROWS
+        keeps = (
+            earlier is not None
+            and earlier.age < _SEARCH_EVERY - 1
+            and len(rows) > _CHEAP_ROWS
+            and (plan.trees or earlier.trees_at < 0)
+        )
         choice = searcher.search() if earlier is None or not keeps else replace(earlier, age=earlier.age + 1)
         blend = searcher.build(choice)
         numbers = calibration if keeps else choice.calibration or _calibrated(rows)

@@ -138,6 +138,8 @@ class Searcher:
         How long labels take: so much lies between what a candidate learns and what it is judged on.
     seed
         Decides every sample.
+    trees
+        Whether the choice may have trees.
     """
 
     def __init__(
@@ -148,7 +150,10 @@ class Searcher:
         fraud_weight: float,
         label_delay_ms: int,
         seed: int,
+        *,
+        trees: bool = True,
     ) -> None:
+        self._may_have_trees = trees
         self._rows = TrainingRows(examples.features, examples.label, examples.weight.astype(np.float64))
         self._time_ms = examples.event_time_ms
         self._names, self._categorical, self._fraud_weight = names, categorical, fraud_weight
@@ -172,7 +177,8 @@ class Searcher:
         tables = [self._judged_tables(cuts, it, order) for it in TABLES]
         table_at, simplest = self._simplest(tables, judged), self._simplest(trees, judged)
         y, w = self._rows.y[judged], self._rows.w[judged]
-        mix, calibration = fit_mix(tables[table_at], trees[simplest], y == 1, w)
+        second = trees[simplest] if self._may_have_trees else None
+        mix, calibration = fit_mix(tables[table_at], second, y == 1, w)
         blended = mix.tables * tables[table_at] + mix.trees * trees[simplest]
         return Choice(
             table_at,
@@ -197,6 +203,8 @@ class Searcher:
         return build_blend(self._rows, self._names, self._categorical, recipe, self._seed, boosted)
 
     def _tree_candidates(self) -> list[int]:
+        if not self._may_have_trees:
+            return [0]  # for the order of the columns alone
         has_categories = bool(self._categorical.any())
         has_many = np.count_nonzero(self._rows.y) >= _MANY_FRAUDS
         return [
@@ -262,7 +270,10 @@ def _order(trees: Trees, X: NDArray[np.float32]) -> NDArray[np.int16]:
 
 
 def fit_mix(
-    tables: NDArray[np.float64], trees: NDArray[np.float64], fraud: NDArray[np.bool_], w: NDArray[np.float64]
+    tables: NDArray[np.float64],
+    trees: NDArray[np.float64] | None,
+    fraud: NDArray[np.bool_],
+    w: NDArray[np.float64],
 ) -> tuple[Mix, Calibration]:
     """Fit the weights of two logits and an intercept by weighted log loss; no weight is negative.
 
@@ -271,7 +282,7 @@ def fit_mix(
     Parameters
     ----------
     tables, trees : float64 (n,)
-        Logits of rows that neither has learnt.
+        Logits of rows that neither has learnt; None for no trees.
     fraud : bool (n,)
     w : float64 (n,)
         Sampling weights.
@@ -283,8 +294,9 @@ def fit_mix(
     calibration
         Slope 1 and the intercept.
     """
-    X = np.column_stack([tables, trees, np.ones(len(w))])
-    free = np.array([True, True, True])
+    ones = np.ones(len(w))
+    X = np.column_stack([tables, 0.0 * ones if trees is None else trees, ones])
+    free = np.array([True, trees is not None, True])
     theta = _newton(X, fraud, w, free)
     for at in (0, 1):
         if theta[at] < 0.0:

@@ -62,6 +62,7 @@ def refit_plan(settings: Settings) -> RefitPlan:
         generation_ms=round(model.generation_days * MS_PER_DAY),
         forest_ms=round(model.forest_days * MS_PER_DAY),
         forest_min_rows=model.forest_min_rows,
+        trees=model.trees,
     )
 
 

@@ -145,3 +145,20 @@ def test_with_too_few_frauds_the_tables_alone_are_made() -> None:
     label[:25] = 1
     choice = search(dataclasses.replace(few, label=label)).search()
     assert (choice.mix, choice.trees_at, choice.calibration) == (Mix(1.0, 0.0), -1, None)
+
+
+def test_without_trees_the_tables_alone_are_chosen_and_their_weight_is_fitted() -> None:
+    found = examples(30, 60)
+    searcher = Searcher(found, NAMES, CATEGORICAL, 1.0, label_delay_ms=2 * MS_PER_DAY, seed=7, trees=False)
+    choice = searcher.search()
+    assert (choice.trees_at, choice.mix.trees) == (-1, 0.0)
+    assert choice.mix.tables > 0.5
+    assert searcher.build(choice).trees is None
+    rng = np.random.default_rng(4)
+    truth = rng.normal(size=20_000) * 2 - 2
+    fraud = rng.random(20_000) < 1 / (1 + np.exp(-truth))
+    mix, calibration = fit_mix(truth / 2 + 1, None, fraud, np.ones(20_000))
+    # The truth is twice the given logit less two.
+    assert mix.tables == pytest.approx(2.0, abs=0.1)
+    assert mix.trees == 0.0
+    assert calibration.intercept == pytest.approx(-2.0, abs=0.1)

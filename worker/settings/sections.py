@@ -214,6 +214,10 @@ class ModelSettings(Section):
     generation_days: PositiveFloat = Field(
         7.0, description="how often a new generation, with new bin edges, begins"
     )
+    trees: bool = Field(
+        True,
+        description="boosted trees beside the tables, where they judge better; scoring then takes longer",
+    )
     memory_days: PositiveFloat = Field(90.0, description="days of examples that a new generation learns from")
     max_examples: Positive = Field(
         400_000, description="examples kept in memory; the oldest are dropped first"
