@@ -19,11 +19,10 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from threadpoolctl import threadpool_limits
 
 from models.bins import feature_rows
+from models.column_edges import codes_of, split_values
 
 LEAF: Final = -1
 """The feature of a leaf."""
-_MOST_BINS: Final = 255
-"""As many as scikit-learn tells apart."""
 _BLOCK: Final = 16
 """Rows that pass through a tree together."""
 
@@ -156,7 +155,7 @@ class FlatBooster:
         varied = np.flatnonzero([len(its) for its in edges])
         if not len(varied):
             return cls._constant(y, w, X.shape[1])
-        codes = np.column_stack([_codes(X[:, at], edges[at]) for at in varied])
+        codes = np.column_stack([codes_of(X[:, at], edges[at]) for at in varied])
         model = HistGradientBoostingClassifier(
             max_iter=params.trees,
             max_leaf_nodes=params.leaves,
@@ -263,43 +262,6 @@ class FlatBooster:
         ):
             msg = "the nodes of a boosted model are of a wrong type or shape, or lead out of bounds"
             raise ValueError(msg)
-
-
-def split_values(column: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return where trees may split a column: between all its values, or between evenly many rows where it has too many.
-
-    scikit-learn 1.9 draws such edges too, but for weighted rows in a Python loop that takes ten times as long as the
-    trees and holds the interpreter's lock. Here rows count alike whatever their weight, so that the frauds, which are
-    kept while legits are sampled, get a fair share of the edges.
-
-    Parameters
-    ----------
-    column : float32 (n,)
-        What is not finite is missing.
-
-    Returns
-    -------
-    float32 (e,)
-        Ascending, at most 254; empty where no two values differ.
-    """
-    values = np.sort(column[np.isfinite(column)])
-    distinct = np.unique(values)
-    if len(distinct) > _MOST_BINS:
-        below = np.unique(values[np.arange(1, _MOST_BINS) * len(values) // _MOST_BINS - 1])
-        at = np.searchsorted(distinct, below)
-        at = at[at < len(distinct) - 1]
-    else:
-        at = np.arange(max(len(distinct) - 1, 0))
-    below, above = distinct[at], distinct[at + 1]
-    middle = (0.5 * (below.astype(np.float64) + above)).astype(np.float32)
-    # Rounding may reach the value above, which belongs to the right.
-    return np.where(middle < above, middle, below)
-
-
-def _codes(column: NDArray[np.float32], edges: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the number of edges below each value, float32 (n,), NaN where it is missing."""
-    codes = np.searchsorted(edges, column, side="left").astype(np.float32)
-    return np.where(np.isfinite(column), codes, np.float32(np.nan))
 
 
 def _flattened(

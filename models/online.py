@@ -213,10 +213,6 @@ class BinnedLogistic(base.Classifier):
         """
         return self._current().contributions(X)
 
-    def main_bins_of(self, X: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """Return the main bin of every value, uint8 (n, F)."""
-        return self._current().bins.assign(X)[0]
-
     @property
     def reference_logit(self) -> float:
         """The logit of a row all of whose weights are the generation's means."""

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from models.boosting import BoostingParams, FlatBooster, split_values
+from models.boosting import BoostingParams, FlatBooster
+from models.column_edges import split_values
 
 PARAMS = BoostingParams(trees=12, leaves=6, min_leaf_rows=5, l2=1.0)
 

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from sklearn.ensemble import HistGradientBoostingClassifier
-
 from worker.offline.compare.families.fitted import Fitted
 from worker.offline.compare.families.nothing import boosting
-from worker.offline.compare.families.preparation import coded, coded_categories
+from worker.offline.compare.families.preparation import coded
 from worker.offline.compare.sample import Sample
 from worker.offline.compare.strategy import Rule, Strategy
 
@@ -25,17 +23,10 @@ _MEANINGS: Final = {
 
 
 def regularised(train: Sample, seed: int) -> list[Any]:
-    """Return gradient boosting with small trees and a strong penalty; it knows which features are categories."""
+    """Return gradient boosting with small trees and a strong penalty."""
+    small = {"max_iter": 200, "learning_rate": 0.05, "max_leaf_nodes": 7}
     return [
-        HistGradientBoostingClassifier(
-            max_iter=200,
-            learning_rate=0.05,
-            max_leaf_nodes=7,
-            l2_regularization=20.0,
-            max_features=0.5,
-            random_state=seed,
-            categorical_features=coded_categories(train) or None,
-        )
+        model.set_params(l2_regularization=20.0, max_features=0.5, **small) for model in boosting(train, seed)
     ]
 
 
