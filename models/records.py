@@ -56,6 +56,8 @@ class Policy:
         Legit decisions kept as examples, 1 in n; None lets it follow from traffic, memory and `max_examples`.
     memory_ms
         How far back a generation learns.
+    silence_is_legit
+        Whether silence becomes legit; otherwise a decision without a label is never learnt and ends unresolved.
     """
 
     costs: CostPolicy
@@ -68,6 +70,7 @@ class Policy:
     max_entities: int
     max_examples: int
     memory_ms: int
+    silence_is_legit: bool = True
 
     def to_json(self) -> dict[str, object]:
         """Return plain values by name."""

@@ -47,9 +47,8 @@ TABLES: Final[tuple[LogisticParams, ...]] = (
 _SMALL: Final = BoostingParams(trees=250, leaves=7, learning_rate=0.05, column_share=0.5)
 _MIDDLE: Final = BoostingParams(trees=200, leaves=15, learning_rate=0.1, column_share=0.5)
 _LARGE: Final = BoostingParams(trees=300, leaves=31, learning_rate=0.06, column_share=0.5)
-TREES: Final = tuple(
-    TreeRecipe(size, by_odds) for by_odds in (False, True) for size in (_SMALL, _MIDDLE, _LARGE)
-)
+SIZES: Final = (_SMALL, _MIDDLE, _LARGE)
+TREES: Final = tuple(TreeRecipe(size, by_odds) for by_odds in (False, True) for size in SIZES)
 """Those by odds are candidates only where there are categories, the large ones only where frauds are many."""
 _MANY_FRAUDS: Final = 3_000
 
@@ -123,6 +122,13 @@ class _Cut(NamedTuple):
     judged: NDArray[np.int64]
 
 
+class _Judged(NamedTuple):
+    """Which of `TREES`, and their logits on the judged rows."""
+
+    at: int
+    logit: NDArray[np.float64]
+
+
 class Searcher:
     """Searches over the examples of one generation.
 
@@ -166,28 +172,21 @@ class Searcher:
         if not cuts:
             return self.default()
         judged = np.concatenate([cut.judged for cut in cuts])
-        at = self._tree_candidates()
-        fits = [[self._trees(cut, TREES[it]) for cut in cuts] for it in at]
-        trees = [
-            np.concatenate([fit.score(self._rows.X[cut.judged]) for fit, cut in zip(its, cuts, strict=True)])
-            for its in fits
-        ]
-        # The tables cross the first columns only: those that matter to the trees, not those declared first.
-        order = _order(fits[0][-1], self._rows.X[cuts[-1].learnt[-SEARCH_ROWS:]])
+        trees, order = self._chosen_trees(cuts, judged)
         tables = [self._judged_tables(cuts, it, order) for it in TABLES]
-        table_at, simplest = self._simplest(tables, judged), self._simplest(trees, judged)
+        table_at = self._simplest(tables, judged)
         y, w = self._rows.y[judged], self._rows.w[judged]
-        second = trees[simplest] if self._may_have_trees else None
+        second = trees.logit if self._may_have_trees else None
         mix, calibration = fit_mix(tables[table_at], second, y == 1, w)
-        blended = mix.tables * tables[table_at] + mix.trees * trees[simplest]
+        blended = mix.tables * tables[table_at] + mix.trees * trees.logit
         return Choice(
             table_at,
-            at[simplest] if mix.trees > 0.0 else -1,
+            trees.at if mix.trees > 0.0 else -1,
             mix,
             order,
             calibration,
             _mean_loss(tables[table_at], y, w),
-            _mean_loss(trees[simplest], y, w),
+            _mean_loss(trees.logit, y, w),
             _mean_loss(blended + calibration.intercept, y, w),
         )
 
@@ -202,16 +201,41 @@ class Searcher:
         boosted = _sampled(self._rows, np.arange(len(self._rows.y)), BOOSTED_ROWS, self._seed)
         return build_blend(self._rows, self._names, self._categorical, recipe, self._seed, boosted)
 
-    def _tree_candidates(self) -> list[int]:
+    def _chosen_trees(
+        self, cuts: list[_Cut], judged: NDArray[np.int64]
+    ) -> tuple[_Judged, NDArray[np.int16]]:
+        """Choose the trees, and by the smallest ones the order of the columns for the tables.
+
+        A larger size, and then categories by odds, are tried only from a choice that has earned its place: each fit
+        costs as much as a tenth of a generation.
+        """
+        fits = [self._trees(cut, TREES[0]) for cut in cuts]
+        # The tables cross the first columns only: those that matter to the trees, not those declared first.
+        order = _order(fits[-1], self._rows.X[cuts[-1].learnt[-SEARCH_ROWS:]])
+        best = _Judged(0, self._logits(cuts, fits))
         if not self._may_have_trees:
-            return [0]  # for the order of the columns alone
-        has_categories = bool(self._categorical.any())
-        has_many = np.count_nonzero(self._rows.y) >= _MANY_FRAUDS
-        return [
-            at
-            for at, it in enumerate(TREES)
-            if (has_categories or not it.by_odds) and (has_many or it.boosting is not _LARGE)
-        ]
+            return best, order
+        sizes = range(1, len(SIZES) - (np.count_nonzero(self._rows.y) < _MANY_FRAUDS))
+        for larger in sizes:
+            found = self._judged_trees(cuts, larger)
+            if not self._is_better(found, best, judged):
+                break
+            best = found
+        if self._categorical.any():
+            by_odds = self._judged_trees(cuts, best.at + len(SIZES))
+            best = by_odds if self._is_better(by_odds, best, judged) else best
+        return best, order
+
+    def _judged_trees(self, cuts: list[_Cut], at: int) -> _Judged:
+        return _Judged(at, self._logits(cuts, [self._trees(cut, TREES[at]) for cut in cuts]))
+
+    def _logits(self, cuts: list[_Cut], fits: list[Trees]) -> NDArray[np.float64]:
+        return np.concatenate(
+            [fit.score(self._rows.X[cut.judged]) for fit, cut in zip(fits, cuts, strict=True)]
+        )
+
+    def _is_better(self, one: _Judged, other: _Judged, judged: NDArray[np.int64]) -> bool:
+        return self._simplest([other.logit, one.logit], judged) == 1
 
     def _cuts(self) -> list[_Cut]:
         if not len(self._time_ms):

@@ -197,7 +197,7 @@ def run(
         case_window_ms=model.policy.case_window_ms, first_sequence=first_sequence,
         provisional_sequence=task.provisional_sequence,
         final_sequence=task.final_sequence, newest_label_ms=task.newest_label_ms,
-        repeats=len(came) - len(fresh), bad_records=0,
+        repeats=len(came) - len(fresh), bad_records=0, silence_is_legit=model.policy.silence_is_legit,
     )  # fmt: skip
     settled = [by_label, matured.provisional, matured.final]
     return Commit(rows, settled, JournalEntry(header, rows, by_label.settlements))

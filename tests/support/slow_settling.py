@@ -116,14 +116,14 @@ class SlowSettling:
         if not known:
             return 0, 0
         now_ms = min(clock_ms, max(known) + self.policy.max_silence_ms)
-        for decision in self.decisions.values():
+        for decision in self.decisions.values() if self.policy.silence_is_legit else ():
             no_one_acted = not decision.acted and not decision.flags & Flag.ALERTED
             old = decision.clock_ms <= now_ms - self.policy.negatives_after_ms
             if old and no_one_acted and decision.status is Status.WAITING:
                 decision.status, decision.evidence = Status.PROVISIONAL, ("legit", clock_ms)
                 if decision.legit_weight:
                     self.examples.append(decision.example(fraud=False, weight=decision.legit_weight))
-        for decision in self.decisions.values():
+        for decision in self.decisions.values() if self.policy.silence_is_legit else ():
             old = decision.clock_ms <= now_ms - self.policy.negatives_after_ms
             silent = decision.status is Status.WAITING and decision.flags & Flag.ALERTED
             if old and silent and not decision.acted and decision.sequence not in self._silent:

@@ -131,7 +131,11 @@ def test_a_change_of_the_policy_is_replayed_where_it_happened(tmp_path: Path) ->
     entries = [run(live, model, *stream.next(START_MS)).entry for _ in range(20)]
     costs = dataclasses.replace(POLICY.costs, loss_fixed=77.0, loss_factor=0.25)
     model.policy = dataclasses.replace(
-        POLICY, costs=costs, case_window_ms=2 * POLICY.case_window_ms, sample_one_in=3
+        POLICY,
+        costs=costs,
+        case_window_ms=2 * POLICY.case_window_ms,
+        sample_one_in=3,
+        silence_is_legit=False,
     )
     entries += [run(live, model, *stream.next(live.clock_ms)).entry for _ in range(20)]
     restored = replayed(tmp_path / "restored", entries, TIGHT)

@@ -158,6 +158,7 @@ class Publisher:
             newest_label_ms=task.newest_label_ms,
             repeats=outcome.repeats,
             bad_records=len(outcome.bad),
+            silence_is_legit=model.policy.silence_is_legit,
         )
         rows = DecisionRows.empty(**task.pending.widths) if outcome.decided is None else outcome.decided.rows
         return JournalEntry(header, rows, outcome.by_label.settlements)

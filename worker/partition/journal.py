@@ -111,6 +111,8 @@ class JournalHeader:
         The partition's clock after the commit.
     case_window_ms
         Length of a case window as of the commit.
+    silence_is_legit
+        Whether silence became provisionally legit in this commit.
     first_sequence
         Sequence number of the commit's first row.
     provisional_sequence, final_sequence
@@ -136,6 +138,7 @@ class JournalHeader:
     newest_label_ms: int | None
     repeats: int
     bad_records: int
+    silence_is_legit: bool = True
 
     @property
     def positions(self) -> Positions:
@@ -178,6 +181,7 @@ _HEADER_TYPES: Final = {
     "lineage": (str,),
     "model_version": (str,),
     "newest_label_ms": (int, NoneType),
+    "silence_is_legit": (bool,),
 }
 """All others are integers."""
 

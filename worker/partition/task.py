@@ -234,7 +234,9 @@ class PartitionTask:
         start = self.provisional_sequence
         end = min(self.pending.next_sequence, start + rows)
         self.provisional_sequence = self.pending.mature_until(start, end, now_ms - policy.negatives_after_ms)
-        provisional = self._settler.mature(start, self.provisional_sequence, self.clock_ms)
+        provisional = Settling()
+        if policy.silence_is_legit:
+            provisional = self._settler.mature(start, self.provisional_sequence, self.clock_ms)
         start = self.final_sequence
         end = min(self.provisional_sequence, start + rows)
         self.final_sequence = self.pending.mature_until(start, end, now_ms - policy.horizon_ms)
@@ -271,7 +273,8 @@ class PartitionTask:
             self._wait(rows, id_hash, id_check)
         self.clock_ms = max(self.clock_ms, header.clock_ms)
         self.pending.write_truth(entry.settlements)
-        self._settler.replay_mature(self.provisional_sequence, header.provisional_sequence, self.clock_ms)
+        if header.silence_is_legit:
+            self._settler.replay_mature(self.provisional_sequence, header.provisional_sequence, self.clock_ms)
         self._settler.replay_finalise(self.final_sequence, header.final_sequence)
         self.provisional_sequence, self.final_sequence = header.provisional_sequence, header.final_sequence
         self.newest_label_ms = header.newest_label_ms

@@ -135,6 +135,11 @@ class TopicSettings(Section):
 class LabelSettings(Section):
     """`[labels]`: what silence means, and for how long."""
 
+    silence: Literal["legit", "unknown"] = Field(
+        "legit",
+        description="what no label means: legit, as chargebacks alone are told; or unknown, where both verdicts are "
+        "told and only of some transactions: silence is then neither learnt nor counted",
+    )
     negatives_after_days: PositiveFloat = Field(
         7.0, description="a decision without a label is provisionally legit after this long"
     )

@@ -121,6 +121,7 @@ STREAMS: Final = (
         name="S-FFSD all",
         about="S-FFSD, all rows; the unlabelled ones are silent, and baselines leave them out; judged are the others",
         load=lambda seed: _s_ffsd(seed, unlabelled=True),
+        settings={"labels": {"silence": "unknown"}},
         silence_is_legit=False,
         tune_days=(16, 30),
         windows=(Window(30, 90),),
