@@ -13,11 +13,16 @@ from models.columns import Columns, Wide
 
 
 class Verdict(IntFlag):
-    """The bits of an example's label: 0 is legit, `ALERTED` alone a silence after an alert (`models.alert_silence`)."""
+    """The bits of an example's label: 0 is legit by a label, `ALERTED` alone a silence after an alert.
+
+    See `models.alert_silence` and `models.label_delay` for what the two silences teach.
+    """
 
     FRAUD = 1
     ALERTED = 2
     """The decision alerted, and no label says that it is legit."""
+    SILENT = 4
+    """No label says that the decision is legit, and it did not alert."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,8 @@ class Examples(Columns):
         Names the decision (partition and sequence number), so that a later verdict replaces an earlier one.
     logit : float32 (k,)
         The online model's score; NaN where there was none.
+    verdict_ms : int64 (k,)
+        The partition's clock when the verdict was learnt.
     """
 
     features: Annotated[NDArray[np.float32], Wide("features")]
@@ -44,6 +51,7 @@ class Examples(Columns):
     event_time_ms: NDArray[np.int64]
     key: NDArray[np.uint64]
     logit: NDArray[np.float32]
+    verdict_ms: NDArray[np.int64]
 
     def for_generation(self, since_ms: int) -> Examples:
         """Return the last verdict on each decision since `since_ms`, if it has weight, in transaction order."""
@@ -103,6 +111,11 @@ class ExampleBuffer:
             getattr(self._rows, name)[target] = getattr(examples, name)
         self._offsets[target] = offset
         self._end = target.stop
+
+    def count_before(self, event_ms: int) -> int:
+        """Return how many examples are of transactions before `event_ms`."""
+        kept = slice(self._end - len(self), self._end)
+        return int(np.count_nonzero(self._rows.event_time_ms[kept] < event_ms))
 
     def snapshot(self) -> tuple[Examples, NDArray[np.int64]]:
         """Return copies of all examples in log order, and the log offset of each, int64 (k,)."""

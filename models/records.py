@@ -17,7 +17,7 @@ from models.features import FeatureSpec
 from models.ledger import LedgerDeltas, concatenate
 from models.threshold import BINS, CostPolicy
 
-FOLD_VERSION = 4
+FOLD_VERSION = 5
 """The version of folds and features: a change of their meaning raises it, and so begins a new lineage."""
 
 

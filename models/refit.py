@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from models.alert_silence import resolved, silent_weight
 from models.anomaly import MINIMUM_ROWS, FlatForest
 from models.examples import Examples, Verdict
+from models.label_delay import LabelDelays, Ripening
 from models.records import Refit
 from models.search import Searcher
 from models.state import ModelState
@@ -55,14 +56,18 @@ Job = Callable[[], Refit]
 def generation_due(model: ModelState, plan: RefitPlan) -> bool:
     """Return whether a new generation is due.
 
-    The first one needs enough examples and enough frauds. After that, one is due when the last is old or when the
+    The first one needs enough frauds, and enough examples that are old enough to be learnt from. After that, one is due when the last is old or when the
     number of frauds has doubled, which is often while they are few.
     """
     clock_ms = model.clock_ms
     if clock_ms is None:
         return False
     if model.generation is None:
-        return len(model.examples) >= _FIRST_EXAMPLES and model.frauds_learnt >= model.policy.min_frauds
+        mature_ms = clock_ms - model.policy.negatives_after_ms
+        return (
+            model.frauds_learnt >= model.policy.min_frauds
+            and model.examples.count_before(mature_ms) >= _FIRST_EXAMPLES
+        )
     begun = model.generation
     return (
         clock_ms >= begun.clock_ms + plan.generation_ms
@@ -107,13 +112,14 @@ def generation_job(model: ModelState, plan: RefitPlan) -> Job | None:
 
     def job() -> Refit:
         recent = examples.for_generation(since_ms)
-        silent = silent_weight(recent, calibration)
-        recent = resolved(recent, silent)
-        recent = recent.take(np.flatnonzero(recent.weight > 0))
+        silent, delays = silent_weight(recent, calibration), LabelDelays.measured(recent, clock_ms)
+        if silent == 0.0:
+            recent = recent.take(recent.label != Verdict.ALERTED)
         young = recent.event_time_ms >= mature_ms
-        rows = recent.take(~young)
+        ripening = Ripening.of(recent.take(~young), silent, calibration, delays, clock_ms)
+        rows = ripening.examples
         searcher = Searcher(
-            rows,
+            ripening,
             names,
             categorical,
             fraud_weight,
@@ -132,11 +138,12 @@ def generation_job(model: ModelState, plan: RefitPlan) -> Job | None:
         numbers = calibration if keeps else choice.calibration or _calibrated(rows)
         if _spans(rows) >= _STEADY * policy.negatives_after_ms and young.any():
             # By now as many young frauds come as in any week: beside all the mature rows they shift no prior.
-            late = recent.take(young)
+            late = resolved(recent.take(young), silent)
             blend.learn_batch(late.features, late.label, late.weight.astype(np.float64))
         found = {**blend.arrays(), **choice.arrays()}
         found["calibration"] = np.array([numbers.slope, numbers.intercept])
         found["silent_weight"] = np.array([silent])
+        found["label_delays"] = delays.shares
         return Refit("generation", cut_offset, clock_ms, found)
 
     return job

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from models.blend import Blend, BoostedRows, Mix, Recipe, TreeRecipe, Trees, build_blend, fit_trees
 from models.boosting import BoostingParams
-from models.examples import Examples
 from models.generation import TrainingRows
+from models.label_delay import Ripening
 from models.online import LogisticParams
 from models.threshold import Calibration
 from models.vocabulary import MS_PER_DAY
@@ -116,9 +116,10 @@ class Choice:
 
 
 class _Cut(NamedTuple):
-    """Rows learnt and rows judged."""
+    """Rows learnt, what was known of them at the cut, and rows judged."""
 
     learnt: NDArray[np.int64]
+    known: TrainingRows
     judged: NDArray[np.int64]
 
 
@@ -134,8 +135,8 @@ class Searcher:
 
     Parameters
     ----------
-    examples
-        Of matured days, in transaction order.
+    ripening
+        Examples of matured days, in transaction order.
     names, categorical
         Of the features.
     fraud_weight
@@ -150,7 +151,7 @@ class Searcher:
 
     def __init__(
         self,
-        examples: Examples,
+        ripening: Ripening,
         names: tuple[str, ...],
         categorical: NDArray[np.bool_],
         fraud_weight: float,
@@ -160,8 +161,9 @@ class Searcher:
         trees: bool = True,
     ) -> None:
         self._may_have_trees = trees
-        self._rows = TrainingRows(examples.features, examples.label, examples.weight.astype(np.float64))
-        self._time_ms = examples.event_time_ms
+        self._ripening = ripening
+        self._time_ms = ripening.examples.event_time_ms
+        self._rows = self._as_of(ripening.now_ms, np.arange(len(self._time_ms)))
         self._names, self._categorical, self._fraud_weight = names, categorical, fraud_weight
         self._delay_ms, self._seed = label_delay_ms, seed
         self._plain_order = np.arange(len(names), dtype=np.int16)
@@ -201,9 +203,7 @@ class Searcher:
         boosted = _sampled(self._rows, np.arange(len(self._rows.y)), BOOSTED_ROWS, self._seed)
         return build_blend(self._rows, self._names, self._categorical, recipe, self._seed, boosted)
 
-    def _chosen_trees(
-        self, cuts: list[_Cut], judged: NDArray[np.int64]
-    ) -> tuple[_Judged, NDArray[np.int16]]:
+    def _chosen_trees(self, cuts: list[_Cut], judged: NDArray[np.int64]) -> tuple[_Judged, NDArray[np.int16]]:
         """Choose the trees, and by the smallest ones the order of the columns for the tables.
 
         A larger size, and then categories by odds, are tried only from a choice that has earned its place: each fit
@@ -211,7 +211,7 @@ class Searcher:
         """
         fits = [self._trees(cut, TREES[0]) for cut in cuts]
         # The tables cross the first columns only: those that matter to the trees, not those declared first.
-        order = _order(fits[-1], self._rows.X[cuts[-1].learnt[-SEARCH_ROWS:]])
+        order = _order(fits[-1], cuts[-1].known.X[-SEARCH_ROWS:])
         best = _Judged(0, self._logits(cuts, fits))
         if not self._may_have_trees:
             return best, order
@@ -246,8 +246,9 @@ class Searcher:
         for back in range(CUTS, 0, -1):
             begin = last + 1 - back * judged_ms
             inside = (self._time_ms >= begin) & (self._time_ms < begin + judged_ms)
-            cut = _Cut(np.flatnonzero(self._time_ms < begin - self._delay_ms), np.flatnonzero(inside))
-            if np.count_nonzero(self._rows.y[cut.learnt]) >= LEAST_FRAUDS and len(cut.judged):
+            before = np.flatnonzero(self._time_ms < begin - self._delay_ms)
+            cut = _Cut(before, self._as_of(int(begin), before), np.flatnonzero(inside))
+            if np.count_nonzero(cut.known.y) >= LEAST_FRAUDS and len(cut.judged):
                 cuts.append(cut)
         frauds = sum(int(np.count_nonzero(self._rows.y[cut.judged])) for cut in cuts)
         return cuts if frauds >= LEAST_FRAUDS else []
@@ -262,16 +263,19 @@ class Searcher:
         recipe = Recipe(self._table_params(params), None, Mix(), order)
         logits = []
         for cut in cuts:
-            rows = self._rows.take(cut.learnt[-_TABLE_ROWS:])
+            rows = cut.known.take(np.arange(len(cut.learnt))[-_TABLE_ROWS:])
             blend = build_blend(rows, self._names, self._categorical, recipe, self._seed)
             logits.append(blend.score_batch(self._rows.X[cut.judged]))
         return np.concatenate(logits)
 
     def _trees(self, cut: _Cut, recipe: TreeRecipe) -> Trees:
         """Fit trees to what lies before a cut."""
-        rows = self._rows.take(cut.learnt)
-        sample = _sampled(rows, np.arange(len(rows.y)), SEARCH_ROWS, self._seed)
-        return fit_trees(rows, self._categorical, recipe, self._seed, sample)
+        sample = _sampled(cut.known, np.arange(len(cut.learnt)), SEARCH_ROWS, self._seed)
+        return fit_trees(cut.known, self._categorical, recipe, self._seed, sample)
+
+    def _as_of(self, now_ms: int, rows: NDArray[np.int64]) -> TrainingRows:
+        y, w = self._ripening.known_at(now_ms, rows)
+        return TrainingRows(self._ripening.examples.features[rows], y, w)
 
     def _simplest(self, logits: list[NDArray[np.float64]], judged: NDArray[np.int64]) -> int:
         """Return the first candidate whose mean loss is within one standard error of the best one's."""

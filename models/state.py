@@ -18,6 +18,7 @@ from models.anomaly import FlatForest
 from models.blend import Blend
 from models.examples import ExampleBuffer, Examples, Verdict
 from models.features import FeatureLayout, SharedAggregates
+from models.label_delay import LabelDelays, belief_in_silence, chance_of_fraud
 from models.ledger import Ledger
 from models.records import Commit, Digest, Lineage, ModelRecord, Policy, Refit
 from models.search import Choice
@@ -118,6 +119,8 @@ class ModelState:
         self.calibration = Calibration()
         self.silent_weight = 0.0
         """With which a silent alert is learnt as legit; see `models.alert_silence`."""
+        self.delays = LabelDelays.none()
+        """Of the frauds' labels, as of the generation in force."""
         self.forest: FlatForest | None = None
         self.clocks_ms: dict[int, int] = {}
         self.newest_label_ms: int | None = None
@@ -244,6 +247,7 @@ class ModelState:
             ("ledger", self.ledger.arrays()),
             ("online", self.online.arrays() if self.online is not None else {}),
             ("forest", self.forest.arrays() if self.forest is not None else {}),
+            ("delays", {"shares": self.delays.shares}),
             ("state", {"counts": counts, "clocks": clocks, "numbers": numbers, "offsets": offsets}),
             ("policy", {"json": np.frombuffer(policy.encode(), np.uint8)}),
         ]
@@ -294,7 +298,10 @@ class ModelState:
     def _learn(self, examples: Examples) -> None:
         if self.online is not None and len(examples):
             known = resolved(examples, self.silent_weight)
-            self.online.learn_batch(known.features, known.label, known.weight.astype(np.float64))
+            share = self.delays.labelled_by(examples.verdict_ms - examples.event_time_ms)
+            belief = belief_in_silence(chance_of_fraud(examples, self.calibration), share)
+            weight = known.weight.astype(np.float64) * np.where(known.label == 1, 1.0, belief)
+            self.online.learn_batch(known.features, known.label, weight)
 
     def _follow_traffic(self) -> None:
         """Set the sampling rate so that the examples of the memory fit, whatever the traffic."""
@@ -340,6 +347,7 @@ class ModelState:
             self.forest_fitted = ForestStart(refit.clock_ms, self.traffic_seen)
             return
         self.silent_weight = float(arrays.pop("silent_weight")[0])
+        self.delays = LabelDelays(np.asarray(arrays.pop("label_delays"), np.float64))
         slope, intercept = arrays.pop("calibration")
         self.calibration = Calibration(float(slope), float(intercept))
         self.online = Blend.from_arrays(arrays)

@@ -52,13 +52,16 @@ def examples(rng: np.random.Generator, count: int, from_ms: int = START_MS, frau
     features[rng.random((count, FEATURES)) < 0.1] = np.nan
     logit = rng.normal(size=count).astype(np.float32)
     logit[rng.random(count) < 0.2] = np.nan
+    weight = rng.integers(1, 5, count).astype(np.float32)
+    event_time_ms = from_ms + rng.integers(0, MS_PER_DAY, count)
     return Examples(
         features=features,
         label=label,
-        weight=rng.integers(1, 5, count).astype(np.float32),
-        event_time_ms=from_ms + rng.integers(0, MS_PER_DAY, count),
+        weight=weight,
+        event_time_ms=event_time_ms,
         key=rng.integers(0, 1 << 40, count).astype(np.uint64),
         logit=logit,
+        verdict_ms=event_time_ms,
     )
 
 

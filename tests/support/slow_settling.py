@@ -122,7 +122,9 @@ class SlowSettling:
             if old and no_one_acted and decision.status is Status.WAITING:
                 decision.status, decision.evidence = Status.PROVISIONAL, ("legit", clock_ms)
                 if decision.legit_weight:
-                    self.examples.append(decision.example(fraud=False, weight=decision.legit_weight))
+                    self.examples.append(
+                        (decision.sequence, 4, decision.legit_weight, decision.event_time_ms)
+                    )
         for decision in self.decisions.values() if self.policy.silence_is_legit else ():
             old = decision.clock_ms <= now_ms - self.policy.negatives_after_ms
             silent = decision.status is Status.WAITING and decision.flags & Flag.ALERTED

@@ -9,6 +9,7 @@ from models.blend import Blend, Mix, Recipe, TreeRecipe, build_blend
 from models.boosting import BoostingParams
 from models.examples import Examples
 from models.generation import TrainingRows
+from models.label_delay import LabelDelays, Ripening
 from models.search import TABLES, TREES, Searcher, fit_mix
 from models.vocabulary import MS_PER_DAY
 
@@ -106,11 +107,17 @@ def examples(days: int, per_day: int, seed: int = 1) -> Examples:
     return Examples(
         features=some.X, label=some.y, weight=some.w.astype(np.float32), event_time_ms=time_ms.astype(np.int64),
         key=np.arange(count, dtype=np.uint64), logit=np.full(count, np.nan, np.float32),
+        verdict_ms=time_ms.astype(np.int64),
     )  # fmt: skip
 
 
-def search(found: Examples) -> Searcher:
-    return Searcher(found, NAMES, CATEGORICAL, fraud_weight=1.0, label_delay_ms=2 * MS_PER_DAY, seed=7)
+def search(found: Examples, *, trees: bool = True) -> Searcher:
+    known = Ripening(
+        found, np.zeros(len(found)), LabelDelays.none(), int(found.event_time_ms[-1]) + MS_PER_DAY
+    )
+    return Searcher(
+        known, NAMES, CATEGORICAL, fraud_weight=1.0, label_delay_ms=2 * MS_PER_DAY, seed=7, trees=trees
+    )
 
 
 def test_a_search_reports_what_it_judged_and_its_choice_makes_a_model() -> None:
@@ -149,7 +156,7 @@ def test_with_too_few_frauds_the_tables_alone_are_made() -> None:
 
 def test_without_trees_the_tables_alone_are_chosen_and_their_weight_is_fitted() -> None:
     found = examples(30, 60)
-    searcher = Searcher(found, NAMES, CATEGORICAL, 1.0, label_delay_ms=2 * MS_PER_DAY, seed=7, trees=False)
+    searcher = search(found, trees=False)
     choice = searcher.search()
     assert (choice.trees_at, choice.mix.trees) == (-1, 0.0)
     assert choice.mix.tables > 0.5

@@ -20,6 +20,7 @@ def numbered(first: int, count: int) -> Examples:
         event_time_ms=number * 1_000,
         key=number.astype(np.uint64),
         logit=(-number).astype(np.float32),
+        verdict_ms=number * 2_000,
     )
 
 
@@ -43,7 +44,7 @@ def verdicts(*rows: tuple[int, int, int]) -> Examples:
     count = len(rows)
     return Examples(
         np.zeros((count, 1), np.float32), label.astype(np.uint8), np.ones(count, np.float32),
-        time_ms.astype(np.int64), key.astype(np.uint64), np.zeros(count, np.float32),
+        time_ms.astype(np.int64), key.astype(np.uint64), np.zeros(count, np.float32), time_ms.astype(np.int64),
     )  # fmt: skip
 
 

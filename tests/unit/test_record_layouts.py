@@ -239,7 +239,7 @@ def test_no_record_nears_a_mebibyte_however_wide_its_rows(features: int) -> None
     assert max(sizes(encode_journal(entry))) < 0.8 * MEBIBYTE
     rows = Examples(
         rng.normal(size=(count, features)).astype(np.float32), np.zeros(count, np.uint8), np.ones(count, np.float32),
-        np.arange(count), np.arange(count).astype(np.uint64), np.zeros(count, np.float32),
+        np.arange(count), np.arange(count).astype(np.uint64), np.zeros(count, np.float32), np.arange(count),
     )  # fmt: skip
     record = dataclasses.replace(commit(rng, 500, counts=(count, count, 0)), examples=rows)
     assert max(sizes(encode_model(record))) < 0.8 * MEBIBYTE

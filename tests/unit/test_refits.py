@@ -74,6 +74,7 @@ def examples_at(model: ModelState, time_ms: int, frauds: int, legits: int) -> Ex
         np.full(count, time_ms, np.int64),
         np.arange(count, dtype=np.uint64),
         np.zeros(count, np.float32),
+        np.full(count, time_ms, np.int64),
     )
 
 

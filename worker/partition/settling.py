@@ -150,13 +150,13 @@ class Settler:
         if len(moved):
             waiting = self._pending.read(moved)
             settling.evidence.append(_evidence(waiting, 0, 1, np.full(len(moved), clock_ms)))
-            label, weight = np.zeros(len(moved), np.uint8), waiting.legit_weight
-            settling.examples.append(self._examples(waiting, weight > 0, label, weight))
+            label, weight = np.full(len(moved), Verdict.SILENT, np.uint8), waiting.legit_weight
+            settling.examples.append(self._examples(waiting, weight > 0, label, weight, clock_ms))
         silent = self._pending.unanswered(start, stop, int(Flag.ALERTED))
         if len(silent):
             waiting = self._pending.read(silent)
             label, weight = np.full(len(silent), Verdict.ALERTED, np.uint8), np.ones(len(silent), np.float32)
-            settling.examples.append(self._examples(waiting, weight > 0, label, weight))
+            settling.examples.append(self._examples(waiting, weight > 0, label, weight, clock_ms))
         return settling
 
     def finalise(self, start: int, stop: int) -> Settling:
@@ -210,7 +210,7 @@ class Settler:
         chosen = (fraud | legit | reopened | answered) & (weight > 0)
         weight[reopened | answered] = 0
         label = fraud * np.uint8(Verdict.FRAUD) + (fraud & alerted) * np.uint8(Verdict.ALERTED)
-        settling.examples.append(self._examples(waiting, chosen, label, weight))
+        settling.examples.append(self._examples(waiting, chosen, label, weight, clock_ms))
         return settling
 
     def _examples(
@@ -219,6 +219,7 @@ class Settler:
         chosen: NDArray[np.bool_],
         label: NDArray[np.uint8],
         weight: NDArray[np.float32],
+        clock_ms: int,
     ) -> Examples:
         """Return the chosen decisions as examples, in the order of the labels: the last one of a decision counts."""
         rows = np.flatnonzero(chosen)
@@ -230,6 +231,7 @@ class Settler:
             event_time_ms=waiting.counted_ms[rows],
             key=(np.uint64(self._partition << SEQUENCE_BITS) | sequence.astype(np.uint64)),
             logit=waiting.logit[rows],
+            verdict_ms=np.full(len(rows), clock_ms),
         )
 
 

@@ -1,0 +1,211 @@
+"""How long frauds take to be labelled, and what silence is worth until then.
+
+Silence of a week is learnt as legit, yet chargebacks take weeks: of the frauds of last week many are still silent.
+Rates and probabilities fitted to what is known by now are too low by as much. Two corrections undo that (as the
+importance weights of delayed feedback do: Ktena et al. 2019). A known fraud of an age at which a share G of all frauds
+is labelled stands for 1 / G frauds. And a silent decision that the model gave the probability p of fraud is legit with
+probability (1 - p) / (1 - p G): it is learnt with that weight.
+
+G comes from the frauds in memory. Those of last week can only show short delays, so the share is built backwards, from
+the longest delay to the shortest, by the hazard of each delay among the frauds old enough to show it (the product limit
+in reversed time for right-truncated data: Lawless 1994).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from models.alert_silence import resolved
+from models.arithmetic import exp
+from models.examples import Examples, Verdict
+from models.threshold import Calibration
+
+_HOUR_MS: Final = 3_600_000
+HOURS: Final = 120 * 24
+"""Every fraud counts as labelled by that age."""
+_PRIOR_FRAUDS: Final = 10.0
+"""Frauds without any that came late, with which each hazard begins: few labels change nothing."""
+_BISECTIONS: Final = 40
+_LEAST_SHARE: Final = 0.25
+"""No fraud stands for more than four."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelDelays:
+    """The share of frauds that are labelled by their age.
+
+    Attributes
+    ----------
+    shares : float64 (2880,)
+        By the end of each hour of age; it rises to 1.
+    """
+
+    shares: NDArray[np.float64]
+
+    @classmethod
+    def none(cls) -> LabelDelays:
+        """Return what holds before any label has come: silence is believed."""
+        return cls(np.ones(HOURS))
+
+    @classmethod
+    def measured(cls, examples: Examples, now_ms: int) -> LabelDelays:
+        """Measure the frauds among the examples, as of `now_ms`."""
+        fraud = np.flatnonzero(examples.label & Verdict.FRAUD)
+        begun_ms = examples.event_time_ms[fraud]
+        delay, age = _hours(examples.verdict_ms[fraud] - begun_ms), _hours(now_ms - begun_ms)
+        came, reached = np.bincount(delay, minlength=HOURS), np.bincount(age, minlength=HOURS)
+        # Of those that came within an hour's delay or sooner, the ones that are old enough for it.
+        at_risk = np.cumsum(came) - (np.cumsum(reached) - reached)
+        stays = np.log1p(-came / (np.maximum(at_risk, came) + _PRIOR_FRAUDS))
+        after = np.cumsum(stays[::-1])[::-1] - stays
+        return cls(np.exp(after))
+
+    def labelled_by(self, age_ms: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the share of each age, float64 (n,)."""
+        return self.shares[_hours(age_ms)]
+
+
+def _hours(ms: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.clip(ms // _HOUR_MS, 0, HOURS - 1)
+
+
+def chance_of_fraud(examples: Examples, calibration: Calibration) -> NDArray[np.float64]:
+    """Return the probability that each decision had been given, float64 (n,).
+
+    It is 0 where nothing had scored it, and where a label and not silence says that it is legit.
+    """
+    chance = np.empty(len(examples))
+    unsaid = examples.label != 0
+    _chances(examples.logit, unsaid, calibration.slope, calibration.intercept, chance)
+    return chance
+
+
+def consistent(examples: Examples, calibration: Calibration, delays: LabelDelays, now_ms: int) -> Calibration:
+    """Return the calibration with the intercept by which as many frauds are expected as the known ones stand for.
+
+    A calibration that is too high would believe too little in silence, and so prove itself right.
+
+    Parameters
+    ----------
+    examples
+        Old enough that silence has spoken of them; labels are 0 and 1, silent alerts have their weight.
+    calibration
+        In force.
+    delays, now_ms
+        What the known frauds stand for as of now.
+    """
+    scored = np.isfinite(examples.logit) & (examples.weight > 0)
+    weight = examples.weight[scored].astype(np.float64)
+    logit = examples.logit[scored].astype(np.float64)
+    fraud = examples.label[scored] == 1
+    share = delays.labelled_by(now_ms - examples.event_time_ms[scored])
+    expected = float(np.dot(weight[fraud], 1.0 / np.maximum(share[fraud], _LEAST_SHARE)))
+    if not 0.0 < expected < weight.sum():
+        return calibration
+    low, high = -30.0, 30.0
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2.0
+        found = float(np.dot(weight, replace(calibration, intercept=middle).probability(logit)))
+        low, high = (low, middle) if found > expected else (middle, high)
+    return replace(calibration, intercept=low)
+
+
+def belief_in_silence(chance: NDArray[np.float64], share: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the probability that silent decisions are legit, float64 (n,).
+
+    Parameters
+    ----------
+    chance : float64 (n,)
+        Of fraud, as of the decision.
+    share : float64 (n,)
+        Of frauds that would be labelled by now.
+    """
+    return (1.0 - chance) / (1.0 - chance * share)
+
+
+@dataclass(frozen=True, slots=True)
+class Ripening:
+    """Examples, and what is known of them at any moment.
+
+    Attributes
+    ----------
+    examples
+        Labels are 0 and 1.
+    chance : float64 (n,)
+        As of `chance_of_fraud`.
+    delays
+        Of all frauds.
+    now_ms
+        The clock.
+    """
+
+    examples: Examples
+    chance: NDArray[np.float64]
+    delays: LabelDelays
+    now_ms: int
+
+    @classmethod
+    def of(
+        cls,
+        examples: Examples,
+        silent_weight: float,
+        calibration: Calibration,
+        delays: LabelDelays,
+        now_ms: int,
+    ) -> Ripening:
+        """Return examples as they are learnt (`models.alert_silence.resolved`), with the chance that each is a fraud.
+
+        Parameters
+        ----------
+        examples
+            With the bits of `Verdict`, old enough that silence has spoken of them.
+        silent_weight
+            Of silent alerts.
+        calibration
+            In force.
+        delays, now_ms
+            As of the class.
+        """
+        known = resolved(examples, silent_weight)
+        chance = chance_of_fraud(examples, consistent(known, calibration, delays, now_ms))
+        return cls(known, chance, delays, now_ms)
+
+    def known_at(self, now_ms: int, rows: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+        """Return labels and weights of some rows as of a moment: a fraud that is labelled later is silent yet.
+
+        Returns
+        -------
+        y : uint8 (k,)
+        w : float64 (k,)
+        """
+        label, learnt_ms = self.examples.label[rows], self.examples.verdict_ms[rows]
+        y = label * (learnt_ms < now_ms).astype(np.uint8)
+        share = self.delays.labelled_by(now_ms - self.examples.event_time_ms[rows])
+        stands_for = 1.0 / np.maximum(share, _LEAST_SHARE)
+        belief = belief_in_silence(self.chance[rows], share)
+        return y, self.examples.weight[rows].astype(np.float64) * np.where(y == 1, stands_for, belief)
+
+
+@njit(cache=True, nogil=True)
+def _chances(
+    logit: NDArray[np.float32],
+    unsaid: NDArray[np.bool_],
+    slope: float,
+    intercept: float,
+    out: NDArray[np.float64],
+) -> None:
+    # The plain exp: folds use it.
+    for i in range(len(logit)):
+        z = slope * np.float64(logit[i]) + intercept
+        out[i] = (
+            _MOST_CHANCE / (1.0 + exp(-min(max(z, -50.0), 50.0))) if unsaid[i] and np.isfinite(z) else 0.0
+        )
+
+
+_MOST_CHANCE: Final = 0.999
+"""A decision that is all but certainly a fraud is still a little legit when nothing is said."""

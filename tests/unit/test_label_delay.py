@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from models.examples import Examples, Verdict
+from models.label_delay import (
+    HOURS,
+    LabelDelays,
+    Ripening,
+    belief_in_silence,
+    chance_of_fraud,
+    consistent,
+)
+from models.threshold import Calibration
+from models.vocabulary import MS_PER_DAY
+
+HOUR_MS = MS_PER_DAY // 24
+DAY_HOURS = 24
+
+
+def examples(
+    event_day: NDArray[np.float64],
+    verdict_day: NDArray[np.float64],
+    label: NDArray[np.uint8] | int,
+    logit: float = 0.0,
+) -> Examples:
+    count = len(event_day)
+    return dataclasses.replace(
+        Examples.empty(features=1),
+        features=np.zeros((count, 1), np.float32),
+        label=np.broadcast_to(np.asarray(label, np.uint8), (count,)).copy(),
+        weight=np.ones(count, np.float32),
+        event_time_ms=(event_day * MS_PER_DAY).astype(np.int64),
+        key=np.arange(count, dtype=np.uint64),
+        logit=np.full(count, logit, np.float32),
+        verdict_ms=(verdict_day * MS_PER_DAY).astype(np.int64),
+    )
+
+
+def seen_by(now_day: float, mean_days: float, count: int = 60_000, seed: int = 1) -> Examples:
+    """Frauds of steady traffic with exponential delays, of which only those labelled by now are known."""
+    rng = np.random.default_rng(seed)
+    begun = rng.random(count) * now_day
+    told = begun + rng.exponential(mean_days, count)
+    known = told < now_day
+    return examples(begun[known], told[known], Verdict.FRAUD)
+
+
+@pytest.mark.parametrize("now_day", [40.0, 90.0])
+def test_the_share_labelled_by_an_age_is_that_of_the_delays_though_long_ones_are_not_all_seen_yet(
+    now_day: float,
+) -> None:
+    delays = LabelDelays.measured(seen_by(now_day, mean_days=6.0), round(now_day * MS_PER_DAY))
+    for day in (1, 3, 7, 14, 28):
+        age_ms = np.array([day * MS_PER_DAY - 1])
+        assert delays.labelled_by(age_ms)[0] == pytest.approx(1.0 - np.exp(-day / 6.0), abs=0.02), day
+
+
+def test_the_naive_share_of_the_delays_seen_would_have_been_too_high() -> None:
+    seen = seen_by(20.0, mean_days=12.0)
+    delay = seen.verdict_ms - seen.event_time_ms
+    naive = np.mean(delay < 7 * MS_PER_DAY)
+    measured = LabelDelays.measured(seen, 20 * MS_PER_DAY).labelled_by(np.array([7 * MS_PER_DAY - 1]))[0]
+    among_20_days = (1.0 - np.exp(-7 / 12)) / (1.0 - np.exp(-20 / 12))
+    assert naive > among_20_days + 0.1
+    assert measured == pytest.approx(among_20_days, abs=0.03)
+
+
+def test_labels_that_all_come_at_one_age_leave_every_older_decision_as_it_is() -> None:
+    begun = np.linspace(0.0, 60.0, 2_000)
+    delays = LabelDelays.measured(examples(begun, begun + 7.01, Verdict.FRAUD), round(67.1 * MS_PER_DAY))
+    ages = np.array([7 * MS_PER_DAY + HOUR_MS, 30 * MS_PER_DAY, 400 * MS_PER_DAY])
+    assert delays.labelled_by(ages).tolist() == pytest.approx([1.0, 1.0, 1.0])
+
+
+def test_few_labels_change_nothing() -> None:
+    few = examples(np.zeros(2), np.array([1.0, 20.0]), Verdict.FRAUD)
+    shares = LabelDelays.measured(few, 30 * MS_PER_DAY).shares
+    assert (len(shares), shares.min() > 0.8) == (HOURS, True)
+    assert LabelDelays.measured(few.take(slice(0, 0)), 0).shares.tolist() == [1.0] * HOURS
+
+
+def test_silence_is_believed_by_bayes_rule() -> None:
+    # Of 100 decisions at one half, 50 are frauds; 30 of these are labelled: 50 of the 70 silent ones are legit.
+    assert belief_in_silence(np.array([0.5]), np.array([0.6]))[0] == pytest.approx(50 / 70)
+    assert belief_in_silence(np.array([0.0, 0.3]), np.array([0.1, 1.0])).tolist() == [1.0, 1.0]
+
+
+def test_only_what_silence_calls_legit_is_doubted() -> None:
+    label = np.array([0, Verdict.SILENT, Verdict.ALERTED, Verdict.FRAUD], np.uint8)
+    given = examples(np.zeros(4), np.zeros(4), label, logit=np.log(3.0))
+    chance = chance_of_fraud(given, Calibration())
+    assert chance.tolist() == pytest.approx([0.0, 0.75, 0.75, 0.75], rel=2e-3)
+    unscored = dataclasses.replace(given, logit=np.full(4, np.nan, np.float32))
+    assert chance_of_fraud(unscored, Calibration()).tolist() == [0.0] * 4
+
+
+def test_a_fraud_labelled_after_a_moment_is_silent_at_that_moment_and_a_known_one_stands_for_others() -> None:
+    # Half the frauds are labelled within a day, all by the tenth.
+    shares = np.ones(HOURS)
+    shares[: 10 * DAY_HOURS] = 0.5
+    begun, told = np.array([0.0, 0.0, 0.0]), np.array([1.0, 9.0, 7.0])
+    known = examples(begun, told, np.array([1, 1, 0], np.uint8))
+    ripening = Ripening(known, np.array([0.9, 0.5, 0.5]), LabelDelays(shares), 20 * MS_PER_DAY)
+    every = np.arange(3)
+    y, w = ripening.known_at(5 * MS_PER_DAY, every)
+    assert y.tolist() == [1, 0, 0]
+    # A silent one of chance one half: 50 of the 75 that are silent are legit.
+    assert w.tolist() == pytest.approx([2.0, 50 / 75, 50 / 75])
+    y, w = ripening.known_at(20 * MS_PER_DAY, every)
+    assert (y.tolist(), w.tolist()) == ([1, 1, 0], [1.0, 1.0, 1.0])
+
+
+def test_a_calibration_that_is_far_too_high_does_not_prove_itself_right() -> None:
+    rng = np.random.default_rng(3)
+    logit = rng.normal(-3.0, 1.0, 20_000)
+    fraud = rng.random(20_000) < 1.0 / (1.0 + np.exp(-logit))
+    given = dataclasses.replace(
+        examples(np.zeros(20_000), np.full(20_000, 8.0), fraud.astype(np.uint8)),
+        logit=logit.astype(np.float32),
+    )
+    found = consistent(given, Calibration(1.0, 4.0), LabelDelays.none(), 30 * MS_PER_DAY)
+    assert found.slope == 1.0
+    assert found.intercept == pytest.approx(0.0, abs=0.1)
+    nothing = given.take(slice(0, 0))
+    assert consistent(nothing, Calibration(1.0, 4.0), LabelDelays.none(), 0) == Calibration(1.0, 4.0)
+
+
+def test_where_half_the_frauds_are_silent_yet_the_corrected_rate_is_the_true_one() -> None:
+    rng = np.random.default_rng(4)
+    count, now = 200_000, 30.0
+    begun = rng.random(count) * now
+    chance = rng.beta(0.5, 9.5, count)
+    fraud = rng.random(count) < chance
+    told = np.where(fraud, begun + rng.exponential(10.0, count), np.inf)
+    known = told < now
+    mature = begun < now - 7.0
+    label = np.where(known, Verdict.FRAUD, Verdict.SILENT).astype(np.uint8)
+    verdict = np.where(known, told, np.minimum(begun + 7.0, now))
+    logit = np.log(np.clip(chance, 1e-9, 1.0) / np.clip(1.0 - chance, 1e-9, 1.0))
+    given = dataclasses.replace(examples(begun, verdict, label), logit=logit.astype(np.float32))
+    delays = LabelDelays.measured(given, round(now * MS_PER_DAY))
+    ripening = Ripening.of(given.take(mature), 0.0, Calibration(), delays, round(now * MS_PER_DAY))
+    y, w = ripening.known_at(ripening.now_ms, np.arange(int(mature.sum())))
+    truth = fraud[mature].mean()
+    assert (y.mean() / truth) < 0.85, "as it looks"
+    # What is labelled after 30 days cannot be known yet: a share of exp(-3) of the frauds.
+    assert np.average(y, weights=w) / truth == pytest.approx(1.0, abs=0.1)
