@@ -56,8 +56,8 @@ Job = Callable[[], Refit]
 def generation_due(model: ModelState, plan: RefitPlan) -> bool:
     """Return whether a new generation is due.
 
-    The first one needs enough frauds, and enough examples that are old enough to be learnt from. After that, one is due when the last is old or when the
-    number of frauds has doubled, which is often while they are few.
+    The first one needs enough frauds, and enough examples old enough to be learnt from. After that, one is due when the
+    last is old or when the number of frauds has doubled, which is often while they are few.
     """
     clock_ms = model.clock_ms
     if clock_ms is None:

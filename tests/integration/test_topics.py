@@ -61,6 +61,15 @@ def test_the_journal_and_the_model_log_are_kept_for_ever_and_the_rest_as_asked(
     }
 
 
+def test_no_producer_may_date_its_records_more_than_a_day_ahead(
+    settings: Settings, kafka_admin: KafkaAdminClient
+) -> None:
+    topic_setup.create(settings, partitions=1)
+    names = settings.topics
+    for name in (names.transactions, names.labels):
+        assert config_of(kafka_admin, name, "message.timestamp.after.max.ms") == "86400000"
+
+
 def test_the_broker_stamps_what_is_sent_where_that_is_wanted(
     settings: Settings, kafka_admin: KafkaAdminClient
 ) -> None:

@@ -75,11 +75,13 @@ def transactions(
     names = pa.array(ids, pa.string())
     card_ids = pa.array([f"card of {one}" for one in ids] if cards is None else cards, pa.string())
     id_hash = HASHER.entities(names)
+    stamps = times if timestamps_ms is None else np.array(timestamps_ms, np.int64)
     return TransactionColumns(
         next_offset=int(at[-1]) + 1 if count else first_offset,
         offsets=at,
-        timestamps_ms=times if timestamps_ms is None else np.array(timestamps_ms, np.int64),
+        timestamps_ms=stamps,
         event_time_ms=times,
+        claim_ms=np.minimum(times, stamps + LIMITS.allowed_skew_ms),
         amount=np.full(count, 100.0) if amount is None else np.array(amount, np.float64),
         transaction_id=names,
         card_id=card_ids,

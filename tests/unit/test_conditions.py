@@ -15,6 +15,7 @@ FINE = Facts(
     clock_ms=20 * MS_PER_DAY,
     online_lambda=1.0,
     held_back=0,
+    dated_ahead=0,
     waiting={3: WaitingLabels(0, 0, 20 * MS_PER_DAY, read_all=True)},
     day_closed_ms=10 * MS_PER_DAY,
     day_is_unlabelled=False,
@@ -48,6 +49,7 @@ def logged(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
 HALTED = {"feed_halted": True, "newest_label_ms": 15 * MS_PER_DAY}
 BUDGET = {"online_lambda": 2.5, "held_back": 12}
 FUTURE = {"waiting": {3: WaitingLabels(40, 22 * MS_PER_DAY, 20 * MS_PER_DAY, read_all=True)}}
+AHEAD = {"dated_ahead": 3, "clock_ms": 20 * MS_PER_DAY}
 UNLABELLED = {"day_is_unlabelled": True}
 
 
@@ -57,6 +59,7 @@ UNLABELLED = {"day_is_unlabelled": True}
         (HALTED, ("label feed", "1970-01-16", "labels.max_silence_days")),
         (BUDGET, ("costs.alert_budget_cases_per_day", "2.50", "12 ")),
         (FUTURE, ("partition 3", "40 labels wait", "1970-01-23", "1970-01-21")),
+        (AHEAD, ("a day or more ahead", "1970-01-21", "producer's clock")),
         (UNLABELLED, ("1970-01-10", "without a label")),
     ],
 )

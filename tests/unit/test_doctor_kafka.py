@@ -23,6 +23,7 @@ WELL_SET = {
     "min.insync.replicas": "2",
     "max.message.bytes": "1048588",
     "message.timestamp.type": "CreateTime",
+    "message.timestamp.after.max.ms": "86400000",
 }
 ALL = frozenset({"READ", "WRITE", "DESCRIBE"})
 
@@ -228,6 +229,13 @@ def test_input_that_is_kept_up_to_a_size_is_warned_of() -> None:
 def test_a_compacted_topic_fails() -> None:
     compacted = cluster(alerts=topic("a", config={"cleanup.policy": "compact,delete"}))
     assert_failed(topic_checks.cleanup(compacted), IncompatibleError, "compacts a:", "delete")
+
+
+def test_a_topic_whose_producers_may_date_records_in_the_future_is_warned_of() -> None:
+    unbounded = topic("t", config={"message.timestamp.after.max.ms": str((1 << 63) - 1)})
+    assert_warned(topic_checks.timestamps(cluster(transactions=unbounded)), "t at any time", "86400000")
+    stamped = topic("t", config={**unbounded.config, "message.timestamp.type": "LogAppendTime"})
+    assert topic_checks.timestamps(cluster(transactions=stamped)).status is Verdict.OK
 
 
 def test_a_topic_that_refuses_our_largest_records_fails() -> None:

@@ -9,8 +9,9 @@ import pytest
 from models.vocabulary import LabelKind
 from tests.support.model_log import START_MS
 from tests.support.partition import labels, transactions
-from worker.cycle.inbox import NEVER_MS, Bound, Inbox
+from worker.cycle.inbox import Bound, Inbox
 from worker.cycle.inbox import cut as cut_all
+from worker.cycle.watermark import NEVER_MS
 from worker.wire.decoder import BadRecord, TransactionColumns
 
 SKEW_MS = 300

@@ -70,6 +70,12 @@ def test_waiting_labels_and_what_the_budget_holds_back_have_metrics(metrics: Met
     assert value(metrics, "budget_binding") == 0
 
 
+def test_transactions_dated_far_ahead_are_counted(metrics: Metrics) -> None:
+    metrics.dated_ahead(2)
+    metrics.dated_ahead(0)
+    assert value(metrics, "transactions_dated_ahead_total") == 2
+
+
 def test_the_table_of_the_module_names_exactly_what_is_exposed(metrics: Metrics) -> None:
     metrics.lag({("t", 0): 1})
     metrics.waiting_labels({0: (1, 1.0)})

@@ -35,6 +35,7 @@ class Surroundings:
         }
         self.quiet: set[int] = set()
         self.begins: set[int] = set()
+        self.quiet_at_ms: dict[int, int] = {}
         self.commits: list[list[ModelRecord]] = []
         self.steps: list[str] = []
         self._unfolded: list[ModelRecord] = []
@@ -48,6 +49,7 @@ class Surroundings:
                 inbox.transactions.take(EVERYTHING),
                 quiet=partition in self.quiet,
                 begins=partition in self.begins,
+                quiet_at_ms=self.quiet_at_ms.get(partition),
             )
             for partition, inbox in self.inboxes.items()
         ]
@@ -178,6 +180,31 @@ def test_an_event_dated_years_ahead_counts_as_of_its_arrival(tmp_path: Path) -> 
     commit = worker.around.commit_record()
     assert commit.traffic.event_time_ms.tolist() == [START_MS + LIMITS.allowed_skew_ms]
     assert commit.ledger.decided_day.tolist() == [START_MS // MS_PER_DAY]
+
+
+def test_one_record_dated_twenty_years_ahead_moves_no_clock_and_closes_no_day(tmp_path: Path) -> None:
+    worker = Worker(tmp_path, partitions=1)
+    hours = START_MS + np.arange(5) * HOUR_MS
+    times = np.insert(hours, 2, START_MS + 20 * 365 * MS_PER_DAY)
+    worker.around.inboxes[0].put_transactions(transactions([*"abxcde"], times, timestamps_ms=times), [])
+    worker.processor.run_once()
+    commit = worker.around.commit_record()
+    assert commit.clocks_ms == {0: hours[-1]}
+    assert commit.traffic.event_time_ms.tolist() == [*hours[:2], hours[1], *hours[2:]]
+    assert commit.ledger.decided_day.tolist() == [START_MS // MS_PER_DAY]
+
+
+def test_a_partition_that_fell_quiet_moves_to_its_watermark(tmp_path: Path) -> None:
+    worker = Worker(tmp_path, partitions=1)
+    worker.put(0, "a")
+    inbox = worker.around.inboxes[0]
+    far_ms = START_MS + 9 * MS_PER_DAY
+    inbox.put_transactions(transactions(["b"], [far_ms], first_offset=1), [])
+    worker.processor.run_once()
+    assert worker.around.commit_record().clocks_ms == {0: START_MS}
+    worker.around.quiet_at_ms[0] = inbox.watermark.fall_quiet()
+    worker.processor.run_once()
+    assert worker.around.commit_record().clocks_ms == {0: far_ms}
 
 
 def test_without_an_online_model_no_score_is_counted(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ import pytest
 from kafka import ConsumerGroupMetadata, ConsumerRebalanceListener, TopicPartition
 
 from tests.support.records import record_columns
+from worker.cycle.contracts import Standing
+from worker.cycle.watermark import NEVER_MS
 from worker.errors import FuseError, IncompatibleError, SettingsError
 from worker.kafka_io.consumer import ColumnarConsumer
 from worker.kafka_io.partitioner import partitions_of_keys
@@ -109,10 +111,10 @@ class Tasks:
         self.calls: list[tuple[set[int], set[int]]] = []
         self._owned: set[int] = set()
 
-    def __call__(self, lost: set[int], gained: set[int]) -> Mapping[int, Positions | None]:
+    def __call__(self, lost: set[int], gained: set[int]) -> Mapping[int, Standing]:
         self.calls.append((lost, gained))
         self._owned = self._owned - lost | gained
-        return {partition: self.committed.get(partition) for partition in self._owned}
+        return {partition: Standing(self.committed.get(partition), NEVER_MS) for partition in self._owned}
 
 
 def source_of(client: Client, tasks: Tasks, start_from: StartFrom = "earliest") -> KafkaSource:
@@ -130,7 +132,7 @@ def test_partitions_are_paused_from_their_assignment_until_their_tasks_are_there
     paused_while_restoring: set[TopicPartition] = set()
 
     class Restoring(Tasks):
-        def __call__(self, lost: set[int], gained: set[int]) -> Mapping[int, Positions | None]:
+        def __call__(self, lost: set[int], gained: set[int]) -> Mapping[int, Standing]:
             paused_while_restoring.update(client.paused)
             return super().__call__(lost, gained)
 

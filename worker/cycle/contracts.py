@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from models.decision import Scores
 from models.records import ModelRecord
@@ -29,12 +29,15 @@ class PartitionBatch:
         Whether there has been no transaction to read or to take for a while.
     begins
         Whether no worker has worked on the partition yet: where it begins is committed although nothing came.
+    quiet_at_ms
+        The watermark of a quiet partition, if it has one.
     """
 
     partition: int
     transactions: TransactionColumns | None
     quiet: bool
     begins: bool = False
+    quiet_at_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,14 +147,23 @@ class Observer(Protocol):
         """Take note of one finished cycle."""
 
 
+class Standing(NamedTuple):
+    """Where an owned partition stands after a rebalance.
+
+    Attributes
+    ----------
+    positions
+        Where reading goes on; None for a partition that no worker has worked on.
+    clock_ms
+        Its clock.
+    """
+
+    positions: Positions | None
+    clock_ms: int
+
+
 class TakeOver(Protocol):
     """Carries a rebalance of the group out."""
 
-    def __call__(self, lost: set[int], gained: set[int]) -> Mapping[int, Positions | None]:
-        """Close the tasks lost and restore those gained.
-
-        Returns
-        -------
-        Mapping
-            By owned partition, where reading goes on; None for a partition that no worker has worked on.
-        """
+    def __call__(self, lost: set[int], gained: set[int]) -> Mapping[int, Standing]:
+        """Close the tasks lost and restore those gained; return how each owned partition stands."""

@@ -15,13 +15,11 @@ from typing import Final, Generic, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from models.vocabulary import MS_PER_DAY
+from worker.cycle.watermark import NEVER_MS, Watermark
 from worker.wire.decoder import BadRecord, LabelColumns, TransactionColumns
 
 C = TypeVar("C", TransactionColumns, LabelColumns)
-
-
-NEVER_MS: Final = np.iinfo(np.int64).min
-"""Before every event time."""
 
 
 class Bound(NamedTuple):
@@ -142,10 +140,13 @@ class Inbox:
         Its number.
     allowed_skew_ms
         How far a record's own time may lie ahead of its Kafka timestamp; beyond that, timestamp + skew counts.
+    clock_ms
+        The partition's clock where reading begins.
     """
 
-    def __init__(self, partition: int, allowed_skew_ms: int) -> None:
+    def __init__(self, partition: int, allowed_skew_ms: int, clock_ms: int = NEVER_MS) -> None:
         self.partition = partition
+        self.watermark = Watermark(clock_ms)
         self.transactions: _Queue[TransactionColumns] = _Queue()
         self.labels: _Queue[LabelColumns] = _Queue()
         self.at_end = False
@@ -154,24 +155,32 @@ class Inbox:
         """Since when there has been no transaction to read or to take."""
         self._skew_ms = allowed_skew_ms
 
-    def put_transactions(self, columns: TransactionColumns, bad: list[BadRecord]) -> None:
-        """Append one fetch of transactions."""
-        self.transactions.put(
-            columns, np.minimum(columns.event_time_ms, columns.timestamps_ms + self._skew_ms), bad
-        )
+    def put_transactions(
+        self, columns: TransactionColumns, bad: list[BadRecord], wall_ms: int | None = None
+    ) -> None:
+        """Append one fetch of transactions; `wall_ms` is now, None where the time of the records is not ours."""
+        claim_ms = self._capped(columns.event_time_ms, columns.timestamps_ms, wall_ms)
+        allowed_ms = self.watermark.advance(claim_ms)
+        self.transactions.put(replace(columns, claim_ms=allowed_ms), allowed_ms, bad)
 
-    def put_labels(self, columns: LabelColumns, bad: list[BadRecord]) -> None:
+    def put_labels(self, columns: LabelColumns, bad: list[BadRecord], wall_ms: int | None = None) -> None:
         """Append one fetch of labels."""
-        self.labels.put(
-            columns, np.minimum(columns.label_time_ms, columns.timestamps_ms + self._skew_ms), bad
-        )
+        self.labels.put(columns, self._capped(columns.label_time_ms, columns.timestamps_ms, wall_ms), bad)
+
+    def _capped(
+        self, time_ms: NDArray[np.int64], timestamp_ms: NDArray[np.int64], wall_ms: int | None
+    ) -> NDArray[np.int64]:
+        """Return the times that records give, but none far ahead of when they were sent, nor of tomorrow."""
+        capped_ms = np.minimum(time_ms, timestamp_ms + self._skew_ms)
+        return capped_ms if wall_ms is None else np.minimum(capped_ms, wall_ms + MS_PER_DAY)
 
     def take_labels(self, clock_ms: int, bound: Bound = UNBOUNDED) -> LabelColumns | None:
-        """Take the labels due by the partition's clock, within a bound.
+        """Take the labels due by the partition's clock, within a bound; the watermark follows that clock.
 
         Where a batch was cut within one event time, labels are due up to just before the first transaction left: a
         label of that time would find no decision.
         """
+        self.watermark.follow(clock_ms)
         left_ms = self.transactions.due_ms
         return self.labels.take(min(clock_ms, int(left_ms[0]) - 1) if len(left_ms) else clock_ms, bound)
 

@@ -114,8 +114,9 @@ class Processor:
         before = (task.clock_ms, task.provisional_sequence, task.final_sequence)
         first_sequence = task.pending.next_sequence
         decided, repeats = self._decide(task, part.transactions)
-        if part.quiet and model.clock_ms is not None:
-            task.move_clock(model.clock_ms)
+        for quiet_ms in (model.clock_ms if part.quiet else None, part.quiet_at_ms):
+            if quiet_ms is not None:
+                task.move_clock(quiet_ms)
         labels = self._source.take_labels(part.partition, task.clock_ms)
         # Labels before silence: a label that is due keeps its decision from maturing unlabelled.
         by_label = Settling() if labels is None else task.settle(labels)

@@ -9,7 +9,7 @@ from models.vocabulary import MS_PER_DAY
 from worker.doctor.cluster import Cluster, Group, Topic
 from worker.doctor.finding import Finding, failed, not_checked, ok, refused, warning
 from worker.errors import IncompatibleError, UnreachableError
-from worker.kafka_io.topic_setup import FOR_EVER, refuse_misfits
+from worker.kafka_io.topic_setup import FOR_EVER, LATEST_AHEAD, refuse_misfits
 from worker.partition.record_layouts import PIECE_BYTES
 from worker.settings.sections import Settings
 
@@ -28,6 +28,7 @@ _MAY: Final = {
     "model_log": {"READ", "WRITE"},
     "dead_letters": {"WRITE"},
 }
+_NO_LIMIT: Final = (1 << 63) - 1
 _NO_TOPIC: Final = "none of the topics exists, as far as Kafka shows"
 _NO_CONFIG: Final = "no permission to read the topics' configuration (DESCRIBE_CONFIGS on them)"
 
@@ -202,11 +203,22 @@ def message_size(cluster: Cluster) -> Finding:
 
 
 def timestamps(cluster: Cluster) -> Finding:
-    """Report whose clock stamps the records of the input."""
+    """Check that no producer can date a record of the input far in the future."""
     topics = _configured(cluster, _INPUT)
     if not topics:
         return not_checked(_NO_CONFIG)
     kinds = {topic.name: topic.config.get("message.timestamp.type", "CreateTime") for topic in topics}
+    unbounded = [
+        topic.name
+        for topic in topics
+        if kinds[topic.name] == "CreateTime" and int(topic.config.get(LATEST_AHEAD, _NO_LIMIT)) > MS_PER_DAY
+    ]
+    if unbounded:
+        return warning(
+            f"producers may date records of {', '.join(unbounded)} at any time in the future; a worker takes none for "
+            "later than tomorrow",
+            f"set {LATEST_AHEAD} = {MS_PER_DAY} on them, or message.timestamp.type = LogAppendTime",
+        )
     clocks = {"CreateTime": "the producers' clocks", "LogAppendTime": "the brokers' clocks"}
     return ok(", ".join(f"{name}: {kind} ({clocks.get(kind, kind)})" for name, kind in kinds.items()))
 

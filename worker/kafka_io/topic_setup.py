@@ -18,6 +18,10 @@ from worker.settings.sections import Settings, TopicSettings
 BROKERS_DEFAULT: Final = -1
 FOR_EVER: Final = -1
 
+LATEST_AHEAD: Final = "message.timestamp.after.max.ms"
+_STAMPED_BY_BROKER: Final = {"message.timestamp.type": "LogAppendTime"}
+_STAMPED_BY_PRODUCER: Final = {LATEST_AHEAD: str(MS_PER_DAY)}
+"""Kafka refuses what producers date more than a day ahead."""
 _DONE: Final = (kafka_errors.NoError.errno, kafka_errors.TopicAlreadyExistsError.errno)
 
 
@@ -71,10 +75,16 @@ def create(
         refuse_misfits(before, partitions, names)
         missing = {name: count for name, count in wanted.items() if name not in before}
         configs = _retention(names, retention_days)
-        if stamped_by_broker:
-            for name in (names.transactions, names.labels):
-                configs[name] = {**configs.get(name, {}), "message.timestamp.type": "LogAppendTime"}
-        _make(admin, missing, replication, configs)
+        stamp = _STAMPED_BY_BROKER if stamped_by_broker else _STAMPED_BY_PRODUCER
+        for name in (names.transactions, names.labels):
+            configs[name] = {**configs.get(name, {}), **stamp}
+        try:
+            _make(admin, missing, replication, configs)
+        except kafka_errors.InvalidConfigurationError:
+            if stamped_by_broker:
+                raise
+            # Kafka before 3.6 does not know the limit; a worker has one of its own.
+            _make(admin, missing, replication, _without(_STAMPED_BY_PRODUCER, configs))
         after = _partitions(admin, names)
     refuse_misfits(after, partitions, names)
     return [TopicReport(name, after[name], name in missing) for name in wanted]
@@ -186,6 +196,15 @@ def _retention(names: TopicSettings, days: float | None) -> dict[str, dict[str, 
     limited = {"retention.ms": str(FOR_EVER if days == FOR_EVER else int(days * MS_PER_DAY))}
     others = (names.transactions, names.labels, names.alerts, names.dead_letters)
     return kept | dict.fromkeys(others, limited)
+
+
+def _without(
+    some: Mapping[str, str], configs: Mapping[str, Mapping[str, str]]
+) -> dict[str, Mapping[str, str]]:
+    return {
+        topic: {name: value for name, value in config.items() if name not in some}
+        for topic, config in configs.items()
+    }
 
 
 def _make(

@@ -64,6 +64,8 @@ class Facts:
         The online model's threshold in force, in reviews.
     held_back
         How many alerts of this cycle the budget held back.
+    dated_ahead
+        How many transactions of this cycle are dated too far ahead to move the clock.
     waiting
         By partition, the labels that wait.
     day_closed_ms
@@ -77,6 +79,7 @@ class Facts:
     clock_ms: int | None
     online_lambda: float
     held_back: int
+    dated_ahead: int
     waiting: Mapping[int, WaitingLabels]
     day_closed_ms: int | None
     day_is_unlabelled: bool
@@ -96,12 +99,14 @@ class Conditions:
         self._logged_s: dict[str, float] = {}
         self._holding: set[str] = set()
         self._held_back = 0
+        self._dated_ahead = 0
 
     def observe(self, facts: Facts) -> None:
         """Take note of the facts after one cycle."""
         self._held_back += facts.held_back
         self._feed(facts)
         self._budget(facts)
+        self._dates(facts)
         # A partition that another worker has now takes its state with it.
         owned = {_labels_of(partition) for partition in facts.waiting}
         self._holding -= {state for state in self._holding if state.startswith(_LABELS)} - owned
@@ -152,6 +157,19 @@ class Conditions:
         else:
             log.info("the alert budget binds no more; it held back %d alerts", self._held_back)
         self._held_back = 0
+
+    def _dates(self, facts: Facts) -> None:
+        self._dated_ahead += facts.dated_ahead
+        if not self._changes("dates", bool(facts.dated_ahead)):
+            return
+        if facts.dated_ahead:
+            log.warning(
+                "transactions are dated a day or more ahead of the others in their partition: they are decided as of "
+                "the clock, %s, and do not move it. See to their producer's clock",
+                _moment(facts.clock_ms),
+            )
+        else:
+            log.info("no transaction is dated far ahead any more; %d were", self._dated_ahead)
 
     def _future(self, partition: int, waiting: WaitingLabels) -> None:
         holds = waiting.read_all and waiting.ahead_ms > _AHEAD_MS

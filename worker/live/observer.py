@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.state import GenerationStart, ModelState
-from models.vocabulary import Decider, Flag, LabelEffect
+from models.vocabulary import MS_PER_DAY, Decider, Flag, LabelEffect
 from worker.cycle.contracts import Decided, Outcome, StepTimes
 from worker.live.conditions import Conditions, Facts
 from worker.live.publisher import ORPHAN, ORPHAN_DETAIL, SETTLE_STAGE, WRONG_CARD, WRONG_CARD_DETAIL
@@ -73,7 +73,7 @@ class MetricsObserver:
         if any(outcome.changed for outcome in outcomes):
             count = sum(len(one.rows) for one in decided)
             self._metrics.committed(count, times.decide_s, times.commit_s, self._alert_latency_s(outcomes))
-        self._observe_state(_held_back(decided))
+        self._observe_state(_held_back(decided), _dated_ahead(decided))
 
     def _log_decider(self, deciders: NDArray[np.integer[Any]]) -> None:
         """Log each change of the decider: it explains why alerts come, or do not come yet."""
@@ -162,7 +162,7 @@ class MetricsObserver:
         appended = [one.transactions.timestamps_ms[one.scores.alerted] for one in decided]
         return np.asarray((now_ms - np.concatenate(appended)) / 1000.0) if appended else np.empty(0)
 
-    def _observe_state(self, held_back: int) -> None:
+    def _observe_state(self, held_back: int, dated_ahead: int) -> None:
         metrics, model = self._metrics, self._model
         online_lambda, forest_cut = model.thresholds()
         metrics.model.state(
@@ -180,6 +180,7 @@ class MetricsObserver:
         # Before the online model decides, its threshold holds nothing back.
         in_force = online_lambda if model.online_is_trusted else 1.0
         metrics.held_back(held_back, binds=in_force > 1.0)
+        metrics.dated_ahead(dated_ahead)
         waiting = {
             partition: self._source.waiting_labels(partition, self._tasks[partition].clock_ms)
             for partition in self._source.owned
@@ -192,6 +193,7 @@ class MetricsObserver:
                 clock_ms=model.clock_ms,
                 online_lambda=in_force,
                 held_back=held_back,
+                dated_ahead=dated_ahead,
                 waiting=waiting,
                 day_closed_ms=model.ledger.closed_until_ms,
                 day_is_unlabelled=self._day_is_unlabelled,
@@ -216,6 +218,14 @@ class MetricsObserver:
             lags[self._topics.transactions, partition] = lag.transactions
             lags[self._topics.labels, partition] = lag.labels
         return lags
+
+
+def _dated_ahead(decided: list[Decided]) -> int:
+    """Return how many transactions are dated a day or more after the time that the watermark allows them."""
+    return sum(
+        int(np.count_nonzero(one.transactions.event_time_ms - one.transactions.claim_ms > MS_PER_DAY))
+        for one in decided
+    )
 
 
 def _held_back(decided: list[Decided]) -> int:

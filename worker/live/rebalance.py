@@ -13,6 +13,7 @@ from functools import partial
 from kafka.structs import TopicPartition
 
 from models.state import ModelState
+from worker.cycle.contracts import Standing
 from worker.errors import CorruptError, FencedError, IncompatibleError
 from worker.identity import Hasher
 from worker.kafka_io.client import consumer_config
@@ -81,8 +82,8 @@ class Rebalance:
             lambda record: model_log.stray("decisions", record),
         )
 
-    def __call__(self, lost: set[int], gained: set[int]) -> Mapping[int, Positions | None]:
-        """Carry the rebalance out; return where each owned partition reads on."""
+    def __call__(self, lost: set[int], gained: set[int]) -> Mapping[int, Standing]:
+        """Carry the rebalance out; return how each owned partition stands."""
         for partition in lost:
             self._tasks.pop(partition).move_to(TaskState.CLOSED)
         positions = {partition: self._committed(partition) for partition in self._tasks}
@@ -93,7 +94,9 @@ class Rebalance:
         else:
             self._status.not_ready("no partition is assigned: more workers than partitions?")
         log.info("partitions %s", sorted(self._tasks), extra={"lost": sorted(lost), "gained": sorted(gained)})
-        return positions
+        return {
+            partition: Standing(at, self._tasks[partition].clock_ms) for partition, at in positions.items()
+        }
 
     def _restore(self, partition: int) -> Positions | None:
         settings = self._settings

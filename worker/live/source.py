@@ -10,7 +10,8 @@ from kafka import ConsumerGroupMetadata, ConsumerRebalanceListener
 from kafka.structs import TopicPartition
 
 from worker.cycle.contracts import PartitionBatch, TakeOver
-from worker.cycle.inbox import DEAD_LETTERS, NEVER_MS, VALUE_BYTES, Bound, Inbox, cut
+from worker.cycle.inbox import DEAD_LETTERS, VALUE_BYTES, Bound, Inbox, cut
+from worker.cycle.watermark import NEVER_MS
 from worker.errors import IncompatibleError, SettingsError
 from worker.kafka_io.consumer import ColumnarConsumer
 from worker.kafka_io.record_batches import RecordColumns
@@ -111,8 +112,9 @@ class KafkaSource:
             self._listener.changed = False
             self._take_over()
             return []
+        wall_ms = round(time.time() * 1000)
         for columns in fetched:
-            self._put(columns)
+            self._put(columns, wall_ms)
         for partition, inbox in self._inboxes.items():
             inbox.at_end = self._read_all(self._topics.transactions, partition)
         return [] if self._holds() else self._cut()
@@ -179,13 +181,15 @@ class KafkaSource:
                 "is there a member in kafka.group that is no fraud-worker?"
             )
         kept = owned & set(self._inboxes) if self._has_stayed() else set()
-        positions = self._close_and_restore(set(self._inboxes) - kept, owned - kept)
+        standing = self._close_and_restore(set(self._inboxes) - kept, owned - kept)
         skew_ms = int(self._batch.allowed_skew_s * 1000)
         self._beginning.clear()
-        self._inboxes = {partition: Inbox(partition, skew_ms) for partition in sorted(owned)}
+        self._inboxes = {
+            partition: Inbox(partition, skew_ms, standing[partition].clock_ms) for partition in sorted(owned)
+        }
         self._first_offsets = {tp: at for tp, at in self._first_offsets.items() if tp.partition in kept}
         for partition, inbox in self._inboxes.items():
-            at = positions[partition]
+            at = standing[partition].positions
             if at is None:
                 self._beginning.add(partition)
             transactions, labels = (None, None) if at is None else (at.transactions, at.labels)
@@ -235,16 +239,16 @@ class KafkaSource:
             self._first_offsets[tp] = ask([tp])[tp]
         return self._first_offsets[tp]
 
-    def _put(self, columns: RecordColumns) -> None:
+    def _put(self, columns: RecordColumns, wall_ms: int) -> None:
         inbox = self._inboxes.get(columns.partition)
         if inbox is None:
             return
         if columns.topic == self._topics.transactions:
             transactions, bad = self._set_aside(columns, *self._decoder.transactions(columns))
-            inbox.put_transactions(transactions, bad)
+            inbox.put_transactions(transactions, bad, wall_ms)
         else:
             labels, bad = self._set_aside(columns, *self._decoder.labels(columns))
-            inbox.put_labels(labels, bad)
+            inbox.put_labels(labels, bad, wall_ms)
         self._guard.count(columns.topic, len(columns), bad)
 
     def _set_aside(
@@ -280,8 +284,12 @@ class KafkaSource:
             self._pause_while(self._topics.transactions, partition, held=inbox.transactions.held)
             self._pause_while(self._topics.labels, partition, held=inbox.labels.held)
             self._note_idle(inbox)
-            begins = partition in self._beginning
-            batch.append(PartitionBatch(partition, taken, quiet=self._is_quiet(inbox), begins=begins))
+            begins, quiet = partition in self._beginning, self._is_quiet(inbox)
+            quiet_ms = inbox.watermark.fall_quiet() if quiet else NEVER_MS
+            quiet_at_ms = None if quiet_ms == NEVER_MS else quiet_ms
+            batch.append(
+                PartitionBatch(partition, taken, quiet=quiet, begins=begins, quiet_at_ms=quiet_at_ms)
+            )
         self._beginning.clear()
         return batch
 

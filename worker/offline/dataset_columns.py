@@ -22,6 +22,7 @@ def transaction_columns(dataset: Dataset, hasher: Hasher) -> TransactionColumns:
         offsets=np.arange(count),
         timestamps_ms=dataset.event_time_ms,
         event_time_ms=dataset.event_time_ms,
+        claim_ms=dataset.event_time_ms,
         amount=dataset.amount,
         transaction_id=dataset.transaction_id,
         card_id=dataset.card_id,

@@ -7,7 +7,8 @@ from concurrent.futures import Executor, Future
 from typing import Any
 
 from worker.cycle.contracts import Outcome, PartitionBatch, StepTimes
-from worker.cycle.inbox import NEVER_MS, UNBOUNDED, Inbox, cut
+from worker.cycle.inbox import UNBOUNDED, Inbox, cut
+from worker.cycle.watermark import NEVER_MS
 from worker.partition.journal import Positions
 from worker.settings.sections import Settings
 from worker.wire.decoder import BadRecord, LabelColumns

@@ -309,10 +309,7 @@ class PartitionTask:
 
     def _clocks_ms(self, transactions: TransactionColumns) -> NDArray[np.int64]:
         """Return the partition's clock just after each transaction, int64 (n,)."""
-        capped_ms = np.minimum(
-            transactions.event_time_ms, transactions.timestamps_ms + self._limits.allowed_skew_ms
-        )
-        return np.maximum.accumulate(np.maximum(capped_ms, self.clock_ms))
+        return np.maximum.accumulate(np.maximum(transactions.claim_ms, self.clock_ms))
 
     def _case_window(self, window_ms: int) -> int:
         """Set the length of a case window; windows of another length have other numbers, so all cases begin anew."""

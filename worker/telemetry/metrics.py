@@ -49,6 +49,7 @@ waiting_labels                      partition                   labels read whos
 waiting_labels_ahead_seconds        partition                   from the clock to the first of them
 budget_binding                                                  1: the budget raises the online threshold
 budget_held_back_total                                          online alerts that the budget held back
+transactions_dated_ahead_total                                  decided, but too far ahead to move the clock
 rebalances_total                                                changes of the partitions owned
 last_poll_age_seconds                                           since the poll loop moved, at the scrape
 model_log_offset                                                the version: last offset folded
@@ -149,6 +150,9 @@ class Metrics:
         self._review_cost = self._counter("review_cost_total", "Charged for the cases opened.")
         share = self._gauge("decider_share", "Share of the latest commit's decisions.", "decided_by")
         self._decider_share = [share.labels(decider) for decider in _DECIDERS]
+        self._dated_ahead = self._counter(
+            "transactions_dated_ahead_total", "Transactions dated too far ahead to move the clock."
+        )
         self._repeats = self._counter("repeats_total", "Repeated transactions dropped.")
         letters = Counter(
             "dead_letters_total",
@@ -396,6 +400,10 @@ class Metrics:
         """Count online alerts that the budget held back, and set whether it raises the threshold."""
         self._held_back.inc(count)
         self._binding.set(binds)
+
+    def dated_ahead(self, count: int) -> None:
+        """Count transactions whose event time lies a day or more after the time that they were given."""
+        self._dated_ahead.inc(count)
 
     def rebalanced(self) -> None:
         """Count a change of the partitions owned."""

@@ -81,6 +81,8 @@ class TransactionColumns(_PartitionColumns):
     Attributes
     ----------
     event_time_ms : int64 (n,)
+    claim_ms : int64 (n,)
+        The time to which each may move its partition's clock; of the decoder, its event time.
     amount : float64 (n,)
     transaction_id, card_id, currency : string (n,)
         `currency` has nulls; it is None where no such field is declared.
@@ -98,6 +100,7 @@ class TransactionColumns(_PartitionColumns):
     """
 
     event_time_ms: NDArray[np.int64]
+    claim_ms: NDArray[np.int64]
     amount: NDArray[np.float64]
     transaction_id: pa.Array
     card_id: pa.Array
@@ -189,6 +192,7 @@ class Decoder:
             offsets=records.offsets[rows],
             timestamps_ms=records.timestamps_ms[rows],
             event_time_ms=table.times_ms["event_time"],
+            claim_ms=table.times_ms["event_time"],
             amount=table.numbers("amount"),
             transaction_id=gather_utf8(ids),
             card_id=gather_utf8(table.texts("card_id")),

@@ -1,0 +1,112 @@
+"""The clock of one partition: a watermark that no single record can move far.
+
+A clock that follows the newest event time is at the mercy of one faulty date: a record of next year would end all
+waiting for labels at once, in every partition, and for good. So a transaction *claims* a time, and a claim within a day
+of the clock moves it. One further ahead is decided like any other, but it takes the clock's time and is only noted.
+The clock jumps where time has really passed: where most of the transactions fetched after the claim are as far ahead,
+where 1,024 more of them than of the others have come, or where the partition falls quiet and nothing older came after
+them. It jumps to the lowest of the times noted.
+
+What it cannot stop is a majority: a backlog most of whose records are dated in the future.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from models.vocabulary import MS_PER_DAY
+
+NEVER_MS: Final = np.iinfo(np.int64).min
+"""Before every event time."""
+_NOTHING_NOTED: Final = np.iinfo(np.int64).max
+MANY_FAR: Final = 1_024
+"""So many claims far ahead, net of ordinary ones, move the clock; and so many rows ahead are looked at."""
+LEAST_AHEAD: Final = 32
+"""A look ahead at fewer rows proves nothing."""
+# What the loop changes.
+_CLOCK, _FAR, _LOWEST, _OLDER_SINCE = range(4)
+
+
+class Watermark:
+    """The clock of one partition as of the last row fetched.
+
+    A restart begins with the journalled clock and without what was noted: a jump then takes as many records again.
+
+    Parameters
+    ----------
+    clock_ms
+        Where it begins; `NEVER_MS` before the first transaction.
+    """
+
+    def __init__(self, clock_ms: int = NEVER_MS) -> None:
+        self._state = np.array([clock_ms, 0, _NOTHING_NOTED, 0], np.int64)
+
+    @property
+    def clock_ms(self) -> int:
+        """The clock."""
+        return int(self._state[_CLOCK])
+
+    def advance(self, claim_ms: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Take the claims of one fetch; return the time that each row may have, int64 (n,).
+
+        It is the claim itself, or the clock's time where that lies too far ahead.
+        """
+        if not len(claim_ms):
+            return claim_ms
+        if self.clock_ms == NEVER_MS:
+            # The lower median: one faulty first date does not decide where time begins.
+            middle = int(np.partition(claim_ms, (len(claim_ms) - 1) // 2)[(len(claim_ms) - 1) // 2])
+            self._state[_CLOCK] = min(int(claim_ms[0]), middle)
+        allowed_ms = np.empty_like(claim_ms)
+        _advance(np.ascontiguousarray(claim_ms), self._state, allowed_ms)
+        return allowed_ms
+
+    def follow(self, clock_ms: int) -> None:
+        """Move to the partition's clock, where a quiet partition has been moved on."""
+        self._state[_CLOCK] = max(self.clock_ms, clock_ms)
+
+    def fall_quiet(self) -> int:
+        """Return the clock of a partition to which nothing comes: what came last, if it was far ahead, is believed."""
+        if self._state[_FAR] and not self._state[_OLDER_SINCE]:
+            self._state[_CLOCK] = max(self.clock_ms, int(self._state[_LOWEST]))
+            self._state[_FAR], self._state[_LOWEST] = 0, _NOTHING_NOTED
+        return self.clock_ms
+
+
+@njit(cache=True, nogil=True)
+def _advance(claim: NDArray[np.int64], state: NDArray[np.int64], allowed: NDArray[np.int64]) -> None:
+    for i in range(len(claim)):
+        if claim[i] > state[_CLOCK] + MS_PER_DAY:
+            state[_FAR] += 1
+            state[_OLDER_SINCE] = 0
+            state[_LOWEST] = min(state[_LOWEST], claim[i])
+            lowest = _lowest_of_most(claim[i : i + MANY_FAR], state[_CLOCK] + MS_PER_DAY)
+            if lowest == _NOTHING_NOTED and state[_FAR] >= MANY_FAR:
+                lowest = state[_LOWEST]
+            if lowest != _NOTHING_NOTED:
+                state[_CLOCK], state[_FAR], state[_LOWEST] = lowest, 0, _NOTHING_NOTED
+        elif state[_FAR]:
+            state[_FAR] -= 1
+            state[_OLDER_SINCE] = 1
+            if not state[_FAR]:
+                state[_LOWEST] = _NOTHING_NOTED
+        if claim[i] > state[_CLOCK] + MS_PER_DAY:
+            allowed[i] = state[_CLOCK]
+        else:
+            state[_CLOCK] = max(state[_CLOCK], claim[i])
+            allowed[i] = claim[i]
+
+
+@njit(cache=True, nogil=True)
+def _lowest_of_most(ahead: NDArray[np.int64], limit_ms: int) -> int:
+    """Return the lowest claim beyond the limit, if most claims are; else that nothing is noted."""
+    far, lowest = 0, _NOTHING_NOTED
+    for i in range(len(ahead)):
+        if ahead[i] > limit_ms:
+            far += 1
+            lowest = min(lowest, ahead[i])
+    return lowest if len(ahead) >= LEAST_AHEAD and 2 * far > len(ahead) else _NOTHING_NOTED
