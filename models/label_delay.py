@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from models.alert_silence import resolved
 from models.arithmetic import exp
 from models.examples import Examples, Verdict
+from models.generation import TrainingRows
 from models.threshold import Calibration
 
 _HOUR_MS: Final = 3_600_000
@@ -175,20 +176,26 @@ class Ripening:
         chance = chance_of_fraud(examples, consistent(known, calibration, delays, now_ms))
         return cls(known, chance, delays, now_ms)
 
-    def known_at(self, now_ms: int, rows: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-        """Return labels and weights of some rows as of a moment: a fraud that is labelled later is silent yet.
-
-        Returns
-        -------
-        y : uint8 (k,)
-        w : float64 (k,)
-        """
+    def known_at(self, now_ms: int, rows: NDArray[np.int64]) -> TrainingRows:
+        """Return some rows as they are known at a moment: a fraud that is labelled later is silent yet."""
         label, learnt_ms = self.examples.label[rows], self.examples.verdict_ms[rows]
         y = label * (learnt_ms < now_ms).astype(np.uint8)
         share = self.delays.labelled_by(now_ms - self.examples.event_time_ms[rows])
         stands_for = 1.0 / np.maximum(share, _LEAST_SHARE)
         belief = belief_in_silence(self.chance[rows], share)
-        return y, self.examples.weight[rows].astype(np.float64) * np.where(y == 1, stands_for, belief)
+        weight = self.examples.weight[rows].astype(np.float64) * np.where(y == 1, stands_for, belief)
+        return TrainingRows(self.examples.features[rows], y, weight)
+
+    def told_between(self, from_ms: int, until_ms: int) -> TrainingRows:
+        """Return the rows whose verdict came then, as they are learnt online, in the order of their transactions."""
+        told_ms = self.examples.verdict_ms
+        rows = np.flatnonzero((told_ms >= from_ms) & (told_ms < until_ms))
+        share = self.delays.labelled_by(told_ms[rows] - self.examples.event_time_ms[rows])
+        y = self.examples.label[rows]
+        belief = np.where(y == 1, 1.0, belief_in_silence(self.chance[rows], share))
+        return TrainingRows(
+            self.examples.features[rows], y, self.examples.weight[rows].astype(np.float64) * belief
+        )
 
 
 @njit(cache=True, nogil=True)

@@ -118,6 +118,7 @@ class Choice:
 class _Cut(NamedTuple):
     """Rows learnt, what was known of them at the cut, and rows judged."""
 
+    at_ms: int
     learnt: NDArray[np.int64]
     known: TrainingRows
     judged: NDArray[np.int64]
@@ -244,10 +245,10 @@ class Searcher:
         judged_ms = min(_JUDGED_DAYS * MS_PER_DAY, _JUDGED_SHARE / CUTS * (last - first))
         cuts = []
         for back in range(CUTS, 0, -1):
-            begin = last + 1 - back * judged_ms
+            begin = int(last + 1 - back * judged_ms)
             inside = (self._time_ms >= begin) & (self._time_ms < begin + judged_ms)
             before = np.flatnonzero(self._time_ms < begin - self._delay_ms)
-            cut = _Cut(before, self._as_of(int(begin), before), np.flatnonzero(inside))
+            cut = _Cut(begin, before, self._as_of(begin, before), np.flatnonzero(inside))
             if np.count_nonzero(cut.known.y) >= LEAST_FRAUDS and len(cut.judged):
                 cuts.append(cut)
         frauds = sum(int(np.count_nonzero(self._rows.y[cut.judged])) for cut in cuts)
@@ -259,13 +260,17 @@ class Searcher:
     def _judged_tables(
         self, cuts: list[_Cut], params: LogisticParams, order: NDArray[np.int16]
     ) -> NDArray[np.float64]:
-        """Return the logits of tables on the judged rows of all cuts."""
+        """Return the logits of tables on the judged rows of all cuts, learning day by day what becomes known."""
         recipe = Recipe(self._table_params(params), None, Mix(), order)
         logits = []
         for cut in cuts:
             rows = cut.known.take(np.arange(len(cut.learnt))[-_TABLE_ROWS:])
             blend = build_blend(rows, self._names, self._categorical, recipe, self._seed)
-            logits.append(blend.score_batch(self._rows.X[cut.judged]))
+            day = (self._time_ms[cut.judged] - cut.at_ms) // MS_PER_DAY
+            for each in range(int(day[-1]) + 1):
+                logits.append(blend.score_batch(self._rows.X[cut.judged[day == each]]))
+                begun_ms = cut.at_ms + each * MS_PER_DAY
+                blend.learn_batch(*self._ripening.told_between(begun_ms, begun_ms + MS_PER_DAY))
         return np.concatenate(logits)
 
     def _trees(self, cut: _Cut, recipe: TreeRecipe) -> Trees:
@@ -274,8 +279,7 @@ class Searcher:
         return fit_trees(cut.known, self._categorical, recipe, self._seed, sample)
 
     def _as_of(self, now_ms: int, rows: NDArray[np.int64]) -> TrainingRows:
-        y, w = self._ripening.known_at(now_ms, rows)
-        return TrainingRows(self._ripening.examples.features[rows], y, w)
+        return self._ripening.known_at(now_ms, rows)
 
     def _simplest(self, logits: list[NDArray[np.float64]], judged: NDArray[np.int64]) -> int:
         """Return the first candidate whose mean loss is within one standard error of the best one's."""

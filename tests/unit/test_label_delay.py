@@ -107,11 +107,11 @@ def test_a_fraud_labelled_after_a_moment_is_silent_at_that_moment_and_a_known_on
     known = examples(begun, told, np.array([1, 1, 0], np.uint8))
     ripening = Ripening(known, np.array([0.9, 0.5, 0.5]), LabelDelays(shares), 20 * MS_PER_DAY)
     every = np.arange(3)
-    y, w = ripening.known_at(5 * MS_PER_DAY, every)
+    _, y, w = ripening.known_at(5 * MS_PER_DAY, every)
     assert y.tolist() == [1, 0, 0]
     # A silent one of chance one half: 50 of the 75 that are silent are legit.
     assert w.tolist() == pytest.approx([2.0, 50 / 75, 50 / 75])
-    y, w = ripening.known_at(20 * MS_PER_DAY, every)
+    _, y, w = ripening.known_at(20 * MS_PER_DAY, every)
     assert (y.tolist(), w.tolist()) == ([1, 1, 0], [1.0, 1.0, 1.0])
 
 
@@ -145,8 +145,17 @@ def test_where_half_the_frauds_are_silent_yet_the_corrected_rate_is_the_true_one
     given = dataclasses.replace(examples(begun, verdict, label), logit=logit.astype(np.float32))
     delays = LabelDelays.measured(given, round(now * MS_PER_DAY))
     ripening = Ripening.of(given.take(mature), 0.0, Calibration(), delays, round(now * MS_PER_DAY))
-    y, w = ripening.known_at(ripening.now_ms, np.arange(int(mature.sum())))
+    _, y, w = ripening.known_at(ripening.now_ms, np.arange(int(mature.sum())))
     truth = fraud[mature].mean()
     assert (y.mean() / truth) < 0.85, "as it looks"
     # What is labelled after 30 days cannot be known yet: a share of exp(-3) of the frauds.
     assert np.average(y, weights=w) / truth == pytest.approx(1.0, abs=0.1)
+
+
+def test_what_was_told_on_a_day_is_learnt_as_a_worker_learns_it_online() -> None:
+    shares = np.ones(HOURS)
+    shares[: 10 * DAY_HOURS] = 0.5
+    known = examples(np.zeros(4), np.array([7.0, 7.5, 8.0, 6.9]), np.array([1, 0, 0, 0], np.uint8))
+    ripening = Ripening(known, np.array([0.9, 0.5, 0.5, 0.5]), LabelDelays(shares), 20 * MS_PER_DAY)
+    _, y, w = ripening.told_between(7 * MS_PER_DAY, 8 * MS_PER_DAY)
+    assert (y.tolist(), w.tolist()) == ([1, 0], pytest.approx([1.0, 0.5 / 0.75]))

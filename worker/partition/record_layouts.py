@@ -30,7 +30,7 @@ from models.threshold import BINS
 from worker.errors import CorruptError
 from worker.partition.journal import DecisionRows, JournalEntry, JournalHeader, Settlements
 
-VERSION: Final = b"4"
+VERSION: Final = b"5"
 MAX_ROWS: Final = 10_000
 PIECE_BYTES: Final = 700_000
 """Before compression: every record stays well below the broker's default of 1 MiB."""
