@@ -22,7 +22,7 @@ from tests.tools.quality.curves import MOST_STEPS, DayCosts, DayCurves, once, pa
 from tests.tools.quality.families import Family, Fitted, Setting, Training
 from tests.tools.quality.journal import CURRENT, FROZEN, FeatureSet, Unit
 from tests.tools.quality.measure import Judged, JudgedWindow, Measured
-from tests.tools.quality.money import day_costs, rule_alerts
+from tests.tools.quality.money import LAMBDAS, day_costs, fixed_policy_cost, rule_alerts
 from tests.tools.quality.streams import AbsentError, Loaded, Stream, Window, labels_at
 from tests.tools.quality.training import FEWEST_OF_A_CATEGORY, DenseCodes, Verdicts, verdicts_at
 from worker.offline.dataset import NEVER, Dataset
@@ -323,6 +323,32 @@ def test_the_rule_alerts_in_the_best_cases_of_each_day_within_the_budget() -> No
     )
 
 
+@pytest.mark.parametrize("budget", [2.0, 1e9])
+def test_the_best_fixed_policy_spends_each_days_budget_as_cases_come(budget: float) -> None:
+    """Against a loop over transactions."""
+    data = loaded(500).dataset
+    rng = np.random.default_rng(7)
+    rows = np.sort(rng.choice(500, 300, replace=False))
+    assert data.is_fraud is not None
+    fraud, probability, loss = data.is_fraud[rows], rng.random(300) ** 2, 5.0 + data.amount[rows]
+    costs = CostSettings(review_cost=10.0, alert_budget_cases_per_day=budget)
+    expected = [loss[fraud].sum()]
+    for least in LAMBDAS:
+        cost, spent, decided = 0.0, dict[int, int](), dict[tuple[str, int], bool]()
+        for at, row in enumerate(rows.tolist()):
+            day = int(data.event_time_ms[row]) // MS_PER_DAY
+            case = (data.card_id[row].as_py(), day)
+            alerts = probability[at] * loss[at] / 10.0 >= least
+            if alerts and case not in decided:
+                decided[case] = spent.get(day, 0) < budget
+                spent[day] = spent.get(day, 0) + decided[case]
+                cost += 10.0 * decided[case]
+            cost += loss[at] if fraud[at] and not (alerts and decided[case]) else 0.0
+        expected.append(cost)
+    found = fixed_policy_cost(data, rows, fraud, probability, loss, costs)
+    assert found == pytest.approx(min(expected))
+
+
 def test_the_rule_that_alerts_on_nothing_opens_no_case() -> None:
     data = loaded(50).dataset
     alerted, opens = rule_alerts(data, np.arange(50), np.zeros(50), np.ones(50), CostSettings())
@@ -438,7 +464,7 @@ def window(
     score = rng.standard_normal(day.size) + 2.0 * fraud
     others = tuple(judged(name, score, fraud, day) for name in baselines_of)
     worker = judged("worker", score - worse_by * fraud * rng.random(day.size), fraud, day)
-    return JudgedWindow("tiny", 40, day.size, int(fraud.sum()), worker, others, float("nan"))
+    return JudgedWindow("tiny", 40, day.size, int(fraud.sum()), worker, others, 1.0, float("nan"))
 
 
 def test_a_row_passes_by_its_lower_bound() -> None:

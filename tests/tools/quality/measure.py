@@ -17,14 +17,16 @@ from tests.tools.quality.baselines import read_baselines, read_settings
 from tests.tools.quality.curves import DayCosts, DayCurves
 from tests.tools.quality.families import FAMILIES, LIGHTGBM, LIGHTGBM_CODED
 from tests.tools.quality.journal import Unit, features_of, run_worker
-from tests.tools.quality.money import day_costs, rule_alerts
+from tests.tools.quality.money import day_costs, fixed_policy_cost, rule_alerts
 from tests.tools.quality.refits import stretch
 from tests.tools.quality.streams import Loaded, Stream, Window
 from worker.offline.worker_run import Decisions
+from worker.settings.sections import CostSettings
 
 NOTHING: Final = "alert on nothing"
 _FEWEST_FRAUDS_A_WEEK: Final = 20
 """A week with fewer says little about its rate."""
+_SETTLED_IN_DAYS: Final = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,9 @@ class JudgedWindow:
         How many are judged.
     worker, baselines
         All judged on the same rows.
+    over_fixed
+        The worker's cost over that of the best fixed policy, from 30 days after the online model first decided; NaN
+        where that leaves no fraud.
     hindsight
         The best average precision of any setting of LightGBM that was scored, chosen or not; NaN without.
     """
@@ -72,6 +77,7 @@ class JudgedWindow:
     frauds: int
     worker: Judged
     baselines: tuple[Judged, ...]
+    over_fixed: float
     hindsight: float
 
 
@@ -211,8 +217,23 @@ def _judge(
         int(fraud.sum()),
         worker,
         tuple(others),
+        _over_fixed(loaded, decisions, chosen, costs),
         max(hindsight, default=math.nan),
     )
+
+
+def _over_fixed(loaded: Loaded, decisions: Decisions, rows: NDArray[np.int64], costs: CostSettings) -> float:
+    online = np.flatnonzero(decisions.decided & ((decisions.flags & Flag.DECIDER) == Decider.ONLINE))
+    if not online.size:
+        return math.nan
+    late = rows[loaded.day[rows] >= loaded.day[online[0]] + _SETTLED_IN_DAYS]
+    fraud, loss, flags = loaded.fraud[late], decisions.loss[late], decisions.flags[late]
+    if not fraud.any():
+        return math.nan
+    probability = np.nan_to_num(decisions.probability[late].astype(np.float64))
+    best = fixed_policy_cost(loaded.dataset, late, fraud, probability, loss, costs)
+    missed = float(loss[fraud & ((flags & Flag.ALERTED) == 0)].sum())
+    return (costs.review_cost * np.count_nonzero(flags & Flag.OPENS_CASE) + missed) / best
 
 
 def _weeks(loaded: Loaded, decisions: Decisions) -> tuple[Week, ...]:

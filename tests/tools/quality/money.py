@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -10,6 +12,8 @@ from models.vocabulary import MS_PER_DAY
 from tests.tools.quality.curves import DayCosts
 from worker.offline.dataset import Dataset
 from worker.settings.sections import CostSettings
+
+LAMBDAS: Final = (0.0, 0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0, 16.0, 32.0, 64.0)
 
 
 def rule_alerts(
@@ -39,23 +43,63 @@ def rule_alerts(
     alerted, opens_case : bool (k,)
     """
     ratio = probability * loss / costs.review_cost
-    window_ms = round(costs.case_window_hours * MS_PER_DAY / 24)
-    times_ms = dataset.event_time_ms[rows]
-    card = dataset.card_id.take(pa.array(rows)).dictionary_encode().indices.to_numpy().astype(np.int64)
-    case = card * (1 << 24) + times_ms // window_ms
     would = np.flatnonzero(ratio >= 1.0)
-    cases, first, which = np.unique(case[would], return_index=True, return_inverse=True)
-    best = np.zeros(cases.size)
-    np.maximum.at(best, which, ratio[would])
+    case = _cases(dataset, rows, costs)[would]
+    best = np.full(int(case.max(initial=-1)) + 1, -np.inf)
+    np.maximum.at(best, case, ratio[would])
+    return _within_budget(rows.size, would, case, -best[case], dataset.event_time_ms[rows], costs)
+
+
+def fixed_policy_cost(
+    dataset: Dataset,
+    rows: NDArray[np.int64],
+    fraud: NDArray[np.bool_],
+    probability: NDArray[np.float64],
+    loss: NDArray[np.float64],
+    costs: CostSettings,
+) -> float:
+    """Return what the best fixed policy would have cost that knows no day beforehand.
+
+    The policies: alert on nothing; alert from each of `LAMBDAS` reviews of expected loss on, zero being everything, the
+    cases of a day as they come until its budget is spent.
+    """
+    ratio, case = probability * loss / costs.review_cost, _cases(dataset, rows, costs)
+    found = [float(loss[fraud].sum())]
+    for least in LAMBDAS:
+        would = np.flatnonzero(ratio >= least)
+        alerted, opens = _within_budget(
+            rows.size, would, case[would], would.astype(np.float64), dataset.event_time_ms[rows], costs
+        )
+        found.append(float(costs.review_cost * opens.sum() + loss[fraud & ~alerted].sum()))
+    return min(found)
+
+
+def _cases(dataset: Dataset, rows: NDArray[np.int64], costs: CostSettings) -> NDArray[np.int64]:
+    """Number the cases that alerts on the rows would open or join, int64 (k,)."""
+    window = dataset.event_time_ms[rows] // round(costs.case_window_hours * MS_PER_DAY / 24)
+    card = dataset.card_id.take(pa.array(rows)).dictionary_encode().indices.to_numpy().astype(np.int64)
+    numbers = np.unique(card * (1 << 24) + window, return_inverse=True)[1]
+    return np.asarray(numbers, np.int64)
+
+
+def _within_budget(
+    count: int,
+    would: NDArray[np.int64],
+    case: NDArray[np.int64],
+    order: NDArray[np.float64],
+    times_ms: NDArray[np.int64],
+    costs: CostSettings,
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Keep the first cases of each day by an order, as many as the budget pays for; return alerts and openings."""
+    _, first, which = np.unique(case, return_index=True, return_inverse=True)
     # A case belongs to the day of its first alert.
     day = times_ms[would[first]] // MS_PER_DAY
-    kept = np.zeros(cases.size, np.bool_)
-    order = np.lexsort((-best, day))
-    rank = np.arange(cases.size) - np.searchsorted(day[order], day[order])
-    kept[order[rank < costs.alert_budget_cases_per_day]] = True
-    alerted = np.zeros(rows.size, np.bool_)
+    kept = np.zeros(first.size, np.bool_)
+    ordered = np.lexsort((order[first], day))
+    rank = np.arange(first.size) - np.searchsorted(day[ordered], day[ordered])
+    kept[ordered[rank < costs.alert_budget_cases_per_day]] = True
+    alerted, opens = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
     alerted[would] = kept[which]
-    opens = np.zeros(rows.size, np.bool_)
     opens[would[first[kept]]] = True
     return alerted, opens
 
