@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from models.vocabulary import MS_PER_DAY
 from tests.support.site import Site
-from tests.support.traffic import records_of, small_traffic
+from tests.support.traffic import InputRecord, alike, records_of, small_traffic
 from tests.support.waiting import DECIDE_S, START_S, STOP_S
 from worker.identity import Hasher
 from worker.kafka_io.client import consumer_config
@@ -44,7 +45,8 @@ def running(site: Site, **sections: Any) -> Iterator[Worker]:
 
 def test_a_restored_task_equals_the_one_that_decided(kafka: Broker, tmp_path: Path) -> None:
     site = Site(kafka.bootstrap, tmp_path, 2)
-    site.feed(records_of(small_traffic(seed=3, days=5, cards=250)))
+    records = records_of(small_traffic(seed=3, days=5, cards=250))
+    site.feed(_dated_ahead(records))
     with running(site) as worker:
         site.wait_until_decided(timeout_s=START_S + DECIDE_S)
         site.wait_until_quiet()
@@ -68,10 +70,26 @@ def test_a_restored_task_equals_the_one_that_decided(kafka: Broker, tmp_path: Pa
             restored.pending.close()
 
 
+def _dated_ahead(records: list[InputRecord]) -> list[InputRecord]:
+    """Return the records with every fourth of the first hundred labels dated a year ahead, and one transaction."""
+    labels = [at for at, record in enumerate(records) if record.topic == "labels"][:100:4]
+    changed = list(records)
+    for at in labels:
+        later_ms = records[at].timestamp_ms + 365 * MS_PER_DAY
+        changed[at] = alike(records[at], label_time=later_ms)._replace(timestamp_ms=later_ms)
+    middle = next(at for at in range(len(records) // 2, len(records)) if records[at].topic == "transactions")
+    later_ms = records[middle].timestamp_ms + 300 * MS_PER_DAY
+    changed[middle] = alike(records[middle], event_time=later_ms)._replace(timestamp_ms=later_ms)
+    return changed
+
+
 def _assert_same(live: PartitionTask, restored: PartitionTask) -> None:
     for name in ("clock_ms", "newest_label_ms", "provisional_sequence", "final_sequence", "waiting"):
         assert getattr(restored, name) == getattr(live, name), name
     assert live.final_sequence > 0, "nothing has matured: too little to compare"
+    assert len(live.shelf) > 0, "no label was set aside"
+    assert (len(restored.shelf), restored.shelf.first_due_ms) == (len(live.shelf), live.shelf.first_due_ms)
+    np.testing.assert_array_equal(restored.shelf._kept.offsets, live.shelf._kept.offsets)
     for name, array in live.cards.arrays().items():
         np.testing.assert_array_equal(restored.cards.arrays()[name], array, err_msg=name)
     sequence = live.pending.newest(1 << 30)

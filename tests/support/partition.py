@@ -19,7 +19,7 @@ from models.vocabulary import MS_PER_DAY, LabelKind
 from tests.support import model_log
 from tests.support.model_log import ENTITIES, FEATURES, LINEAGE, SPEC, START_MS
 from worker.identity import Hasher
-from worker.partition.journal import DecisionRows, JournalEntry, JournalHeader, Settlements
+from worker.partition.journal import DecisionRows, JournalEntry, JournalHeader, JournalParts
 from worker.partition.record_layouts import decode_journal, encode_journal
 from worker.partition.settling import Settling
 from worker.partition.task import PartitionTask, TaskLimits, TaskState
@@ -112,6 +112,7 @@ def labels(
         timestamps_ms=label_time_ms if timestamps_ms is None else np.array(timestamps_ms, np.int64),
         label_time_ms=label_time_ms,
         event_time_ms=np.full(count, -1) if event_time_ms is None else np.array(event_time_ms, np.int64),
+        claim_ms=label_time_ms,
         source=np.zeros(count, np.uint8),
         kind=np.array([kind for _, kind, _ in described], np.uint8),
         id_hash=HASHER.entities(names),
@@ -191,7 +192,8 @@ def run(
         rows = task.record(fresh, features, first, scores, model.policy)
     if quiet_until_ms is not None:
         task.move_clock(quiet_until_ms)
-    by_label = Settling() if labelled is None else task.settle(labelled)
+    sifted = task.shelf.sift(labelled, task.clock_ms)
+    by_label = Settling() if sifted.due is None else task.settle(sifted.due)
     matured = task.mature(model.policy, task.newest_label_ms)
     header = JournalHeader(
         worker="w", lineage=model.lineage.id, model_version=model.version, partition=0, partitions=1,
@@ -202,7 +204,8 @@ def run(
         repeats=len(came) - len(fresh), bad_records=0, silence_is_legit=model.policy.silence_is_legit,
     )  # fmt: skip
     settled = [by_label, matured.provisional, matured.final]
-    return Commit(rows, settled, JournalEntry(header, rows, by_label.settlements))
+    entry = JournalEntry(header, rows, by_label.settlements, sifted.early, sifted.released)
+    return Commit(rows, settled, entry)
 
 
 def replayed(folder: Path, entries: list[JournalEntry], limits: TaskLimits) -> PartitionTask:
@@ -210,13 +213,13 @@ def replayed(folder: Path, entries: list[JournalEntry], limits: TaskLimits) -> P
     task = new_task(folder, limits)
     for entry in entries:
         pieces = [decode_journal(*payload) for payload in encode_journal(entry)]
-        rows = [piece for piece, _ in pieces if isinstance(piece, DecisionRows)]
-        moved = [piece for piece, _ in pieces if isinstance(piece, Settlements)]
+        parts = JournalParts()
+        for part, _ in pieces:
+            parts.take(part)
         header = pieces[-1][1]
         assert header is not None
-        whole = DecisionRows.concatenate(rows, **task.pending.widths)
-        ids = whole.transaction_id
-        again = JournalEntry(header, whole, Settlements.concatenate(moved))
+        again = parts.entry(header, task.pending.widths)
+        ids = again.rows.transaction_id
         task.replay(again, HASHER.entities(ids), HASHER.checks(ids))
     task.move_to(TaskState.RUNNING)
     return task

@@ -12,6 +12,7 @@ from tests.support.partition import labels, transactions
 from worker.cycle.inbox import Bound, Inbox
 from worker.cycle.inbox import cut as cut_all
 from worker.cycle.watermark import NEVER_MS
+from worker.partition.early_labels import Room
 from worker.wire.decoder import BadRecord, TransactionColumns
 
 SKEW_MS = 300
@@ -158,7 +159,32 @@ def test_labels_wait_for_the_clock() -> None:
     box = Inbox(0, SKEW_MS)
     dated = [(f"t{ms}", LabelKind.FRAUD, START_MS + ms) for ms in (10, 50, 20, 60)]
     box.put_labels(labels(*dated), [])
-    assert [offsets_due(box, clock) for clock in (9, 10, 49, 50, 60)] == [[], [0], [], [1, 2], [3]]
+    assert [offsets_due(box, clock) for clock in (9, 10, 19, 50, 60)] == [[], [0], [], [1, 2], [3]]
+
+
+def test_a_label_that_is_not_due_holds_back_none_behind_it_while_there_is_room_to_set_it_aside() -> None:
+    dated = [
+        (f"t{row}", LabelKind.FRAUD, START_MS + ms) for row, ms in enumerate((10, 900, 20, 800, 30, 700))
+    ]
+    taken = []
+    for rows in (0, 1, 2, 9):
+        box = Inbox(0, SKEW_MS)
+        box.put_labels(labels(*dated), [])
+        found = box.take_labels(START_MS + 50, room=Room(rows, 1 << 20))
+        assert found is not None
+        taken.append(
+            (found.offsets.tolist(), box.labels.next_offset, box.silent_until_ms(START_MS + 50) - START_MS)
+        )
+    assert taken == [([0], 1, 19), ([0, 1, 2], 3, 29), ([0, 1, 2, 3, 4], 5, 50), ([0, 1, 2, 3, 4], 5, 50)]
+
+
+def test_only_so_many_bytes_of_labels_that_are_not_due_are_passed() -> None:
+    box = Inbox(0, SKEW_MS)
+    dated = labels(*[(f"t{row}", LabelKind.FRAUD, START_MS + (row % 2) * 900) for row in range(8)])
+    box.put_labels(dataclasses.replace(dated, value=pa.array([b"x" * 100] * 8, pa.large_binary())), [])
+    found = box.take_labels(START_MS + 50, room=Room(99, 250))
+    assert found is not None
+    assert found.offsets.tolist() == [0, 1, 2, 3, 4]
 
 
 def test_a_label_dated_ahead_of_its_arrival_is_due_when_it_arrived_and_a_skew() -> None:
@@ -277,9 +303,9 @@ def test_a_label_of_the_moment_within_which_a_batch_was_cut_waits_for_the_transa
     dated = [("a", LabelKind.FRAUD, START_MS + 9), ("b", LabelKind.FRAUD, START_MS + 10)]
     box.put_labels(labels(*dated), [])
     assert box.transactions.take(START_MS + 10, ROOMY._replace(rows=2)) is not None
-    first = box.take_labels(START_MS + 10)
+    first = box.take_labels(box.labels_until_ms(START_MS + 10))
     assert box.transactions.take(START_MS + 10) is not None
-    second = box.take_labels(START_MS + 10)
+    second = box.take_labels(box.labels_until_ms(START_MS + 10))
     assert (first is not None and first.offsets.tolist(), second is not None and second.offsets.tolist()) == (
         [0],
         [1],

@@ -18,6 +18,7 @@ from worker.cycle.inbox import Inbox
 from worker.cycle.processor import Processor
 from worker.cycle.refits import Refits
 from worker.offline.in_memory import ImmediateJobs
+from worker.partition.early_labels import Room
 from worker.partition.journal import Positions
 from worker.partition.task import PartitionTask, TaskState
 from worker.wire.decoder import BadRecord, LabelColumns
@@ -54,8 +55,11 @@ class Surroundings:
             for partition, inbox in self.inboxes.items()
         ]
 
-    def take_labels(self, partition: int, clock_ms: int) -> LabelColumns | None:
-        return self.inboxes[partition].take_labels(clock_ms)
+    def labels_until_ms(self, partition: int, clock_ms: int) -> int:
+        return self.inboxes[partition].labels_until_ms(clock_ms)
+
+    def take_labels(self, partition: int, until_ms: int, room: Room) -> LabelColumns | None:
+        return self.inboxes[partition].take_labels(until_ms, room=room)
 
     def silent_until_ms(self, partition: int, clock_ms: int) -> int:
         return self.inboxes[partition].silent_until_ms(clock_ms)
@@ -205,6 +209,23 @@ def test_a_partition_that_fell_quiet_moves_to_its_watermark(tmp_path: Path) -> N
     worker.around.quiet_at_ms[0] = inbox.watermark.fall_quiet()
     worker.processor.run_once()
     assert worker.around.commit_record().clocks_ms == {0: far_ms}
+
+
+def test_a_label_dated_in_the_future_holds_back_no_other_and_is_applied_in_its_time(tmp_path: Path) -> None:
+    worker = Worker(tmp_path, partitions=1)
+    worker.put(0, "a", "b")
+    far_ms = START_MS + 5 * HOUR_MS
+    dated = [("a", LabelKind.FRAUD, far_ms), ("b", LabelKind.FRAUD, START_MS + 1)]
+    worker.around.inboxes[0].put_labels(labels(*dated, timestamps_ms=[far_ms, far_ms]), [])
+    (outcome,) = worker.processor.run_once()
+    assert outcome.labels is not None
+    assert (outcome.labels.offsets.tolist(), outcome.early.offsets.tolist()) == ([1], [0])
+    assert outcome.positions.labels == 2, "one offset is enough"
+    worker.put(0, "c", hour=5)
+    (outcome,) = worker.processor.run_once()
+    assert outcome.labels is not None
+    assert (outcome.labels.offsets.tolist(), outcome.released.offsets.tolist()) == ([0], [0])
+    assert len(outcome.by_label.orphans) == 0
 
 
 def test_without_an_online_model_no_score_is_counted(tmp_path: Path) -> None:

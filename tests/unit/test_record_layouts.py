@@ -12,9 +12,12 @@ import pytest
 from models.anomaly import FlatForest
 from models.examples import Examples
 from models.records import Commit, Digest, EntityEvents, Evidence, Lineage, ModelRecord, Refit
+from models.vocabulary import LabelKind
 from tests.support.model_log import LINEAGE, POLICY, START_MS, commit
+from tests.support.partition import labels
 from worker.errors import CorruptError
-from worker.partition.journal import DecisionRows, JournalEntry, JournalHeader, Settlements
+from worker.partition.early_labels import EarlyLabels, Released
+from worker.partition.journal import DecisionRows, JournalEntry, JournalHeader, JournalParts, Settlements
 from worker.partition.record_layouts import (
     MAX_ROWS,
     VERSION,
@@ -78,13 +81,13 @@ def journalled(entry: JournalEntry) -> JournalEntry:
     """Encode and decode, and join the pieces as a restore does."""
     decoded = [decode_journal(*payload) for payload in encode_journal(entry)]
     assert [header for _, header in decoded[:-1]] == [None] * (len(decoded) - 1)
-    rows = [piece for piece, _ in decoded if isinstance(piece, DecisionRows)]
-    moved = [piece for piece, _ in decoded if isinstance(piece, Settlements)]
+    parts = JournalParts()
+    for part, _ in decoded:
+        parts.take(part)
     width = {"hashes": entry.rows.entities.shape[1], "features": entry.rows.features.shape[1]}
     header = decoded[-1][1]
     assert header is not None
-    joined = DecisionRows.concatenate(rows, **width)
-    return JournalEntry(header, joined, Settlements.concatenate(moved))
+    return parts.entry(header, width)
 
 
 @pytest.mark.parametrize(
@@ -97,6 +100,19 @@ def test_the_journal_reads_back_to_the_bit(decided: int, moved: int, entities: i
     assert again.header == HEADER
     assert_same(again.rows, entry.rows)
     assert_same(again.settlements, entry.settlements)
+
+
+@pytest.mark.parametrize("count", [1, 3, MAX_ROWS + 1])
+def test_labels_set_aside_and_released_read_back_to_the_bit(count: int) -> None:
+    read = labels(*[(f"t{at}", LabelKind.FRAUD, START_MS + at) for at in range(count)])
+    values = pa.array([b"x" * (at % 7) if at % 5 else None for at in range(count)], pa.large_binary())
+    early = EarlyLabels.of(dataclasses.replace(read, value=values))
+    entry = JournalEntry(HEADER, decisions(0, 1), settlements(0), early, Released(np.arange(count) * 3))
+    again = journalled(entry)
+    assert_same(again.early, entry.early)
+    assert_same(again.released, entry.released)
+    nothing = journalled(JournalEntry(HEADER, decisions(1, 1), settlements(0)))
+    assert (len(nothing.early), len(nothing.released)) == (0, 0)
 
 
 def through_the_log(record: ModelRecord) -> list[ModelRecord]:

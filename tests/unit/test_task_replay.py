@@ -41,6 +41,7 @@ def assert_same_task(one: PartitionTask, other: PartitionTask) -> None:
     """Everything that a later commit depends on, to the bit."""
     for name in ("clock_ms", "newest_label_ms", "provisional_sequence", "final_sequence", "waiting"):
         assert getattr(one, name) == getattr(other, name), name
+    np.testing.assert_array_equal(one.shelf._kept.offsets, other.shelf._kept.offsets)
     for name in ("first_sequence", "next_sequence", "last_offset"):
         assert getattr(one.pending, name) == getattr(other.pending, name), name
     kept = np.arange(one.pending.first_sequence, one.pending.next_sequence)
@@ -98,7 +99,7 @@ class Stream:
             (
                 str(rng.choice(self._ids)),
                 LabelKind(int(rng.integers(4))),
-                clock_ms - int(rng.integers(HOUR_MS)),
+                clock_ms + int(rng.integers(-HOUR_MS, 4 * HOUR_MS)),
             )
             for _ in range(int(rng.integers(0, 6)))
         ]

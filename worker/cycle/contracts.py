@@ -6,12 +6,13 @@ A live worker fills the ports with Kafka and metrics, a backtest with a file and
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from models.decision import Scores
 from models.records import ModelRecord
 from models.state import ModelState
+from worker.partition.early_labels import EarlyLabels, Released, Room
 from worker.partition.journal import DecisionRows, Positions
 from worker.partition.settling import Matured, Settling
 from worker.wire.decoder import BadRecord, LabelColumns, TransactionColumns
@@ -61,6 +62,8 @@ class Outcome:
         None where no transaction was new.
     labels
         The labels that were due; None before the partition's first fetch of labels.
+    early, released
+        Labels set aside because they are not due yet, and those of earlier commits that are due now.
     by_label
         What those labels settled.
     matured
@@ -86,6 +89,8 @@ class Outcome:
     repeats: int
     first_sequence: int
     changed: bool
+    early: EarlyLabels = field(default_factory=EarlyLabels.none)
+    released: Released = field(default_factory=Released.empty)
 
     @property
     def settled(self) -> tuple[Settling, Settling, Settling]:
@@ -109,8 +114,11 @@ class Source(Protocol):
     def poll(self) -> list[PartitionBatch]:
         """Wait for input and cut a batch; every owned partition has an entry, none while the group rebalances."""
 
-    def take_labels(self, partition: int, clock_ms: int) -> LabelColumns | None:
-        """Take the labels due by the partition's clock."""
+    def labels_until_ms(self, partition: int, clock_ms: int) -> int:
+        """Return up to when labels are due, given the partition's clock."""
+
+    def take_labels(self, partition: int, until_ms: int, room: Room) -> LabelColumns | None:
+        """Take labels up to the last one that is due, and with them as many that are not as there is room for."""
 
     def silent_until_ms(self, partition: int, clock_ms: int) -> int:
         """Return the clock, or just before the first label that is due by the clock and was not taken."""

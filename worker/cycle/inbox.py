@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from models.vocabulary import MS_PER_DAY
 from worker.cycle.watermark import NEVER_MS, Watermark
+from worker.partition.early_labels import NO_ROOM, Room
 from worker.wire.decoder import BadRecord, LabelColumns, TransactionColumns
 
 C = TypeVar("C", TransactionColumns, LabelColumns)
@@ -62,15 +63,18 @@ class _Queue(Generic[C]):
         """Whether the last `take` left something for its bound alone."""
 
     def put(self, columns: C, time_ms: NDArray[np.int64], bad: list[BadRecord]) -> None:
-        """Append one fetch; each row is due at its `time_ms`, int64 (n,), but not before the rows ahead of it."""
-        due_ms = np.maximum.accumulate(time_ms) if len(time_ms) else time_ms
+        """Append one fetch; each row is due at its `time_ms`, int64 (n,)."""
+        due_ms = time_ms
         if self.waiting and self._columns is not None:
             rest = self._columns.rows(self._cursor, len(self._columns))
             columns = type(columns).concatenate([rest, columns])
             due_ms = np.concatenate([self._due_ms[self._cursor :], due_ms])
-            due_ms = np.maximum.accumulate(due_ms)
-        self._columns, self._due_ms, self._cursor = columns, due_ms, 0
+        self._columns, self._due_ms, self._cursor = columns, self._in_turn(due_ms), 0
         self._bad.extend(bad)
+
+    def _in_turn(self, due_ms: NDArray[np.int64]) -> NDArray[np.int64]:
+        """No row is due before the rows ahead of it."""
+        return np.maximum.accumulate(due_ms) if len(due_ms) else due_ms
 
     @property
     def waiting(self) -> int:
@@ -79,10 +83,10 @@ class _Queue(Generic[C]):
 
     @property
     def due_ms(self) -> NDArray[np.int64]:
-        """When each waiting row is due, ascending, int64 (n,)."""
+        """When each waiting row is due, int64 (n,)."""
         return self._due_ms[self._cursor :]
 
-    def take(self, until_ms: int, bound: Bound = UNBOUNDED) -> C | None:
+    def take(self, until_ms: int, bound: Bound = UNBOUNDED, room: Room = NO_ROOM) -> C | None:
         """Take the rows due by `until_ms`, within a bound; None before the first fetch.
 
         The position moves behind the last row taken, and past the bad records that follow it, as many as the bound
@@ -90,7 +94,7 @@ class _Queue(Generic[C]):
         """
         if self._columns is None:
             return None
-        due = int(np.searchsorted(self.due_ms, until_ms, side="right"))
+        due = self._due(until_ms, bound, room)
         stop = self._cursor + min(due, self._rows_within(bound))
         limit = self._first_bad_beyond(bound)
         if limit is not None:
@@ -103,12 +107,14 @@ class _Queue(Generic[C]):
         self.next_offset = taken.next_offset
         return taken
 
+    def _due(self, until_ms: int, bound: Bound, room: Room) -> int:
+        """Return how many rows may be taken from the front."""
+        del bound, room
+        return int(np.searchsorted(self.due_ms, until_ms, side="right"))
+
     def _rows_within(self, bound: Bound) -> int:
         """Return how many of the next rows the bound allows."""
-        if not isinstance(self._columns, LabelColumns):
-            return bound.rows
-        ends = np.cumsum(self._columns.value_bytes[self._cursor : self._cursor + bound.rows])
-        return max(1, int(np.searchsorted(ends, bound.value_bytes, side="right")))
+        return bound.rows
 
     def _first_bad_beyond(self, bound: Bound) -> int | None:
         """Return the offset of the first bad record that the bound does not allow; None if it allows all."""
@@ -131,6 +137,32 @@ class _Queue(Generic[C]):
         return passed
 
 
+class _LabelQueue(_Queue[LabelColumns]):
+    """Labels, each due by its own time: one that is not due holds back none that lies behind it."""
+
+    def _in_turn(self, due_ms: NDArray[np.int64]) -> NDArray[np.int64]:
+        return due_ms
+
+    def _due(self, until_ms: int, bound: Bound, room: Room) -> int:
+        """Go up to the last row that is due, past as many that are not as there is room to set aside."""
+        early = self.due_ms[: bound.rows] > until_ms
+        if early.any():
+            passed_bytes = np.where(early, self._value_bytes(len(early)), 0).cumsum()
+            early |= (np.cumsum(early) > room.rows) | (passed_bytes > room.value_bytes)
+        due = np.flatnonzero(~early)
+        return int(due[-1]) + 1 if len(due) else 0
+
+    def _rows_within(self, bound: Bound) -> int:
+        ends = np.cumsum(self._value_bytes(bound.rows))
+        return max(1, int(np.searchsorted(ends, bound.value_bytes, side="right")))
+
+    def _value_bytes(self, rows: int) -> NDArray[np.int64]:
+        columns = self._columns
+        if columns is None:
+            return np.zeros(0, np.int64)
+        return columns.rows(self._cursor, min(self._cursor + rows, len(columns))).value_bytes
+
+
 class Inbox:
     """One partition's transactions and labels, fetched and not yet taken.
 
@@ -148,7 +180,7 @@ class Inbox:
         self.partition = partition
         self.watermark = Watermark(clock_ms)
         self.transactions: _Queue[TransactionColumns] = _Queue()
-        self.labels: _Queue[LabelColumns] = _Queue()
+        self.labels = _LabelQueue()
         self.at_end = False
         """Whether the broker has no more transactions than those waiting here."""
         self.idle_since_s: float | None = None
@@ -165,7 +197,8 @@ class Inbox:
 
     def put_labels(self, columns: LabelColumns, bad: list[BadRecord], wall_ms: int | None = None) -> None:
         """Append one fetch of labels."""
-        self.labels.put(columns, self._capped(columns.label_time_ms, columns.timestamps_ms, wall_ms), bad)
+        claim_ms = self._capped(columns.label_time_ms, columns.timestamps_ms, wall_ms)
+        self.labels.put(replace(columns, claim_ms=claim_ms), claim_ms, bad)
 
     def _capped(
         self, time_ms: NDArray[np.int64], timestamp_ms: NDArray[np.int64], wall_ms: int | None
@@ -174,20 +207,29 @@ class Inbox:
         capped_ms = np.minimum(time_ms, timestamp_ms + self._skew_ms)
         return capped_ms if wall_ms is None else np.minimum(capped_ms, wall_ms + MS_PER_DAY)
 
-    def take_labels(self, clock_ms: int, bound: Bound = UNBOUNDED) -> LabelColumns | None:
-        """Take the labels due by the partition's clock, within a bound; the watermark follows that clock.
+    def labels_until_ms(self, clock_ms: int) -> int:
+        """Return up to when labels are due: the partition's clock, which the watermark follows.
 
-        Where a batch was cut within one event time, labels are due up to just before the first transaction left: a
-        label of that time would find no decision.
+        Where a batch was cut within one event time, it is just before the first transaction left: a label of that time
+        would find no decision.
         """
         self.watermark.follow(clock_ms)
         left_ms = self.transactions.due_ms
-        return self.labels.take(min(clock_ms, int(left_ms[0]) - 1) if len(left_ms) else clock_ms, bound)
+        return min(clock_ms, int(left_ms[0]) - 1) if len(left_ms) else clock_ms
+
+    def take_labels(
+        self, until_ms: int, bound: Bound = UNBOUNDED, room: Room = NO_ROOM
+    ) -> LabelColumns | None:
+        """Take labels up to the last one that is due, within a bound.
+
+        Those among them that are not due yet, as many as there is `room` for, are the caller's to set aside.
+        """
+        return self.labels.take(until_ms, bound, room)
 
     def silent_until_ms(self, clock_ms: int) -> int:
         """Return up to when silence is known: the clock, or just before the first label that is due and not taken."""
-        left_ms = self.labels.due_ms
-        return min(clock_ms, int(left_ms[0]) - 1) if len(left_ms) else clock_ms
+        due_ms = self.labels.due_ms[self.labels.due_ms <= clock_ms]
+        return min(clock_ms, int(due_ms.min()) - 1) if len(due_ms) else clock_ms
 
 
 class Cut(NamedTuple):

@@ -117,11 +117,15 @@ class Processor:
         for quiet_ms in (model.clock_ms if part.quiet else None, part.quiet_at_ms):
             if quiet_ms is not None:
                 task.move_clock(quiet_ms)
-        labels = self._source.take_labels(part.partition, task.clock_ms)
+        until_ms = self._source.labels_until_ms(part.partition, task.clock_ms)
+        read = self._source.take_labels(part.partition, until_ms, task.shelf.room)
+        sifted = task.shelf.sift(read, until_ms)
+        labels = sifted.due
         # Labels before silence: a label that is due keeps its decision from maturing unlabelled.
         by_label = Settling() if labels is None else task.settle(labels)
         newest = _newest(model.newest_label_ms, task.newest_label_ms)
-        matured = task.mature(policy, newest, self._source.silent_until_ms(part.partition, task.clock_ms))
+        silent_ms = self._source.silent_until_ms(part.partition, task.clock_ms)
+        matured = task.mature(policy, newest, task.shelf.silent_until_ms(silent_ms))
         bad = self._source.take_bad(part.partition)
         after = (task.clock_ms, task.provisional_sequence, task.final_sequence)
         return Outcome(
@@ -134,7 +138,11 @@ class Processor:
             bad=bad,
             repeats=repeats,
             first_sequence=first_sequence,
-            changed=bool(decided or repeats or bad or labels or before != after or part.begins),
+            changed=bool(
+                decided or repeats or bad or labels or sifted.early or before != after or part.begins
+            ),
+            early=sifted.early,
+            released=sifted.released,
         )
 
     def _decide(

@@ -182,8 +182,9 @@ class MetricsObserver:
         metrics.held_back(held_back, binds=in_force > 1.0)
         metrics.dated_ahead(dated_ahead)
         waiting = {
-            partition: self._source.waiting_labels(partition, self._tasks[partition].clock_ms)
-            for partition in self._source.owned
+            partition: self._source.waiting_labels(partition, task.clock_ms, task.shelf)
+            for partition, task in self._tasks.items()
+            if partition in self._source.owned
         }
         metrics.waiting_labels({at: (it.count, it.ahead_ms / 1000.0) for at, it in waiting.items()})
         self._conditions.observe(

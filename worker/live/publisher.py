@@ -161,7 +161,8 @@ class Publisher:
             silence_is_legit=model.policy.silence_is_legit,
         )
         rows = DecisionRows.empty(**task.pending.widths) if outcome.decided is None else outcome.decided.rows
-        return JournalEntry(header, rows, outcome.by_label.settlements)
+        settlements = outcome.by_label.settlements
+        return JournalEntry(header, rows, settlements, outcome.early, outcome.released)
 
 
 def _dead_letter(topic: str, record: BadRecord) -> Outgoing:

@@ -17,7 +17,7 @@ from kafka.structs import TopicPartition
 
 from worker.errors import CorruptError, IncompatibleError, UnreachableError
 from worker.identity import Hasher
-from worker.partition.journal import DecisionRows, JournalEntry, JournalHeader, Positions, Settlements
+from worker.partition.journal import JournalHeader, JournalPart, JournalParts, Positions
 from worker.partition.record_layouts import decode_journal, kind_of
 from worker.partition.task import PartitionTask, TaskState
 
@@ -181,8 +181,7 @@ class JournalFolder:
 
     def __init__(self, task: PartitionTask, hasher: Hasher, lineage: str) -> None:
         self._task, self._hasher, self._lineage = task, hasher, lineage
-        self._rows: list[DecisionRows] = []
-        self._settlements: list[Settlements] = []
+        self._parts = JournalParts()
         self._header: JournalHeader | None = None
 
     def read(
@@ -215,20 +214,16 @@ class JournalFolder:
             alive()
         return self._header
 
-    def take(self, piece: DecisionRows | Settlements, header: JournalHeader | None) -> None:
+    def take(self, part: JournalPart, header: JournalHeader | None) -> None:
         """Take one record; replay the entry that it closes."""
-        if isinstance(piece, DecisionRows):
-            self._rows.append(piece)
-        else:
-            self._settlements.append(piece)
+        self._parts.take(part)
         if header is None:
             return
         self._check(header)
-        rows = DecisionRows.concatenate(self._rows, **self._task.pending.widths)
-        entry = JournalEntry(header, rows, Settlements.concatenate(self._settlements))
-        ids = rows.transaction_id
+        entry = self._parts.entry(header, self._task.pending.widths)
+        ids = entry.rows.transaction_id
         self._task.replay(entry, self._hasher.entities(ids), self._hasher.checks(ids))
-        self._rows, self._settlements, self._header = [], [], header
+        self._parts, self._header = JournalParts(), header
 
     def _check(self, header: JournalHeader) -> None:
         if header.partition != self._task.partition:

@@ -17,6 +17,7 @@ from worker.kafka_io.consumer import ColumnarConsumer
 from worker.kafka_io.record_batches import RecordColumns
 from worker.live.conditions import WaitingLabels
 from worker.live.guard import InputGuard
+from worker.partition.early_labels import LabelShelf, Room
 from worker.partition.journal import Positions
 from worker.settings.fields import StartFrom
 from worker.settings.sections import BatchSettings, TopicSettings
@@ -119,9 +120,13 @@ class KafkaSource:
             inbox.at_end = self._read_all(self._topics.transactions, partition)
         return [] if self._holds() else self._cut()
 
-    def take_labels(self, partition: int, clock_ms: int) -> LabelColumns | None:
-        """Take the labels due by the partition's clock, within the bound of a commit."""
-        return self._inboxes[partition].take_labels(clock_ms, self._bound)
+    def labels_until_ms(self, partition: int, clock_ms: int) -> int:
+        """Return up to when labels are due; see `worker.cycle.inbox.Inbox`."""
+        return self._inboxes[partition].labels_until_ms(clock_ms)
+
+    def take_labels(self, partition: int, until_ms: int, room: Room) -> LabelColumns | None:
+        """Take labels up to the last one that is due, within the bound of a commit."""
+        return self._inboxes[partition].take_labels(until_ms, self._bound, room)
 
     def silent_until_ms(self, partition: int, clock_ms: int) -> int:
         """Return up to when silence is known; see `worker.cycle.inbox.Inbox`."""
@@ -145,13 +150,14 @@ class KafkaSource:
             self._behind(self._topics.labels, partition, at.labels),
         )
 
-    def waiting_labels(self, partition: int, clock_ms: int) -> WaitingLabels:
-        """Return the labels that were read and are not due by the partition's clock."""
+    def waiting_labels(self, partition: int, clock_ms: int, shelf: LabelShelf) -> WaitingLabels:
+        """Return the labels that were read and are not due by the partition's clock, with those set aside."""
         inbox = self._inboxes[partition]
-        due_ms = inbox.labels.due_ms
+        due_ms = [int(inbox.labels.due_ms.min())] if inbox.labels.waiting else []
+        due_ms += [] if shelf.first_due_ms is None else [shelf.first_due_ms]
         return WaitingLabels(
-            count=len(due_ms),
-            first_due_ms=int(due_ms[0]) if len(due_ms) else 0,
+            count=inbox.labels.waiting + len(shelf),
+            first_due_ms=min(due_ms, default=0),
             clock_ms=clock_ms,
             read_all=inbox.at_end and not inbox.transactions.waiting,
         )

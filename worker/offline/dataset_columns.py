@@ -70,6 +70,7 @@ def labels_of(
         timestamps_ms=time_ms,
         label_time_ms=time_ms,
         event_time_ms=transactions.event_time_ms[row],
+        claim_ms=time_ms,
         kind=kind,
         source=np.full(count, LabelSource.NONE, np.uint8),
         id_hash=transactions.id_hash[row],

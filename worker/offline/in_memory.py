@@ -9,6 +9,7 @@ from typing import Any
 from worker.cycle.contracts import Outcome, PartitionBatch, StepTimes
 from worker.cycle.inbox import UNBOUNDED, Inbox, cut
 from worker.cycle.watermark import NEVER_MS
+from worker.partition.early_labels import Room
 from worker.partition.journal import Positions
 from worker.settings.sections import Settings
 from worker.wire.decoder import BadRecord, LabelColumns
@@ -32,10 +33,15 @@ class InboxSource:
         taken = self._inbox.transactions.take(until_ms, UNBOUNDED._replace(rows=most))
         return [PartitionBatch(0, taken, quiet=False)]
 
-    def take_labels(self, partition: int, clock_ms: int) -> LabelColumns | None:
-        """Take the labels due by the clock."""
+    def labels_until_ms(self, partition: int, clock_ms: int) -> int:
+        """Return up to when labels are due; see `worker.cycle.inbox.Inbox`."""
         del partition
-        return self._inbox.take_labels(clock_ms, UNBOUNDED._replace(rows=self._max_records))
+        return self._inbox.labels_until_ms(clock_ms)
+
+    def take_labels(self, partition: int, until_ms: int, room: Room) -> LabelColumns | None:
+        """Take labels up to the last one that is due."""
+        del partition
+        return self._inbox.take_labels(until_ms, UNBOUNDED._replace(rows=self._max_records), room)
 
     def silent_until_ms(self, partition: int, clock_ms: int) -> int:
         """Return up to when silence is known; see `worker.cycle.inbox.Inbox`."""

@@ -23,6 +23,7 @@ from worker.offline.dataset import Dataset
 from worker.offline.dataset_columns import label_columns, labels_of, transaction_columns
 from worker.offline.in_memory import ImmediateJobs, InboxSource, NoObserver
 from worker.parameters import feature_spec, new_model, refit_plan, task_limits
+from worker.partition.early_labels import Room
 from worker.partition.task import PartitionTask, TaskState
 from worker.progress import OnProgress, ignore_progress
 from worker.settings.sections import Settings
@@ -189,9 +190,9 @@ class _DatasetSource(InboxSource):
         self._inbox.put_labels(label_columns(dataset, transactions), [])
         self._inbox.at_end = True
 
-    def take_labels(self, partition: int, clock_ms: int) -> LabelColumns | None:
-        """Take the labels due by the clock, without those of declined alerts."""
-        due = super().take_labels(partition, clock_ms)
+    def take_labels(self, partition: int, until_ms: int, room: Room) -> LabelColumns | None:
+        """Take labels up to the last one that is due, without those of declined alerts."""
+        due = super().take_labels(partition, until_ms, room)
         return due if due is None else self.declines.apply(due, self._inbox.transactions.next_offset)
 
     def has_more(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from types import NoneType
 from typing import Annotated, Final, NamedTuple
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from models.columns import Columns, Wide
 from worker.columns import ArrowColumns
 from worker.errors import CorruptError
+from worker.partition.early_labels import EarlyLabels, Released
 
 
 class Positions(NamedTuple):
@@ -193,3 +194,41 @@ class JournalEntry:
     header: JournalHeader
     rows: DecisionRows
     settlements: Settlements
+    early: EarlyLabels = field(default_factory=EarlyLabels.none)
+    released: Released = field(default_factory=Released.empty)
+
+
+JournalPart = DecisionRows | Settlements | EarlyLabels | Released
+"""What one record of an entry holds."""
+
+
+@dataclass(slots=True)
+class JournalParts:
+    """The parts of an entry that has not come to its end yet."""
+
+    rows: list[DecisionRows] = field(default_factory=list)
+    settlements: list[Settlements] = field(default_factory=list)
+    early: list[EarlyLabels] = field(default_factory=list)
+    released: list[Released] = field(default_factory=list)
+
+    def take(self, part: JournalPart) -> None:
+        """Take the next record of the entry."""
+        match part:
+            case DecisionRows():
+                self.rows.append(part)
+            case Settlements():
+                self.settlements.append(part)
+            case EarlyLabels():
+                self.early.append(part)
+            case Released():
+                self.released.append(part)
+
+    def entry(self, header: JournalHeader, widths: dict[str, int]) -> JournalEntry:
+        """Return the whole entry, which `header` closes; `widths` are those of `DecisionRows`."""
+        return JournalEntry(
+            header,
+            DecisionRows.concatenate(self.rows, **widths),
+            Settlements.concatenate(self.settlements),
+            EarlyLabels.concatenate([EarlyLabels.none(), *self.early]),
+            Released.concatenate(self.released),
+        )

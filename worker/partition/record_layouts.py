@@ -1,8 +1,8 @@
 """Arrow layouts of the journal and the model log, which no other module knows.
 
-Journal: an entry is one or more records, each an Arrow stream of one batch: decision rows, then settlements; the last
-carries the header in its metadata. Model log: a commit is a one-row batch of lists; lineage and policy are JSON; a
-refit is a table of named arrays, cut into pieces.
+Journal: an entry is one or more records, each an Arrow stream of one batch: decision rows, then settlements, then
+labels set aside and offsets of those released; the last carries the header in its metadata. Model log: a commit is a
+one-row batch of lists; lineage and policy are JSON; a refit is a table of named arrays, cut into pieces.
 
 Every record carries `kind` and `version` in its Kafka headers.
 """
@@ -28,7 +28,8 @@ from models.ledger import LedgerDeltas, concatenate
 from models.records import Budget, Commit, Digest, EntityEvents, Evidence, Lineage, ModelRecord, Policy, Refit
 from models.threshold import BINS
 from worker.errors import CorruptError
-from worker.partition.journal import DecisionRows, JournalEntry, JournalHeader, Settlements
+from worker.partition.early_labels import EarlyLabels, Released
+from worker.partition.journal import DecisionRows, JournalEntry, JournalHeader, JournalPart, Settlements
 
 VERSION: Final = b"5"
 MAX_ROWS: Final = 10_000
@@ -47,7 +48,12 @@ _NUMBERS: Final = re.compile(r"\|[iu]1|<[iuf][248]")
 def encode_journal(entry: JournalEntry) -> list[Payload]:
     """Return the records of one entry, in the order in which the worker must send them."""
     pieces: list[tuple[bytes, Any]] = []
-    for kind, rows in ((b"rows", entry.rows), (b"settlements", entry.settlements)):
+    for kind, rows in (
+        (b"rows", entry.rows),
+        (b"settlements", entry.settlements),
+        (b"early", entry.early),
+        (b"released", entry.released),
+    ):
         step = _rows_per_record(rows)
         pieces += [(kind, rows.rows(start, start + step)) for start in range(0, len(rows), step)]
     if not pieces:
@@ -62,7 +68,7 @@ def encode_journal(entry: JournalEntry) -> list[Payload]:
 
 def decode_journal(
     value: bytes, headers: Sequence[tuple[str, bytes]]
-) -> tuple[DecisionRows | Settlements, JournalHeader | None]:
+) -> tuple[JournalPart, JournalHeader | None]:
     """Decode one record of the journal, and the header if the record closes an entry.
 
     Raises
@@ -73,13 +79,17 @@ def decode_journal(
     kind = _kind(headers)
     try:
         batch, metadata = _read(value)
-        rows: DecisionRows | Settlements
+        rows: JournalPart
         match kind:
             case "rows":
                 ids = _texts(batch, "transaction_id")
                 rows = DecisionRows(transaction_id=ids, **_arrays(batch, _NO_DECISIONS, skip=1))
             case "settlements":
                 rows = Settlements(**_arrays(batch, _NO_SETTLEMENTS))
+            case "early":
+                rows = EarlyLabels(value=_bytes(batch, "value"), **_arrays(batch, _NO_EARLY, skip=1))
+            case "released":
+                rows = Released(**_arrays(batch, _NO_RELEASED))
             case _:
                 raise CorruptError(f"journal record of unknown kind {kind!r}: written by a newer worker?")
         header = metadata.get(b"header")
@@ -194,7 +204,7 @@ def _read(value: bytes) -> tuple[pa.RecordBatch, dict[bytes, bytes]]:
         return batch, reader.schema.metadata or {}
 
 
-def _batch(rows: DecisionRows | Settlements) -> pa.RecordBatch:
+def _batch(rows: JournalPart) -> pa.RecordBatch:
     names = [field.name for field in fields(rows)]
     return pa.RecordBatch.from_arrays([_arrow(getattr(rows, name)) for name in names], names=names)
 
@@ -213,6 +223,13 @@ def _texts(batch: pa.RecordBatch, name: str) -> pa.Array:
     column = batch.column(name)
     if not pa.types.is_string(column.type) or column.null_count:
         raise CorruptError(f"{name} holds {column.null_count} nulls of {column.type}")
+    return column
+
+
+def _bytes(batch: pa.RecordBatch, name: str) -> pa.Array:
+    column = batch.column(name)
+    if not pa.types.is_large_binary(column.type):
+        raise CorruptError(f"{name} is of type {column.type}")
     return column
 
 
@@ -236,6 +253,8 @@ def _checked(name: str, values: NDArray[Any], like: NDArray[Any]) -> NDArray[Any
 
 _NO_DECISIONS: Final = DecisionRows.empty(hashes=0, features=0)
 _NO_SETTLEMENTS: Final = Settlements.empty()
+_NO_EARLY: Final = EarlyLabels.none()
+_NO_RELEASED: Final = Released.empty()
 _SECTIONS: Final[dict[str, EntityEvents | Evidence | Examples | LedgerDeltas]] = {
     "traffic": EntityEvents.empty(entities=0),
     "evidence": Evidence.empty(hashes=0),

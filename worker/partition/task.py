@@ -17,6 +17,7 @@ from models.records import Policy
 from models.state import ModelState
 from models.vocabulary import Flag, LabelKind, Status
 from worker.errors import CorruptError
+from worker.partition.early_labels import LabelShelf
 from worker.partition.journal import DecisionRows, JournalEntry
 from worker.partition.pending import PendingDecisions
 from worker.partition.settling import Matured, Settler, Settling
@@ -95,6 +96,8 @@ class PartitionTask:
         self.final_sequence = 0
         self.cards = CardAggregates(spec, limits.max_cards)
         self.pending = PendingDecisions(folder, len(spec.entities), len(FeatureLayout.from_spec(spec).names))
+        self.shelf = LabelShelf()
+        """Labels that were read and are not due yet."""
         self._settler = Settler(partition, self.pending)
         self._cases = _CaseBook()
         self._window_ms = 0
@@ -272,6 +275,7 @@ class PartitionTask:
             self._open_cases(rows, window_ms)
             self._wait(rows, id_hash, id_check)
         self.clock_ms = max(self.clock_ms, header.clock_ms)
+        self.shelf.replay(entry.early, entry.released)
         self.pending.write_truth(entry.settlements)
         if header.silence_is_legit:
             self._settler.replay_mature(self.provisional_sequence, header.provisional_sequence, self.clock_ms)

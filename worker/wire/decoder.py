@@ -122,6 +122,8 @@ class LabelColumns(_PartitionColumns):
     ----------
     label_time_ms, event_time_ms : int64 (n,)
         The event time is that of the labelled transaction; -1 where the label does not name it.
+    claim_ms : int64 (n,)
+        When each is due: of the decoder, its label time.
     kind : uint8 (n,)
         `models.vocabulary.LabelKind`.
     source : uint8 (n,)
@@ -136,6 +138,7 @@ class LabelColumns(_PartitionColumns):
 
     label_time_ms: NDArray[np.int64]
     event_time_ms: NDArray[np.int64]
+    claim_ms: NDArray[np.int64]
     kind: NDArray[np.uint8]
     source: NDArray[np.uint8]
     id_hash: NDArray[np.uint64]
@@ -217,6 +220,7 @@ class Decoder:
             timestamps_ms=records.timestamps_ms[rows],
             label_time_ms=table.times_ms["label_time"],
             event_time_ms=table.times_ms["event_time"],
+            claim_ms=table.times_ms["label_time"],
             kind=self._words.kinds(table),
             source=_sources(table),
             id_hash=_hashed(ids, self._key),

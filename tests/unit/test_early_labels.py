@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from models.vocabulary import LabelKind
+from tests.support.model_log import START_MS
+from tests.support.partition import labels
+from worker.partition import early_labels
+from worker.partition.early_labels import EarlyLabels, LabelShelf, Released
+from worker.wire.decoder import LabelColumns
+
+LATEST = START_MS + 10**9
+
+
+def read(*at: int, first_offset: int = 0) -> LabelColumns:
+    """Labels due at these times after the start."""
+    return labels(*[(f"t{ms}", LabelKind.FRAUD, START_MS + ms) for ms in at], first_offset=first_offset)
+
+
+def offsets(found: LabelColumns | EarlyLabels | Released | None) -> list[int]:
+    assert found is not None
+    given: list[int] = found.offsets.tolist()
+    return given
+
+
+def test_what_is_due_is_applied_at_once_and_what_is_not_once_the_clock_is_there() -> None:
+    shelf = LabelShelf()
+    first = shelf.sift(read(10, 900, 20), START_MS + 50)
+    assert (offsets(first.due), offsets(first.early), offsets(first.released)) == ([0, 2], [1], [])
+    second = shelf.sift(read(60, first_offset=3), START_MS + 70)
+    assert (offsets(second.due), len(second.early), len(second.released)) == ([3], 0, 0)
+    assert (len(shelf), shelf.first_due_ms) == (1, START_MS + 900)
+    third = shelf.sift(None, START_MS + 900)
+    assert (offsets(third.due), offsets(third.released), len(shelf)) == ([1], [1], 0)
+    assert shelf.first_due_ms is None
+
+
+def test_a_label_set_aside_comes_before_those_read_later() -> None:
+    shelf = LabelShelf()
+    shelf.sift(read(10, 900, 20), START_MS + 50)
+    found = shelf.sift(read(60, 950, 70, first_offset=3), START_MS + 940)
+    assert (offsets(found.due), offsets(found.early), offsets(found.released)) == ([1, 3, 5], [4], [1])
+    assert found.due is not None
+    assert found.due.next_offset == 6
+
+
+def test_before_the_first_fetch_there_is_nothing() -> None:
+    assert LabelShelf().sift(None, LATEST).due is None
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_every_label_is_applied_once_and_never_before_it_is_due_and_a_replay_agrees(seed: int) -> None:
+    rng, shelf, again = np.random.default_rng(seed), LabelShelf(), LabelShelf()
+    due_ms: list[int] = []
+    applied: list[int] = []
+    for clock in range(0, 4_000, 40):
+        came = (clock + rng.integers(-300, 1_500, int(rng.integers(0, 6)))).tolist() if clock < 2_000 else []
+        found = shelf.sift(read(*came, first_offset=len(due_ms)), START_MS + clock)
+        again.replay(found.early, found.released)
+        due_ms += came
+        now = [] if found.due is None else offsets(found.due)
+        assert all(due_ms[at] <= clock for at in now)
+        assert now == sorted(now)
+        applied += now
+        assert {at for at in range(len(due_ms)) if due_ms[at] <= clock} == set(applied)
+        assert (len(shelf), shelf.first_due_ms) == (len(again), again.first_due_ms)
+    assert sorted(applied) == list(range(len(due_ms)))
+    assert len(due_ms) > 80
+
+
+def test_only_so_many_come_at_once_and_silence_waits_for_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(early_labels, "RELEASED_AT_ONCE", 2)
+    shelf = LabelShelf()
+    shelf.sift(read(500, 600, 700, 800), START_MS)
+    seen = []
+    for _ in range(2):
+        found = shelf.sift(None, START_MS + 900)
+        seen.append((offsets(found.due), shelf.silent_until_ms(START_MS + 900) - START_MS))
+    assert seen == [([0, 1], 699), ([2, 3], 900)]
+
+
+def test_room_is_what_rows_and_bytes_leave(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(early_labels, "MOST_ROWS", 5)
+    monkeypatch.setattr(early_labels, "MOST_BYTES", 1_000)
+    shelf = LabelShelf()
+    assert shelf.room == (5, 1_000)
+    far = read(900, 950)
+    shelf.sift(dataclasses.replace(far, value=pa.array([b"x" * 100, None], pa.large_binary())), START_MS)
+    assert shelf.room == (3, 900)
+
+
+def test_what_is_kept_of_a_value_holds_no_card_number_and_no_more_than_a_dead_letter_would() -> None:
+    long = b'{"note": "4111 1111 1111 1111", "filler": "' + b"x" * 100_000 + b'"}'
+    far = dataclasses.replace(read(900), value=pa.array([long], pa.large_binary()))
+    kept = LabelShelf().sift(far, START_MS).early.value.to_pylist()[0]
+    assert b"4111" not in kept
+    assert len(kept) == early_labels.LONGEST_VALUE_BYTES
