@@ -35,7 +35,8 @@ def letter(
 
 
 def records(*letters: DeadLetter | bytes | None) -> list[Any]:
-    return [SimpleNamespace(value=it.to_json() if isinstance(it, DeadLetter) else it) for it in letters]
+    values = [it.to_json() if isinstance(it, DeadLetter) else it for it in letters]
+    return [SimpleNamespace(value=value, headers=[]) for value in values]
 
 
 def printed(renderable: Any) -> list[str]:

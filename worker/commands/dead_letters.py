@@ -1,4 +1,4 @@
-"""`dead-letters list`: the records that a worker could not use."""
+"""`dead-letters`: the records that a worker could not use, listed, and sent again."""
 
 # ruff: noqa: PLC0415
 
@@ -23,20 +23,35 @@ _WIDE: Final = 1_000
 
 _MORE: Final = """\
 Reads the topic to the end that it has at the start. Card numbers are redacted;
-characters that do not print are escaped. It needs no entity_key. To try a record
-again, correct its producer and send it again: of a record longer than 64 KiB the
-topic keeps only the beginning."""
+characters that do not print are escaped. It needs no entity_key. `dead-letters
+replay` sends records again; of one longer than 64 KiB the topic keeps only the
+beginning."""
+_AGAIN: Final = """\
+Sends the records of dead letters to their partitions again, each exactly once: what
+an earlier run has sent is left out. Do it once what was wrong is mended: labels whose
+transactions had not come yet (--reason orphan_label), field names or words for labels
+that the settings lacked. A record that fails again becomes a dead letter again. What
+was longer than 64 KiB, or held a card number, is not whole any more and stays."""
 
 
 def add_to(verbs: Verbs) -> None:
     """Declare the verb."""
-    group = add_group(verbs, "dead-letters", "list the records that could not be used")
+    group = add_group(verbs, "dead-letters", "list the records that could not be used, or send them again")
+    _add_replay(group)
     parser = add_verb(
         group, "list", "list the newest dead letters, and count all by stage and reason", show, _MORE
     )
     parser.add_argument(
         "--limit", type=count, metavar="N", help=f"list the newest N (default: {_SHOWN}; with --json all)"
     )
+    _add_choice(parser)
+    parser.add_argument("--summary", action="store_true", help="print only the counts")
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object a line, the original in base64"
+    )
+
+
+def _add_choice(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reason", metavar="R", help="only those of this reason, such as missing_field or orphan_label"
     )
@@ -44,10 +59,39 @@ def add_to(verbs: Verbs) -> None:
     parser.add_argument(
         "--since", type=time_ms, metavar="TIME", help=f"only those written since then: {TIMES}"
     )
-    parser.add_argument("--summary", action="store_true", help="print only the counts")
-    parser.add_argument(
-        "--json", action="store_true", help="print one JSON object a line, the original in base64"
+
+
+def _add_replay(group: Verbs) -> None:
+    parser = add_verb(
+        group, "replay", "send dead letters to their topics again, each exactly once", replay, _AGAIN
     )
+    _add_choice(parser)
+    parser.add_argument("--dry-run", action="store_true", help="send nothing, and say what would be sent")
+    parser.add_argument("--json", action="store_true", help="print the counts as a JSON object")
+
+
+def replay(args: argparse.Namespace) -> int:
+    """Send dead letters again."""
+    from worker.kafka_io.client import kafka_errors_explained
+    from worker.live.resend import resend
+    from worker.view.dead_letter_text import Wanted
+
+    settings = read_settings(args, keyless=True)
+    wait_for_kafka(settings)
+    wanted = Wanted(args.stage, args.reason)
+    with kafka_errors_explained(settings):
+        found = resend(settings, wanted, args.since, dry_run=args.dry_run)
+    if args.json:
+        print(json.dumps({"sent": found.sent, "sent_before": found.before, "refused": found.refused}))
+        return 0
+    verb = "would send" if args.dry_run else "sent"
+    by_reason = ", ".join(f"{reason} {count:,}" for reason, count in found.sent.most_common())
+    print(f"{verb} {found.sent.total():,} records again" + (f": {by_reason}" if by_reason else ""))
+    if found.before:
+        print(f"{found.before:,} were sent by an earlier run")
+    for why, count in found.refused.most_common():
+        print(f"{count:,} stay: {why}")
+    return 0
 
 
 def show(args: argparse.Namespace) -> int:

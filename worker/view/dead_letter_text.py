@@ -18,6 +18,8 @@ from worker.view.alert_text import moment
 from worker.view.foreign_text import printable, printable_bytes, shortened
 from worker.wire.schema import DeadLetter
 
+MARKER: Final = ("kind", b"sent-again")
+"""Header of the records of the topic that are no letters: they name letters that were sent again."""
 _ORIGINAL_CHARACTERS: Final = 72
 _UNREADABLE: Final = ("-", "unreadable")
 
@@ -71,7 +73,7 @@ class Listing:
 
 def letters(records: Iterable[Any], wanted: Wanted) -> Iterator[DeadLetter]:
     """Yield the chosen dead letters one after the other, without those that cannot be read."""
-    read = (_read(record.value) for record in records)
+    read = (_read(record.value) for record in records if not _is_marker(record))
     return (letter for letter in read if letter is not None and wanted.fits(letter))
 
 
@@ -94,6 +96,8 @@ def listing(records: Iterable[Any], *, most: int, wanted: Wanted = Wanted()) -> 
     """
     found = Listing(deque(maxlen=most))
     for record in records:
+        if _is_marker(record):
+            continue
         letter = _read(record.value)
         fits = wanted.is_everything if letter is None else wanted.fits(letter)
         counts = found.counts if fits else found.others
@@ -131,6 +135,10 @@ def redacted_json(letter: DeadLetter) -> bytes:
     """Return the JSON of a dead letter as on the topic, with card numbers redacted once more."""
     original = letter.original and base64.b64encode(redact_bytes(_original(letter))).decode()
     return letter.model_copy(update={"original": original, "detail": redact(letter.detail)}).to_json()
+
+
+def _is_marker(record: Any) -> bool:
+    return MARKER in (record.headers or ())
 
 
 def _read(value: bytes | None) -> DeadLetter | None:

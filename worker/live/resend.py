@@ -1,0 +1,151 @@
+"""Sends dead letters again, each exactly once.
+
+A letter's record goes back to the partition that it came from, in one Kafka transaction with a *marker* on the
+dead-letter topic, which names what was sent again. The next run leaves those out. Two runs at once cannot both send:
+they share a transactional id, and a run reads the topic only once it holds the id.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Final
+
+import orjson
+
+from worker.kafka_io.client import producer_config
+from worker.kafka_io.committer import Committer, KafkaTransaction, Outgoing
+from worker.kafka_io.topic_reader import open_topic
+from worker.settings.sections import Settings
+from worker.view.dead_letter_text import MARKER, Wanted, letters
+from worker.wire.schema import DeadLetter
+
+AT_ONCE: Final = 500
+"""Letters of one Kafka transaction."""
+_STRUCK_OUT: Final = 9
+"""Of a card number so many digits and more are struck out."""
+
+Place = tuple[str, int, int]
+"""Topic, partition and offset of the record that became a dead letter."""
+
+
+@dataclass
+class Resent:
+    """What a run did.
+
+    Attributes
+    ----------
+    sent
+        Letters sent again, by reason.
+    before
+        How many of the chosen ones an earlier run had sent.
+    refused
+        Chosen ones that cannot be sent again, by why.
+    """
+
+    sent: Counter[str] = field(default_factory=Counter)
+    before: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+
+
+def resend(
+    settings: Settings,
+    wanted: Wanted,
+    since_ms: int | None = None,
+    *,
+    dry_run: bool = False,
+) -> Resent:
+    """Send the chosen dead letters to their topics again.
+
+    Parameters
+    ----------
+    settings
+        Names of topics and fields.
+    wanted, since_ms
+        Which ones; those written since a moment, or all.
+    dry_run
+        Send nothing, and say what would be sent.
+
+    Raises
+    ------
+    FencedError
+        Another run has begun meanwhile.
+    IndefiniteError
+        It is unknown whether the last letters were sent; the next run finds out.
+    """
+    # An id of its own: that of a worker would be fenced.
+    config = producer_config(settings) | {"transactional_id": f"{settings.kafka.group}.dead-letters"}
+    committer = None if dry_run else Committer(config, settings.kafka.commit_deadline_s)
+    try:
+        with open_topic(settings, settings.topics.dead_letters) as reader:
+            found, done = Resent(), _sent_before(reader.since(None))
+            sendable = _sendable(letters(reader.since(since_ms), wanted), done, settings, found)
+            while part := list(islice(sendable, AT_ONCE)):
+                if committer is not None:
+                    committer.commit(KafkaTransaction(_records(part, settings)), None)
+                found.sent.update(letter.reason for letter, _ in part)
+        return found
+    finally:
+        if committer is not None:
+            committer.close()
+
+
+def _sent_before(records: Iterable[Any]) -> set[Place]:
+    """Return what the markers on the topic name."""
+    found: set[Place] = set()
+    for record in records:
+        if MARKER in (record.headers or ()):
+            found |= {(topic, partition, offset) for topic, partition, offset in orjson.loads(record.value)}
+    return found
+
+
+def _sendable(
+    chosen: Iterable[DeadLetter], done: set[Place], settings: Settings, found: Resent
+) -> Iterator[tuple[DeadLetter, bytes]]:
+    """Yield the letters that can be sent with the keys of their records; count the others."""
+    seen = set(done)
+    for letter in chosen:
+        place = _place(letter)
+        key = _key(letter, settings)
+        if place in done:
+            found.before += 1
+        elif isinstance(key, str):
+            found.refused[key] += 1
+        elif place not in seen:
+            seen.add(place)
+            yield letter, key
+
+
+def _key(letter: DeadLetter, settings: Settings) -> bytes | str:
+    """Return the key of a letter's record, its card; or why the letter cannot be sent again."""
+    names = {
+        settings.topics.transactions: settings.transaction.card_id,
+        settings.topics.labels: settings.label.card_id,
+    }
+    if letter.topic not in names:
+        return "its topic is none of topics.transactions and topics.labels"
+    if letter.original is None or letter.truncated:
+        return "the topic keeps only the beginning of its record"
+    original = base64.b64decode(letter.original)
+    if original.count(b"*") >= _STRUCK_OUT:
+        return "card numbers are struck out of its record"
+    try:
+        card = orjson.loads(original)[names[letter.topic]]
+    except (orjson.JSONDecodeError, LookupError, TypeError):
+        return "its record names no card"
+    return card.encode() if isinstance(card, str) and card else "its record names no card"
+
+
+def _records(part: Sequence[tuple[DeadLetter, bytes]], settings: Settings) -> Iterator[Outgoing]:
+    for letter, key in part:
+        original = base64.b64decode(letter.original or "")
+        yield Outgoing(letter.topic, original, key=key, partition=letter.partition)
+    places = orjson.dumps([_place(letter) for letter, _ in part])
+    yield Outgoing(settings.topics.dead_letters, places, partition=0, headers=[MARKER])
+
+
+def _place(letter: DeadLetter) -> Place:
+    return letter.topic, letter.partition, letter.offset
