@@ -119,6 +119,7 @@ class CardAggregates:
     def __init__(self, spec: FeatureSpec, max_rows: int) -> None:
         self._decays = spec.decays_per_ms()
         self._table = RowTable(aggregates.CARD_WIDTH, max_rows)
+        self._max_rows = max_rows
 
     def __len__(self) -> int:
         return len(self._table)
@@ -167,6 +168,12 @@ class CardAggregates:
             first,
         )
         return out, first
+
+    def bound(self, max_rows: int) -> None:
+        """Keep at most so many cards from now on, see `RowTable.bound`."""
+        if max_rows != self._max_rows:
+            self._table.bound(max_rows)
+            self._max_rows = max_rows
 
     def forget_windows(self) -> None:
         """Begin the case windows anew: their length has changed."""

@@ -58,6 +58,8 @@ class Policy:
         How far back a generation learns.
     silence_is_legit
         Whether silence becomes legit; otherwise a decision without a label is never learnt and ends unresolved.
+    max_cards
+        Cards of one partition whose aggregates stay in memory.
     """
 
     costs: CostPolicy
@@ -71,6 +73,7 @@ class Policy:
     max_examples: int
     memory_ms: int
     silence_is_legit: bool = True
+    max_cards: int = 5_000_000
 
     def to_json(self) -> dict[str, object]:
         """Return plain values by name."""

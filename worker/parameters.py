@@ -43,6 +43,7 @@ def policy(settings: Settings) -> Policy:
         max_examples=settings.model.max_examples,
         memory_ms=round(settings.model.memory_days * MS_PER_DAY),
         silence_is_legit=labels.silence == "legit",
+        max_cards=settings.features.max_cards,
     )
 
 

@@ -113,6 +113,7 @@ class Stream:
 @pytest.mark.parametrize("seed", range(4))
 def test_a_task_replayed_from_its_journal_is_the_one_that_wrote_it(tmp_path: Path, seed: int) -> None:
     model, stream = deciding_model(), Stream(seed)
+    model.policy = dataclasses.replace(POLICY, max_cards=TIGHT.max_cards)
     live = running_task(tmp_path / "live", TIGHT)
     entries = [run(live, model, *stream.next(START_MS)).entry for _ in range(60)]
     restored = replayed(tmp_path / "restored", entries, TIGHT)
@@ -137,6 +138,7 @@ def test_a_change_of_the_policy_is_replayed_where_it_happened(tmp_path: Path) ->
         case_window_ms=2 * POLICY.case_window_ms,
         sample_one_in=3,
         silence_is_legit=False,
+        max_cards=8,
     )
     entries += [run(live, model, *stream.next(live.clock_ms)).entry for _ in range(20)]
     restored = replayed(tmp_path / "restored", entries, TIGHT)

@@ -85,12 +85,12 @@ def replay(args: argparse.Namespace) -> int:
         print(json.dumps({"sent": found.sent, "sent_before": found.before, "refused": found.refused}))
         return 0
     verb = "would send" if args.dry_run else "sent"
-    by_reason = ", ".join(f"{reason} {count:,}" for reason, count in found.sent.most_common())
+    by_reason = ", ".join(f"{reason} {number:,}" for reason, number in found.sent.most_common())
     print(f"{verb} {found.sent.total():,} records again" + (f": {by_reason}" if by_reason else ""))
     if found.before:
         print(f"{found.before:,} were sent by an earlier run")
-    for why, count in found.refused.most_common():
-        print(f"{count:,} stay: {why}")
+    for why, number in found.refused.most_common():
+        print(f"{number:,} stay: {why}")
     return 0
 
 

@@ -120,6 +120,8 @@ class JournalHeader:
         Silence has matured up to here, exclusive.
     newest_label_ms
         Time of the newest fraud or legit label applied; None before the first.
+    max_cards
+        Cards whose aggregates stayed in memory as of the commit.
     repeats, bad_records
         Transactions dropped as repeats; records of both topics that went to the dead letters.
     """
@@ -140,6 +142,7 @@ class JournalHeader:
     repeats: int
     bad_records: int
     silence_is_legit: bool = True
+    max_cards: int = 5_000_000
 
     @property
     def positions(self) -> Positions:

@@ -51,7 +51,7 @@ class TaskLimits:
     Attributes
     ----------
     max_cards
-        Cards whose aggregates stay in memory.
+        Cards whose aggregates stay in memory until the first transaction: from then on the policy says.
     repeat_window
         Offsets within which a repeat of a transaction id is dropped.
     allowed_skew_ms
@@ -145,6 +145,7 @@ class PartitionTask:
         """
         event_time_ms = np.minimum(transactions.event_time_ms, self._clocks_ms(transactions))
         amount = transactions.amount
+        self.cards.bound(model.policy.max_cards)
         window_ms = self._case_window(model.policy.case_window_ms)
         card, first = self.cards.advance(transactions.card_hash, event_time_ms, amount, window_ms)
         shared = model.shared.read(transactions.card_hash, transactions.entity_hash, event_time_ms)
@@ -270,6 +271,7 @@ class PartitionTask:
             )
         if len(rows):
             cards = np.ascontiguousarray(rows.entities[:, 0])
+            self.cards.bound(header.max_cards)
             window_ms = self._case_window(header.case_window_ms)
             self.cards.advance(cards, rows.counted_ms, rows.amount, window_ms)
             self._open_cases(rows, window_ms)
