@@ -78,7 +78,7 @@ def _hours(ms: NDArray[np.int64]) -> NDArray[np.int64]:
 def chance_of_fraud(examples: Examples, calibration: Calibration) -> NDArray[np.float64]:
     """Return the probability that each decision had been given, float64 (n,).
 
-    It is 0 where nothing had scored it, and where a label and not silence says that it is legit.
+    It is 0 where nothing had scored it, and where a label had said that it is legit before silence did.
     """
     chance = np.empty(len(examples))
     unsaid = examples.label != 0
@@ -143,12 +143,15 @@ class Ripening:
         Of all frauds.
     now_ms
         The clock.
+    silence_is_legit
+        Whether a decision without a label is learnt at all.
     """
 
     examples: Examples
     chance: NDArray[np.float64]
     delays: LabelDelays
     now_ms: int
+    silence_is_legit: bool = True
 
     @classmethod
     def of(
@@ -184,6 +187,8 @@ class Ripening:
         stands_for = 1.0 / np.maximum(share, _LEAST_SHARE)
         belief = belief_in_silence(self.chance[rows], share)
         weight = self.examples.weight[rows].astype(np.float64) * np.where(y == 1, stands_for, belief)
+        if not self.silence_is_legit:
+            weight *= learnt_ms < now_ms
         return TrainingRows(self.examples.features[rows], y, weight)
 
     def told_between(self, from_ms: int, until_ms: int) -> TrainingRows:

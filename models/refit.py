@@ -112,11 +112,14 @@ def generation_job(model: ModelState, plan: RefitPlan) -> Job | None:
 
     def job() -> Refit:
         recent = examples.for_generation(since_ms)
-        silent, delays = silent_weight(recent, calibration), LabelDelays.measured(recent, clock_ms)
+        silent, delays = silent_weight(recent, calibration), LabelDelays.none()
+        if policy.silence_is_legit:
+            delays = LabelDelays.measured(recent, clock_ms)
         if silent == 0.0:
             recent = recent.take(recent.label != Verdict.ALERTED)
         young = recent.event_time_ms >= mature_ms
         ripening = Ripening.of(recent.take(~young), silent, calibration, delays, clock_ms)
+        ripening = replace(ripening, silence_is_legit=policy.silence_is_legit)
         rows = ripening.examples
         searcher = Searcher(
             ripening,

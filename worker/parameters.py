@@ -74,7 +74,6 @@ def task_limits(settings: Settings) -> TaskLimits:
     return TaskLimits(
         max_cards=settings.features.max_cards,
         repeat_window=batch.repeat_window,
-        allowed_skew_ms=round(batch.allowed_skew_s * 1000),
         keep_ms=round((labels.horizon_days + labels.keep_after_horizon_days) * MS_PER_DAY),
         mature_rows=2 * batch.max_records,
     )

@@ -19,7 +19,7 @@ from worker.kafka_io.client import producer_config
 from worker.kafka_io.committer import Committer, KafkaTransaction, Outgoing
 from worker.kafka_io.topic_reader import open_topic
 from worker.live.resend import resend
-from worker.view.dead_letter_text import Wanted
+from worker.view.dead_letter_text import MARKER, Wanted
 from worker.wire.schema import DeadLetter
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("own_surroundings")]
@@ -80,6 +80,7 @@ def test_what_is_not_whole_any_more_stays(kafka: Broker, tmp_path: Path) -> None
         4: b"no JSON",
         5: b'{"card_id": "c5"}',
         6: b'{"card_id": "c6"}',
+        1 << 70: b'{"card_id": "c7"}',
     }
     producer = KafkaProducer(bootstrap_servers=kafka.bootstrap)
     for offset, value in [*values.items(), (5, values[5])]:
@@ -88,10 +89,11 @@ def test_what_is_not_whole_any_more_stays(kafka: Broker, tmp_path: Path) -> None
             stage="decode", reason="missing_field", detail="d",
         )  # fmt: skip
         producer.send(names.dead_letters, letter.to_json())
+    producer.send(names.dead_letters, b"x", headers=[MARKER])
     producer.close()
     found = resend(site.settings, Wanted())
     assert (found.sent, found.before) == ({"missing_field": 1}, 0)
-    assert sorted(found.refused.values()) == [1, 1, 1, 2]
+    assert sorted(found.refused.values()) == [1, 1, 1, 1, 2]
     assert sent_to(site, names.transactions) == [values[5]]
 
 

@@ -27,10 +27,10 @@ from worker.wire.decoder import LabelColumns, TransactionColumns
 
 HASHER = Hasher((1, 2))
 HOUR_MS = MS_PER_DAY // 24
+SKEW_MS = 5 * 60_000
 LIMITS = TaskLimits(
     max_cards=1_000,
     repeat_window=100,
-    allowed_skew_ms=5 * 60_000,
     keep_ms=60 * MS_PER_DAY,
     mature_rows=1_000,
 )
@@ -81,7 +81,7 @@ def transactions(
         offsets=at,
         timestamps_ms=stamps,
         event_time_ms=times,
-        claim_ms=np.minimum(times, stamps + LIMITS.allowed_skew_ms),
+        claim_ms=np.minimum(times, stamps + SKEW_MS),
         amount=np.full(count, 100.0) if amount is None else np.array(amount, np.float64),
         transaction_id=names,
         card_id=card_ids,
@@ -106,13 +106,14 @@ def labels(
     count = len(described)
     names = pa.array([name for name, _, _ in described], pa.string())
     label_time_ms = np.array([time_ms for _, _, time_ms in described], np.int64)
+    stamps = label_time_ms if timestamps_ms is None else np.array(timestamps_ms, np.int64)
     return LabelColumns(
         next_offset=first_offset + count,
         offsets=first_offset + np.arange(count),
-        timestamps_ms=label_time_ms if timestamps_ms is None else np.array(timestamps_ms, np.int64),
+        timestamps_ms=stamps,
         label_time_ms=label_time_ms,
         event_time_ms=np.full(count, -1) if event_time_ms is None else np.array(event_time_ms, np.int64),
-        claim_ms=label_time_ms,
+        claim_ms=np.minimum(label_time_ms, stamps + SKEW_MS),
         source=np.zeros(count, np.uint8),
         kind=np.array([kind for _, kind, _ in described], np.uint8),
         id_hash=HASHER.entities(names),

@@ -83,6 +83,18 @@ def test_only_so_many_come_at_once_and_silence_waits_for_the_rest(monkeypatch: p
     assert seen == [([0, 1], 699), ([2, 3], 900)]
 
 
+def test_no_label_overtakes_those_that_are_due_and_have_to_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(early_labels, "RELEASED_AT_ONCE", 2)
+    shelf = LabelShelf()
+    shelf.sift(read(500, 600, 700), START_MS)
+    first = shelf.sift(read(710, 720, first_offset=3), START_MS + 900)
+    assert (offsets(first.due), offsets(first.early)) == ([0, 1], [3, 4])
+    second = shelf.sift(None, START_MS + 900)
+    assert offsets(second.due) == [2, 3]
+    third = shelf.sift(None, START_MS + 900)
+    assert (offsets(third.due), len(shelf)) == ([4], 0)
+
+
 def test_room_is_what_rows_and_bytes_leave(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(early_labels, "MOST_ROWS", 5)
     monkeypatch.setattr(early_labels, "MOST_BYTES", 1_000)

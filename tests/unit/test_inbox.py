@@ -9,6 +9,7 @@ import pytest
 from models.vocabulary import LabelKind
 from tests.support.model_log import START_MS
 from tests.support.partition import labels, transactions
+from worker.cycle import inbox as inbox_module
 from worker.cycle.inbox import Bound, Inbox
 from worker.cycle.inbox import cut as cut_all
 from worker.cycle.watermark import NEVER_MS
@@ -176,6 +177,45 @@ def test_a_label_that_is_not_due_holds_back_none_behind_it_while_there_is_room_t
             (found.offsets.tolist(), box.labels.next_offset, box.silent_until_ms(START_MS + 50) - START_MS)
         )
     assert taken == [([0], 1, 19), ([0, 1, 2], 3, 29), ([0, 1, 2, 3, 4], 5, 50), ([0, 1, 2, 3, 4], 5, 50)]
+
+
+def test_due_labels_behind_more_early_ones_than_a_commit_may_hold_are_reached() -> None:
+    box = Inbox(0, SKEW_MS)
+    dated = [(f"t{row}", LabelKind.FRAUD, START_MS + (10**6 if row < 12 else 0)) for row in range(20)]
+    box.put_labels(labels(*dated), [])
+    taken, room = [], 100
+    while True:
+        found = box.take_labels(START_MS, ROOMY._replace(rows=5), Room(room, 1 << 20))
+        assert found is not None
+        if not len(found):
+            break
+        room -= int((found.claim_ms > START_MS).sum())
+        taken += found.offsets.tolist()
+    assert taken == list(range(20))
+    assert not box.labels.is_full
+
+
+def test_labels_are_fetched_on_while_early_ones_wait_but_not_without_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(inbox_module, "MOST_ROWS", 3)
+    box = Inbox(0, SKEW_MS)
+    box.put_labels(labels(*[(f"t{row}", LabelKind.FRAUD, START_MS + 10**6) for row in range(3)]), [])
+    assert box.take_labels(START_MS) is not None
+    assert not box.labels.is_full
+    box.put_labels(labels(("t3", LabelKind.FRAUD, START_MS + 10**6), first_offset=3), [])
+    assert box.labels.is_full
+
+
+def test_silence_is_not_known_beyond_the_last_label_read_while_the_broker_has_more() -> None:
+    box = Inbox(0, SKEW_MS)
+    box.has_all_labels = False
+    assert box.silent_until_ms(START_MS) == NEVER_MS
+    box.put_labels(labels(("a", LabelKind.FRAUD, START_MS + 5)), [])
+    assert box.take_labels(START_MS + 9) is not None
+    assert box.silent_until_ms(START_MS + 9) == START_MS + 5
+    box.has_all_labels = True
+    assert box.silent_until_ms(START_MS + 9) == START_MS + 9
 
 
 def test_only_so_many_bytes_of_labels_that_are_not_due_are_passed() -> None:

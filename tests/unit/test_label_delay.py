@@ -159,3 +159,10 @@ def test_what_was_told_on_a_day_is_learnt_as_a_worker_learns_it_online() -> None
     ripening = Ripening(known, np.array([0.9, 0.5, 0.5, 0.5]), LabelDelays(shares), 20 * MS_PER_DAY)
     _, y, w = ripening.told_between(7 * MS_PER_DAY, 8 * MS_PER_DAY)
     assert (y.tolist(), w.tolist()) == ([1, 0], pytest.approx([1.0, 0.5 / 0.75]))
+
+
+def test_where_silence_means_nothing_a_verdict_that_is_yet_to_come_is_no_example() -> None:
+    known = examples(np.zeros(3), np.array([1.0, 9.0, 7.0]), np.array([1, 1, 0], np.uint8))
+    ripening = Ripening(known, np.zeros(3), LabelDelays.none(), 20 * MS_PER_DAY, silence_is_legit=False)
+    _, y, w = ripening.known_at(8 * MS_PER_DAY, np.arange(3))
+    assert (y.tolist(), w.tolist()) == ([1, 0, 0], [1.0, 0.0, 1.0])

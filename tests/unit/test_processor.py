@@ -12,7 +12,7 @@ from models.state import ModelState
 from models.threshold import BINS
 from models.vocabulary import MS_PER_DAY, LabelKind
 from tests.support.model_log import LINEAGE, START_MS
-from tests.support.partition import HOUR_MS, LIMITS, POLICY, labels, new_task, transactions
+from tests.support.partition import HOUR_MS, POLICY, SKEW_MS, labels, new_task, transactions
 from worker.cycle.contracts import Outcome, PartitionBatch, StepTimes
 from worker.cycle.inbox import Inbox
 from worker.cycle.processor import Processor
@@ -31,9 +31,7 @@ class Surroundings:
     """Source, sink, log and observer in memory; every poll takes all that waits."""
 
     def __init__(self, partitions: int) -> None:
-        self.inboxes = {
-            partition: Inbox(partition, LIMITS.allowed_skew_ms) for partition in range(partitions)
-        }
+        self.inboxes = {partition: Inbox(partition, SKEW_MS) for partition in range(partitions)}
         self.quiet: set[int] = set()
         self.begins: set[int] = set()
         self.quiet_at_ms: dict[int, int] = {}
@@ -182,7 +180,7 @@ def test_an_event_dated_years_ahead_counts_as_of_its_arrival(tmp_path: Path) -> 
     worker.around.inboxes[0].put_transactions(came, [])
     worker.processor.run_once()
     commit = worker.around.commit_record()
-    assert commit.traffic.event_time_ms.tolist() == [START_MS + LIMITS.allowed_skew_ms]
+    assert commit.traffic.event_time_ms.tolist() == [START_MS + SKEW_MS]
     assert commit.ledger.decided_day.tolist() == [START_MS // MS_PER_DAY]
 
 
@@ -206,7 +204,7 @@ def test_a_partition_that_fell_quiet_moves_to_its_watermark(tmp_path: Path) -> N
     inbox.put_transactions(transactions(["b"], [far_ms], first_offset=1), [])
     worker.processor.run_once()
     assert worker.around.commit_record().clocks_ms == {0: START_MS}
-    worker.around.quiet_at_ms[0] = inbox.watermark.fall_quiet()
+    worker.around.quiet_at_ms[0] = inbox.watermark.fall_quiet(far_ms)
     worker.processor.run_once()
     assert worker.around.commit_record().clocks_ms == {0: far_ms}
 
@@ -226,6 +224,21 @@ def test_a_label_dated_in_the_future_holds_back_no_other_and_is_applied_in_its_t
     assert outcome.labels is not None
     assert (outcome.labels.offsets.tolist(), outcome.released.offsets.tolist()) == ([0], [0])
     assert len(outcome.by_label.orphans) == 0
+
+
+def test_a_label_of_the_far_future_counts_as_of_tomorrow_and_does_not_hide_a_dead_feed(
+    tmp_path: Path,
+) -> None:
+    worker = Worker(tmp_path, partitions=1)
+    worker.put(0, "a")
+    far_ms = START_MS + 20 * 365 * MS_PER_DAY
+    dated = labels(("a", LabelKind.FRAUD, far_ms), timestamps_ms=[far_ms])
+    worker.around.inboxes[0].put_labels(dated, [], wall_ms=START_MS)
+    worker.processor.run_once()
+    assert worker.tasks[0].newest_label_ms is None
+    worker.put(0, "b", hour=24)
+    worker.processor.run_once()
+    assert worker.tasks[0].newest_label_ms == START_MS + MS_PER_DAY
 
 
 def test_without_an_online_model_no_score_is_counted(tmp_path: Path) -> None:

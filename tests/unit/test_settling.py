@@ -14,7 +14,7 @@ from models.ledger import SHAPE
 from models.records import Policy
 from models.vocabulary import MS_PER_DAY, Decider, Flag, LabelEffect, LabelKind, Status
 from tests.support.model_log import FEATURES, POLICY, START_MS, new_state
-from tests.support.partition import HOUR_MS, LIMITS, labels, running_task, transactions
+from tests.support.partition import HOUR_MS, SKEW_MS, labels, running_task, transactions
 from tests.support.slow_settling import SlowDecision, SlowSettling
 from worker.partition import pending as pending_module
 from worker.partition.settling import SEQUENCE_BITS, Settling
@@ -95,7 +95,7 @@ class Both:
         """Labels of (id, kind, time); skewed ones claim a time a year ahead of their Kafka timestamp."""
         clock_ms, before = self.task.clock_ms, len(self.slow.examples)
         expected = [self.slow.label(*one, clock_ms) for one in given]
-        stamps = [time_ms - LIMITS.allowed_skew_ms for _, _, time_ms in given] if skewed else None
+        stamps = [time_ms - SKEW_MS for _, _, time_ms in given] if skewed else None
         ahead = [(name, kind, time_ms + 365 * MS_PER_DAY * skewed) for name, kind, time_ms in given]
         settling = self.task.settle(
             labels(*ahead, timestamps_ms=stamps, cards=[name[-1] for name, _, _ in given])

@@ -14,6 +14,7 @@ from tests.support.partition import (
     HOUR_MS,
     LIMITS,
     POLICY,
+    SKEW_MS,
     deciding_model,
     labels,
     new_task,
@@ -25,7 +26,6 @@ from worker.errors import CorruptError
 from worker.partition import pending as pending_module
 from worker.partition.task import PartitionTask, TaskState
 
-SKEW_MS = LIMITS.allowed_skew_ms
 TIGHT = dataclasses.replace(LIMITS, repeat_window=25)
 
 

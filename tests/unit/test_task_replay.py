@@ -12,6 +12,7 @@ from tests.support.partition import (
     HOUR_MS,
     LIMITS,
     POLICY,
+    SKEW_MS,
     Commit,
     deciding_model,
     labels,
@@ -25,10 +26,7 @@ from worker.partition import pending as pending_module
 from worker.partition.task import PartitionTask, TaskLimits
 from worker.wire.decoder import LabelColumns, TransactionColumns
 
-SKEW_MS = LIMITS.allowed_skew_ms
-TIGHT = TaskLimits(
-    max_cards=15, repeat_window=25, allowed_skew_ms=SKEW_MS, keep_ms=40 * HOUR_MS, mature_rows=7
-)
+TIGHT = TaskLimits(max_cards=15, repeat_window=25, keep_ms=40 * HOUR_MS, mature_rows=7)
 
 
 @pytest.fixture(autouse=True)

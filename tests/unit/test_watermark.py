@@ -102,19 +102,39 @@ def test_a_whole_producer_gone_wrong_moves_the_clock_only_as_a_majority() -> Non
     assert day(most.clock_ms) > 365.0, "what it cannot stop"
 
 
-def test_a_partition_that_falls_quiet_believes_what_came_last() -> None:
+LONG_AGO = START + YEARS
+
+
+def test_a_partition_that_falls_quiet_believes_some_records_that_came_last() -> None:
     mark = Watermark(START)
     mark.advance(times(9.0, 7.0))
-    assert mark.clock_ms == START
-    assert day(mark.fall_quiet()) == 7.0
+    assert mark.fall_quiet(LONG_AGO) == START, "two may be strays"
+    mark.advance(times(8.0))
+    assert day(mark.fall_quiet(LONG_AGO)) == 7.0
     assert mark.advance(times(7.5)).tolist() == times(7.5).tolist()
+
+
+def test_a_partition_that_falls_quiet_believes_one_record_of_today_but_none_of_tomorrow() -> None:
+    for claim, expected in ((7.0, 7.0), (7.9, 7.9), (8.5, 0.0), (6.9, 0.0)):
+        mark = Watermark(START)
+        mark.advance(times(claim))
+        assert day(mark.fall_quiet(START + round(7.95 * DAY))) == pytest.approx(expected), claim
 
 
 def test_a_stray_date_that_honest_records_followed_is_not_believed_in_the_quiet() -> None:
     mark = Watermark(START)
-    mark.advance(times(0.1, 7_000.0, 7_000.0, 0.2))
-    assert day(mark.fall_quiet()) == pytest.approx(0.2)
-    assert Watermark().fall_quiet() == NEVER_MS
+    mark.advance(times(0.1, 7_000.0, 7_000.0, 7_000.0, 7_000.0, 0.2))
+    assert day(mark.fall_quiet(LONG_AGO)) == pytest.approx(0.2)
+    assert Watermark().fall_quiet(LONG_AGO) == NEVER_MS
+
+
+def test_what_was_noted_before_the_clock_moved_on_never_sets_it_back() -> None:
+    mark = Watermark(START)
+    mark.advance(times(2.0, 2.0, 0.1))
+    mark.follow(START + 10 * DAY)
+    for _ in range(MANY_FAR):
+        mark.advance(times(15.0))
+    assert day(mark.clock_ms) == 15.0
 
 
 def test_the_watermark_follows_the_clock_of_a_partition_that_was_moved_on() -> None:

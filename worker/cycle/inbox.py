@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from models.vocabulary import MS_PER_DAY
 from worker.cycle.watermark import NEVER_MS, Watermark
-from worker.partition.early_labels import NO_ROOM, Room
+from worker.partition.early_labels import MOST_BYTES, MOST_ROWS, NO_ROOM, Room
 from worker.wire.decoder import BadRecord, LabelColumns, TransactionColumns
 
 C = TypeVar("C", TransactionColumns, LabelColumns)
@@ -145,7 +145,8 @@ class _LabelQueue(_Queue[LabelColumns]):
 
     def _due(self, until_ms: int, bound: Bound, room: Room) -> int:
         """Go up to the last row that is due, past as many that are not as there is room to set aside."""
-        early = self.due_ms[: bound.rows] > until_ms
+        # Farther than this no row can be taken: neither room nor bound would let it.
+        early = self.due_ms[: bound.rows + room.rows] > until_ms
         if early.any():
             passed_bytes = np.where(early, self._value_bytes(len(early)), 0).cumsum()
             early |= (np.cumsum(early) > room.rows) | (passed_bytes > room.value_bytes)
@@ -155,6 +156,13 @@ class _LabelQueue(_Queue[LabelColumns]):
     def _rows_within(self, bound: Bound) -> int:
         ends = np.cumsum(self._value_bytes(bound.rows))
         return max(1, int(np.searchsorted(ends, bound.value_bytes, side="right")))
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more may be fetched: due or bad records are left, or as many wait as may."""
+        if self._bad or self.cut_short or self.waiting > MOST_ROWS:
+            return True
+        return bool(self.waiting) and int(self._value_bytes(self.waiting).sum()) > MOST_BYTES
 
     def _value_bytes(self, rows: int) -> NDArray[np.int64]:
         columns = self._columns
@@ -183,6 +191,9 @@ class Inbox:
         self.labels = _LabelQueue()
         self.at_end = False
         """Whether the broker has no more transactions than those waiting here."""
+        self.has_all_labels = True
+        """Whether the broker has no more labels than those read."""
+        self._last_label_ms = NEVER_MS
         self.idle_since_s: float | None = None
         """Since when there has been no transaction to read or to take."""
         self._skew_ms = allowed_skew_ms
@@ -199,6 +210,8 @@ class Inbox:
         """Append one fetch of labels."""
         claim_ms = self._capped(columns.label_time_ms, columns.timestamps_ms, wall_ms)
         self.labels.put(replace(columns, claim_ms=claim_ms), claim_ms, bad)
+        if len(claim_ms):
+            self._last_label_ms = int(claim_ms[-1])
 
     def _capped(
         self, time_ms: NDArray[np.int64], timestamp_ms: NDArray[np.int64], wall_ms: int | None
@@ -227,9 +240,13 @@ class Inbox:
         return self.labels.take(until_ms, bound, room)
 
     def silent_until_ms(self, clock_ms: int) -> int:
-        """Return up to when silence is known: the clock, or just before the first label that is due and not taken."""
-        due_ms = self.labels.due_ms[self.labels.due_ms <= clock_ms]
-        return min(clock_ms, int(due_ms.min()) - 1) if len(due_ms) else clock_ms
+        """Return up to when silence is known: the clock, or just before the first label that is due and not taken.
+
+        While the broker has more labels, it is not beyond the last one read.
+        """
+        until_ms = clock_ms if self.has_all_labels else min(clock_ms, self._last_label_ms)
+        due_ms = self.labels.due_ms[self.labels.due_ms <= until_ms]
+        return min(until_ms, int(due_ms.min()) - 1) if len(due_ms) else until_ms
 
 
 class Cut(NamedTuple):

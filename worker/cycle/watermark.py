@@ -4,8 +4,8 @@ A clock that follows the newest event time is at the mercy of one faulty date: a
 waiting for labels at once, in every partition, and for good. So a transaction *claims* a time, and a claim within a day
 of the clock moves it. One further ahead is decided like any other, but it takes the clock's time and is only noted.
 The clock jumps where time has really passed: where most of the transactions fetched after the claim are as far ahead,
-where 1,024 more of them than of the others have come, or where the partition falls quiet and nothing older came after
-them. It jumps to the lowest of the times noted.
+where 1,024 more of them than of the others have come, or where the partition falls quiet after some of them, or after
+one of today. It jumps to the lowest of the times noted.
 
 What it cannot stop is a majority: a backlog most of whose records are dated in the future.
 """
@@ -25,6 +25,9 @@ NEVER_MS: Final = np.iinfo(np.int64).min
 _NOTHING_NOTED: Final = np.iinfo(np.int64).max
 MANY_FAR: Final = 1_024
 """So many claims far ahead, net of ordinary ones, move the clock; and so many rows ahead are looked at."""
+FEW_FAR: Final = 3
+"""So many claims far ahead, with none older after them, are believed once nothing more comes."""
+_HOUR_MS: Final = 3_600_000
 LEAST_AHEAD: Final = 32
 """A look ahead at fewer rows proves nothing."""
 # What the loop changes.
@@ -69,10 +72,15 @@ class Watermark:
         """Move to the partition's clock, where a quiet partition has been moved on."""
         self._state[_CLOCK] = max(self.clock_ms, clock_ms)
 
-    def fall_quiet(self) -> int:
-        """Return the clock of a partition to which nothing comes: what came last, if it was far ahead, is believed."""
-        if self._state[_FAR] and not self._state[_OLDER_SINCE]:
-            self._state[_CLOCK] = max(self.clock_ms, int(self._state[_LOWEST]))
+    def fall_quiet(self, wall_ms: int) -> int:
+        """Return the clock of a partition to which nothing comes, as of now, `wall_ms`.
+
+        What came last and was far ahead is believed if it is of today, or if it was no single record.
+        """
+        far, lowest_ms = int(self._state[_FAR]), int(self._state[_LOWEST])
+        is_of_today = wall_ms - MS_PER_DAY <= lowest_ms <= wall_ms + _HOUR_MS
+        if far and not self._state[_OLDER_SINCE] and (is_of_today or far >= FEW_FAR):
+            self._state[_CLOCK] = max(self.clock_ms, lowest_ms)
             self._state[_FAR], self._state[_LOWEST] = 0, _NOTHING_NOTED
         return self.clock_ms
 
@@ -80,6 +88,9 @@ class Watermark:
 @njit(cache=True, nogil=True)
 def _advance(claim: NDArray[np.int64], state: NDArray[np.int64], allowed: NDArray[np.int64]) -> None:
     for i in range(len(claim)):
+        if state[_FAR] and state[_LOWEST] <= state[_CLOCK] + MS_PER_DAY:
+            # The clock has come to what was noted.
+            state[_FAR], state[_LOWEST] = 0, _NOTHING_NOTED
         if claim[i] > state[_CLOCK] + MS_PER_DAY:
             state[_FAR] += 1
             state[_OLDER_SINCE] = 0

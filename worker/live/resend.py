@@ -8,21 +8,30 @@ they share a transactional id, and a run reads the topic only once it holds the 
 from __future__ import annotations
 
 import base64
+import logging
+import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final
 
 import orjson
+from kafka import KafkaConsumer
+from kafka.structs import TopicPartition
 
-from worker.kafka_io.client import producer_config
+from worker.errors import UnreachableError
+from worker.kafka_io.client import consumer_config, producer_config
 from worker.kafka_io.committer import Committer, KafkaTransaction, Outgoing
 from worker.kafka_io.topic_reader import open_topic
 from worker.settings.sections import Settings
 from worker.view.dead_letter_text import MARKER, Wanted, letters
 from worker.wire.schema import DeadLetter
 
+log = logging.getLogger(__name__)
+
+_GRACE_S: Final = 20.0
+_PAUSE_S: Final = 0.2
 AT_ONCE: Final = 500
 """Letters of one Kafka transaction."""
 _STRUCK_OUT: Final = 9
@@ -80,9 +89,12 @@ def resend(
     config = producer_config(settings) | {"transactional_id": f"{settings.kafka.group}.dead-letters"}
     committer = None if dry_run else Committer(config, settings.kafka.commit_deadline_s)
     try:
+        partitions = _partitions(settings)
+        _wait_for_open_transactions(settings)
         with open_topic(settings, settings.topics.dead_letters) as reader:
             found, done = Resent(), _sent_before(reader.since(None))
-            sendable = _sendable(letters(reader.since(since_ms), wanted), done, settings, found)
+            chosen = letters(reader.since(since_ms), wanted)
+            sendable = _sendable(chosen, done, partitions, settings, found)
             while part := list(islice(sendable, AT_ONCE)):
                 if committer is not None:
                     committer.commit(KafkaTransaction(_records(part, settings)), None)
@@ -98,18 +110,64 @@ def _sent_before(records: Iterable[Any]) -> set[Place]:
     found: set[Place] = set()
     for record in records:
         if MARKER in (record.headers or ()):
-            found |= {(topic, partition, offset) for topic, partition, offset in orjson.loads(record.value)}
+            try:
+                named = orjson.loads(record.value or b"")
+                found |= {(topic, partition, offset) for topic, partition, offset in named}
+            except (orjson.JSONDecodeError, TypeError, ValueError):
+                log.warning("offset %d of %s is no marker of ours: left out", record.offset, record.topic)
     return found
 
 
+def _partitions(settings: Settings) -> dict[str, int]:
+    """Return how many partitions each topic of the input has."""
+    found = {}
+    for name in (settings.topics.transactions, settings.topics.labels):
+        with open_topic(settings, name) as reader:
+            found[name] = len(reader.end)
+    return found
+
+
+def _wait_for_open_transactions(settings: Settings) -> None:
+    """Wait until all that is on the dead-letter topic by now is committed or aborted.
+
+    Behind an open transaction, of a worker that died, the marker of an earlier run is not visible yet.
+
+    Raises
+    ------
+    UnreachableError
+        It takes longer than a transaction may stay open.
+    """
+    topic = settings.topics.dead_letters
+    written = _ends(settings, topic, "read_uncommitted")
+    deadline_s = time.monotonic() + settings.kafka.transaction_timeout_ms / 1000 + _GRACE_S
+    while any(end < written[tp] for tp, end in _ends(settings, topic, "read_committed").items()):
+        if time.monotonic() > deadline_s:
+            raise UnreachableError(f"{topic}: a transaction stays open; try again once Kafka has ended it")
+        time.sleep(_PAUSE_S)
+
+
+def _ends(settings: Settings, topic: str, isolation: str) -> dict[TopicPartition, int]:
+    consumer = KafkaConsumer(**consumer_config(settings, group=False) | {"isolation_level": isolation})
+    try:
+        numbers = consumer.partitions_for_topic(topic) or ()
+        ends: dict[TopicPartition, int] = consumer.end_offsets([TopicPartition(topic, it) for it in numbers])
+    finally:
+        consumer.close(autocommit=False)
+    return ends
+
+
 def _sendable(
-    chosen: Iterable[DeadLetter], done: set[Place], settings: Settings, found: Resent
+    chosen: Iterable[DeadLetter],
+    done: set[Place],
+    partitions: Mapping[str, int],
+    settings: Settings,
+    found: Resent,
 ) -> Iterator[tuple[DeadLetter, bytes]]:
     """Yield the letters that can be sent with the keys of their records; count the others."""
     seen = set(done)
     for letter in chosen:
         place = _place(letter)
-        key = _key(letter, settings)
+        key = _key(letter, partitions, settings)
         if place in done:
             found.before += 1
         elif isinstance(key, str):
@@ -119,7 +177,7 @@ def _sendable(
             yield letter, key
 
 
-def _key(letter: DeadLetter, settings: Settings) -> bytes | str:
+def _key(letter: DeadLetter, partitions: Mapping[str, int], settings: Settings) -> bytes | str:
     """Return the key of a letter's record, its card; or why the letter cannot be sent again."""
     names = {
         settings.topics.transactions: settings.transaction.card_id,
@@ -127,6 +185,8 @@ def _key(letter: DeadLetter, settings: Settings) -> bytes | str:
     }
     if letter.topic not in names:
         return "its topic is none of topics.transactions and topics.labels"
+    if not 0 <= letter.partition < partitions[letter.topic] or not 0 <= letter.offset < 1 << 63:
+        return "its topic has no such partition or offset"
     if letter.original is None or letter.truncated:
         return "the topic keeps only the beginning of its record"
     original = base64.b64decode(letter.original)

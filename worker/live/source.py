@@ -118,6 +118,7 @@ class KafkaSource:
             self._put(columns, wall_ms)
         for partition, inbox in self._inboxes.items():
             inbox.at_end = self._read_all(self._topics.transactions, partition)
+            inbox.has_all_labels = self._read_all(self._topics.labels, partition)
         return [] if self._holds() else self._cut()
 
     def labels_until_ms(self, partition: int, clock_ms: int) -> int:
@@ -288,10 +289,10 @@ class KafkaSource:
         for (partition, inbox), most in zip(self._inboxes.items(), rows, strict=True):
             taken = inbox.transactions.take(until_ms, self._bound._replace(rows=most))
             self._pause_while(self._topics.transactions, partition, held=inbox.transactions.held)
-            self._pause_while(self._topics.labels, partition, held=inbox.labels.held)
+            self._pause_while(self._topics.labels, partition, held=inbox.labels.is_full)
             self._note_idle(inbox)
             begins, quiet = partition in self._beginning, self._is_quiet(inbox)
-            quiet_ms = inbox.watermark.fall_quiet() if quiet else NEVER_MS
+            quiet_ms = inbox.watermark.fall_quiet(round(time.time() * 1000)) if quiet else NEVER_MS
             quiet_at_ms = None if quiet_ms == NEVER_MS else quiet_ms
             batch.append(
                 PartitionBatch(partition, taken, quiet=quiet, begins=begins, quiet_at_ms=quiet_at_ms)

@@ -147,12 +147,14 @@ class LabelShelf:
         until_ms
             Labels up to here are due.
         """
-        ripe = np.flatnonzero(self._kept.claim_ms <= until_ms)[:RELEASED_AT_ONCE]
+        every = np.flatnonzero(self._kept.claim_ms <= until_ms)
+        ripe = every[:RELEASED_AT_ONCE]
         if read is None or not len(read):
             if not len(ripe):
                 return Sifted(read)
             read = self._kept.take(slice(0, 0)).as_read(-1 if read is None else read.next_offset)
-        late = read.claim_ms > until_ms
+        # Behind labels that are due and have to wait, those just read wait too: none overtakes another.
+        late = np.full(len(read), True) if len(every) > len(ripe) else read.claim_ms > until_ms
         early = EarlyLabels.of(read.take(late)).redacted() if late.any() else EarlyLabels.none()
         due, released = read.take(~late) if late.any() else read, Released(self._kept.offsets[ripe])
         if len(ripe):

@@ -54,8 +54,6 @@ class TaskLimits:
         Cards whose aggregates stay in memory until the first transaction: from then on the policy says.
     repeat_window
         Offsets within which a repeat of a transaction id is dropped.
-    allowed_skew_ms
-        How far a record's own time may lie ahead of its Kafka timestamp.
     keep_ms
         How long a label can still find a decision, by the partition's clock.
     mature_rows
@@ -64,7 +62,6 @@ class TaskLimits:
 
     max_cards: int
     repeat_window: int
-    allowed_skew_ms: int
     keep_ms: int
     mature_rows: int
 
@@ -206,7 +203,7 @@ class PartitionTask:
         """Apply the labels that are due."""
         if len(labels):
             # Capped as event times are: no later label could overrule one dated in the far future.
-            capped_ms = np.minimum(labels.label_time_ms, labels.timestamps_ms + self._limits.allowed_skew_ms)
+            capped_ms = labels.claim_ms
             labels = replace(labels, label_time_ms=capped_ms)
             # A source of outcomes may go on while the one of frauds is dead: outcomes prove nothing of the label feed.
             verdicts_ms = capped_ms[labels.kind != LabelKind.OUTCOME]
