@@ -19,7 +19,7 @@ from worker.kafka_io.client import producer_config
 from worker.kafka_io.committer import Committer, KafkaTransaction, Outgoing
 from worker.kafka_io.topic_reader import open_topic
 from worker.live.resend import resend
-from worker.view.dead_letter_text import MARKER, Wanted
+from worker.wire.dead_letters import MARKER, Wanted
 from worker.wire.schema import DeadLetter
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("own_surroundings")]

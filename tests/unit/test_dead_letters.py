@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from worker.view.dead_letter_text import Wanted, letters, listing, redacted_json, summary, table
+from worker.view.dead_letter_text import listing, redacted_json, summary, table
+from worker.wire.dead_letters import Wanted, letters
 from worker.wire.schema import DeadLetter
 
 CARD = "4111111111111111"

@@ -74,7 +74,7 @@ def replay(args: argparse.Namespace) -> int:
     """Send dead letters again."""
     from worker.kafka_io.client import kafka_errors_explained
     from worker.live.resend import resend
-    from worker.view.dead_letter_text import Wanted
+    from worker.wire.dead_letters import Wanted
 
     settings = read_settings(args, keyless=True)
     wait_for_kafka(settings)
@@ -97,7 +97,8 @@ def replay(args: argparse.Namespace) -> int:
 def show(args: argparse.Namespace) -> int:
     """List dead letters."""
     from worker.kafka_io.topic_reader import open_topic
-    from worker.view.dead_letter_text import Wanted, letters, listing
+    from worker.view.dead_letter_text import listing
+    from worker.wire.dead_letters import Wanted, letters
 
     settings = read_settings(args, keyless=True)
     wait_for_kafka(settings)

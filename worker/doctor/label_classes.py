@@ -15,8 +15,8 @@ from worker.kafka_io.record_batches import RecordColumns
 from worker.kafka_io.topic_reader import open_topic
 from worker.settings.fields import LabelFields
 from worker.settings.sections import Settings
-from worker.view.dead_letter_text import Wanted, letters
 from worker.view.foreign_text import shortened
+from worker.wire.dead_letters import Wanted, letters
 from worker.wire.label_words import LabelWords
 
 Coordinates = tuple[int, int]

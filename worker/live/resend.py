@@ -7,7 +7,6 @@ they share a transactional id, and a run reads the topic only once it holds the 
 
 from __future__ import annotations
 
-import base64
 import logging
 import time
 from collections import Counter
@@ -25,7 +24,7 @@ from worker.kafka_io.client import consumer_config, producer_config
 from worker.kafka_io.committer import Committer, KafkaTransaction, Outgoing
 from worker.kafka_io.topic_reader import open_topic
 from worker.settings.sections import Settings
-from worker.view.dead_letter_text import MARKER, Wanted, letters
+from worker.wire.dead_letters import MARKER, Wanted, is_marker, letters, original_of
 from worker.wire.schema import DeadLetter
 
 log = logging.getLogger(__name__)
@@ -109,7 +108,7 @@ def _sent_before(records: Iterable[Any]) -> set[Place]:
     """Return what the markers on the topic name."""
     found: set[Place] = set()
     for record in records:
-        if MARKER in (record.headers or ()):
+        if is_marker(record):
             try:
                 named = orjson.loads(record.value or b"")
                 found |= {(topic, partition, offset) for topic, partition, offset in named}
@@ -189,7 +188,7 @@ def _key(letter: DeadLetter, partitions: Mapping[str, int], settings: Settings) 
         return "its topic has no such partition or offset"
     if letter.original is None or letter.truncated:
         return "the topic keeps only the beginning of its record"
-    original = base64.b64decode(letter.original)
+    original = original_of(letter)
     if original.count(b"*") >= _STRUCK_OUT:
         return "card numbers are struck out of its record"
     try:
@@ -201,8 +200,7 @@ def _key(letter: DeadLetter, partitions: Mapping[str, int], settings: Settings) 
 
 def _records(part: Sequence[tuple[DeadLetter, bytes]], settings: Settings) -> Iterator[Outgoing]:
     for letter, key in part:
-        original = base64.b64decode(letter.original or "")
-        yield Outgoing(letter.topic, original, key=key, partition=letter.partition)
+        yield Outgoing(letter.topic, original_of(letter), key=key, partition=letter.partition)
     places = orjson.dumps([_place(letter) for letter, _ in part])
     yield Outgoing(settings.topics.dead_letters, places, partition=0, headers=[MARKER])
 

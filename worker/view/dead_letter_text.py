@@ -3,48 +3,22 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from pydantic import ValidationError
 from rich.table import Table
 from rich.text import Text
 
 from worker.redaction import redact, redact_bytes
 from worker.view.alert_text import moment
 from worker.view.foreign_text import printable, printable_bytes, shortened
+from worker.wire.dead_letters import EVERYTHING, Wanted, is_marker, original_of, read_letter
 from worker.wire.schema import DeadLetter
 
-MARKER: Final = ("kind", b"sent-again")
-"""Header of the records of the topic that are no letters: they name letters that were sent again."""
 _ORIGINAL_CHARACTERS: Final = 72
 _UNREADABLE: Final = ("-", "unreadable")
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """A choice of dead letters.
-
-    Attributes
-    ----------
-    stage, reason
-        Only those of this stage and of this reason; None chooses all.
-    """
-
-    stage: str | None = None
-    reason: str | None = None
-
-    def fits(self, letter: DeadLetter) -> bool:
-        """Return whether the letter is chosen."""
-        return self.stage in {None, letter.stage} and self.reason in {None, letter.reason}
-
-    @property
-    def is_everything(self) -> bool:
-        """Whether all are chosen, those that cannot be read included."""
-        return self.stage is None and self.reason is None
 
 
 @dataclass
@@ -71,13 +45,7 @@ class Listing:
         return self.counts.total()
 
 
-def letters(records: Iterable[Any], wanted: Wanted) -> Iterator[DeadLetter]:
-    """Yield the chosen dead letters one after the other, without those that cannot be read."""
-    read = (_read(record.value) for record in records if not _is_marker(record))
-    return (letter for letter in read if letter is not None and wanted.fits(letter))
-
-
-def listing(records: Iterable[Any], *, most: int, wanted: Wanted = Wanted()) -> Listing:
+def listing(records: Iterable[Any], *, most: int, wanted: Wanted = EVERYTHING) -> Listing:
     """List and count the records of the dead-letter topic.
 
     Parameters
@@ -96,9 +64,9 @@ def listing(records: Iterable[Any], *, most: int, wanted: Wanted = Wanted()) -> 
     """
     found = Listing(deque(maxlen=most))
     for record in records:
-        if _is_marker(record):
+        if is_marker(record):
             continue
-        letter = _read(record.value)
+        letter = read_letter(record.value)
         fits = wanted.is_everything if letter is None else wanted.fits(letter)
         counts = found.counts if fits else found.others
         counts[_UNREADABLE if letter is None else (letter.stage, letter.reason)] += 1
@@ -133,29 +101,11 @@ def summary(counts: Counter[tuple[str, str]]) -> Table:
 
 def redacted_json(letter: DeadLetter) -> bytes:
     """Return the JSON of a dead letter as on the topic, with card numbers redacted once more."""
-    original = letter.original and base64.b64encode(redact_bytes(_original(letter))).decode()
+    original = letter.original and base64.b64encode(redact_bytes(original_of(letter))).decode()
     return letter.model_copy(update={"original": original, "detail": redact(letter.detail)}).to_json()
-
-
-def _is_marker(record: Any) -> bool:
-    return MARKER in (record.headers or ())
-
-
-def _read(value: bytes | None) -> DeadLetter | None:
-    """Return the dead letter; None if the value is none, or its original is no base64."""
-    try:
-        letter = DeadLetter.model_validate_json(value or b"", extra="ignore")
-        _original(letter)
-    except (ValidationError, binascii.Error):
-        return None
-    return letter
-
-
-def _original(letter: DeadLetter) -> bytes:
-    return base64.b64decode(letter.original or "", validate=True)
 
 
 def _beginning(letter: DeadLetter) -> str:
     if letter.original is None:
         return "(no value)"
-    return shortened(printable_bytes(_original(letter)), _ORIGINAL_CHARACTERS)
+    return shortened(printable_bytes(original_of(letter)), _ORIGINAL_CHARACTERS)
