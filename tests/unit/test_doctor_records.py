@@ -312,7 +312,7 @@ def dead_letter(partition: int, offset: int) -> SimpleNamespace:
         reason="orphan_label",
         detail="",
     )
-    return SimpleNamespace(value=letter.to_json())
+    return SimpleNamespace(value=letter.to_json(), headers=[])
 
 
 def test_a_source_whose_labels_all_became_orphans_fails() -> None:
