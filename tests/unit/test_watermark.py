@@ -107,18 +107,25 @@ LONG_AGO = START + YEARS
 
 def test_a_partition_that_falls_quiet_believes_some_records_that_came_last() -> None:
     mark = Watermark(START)
-    mark.advance(times(9.0, 7.0))
+    mark.advance(times(19.0, 17.0))
     assert mark.fall_quiet(LONG_AGO) == START, "two may be strays"
-    mark.advance(times(8.0))
-    assert day(mark.fall_quiet(LONG_AGO)) == 7.0
-    assert mark.advance(times(7.5)).tolist() == times(7.5).tolist()
+    mark.advance(times(18.0))
+    assert day(mark.fall_quiet(LONG_AGO)) == 17.0
+    assert mark.advance(times(17.5)).tolist() == times(17.5).tolist()
+
+
+def test_a_partition_that_falls_quiet_believes_one_record_after_a_week_without_any() -> None:
+    for claim, expected in ((7.0, 7.0), (7.1, 0.0)):
+        mark = Watermark(START)
+        mark.advance(times(claim))
+        assert day(mark.fall_quiet(LONG_AGO)) == expected, claim
 
 
 def test_a_partition_that_falls_quiet_believes_one_record_of_today_but_none_of_tomorrow() -> None:
-    for claim, expected in ((7.0, 7.0), (7.9, 7.9), (8.5, 0.0), (6.9, 0.0)):
+    for claim, expected in ((17.0, 17.0), (17.9, 17.9), (18.5, 0.0), (16.9, 0.0)):
         mark = Watermark(START)
         mark.advance(times(claim))
-        assert day(mark.fall_quiet(START + round(7.95 * DAY))) == pytest.approx(expected), claim
+        assert day(mark.fall_quiet(START + round(17.95 * DAY))) == pytest.approx(expected), claim
 
 
 def test_a_stray_date_that_honest_records_followed_is_not_believed_in_the_quiet() -> None:

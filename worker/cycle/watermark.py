@@ -5,7 +5,7 @@ waiting for labels at once, in every partition, and for good. So a transaction *
 of the clock moves it. One further ahead is decided like any other, but it takes the clock's time and is only noted.
 The clock jumps where time has really passed: where most of the transactions fetched after the claim are as far ahead,
 where 1,024 more of them than of the others have come, or where the partition falls quiet after some of them, or after
-one of today. It jumps to the lowest of the times noted.
+one of today or within a week. It jumps to the lowest of the times noted.
 
 What it cannot stop is a majority: a backlog most of whose records are dated in the future.
 """
@@ -27,6 +27,7 @@ MANY_FAR: Final = 1_024
 """So many claims far ahead, net of ordinary ones, move the clock; and so many rows ahead are looked at."""
 FEW_FAR: Final = 3
 """So many claims far ahead, with none older after them, are believed once nothing more comes."""
+LONGEST_GAP_MS: Final = 7 * MS_PER_DAY
 _HOUR_MS: Final = 3_600_000
 LEAST_AHEAD: Final = 32
 """A look ahead at fewer rows proves nothing."""
@@ -75,11 +76,13 @@ class Watermark:
     def fall_quiet(self, wall_ms: int) -> int:
         """Return the clock of a partition to which nothing comes, as of now, `wall_ms`.
 
-        What came last and was far ahead is believed if it is of today, or if it was no single record.
+        What came last and was far ahead is believed if it is of today, if it was no single record, or if it is ahead by
+        no more than a stretch without traffic may last.
         """
         far, lowest_ms = int(self._state[_FAR]), int(self._state[_LOWEST])
         is_of_today = wall_ms - MS_PER_DAY <= lowest_ms <= wall_ms + _HOUR_MS
-        if far and not self._state[_OLDER_SINCE] and (is_of_today or far >= FEW_FAR):
+        is_likely = is_of_today or far >= FEW_FAR or lowest_ms <= self.clock_ms + LONGEST_GAP_MS
+        if far and not self._state[_OLDER_SINCE] and is_likely:
             self._state[_CLOCK] = max(self.clock_ms, lowest_ms)
             self._state[_FAR], self._state[_LOWEST] = 0, _NOTHING_NOTED
         return self.clock_ms
