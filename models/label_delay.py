@@ -129,6 +129,26 @@ def belief_in_silence(chance: NDArray[np.float64], share: NDArray[np.float64]) -
     return (1.0 - chance) / (1.0 - chance * share)
 
 
+def learnt_as(
+    examples: Examples, silent_weight: float, calibration: Calibration, delays: LabelDelays, now_ms: int
+) -> tuple[Examples, NDArray[np.float64]]:
+    """Return examples as they are learnt (`models.alert_silence.resolved`), and the chance that each is a fraud.
+
+    Parameters
+    ----------
+    examples
+        With the bits of `Verdict`, old enough that silence has spoken of them.
+    silent_weight
+        Of silent alerts.
+    calibration
+        In force.
+    delays, now_ms
+        As of `Ripening`.
+    """
+    known = resolved(examples, silent_weight)
+    return known, chance_of_fraud(examples, consistent(known, calibration, delays, now_ms))
+
+
 @dataclass(frozen=True, slots=True)
 class Ripening:
     """Examples, and what is known of them at any moment.
@@ -151,33 +171,7 @@ class Ripening:
     chance: NDArray[np.float64]
     delays: LabelDelays
     now_ms: int
-    silence_is_legit: bool = True
-
-    @classmethod
-    def of(
-        cls,
-        examples: Examples,
-        silent_weight: float,
-        calibration: Calibration,
-        delays: LabelDelays,
-        now_ms: int,
-    ) -> Ripening:
-        """Return examples as they are learnt (`models.alert_silence.resolved`), with the chance that each is a fraud.
-
-        Parameters
-        ----------
-        examples
-            With the bits of `Verdict`, old enough that silence has spoken of them.
-        silent_weight
-            Of silent alerts.
-        calibration
-            In force.
-        delays, now_ms
-            As of the class.
-        """
-        known = resolved(examples, silent_weight)
-        chance = chance_of_fraud(examples, consistent(known, calibration, delays, now_ms))
-        return cls(known, chance, delays, now_ms)
+    silence_is_legit: bool
 
     def known_at(self, now_ms: int, rows: NDArray[np.int64]) -> TrainingRows:
         """Return some rows as they are known at a moment: a fraud that is labelled later is silent yet."""
@@ -191,11 +185,11 @@ class Ripening:
             weight *= learnt_ms < now_ms
         return TrainingRows(self.examples.features[rows], y, weight)
 
-    def told_between(self, from_ms: int, until_ms: int) -> TrainingRows:
+    def verdicts_between(self, from_ms: int, until_ms: int) -> TrainingRows:
         """Return the rows whose verdict came then, as they are learnt online, in the order of their transactions."""
-        told_ms = self.examples.verdict_ms
-        rows = np.flatnonzero((told_ms >= from_ms) & (told_ms < until_ms))
-        share = self.delays.labelled_by(told_ms[rows] - self.examples.event_time_ms[rows])
+        verdict_ms = self.examples.verdict_ms
+        rows = np.flatnonzero((verdict_ms >= from_ms) & (verdict_ms < until_ms))
+        share = self.delays.labelled_by(verdict_ms[rows] - self.examples.event_time_ms[rows])
         y = self.examples.label[rows]
         belief = np.where(y == 1, 1.0, belief_in_silence(self.chance[rows], share))
         return TrainingRows(

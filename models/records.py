@@ -72,8 +72,8 @@ class Policy:
     max_entities: int
     max_examples: int
     memory_ms: int
-    silence_is_legit: bool = True
-    max_cards: int = 5_000_000
+    silence_is_legit: bool
+    max_cards: int
 
     def to_json(self) -> dict[str, object]:
         """Return plain values by name."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from models.alert_silence import resolved, silent_weight
 from models.anomaly import MINIMUM_ROWS, FlatForest
 from models.examples import Examples, Verdict
-from models.label_delay import LabelDelays, Ripening
+from models.label_delay import LabelDelays, Ripening, learnt_as
 from models.records import Refit
 from models.search import Searcher
 from models.state import ModelState
@@ -118,8 +118,8 @@ def generation_job(model: ModelState, plan: RefitPlan) -> Job | None:
         if silent == 0.0:
             recent = recent.take(recent.label != Verdict.ALERTED)
         young = recent.event_time_ms >= mature_ms
-        ripening = Ripening.of(recent.take(~young), silent, calibration, delays, clock_ms)
-        ripening = replace(ripening, silence_is_legit=policy.silence_is_legit)
+        known, chance = learnt_as(recent.take(~young), silent, calibration, delays, clock_ms)
+        ripening = Ripening(known, chance, delays, clock_ms, policy.silence_is_legit)
         rows = ripening.examples
         searcher = Searcher(
             ripening,

@@ -270,7 +270,7 @@ class Searcher:
             for each in range(int(day[-1]) + 1):
                 logits.append(blend.score_batch(self._rows.X[cut.judged[day == each]]))
                 begun_ms = cut.at_ms + each * MS_PER_DAY
-                blend.learn_batch(*self._ripening.told_between(begun_ms, begun_ms + MS_PER_DAY))
+                blend.learn_batch(*self._ripening.verdicts_between(begun_ms, begun_ms + MS_PER_DAY))
         return np.concatenate(logits)
 
     def _trees(self, cut: _Cut, recipe: TreeRecipe) -> Trees:

@@ -32,6 +32,8 @@ POLICY = Policy(
     max_entities=10_000,
     max_examples=5_000,
     memory_ms=20 * MS_PER_DAY,
+    silence_is_legit=True,
+    max_cards=1_000,
 )
 EAGER = replace(POLICY, negatives_after_ms=0)
 """Every decision is mature at once, so that a generation learns all examples."""

@@ -113,7 +113,11 @@ def examples(days: int, per_day: int, seed: int = 1) -> Examples:
 
 def search(found: Examples, *, trees: bool = True) -> Searcher:
     known = Ripening(
-        found, np.zeros(len(found)), LabelDelays.none(), int(found.event_time_ms[-1]) + MS_PER_DAY
+        found,
+        np.zeros(len(found)),
+        LabelDelays.none(),
+        int(found.event_time_ms[-1]) + MS_PER_DAY,
+        silence_is_legit=True,
     )
     return Searcher(
         known, NAMES, CATEGORICAL, fraud_weight=1.0, label_delay_ms=2 * MS_PER_DAY, seed=7, trees=trees

@@ -10,7 +10,7 @@ from models.vocabulary import LabelKind
 from tests.support.model_log import START_MS
 from tests.support.partition import labels
 from worker.partition import early_labels
-from worker.partition.early_labels import EarlyLabels, LabelShelf, Released
+from worker.partition.early_labels import LabelShelf, Released
 from worker.wire.decoder import LabelColumns
 
 LATEST = START_MS + 10**9
@@ -21,7 +21,7 @@ def read(*at: int, first_offset: int = 0) -> LabelColumns:
     return labels(*[(f"t{ms}", LabelKind.FRAUD, START_MS + ms) for ms in at], first_offset=first_offset)
 
 
-def offsets(found: LabelColumns | EarlyLabels | Released | None) -> list[int]:
+def offsets(found: LabelColumns | Released | None) -> list[int]:
     assert found is not None
     given: list[int] = found.offsets.tolist()
     return given

@@ -14,6 +14,7 @@ from models.label_delay import (
     belief_in_silence,
     chance_of_fraud,
     consistent,
+    learnt_as,
 )
 from models.threshold import Calibration
 from models.vocabulary import MS_PER_DAY
@@ -45,9 +46,9 @@ def seen_by(now_day: float, mean_days: float, count: int = 60_000, seed: int = 1
     """Frauds of steady traffic with exponential delays, of which only those labelled by now are known."""
     rng = np.random.default_rng(seed)
     begun = rng.random(count) * now_day
-    told = begun + rng.exponential(mean_days, count)
-    known = told < now_day
-    return examples(begun[known], told[known], Verdict.FRAUD)
+    labelled = begun + rng.exponential(mean_days, count)
+    known = labelled < now_day
+    return examples(begun[known], labelled[known], Verdict.FRAUD)
 
 
 @pytest.mark.parametrize("now_day", [40.0, 90.0])
@@ -103,9 +104,11 @@ def test_a_fraud_labelled_after_a_moment_is_silent_at_that_moment_and_a_known_on
     # Half the frauds are labelled within a day, all by the tenth.
     shares = np.ones(HOURS)
     shares[: 10 * DAY_HOURS] = 0.5
-    begun, told = np.array([0.0, 0.0, 0.0]), np.array([1.0, 9.0, 7.0])
-    known = examples(begun, told, np.array([1, 1, 0], np.uint8))
-    ripening = Ripening(known, np.array([0.9, 0.5, 0.5]), LabelDelays(shares), 20 * MS_PER_DAY)
+    begun, labelled = np.array([0.0, 0.0, 0.0]), np.array([1.0, 9.0, 7.0])
+    known = examples(begun, labelled, np.array([1, 1, 0], np.uint8))
+    ripening = Ripening(
+        known, np.array([0.9, 0.5, 0.5]), LabelDelays(shares), 20 * MS_PER_DAY, silence_is_legit=True
+    )
     every = np.arange(3)
     _, y, w = ripening.known_at(5 * MS_PER_DAY, every)
     assert y.tolist() == [1, 0, 0]
@@ -136,15 +139,17 @@ def test_where_half_the_frauds_are_silent_yet_the_corrected_rate_is_the_true_one
     begun = rng.random(count) * now
     chance = rng.beta(0.5, 9.5, count)
     fraud = rng.random(count) < chance
-    told = np.where(fraud, begun + rng.exponential(10.0, count), np.inf)
-    known = told < now
+    labelled = np.where(fraud, begun + rng.exponential(10.0, count), np.inf)
+    known = labelled < now
     mature = begun < now - 7.0
     label = np.where(known, Verdict.FRAUD, Verdict.SILENT).astype(np.uint8)
-    verdict = np.where(known, told, np.minimum(begun + 7.0, now))
+    verdict = np.where(known, labelled, np.minimum(begun + 7.0, now))
     logit = np.log(np.clip(chance, 1e-9, 1.0) / np.clip(1.0 - chance, 1e-9, 1.0))
     given = dataclasses.replace(examples(begun, verdict, label), logit=logit.astype(np.float32))
     delays = LabelDelays.measured(given, round(now * MS_PER_DAY))
-    ripening = Ripening.of(given.take(mature), 0.0, Calibration(), delays, round(now * MS_PER_DAY))
+    now_ms = round(now * MS_PER_DAY)
+    learnt, suspected = learnt_as(given.take(mature), 0.0, Calibration(), delays, now_ms)
+    ripening = Ripening(learnt, suspected, delays, now_ms, silence_is_legit=True)
     _, y, w = ripening.known_at(ripening.now_ms, np.arange(int(mature.sum())))
     truth = fraud[mature].mean()
     assert (y.mean() / truth) < 0.85, "as it looks"
@@ -156,8 +161,10 @@ def test_what_was_told_on_a_day_is_learnt_as_a_worker_learns_it_online() -> None
     shares = np.ones(HOURS)
     shares[: 10 * DAY_HOURS] = 0.5
     known = examples(np.zeros(4), np.array([7.0, 7.5, 8.0, 6.9]), np.array([1, 0, 0, 0], np.uint8))
-    ripening = Ripening(known, np.array([0.9, 0.5, 0.5, 0.5]), LabelDelays(shares), 20 * MS_PER_DAY)
-    _, y, w = ripening.told_between(7 * MS_PER_DAY, 8 * MS_PER_DAY)
+    ripening = Ripening(
+        known, np.array([0.9, 0.5, 0.5, 0.5]), LabelDelays(shares), 20 * MS_PER_DAY, silence_is_legit=True
+    )
+    _, y, w = ripening.verdicts_between(7 * MS_PER_DAY, 8 * MS_PER_DAY)
     assert (y.tolist(), w.tolist()) == ([1, 0], pytest.approx([1.0, 0.5 / 0.75]))
 
 

@@ -16,7 +16,7 @@ from models.vocabulary import LabelKind
 from tests.support.model_log import LINEAGE, POLICY, START_MS, commit
 from tests.support.partition import labels
 from worker.errors import CorruptError
-from worker.partition.early_labels import EarlyLabels, Released
+from worker.partition.early_labels import Released
 from worker.partition.journal import DecisionRows, JournalEntry, JournalHeader, JournalParts, Settlements
 from worker.partition.record_layouts import (
     MAX_ROWS,
@@ -33,6 +33,7 @@ HEADER = JournalHeader(
     worker="worker-1", lineage="abc", model_version="abc-7", partition=3, partitions=12,
     next_transaction_offset=1 << 40, next_label_offset=5, clock_ms=START_MS, case_window_ms=3_600_000,
     first_sequence=17, provisional_sequence=9, final_sequence=2, newest_label_ms=None, repeats=1, bad_records=2,
+    silence_is_legit=True, max_cards=1_000,
 )  # fmt: skip
 
 
@@ -67,14 +68,15 @@ def settlements(count: int) -> Settlements:
 
 
 def assert_same(one: Any, other: Any) -> None:
-    """Field by field, types and NaNs included."""
-    for field in dataclasses.fields(one):
-        left, right = getattr(one, field.name), getattr(other, field.name)
+    """Column by column, types and NaNs included."""
+    assert type(one) is type(other)
+    for name in one.layout():
+        left, right = getattr(one, name), getattr(other, name)
         if isinstance(left, pa.Array):
             assert left.equals(right)
         else:
-            assert (left.dtype, left.shape) == (right.dtype, right.shape), field.name
-            np.testing.assert_array_equal(left, right, err_msg=field.name)
+            assert (left.dtype, left.shape) == (right.dtype, right.shape), name
+            np.testing.assert_array_equal(left, right, err_msg=name)
 
 
 def journalled(entry: JournalEntry) -> JournalEntry:
@@ -106,7 +108,7 @@ def test_the_journal_reads_back_to_the_bit(decided: int, moved: int, entities: i
 def test_labels_set_aside_and_released_read_back_to_the_bit(count: int) -> None:
     read = labels(*[(f"t{at}", LabelKind.FRAUD, START_MS + at) for at in range(count)])
     values = pa.array([b"x" * (at % 7) if at % 5 else None for at in range(count)], pa.large_binary())
-    early = EarlyLabels.of(dataclasses.replace(read, value=values))
+    early = dataclasses.replace(read, value=values, next_offset=-1)
     entry = JournalEntry(HEADER, decisions(0, 1), settlements(0), early, Released(np.arange(count) * 3))
     again = journalled(entry)
     assert_same(again.early, entry.early)

@@ -227,16 +227,16 @@ def test_silence_that_means_unknown_is_neither_learnt_nor_counted(tmp_path: Path
     both.decide(
         ("quiet", START_MS, QUIET),
         ("alerted", START_MS, ALERT),
-        ("told", START_MS, QUIET),
+        ("labelled", START_MS, QUIET),
         sampled=[True] * 3,
     )
     tick(both, START_MS + SHORT.negatives_after_ms)
     assert both.status("quiet") is Status.WAITING
     assert (both.slow.examples, both.slow.evidence()) == ([], {})
-    assert both.label(("told", LEGIT, START_MS + HOUR_MS)) == [LabelEffect.MATCHED]
+    assert both.label(("labelled", LEGIT, START_MS + HOUR_MS)) == [LabelEffect.MATCHED]
     assert [example[:3] for example in both.slow.examples] == [(2, 0, 4.0)]
     tick(both, START_MS + SHORT.horizon_ms)
-    assert [both.status(one) for one in ("quiet", "alerted", "told")] == [
+    assert [both.status(one) for one in ("quiet", "alerted", "labelled")] == [
         Status.UNRESOLVED, Status.UNRESOLVED, Status.LEGIT,
     ]  # fmt: skip
 

@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 from models.decision import Scores
 from models.records import ModelRecord
 from models.state import ModelState
-from worker.partition.early_labels import EarlyLabels, Released, Room
+from worker.partition.early_labels import Released, Room
 from worker.partition.journal import DecisionRows, Positions
 from worker.partition.settling import Matured, Settling
 from worker.wire.decoder import BadRecord, LabelColumns, TransactionColumns
@@ -89,7 +89,7 @@ class Outcome:
     repeats: int
     first_sequence: int
     changed: bool
-    early: EarlyLabels = field(default_factory=EarlyLabels.none)
+    early: LabelColumns = field(default_factory=LabelColumns.none)
     released: Released = field(default_factory=Released.empty)
 
     @property

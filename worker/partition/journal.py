@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from models.columns import Columns, Wide
 from worker.columns import ArrowColumns
 from worker.errors import CorruptError
-from worker.partition.early_labels import EarlyLabels, Released
+from worker.partition.early_labels import Released
+from worker.wire.decoder import LabelColumns
 
 
 class Positions(NamedTuple):
@@ -141,8 +142,8 @@ class JournalHeader:
     newest_label_ms: int | None
     repeats: int
     bad_records: int
-    silence_is_legit: bool = True
-    max_cards: int = 5_000_000
+    silence_is_legit: bool
+    max_cards: int
 
     @property
     def positions(self) -> Positions:
@@ -197,11 +198,11 @@ class JournalEntry:
     header: JournalHeader
     rows: DecisionRows
     settlements: Settlements
-    early: EarlyLabels = field(default_factory=EarlyLabels.none)
+    early: LabelColumns = field(default_factory=LabelColumns.none)
     released: Released = field(default_factory=Released.empty)
 
 
-JournalPart = DecisionRows | Settlements | EarlyLabels | Released
+JournalPart = DecisionRows | Settlements | LabelColumns | Released
 """What one record of an entry holds."""
 
 
@@ -211,7 +212,7 @@ class JournalParts:
 
     rows: list[DecisionRows] = field(default_factory=list)
     settlements: list[Settlements] = field(default_factory=list)
-    early: list[EarlyLabels] = field(default_factory=list)
+    early: list[LabelColumns] = field(default_factory=list)
     released: list[Released] = field(default_factory=list)
 
     def take(self, part: JournalPart) -> None:
@@ -221,7 +222,7 @@ class JournalParts:
                 self.rows.append(part)
             case Settlements():
                 self.settlements.append(part)
-            case EarlyLabels():
+            case LabelColumns():
                 self.early.append(part)
             case Released():
                 self.released.append(part)
@@ -232,6 +233,6 @@ class JournalParts:
             header,
             DecisionRows.concatenate(self.rows, **widths),
             Settlements.concatenate(self.settlements),
-            EarlyLabels.concatenate([EarlyLabels.none(), *self.early]),
+            LabelColumns.concatenate([LabelColumns.none(), *self.early]),
             Released.concatenate(self.released),
         )

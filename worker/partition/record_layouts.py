@@ -28,8 +28,9 @@ from models.ledger import LedgerDeltas, concatenate
 from models.records import Budget, Commit, Digest, EntityEvents, Evidence, Lineage, ModelRecord, Policy, Refit
 from models.threshold import BINS
 from worker.errors import CorruptError
-from worker.partition.early_labels import EarlyLabels, Released
+from worker.partition.early_labels import Released
 from worker.partition.journal import DecisionRows, JournalEntry, JournalHeader, JournalPart, Settlements
+from worker.wire.decoder import LabelColumns
 
 VERSION: Final = b"5"
 MAX_ROWS: Final = 10_000
@@ -83,11 +84,12 @@ def decode_journal(
         match kind:
             case "rows":
                 ids = _texts(batch, "transaction_id")
-                rows = DecisionRows(transaction_id=ids, **_arrays(batch, _NO_DECISIONS, skip=1))
+                rows = DecisionRows(transaction_id=ids, **_arrays(batch, _NO_DECISIONS))
             case "settlements":
                 rows = Settlements(**_arrays(batch, _NO_SETTLEMENTS))
             case "early":
-                rows = EarlyLabels(value=_bytes(batch, "value"), **_arrays(batch, _NO_EARLY, skip=1))
+                labels = _arrays(batch, _NO_LABELS)
+                rows = LabelColumns(next_offset=-1, value=_bytes(batch, "value"), **labels)
             case "released":
                 rows = Released(**_arrays(batch, _NO_RELEASED))
             case _:
@@ -164,7 +166,7 @@ class ModelLogDecoder:
 
 def _rows_per_record(rows: Any, sharing: int = 1) -> int:
     """Return how many rows fit for sure, when `sharing` sections of as many rows go into one record."""
-    row_bytes = sum(_row_bytes(getattr(rows, field.name)) for field in fields(rows))
+    row_bytes = sum(_row_bytes(getattr(rows, name)) for name in rows.layout())
     return max(1, min(MAX_ROWS, PIECE_BYTES // sharing // row_bytes))
 
 
@@ -205,7 +207,7 @@ def _read(value: bytes) -> tuple[pa.RecordBatch, dict[bytes, bytes]]:
 
 
 def _batch(rows: JournalPart) -> pa.RecordBatch:
-    names = [field.name for field in fields(rows)]
+    names = list(rows.layout())
     return pa.RecordBatch.from_arrays([_arrow(getattr(rows, name)) for name in names], names=names)
 
 
@@ -239,10 +241,14 @@ def _numpy(column: pa.Array) -> NDArray[Any]:
     return cast("NDArray[Any]", column.to_numpy(zero_copy_only=False))
 
 
-def _arrays(batch: pa.RecordBatch, like: Any, skip: int = 0) -> dict[str, NDArray[Any]]:
-    """Return the columns by field name, once each is of the type that `like` has."""
-    names = [field.name for field in fields(like)[skip:]]
-    return {name: _checked(name, _numpy(batch.column(name)), getattr(like, name)) for name in names}
+def _arrays(batch: pa.RecordBatch, like: Any) -> dict[str, NDArray[Any]]:
+    """Return the columns of numbers by field name, once each is of the type that `like` has."""
+    columns = {name: getattr(like, name) for name in like.layout()}
+    return {
+        name: _checked(name, _numpy(batch.column(name)), column)
+        for name, column in columns.items()
+        if isinstance(column, np.ndarray)
+    }
 
 
 def _checked(name: str, values: NDArray[Any], like: NDArray[Any]) -> NDArray[Any]:
@@ -253,7 +259,7 @@ def _checked(name: str, values: NDArray[Any], like: NDArray[Any]) -> NDArray[Any
 
 _NO_DECISIONS: Final = DecisionRows.empty(hashes=0, features=0)
 _NO_SETTLEMENTS: Final = Settlements.empty()
-_NO_EARLY: Final = EarlyLabels.none()
+_NO_LABELS: Final = LabelColumns.none()
 _NO_RELEASED: Final = Released.empty()
 _SECTIONS: Final[dict[str, EntityEvents | Evidence | Examples | LedgerDeltas]] = {
     "traffic": EntityEvents.empty(entities=0),

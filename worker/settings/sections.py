@@ -137,8 +137,8 @@ class LabelSettings(Section):
 
     silence: Literal["legit", "unknown"] = Field(
         "legit",
-        description="what no label means: legit, as chargebacks alone are told; or unknown, where both verdicts are "
-        "told and only of some transactions: silence is then neither learnt nor counted",
+        description="what no label means: legit, where labels name frauds alone; or unknown, where labels name frauds "
+        "and legits, but only of some transactions: the worker then neither learns nor counts silence",
     )
     negatives_after_days: PositiveFloat = Field(
         7.0, description="a decision without a label is provisionally legit after this long"

@@ -146,6 +146,12 @@ class LabelColumns(_PartitionColumns):
     card_hash: NDArray[np.uint64]
     value: pa.Array
 
+    @classmethod
+    def none(cls) -> LabelColumns:
+        """Return no labels, as of no fetch."""
+        columns = {name: cls._nothing(it, it.shape(0, {})) for name, it in cls.layout().items()}
+        return cls(next_offset=-1, **columns | {"value": pa.array([], pa.large_binary())})
+
     @property
     def value_bytes(self) -> NDArray[np.int64]:
         """Length of each value, int64 (n,)."""
