@@ -129,6 +129,26 @@ def belief_in_silence(chance: NDArray[np.float64], share: NDArray[np.float64]) -
     return (1.0 - chance) / (1.0 - chance * share)
 
 
+def weight_online(
+    label: NDArray[np.uint8],
+    weight: NDArray[np.float32],
+    chance: NDArray[np.float64],
+    share: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Return the weights with which verdicts are learnt as they come, float64 (n,).
+
+    Parameters
+    ----------
+    label : uint8 (n,)
+        0 or 1.
+    weight : float32 (n,)
+        Of the examples.
+    chance, share : float64 (n,)
+        As of `belief_in_silence`, at the time of the verdict.
+    """
+    return weight.astype(np.float64) * np.where(label == 1, 1.0, belief_in_silence(chance, share))
+
+
 def learnt_as(
     examples: Examples, silent_weight: float, calibration: Calibration, delays: LabelDelays, now_ms: int
 ) -> tuple[Examples, NDArray[np.float64]]:
@@ -191,10 +211,8 @@ class Ripening:
         rows = np.flatnonzero((verdict_ms >= from_ms) & (verdict_ms < until_ms))
         share = self.delays.labelled_by(verdict_ms[rows] - self.examples.event_time_ms[rows])
         y = self.examples.label[rows]
-        belief = np.where(y == 1, 1.0, belief_in_silence(self.chance[rows], share))
-        return TrainingRows(
-            self.examples.features[rows], y, self.examples.weight[rows].astype(np.float64) * belief
-        )
+        weight = weight_online(y, self.examples.weight[rows], self.chance[rows], share)
+        return TrainingRows(self.examples.features[rows], y, weight)
 
 
 @njit(cache=True, nogil=True)

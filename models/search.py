@@ -164,7 +164,7 @@ class Searcher:
         self._may_have_trees = trees
         self._ripening = ripening
         self._time_ms = ripening.examples.event_time_ms
-        self._rows = self._as_of(ripening.now_ms, np.arange(len(self._time_ms)))
+        self._rows = self._ripening.known_at(ripening.now_ms, np.arange(len(self._time_ms)))
         self._names, self._categorical, self._fraud_weight = names, categorical, fraud_weight
         self._delay_ms, self._seed = label_delay_ms, seed
         self._plain_order = np.arange(len(names), dtype=np.int16)
@@ -248,7 +248,7 @@ class Searcher:
             begin = int(last + 1 - back * judged_ms)
             inside = (self._time_ms >= begin) & (self._time_ms < begin + judged_ms)
             before = np.flatnonzero(self._time_ms < begin - self._delay_ms)
-            cut = _Cut(begin, before, self._as_of(begin, before), np.flatnonzero(inside))
+            cut = _Cut(begin, before, self._ripening.known_at(begin, before), np.flatnonzero(inside))
             if np.count_nonzero(cut.known.y) >= LEAST_FRAUDS and len(cut.judged):
                 cuts.append(cut)
         frauds = sum(int(np.count_nonzero(self._rows.y[cut.judged])) for cut in cuts)
@@ -277,9 +277,6 @@ class Searcher:
         """Fit trees to what lies before a cut."""
         sample = _sampled(cut.known, np.arange(len(cut.learnt)), SEARCH_ROWS, self._seed)
         return fit_trees(cut.known, self._categorical, recipe, self._seed, sample)
-
-    def _as_of(self, now_ms: int, rows: NDArray[np.int64]) -> TrainingRows:
-        return self._ripening.known_at(now_ms, rows)
 
     def _simplest(self, logits: list[NDArray[np.float64]], judged: NDArray[np.int64]) -> int:
         """Return the first candidate whose mean loss is within one standard error of the best one's."""

@@ -18,7 +18,7 @@ from models.anomaly import FlatForest
 from models.blend import Blend
 from models.examples import ExampleBuffer, Examples, Verdict
 from models.features import FeatureLayout, SharedAggregates
-from models.label_delay import LabelDelays, belief_in_silence, chance_of_fraud
+from models.label_delay import LabelDelays, chance_of_fraud, weight_online
 from models.ledger import Ledger
 from models.records import Commit, Digest, Lineage, ModelRecord, Policy, Refit
 from models.search import Choice
@@ -299,8 +299,8 @@ class ModelState:
         if self.online is not None and len(examples):
             known = resolved(examples, self.silent_weight)
             share = self.delays.labelled_by(examples.verdict_ms - examples.event_time_ms)
-            belief = belief_in_silence(chance_of_fraud(examples, self.calibration), share)
-            weight = known.weight.astype(np.float64) * np.where(known.label == 1, 1.0, belief)
+            chance = chance_of_fraud(examples, self.calibration)
+            weight = weight_online(known.label, known.weight, chance, share)
             self.online.learn_batch(known.features, known.label, weight)
 
     def _follow_traffic(self) -> None:

@@ -140,11 +140,29 @@ class _Queue(Generic[C]):
 class _LabelQueue(_Queue[LabelColumns]):
     """Labels, each due by its own time: one that is not due holds back none that lies behind it."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._first_due_ms: NDArray[np.int64] = np.empty(0, np.int64)
+        """Of each row, the earliest time at which it or one behind it is due."""
+        self._is_in_order = True
+
+    def put(self, columns: LabelColumns, time_ms: NDArray[np.int64], bad: list[BadRecord]) -> None:
+        super().put(columns, time_ms, bad)
+        self._first_due_ms = np.minimum.accumulate(self._due_ms[::-1])[::-1]
+        self._is_in_order = bool(np.array_equal(self._first_due_ms, self._due_ms))
+
+    @property
+    def first_due_ms(self) -> int | None:
+        """When the first waiting row is due; None without one."""
+        return int(self._first_due_ms[self._cursor]) if self.waiting else None
+
     def _in_turn(self, due_ms: NDArray[np.int64]) -> NDArray[np.int64]:
         return due_ms
 
     def _due(self, until_ms: int, bound: Bound, room: Room) -> int:
         """Go up to the last row that is due, past as many that are not as there is room to set aside."""
+        if self._is_in_order:
+            return super()._due(until_ms, bound, room)
         # Farther than this no row can be taken: neither room nor bound would let it.
         early = self.due_ms[: bound.rows + room.rows] > until_ms
         if early.any():
@@ -245,8 +263,8 @@ class Inbox:
         While the broker has more labels, it is not beyond the last one read.
         """
         until_ms = clock_ms if self.has_all_labels else min(clock_ms, self._last_label_ms)
-        due_ms = self.labels.due_ms[self.labels.due_ms <= until_ms]
-        return min(until_ms, int(due_ms.min()) - 1) if len(due_ms) else until_ms
+        first_ms = self.labels.first_due_ms
+        return until_ms if first_ms is None else min(until_ms, first_ms - 1)
 
 
 class Cut(NamedTuple):

@@ -154,8 +154,7 @@ class KafkaSource:
     def waiting_labels(self, partition: int, clock_ms: int, shelf: LabelShelf) -> WaitingLabels:
         """Return the labels that were read and are not due by the partition's clock, with those set aside."""
         inbox = self._inboxes[partition]
-        due_ms = [int(inbox.labels.due_ms.min())] if inbox.labels.waiting else []
-        due_ms += [] if shelf.first_due_ms is None else [shelf.first_due_ms]
+        due_ms = [it for it in (inbox.labels.first_due_ms, shelf.first_due_ms) if it is not None]
         return WaitingLabels(
             count=inbox.labels.waiting + len(shelf),
             first_due_ms=min(due_ms, default=0),

@@ -80,6 +80,8 @@ class LabelShelf:
     @property
     def room(self) -> Room:
         """How many more may be set aside."""
+        if not len(self):
+            return Room(MOST_ROWS, MOST_BYTES)
         taken_bytes = pc.sum(pc.binary_length(self._kept.value)).as_py() or 0
         return Room(max(0, MOST_ROWS - len(self)), max(0, MOST_BYTES - taken_bytes))
 
@@ -121,8 +123,8 @@ class LabelShelf:
 
     def silent_until_ms(self, until_ms: int) -> int:
         """Return up to when silence is known: just before the first label that is due and still here."""
-        due = self._kept.claim_ms[self._kept.claim_ms <= until_ms]
-        return min(until_ms, int(due.min()) - 1) if len(due) else until_ms
+        first_ms = self.first_due_ms
+        return until_ms if first_ms is None else min(until_ms, first_ms - 1)
 
 
 def _redacted(labels: LabelColumns) -> LabelColumns:
