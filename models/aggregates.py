@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from models.arithmetic import exp2, log
 from models.hashing import MISSING
 from models.tables import Rows, find, find_or_insert
-from models.vocabulary import MS_PER_DAY
+from models.vocabulary import BEFORE_SHIFT, LEVEL_SHIFT, MS_PER_DAY, Flag
 
-CARD_WIDTH: Final = 9
+CARD_WIDTH: Final = 10
 CARD_FRAUDS_WIDTH: Final = 1
 ENTITY_WIDTH: Final = 7
 CARD_FEATURES: Final = 8
@@ -31,7 +31,8 @@ ENTITY_FEATURES: Final = 6
 _SHORT: Final = 0
 _MIDDLE: Final = 1
 _LONG: Final = 2
-# Columns of a card's row: sums of decayed counts and amounts, then the windows that the card was seen in.
+# Columns of a card's row: sums of decayed counts and amounts, then the windows that the card was seen in, and what the
+# newest of them has reached: a level, and whether the forest would have alerted.
 _COUNT_SHORT: Final = 0
 _COUNT_LONG: Final = 1
 _SUM: Final = 2
@@ -41,6 +42,7 @@ _EXCESS: Final = 5
 _LARGE: Final = 6
 _WINDOW: Final = 7
 WINDOWS_SEEN: Final = 8
+_REACHED: Final = 9
 # Columns of another entity's row. Frauds have one for each half-life; legits for the short and the middle one.
 _RATE_SHORT: Final = 0
 _RATE_LONG: Final = 1
@@ -59,6 +61,10 @@ _NOTHING: Final = 1e-6
 _NO_LEGITS: Final = 1e-12
 """The least count of legits that a logarithm is taken of: about 40 half-lives after a single one."""
 _LN2: Final = 0.6931471805599453
+# Compiled loops take plain numbers for the bits of an enumeration.
+_LEVEL: Final = int(Flag.LEVEL)
+_FOREST_WOULD: Final = int(Flag.FOREST_WOULD_ALERT)
+_OPENS_FOREST_CASE: Final = int(Flag.OPENS_FOREST_CASE)
 _WINDOWS_KEPT: Final = 50
 """One bit a window, in a float64 of the row: it holds whole numbers of up to 53 bits."""
 _SALT: Final = np.uint64(0x9E3779B97F4A7C15)
@@ -145,12 +151,38 @@ def _first_of_window(v: NDArray[np.float64], window: int) -> bool:
     if seen == 0 or back < 0:
         shifted = seen << -back if seen != 0 and back > -_WINDOWS_KEPT else 0
         v[_WINDOW] = window
+        v[_REACHED] = 0.0
         v[WINDOWS_SEEN] = (shifted & ((1 << _WINDOWS_KEPT) - 1)) | 1
         return True
     if back >= _WINDOWS_KEPT or (seen >> back) & 1:
         return False
     v[WINDOWS_SEEN] = seen | (1 << back)
     return True
+
+
+@njit(cache=True, nogil=True)
+def reach_cards(
+    rows: Rows,
+    card_hash: NDArray[np.uint64],
+    event_time_ms: NDArray[np.int64],
+    flags: NDArray[np.uint16],
+    window_ms: int,
+    bits: NDArray[np.uint16],
+) -> None:
+    """Write what the card's window had reached before each transaction, then raise it; see `models.payoff`."""
+    for i in range(card_hash.size):
+        would = flags[i] & (_LEVEL | _FOREST_WOULD)
+        if would == 0:
+            continue
+        row = find(rows, card_hash[i])
+        here = row >= 0 and np.int64(rows.values[row, _WINDOW]) == event_time_ms[i] // window_ms
+        reached = np.int64(rows.values[row, _REACHED]) if here else 0
+        bits[i] = (reached & _LEVEL) << BEFORE_SHIFT - LEVEL_SHIFT
+        if would & ~reached & _FOREST_WOULD:
+            bits[i] |= _OPENS_FOREST_CASE
+        if here:
+            level = max(reached & _LEVEL, would & _LEVEL)
+            rows.values[row, _REACHED] = level | (reached | would) & _FOREST_WOULD
 
 
 @njit(cache=True, nogil=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from models.payoff import IDLE_FOREST_ONE_IN, level_bits
 from models.threshold import forest_rank, online_ratio
 from models.vocabulary import Decider, Flag
 
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from models.state import ModelState
 
 _WOULD_ALERT: Final = Flag.ALERTED | Flag.ONLINE_WOULD_ALERT | Flag.FOREST_WOULD_ALERT
-IDLE_FOREST_ONE_IN: Final = 8
-"""The forest is the dearest step: while it does not decide, it scores one row in so many, chosen by hash."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +40,7 @@ class Scores:
         The weight of its example if it turns out legit: 1 where either decider would alert; of the others, one in
         `ModelState.sample_one_in`, chosen by hash, has that weight and the rest have 0.
     online_lambda, forest_cut : float
-        The two thresholds in force.
+        The two thresholds in force; inf where that decider may not alert.
     """
 
     logit: NDArray[np.float32]
@@ -96,11 +95,12 @@ def decide(
     loss = policy.loss(amount)
     ratio = online_ratio(probability.astype(np.float64), loss, policy)
     rank = forest_rank(forest_score.astype(np.float64), amount)
-    online_lambda, forest_cut = model.thresholds(now_ms)
+    online_lambda, forest_cut, forest_budget_cut = model.thresholds(now_ms)
     online_would = ratio >= online_lambda
-    forest_would = rank >= forest_cut
-    alerted = np.where(decider == Decider.ONLINE, online_would, (decider == Decider.FOREST) & forest_would)
-    flags = decider.astype(np.uint16)
+    forest_would = rank >= forest_budget_cut
+    by_forest = (decider == Decider.FOREST) & (rank >= forest_cut)
+    alerted = np.where(decider == Decider.ONLINE, online_would, by_forest)
+    flags = decider.astype(np.uint16) | level_bits(ratio)
     for flag, chosen in (
         (Flag.ALERTED, alerted),
         (Flag.ONLINE_WOULD_ALERT, online_would),
@@ -130,7 +130,7 @@ def _online_logit(model: ModelState, features: NDArray[np.float32]) -> NDArray[n
 
 def _deciders(model: ModelState, logit: NDArray[np.float32]) -> NDArray[np.uint8]:
     otherwise = Decider.NONE if model.forest is None else Decider.FOREST
-    trusted = np.isfinite(logit) if model.online_is_trusted else np.zeros(len(logit), np.bool_)
+    trusted = np.isfinite(logit) if model.online_decides else np.zeros(len(logit), np.bool_)
     return np.where(trusted, np.uint8(Decider.ONLINE), np.uint8(otherwise))
 
 

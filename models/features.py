@@ -169,6 +169,28 @@ class CardAggregates:
         )
         return out, first
 
+    def reach(
+        self,
+        card_hash: NDArray[np.uint64],
+        event_time_ms: NDArray[np.int64],
+        flags: NDArray[np.uint16],
+        window_ms: int,
+    ) -> NDArray[np.uint16]:
+        """Note what other policies would have done with n transactions that `advance` has just folded.
+
+        Returns
+        -------
+        uint16 (n,)
+            `Flag.LEVEL_BEFORE`, and `Flag.OPENS_FOREST_CASE` where no earlier transaction of the case window has opened
+            it. A transaction of an older window than its card's newest is taken for the first of its window.
+        """
+        bits = np.zeros(card_hash.size, np.uint16)
+        rows = self._table.rows
+        aggregates.reach_cards(
+            rows, _plain(card_hash, np.uint64), _plain(event_time_ms, np.int64), flags, window_ms, bits
+        )
+        return bits
+
     def bound(self, max_rows: int) -> None:
         """Keep at most so many cards from now on, see `RowTable.bound`."""
         if max_rows != self._max_rows:

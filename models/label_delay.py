@@ -32,7 +32,7 @@ HOURS: Final = 120 * 24
 _PRIOR_FRAUDS: Final = 10.0
 """Frauds without any that came late, with which each hazard begins: few labels change nothing."""
 _BISECTIONS: Final = 40
-_LEAST_SHARE: Final = 0.25
+LEAST_SHARE: Final = 0.25
 """No fraud stands for more than four."""
 
 
@@ -105,7 +105,7 @@ def consistent(examples: Examples, calibration: Calibration, delays: LabelDelays
     logit = examples.logit[scored].astype(np.float64)
     fraud = examples.label[scored] == 1
     share = delays.labelled_by(now_ms - examples.event_time_ms[scored])
-    expected = float(np.dot(weight[fraud], 1.0 / np.maximum(share[fraud], _LEAST_SHARE)))
+    expected = float(np.dot(weight[fraud], 1.0 / np.maximum(share[fraud], LEAST_SHARE)))
     if not 0.0 < expected < weight.sum():
         return calibration
     low, high = -30.0, 30.0
@@ -198,7 +198,7 @@ class Ripening:
         label, learnt_ms = self.examples.label[rows], self.examples.verdict_ms[rows]
         y = label * (learnt_ms < now_ms).astype(np.uint8)
         share = self.delays.labelled_by(now_ms - self.examples.event_time_ms[rows])
-        stands_for = 1.0 / np.maximum(share, _LEAST_SHARE)
+        stands_for = 1.0 / np.maximum(share, LEAST_SHARE)
         belief = belief_in_silence(self.chance[rows], share)
         weight = self.examples.weight[rows].astype(np.float64) * np.where(y == 1, stands_for, belief)
         if not self.silence_is_legit:

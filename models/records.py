@@ -15,6 +15,7 @@ from models.columns import Columns, Wide
 from models.examples import Examples
 from models.features import FeatureSpec
 from models.ledger import LedgerDeltas, concatenate
+from models.payoff import PayoffDeltas
 from models.threshold import BINS, CostPolicy
 
 FOLD_VERSION = 5
@@ -178,6 +179,7 @@ class Commit:
     evidence: Evidence
     examples: Examples
     ledger: LedgerDeltas
+    payoff: PayoffDeltas
     budget: Budget
     digest: Digest | None = None
 
@@ -187,10 +189,12 @@ class Commit:
         As within one commit, the traffic is folded first, then the evidence, then the examples.
         """
         # A kind begins in the piece that holds the last rows of the kind before it: so the pieces fold in the order of
-        # one commit. The ledger, the budget and the digest go with the first piece.
+        # one commit. What the money's folds count and the digest go with the first piece.
         lengths = (len(self.traffic), len(self.evidence), len(self.examples))
         extra = [max(0, -(-length // max_rows) - 1) for length in lengths]
-        rest = replace(self, ledger=concatenate([]), budget=Budget.empty(), digest=None)
+        rest = replace(
+            self, ledger=concatenate([]), payoff=PayoffDeltas.nothing(), budget=Budget.empty(), digest=None
+        )
         for piece in range(sum(extra) + 1):
             starts = [max_rows * (piece - sum(extra[:kind])) for kind in range(len(extra))]
             traffic, evidence, examples = ((max(at, 0), max(at + max_rows, 0)) for at in starts)

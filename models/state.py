@@ -20,6 +20,7 @@ from models.examples import ExampleBuffer, Examples, Verdict
 from models.features import FeatureLayout, SharedAggregates
 from models.label_delay import LabelDelays, chance_of_fraud, weight_online
 from models.ledger import Ledger
+from models.payoff import Matured, Payoffs
 from models.records import Commit, Digest, Lineage, ModelRecord, Policy, Refit
 from models.search import Choice
 from models.threshold import SHORTEST_DAYS, AlertBudget, Calibration, Thresholds
@@ -114,6 +115,7 @@ class ModelState:
         self.examples = ExampleBuffer(policy.max_examples, len(self.layout.names))
         self.budget = AlertBudget()
         self.ledger = Ledger()
+        self.payoffs = Payoffs()
         self.online: Blend | None = None
         self.choice: Choice | None = None
         self.calibration = Calibration()
@@ -178,10 +180,18 @@ class ModelState:
         """The share of frauds among all decisions learnt so far; NaN before the first."""
         return self.frauds_learnt / self.weight_learnt if self.weight_learnt else float("nan")
 
+    @property
+    def online_decides(self) -> bool:
+        """Whether the online model decides: it is trusted, and the forest has not brought more."""
+        return self.online_is_trusted and not self.payoffs.in_force.forest_decides
+
     def thresholds(self, now_ms: int | None = None) -> Thresholds:
         """Return the thresholds in force as of the clock, or as of `now_ms` where that is later."""
         budget, costs = self.budget, self.policy.costs
-        return Thresholds(budget.online_lambda(costs, now_ms), budget.forest_cut(costs, now_ms))
+        least = self.payoffs.in_force.least_lambda
+        cut = budget.forest_cut(costs, now_ms)
+        allowed = self.payoffs.forest_may_alert(costs)
+        return Thresholds(budget.online_lambda(costs, now_ms, least), cut if allowed else float("inf"), cut)
 
     def fold(self, offset: int, record: ModelRecord) -> None:
         """Fold the log's next record.
@@ -245,6 +255,7 @@ class ModelState:
             ("shared", self.shared.arrays()),
             ("budget", self.budget.arrays()),
             ("ledger", self.ledger.arrays()),
+            ("payoffs", self.payoffs.arrays()),
             ("online", self.online.arrays() if self.online is not None else {}),
             ("forest", self.forest.arrays() if self.forest is not None else {}),
             ("delays", {"shares": self.delays.shares}),
@@ -319,11 +330,22 @@ class ModelState:
 
     def _fold_money(self, commit: Commit) -> None:
         self.ledger.fold(commit.ledger)
+        self.payoffs.fold(commit.payoff, self.policy.costs)
+        self._choose_policy()
         if commit.clocks_ms:
             clock_ms = max(commit.clocks_ms.values())
             budget = commit.budget
             self.budget.fold(budget.online, budget.forest, budget.alerts, budget.cases, clock_ms)
             self.ledger.close(min(self.clocks_ms.values()), self.policy.horizon_ms)
+
+    def _choose_policy(self) -> None:
+        if not self.clocks_ms or self.newest_label_ms is None:
+            return
+        policy = self.policy
+        verdicts_ms = min(*self.clocks_ms.values(), self.newest_label_ms + policy.max_silence_ms)
+        until_ms = verdicts_ms - policy.negatives_after_ms
+        matured = Matured(max(self.clocks_ms.values()), until_ms, self.delays, self.silent_weight)
+        self.payoffs.choose(matured, policy.costs)
 
     def _compare_digest(self, commit: Commit) -> None:
         theirs = commit.digest

@@ -206,10 +206,13 @@ class Thresholds(NamedTuple):
         The least ratio of expected loss to review cost.
     forest_cut
         The least rank, score times amount.
+    forest_budget_cut
+        What the budget alone would allow the forest: from there on it would alert, were it let.
     """
 
     online_lambda: float
     forest_cut: float
+    forest_budget_cut: float
 
 
 class AlertBudget:
@@ -251,17 +254,17 @@ class AlertBudget:
             self._cases_today += cases
         self._clock_ms = newest
 
-    def online_lambda(self, policy: CostPolicy, now_ms: int | None = None) -> float:
-        """Find the smallest lambda of at least 1 whose expected cases a day meet the budget.
+    def online_lambda(self, policy: CostPolicy, now_ms: int | None = None, least: float = 1.0) -> float:
+        """Find the smallest lambda of at least `least`, 0, inf or one of `EDGES`, whose cases a day meet the budget.
 
         Until the online model has scored for an hour of event time, its counts are taken as an hour's. Lambda is inf
         where no edge meets the budget, and once the current day has had its `MOST_DAILY_BUDGETS`. The current day is
         that of the newest commit, or of `now_ms` where that is later.
         """
         budget = policy.alert_budget_cases_per_day
-        if budget is None:
-            return 1.0
-        first = int(np.searchsorted(EDGES, 1.0)) + 1
+        if budget is None or least == np.inf:
+            return least
+        first = 0 if least == 0.0 else int(np.searchsorted(EDGES, least)) + 1
         allowed = self._allowed_per_day(budget, now_ms)
         return self._lowest_edge(self._state[_ONLINE], allowed, self.online_elapsed_days, first)
 
@@ -299,7 +302,10 @@ class AlertBudget:
         from_here_on = np.cumsum(hist[::-1])[::-1]
         cases_per_day = from_here_on * (self.cases_per_alert / max(elapsed_days, SHORTEST_DAYS))
         meets = np.flatnonzero(cases_per_day[first:] <= allowed)
-        return float(EDGES[first + meets[0] - 1]) if len(meets) else float(np.inf)
+        if not len(meets):
+            return float(np.inf)
+        lowest = first + int(meets[0])
+        return float(EDGES[lowest - 1]) if lowest else 0.0
 
     def _allowed_per_day(self, budget: float, now_ms: int | None) -> float:
         """Return the budget, or less where the cases left for the day would not last at that rate until midnight."""

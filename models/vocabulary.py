@@ -59,6 +59,11 @@ class LabelEffect(IntEnum):
     NOTED = 7
 
 
+LEVEL_SHIFT: Final = 8
+BEFORE_SHIFT: Final = 11
+"""Where the bits of `Flag.LEVEL` and `Flag.LEVEL_BEFORE` begin."""
+
+
 class Flag(IntFlag):
     """The bits of a decision's flags; the two lowest bits are the `Decider`."""
 
@@ -71,6 +76,12 @@ class Flag(IntFlag):
     OPENS_CASE = 1 << 6
     """The first alert of its case: the review is charged here and nowhere else."""
     FOREST_SCORED = 1 << 7
+    LEVEL = 0b111 << LEVEL_SHIFT
+    """How many multiples of the review cost the expected loss reaches; see `models.payoff`."""
+    LEVEL_BEFORE = 0b111 << BEFORE_SHIFT
+    """The highest level that the card has reached in the case window before."""
+    OPENS_FOREST_CASE = 1 << 14
+    """The first of its case where the forest would alert: had it decided, the review would be charged here."""
 
 
 MS_PER_DAY: Final = 86_400_000

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from models.examples import Examples
 from models.features import FeatureLayout, FeatureSpec
 from models.ledger import LedgerDeltas, Truth, concatenate, decided_deltas, settled_deltas
+from models.payoff import PayoffDeltas, decided_payoffs, settled_payoffs
 from models.records import Budget, Commit, Digest, EntityEvents, Evidence, Lineage, Policy
 from models.state import ModelState
 from models.threshold import BINS, CostPolicy
@@ -96,6 +97,15 @@ def ledger_deltas(rng: np.random.Generator, count: int, from_ms: int = START_MS)
     return concatenate([decided_deltas(event_time_ms), settled])
 
 
+def payoff_deltas(rng: np.random.Generator, count: int, from_ms: int = START_MS) -> PayoffDeltas:
+    event_time_ms = from_ms + rng.integers(0, 3 * MS_PER_DAY, count)
+    flags = rng.integers(0, 1 << 15, count).astype(np.uint16)
+    logit = rng.normal(size=count).astype(np.float32)
+    signs = rng.integers(-1, 2, (3, count)).astype(np.int8)
+    settled = settled_payoffs(event_time_ms, flags, logit, rng.uniform(1, 100, count), signs)
+    return PayoffDeltas.concatenate([decided_payoffs(event_time_ms, flags), settled])
+
+
 def budget(rng: np.random.Generator) -> Budget:
     online, forest = rng.integers(0, 9, (2, BINS)).astype(np.float64)
     return Budget(online, forest, 7, 3)
@@ -120,6 +130,7 @@ def commit(
         evidence=evidence(rng, moved, from_ms),
         examples=examples(rng, learnt, from_ms),
         ledger=ledger_deltas(rng, rows, from_ms),
+        payoff=payoff_deltas(rng, rows, from_ms),
         budget=budget(rng),
         digest=digest,
     )

@@ -11,6 +11,7 @@ import pytest
 
 from models.decision import decide
 from models.explanation import REASONS
+from models.payoff import Payoffs
 from models.refit import RefitPlan, forest_job, generation_job
 from models.state import ModelState
 from models.threshold import BINS, AlertBudget, CostPolicy, histogram
@@ -52,7 +53,7 @@ def online() -> ModelState:
 def forest() -> ModelState:
     """The online model is not trusted, and a day of ranks tells the forest its cut."""
     model = a_model(dataclasses.replace(COSTS, alert_budget_cases_per_day=50.0), 10**6)
-    model.budget = AlertBudget()
+    model.budget, model.payoffs = AlertBudget(), Payoffs()
     ranks = np.random.default_rng(2).uniform(0, 100, 500)
     for clock_ms in (START_MS, START_MS + MS_PER_DAY):
         model.budget.fold(np.zeros(BINS), histogram(ranks, np.ones(500)), 0, 0, clock_ms)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from models.examples import Examples
 from models.ledger import LedgerDeltas, concatenate
+from models.payoff import PayoffDeltas
 from models.records import Budget, Commit, EntityEvents, Evidence
 from models.refit import RefitPlan
 from models.state import ModelState
@@ -60,6 +61,7 @@ def commit(
         evidence=Evidence.empty(hashes=2),
         examples=Examples.empty(features=len(model.layout.names)) if examples is None else examples,
         ledger=ledger,
+        payoff=PayoffDeltas.nothing(),
         budget=Budget.empty(),
     )
 

@@ -23,6 +23,7 @@ import numpy as np
 from models.decision import decide
 from models.examples import Examples
 from models.ledger import LedgerDeltas, concatenate, decided_deltas
+from models.payoff import POLICIES, PayoffDeltas, decided_payoffs
 from models.records import Budget, Commit, Digest, EntityEvents, Evidence, ModelRecord
 from models.state import ModelState
 from models.threshold import histogram
@@ -194,6 +195,7 @@ class Processor:
                 features=len(self._model.layout.names),
             ),
             ledger=_ledger(decided, settled),
+            payoff=_payoff(decided, settled),
             budget=_budget(decided),
             digest=digest,
         )
@@ -219,6 +221,12 @@ def _ledger(decided: list[Decided], settled: list[Settling]) -> LedgerDeltas:
     # The clock caps the day, here as when the decision settles: a day in the far future would stay open for ever.
     days = [decided_deltas(one.rows.counted_ms) for one in decided]
     return concatenate(days + [part for one in settled for part in one.ledger])
+
+
+def _payoff(decided: list[Decided], settled: list[Settling]) -> PayoffDeltas:
+    own = [decided_payoffs(one.rows.counted_ms, one.rows.flags) for one in decided]
+    parts = own + [part for one in settled for part in one.payoff]
+    return PayoffDeltas.concatenate([part for part in parts if len(part)], policies=POLICIES)
 
 
 def _budget(decided: list[Decided]) -> Budget:

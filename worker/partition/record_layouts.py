@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from models.examples import Examples
 from models.features import FeatureSpec
 from models.ledger import LedgerDeltas, concatenate
+from models.payoff import PayoffDeltas
 from models.records import Budget, Commit, Digest, EntityEvents, Evidence, Lineage, ModelRecord, Policy, Refit
 from models.threshold import BINS
 from worker.errors import CorruptError
@@ -261,11 +262,12 @@ _NO_DECISIONS: Final = DecisionRows.empty(hashes=0, features=0)
 _NO_SETTLEMENTS: Final = Settlements.empty()
 _NO_LABELS: Final = LabelColumns.none()
 _NO_RELEASED: Final = Released.empty()
-_SECTIONS: Final[dict[str, EntityEvents | Evidence | Examples | LedgerDeltas]] = {
+_SECTIONS: Final[dict[str, EntityEvents | Evidence | Examples | LedgerDeltas | PayoffDeltas]] = {
     "traffic": EntityEvents.empty(entities=0),
     "evidence": Evidence.empty(hashes=0),
     "examples": Examples.empty(features=0),
     "ledger": concatenate([]),
+    "payoff": PayoffDeltas.nothing(),
 }
 """The parts of a commit, by name: each field is a column of its own, and all of a part are as long as one another."""
 _OF_THEIR_OWN_LENGTH: Final = ("decided_day", "decided_count")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from models.examples import Examples, Verdict
 from models.labels import LabelResult, apply_labels
 from models.ledger import LedgerDeltas, Truth, settled_deltas
+from models.payoff import PayoffDeltas, settled_payoffs
 from models.records import Evidence
 from models.vocabulary import Flag, LabelEffect, Status
 from worker.partition.journal import Settlements
@@ -17,6 +18,8 @@ from worker.partition.pending import PendingDecisions, Waiting
 from worker.wire.decoder import LabelColumns
 
 _SETTLED = np.array([Status.FRAUD, Status.LEGIT, Status.FINAL_LEGIT, Status.UNRESOLVED], np.uint8)
+_OPEN = np.array([Status.WAITING, Status.UNRESOLVED], np.uint8)
+"""No verdict is known, and silence has not become one."""
 _TRUTH = np.zeros(len(Status), np.uint8)
 _TRUTH[[Status.FRAUD, Status.LEGIT, Status.FINAL_LEGIT, Status.UNRESOLVED]] = [
     Truth.FRAUD,
@@ -35,7 +38,7 @@ class Settling:
     ----------
     settlements
         For the journal; silence leaves none, a restore repeats it from the header.
-    evidence, examples, ledger
+    evidence, examples, ledger, payoff
         For the model log.
     label_flags, label_effects, label_truth : uint16, uint8, bool (m,)
         Of each label that found a decision: the decision's flags, the `LabelEffect`, whether it says fraud.
@@ -55,6 +58,7 @@ class Settling:
     evidence: list[Evidence] = field(default_factory=list)
     examples: list[Examples] = field(default_factory=list)
     ledger: list[LedgerDeltas] = field(default_factory=list)
+    payoff: list[PayoffDeltas] = field(default_factory=list)
     label_flags: NDArray[np.uint16] = field(default_factory=lambda: np.empty(0, np.uint16))
     label_effects: NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, np.uint8))
     label_truth: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, np.bool_))
@@ -96,6 +100,8 @@ class Settler:
     def __init__(self, partition: int, pending: PendingDecisions) -> None:
         self._partition = partition
         self._pending = pending
+        self._silent_until = 0
+        """Silent alerts before this sequence number count as unanswered in the payoffs."""
 
     def apply(self, labels: LabelColumns, clock_ms: int) -> Settling:
         """Join labels with their decisions and apply the label table (`models.labels.apply_labels`).
@@ -115,6 +121,7 @@ class Settler:
         matched = np.flatnonzero(sequence >= 0)
         distinct, position = np.unique(sequence[matched], return_inverse=True)
         truth = self._pending.read_truth(distinct)
+        unanswered = (truth.acted == 0) & (distinct < self._silent_until)
         result = apply_labels(truth, position, labels.kind[matched], labels.label_time_ms[matched], clock_ms)
         settlements = Settlements(
             distinct, truth.status, truth.acted, truth.label_time_ms, truth.learnt_at_ms
@@ -122,6 +129,7 @@ class Settler:
         self._pending.write_truth(settlements)
         waiting = self._pending.read(sequence[matched])
         settling = self._learnt(waiting, result, clock_ms)
+        settling.payoff.append(_moved_payoff(waiting, result, unanswered[position]))
         settling.settlements = settlements
         orphaned = matched[result.effect == LabelEffect.ORPHAN]
         settling.orphans = np.sort(np.concatenate([np.flatnonzero(sequence < 0), orphaned]))
@@ -150,11 +158,13 @@ class Settler:
         if len(moved):
             waiting = self._pending.read(moved)
             settling.evidence.append(_evidence(waiting, 0, 1, np.full(len(moved), clock_ms)))
+            settling.payoff.append(_payoff(waiting, case=1))
             label, weight = np.full(len(moved), Verdict.SILENT, np.uint8), waiting.legit_weight
             settling.examples.append(self._examples(waiting, weight > 0, label, weight, clock_ms))
         silent = self._pending.unanswered(start, stop, int(Flag.ALERTED))
         if len(silent):
             waiting = self._pending.read(silent)
+            settling.payoff.append(_payoff(waiting, silent=1))
             label, weight = np.full(len(silent), Verdict.ALERTED, np.uint8), np.ones(len(silent), np.float32)
             settling.examples.append(self._examples(waiting, weight > 0, label, weight, clock_ms))
         return settling
@@ -172,6 +182,7 @@ class Settler:
 
     def replay_mature(self, start: int, stop: int, clock_ms: int) -> NDArray[np.int64]:
         """Do what `mature` does to the decisions; return the sequence numbers that moved, int64 (k,)."""
+        self._silent_until = max(self._silent_until, stop)
         return self._pending.mature(
             start,
             stop,
@@ -279,6 +290,32 @@ def _moved_truth(waiting: Waiting, result: LabelResult, changed: NDArray[np.bool
         now = _TRUTH[result.after[settled]]
         deltas.append(_ledger(waiting.take(settled), now, labelled=True, sign=1))
     return deltas
+
+
+def _moved_payoff(waiting: Waiting, result: LabelResult, unanswered: NDArray[np.bool_]) -> PayoffDeltas:
+    """Return what labels change: an alert whose silence has counted as unanswered counts as answered instead."""
+    open_before, open_after = np.isin(result.before, _OPEN), np.isin(result.after, _OPEN)
+    case = open_before.astype(np.int8) - open_after.astype(np.int8)
+    noted = result.effect == LabelEffect.NOTED
+    answered = unanswered & ((waiting.flags & Flag.ALERTED) != 0) & open_before & (~open_after | noted)
+    fraud = (result.after == Status.FRAUD).astype(np.int8) - (result.before == Status.FRAUD).astype(np.int8)
+    return _payoff(waiting, case, -answered.astype(np.int8), fraud)
+
+
+def _payoff(
+    waiting: Waiting,
+    case: int | NDArray[np.int8] = 0,
+    silent: int | NDArray[np.int8] = 0,
+    fraud: int | NDArray[np.int8] = 0,
+) -> PayoffDeltas:
+    count = len(waiting.sequence)
+    return settled_payoffs(
+        waiting.counted_ms,
+        waiting.flags,
+        waiting.logit,
+        waiting.loss,
+        np.stack([np.broadcast_to(np.asarray(sign, np.int8), count) for sign in (case, silent, fraud)]),
+    )
 
 
 def _ledger(waiting: Waiting, truth: NDArray[np.uint8], *, labelled: bool, sign: int) -> LedgerDeltas:

@@ -181,8 +181,10 @@ class PartitionTask:
             legit_weight=scores.legit_weight,
             flags=scores.flags | np.where(first_of_window, np.uint16(Flag.FIRST_OF_WINDOW), np.uint16(0)),
         )
-        opened = self._open_cases(rows, self._case_window(policy.case_window_ms))
+        window_ms = self._case_window(policy.case_window_ms)
+        opened = self._open_cases(rows, window_ms)
         rows.flags[opened] |= np.uint16(Flag.OPENS_CASE)
+        rows.flags[:] |= self._reach(rows, window_ms)
         self._wait(rows, transactions.id_hash, transactions.id_check)
         return rows
 
@@ -272,6 +274,7 @@ class PartitionTask:
             window_ms = self._case_window(header.case_window_ms)
             self.cards.advance(cards, rows.counted_ms, rows.amount, window_ms)
             self._open_cases(rows, window_ms)
+            self._reach(rows, window_ms)
             self._wait(rows, id_hash, id_check)
         self.clock_ms = max(self.clock_ms, header.clock_ms)
         self.shelf.replay(entry.early, entry.released)
@@ -324,6 +327,10 @@ class PartitionTask:
     def _open_cases(self, rows: DecisionRows, window_ms: int) -> NDArray[np.bool_]:
         alerted = (rows.flags & Flag.ALERTED) != 0
         return self._cases.open(rows.entities[:, 0], rows.counted_ms, alerted, window_ms)
+
+    def _reach(self, rows: DecisionRows, window_ms: int) -> NDArray[np.uint16]:
+        card_hash = np.ascontiguousarray(rows.entities[:, 0])
+        return self.cards.reach(card_hash, rows.counted_ms, rows.flags, window_ms)
 
     def _forget(self) -> None:
         """Drop old decisions, by journalled values alone: a restore drops the same ones."""

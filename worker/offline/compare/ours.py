@@ -53,7 +53,7 @@ class Deciding:
             model.forest,
             model.calibration,
             model.thresholds(now_ms),
-            model.online_is_trusted,
+            model.online_decides,
         )
 
 
@@ -108,8 +108,8 @@ class OwnView(Columns):
         Expected loss over review cost, and the forest's order of alerting; 0 where there is no score.
     decider : uint8 (n,)
         `Decider` of the worker as it would run.
-    online_lambda, forest_cut : float64 (n,)
-        The thresholds in force.
+    online_lambda, forest_cut, forest_budget_cut : float64 (n,)
+        The thresholds in force; see `models.threshold.Thresholds`.
     online_alerted, forest_alerted, alerted : bool (n,)
         What each decider alone would alert, and what the worker alerts.
     """
@@ -120,6 +120,7 @@ class OwnView(Columns):
     decider: NDArray[np.uint8]
     online_lambda: NDArray[np.float64]
     forest_cut: NDArray[np.float64]
+    forest_budget_cut: NDArray[np.float64]
     online_alerted: NDArray[np.bool_]
     forest_alerted: NDArray[np.bool_]
     alerted: NDArray[np.bool_]
@@ -152,8 +153,8 @@ def frozen_view(
     otherwise = Decider.NONE if deciding.forest is None else Decider.FOREST
     decider = np.where(np.isfinite(logit) & deciding.trusted, np.uint8(Decider.ONLINE), np.uint8(otherwise))
     ratio, rank = _ratio(probability, loss, costs), forest_rank(forest_score.astype(np.float64), amount)
-    online_lambda, forest_cut = deciding.thresholds
-    online, anomalous = ratio >= online_lambda, rank >= forest_cut
+    online_lambda, forest_cut, forest_budget_cut = deciding.thresholds
+    online, by_forest = ratio >= online_lambda, (rank >= forest_cut) & (decider == Decider.FOREST)
     return OwnView(
         logit=logit,
         probability=probability,
@@ -161,9 +162,10 @@ def frozen_view(
         decider=decider,
         online_lambda=np.full(len(features), online_lambda),
         forest_cut=np.full(len(features), forest_cut),
+        forest_budget_cut=np.full(len(features), forest_budget_cut),
         online_alerted=online,
-        forest_alerted=anomalous,
-        alerted=np.where(decider == Decider.ONLINE, online, anomalous & (decider == Decider.FOREST)),
+        forest_alerted=rank >= forest_budget_cut,
+        alerted=np.where(decider == Decider.ONLINE, online, by_forest),
         ratio=ratio,
         rank=rank,
     )
@@ -195,7 +197,7 @@ def refreshed_view(
         idle = np.flatnonzero((day == number) & ~np.isfinite(forest_score))
         forest_score[idle] = _forest_score(at.forest, decisions.features[idle])
     flags = decisions.flags
-    forest_cut = np.array([at.thresholds.forest_cut for at in days])[day]
+    forest_budget_cut = np.array([at.thresholds.forest_budget_cut for at in days])[day]
     rank = forest_rank(forest_score.astype(np.float64), amount)
     scored = (flags & Flag.FOREST_SCORED) != 0
     return OwnView(
@@ -204,9 +206,10 @@ def refreshed_view(
         forest_score=forest_score,
         decider=(flags & Flag.DECIDER).astype(np.uint8),
         online_lambda=np.array([at.thresholds.online_lambda for at in days])[day],
-        forest_cut=forest_cut,
+        forest_cut=np.array([at.thresholds.forest_cut for at in days])[day],
+        forest_budget_cut=forest_budget_cut,
         online_alerted=(flags & Flag.ONLINE_WOULD_ALERT) != 0,
-        forest_alerted=np.where(scored, (flags & Flag.FOREST_WOULD_ALERT) != 0, rank >= forest_cut),
+        forest_alerted=np.where(scored, (flags & Flag.FOREST_WOULD_ALERT) != 0, rank >= forest_budget_cut),
         alerted=(flags & Flag.ALERTED) != 0,
         ratio=_ratio(decisions.probability, decisions.loss, costs),
         rank=rank,
@@ -248,7 +251,7 @@ def _forest(view: OwnView) -> Decided:
         raise LeftOutError("the worker has no forest here: it has seen too few transactions")
     score = np.where(np.isfinite(view.forest_score), view.forest_score.astype(np.float64), _UNSCORED)
     nothing = np.full(len(view), np.nan)
-    return Decided(score, nothing, view.rank, view.forest_cut, view.forest_alerted)
+    return Decided(score, nothing, view.rank, view.forest_budget_cut, view.forest_alerted)
 
 
 def _worker(view: OwnView) -> Decided:
@@ -256,7 +259,10 @@ def _worker(view: OwnView) -> Decided:
     # Each decider compares a quantity of its own: both are divided by their threshold, so that 1 is the threshold.
     cut = np.where(np.isfinite(view.forest_cut) & (view.forest_cut > 0.0), view.forest_cut, np.inf)
     by_forest = np.where(view.decider == Decider.FOREST, view.rank / cut, 0.0)
-    rank = np.where(online, view.ratio / view.online_lambda, by_forest)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # A lambda of 0 alerts on everything.
+        by_rule = np.where(view.online_lambda > 0.0, view.ratio / view.online_lambda, 1.0 + view.ratio)
+    rank = np.where(online, by_rule, by_forest)
     probability = np.where(online, view.probability.astype(np.float64), np.nan)
     score = ranking_score(view.decider.astype(np.uint16), view.logit, view.forest_score)
     return Decided(score, probability, rank, np.ones(len(view)), view.alerted)

@@ -1,0 +1,318 @@
+"""What each policy of alerting would have brought, measured on matured days, and which one is in force.
+
+A probability that is miscalibrated, or a forest that finds nothing, can cost more than alerting on nothing. So every
+decision is also judged by policies that did not decide it: the cost rule at several multiples of the review cost (0 is
+alerting on everything), the isolation forest, and nothing. What a policy brings in a day is the loss of the frauds it
+would have stopped, less a review for each case it would have opened. The rule at 1 is in force unless another policy
+has brought more, day by day, beyond noise.
+
+The forest claims no probability, so while it decides nothing vouches for its alerts. Until matured days do, it alerts
+on credit: the reviews it has cost, less the losses it has stopped, may reach two days of the budget.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from models.arrays import FloatArray, IntArray
+from models.columns import Columns, Wide
+from models.label_delay import LEAST_SHARE, LabelDelays
+from models.threshold import CostPolicy
+from models.vocabulary import BEFORE_SHIFT, LEVEL_SHIFT, MS_PER_DAY, Decider, Flag
+
+LAMBDAS: Final = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 32.0)
+"""The multiples of the review cost from which the rule may alert; a decision's *level* counts those it reaches."""
+_USUAL: Final = LAMBDAS.index(1.0)
+_FOREST: Final = len(LAMBDAS)
+_NOTHING: Final = _FOREST + 1
+POLICIES: Final = _NOTHING + 1
+_AS_DECIDED: Final = _NOTHING
+"""In the sums, the place of a policy that brings nothing is that of the alerts which the forest did raise."""
+_CASES, _SILENT, _STOPPED = range(3)
+DAYS: Final = 28
+"""The newest matured days that are compared."""
+_FEWEST_DAYS: Final = 7
+_STANDARD_ERRORS: Final = 2.5
+"""More than the usual two: many policies are compared, each day anew."""
+_DAYS_KEPT: Final = 128
+CREDIT_DAYS: Final = 2.0
+"""For so many days of its budget the forest may alert before labels vouch for it."""
+IDLE_FOREST_ONE_IN: Final = 8
+"""The forest is the dearest step: while it does not decide, it scores one row in so many, chosen by hash."""
+
+
+def level_bits(ratio: FloatArray) -> NDArray[np.uint16]:
+    """Return the level of each ratio of expected loss to review cost, as `Flag.LEVEL` has it; NaN has level 0."""
+    reached = np.searchsorted(np.array(LAMBDAS[1:]), ratio, side="right")
+    return np.where(np.isnan(ratio), 0, reached << LEVEL_SHIFT).astype(np.uint16)
+
+
+@dataclass(frozen=True, slots=True)
+class PayoffDeltas(Columns):
+    """What one commit adds to the days of event time that it touches.
+
+    Attributes
+    ----------
+    day : int32 (k,)
+        ``event_time_ms // 86_400_000``.
+    cases, silent, stopped : float64 (k, 10)
+        By policy (the rule at each of `LAMBDAS`, the forest, the forest's own alerts while it decided): cases opened
+        by decisions with a verdict, cases opened by alerts that no one has answered, and losses stopped.
+    """
+
+    day: NDArray[np.int32]
+    cases: Annotated[FloatArray, Wide("policies")]
+    silent: Annotated[FloatArray, Wide("policies")]
+    stopped: Annotated[FloatArray, Wide("policies")]
+
+    @classmethod
+    def nothing(cls) -> PayoffDeltas:
+        """Return what a commit without a decision or a verdict adds."""
+        return cls.empty(policies=POLICIES)
+
+
+def decided_payoffs(event_time_ms: IntArray, flags: NDArray[np.uint16]) -> PayoffDeltas:
+    """Count the cases that the forest's own alerts open, as they are decided; arrays of n decisions."""
+    own = ((flags & Flag.OPENS_CASE) != 0) & ((flags & Flag.DECIDER) == Decider.FOREST)
+    if not own.any():
+        return PayoffDeltas.nothing()
+    days, at = np.unique(event_time_ms[own] // MS_PER_DAY, return_inverse=True)
+    sums = np.zeros((3, len(days), POLICIES))
+    sums[_CASES, :, _AS_DECIDED] = np.bincount(at)
+    return PayoffDeltas(days.astype(np.int32), *sums)
+
+
+def settled_payoffs(
+    event_time_ms: IntArray,
+    flags: NDArray[np.uint16],
+    logit: NDArray[np.float32],
+    loss: FloatArray,
+    signs: NDArray[np.int8],
+) -> PayoffDeltas:
+    """Sum what the verdicts on n decisions say of every policy.
+
+    Parameters
+    ----------
+    event_time_ms, flags, logit, loss
+        Of the decisions; those without a finite logit say nothing of the rule.
+    signs : int8 (3, n)
+        What counts once more (1) or no longer (-1): the cases that the decision would have opened, once a verdict is
+        known; the same of an alert that no one has answered; the loss, of a fraud.
+    """
+    days, at = np.unique(event_time_ms // MS_PER_DAY, return_inverse=True)
+    sums = np.zeros((3, len(days), POLICIES))
+    _sum(at, flags, np.isfinite(logit), loss, signs, sums)
+    return PayoffDeltas(days.astype(np.int32), *sums)
+
+
+@njit(cache=True, nogil=True)
+def _sum(
+    at: IntArray,
+    flags: NDArray[np.uint16],
+    scored: NDArray[np.bool_],
+    loss: FloatArray,
+    signs: NDArray[np.int8],
+    sums: FloatArray,
+) -> None:
+    for i in range(len(at)):
+        flag, day = flags[i], at[i]
+        case, silent, stopped = float(signs[0, i]), float(signs[1, i]), signs[2, i] * loss[i]
+        if scored[i]:
+            before = (flag & _LEVEL_BEFORE) >> BEFORE_SHIFT
+            for k in range(((flag & _LEVEL) >> LEVEL_SHIFT) + 1):
+                opens = k > before if k > 0 else (flag & _FIRST_OF_WINDOW) != 0
+                if opens:
+                    sums[_CASES, day, k] += case
+                    sums[_SILENT, day, k] += silent
+                sums[_STOPPED, day, k] += stopped
+        if flag & _FOREST_WOULD:
+            by_forest = (flag & _DECIDER) == _BY_FOREST
+            stands_for = 1.0 if by_forest else float(IDLE_FOREST_ONE_IN)
+            if flag & _OPENS_FOREST_CASE:
+                sums[_CASES, day, _FOREST] += stands_for * case
+                sums[_SILENT, day, _FOREST] += stands_for * silent
+            sums[_STOPPED, day, _FOREST] += stands_for * stopped
+            if by_forest and flag & _ALERTED:
+                sums[_STOPPED, day, _AS_DECIDED] += stopped
+
+
+# Compiled loops take plain numbers for the bits of an enumeration.
+_FIRST_OF_WINDOW: Final = int(Flag.FIRST_OF_WINDOW)
+_FOREST_WOULD: Final = int(Flag.FOREST_WOULD_ALERT)
+_OPENS_FOREST_CASE: Final = int(Flag.OPENS_FOREST_CASE)
+_ALERTED: Final = int(Flag.ALERTED)
+_DECIDER: Final = int(Flag.DECIDER)
+_LEVEL: Final = int(Flag.LEVEL)
+_LEVEL_BEFORE: Final = int(Flag.LEVEL_BEFORE)
+_BY_FOREST: Final = int(Decider.FOREST)
+
+
+class InForce(NamedTuple):
+    """The policy of a day of event time.
+
+    Attributes
+    ----------
+    least_lambda
+        From which the rule alerts, where the online model decides; inf for nothing.
+    forest_decides
+        Whether the forest decides in place of the online model.
+    forest_vouched
+        Whether matured days say that the forest's alerts pay (1), that they do not (-1), or neither (0).
+    """
+
+    least_lambda: float
+    forest_decides: bool
+    forest_vouched: int
+
+
+_BY_DEFAULT: Final = InForce(1.0, False, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Matured:
+    """What is needed to judge the days.
+
+    Attributes
+    ----------
+    now_ms
+        The clock.
+    until_ms
+        Verdicts on all decisions before are in, but for frauds that are labelled late.
+    delays
+        How late those are: the losses of a day stand for so many more.
+    silent_weight
+        With which a silent alert counts as legit; its review then brought nothing.
+    """
+
+    now_ms: int
+    until_ms: int
+    delays: LabelDelays
+    silent_weight: float
+
+
+class Payoffs:
+    """The days of every policy: the source of truth for which one is in force.
+
+    A fold: `fold` and `choose` alone change it.
+    """
+
+    def __init__(self) -> None:
+        self._days = np.zeros(0, np.int32)
+        self._sums = np.zeros((0, 3, POLICIES))
+        self._forest_balance = 0.0
+        self._chosen_day = np.iinfo(np.int64).min
+        self.in_force = _BY_DEFAULT
+
+    @property
+    def forest_balance(self) -> float:
+        """What the forest's own alerts have stopped so far, less what their reviews have cost."""
+        return self._forest_balance
+
+    def forest_may_alert(self, costs: CostPolicy) -> bool:
+        """Return whether matured days vouch for the forest's alerts, or its credit lasts."""
+        if self.in_force.forest_vouched:
+            return self.in_force.forest_vouched > 0
+        budget = costs.alert_budget_cases_per_day
+        return budget is None or self._forest_balance > -CREDIT_DAYS * budget * costs.review_cost
+
+    def fold(self, deltas: PayoffDeltas, costs: CostPolicy) -> None:
+        """Add one commit's deltas; the verdicts on days no longer kept only change the forest's balance."""
+        if not len(deltas):
+            return
+        new = np.setdiff1d(deltas.day, self._days)
+        at = np.searchsorted(self._days, new)
+        self._days = np.insert(self._days, at, new)[-_DAYS_KEPT:]
+        self._sums = np.insert(self._sums, at, 0.0, axis=0)[-_DAYS_KEPT:]
+        row = np.searchsorted(self._days, deltas.day)
+        for i in range(len(deltas)):
+            self._forest_balance += deltas.stopped[i, _AS_DECIDED]
+            self._forest_balance -= deltas.cases[i, _AS_DECIDED] * costs.review_cost
+            if deltas.day[i] >= self._days[0]:
+                self._sums[row[i]] += np.stack([deltas.cases[i], deltas.silent[i], deltas.stopped[i]])
+
+    def choose(self, matured: Matured, costs: CostPolicy) -> None:
+        """Choose the policy of the day of event time that `matured.now_ms` is in, once."""
+        today = matured.now_ms // MS_PER_DAY
+        if today <= self._chosen_day:
+            return
+        self._chosen_day = today
+        gains = self._gains(matured, costs)
+        if len(gains) < _FEWEST_DAYS:
+            self.in_force = _BY_DEFAULT
+            return
+        found = np.zeros((2, POLICIES))
+        _compare(gains, _USUAL, found)
+        best = _best(found)
+        _compare(gains, _NOTHING, found)
+        self.in_force = InForce(
+            least_lambda=float("inf") if best >= _FOREST else LAMBDAS[best],
+            forest_decides=best == _FOREST,
+            forest_vouched=int(_beyond_noise(found, _FOREST, 1.0)) - int(_beyond_noise(found, _FOREST, -1.0)),
+        )
+
+    def _gains(self, matured: Matured, costs: CostPolicy) -> FloatArray:
+        """Return what each policy brought on the newest matured days, float64 (days, policies)."""
+        end_ms = (self._days.astype(np.int64) + 1) * MS_PER_DAY
+        rows = np.flatnonzero(end_ms <= matured.until_ms)[-DAYS:]
+        share = np.maximum(matured.delays.labelled_by(matured.now_ms - end_ms[rows]), LEAST_SHARE)
+        gains = np.zeros((len(rows), POLICIES))
+        budget = np.inf if costs.alert_budget_cases_per_day is None else costs.alert_budget_cases_per_day
+        _gain(self._sums[rows], share, matured.silent_weight, costs.review_cost, float(budget), gains)
+        return gains
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return copies of the arrays that the state consists of, by name."""
+        return {
+            "days": self._days.copy(),
+            "sums": self._sums.copy(),
+            "forest_balance": np.array([self._forest_balance]),
+            "chosen_day": np.array([self._chosen_day], np.int64),
+            "in_force": np.array(self.in_force, np.float64),
+        }
+
+
+@njit(cache=True, nogil=True)
+def _gain(
+    sums: FloatArray, share: FloatArray, silent_weight: float, review: float, budget: float, out: FloatArray
+) -> None:
+    for i in range(len(sums)):
+        # The budget raises lambda until it is met: a lower one brings what the lowest within the budget does.
+        within = _FOREST - 1
+        for k in range(_FOREST - 1, -1, -1):
+            if sums[i, _CASES, k] + silent_weight * sums[i, _SILENT, k] <= budget:
+                within = k
+        for k in range(_FOREST + 1):
+            j = within if k < within else k
+            cases = sums[i, _CASES, j] + silent_weight * sums[i, _SILENT, j]
+            out[i, k] = sums[i, _STOPPED, j] / share[i] - review * cases
+
+
+@njit(cache=True, nogil=True)
+def _compare(gains: FloatArray, with_policy: int, out: FloatArray) -> None:
+    """Write the mean daily difference of each policy to one of them, and its standard error."""
+    n = len(gains)
+    for k in range(gains.shape[1]):
+        mean = 0.0
+        for i in range(n):
+            mean += (gains[i, k] - gains[i, with_policy]) / n
+        squares = 0.0
+        for i in range(n):
+            squares += (gains[i, k] - gains[i, with_policy] - mean) ** 2
+        out[0, k] = mean
+        out[1, k] = np.sqrt(squares / (n * (n - 1)))
+
+
+def _beyond_noise(found: FloatArray, policy: int, sign: float) -> bool:
+    mean, error = sign * found[0, policy], found[1, policy]
+    return bool(mean > 0.0 and mean > _STANDARD_ERRORS * error)
+
+
+def _best(found: FloatArray) -> int:
+    """Return the policy that brings the most of those better beyond noise; the usual one if none is."""
+    better = [k for k in range(POLICIES) if _beyond_noise(found, k, 1.0)]
+    return max(better, key=lambda k: float(found[0, k]), default=_USUAL)
