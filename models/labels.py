@@ -60,12 +60,15 @@ class LabelResult:
         The `LabelEffect`, and the decision's `Status` before and after this label.
     learnt_before_ms : int64 (m,)
         When the evidence that this label replaces was learnt.
+    acted_before : uint8 (m,)
+        As of `DecisionTruth`, before this label.
     """
 
     effect: NDArray[np.uint8]
     before: NDArray[np.uint8]
     after: NDArray[np.uint8]
     learnt_before_ms: NDArray[np.int64]
+    acted_before: NDArray[np.uint8]
 
 
 def apply_labels(
@@ -95,11 +98,12 @@ def apply_labels(
         np.zeros(len(kind), np.uint8),
         np.zeros(len(kind), np.uint8),
         np.zeros(len(kind), np.int64),
+        np.zeros(len(kind), np.uint8),
     )
     _apply(
         truth.status, truth.label_time_ms, truth.learnt_at_ms, truth.acted,
         position, kind, label_time_ms, clock_ms,
-        result.effect, result.before, result.after, result.learnt_before_ms,
+        result.effect, result.before, result.after, result.learnt_before_ms, result.acted_before,
     )  # fmt: skip
     return result
 
@@ -157,6 +161,7 @@ def _apply(  # noqa: PLR0913 - a compiled loop
     before: NDArray[np.uint8],
     after: NDArray[np.uint8],
     learnt_before_ms: NDArray[np.int64],
+    acted_before: NDArray[np.uint8],
 ) -> None:
     # One label after another: several in one batch may name the same decision.
     for i in range(len(kind)):
@@ -166,6 +171,7 @@ def _apply(  # noqa: PLR0913 - a compiled loop
             continue
         before[i] = status[k]
         learnt_before_ms[i] = learnt_at_ms[k]
+        acted_before[i] = acted[k]
         effect[i], after[i] = _verdict(status[k], kind[i], label_time_ms[i] > in_force_ms[k])
         status[k] = after[i]
         if kind[i] == _KIND_OUTCOME:

@@ -154,6 +154,32 @@ class SlowSettling:
                     total[key] = (frauds + (verdict == "fraud"), legits + (verdict == "legit"))
         return total
 
+    def payoff(self) -> dict[tuple[int, str], tuple[float, float, float]]:
+        """Return cases, silent cases and losses stopped by day, of alerting on everything and of the forest."""
+        total: dict[tuple[int, str], tuple[float, float, float]] = {}
+        for decision in self.decisions.values():
+            flags, day = decision.flags, min(decision.event_time_ms, decision.clock_ms) // MS_PER_DAY
+            by_forest = flags & Flag.DECIDER == Decider.FOREST
+            known = decision.status not in (Status.WAITING, Status.UNRESOLVED)
+            silent = not known and decision.sequence in self._silent and not decision.acted
+            for policy, would, opens, stands_for in (
+                ("all", True, bool(flags & Flag.FIRST_OF_WINDOW), 1),
+                (
+                    "forest",
+                    bool(flags & Flag.FOREST_WOULD_ALERT),
+                    bool(flags & Flag.OPENS_FOREST_CASE),
+                    1 if by_forest else 8,
+                ),
+                ("own", by_forest and bool(flags & Flag.ALERTED), False, 1),
+            ):
+                if policy == "own" and not flags & Flag.FOREST_WOULD_ALERT:
+                    continue
+                stopped = stands_for * decision.loss * (would and decision.status is Status.FRAUD)
+                row = (stands_for * float(opens and known), stands_for * float(opens and silent), stopped)
+                before = total.get((day, policy), (0.0, 0.0, 0.0))
+                total[day, policy] = (before[0] + row[0], before[1] + row[1], before[2] + row[2])
+        return {key: sums for key, sums in total.items() if any(sums)}
+
     def ledger(self) -> dict[tuple[int, ...], tuple[float, ...]]:
         """Return sums of the settled decisions by day and cell: count, loss, cases, windows, settled by a label."""
         truths = {

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from models.anomaly import FlatForest
 from models.blend import Blend
 from models.decision import IDLE_FOREST_ONE_IN, Scores, decide
+from models.payoff import InForce, decided_payoffs
 from models.state import ModelState
 from models.threshold import BINS, EDGES, Calibration, CostPolicy, histogram
 from models.vocabulary import MS_PER_DAY, Decider, Flag
@@ -201,6 +202,43 @@ def test_what_the_idle_forest_would_have_done_is_noted_but_alerts_nothing() -> N
     assert deciders(scores) == [Decider.ONLINE]
     assert has(scores, Flag.FOREST_WOULD_ALERT) == [True]
     assert scores.alerted.tolist() == [False]
+
+
+def test_the_policy_in_force_says_from_where_on_the_rule_alerts() -> None:
+    state = model(online=True, frauds=TRUSTED)
+    expected = {
+        0.0: [True, True, True],
+        0.5: [False, True, True],
+        1.0: [False, False, True],
+        np.inf: [False] * 3,
+    }
+    for least, alerted in expected.items():
+        state.payoffs.in_force = InForce(least, forest_decides=False, forest_vouched=0)
+        # Ratios of 0.013, 0.7 and 13: what a miss costs, over a review of 4.
+        scores = decided(state, rows(-6.9, -2.87, 9.0))
+        assert scores.alerted.tolist() == alerted, least
+        assert scores.online_lambda == least
+
+
+def test_a_forest_that_brings_more_decides_in_place_of_a_trusted_model() -> None:
+    state = model(online=True, forest=True, frauds=TRUSTED, budget=20.0)
+    with_forest_cut(state)
+    state.payoffs.in_force = InForce(1.0, forest_decides=True, forest_vouched=1)
+    scores = decided(state, rows(9.0), [1e6])
+    assert deciders(scores) == [Decider.FOREST]
+    assert scores.alerted.tolist() == [True]
+
+
+def test_a_forest_whose_credit_is_spent_would_alert_but_does_not() -> None:
+    state = model(forest=True, budget=20.0)
+    with_forest_cut(state)
+    spent = np.full(40, Decider.FOREST | Flag.ALERTED | Flag.OPENS_CASE, np.uint16)
+    state.payoffs.fold(decided_payoffs(np.full(40, START_MS), spent), state.policy.costs)
+    scores = decided(state, rows(0.0), [1e6])
+    assert deciders(scores) == [Decider.FOREST]
+    assert has(scores, Flag.FOREST_WOULD_ALERT) == [True]
+    assert scores.alerted.tolist() == [False]
+    assert scores.forest_cut == np.inf
 
 
 def test_an_idle_forest_scores_one_row_in_eight_chosen_by_hash_each_for_eight() -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from models.decision import Scores
 from models.ledger import SHAPE
+from models.payoff import LAMBDAS
 from models.records import Policy
 from models.vocabulary import MS_PER_DAY, Decider, Flag, LabelEffect, LabelKind, Status
 from tests.support.model_log import FEATURES, POLICY, START_MS, new_state
@@ -27,6 +28,7 @@ SHORT = dataclasses.replace(
     max_silence_ms=30 * HOUR_MS,
     sample_one_in=4,
 )
+FOREST, OWN = len(LAMBDAS), len(LAMBDAS) + 1
 FRAUD, LEGIT, REVERSAL, OUTCOME = LabelKind
 WOULD_ALERT = Flag.ALERTED | Flag.ONLINE_WOULD_ALERT | Flag.FOREST_WOULD_ALERT
 
@@ -53,6 +55,7 @@ class Both:
         self.slow = SlowSettling(policy)
         self.sums: dict[tuple[int, int, int], NDArray[np.int64]] = defaultdict(lambda: np.zeros(2, np.int64))
         self.cells: dict[tuple[int, ...], NDArray[np.float64]] = defaultdict(lambda: np.zeros(5))
+        self.payoffs: dict[tuple[int, str], NDArray[np.float64]] = defaultdict(lambda: np.zeros(3))
         self.newest_anywhere_ms: int | None = None
         """Of another partition's labels."""
 
@@ -137,6 +140,11 @@ class Both:
         assert {key for key, sums in self.cells.items() if sums[0]} == set(expected)
         for key, sums in self.cells.items():
             np.testing.assert_allclose(sums, expected.get(key, np.zeros(5)), atol=1e-9)
+        payoffs = {key: sums for key, sums in self.payoffs.items() if np.abs(sums).max() > 1e-9}
+        expected_payoffs = self.slow.payoff()
+        assert set(payoffs) == set(expected_payoffs)
+        for at, found in payoffs.items():
+            np.testing.assert_allclose(found, expected_payoffs[at], atol=1e-9)
         everything = np.arange(self.task.pending.next_sequence)
         statuses = [decision.status for decision in self.slow.decisions.values()]
         assert self.task.pending.column("status", everything).tolist() == statuses
@@ -146,6 +154,14 @@ class Both:
             for row, hashes in enumerate(part.hashes):
                 for place, entity in enumerate(hashes):
                     self.sums[place, int(entity), int(part.at_ms[row])] += part.frauds[row], part.legits[row]
+        for gained in (gained for one in settled for gained in one.payoff):
+            for row, day in enumerate(gained.day):
+                for name, policy in (("all", 0), ("forest", FOREST), ("own", OWN)):
+                    self.payoffs[int(day), name] += (
+                        gained.cases[row, policy],
+                        gained.silent[row, policy],
+                        gained.stopped[row, policy],
+                    )
         for deltas in (deltas for one in settled for deltas in one.ledger):
             for day, cell, sums in zip(deltas.day, deltas.cell, deltas.sums, strict=True):
                 self.cells[(int(day), *(int(at) for at in np.unravel_index(cell, SHAPE)))] += sums

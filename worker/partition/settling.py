@@ -121,7 +121,6 @@ class Settler:
         matched = np.flatnonzero(sequence >= 0)
         distinct, position = np.unique(sequence[matched], return_inverse=True)
         truth = self._pending.read_truth(distinct)
-        unanswered = (truth.acted == 0) & (distinct < self._silent_until)
         result = apply_labels(truth, position, labels.kind[matched], labels.label_time_ms[matched], clock_ms)
         settlements = Settlements(
             distinct, truth.status, truth.acted, truth.label_time_ms, truth.learnt_at_ms
@@ -129,7 +128,7 @@ class Settler:
         self._pending.write_truth(settlements)
         waiting = self._pending.read(sequence[matched])
         settling = self._learnt(waiting, result, clock_ms)
-        settling.payoff.append(_moved_payoff(waiting, result, unanswered[position]))
+        settling.payoff.append(_moved_payoff(waiting, result, self._silent_until))
         settling.settlements = settlements
         orphaned = matched[result.effect == LabelEffect.ORPHAN]
         settling.orphans = np.sort(np.concatenate([np.flatnonzero(sequence < 0), orphaned]))
@@ -292,12 +291,14 @@ def _moved_truth(waiting: Waiting, result: LabelResult, changed: NDArray[np.bool
     return deltas
 
 
-def _moved_payoff(waiting: Waiting, result: LabelResult, unanswered: NDArray[np.bool_]) -> PayoffDeltas:
+def _moved_payoff(waiting: Waiting, result: LabelResult, silent_until: int) -> PayoffDeltas:
     """Return what labels change: an alert whose silence has counted as unanswered counts as answered instead."""
     open_before, open_after = np.isin(result.before, _OPEN), np.isin(result.after, _OPEN)
     case = open_before.astype(np.int8) - open_after.astype(np.int8)
     noted = result.effect == LabelEffect.NOTED
-    answered = unanswered & ((waiting.flags & Flag.ALERTED) != 0) & open_before & (~open_after | noted)
+    counted = (waiting.sequence < silent_until) & ((waiting.flags & Flag.ALERTED) != 0)
+    counted &= open_before & (result.acted_before == 0)
+    answered = counted & (noted | ~open_after)
     fraud = (result.after == Status.FRAUD).astype(np.int8) - (result.before == Status.FRAUD).astype(np.int8)
     return _payoff(waiting, case, -answered.astype(np.int8), fraud)
 
