@@ -41,6 +41,8 @@ class Scores:
         `ModelState.sample_one_in`, chosen by hash, has that weight and the rest have 0.
     online_lambda, forest_cut : float
         The two thresholds in force; inf where that decider may not alert.
+    least_lambda : float
+        What `online_lambda` would be without the alert budget.
     """
 
     logit: NDArray[np.float32]
@@ -53,6 +55,7 @@ class Scores:
     legit_weight: NDArray[np.float32]
     online_lambda: float
     forest_cut: float
+    least_lambda: float
 
     @property
     def alerted(self) -> NDArray[np.bool_]:
@@ -110,7 +113,17 @@ def decide(
         flags |= np.where(chosen, np.uint16(flag), np.uint16(0))
     legit_weight = _legit_weight(flags, id_hash, model.sample_one_in)
     return Scores(
-        logit, probability, forest_score, loss, ratio, rank, flags, legit_weight, online_lambda, forest_cut
+        logit,
+        probability,
+        forest_score,
+        loss,
+        ratio,
+        rank,
+        flags,
+        legit_weight,
+        online_lambda,
+        forest_cut,
+        model.payoffs.in_force.least_lambda,
     )
 
 

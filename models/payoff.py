@@ -170,6 +170,8 @@ class InForce(NamedTuple):
     forest_vouched: int
 
 
+NAMES: Final = (*(f"rule from {lowest:g}" for lowest in LAMBDAS), "forest", "nothing")
+"""Of the policies, in the order of their gains."""
 _BY_DEFAULT: Final = InForce(1.0, False, 0)
 
 
@@ -207,6 +209,8 @@ class Payoffs:
         self._forest_balance = 0.0
         self._chosen_day = np.iinfo(np.int64).min
         self.in_force = _BY_DEFAULT
+        self.daily_gain = np.full(POLICIES, np.nan)
+        """What each policy brought a day more than nothing, on the days that the choice rests on; NaN before any."""
 
     @property
     def forest_balance(self) -> float:
@@ -243,12 +247,13 @@ class Payoffs:
         self._chosen_day = today
         gains = self._gains(matured, costs)
         if len(gains) < _FEWEST_DAYS:
-            self.in_force = _BY_DEFAULT
+            self.in_force, self.daily_gain = _BY_DEFAULT, np.full(POLICIES, np.nan)
             return
         found = np.zeros((2, POLICIES))
         _compare(gains, _USUAL, found)
         best = _best(found)
         _compare(gains, _NOTHING, found)
+        self.daily_gain = found[0].copy()
         self.in_force = InForce(
             least_lambda=float("inf") if best >= _FOREST else LAMBDAS[best],
             forest_decides=best == _FOREST,
@@ -273,6 +278,7 @@ class Payoffs:
             "forest_balance": np.array([self._forest_balance]),
             "chosen_day": np.array([self._chosen_day], np.int64),
             "in_force": np.array(self.in_force, np.float64),
+            "daily_gain": self.daily_gain.copy(),
         }
 
 

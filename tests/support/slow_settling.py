@@ -159,7 +159,7 @@ class SlowSettling:
         total: dict[tuple[int, str], tuple[float, float, float]] = {}
         for decision in self.decisions.values():
             flags, day = decision.flags, min(decision.event_time_ms, decision.clock_ms) // MS_PER_DAY
-            by_forest = flags & Flag.DECIDER == Decider.FOREST
+            by_forest = int(flags & Flag.DECIDER) == Decider.FOREST
             known = decision.status not in (Status.WAITING, Status.UNRESOLVED)
             silent = not known and decision.sequence in self._silent and not decision.acted
             for policy, would, opens, stands_for in (

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 
 import pytest
 
+from models.payoff import InForce
 from models.vocabulary import MS_PER_DAY
 from worker.live.conditions import Conditions, Facts, WaitingLabels
 
@@ -14,6 +16,8 @@ FINE = Facts(
     newest_label_ms=20 * MS_PER_DAY,
     clock_ms=20 * MS_PER_DAY,
     online_lambda=1.0,
+    policy=InForce(1.0, forest_decides=False, forest_vouched=0),
+    forest_may_alert=True,
     held_back=0,
     dated_ahead=0,
     waiting={3: WaitingLabels(0, 0, 20 * MS_PER_DAY, read_all=True)},
@@ -49,6 +53,10 @@ def logged(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
 HALTED = {"feed_halted": True, "newest_label_ms": 15 * MS_PER_DAY}
 BUDGET = {"online_lambda": 2.5, "held_back": 12}
 FUTURE = {"waiting": {3: WaitingLabels(40, 22 * MS_PER_DAY, 20 * MS_PER_DAY, read_all=True)}}
+LOWER = {"policy": InForce(0.25, forest_decides=False, forest_vouched=0), "online_lambda": 0.25}
+NOTHING = {"policy": InForce(math.inf, forest_decides=False, forest_vouched=0), "online_lambda": math.inf}
+BY_FOREST = {"policy": InForce(1.0, forest_decides=True, forest_vouched=1)}
+SPENT = {"forest_may_alert": False}
 AHEAD = {"dated_ahead": 3, "clock_ms": 20 * MS_PER_DAY}
 UNLABELLED = {"day_is_unlabelled": True}
 
@@ -58,6 +66,10 @@ UNLABELLED = {"day_is_unlabelled": True}
     [
         (HALTED, ("label feed", "1970-01-16", "labels.max_silence_days")),
         (BUDGET, ("costs.alert_budget_cases_per_day", "2.50", "12 ")),
+        (LOWER, ("another threshold", "0.25 reviews")),
+        (NOTHING, ("alerts on nothing", "costs.review_cost")),
+        (BY_FOREST, ("isolation forest", "it decides")),
+        (SPENT, ("two days of costs.alert_budget_cases_per_day",)),
         (FUTURE, ("partition 3", "40 labels wait", "1970-01-23", "1970-01-21")),
         (AHEAD, ("a day or more ahead", "1970-01-21", "producer's clock")),
         (UNLABELLED, ("1970-01-10", "without a label")),

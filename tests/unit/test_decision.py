@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from models.anomaly import FlatForest
 from models.blend import Blend
-from models.decision import IDLE_FOREST_ONE_IN, Scores, decide
-from models.payoff import InForce, decided_payoffs
+from models.decision import Scores, decide
+from models.payoff import IDLE_FOREST_ONE_IN, InForce, decided_payoffs
 from models.state import ModelState
 from models.threshold import BINS, EDGES, Calibration, CostPolicy, histogram
 from models.vocabulary import MS_PER_DAY, Decider, Flag

@@ -10,7 +10,10 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import inf
 from typing import Final
+
+from models.payoff import InForce
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +65,10 @@ class Facts:
         The model's clock; None before the first transaction.
     online_lambda
         The online model's threshold in force, in reviews.
+    policy
+        What matured days have chosen.
+    forest_may_alert
+        Whether the isolation forest's alerts have earned, or it still has credit.
     held_back
         How many alerts of this cycle the budget held back.
     dated_ahead
@@ -78,6 +85,8 @@ class Facts:
     newest_label_ms: int | None
     clock_ms: int | None
     online_lambda: float
+    policy: InForce
+    forest_may_alert: bool
     held_back: int
     dated_ahead: int
     waiting: Mapping[int, WaitingLabels]
@@ -106,6 +115,8 @@ class Conditions:
         self._held_back += facts.held_back
         self._feed(facts)
         self._budget(facts)
+        self._policy(facts.policy)
+        self._credit(facts.forest_may_alert)
         self._dates(facts)
         # A partition that another worker has now takes its state with it.
         owned = {_labels_of(partition) for partition in facts.waiting}
@@ -144,19 +155,53 @@ class Conditions:
             log.info("labels come again: decisions mature")
 
     def _budget(self, facts: Facts) -> None:
-        binds = facts.online_lambda > 1.0
+        binds = facts.online_lambda > facts.policy.least_lambda
         if not self._changes("budget", binds):
             return
         if binds:
             log.warning(
                 "costs.alert_budget_cases_per_day binds: the online model alerts from an expected loss of %.2f "
-                "reviews on instead of 1; %d alerts held back",
+                "reviews on instead of %g; %d alerts held back",
                 facts.online_lambda,
+                facts.policy.least_lambda,
                 self._held_back,
             )
         else:
             log.info("the alert budget binds no more; it held back %d alerts", self._held_back)
         self._held_back = 0
+
+    def _policy(self, policy: InForce) -> None:
+        usual = policy.least_lambda == 1.0 and not policy.forest_decides
+        if not self._changes("policy", not usual):
+            return
+        if usual:
+            log.info("the online model alerts from an expected loss of one review on again")
+        elif policy.forest_decides:
+            log.warning(
+                "on matured days the isolation forest has brought more than the online model: it decides"
+            )
+        elif policy.least_lambda == inf:
+            log.warning(
+                "on matured days the alerts have cost more than they stopped: the online model alerts on nothing until "
+                "they would pay again. Are costs.review_cost and costs.missed_fraud_fixed right?"
+            )
+        else:
+            log.warning(
+                "on matured days another threshold has brought more: the online model alerts from an expected loss of "
+                "%g reviews on instead of 1",
+                policy.least_lambda,
+            )
+
+    def _credit(self, forest_may_alert: bool) -> None:
+        if not self._changes("credit", not forest_may_alert):
+            return
+        if forest_may_alert:
+            log.info("the isolation forest may alert again")
+        else:
+            log.warning(
+                "the isolation forest has cost two days of costs.alert_budget_cases_per_day more than its alerts have "
+                "stopped, or matured days say that they do not pay: it alerts on nothing until they do"
+            )
 
     def _dates(self, facts: Facts) -> None:
         self._dated_ahead += facts.dated_ahead

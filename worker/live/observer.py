@@ -178,8 +178,11 @@ class MetricsObserver:
         halted = any(task.feed_halted(model) for task in self._tasks.values())
         metrics.waiting(pending, halted)
         # Before the online model decides, its threshold holds nothing back.
-        in_force = online_lambda if model.online_is_trusted else 1.0
-        metrics.held_back(held_back, binds=in_force > 1.0)
+        payoffs, costs = model.payoffs, model.policy.costs
+        least = payoffs.in_force.least_lambda
+        in_force = online_lambda if model.online_decides else least
+        metrics.held_back(held_back, binds=in_force > least)
+        metrics.model.policy(payoffs.in_force, payoffs.forest_may_alert(costs), payoffs.daily_gain)
         metrics.dated_ahead(dated_ahead)
         waiting = {
             partition: self._source.waiting_labels(partition, task.clock_ms, task.shelf)
@@ -193,6 +196,8 @@ class MetricsObserver:
                 newest_label_ms=model.newest_label_ms,
                 clock_ms=model.clock_ms,
                 online_lambda=in_force,
+                policy=payoffs.in_force,
+                forest_may_alert=payoffs.forest_may_alert(costs),
                 held_back=held_back,
                 dated_ahead=dated_ahead,
                 waiting=waiting,
@@ -235,5 +240,5 @@ def _held_back(decided: list[Decided]) -> int:
     for one in decided:
         scores = one.scores
         online = (scores.flags & Flag.DECIDER) == Decider.ONLINE
-        count += int(np.count_nonzero(online & (scores.ratio >= 1.0) & ~scores.alerted))
+        count += int(np.count_nonzero(online & (scores.ratio >= scores.least_lambda) & ~scores.alerted))
     return count

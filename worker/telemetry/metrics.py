@@ -61,6 +61,10 @@ model_frauds_learnt                                             by the online mo
 model_prevalence                                                share of frauds among decisions learnt
 model_threshold_lambda                                          alert from lambda times the review cost on
 model_forest_cut                                                rank from which the forest alerts
+model_policy_lambda                                             what matured days chose, before the budget
+model_policy_forest                                             1: they chose the isolation forest
+model_forest_may_alert                                          0: its alerts do not pay; it raises none
+model_policy_gain                   policy                      what a policy brought a day, on matured days
 evictions_total                     table                       rows forgotten for lack of room
 digest_mismatches_total                                         model states of other workers that differ
 stray_records_total                 log                         records of a log that no worker wrote

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
+from models.payoff import NAMES, InForce
 from worker.telemetry.cohort_gauges import MakeGauge
 
 _PARTS: Final = ("tables", "trees")
@@ -33,8 +35,19 @@ class ModelGauges:
         self._prevalence = gauge("model_prevalence", "Share of frauds among the decisions learnt from.")
         self._lambda = gauge("model_threshold_lambda", "Alert from lambda times the review cost on.")
         self._forest_cut = gauge("model_forest_cut", "Rank from which the isolation forest alerts.")
+        self._least = gauge("model_policy_lambda", "Lambda that matured days have chosen, before the budget.")
+        self._forest_decides = gauge(
+            "model_policy_forest", "1: matured days have chosen the isolation forest."
+        )
+        self._may_alert = gauge(
+            "model_forest_may_alert", "0: the forest's alerts do not pay; it raises none."
+        )
+        self._gain = gauge("model_policy_gain", "What a policy brought a day, on matured days.", "policy")
         for unknown in (self._log_offset, self._generation, self._prevalence, self._lambda, self._forest_cut):
             unknown.set(np.nan)
+        self.policy(
+            InForce(np.nan, forest_decides=False, forest_vouched=0), True, np.full(len(NAMES), np.nan)
+        )
         self.generation(dict.fromkeys(_PARTS, np.nan), dict.fromkeys((*_PARTS, "both"), np.nan), np.nan)
 
     def generation(
@@ -55,6 +68,14 @@ class ModelGauges:
             for part, number in by_part.items():
                 gauge.labels(part).set(number)
         self._silent.set(silent_weight)
+
+    def policy(self, chosen: InForce, forest_may_alert: bool, daily_gain: NDArray[np.float64]) -> None:
+        """Set the gauges of the policy in force, and of what each of `models.payoff.NAMES` brought a day."""
+        self._least.set(chosen.least_lambda)
+        self._forest_decides.set(chosen.forest_decides)
+        self._may_alert.set(forest_may_alert)
+        for name, gain in zip(NAMES, daily_gain.tolist(), strict=True):
+            self._gain.labels(name).set(gain)
 
     def state(
         self,

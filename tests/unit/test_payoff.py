@@ -1,0 +1,252 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from models.features import CardAggregates, FeatureSpec
+from models.label_delay import HOURS, LabelDelays
+from models.payoff import (
+    IDLE_FOREST_ONE_IN,
+    LAMBDAS,
+    POLICIES,
+    Matured,
+    PayoffDeltas,
+    Payoffs,
+    decided_payoffs,
+    level_bits,
+    settled_payoffs,
+)
+from models.threshold import CostPolicy
+from models.vocabulary import LEVEL_SHIFT, MS_PER_DAY, Decider, Flag
+
+DAY = 19_000
+REVIEW = 5.0
+COSTS = CostPolicy(review_cost=REVIEW, loss_fixed=0.0, loss_factor=1.0, alert_budget_cases_per_day=None)
+LIMITED = dataclasses.replace(COSTS, alert_budget_cases_per_day=10.0)
+USUAL, FOREST, OWN = LAMBDAS.index(1.0), len(LAMBDAS), len(LAMBDAS) + 1
+
+
+def day_of(
+    day: int, *, cases: dict[int, float], stopped: dict[int, float], silent: float = 0.0
+) -> PayoffDeltas:
+    """Return a day whose policies opened so many cases and stopped so much; `silent` cases more of every policy."""
+    sums = np.zeros((3, 1, POLICIES))
+    sums[1] = silent
+    for kind, values in ((0, cases), (2, stopped)):
+        for policy, value in values.items():
+            sums[kind, 0, policy] = value
+    return PayoffDeltas(np.array([day], np.int32), *sums)
+
+
+def rule(values: list[float]) -> dict[int, float]:
+    return dict(enumerate(values))
+
+
+def chosen(
+    payoffs: Payoffs,
+    day: int,
+    costs: CostPolicy = COSTS,
+    delays: LabelDelays | None = None,
+    silent: float = 1.0,
+) -> None:
+    """Choose at the beginning of a day up to which all verdicts are in."""
+    at_ms = day * MS_PER_DAY
+    payoffs.choose(Matured(at_ms, at_ms, delays or LabelDelays.none(), silent), costs)
+
+
+def after(days: list[PayoffDeltas], costs: CostPolicy = COSTS, silent: float = 1.0) -> Payoffs:
+    payoffs = Payoffs()
+    for one in days:
+        payoffs.fold(one, costs)
+    chosen(payoffs, DAY + len(days), costs, silent=silent)
+    return payoffs
+
+
+def test_a_level_counts_the_multiples_of_the_review_cost_that_a_ratio_reaches() -> None:
+    ratio = np.array([0.0, 0.24, 0.25, 0.99, 1.0, 3.0, 8.0, 31.0, 32.0, 1e9, math.nan])
+    assert (level_bits(ratio) >> LEVEL_SHIFT).tolist() == [0, 0, 1, 2, 3, 4, 6, 6, 7, 7, 0]
+
+
+@pytest.mark.parametrize("batch", [1, 7, 500])
+def test_every_policy_opens_the_cases_and_stops_the_losses_that_it_would_by_brute_force(batch: int) -> None:
+    rng = np.random.default_rng(3)
+    count, window_ms = 500, MS_PER_DAY // 4
+    card = rng.integers(1, 12, count).astype(np.uint64)
+    time_ms = DAY * MS_PER_DAY + np.sort(rng.integers(0, MS_PER_DAY, count))
+    ratio, loss = np.exp(rng.normal(0, 2, count)), rng.uniform(1, 100, count)
+    fraud, forest = rng.random(count) < 0.2, rng.random(count) < 0.1
+    flags = level_bits(ratio) | np.where(forest, Flag.FOREST_WOULD_ALERT, 0).astype(np.uint16)
+    cards = CardAggregates(FeatureSpec((), (), (), (1.0, 5.0, 20.0)), 1000)
+    for start in range(0, count, batch):
+        rows = slice(start, start + batch)
+        first = cards.advance(card[rows], time_ms[rows], loss[rows], window_ms)[1]
+        flags[rows] |= np.where(first, Flag.FIRST_OF_WINDOW, 0).astype(np.uint16)
+        flags[rows] |= cards.reach(card[rows], time_ms[rows], flags[rows], window_ms)
+    signs = np.stack([np.ones(count), np.zeros(count), fraud]).astype(np.int8)
+    logit = np.zeros(count, np.float32)
+    found = settled_payoffs(time_ms, flags, logit, loss, signs)
+    assert found.day.tolist() == [DAY]
+
+    # Rows of a batch that spans two windows see the newer one: only batches of one window are exact.
+    case = list(zip(card.tolist(), (time_ms // window_ms).tolist(), strict=True))
+    exact = batch == 1
+    for policy, would in [*((k, ratio >= lowest) for k, lowest in enumerate(LAMBDAS)), (FOREST, forest)]:
+        opened = {one for one, alerts in zip(case, would, strict=True) if alerts}
+        stands_for = IDLE_FOREST_ONE_IN if policy == FOREST else 1
+        expected = stands_for * len(opened)
+        assert (
+            found.cases[0, policy] == expected if exact or policy == 0 else found.cases[0, policy] >= expected
+        )
+        assert found.stopped[0, policy] == pytest.approx(stands_for * loss[would & fraud].sum())
+
+
+def test_a_decision_that_the_online_model_did_not_score_says_nothing_of_the_rule() -> None:
+    flags = np.array([Flag.LEVEL | Flag.FIRST_OF_WINDOW], np.uint16)
+    logit, loss = np.array([np.nan], np.float32), np.array([100.0])
+    found = settled_payoffs(np.array([DAY * MS_PER_DAY]), flags, logit, loss, np.ones((3, 1), np.int8))
+    assert not found.cases.any()
+    assert not found.stopped.any()
+
+
+def test_the_rule_at_one_is_in_force_until_a_week_has_matured() -> None:
+    better = day_of(DAY, cases=rule([0.0] * 8), stopped=rule([90.0, 90.0, 90.0, 10.0]))
+    days = [dataclasses.replace(better, day=better.day + back) for back in range(7)]
+    assert after(days[:6]).in_force.least_lambda == 1.0
+    assert after(days).in_force.least_lambda == 0.0
+
+
+def test_a_policy_that_brings_more_by_noise_alone_does_not_take_force() -> None:
+    rng = np.random.default_rng(5)
+    switched = 0
+    for _ in range(200):
+        days = [
+            day_of(DAY + back, cases={}, stopped=rule(rng.exponential(100.0, 8).tolist()))
+            for back in range(28)
+        ]
+        switched += after(days).in_force.least_lambda != 1.0
+    assert switched <= 16, "seven one-sided comparisons beyond 2.5 errors: some four in a hundred at most"
+
+
+def test_what_costs_more_than_it_stops_gives_way_to_alerting_on_nothing() -> None:
+    days = [
+        day_of(DAY + back, cases=rule([100.0] * 8), stopped=rule([20.0 + back] * 8)) for back in range(10)
+    ]
+    assert after(days).in_force.least_lambda == math.inf
+
+
+def test_the_forest_decides_where_it_brings_more_than_the_model() -> None:
+    days = [
+        day_of(DAY + back, cases={USUAL: 4.0, FOREST: 4.0}, stopped={USUAL: 30.0, FOREST: 60.0 + back})
+        for back in range(10)
+    ]
+    payoffs = after(days)
+    assert payoffs.in_force.forest_decides
+    assert payoffs.in_force.forest_vouched == 1
+
+
+def test_a_policy_beyond_the_budget_brings_what_the_lowest_within_it_does() -> None:
+    cases, stopped = (
+        [40.0, 30.0, 9.0, 8.0, 7.0, 6.0, 5.0, 4.0],
+        [900.0, 800.0, 300.0, 200.0, 50.0, 40.0, 30.0, 20.0],
+    )
+    days = [day_of(DAY + back, cases=rule(cases), stopped=rule(stopped)) for back in range(10)]
+    assert after(days).in_force.least_lambda == 0.0
+    # Within ten cases a day a lambda of 0 or 0.25 is raised to 0.5: all three bring 300 - 45.
+    assert after(days, LIMITED).in_force.least_lambda in (0.0, 0.25, 0.5)
+    dearer = [
+        day_of(DAY + back, cases=rule(cases), stopped=rule([*stopped[:2], 200.0, *stopped[3:]]))
+        for back in range(10)
+    ]
+    assert after(dearer, LIMITED).in_force.least_lambda == 1.0, "200 - 45 is less than 200 - 40"
+
+
+def test_a_day_is_judged_once_its_verdicts_are_in_and_a_policy_holds_for_the_day() -> None:
+    better = day_of(DAY, cases={}, stopped=rule([90.0, 90.0, 90.0, 10.0]))
+    payoffs = Payoffs()
+    for back in range(8):
+        payoffs.fold(dataclasses.replace(better, day=better.day + back), COSTS)
+    halted = Matured((DAY + 30) * MS_PER_DAY, (DAY + 6) * MS_PER_DAY, LabelDelays.none(), 1.0)
+    payoffs.choose(halted, COSTS)
+    assert payoffs.in_force.least_lambda == 1.0, "of six days alone"
+    payoffs.choose(dataclasses.replace(halted, until_ms=(DAY + 8) * MS_PER_DAY), COSTS)
+    assert payoffs.in_force.least_lambda == 1.0, "the policy of that day is chosen"
+    chosen(payoffs, DAY + 31)
+    assert payoffs.in_force.least_lambda == 0.0
+
+
+def test_frauds_that_are_labelled_late_stand_for_the_ones_still_to_come() -> None:
+    # The rule stops 40 for 50 of reviews by the labels so far, but only half of the frauds are labelled.
+    days = [day_of(DAY + back, cases=rule([10.0] * 8), stopped=rule([40.0] * 8)) for back in range(10)]
+    assert after(days).in_force.least_lambda == math.inf
+    half = LabelDelays(np.full(HOURS, 0.5))
+    payoffs = Payoffs()
+    for one in days:
+        payoffs.fold(one, COSTS)
+    chosen(payoffs, DAY + 10, delays=half)
+    assert payoffs.in_force.least_lambda == 1.0
+
+
+def test_silent_alerts_cost_their_review_as_far_as_silence_means_legit() -> None:
+    days = [
+        day_of(DAY + back, cases={}, stopped=rule([40.0 + back % 2] * 8), silent=10.0) for back in range(10)
+    ]
+    assert after(days, silent=1.0).in_force.least_lambda == math.inf
+    assert after(days, silent=0.1).in_force.least_lambda == 1.0
+
+
+def own_cases(count: int, day: int = DAY) -> PayoffDeltas:
+    flags = np.full(count, Decider.FOREST | Flag.ALERTED | Flag.OPENS_CASE, np.uint16)
+    return decided_payoffs(np.full(count, day * MS_PER_DAY), flags)
+
+
+def labelled(loss: float, flags: int) -> PayoffDeltas:
+    signs = np.array([[1], [0], [1]], np.int8)
+    row: tuple[NDArray[np.int64], NDArray[np.uint16]] = (
+        np.array([DAY * MS_PER_DAY]),
+        np.array([flags], np.uint16),
+    )
+    return settled_payoffs(*row, np.array([np.nan], np.float32), np.array([loss]), signs)
+
+
+def test_the_forest_alerts_on_a_credit_of_two_days_of_budget_until_its_alerts_earn() -> None:
+    payoffs = Payoffs()
+    payoffs.fold(own_cases(19), LIMITED)
+    assert payoffs.forest_may_alert(LIMITED)
+    payoffs.fold(own_cases(1), LIMITED)
+    assert payoffs.forest_balance == -20 * REVIEW
+    assert not payoffs.forest_may_alert(LIMITED)
+    would = int(Flag.FOREST_WOULD_ALERT | Flag.FOREST_SCORED)
+    payoffs.fold(labelled(500.0, would | Decider.FOREST), LIMITED)
+    assert not payoffs.forest_may_alert(LIMITED), "a fraud that it was not let to alert pays nothing back"
+    payoffs.fold(labelled(30.0, would | Decider.FOREST | Flag.ALERTED), LIMITED)
+    assert payoffs.forest_balance == 30.0 - 20 * REVIEW
+    assert payoffs.forest_may_alert(LIMITED)
+
+
+@pytest.mark.parametrize(("stopped", "may"), [(80.0, True), (10.0, False)])
+def test_matured_days_overrule_the_credit_of_the_forest(stopped: float, may: bool) -> None:
+    days = [day_of(DAY + back, cases={FOREST: 9.0}, stopped={FOREST: stopped + back}) for back in range(10)]
+    payoffs = after(days, LIMITED)
+    if may:
+        payoffs.fold(own_cases(1_000), LIMITED)
+    assert payoffs.forest_may_alert(LIMITED) is may
+
+
+def test_without_a_budget_the_credit_has_no_end() -> None:
+    payoffs = Payoffs()
+    payoffs.fold(own_cases(100_000), COSTS)
+    assert payoffs.forest_may_alert(COSTS)
+
+
+def test_days_and_their_order_bound_the_state() -> None:
+    payoffs = Payoffs()
+    for day in [DAY + 500, *range(DAY, DAY + 300)]:
+        payoffs.fold(day_of(day, cases={0: 1.0}, stopped={}), COSTS)
+    days = payoffs.arrays()["days"]
+    assert len(days) <= 128
+    assert np.all(np.diff(days) > 0)
+    assert days[-1] == DAY + 500
