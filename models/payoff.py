@@ -7,7 +7,9 @@ would have stopped, less a review for each case it would have opened. The rule a
 has brought more, day by day, beyond noise.
 
 The forest claims no probability, so while it decides nothing vouches for its alerts. Until matured days do, it alerts
-on credit: the reviews it has cost, less the losses it has stopped, may reach two days of the budget.
+on credit: the reviews it has cost, less the losses it has stopped, may reach two days of the budget. It spends the
+credit over the time that silence takes to speak, for the few highest ranks of many days hold more fraud than the many
+of two days.
 """
 
 from __future__ import annotations
@@ -217,12 +219,18 @@ class Payoffs:
         """What the forest's own alerts have stopped so far, less what their reviews have cost."""
         return self._forest_balance
 
-    def forest_may_alert(self, costs: CostPolicy) -> bool:
-        """Return whether matured days vouch for the forest's alerts, or its credit lasts."""
-        if self.in_force.forest_vouched:
-            return self.in_force.forest_vouched > 0
+    def forest_cases_per_day(self, costs: CostPolicy, wait_days: float) -> float | None:
+        """Return how many cases a day the forest may open: the budget if matured days vouch for it; None for no limit.
+
+        Until they do, it is what is left of the credit over `wait_days`, the time that silence takes to speak.
+        """
         budget = costs.alert_budget_cases_per_day
-        return budget is None or self._forest_balance > -CREDIT_DAYS * budget * costs.review_cost
+        if budget is None or self.in_force.forest_vouched > 0:
+            return budget
+        if self.in_force.forest_vouched < 0:
+            return 0.0
+        left = CREDIT_DAYS * budget + self._forest_balance / costs.review_cost
+        return min(budget, max(left, 0.0) / max(wait_days, CREDIT_DAYS))
 
     def fold(self, deltas: PayoffDeltas, costs: CostPolicy) -> None:
         """Add one commit's deltas; the verdicts on days no longer kept only change the forest's balance."""

@@ -24,6 +24,7 @@ from models.payoff import Matured, Payoffs
 from models.records import Commit, Digest, Lineage, ModelRecord, Policy, Refit
 from models.search import Choice
 from models.threshold import SHORTEST_DAYS, AlertBudget, Calibration, Thresholds
+from models.vocabulary import MS_PER_DAY
 
 _DIGESTS_REMEMBERED: Final = 64
 _LEAST_ELAPSED_MS: Final = 6 * 3_600_000
@@ -189,9 +190,17 @@ class ModelState:
         """Return the thresholds in force as of the clock, or as of `now_ms` where that is later."""
         budget, costs = self.budget, self.policy.costs
         least = self.payoffs.in_force.least_lambda
-        cut = budget.forest_cut(costs, now_ms)
-        allowed = self.payoffs.forest_may_alert(costs)
-        return Thresholds(budget.online_lambda(costs, now_ms, least), cut if allowed else float("inf"), cut)
+        return Thresholds(
+            budget.online_lambda(costs, now_ms, least),
+            budget.forest_cut(costs, now_ms, self.forest_cases_per_day),
+            budget.forest_cut(costs, now_ms),
+        )
+
+    @property
+    def forest_cases_per_day(self) -> float | None:
+        """How many cases a day the forest may open; None for no limit."""
+        wait_days = self.policy.negatives_after_ms / MS_PER_DAY
+        return self.payoffs.forest_cases_per_day(self.policy.costs, wait_days)
 
     def fold(self, offset: int, record: ModelRecord) -> None:
         """Fold the log's next record.

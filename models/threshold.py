@@ -268,16 +268,19 @@ class AlertBudget:
         allowed = self._allowed_per_day(budget, now_ms)
         return self._lowest_edge(self._state[_ONLINE], allowed, self.online_elapsed_days, first)
 
-    def forest_cut(self, policy: CostPolicy, now_ms: int | None = None) -> float:
+    def forest_cut(
+        self, policy: CostPolicy, now_ms: int | None = None, cases_per_day: float | None = None
+    ) -> float:
         """Find the lowest rank from which the forest may alert and whose expected cases a day meet the budget.
 
-        It is inf, which alerts on nothing, without a budget, until a forest has ranked for an hour of event time, and
-        once the current day (see `online_lambda`) has had its `MOST_DAILY_BUDGETS`.
+        `cases_per_day` is what the forest may open of the budget; None for all of it. The cut is inf, which alerts on
+        nothing, without a budget, until a forest has ranked for an hour of event time, and once the current day (see
+        `online_lambda`) has had its `MOST_DAILY_BUDGETS`.
         """
         budget = policy.alert_budget_cases_per_day
         if budget is None or self.forest_elapsed_days < SHORTEST_DAYS:
             return float(np.inf)
-        allowed = self._allowed_per_day(budget, now_ms)
+        allowed = self._allowed_per_day(budget if cases_per_day is None else cases_per_day, now_ms)
         return self._lowest_edge(self._state[_FOREST], allowed, self.forest_elapsed_days, first=1)
 
     @property

@@ -17,7 +17,7 @@ FINE = Facts(
     clock_ms=20 * MS_PER_DAY,
     online_lambda=1.0,
     policy=InForce(1.0, forest_decides=False, forest_vouched=0),
-    forest_may_alert=True,
+    forest_is_limited=False,
     held_back=0,
     dated_ahead=0,
     waiting={3: WaitingLabels(0, 0, 20 * MS_PER_DAY, read_all=True)},
@@ -56,7 +56,7 @@ FUTURE = {"waiting": {3: WaitingLabels(40, 22 * MS_PER_DAY, 20 * MS_PER_DAY, rea
 LOWER = {"policy": InForce(0.25, forest_decides=False, forest_vouched=0), "online_lambda": 0.25}
 NOTHING = {"policy": InForce(math.inf, forest_decides=False, forest_vouched=0), "online_lambda": math.inf}
 BY_FOREST = {"policy": InForce(1.0, forest_decides=True, forest_vouched=1)}
-SPENT = {"forest_may_alert": False}
+SPENT = {"forest_is_limited": True}
 AHEAD = {"dated_ahead": 3, "clock_ms": 20 * MS_PER_DAY}
 UNLABELLED = {"day_is_unlabelled": True}
 

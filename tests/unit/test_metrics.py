@@ -261,7 +261,7 @@ def test_other_gauges_show_what_they_were_given(metrics: Metrics) -> None:
         {"tables": 0.3, "trees": 0.8}, {"tables": 0.02, "trees": 0.01, "both": 0.009}, 0.5
     )
     chosen = InForce(0.25, forest_decides=False, forest_vouched=-1)
-    metrics.model.policy(chosen, False, 10.0 * np.arange(len(NAMES), dtype=np.float64))
+    metrics.model.policy(chosen, 57.0, 10.0 * np.arange(len(NAMES), dtype=np.float64))
     shown = {name: found for name, labels, found in samples(metrics) if not labels}
     assert [value(metrics, "model_mix", part=part) for part in ("tables", "trees")] == [0.3, 0.8]
     assert value(metrics, "model_judged_loss", part="both") == 0.009
@@ -272,7 +272,7 @@ def test_other_gauges_show_what_they_were_given(metrics: Metrics) -> None:
     assert (shown["model_frauds_learnt"], shown["model_prevalence"]) == (120, 0.004)
     assert (shown["model_threshold_lambda"], shown["model_forest_cut"]) == (1.5, math.inf)
     assert (shown["model_policy_lambda"], shown["model_policy_forest"]) == (0.25, 0)
-    assert shown["model_forest_may_alert"] == 0
+    assert shown["model_forest_cases_per_day"] == 57.0
     assert value(metrics, "model_policy_gain", policy="rule from 1") == 30.0
     assert value(metrics, "model_policy_gain", policy="forest") == 80.0
     assert shown["last_poll_age_seconds"] == 4.5

@@ -83,6 +83,7 @@ def test_alerts_that_the_budget_held_back_are_counted() -> None:
         ),
         ratio=np.array([2.0, 9.0, 2.0, 0.5]),
         alerted=np.array([False, True, False, False]),
+        least_lambda=1.0,
     )
     decided: Any = SimpleNamespace(scores=scores)
     assert _held_back([decided, decided]) == 2

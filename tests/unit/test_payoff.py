@@ -214,32 +214,39 @@ def labelled(loss: float, flags: int) -> PayoffDeltas:
 
 def test_the_forest_alerts_on_a_credit_of_two_days_of_budget_until_its_alerts_earn() -> None:
     payoffs = Payoffs()
-    payoffs.fold(own_cases(19), LIMITED)
-    assert payoffs.forest_may_alert(LIMITED)
-    payoffs.fold(own_cases(1), LIMITED)
+
+    def allowed() -> float | None:
+        return payoffs.forest_cases_per_day(LIMITED, wait_days=7.0)
+
+    assert allowed() == pytest.approx(20 / 7)
+    payoffs.fold(own_cases(13), LIMITED)
+    assert allowed() == pytest.approx(1.0)
+    payoffs.fold(own_cases(7), LIMITED)
     assert payoffs.forest_balance == -20 * REVIEW
-    assert not payoffs.forest_may_alert(LIMITED)
+    assert allowed() == 0.0
     would = int(Flag.FOREST_WOULD_ALERT | Flag.FOREST_SCORED)
     payoffs.fold(labelled(500.0, would | Decider.FOREST), LIMITED)
-    assert not payoffs.forest_may_alert(LIMITED), "a fraud that it was not let to alert pays nothing back"
+    assert allowed() == 0.0, "a fraud that it was not let to alert pays nothing back"
     payoffs.fold(labelled(30.0, would | Decider.FOREST | Flag.ALERTED), LIMITED)
     assert payoffs.forest_balance == 30.0 - 20 * REVIEW
-    assert payoffs.forest_may_alert(LIMITED)
+    assert allowed() == pytest.approx(6 / 7)
+    payoffs.fold(labelled(9_000.0, would | Decider.FOREST | Flag.ALERTED), LIMITED)
+    assert allowed() == 10.0, "the budget bounds what earnings allow"
 
 
-@pytest.mark.parametrize(("stopped", "may"), [(80.0, True), (10.0, False)])
-def test_matured_days_overrule_the_credit_of_the_forest(stopped: float, may: bool) -> None:
+@pytest.mark.parametrize(("stopped", "may"), [(80.0, 10.0), (10.0, 0.0)])
+def test_matured_days_overrule_the_credit_of_the_forest(stopped: float, may: float) -> None:
     days = [day_of(DAY + back, cases={FOREST: 9.0}, stopped={FOREST: stopped + back}) for back in range(10)]
     payoffs = after(days, LIMITED)
     if may:
         payoffs.fold(own_cases(1_000), LIMITED)
-    assert payoffs.forest_may_alert(LIMITED) is may
+    assert payoffs.forest_cases_per_day(LIMITED, wait_days=7.0) == may
 
 
 def test_without_a_budget_the_credit_has_no_end() -> None:
     payoffs = Payoffs()
     payoffs.fold(own_cases(100_000), COSTS)
-    assert payoffs.forest_may_alert(COSTS)
+    assert payoffs.forest_cases_per_day(COSTS, wait_days=7.0) is None
 
 
 def test_days_and_their_order_bound_the_state() -> None:

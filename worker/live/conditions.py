@@ -67,8 +67,8 @@ class Facts:
         The online model's threshold in force, in reviews.
     policy
         What matured days have chosen.
-    forest_may_alert
-        Whether the isolation forest's alerts have earned, or it still has credit.
+    forest_is_limited
+        Whether the isolation forest has spent most of its credit, or matured days speak against its alerts.
     held_back
         How many alerts of this cycle the budget held back.
     dated_ahead
@@ -86,7 +86,7 @@ class Facts:
     clock_ms: int | None
     online_lambda: float
     policy: InForce
-    forest_may_alert: bool
+    forest_is_limited: bool
     held_back: int
     dated_ahead: int
     waiting: Mapping[int, WaitingLabels]
@@ -116,7 +116,7 @@ class Conditions:
         self._feed(facts)
         self._budget(facts)
         self._policy(facts.policy)
-        self._credit(facts.forest_may_alert)
+        self._credit(facts)
         self._dates(facts)
         # A partition that another worker has now takes its state with it.
         owned = {_labels_of(partition) for partition in facts.waiting}
@@ -192,16 +192,16 @@ class Conditions:
                 policy.least_lambda,
             )
 
-    def _credit(self, forest_may_alert: bool) -> None:
-        if not self._changes("credit", not forest_may_alert):
+    def _credit(self, facts: Facts) -> None:
+        if not self._changes("credit", facts.forest_is_limited):
             return
-        if forest_may_alert:
-            log.info("the isolation forest may alert again")
-        else:
+        if facts.forest_is_limited:
             log.warning(
-                "the isolation forest has cost two days of costs.alert_budget_cases_per_day more than its alerts have "
-                "stopped, or matured days say that they do not pay: it alerts on nothing until they do"
+                "the isolation forest's alerts have cost nearly two days of costs.alert_budget_cases_per_day more than "
+                "they stopped, or matured days say that they do not pay: it raises few or none until they do"
             )
+        else:
+            log.info("the isolation forest may raise alerts again")
 
     def _dates(self, facts: Facts) -> None:
         self._dated_ahead += facts.dated_ahead

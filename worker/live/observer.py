@@ -178,11 +178,10 @@ class MetricsObserver:
         halted = any(task.feed_halted(model) for task in self._tasks.values())
         metrics.waiting(pending, halted)
         # Before the online model decides, its threshold holds nothing back.
-        payoffs, costs = model.payoffs, model.policy.costs
-        least = payoffs.in_force.least_lambda
+        payoffs, least = model.payoffs, model.payoffs.in_force.least_lambda
         in_force = online_lambda if model.online_decides else least
         metrics.held_back(held_back, binds=in_force > least)
-        metrics.model.policy(payoffs.in_force, payoffs.forest_may_alert(costs), payoffs.daily_gain)
+        metrics.model.policy(payoffs.in_force, model.forest_cases_per_day, payoffs.daily_gain)
         metrics.dated_ahead(dated_ahead)
         waiting = {
             partition: self._source.waiting_labels(partition, task.clock_ms, task.shelf)
@@ -197,7 +196,7 @@ class MetricsObserver:
                 clock_ms=model.clock_ms,
                 online_lambda=in_force,
                 policy=payoffs.in_force,
-                forest_may_alert=payoffs.forest_may_alert(costs),
+                forest_is_limited=self._forest_is_limited(),
                 held_back=held_back,
                 dated_ahead=dated_ahead,
                 waiting=waiting,
@@ -216,6 +215,14 @@ class MetricsObserver:
             self._closed_days = closed
             metrics.cohorts(model.ledger, model.policy.costs.review_cost)
             self._day_is_unlabelled = model.ledger.unlabelled_days(1) > 0
+
+    def _forest_is_limited(self) -> bool:
+        """Return whether the forest may open less than a tenth of the budget: what it has spent has not come back."""
+        budget, allowed = (
+            self._model.policy.costs.alert_budget_cases_per_day,
+            self._model.forest_cases_per_day,
+        )
+        return budget is not None and allowed is not None and allowed < budget / 10.0
 
     def _lag(self) -> dict[tuple[str, int], int]:
         lags = {}

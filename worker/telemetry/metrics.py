@@ -63,7 +63,7 @@ model_threshold_lambda                                          alert from lambd
 model_forest_cut                                                rank from which the forest alerts
 model_policy_lambda                                             what matured days chose, before the budget
 model_policy_forest                                             1: they chose the isolation forest
-model_forest_may_alert                                          0: its alerts do not pay; it raises none
+model_forest_cases_per_day                                      that the forest may open, on credit or earned
 model_policy_gain                   policy                      what a policy brought a day, on matured days
 evictions_total                     table                       rows forgotten for lack of room
 digest_mismatches_total                                         model states of other workers that differ

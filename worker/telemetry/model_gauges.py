@@ -39,14 +39,12 @@ class ModelGauges:
         self._forest_decides = gauge(
             "model_policy_forest", "1: matured days have chosen the isolation forest."
         )
-        self._may_alert = gauge(
-            "model_forest_may_alert", "0: the forest's alerts do not pay; it raises none."
-        )
+        self._forest_cases = gauge("model_forest_cases_per_day", "Cases that the forest may open a day.")
         self._gain = gauge("model_policy_gain", "What a policy brought a day, on matured days.", "policy")
         for unknown in (self._log_offset, self._generation, self._prevalence, self._lambda, self._forest_cut):
             unknown.set(np.nan)
         self.policy(
-            InForce(np.nan, forest_decides=False, forest_vouched=0), True, np.full(len(NAMES), np.nan)
+            InForce(np.nan, forest_decides=False, forest_vouched=0), np.nan, np.full(len(NAMES), np.nan)
         )
         self.generation(dict.fromkeys(_PARTS, np.nan), dict.fromkeys((*_PARTS, "both"), np.nan), np.nan)
 
@@ -69,11 +67,13 @@ class ModelGauges:
                 gauge.labels(part).set(number)
         self._silent.set(silent_weight)
 
-    def policy(self, chosen: InForce, forest_may_alert: bool, daily_gain: NDArray[np.float64]) -> None:
+    def policy(
+        self, chosen: InForce, forest_cases_per_day: float | None, daily_gain: NDArray[np.float64]
+    ) -> None:
         """Set the gauges of the policy in force, and of what each of `models.payoff.NAMES` brought a day."""
         self._least.set(chosen.least_lambda)
         self._forest_decides.set(chosen.forest_decides)
-        self._may_alert.set(forest_may_alert)
+        self._forest_cases.set(np.inf if forest_cases_per_day is None else forest_cases_per_day)
         for name, gain in zip(NAMES, daily_gain.tolist(), strict=True):
             self._gain.labels(name).set(gain)
 
