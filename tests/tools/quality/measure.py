@@ -217,23 +217,28 @@ def _judge(
         int(fraud.sum()),
         worker,
         tuple(others),
-        _over_fixed(loaded, decisions, chosen, costs),
+        _over_fixed(loaded, decisions, window, chosen, costs),
         max(hindsight, default=math.nan),
     )
 
 
-def _over_fixed(loaded: Loaded, decisions: Decisions, rows: NDArray[np.int64], costs: CostSettings) -> float:
+def _over_fixed(
+    loaded: Loaded, decisions: Decisions, window: Window, rows: NDArray[np.int64], costs: CostSettings
+) -> float:
     online = np.flatnonzero(decisions.decided & ((decisions.flags & Flag.DECIDER) == Decider.ONLINE))
     if not online.size:
         return math.nan
-    late = rows[loaded.day[rows] >= loaded.day[online[0]] + _SETTLED_IN_DAYS]
-    fraud, loss, flags = loaded.fraud[late], decisions.loss[late], decisions.flags[late]
+    first_day = max(window.first_day, int(loaded.day[online[0]]) + _SETTLED_IN_DAYS)
+    # Rows whose truth is unknown are not judged, but they take their share of the budget.
+    late = np.flatnonzero(decisions.decided & (loaded.day >= first_day) & (loaded.day < window.end_day))
+    judged = np.isin(late, rows)
+    fraud, loss, flags = loaded.fraud[late] & judged, decisions.loss[late], decisions.flags[late]
     if not fraud.any():
         return math.nan
     probability = np.nan_to_num(decisions.probability[late].astype(np.float64))
-    best = fixed_policy_cost(loaded.dataset, late, fraud, probability, loss, costs)
+    best = fixed_policy_cost(loaded.dataset, late, judged, fraud, probability, loss, costs)
     missed = float(loss[fraud & ((flags & Flag.ALERTED) == 0)].sum())
-    return (costs.review_cost * np.count_nonzero(flags & Flag.OPENS_CASE) + missed) / best
+    return (costs.review_cost * np.count_nonzero((flags & Flag.OPENS_CASE != 0) & judged) + missed) / best
 
 
 def _weeks(loaded: Loaded, decisions: Decisions) -> tuple[Week, ...]:

@@ -53,6 +53,7 @@ def rule_alerts(
 def fixed_policy_cost(
     dataset: Dataset,
     rows: NDArray[np.int64],
+    judged: NDArray[np.bool_],
     fraud: NDArray[np.bool_],
     probability: NDArray[np.float64],
     loss: NDArray[np.float64],
@@ -61,16 +62,17 @@ def fixed_policy_cost(
     """Return what the best fixed policy would have cost that knows no day beforehand.
 
     The policies: alert on nothing; alert from each of `LAMBDAS` reviews of expected loss on, zero being everything, the
-    cases of a day as they come until its budget is spent.
+    cases of a day as they come until its budget is spent. Only `judged` rows cost anything, but all spend the budget.
     """
     ratio, case = probability * loss / costs.review_cost, _cases(dataset, rows, costs)
+    fraud = fraud & judged
     found = [float(loss[fraud].sum())]
     for least in LAMBDAS:
         would = np.flatnonzero(ratio >= least)
         alerted, opens = _within_budget(
             rows.size, would, case[would], would.astype(np.float64), dataset.event_time_ms[rows], costs
         )
-        found.append(float(costs.review_cost * opens.sum() + loss[fraud & ~alerted].sum()))
+        found.append(float(costs.review_cost * (opens & judged).sum() + loss[fraud & ~alerted].sum()))
     return min(found)
 
 
