@@ -11,7 +11,7 @@ from kafka import KafkaProducer
 from tests.conftest import Broker
 from tests.support.processes import to_toml
 from tests.support.site import Site
-from tests.support.traffic import alike, records_of, small_traffic
+from tests.support.traffic import InputRecord, alike, records_of, small_traffic
 from tests.support.waiting import DECIDE_S, START_S
 from worker.cli import main
 from worker.errors import FencedError
@@ -37,23 +37,49 @@ def sent_to(site: Site, topic: str) -> list[bytes]:
         return [record.value for record in reader.since(None)]
 
 
-def test_a_label_that_came_before_its_transaction_is_sent_again_once_and_finds_it(
-    kafka: Broker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    site = Site(kafka.bootstrap, tmp_path, 2)
-    config = tmp_path / "worker.toml"
-    config.write_text(to_toml(site.settings), "utf-8")
-    records = records_of(small_traffic(days=3, cards=60))
+def a_pair(records: list[InputRecord]) -> tuple[InputRecord, InputRecord]:
+    """Return a transaction and its label, both with an id of their own."""
     label = next(it for it in records if it.topic == "labels")
     named = json.loads(label.value or b"")["transaction_id"]
     transaction = next(
         it for it in records if it.topic == "transactions" and f'"{named}"'.encode() in (it.value or b"")
     )
-    early = alike(label, transaction_id="late")
+    return alike(transaction, transaction_id="late"), alike(label, transaction_id="late")
+
+
+def test_a_label_that_came_before_its_transaction_waits_for_it_beyond_a_restart(
+    kafka: Broker, tmp_path: Path
+) -> None:
+    site = Site(kafka.bootstrap, tmp_path, 2)
+    records = records_of(small_traffic(days=3, cards=60))
+    transaction, early = a_pair(records)
+    with site.worker() as worker:
+        site.feed(records)
+        site.wait_until_decided(worker, timeout_s=START_S + DECIDE_S)
+        site.feed([early])
+        site.wait_until_decided(worker)
+        assert worker.metric("fraud_worker_postponed_labels") == 1
+        assert worker.stop() == 0
+    with site.worker() as worker:
+        site.feed([transaction])
+        site.wait_until_decided(worker, timeout_s=START_S + DECIDE_S)
+        assert worker.metric("fraud_worker_postponed_labels") == 0
+        assert worker.stop() == 0
+    assert not [it for it in sent_to(site, site.settings.topics.dead_letters) if b"orphan_label" in it]
+
+
+def test_a_label_that_came_before_its_transaction_is_sent_again_once_and_finds_it(
+    kafka: Broker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site = Site(kafka.bootstrap, tmp_path, 2, sections={"labels": {"orphan_after_hours": 0}})
+    config = tmp_path / "worker.toml"
+    config.write_text(to_toml(site.settings), "utf-8")
+    records = records_of(small_traffic(days=3, cards=60))
+    transaction, early = a_pair(records)
     with site.worker() as worker:
         site.feed([*records, early])
         site.wait_until_decided(worker, timeout_s=START_S + DECIDE_S)
-        site.feed([alike(transaction, transaction_id="late")])
+        site.feed([transaction])
         site.wait_until_decided(worker)
         assert replay(config, capsys, "--dry-run") == {
             "sent": {"orphan_label": 1}, "sent_before": 0, "refused": {},

@@ -33,6 +33,7 @@ LIMITS = TaskLimits(
     repeat_window=100,
     keep_ms=60 * MS_PER_DAY,
     mature_rows=1_000,
+    orphan_after_ms=0,
 )
 
 
@@ -193,8 +194,12 @@ def run(
         rows = task.record(fresh, features, first, scores, model.policy)
     if quiet_until_ms is not None:
         task.move_clock(quiet_until_ms)
-    sifted = task.shelf.sift(labelled, task.clock_ms)
-    by_label = Settling() if sifted.due is None else task.settle(sifted.due)
+    ids = fresh.id_hash if len(fresh) else np.empty(0, np.uint64)
+    sifted = task.shelf.sift(labelled, task.clock_ms, ids)
+    by_label, early = Settling(), sifted.early
+    if sifted.due is not None:
+        by_label = task.settle(sifted.due)
+        early = LabelColumns.concatenate([early, task.postpone(sifted.due, by_label)])
     matured = task.mature(model.policy, task.newest_label_ms)
     header = JournalHeader(
         worker="w", lineage=model.lineage.id, model_version=model.version, partition=0, partitions=1,
@@ -206,7 +211,7 @@ def run(
         max_cards=model.policy.max_cards,
     )  # fmt: skip
     settled = [by_label, matured.provisional, matured.final]
-    entry = JournalEntry(header, rows, by_label.settlements, sifted.early, sifted.released)
+    entry = JournalEntry(header, rows, by_label.settlements, early, sifted.released)
     return Commit(rows, settled, entry)
 
 

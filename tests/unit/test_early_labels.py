@@ -14,6 +14,7 @@ from worker.partition.early_labels import LabelShelf, Released
 from worker.wire.decoder import LabelColumns
 
 LATEST = START_MS + 10**9
+NOBODY = np.empty(0, np.uint64)
 
 
 def read(*at: int, first_offset: int = 0) -> LabelColumns:
@@ -29,27 +30,27 @@ def offsets(found: LabelColumns | Released | None) -> list[int]:
 
 def test_what_is_due_is_applied_at_once_and_what_is_not_once_the_clock_is_there() -> None:
     shelf = LabelShelf()
-    first = shelf.sift(read(10, 900, 20), START_MS + 50)
+    first = shelf.sift(read(10, 900, 20), START_MS + 50, NOBODY)
     assert (offsets(first.due), offsets(first.early), offsets(first.released)) == ([0, 2], [1], [])
-    second = shelf.sift(read(60, first_offset=3), START_MS + 70)
+    second = shelf.sift(read(60, first_offset=3), START_MS + 70, NOBODY)
     assert (offsets(second.due), len(second.early), len(second.released)) == ([3], 0, 0)
     assert (len(shelf), shelf.first_due_ms) == (1, START_MS + 900)
-    third = shelf.sift(None, START_MS + 900)
+    third = shelf.sift(None, START_MS + 900, NOBODY)
     assert (offsets(third.due), offsets(third.released), len(shelf)) == ([1], [1], 0)
     assert shelf.first_due_ms is None
 
 
 def test_a_label_set_aside_comes_before_those_read_later() -> None:
     shelf = LabelShelf()
-    shelf.sift(read(10, 900, 20), START_MS + 50)
-    found = shelf.sift(read(60, 950, 70, first_offset=3), START_MS + 940)
+    shelf.sift(read(10, 900, 20), START_MS + 50, NOBODY)
+    found = shelf.sift(read(60, 950, 70, first_offset=3), START_MS + 940, NOBODY)
     assert (offsets(found.due), offsets(found.early), offsets(found.released)) == ([1, 3, 5], [4], [1])
     assert found.due is not None
     assert found.due.next_offset == 6
 
 
 def test_before_the_first_fetch_there_is_nothing() -> None:
-    assert LabelShelf().sift(None, LATEST).due is None
+    assert LabelShelf().sift(None, LATEST, NOBODY).due is None
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -59,7 +60,7 @@ def test_every_label_is_applied_once_and_never_before_it_is_due_and_a_replay_agr
     applied: list[int] = []
     for clock in range(0, 4_000, 40):
         came = (clock + rng.integers(-300, 1_500, int(rng.integers(0, 6)))).tolist() if clock < 2_000 else []
-        found = shelf.sift(read(*came, first_offset=len(due_ms)), START_MS + clock)
+        found = shelf.sift(read(*came, first_offset=len(due_ms)), START_MS + clock, NOBODY)
         again.replay(found.early, found.released)
         due_ms += came
         now = [] if found.due is None else offsets(found.due)
@@ -75,10 +76,10 @@ def test_every_label_is_applied_once_and_never_before_it_is_due_and_a_replay_agr
 def test_only_so_many_come_at_once_and_silence_waits_for_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(early_labels, "RELEASED_AT_ONCE", 2)
     shelf = LabelShelf()
-    shelf.sift(read(500, 600, 700, 800), START_MS)
+    shelf.sift(read(500, 600, 700, 800), START_MS, NOBODY)
     seen = []
     for _ in range(2):
-        found = shelf.sift(None, START_MS + 900)
+        found = shelf.sift(None, START_MS + 900, NOBODY)
         seen.append((offsets(found.due), shelf.silent_until_ms(START_MS + 900) - START_MS))
     assert seen == [([0, 1], 699), ([2, 3], 900)]
 
@@ -86,13 +87,44 @@ def test_only_so_many_come_at_once_and_silence_waits_for_the_rest(monkeypatch: p
 def test_no_label_overtakes_those_that_are_due_and_have_to_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(early_labels, "RELEASED_AT_ONCE", 2)
     shelf = LabelShelf()
-    shelf.sift(read(500, 600, 700), START_MS)
-    first = shelf.sift(read(710, 720, first_offset=3), START_MS + 900)
+    shelf.sift(read(500, 600, 700), START_MS, NOBODY)
+    first = shelf.sift(read(710, 720, first_offset=3), START_MS + 900, NOBODY)
     assert (offsets(first.due), offsets(first.early)) == ([0, 1], [3, 4])
-    second = shelf.sift(None, START_MS + 900)
+    second = shelf.sift(None, START_MS + 900, NOBODY)
     assert offsets(second.due) == [2, 3]
-    third = shelf.sift(None, START_MS + 900)
+    third = shelf.sift(None, START_MS + 900, NOBODY)
     assert (offsets(third.due), len(shelf)) == ([4], 0)
+
+
+def postponed(shelf: LabelShelf, late: LabelColumns, until: int) -> LabelColumns:
+    return shelf.set_aside(dataclasses.replace(late, claim_ms=np.full(len(late), START_MS + until)))
+
+
+def test_a_label_that_waits_for_its_transaction_is_due_with_it_or_when_its_time_is_over() -> None:
+    shelf, again = LabelShelf(), LabelShelf()
+    kept = postponed(shelf, read(10, 20, 30), 1_000)
+    again.replay(kept, Released.empty())
+    assert (shelf.postponed, shelf.first_due_ms) == (3, None)
+    assert shelf.silent_until_ms(LATEST) == LATEST, "it keeps no other decision from maturing"
+    found = shelf.sift(None, START_MS + 50, kept.id_hash[[1]])
+    assert (offsets(found.due), offsets(found.released)) == ([1], [1])
+    again.replay(found.early, found.released)
+    assert again.postponed == shelf.postponed == 2
+    assert offsets(shelf.sift(None, START_MS + 1_000, NOBODY).due) == [0, 2]
+
+
+def test_no_more_wait_for_their_transactions_than_half_of_the_shelf_holds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(early_labels, "MOST_ROWS", 6)
+    monkeypatch.setattr(early_labels, "MOST_BYTES", 1_000)
+    shelf, late = LabelShelf(), read(10, 20, 30, 40)
+    small = dataclasses.replace(late, value=pa.array([b"x"] * 4, pa.large_binary()))
+    assert shelf.fitting(small, np.arange(4)).tolist() == [0, 1, 2]
+    large = dataclasses.replace(late, value=pa.array([b"x" * 200] * 4, pa.large_binary()))
+    assert shelf.fitting(large, np.arange(4)).tolist() == [0, 1]
+    postponed(shelf, small, 1_000)
+    assert shelf.fitting(small, np.arange(4)).tolist() == []
 
 
 def test_room_is_what_rows_and_bytes_leave(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,13 +133,15 @@ def test_room_is_what_rows_and_bytes_leave(monkeypatch: pytest.MonkeyPatch) -> N
     shelf = LabelShelf()
     assert shelf.room == (5, 1_000)
     far = read(900, 950)
-    shelf.sift(dataclasses.replace(far, value=pa.array([b"x" * 100, None], pa.large_binary())), START_MS)
+    shelf.sift(
+        dataclasses.replace(far, value=pa.array([b"x" * 100, None], pa.large_binary())), START_MS, NOBODY
+    )
     assert shelf.room == (3, 900)
 
 
 def test_what_is_kept_of_a_value_holds_no_card_number_and_no_more_than_a_dead_letter_would() -> None:
     long = b'{"note": "4111 1111 1111 1111", "filler": "' + b"x" * 100_000 + b'"}'
     far = dataclasses.replace(read(900), value=pa.array([long], pa.large_binary()))
-    kept = LabelShelf().sift(far, START_MS).early.value.to_pylist()[0]
+    kept = LabelShelf().sift(far, START_MS, NOBODY).early.value.to_pylist()[0]
     assert b"4111" not in kept
     assert len(kept) == early_labels.LONGEST_VALUE_BYTES

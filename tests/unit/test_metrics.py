@@ -62,6 +62,8 @@ def test_labels_are_counted_by_a_bounded_class_and_by_whether_they_join(metrics:
 def test_waiting_labels_and_what_the_budget_holds_back_have_metrics(metrics: Metrics) -> None:
     metrics.waiting_labels({0: (5, 60.0), 1: (0, 0.0)})
     metrics.waiting_labels({1: (7, 3.0)})
+    metrics.postponed_labels(4)
+    assert value(metrics, "postponed_labels") == 4
     assert value(metrics, "waiting_labels", partition="1") == 7
     assert value(metrics, "waiting_labels_ahead_seconds", partition="1") == 3
     assert [it[1] for it in samples(metrics) if it[0] == "waiting_labels"] == [{"partition": "1"}]

@@ -10,9 +10,9 @@ from models.records import Commit, ModelRecord
 from models.refit import RefitPlan
 from models.state import ModelState
 from models.threshold import BINS
-from models.vocabulary import MS_PER_DAY, LabelKind
+from models.vocabulary import MS_PER_DAY, LabelEffect, LabelKind, Status
 from tests.support.model_log import LINEAGE, START_MS
-from tests.support.partition import HOUR_MS, POLICY, SKEW_MS, labels, new_task, transactions
+from tests.support.partition import HOUR_MS, LIMITS, POLICY, SKEW_MS, labels, new_task, transactions
 from worker.cycle.contracts import Outcome, PartitionBatch, StepTimes
 from worker.cycle.inbox import Inbox
 from worker.cycle.processor import Processor
@@ -20,7 +20,7 @@ from worker.cycle.refits import Refits
 from worker.offline.in_memory import ImmediateJobs
 from worker.partition.early_labels import Room
 from worker.partition.journal import Positions
-from worker.partition.task import PartitionTask, TaskState
+from worker.partition.task import PartitionTask, TaskLimits, TaskState
 from worker.wire.decoder import BadRecord, LabelColumns
 
 NEVER = RefitPlan(generation_ms=1 << 50, forest_ms=1 << 50, forest_min_rows=1 << 50)
@@ -104,12 +104,14 @@ class Surroundings:
 class Worker:
     """A processor over partitions of its own."""
 
-    def __init__(self, folder: Path, partitions: int = 2, digest_every: int = 1_000) -> None:
+    def __init__(
+        self, folder: Path, partitions: int = 2, digest_every: int = 1_000, limits: TaskLimits = LIMITS
+    ) -> None:
         self.model = ModelState(LINEAGE, POLICY, digest_every)
         self.around = Surroundings(partitions)
         self.tasks: dict[int, PartitionTask] = {}
         for partition in range(partitions):
-            self.tasks[partition] = new_task(folder / str(partition), partition=partition)
+            self.tasks[partition] = new_task(folder / str(partition), limits, partition)
             self.tasks[partition].move_to(TaskState.RUNNING)
         around, refits = self.around, Refits(NEVER, ImmediateJobs())
         self.processor = Processor("w", around, around, around, self.model, self.tasks, refits, around)
@@ -224,6 +226,56 @@ def test_a_label_dated_in_the_future_holds_back_no_other_and_is_applied_in_its_t
     assert outcome.labels is not None
     assert (outcome.labels.offsets.tolist(), outcome.released.offsets.tolist()) == ([0], [0])
     assert len(outcome.by_label.orphans) == 0
+
+
+PATIENT = dataclasses.replace(LIMITS, orphan_after_ms=HOUR_MS)
+
+
+def test_a_label_waits_for_its_transaction_and_finds_it(tmp_path: Path) -> None:
+    worker = Worker(tmp_path, partitions=1, limits=PATIENT)
+    worker.put(0, "a")
+    worker.around.inboxes[0].put_labels(labels(("b", LabelKind.FRAUD, START_MS)), [])
+    (outcome,) = worker.processor.run_once()
+    assert (outcome.early.offsets.tolist(), outcome.by_label.orphans.tolist()) == ([0], [])
+    assert outcome.positions.labels == 1, "one offset is enough"
+    worker.put(0, "c")
+    (outcome,) = worker.processor.run_once()
+    assert outcome.labels is None or not len(outcome.labels)
+    worker.put(0, "b")
+    (outcome,) = worker.processor.run_once()
+    assert outcome.released.offsets.tolist() == [0]
+    assert outcome.by_label.label_effects.tolist() == [LabelEffect.MATCHED]
+    assert worker.tasks[0].pending.column("status", np.arange(3)).tolist() == [
+        Status.WAITING,
+        Status.WAITING,
+        Status.FRAUD,
+    ]
+
+
+def test_a_label_whose_transaction_does_not_come_in_time_is_an_orphan_once(tmp_path: Path) -> None:
+    worker = Worker(tmp_path, partitions=1, limits=PATIENT)
+    worker.put(0, "a")
+    worker.around.inboxes[0].put_labels(labels(("b", LabelKind.FRAUD, START_MS)), [])
+    worker.processor.run_once()
+    orphans = []
+    for hour in (0, 1, 2, 3):
+        worker.put(0, f"c{hour}", hour=hour)
+        (outcome,) = worker.processor.run_once()
+        orphans.append(outcome.by_label.orphans.tolist())
+        assert not len(outcome.early)
+    assert orphans == [[], [0], [], []]
+
+
+def test_a_label_that_waits_for_its_transaction_silences_no_other(tmp_path: Path) -> None:
+    worker = Worker(tmp_path, partitions=1, limits=PATIENT)
+    worker.put(0, "a")
+    late_ms = START_MS + POLICY.negatives_after_ms
+    dated = [("b", LabelKind.FRAUD, late_ms), ("c", LabelKind.FRAUD, late_ms)]
+    worker.around.inboxes[0].put_labels(labels(*dated, timestamps_ms=[late_ms, late_ms]), [])
+    worker.put(0, "d", hour=POLICY.negatives_after_ms // HOUR_MS)
+    worker.processor.run_once()
+    assert worker.tasks[0].shelf.postponed == 2
+    assert worker.tasks[0].provisional_sequence == 1
 
 
 def test_a_label_of_the_far_future_counts_as_of_tomorrow_and_does_not_hide_a_dead_feed(

@@ -26,7 +26,9 @@ from worker.partition import pending as pending_module
 from worker.partition.task import PartitionTask, TaskLimits
 from worker.wire.decoder import LabelColumns, TransactionColumns
 
-TIGHT = TaskLimits(max_cards=15, repeat_window=25, keep_ms=40 * HOUR_MS, mature_rows=7)
+TIGHT = TaskLimits(
+    max_cards=15, repeat_window=25, keep_ms=40 * HOUR_MS, mature_rows=7, orphan_after_ms=3 * HOUR_MS
+)
 
 
 @pytest.fixture(autouse=True)

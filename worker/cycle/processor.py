@@ -41,7 +41,7 @@ from worker.cycle.contracts import (
 from worker.cycle.refits import Refits
 from worker.partition.settling import Settling
 from worker.partition.task import PartitionTask, TaskState
-from worker.wire.decoder import TransactionColumns
+from worker.wire.decoder import LabelColumns, TransactionColumns
 
 
 class Processor:
@@ -120,10 +120,16 @@ class Processor:
                 task.move_clock(quiet_ms)
         until_ms = self._source.labels_until_ms(part.partition, task.clock_ms)
         read = self._source.take_labels(part.partition, until_ms, task.shelf.room)
-        sifted = task.shelf.sift(read, until_ms)
+        just_decided = np.empty(0, np.uint64) if decided is None else decided.transactions.id_hash
+        sifted = task.shelf.sift(read, until_ms, just_decided)
         labels = sifted.due
         # Labels before silence: a label that is due keeps its decision from maturing unlabelled.
         by_label = Settling() if labels is None else task.settle(labels)
+        early = (
+            LabelColumns.concatenate([sifted.early, task.postpone(labels, by_label)])
+            if labels
+            else sifted.early
+        )
         newest = _newest(model.newest_label_ms, task.newest_label_ms)
         silent_ms = self._source.silent_until_ms(part.partition, task.clock_ms)
         matured = task.mature(policy, newest, task.shelf.silent_until_ms(silent_ms))
@@ -142,7 +148,7 @@ class Processor:
             changed=bool(
                 decided or repeats or bad or labels or sifted.early or before != after or part.begins
             ),
-            early=sifted.early,
+            early=early,
             released=sifted.released,
         )
 

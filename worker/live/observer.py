@@ -127,9 +127,9 @@ class MetricsObserver:
 
     def _observe_labels(self, outcome: Outcome, labels: LabelColumns) -> None:
         settling = outcome.by_label
-        joined = np.ones(len(labels), np.bool_)
-        joined[settling.orphans] = False
-        self._metrics.label_classes(labels.source, labels.kind, joined)
+        joined, answered = np.ones((2, len(labels)), np.bool_)
+        joined[settling.orphans], answered[settling.postponed] = False, False
+        self._metrics.label_classes(labels.source[answered], labels.kind[answered], joined[answered])
         orphans = len(settling.orphans) - int(np.count_nonzero(settling.label_effects == LabelEffect.ORPHAN))
         self._metrics.labels_arrived(settling.label_effects)
         self._metrics.labels_arrived(np.full(orphans, LabelEffect.ORPHAN, np.uint8))
@@ -189,6 +189,7 @@ class MetricsObserver:
             if partition in self._source.owned
         }
         metrics.waiting_labels({at: (it.count, it.ahead_ms / 1000.0) for at, it in waiting.items()})
+        metrics.postponed_labels(sum(task.shelf.postponed for task in self._tasks.values()))
         self._conditions.observe(
             Facts(
                 feed_halted=halted,

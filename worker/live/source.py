@@ -156,7 +156,7 @@ class KafkaSource:
         inbox = self._inboxes[partition]
         due_ms = [it for it in (inbox.labels.first_due_ms, shelf.first_due_ms) if it is not None]
         return WaitingLabels(
-            count=inbox.labels.waiting + len(shelf),
+            count=inbox.labels.waiting + len(shelf) - shelf.postponed,
             first_due_ms=min(due_ms, default=0),
             clock_ms=clock_ms,
             read_all=inbox.at_end and not inbox.transactions.waiting,

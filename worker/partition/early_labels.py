@@ -1,7 +1,8 @@
-"""Labels that were read before they are due, because due ones lie behind them.
+"""Labels that were read before they are due, because due ones lie behind them, or before their transaction.
 
 Labels are applied by their own time. One dated in the future must hold back no other, and one committed offset a
-partition must do: so labels that are not due are set aside, journalled, and applied once the clock reaches them.
+partition must do: so labels that are not due are set aside, journalled, and applied once the clock reaches them. So are
+labels whose transaction has not been decided; they are applied once it is, or once they have waited long enough.
 """
 
 from __future__ import annotations
@@ -86,11 +87,33 @@ class LabelShelf:
         return Room(max(0, MOST_ROWS - len(self)), max(0, MOST_BYTES - taken_bytes))
 
     @property
-    def first_due_ms(self) -> int | None:
-        """When the first one is due; None without one."""
-        return int(self._kept.claim_ms.min()) if len(self) else None
+    def postponed(self) -> int:
+        """How many wait for their transaction."""
+        return int(np.count_nonzero(self._are_postponed()))
 
-    def sift(self, read: LabelColumns | None, until_ms: int) -> Sifted:
+    @property
+    def first_due_ms(self) -> int | None:
+        """When the first one is due that waits for its time, not for its transaction; None without one."""
+        own = self._kept.claim_ms[~self._are_postponed()]
+        return int(own.min()) if len(own) else None
+
+    def _are_postponed(self) -> NDArray[np.bool_]:
+        return np.asarray(self._kept.claim_ms > self._kept.label_time_ms)
+
+    def fitting(self, labels: LabelColumns, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return as many of these rows of labels as may wait for their transactions: half of the shelf at most."""
+        room = self.room
+        rows = rows[: max(0, room.rows - MOST_ROWS // 2)]
+        taken = np.cumsum(np.minimum(labels.value_bytes[rows], LONGEST_VALUE_BYTES))
+        return rows[taken <= room.value_bytes - MOST_BYTES // 2]
+
+    def set_aside(self, labels: LabelColumns) -> LabelColumns:
+        """Keep labels until they are due, and return them as they are kept."""
+        kept = _redacted(labels)
+        self.replay(kept, Released.empty())
+        return kept
+
+    def sift(self, read: LabelColumns | None, until_ms: int, decided: NDArray[np.uint64]) -> Sifted:
         """Set aside what is not due by `until_ms`, and return what is, the oldest offsets first.
 
         Parameters
@@ -99,8 +122,10 @@ class LabelShelf:
             Labels just read, behind those set aside; None where there was no fetch yet.
         until_ms
             Labels up to here are due.
+        decided : uint64 (n,)
+            The `id_hash` of the transactions decided in this commit: labels that wait for one of them are due.
         """
-        every = np.flatnonzero(self._kept.claim_ms <= until_ms)
+        every = np.flatnonzero(self._kept_are_due(until_ms, decided))
         ripe = every[:RELEASED_AT_ONCE]
         if not len(ripe) and (read is None or not len(read)):
             return Sifted(read)
@@ -113,6 +138,14 @@ class LabelShelf:
             due = LabelColumns.concatenate([self._kept.take(ripe), due])
         self.replay(early, released)
         return Sifted(due, early, released)
+
+    def _kept_are_due(self, until_ms: int, decided: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        kept = self._kept
+        due = kept.claim_ms <= until_ms
+        postponed = np.flatnonzero(self._are_postponed())
+        if len(postponed) and len(decided):
+            due[postponed] |= np.isin(kept.id_hash[postponed], decided)
+        return due
 
     def replay(self, early: LabelColumns, released: Released) -> None:
         """Do what a commit did."""

@@ -50,6 +50,10 @@ class Settling:
         Rows of the labels that found no decision, or none that they can reverse; with those of another card.
     wrong_card : int64 (j,)
         Rows of the orphans whose decision is of another card.
+    unknown : int64 (u,)
+        Rows of the labels whose transaction has not been decided.
+    postponed : int64 (p,)
+        Rows of those that wait for it; they are no orphans yet.
     finally_legit, unresolved
         How many decisions silence settled for good.
     """
@@ -66,6 +70,8 @@ class Settling:
     label_delay_ms: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     orphans: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     wrong_card: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    unknown: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    postponed: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     finally_legit: int = 0
     unresolved: int = 0
 
@@ -116,6 +122,7 @@ class Settler:
         if len(labels) == 0:
             return Settling()
         sequence = self._pending.find(labels.id_hash, labels.id_check, labels.event_time_ms)
+        unknown = np.flatnonzero(sequence < 0)
         wrong_card = self._of_another_card(sequence, labels.card_hash)
         sequence[wrong_card] = -1
         matched = np.flatnonzero(sequence >= 0)
@@ -132,7 +139,7 @@ class Settler:
         settling.settlements = settlements
         orphaned = matched[result.effect == LabelEffect.ORPHAN]
         settling.orphans = np.sort(np.concatenate([np.flatnonzero(sequence < 0), orphaned]))
-        settling.wrong_card = wrong_card
+        settling.wrong_card, settling.unknown = wrong_card, unknown
         settling.label_delay_ms = labels.label_time_ms[matched] - waiting.event_time_ms
         return settling
 

@@ -58,12 +58,15 @@ class TaskLimits:
         How long a label can still find a decision, by the partition's clock.
     mature_rows
         How many decisions mature in one commit at most.
+    orphan_after_ms
+        How long, by the partition's clock, a label without a decision waits for its transaction.
     """
 
     max_cards: int
     repeat_window: int
     keep_ms: int
     mature_rows: int
+    orphan_after_ms: int
 
 
 class PartitionTask:
@@ -202,17 +205,39 @@ class PartitionTask:
         self.clock_ms = max(self.clock_ms, clock_ms)
 
     def settle(self, labels: LabelColumns) -> Settling:
-        """Apply the labels that are due."""
+        """Apply the labels that are due; those whose transaction may still come are `Settling.postponed`."""
+        first_try = labels.claim_ms <= labels.label_time_ms
         if len(labels):
             # Capped as event times are: no later label could overrule one dated in the far future.
-            capped_ms = labels.claim_ms
+            capped_ms = np.minimum(labels.claim_ms, labels.label_time_ms)
             labels = replace(labels, label_time_ms=capped_ms)
             # A source of outcomes may go on while the one of frauds is dead: outcomes prove nothing of the label feed.
             verdicts_ms = capped_ms[labels.kind != LabelKind.OUTCOME]
             if len(verdicts_ms):
                 newest = int(verdicts_ms.max())
                 self.newest_label_ms = max(newest, self.newest_label_ms or newest)
-        return self._settler.apply(labels, self.clock_ms)
+        settling = self._settler.apply(labels, self.clock_ms)
+        if self._limits.orphan_after_ms and len(settling.unknown):
+            rows = self.shelf.fitting(labels, settling.unknown[first_try[settling.unknown]])
+            settling.postponed, settling.orphans = rows, np.setdiff1d(settling.orphans, rows)
+        return settling
+
+    def postpone(self, labels: LabelColumns, settling: Settling) -> LabelColumns:
+        """Set the postponed labels aside, and return them as they are journalled.
+
+        They are applied when their transaction is decided, or else when their time is over: it is after the label's own
+        time, which tells that they have waited.
+        """
+        if not len(settling.postponed):
+            return LabelColumns.none()
+        waiting = labels.take(settling.postponed)
+        return self.shelf.set_aside(
+            replace(
+                waiting,
+                label_time_ms=np.minimum(waiting.claim_ms, waiting.label_time_ms),
+                claim_ms=np.full(len(waiting), self.clock_ms + self._limits.orphan_after_ms),
+            )
+        )
 
     def mature(
         self, policy: Policy, newest_label_ms: int | None, silent_until_ms: int | None = None

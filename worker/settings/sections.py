@@ -153,6 +153,11 @@ class LabelSettings(Section):
         3.0, description="maturing halts while the label feed is silent for longer"
     )
 
+    orphan_after_hours: NotNegative = Field(
+        1.0,
+        description="event time that a label without a decision waits for its transaction; then it is a dead letter",
+    )
+
     @model_validator(mode="after")
     def _horizons_are_ordered(self) -> LabelSettings:
         if self.horizon_days < self.negatives_after_days:

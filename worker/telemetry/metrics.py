@@ -47,6 +47,7 @@ batch_transactions                                              transactions in 
 lag_records                         topic, partition            records not read yet
 waiting_labels                      partition                   labels read whose label_time is not reached
 waiting_labels_ahead_seconds        partition                   from the clock to the first of them
+postponed_labels                                                labels that wait for their transaction
 budget_binding                                                  1: the budget raises the online threshold
 budget_held_back_total                                          online alerts that the budget held back
 transactions_dated_ahead_total                                  decided, but too far ahead to move the clock
@@ -220,6 +221,7 @@ class Metrics:
         self._waiting_ahead = self._gauge(
             "waiting_labels_ahead_seconds", "From the clock to the first label that waits.", "partition"
         )
+        self._postponed = self._gauge("postponed_labels", "Labels that wait for their transaction.")
         self._with_waiting: set[int] = set()
         self._rebalances = self._counter("rebalances_total", "Changes of the partitions owned.")
         self._gauge("last_poll_age_seconds", "Since the poll loop last moved.").set_function(poll_age_s)
@@ -399,6 +401,10 @@ class Metrics:
         for partition, (count, ahead_s) in waiting.items():
             self._waiting.labels(str(partition)).set(count)
             self._waiting_ahead.labels(str(partition)).set(ahead_s)
+
+    def postponed_labels(self, count: int) -> None:
+        """Set how many labels wait for their transaction to be decided."""
+        self._postponed.set(count)
 
     def held_back(self, count: int, *, binds: bool) -> None:
         """Count online alerts that the budget held back, and set whether it raises the threshold."""
