@@ -294,16 +294,21 @@ class Payoffs:
 def _gain(
     sums: FloatArray, share: FloatArray, silent_weight: float, review: float, budget: float, out: FloatArray
 ) -> None:
+    cases = np.empty(_FOREST + 1)
     for i in range(len(sums)):
-        # The budget raises lambda until it is met: a lower one brings what the lowest within the budget does.
-        within = _FOREST - 1
-        for k in range(_FOREST - 1, -1, -1):
-            if sums[i, _CASES, k] + silent_weight * sums[i, _SILENT, k] <= budget:
-                within = k
         for k in range(_FOREST + 1):
-            j = within if k < within else k
-            cases = sums[i, _CASES, j] + silent_weight * sums[i, _SILENT, j]
-            out[i, k] = sums[i, _STOPPED, j] / share[i] - review * cases
+            cases[k] = sums[i, _CASES, k] + silent_weight * sums[i, _SILENT, k]
+            out[i, k] = sums[i, _STOPPED, k] / share[i] - review * cases[k]
+        for k in (_FOREST - 1, _FOREST):
+            if cases[k] > budget:
+                out[i, k] *= budget / cases[k]
+                cases[k] = budget
+        # The budget raises lambda until it is met, which lies between the lowest one within it and the next below.
+        for k in range(_FOREST - 2, -1, -1):
+            if cases[k] > budget:
+                part = (budget - cases[k + 1]) / (cases[k] - cases[k + 1]) if cases[k + 1] < budget else 0.0
+                out[i, k] = out[i, k + 1] + part * (out[i, k] - out[i, k + 1])
+                cases[k] = budget
 
 
 @njit(cache=True, nogil=True)

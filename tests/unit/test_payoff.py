@@ -148,20 +148,34 @@ def test_the_forest_decides_where_it_brings_more_than_the_model() -> None:
     assert payoffs.in_force.forest_vouched == 1
 
 
-def test_a_policy_beyond_the_budget_brings_what_the_lowest_within_it_does() -> None:
+def test_a_policy_beyond_the_budget_brings_what_the_budget_leaves_of_it() -> None:
     cases, stopped = (
         [40.0, 30.0, 9.0, 8.0, 7.0, 6.0, 5.0, 4.0],
         [900.0, 800.0, 300.0, 200.0, 50.0, 40.0, 30.0, 20.0],
     )
     days = [day_of(DAY + back, cases=rule(cases), stopped=rule(stopped)) for back in range(10)]
     assert after(days).in_force.least_lambda == 0.0
-    # Within ten cases a day a lambda of 0 or 0.25 is raised to 0.5: all three bring 300 - 45.
-    assert after(days, LIMITED).in_force.least_lambda in (0.0, 0.25, 0.5)
+    # Ten cases a day are reached between 0.5, with 9, and 0.25, with 30: a 21st of the way.
+    limited = after(days, LIMITED)
+    assert limited.in_force.least_lambda in (0.0, 0.25)
+    between = (300.0 - 45.0) + ((800.0 - 150.0) - (300.0 - 45.0)) / 21
+    assert limited.daily_gain[:3].tolist() == pytest.approx([between, between, 300.0 - 45.0])
     dearer = [
-        day_of(DAY + back, cases=rule(cases), stopped=rule([*stopped[:2], 200.0, *stopped[3:]]))
+        day_of(DAY + back, cases=rule(cases), stopped=rule([260.0, 240.0, 200.0, *stopped[3:]]))
         for back in range(10)
     ]
-    assert after(dearer, LIMITED).in_force.least_lambda == 1.0, "200 - 45 is less than 200 - 40"
+    assert after(dearer, LIMITED).in_force.least_lambda == 1.0, "more of what does not pay"
+
+
+def test_a_policy_all_of_which_is_beyond_the_budget_brings_its_share() -> None:
+    days = [
+        day_of(
+            DAY + back, cases=rule([40.0] * 8) | {FOREST: 20.0}, stopped=rule([600.0] * 8) | {FOREST: 180.0}
+        )
+        for back in range(10)
+    ]
+    gain = after(days, LIMITED).daily_gain
+    assert gain[:9].tolist() == pytest.approx([(600.0 - 200.0) / 4] * 8 + [(180.0 - 100.0) / 2])
 
 
 def test_a_day_is_judged_once_its_verdicts_are_in_and_a_policy_holds_for_the_day() -> None:
