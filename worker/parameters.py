@@ -20,7 +20,8 @@ _MS_PER_HOUR = MS_PER_DAY // 24
 def feature_spec(settings: Settings) -> FeatureSpec:
     """Return the declared fields and half-lives."""
     fields = settings.transaction
-    return FeatureSpec(fields.numeric, fields.categorical, fields.entities, settings.features.half_lives_days)
+    entities = (*fields.entities, *fields.combined)
+    return FeatureSpec(fields.numeric, fields.categorical, entities, settings.features.half_lives_days)
 
 
 def policy(settings: Settings) -> Policy:

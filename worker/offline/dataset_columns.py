@@ -11,12 +11,18 @@ from numpy.typing import NDArray
 from models.vocabulary import LabelSource
 from worker.identity import Hasher
 from worker.offline.dataset import Dataset
+from worker.wire.combined import with_combined
 from worker.wire.decoder import LabelColumns, TransactionColumns
 
 
 def transaction_columns(dataset: Dataset, hasher: Hasher) -> TransactionColumns:
     """Return the data set as the decoder would read it from one partition."""
     count = len(dataset)
+    card_hash = hasher.entities(dataset.card_id)
+    entity_hash, categorical = (
+        _matrix([hasher.entities(values) for values in texts.values()], count, np.uint64)
+        for texts in (dataset.entities, dataset.categorical)
+    )
     return TransactionColumns(
         next_offset=count,
         offsets=np.arange(count),
@@ -29,14 +35,10 @@ def transaction_columns(dataset: Dataset, hasher: Hasher) -> TransactionColumns:
         currency=dataset.currency,
         id_hash=hasher.entities(dataset.transaction_id),
         id_check=hasher.checks(dataset.transaction_id),
-        card_hash=hasher.entities(dataset.card_id),
-        entity_hash=_matrix(
-            [hasher.entities(values) for values in dataset.entities.values()], count, np.uint64
-        ),
+        card_hash=card_hash,
+        entity_hash=with_combined(dataset.fields, card_hash, entity_hash, categorical),
         numeric=_matrix(list(dataset.numeric.values()), count, np.float64),
-        categorical=_matrix(
-            [hasher.entities(values) for values in dataset.categorical.values()], count, np.uint64
-        ),
+        categorical=categorical,
     )
 
 

@@ -37,7 +37,9 @@ class Section(BaseModel):
 _DOTTED: Final = "names may have dots; they are names of fields at the top, never paths into an object"
 
 
-NOT_FIELDS: Final = frozenset({"time_format", "amount_format", "integer_texts", "dotted_names", "values"})
+NOT_FIELDS: Final = frozenset(
+    {"time_format", "amount_format", "integer_texts", "dotted_names", "combined", "values"}
+)
 """Settings of [transaction] and [label] that name no field."""
 
 
@@ -89,6 +91,10 @@ class TransactionFields(Section):
         ("merchant_id",),
         description="further fields to learn from: identifiers, each with a history of its own",
     )
+    combined: tuple[Name, ...] = Field(
+        (),
+        description='card_id, entities and categoricals joined to further entities, such as "card_id+country"',
+    )
     not_searched: tuple[Name, ...] = Field(
         (),
         description="which of card_id and the entities are not searched for card numbers, because their values only "
@@ -104,6 +110,7 @@ class TransactionFields(Section):
         _refuse_twice("transaction", names)
         if not self.dotted_names:
             _refuse_nested("transaction", self)
+        self._combinations_are_of_fields()
         tokens = [self.card_id, *self.entities]
         for name in self.not_searched:
             if name not in tokens:
@@ -111,6 +118,21 @@ class TransactionFields(Section):
                     f"transaction.not_searched: {name!r} is never searched for card numbers; only these are: {tokens}"
                 )
         return self
+
+    def _combinations_are_of_fields(self) -> None:
+        known = [self.card_id, *self.entities, *self.categorical]
+        for name in self.combined:
+            parts = name.split("+")
+            unknown = [part for part in parts if part not in known]
+            if unknown:
+                raise ValueError(
+                    f"transaction.combined: {name!r} names {unknown[0]!r}; join two or more of these by +: {known}"
+                )
+            if len(parts) < 2 or len(set(parts)) < len(parts):
+                raise ValueError(
+                    f"transaction.combined: {name!r} must join two or more different fields by +"
+                )
+        _refuse_twice("transaction.combined", ["+".join(sorted(name.split("+"))) for name in self.combined])
 
 
 class LabelFields(Section):

@@ -16,6 +16,7 @@ from worker.columns import ArrowColumns
 from worker.identity import Hasher
 from worker.kafka_io.record_batches import RecordColumns
 from worker.settings.sections import Settings
+from worker.wire.combined import with_combined
 from worker.wire.json_reader import RecordLayout, Table, read_table
 from worker.wire.label_words import LabelWords
 from worker.wire.schema import MAX_RECORD_BYTES, Fault, label_model, transaction_model
@@ -172,6 +173,7 @@ class Decoder:
         self._key = settings.hash_key
         self._check_key = Hasher(self._key).check_key
         transaction, label = settings.transaction, settings.label
+        self._fields = transaction
         self._has_currency = transaction.currency is not None
         self._numeric = [f"numeric_{i}" for i in range(len(transaction.numeric))]
         self._categorical = [f"categorical_{i}" for i in range(len(transaction.categorical))]
@@ -196,6 +198,8 @@ class Decoder:
         """Decode transactions; the good ones keep their order."""
         table, rows, faults = read_table(records, self._transaction)
         ids = table.texts("transaction_id")
+        card_hash = _hashed(table.texts("card_id"), self._key)
+        entity_hash, categorical = self._hashes(table, self._entities), self._hashes(table, self._categorical)
         columns = TransactionColumns(
             next_offset=records.next_offset,
             offsets=records.offsets[rows],
@@ -208,10 +212,10 @@ class Decoder:
             currency=gather_utf8(table.texts("currency")) if self._has_currency else None,
             id_hash=_hashed(ids, self._key),
             id_check=_hashed(ids, self._check_key),
-            card_hash=_hashed(table.texts("card_id"), self._key),
-            entity_hash=self._hashes(table, self._entities),
+            card_hash=card_hash,
+            entity_hash=with_combined(self._fields, card_hash, entity_hash, categorical),
             numeric=_beside([table.numbers(name) for name in self._numeric], len(rows), np.float64),
-            categorical=self._hashes(table, self._categorical),
+            categorical=categorical,
             texts=self._kept(table),
         )
         return columns, bad_records(records, faults)

@@ -1,0 +1,111 @@
+"""Fields joined to entities of their own."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pydantic import ValidationError
+
+from models.hashing import MISSING
+from tests.support.records import json_columns
+from worker.identity import Hasher
+from worker.offline.dataset import Dataset
+from worker.offline.dataset_columns import transaction_columns
+from worker.parameters import feature_spec
+from worker.settings.fields import TransactionFields
+from worker.settings.sections import Settings
+from worker.wire.combined import with_combined
+from worker.wire.decoder import Decoder
+
+FIELDS = TransactionFields(
+    categorical=("country",),
+    entities=("merchant_id",),
+    combined=("card_id+country", "merchant_id+country+card_id"),
+)
+SETTINGS = Settings(entity_key="00" * 16, transaction=FIELDS)
+CARDS, MERCHANTS = ["c1", "c1", "c2", "c1", "c1"], ["m", "n", "m", "m", None]
+COUNTRIES = ["de", "de", "de", None, "fr"]
+
+
+def hashes() -> np.ndarray:
+    hasher = Hasher(SETTINGS.hash_key)
+    card, merchant, country = (
+        hasher.entities(pa.array(it, pa.string())) for it in (CARDS, MERCHANTS, COUNTRIES)
+    )
+    return with_combined(FIELDS, card, merchant[:, None], country[:, None])
+
+
+def test_equal_parts_make_equal_entities_and_no_others_do() -> None:
+    by_country, all_three = hashes()[:, 1], hashes()[:, 2]
+    assert by_country[0] == by_country[1]
+    assert len({*by_country[[0, 2, 4]].tolist()}) == 3
+    assert len({*all_three[:3].tolist()}) == 3
+    assert not set(by_country.tolist()) & set(all_three[:3].tolist())
+
+
+def test_a_combination_is_missing_where_a_part_is() -> None:
+    assert (hashes()[:, 1] == MISSING).tolist() == [False, False, False, True, False]
+    assert (hashes()[:, 2] == MISSING).tolist() == [False, False, False, True, True]
+
+
+def test_many_values_collide_no_more_than_their_number_makes_likely() -> None:
+    count = 1 << 16
+    fields = TransactionFields(categorical=("country",), entities=(), combined=("card_id+country",))
+    # Neighbouring numbers, the worst that a hash could give: the mixing alone has to part them.
+    card, country = (
+        np.repeat(np.arange(1, 257, dtype=np.uint64), 256),
+        np.tile(np.arange(1, 257, dtype=np.uint64), 256),
+    )
+    found = with_combined(fields, card, np.empty((count, 0), np.uint64), country[:, None])[:, 0]
+    assert len(np.unique(found)) == count
+    bits = (found[:, None] >> np.arange(64, dtype=np.uint64)) & np.uint64(1)
+    assert np.all(np.abs(bits.mean(axis=0) - 0.5) < 5 * 0.5 / np.sqrt(count))
+
+
+def test_the_decoder_and_a_data_set_combine_alike() -> None:
+    rows = range(5)
+    messages = [
+        {"transaction_id": f"t{i}", "card_id": CARDS[i], "event_time": 1_700_000_000_000 + i, "amount": 3.0}
+        | {name: value for name, value in (("merchant_id", MERCHANTS[i]), ("country", COUNTRIES[i])) if value}
+        for i in rows
+    ]
+    columns, bad = Decoder(SETTINGS).transactions(json_columns(messages))
+    assert not bad
+    assert columns.entity_hash.tolist() == hashes().tolist()
+    dataset = Dataset(
+        fields=FIELDS, transaction_id=pa.array([f"t{i}" for i in rows]), card_id=pa.array(CARDS),
+        event_time_ms=1_700_000_000_000 + np.arange(5), amount=np.full(5, 3.0), currency=None,
+        entities={"merchant_id": pa.array(MERCHANTS)}, numeric={}, categorical={"country": pa.array(COUNTRIES)},
+        is_fraud=None, label_time_ms=None,
+    )  # fmt: skip
+    assert transaction_columns(dataset, Hasher(SETTINGS.hash_key)).entity_hash.tolist() == hashes().tolist()
+
+
+def test_a_combination_has_the_features_of_an_entity() -> None:
+    assert feature_spec(SETTINGS).entities == (
+        "merchant_id",
+        "card_id+country",
+        "merchant_id+country+card_id",
+    )
+    other = Settings(entity_key="00" * 16, transaction=FIELDS.model_copy(update={"combined": ()}))
+    assert dataclasses.astuple(feature_spec(other)) != dataclasses.astuple(feature_spec(SETTINGS))
+
+
+@pytest.mark.parametrize(
+    ("combined", "words"),
+    [
+        (("card_id+zip",), ("'card_id+zip'", "'zip'", "country")),
+        (("card_id",), ("'card_id'", "two or more")),
+        (("country+country",), ("two or more different",)),
+        (("card_id+country", "country+card_id"), ("transaction.combined", "twice")),
+    ],
+)
+def test_what_cannot_be_combined_is_refused_with_the_names_that_can(
+    combined: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    with pytest.raises(ValidationError) as refused:
+        TransactionFields(categorical=("country",), combined=combined)
+    assert [word for word in words if word not in str(refused.value)] == []

@@ -1,0 +1,60 @@
+"""Combinations of fields as entities of their own: a card at an address, a merchant with a kind of payment."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.hashing import MISSING
+from worker.settings.fields import TransactionFields
+
+# The finaliser of splitmix64 (Steele, Lea and Flood 2014): every bit of its input reaches every bit of its result.
+_FIRST: Final = (np.uint64(30), np.uint64(0xBF58476D1CE4E5B9))
+_SECOND: Final = (np.uint64(27), np.uint64(0x94D049BB133111EB))
+_LAST_SHIFT: Final = np.uint64(31)
+_STEP: Final = np.uint64(0x9E3779B97F4A7C15)
+
+
+def with_combined(
+    fields: TransactionFields,
+    card_hash: NDArray[np.uint64],
+    entity_hash: NDArray[np.uint64],
+    categorical: NDArray[np.uint64],
+) -> NDArray[np.uint64]:
+    """Return the hashes of the entities, and behind them those of `transaction.combined`.
+
+    Parameters
+    ----------
+    fields
+        The user's.
+    card_hash : uint64 (n,)
+    entity_hash : uint64 (n, E)
+    categorical : uint64 (n, C)
+        0 where missing.
+
+    Returns
+    -------
+    uint64 (n, E + K)
+        C-contiguous; 0 where one of the parts is missing.
+    """
+    if not fields.combined:
+        return entity_hash
+    of_field = {fields.card_id: card_hash}
+    of_field |= dict(zip(fields.entities, entity_hash.T, strict=True))
+    of_field |= dict(zip(fields.categorical, categorical.T, strict=True))
+    combined = [_combined([of_field[part] for part in name.split("+")]) for name in fields.combined]
+    return np.column_stack([entity_hash, *combined])
+
+
+def _combined(hashes: list[NDArray[np.uint64]]) -> NDArray[np.uint64]:
+    """Return one hash of several, uint64 (n,); missing where one of them is. They are keyed, so nobody can aim it."""
+    found = np.zeros(len(hashes[0]), np.uint64)
+    for one in hashes:
+        found = (found ^ one) + _STEP
+        for shift, factor in (_FIRST, _SECOND):
+            found = (found ^ (found >> shift)) * factor
+        found ^= found >> _LAST_SHIFT
+    missing = np.any([one == MISSING for one in hashes], axis=0)
+    return np.where(missing, np.uint64(MISSING), np.where(found == MISSING, np.uint64(1), found))
