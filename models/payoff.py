@@ -260,11 +260,14 @@ class Payoffs:
         found = np.zeros((2, POLICIES))
         _compare(gains, _USUAL, found)
         best = _best(found)
+        # The idle forest's figures are noisy, so it has to be better than the best of the others beyond noise.
+        _compare(gains, best, found)
+        forest_decides = _beyond_noise(found, _FOREST, 1.0)
         _compare(gains, _NOTHING, found)
         self.daily_gain = found[0].copy()
         self.in_force = InForce(
-            least_lambda=float("inf") if best >= _FOREST else LAMBDAS[best],
-            forest_decides=best == _FOREST,
+            least_lambda=float("inf") if best == _NOTHING else LAMBDAS[best],
+            forest_decides=forest_decides,
             forest_vouched=int(_beyond_noise(found, _FOREST, 1.0)) - int(_beyond_noise(found, _FOREST, -1.0)),
         )
 
@@ -332,6 +335,6 @@ def _beyond_noise(found: FloatArray, policy: int, sign: float) -> bool:
 
 
 def _best(found: FloatArray) -> int:
-    """Return the policy that brings the most of those better beyond noise; the usual one if none is."""
-    better = [k for k in range(POLICIES) if _beyond_noise(found, k, 1.0)]
+    """Return what brings the most of the rule and nothing, if it is better beyond noise; the usual one if none is."""
+    better = [k for k in range(POLICIES) if k != _FOREST and _beyond_noise(found, k, 1.0)]
     return max(better, key=lambda k: float(found[0, k]), default=_USUAL)

@@ -148,6 +148,19 @@ def test_the_forest_decides_where_it_brings_more_than_the_model() -> None:
     assert payoffs.in_force.forest_vouched == 1
 
 
+def test_a_forest_no_better_than_another_threshold_does_not_decide() -> None:
+    days = [
+        day_of(
+            DAY + back,
+            cases={0: 9.0, USUAL: 4.0, FOREST: 9.0},
+            stopped={0: 90.0 + back % 3, USUAL: 30.0, FOREST: 60.0 + 80.0 * (back % 2)},
+        )
+        for back in range(10)
+    ]
+    in_force = after(days).in_force
+    assert (in_force.least_lambda, in_force.forest_decides) == (0.0, False)
+
+
 def test_a_policy_beyond_the_budget_brings_what_the_budget_leaves_of_it() -> None:
     cases, stopped = (
         [40.0, 30.0, 9.0, 8.0, 7.0, 6.0, 5.0, 4.0],
