@@ -4,7 +4,6 @@ import argparse
 import json
 import logging
 import os
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -19,11 +18,12 @@ from rich.console import Console
 
 import worker.kafka_io.client
 import worker.live
+from tests.support.parsers import leaves
 from worker import errors
 from worker.cli import EXIT_CODES, build_parser, main
 from worker.commands import config as config_verbs
 from worker.commands import terminal
-from worker.commands.parsing import arguments_of, parsers_below
+from worker.commands.parsing import arguments_of
 from worker.demo.session import DemoOptions
 from worker.errors import SettingsError, UnreachableError, WorkerError
 from worker.kafka_io import topic_setup
@@ -31,7 +31,6 @@ from worker.offline import replay
 from worker.settings.mistakes import ENV_PREFIX
 from worker.settings.report import MASK
 from worker.settings.sections import Settings
-from worker.wire.schema import Alert
 
 ROOT = Path(__file__).parents[2]
 KEY = "00112233445566778899aabbccddeeff"
@@ -57,15 +56,6 @@ def config(tmp_path: Path) -> Path:
         encoding="utf-8",
     )
     return path
-
-
-def leaves(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
-    """Yield the parsers of the verbs that have no verbs below them."""
-    below = list(parsers_below(parser))
-    if not below:
-        yield parser
-    for each in below:
-        yield from leaves(each)
 
 
 def test_every_verb_has_a_command_and_every_argument_a_meaning() -> None:
@@ -525,125 +515,3 @@ def test_a_demo_that_would_be_too_short_is_refused(capsys: pytest.CaptureFixture
 def test_the_demo_keeps_topics_only_in_a_given_kafka(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["demo", "--keep-topics"]) == 2
     assert "--keep-topics needs --bootstrap" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_knows_every_verb_and_its_options(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["completion", shell]) == 0
-    script = capsys.readouterr().out
-    for verb in leaves(build_parser()):
-        assert verb.prog.split()[-1] in script
-        for action in arguments_of(verb):
-            assert all(option.lstrip("-") in script for option in action.option_strings), verb.prog
-
-
-def test_bash_completes_a_verb_an_option_and_a_file(tmp_path: Path) -> None:
-    (tmp_path / "past.parquet").touch()
-    script = subprocess.run(
-        [sys.executable, "-m", "worker.cli", "completion", "bash"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    assert completed_by_bash(script, ["fraud-worker", "back"], tmp_path) == ["backtest"]
-    assert completed_by_bash(script, ["fraud-worker", "backtest", "--fraud"], tmp_path) == ["--fraud-column"]
-    assert completed_by_bash(script, ["fraud-worker", "backtest", "pas"], tmp_path) == ["past.parquet"]
-
-
-def completed_by_bash(script: str, words: list[str], folder: Path) -> list[str]:
-    """Return what bash offers for the last of these words."""
-    bash, typed = shutil.which("bash"), " ".join(words)
-    assert bash is not None
-    ask = (
-        f"COMP_WORDS=({typed}); COMP_CWORD={len(words) - 1}; COMP_LINE='{typed}'; COMP_POINT=${{#COMP_LINE}}\n"
-        "$(complete -p fraud-worker | sed 's/.* -F \\([^ ]*\\) .*/\\1/') fraud-worker\n"
-        'printf "%s\\n" "${COMPREPLY[@]}"\n'
-    )
-    ended = subprocess.run(
-        [bash, "--norc", "-c", f"{script}\n{ask}"], cwd=folder, capture_output=True, text=True, check=True
-    )
-    return [word.strip() for word in ended.stdout.splitlines()]
-
-
-def alert_record(offset: int, **changes: Any) -> SimpleNamespace:
-    fine = {
-        "alert_id": f"a{offset}",
-        "transaction_id": f"t{offset}",
-        "card_id": "c1",
-        "case_id": "k",
-        "event_time_ms": 5,
-        "amount": 1.5,
-        "currency": None,
-        "decided_by": "online",
-        "probability": 0.25,
-        "forest_score": None,
-        "forest_rank": None,
-        "expected_loss": 2.0,
-        "threshold": 1.0,
-        "loss": 8.0,
-        "review_cost": 1.0,
-        "reasons": [],
-        "reference": -3.0,
-        "model_version": "v",
-    }
-    value = Alert.model_validate(fine | changes).to_json()
-    return SimpleNamespace(topic="alerts", partition=0, offset=offset, value=value)
-
-
-class Alerts:
-    """A topic of alerts, of which the last ones come after the reader was opened."""
-
-    past = (
-        alert_record(0),
-        alert_record(1, card_id="c2"),
-        alert_record(2, decided_by="forest", probability=None, forest_score=0.7),
-        alert_record(3, probability=0.9),
-        SimpleNamespace(topic="alerts", partition=0, offset=4, value=b"no alert"),
-        alert_record(5, probability=0.95, card_id="c2"),
-    )
-
-    def since(self, time_ms: int | None) -> Iterator[Any]:
-        del time_ms
-        yield from self.past
-
-    def newest(self, count: int) -> list[Any]:
-        return list(self.past[-count:])
-
-    def following(self) -> Iterator[Any]:
-        raise AssertionError("it follows")
-
-
-@pytest.fixture
-def topic_of_alerts(monkeypatch: pytest.MonkeyPatch) -> None:
-    @contextmanager
-    def opened(*_: object) -> Iterator[Alerts]:
-        yield Alerts()
-
-    monkeypatch.setattr("worker.kafka_io.topic_reader.open_topic", opened)
-    monkeypatch.setattr("worker.commands.alerts.wait_for_kafka", lambda _: None)
-
-
-@pytest.mark.usefixtures("topic_of_alerts")
-@pytest.mark.parametrize(
-    ("arguments", "shown"),
-    [
-        ([], [0, 1, 2, 3, 5]),
-        (["--from-beginning"], [0, 1, 2, 3, 5]),
-        (["--last", "3"], [3, 5]),
-        (["--card", "c2"], [1, 5]),
-        (["--decided-by", "forest"], [2]),
-        (["--min-probability", "0.9"], [3, 5]),
-        (["--card", "c1", "--decided-by", "online"], [0, 3]),
-        (["--card", "c1", "--last", "2"], [2, 3]),
-        (["--limit", "2"], [0, 1]),
-    ],
-)
-def test_alerts_are_listed_to_the_end_and_chosen(
-    arguments: list[str], shown: list[int], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["alerts", "tail", "--until-end", "--json", *arguments]) == 0
-    ids = [json.loads(line)["alert_id"] for line in capsys.readouterr().out.splitlines()]
-    assert ids == [f"a{offset}" for offset in shown]
-    assert main(["alerts", "tail", "--until-end", *arguments]) == 0
-    assert capsys.readouterr().out.count("case k") == len(shown)

@@ -17,7 +17,7 @@ from tests.tools.quality.baselines import read_baselines, read_settings
 from tests.tools.quality.curves import DayCosts, DayCurves
 from tests.tools.quality.families import FAMILIES, LIGHTGBM, LIGHTGBM_CODED
 from tests.tools.quality.journal import Unit, features_of, run_worker
-from tests.tools.quality.money import day_costs, fixed_policy_cost, rule_alerts
+from tests.tools.quality.money import day_costs, fixed_policy_cost, rule_alerts, worst_excess_days
 from tests.tools.quality.refits import stretch
 from tests.tools.quality.streams import Loaded, Stream, Window
 from worker.offline.worker_run import Decisions
@@ -122,6 +122,8 @@ class Measured:
         Of the worker's run.
     features_changed
         Whether the worker journals other features than those that are frozen.
+    worst_excess_days
+        See `tests.tools.quality.money`; NaN without an alert budget.
     """
 
     seed: int
@@ -130,6 +132,7 @@ class Measured:
     rows: int
     seconds: float
     features_changed: bool
+    worst_excess_days: float
 
 
 def measure_named(name: str, seed: int) -> Measured:
@@ -154,7 +157,13 @@ def measure(stream: Stream, seed: int) -> Measured:
         _judge(stream, window, loaded, decisions, rows, scored, every) for window in stream.windows
     )
     return Measured(
-        seed, windows, _weeks(loaded, decisions), len(loaded.dataset), seconds, features.version == "current"
+        seed,
+        windows,
+        _weeks(loaded, decisions),
+        len(loaded.dataset),
+        seconds,
+        features.version == "current",
+        _worst_excess_days(loaded, decisions, stream.worker_settings(loaded).costs),
     )
 
 
@@ -239,6 +248,17 @@ def _over_fixed(
     best = fixed_policy_cost(loaded.dataset, late, judged, fraud, probability, loss, costs)
     missed = float(loss[fraud & ((flags & Flag.ALERTED) == 0)].sum())
     return (costs.review_cost * np.count_nonzero((flags & Flag.OPENS_CASE != 0) & judged) + missed) / best
+
+
+def _worst_excess_days(loaded: Loaded, decisions: Decisions, costs: CostSettings) -> float:
+    if math.isinf(costs.alert_budget_cases_per_day):
+        return math.nan
+    rows = np.flatnonzero(decisions.decided)
+    judged, flags, loss = loaded.judged[rows], decisions.flags[rows], decisions.loss[rows]
+    fraud = loaded.fraud[rows] & judged
+    cost = costs.review_cost * ((flags & Flag.OPENS_CASE != 0) & judged)
+    cost = cost + loss * (fraud & (flags & Flag.ALERTED == 0))
+    return worst_excess_days(loaded.dataset, rows, judged, fraud, loss, cost, costs)
 
 
 def _weeks(loaded: Loaded, decisions: Decisions) -> tuple[Week, ...]:

@@ -76,6 +76,38 @@ def fixed_policy_cost(
     return min(found)
 
 
+def worst_excess_days(
+    dataset: Dataset,
+    rows: NDArray[np.int64],
+    judged: NDArray[np.bool_],
+    fraud: NDArray[np.bool_],
+    loss: NDArray[np.float64],
+    cost: NDArray[np.float64],
+    costs: CostSettings,
+) -> float:
+    """Return by how many days of the review budget the cost so far exceeded the cheaper trivial policy's, at the worst.
+
+    The trivial policies: alert on nothing; alert on everything, as cases come, until each day's budget is spent.
+
+    Parameters
+    ----------
+    dataset, rows, judged, fraud, loss, costs
+        As of `fixed_policy_cost`.
+    cost : float64 (k,)
+        What each row cost as it was decided.
+    """
+    day = dataset.event_time_ms[rows] // MS_PER_DAY
+    day -= day[0]
+    case, order = _cases(dataset, rows, costs), np.arange(rows.size)
+    alerted, opens = _within_budget(
+        rows.size, order, case, order.astype(np.float64), dataset.event_time_ms[rows], costs
+    )
+    everything = costs.review_cost * (opens & judged) + loss * (fraud & judged & ~alerted)
+    so_far = [np.cumsum(np.bincount(day, weights=it)) for it in (cost, loss * (fraud & judged), everything)]
+    excess = so_far[0] - np.minimum(so_far[1], so_far[2])
+    return float(excess.max() / (costs.review_cost * costs.alert_budget_cases_per_day))
+
+
 def _cases(dataset: Dataset, rows: NDArray[np.int64], costs: CostSettings) -> NDArray[np.int64]:
     """Number the cases that alerts on the rows would open or join, int64 (k,)."""
     window = dataset.event_time_ms[rows] // round(costs.case_window_hours * MS_PER_DAY / 24)
