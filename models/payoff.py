@@ -21,7 +21,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from models.arrays import FloatArray, IntArray
+from models.arrays import BoolArray, FloatArray, IntArray
 from models.columns import Columns, Wide
 from models.label_delay import LEAST_SHARE, LabelDelays
 from models.threshold import CostPolicy
@@ -253,33 +253,34 @@ class Payoffs:
         if today <= self._chosen_day:
             return
         self._chosen_day = today
-        gains = self._gains(matured, costs)
-        if len(gains) < _FEWEST_DAYS:
-            self.in_force, self.daily_gain = _BY_DEFAULT, np.full(POLICIES, np.nan)
-            return
-        found = np.zeros((2, POLICIES))
-        _compare(gains, _USUAL, found)
+        gains, scored = self._gains(matured, costs)
+        vouched = _against(gains, _NOTHING)
+        # The model scores the day on which it begins in part only.
+        both = gains[np.flatnonzero(scored)[1:]]
+        found = _against(both, _USUAL)
         best = _best(found)
         # The idle forest's figures are noisy, so it has to be better than the best of the others beyond noise.
-        _compare(gains, best, found)
-        forest_decides = _beyond_noise(found, _FOREST, 1.0)
-        _compare(gains, _NOTHING, found)
-        self.daily_gain = found[0].copy()
+        forest_decides = _beyond_noise(_against(both, best), _FOREST, 1.0)
+        self.daily_gain = _against(both, _NOTHING)[0]
         self.in_force = InForce(
             least_lambda=float("inf") if best == _NOTHING else LAMBDAS[best],
             forest_decides=forest_decides,
-            forest_vouched=int(_beyond_noise(found, _FOREST, 1.0)) - int(_beyond_noise(found, _FOREST, -1.0)),
+            forest_vouched=int(_beyond_noise(vouched, _FOREST, 1.0))
+            - int(_beyond_noise(vouched, _FOREST, -1.0)),
         )
 
-    def _gains(self, matured: Matured, costs: CostPolicy) -> FloatArray:
-        """Return what each policy brought on the newest matured days, float64 (days, policies)."""
+    def _gains(self, matured: Matured, costs: CostPolicy) -> tuple[FloatArray, BoolArray]:
+        """Return what each policy brought on the newest matured days, float64 (days, policies).
+
+        Beside it on which of them the online model scored, bool (days,): the rule brings nothing on the others.
+        """
         end_ms = (self._days.astype(np.int64) + 1) * MS_PER_DAY
         rows = np.flatnonzero(end_ms <= matured.until_ms)[-DAYS:]
         share = np.maximum(matured.delays.labelled_by(matured.now_ms - end_ms[rows]), LEAST_SHARE)
         gains = np.zeros((len(rows), POLICIES))
         budget = np.inf if costs.alert_budget_cases_per_day is None else costs.alert_budget_cases_per_day
         _gain(self._sums[rows], share, matured.silent_weight, costs.review_cost, float(budget), gains)
-        return gains
+        return gains, self._sums[rows, _CASES, 0] + self._sums[rows, _SILENT, 0] > 0.0
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return copies of the arrays that the state consists of, by name."""
@@ -327,6 +328,17 @@ def _compare(gains: FloatArray, with_policy: int, out: FloatArray) -> None:
             squares += (gains[i, k] - gains[i, with_policy] - mean) ** 2
         out[0, k] = mean
         out[1, k] = np.sqrt(squares / (n * (n - 1)))
+
+
+def _against(gains: FloatArray, policy: int) -> FloatArray:
+    """Return the mean daily difference of each policy to this one and its standard error, (2, policies).
+
+    Both are NaN where there are too few days.
+    """
+    found = np.full((2, POLICIES), np.nan)
+    if len(gains) >= _FEWEST_DAYS:
+        _compare(gains, policy, found)
+    return found
 
 
 def _beyond_noise(found: FloatArray, policy: int, sign: float) -> bool:

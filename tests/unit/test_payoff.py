@@ -36,6 +36,8 @@ def day_of(
     """Return a day whose policies opened so many cases and stopped so much; `silent` cases more of every policy."""
     sums = np.zeros((3, 1, POLICIES))
     sums[1] = silent
+    # Every day has decisions that the model scored.
+    sums[0, 0, 0] = 1e-9
     for kind, values in ((0, cases), (2, stopped)):
         for policy, value in values.items():
             sums[kind, 0, policy] = value
@@ -113,10 +115,20 @@ def test_a_decision_that_the_online_model_did_not_score_says_nothing_of_the_rule
 
 
 def test_the_rule_at_one_is_in_force_until_a_week_has_matured() -> None:
-    better = day_of(DAY, cases=rule([0.0] * 8), stopped=rule([90.0, 90.0, 90.0, 10.0]))
-    days = [dataclasses.replace(better, day=better.day + back) for back in range(7)]
-    assert after(days[:6]).in_force.least_lambda == 1.0
+    better = day_of(DAY, cases={}, stopped=rule([91.0, 90.0, 90.0, 10.0]))
+    # The day on which the model begins does not count.
+    days = [dataclasses.replace(better, day=better.day + back) for back in range(8)]
+    assert after(days[:7]).in_force.least_lambda == 1.0
     assert after(days).in_force.least_lambda == 0.0
+
+
+def test_days_before_the_model_scored_say_nothing_of_the_rule_but_vouch_for_the_forest() -> None:
+    alone = [
+        day_of(DAY + back, cases={0: 0.0, FOREST: 4.0}, stopped={FOREST: 90.0 + back}) for back in range(10)
+    ]
+    payoffs = after(alone)
+    assert payoffs.in_force == (1.0, False, 1)
+    assert np.isnan(payoffs.daily_gain).all()
 
 
 def test_a_policy_that_brings_more_by_noise_alone_does_not_take_force() -> None:
@@ -192,14 +204,14 @@ def test_a_policy_all_of_which_is_beyond_the_budget_brings_its_share() -> None:
 
 
 def test_a_day_is_judged_once_its_verdicts_are_in_and_a_policy_holds_for_the_day() -> None:
-    better = day_of(DAY, cases={}, stopped=rule([90.0, 90.0, 90.0, 10.0]))
+    better = day_of(DAY, cases={}, stopped=rule([91.0, 90.0, 90.0, 10.0]))
     payoffs = Payoffs()
-    for back in range(8):
+    for back in range(9):
         payoffs.fold(dataclasses.replace(better, day=better.day + back), COSTS)
-    halted = Matured((DAY + 30) * MS_PER_DAY, (DAY + 6) * MS_PER_DAY, LabelDelays.none(), 1.0)
+    halted = Matured((DAY + 30) * MS_PER_DAY, (DAY + 7) * MS_PER_DAY, LabelDelays.none(), 1.0)
     payoffs.choose(halted, COSTS)
-    assert payoffs.in_force.least_lambda == 1.0, "of six days alone"
-    payoffs.choose(dataclasses.replace(halted, until_ms=(DAY + 8) * MS_PER_DAY), COSTS)
+    assert payoffs.in_force.least_lambda == 1.0, "of six days alone, and the first"
+    payoffs.choose(dataclasses.replace(halted, until_ms=(DAY + 9) * MS_PER_DAY), COSTS)
     assert payoffs.in_force.least_lambda == 1.0, "the policy of that day is chosen"
     chosen(payoffs, DAY + 31)
     assert payoffs.in_force.least_lambda == 0.0
