@@ -190,7 +190,7 @@ class Matured:
     delays
         How late those are: the losses of a day stand for so many more.
     silent_weight
-        With which a silent alert counts as legit; its review then brought nothing.
+        With which a silent alert of the rule counts as legit; its review then brought nothing.
     """
 
     now_ms: int
@@ -301,7 +301,9 @@ def _gain(
     cases = np.empty(_FOREST + 1)
     for i in range(len(sums)):
         for k in range(_FOREST + 1):
-            cases[k] = sums[i, _CASES, k] + silent_weight * sums[i, _SILENT, k]
+            # Nothing vouches for the forest: its silent alerts count in full, else a single fraud would outweigh them all.
+            silent = silent_weight if k < _FOREST else 1.0
+            cases[k] = sums[i, _CASES, k] + silent * sums[i, _SILENT, k]
             out[i, k] = sums[i, _STOPPED, k] / share[i] - review * cases[k]
         for k in (_FOREST - 1, _FOREST):
             if cases[k] > budget:

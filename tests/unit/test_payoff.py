@@ -237,6 +237,14 @@ def test_silent_alerts_cost_their_review_as_far_as_silence_means_legit() -> None
     assert after(days, silent=0.1).in_force.least_lambda == 1.0
 
 
+def test_silent_alerts_of_the_forest_cost_their_review_in_any_case() -> None:
+    # One fraud a day confirmed among ten alerts, the others silent.
+    days = [
+        day_of(DAY + back, cases={}, stopped={FOREST: 40.0 + back % 2}, silent=10.0) for back in range(10)
+    ]
+    assert after(days, silent=0.0).in_force.forest_vouched == -1
+
+
 def own_cases(count: int, day: int = DAY) -> PayoffDeltas:
     flags = np.full(count, Decider.FOREST | Flag.ALERTED | Flag.OPENS_CASE, np.uint16)
     return decided_payoffs(np.full(count, day * MS_PER_DAY), flags)
