@@ -301,7 +301,7 @@ def _gain(
     cases = np.empty(_FOREST + 1)
     for i in range(len(sums)):
         for k in range(_FOREST + 1):
-            # Nothing vouches for the forest: its silent alerts count in full, else a single fraud would outweigh them all.
+            # Nothing else vouches for the forest: did its silent alerts not count, one fraud would outweigh them all.
             silent = silent_weight if k < _FOREST else 1.0
             cases[k] = sums[i, _CASES, k] + silent * sums[i, _SILENT, k]
             out[i, k] = sums[i, _STOPPED, k] / share[i] - review * cases[k]
