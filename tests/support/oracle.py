@@ -6,11 +6,21 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+
+from models.features import CardAggregates, FeatureLayout
 from models.records import Commit
+from models.vocabulary import Flag, Status
 from tests.support.topics import Journalled, Topics
 from tests.support.traffic import Coordinates, Fed
-from worker.partition.journal import JournalHeader
+from worker.parameters import feature_spec
+from worker.partition.journal import DecisionRows, JournalHeader
 from worker.wire.schema import Alert, DeadLetter
+
+CARD_COLUMNS = (
+    "card_amount_to_usual", "card_amount_to_mean", "card_amount_deviation", "card_usual_amount",
+    "card_excess", "card_large_count", "card_count_short", "card_count_long",
+)  # fmt: skip
 
 
 class Outcome(NamedTuple):
@@ -25,7 +35,8 @@ def check(topics: Topics, fed: Fed) -> Outcome:
     """Fail unless every fed transaction was decided once and nothing else came of what was fed.
 
     Decisions, alerts and dead letters have to be exactly the due ones, the journal without gaps, the input read to
-    its end, and nothing learnt twice.
+    its end, and nothing learnt twice. Every label that is due has settled its decision for good, the evidence of fraud
+    adds up to the decisions that are fraud, and the journal, folded again, gives every card's features to the bit.
     """
     entries, alerts, dead = topics.decisions(), topics.alerts(), topics.dead_letters()
     decided = Counter(name for entry in entries for name in entry.transaction_ids)
@@ -46,6 +57,10 @@ def check(topics: Topics, fed: Fed) -> Outcome:
             is_label = tp.topic == topics.settings.topics.labels
             assert committed == (header.next_label_offset if is_label else header.next_transaction_offset)
     _assert_nothing_is_learnt_twice(topics, entries)
+    status = _status_by_id(entries)
+    _assert_labels_have_settled(fed, entries, status)
+    _assert_evidence_of_fraud_adds_up(topics, status)
+    _assert_card_features_fold_again(topics, entries)
     return Outcome(entries, alerts, dead)
 
 
@@ -75,6 +90,67 @@ def _assert_nothing_is_learnt_twice(topics: Topics, entries: Sequence[Journalled
                 learnt[card] += count
     assert learnt.total() > 0 or len(decisions) == 0, "nothing was learnt"
     assert {card: count for card, count in learnt.items() if not 0 <= count <= decisions[card]} == {}
+
+
+def _status_by_id(entries: Sequence[Journalled]) -> dict[str, Status]:
+    """Return the last status that a label gave each decision; those that only silence settled are left out."""
+    names: dict[tuple[int, int], str] = {}
+    found: dict[str, Status] = {}
+    for entry in entries:
+        at = entry.header.partition
+        for row, name in enumerate(entry.transaction_ids):
+            names[at, entry.header.first_sequence + row] = name
+        for settled in entry.settlements:
+            for sequence, status in zip(settled.sequence.tolist(), settled.status.tolist(), strict=True):
+                found[names[at, sequence]] = Status(status)
+    return found
+
+
+def _assert_labels_have_settled(fed: Fed, entries: Sequence[Journalled], status: dict[str, Status]) -> None:
+    clock_ms: dict[str, int] = {}
+    last = {entry.header.partition: entry.header.clock_ms for entry in entries}
+    for entry in entries:
+        clock_ms |= dict.fromkeys(entry.transaction_ids, last[entry.header.partition])
+    said: dict[str, set[str]] = {}
+    for name, time_ms, label in fed.labels:
+        if time_ms <= clock_ms.get(name, -1):
+            said.setdefault(name, set()).add(label)
+    expected = {"fraud": Status.FRAUD, "legit": Status.LEGIT}
+    due = {name: expected[next(iter(labels))] for name, labels in said.items() if len(labels) == 1}
+    wrong = {name: (status.get(name), it) for name, it in due.items() if status.get(name) is not it}
+    assert wrong == {}, f"{len(wrong)} of {len(due)} labels: status, and what they say"
+
+
+def _assert_evidence_of_fraud_adds_up(topics: Topics, status: dict[str, Status]) -> None:
+    learnt = sum(
+        int(record.evidence.frauds.sum(dtype=np.int64))
+        for _, record in topics.model_log()
+        if isinstance(record, Commit)
+    )
+    assert learnt == sum(one is Status.FRAUD for one in status.values())
+
+
+def _assert_card_features_fold_again(topics: Topics, entries: Sequence[Journalled]) -> None:
+    spec = feature_spec(topics.settings)
+    columns = [FeatureLayout.from_spec(spec).names.index(name) for name in CARD_COLUMNS]
+    cards = {entry.header.partition: CardAggregates(spec, entry.header.max_cards) for entry in entries}
+    windows_ms: dict[int, int] = {}
+    for entry in entries:
+        if not entry.rows:
+            continue
+        rows = DecisionRows.concatenate(entry.rows)
+        card = np.ascontiguousarray(rows.entities[:, 0])
+        of_partition, window_ms = cards[entry.header.partition], entry.header.case_window_ms
+        if window_ms != windows_ms.setdefault(entry.header.partition, window_ms):
+            of_partition.forget_windows()
+            windows_ms[entry.header.partition] = window_ms
+        again, _ = of_partition.advance(card, rows.counted_ms, rows.amount, window_ms)
+        reached = of_partition.reach(card, rows.counted_ms, rows.flags, window_ms)
+        journalled = np.ascontiguousarray(rows.features[:, columns])
+        assert again.tobytes() == journalled.tobytes(), entry.header
+        assert np.array_equal(reached, rows.flags & (Flag.LEVEL_BEFORE | Flag.OPENS_FOREST_CASE)), (
+            entry.header
+        )
 
 
 def _unexpected(letters: Sequence[DeadLetter], fed: Counter[Coordinates]) -> list[DeadLetter]:

@@ -101,6 +101,9 @@ class Site(Topics):
                 self.fed.dead[at.topic, at.partition, at.offset] += 1
             elif record.topic == "transactions":
                 self.fed.transaction_ids.add(json.loads(record.value or b"")["transaction_id"])
+            else:
+                label = json.loads(record.value or b"")
+                self.fed.labels.append((label["transaction_id"], label["label_time"], label.get("label", "")))
 
     def _send(self, producer: KafkaProducer, record: InputRecord) -> Any:
         topic = getattr(self.settings.topics, record.topic)

@@ -14,7 +14,7 @@ from models.records import ModelRecord
 from models.state import ModelState
 from models.vocabulary import Flag
 from worker.parameters import new_model
-from worker.partition.journal import DecisionRows, JournalHeader
+from worker.partition.journal import DecisionRows, JournalHeader, Settlements
 from worker.partition.record_layouts import ModelLogDecoder, decode_journal
 from worker.settings.sections import Settings
 from worker.wire.schema import Alert, DeadLetter
@@ -23,9 +23,12 @@ from worker.wire.schema import Alert, DeadLetter
 class Journalled:
     """One entry of the journal, as it was read."""
 
-    def __init__(self, header: JournalHeader, rows: list[DecisionRows]) -> None:
+    def __init__(
+        self, header: JournalHeader, rows: list[DecisionRows], settlements: list[Settlements]
+    ) -> None:
         self.header = header
         self.rows = rows
+        self.settlements = settlements
 
     @property
     def transaction_ids(self) -> list[str]:
@@ -75,14 +78,17 @@ class Topics:
         entries: list[Journalled] = []
         # A fetch may end inside an entry of one partition and continue with another partition.
         rows: dict[int, list[DecisionRows]] = {partition: [] for partition in range(self.partitions)}
+        settled: dict[int, list[Settlements]] = {partition: [] for partition in range(self.partitions)}
         for record in self.read("decisions"):
             piece, header = decode_journal(record.value, record.headers)
             if isinstance(piece, DecisionRows):
                 rows[record.partition].append(piece)
+            if isinstance(piece, Settlements):
+                settled[record.partition].append(piece)
             if header is not None:
                 assert header.partition == record.partition
-                entries.append(Journalled(header, rows[record.partition]))
-                rows[record.partition] = []
+                entries.append(Journalled(header, rows[record.partition], settled[record.partition]))
+                rows[record.partition], settled[record.partition] = [], []
         assert not any(rows.values()), "a journal ends inside an entry"
         return entries
 

@@ -30,10 +30,14 @@ Coordinates = tuple[str, int, int]
 
 @dataclass
 class Fed:
-    """What was sent: ids of the good transactions, coordinates of the records that cannot be used."""
+    """What was sent: ids of the good transactions, coordinates of the records that cannot be used, the good labels.
+
+    Of a label: the transaction that it names, when it became known, and what it says.
+    """
 
     transaction_ids: set[str] = field(default_factory=set)
     dead: Counter[Coordinates] = field(default_factory=Counter)
+    labels: list[tuple[str, int, str]] = field(default_factory=list)
 
 
 def small_traffic(seed: int = 7, days: int = 6, cards: int = 400, per_card_day: float = 4.0) -> Dataset:
