@@ -292,6 +292,14 @@ class Ledger:
         """The end of the newest closed day in epoch milliseconds; None while none is closed."""
         return int(self._days[self._closed][-1] + 1) * MS_PER_DAY if self._closed.any() else None
 
+    def fraud_of_day(self, day: int) -> tuple[float, int]:
+        """Return the frauds that are known of a day of event time, and how many transactions it decided."""
+        row = int(np.searchsorted(self._days, day))
+        if row == len(self._days) or self._days[row] != day:
+            return 0.0, 0
+        frauds = self._sums[row].reshape(*SHAPE, SUMS)[..., Truth.FRAUD, COUNT].sum()
+        return float(frauds), int(self._decided[row])
+
     def unlabelled_days(self, days: int) -> int:
         """Return how many of the newest `days` closed days closed without a single label, of those with a decision."""
         rows = np.flatnonzero(self._closed)[-days:] if days > 0 else np.zeros(0, np.int64)

@@ -347,14 +347,19 @@ class ModelState:
             self.budget.fold(budget.online, budget.forest, budget.alerts, budget.cases, clock_ms)
             self.ledger.close(min(self.clocks_ms.values()), self.policy.horizon_ms)
 
-    def _choose_policy(self) -> None:
+    @property
+    def verdicts_until_ms(self) -> int | None:
+        """Up to when the verdicts on decisions are in, but for frauds that are labelled late; None before any."""
         if not self.clocks_ms or self.newest_label_ms is None:
-            return
-        policy = self.policy
-        verdicts_ms = min(*self.clocks_ms.values(), self.newest_label_ms + policy.max_silence_ms)
-        until_ms = verdicts_ms - policy.negatives_after_ms
-        matured = Matured(max(self.clocks_ms.values()), until_ms, self.delays, self.silent_weight)
-        self.payoffs.choose(matured, policy.costs)
+            return None
+        known_ms = min(*self.clocks_ms.values(), self.newest_label_ms + self.policy.max_silence_ms)
+        return known_ms - self.policy.negatives_after_ms
+
+    def _choose_policy(self) -> None:
+        until_ms, clock_ms = self.verdicts_until_ms, self.clock_ms
+        if until_ms is not None and clock_ms is not None:
+            matured = Matured(clock_ms, until_ms, self.delays, self.silent_weight)
+            self.payoffs.choose(matured, self.policy.costs)
 
     def _compare_digest(self, commit: Commit) -> None:
         theirs = commit.digest

@@ -40,6 +40,16 @@ PASS = int(Decider.ONLINE)
 FIRST = PASS | int(Flag.FIRST_OF_WINDOW)
 
 
+def test_the_fraud_of_a_day_is_what_labels_have_said_so_far() -> None:
+    ledger = Ledger()
+    decide(ledger, DAY, 7)
+    settle(ledger, DAY, [(CASE, 100.0, Truth.FRAUD), (PASS, 60.0, Truth.FRAUD), (PASS, 50.0, Truth.LEGIT)])
+    assert ledger.fraud_of_day(DAY) == (2.0, 7)
+    settle(ledger, DAY, [(PASS, 60.0, Truth.FRAUD)], sign=-1)
+    assert ledger.fraud_of_day(DAY) == (1.0, 7)
+    assert ledger.fraud_of_day(DAY + 1) == (0.0, 0)
+
+
 def test_a_closed_day_by_hand() -> None:
     ledger = Ledger()
     decide(ledger, DAY, 7)

@@ -62,6 +62,8 @@ def test_labels_are_counted_by_a_bounded_class_and_by_whether_they_join(metrics:
 def test_waiting_labels_and_what_the_budget_holds_back_have_metrics(metrics: Metrics) -> None:
     metrics.waiting_labels({0: (5, 60.0), 1: (0, 0.0)})
     metrics.waiting_labels({1: (7, 3.0)})
+    metrics.drifted(["amount", "score", "amount"])
+    assert value(metrics, "drift_total", of="amount") == 2
     metrics.postponed_labels(4)
     assert value(metrics, "postponed_labels") == 4
     assert value(metrics, "waiting_labels", partition="1") == 7
@@ -82,6 +84,7 @@ def test_transactions_dated_far_ahead_are_counted(metrics: Metrics) -> None:
 def test_the_table_of_the_module_names_exactly_what_is_exposed(metrics: Metrics) -> None:
     metrics.lag({("t", 0): 1})
     metrics.waiting_labels({0: (1, 1.0)})
+    metrics.drifted(["amount"])
     table = re.findall(r"^([a-z0-9_]+)  ?.*$", metrics_module.__doc__ or "", re.MULTILINE)
     rows = {name for name in table if "_" in name}
     exposed: dict[str, set[str]] = {}

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.drift import DriftWatch
 from models.state import GenerationStart, ModelState
 from models.vocabulary import MS_PER_DAY, Decider, Flag, LabelEffect
 from worker.cycle.contracts import Decided, Outcome, StepTimes
@@ -60,6 +61,7 @@ class MetricsObserver:
         self._decider: Decider | None = None
         self._generation: GenerationStart | None = None
         self._orphans_logged: set[str] = set()
+        self._drift = DriftWatch(model.layout.names)
         self._conditions = Conditions()
         self._day_is_unlabelled = False
 
@@ -74,6 +76,7 @@ class MetricsObserver:
             count = sum(len(one.rows) for one in decided)
             self._metrics.committed(count, times.decide_s, times.commit_s, self._alert_latency_s(outcomes))
         self._observe_state(_held_back(decided), _dated_ahead(decided))
+        self._observe_drift(outcomes)
 
     def _log_decider(self, deciders: NDArray[np.integer[Any]]) -> None:
         """Log each change of the decider: it explains why alerts come, or do not come yet."""
@@ -216,6 +219,24 @@ class MetricsObserver:
             self._closed_days = closed
             metrics.cohorts(model.ledger, model.policy.costs.review_cost)
             self._day_is_unlabelled = model.ledger.unlabelled_days(1) > 0
+
+    def _observe_drift(self, outcomes: list[Outcome]) -> None:
+        model, watch = self._model, self._drift
+        generation = -1 if model.generation is None else model.generation.offset
+        changed = []
+        for outcome in outcomes:
+            if outcome.decided is not None:
+                rows, clock_ms = outcome.decided.rows, self._tasks[outcome.partition].clock_ms
+                changed += watch.decided(rows.features, rows.probability, clock_ms, generation)
+        if model.verdicts_until_ms is not None:
+            day = model.verdicts_until_ms // MS_PER_DAY - 1
+            changed += watch.matured(day, *model.ledger.fraud_of_day(day))
+        if changed:
+            self._metrics.drifted(changed)
+            log.warning(
+                "drift: %s changed within the last days. Does the traffic differ, a producer, or fraud itself?",
+                ", ".join(changed),
+            )
 
     def _forest_is_limited(self) -> bool:
         """Return whether the forest may open less than a tenth of the budget: what it has spent has not come back."""

@@ -67,6 +67,7 @@ model_policy_forest                                             1: they chose th
 model_forest_cases_per_day                                      that the forest may open, on credit or earned
 model_policy_gain                   policy                      what a policy brought a day, on matured days
 evictions_total                     table                       rows forgotten for lack of room
+drift_total                         of                          changes of a feature, score, base_rate found
 digest_mismatches_total                                         model states of other workers that differ
 stray_records_total                 log                         records of a log that no worker wrote
 build_info                          version                     always 1
@@ -155,6 +156,13 @@ class Metrics:
         self._review_cost = self._counter("review_cost_total", "Charged for the cases opened.")
         share = self._gauge("decider_share", "Share of the latest commit's decisions.", "decided_by")
         self._decider_share = [share.labels(decider) for decider in _DECIDERS]
+        self._drift = Counter(
+            "drift_total",
+            "Changes found of a feature, of the score, of the rate of fraud.",
+            ["of"],
+            namespace=PREFIX,
+            registry=self._registry,
+        )
         self._dated_ahead = self._counter(
             "transactions_dated_ahead_total", "Transactions dated too far ahead to move the clock."
         )
@@ -414,6 +422,11 @@ class Metrics:
     def dated_ahead(self, count: int) -> None:
         """Count transactions whose event time lies a day or more after the time that they were given."""
         self._dated_ahead.inc(count)
+
+    def drifted(self, names: Sequence[str]) -> None:
+        """Count, for each of these features, the score or the rate of fraud, that it has changed."""
+        for name in names:
+            self._drift.labels(name).inc()
 
     def rebalanced(self) -> None:
         """Count a change of the partitions owned."""
