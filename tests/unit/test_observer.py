@@ -12,7 +12,7 @@ import pytest
 from models.blend import Mix
 from models.search import Choice
 from models.state import GenerationStart
-from models.vocabulary import Decider, Flag
+from models.vocabulary import MS_PER_DAY, Decider, Flag
 from worker.live.observer import MetricsObserver, _held_back
 from worker.live.publisher import ORPHAN, ORPHAN_DETAIL, WRONG_CARD, WRONG_CARD_DETAIL
 from worker.settings.sections import TopicSettings
@@ -21,7 +21,8 @@ from worker.settings.sections import TopicSettings
 @pytest.fixture
 def observer(caplog: pytest.LogCaptureFixture) -> MetricsObserver:
     caplog.set_level(logging.INFO, "worker.live.observer")
-    model: Any = SimpleNamespace(frauds_learnt=7, policy=SimpleNamespace(min_frauds=100))
+    layout = SimpleNamespace(names=("amount",))
+    model: Any = SimpleNamespace(frauds_learnt=7, policy=SimpleNamespace(min_frauds=100), layout=layout)
     nothing: Any = None
     return MetricsObserver(
         nothing, model, {}, nothing, TopicSettings(transactions="payments", labels="chargebacks")
@@ -45,12 +46,37 @@ def test_each_change_of_the_decider_is_logged_once(
     assert online == "the online model decides; frauds learnt: 7"
 
 
+def test_drift_is_counted_and_logged_by_name(
+    observer: MetricsObserver, caplog: pytest.LogCaptureFixture
+) -> None:
+    days = iter([[], ["amount", "score"]])
+    counted: list[list[str]] = []
+    rest: Any = observer
+    rest._drift = SimpleNamespace(
+        decided=lambda *_: next(days), matured=lambda day, *_: ["base_rate"] * (day == 3)
+    )
+    rest._metrics = SimpleNamespace(drifted=counted.append)
+    rest._tasks = {0: SimpleNamespace(clock_ms=5)}
+    rest._model.generation, rest._model.verdicts_until_ms = None, None
+    outcome: Any = SimpleNamespace(
+        partition=0, decided=SimpleNamespace(rows=SimpleNamespace(features=None, probability=None))
+    )
+    rest._observe_drift([outcome])
+    assert (counted, logged(caplog)) == ([], [])
+    rest._model.verdicts_until_ms = 4 * MS_PER_DAY
+    rest._model.ledger = SimpleNamespace(fraud_of_day=lambda day: (float(day), 10))
+    rest._observe_drift([outcome])
+    assert counted == [["amount", "score", "base_rate"]]
+    assert "amount, score, base_rate" in logged(caplog)[0]
+
+
 def test_each_generation_is_logged_once_with_what_it_was_made_of(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "worker.live.observer")
     choice = Choice(0, 0, Mix(0.25, 0.75), np.arange(2, dtype=np.int16), None, 0.03, 0.02, 0.0125)
     model: Any = SimpleNamespace(
-        choice=choice, generation=GenerationStart(12, 5, 100), silent_weight=0.5, policy=None
-    )
+        choice=choice, generation=GenerationStart(12, 5, 100), silent_weight=0.5, policy=None,
+        layout=SimpleNamespace(names=("amount",)),
+    )  # fmt: skip
     shown: list[Any] = []
     metrics: Any = SimpleNamespace(model=SimpleNamespace(generation=lambda *given: shown.append(given)))
     nothing: Any = None
