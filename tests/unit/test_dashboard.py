@@ -39,6 +39,7 @@ def exposed() -> dict[str, str]:
     metrics = Metrics(version="1", poll_age_s=lambda: 0.0, dead_letter_reasons={"decode": ["not_json"]})
     metrics.lag({("t", 0): 1})
     metrics.waiting_labels({0: (1, 1.0)})
+    metrics.drifted(["amount"])
     families = text_string_to_metric_families(metrics.render().decode())
     return {sample.name: family.type for family in families for sample in family.samples}
 
@@ -199,6 +200,8 @@ def test_no_worker_is_red_and_one_is_green() -> None:
         "waiting_labels",
         "cohort_unlabelled",
         "undecoded_total",
+        "model_policy_lambda",
+        "drift_total",
     ],
 )
 def test_what_an_alert_speaks_of_is_on_the_dashboard(metric: str) -> None:
