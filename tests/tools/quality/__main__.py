@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import multiprocessing
 import os
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from tests.support.repository import ROOT
 from tests.tools.quality import registry, table
@@ -47,6 +50,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--out", type=Path, default=ROOT / "build", help="folder of quality.json and quality.md"
     )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.NAME=JSON",
+        help="another setting of the worker, on all streams: what a part adds, such as model.trees=false",
+    )
     parser.add_argument("--smoke", action="store_true", help="one small stream and one setting, in seconds")
     args = parser.parse_args(arguments)
     if args.smoke:
@@ -61,8 +71,23 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     if args.command == "baselines":
         return _baselines(streams, [it for it in FAMILIES if not args.family or it.name in args.family])
-    _table(streams, args.jobs, args.out)
+    _table(streams, args.jobs, args.out, _changes(parser, args.set))
     return 0
+
+
+def _changes(parser: argparse.ArgumentParser, given: list[str]) -> dict[str, dict[str, Any]]:
+    """Return the settings that are given, by section."""
+    found: dict[str, dict[str, Any]] = {}
+    for one in given:
+        name, equals, value = one.partition("=")
+        section, dot, setting = name.partition(".")
+        if not equals or not dot:
+            parser.error(f"--set {one}: not of the form section.name=value")
+        try:
+            found.setdefault(section, {})[setting] = json.loads(value)
+        except ValueError:
+            parser.error(f"--set {one}: {value!r} is not JSON")
+    return found
 
 
 def _say(line: str) -> None:
@@ -87,7 +112,9 @@ def _baselines(streams: list[Stream], families: list[Family]) -> int:
     return 0
 
 
-def _table(streams: list[Stream], jobs: int, out: Path) -> list[table.Row]:
+def _table(
+    streams: list[Stream], jobs: int, out: Path, changes: Mapping[str, Mapping[str, Any]]
+) -> list[table.Row]:
     started = time.perf_counter()
     measured: dict[str, list[Measured]] = {}
     skipped: list[tuple[str, str]] = []
@@ -95,7 +122,8 @@ def _table(streams: list[Stream], jobs: int, out: Path) -> list[table.Row]:
     # A process a stream: what one leaves in memory does not add up.
     with ProcessPoolExecutor(max(jobs, 1), mp_context=context, max_tasks_per_child=1) as pool:
         running = {
-            it.name: [pool.submit(measure_named, it.name, seed) for seed in it.seeds] for it in streams
+            it.name: [pool.submit(measure_named, it.name, seed, changes) for seed in it.seeds]
+            for it in streams
         }
         for stream in streams:
             try:
@@ -145,7 +173,7 @@ def _smoke(out: Path) -> int:
     with tempfile.TemporaryDirectory(prefix="fraud-worker-quality-") as folder:
         os.environ[CACHE_VARIABLE] = folder
         make_baselines(registry.SMOKE, 0, [LIGHTGBM], _say)
-        _table([registry.SMOKE], 1, out)
+        _table([registry.SMOKE], 1, out, {})
     return 0
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -135,9 +136,9 @@ class Measured:
     worst_excess_days: float
 
 
-def measure_named(name: str, seed: int) -> Measured:
+def measure_named(name: str, seed: int, changes: Mapping[str, Mapping[str, Any]]) -> Measured:
     """Measure a stream of the registry: a process can be given its name, not the functions that it holds."""
-    return measure(registry.by_name(name), seed)
+    return measure(registry.by_name(name).with_settings(changes), seed)
 
 
 def measure(stream: Stream, seed: int) -> Measured:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -187,6 +187,12 @@ class Stream:
         """Return the name of a row of the table."""
         name = f"{self.name}, {window.name}" if window.name else self.name
         return f"{name} (savings)" if self.money_only else name
+
+    def with_settings(self, changes: Mapping[str, Mapping[str, Any]]) -> Stream:
+        """Return the stream with other settings of the worker, by section."""
+        sections = {*self.settings, *changes}
+        merged = {it: {**self.settings.get(it, {}), **changes.get(it, {})} for it in sections}
+        return replace(self, settings=merged)
 
     def worker_settings(self, loaded: Loaded) -> Settings:
         """Return the settings of the worker on this stream."""
