@@ -62,7 +62,9 @@ def test_labels_are_counted_by_a_bounded_class_and_by_whether_they_join(metrics:
 def test_waiting_labels_and_what_the_budget_holds_back_have_metrics(metrics: Metrics) -> None:
     metrics.waiting_labels({0: (5, 60.0), 1: (0, 0.0)})
     metrics.waiting_labels({1: (7, 3.0)})
+    metrics.watched_for_drift(["amount", "hour"])
     metrics.drifted(["amount", "score", "amount"])
+    assert value(metrics, "drift_total", of="hour") == 0
     assert value(metrics, "drift_total", of="amount") == 2
     metrics.postponed_labels(4)
     assert value(metrics, "postponed_labels") == 4

@@ -24,8 +24,9 @@ def observer(caplog: pytest.LogCaptureFixture) -> MetricsObserver:
     layout = SimpleNamespace(names=("amount",))
     model: Any = SimpleNamespace(frauds_learnt=7, policy=SimpleNamespace(min_frauds=100), layout=layout)
     nothing: Any = None
+    metrics: Any = SimpleNamespace(watched_for_drift=lambda _: None)
     return MetricsObserver(
-        nothing, model, {}, nothing, TopicSettings(transactions="payments", labels="chargebacks")
+        metrics, model, {}, nothing, TopicSettings(transactions="payments", labels="chargebacks")
     )
 
 
@@ -78,7 +79,9 @@ def test_each_generation_is_logged_once_with_what_it_was_made_of(caplog: pytest.
         layout=SimpleNamespace(names=("amount",)),
     )  # fmt: skip
     shown: list[Any] = []
-    metrics: Any = SimpleNamespace(model=SimpleNamespace(generation=lambda *given: shown.append(given)))
+    metrics: Any = SimpleNamespace(
+        model=SimpleNamespace(generation=lambda *given: shown.append(given)), watched_for_drift=lambda _: None
+    )
     nothing: Any = None
     observer = MetricsObserver(metrics, model, {}, nothing, TopicSettings())
     observer._observe_generation()

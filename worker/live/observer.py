@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.drift import DriftWatch
+from models.drift import BASE_RATE, SCORE, DriftWatch
 from models.state import GenerationStart, ModelState
 from models.vocabulary import MS_PER_DAY, Decider, Flag, LabelEffect
 from worker.cycle.contracts import Decided, Outcome, StepTimes
@@ -62,6 +62,7 @@ class MetricsObserver:
         self._generation: GenerationStart | None = None
         self._orphans_logged: set[str] = set()
         self._drift = DriftWatch(model.layout.names)
+        metrics.watched_for_drift([*model.layout.names, SCORE, BASE_RATE])
         self._conditions = Conditions()
         self._day_is_unlabelled = False
 

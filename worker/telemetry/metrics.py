@@ -423,6 +423,11 @@ class Metrics:
         """Count transactions whose event time lies a day or more after the time that they were given."""
         self._dated_ahead.inc(count)
 
+    def watched_for_drift(self, names: Sequence[str]) -> None:
+        """Begin the counters of what is watched at 0: a rate sees no first change of a series that begins with it."""
+        for name in names:
+            self._drift.labels(name)
+
     def drifted(self, names: Sequence[str]) -> None:
         """Count, for each of these features, the score or the rate of fraud, that it has changed."""
         for name in names:
