@@ -153,7 +153,7 @@ class DriftWatch:
         if not decided or (self._rate_day is not None and day <= self._rate_day):
             return []
         self._rate_day = day
-        # The square root of a count varies by about a half, whatever the count: so does that of a rate, over the root.
+        # The square root of a count varies by about a half, at any count: so does that of a rate, over the root.
         moves = self._rate.moves(float(np.sqrt(frauds / decided)), float(0.5 / np.sqrt(decided)))
         return [BASE_RATE] if moves else []
 

@@ -226,7 +226,7 @@ class PartitionTask:
         """Set the postponed labels aside, and return them as they are journalled.
 
         They are applied when their transaction is decided, or else when their time is over: it is after the label's own
-        time, which tells that they have waited.
+        time, which shows that they have waited.
         """
         if not len(settling.postponed):
             return LabelColumns.none()
