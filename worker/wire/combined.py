@@ -49,7 +49,7 @@ def with_combined(
 
 
 def _combined(hashes: list[NDArray[np.uint64]]) -> NDArray[np.uint64]:
-    """Return one hash of several, uint64 (n,); missing where one of them is. Keyed parts leave no sender a choice of it."""
+    """Return one hash of several, uint64 (n,); missing where one is. Keyed parts leave no sender a choice of it."""
     found = np.zeros(len(hashes[0]), np.uint64)
     for one in hashes:
         found = (found ^ one) + _STEP
