@@ -237,10 +237,15 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
         "refuse 2 of 2 rows: at: missing_field in 1 rows, first in row 2; paid: not_finite in 1 rows, first in row 1",
     ),
     "seconds for milliseconds": ({"at": [1_700_000_000, 1]}, 'set transaction.time_format = "epoch_s"'),
-    "times that are words": ({"at": ["today", "2024-01-01"]}, "column 'at' does not hold ISO 8601 times"),
+    "times that are words": (
+        {"at": ["2024-01-01", "today"]},
+        "column 'at' does not hold ISO 8601 times, all with or all without an offset, nor epoch times: "
+        "row 2 holds 'today'",
+    ),
+    "a word among epoch times": ({"at": ["1700000000000", "today"]}, "row 2 holds 'today'"),
     "a truth of neither kind": (
         {"fraud": [0, 3]},
-        "column 'fraud' holds '3'; make it one of fraud, 1, true, t, yes, y, legit,",
+        "column 'fraud' holds '3' in row 2; make it one of fraud, 1, true, t, yes, y, legit,",
     ),
     "lists for text": ({"card": [["c"], ["d"]]}, "column 'card' does not hold text"),
 }

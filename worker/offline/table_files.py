@@ -143,7 +143,9 @@ class TableFile:
         if odd:
             remedy = "" if own is None else ", or give the word a meaning in [label.values]"
             raise self._error(
-                name, f"holds {redact(odd[0])!r}; make it one of {', '.join(known)}, or empty{remedy}"
+                name,
+                f"holds {redact(odd[0])!r} in row {pc.index(words, odd[0]).as_py() + 1}; make it one of "
+                f"{', '.join(known)}, or empty{remedy}",
             )
         frauds = pa.array([word for word, is_fraud in known.items() if is_fraud])
         return pc.is_in(words, frauds).to_numpy(zero_copy_only=False), _missing(words)
@@ -161,13 +163,20 @@ class TableFile:
         return pa.chunked_array([pa.array(instants, mask=np.isnan(numbers))])
 
     def _iso_8601(self, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
-        for zone in (None, "UTC"):
-            for unit in ("ns", "us"):  # the latter for years that the former cannot express
-                try:
-                    return column.cast(pa.timestamp(unit, zone))
-                except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-                    continue
-        raise self._error(name, "does not hold ISO 8601 times, all with or all without an offset")
+        # Microseconds are for the years that nanoseconds cannot express.
+        kinds = [pa.timestamp(unit, zone) for zone in (None, "UTC") for unit in ("ns", "us")]
+        for kind in kinds:
+            try:
+                return column.cast(kind)
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+                continue
+        where = ""
+        if pa.types.is_string(column.type):
+            row = max(_first_odd(column, kind) for kind in (*kinds, pa.int64()))
+            where = f": row {row} holds {redact(column[row - 1].as_py())!r}"
+        raise self._error(
+            name, f"does not hold ISO 8601 times, all with or all without an offset, nor epoch times{where}"
+        )
 
     def _cast(
         self, name: str, column: pa.ChunkedArray, kind: pa.DataType, what: str, *, safe: bool = True
@@ -175,16 +184,17 @@ class TableFile:
         try:
             return column.cast(kind, safe=safe).combine_chunks()
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            raise self._error(
-                name, f"does not hold {what}{_first_odd(column, kind)}: {_for_people(error)}"
-            ) from None
+            # Arrow lacks the cast where the type as a whole is not of the kind.
+            is_one_value = isinstance(error, pa.ArrowInvalid)
+            where = f" in row {_first_odd(column, kind)}" if is_one_value else ""
+            raise self._error(name, f"does not hold {what}{where}: {_for_people(error)}") from None
 
     def _error(self, name: str, what: str) -> SettingsError:
         return SettingsError(f"{self.path}: column {name!r} {what}")
 
 
-def _first_odd(column: pa.ChunkedArray, kind: pa.DataType) -> str:
-    """Return where the first value lies that is not of a kind, in words; nothing where the type as a whole is not."""
+def _first_odd(column: pa.ChunkedArray, kind: pa.DataType) -> int:
+    """Return the row, from 1, of the first value that is not of a kind, where one is not."""
     good, bad = 0, len(column)  # rows before `good` are of the kind; one before `bad` is not
     while bad - good > 1:
         middle = (good + bad) // 2
@@ -193,9 +203,7 @@ def _first_odd(column: pa.ChunkedArray, kind: pa.DataType) -> str:
             good = middle
         except pa.ArrowInvalid:
             bad = middle
-        except pa.ArrowNotImplementedError:
-            return ""
-    return f" in row {bad}"
+    return bad
 
 
 def _missing(column: pa.Array | pa.ChunkedArray) -> NDArray[np.bool_]:
