@@ -72,7 +72,14 @@ def finish(site: Site, workers: list[Supervised], timeout_s: float = DECIDE_S) -
             worker.look_after()
         return all(committed == end or end == 0 for committed, end in site.offsets().values())
 
+    def listen() -> bool:
+        for worker in workers:
+            worker.look_after()
+        return all(worker.process.get("/healthz")[0] == 200 for worker in workers)
+
     wait_for(decided, timeout_s, lambda: f"undecided: {site.offsets()}", every_s=0.5)
+    # One that was just started again does not hear SIGTERM yet.
+    wait_for(listen, START_S, lambda: "a worker does not listen")
     assert [worker.process.stop() for worker in workers] == [0] * len(workers)
     site.assert_everything_once()
     site.folded()
