@@ -24,6 +24,7 @@ MEASURES = [
     "step_fold",
     "start_to_first_commit",
     "worker_memory",
+    "worker_memory_own",
     "latency_offered_load",
     "latency_p50",
     "latency_p99",

@@ -271,6 +271,7 @@ def _worker(values: dict[str, Any], transactions: int, _: Sizes) -> dict[str, fl
     keep_freed_memory()
     worker = Worker(settings)
     cycles: list[tuple[float, int, StepTimes]] = []
+    own_mib: list[float] = []
     real_observe = MetricsObserver.observe
 
     def observe(self: MetricsObserver, outcomes: list[Outcome], times: StepTimes) -> None:
@@ -279,6 +280,7 @@ def _worker(values: dict[str, Any], transactions: int, _: Sizes) -> dict[str, fl
         if decided:
             cycles.append((time.perf_counter(), decided, times))
         if sum(count for _, count, _ in cycles) >= transactions:
+            own_mib.append(_own_memory_mib())
             worker.stop()
 
     MetricsObserver.observe = observe  # type: ignore[method-assign]
@@ -300,9 +302,18 @@ def _worker(values: dict[str, Any], transactions: int, _: Sizes) -> dict[str, fl
         "per_second": counted / (last_s - first_s),
         "start_s": first_s - launched_s,
         "rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "own_mb": own_mib[-1],
         "commits": len(cycles),
         **{name.replace("_s", "_us"): value for name, value in steps.items()},
     }
+
+
+def _own_memory_mib() -> float:
+    """Return the resident memory that is no file's, in MiB; outside Linux, the most that was ever resident."""
+    status = Path("/proc/self/status")
+    lines = status.read_text(encoding="ascii").splitlines() if status.is_file() else []
+    found = [int(line.split()[1]) / 1024 for line in lines if line.startswith("RssAnon:")]
+    return found[0] if found else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def _models(values: dict[str, Any], _: int, sizes: Sizes) -> dict[str, float]:
@@ -380,6 +391,7 @@ def _measures(figures: dict[str, list[dict[str, float]]]) -> list[Measure]:
         *measures,
         Measure("start_to_first_commit", median("worker", "start_s"), "s"),
         Measure("worker_memory", median("worker", "rss_mb"), "MiB"),
+        Measure("worker_memory_own", median("worker", "own_mb"), "MiB"),
         Measure("latency_offered_load", median("latency", "sent_per_second"), "transactions/s"),
         Measure("latency_p50", median("latency", "p50_ms"), "ms"),
         Measure("latency_p99", median("latency", "p99_ms"), "ms", 100.0),
