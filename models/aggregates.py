@@ -21,7 +21,7 @@ from models.hashing import MISSING
 from models.tables import Rows, find, find_or_insert
 from models.vocabulary import BEFORE_SHIFT, LEVEL_SHIFT, MS_PER_DAY, Flag
 
-CARD_WIDTH: Final = 10
+CARD_WIDTH: Final = 11
 CARD_FRAUDS_WIDTH: Final = 1
 ENTITY_WIDTH: Final = 7
 CARD_FEATURES: Final = 8
@@ -40,9 +40,10 @@ _SQUARES: Final = 3
 _USUAL: Final = 4
 _EXCESS: Final = 5
 _LARGE: Final = 6
-_WINDOW: Final = 7
-WINDOWS_SEEN: Final = 8
-_REACHED: Final = 9
+_SPREAD: Final = 7
+_WINDOW: Final = 8
+WINDOWS_SEEN: Final = 9
+_REACHED: Final = 10
 # Columns of another entity's row. Frauds have one for each half-life; legits for the short and the middle one.
 _RATE_SHORT: Final = 0
 _RATE_LONG: Final = 1
@@ -50,12 +51,16 @@ _FRAUDS: Final = 2
 _LEGITS: Final = 5
 _LEGIT_HALF_LIVES: Final = 2
 
-# Multiples of the card's usual amount: where an amount is cut, where it counts as large, where its excess begins; and
-# the most that the excess of one amount may add.
-_USUAL_LIMIT: Final = 2.2
-_LARGE_FROM: Final = 3.0
-_EXCESS_FROM: Final = 1.5
-_EXCESS_LIMIT: Final = 6.0
+# Spreads above the card's usual amount: where an amount is cut, where it counts as large, where its excess begins; and
+# the most that the excess of one amount may add. Of a normal distribution, 1.25 spreads are one standard deviation.
+_USUAL_LIMIT: Final = 3.0
+_LARGE_FROM: Final = 5.0
+_EXCESS_FROM: Final = 1.25
+_EXCESS_LIMIT: Final = 15.0
+_FIRST_SPREAD: Final = 0.4
+"""A card's spread as a share of its usual amount, as long as only its first amounts are known."""
+_FIRST_WEIGHT: Final = 2.0
+"""So many amounts that share weighs as much as."""
 _NOTHING: Final = 1e-6
 """A decayed count below this is no history: a quotient of what is left of it would be rounding."""
 _NO_LEGITS: Final = 1e-12
@@ -84,8 +89,9 @@ def advance_cards(
 ) -> None:
     """Write each transaction's card features as of just before it, then fold it.
 
-    A row sums amounts as they are, and amounts cut at 2.2 times the mean of such cut amounts: the card's usual amount,
-    which a spree does not raise.
+    A row sums amounts as they are, and amounts that are cut where they lie far above the mean of such cut amounts: the
+    card's usual amount, which a spree does not raise. Far is counted in spreads: the mean absolute deviation of the cut
+    amounts from what was usual, so that it suits steady payers and others (Huber, Robust Statistics, 1981).
     """
     for i in range(card_hash.size):
         if card_hash[i] == MISSING:
@@ -106,20 +112,27 @@ def advance_cards(
             v[_SUM] *= long
             v[_SQUARES] *= long
             v[_USUAL] *= long
+            v[_SPREAD] *= long
             short = middle = long = 1.0
         x = amount[i]
-        usual = v[_USUAL] / v[_COUNT_LONG] if v[_COUNT_LONG] > _NOTHING else np.nan
+        count = v[_COUNT_LONG]
+        usual = v[_USUAL] / count if count > _NOTHING else np.nan
         _card_features(v, x, usual, out[i])
         v[_COUNT_SHORT] += short
         v[_COUNT_LONG] += long
         v[_SUM] += long * x
         v[_SQUARES] += long * x * x
         if usual > 0.0:
-            v[_USUAL] += long * min(x, _USUAL_LIMIT * usual)
-            v[_EXCESS] += short * min(max(x / usual - _EXCESS_FROM, 0.0), _EXCESS_LIMIT)
-            v[_LARGE] += middle if x > _LARGE_FROM * usual else 0.0
+            first_amounts = _FIRST_WEIGHT * _FIRST_SPREAD * usual
+            spread = (v[_SPREAD] + first_amounts) / (count + _FIRST_WEIGHT)
+            cut = min(x, usual + _USUAL_LIMIT * spread)
+            v[_USUAL] += long * cut
+            v[_SPREAD] += long * abs(cut - usual)
+            v[_EXCESS] += short * min(max((x - usual) / spread - _EXCESS_FROM, 0.0), _EXCESS_LIMIT)
+            v[_LARGE] += middle if x > usual + _LARGE_FROM * spread else 0.0
         else:
             v[_USUAL] += long * x
+            v[_SPREAD] += long * _FIRST_SPREAD * x
         first[i] = _first_of_window(v, event_time_ms[i] // window_ms)
 
 

@@ -74,14 +74,17 @@ def _expected_card(card: _History, at_ms: int, amount: float) -> list[float]:
         count,
     ]
     first = math.isnan(usual)
+    spread = (card.total("spread", _LONG, at_ms) + 0.8 * usual) / (count + 2.0)
+    cut = amount if first else min(amount, usual + 3.0 * spread)
     card.add(
         at_ms,
         count=1.0,
         sum=amount,
         squares=amount * amount,
-        usual=amount if first else min(amount, 2.2 * usual),
-        excess=0.0 if first else min(max(amount / usual - 1.5, 0.0), 6.0),
-        large=0.0 if first else float(amount > 3.0 * usual),
+        usual=cut,
+        spread=0.4 * amount if first else abs(cut - usual),
+        excess=0.0 if first else min(max((amount - usual) / spread - 1.25, 0.0), 15.0),
+        large=0.0 if first else float(amount > usual + 5.0 * spread),
     )
     return features
 
@@ -105,9 +108,9 @@ def test_card_features_equal_sums_over_the_whole_history_late_events_included() 
         history = histories[int(key)]
         assert last_ms == history.last_ms
         sums = [("count", _SHORT), ("count", _LONG), ("sum", _LONG), ("squares", _LONG), ("usual", _LONG)]
-        sums += [("excess", _SHORT), ("large", _MIDDLE)]
+        sums += [("excess", _SHORT), ("large", _MIDDLE), ("spread", _LONG)]
         totals = [history.total(kind, half_life, int(last_ms)) for kind, half_life in sums]
-        np.testing.assert_allclose(row[:7], totals, rtol=1e-9)
+        np.testing.assert_allclose(row[:8], totals, rtol=1e-9)
 
 
 def test_a_spree_raises_the_mean_but_hardly_the_usual_amount() -> None:
@@ -116,10 +119,22 @@ def test_a_spree_raises_the_mean_but_hardly_the_usual_amount() -> None:
     features, _ = aggregates.advance(np.full(4, 5, np.uint64), np.zeros(4, np.int64), amounts, _WINDOW_MS)
     last = dict(zip(_CARD, features[3].tolist(), strict=True))
     assert last["to_mean"] == pytest.approx(10 / (1020 / 3))
-    assert last["usual"] == pytest.approx((10 + 10 + 22) / 3)
-    assert last["excess"] == pytest.approx(6.0)
+    # Two steady amounts and the first spread, 0.4 of the usual amount, that weighs as much as three: (4 + 0 + 8) / 4.
+    assert last["usual"] == pytest.approx((10 + 10 + 10 + 3 * 3) / 3)
+    assert last["excess"] == pytest.approx(15.0)
     assert last["large"] == 1.0
     assert features[2, _CARD.index("to_usual")] == 100.0
+
+
+def test_what_counts_as_large_follows_from_how_much_the_card_varies() -> None:
+    counted = []
+    for pair in ([20.0, 21.0], [5.0, 36.0]):
+        amounts = np.array([*pair * 20, 50.0, 20.0])
+        card, now = np.full(amounts.size, 5, np.uint64), np.zeros(amounts.size, np.int64)
+        features, _ = CardAggregates(_SPEC, 10).advance(card, now, amounts, _WINDOW_MS)
+        large = features[:, _CARD.index("large")]
+        counted.append(float(large[-1] - large[-2]))
+    assert counted == [1.0, 0.0], "50 is far from 20 and 21, but not from 5 and 36"
 
 
 def test_a_window_comes_first_once_however_late_it_is_seen() -> None:

@@ -117,11 +117,11 @@ _CARD: Final[tuple[Callable[[float], str], ...]] = (
     _known(_card_deviation, "how far this card's amounts vary is not known yet"),
     _known(lambda value: f"this card usually pays about {value:,.2f}", _NO_USUAL),
     lambda value: (
-        f"this card's latest amounts lie above its usual one, by {value:.1f} times that amount together"
+        f"this card's latest amounts lie above its usual one, together by {value:.1f} times its usual variation"
         if value >= _NO_COUNT
         else "none of this card's latest amounts lies far above its usual one"
     ),
-    lambda value: f"{_about(value, 'recent amount')} of this card above 3 times its usual one",
+    lambda value: f"{_about(value, 'recent amount')} of this card far above what is usual for it",
     lambda value: f"{_about(value, 'latest payment')} of this card",
     lambda value: f"{_about(value, 'payment')} of this card over a longer time",
 )
