@@ -23,6 +23,7 @@ from models.vocabulary import BEFORE_SHIFT, LEVEL_SHIFT, MS_PER_DAY, Flag
 
 CARD_WIDTH: Final = 11
 CARD_FRAUDS_WIDTH: Final = 1
+CARD_FRAUDS: Final = 0
 ENTITY_WIDTH: Final = 7
 CARD_FEATURES: Final = 8
 ENTITY_FEATURES: Final = 6
@@ -34,7 +35,7 @@ _LONG: Final = 2
 # Columns of a card's row: sums of decayed counts and amounts, then the windows that the card was seen in, and what the
 # newest of them has reached: a level, and whether the forest would have alerted.
 _COUNT_SHORT: Final = 0
-_COUNT_LONG: Final = 1
+CARD_COUNT: Final = 1
 _SUM: Final = 2
 _SQUARES: Final = 3
 _USUAL: Final = 4
@@ -46,7 +47,7 @@ WINDOWS_SEEN: Final = 9
 _REACHED: Final = 10
 # Columns of another entity's row. Frauds have one for each half-life; legits for the short and the middle one.
 _RATE_SHORT: Final = 0
-_RATE_LONG: Final = 1
+ENTITY_COUNT: Final = 1
 _FRAUDS: Final = 2
 _LEGITS: Final = 5
 _LEGIT_HALF_LIVES: Final = 2
@@ -108,18 +109,18 @@ def advance_cards(
             v[_COUNT_SHORT] *= short
             v[_EXCESS] *= short
             v[_LARGE] *= middle
-            v[_COUNT_LONG] *= long
+            v[CARD_COUNT] *= long
             v[_SUM] *= long
             v[_SQUARES] *= long
             v[_USUAL] *= long
             v[_SPREAD] *= long
             short = middle = long = 1.0
         x = amount[i]
-        count = v[_COUNT_LONG]
+        count = v[CARD_COUNT]
         usual = v[_USUAL] / count if count > _NOTHING else np.nan
         _card_features(v, x, usual, out[i])
         v[_COUNT_SHORT] += short
-        v[_COUNT_LONG] += long
+        v[CARD_COUNT] += long
         v[_SUM] += long * x
         v[_SQUARES] += long * x * x
         if usual > 0.0:
@@ -138,7 +139,7 @@ def advance_cards(
 
 @njit(cache=True, nogil=True)
 def _card_features(v: NDArray[np.float64], amount: float, usual: float, out: NDArray[np.float32]) -> None:
-    count = v[_COUNT_LONG]
+    count = v[CARD_COUNT]
     if count > _NOTHING:
         mean = v[_SUM] / count
         variance = v[_SQUARES] / count - mean * mean
@@ -222,7 +223,7 @@ def read_shared(
             if row >= 0:
                 elapsed_ms = max(0, event_time_ms[i] - cards.last_ms[row])
                 # Evidence may be taken back from a row that was evicted in between: no sum reads below 0.
-                frauds = max(0.0, cards.values[row, 0] * exp2(-elapsed_ms * decays[_LONG]))
+                frauds = max(0.0, cards.values[row, CARD_FRAUDS] * exp2(-elapsed_ms * decays[_LONG]))
             out[i, 0] = frauds
         for e in range(entity_hash.shape[1]):
             if entity_hash[i, e] != MISSING:
@@ -249,8 +250,8 @@ def _entity_features(
     out[3] = -log(max(legits, _NO_LEGITS)) / (_LN2 * decays[_SHORT] * MS_PER_DAY)
     out[4] = max(0.0, v[_FRAUDS + 2] * long)
     # A decayed count times its decay is a rate: both half-lives become comparable.
-    if v[_RATE_LONG] * long > _NOTHING:
-        out[5] = v[_RATE_SHORT] * short * decays[_SHORT] / (v[_RATE_LONG] * long * decays[_LONG])
+    if v[ENTITY_COUNT] * long > _NOTHING:
+        out[5] = v[_RATE_SHORT] * short * decays[_SHORT] / (v[ENTITY_COUNT] * long * decays[_LONG])
 
 
 @njit(cache=True, nogil=True)
@@ -267,7 +268,7 @@ def _row_as_of(rows: Rows, key: np.uint64, at_ms: int, decays: NDArray[np.float6
     if elapsed_ms > 0:
         rows.last_ms[row] = at_ms
         rows.values[row, _RATE_SHORT] *= exp2(-elapsed_ms * decays[_SHORT])
-        rows.values[row, _RATE_LONG] *= exp2(-elapsed_ms * decays[_LONG])
+        rows.values[row, ENTITY_COUNT] *= exp2(-elapsed_ms * decays[_LONG])
         for h in range(3):
             factor = exp2(-elapsed_ms * decays[h])
             rows.values[row, _FRAUDS + h] *= factor
@@ -290,7 +291,7 @@ def fold_traffic(
                 row = _row_as_of(entities, _entity_key(entity_hash[i, e], e), event_time_ms[i], decays)
                 late_ms = entities.last_ms[row] - event_time_ms[i]
                 entities.values[row, _RATE_SHORT] += exp2(-late_ms * decays[_SHORT])
-                entities.values[row, _RATE_LONG] += exp2(-late_ms * decays[_LONG])
+                entities.values[row, ENTITY_COUNT] += exp2(-late_ms * decays[_LONG])
 
 
 @njit(cache=True, nogil=True)
@@ -314,9 +315,9 @@ def fold_labels(
             factor = exp2(-abs(elapsed_ms) * decays[_LONG])
             if elapsed_ms >= 0:
                 cards.last_ms[row] = at_ms[i]
-                cards.values[row, 0] = cards.values[row, 0] * factor + frauds[i]
+                cards.values[row, CARD_FRAUDS] = cards.values[row, CARD_FRAUDS] * factor + frauds[i]
             else:
-                cards.values[row, 0] += frauds[i] * factor
+                cards.values[row, CARD_FRAUDS] += frauds[i] * factor
         for e in range(hashes.shape[1] - 1):
             if hashes[i, 1 + e] != MISSING:
                 row = _row_as_of(entities, _entity_key(hashes[i, 1 + e], e), at_ms[i], decays)

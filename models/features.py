@@ -40,6 +40,11 @@ class FeatureSpec:
     entities: tuple[str, ...]
     half_lives_days: tuple[float, float, float] = (1.0, 5.0, 20.0)
 
+    @property
+    def long_half_life_ms(self) -> float:
+        """The long half-life in ms."""
+        return self.half_lives_days[2] * MS_PER_DAY
+
     def decays_per_ms(self) -> NDArray[np.float64]:
         """Return the reciprocals of the half-lives in 1/ms, float64 (3,)."""
         return 1.0 / (np.array(self.half_lives_days, dtype=np.float64) * MS_PER_DAY)
@@ -113,12 +118,12 @@ class CardAggregates:
     spec
         The declared fields and half-lives.
     max_rows
-        The most cards kept; when there are more, the table evicts the quarter least recently seen.
+        The most cards kept; when there are more, the table evicts the quarter it knows the least of.
     """
 
     def __init__(self, spec: FeatureSpec, max_rows: int) -> None:
         self._decays = spec.decays_per_ms()
-        self._table = RowTable(aggregates.CARD_WIDTH, max_rows)
+        self._table = RowTable(aggregates.CARD_WIDTH, max_rows, aggregates.CARD_COUNT, spec.long_half_life_ms)
         self._max_rows = max_rows
 
     def __len__(self) -> int:
@@ -219,8 +224,9 @@ class SharedAggregates:
 
     def __init__(self, spec: FeatureSpec, max_rows: int) -> None:
         self._decays = spec.decays_per_ms()
-        self._entities = RowTable(aggregates.ENTITY_WIDTH, max_rows)
-        self._cards = RowTable(aggregates.CARD_FRAUDS_WIDTH, max_rows)
+        half_life_ms = spec.long_half_life_ms
+        self._entities = RowTable(aggregates.ENTITY_WIDTH, max_rows, aggregates.ENTITY_COUNT, half_life_ms)
+        self._cards = RowTable(aggregates.CARD_FRAUDS_WIDTH, max_rows, aggregates.CARD_FRAUDS, half_life_ms)
 
     def __len__(self) -> int:
         return len(self._entities) + len(self._cards)

@@ -12,6 +12,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from models.arithmetic import log
+
 _FIRST_CAPACITY: Final = 1024
 _LARGEST_TABLE: Final = 2**30
 """The index holds row numbers as int32."""
@@ -20,6 +22,9 @@ _SIZE: Final = 0
 _EVICTIONS: Final = 1
 _MAX_ROWS: Final = 2
 _NO_ROW: Final = -1
+_LN2: Final = 0.6931471805599453
+_LEAST_WEIGHT: Final = 2.0**-64
+"""What is left of a weight after 64 half-lives; one that evidence taken back made negative counts as that little."""
 
 
 class Rows(NamedTuple):
@@ -37,6 +42,8 @@ class Rows(NamedTuple):
         The row in each slot, or -1; s is a power of two and at least twice the capacity.
     counts : int64 (3,)
         Rows in use, rows evicted so far, and the most rows there may be.
+    weighed, half_life_ms
+        The column that says how much a row knows, and how fast that fades.
     """
 
     keys: NDArray[np.uint64]
@@ -44,6 +51,8 @@ class Rows(NamedTuple):
     last_ms: NDArray[np.int64]
     slots: NDArray[np.int32]
     counts: NDArray[np.int64]
+    weighed: int
+    half_life_ms: float
 
 
 @njit(cache=True, nogil=True)
@@ -65,28 +74,41 @@ def _rebuild(keys: NDArray[np.uint64], slots: NDArray[np.int32], size: int) -> N
 
 
 @njit(cache=True, nogil=True)
+def _faded_ms(rows: Rows, size: int) -> NDArray[np.float64]:
+    """Return when the weight of each row fades to one, as if it were read again: the earliest knows the least."""
+    faded_ms = np.empty(size)
+    for row in range(size):
+        weight = max(rows.values[row, rows.weighed], _LEAST_WEIGHT)
+        faded_ms[row] = rows.last_ms[row] + rows.half_life_ms * (log(weight) / _LN2)
+    return faded_ms
+
+
+@njit(cache=True, nogil=True)
 def _evict(rows: Rows) -> None:
-    """Drop the least recently used rows until three quarters remain; of equally old ones, the first.
+    """Drop the rows that know the least until three quarters remain; of those that know as much, the first.
+
+    What a row knows is its weight, which has faded since its last use. So a flood of new keys evicts itself rather than
+    the keys that were there before, and keys that are no longer used go in time, whatever they weighed.
 
     A quarter at a time: an eviction reads the whole table, and so costs little per insertion.
     """
     size = rows.counts[_SIZE]
     most = rows.counts[_MAX_ROWS]
     surplus = size - (most - max(1, most // 4))
-    # The rows kept depend on times and insertion order alone, never on how the partition orders equal times.
-    bound = np.partition(rows.last_ms[:size], surplus - 1)[surplus - 1]
-    ties = surplus - np.sum(rows.last_ms[:size] < bound)
+    # The rows kept depend on weights, times and insertion order alone, never on how the partition orders equals.
+    faded_ms = _faded_ms(rows, size)
+    bound = np.partition(faded_ms, surplus - 1)[surplus - 1]
+    ties = surplus - np.sum(faded_ms < bound)
     kept = 0
     for row in range(size):
-        last_ms = rows.last_ms[row]
-        if last_ms < bound:
+        if faded_ms[row] < bound:
             continue
-        if last_ms == bound and ties > 0:
+        if faded_ms[row] == bound and ties > 0:
             ties -= 1
             continue
         rows.keys[kept] = rows.keys[row]
         rows.values[kept] = rows.values[row]
-        rows.last_ms[kept] = last_ms
+        rows.last_ms[kept] = rows.last_ms[row]
         kept += 1
     rows.counts[_SIZE] = kept
     rows.counts[_EVICTIONS] += size - kept
@@ -121,7 +143,7 @@ def find_or_insert(rows: Rows, key: np.uint64, at_ms: int) -> int:
 
 
 class RowTable:
-    """A growing table of rows by key, bounded by eviction of the least recently used quarter.
+    """A growing table of rows by key, bounded by eviction of the quarter that knows the least.
 
     Its content depends on the order of the insertions alone, not on how they are batched.
 
@@ -131,6 +153,10 @@ class RowTable:
         Numbers in a row.
     max_rows
         The most rows kept.
+    weighed
+        The column whose number says how much a row knows: a decayed count.
+    half_life_ms
+        Of that count.
 
     Raises
     ------
@@ -138,9 +164,10 @@ class RowTable:
         If `max_rows` is not between 1 and 2**30.
     """
 
-    def __init__(self, width: int, max_rows: int) -> None:
+    def __init__(self, width: int, max_rows: int, weighed: int, half_life_ms: float) -> None:
         _check_bound(max_rows)
-        self.rows = _allocate(min(_FIRST_CAPACITY, max_rows), width, max_rows)
+        capacity = min(_FIRST_CAPACITY, max_rows)
+        self.rows = _allocate(capacity, width, max_rows, weighed, half_life_ms)
 
     def __len__(self) -> int:
         return int(self.rows.counts[_SIZE])
@@ -181,13 +208,12 @@ class RowTable:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return copies of the rows in use: `keys`, `values`, `last_ms`; and `evictions`, an array of one."""
-        keys, values, last_ms, _, counts = self.rows
-        size = len(self)
+        rows, size = self.rows, len(self)
         return {
-            "keys": keys[:size].copy(),
-            "values": values[:size].copy(),
-            "last_ms": last_ms[:size].copy(),
-            "evictions": counts[_EVICTIONS : _EVICTIONS + 1].copy(),
+            "keys": rows.keys[:size].copy(),
+            "values": rows.values[:size].copy(),
+            "last_ms": rows.last_ms[:size].copy(),
+            "evictions": rows.counts[_EVICTIONS : _EVICTIONS + 1].copy(),
         }
 
 
@@ -206,7 +232,7 @@ def _slot_count(capacity: int) -> int:
     return 1 << (2 * capacity - 1).bit_length()
 
 
-def _allocate(capacity: int, width: int, max_rows: int) -> Rows:
+def _allocate(capacity: int, width: int, max_rows: int, weighed: int, half_life_ms: float) -> Rows:
     slots = _slot_count(capacity)
     return Rows(
         keys=np.zeros(capacity, dtype=np.uint64),
@@ -214,12 +240,15 @@ def _allocate(capacity: int, width: int, max_rows: int) -> Rows:
         last_ms=np.zeros(capacity, dtype=np.int64),
         slots=np.full(slots, _NO_ROW, dtype=np.int32),
         counts=np.array([0, 0, max_rows], dtype=np.int64),
+        weighed=weighed,
+        half_life_ms=half_life_ms,
     )
 
 
 def _copied(rows: Rows, capacity: int) -> Rows:
     size = int(rows.counts[_SIZE])
-    copy = _allocate(capacity, rows.values.shape[1], int(rows.counts[_MAX_ROWS]))
+    width, most = rows.values.shape[1], int(rows.counts[_MAX_ROWS])
+    copy = _allocate(capacity, width, most, rows.weighed, rows.half_life_ms)
     copy.keys[:size] = rows.keys[:size]
     copy.values[:size] = rows.values[:size]
     copy.last_ms[:size] = rows.last_ms[:size]

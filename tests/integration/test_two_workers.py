@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from models.aggregates import _RATE_LONG, _RATE_SHORT, _SALT
+from models.aggregates import _RATE_SHORT, _SALT, ENTITY_COUNT
 from models.records import Commit
 from models.state import ModelState
 from models.vocabulary import MS_PER_DAY
@@ -109,7 +109,7 @@ def test_a_merchant_has_one_history_across_workers(shared: Shared) -> None:
     for name, key in zip(names, keys, strict=True):
         row = row_of[int(key)]
         age_days = (int(arrays["entities_last_ms"][row]) - np.array(times_of[name])) / MS_PER_DAY
-        for column, half_life in ((_RATE_SHORT, short_days), (_RATE_LONG, long_days)):
+        for column, half_life in ((_RATE_SHORT, short_days), (ENTITY_COUNT, long_days)):
             expected = np.sum(2.0 ** (-age_days / half_life))
             assert arrays["entities_values"][row, column] == pytest.approx(expected, rel=1e-9), name
     assert model.traffic_seen == len(transactions)

@@ -194,7 +194,7 @@ class FeatureSettings(Section):
     )
     max_cards: Positive = Field(
         5_000_000,
-        description="cards remembered per partition; a full table evicts those not seen for longest",
+        description="cards remembered per partition; a full table evicts those that it knows the least of",
     )
     max_entities: Positive = Field(
         2_000_000, description="entities remembered, of all declared fields together; likewise"
