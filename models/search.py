@@ -47,9 +47,10 @@ TABLES: Final[tuple[LogisticParams, ...]] = (
 _SMALL: Final = BoostingParams(trees=250, leaves=7, learning_rate=0.05, column_share=0.5)
 _MIDDLE: Final = BoostingParams(trees=200, leaves=15, learning_rate=0.1, column_share=0.5)
 _LARGE: Final = BoostingParams(trees=300, leaves=31, learning_rate=0.06, column_share=0.5)
-SIZES: Final = (_SMALL, _MIDDLE, _LARGE)
+_LARGEST: Final = BoostingParams(trees=350, leaves=63, learning_rate=0.05, column_share=0.5)
+SIZES: Final = (_SMALL, _MIDDLE, _LARGE, _LARGEST)
 TREES: Final = tuple(TreeRecipe(size, by_odds) for by_odds in (False, True) for size in SIZES)
-"""Those by odds are candidates only where there are categories, the large ones only where frauds are many."""
+"""Those by odds are candidates only where there are categories, the large and largest only where frauds are many."""
 _MANY_FRAUDS: Final = 3_000
 
 
@@ -216,7 +217,8 @@ class Searcher:
         best = _Judged(0, self._logits(cuts, fits))
         if not self._may_have_trees:
             return best, order
-        sizes = range(1, len(SIZES) - (np.count_nonzero(self._rows.y) < _MANY_FRAUDS))
+        are_many = np.count_nonzero(self._rows.y) >= _MANY_FRAUDS
+        sizes = range(1, len(SIZES) if are_many else SIZES.index(_LARGE))
         for larger in sizes:
             found = self._judged_trees(cuts, larger)
             if not self._is_better(found, best, judged):

@@ -163,11 +163,33 @@ def mixed(count: int, rng: np.random.Generator) -> _Shape:
     return _Shape(amount, logit, numeric, categorical, {"merchant_id": merchant}, card)
 
 
+def deep(count: int, rng: np.random.Generator) -> _Shape:
+    """30 numeric fields with missing values; frauds lie in many small regions of several fields each."""
+    x = rng.standard_normal((count, 10)) @ (rng.standard_normal((10, 30)) * (rng.random((10, 30)) < 0.3))
+    x += 0.7 * rng.standard_normal((count, 30))
+    logit = np.sum([_regions(x, 6, rng) for _ in range(60)], axis=0)
+    numeric = {f"n{at:02d}": _with_gaps(x[:, at], 0.2 * (at % 2), rng) for at in range(30)}
+    amount = _amounts(rng.standard_normal(count))
+    card = rng.integers(0, max(count // 180, 1), count)
+    return _Shape(amount, 4.0 * logit / logit.std(), numeric, {}, {}, card)
+
+
+def _regions(x: Numbers, depth: int, rng: np.random.Generator) -> Numbers:
+    """Cut the rows in two by a random field, `depth` times over, and give each part a normal value."""
+    part = np.zeros(len(x), np.int64)
+    for _ in range(depth):
+        field, cut = rng.integers(x.shape[1], size=2**depth), rng.uniform(0.15, 0.85, 2**depth)
+        bound = np.quantile(x[:1_000], cut, axis=0)[np.arange(2**depth), field]
+        part = 2 * part + (x[np.arange(len(x)), field[part]] > bound[part])
+    return rng.standard_normal(2**depth)[part]
+
+
 _SHAPES: Final[dict[str, Any]] = {
     "wide": wide,
     "no entity": no_entity,
     "categories": categories,
     "noise": noise,
+    "deep": deep,
     "mixed": mixed,
 }
 
@@ -199,14 +221,14 @@ def shaped(shape: str, count: int, share: float, seed: int) -> Loaded:
     return Loaded(dataset, np.ones(count, np.bool_))
 
 
-def _stream(name: str, shape: str, count: int, share: float) -> Stream:
+def _stream(name: str, shape: str, count: int, share: float, seeds: tuple[int, ...] = (0, 1, 2)) -> Stream:
     return Stream(
         name=f"shape {name}",
         about=f"{_SHAPES[shape].__doc__.splitlines()[0]} {count:,} rows, {100 * share:g} % fraud",
         load=lambda seed: shaped(shape, count, share, seed),
         tune_days=(26, 40),
         windows=(Window(40, DAYS),),
-        seeds=(0, 1, 2),
+        seeds=seeds,
     )
 
 
@@ -215,6 +237,7 @@ STREAMS: Final = (
     _stream("no entity", "no entity", 240_000, 0.02),
     _stream("categories", "categories", 240_000, 0.02),
     _stream("noise", "noise", 180_000, 0.01),
+    _stream("deep", "deep", 300_000, 0.035, seeds=(0,)),
     _stream("20 %", "mixed", 90_000, 0.2),
     _stream("1 %", "mixed", 270_000, 0.01),
     _stream("0.1 %", "mixed", 720_000, 0.001),
