@@ -181,7 +181,7 @@ def _regions(x: Numbers, depth: int, rng: np.random.Generator) -> Numbers:
         field, cut = rng.integers(x.shape[1], size=2**depth), rng.uniform(0.15, 0.85, 2**depth)
         bound = np.quantile(x[:1_000], cut, axis=0)[np.arange(2**depth), field]
         part = 2 * part + (x[np.arange(len(x)), field[part]] > bound[part])
-    return rng.standard_normal(2**depth)[part]
+    return np.asarray(rng.standard_normal(2**depth)[part], np.float64)
 
 
 _SHAPES: Final[dict[str, Any]] = {
