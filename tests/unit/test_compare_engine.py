@@ -9,7 +9,7 @@ from models.vocabulary import MS_PER_DAY
 from tests.support.fake_strategies import FirstFeature, strategy_named
 from tests.support.materials import DELAY_MS, material_of
 from tests.support.samples import drawn_sample
-from worker.offline.compare.engine import REFIT_MS, capped, try_out
+from worker.offline.compare.engine import MEMORY_MS, REFIT_MS, capped, try_out
 from worker.offline.compare.result import Block
 from worker.offline.compare.strategy import Caps, LeftOutError, Strategy
 
@@ -43,9 +43,11 @@ def test_a_batch_model_is_fitted_before_the_test_and_then_every_week() -> None:
     assert len(made) == len(moments) == 1 + weeks
     for model, now_ms in zip(made, moments, strict=True):
         [train] = model.fitted
-        # Only what is old enough to be known, and no older than the train window is long.
-        assert train.event_time_ms.max() <= now_ms - DELAY_MS
-        assert train.event_time_ms.min() >= now_ms - WINDOWS.train_length_ms
+        # Only what is old enough to be known, and all of that up to the memory, but for the warm-up.
+        since_ms = max(WINDOWS.train_ms, now_ms - MEMORY_MS)
+        times_ms = MATERIAL.event_time_ms
+        expected = times_ms[(times_ms >= since_ms) & (times_ms <= now_ms - DELAY_MS)]
+        np.testing.assert_array_equal(train.event_time_ms, expected)
         known = TRUTH[np.searchsorted(MATERIAL.event_time_ms, train.event_time_ms)]
         np.testing.assert_array_equal(train.fraud, known)
 

@@ -63,7 +63,7 @@ def test_a_difference_beyond_noise_is_not_forgiven() -> None:
         row("threshold_cost", "threshold", 1_000.0, 0.0), row("logistic", "nothing", 1_100.0, 80.0)
     )
     assert strategy == "threshold_cost"
-    assert "It is the cheapest, and nothing simpler is within noise of it." in text
+    assert "It is the cheapest, and nothing simpler is within one standard error of its cost." in text
 
 
 def test_an_interval_that_includes_0_alone_is_not_enough() -> None:
@@ -72,7 +72,7 @@ def test_an_interval_that_includes_0_alone_is_not_enough() -> None:
     )
     assert strategy == "threshold_cost"
     assert "logistic is simpler still. It cost 500 more than the cheapest" in text
-    assert "its interval (-300 to 1,300) includes 0" in text
+    assert "the interval (-300 to 1,300) includes 0. This test is too short to rule it out" in text
 
 
 def test_where_the_common_advice_differs_the_table_says_why() -> None:
@@ -127,6 +127,19 @@ def test_a_budget_of_cases_excludes_what_opens_more() -> None:
     strategy, text = words(many, row("logistic", "nothing", 1_400.0, 10.0), costs=costs)
     assert strategy == "logistic"
     assert "near_miss is cheaper at 1,000, but opens 400 cases a day, more than the budget of 50." in text
+
+
+def test_simplicity_does_not_excuse_more_cases_than_the_budget() -> None:
+    costs = dataclasses.replace(COSTS, alert_budget_cases_per_day=50.0)
+    cheapest = row("smote", "resampling", 1_000.0, 0.0)
+    simpler = row("logistic", "nothing", 1_030.0, 80.0, cases_per_day=90.0)
+    advised = row("balanced_forest", "ensembles", 2_000.0, 80.0, cases_per_day=60.0)
+    strategy, text = words(cheapest, simpler, advised, costs=costs)
+    assert strategy == "smote"
+    assert "balanced_forest cost 2,000 (AP 0.600, 60 cases a day, over the budget)" in text
+    strategy, text = words(simpler, advised, costs=costs)
+    assert strategy == "logistic"
+    assert "Every strategy opens more cases a day than the budget of 50." in text
 
 
 def test_what_saves_nothing_is_not_praised() -> None:

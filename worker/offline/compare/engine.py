@@ -19,6 +19,8 @@ from worker.offline.compare.strategy import LeftOutError, Model, OnlineModel, St
 from worker.offline.compare.windows import learnable
 
 REFIT_MS: Final = 7 * MS_PER_DAY
+MEMORY_MS: Final = 90 * MS_PER_DAY
+"""A refit learns from so much time, as the worker does by default, or from the train window's length if it is more."""
 _HOUR_MS: Final = MS_PER_DAY // 24
 _LARGEST_SEED: Final = 2**32 - 1
 
@@ -114,8 +116,9 @@ class _Run:
         self.fit_seconds, self.score_seconds, self.rows_scored, self.rows_learnt = 0.0, 0.0, 0, 0
 
     def train_rows(self, now_ms: int) -> NDArray[np.int64]:
-        """Return the rows of the trailing window whose verdicts have matured by now."""
-        start_ms = now_ms - self.windows.train_length_ms
+        """Return the rows up to `MEMORY_MS` ago, but none of the warm-up, whose verdicts have matured by now."""
+        memory_ms = max(self.windows.train_length_ms, MEMORY_MS)
+        start_ms = max(self.windows.train_ms, now_ms - memory_ms)
         return learnable(self.material.event_time_ms, self.material.verdicts, start_ms, now_ms, now_ms)
 
     def score(self, model: Model | OnlineModel, rows: slice) -> NDArray[np.float64]:

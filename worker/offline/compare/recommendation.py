@@ -18,6 +18,7 @@ from worker.offline.compare.result import (
     Recommendation,
     Row,
     Severity,
+    is_over_budget,
 )
 from worker.offline.compare.strategy import Rule
 
@@ -75,9 +76,9 @@ def recommend(rows: Sequence[Row], costs: CostPolicy, severity: Severity) -> Rec
         )
     cheapest = min(candidates, key=_cost)
     budget = costs.alert_budget_cases_per_day
-    affordable = [it for it in candidates if budget is None or it[1].cases_per_day <= budget]
-    over_budget = budget is not None and cheapest[1].cases_per_day > budget and bool(affordable)
-    pool = affordable if over_budget else candidates
+    affordable = [it for it in candidates if not is_over_budget(it[1], costs)]
+    pool = affordable or candidates
+    over_budget = bool(affordable) and is_over_budget(cheapest[1], costs)
     best = min(pool, key=_cost)
     chosen = best if over_budget else _simplest_within_noise(pool, best)
     paragraphs = [_choice(chosen, best, block)]
@@ -88,7 +89,9 @@ def recommend(rows: Sequence[Row], costs: CostPolicy, severity: Severity) -> Rec
             f"{cheapest[0].strategy} is cheaper at {_money(cheapest[1].cost)}, but opens "
             f"{cheapest[1].cases_per_day:,.0f} cases a day, more than the budget of {budget:,.0f}."
         )
-    paragraphs += _advice(phrase, names, severity, chosen, candidates)
+    elif not affordable:
+        paragraphs.append(f"Every strategy opens more cases a day than the budget of {budget:,.0f}.")
+    paragraphs += _advice(phrase, names, severity, chosen, candidates, costs)
     paragraphs += _own(chosen, candidates)
     return Recommendation(chosen[0].strategy, block, cheapest[0].strategy, names, tuple(paragraphs))
 
@@ -140,8 +143,8 @@ def _simpler_still(pool: Sequence[_Judged], chosen: _Judged) -> list[str]:
         return []
     row, worth = min(undecided, key=lambda it: it[1].cost)
     return [
-        f"{row.strategy} is simpler still. It cost {_money(worth.excess)} more than the cheapest, which is above the "
-        f"standard error; but its interval ({_interval(worth)}) includes 0, so that a longer test may clear it."
+        f"{row.strategy} is simpler still. It cost {_money(worth.excess)} more than the cheapest: more than one "
+        f"standard error, but the interval ({_interval(worth)}) includes 0. This test is too short to rule it out."
     ]
 
 
@@ -163,7 +166,7 @@ def _choice(chosen: _Judged, best: _Judged, block: Block) -> str:
         f"value) with a precision of {_share(worth.precision)} and {worth.cases_per_day:,.0f} cases a day."
     )
     if chosen is best:
-        return f"{text} It is the cheapest, and nothing simpler is within noise of it."
+        return f"{text} It is the cheapest, and nothing simpler is within one standard error of its cost."
     return (
         f"{text} {best[0].strategy} cost least, {_money(best[1].cost)}. The difference of {_money(worth.excess)} is "
         f"within its standard error (95 % interval {_interval(worth)}), and {row.strategy} is simpler."
@@ -171,7 +174,12 @@ def _choice(chosen: _Judged, best: _Judged, block: Block) -> str:
 
 
 def _advice(
-    phrase: str, names: Sequence[str], severity: Severity, chosen: _Judged, candidates: Sequence[_Judged]
+    phrase: str,
+    names: Sequence[str],
+    severity: Severity,
+    chosen: _Judged,
+    candidates: Sequence[_Judged],
+    costs: CostPolicy,
 ) -> list[str]:
     text = (
         f"Frauds are {BANDS[severity]} of the transactions ({severity.value}). The common advice is {phrase}."
@@ -180,7 +188,8 @@ def _advice(
     if not advised:
         return [f"{text} None of {', '.join(names)} has figures here."]
     measured = "; ".join(
-        f"{row.strategy} cost {_money(worth.cost)} (AP {worth.ap:.3f}, {worth.cases_per_day:,.0f} cases a day)"
+        f"{row.strategy} cost {_money(worth.cost)} (AP {worth.ap:.3f}, {worth.cases_per_day:,.0f} cases a day"
+        f"{', over the budget' if is_over_budget(worth, costs) else ''})"
         for row, worth in advised
     )
     if chosen[0].strategy in names:

@@ -15,6 +15,11 @@ from models.threshold import CostPolicy
 from worker.offline.compare.strategy import Caps, Rule
 
 OURS: Final = "ours"
+OURS_KNOW_MORE: Final = (
+    "The worker's own rows know what it had learnt by the start of the test window, the others what was known by the "
+    "end of the train window."
+)
+"""What a reader of the frozen block has to know."""
 """The family of the worker's own rows."""
 
 
@@ -160,6 +165,12 @@ class Figures:
     excess: float
     excess_low: float
     excess_high: float
+
+
+def is_over_budget(figures: Figures, costs: CostPolicy) -> bool:
+    """Return whether a strategy opens more cases than there is time for."""
+    budget = costs.alert_budget_cases_per_day
+    return budget is not None and figures.cases_per_day > budget
 
 
 @dataclass(frozen=True, slots=True)

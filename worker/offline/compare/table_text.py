@@ -13,9 +13,18 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from models.threshold import CostPolicy
 from models.vocabulary import MS_PER_DAY
 from worker.offline.compare.recommendation import BANDS, accuracy_explained
-from worker.offline.compare.result import Block, Comparison, Figures, Row, Window
+from worker.offline.compare.result import (
+    OURS_KNOW_MORE,
+    Block,
+    Comparison,
+    Figures,
+    Row,
+    Window,
+    is_over_budget,
+)
 from worker.offline.compare.strategy import Caps
 
 if TYPE_CHECKING:
@@ -28,7 +37,9 @@ _PROSE_WIDTH: Final = 110
 
 _TITLES: Final = {
     Block.FROZEN: "Frozen: fitted once before the test window, then left alone",
-    Block.REFRESHED: "Refreshed: batch models refitted every week, online models learning as labels arrive",
+    Block.REFRESHED: (
+        "Refreshed: batch models refitted every week on up to 90 days, online models learning as labels arrive"
+    ),
 }
 
 
@@ -200,20 +211,16 @@ def _block(comparison: Comparison, block: Block, metric: str, width: int) -> Ite
     chosen = advised.strategy if advised.block is block else None
     ruler = Console(width=10 * WIDTH_ELSEWHERE)
     for layout in _LAYOUTS:
-        tables = [_table(rows, columns, chosen) for columns in layout]
+        tables = [_table(rows, columns, chosen, comparison.costs) for columns in layout]
         if max(ruler.measure(table).maximum for table in tables) <= width:
             break
     yield from tables
     if block is Block.FROZEN and any(row.rule is None for row, _ in rows):
-        yield Text(
-            "  The worker's own rows know what it had learnt by the start of the test window, the others what was "
-            "known by the end of the train window.",
-            style="dim",
-        )
+        yield Text("\n".join(f"  {line}" for line in wrap(OURS_KNOW_MORE, width - 2)), style="dim")
 
 
 def _table(
-    rows: Sequence[tuple[Row, Figures]], columns: Sequence[_Column], chosen: str | None
+    rows: Sequence[tuple[Row, Figures]], columns: Sequence[_Column], chosen: str | None, costs: CostPolicy
 ) -> RenderableType:
     table = Table("", box=None, pad_edge=False, header_style="bold")
     table.add_column("strategy", no_wrap=True, overflow="ellipsis", min_width=20)
@@ -221,13 +228,15 @@ def _table(
         table.add_column(column.heading, justify="right", no_wrap=True)
     for row, figures in rows:
         mark = ">" if row.strategy == chosen else "~" if figures.excess_low <= 0.0 else ""
+        mark += "!" if is_over_budget(figures, costs) else ""
         style = "bold" if row.strategy == chosen else ""
         table.add_row(mark, row.strategy, *(it.text(figures) for it in columns), style=style)
     return table
 
 
 def _left_out(rows: Sequence[Row], width: int) -> Iterator[RenderableType]:
-    yield Text("\n> recommended   ~ the interval of its difference to the cheapest includes 0", style="dim")
+    legend = "\n> recommended   ~ the interval of its difference to the cheapest includes 0"
+    yield Text(f"{legend}   ! opens more cases a day than the budget", style="dim")
     caps: dict[Caps, list[str]] = {}
     for row in rows:
         if row.caps is not None and row.strategy not in caps.setdefault(row.caps, []):

@@ -13,7 +13,16 @@ from numpy.typing import NDArray
 from models.vocabulary import MS_PER_DAY, Decider
 from models.working_points import first_alerts
 from worker.offline.compare.recommendation import BANDS
-from worker.offline.compare.result import OURS, Block, Comparison, Decided, Figures, JudgedRows, Row
+from worker.offline.compare.result import (
+    OURS,
+    OURS_KNOW_MORE,
+    Block,
+    Comparison,
+    Decided,
+    Figures,
+    JudgedRows,
+    Row,
+)
 from worker.offline.compare.strategy import Rule
 from worker.offline.figures import Judged, Stretch, weeks
 from worker.offline.report import wording
@@ -49,10 +58,13 @@ from worker.offline.report.strategy_rows import (
 )
 
 _BLOCKS: Final = {
-    Block.FROZEN: ("Frozen", "Each strategy is fitted once, before the test, and then left alone."),
+    Block.FROZEN: (
+        "Frozen",
+        f"Each strategy is fitted once, before the test, and then left alone. {OURS_KNOW_MORE}",
+    ),
     Block.REFRESHED: (
         "Refreshed weekly",
-        "Batch models are refitted every week. Online models learn each label as it arrives.",
+        "Batch models are refitted every week on up to 90 days. Online models learn each label as it arrives.",
     ),
 }
 _RANKS: Final = {

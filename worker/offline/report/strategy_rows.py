@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from worker.offline.compare.result import Block, Comparison, Figures, Row
+from worker.offline.compare.result import Block, Comparison, Figures, Row, is_over_budget
 from worker.offline.compare.strategy import Rule
 from worker.offline.report import wording
 from worker.offline.report.markup import NOTHING, Column, Html, Table, element, joined, plain, text
@@ -181,6 +181,7 @@ def badges(result: Comparison, row: Row) -> list[Html]:
         ("recommended", is_main and row.strategy == advice.strategy),
         ("cheapest", is_cheapest),
         ("interval reaches 0", not is_cheapest and its is not None and its.excess_low <= 0.0),
+        ("over the budget of cases", its is not None and is_over_budget(its, result.costs)),
         ("common advice", is_main and row.strategy in advice.common_advice),
     ]
     return [Html(f" {element('span', text(name), class_='badge')}") for name, holds in named if holds]
