@@ -249,12 +249,12 @@ def test_a_report_is_written_of_the_same_result(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    written: list[tuple[BacktestResult, Path]] = []
+    written: list[tuple[BacktestResult, Path, str]] = []
     monkeypatch.setattr(report, "require_plots", lambda: None)
-    monkeypatch.setattr(report, "write_backtest", lambda result, path: written.append((result, path)))
+    monkeypatch.setattr(report, "write_backtest", lambda *given: written.append(given))
     path = tmp_path / "page.html"
     assert main(command(folder, *TRUTH, "--report", str(path))) == 0
-    assert written == [(*remembered.values(), path)]
+    assert written == [(*remembered.values(), path, "a.parquet")]
 
 
 @pytest.mark.usefixtures("remembered")

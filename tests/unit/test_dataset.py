@@ -247,6 +247,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
         {"fraud": [0, 3]},
         "column 'fraud' holds '3' in row 2; make it one of fraud, 1, true, t, yes, y, legit,",
     ),
+    "no truth at all": ({"fraud": [None, None]}, "column 'fraud' says of no transaction whether it is fraud"),
     "lists for text": ({"card": [["c"], ["d"]]}, "column 'card' does not hold text"),
 }
 

@@ -18,7 +18,7 @@ from worker.offline.backtest import BacktestResult, backtest
 from worker.offline.compare.result import OURS, Block, Comparison, Decided, Figures, Row
 from worker.offline.compare.strategy import Caps, Rule
 from worker.offline.figures import days, weeks
-from worker.offline.report import require_folder, write_backtest, write_comparison
+from worker.offline.report import require_page, write_backtest, write_comparison
 from worker.offline.report.compared import comparison_page
 from worker.offline.report.course import course
 from worker.offline.report.curves import recall_and_precision
@@ -168,11 +168,12 @@ def test_a_page_of_many_rows_and_strategies_stays_small(tmp_path: Path) -> None:
 def test_the_report_of_a_backtest_has_every_section_and_keeps_its_promises(
     backtested: BacktestResult, tmp_path: Path
 ) -> None:
-    write_backtest(backtested, tmp_path / "report.html")
+    write_backtest(backtested, tmp_path / "report.html", "payments.csv")
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     found = sections(assert_keeps_its_promises(page))
     assert set(found) == BACKTEST_SECTIONS
     assert len(found["explained"].all("article")) == len(backtested.explained) == 10
+    assert "the amount is" in found["explained"].text, "in an analyst's words"
     assert backtested.costliest_misses[0].transaction_id in found["misses"].text
     assert f"{backtested.evaluation.cost:,.0f}" in found["money"].text
     assert page.lower().count("accuracy") == 1
@@ -181,7 +182,7 @@ def test_the_report_of_a_backtest_has_every_section_and_keeps_its_promises(
 def test_a_backtest_without_labels_gives_a_whole_page(tmp_path: Path) -> None:
     traffic = Traffic(cards=30, merchants=5, days=3, per_card_day=2.0, prevalence=0.06, seed=3)
     data = replace(simulate(traffic), is_fraud=None, label_time_ms=None)
-    write_backtest(backtest(settings(), data), tmp_path / "report.html")
+    write_backtest(backtest(settings(), data), tmp_path / "report.html", "payments.csv")
     root = assert_keeps_its_promises((tmp_path / "report.html").read_text(encoding="utf-8"))
     assert "name the column of the labels" in sections(root)["money"].text
 
@@ -199,7 +200,9 @@ def test_a_file_that_cannot_be_written_is_an_error_of_its_setting(tmp_path: Path
     with pytest.raises(SettingsError, match="--report"):
         write_comparison(result, tmp_path)
     with pytest.raises(SettingsError, match="there is no folder"):
-        require_folder(tmp_path / "none" / "report.html")
+        require_page(tmp_path / "none" / "report.html")
+    with pytest.raises(SettingsError, match=r"end its name in \.html"):
+        require_page(tmp_path / "report.pdf")
 
 
 def test_recall_and_precision_are_those_of_every_threshold_at_a_fraud() -> None:

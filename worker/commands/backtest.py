@@ -71,7 +71,7 @@ def backtest(args: argparse.Namespace) -> int:
 
     _require_writable(args)
     earlier = None if args.against is None else _earlier(args.against)
-    settings = read_settings(args)
+    settings = read_settings(args, keyless=True)
     dataset = read_file(args, settings)
     with progress_bar("backtest") as progress:
         result = judge(
@@ -94,10 +94,10 @@ def _require_writable(args: argparse.Namespace) -> None:
 
         require_parquet(args.out)
     if args.report is not None:
-        from worker.offline.report import require_folder, require_plots
+        from worker.offline.report import require_page, require_plots
 
         require_plots()
-        require_folder(args.report)
+        require_page(args.report)
 
 
 def _earlier(path: Path) -> dict[str, Any]:
@@ -148,7 +148,7 @@ def _write(args: argparse.Namespace, result: BacktestResult) -> None:
     if args.report is not None:
         from worker.offline.report import write_backtest
 
-        write_backtest(result, args.report)
+        write_backtest(result, args.report, args.file.name)
         print(f"{args.report}: written", file=sys.stderr)
 
 

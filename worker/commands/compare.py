@@ -133,10 +133,10 @@ def compare(args: argparse.Namespace) -> int:
             raise SettingsError("--report writes the table, which --mistakes leaves out: choose one of them")
         return _mistakes(args)
     if args.report is not None:
-        from worker.offline.report import require_folder, require_plots
+        from worker.offline.report import require_page, require_plots
 
         require_plots()
-        require_folder(args.report)
+        require_page(args.report)
     options = _options(args)
     settings, dataset, source = _simulated(args) if args.simulate else _from_file(args)
     with _bars() as (progress, on_change):
@@ -248,7 +248,9 @@ def _chosen(only: list[str], skip: list[str]) -> tuple[list[Strategy], list[OwnR
         return [name for name in names if name not in own and name != OURS], ours
 
     (only_theirs, only_own), (skip_theirs, skip_own) = split(only), split(skip)
-    strategies = [] if only and not only_theirs else list(chosen(only_theirs, skip_theirs).values())
+    strategies = (
+        [] if only and not only_theirs else list(chosen(only_theirs, skip_theirs, [*own, OURS]).values())
+    )
     own_rows = [it for name, it in own.items() if name not in skip_own and (not only or name in only_own)]
     return strategies, own_rows
 

@@ -63,7 +63,7 @@ def add_file(parser: argparse.ArgumentParser, *, optional: bool = False) -> None
         type=at_least(0),
         default=7.0,
         metavar="DAYS",
-        help="days from event to label, where that time is not known (default: 7)",
+        help="days from event to label, where that time is not known, as of most legits (default: 7)",
     )
     delay.add_argument(
         "--label-delay", type=_spread, metavar="lognormal:DAYS:SIGMA",

@@ -184,7 +184,7 @@ def backtest(
         costliest_misses=_costliest_misses(dataset, judged),
         true_reasons=frequent_reasons(judged, reasons, run.model.layout, fraud=True),
         false_reasons=frequent_reasons(judged, reasons, run.model.layout, fraud=False),
-        explained=explained_alerts(dataset, judged, reasons, run.model.layout),
+        explained=explained_alerts(dataset, judged, reasons, run.model, decisions.features),
         seconds=seconds,
     )
 

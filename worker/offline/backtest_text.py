@@ -178,6 +178,10 @@ def _labels(result: BacktestResult) -> str:
         low, median, high = np.percentile(delay_days, [10, 50, 90])
         spread = "" if low == high else f" (a tenth within {low:.1f}, nine tenths within {high:.1f})"
         parts.append(f"frauds after {median:.1f} days in the median{spread}")
+    legits = labelled[~dataset.is_fraud[labelled]]
+    if len(legits):
+        days = np.median((dataset.label_time_ms - dataset.event_time_ms)[legits]) / MS_PER_DAY
+        parts.append(f"{len(legits):,} of them said legit, after {days:.1f} days in the median")
     if dataset.silence_is_legit:
         parts.append(
             f"{int((dataset.truth_known & ~dataset.labelled).sum()):,} without a label count as legit"

@@ -288,6 +288,10 @@ def _refusals(path: Path, whole: Dataset, no_time: Mask) -> Refusals:
 
 def _with_truth(whole: Dataset, file: TableFile, labels: TruthColumns) -> Dataset:
     is_fraud, unknown = file.truth(labels.fraud)
+    if unknown.all():
+        raise SettingsError(
+            f"{file.path}: column {labels.fraud!r} says of no transaction whether it is fraud"
+        )
     label_time_ms = whole.event_time_ms + labels.delay.draw_ms(whole.transaction_id)
     if labels.time is not None:
         given_ms, absent = file.optional_times_ms(labels.time, whole.fields.time_format)

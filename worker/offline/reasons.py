@@ -8,11 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.features import FeatureLayout
+from models.state import ModelState
 from models.vocabulary import Decider
 from worker.offline.dataset import Dataset
 from worker.offline.figures import ExplainedAlert, Judged, ReasonCount
 from worker.offline.worker_run import AlertReasons
+from worker.redaction import redact
 from worker.wire.alert_reasons import alert_reasons
+from worker.wire.schema import AlertReason
+from worker.wire.sentences import Sentences
 
 FREQUENT: Final = 12
 EXPLAINED: Final = 10
@@ -47,12 +51,25 @@ def frequent_reasons(
 
 
 def explained_alerts(
-    dataset: Dataset, judged: Judged, reasons: AlertReasons, layout: FeatureLayout
+    dataset: Dataset,
+    judged: Judged,
+    reasons: AlertReasons,
+    model: ModelState,
+    features: NDArray[np.float32],
 ) -> tuple[ExplainedAlert, ...]:
-    """Choose `EXPLAINED` alerts and name their reasons.
+    """Choose `EXPLAINED` alerts and name their reasons, in an analyst's words.
 
     Half are frauds, those of the largest loss, and half are legits, those of the highest score. Where there are fewer
     of one kind, there are more of the other. Alerts whose truth is not known fill what is left.
+
+    Parameters
+    ----------
+    dataset, judged, reasons
+        Of one run.
+    model
+        Names the features.
+    features : float32 (n, F)
+        Of every row of the data set.
     """
     alerts = np.flatnonzero(judged.alerted)
     known, fraud = judged.truth_known[alerts], judged.fraud[alerts]
@@ -62,7 +79,26 @@ def explained_alerts(
     half = EXPLAINED // 2
     true = true[: max(half, EXPLAINED - len(false))]
     chosen = np.concatenate([true, false[: EXPLAINED - len(true)], unknown])[:EXPLAINED]
-    return tuple(_explained(dataset, judged, int(i), reasons, layout) for i in chosen)
+    sentences = Sentences(model.lineage.spec)
+
+    def explained(i: int) -> ExplainedAlert:
+        row = int(judged.row[i])
+        index = int(np.searchsorted(reasons.row, row))
+        its = alert_reasons(
+            reasons.why,
+            index,
+            model.layout,
+            category=lambda name: _category(dataset, row, name),
+            sentence=lambda feature, text: sentences.of(feature, features[row], text),
+        )
+        return _explained(dataset, judged, i, its, float(reasons.why.reference[index]))
+
+    return tuple(explained(int(i)) for i in chosen)
+
+
+def _category(dataset: Dataset, row: int, name: str) -> str | None:
+    text: str | None = dataset.categorical[name][row].as_py()
+    return None if text is None else redact(text)
 
 
 def _first(rows: NDArray[np.int64], key: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -70,10 +106,9 @@ def _first(rows: NDArray[np.int64], key: NDArray[np.float64]) -> NDArray[np.int6
 
 
 def _explained(
-    dataset: Dataset, judged: Judged, i: int, reasons: AlertReasons, layout: FeatureLayout
+    dataset: Dataset, judged: Judged, i: int, reasons: list[AlertReason], reference: float
 ) -> ExplainedAlert:
     row = int(judged.row[i])
-    index = int(np.searchsorted(reasons.row, row))
     online = judged.decider[i] == Decider.ONLINE
     return ExplainedAlert(
         transaction_id=dataset.transaction_id[row].as_py(),
@@ -85,6 +120,6 @@ def _explained(
         probability=float(judged.probability[i]) if online else None,
         expected_loss=float(judged.expected_loss[i]) if online else None,
         threshold=float(judged.threshold[i]),
-        reference=float(reasons.why.reference[index]) if online else None,
-        reasons=tuple(alert_reasons(reasons.why, index, layout)),
+        reference=reference if online else None,
+        reasons=tuple(reasons),
     )

@@ -34,7 +34,8 @@ def load_settings(path: Path | None = None, *, keyless: bool = False) -> Setting
     path
         The file. None takes the one that `FRAUD_WORKER_CONFIG` names; if that is not set either, there is no file.
     keyless
-        Whether `entity_key` may be missing, for verbs that hash nothing: their users need not know the secret.
+        Whether `entity_key` may be missing, for verbs whose hashes leave the process nowhere: their users need not know
+        the secret.
 
     Raises
     ------

@@ -45,7 +45,7 @@ def strategies() -> dict[str, Strategy]:
     return {strategy.name: strategy for family in _FAMILIES for strategy in family}
 
 
-def strategy_named(name: str) -> Strategy:
+def strategy_named(name: str, others: Collection[str] = ()) -> Strategy:
     """Return one strategy.
 
     Parameters
@@ -53,6 +53,8 @@ def strategy_named(name: str) -> Strategy:
     name
         Of the list; or with an argument, which makes one that the list does not hold: `weights:25`,
         `costs:10:1000`, `river:river.naive_bayes.GaussianNB`.
+    others
+        Names that are no strategies but may have been meant.
 
     Raises
     ------
@@ -65,12 +67,15 @@ def strategy_named(name: str) -> Strategy:
     kind, colon, argument = name.partition(":")
     if colon and kind in _WITH_ARGUMENT:
         return _WITH_ARGUMENT[kind](argument)
-    near = get_close_matches(name, listed, n=3)
-    names = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(listed)}"
+    meant = [*listed, *dict.fromkeys(it.family for it in listed.values()), *others]
+    near = get_close_matches(name.lower(), meant, n=3)
+    names = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(meant)}"
     raise SettingsError(f"there is no strategy {name!r}: {names}")
 
 
-def chosen(only: Collection[str] = (), skip: Collection[str] = ()) -> dict[str, Strategy]:
+def chosen(
+    only: Collection[str] = (), skip: Collection[str] = (), others: Collection[str] = ()
+) -> dict[str, Strategy]:
     """Return some strategies by name, in the order of the table.
 
     Parameters
@@ -79,6 +84,8 @@ def chosen(only: Collection[str] = (), skip: Collection[str] = ()) -> dict[str, 
         Names of strategies, as `strategy_named` takes them, or of whole families; none for every one of the list.
     skip
         Likewise, which to leave out.
+    others
+        Names that are no strategies but may have been meant where one is not known.
 
     Raises
     ------
@@ -86,8 +93,8 @@ def chosen(only: Collection[str] = (), skip: Collection[str] = ()) -> dict[str, 
         There is none of a name, or none is left.
     """
     listed = strategies()
-    wanted = _named(only) if only else listed
-    unwanted = _named(skip)
+    wanted = _named(only, others) if only else listed
+    unwanted = _named(skip, others)
     place = {name: at for at, name in enumerate(listed)}
     names = sorted(wanted.keys() - unwanted.keys(), key=lambda name: (place.get(name, len(place)), name))
     if not names:
@@ -95,7 +102,7 @@ def chosen(only: Collection[str] = (), skip: Collection[str] = ()) -> dict[str, 
     return {name: wanted[name] for name in names}
 
 
-def _named(names: Collection[str]) -> dict[str, Strategy]:
+def _named(names: Collection[str], others: Collection[str]) -> dict[str, Strategy]:
     listed = strategies()
     found: dict[str, Strategy] = {}
     for name in names:
@@ -103,6 +110,6 @@ def _named(names: Collection[str]) -> dict[str, Strategy]:
         if family:
             found |= family
         else:
-            strategy = strategy_named(name)
+            strategy = strategy_named(name, others)
             found[strategy.name] = strategy
     return found

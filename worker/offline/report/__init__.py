@@ -29,14 +29,16 @@ def require_plots() -> None:
         )
 
 
-def require_folder(path: Path) -> None:
-    """Refuse a file whose folder does not exist, before the work that it is to show.
+def require_page(path: Path) -> None:
+    """Refuse a file that is no page or whose folder does not exist, before the work that it is to show.
 
     Raises
     ------
     SettingsError
-        The folder does not exist; the message names `--report`.
+        The name does not end in .html, or the folder does not exist; the message names `--report`.
     """
+    if path.suffix.lower() not in {".html", ".htm"}:
+        raise SettingsError(f"--report = {str(path)!r}: the report is a page of HTML; end its name in .html")
     if not path.parent.is_dir():
         raise SettingsError(f"--report = {str(path)!r}: there is no folder {str(path.parent)!r}; create it")
 
@@ -56,8 +58,17 @@ def write_comparison(result: Comparison, path: Path) -> None:
     write(comparison_page(result), path)
 
 
-def write_backtest(result: BacktestResult, path: Path) -> None:
+def write_backtest(result: BacktestResult, path: Path, source: str) -> None:
     """Write the report of a backtest.
+
+    Parameters
+    ----------
+    result
+        What it shows.
+    path
+        Of the page.
+    source
+        Name of the data.
 
     Raises
     ------
@@ -68,4 +79,4 @@ def write_backtest(result: BacktestResult, path: Path) -> None:
     from worker.offline.report.backtested import backtest_page
     from worker.offline.report.page import write
 
-    write(backtest_page(result), path)
+    write(backtest_page(result, source), path)

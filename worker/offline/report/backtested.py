@@ -40,7 +40,7 @@ from worker.offline.report.plots import Axis, Reference, Series
 from worker.offline.report.single_decisions import DECIDERS, alert_cards, miss_table, reason_table
 
 
-def backtest_page(result: BacktestResult) -> str:
+def backtest_page(result: BacktestResult, source: str) -> str:
     """Return the report as one page."""
     sections = [
         Section("money", "What it would have cost", _money(result), is_headline=True),
@@ -58,7 +58,7 @@ def backtest_page(result: BacktestResult) -> str:
         Section("explained", "Alerts as an analyst reads them", [alert_cards(result.explained)]),
         Section("setup", "What the figures rest on", _setup(result)),
     ]
-    return page("Backtest: what the worker would have decided", _lead(result), sections)
+    return page("Backtest: what the worker would have decided", _lead(result, source), sections)
 
 
 def _judged_sections(result: BacktestResult) -> list[Section]:
@@ -103,11 +103,12 @@ def _judged_sections(result: BacktestResult) -> list[Section]:
     ]
 
 
-def _lead(result: BacktestResult) -> list[Html]:
+def _lead(result: BacktestResult, source: str) -> list[Html]:
     whole = result.whole
     return [
         definitions(
             [
+                ("source", source),
                 ("stretch", f"{wording.date(whole.start_ms)} to {wording.date(whole.end_ms - 1)}"),
                 ("days", f"{whole.days:.3g}"),
                 ("decisions", wording.count(whole.decisions)),

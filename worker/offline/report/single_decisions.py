@@ -107,13 +107,7 @@ def _contribution(reason: AlertReason) -> str:
 
 
 def _what(reason: AlertReason) -> str:
-    match reason.value:
-        case None:
-            return reason.text
-        case float():
-            return f"{reason.text} = {wording.compact(reason.value)}"
-        case str():
-            return f"{reason.text} = {reason.value}"
+    return reason.sentence or reason.text
 
 
 def _sum(alert: ExplainedAlert) -> Html:
