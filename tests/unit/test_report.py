@@ -15,10 +15,11 @@ from tests.support.comparisons import COSTS, STRENGTHS, comparison
 from tests.support.pages import assert_keeps_its_promises, sections
 from worker.errors import SettingsError
 from worker.offline.backtest import BacktestResult, backtest
+from worker.offline.compare.mistakes import Mistake
 from worker.offline.compare.result import OURS, Block, Comparison, Decided, Figures, Row
 from worker.offline.compare.strategy import Caps, Rule
 from worker.offline.figures import days, weeks
-from worker.offline.report import require_page, write_backtest, write_comparison
+from worker.offline.report import require_page, wording, write_backtest, write_comparison, write_mistakes
 from worker.offline.report.compared import comparison_page
 from worker.offline.report.course import course
 from worker.offline.report.curves import recall_and_precision
@@ -185,6 +186,23 @@ def test_a_backtest_without_labels_gives_a_whole_page(tmp_path: Path) -> None:
     write_backtest(backtest(settings(), data), tmp_path / "report.html", "payments.csv")
     root = assert_keeps_its_promises((tmp_path / "report.html").read_text(encoding="utf-8"))
     assert "name the column of the labels" in sections(root)["money"].text
+
+
+def test_the_report_of_the_mistakes_has_each_beside_the_honest_figure(tmp_path: Path) -> None:
+    nan, path = float("nan"), tmp_path / "report.html"
+    made = [
+        Mistake("accuracy as the metric", "accuracy", 0.984, "recall", 0.0, "It catches <none>."),
+        Mistake("one method only", "", nan, "", nan, "Not shown: too few frauds."),
+    ]
+    write_mistakes(made, path, "payments.csv", ["a note"])
+    found = sections(assert_keeps_its_promises(path.read_text(encoding="utf-8")))
+    assert list(found) == ["mistakes", "mistake-1", "mistake-2"]
+    cells = [[cell.text for cell in row.all("td")] for row in found["mistakes"].all("tr")[1:]]
+    assert [[" ".join(text.split()) for text in row] for row in cells] == [
+        ["98.4 % accuracy", "0.0 % recall"],
+        [wording.UNKNOWN, wording.UNKNOWN],
+    ]
+    assert "It catches <none>." in found["mistake-1"].text
 
 
 def test_without_matplotlib_the_error_names_the_extra(

@@ -128,15 +128,13 @@ def compare(args: argparse.Namespace) -> int:
         raise SettingsError("compare: name either a file, such as payments.parquet, or --simulate")
     from worker.offline.compare.comparing import compare as side_by_side
 
-    if args.mistakes:
-        if args.report is not None:
-            raise SettingsError("--report writes the table, which --mistakes leaves out: choose one of them")
-        return _mistakes(args)
     if args.report is not None:
         from worker.offline.report import require_page, require_plots
 
         require_plots()
         require_page(args.report)
+    if args.mistakes:
+        return _mistakes(args)
     options = _options(args)
     settings, dataset, source = _simulated(args) if args.simulate else _from_file(args)
     with _bars() as (progress, on_change):
@@ -160,6 +158,10 @@ def _mistakes(args: argparse.Namespace) -> int:
     )
     with progress_bar("mistakes") as progress:
         made = mistakes(prepared.material, args.seed, progress)
+    if args.report is not None:
+        from worker.offline.report import write_mistakes
+
+        write_mistakes(made, args.report, source, prepared.notes)
     if args.json:
         print(json.dumps({"mistakes": [_json_mistake(it) for it in made]}))
         return 0
@@ -168,6 +170,8 @@ def _mistakes(args: argparse.Namespace) -> int:
     console = output(WIDTH_ELSEWHERE)
     for part in mistakes_text(made, source, prepared.notes, console.width):
         console.print(part)
+    if args.report is not None:
+        print(f"\n{args.report}: the report")
     return 0
 
 

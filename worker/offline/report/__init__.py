@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from worker.errors import SettingsError
 
 if TYPE_CHECKING:
     from worker.offline.backtest import BacktestResult
+    from worker.offline.compare.mistakes import Mistake
     from worker.offline.compare.result import Comparison
 
 
@@ -56,6 +58,31 @@ def write_comparison(result: Comparison, path: Path) -> None:
     from worker.offline.report.page import write
 
     write(comparison_page(result), path)
+
+
+def write_mistakes(made: Sequence[Mistake], path: Path, source: str, notes: Sequence[str]) -> None:
+    """Write the report of the classic mistakes.
+
+    Parameters
+    ----------
+    made
+        The mistakes.
+    path
+        Of the page.
+    source
+        Name of the data.
+    notes
+        What the reader has to know.
+
+    Raises
+    ------
+    SettingsError
+        The file cannot be written.
+    """
+    from worker.offline.report.mistaken import mistakes_page
+    from worker.offline.report.page import write
+
+    write(mistakes_page(made, source, notes), path)
 
 
 def write_backtest(result: BacktestResult, path: Path, source: str) -> None:
