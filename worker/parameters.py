@@ -78,4 +78,5 @@ def task_limits(settings: Settings) -> TaskLimits:
         keep_ms=round((labels.horizon_days + labels.keep_after_horizon_days) * MS_PER_DAY),
         mature_rows=2 * batch.max_records,
         orphan_after_ms=round(labels.orphan_after_hours * _MS_PER_HOUR),
+        labels_times_usual=labels.times_usual,
     )

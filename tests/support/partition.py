@@ -34,6 +34,7 @@ LIMITS = TaskLimits(
     keep_ms=60 * MS_PER_DAY,
     mature_rows=1_000,
     orphan_after_ms=0,
+    labels_times_usual=10.0,
 )
 
 
@@ -198,8 +199,9 @@ def run(
     sifted = task.shelf.sift(labelled, task.clock_ms, ids)
     by_label, early = Settling(), sifted.early
     if sifted.due is not None:
-        by_label = task.settle(sifted.due)
-        early = LabelColumns.concatenate([early, task.postpone(sifted.due, by_label)])
+        due, surplus = task.within_ration(sifted.due)
+        by_label = task.settle(due)
+        early = LabelColumns.concatenate([early, surplus, task.postpone(due, by_label)])
     matured = task.mature(model.policy, task.newest_label_ms)
     header = JournalHeader(
         worker="w", lineage=model.lineage.id, model_version=model.version, partition=0, partitions=1,
@@ -208,7 +210,7 @@ def run(
         provisional_sequence=task.provisional_sequence,
         final_sequence=task.final_sequence, newest_label_ms=task.newest_label_ms,
         repeats=len(came) - len(fresh), bad_records=0, silence_is_legit=model.policy.silence_is_legit,
-        max_cards=model.policy.max_cards,
+        max_cards=model.policy.max_cards, taught=task.ration.to_json(),
     )  # fmt: skip
     settled = [by_label, matured.provisional, matured.final]
     entry = JournalEntry(header, rows, by_label.settlements, early, sifted.released)

@@ -23,11 +23,17 @@ from tests.support.partition import (
 )
 from worker.errors import CorruptError
 from worker.partition import pending as pending_module
+from worker.partition import ration as ration_module
 from worker.partition.task import PartitionTask, TaskLimits
 from worker.wire.decoder import LabelColumns, TransactionColumns
 
 TIGHT = TaskLimits(
-    max_cards=15, repeat_window=25, keep_ms=40 * HOUR_MS, mature_rows=7, orphan_after_ms=3 * HOUR_MS
+    max_cards=15,
+    repeat_window=25,
+    keep_ms=40 * HOUR_MS,
+    mature_rows=7,
+    orphan_after_ms=3 * HOUR_MS,
+    labels_times_usual=0.5,
 )
 
 
@@ -37,11 +43,18 @@ def _small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pending_module, "_SLOTS", 32)
 
 
+@pytest.fixture(autouse=True)
+def _small_rations(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ration_module, "LEAST_A_DAY", 1)
+    monkeypatch.setattr(ration_module, "_KNOWN_AFTER", 0.5)
+
+
 def assert_same_task(one: PartitionTask, other: PartitionTask) -> None:
     """Everything that a later commit depends on, to the bit."""
     for name in ("clock_ms", "newest_label_ms", "provisional_sequence", "final_sequence", "waiting"):
         assert getattr(one, name) == getattr(other, name), name
     np.testing.assert_array_equal(one.shelf._kept.offsets, other.shelf._kept.offsets)
+    assert one.ration.to_json() == other.ration.to_json()
     for name in ("first_sequence", "next_sequence", "last_offset"):
         assert getattr(one.pending, name) == getattr(other.pending, name), name
     kept = np.arange(one.pending.first_sequence, one.pending.next_sequence)

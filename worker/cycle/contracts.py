@@ -64,6 +64,8 @@ class Outcome:
         The labels that were due; None before the partition's first fetch of labels.
     early, released
         Labels set aside because they are not due yet, and those of earlier commits that are due now.
+    surplus
+        Those of `early` that are due, but more than their source may teach in a day.
     by_label
         What those labels settled.
     matured
@@ -91,6 +93,7 @@ class Outcome:
     changed: bool
     early: LabelColumns = field(default_factory=LabelColumns.none)
     released: Released = field(default_factory=Released.empty)
+    surplus: LabelColumns = field(default_factory=LabelColumns.none)
 
     @property
     def settled(self) -> tuple[Settling, Settling, Settling]:

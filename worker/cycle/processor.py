@@ -122,14 +122,12 @@ class Processor:
         read = self._source.take_labels(part.partition, until_ms, task.shelf.room)
         just_decided = np.empty(0, np.uint64) if decided is None else decided.transactions.id_hash
         sifted = task.shelf.sift(read, until_ms, just_decided)
-        labels = sifted.due
+        labels, surplus = (
+            (None, LabelColumns.none()) if sifted.due is None else task.within_ration(sifted.due)
+        )
         # Labels before silence: a label that is due keeps its decision from maturing unlabelled.
         by_label = Settling() if labels is None else task.settle(labels)
-        early = (
-            LabelColumns.concatenate([sifted.early, task.postpone(labels, by_label)])
-            if labels
-            else sifted.early
-        )
+        unmatched = LabelColumns.none() if labels is None else task.postpone(labels, by_label)
         newest = _newest(model.newest_label_ms, task.newest_label_ms)
         silent_ms = self._source.silent_until_ms(part.partition, task.clock_ms)
         matured = task.mature(policy, newest, task.shelf.silent_until_ms(silent_ms))
@@ -146,9 +144,10 @@ class Processor:
             repeats=repeats,
             first_sequence=first_sequence,
             changed=bool(
-                decided or repeats or bad or labels or sifted.early or before != after or part.begins
+                decided or repeats or bad or sifted.due or sifted.early or before != after or part.begins
             ),
-            early=early,
+            early=LabelColumns.concatenate([sifted.early, surplus, unmatched]),
+            surplus=surplus,
             released=sifted.released,
         )
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from models.drift import BASE_RATE, SCORE, DriftWatch
 from models.state import GenerationStart, ModelState
-from models.vocabulary import MS_PER_DAY, Decider, Flag, LabelEffect
+from models.vocabulary import MS_PER_DAY, Decider, Flag, LabelEffect, LabelSource
 from worker.cycle.contracts import Decided, Outcome, StepTimes
 from worker.live.conditions import Conditions, Facts
 from worker.live.publisher import ORPHAN, ORPHAN_DETAIL, SETTLE_STAGE, WRONG_CARD, WRONG_CARD_DETAIL
@@ -61,6 +61,7 @@ class MetricsObserver:
         self._decider: Decider | None = None
         self._generation: GenerationStart | None = None
         self._orphans_logged: set[str] = set()
+        self._surplus_logged: dict[int, int] = {}
         self._drift = DriftWatch(model.layout.names)
         metrics.watched_for_drift([*model.layout.names, SCORE, BASE_RATE])
         self._conditions = Conditions()
@@ -126,6 +127,8 @@ class MetricsObserver:
         metrics.undecoded(len(outcome.bad) - of_labels, of_labels)
         if outcome.labels is not None:
             self._observe_labels(outcome, outcome.labels)
+        if len(outcome.surplus):
+            self._observe_surplus(outcome)
         provisional, final = outcome.matured.provisional, outcome.matured.final
         metrics.matured(sum(map(len, provisional.evidence)), final.finally_legit, final.unresolved)
 
@@ -153,6 +156,19 @@ class MetricsObserver:
             settling.label_loss[counted],
             settling.label_delay_ms[counted] / 1000.0,
         )
+
+    def _observe_surplus(self, outcome: Outcome) -> None:
+        """Count labels that are too many for their source's day, and log each source once a day."""
+        self._metrics.surplus_labels(outcome.surplus.source)
+        day = self._tasks[outcome.partition].clock_ms // MS_PER_DAY
+        for code in np.unique(outcome.surplus.source).tolist():
+            if self._surplus_logged.get(code) != day:
+                self._surplus_logged[code] = day
+                log.warning(
+                    "labels of source %s: many more in a day than usual (labels.times_usual); the rest waits for the "
+                    "next day, and is learnt day by day if that lasts: find out whether they are right",
+                    LabelSource(code).name.lower(),
+                )
 
     def _log_orphans(self, partition: int, reason: str, detail: str) -> None:
         if reason not in self._orphans_logged:

@@ -123,6 +123,8 @@ class JournalHeader:
         Time of the newest fraud or legit label applied; None before the first.
     max_cards
         Cards whose aggregates stayed in memory as of the commit.
+    taught
+        What sources of labels have taught, see `worker.partition.ration`.
     repeats, bad_records
         Transactions dropped as repeats; records of both topics that went to the dead letters.
     """
@@ -144,6 +146,7 @@ class JournalHeader:
     bad_records: int
     silence_is_legit: bool
     max_cards: int
+    taught: list[float]
 
     @property
     def positions(self) -> Positions:
@@ -187,6 +190,7 @@ _HEADER_TYPES: Final = {
     "model_version": (str,),
     "newest_label_ms": (int, NoneType),
     "silence_is_legit": (bool,),
+    "taught": (list,),
 }
 """All others are integers."""
 

@@ -15,11 +15,12 @@ from models.decision import Scores
 from models.features import CardAggregates, FeatureLayout, FeatureSpec, assemble
 from models.records import Policy
 from models.state import ModelState
-from models.vocabulary import Flag, LabelKind, Status
+from models.vocabulary import MS_PER_DAY, Flag, LabelKind, Status
 from worker.errors import CorruptError
 from worker.partition.early_labels import LabelShelf
 from worker.partition.journal import DecisionRows, JournalEntry
 from worker.partition.pending import PendingDecisions
+from worker.partition.ration import Ration
 from worker.partition.settling import Matured, Settler, Settling
 from worker.wire.decoder import LabelColumns, TransactionColumns
 
@@ -60,6 +61,8 @@ class TaskLimits:
         How many decisions mature in one commit at most.
     orphan_after_ms
         How long, by the partition's clock, a label without a decision waits for its transaction.
+    labels_times_usual
+        So many times its usual number of labels a source may teach in a day.
     """
 
     max_cards: int
@@ -67,6 +70,7 @@ class TaskLimits:
     keep_ms: int
     mature_rows: int
     orphan_after_ms: int
+    labels_times_usual: float
 
 
 class PartitionTask:
@@ -97,6 +101,7 @@ class PartitionTask:
         self.cards = CardAggregates(spec, limits.max_cards)
         self.pending = PendingDecisions(folder, len(spec.entities), len(FeatureLayout.from_spec(spec).names))
         self.shelf = LabelShelf()
+        self.ration = Ration(limits.labels_times_usual)
         """Labels that were read and are not due yet."""
         self._settler = Settler(partition, self.pending)
         self._cases = _CaseBook()
@@ -204,6 +209,18 @@ class PartitionTask:
         """Move the clock of a quiet partition forward; an earlier time leaves it."""
         self.clock_ms = max(self.clock_ms, clock_ms)
 
+    def within_ration(self, labels: LabelColumns) -> tuple[LabelColumns, LabelColumns]:
+        """Return the labels to apply today, and as they are journalled those that wait for the next day."""
+        self.ration.begin(self.clock_ms)
+        surplus = self.shelf.fitting(labels, self.ration.surplus(labels))
+        kept = LabelColumns.none()
+        if len(surplus):
+            tomorrow_ms = (self.clock_ms // MS_PER_DAY + 1) * MS_PER_DAY
+            kept = self._set_aside(labels.take(surplus), tomorrow_ms)
+            labels = labels.take(np.setdiff1d(np.arange(len(labels)), surplus))
+        self.ration.count(labels)
+        return labels, kept
+
     def settle(self, labels: LabelColumns) -> Settling:
         """Apply the labels that are due; those whose transaction may still come are `Settling.postponed`."""
         first_try = labels.claim_ms <= labels.label_time_ms
@@ -230,12 +247,14 @@ class PartitionTask:
         """
         if not len(settling.postponed):
             return LabelColumns.none()
-        waiting = labels.take(settling.postponed)
+        return self._set_aside(labels.take(settling.postponed), self.clock_ms + self._limits.orphan_after_ms)
+
+    def _set_aside(self, labels: LabelColumns, until_ms: int) -> LabelColumns:
         return self.shelf.set_aside(
             replace(
-                waiting,
-                label_time_ms=np.minimum(waiting.claim_ms, waiting.label_time_ms),
-                claim_ms=np.full(len(waiting), self.clock_ms + self._limits.orphan_after_ms),
+                labels,
+                label_time_ms=np.minimum(labels.claim_ms, labels.label_time_ms),
+                claim_ms=np.full(len(labels), until_ms),
             )
         )
 
@@ -309,6 +328,7 @@ class PartitionTask:
         self._settler.replay_finalise(self.final_sequence, header.final_sequence)
         self.provisional_sequence, self.final_sequence = header.provisional_sequence, header.final_sequence
         self.newest_label_ms = header.newest_label_ms
+        self.ration.replay(header.taught)
         self._forget()
 
     @property

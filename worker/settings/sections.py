@@ -157,6 +157,11 @@ class LabelSettings(Section):
         1.0,
         description="event time that a label without a decision waits for its transaction; then it is a dead letter",
     )
+    times_usual: PositiveFloat = Field(
+        10.0,
+        description="so many times its usual number of frauds, or legits, a source of labels may teach in a day; the "
+        "rest waits for the next day. inf for no bound",
+    )
 
     @model_validator(mode="after")
     def _horizons_are_ordered(self) -> LabelSettings:

@@ -47,7 +47,8 @@ batch_transactions                                              transactions in 
 lag_records                         topic, partition            records not read yet
 waiting_labels                      partition                   labels read whose label_time is not reached
 waiting_labels_ahead_seconds        partition                   from the clock to the first of them
-postponed_labels                                                labels that wait for their transaction
+postponed_labels                                                labels that wait for their transaction, or the next day
+surplus_labels_total                   source                      labels beyond what a source may teach in a day
 budget_binding                                                  1: the budget raises the online threshold
 budget_held_back_total                                          online alerts that the budget held back
 transactions_dated_ahead_total                                  decided, but too far ahead to move the clock
@@ -229,7 +230,14 @@ class Metrics:
         self._waiting_ahead = self._gauge(
             "waiting_labels_ahead_seconds", "From the clock to the first label that waits.", "partition"
         )
-        self._postponed = self._gauge("postponed_labels", "Labels that wait for their transaction.")
+        self._postponed = self._gauge(
+            "postponed_labels", "Labels that wait for their transaction, or for the next day."
+        )
+        self._surplus = self._counters(
+            "surplus_labels_total",
+            "Labels beyond what a source may teach in a day: they wait for the next one.",
+            source=[source.name.lower() for source in LabelSource],
+        )
         self._with_waiting: set[int] = set()
         self._rebalances = self._counter("rebalances_total", "Changes of the partitions owned.")
         self._gauge("last_poll_age_seconds", "Since the poll loop last moved.").set_function(poll_age_s)
@@ -410,8 +418,12 @@ class Metrics:
             self._waiting.labels(str(partition)).set(count)
             self._waiting_ahead.labels(str(partition)).set(ahead_s)
 
+    def surplus_labels(self, source: NDArray[np.uint8]) -> None:
+        """Count labels, by `LabelSource`, that wait for the next day, since their source has taught enough today."""
+        self._surplus.add(np.bincount(source, minlength=len(LabelSource)))
+
     def postponed_labels(self, count: int) -> None:
-        """Set how many labels wait for their transaction to be decided."""
+        """Set how many labels wait for their transaction to be decided, or for the next day."""
         self._postponed.set(count)
 
     def held_back(self, count: int, *, binds: bool) -> None:

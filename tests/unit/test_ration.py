@@ -1,0 +1,111 @@
+"""What a source of labels may teach in a day."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.vocabulary import MS_PER_DAY, LabelKind, LabelSource
+from tests.support.model_log import START_MS
+from tests.support.partition import LIMITS, deciding_model, labels, run, running_task, transactions
+from worker.errors import CorruptError
+from worker.partition import ration as ration_module
+from worker.partition.ration import LEAST_A_DAY, Ration
+from worker.wire.decoder import LabelColumns
+
+DAY_0_MS = START_MS // MS_PER_DAY * MS_PER_DAY
+
+
+def sent(count: int, source: LabelSource, kind: LabelKind = LabelKind.FRAUD) -> LabelColumns:
+    made = labels(*[(f"t{i}", kind, START_MS) for i in range(count)])
+    return dataclasses.replace(made, source=np.full(count, source, np.uint8))
+
+
+def after_days(counts: list[int], times_usual: float = 10.0) -> Ration:
+    """A ration at the beginning of the day after these numbers of frauds from chargebacks."""
+    ration = Ration(times_usual)
+    for day, count in enumerate(counts):
+        ration.begin(DAY_0_MS + day * MS_PER_DAY)
+        ration.count(sent(count, LabelSource.CHARGEBACK))
+    ration.begin(DAY_0_MS + len(counts) * MS_PER_DAY)
+    return ration
+
+
+def test_what_is_far_more_than_usual_waits_and_what_comes_first_is_applied() -> None:
+    ration = after_days([30] * 10)
+    assert ration.surplus(sent(300, LabelSource.CHARGEBACK)).tolist() == []
+    assert ration.surplus(sent(304, LabelSource.CHARGEBACK)).tolist() == [300, 301, 302, 303]
+    ration.count(sent(290, LabelSource.CHARGEBACK))
+    mixed = LabelColumns.concatenate(
+        [
+            sent(8, LabelSource.CHARGEBACK),
+            sent(50, LabelSource.CHARGEBACK, LabelKind.LEGIT),
+            sent(5, LabelSource.CHARGEBACK),
+            sent(70, LabelSource.ANALYST),
+        ]
+    )
+    # 290 and 10 make 300: of the last five frauds three are too many. Other verdicts and sources have their own.
+    assert ration.surplus(mixed).tolist() == [60, 61, 62]
+
+
+def test_days_fade_and_days_without_labels_count() -> None:
+    by_hand = [40, 0, 0, 100, 20, 0, 60, 80]
+    fade = 0.5 ** (1 / 14)
+    weights = [fade**age for age in range(len(by_hand) - 1, -1, -1)]
+    usual = math.fsum(w * n for w, n in zip(weights, by_hand, strict=True)) / math.fsum(weights)
+    ration = Ration(10.0)
+    for day, count in enumerate(by_hand):
+        if count:  # a day without labels is never begun
+            ration.begin(DAY_0_MS + day * MS_PER_DAY)
+            ration.count(sent(count, LabelSource.CHARGEBACK))
+    ration.begin(DAY_0_MS + len(by_hand) * MS_PER_DAY)
+    many = sent(1_000, LabelSource.CHARGEBACK)
+    assert len(ration.surplus(many)) == 1_000 - int(10.0 * usual)
+
+
+@pytest.mark.parametrize(
+    ("counts", "times_usual", "what"),
+    [
+        ([30] * 6, 10.0, "a week has to be known"),
+        ([30] * 10, math.inf, "no bound was asked for"),
+    ],
+)
+def test_nothing_waits_where(counts: list[int], times_usual: float, what: str) -> None:
+    assert len(after_days(counts, times_usual).surplus(sent(5_000, LabelSource.CHARGEBACK))) == 0, what
+
+
+def test_few_labels_never_wait() -> None:
+    assert after_days([1] * 10).surplus(sent(LEAST_A_DAY + 1, LabelSource.CHARGEBACK)).tolist() == [
+        LEAST_A_DAY
+    ]
+
+
+def test_the_state_survives_the_journal_and_a_wrong_one_is_refused() -> None:
+    ration, again = after_days([30, 50, 20]), Ration(10.0)
+    again.replay(ration.to_json())
+    assert again.to_json() == ration.to_json()
+    assert Ration(10.0).to_json() == []
+    for wrong in ([1.0], [*ration.to_json()[:-1], -1.0], [*ration.to_json()[:-1], math.nan]):
+        with pytest.raises(CorruptError, match="taught"):
+            again.replay(wrong)
+
+
+def test_labels_beyond_the_ration_are_applied_the_next_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ration_module, "LEAST_A_DAY", 2)
+    monkeypatch.setattr(ration_module, "_KNOWN_AFTER", 0.5)
+    limits = dataclasses.replace(LIMITS, labels_times_usual=1.0)
+    task, model = running_task(tmp_path, limits), deciding_model()
+    ids = [f"t{i}" for i in range(6)]
+    run(task, model, transactions(ids, np.full(6, DAY_0_MS)), labels(("none", LabelKind.FRAUD, DAY_0_MS)))
+    nothing = transactions([], np.empty(0, np.int64), first_offset=6)
+    flood = labels(*[(name, LabelKind.FRAUD, DAY_0_MS + MS_PER_DAY) for name in ids], first_offset=1)
+    days = [run(task, model, nothing, flood, DAY_0_MS + MS_PER_DAY)]
+    days += [run(task, model, nothing, None, DAY_0_MS + day * MS_PER_DAY) for day in (1, 2, 3, 4)]
+    taught = [sum(int(it.frauds.sum()) for it in day.settled[0].evidence) for day in days]
+    assert taught == [2, 0, 2, 2, 0], "two always pass; the same day teaches no more"

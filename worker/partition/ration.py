@@ -1,0 +1,105 @@
+"""How much one source of labels may teach on one day.
+
+A faulty or bought source that calls everything fraud, or everything legit, would teach the model within minutes what
+takes weeks to unlearn. So labels far beyond what is usual for their source wait for the next day. If the jump lasts, it
+becomes usual, and is learnt day by day; if it does not, somebody has had a day to stop it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.vocabulary import MS_PER_DAY, LabelKind, LabelSource
+from worker.errors import CorruptError
+from worker.wire.decoder import LabelColumns
+
+LEAST_A_DAY: Final = 100
+"""So many labels of one source and verdict are always applied."""
+_FADE: Final = 0.5 ** (1 / 14)
+"""A day counts half as much two weeks later."""
+_KNOWN_AFTER: Final = (1.0 - _FADE**7) / (1.0 - _FADE)
+"""The weight of seven days: before, nothing is usual yet, and nothing waits."""
+_KINDS: Final = (LabelKind.FRAUD, LabelKind.LEGIT)
+_SHAPE: Final = (len(LabelSource), len(_KINDS))
+
+
+class Ration:
+    """Counts, by source and verdict, what was applied today and what is usual.
+
+    Parameters
+    ----------
+    times_usual
+        So many times its usual number of labels a source may teach in a day.
+    """
+
+    def __init__(self, times_usual: float) -> None:
+        self._times_usual = times_usual
+        self._day: int | None = None
+        self._weight = 0.0
+        self._today = np.zeros(_SHAPE)
+        self._total = np.zeros(_SHAPE)
+
+    def begin(self, clock_ms: int) -> None:
+        """Close the days before the clock's."""
+        day = clock_ms // MS_PER_DAY
+        if self._day is None or day <= self._day:
+            self._day = day if self._day is None else self._day
+            return
+        empty = day - self._day - 1
+        fade = _FADE**empty
+        self._total = (_FADE * self._total + self._today) * fade
+        self._weight = (_FADE * self._weight + 1.0) * fade + (1.0 - fade) / (1.0 - _FADE)
+        self._today = np.zeros(_SHAPE)
+        self._day = day
+
+    def surplus(self, labels: LabelColumns) -> NDArray[np.int64]:
+        """Return the rows of the labels that are too many for today, the last ones of each source and verdict."""
+        if self._weight < _KNOWN_AFTER or np.isinf(self._times_usual):
+            return np.zeros(0, np.int64)
+        allowed = np.maximum(LEAST_A_DAY, self._times_usual * self._total / self._weight)
+        # A mean of equal days may lie a rounding below them.
+        room = np.floor(np.maximum(allowed - self._today, 0.0) + 1e-6).astype(np.int64)
+        over = np.argwhere(_counted(labels) > room)
+        rows = [
+            np.flatnonzero((labels.source == source) & (labels.kind == _KINDS[at]))[room[source, at] :]
+            for source, at in over.tolist()
+        ]
+        return np.sort(np.concatenate([np.zeros(0, np.int64), *rows]))
+
+    def count(self, labels: LabelColumns) -> None:
+        """Count labels that are applied today."""
+        self._today += _counted(labels)
+
+    def to_json(self) -> list[float]:
+        """Return the state as numbers, as a journal header holds it; none before the first day."""
+        if self._day is None:
+            return []
+        return [float(self._day), self._weight, *self._today.ravel().tolist(), *self._total.ravel().tolist()]
+
+    def replay(self, numbers: list[float]) -> None:
+        """Take over the state that `to_json` wrote.
+
+        Raises
+        ------
+        CorruptError
+            The numbers are not of such a state.
+        """
+        if not numbers:
+            return
+        cells = _SHAPE[0] * _SHAPE[1]
+        values = np.array(numbers, np.float64)
+        if values.shape != (2 + 2 * cells,) or not np.all(np.isfinite(values)) or values[1:].min() < 0.0:
+            raise CorruptError(f"journal header: taught is {numbers!r}")
+        self._day, self._weight = int(values[0]), float(values[1])
+        self._today = values[2 : 2 + cells].reshape(_SHAPE).copy()
+        self._total = values[2 + cells :].reshape(_SHAPE).copy()
+
+
+def _counted(labels: LabelColumns) -> NDArray[np.float64]:
+    """Return how many of the labels each source has sent of each verdict."""
+    return np.column_stack(
+        [np.bincount(labels.source[labels.kind == kind], minlength=_SHAPE[0]) for kind in _KINDS]
+    ).astype(np.float64)
