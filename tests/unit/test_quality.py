@@ -309,6 +309,9 @@ def test_a_recorded_bar_stands_where_the_cache_has_none(
     assert again.bar == "LightGBM (frozen features), recorded"
     assert again.interval.low < again.interval.difference < again.interval.high
     assert not again.passes
+    # A seed without a bar may be harder or easier: the worker's figure on it is not held against the others' bar.
+    with_another = [*alone, window(1, worse_by=0.3, baselines_of=())]
+    assert table.judge(STREAM, STREAM.windows[0], with_another, recorded).worker == again.worker
     better = table.judge(STREAM, STREAM.windows[0], alone, recorded | {"figure": 0.1})
     assert better.passes
     table.write(

@@ -77,9 +77,11 @@ def judge(
 ) -> Row:
     """Hold the worker to the best baseline that every seed has, of those seeds that have any.
 
-    Where the cache has none, the figure in `recorded` is the bar: then only the worker's days are resampled.
+    Where the cache has none, the figure in `recorded` is the bar, of its first seeds: then only the worker's days are
+    resampled.
     """
-    by_seed = [it for it in by_seed if any(side.curves for side in it.baselines)] or by_seed
+    with_any = [it for it in by_seed if any(side.curves for side in it.baselines)]
+    by_seed = with_any or by_seed[: len(by_seed) if recorded is None else recorded["seeds"]]
     what = "savings" if stream.money_only else "ap"
     names = [it.name for it in by_seed[0].baselines if all(_side(seed, it.name) for seed in by_seed)]
     means = {name: float(np.mean([getattr(_side(it, name), what) for it in by_seed])) for name in names}
