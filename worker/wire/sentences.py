@@ -81,7 +81,8 @@ class Sentences:
             settled = frauds + legits
             if not settled >= _NO_COUNT:
                 return "no payment of known outcome yet"
-            return f"{_about(frauds, 'fraud')} among its last {settled:.0f} payments of known outcome"
+            payments = "payment" if settled < 1.5 else "payments"
+            return f"{_about(frauds, 'fraud')} among its last {settled:.0f} {payments} of known outcome"
         if kind == 1:
             odds = _power(math.e, value)
             return (
