@@ -210,7 +210,7 @@ def run(
         provisional_sequence=task.provisional_sequence,
         final_sequence=task.final_sequence, newest_label_ms=task.newest_label_ms,
         repeats=len(came) - len(fresh), bad_records=0, silence_is_legit=model.policy.silence_is_legit,
-        max_cards=model.policy.max_cards, taught=task.ration.to_json(),
+        max_cards=model.policy.max_cards, taught=task.ration.numbers(),
     )  # fmt: skip
     settled = [by_label, matured.provisional, matured.final]
     entry = JournalEntry(header, rows, by_label.settlements, early, sifted.released)

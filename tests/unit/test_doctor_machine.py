@@ -71,9 +71,9 @@ def test_a_state_folder_that_cannot_be_one_fails(tmp_path: Path) -> None:
 
 
 def test_tables_that_may_outgrow_the_memory_are_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Rows of 10 numbers, a key and a time: 96 bytes; slots: 2 to 4 of 4 bytes a row.
+    # Rows of 11 numbers, a key and a time: 104 bytes; slots: 2 to 4 of 4 bytes a row.
     small = settings(features={"max_cards": 1 << 20, "max_entities": 1})
-    for limit, status in ((2 * (1 << 20) * 104 + 1000, Verdict.OK), (2 * (1 << 20) * 104, Verdict.WARNING)):
+    for limit, status in ((2 * (1 << 20) * 112 + 1000, Verdict.OK), (2 * (1 << 20) * 112, Verdict.WARNING)):
         monkeypatch.setattr(machine_checks, "memory_bytes", lambda limit=limit: limit)
         found = machine_checks.memory(small, cluster())
         assert found.status is status, found

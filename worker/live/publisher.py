@@ -160,7 +160,7 @@ class Publisher:
             bad_records=len(outcome.bad),
             silence_is_legit=model.policy.silence_is_legit,
             max_cards=model.policy.max_cards,
-            taught=task.ration.to_json(),
+            taught=task.ration.numbers(),
         )
         rows = DecisionRows.empty(**task.pending.widths) if outcome.decided is None else outcome.decided.rows
         settlements = outcome.by_label.settlements

@@ -146,7 +146,7 @@ class JournalHeader:
     bad_records: int
     silence_is_legit: bool
     max_cards: int
-    taught: list[float]
+    taught: tuple[float, ...]
 
     @property
     def positions(self) -> Positions:
@@ -172,8 +172,9 @@ class JournalHeader:
             The bytes are not a header.
         """
         try:
-            header = cls(**orjson.loads(value))
-        except (TypeError, ValueError) as error:
+            values = orjson.loads(value)
+            header = cls(**values | {"taught": tuple(map(float, values["taught"]))})
+        except (KeyError, TypeError, ValueError) as error:
             raise CorruptError(f"journal header does not decode: {error}") from None
         for name, value_read in asdict(header).items():
             if type(value_read) not in _HEADER_TYPES.get(name, (int,)):
@@ -190,7 +191,7 @@ _HEADER_TYPES: Final = {
     "model_version": (str,),
     "newest_label_ms": (int, NoneType),
     "silence_is_legit": (bool,),
-    "taught": (list,),
+    "taught": (tuple,),
 }
 """All others are integers."""
 

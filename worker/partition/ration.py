@@ -73,14 +73,14 @@ class Ration:
         """Count labels that are applied today."""
         self._today += _counted(labels)
 
-    def to_json(self) -> list[float]:
-        """Return the state as numbers, as a journal header holds it; none before the first day."""
+    def numbers(self) -> tuple[float, ...]:
+        """Return the state as a journal header holds it; none before the first day."""
         if self._day is None:
-            return []
-        return [float(self._day), self._weight, *self._today.ravel().tolist(), *self._total.ravel().tolist()]
+            return ()
+        return float(self._day), self._weight, *self._today.ravel().tolist(), *self._total.ravel().tolist()
 
-    def replay(self, numbers: list[float]) -> None:
-        """Take over the state that `to_json` wrote.
+    def replay(self, numbers: tuple[float, ...]) -> None:
+        """Take over the state that `numbers` gave.
 
         Raises
         ------

@@ -56,9 +56,9 @@ def load_settings(path: Path | None = None, *, keyless: bool = False) -> Setting
 
 
 def load_settings_if_any(path: Path | None = None) -> Settings | None:
-    """Read the settings; None where neither a file nor the environment holds any."""
+    """Read the settings, which need no `entity_key`; None where neither a file nor the environment holds any."""
     given = config_file(path) or any(name.startswith(ENV_PREFIX) for name in os.environ)
-    return load_settings(path) if given else None
+    return load_settings(path, keyless=True) if given else None
 
 
 def _with_one_time_format(values: dict[str, Any]) -> dict[str, Any]:

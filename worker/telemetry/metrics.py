@@ -157,24 +157,13 @@ class Metrics:
         self._review_cost = self._counter("review_cost_total", "Charged for the cases opened.")
         share = self._gauge("decider_share", "Share of the latest commit's decisions.", "decided_by")
         self._decider_share = [share.labels(decider) for decider in _DECIDERS]
-        self._drift = Counter(
-            "drift_total",
-            "Changes found of a feature, of the score, of the rate of fraud.",
-            ["of"],
-            namespace=PREFIX,
-            registry=self._registry,
-        )
+        changes = "Changes found of a feature, of the score, of the rate of fraud."
+        self._drift = self._counter("drift_total", changes, "of")
         self._dated_ahead = self._counter(
             "transactions_dated_ahead_total", "Transactions dated too far ahead to move the clock."
         )
         self._repeats = self._counter("repeats_total", "Repeated transactions dropped.")
-        letters = Counter(
-            "dead_letters_total",
-            "Records that could not be used.",
-            ("stage", "reason"),
-            namespace=PREFIX,
-            registry=self._registry,
-        )
+        letters = self._counter("dead_letters_total", "Records that could not be used.", "stage", "reason")
         self._undecoded = self._counters(
             "undecoded_total", "Records of an input topic that do not decode.", topic=_INPUT
         )
@@ -186,14 +175,17 @@ class Metrics:
 
     def _build_labels(self) -> None:
         effects = tuple(effect.name.lower() for effect in LabelEffect)
+        sources = tuple(source.name.lower() for source in LabelSource)
         self._labels = self._counters("labels_total", "What incoming labels did.", effect=effects)
         self._label_classes = self._counters(
             "labels_by_class_total",
             "Labels that found a decision, and that did not.",
-            source=[source.name.lower() for source in LabelSource],
+            source=sources,
             kind=[kind.name.lower() for kind in LabelKind],
             joined=("no", "yes"),
         )
+        surplus = "Labels beyond what a source may teach in a day."
+        self._surplus = self._counters("surplus_labels_total", surplus, source=sources)
         self._labelled = self._counters(
             "labelled_decisions_by_arrival_total",
             "Decisions labelled, counted when the label arrived.",
@@ -231,12 +223,7 @@ class Metrics:
             "waiting_labels_ahead_seconds", "From the clock to the first label that waits.", "partition"
         )
         self._postponed = self._gauge(
-            "postponed_labels", "Labels that wait for their transaction, or for the next day."
-        )
-        self._surplus = self._counters(
-            "surplus_labels_total",
-            "Labels beyond what a source may teach in a day: they wait for the next one.",
-            source=[source.name.lower() for source in LabelSource],
+            "postponed_labels", "Labels waiting for their transaction or the next day."
         )
         self._with_waiting: set[int] = set()
         self._rebalances = self._counter("rebalances_total", "Changes of the partitions owned.")
@@ -249,14 +236,11 @@ class Metrics:
         self._mismatches = self._counter(
             "digest_mismatches_total", "Digests of other workers that differ from this worker's."
         )
-        strays = Counter(
-            "stray_records_total", "Records of a log that no worker wrote.", ("log",), namespace=PREFIX,
-            registry=self._registry,
-        )  # fmt: skip
+        strays = self._counter("stray_records_total", "Records of a log that no worker wrote.", "log")
         self._strays = {log: strays.labels(log) for log in LOGS}
 
-    def _counter(self, name: str, text: str) -> Counter:
-        return Counter(name, text, namespace=PREFIX, registry=self._registry)
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, labels, namespace=PREFIX, registry=self._registry)
 
     def _counters(self, name: str, text: str, **labels: Sequence[str]) -> CounterGrid:
         return CounterGrid(self._registry, f"{PREFIX}_{name}", text, **labels)
