@@ -78,6 +78,12 @@ def test_nothing_waits_where(counts: list[int], times_usual: float, what: str) -
     assert len(after_days(counts, times_usual).surplus(sent(5_000, LabelSource.CHARGEBACK))) == 0, what
 
 
+def test_a_partition_without_a_clock_has_no_days_behind_it(tmp_path: Path) -> None:
+    task, model = running_task(tmp_path, LIMITS), deciding_model()
+    run(task, model, transactions([], np.empty(0, np.int64)), labels())
+    assert task.ration.numbers() == (), "years without labels would make any first label unusual"
+
+
 def test_few_labels_never_wait() -> None:
     assert after_days([1] * 10).surplus(sent(LEAST_A_DAY + 1, LabelSource.CHARGEBACK)).tolist() == [
         LEAST_A_DAY

@@ -45,8 +45,9 @@ class Ration:
     def begin(self, clock_ms: int) -> None:
         """Close the days before the clock's."""
         day = clock_ms // MS_PER_DAY
-        if self._day is None or day <= self._day:
-            self._day = day if self._day is None else self._day
+        if self._day is None:
+            self._day = day
+        if day <= self._day:
             return
         empty = day - self._day - 1
         fade = _FADE**empty

@@ -211,10 +211,13 @@ class PartitionTask:
 
     def within_ration(self, labels: LabelColumns) -> tuple[LabelColumns, LabelColumns]:
         """Return the labels to apply today, and as they are journalled those that wait for the next day."""
-        self.ration.begin(self.clock_ms)
-        surplus = self.shelf.fitting(labels, self.ration.surplus(labels))
         kept = LabelColumns.none()
+        if not len(labels):
+            return labels, kept
+        self.ration.begin(self.clock_ms)
+        surplus = self.ration.surplus(labels)
         if len(surplus):
+            surplus = self.shelf.fitting(labels, surplus)
             tomorrow_ms = (self.clock_ms // MS_PER_DAY + 1) * MS_PER_DAY
             kept = self._set_aside(labels.take(surplus), tomorrow_ms)
             labels = labels.take(np.setdiff1d(np.arange(len(labels)), surplus))
