@@ -53,6 +53,11 @@ class Columns:
     def __len__(self) -> int:
         return len(getattr(self, next(iter(self.layout()))))
 
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row; of the longest one where their lengths differ."""
+        return sum(self._longest_bytes(getattr(self, name)) for name in self.layout())
+
     def rows(self, start: int, stop: int) -> Self:
         """Return rows `start` to `stop` (excluded) as views."""
         return self.take(slice(start, stop))
@@ -109,6 +114,10 @@ class Columns:
     @classmethod
     def _chosen(cls, values: Any, rows: Index) -> Any:
         return values[rows]
+
+    @classmethod
+    def _longest_bytes(cls, values: Any) -> int:
+        return int(values.itemsize * np.prod(values.shape[1:], dtype=np.int64))
 
     @classmethod
     def _joined(cls, parts: list[Any]) -> Any:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from itertools import accumulate
 from typing import Annotated, Literal
 
 import numpy as np
@@ -183,27 +184,34 @@ class Commit:
     budget: Budget
     digest: Digest | None = None
 
-    def split(self, max_rows: int) -> Iterator[Commit]:
-        """Cut into commits of at most `max_rows` rows of each kind that fold to the same state, to the bit.
+    def split(self, piece_bytes: int) -> Iterator[Commit]:
+        """Cut into commits that fold to the same state, to the bit; the last row of each may exceed `piece_bytes`.
 
         As within one commit, the traffic is folded first, then the evidence, then the examples.
         """
-        # A kind begins in the piece that holds the last rows of the kind before it: so the pieces fold in the order of
-        # one commit. What the money's folds count and the digest go with the first piece.
-        lengths = (len(self.traffic), len(self.evidence), len(self.examples))
-        extra = [max(0, -(-length // max_rows) - 1) for length in lengths]
+        # The rows of all kinds lie behind one another, in the order in which one commit folds them, and are cut there
+        # every so many bytes. What the money's folds count and the digest go with the first piece.
+        kinds = (self.traffic, self.evidence, self.examples)
+        *begins, end = accumulate((len(rows) * rows.row_bytes for rows in kinds), initial=0)
         rest = replace(
             self, ledger=concatenate([]), payoff=PayoffDeltas.nothing(), budget=Budget.empty(), digest=None
         )
-        for piece in range(sum(extra) + 1):
-            starts = [max_rows * (piece - sum(extra[:kind])) for kind in range(len(extra))]
-            traffic, evidence, examples = ((max(at, 0), max(at + max_rows, 0)) for at in starts)
+        for start in range(0, max(end, 1), piece_bytes):
+            traffic, evidence, examples = (
+                (_first_row(rows, start - begin), _first_row(rows, start + piece_bytes - begin))
+                for rows, begin in zip(kinds, begins, strict=True)
+            )
             yield replace(
-                rest if piece else self,
+                rest if start else self,
                 traffic=self.traffic.rows(*traffic),
                 evidence=self.evidence.rows(*evidence),
                 examples=self.examples.rows(*examples),
             )
+
+
+def _first_row(rows: Columns, byte: int) -> int:
+    """Return the first of the rows that begins at `byte` or later; their number where none does."""
+    return max(0, min(len(rows), -(-byte // rows.row_bytes)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from typing import Any, Final, get_args
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from models.columns import Columns, Index, Layout
 
@@ -33,6 +34,14 @@ class ArrowColumns(Columns):
             return super()._chosen(values, rows)
         # Arrow has two calls for what numpy does by one index.
         return values.filter(pa.array(rows)) if rows.dtype == np.bool_ else values.take(pa.array(rows))
+
+    @classmethod
+    def _longest_bytes(cls, values: Any) -> int:
+        if values is None:
+            return 0
+        if not isinstance(values, pa.Array):
+            return super()._longest_bytes(values)
+        return 4 + (pc.max(pc.binary_length(values)).as_py() or 0)
 
     @classmethod
     def _joined(cls, parts: list[Any]) -> Any:

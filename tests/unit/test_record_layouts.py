@@ -170,7 +170,7 @@ def test_a_commit_reads_back_where_no_entity_is_declared() -> None:
 def test_a_large_commit_reads_back_in_the_pieces_it_is_split_into() -> None:
     record = commit(np.random.default_rng(1), 30, counts=(MAX_ROWS + 5, 2 * MAX_ROWS, 400))
     pieces = through_the_log(record)
-    assert len(pieces) > 2
+    assert len(pieces) > 1
     for part in ("traffic", "evidence", "examples"):
         whole = getattr(record, part)
         for field in dataclasses.fields(whole):

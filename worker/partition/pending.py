@@ -12,7 +12,7 @@ import errno
 import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -263,24 +263,31 @@ class PendingDecisions:
     def read(self, sequence: NDArray[np.int64]) -> Waiting:
         """Return the decisions of those sequence numbers, in that order."""
         names = [name for name in Waiting.layout() if name != "sequence"]
-        return Waiting(sequence, **{name: self.column(name, sequence) for name in names})
+        return Waiting(sequence, **self._columns(names, sequence))
 
     def column(self, name: str, sequence: NDArray[np.int64]) -> NDArray[Any]:
         """Return one column of the decisions of those sequence numbers."""
-        numbers, rows = np.divmod(sequence, SEGMENT_ROWS)
-        present = np.unique(numbers)
-        if len(present) == 1:
-            return np.asarray(self._segments[int(present[0])].columns[name][rows])
-        layout = _LAYOUT[name]
-        values = np.empty(layout.shape(len(sequence), self.widths), layout.dtype)
-        for number in present:
-            here = numbers == number
-            values[here] = self._segments[int(number)].columns[name][rows[here]]
-        return values
+        return self._columns([name], sequence)[name]
 
     def read_truth(self, sequence: NDArray[np.int64]) -> DecisionTruth:
         """Return a copy of the truth of those decisions."""
-        return DecisionTruth(**{name: self.column(name, sequence).copy() for name in _TRUTH})
+        return DecisionTruth(**self._columns(list(_TRUTH), sequence))
+
+    def _columns(self, names: Sequence[str], sequence: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+        """Return copies of columns of the decisions of those sequence numbers, by name."""
+        numbers, rows = np.divmod(sequence, SEGMENT_ROWS)
+        present = np.unique(numbers)
+        if len(present) == 1:
+            columns = self._segments[int(present[0])].columns
+            return {name: np.asarray(columns[name][rows]) for name in names}
+        count, layouts = len(sequence), {name: _LAYOUT[name] for name in names}
+        values = {name: np.empty(it.shape(count, self.widths), it.dtype) for name, it in layouts.items()}
+        for number in present:
+            here = numbers == number
+            columns = self._segments[int(number)].columns
+            for name in names:
+                values[name][here] = columns[name][rows[here]]
+        return values
 
     def write_truth(self, settled: Settlements) -> None:
         """Write the state that labels gave to decisions; those already dropped are left out."""

@@ -19,7 +19,6 @@ from typing import Any, Final, Literal, cast
 import numpy as np
 import orjson
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from models.examples import Examples
@@ -56,7 +55,7 @@ def encode_journal(entry: JournalEntry) -> list[Payload]:
         (b"early", entry.early),
         (b"released", entry.released),
     ):
-        step = _rows_per_record(rows)
+        step = max(1, min(MAX_ROWS, PIECE_BYTES // rows.row_bytes))
         pieces += [(kind, rows.rows(start, start + step)) for start in range(0, len(rows), step)]
     if not pieces:
         pieces.append((b"settlements", entry.settlements))
@@ -109,8 +108,7 @@ def encode_model(record: ModelRecord) -> Iterator[Payload]:
         case Policy():
             yield orjson.dumps(record.to_json()), _headers(b"policy")
         case Commit():
-            sections = (record.traffic, record.evidence, record.examples)
-            for piece in record.split(min(_rows_per_record(section, 3) for section in sections)):
+            for piece in record.split(PIECE_BYTES):
                 yield _encode_commit(piece), _headers(b"commit")
         case Refit():
             yield from _encode_refit(record)
@@ -163,19 +161,6 @@ class ModelLogDecoder:
         if index + 1 < total:
             return None
         return _decode_refit(b"".join(self._pieces.pop(key)))
-
-
-def _rows_per_record(rows: Any, sharing: int = 1) -> int:
-    """Return how many rows fit for sure, when `sharing` sections of as many rows go into one record."""
-    row_bytes = sum(_row_bytes(getattr(rows, name)) for name in rows.layout())
-    return max(1, min(MAX_ROWS, PIECE_BYTES // sharing // row_bytes))
-
-
-def _row_bytes(values: NDArray[Any] | pa.Array) -> int:
-    """Return the size of the longest row."""
-    if isinstance(values, np.ndarray):
-        return values.itemsize * (values.shape[1] if values.ndim == 2 else 1)
-    return 4 + (pc.max(pc.binary_length(values)).as_py() or 0)
 
 
 def _headers(kind: bytes) -> list[tuple[str, bytes]]:
@@ -342,7 +327,7 @@ def _flat(batch: pa.RecordBatch, name: str) -> NDArray[Any]:
     column = batch.column(name)
     if len(column) != 1 or not pa.types.is_large_list(column.type):
         raise CorruptError(f"{name} is no list but {column.type}")
-    return cast("NDArray[Any]", column.flatten().to_numpy())
+    return cast("NDArray[Any]", column[0].values.to_numpy())
 
 
 def _encode_refit(refit: Refit) -> Iterator[Payload]:
