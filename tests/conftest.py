@@ -7,11 +7,13 @@ import os
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import pytest
 from kafka import KafkaAdminClient
 
+from tests.tools.quality.cache import CACHE_VARIABLE
 from worker.broker.embedded import EmbeddedKafka
 from worker.settings.mistakes import ENV_PREFIX
 
@@ -28,6 +30,12 @@ def own_surroundings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     root.setLevel(level)
     logging.getLogger("kafka").setLevel(logging.NOTSET)
     logging.getLogger("kafka.net.selector").setLevel(logging.NOTSET)
+
+
+@pytest.fixture
+def own_quality_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give the quality table a cache of the test's own."""
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
 
 
 class Broker(Protocol):

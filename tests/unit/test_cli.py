@@ -6,7 +6,6 @@ import logging
 import os
 import subprocess
 import sys
-import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from rich.console import Console
 import worker.kafka_io.client
 import worker.live
 from tests.support.parsers import leaves
+from tests.support.settings_file import KEY, settings_file
 from worker import errors
 from worker.cli import EXIT_CODES, build_parser, main
 from worker.commands import config as config_verbs
@@ -29,11 +29,9 @@ from worker.errors import SettingsError, UnreachableError, WorkerError
 from worker.kafka_io import topic_setup
 from worker.offline import replay
 from worker.settings.mistakes import ENV_PREFIX
-from worker.settings.report import MASK
 from worker.settings.sections import Settings
 
 ROOT = Path(__file__).parents[2]
-KEY = "00112233445566778899aabbccddeeff"
 
 
 pytestmark = pytest.mark.usefixtures("own_surroundings")
@@ -41,21 +39,7 @@ pytestmark = pytest.mark.usefixtures("own_surroundings")
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
-    path = tmp_path / "settings.toml"
-    path.write_text(
-        f"""
-        entity_key = "{KEY}"
-        [kafka]
-        bootstrap = "kafka:9092"
-        group = "from-file"
-        sasl_password = "hush-hush"
-        [transaction]
-        transaction_id = "TX"
-        entities = ["SHOP", "DEVICE"]
-        """,
-        encoding="utf-8",
-    )
-    return path
+    return settings_file(tmp_path)
 
 
 def test_every_verb_has_a_command_and_every_argument_a_meaning() -> None:
@@ -182,50 +166,6 @@ def test_the_command_alone_prints_its_help(arguments: list[str], capsys: pytest.
     assert err == ""
 
 
-@pytest.mark.parametrize(
-    ("text", "meant"),
-    [
-        ("[kafka]\nbootstrp = 'x'", "kafka.bootstrap"),
-        ("[transactions]\namount = 'eur'", "transaction"),
-        ("[costs]\nbudget_cases_per_day = 5", "costs.alert_budget_cases_per_day"),
-        ("[labels]\ntime_format = 'iso8601'", "label.time_format"),
-    ],
-)
-def test_a_setting_that_is_misspelt_is_answered_with_the_one_that_is_meant(
-    text: str, meant: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = tmp_path / "settings.toml"
-    path.write_text(f'entity_key = "{KEY}"\n{text}\n', encoding="utf-8")
-    assert main(["config", "check", "--config", str(path)]) == 2
-    assert f"did you mean {meant}?" in capsys.readouterr().err
-
-
-def test_config_show_is_json_for_programs(
-    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv(f"{ENV_PREFIX}KAFKA__GROUP", "from-environment")
-    monkeypatch.setenv(f"{ENV_PREFIX}COSTS__ALERT_BUDGET_CASES_PER_DAY", "inf")
-    assert main(["config", "show", "--json", "--config", str(config)]) == 0
-    printed = capsys.readouterr().out
-    assert KEY not in printed
-    assert "hush-hush" not in printed
-    rows = {row["name"]: row for row in json.loads(printed)}
-    assert rows["entity_key"] == {
-        "name": "entity_key",
-        "value": MASK,
-        "origin": "file",
-        "meaning": rows["entity_key"]["meaning"],
-    }
-    assert (rows["kafka.group"]["value"], rows["kafka.group"]["origin"]) == (
-        "from-environment",
-        "environment",
-    )
-    assert rows["transaction.entities"]["value"] == ["SHOP", "DEVICE"]
-    assert rows["kafka.ssl_ca_file"]["value"] is None
-    assert rows["costs.alert_budget_cases_per_day"]["value"] == "inf"
-    assert rows["costs.review_cost"]["meaning"]
-
-
 def test_ctrl_c_ends_quietly(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def interrupt(_: argparse.Namespace) -> int:
         raise KeyboardInterrupt
@@ -248,75 +188,6 @@ def test_a_reader_that_leaves_is_no_error(config: Path) -> None:
     assert (ended.stderr, ended.returncode) == ("", 141)
 
 
-def test_config_show_is_toml_with_origins_and_masked_secrets(
-    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv(f"{ENV_PREFIX}KAFKA__GROUP", "from-environment")
-    monkeypatch.setenv(f"{ENV_PREFIX}COSTS", '{"review_cost": 7}')
-    assert main(["config", "show", "--config", str(config)]) == 0
-    printed = capsys.readouterr().out
-    assert KEY not in printed
-    assert "hush-hush" not in printed
-    lines = printed.splitlines()
-    assert 'bootstrap = "kafka:9092"  # file: host:port of one or more brokers, comma separated' in lines
-    assert 'group = "from-environment"  # environment: consumer group' in lines
-    assert any(line.startswith("review_cost = 7.0  # environment: ") for line in lines)
-    assert any(line.startswith("# sasl_username is not set  # default: ") for line in lines)
-    assert any(line.startswith('labels = "fraud.labels.v1"  # default: ') for line in lines)
-
-    read = tomllib.loads(printed)
-    assert (read["entity_key"], read["kafka"]["sasl_password"]) == (MASK, MASK)
-    again = Settings.model_validate(read | {"entity_key": KEY})
-    assert again.transaction.entities == ("SHOP", "DEVICE")
-    shown = {section: set(values) for section, values in read.items() if isinstance(values, dict)}
-    for section, names in shown.items():
-        unset = {name for name in again.model_dump()[section] if again.model_dump()[section][name] is None}
-        assert names | unset == set(again.model_dump()[section])
-
-
-def test_config_show_lists_the_defaults_where_settings_cannot_be_read(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = tmp_path / "settings.toml"
-    path.write_text(f'entity_key = "{KEY}"\n[transactions]\namount = "eur"\n', encoding="utf-8")
-    for arguments, error in (
-        (["--config", str(path)], "transactions is no setting"),
-        ([], "entity_key is required"),
-    ):
-        assert main(["config", "show", *arguments]) == 2
-        out, err = capsys.readouterr()
-        assert error in err
-        lines = out.splitlines()
-        assert lines[0].startswith("# entity_key is not set  # default: ")
-        assert any(line.startswith('amount = "amount"  # default: ') for line in lines)
-        assert "[transaction]" in lines
-
-
-def test_config_may_stand_before_or_behind_the_verb(config: Path) -> None:
-    parser = build_parser()
-    assert parser.parse_args(["--config", str(config), "config", "show"]).config == config
-    assert parser.parse_args(["config", "show", "--config", str(config)]).config == config
-    assert parser.parse_args(["config", "show"]).config is None
-
-
-def test_config_check_says_where_the_settings_come_from(
-    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("FRAUD_WORKER_CONFIG", str(config))
-    monkeypatch.setenv(f"{ENV_PREFIX}KAFKA__SASL_USERNAME", "alice")
-    assert main(["config", "check"]) == 0
-    assert str(config) in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("name", ["KAFA__GROUP", "ENTITYKEY", "KAFKA_GROUP"])
-def test_a_variable_that_sets_nothing_is_refused(
-    name: str, config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv(ENV_PREFIX + name, "x")
-    assert main(["config", "check", "--config", str(config)]) == 2
-    assert f"{ENV_PREFIX}{name}: no such setting" in capsys.readouterr().err
-
-
 def test_people_read_a_log_of_kafka_python_now_and_then_and_of_the_worker_always(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -334,13 +205,6 @@ def test_people_read_a_log_of_kafka_python_now_and_then_and_of_the_worker_always
         True,
     ]
     assert logged.count("we, at") == 4
-
-
-def test_missing_settings_are_reported_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["config", "check"]) == SettingsError.exit_code
-    error = capsys.readouterr().err
-    assert "entity_key is required" in error
-    assert "Traceback" not in error
 
 
 CSV = """\

@@ -3,33 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
-from numpy.typing import NDArray
 
-from models.evaluation import average_precision
 from models.vocabulary import MS_PER_DAY
 from tests.support.quality import DAYS, START_MS, STREAM, loaded
-from tests.tools.quality import __main__ as command
-from tests.tools.quality import baselines, delayed, families, public, refits, registry, shapes, table
-from tests.tools.quality.cache import CACHE_VARIABLE
-from tests.tools.quality.curves import DayCosts, DayCurves
+from tests.tools.quality import baselines, families, refits, registry
 from tests.tools.quality.families import Family, Fitted, Setting, Training
 from tests.tools.quality.journal import CURRENT, FROZEN, FeatureSet, Unit
-from tests.tools.quality.measure import Judged, JudgedWindow, Measured
-from tests.tools.quality.streams import AbsentError, Loaded
+from tests.tools.quality.streams import Loaded
 from tests.tools.quality.training import FEWEST_OF_A_CATEGORY, DenseCodes, Verdicts, verdicts_at
 from worker.offline.dataset import NEVER
 
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_quality_cache")
 
 
 # What a baseline may know.
@@ -240,205 +227,3 @@ def test_an_online_model_learns_a_late_fraud_after_it_took_it_for_legit() -> Non
         data.label_time_ms[row],
     ]
     assert len(verdicts.row) == len(data.dataset) + late.sum()
-
-
-# The table.
-
-
-def judged(name: str, score: NDArray[np.float64], fraud: NDArray[np.bool_], day: NDArray[np.int64]) -> Judged:
-    flat = np.ones(day.max() + 1)
-    curves = DayCurves.of(fraud, score, day)
-    return Judged(name, "a=1", average_precision(fraud, score), 0.5, 0.0, curves, DayCosts(flat, flat, flat))
-
-
-def window(
-    seed: int, *, worse_by: float, baselines_of: tuple[str, ...] = ("LightGBM (frozen features)",)
-) -> JudgedWindow:
-    rng = np.random.default_rng(seed)
-    day = np.repeat(np.arange(40), 50)
-    fraud = rng.random(day.size) < 0.2
-    score = rng.standard_normal(day.size) + 2.0 * fraud
-    others = tuple(judged(name, score, fraud, day) for name in baselines_of)
-    worker = judged("worker", score - worse_by * fraud * rng.random(day.size), fraud, day)
-    return JudgedWindow("tiny", 40, day.size, int(fraud.sum()), worker, others, 1.0, float("nan"))
-
-
-def test_a_row_passes_by_its_lower_bound() -> None:
-    same = table.judge(STREAM, STREAM.windows[0], [window(0, worse_by=0.0), window(1, worse_by=0.0)])
-    assert same.passes
-    assert same.interval == (0.0, 0.0, 0.0)
-    worse = table.judge(STREAM, STREAM.windows[0], [window(0, worse_by=1.0)])
-    assert not worse.passes
-    assert worse.interval.low < worse.interval.difference < 0
-    assert worse.bar == "LightGBM (frozen features)"
-
-
-def test_the_bar_is_a_baseline_that_every_seed_has() -> None:
-    both = ("LightGBM (frozen features)", "EBM (frozen features)")
-    row = table.judge(
-        STREAM, STREAM.windows[0], [window(0, worse_by=0.0, baselines_of=both), window(1, worse_by=0.0)]
-    )
-    assert row.bar == "LightGBM (frozen features)"
-    # A seed without any baseline yet is left out.
-    row = table.judge(
-        STREAM, STREAM.windows[0], [window(0, worse_by=0.0), window(1, worse_by=0.0, baselines_of=())]
-    )
-    assert len(row.by_seed) == 1
-    none = table.judge(STREAM, STREAM.windows[0], [window(0, worse_by=0.0, baselines_of=())])
-    assert (none.bar, none.passes) == (None, False)
-
-
-def test_a_recorded_bar_stands_where_the_cache_has_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(table, "RECORDED", tmp_path / "recorded.json")
-    assert table.read_recorded() == {}
-    row = table.judge(STREAM, STREAM.windows[0], [window(0, worse_by=0.0)])
-    table.write(
-        tmp_path,
-        [row],
-        {"tiny": [Measured(0, (), (), 10, 1.0, features_changed=False, worst_excess_days=0.5)]},
-        [],
-        1.0,
-    )
-    table.record(tmp_path)
-    recorded = table.read_recorded()["tiny"]
-    assert recorded["figure"] == pytest.approx(row.baseline, abs=1e-4)
-    alone = [window(0, worse_by=0.0, baselines_of=())]
-    again = table.judge(STREAM, STREAM.windows[0], alone, recorded)
-    assert again.bar == "LightGBM (frozen features), recorded"
-    assert again.interval.low < again.interval.difference < again.interval.high
-    assert not again.passes
-    # A seed without a bar may be harder or easier: the worker's figure on it is not held against the others' bar.
-    with_another = [*alone, window(1, worse_by=0.3, baselines_of=())]
-    assert table.judge(STREAM, STREAM.windows[0], with_another, recorded).worker == again.worker
-    better = table.judge(STREAM, STREAM.windows[0], alone, recorded | {"figure": 0.1})
-    assert better.passes
-    table.write(
-        tmp_path,
-        [again],
-        {"tiny": [Measured(0, (), (), 10, 1.0, features_changed=False, worst_excess_days=0.5)]},
-        [],
-        1.0,
-    )
-    table.record(tmp_path)
-    assert table.read_recorded()["tiny"] == recorded
-
-
-# The streams.
-
-
-def test_names_and_folders_of_streams_differ() -> None:
-    rows = [stream.row_name(it) for stream in registry.STREAMS for it in stream.windows]
-    assert len(set(rows)) == len(rows)
-    assert len({stream.slug for stream in registry.STREAMS}) == len(registry.STREAMS)
-    assert [it.name for it in registry.chosen(["s-ffsd"])] == ["S-FFSD labelled", "S-FFSD all"]
-
-
-def test_absent_data_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv(public.DATA_VARIABLE, str(tmp_path))
-    for stream in public.STREAMS:
-        with pytest.raises(AbsentError, match=r"handbook\.parquet|s-ffsd\.csv"):
-            stream.load(0)
-
-
-@pytest.mark.parametrize("name", ["AGR_a", "HYPER_f", "SEA_g"])
-def test_a_delayed_stream_is_the_same_for_a_seed_and_labels_arrive_after_as_many_instances(name: str) -> None:
-    made = delayed.delayed_stream(name, 1, 70_000, count=300)
-    again = delayed.delayed_stream(name, 1, 70_000, count=300)
-    assert made.key() == again.key()
-    assert made.key() != delayed.delayed_stream(name, 2, 70_000, count=300).key()
-    delays = made.label_time_ms - made.dataset.event_time_ms
-    assert set(delays.tolist()) == {7 * MS_PER_DAY}
-    steps = np.diff(made.dataset.event_time_ms)
-    assert set((steps * delayed.INSTANCES_PER_DAY).tolist()) == {MS_PER_DAY}
-    assert 0.05 < made.fraud.mean() < 0.95
-
-
-def concept(number: int) -> Iterator[tuple[dict[str, int], bool]]:
-    while True:
-        yield {"concept": number}, False
-
-
-def test_concepts_change_where_they_should() -> None:
-    stream = delayed.changing([concept(0), concept(1), concept(2)], (1_000, 2_000), 50, seed=0)
-    seen = np.array([next(stream)[0]["concept"] for _ in range(3_000)])
-    assert (seen[:900] == 0).all()
-    assert (seen[1_100:1_900] == 1).all()
-    assert (seen[2_100:] == 2).all()
-    wide = delayed.changing([concept(0), concept(1)], (1_500,), 2_000, seed=0)
-    share = np.mean([next(wide)[0]["concept"] for _ in range(3_000)])
-    assert 0.45 < share < 0.55
-
-
-@pytest.mark.parametrize("shape", ["wide", "no entity", "categories", "noise", "mixed"])
-def test_a_shape_has_its_share_of_fraud(shape: str) -> None:
-    made = shapes.shaped(shape, 20_000, 0.02, seed=0)
-    assert 0.015 < made.fraud.mean() < 0.025
-    assert made.key() == shapes.shaped(shape, 20_000, 0.02, seed=0).key()
-    assert (made.label_time_ms[~made.fraud] == NEVER).all()
-    assert (made.label_time_ms[made.fraud] >= made.dataset.event_time_ms[made.fraud]).all()
-
-
-def test_the_books_test_week_drops_cards_that_were_known_to_be_compromised() -> None:
-    days = [115, 121, 122, 123, 124, 129, 129, 129, 130, 130, 136]
-    cards = ["a", "b", "c", "d", "e", "a", "c", "e", "c", "d", "z"]
-    fraud = [True, True, True, True, False, False, False, False, False, False, False]
-    times_ms = np.array([START_MS, *(START_MS + day * MS_PER_DAY for day in days)])
-    made = loaded(len(times_ms)).dataset
-    made = dataclasses.replace(
-        made,
-        event_time_ms=times_ms,
-        card_id=pa.array(["first", *cards]),
-        is_fraud=np.array([False, *fraud]),
-    )
-    # On day 129 frauds up to day 121 are known, on day 130 those of day 122 too.
-    assert np.flatnonzero(public.book_test_rows(made)).tolist() == [7, 8, 10]
-
-
-def test_the_book_has_as_many_test_rows() -> None:
-    """As published: 58,264 rows with 385 frauds; only where the data are."""
-    try:
-        data = public._handbook(0)
-    except AbsentError as absent:
-        pytest.skip(str(absent))
-    rows = public.book_test_rows(data.dataset)
-    assert (int(rows.sum()), int(data.fraud[rows].sum())) == (58_264, 385)
-
-
-# The command.
-
-
-def test_a_smoke_run_makes_the_whole_table(tmp_path: Path) -> None:
-    pytest.importorskip("lightgbm")
-    assert command.main(["--smoke", "--out", str(tmp_path)]) == 0
-    made = json.loads((tmp_path / "quality.json").read_text(encoding="utf-8"))
-    [row] = made["rows"]
-    assert set(row) == {"name", "worker", "baseline", "low", "high", "passes"}
-    assert 0.3 < row["worker"] < 1.0
-    assert 0.3 < row["baseline"] < 1.0
-    assert row["low"] <= row["worker"] - row["baseline"] <= row["high"]
-    assert made["weeks"]["smoke"][0]
-    text = (tmp_path / "quality.md").read_text(encoding="utf-8")
-    assert "| smoke |" in text
-    assert "nan" not in text
-
-
-def test_the_list_names_every_stream(capsys: pytest.CaptureFixture[str]) -> None:
-    assert command.main(["list"]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == len(registry.STREAMS)
-
-
-def test_a_part_of_the_worker_can_be_left_out_on_all_streams() -> None:
-    stream = dataclasses.replace(STREAM, settings={"model": {"min_frauds": 7}})
-    changed = stream.with_settings({"model": {"trees": False}, "labels": {"horizon_days": 30}})
-    assert changed.worker_settings(loaded()).model.min_frauds == 7
-    assert not changed.worker_settings(loaded()).model.trees
-    assert changed.worker_settings(loaded()).labels.horizon_days == 30
-
-
-@pytest.mark.parametrize("given", ["trees=false", "model.trees", "model.trees=no"])
-def test_a_setting_that_is_none_is_refused(given: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        command.main(["--only", "nothing", "--set", given])
-    assert f"--set {given}" in capsys.readouterr().err

@@ -101,8 +101,9 @@ class PartitionTask:
         self.cards = CardAggregates(spec, limits.max_cards)
         self.pending = PendingDecisions(folder, len(spec.entities), len(FeatureLayout.from_spec(spec).names))
         self.shelf = LabelShelf()
-        self.ration = Ration(limits.labels_times_usual)
         """Labels that were read and are not due yet."""
+        self.ration = Ration(limits.labels_times_usual)
+        """How many labels each source has taught today, and what is usual."""
         self._settler = Settler(partition, self.pending)
         self._cases = _CaseBook()
         self._window_ms = 0

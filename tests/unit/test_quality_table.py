@@ -1,0 +1,135 @@
+"""The quality table: which rows pass, which bars are kept, and the command that makes it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from models.evaluation import average_precision
+from tests.support.quality import STREAM, loaded
+from tests.tools.quality import __main__ as command
+from tests.tools.quality import registry, table
+from tests.tools.quality.curves import DayCosts, DayCurves
+from tests.tools.quality.measure import Judged, JudgedWindow, Measured
+
+pytestmark = pytest.mark.usefixtures("own_quality_cache")
+
+
+def judged(name: str, score: NDArray[np.float64], fraud: NDArray[np.bool_], day: NDArray[np.int64]) -> Judged:
+    flat = np.ones(day.max() + 1)
+    curves = DayCurves.of(fraud, score, day)
+    return Judged(name, "a=1", average_precision(fraud, score), 0.5, 0.0, curves, DayCosts(flat, flat, flat))
+
+
+def window(
+    seed: int, *, worse_by: float, baselines_of: tuple[str, ...] = ("LightGBM (frozen features)",)
+) -> JudgedWindow:
+    rng = np.random.default_rng(seed)
+    day = np.repeat(np.arange(40), 50)
+    fraud = rng.random(day.size) < 0.2
+    score = rng.standard_normal(day.size) + 2.0 * fraud
+    others = tuple(judged(name, score, fraud, day) for name in baselines_of)
+    worker = judged("worker", score - worse_by * fraud * rng.random(day.size), fraud, day)
+    return JudgedWindow("tiny", 40, day.size, int(fraud.sum()), worker, others, 1.0, float("nan"))
+
+
+def test_a_row_passes_by_its_lower_bound() -> None:
+    same = table.judge(STREAM, STREAM.windows[0], [window(0, worse_by=0.0), window(1, worse_by=0.0)])
+    assert same.passes
+    assert same.interval == (0.0, 0.0, 0.0)
+    worse = table.judge(STREAM, STREAM.windows[0], [window(0, worse_by=1.0)])
+    assert not worse.passes
+    assert worse.interval.low < worse.interval.difference < 0
+    assert worse.bar == "LightGBM (frozen features)"
+
+
+def test_the_bar_is_a_baseline_that_every_seed_has() -> None:
+    both = ("LightGBM (frozen features)", "EBM (frozen features)")
+    row = table.judge(
+        STREAM, STREAM.windows[0], [window(0, worse_by=0.0, baselines_of=both), window(1, worse_by=0.0)]
+    )
+    assert row.bar == "LightGBM (frozen features)"
+    # A seed without any baseline yet is left out.
+    row = table.judge(
+        STREAM, STREAM.windows[0], [window(0, worse_by=0.0), window(1, worse_by=0.0, baselines_of=())]
+    )
+    assert len(row.by_seed) == 1
+    none = table.judge(STREAM, STREAM.windows[0], [window(0, worse_by=0.0, baselines_of=())])
+    assert (none.bar, none.passes) == (None, False)
+
+
+def test_a_recorded_bar_stands_where_the_cache_has_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table, "RECORDED", tmp_path / "recorded.json")
+    assert table.read_recorded() == {}
+    row = table.judge(STREAM, STREAM.windows[0], [window(0, worse_by=0.0)])
+    table.write(
+        tmp_path,
+        [row],
+        {"tiny": [Measured(0, (), (), 10, 1.0, features_changed=False, worst_excess_days=0.5)]},
+        [],
+        1.0,
+    )
+    table.record(tmp_path)
+    recorded = table.read_recorded()["tiny"]
+    assert recorded["figure"] == pytest.approx(row.baseline, abs=1e-4)
+    alone = [window(0, worse_by=0.0, baselines_of=())]
+    again = table.judge(STREAM, STREAM.windows[0], alone, recorded)
+    assert again.bar == "LightGBM (frozen features), recorded"
+    assert again.interval.low < again.interval.difference < again.interval.high
+    assert not again.passes
+    # A seed without a bar may be harder or easier: the worker's figure on it is not held against the others' bar.
+    with_another = [*alone, window(1, worse_by=0.3, baselines_of=())]
+    assert table.judge(STREAM, STREAM.windows[0], with_another, recorded).worker == again.worker
+    better = table.judge(STREAM, STREAM.windows[0], alone, recorded | {"figure": 0.1})
+    assert better.passes
+    table.write(
+        tmp_path,
+        [again],
+        {"tiny": [Measured(0, (), (), 10, 1.0, features_changed=False, worst_excess_days=0.5)]},
+        [],
+        1.0,
+    )
+    table.record(tmp_path)
+    assert table.read_recorded()["tiny"] == recorded
+
+
+def test_a_smoke_run_makes_the_whole_table(tmp_path: Path) -> None:
+    pytest.importorskip("lightgbm")
+    assert command.main(["--smoke", "--out", str(tmp_path)]) == 0
+    made = json.loads((tmp_path / "quality.json").read_text(encoding="utf-8"))
+    [row] = made["rows"]
+    assert set(row) == {"name", "worker", "baseline", "low", "high", "passes"}
+    assert 0.3 < row["worker"] < 1.0
+    assert 0.3 < row["baseline"] < 1.0
+    assert row["low"] <= row["worker"] - row["baseline"] <= row["high"]
+    assert made["weeks"]["smoke"][0]
+    text = (tmp_path / "quality.md").read_text(encoding="utf-8")
+    assert "| smoke |" in text
+    assert "nan" not in text
+
+
+def test_the_list_names_every_stream(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["list"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == len(registry.STREAMS)
+
+
+def test_a_part_of_the_worker_can_be_left_out_on_all_streams() -> None:
+    stream = dataclasses.replace(STREAM, settings={"model": {"min_frauds": 7}})
+    changed = stream.with_settings({"model": {"trees": False}, "labels": {"horizon_days": 30}})
+    assert changed.worker_settings(loaded()).model.min_frauds == 7
+    assert not changed.worker_settings(loaded()).model.trees
+    assert changed.worker_settings(loaded()).labels.horizon_days == 30
+
+
+@pytest.mark.parametrize("given", ["trees=false", "model.trees", "model.trees=no"])
+def test_a_setting_that_is_none_is_refused(given: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        command.main(["--only", "nothing", "--set", given])
+    assert f"--set {given}" in capsys.readouterr().err
