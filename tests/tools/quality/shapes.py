@@ -174,6 +174,38 @@ def deep(count: int, rng: np.random.Generator) -> _Shape:
     return _Shape(amount, 4.0 * logit / logit.std(), numeric, {}, {}, card)
 
 
+def rings(count: int, rng: np.random.Generator) -> _Shape:
+    """An online shop: fields missing in blocks, categories of up to 3,000 values, frauds in rings of a few days."""
+    kinds = {f"c{at:02d}": _zipf(int(5 * 600 ** (at / 11)), count, rng) for at in range(12)}
+    x = rng.standard_normal((count, 8)) @ rng.standard_normal((8, 20)) + rng.standard_normal((count, 20))
+    logit = 1.2 * _standard(np.sum([_regions(x, 5, rng) for _ in range(30)], axis=0))
+    for codes in list(kinds.values())[::2]:
+        logit += rng.normal(0.0, 0.4, codes.max() + 1)[codes]
+    missing = [rng.random(kinds["c00"].max() + 1)[kinds["c00"]] < 0.4 for _ in range(4)]
+    numeric = {}
+    for at in range(20):
+        values = np.exp(0.5 * x[:, at]) if at % 3 == 0 else x[:, at]
+        gone = missing[at % 5] if at % 5 < len(missing) else rng.random(count) < 0.05
+        numeric[f"n{at:02d}"] = np.where(gone, np.nan, values)
+    card, device, address = (_zipf(max(count // rows, 1), count, rng) for rows in (20, 8, 100))
+    shared = {"c08": kinds["c08"], "c10": kinds["c10"], "device": device, "address": address}
+    for _ in range(count // 1_500):
+        begins = rng.integers(count)
+        lasts = rng.integers(count // (2 * DAYS) + 1, 3 * count // DAYS + 2)
+        ring = np.unique(rng.integers(begins, min(begins + lasts, count), rng.integers(5, 40)))
+        for codes in shared.values():
+            codes[ring] = codes[rng.integers(count)]
+        logit[ring] += 5.0
+    stolen_at = np.where(rng.random(card.max() + 1) < 0.02, rng.integers(0, count, card.max() + 1), count)
+    logit += 3.0 * (np.arange(count) > stolen_at[card])
+    entities = {"device": device, "address": address}
+    return _Shape(_amounts(rng.standard_normal(count)), logit, numeric, kinds, entities, card)
+
+
+def _standard(values: Numbers) -> Numbers:
+    return np.asarray((values - values.mean()) / values.std(), np.float64)
+
+
 def _regions(x: Numbers, depth: int, rng: np.random.Generator) -> Numbers:
     """Cut the rows in two by a random field, `depth` times over, and give each part a normal value."""
     part = np.zeros(len(x), np.int64)
@@ -190,6 +222,7 @@ _SHAPES: Final[dict[str, Any]] = {
     "categories": categories,
     "noise": noise,
     "deep": deep,
+    "rings": rings,
     "mixed": mixed,
 }
 
@@ -238,6 +271,7 @@ STREAMS: Final = (
     _stream("categories", "categories", 240_000, 0.02),
     _stream("noise", "noise", 180_000, 0.01),
     _stream("deep", "deep", 300_000, 0.035, seeds=(0,)),
+    _stream("rings", "rings", 300_000, 0.035, seeds=(0,)),
     _stream("20 %", "mixed", 90_000, 0.2),
     _stream("1 %", "mixed", 270_000, 0.01),
     _stream("0.1 %", "mixed", 720_000, 0.001),
