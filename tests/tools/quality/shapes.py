@@ -178,9 +178,9 @@ def rings(count: int, rng: np.random.Generator) -> _Shape:
     """An online shop: fields missing in blocks, categories of up to 3,000 values, frauds in rings of a few days."""
     kinds = {f"c{at:02d}": _zipf(int(5 * 600 ** (at / 11)), count, rng) for at in range(12)}
     x = rng.standard_normal((count, 8)) @ rng.standard_normal((8, 20)) + rng.standard_normal((count, 20))
-    logit = 1.2 * _standard(np.sum([_regions(x, 5, rng) for _ in range(30)], axis=0))
+    logit = 3.0 * _standard(np.sum([_regions(x, 5, rng) for _ in range(30)], axis=0))
     for codes in list(kinds.values())[::2]:
-        logit += rng.normal(0.0, 0.4, codes.max() + 1)[codes]
+        logit += rng.normal(0.0, 0.8, codes.max() + 1)[codes]
     missing = [rng.random(kinds["c00"].max() + 1)[kinds["c00"]] < 0.4 for _ in range(4)]
     numeric = {}
     for at in range(20):
@@ -195,9 +195,9 @@ def rings(count: int, rng: np.random.Generator) -> _Shape:
         ring = np.unique(rng.integers(begins, min(begins + lasts, count), rng.integers(5, 40)))
         for codes in shared.values():
             codes[ring] = codes[rng.integers(count)]
-        logit[ring] += 5.0
+        logit[ring] += 7.0
     stolen_at = np.where(rng.random(card.max() + 1) < 0.02, rng.integers(0, count, card.max() + 1), count)
-    logit += 3.0 * (np.arange(count) > stolen_at[card])
+    logit += 6.0 * (np.arange(count) > stolen_at[card])
     entities = {"device": device, "address": address}
     return _Shape(_amounts(rng.standard_normal(count)), logit, numeric, kinds, entities, card)
 
