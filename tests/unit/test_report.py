@@ -76,6 +76,7 @@ def test_the_report_of_a_comparison_has_every_section_and_keeps_its_promises(tmp
     assert all(name in table for name, _ in STRENGTHS)
     assert "left out: too few frauds" in table
     assert page.lower().count("accuracy") == 1
+    assert "tuning those that had arrived by the start of the test" in found["setup"].text
     # Of the plots a reader hears what was reached.
     assert "Working points: worker: recall" in found["precision-recall"].all("desc")[0].text
 

@@ -224,7 +224,7 @@ def _require_both_classes(window: Window) -> None:
         if count < LEAST_FRAUDS:
             raise SettingsError(
                 f"the {window.name} window, {_day(window.start_ms)} to {_day(window.end_ms)}, has {count} {what} whose "
-                f"label had arrived by then: a comparison needs {LEAST_FRAUDS} in each window; give a longer file, or "
+                f"label had arrived in time: a comparison needs {LEAST_FRAUDS} in each window; give a longer file, or "
                 "change the proportions by --windows"
             )
 
