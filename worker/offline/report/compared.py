@@ -325,8 +325,8 @@ def _which(result: Comparison) -> Html:
 
 def _setup(result: Comparison) -> list[Html]:
     windows = Table(
-        "The windows, in order of time. Training sees only labels that had arrived by the end of its window, tuning those"
-        " that had arrived by the start of the test.",
+        "The windows, in order of time. Training sees only labels that had arrived by the end of its window, tuning"
+        " those that had arrived by the start of the test.",
         [
             Column("window"),
             Column("from"),
