@@ -12,9 +12,11 @@ from tests.support.fake_strategies import run_here
 from worker.errors import SettingsError
 from worker.offline.compare.comparing import Options, compare
 from worker.offline.compare.leaks import cleaned
+from worker.offline.compare.prepared import prepare
 from worker.offline.compare.registry import chosen
 from worker.offline.compare.result import Comparison, Figures
-from worker.offline.dataset import Dataset
+from worker.offline.compare.windows import learnable
+from worker.offline.dataset import NEVER, Dataset
 from worker.settings.sections import Settings
 from worker.simulation import FIELDS, Traffic, simulate
 
@@ -226,6 +228,26 @@ def test_rows_without_truth_are_neither_learnt_nor_judged() -> None:
     assert np.isin(comparison.test.event_time_ms, DATA.event_time_ms[~unknown]).all()
     train = next(window for window in comparison.windows if window.name == "train")
     assert all(row.rows_learnt == train.rows for row in comparison.rows[:1])
+
+
+def test_in_a_file_with_unknown_truth_no_later_label_chooses_what_was_learnt_before() -> None:
+    rng = np.random.default_rng(6)
+    delays_ms = rng.integers(MS_PER_DAY, 12 * MS_PER_DAY, len(DATA))
+    label_ms = np.where(rng.random(len(DATA)) < 0.3, NEVER, DATA.event_time_ms + delays_ms)
+    some = dataclasses.replace(DATA, label_time_ms=label_ms)
+    settings = SETTINGS.model_copy(update={"transaction": DATA.fields})
+    whole = prepare(settings, some, "raw", own_rows=False).material
+    windows = whole.windows
+    today = dataclasses.replace(some, label_time_ms=np.where(label_ms > windows.tune_ms, NEVER, label_ms))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("worker.offline.compare.windows.LEAST_FRAUDS", 0)
+        then = prepare(settings, today, "raw", own_rows=False).material
+    assert then.windows == windows
+    from_whole, from_then = (
+        it.event_time_ms[learnable(it.event_time_ms, it.verdicts, 0, windows.tune_ms, windows.tune_ms)]
+        for it in (whole, then)
+    )
+    np.testing.assert_array_equal(from_whole, from_then)
 
 
 @pytest.mark.parametrize("frauds", ["none", "all"])
