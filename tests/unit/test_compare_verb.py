@@ -3,7 +3,10 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -202,11 +205,37 @@ def test_the_list_names_every_strategy(capsys: pytest.CaptureFixture[str]) -> No
         assert f"\n  {name} " in text
 
 
-def test_progress_elsewhere_is_lines(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_elsewhere_is_lines_with_the_seconds_so_far_and_those_left(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = iter((100.0, 107.0, 112.0, 121.0))
+    monkeypatch.setattr("worker.commands.compare.time", SimpleNamespace(monotonic=lambda: next(seconds)))
     with verb._bars() as (_, on_change):
-        on_change(0, 2, ["smote"])
-        on_change(1, 2, ["adasyn"])
-        on_change(2, 2, [])
+        on_change(0, 3, ["smote"])
+        on_change(1, 3, ["adasyn"])
+        on_change(1, 3, ["adasyn", "logistic"])
+        on_change(3, 3, [])
     assert capsys.readouterr().err == (
-        "compare: 1 of 2 strategies, in hand: adasyn\ncompare: 2 of 2 strategies\n"
+        "compare: 1 of 3 strategies after 7 s, about 14 s left; in hand: adasyn\n"
+        "compare: 3 of 3 strategies after 21 s\n"
     )
+
+
+def test_progress_at_a_terminal_shows_the_time_so_far_and_the_time_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    terminal = _Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("TERM", "xterm")
+    with verb._bars() as (_, on_change):
+        on_change(1, 4, ["smote"])
+        time.sleep(0.2)
+        on_change(2, 4, ["adasyn"])
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", terminal.getvalue())
+    assert re.search(r"2/4 0:00:0\d left 0:00:0\d adasyn", plain)
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,6 +45,7 @@ _METRICS: Final = (
     "accuracy",
 )
 _MOST_JOBS: Final = 4
+_SPEED_PERIOD_S: Final = 86_400.0
 _SIMULATED_CARDS: Final = 2_000
 _SIMULATED_DAYS: Final = 90
 _MORE: Final = """\
@@ -296,37 +298,58 @@ def _bars() -> Iterator[tuple[OnProgress, OnChange]]:
             yield progress, _Lines()
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("{task.fields[title]:<10}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
         TextColumn("{task.description}"),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+    # A strategy takes up to minutes: the speed is that of all so far, not of the last half minute.
+    with Progress(
+        *columns, console=Console(stderr=True), transient=True, speed_estimate_period=_SPEED_PERIOD_S
+    ) as bars:
         run = bars.add_task("", total=None, title="worker", visible=False)
-        strategies = bars.add_task("", total=None, title="strategies", visible=False)
-        yield (
-            lambda done, total: bars.update(run, completed=done, total=total, visible=True),
-            lambda done, total, names: bars.update(
-                strategies, completed=done, total=total, description=", ".join(names), visible=True
-            ),
-        )
+        # Its time begins with the first strategy, not with the run of the worker.
+        strategies = bars.add_task("", total=None, title="strategies", visible=False, start=False)
+
+        def on_change(done: int, total: int, names: list[str]) -> None:
+            bars.start_task(strategies)
+            bars.update(strategies, completed=done, total=total, description=", ".join(names), visible=True)
+
+        yield (lambda done, total: bars.update(run, completed=done, total=total, visible=True)), on_change
 
 
 class _Lines:
-    """Prints a line whenever a strategy ends."""
+    """Prints a line whenever a strategy ends: the seconds since the first began, and about how many are left."""
 
     def __init__(self) -> None:
         self._done = 0
+        self._started_s: float | None = None
 
     def __call__(self, done: int, total: int, names: list[str]) -> None:
+        now_s = time.monotonic()
+        if self._started_s is None:
+            self._started_s = now_s
         if done > self._done:
             self._done = done
-            hand = f", in hand: {', '.join(names)}" if names else ""
-            print(f"compare: {done} of {total} strategies{hand}", file=sys.stderr)
+            passed_s = now_s - self._started_s
+            left = f", about {passed_s * (total - done) / done:,.0f} s left" if done < total else ""
+            hand = f"; in hand: {', '.join(names)}" if names else ""
+            print(
+                f"compare: {done} of {total} strategies after {passed_s:,.0f} s{left}{hand}", file=sys.stderr
+            )
 
 
 def _names(text: str) -> list[str]:
