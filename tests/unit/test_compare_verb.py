@@ -113,6 +113,12 @@ def test_json_has_rows_of_both_blocks_and_a_recommendation(outputs: dict[str, st
         (["--simulate", "--only", "smote,woker"], "there is no strategy 'woker': did you mean worker"),
         (["--simulate", "--only", "resamplin"], "there is no strategy 'resamplin': did you mean resampling"),
         (["--simulate", "--days", "20"], "span 20 days: a comparison needs 30"),
+        (["--simulate", "--mistakes", "--only", "smote"], "--only is not for --mistakes"),
+        (["--simulate", "--mistakes", "--skip", "smote"], "--skip is not for --mistakes"),
+        (["--simulate", "--mistakes", "--features", "journalled"], "--features is not for --mistakes"),
+        (["--simulate", "--mistakes", "--jobs", "2"], "--jobs is not for --mistakes"),
+        (["--simulate", "--mistakes", "--max-seconds", "9"], "--max-seconds is not for --mistakes"),
+        (["--simulate", "--mistakes", "--metric", "ap"], "--metric is not for --mistakes"),
         (["--simulate", "--report", "nowhere/at/all.html"], "there is no folder 'nowhere/at'"),
     ],
 )
@@ -174,6 +180,11 @@ def test_strategies_own_rows_and_families_are_chosen_by_name(monkeypatch: pytest
     )
     assert (len(others.own_rows), others.jobs, others.shares) == (0, 3, (1.0, 2.0, 3.0, 4.0))
     assert {it.caps.seconds for it in others.strategies} == {5.0}
+
+
+def test_what_is_not_given_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert options(monkeypatch).features == "journalled"
+    assert options(monkeypatch, "--features", "raw").features == "raw"
 
 
 @pytest.mark.parametrize("as_json", [False, True])

@@ -88,7 +88,7 @@ def add_to(verbs: Verbs) -> None:
     )
     how = parser.add_argument_group("how to compare")
     how.add_argument(
-        "--features", choices=("journalled", "raw"), default="journalled",
+        "--features", choices=("journalled", "raw"),
         help="those that the worker journals at decision time (default), or the declared columns alone",
     )  # fmt: skip
     how.add_argument(
@@ -109,7 +109,7 @@ def add_to(verbs: Verbs) -> None:
     )
     shown = parser.add_argument_group("what to show")
     shown.add_argument(
-        "--metric", choices=_METRICS, default="cost",
+        "--metric", choices=_METRICS,
         help="order of the rows (default: cost); accuracy explains why it is not in the table",
     )  # fmt: skip
     shown.add_argument(
@@ -128,6 +128,8 @@ def compare(args: argparse.Namespace) -> int:
         return _print_list()
     if args.simulate == (args.file is not None):
         raise SettingsError("compare: name either a file, such as payments.parquet, or --simulate")
+    if args.mistakes:
+        _require_no_choice(args)
     from worker.offline.compare.comparing import compare as side_by_side
 
     if args.report is not None:
@@ -147,6 +149,17 @@ def compare(args: argparse.Namespace) -> int:
         write_comparison(comparison, args.report)
     _print(comparison, args)
     return INTERRUPTED if comparison.interrupted else 0
+
+
+def _require_no_choice(args: argparse.Namespace) -> None:
+    """Refuse what chooses or orders the rows of a table: the mistakes have none."""
+    for name in ("only", "skip", "features", "jobs", "max_seconds", "metric"):
+        if getattr(args, name):
+            option = name.replace("_", "-")
+            raise SettingsError(
+                f"--{option} is not for --mistakes, which are made with methods of their own on raw features: leave "
+                "one of the two out"
+            )
 
 
 def _mistakes(args: argparse.Namespace) -> int:
@@ -233,7 +246,7 @@ def _options(args: argparse.Namespace) -> Options:
     return Options(
         strategies=strategies,
         own_rows=own_rows,
-        features=args.features,
+        features=args.features or "journalled",
         shares=args.windows,
         seed=args.seed,
         jobs=args.jobs or min(os.cpu_count() or 1, _MOST_JOBS),
@@ -268,7 +281,7 @@ def _print(comparison: Comparison, args: argparse.Namespace) -> None:
     from worker.offline.compare.table_text import WIDTH_ELSEWHERE, comparison_text
 
     console = output(WIDTH_ELSEWHERE)
-    for part in comparison_text(comparison, args.metric, console.width):
+    for part in comparison_text(comparison, args.metric or "cost", console.width):
         console.print(part)
     if args.report is not None:
         print(f"\n{args.report}: the report")
