@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from models.vocabulary import MS_PER_DAY
 from tests.support.fake_strategies import FirstFeature, strategy_named
@@ -86,6 +87,40 @@ def test_a_fraud_label_that_comes_late_is_learnt_again() -> None:
     relearnt = TRUTH & (MATERIAL.event_time_ms + 2 * DELAY_MS < WINDOWS.end_ms)
     np.testing.assert_array_equal(times[counts == 2], MATERIAL.event_time_ms[relearnt])
     assert fraud.sum() == relearnt.sum()
+
+
+def test_a_fraud_label_that_comes_early_is_learnt_as_it_arrives_and_once() -> None:
+    early = MATERIAL.event_time_ms + DELAY_MS // 3
+    material = dataclasses.replace(MATERIAL, fraud_ms=np.where(TRUTH, early, MATERIAL.fraud_ms))
+    made, strategy = watched("online")
+    list(try_out(material, strategy, seed=1))
+    newest = TRUTH & (early < WINDOWS.end_ms) & (MATERIAL.matures_ms >= WINDOWS.end_ms)
+    learnt = np.concatenate([sample.event_time_ms for sample in made[0].fitted])
+    fraud = np.concatenate([sample.fraud for sample in made[0].fitted])
+    np.testing.assert_array_equal(
+        np.sort(learnt[fraud]), MATERIAL.event_time_ms[TRUTH & (early < WINDOWS.end_ms)]
+    )
+    assert newest.any()
+    assert len(np.unique(learnt)) == len(learnt)
+    [first, *_] = made[0].fitted
+    assert (first.event_time_ms[first.fraud] <= WINDOWS.tune_ms - DELAY_MS // 3).all()
+    assert (first.event_time_ms[~first.fraud] <= WINDOWS.tune_ms - DELAY_MS).all()
+
+
+def test_no_later_label_changes_which_rows_an_online_model_had_learnt() -> None:
+    def learnt_before(fraud_ms: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        made, strategy = watched("online", caps=Caps(rows=400))
+        list(try_out(dataclasses.replace(MATERIAL, fraud_ms=fraud_ms), strategy, seed=1))
+        [first, *_] = made[0].fitted
+        return first.event_time_ms, first.weight
+
+    later = MATERIAL.matures_ms > WINDOWS.tune_ms
+    honest = learnt_before(MATERIAL.fraud_ms)
+    more = later & (np.arange(len(MATERIAL)) % 2 == 0)
+    lied = learnt_before(np.where(more, MATERIAL.matures_ms, MATERIAL.fraud_ms))
+    assert len(honest[0]) < int((~later).sum())
+    for one, two in zip(honest, lied, strict=True):
+        np.testing.assert_array_equal(one, two)
 
 
 @pytest.mark.parametrize("name", ["good", "online"])

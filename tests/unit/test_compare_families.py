@@ -108,13 +108,26 @@ def test_odd_data_are_scored_or_left_out_with_a_reason(name: str) -> None:
         "three frauds": Sample.concatenate([few, plain.take(np.flatnonzero(plain.fraud)[:3])]),
         "no value": with_features(np.full_like(plain.features, nan)),
         "columns without a value": with_features(column_missing),
-        "a million categories": with_features(many_categories),
+        "a category for each row": with_features(many_categories),
         "infinities": with_features(infinite),
         "constants": with_features(constant),
     }
     for what, train in odd.items():
         reason = why_left_out(strategy, train, test)
         assert reason is None or " " in reason, what
+
+
+@pytest.mark.parametrize(
+    "name", ["logistic", "boosting", "undersampling", "online_logistic", "isolation_forest"]
+)
+def test_a_hundred_thousand_categories_are_learnt(name: str) -> None:
+    """These prepare categories in each of the ways that there are: other strategies share theirs."""
+    plain = drawn_sample(100_000, seed=3, prevalence=0.02)
+    features = plain.features.copy()
+    features[:, NUMBERS] = np.random.default_rng(7).permutation(len(plain)) * 7.0
+    train = replace(plain, features=features)
+    assert len(np.unique(train.features[:, NUMBERS])) == len(plain)
+    assert why_left_out(strategies()[name], train, train.rows(0, 500)) is None
 
 
 @pytest.mark.parametrize(

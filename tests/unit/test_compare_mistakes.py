@@ -10,7 +10,7 @@ import pytest
 from models.vocabulary import MS_PER_DAY
 from worker.offline.compare.families import extras
 from worker.offline.compare.material import Material
-from worker.offline.compare.mistakes import Mistake, known_frauds_of_case, mistakes
+from worker.offline.compare.mistakes import Mistake, _Bench, _ignoring_costs, known_frauds_of_case, mistakes
 from worker.offline.compare.windows import Windows
 from worker.offline.dataset import NEVER
 
@@ -88,6 +88,23 @@ def test_a_leak_reports_far_more_than_is_true(made: dict[str, Mistake], name: st
 
 def test_heeding_costs_saves_more(made: dict[str, Mistake]) -> None:
     assert made["ignoring costs"].reported < made["ignoring costs"].honest <= 1.0
+
+
+@pytest.mark.parametrize(
+    ("reported", "honest", "said"),
+    [
+        (0.30, 0.299, "heeding costs made no difference here, and these data do not show the mistake"),
+        (0.30, 0.20, "heeding costs saved less here, and these data do not show the mistake"),
+        (0.20, 0.30, None),
+    ],
+)
+def test_where_costs_teach_no_lesson_the_words_say_so(
+    reported: float, honest: float, said: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved = iter((reported, honest))
+    monkeypatch.setattr("worker.offline.compare.mistakes._Bench.savings", lambda *_: next(saved))
+    words = _ignoring_costs(_Bench(traffic(), SEED)).words
+    assert said in words if said else "lesson" not in words and "do not show" not in words
 
 
 def test_the_method_that_is_chosen_from_many_is_among_those_that_are_listed(made: dict[str, Mistake]) -> None:

@@ -30,7 +30,7 @@ def row(
 def words(
     *rows: Row, severity: Severity = Severity.SEVERE, costs: CostPolicy = COSTS
 ) -> tuple[str | None, str]:
-    advised = recommend(rows, costs, severity)
+    advised = recommend(rows, costs, severity, 14)
     return advised.strategy, "\n".join(advised.paragraphs)
 
 
@@ -56,6 +56,13 @@ def test_the_simplest_within_noise_is_recommended() -> None:
     assert "The difference of 30 is within its standard error (95 % interval -50 to 110)" in text
     assert "balanced_forest cost 1,000" in text
     assert "balanced_forest is within noise of the cheapest too" in text
+
+
+def test_the_best_of_several_is_said_to_be_chosen_where_it_is_measured() -> None:
+    one, other = row("logistic", "nothing", 1_000.0, 0.0), row("smote", "resampling", 1_020.0, 90.0)
+    said = "Chosen and measured on the same 14 days: the best of 2 strategies looks better there than it is."
+    assert said in words(one, other)[1]
+    assert "Chosen and measured" not in words(one)[1]
 
 
 def test_a_difference_beyond_noise_is_not_forgiven() -> None:
@@ -118,7 +125,7 @@ def test_blocks_are_not_mixed_and_the_refreshed_one_counts() -> None:
     strategy, text = words(frozen, row("logistic", "nothing", 1_000.0, 0.0))
     assert strategy == "logistic"
     assert "frozen_wonder" not in text
-    assert recommend([frozen], COSTS, Severity.SEVERE).block is Block.FROZEN
+    assert recommend([frozen], COSTS, Severity.SEVERE, 14).block is Block.FROZEN
 
 
 def test_a_budget_of_cases_excludes_what_opens_more() -> None:
@@ -151,7 +158,7 @@ def test_what_saves_nothing_is_not_praised() -> None:
 
 def test_without_figures_there_is_nothing_to_choose() -> None:
     none = Row("logistic", "nothing", "", Block.FROZEN, left_out="because")
-    advised = recommend([none], COSTS, Severity.SEVERE)
+    advised = recommend([none], COSTS, Severity.SEVERE, 14)
     assert (advised.strategy, advised.cheapest) == (None, None)
     assert "nothing to choose from" in advised.paragraphs[0]
 

@@ -56,3 +56,9 @@ def test_what_is_missing_is_said() -> None:
     assert "left out: smote: because" in text
     assert "The comparison was stopped: rows are missing." in text
     assert "  note: One column is odd." in text
+
+
+def test_why_the_workers_own_rows_have_no_time_to_score_is_said() -> None:
+    frozen, refreshed = shown(170).split("\nRefreshed: ")
+    assert "scoring has no time of its own" in " ".join(refreshed.split())
+    assert "scoring has no time of its own" not in frozen

@@ -3,7 +3,10 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -110,6 +113,12 @@ def test_json_has_rows_of_both_blocks_and_a_recommendation(outputs: dict[str, st
         (["--simulate", "--only", "smote,woker"], "there is no strategy 'woker': did you mean worker"),
         (["--simulate", "--only", "resamplin"], "there is no strategy 'resamplin': did you mean resampling"),
         (["--simulate", "--days", "20"], "span 20 days: a comparison needs 30"),
+        (["--simulate", "--mistakes", "--only", "smote"], "--only is not for --mistakes"),
+        (["--simulate", "--mistakes", "--skip", "smote"], "--skip is not for --mistakes"),
+        (["--simulate", "--mistakes", "--features", "journalled"], "--features is not for --mistakes"),
+        (["--simulate", "--mistakes", "--jobs", "2"], "--jobs is not for --mistakes"),
+        (["--simulate", "--mistakes", "--max-seconds", "9"], "--max-seconds is not for --mistakes"),
+        (["--simulate", "--mistakes", "--metric", "ap"], "--metric is not for --mistakes"),
         (["--simulate", "--report", "nowhere/at/all.html"], "there is no folder 'nowhere/at'"),
     ],
 )
@@ -173,6 +182,11 @@ def test_strategies_own_rows_and_families_are_chosen_by_name(monkeypatch: pytest
     assert {it.caps.seconds for it in others.strategies} == {5.0}
 
 
+def test_what_is_not_given_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert options(monkeypatch).features == "journalled"
+    assert options(monkeypatch, "--features", "raw").features == "raw"
+
+
 @pytest.mark.parametrize("as_json", [False, True])
 def test_mistakes_are_shown_beside_the_honest_figure(
     as_json: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -202,11 +216,37 @@ def test_the_list_names_every_strategy(capsys: pytest.CaptureFixture[str]) -> No
         assert f"\n  {name} " in text
 
 
-def test_progress_elsewhere_is_lines(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_elsewhere_is_lines_with_the_seconds_so_far_and_those_left(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = iter((100.0, 107.0, 112.0, 121.0))
+    monkeypatch.setattr("worker.commands.compare.time", SimpleNamespace(monotonic=lambda: next(seconds)))
     with verb._bars() as (_, on_change):
-        on_change(0, 2, ["smote"])
-        on_change(1, 2, ["adasyn"])
-        on_change(2, 2, [])
+        on_change(0, 3, ["smote"])
+        on_change(1, 3, ["adasyn"])
+        on_change(1, 3, ["adasyn", "logistic"])
+        on_change(3, 3, [])
     assert capsys.readouterr().err == (
-        "compare: 1 of 2 strategies, in hand: adasyn\ncompare: 2 of 2 strategies\n"
+        "compare: 1 of 3 strategies after 7 s, about 14 s left; in hand: adasyn\n"
+        "compare: 3 of 3 strategies after 21 s\n"
     )
+
+
+def test_progress_at_a_terminal_shows_the_time_so_far_and_the_time_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    terminal = _Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("TERM", "xterm")
+    with verb._bars() as (_, on_change):
+        on_change(1, 4, ["smote"])
+        time.sleep(0.2)
+        on_change(2, 4, ["adasyn"])
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", terminal.getvalue())
+    assert re.search(r"2/4 0:00:0\d left 0:00:0\d adasyn", plain)
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True

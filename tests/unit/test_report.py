@@ -76,8 +76,23 @@ def test_the_report_of_a_comparison_has_every_section_and_keeps_its_promises(tmp
     assert all(name in table for name, _ in STRENGTHS)
     assert "left out: too few frauds" in table
     assert page.lower().count("accuracy") == 1
+    assert "tuning those that had arrived by the start of the test" in found["setup"].text
+    assert "scoring has no time of its own" in table
     # Of the plots a reader hears what was reached.
     assert "Working points: worker: recall" in found["precision-recall"].all("desc")[0].text
+
+
+def test_the_rows_of_a_block_stand_by_cost_with_their_family() -> None:
+    left_out = Row("smote_nc", "resampling", "", Block.FROZEN, Rule.HALF, Caps(), left_out="too few frauds")
+    result = comparison(left_out=[left_out])
+    page = comparison_page(result)
+    table = page.partition('id="table"')[2].partition("<h3>Frozen")[2].partition("</table>")[0]
+    costs = {row.strategy: row.figures.cost for row in result.block(Block.FROZEN) if row.figures}
+    order = sorted([*costs, "smote_nc"], key=lambda name: costs.get(name, math.inf))
+    shown = re.findall(r'<th scope="row">(.*?)</th>', table, re.DOTALL)
+    names = [re.sub("<[^>]*>", "", it.replace("<wbr>", "")) for it in shown]
+    assert [max((name for name in order if name in it), key=len) for it in names] == order
+    assert "weights: what class-weights does" in table
 
 
 def test_equal_results_give_equal_pages() -> None:

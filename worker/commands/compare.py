@@ -9,6 +9,7 @@ import json
 import math
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,6 +45,7 @@ _METRICS: Final = (
     "accuracy",
 )
 _MOST_JOBS: Final = 4
+_SPEED_PERIOD_S: Final = 86_400.0
 _SIMULATED_CARDS: Final = 2_000
 _SIMULATED_DAYS: Final = 90
 _MORE: Final = """\
@@ -86,7 +88,7 @@ def add_to(verbs: Verbs) -> None:
     )
     how = parser.add_argument_group("how to compare")
     how.add_argument(
-        "--features", choices=("journalled", "raw"), default="journalled",
+        "--features", choices=("journalled", "raw"),
         help="those that the worker journals at decision time (default), or the declared columns alone",
     )  # fmt: skip
     how.add_argument(
@@ -107,7 +109,7 @@ def add_to(verbs: Verbs) -> None:
     )
     shown = parser.add_argument_group("what to show")
     shown.add_argument(
-        "--metric", choices=_METRICS, default="cost",
+        "--metric", choices=_METRICS,
         help="order of the rows (default: cost); accuracy explains why it is not in the table",
     )  # fmt: skip
     shown.add_argument(
@@ -126,6 +128,8 @@ def compare(args: argparse.Namespace) -> int:
         return _print_list()
     if args.simulate == (args.file is not None):
         raise SettingsError("compare: name either a file, such as payments.parquet, or --simulate")
+    if args.mistakes:
+        _require_no_choice(args)
     from worker.offline.compare.comparing import compare as side_by_side
 
     if args.report is not None:
@@ -145,6 +149,17 @@ def compare(args: argparse.Namespace) -> int:
         write_comparison(comparison, args.report)
     _print(comparison, args)
     return INTERRUPTED if comparison.interrupted else 0
+
+
+def _require_no_choice(args: argparse.Namespace) -> None:
+    """Refuse what chooses or orders the rows of a table: the mistakes have none."""
+    for name in ("only", "skip", "features", "jobs", "max_seconds", "metric"):
+        if getattr(args, name):
+            option = name.replace("_", "-")
+            raise SettingsError(
+                f"--{option} is not for --mistakes, which are made with methods of their own on raw features: leave "
+                "one of the two out"
+            )
 
 
 def _mistakes(args: argparse.Namespace) -> int:
@@ -231,7 +246,7 @@ def _options(args: argparse.Namespace) -> Options:
     return Options(
         strategies=strategies,
         own_rows=own_rows,
-        features=args.features,
+        features=args.features or "journalled",
         shares=args.windows,
         seed=args.seed,
         jobs=args.jobs or min(os.cpu_count() or 1, _MOST_JOBS),
@@ -266,7 +281,7 @@ def _print(comparison: Comparison, args: argparse.Namespace) -> None:
     from worker.offline.compare.table_text import WIDTH_ELSEWHERE, comparison_text
 
     console = output(WIDTH_ELSEWHERE)
-    for part in comparison_text(comparison, args.metric, console.width):
+    for part in comparison_text(comparison, args.metric or "cost", console.width):
         console.print(part)
     if args.report is not None:
         print(f"\n{args.report}: the report")
@@ -296,37 +311,58 @@ def _bars() -> Iterator[tuple[OnProgress, OnChange]]:
             yield progress, _Lines()
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("{task.fields[title]:<10}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
         TextColumn("{task.description}"),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+    # A strategy takes up to minutes: the speed is that of all so far, not of the last half minute.
+    with Progress(
+        *columns, console=Console(stderr=True), transient=True, speed_estimate_period=_SPEED_PERIOD_S
+    ) as bars:
         run = bars.add_task("", total=None, title="worker", visible=False)
-        strategies = bars.add_task("", total=None, title="strategies", visible=False)
-        yield (
-            lambda done, total: bars.update(run, completed=done, total=total, visible=True),
-            lambda done, total, names: bars.update(
-                strategies, completed=done, total=total, description=", ".join(names), visible=True
-            ),
-        )
+        # Its time begins with the first strategy, not with the run of the worker.
+        strategies = bars.add_task("", total=None, title="strategies", visible=False, start=False)
+
+        def on_change(done: int, total: int, names: list[str]) -> None:
+            bars.start_task(strategies)
+            bars.update(strategies, completed=done, total=total, description=", ".join(names), visible=True)
+
+        yield (lambda done, total: bars.update(run, completed=done, total=total, visible=True)), on_change
 
 
 class _Lines:
-    """Prints a line whenever a strategy ends."""
+    """Prints a line whenever a strategy ends: the seconds since the first began, and about how many are left."""
 
     def __init__(self) -> None:
         self._done = 0
+        self._started_s: float | None = None
 
     def __call__(self, done: int, total: int, names: list[str]) -> None:
+        now_s = time.monotonic()
+        if self._started_s is None:
+            self._started_s = now_s
         if done > self._done:
             self._done = done
-            hand = f", in hand: {', '.join(names)}" if names else ""
-            print(f"compare: {done} of {total} strategies{hand}", file=sys.stderr)
+            passed_s = now_s - self._started_s
+            left = f", about {passed_s * (total - done) / done:,.0f} s left" if done < total else ""
+            hand = f"; in hand: {', '.join(names)}" if names else ""
+            print(
+                f"compare: {done} of {total} strategies after {passed_s:,.0f} s{left}{hand}", file=sys.stderr
+            )
 
 
 def _names(text: str) -> list[str]:

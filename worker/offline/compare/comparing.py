@@ -122,7 +122,7 @@ def compare(
         seed=options.seed,
         test=prepared.judged,
         rows=tuple(rows),
-        recommendation=recommend(rows, prepared.costs, severity),
+        recommendation=recommend(rows, prepared.costs, severity, laid.windows.test_days),
         notes=prepared.notes,
         interrupted=results.interrupted,
     )

@@ -16,7 +16,7 @@ from worker.offline.compare.result import Block, Decided
 from worker.offline.compare.rules import Alerting
 from worker.offline.compare.sample import Sample
 from worker.offline.compare.strategy import LeftOutError, Model, OnlineModel, Strategy
-from worker.offline.compare.windows import learnable
+from worker.offline.compare.windows import Windows, learnable
 
 REFIT_MS: Final = 7 * MS_PER_DAY
 MEMORY_MS: Final = 90 * MS_PER_DAY
@@ -218,7 +218,8 @@ class _Batch(_Run):
 class _Arrivals:
     """The verdicts of a run in the order in which they can be learnt.
 
-    A row is learnt when it matures. A fraud label that comes later has it learnt again, as fraud.
+    As by the worker, a fraud is learnt when its label arrives, and a row by then without one when it matures, as legit.
+    A fraud label that comes later still has it learnt again, as fraud.
 
     Attributes
     ----------
@@ -236,28 +237,39 @@ class _Arrivals:
     def of(cls, material: Material, cap: int | None, seed: int) -> _Arrivals:
         """Collect them; beyond `cap` legits are sampled, and frauds where they alone are more than half of it."""
         matures_ms, fraud_ms, end_ms = material.matures_ms, material.fraud_ms, material.windows.end_ms
-        on_time = np.flatnonzero(matures_ms < end_ms)
-        late = np.flatnonzero((fraud_ms > matures_ms) & (fraud_ms < end_ms))
-        time_ms = np.concatenate([matures_ms[on_time], fraud_ms[late]])
-        row = np.concatenate([on_time, late])
-        fraud = fraud_ms[row] <= time_ms
-        weight = _sampling_weight(fraud, cap, np.random.default_rng([seed, len(row)]))
+        # A label dated at or before its transaction is known once that has been decided.
+        fraud_ms = np.maximum(fraud_ms, material.event_time_ms)
+        said = np.flatnonzero(fraud_ms < end_ms)
+        silent = np.flatnonzero((matures_ms < fraud_ms) & (matures_ms < end_ms))
+        time_ms, row = np.concatenate([fraud_ms[said], matures_ms[silent]]), np.concatenate([said, silent])
+        fraud = np.arange(len(row)) < len(said)
+        # The draw of a row is its own: no label that comes later changes which rows were learnt before.
+        draw = np.random.default_rng([seed, len(material)]).random(len(material))[row]
+        of_legits, of_frauds = _rates(time_ms, fraud, cap, material.windows)
+        rate = np.where(fraud, of_frauds, of_legits)
+        weight = np.where(draw < rate, 1.0 / rate, 0.0)
         order = np.lexsort((row, time_ms))
         order = order[weight[order] > 0.0]
         return cls(time_ms[order], row[order], fraud[order], weight[order])
 
 
-def _sampling_weight(
-    fraud: NDArray[np.bool_], cap: int | None, rng: np.random.Generator
-) -> NDArray[np.float64]:
-    """Return how many verdicts each stands for; 0 for those that are not sampled."""
-    if cap is None or len(fraud) <= cap:
-        return np.ones(len(fraud))
-    frauds = int(fraud.sum())
-    of_frauds = min(1.0, max(cap / 2, cap - (len(fraud) - frauds)) / max(frauds, 1))
-    of_legits = min(1.0, (cap - frauds * of_frauds) / max(len(fraud) - frauds, 1))
-    rate = np.where(fraud, of_frauds, of_legits)
-    return np.where(rng.random(len(fraud)) < rate, 1.0 / rate, 0.0)
+def _rates(
+    time_ms: NDArray[np.int64], fraud: NDArray[np.bool_], cap: int | None, windows: Windows
+) -> tuple[float, float]:
+    """Return the shares of legits and of frauds to learn, so that all of a run are about `cap`.
+
+    How many come until the end is taken from those that had come by the end of the train window.
+    """
+    known = time_ms <= windows.tune_ms
+    if cap is None or not known.any():
+        return 1.0, 1.0
+    since_ms = int(time_ms.min())
+    growth = (windows.end_ms - since_ms) / max(windows.tune_ms - since_ms, 1)
+    frauds, legits = growth * (known & fraud).sum(), growth * (known & ~fraud).sum()
+    if frauds + legits <= cap:
+        return 1.0, 1.0
+    of_frauds = min(1.0, max(cap / 2, cap - legits) / max(frauds, 1.0))
+    return min(1.0, (cap - frauds * of_frauds) / max(legits, 1.0)), of_frauds
 
 
 class _Online(_Run):

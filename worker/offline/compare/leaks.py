@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from models.evaluation import average_precision
+from models.evaluation import average_precision, roc_auc
 from worker.offline.dataset import Dataset
 
 TOO_GOOD: Final = 0.99
 """Average precision of one column alone from which on it must have been filled in after the fact."""
+_SUSPECT_AP: Final = 0.9
+_SUSPECT_AUC: Final = 0.98
+"""Figures of one column alone from which on it is named: it may be a good score, or filled in after the fact."""
+_SUSPECT_SHARE: Final = 0.99
+_LEAST_FRAUDS: Final = 30
+"""So many frauds, and nearly nothing else, where a column is filled in (or empty): it is named, too."""
 _MOST_VALUES: Final = 100
-"""A text of more values separates any rows by chance."""
+"""A text of more values separates any rows by chance; those that occur once count as one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +32,8 @@ class Cleaned:
     Attributes
     ----------
     dataset
-        Without the columns that give the truth away; label times that lie before their transaction are moved.
+        Without the columns that give the truth away, and without copies of rows under other ids; label times that lie
+        before their transaction are moved.
     first : bool (n,)
         False for a repeat of a transaction id.
     notes
@@ -40,6 +48,8 @@ class Cleaned:
 def cleaned(dataset: Dataset, default_delay_ms: int, *, trust_columns: bool) -> Cleaned:
     """Look for columns, label times and repeats that would make any figure too good.
 
+    Columns are judged by every label, those of the test too: that takes columns away, and no figure gains by it.
+
     Parameters
     ----------
     dataset
@@ -47,18 +57,20 @@ def cleaned(dataset: Dataset, default_delay_ms: int, *, trust_columns: bool) -> 
     default_delay_ms
         When a label that came before its transaction is taken to have come.
     trust_columns
-        Keep columns that give the truth away.
+        Keep columns that give the truth away, and name none.
     """
     notes: list[str] = []
-    known = dataset.truth_known
-    if not trust_columns and dataset.is_fraud is not None and known.any():
-        names = _giveaways(dataset, dataset.is_fraud[known], known)
-        dataset = _without(dataset, names)
-        notes += [
-            f"column {name!r} alone tells fraud from legit, so it was filled in once the truth was known: left out "
-            "(--trust-columns keeps it)"
-            for name in names
-        ]
+    copies = _copies(dataset)
+    if copies.any():
+        frauds = 0 if dataset.is_fraud is None else int(np.count_nonzero(dataset.is_fraud & copies))
+        notes.append(
+            f"{int(copies.sum()):,} transactions ({frauds:,} of them frauds) have the card, time, amount and "
+            "all declared fields of another one under an id of their own: left out, as copies that oversampling makes"
+        )
+        dataset = dataset.take(np.flatnonzero(~copies))
+    if not trust_columns:
+        dataset, found = _without_giveaways(dataset)
+        notes += found
     dataset, moved = _with_possible_label_times(dataset, default_delay_ms)
     if moved:
         notes.append(
@@ -80,27 +92,134 @@ def first_of_ids(ids: pa.StringArray) -> NDArray[np.bool_]:
     return first
 
 
-def _giveaways(dataset: Dataset, fraud: NDArray[np.bool_], known: NDArray[np.bool_]) -> list[str]:
+def _copies(dataset: Dataset) -> NDArray[np.bool_]:
+    """Return which rows equal an earlier one in everything but their id, bool (n,); repeats of an id are none."""
+    rows = np.flatnonzero(first_of_ids(dataset.transaction_id))
+    group = np.zeros(len(rows), np.int64)
+    for column in _everything_but_ids(dataset):
+        _, code = np.unique(column[rows], return_inverse=True)
+        _, group, sizes = np.unique(
+            group * (code.max(initial=0) + 1) + code, return_inverse=True, return_counts=True
+        )
+        # Few rows are alike in card and time already, so that the other columns take no time.
+        alike = sizes[group] > 1
+        rows, group = rows[alike], group[alike]
+    copies = np.zeros(len(dataset), np.bool_)
+    copies[rows] = True
+    copies[rows[np.unique(group, return_index=True)[1]]] = False
+    return copies
+
+
+def _everything_but_ids(dataset: Dataset) -> Iterator[NDArray[np.generic]]:
+    yield _codes(dataset.card_id)
+    yield dataset.event_time_ms
+    yield dataset.amount
+    if dataset.is_fraud is not None:
+        yield dataset.is_fraud
+        yield dataset.labelled
+    yield from dataset.numeric.values()
+    texts = [*dataset.entities.values(), *dataset.categorical.values()]
+    yield from map(_codes, texts if dataset.currency is None else [*texts, dataset.currency])
+
+
+def _codes(texts: pa.StringArray) -> NDArray[np.int64]:
+    """Return a number for each text, and -1 where it is missing."""
+    codes = texts.dictionary_encode().indices.fill_null(-1)
+    return np.asarray(codes.to_numpy(zero_copy_only=False), np.int64)
+
+
+class _Alone(NamedTuple):
+    """How one column alone tells fraud from legit; `share` is that of `frauds` where it is filled in, or missing."""
+
+    name: str
+    ap: float
+    auc: float
+    share: float
+    frauds: int
+    filled: bool
+
+    @property
+    def is_suspect(self) -> bool:
+        pure = self.share >= _SUSPECT_SHARE and self.frauds >= _LEAST_FRAUDS
+        return pure or self.ap >= _SUSPECT_AP or self.auc >= _SUSPECT_AUC
+
+    def words(self) -> str:
+        if self.ap >= _SUSPECT_AP or self.auc >= _SUSPECT_AUC:
+            found = f"alone reaches an average precision of {self.ap:.3f} (ROC AUC {self.auc:.3f})"
+        else:
+            which = "filled in" if self.filled else "missing"
+            found = f"is {which} for {self.frauds:,} frauds and hardly a legit transaction"
+        return f"column {self.name!r} {found}: make sure that it is known when a transaction is decided"
+
+
+def _without_giveaways(dataset: Dataset) -> tuple[Dataset, list[str]]:
+    """Leave out the columns that alone separate the classes, and name those that nearly do."""
+    rows = np.flatnonzero(dataset.truth_known)
+    if dataset.is_fraud is None or len(rows) == 0:
+        return dataset, []
+    fraud = dataset.is_fraud[rows]
     if not fraud.any() or fraud.all():
-        return []
-    rows = np.flatnonzero(known)
-    found = [name for name, values in dataset.numeric.items() if _separates(fraud, values[rows])]
+        return dataset, []
+    judged = [_alone(name, fraud, scores) for name, scores in _columns(dataset, fraud, rows)]
+    names = [it.name for it in judged if it.ap >= TOO_GOOD and it.name != dataset.fields.amount]
+    notes = [
+        f"column {name!r} alone tells fraud from legit, so it was filled in once the truth was known: left out "
+        "(--trust-columns keeps it)"
+        for name in names
+    ]
+    notes += [it.words() for it in judged if it.name not in names and it.is_suspect]
+    return _without(dataset, names), notes
+
+
+_Scores = list[NDArray[np.float64]]
+
+
+def _columns(
+    dataset: Dataset, fraud: NDArray[np.bool_], rows: NDArray[np.int64]
+) -> Iterator[tuple[str, _Scores]]:
+    """Yield each column by name, as scores of the rows, the last of them whether it is filled in."""
+    yield dataset.fields.amount, _by_value(dataset.amount[rows])
+    for name, values in dataset.numeric.items():
+        yield name, _by_value(values[rows])
     for name, texts in dataset.categorical.items():
-        codes = texts.dictionary_encode().indices.fill_null(-1).to_numpy(zero_copy_only=False)[rows]
-        _, code = np.unique(codes, return_inverse=True)
-        if code.max() < _MOST_VALUES:
-            shares = np.bincount(code, fraud) / np.bincount(code)
-            if _separates(fraud, shares[code]):
-                found.append(name)
-    return found
+        yield name, _by_category(_codes(texts)[rows], fraud)
+    # What an entity did is learnt as it happens; only that it is named at all can be known too early.
+    for name, texts in dataset.entities.items():
+        yield name, [(_codes(texts)[rows] >= 0).astype(np.float64)]
 
 
-def _separates(fraud: NDArray[np.bool_], values: NDArray[np.float64]) -> bool:
+def _by_value(values: NDArray[np.float64]) -> _Scores:
     present = np.isfinite(values)
     lowest = float(values[present].min()) if present.any() else 0.0
-    filled = np.where(present, values, lowest - 1.0)
-    candidates = (filled, -filled, present.astype(np.float64), (~present).astype(np.float64))
-    return max(average_precision(fraud, candidate) for candidate in candidates) >= TOO_GOOD
+    filled = np.where(present, values, np.nextafter(lowest, -np.inf))
+    return [filled, -filled, present.astype(np.float64)]
+
+
+def _by_category(codes: NDArray[np.int64], fraud: NDArray[np.bool_]) -> _Scores:
+    _, code, sizes = np.unique(codes, return_inverse=True, return_counts=True)
+    # A reference of its own for each fraud says no more than that there is one.
+    _, code = np.unique(np.where(sizes[code] > 1, code, -1), return_inverse=True)
+    present = (codes >= 0).astype(np.float64)
+    if code.max() >= _MOST_VALUES:
+        return [present]
+    return [(np.bincount(code, fraud) / np.bincount(code))[code], present]
+
+
+def _alone(name: str, fraud: NDArray[np.bool_], scores: _Scores) -> _Alone:
+    present = scores[-1] > 0.0
+    ap, auc = (
+        max(measure(fraud, it) for it in (*scores, 1.0 - scores[-1]))
+        for measure in (average_precision, roc_auc)
+    )
+    # Where all are filled in, or none, that says nothing.
+    filled = _share_of(fraud, present) >= _share_of(fraud, ~present)
+    chosen = present if filled else ~present
+    share = 0.0 if chosen.all() else _share_of(fraud, chosen)
+    return _Alone(name, ap, auc, share, int(fraud[chosen].sum()), filled)
+
+
+def _share_of(fraud: NDArray[np.bool_], chosen: NDArray[np.bool_]) -> float:
+    return float(fraud[chosen].mean()) if chosen.any() else 0.0
 
 
 def _without(dataset: Dataset, names: list[str]) -> Dataset:
@@ -109,11 +228,14 @@ def _without(dataset: Dataset, names: list[str]) -> Dataset:
     fields = dataset.fields
     kept = {
         kind: tuple(name for name in getattr(fields, kind) if name not in names)
-        for kind in ("numeric", "categorical")
+        for kind in ("numeric", "categorical", "entities")
     }
+    # What is joined of a column that is gone goes with it.
+    combined = tuple(name for name in fields.combined if not set(name.split("+")) & set(names))
     return replace(
         dataset,
-        fields=fields.model_copy(update=kept),
+        fields=fields.model_copy(update={**kept, "combined": combined}),
+        entities={name: dataset.entities[name] for name in kept["entities"]},
         numeric={name: dataset.numeric[name] for name in kept["numeric"]},
         categorical={name: dataset.categorical[name] for name in kept["categorical"]},
     )

@@ -174,10 +174,26 @@ def _lay_out(settings: Settings, dataset: Dataset, shares: Shares | None, *, tru
         notes.append("labels name frauds alone: a transaction without a label counts as legitimate")
     truth = truth & known
     windows = Windows.over(int(times_ms[0]), int(times_ms[-1]), delay, shares)
-    verdicts = Verdicts(times_ms + delay.ms, np.where(truth, label_ms, NEVER))
+    matures_ms = np.where(
+        _chosen_by_label(dataset, known), np.maximum(times_ms + delay.ms, label_ms), times_ms + delay.ms
+    )
+    verdicts = Verdicts(matures_ms, np.where(truth, label_ms, NEVER))
     usable = known & clean.first
     counted = windows.counted(times_ms[usable], verdicts.take(usable), truth[usable])
     return Laid(clean, delay, windows, counted, usable, truth, verdicts, tuple(notes))
+
+
+def _chosen_by_label(dataset: Dataset, known: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return which rows are used only because a label came: before it, nobody could have chosen them.
+
+    Where every row is used, a row without a label so far is legit by silence; so it is beside outcomes.
+    """
+    if known.all():
+        return np.zeros(len(dataset), np.bool_)
+    if not dataset.silence_is_legit:
+        return dataset.labelled
+    acted = dataset.outcome_time_ms
+    return dataset.labelled if acted is None else dataset.labelled & (acted != NEVER)
 
 
 def _run_worker(settings: Settings, dataset: Dataset, windows: Windows, progress: OnProgress) -> OwnRun:

@@ -52,7 +52,7 @@ _SAME_AP: Final = 0.02
 _RESAMPLED: Final = ("resampling", "ensembles", "combinations", "weights")
 
 
-def recommend(rows: Sequence[Row], costs: CostPolicy, severity: Severity) -> Recommendation:
+def recommend(rows: Sequence[Row], costs: CostPolicy, severity: Severity, test_days: int) -> Recommendation:
     """Derive the recommendation from the rows of both blocks.
 
     The refreshed block counts, because a model that is used is also refitted; the frozen one where the other has no
@@ -66,6 +66,8 @@ def recommend(rows: Sequence[Row], costs: CostPolicy, severity: Severity) -> Rec
         The user's costs, with the budget of cases.
     severity
         Of the data set.
+    test_days
+        Length of the test window.
     """
     block = next((it for it in (Block.REFRESHED, Block.FROZEN) if _with_figures(rows, it)), Block.FROZEN)
     candidates = _with_figures(rows, block)
@@ -81,7 +83,7 @@ def recommend(rows: Sequence[Row], costs: CostPolicy, severity: Severity) -> Rec
     over_budget = bool(affordable) and is_over_budget(cheapest[1], costs)
     best = min(pool, key=_cost)
     chosen = best if over_budget else _simplest_within_noise(pool, best)
-    paragraphs = [_choice(chosen, best, block)]
+    paragraphs = [_choice(chosen, best, block), *_chosen_on_the_test(len(pool), test_days)]
     if not over_budget:
         paragraphs += _simpler_still(pool, chosen)
     if over_budget:
@@ -171,6 +173,16 @@ def _choice(chosen: _Judged, best: _Judged, block: Block) -> str:
         f"{text} {best[0].strategy} cost least, {_money(best[1].cost)}. The difference of {_money(worth.excess)} is "
         f"within its standard error (95 % interval {_interval(worth)}), and {row.strategy} is simpler."
     )
+
+
+def _chosen_on_the_test(count: int, test_days: int) -> list[str]:
+    """Say that the best of several on one stretch of time was partly lucky there."""
+    if count < 2:
+        return []
+    return [
+        f"Chosen and measured on the same {test_days} days: the best of {count} strategies looks better there than it "
+        "is. Expect somewhat less of it on later days."
+    ]
 
 
 def _advice(

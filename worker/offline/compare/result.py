@@ -15,12 +15,17 @@ from models.threshold import CostPolicy
 from worker.offline.compare.strategy import Caps, Rule
 
 OURS: Final = "ours"
+"""The family of the worker's own rows."""
 OURS_KNOW_MORE: Final = (
     "The worker's own rows know what it had learnt by the start of the test window, the others what was known by the "
     "end of the train window."
 )
 """What a reader of the frozen block has to know."""
-"""The family of the worker's own rows."""
+OURS_UNTIMED: Final = (
+    "The worker's own rows come from one run of the worker, which scores and learns in turn: their fit time is that of "
+    "the whole run, and scoring has no time of its own."
+)
+"""What a reader of the refreshed block has to know."""
 
 
 class Block(Enum):
@@ -146,7 +151,7 @@ class Figures:
     fit_seconds
         Of all fits of the block.
     score_us
-        Microseconds a transaction to score.
+        Microseconds a transaction to score; NaN for the worker's own refreshed rows, whose run does more than score.
     excess, excess_low, excess_high
         Cost above that of the cheapest row of the block, and its 95 % interval (bootstrap over days).
     """

@@ -18,6 +18,7 @@ from models.vocabulary import MS_PER_DAY
 from worker.offline.compare.recommendation import BANDS, accuracy_explained
 from worker.offline.compare.result import (
     OURS_KNOW_MORE,
+    OURS_UNTIMED,
     Block,
     Comparison,
     Figures,
@@ -215,8 +216,9 @@ def _block(comparison: Comparison, block: Block, metric: str, width: int) -> Ite
         if max(ruler.measure(table).maximum for table in tables) <= width:
             break
     yield from tables
-    if block is Block.FROZEN and any(row.rule is None for row, _ in rows):
-        yield Text("\n".join(f"  {line}" for line in wrap(OURS_KNOW_MORE, width - 2)), style="dim")
+    if any(row.rule is None for row, _ in rows):
+        said = OURS_KNOW_MORE if block is Block.FROZEN else OURS_UNTIMED
+        yield Text("\n".join(f"  {line}" for line in wrap(said, width - 2)), style="dim")
 
 
 def _table(

@@ -53,7 +53,8 @@ class Verdicts(Columns):
     ----------
     matures_ms : int64 (n,)
         Before this moment no window learns the row, whatever its class: frauds are labelled early, and would otherwise
-        be nearly all that the newest days show.
+        be nearly all that the newest days show. In a file whose truth is partly unknown not before its label: silence
+        chooses no row there.
     fraud_ms : int64 (n,)
         When a fraud label arrived; the largest int64 where none did.
     """
@@ -224,7 +225,7 @@ def _require_both_classes(window: Window) -> None:
         if count < LEAST_FRAUDS:
             raise SettingsError(
                 f"the {window.name} window, {_day(window.start_ms)} to {_day(window.end_ms)}, has {count} {what} whose "
-                f"label had arrived by then: a comparison needs {LEAST_FRAUDS} in each window; give a longer file, or "
+                f"label had arrived in time: a comparison needs {LEAST_FRAUDS} in each window; give a longer file, or "
                 "change the proportions by --windows"
             )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
@@ -16,6 +15,7 @@ from worker.offline.compare.recommendation import BANDS
 from worker.offline.compare.result import (
     OURS,
     OURS_KNOW_MORE,
+    OURS_UNTIMED,
     Block,
     Comparison,
     Decided,
@@ -50,6 +50,7 @@ from worker.offline.report.page import Section, figures, missing, page
 from worker.offline.report.plots import MOST_SERIES, Series
 from worker.offline.report.strategy_rows import (
     badges,
+    cost_of,
     cost_plot,
     judged_rows,
     lettered,
@@ -64,7 +65,8 @@ _BLOCKS: Final = {
     ),
     Block.REFRESHED: (
         "Refreshed weekly",
-        "Batch models are refitted every week on up to 90 days. Online models learn each label as it arrives.",
+        "Batch models are refitted every week on up to 90 days. Online models learn each label as it arrives."
+        f" {OURS_UNTIMED}",
     ),
 }
 _RANKS: Final = {
@@ -214,7 +216,7 @@ def _blocks(result: Comparison) -> list[tuple[Block, tuple[str, str]]]:
 def _series(result: Comparison) -> dict[str, Series]:
     """Choose what the page draws: what to take, what it is held against, and the worker, by name."""
     advice = result.recommendation
-    rows = sorted(judged_rows(result, advice.block), key=_cost)
+    rows = sorted(judged_rows(result, advice.block), key=cost_of)
     groups = [
         [row for row in rows if row.strategy == advice.strategy],
         [row for row in rows if row.family == OURS and row.strategy == _WHOLE_WORKER],
@@ -228,10 +230,6 @@ def _series(result: Comparison) -> dict[str, Series]:
         if len(chosen) < MOST_SERIES and not any(_decides_alike(row, other) for other in chosen):
             chosen.append(row)
     return {row.strategy: Series(i, row.strategy) for i, row in enumerate(chosen)}
-
-
-def _cost(row: Row) -> float:
-    return math.inf if row.figures is None or math.isnan(row.figures.cost) else row.figures.cost
 
 
 def _decides_alike(one: Row, other: Row) -> bool:
@@ -325,7 +323,8 @@ def _which(result: Comparison) -> Html:
 
 def _setup(result: Comparison) -> list[Html]:
     windows = Table(
-        "The windows, in order of time. Training and tuning see only labels that had arrived by their end.",
+        "The windows, in order of time. Training sees only labels that had arrived by the end of its window, tuning"
+        " those that had arrived by the start of the test.",
         [
             Column("window"),
             Column("from"),

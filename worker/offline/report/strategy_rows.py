@@ -40,7 +40,7 @@ _LETTER: Final = 0.55
 
 
 def strategy_table(result: Comparison, rows: Sequence[Row], title: str, series: dict[str, Series]) -> Html:
-    """Return the figures of every strategy of a block, family by family."""
+    """Return the figures of every strategy of a block, the cheapest first."""
     table = Table(
         f"{title}: figures of the test window. Rows of different blocks are not comparable. Where an interval reaches"
         " 0, the difference to the cheapest may be chance.",
@@ -60,12 +60,9 @@ def strategy_table(result: Comparison, rows: Sequence[Row], title: str, series: 
             Column("score, µs", "microseconds a transaction to score"),
         ],
     )
-    family = None
-    for row in rows:
-        if row.family != family:
-            family = row.family
-            table.add(text(family), is_group=True)
-        name = joined([lettered(row, series), *badges(result, row), element("small", text(row.meaning))])
+    for row in sorted(rows, key=cost_of):
+        meaning = f"{row.family}: {row.meaning}" if row.meaning else row.family
+        name = joined([lettered(row, series), *badges(result, row), element("small", text(meaning))])
         if row.figures is None:
             reason = text(f"left out: {row.left_out or 'no reason is known'}")
             table.add(name, element("span", reason, class_="reason"))
@@ -169,6 +166,11 @@ def lettered(row: Row, series: dict[str, Series]) -> Html:
     letter = NOTHING if one is None else element("b", text(one.letter), class_="letter")
     # A long name breaks between its words.
     return joined([letter, Html(text(row.strategy).replace("_", "_<wbr>"))])
+
+
+def cost_of(row: Row) -> float:
+    """Return what a strategy cost, for sorting; inf where it has no figures."""
+    return math.inf if row.figures is None or math.isnan(row.figures.cost) else row.figures.cost
 
 
 def badges(result: Comparison, row: Row) -> list[Html]:
