@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from models.records import Commit, ModelRecord
 from models.refit import RefitPlan
@@ -226,6 +227,54 @@ def test_a_label_dated_in_the_future_holds_back_no_other_and_is_applied_in_its_t
     assert outcome.labels is not None
     assert (outcome.labels.offsets.tolist(), outcome.released.offsets.tolist()) == ([0], [0])
     assert len(outcome.by_label.orphans) == 0
+
+
+def early(worker: Worker, partition: int, count: int) -> None:
+    """Put labels that are due in the fifth hour, and behind them one that is due now."""
+    worker.put(partition, *[f"{partition}.{row}" for row in range(count + 1)])
+    far_ms = START_MS + 5 * HOUR_MS
+    dated = [(f"{partition}.{row}", LabelKind.FRAUD, far_ms + row) for row in range(count)]
+    dated.append((f"{partition}.{count}", LabelKind.FRAUD, START_MS))
+    stamps = [far_ms + SKEW_MS] * (count + 1)
+    worker.around.inboxes[partition].put_labels(labels(*dated, timestamps_ms=stamps), [])
+
+
+def release_at_once(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    for module in ("worker.cycle.processor", "worker.partition.early_labels"):
+        monkeypatch.setattr(f"{module}.RELEASED_AT_ONCE", count, raising=False)
+
+
+def test_no_label_is_read_while_more_are_due_on_the_shelf_than_are_released_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release_at_once(monkeypatch, 2)
+    worker = Worker(tmp_path, partitions=1)
+    early(worker, 0, 5)
+    worker.processor.run_once()
+    assert len(worker.tasks[0].shelf) == 5
+    worker.put(0, "c", hour=6)
+    later = labels(*[("c", LabelKind.FRAUD, START_MS + 5 * HOUR_MS)] * 9, first_offset=6)
+    worker.around.inboxes[0].put_labels(later, [])
+    seen = []
+    for _ in range(3):
+        (outcome,) = worker.processor.run_once()
+        assert outcome.labels is not None
+        seen.append((outcome.labels.offsets.tolist(), len(worker.tasks[0].shelf), outcome.positions.labels))
+    assert seen == [([0, 1], 3, 6), ([2, 3], 1, 6), ([4, *range(6, 15)], 0, 15)]
+
+
+def test_partitions_that_reach_their_labels_together_share_what_is_released_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release_at_once(monkeypatch, 4)
+    worker = Worker(tmp_path, partitions=2)
+    for partition in (0, 1):
+        early(worker, partition, 5)
+    worker.processor.run_once()
+    for partition in (0, 1):
+        worker.put(partition, f"{partition}.c", hour=6)
+    released = [[one.released.offsets.tolist() for one in worker.processor.run_once()] for _ in range(3)]
+    assert released == [[[0, 1]] * 2, [[2, 3]] * 2, [[4]] * 2]
 
 
 PATIENT = dataclasses.replace(LIMITS, orphan_after_ms=HOUR_MS)
