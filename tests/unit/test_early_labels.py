@@ -104,7 +104,7 @@ def test_labels_of_a_transaction_just_decided_come_beside_those_released_at_once
 
 
 def postponed(shelf: LabelShelf, late: LabelColumns, until: int) -> LabelColumns:
-    return shelf.set_aside(dataclasses.replace(late, claim_ms=np.full(len(late), START_MS + until)))
+    return shelf.set_aside(late, START_MS + until)
 
 
 def test_a_label_that_waits_for_its_transaction_is_due_with_it_or_when_its_time_is_over() -> None:

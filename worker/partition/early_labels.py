@@ -133,9 +133,10 @@ class LabelShelf:
         taken = np.cumsum(np.minimum(labels.value_bytes[rows], LONGEST_VALUE_BYTES))
         return rows[taken <= room.value_bytes - spared.value_bytes]
 
-    def set_aside(self, labels: LabelColumns) -> LabelColumns:
-        """Keep labels until they are due, and return them as they are kept."""
-        kept = _redacted(labels)
+    def set_aside(self, labels: LabelColumns, until_ms: int) -> LabelColumns:
+        """Keep labels after their own time, until another, and return them as they are kept."""
+        own_ms = np.minimum(labels.claim_ms, labels.label_time_ms)
+        kept = replace(_redacted(labels), label_time_ms=own_ms, claim_ms=np.full(len(labels), until_ms))
         self.replay(kept, Released.empty())
         return kept
 

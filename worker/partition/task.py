@@ -20,7 +20,7 @@ from worker.errors import CorruptError
 from worker.partition.early_labels import LabelShelf, wait_for_transaction
 from worker.partition.journal import DecisionRows, JournalEntry
 from worker.partition.pending import PendingDecisions
-from worker.partition.ration import Ration
+from worker.partition.ration import Ration, with_followers
 from worker.partition.settling import Matured, Settler, Settling
 from worker.wire.decoder import LabelColumns, TransactionColumns
 
@@ -218,26 +218,16 @@ class PartitionTask:
         self.ration.begin(self.clock_ms)
         # Labels that have waited for their transaction were counted when they came.
         fresh = np.flatnonzero(~wait_for_transaction(labels))
-        surplus = fresh[self._surplus(labels.take(fresh))]
-        if len(surplus):
+        came = labels.take(fresh)
+        surplus = self.shelf.fitting(came, self.ration.surplus(came))
+        waits = with_followers(came.id_hash, surplus, self.shelf.rationed_ids)
+        waits = fresh[self.shelf.fitting(came, waits, whole=True)]
+        self.ration.count(labels.take(np.setdiff1d(fresh, waits)))
+        if len(waits):
             tomorrow_ms = (self.clock_ms // MS_PER_DAY + 1) * MS_PER_DAY
-            kept = self._set_aside(labels.take(surplus), tomorrow_ms)
-        self.ration.count(labels.take(np.setdiff1d(fresh, surplus)))
-        return labels.take(np.setdiff1d(np.arange(len(labels)), surplus)) if len(surplus) else labels, kept
-
-    def _surplus(self, labels: LabelColumns) -> NDArray[np.int64]:
-        """Return the rows of the labels that wait for the next day: too many ones, and what follows one that waits.
-
-        A reversal that overtook its fraud would be an orphan, and the fraud would stay.
-        """
-        surplus = self.shelf.fitting(labels, self.ration.surplus(labels))
-        waits = np.isin(labels.id_hash, self.shelf.rationed_ids)
-        if len(surplus):
-            ids, first = np.unique(labels.id_hash[surplus], return_index=True)
-            at = np.minimum(np.searchsorted(ids, labels.id_hash), len(ids) - 1)
-            waits |= (ids[at] == labels.id_hash) & (np.arange(len(labels)) > surplus[first][at])
-        waits[surplus] = True
-        return self.shelf.fitting(labels, np.flatnonzero(waits), whole=True)
+            kept = self.shelf.set_aside(labels.take(waits), tomorrow_ms)
+            labels = labels.take(np.setdiff1d(np.arange(len(labels)), waits))
+        return labels, kept
 
     def settle(self, labels: LabelColumns) -> Settling:
         """Apply the labels that are due; those whose transaction may still come are `Settling.postponed`."""
@@ -267,16 +257,7 @@ class PartitionTask:
             return LabelColumns.none()
         until_ms = self.clock_ms + self._limits.orphan_after_ms
         # Never at the very beginning of a day: then it would count as too many for the day before.
-        return self._set_aside(labels.take(settling.postponed), until_ms + (until_ms % MS_PER_DAY == 0))
-
-    def _set_aside(self, labels: LabelColumns, until_ms: int) -> LabelColumns:
-        return self.shelf.set_aside(
-            replace(
-                labels,
-                label_time_ms=np.minimum(labels.claim_ms, labels.label_time_ms),
-                claim_ms=np.full(len(labels), until_ms),
-            )
-        )
+        return self.shelf.set_aside(labels.take(settling.postponed), until_ms + (until_ms % MS_PER_DAY == 0))
 
     def mature(
         self, policy: Policy, newest_label_ms: int | None, silent_until_ms: int | None = None
