@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from models.vocabulary import LabelKind
+from models.vocabulary import MS_PER_DAY, LabelKind
 from tests.support.model_log import START_MS
 from tests.support.partition import labels, transactions
 from worker.cycle import inbox as inbox_module
@@ -218,6 +219,24 @@ def test_silence_is_not_known_beyond_the_last_label_read_while_the_broker_has_mo
     assert box.silent_until_ms(START_MS + 9) == START_MS + 9
 
 
+def test_one_label_of_the_future_at_the_end_of_a_fetch_does_not_let_silence_speak() -> None:
+    box = Inbox(0, SKEW_MS)
+    box.has_all_labels = False
+    far_ms = 9 * MS_PER_DAY
+    dated = [(f"t{ms}", LabelKind.FRAUD, START_MS + ms) for ms in (5, 7, far_ms)]
+    box.put_labels(labels(*dated), [])
+    assert box.take_labels(START_MS + far_ms - 1) is not None
+    assert box.silent_until_ms(START_MS + far_ms - 1) == START_MS + 7
+
+
+def test_a_label_of_long_ago_at_the_end_of_a_fetch_holds_silence_back() -> None:
+    box = Inbox(0, SKEW_MS)
+    box.has_all_labels = False
+    box.put_labels(labels(*[(f"t{ms}", LabelKind.FRAUD, START_MS + ms) for ms in (5, 90, 7)]), [])
+    assert box.take_labels(START_MS + 99) is not None
+    assert box.silent_until_ms(START_MS + 99) == START_MS + 7
+
+
 def test_only_so_many_bytes_of_labels_that_are_not_due_are_passed() -> None:
     box = Inbox(0, SKEW_MS)
     dated = labels(*[(f"t{row}", LabelKind.FRAUD, START_MS + (row % 2) * 900) for row in range(8)])
@@ -303,6 +322,32 @@ def test_bad_records_are_taken_a_bounded_number_at_a_time() -> None:
         box.transactions.take(NEVER_MS, ROOMY._replace(dead_letters=150_000))
         seen.append((len(box.transactions.take_bad()), box.transactions.next_offset))
     assert seen == [(150_000, 150_000), (150_000, 300_000), (100_000, 400_000)]
+
+
+class Watched:
+    """A bad record that counts how often its offset is looked at."""
+
+    value = None
+    looks = 0
+
+    def __init__(self, offset: int) -> None:
+        self._offset = offset
+
+    @property
+    def offset(self) -> int:
+        Watched.looks += 1
+        return self._offset
+
+
+def test_bad_records_that_stay_are_not_looked_at_again_in_every_cycle() -> None:
+    box = Inbox(0, SKEW_MS)
+    box.put_transactions(came(first_offset=1_000), [cast("BadRecord", Watched(at)) for at in range(1_000)])
+    Watched.looks = taken = 0
+    while box.transactions.held:
+        box.transactions.take(NEVER_MS, ROOMY._replace(dead_letters=10))
+        taken += len(box.transactions.take_bad())
+    assert taken == 1_000
+    assert Watched.looks <= 2 * 1_000 + 2 * 100, "each once, and in each of 100 cycles the first that stays"
 
 
 def test_bad_records_are_taken_as_far_as_their_bytes_allow_but_one_at_least() -> None:
