@@ -28,6 +28,10 @@ MOST_ROWS: Final = 65_536
 MOST_BYTES: Final = 16 << 20
 LONGEST_VALUE_BYTES: Final = 64 << 10
 """As much as a dead letter keeps."""
+_CUT: Final = b"\0cut"
+"""Stands behind the beginning of a longer value, before the length of the whole: no JSON has a zero byte."""
+_LENGTH_BYTES: Final = 8
+_NOTE_BYTES: Final = len(_CUT) + _LENGTH_BYTES
 RELEASED_AT_ONCE: Final = 4_000
 """So many come into one commit of all partitions at most, beside those just read and those of transactions decided."""
 
@@ -199,11 +203,26 @@ class LabelShelf:
         return min(until_ms, int(own_ms.min()) - 1) if len(own_ms) else until_ms
 
 
+def original_of(value: bytes) -> tuple[bytes, int]:
+    """Return what is kept of a label's value, its beginning at least, and the length of the whole."""
+    if not _is_cut(value):
+        return value, len(value)
+    return value[:-_NOTE_BYTES], int.from_bytes(value[-_LENGTH_BYTES:])
+
+
 def _redacted(labels: LabelColumns) -> LabelColumns:
     """Return the labels without card numbers in their values, of which the beginning is kept."""
-    # Redacted before it is cut: a card number that straddles the bound is struck out whole.
-    values = [
-        None if value is None else redact_bytes(value)[:LONGEST_VALUE_BYTES]
-        for value in labels.value.to_pylist()
-    ]
+    values = [None if value is None else _kept_of(value) for value in labels.value.to_pylist()]
     return replace(labels, value=pa.array(values, pa.large_binary()))
+
+
+def _kept_of(value: bytes) -> bytes:
+    if _is_cut(value):
+        return value
+    # Redacted before it is cut: a card number that straddles the bound is struck out whole.
+    kept = redact_bytes(value)[:LONGEST_VALUE_BYTES]
+    return kept if len(kept) == len(value) else kept + _CUT + len(value).to_bytes(_LENGTH_BYTES)
+
+
+def _is_cut(value: bytes) -> bool:
+    return value[-_NOTE_BYTES:].startswith(_CUT)
