@@ -14,7 +14,7 @@ from worker.cycle import inbox as inbox_module
 from worker.cycle.inbox import Bound, Inbox
 from worker.cycle.inbox import cut as cut_all
 from worker.cycle.watermark import NEVER_MS
-from worker.partition.early_labels import Room
+from worker.partition.early_labels import NO_ROOM, Room
 from worker.wire.decoder import BadRecord, TransactionColumns
 
 SKEW_MS = 300
@@ -381,6 +381,19 @@ def test_labels_come_as_far_as_their_bytes_allow() -> None:
     box.put_labels(dataclasses.replace(dated, value=pa.array([b"x" * 100] * 5, pa.large_binary())), [])
     taken = [box.take_labels(START_MS, ROOMY._replace(value_bytes=most)) for most in (250, 10, 1_000)]
     assert [one and one.offsets.tolist() for one in taken] == [[0, 1], [2], [3, 4]]
+
+
+def test_only_so_many_labels_come_at_once_that_have_to_be_looked_for_everywhere() -> None:
+    box = Inbox(0, SKEW_MS)
+    dated = [(f"t{row}", LabelKind.FRAUD, START_MS) for row in range(9)]
+    named = [START_MS, -1, START_MS, -1, START_MS, -1, -1, -1, START_MS]
+    box.put_labels(labels(*dated, event_time_ms=named), [])
+    seen = []
+    for _ in range(3):
+        taken = box.take_labels(START_MS, room=NO_ROOM._replace(unnamed=2))
+        assert taken is not None
+        seen.append((taken.offsets.tolist(), box.labels.cut_short, box.silent_until_ms(START_MS) - START_MS))
+    assert seen == [([0, 1, 2, 3, 4], True, -1), ([5, 6], True, -1), ([7, 8], False, 0)]
 
 
 def test_a_label_of_the_moment_within_which_a_batch_was_cut_waits_for_the_transactions_left() -> None:

@@ -277,6 +277,22 @@ def test_partitions_that_reach_their_labels_together_share_what_is_released_at_o
     assert released == [[[0, 1]] * 2, [[2, 3]] * 2, [[4]] * 2]
 
 
+def test_the_more_decisions_wait_the_fewer_labels_come_that_have_to_be_looked_for_everywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.partition.pending.SEGMENT_ROWS", 16)
+    monkeypatch.setattr("worker.partition.pending._SLOTS", 32)
+    monkeypatch.setattr("worker.cycle.processor.LOOKUPS", 12, raising=False)
+    worker = Worker(tmp_path, partitions=2)
+    ids = [f"t{row}" for row in range(40)]
+    worker.put(0, *ids)
+    dated = [(it, LabelKind.FRAUD, START_MS) for it in ids]
+    worker.around.inboxes[0].put_labels(labels(*dated), [])
+    # 12 look-ups make 6 for each partition, in three segments two labels.
+    taken = [worker.processor.run_once()[0].labels for _ in range(3)]
+    assert [it is not None and it.offsets.tolist() for it in taken] == [[0, 1], [2, 3], [4, 5]]
+
+
 PATIENT = dataclasses.replace(LIMITS, orphan_after_ms=HOUR_MS)
 
 

@@ -96,7 +96,7 @@ class _Queue(Generic[C]):
         if self._columns is None:
             return None
         due = self._due(until_ms, bound, room)
-        stop = self._cursor + min(due, self._rows_within(bound))
+        stop = self._cursor + min(due, self._rows_within(bound, room))
         limit = self._first_bad_beyond(bound)
         if limit is not None:
             stop = min(stop, int(np.searchsorted(self._columns.offsets, limit)))
@@ -113,8 +113,9 @@ class _Queue(Generic[C]):
         del bound, room
         return int(np.searchsorted(self.due_ms, until_ms, side="right"))
 
-    def _rows_within(self, bound: Bound) -> int:
+    def _rows_within(self, bound: Bound, room: Room) -> int:
         """Return how many of the next rows the bound allows."""
+        del room
         return bound.rows
 
     def _first_bad_beyond(self, bound: Bound) -> int | None:
@@ -173,9 +174,13 @@ class _LabelQueue(_Queue[LabelColumns]):
         due = np.flatnonzero(~early)
         return int(due[-1]) + 1 if len(due) else 0
 
-    def _rows_within(self, bound: Bound) -> int:
+    def _rows_within(self, bound: Bound, room: Room) -> int:
         ends = np.cumsum(self._value_bytes(bound.rows))
-        return max(1, int(np.searchsorted(ends, bound.value_bytes, side="right")))
+        rows = int(np.searchsorted(ends, bound.value_bytes, side="right"))
+        if self._columns is not None:
+            named_ms = self._columns.event_time_ms[self._cursor : self._cursor + rows]
+            rows = int(np.searchsorted(np.cumsum(named_ms < 0), room.unnamed, side="right"))
+        return max(1, rows)
 
     @property
     def is_full(self) -> bool:

@@ -37,16 +37,19 @@ RELEASED_AT_ONCE: Final = 4_000
 
 
 class Room(NamedTuple):
-    """How many more labels may be set aside.
+    """How many more labels there is room for.
 
     Attributes
     ----------
     rows, value_bytes
-        Labels, and the bytes of their values.
+        Labels to set aside, and the bytes of their values.
+    unnamed
+        Labels that do not name the time of their transaction: each is looked for in all segments of decisions.
     """
 
     rows: int
     value_bytes: int
+    unnamed: int = 1 << 60
 
 
 NO_ROOM: Final = Room(0, 0)

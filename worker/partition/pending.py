@@ -382,6 +382,11 @@ class PendingDecisions:
         return np.arange(max(self.first_sequence, self.next_sequence - count), self.next_sequence)
 
     @property
+    def segments(self) -> int:
+        """How many segments there are: a look-up may have to go through all of them."""
+        return len(self._segments)
+
+    @property
     def first_clock_ms(self) -> int:
         """The clock just after the oldest decision that is still here; there must be one."""
         return int(self.column("clock_ms", np.array([self.first_sequence]))[0])
