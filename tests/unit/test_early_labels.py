@@ -138,12 +138,12 @@ def test_room_is_what_rows_and_bytes_leave(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(early_labels, "MOST_ROWS", 5)
     monkeypatch.setattr(early_labels, "MOST_BYTES", 1_000)
     shelf = LabelShelf()
-    assert shelf.room == (5, 1_000)
+    assert shelf.room[:2] == (5, 1_000)
     far = read(900, 950)
     shelf.sift(
         dataclasses.replace(far, value=pa.array([b"x" * 100, None], pa.large_binary())), START_MS, NOBODY
     )
-    assert shelf.room == (3, 900)
+    assert shelf.room[:2] == (3, 900)
 
 
 def test_what_is_kept_of_a_value_holds_no_card_number_and_no_more_than_a_dead_letter_would() -> None:

@@ -34,6 +34,7 @@ class Surroundings:
     def __init__(self, partitions: int) -> None:
         self.inboxes = {partition: Inbox(partition, SKEW_MS) for partition in range(partitions)}
         self.quiet: set[int] = set()
+        self.idle_ms = HOUR_MS
         self.begins: set[int] = set()
         self.quiet_at_ms: dict[int, int] = {}
         self.commits: list[list[ModelRecord]] = []
@@ -48,6 +49,7 @@ class Surroundings:
                 partition,
                 inbox.transactions.take(EVERYTHING),
                 quiet=partition in self.quiet,
+                idle_ms=self.idle_ms,
                 begins=partition in self.begins,
                 quiet_at_ms=self.quiet_at_ms.get(partition),
             )
@@ -329,6 +331,25 @@ def test_a_label_whose_transaction_does_not_come_in_time_is_an_orphan_once(tmp_p
         orphans.append(outcome.by_label.orphans.tolist())
         assert not len(outcome.early)
     assert orphans == [[], [0], [], []]
+
+
+@pytest.mark.parametrize(("idle_ms", "finds_it"), [(HOUR_MS - 1, True), (HOUR_MS, False)])
+def test_a_feed_in_bulk_does_not_outrun_a_label_that_waits_in_a_quiet_partition(
+    tmp_path: Path, idle_ms: int, finds_it: bool
+) -> None:
+    worker = Worker(tmp_path, limits=PATIENT)
+    worker.put(0, "a")
+    worker.around.inboxes[0].put_labels(labels(("b", LabelKind.FRAUD, START_MS)), [])
+    worker.put(1, "c", hour=50)
+    worker.processor.run_once()
+    worker.around.quiet, worker.around.idle_ms = {0}, idle_ms
+    orphans = [len(worker.processor.run_once()[0].by_label.orphans) for _ in range(3)]
+    held_ms = START_MS + HOUR_MS - 1
+    assert worker.tasks[0].clock_ms == (held_ms if finds_it else START_MS + 50 * HOUR_MS)
+    assert sum(orphans) == (0 if finds_it else 1)
+    worker.put(0, "b")
+    effects = worker.processor.run_once()[0].by_label.label_effects.tolist()
+    assert effects == ([LabelEffect.MATCHED] if finds_it else [])
 
 
 def test_a_label_that_waits_for_its_transaction_silences_no_other(tmp_path: Path) -> None:

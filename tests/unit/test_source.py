@@ -306,6 +306,8 @@ def test_a_partition_is_quiet_only_after_a_while_at_its_end(monkeypatch: pytest.
     assert not quiet_at(100.0)
     assert not quiet_at(100.0 + max_idle_s - 0.01)
     assert quiet_at(100.0 + max_idle_s)
+    now_s[0] = 107.0
+    assert source.poll()[0].idle_ms == 7_000
     client.ends_ahead = 1  # one more transaction has come, and is on its way
     source.poll()
     now_s[0] += max_idle_s  # nobody waits for it any longer

@@ -120,9 +120,10 @@ class Processor:
         before = (task.clock_ms, task.provisional_sequence, task.final_sequence)
         first_sequence = task.pending.next_sequence
         decided, repeats = self._decide(task, part.transactions)
-        for quiet_ms in (model.clock_ms if part.quiet else None, part.quiet_at_ms):
-            if quiet_ms is not None:
-                task.move_clock(quiet_ms)
+        if part.quiet_at_ms is not None:
+            task.move_clock(part.quiet_at_ms)
+        if part.quiet and model.clock_ms is not None:
+            task.follow_clock(model.clock_ms, part.idle_ms)
         until_ms = self._source.labels_until_ms(part.partition, task.clock_ms)
         read, at_once = None, max(1, RELEASED_AT_ONCE // partitions)
         if not task.shelf.is_behind(until_ms, at_once):

@@ -297,9 +297,8 @@ class KafkaSource:
             begins, quiet = partition in self._beginning, self._is_quiet(inbox)
             quiet_ms = inbox.watermark.fall_quiet(round(time.time() * 1000)) if quiet else NEVER_MS
             quiet_at_ms = None if quiet_ms == NEVER_MS else quiet_ms
-            batch.append(
-                PartitionBatch(partition, taken, quiet=quiet, begins=begins, quiet_at_ms=quiet_at_ms)
-            )
+            idle_ms = round((time.monotonic() - (inbox.idle_since_s or time.monotonic())) * 1000)
+            batch.append(PartitionBatch(partition, taken, quiet, begins, idle_ms, quiet_at_ms))
         self._beginning.clear()
         return batch
 

@@ -124,6 +124,11 @@ class LabelShelf:
         own = self._kept.claim_ms[self._kept.claim_ms <= self._kept.label_time_ms]
         return int(own.min()) if len(own) else None
 
+    def before_orphans_ms(self, clock_ms: int) -> int:
+        """Return the clock, but just before the first label that would have waited long enough for its transaction."""
+        until_ms = self._kept.claim_ms[wait_for_transaction(self._kept)]
+        return min(clock_ms, int(until_ms.min()) - 1) if len(until_ms) else clock_ms
+
     def is_behind(self, until_ms: int, at_once: int = RELEASED_AT_ONCE) -> bool:
         """Return whether more are due than are released at once.
 
