@@ -202,7 +202,7 @@ def run(
         due, surplus = task.within_ration(sifted.due)
         by_label = task.settle(due)
         early = LabelColumns.concatenate([early, surplus, task.postpone(due, by_label)])
-    matured = task.mature(model.policy, task.newest_label_ms)
+    matured = task.mature(model.policy, task.newest_label_ms, task.shelf.silent_until_ms(task.clock_ms))
     header = JournalHeader(
         worker="w", lineage=model.lineage.id, model_version=model.version, partition=0, partitions=1,
         next_transaction_offset=came.next_offset, next_label_offset=0, clock_ms=task.clock_ms,

@@ -73,31 +73,38 @@ def test_every_label_is_applied_once_and_never_before_it_is_due_and_a_replay_agr
     assert len(due_ms) > 80
 
 
-def test_only_so_many_come_at_once_and_silence_waits_for_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(early_labels, "RELEASED_AT_ONCE", 2)
+def test_only_so_many_come_at_once_and_silence_waits_for_the_rest() -> None:
     shelf = LabelShelf()
     shelf.sift(read(500, 600, 700, 800), START_MS, NOBODY)
     seen = []
     for _ in range(2):
-        found = shelf.sift(None, START_MS + 900, NOBODY)
+        found = shelf.sift(None, START_MS + 900, NOBODY, 2)
         seen.append((offsets(found.due), shelf.silent_until_ms(START_MS + 900) - START_MS))
     assert seen == [([0, 1], 699), ([2, 3], 900)]
 
 
-def test_no_label_overtakes_those_that_are_due_and_have_to_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(early_labels, "RELEASED_AT_ONCE", 2)
+def test_the_shelf_is_behind_while_more_are_due_than_are_released_at_once() -> None:
     shelf = LabelShelf()
-    shelf.sift(read(500, 600, 700), START_MS, NOBODY)
-    first = shelf.sift(read(710, 720, first_offset=3), START_MS + 900, NOBODY)
-    assert (offsets(first.due), offsets(first.early)) == ([0, 1], [3, 4])
-    second = shelf.sift(None, START_MS + 900, NOBODY)
-    assert offsets(second.due) == [2, 3]
-    third = shelf.sift(None, START_MS + 900, NOBODY)
-    assert (offsets(third.due), len(shelf)) == ([4], 0)
+    shelf.sift(read(500, 600, 700, 5_000), START_MS, NOBODY)
+    now_ms = START_MS + 900
+    seen = []
+    while shelf.is_behind(now_ms, 2):
+        seen.append(offsets(shelf.sift(None, now_ms, NOBODY, 2).due))
+    assert seen == [[0, 1]]
+    found = shelf.sift(read(710, 720, first_offset=4), now_ms, NOBODY, 2)
+    assert (offsets(found.due), len(found.early), len(shelf)) == ([2, 4, 5], 0, 1)
+
+
+def test_labels_of_a_transaction_just_decided_come_beside_those_released_at_once() -> None:
+    shelf = LabelShelf()
+    kept = postponed(shelf, read(10, 20, 30), 9_000)
+    shelf.sift(read(500, 600, first_offset=3), START_MS, NOBODY)
+    found = shelf.sift(None, START_MS + 900, kept.id_hash[[0, 2]], 1)
+    assert offsets(found.due) == [0, 2, 3], "without its decision it would wait until its time is over"
 
 
 def postponed(shelf: LabelShelf, late: LabelColumns, until: int) -> LabelColumns:
-    return shelf.set_aside(dataclasses.replace(late, claim_ms=np.full(len(late), START_MS + until)))
+    return shelf.set_aside(late, START_MS + until)
 
 
 def test_a_label_that_waits_for_its_transaction_is_due_with_it_or_when_its_time_is_over() -> None:
@@ -131,12 +138,12 @@ def test_room_is_what_rows_and_bytes_leave(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(early_labels, "MOST_ROWS", 5)
     monkeypatch.setattr(early_labels, "MOST_BYTES", 1_000)
     shelf = LabelShelf()
-    assert shelf.room == (5, 1_000)
+    assert shelf.room[:2] == (5, 1_000)
     far = read(900, 950)
     shelf.sift(
         dataclasses.replace(far, value=pa.array([b"x" * 100, None], pa.large_binary())), START_MS, NOBODY
     )
-    assert shelf.room == (3, 900)
+    assert shelf.room[:2] == (3, 900)
 
 
 def test_what_is_kept_of_a_value_holds_no_card_number_and_no_more_than_a_dead_letter_would() -> None:
@@ -144,4 +151,5 @@ def test_what_is_kept_of_a_value_holds_no_card_number_and_no_more_than_a_dead_le
     far = dataclasses.replace(read(900), value=pa.array([long], pa.large_binary()))
     kept = LabelShelf().sift(far, START_MS, NOBODY).early.value.to_pylist()[0]
     assert b"4111" not in kept
-    assert len(kept) == early_labels.LONGEST_VALUE_BYTES
+    beginning, whole_bytes = early_labels.original_of(kept)
+    assert (len(beginning), whole_bytes) == (early_labels.LONGEST_VALUE_BYTES, len(long))

@@ -1,19 +1,20 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from models.vocabulary import LabelKind
+from models.vocabulary import MS_PER_DAY, LabelKind
 from tests.support.model_log import START_MS
 from tests.support.partition import labels, transactions
 from worker.cycle import inbox as inbox_module
 from worker.cycle.inbox import Bound, Inbox
 from worker.cycle.inbox import cut as cut_all
 from worker.cycle.watermark import NEVER_MS
-from worker.partition.early_labels import Room
+from worker.partition.early_labels import NO_ROOM, Room
 from worker.wire.decoder import BadRecord, TransactionColumns
 
 SKEW_MS = 300
@@ -218,6 +219,24 @@ def test_silence_is_not_known_beyond_the_last_label_read_while_the_broker_has_mo
     assert box.silent_until_ms(START_MS + 9) == START_MS + 9
 
 
+def test_one_label_of_the_future_at_the_end_of_a_fetch_does_not_let_silence_speak() -> None:
+    box = Inbox(0, SKEW_MS)
+    box.has_all_labels = False
+    far_ms = 9 * MS_PER_DAY
+    dated = [(f"t{ms}", LabelKind.FRAUD, START_MS + ms) for ms in (5, 7, far_ms)]
+    box.put_labels(labels(*dated), [])
+    assert box.take_labels(START_MS + far_ms - 1) is not None
+    assert box.silent_until_ms(START_MS + far_ms - 1) == START_MS + 7
+
+
+def test_a_label_of_long_ago_at_the_end_of_a_fetch_holds_silence_back() -> None:
+    box = Inbox(0, SKEW_MS)
+    box.has_all_labels = False
+    box.put_labels(labels(*[(f"t{ms}", LabelKind.FRAUD, START_MS + ms) for ms in (5, 90, 7)]), [])
+    assert box.take_labels(START_MS + 99) is not None
+    assert box.silent_until_ms(START_MS + 99) == START_MS + 7
+
+
 def test_only_so_many_bytes_of_labels_that_are_not_due_are_passed() -> None:
     box = Inbox(0, SKEW_MS)
     dated = labels(*[(f"t{row}", LabelKind.FRAUD, START_MS + (row % 2) * 900) for row in range(8)])
@@ -305,6 +324,32 @@ def test_bad_records_are_taken_a_bounded_number_at_a_time() -> None:
     assert seen == [(150_000, 150_000), (150_000, 300_000), (100_000, 400_000)]
 
 
+class Watched:
+    """A bad record that counts how often its offset is looked at."""
+
+    value = None
+    looks = 0
+
+    def __init__(self, offset: int) -> None:
+        self._offset = offset
+
+    @property
+    def offset(self) -> int:
+        Watched.looks += 1
+        return self._offset
+
+
+def test_bad_records_that_stay_are_not_looked_at_again_in_every_cycle() -> None:
+    box = Inbox(0, SKEW_MS)
+    box.put_transactions(came(first_offset=1_000), [cast("BadRecord", Watched(at)) for at in range(1_000)])
+    Watched.looks = taken = 0
+    while box.transactions.held:
+        box.transactions.take(NEVER_MS, ROOMY._replace(dead_letters=10))
+        taken += len(box.transactions.take_bad())
+    assert taken == 1_000
+    assert Watched.looks <= 2 * 1_000 + 2 * 100, "each once, and in each of 100 cycles the first that stays"
+
+
 def test_bad_records_are_taken_as_far_as_their_bytes_allow_but_one_at_least() -> None:
     box = Inbox(0, SKEW_MS)
     heavy = [dataclasses.replace(bad(at), value=b"x" * 100) for at in (1, 3, 5)]
@@ -336,6 +381,19 @@ def test_labels_come_as_far_as_their_bytes_allow() -> None:
     box.put_labels(dataclasses.replace(dated, value=pa.array([b"x" * 100] * 5, pa.large_binary())), [])
     taken = [box.take_labels(START_MS, ROOMY._replace(value_bytes=most)) for most in (250, 10, 1_000)]
     assert [one and one.offsets.tolist() for one in taken] == [[0, 1], [2], [3, 4]]
+
+
+def test_only_so_many_labels_come_at_once_that_have_to_be_looked_for_everywhere() -> None:
+    box = Inbox(0, SKEW_MS)
+    dated = [(f"t{row}", LabelKind.FRAUD, START_MS) for row in range(9)]
+    named = [START_MS, -1, START_MS, -1, START_MS, -1, -1, -1, START_MS]
+    box.put_labels(labels(*dated, event_time_ms=named), [])
+    seen = []
+    for _ in range(3):
+        taken = box.take_labels(START_MS, room=NO_ROOM._replace(unnamed=2))
+        assert taken is not None
+        seen.append((taken.offsets.tolist(), box.labels.cut_short, box.silent_until_ms(START_MS) - START_MS))
+    assert seen == [([0, 1, 2, 3, 4], True, -1), ([5, 6], True, -1), ([7, 8], False, 0)]
 
 
 def test_a_label_of_the_moment_within_which_a_batch_was_cut_waits_for_the_transactions_left() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from models.records import Commit, ModelRecord
 from models.refit import RefitPlan
@@ -33,6 +34,7 @@ class Surroundings:
     def __init__(self, partitions: int) -> None:
         self.inboxes = {partition: Inbox(partition, SKEW_MS) for partition in range(partitions)}
         self.quiet: set[int] = set()
+        self.idle_ms = HOUR_MS
         self.begins: set[int] = set()
         self.quiet_at_ms: dict[int, int] = {}
         self.commits: list[list[ModelRecord]] = []
@@ -47,6 +49,7 @@ class Surroundings:
                 partition,
                 inbox.transactions.take(EVERYTHING),
                 quiet=partition in self.quiet,
+                idle_ms=self.idle_ms,
                 begins=partition in self.begins,
                 quiet_at_ms=self.quiet_at_ms.get(partition),
             )
@@ -228,6 +231,70 @@ def test_a_label_dated_in_the_future_holds_back_no_other_and_is_applied_in_its_t
     assert len(outcome.by_label.orphans) == 0
 
 
+def early(worker: Worker, partition: int, count: int) -> None:
+    """Put labels that are due in the fifth hour, and behind them one that is due now."""
+    worker.put(partition, *[f"{partition}.{row}" for row in range(count + 1)])
+    far_ms = START_MS + 5 * HOUR_MS
+    dated = [(f"{partition}.{row}", LabelKind.FRAUD, far_ms + row) for row in range(count)]
+    dated.append((f"{partition}.{count}", LabelKind.FRAUD, START_MS))
+    stamps = [far_ms + SKEW_MS] * (count + 1)
+    worker.around.inboxes[partition].put_labels(labels(*dated, timestamps_ms=stamps), [])
+
+
+def release_at_once(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    for module in ("worker.cycle.processor", "worker.partition.early_labels"):
+        monkeypatch.setattr(f"{module}.RELEASED_AT_ONCE", count, raising=False)
+
+
+def test_no_label_is_read_while_more_are_due_on_the_shelf_than_are_released_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release_at_once(monkeypatch, 2)
+    worker = Worker(tmp_path, partitions=1)
+    early(worker, 0, 5)
+    worker.processor.run_once()
+    assert len(worker.tasks[0].shelf) == 5
+    worker.put(0, "c", hour=6)
+    later = labels(*[("c", LabelKind.FRAUD, START_MS + 5 * HOUR_MS)] * 9, first_offset=6)
+    worker.around.inboxes[0].put_labels(later, [])
+    seen = []
+    for _ in range(3):
+        (outcome,) = worker.processor.run_once()
+        assert outcome.labels is not None
+        seen.append((outcome.labels.offsets.tolist(), len(worker.tasks[0].shelf), outcome.positions.labels))
+    assert seen == [([0, 1], 3, 6), ([2, 3], 1, 6), ([4, *range(6, 15)], 0, 15)]
+
+
+def test_partitions_that_reach_their_labels_together_share_what_is_released_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release_at_once(monkeypatch, 4)
+    worker = Worker(tmp_path, partitions=2)
+    for partition in (0, 1):
+        early(worker, partition, 5)
+    worker.processor.run_once()
+    for partition in (0, 1):
+        worker.put(partition, f"{partition}.c", hour=6)
+    released = [[one.released.offsets.tolist() for one in worker.processor.run_once()] for _ in range(3)]
+    assert released == [[[0, 1]] * 2, [[2, 3]] * 2, [[4]] * 2]
+
+
+def test_the_more_decisions_wait_the_fewer_labels_come_that_have_to_be_looked_for_everywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.partition.pending.SEGMENT_ROWS", 16)
+    monkeypatch.setattr("worker.partition.pending._SLOTS", 32)
+    monkeypatch.setattr("worker.cycle.processor.LOOKUPS", 12, raising=False)
+    worker = Worker(tmp_path, partitions=2)
+    ids = [f"t{row}" for row in range(40)]
+    worker.put(0, *ids)
+    dated = [(it, LabelKind.FRAUD, START_MS) for it in ids]
+    worker.around.inboxes[0].put_labels(labels(*dated), [])
+    # 12 look-ups make 6 for each partition, in three segments two labels.
+    taken = [worker.processor.run_once()[0].labels for _ in range(3)]
+    assert [it is not None and it.offsets.tolist() for it in taken] == [[0, 1], [2, 3], [4, 5]]
+
+
 PATIENT = dataclasses.replace(LIMITS, orphan_after_ms=HOUR_MS)
 
 
@@ -264,6 +331,25 @@ def test_a_label_whose_transaction_does_not_come_in_time_is_an_orphan_once(tmp_p
         orphans.append(outcome.by_label.orphans.tolist())
         assert not len(outcome.early)
     assert orphans == [[], [0], [], []]
+
+
+@pytest.mark.parametrize(("idle_ms", "finds_it"), [(HOUR_MS - 1, True), (HOUR_MS, False)])
+def test_a_feed_in_bulk_does_not_outrun_a_label_that_waits_in_a_quiet_partition(
+    tmp_path: Path, idle_ms: int, finds_it: bool
+) -> None:
+    worker = Worker(tmp_path, limits=PATIENT)
+    worker.put(0, "a")
+    worker.around.inboxes[0].put_labels(labels(("b", LabelKind.FRAUD, START_MS)), [])
+    worker.put(1, "c", hour=50)
+    worker.processor.run_once()
+    worker.around.quiet, worker.around.idle_ms = {0}, idle_ms
+    orphans = [len(worker.processor.run_once()[0].by_label.orphans) for _ in range(3)]
+    held_ms = START_MS + HOUR_MS - 1
+    assert worker.tasks[0].clock_ms == (held_ms if finds_it else START_MS + 50 * HOUR_MS)
+    assert sum(orphans) == (0 if finds_it else 1)
+    worker.put(0, "b")
+    effects = worker.processor.run_once()[0].by_label.label_effects.tolist()
+    assert effects == ([LabelEffect.MATCHED] if finds_it else [])
 
 
 def test_a_label_that_waits_for_its_transaction_silences_no_other(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,12 @@ from worker.cycle.contracts import Finish, Outcome
 from worker.kafka_io.client import consumer_config
 from worker.kafka_io.committer import KafkaTransaction
 from worker.live.publisher import ORPHAN, WRONG_CARD, Publisher
+from worker.partition.early_labels import LabelShelf
 from worker.partition.journal import Positions
 from worker.partition.settling import Matured, Settling
+from worker.redaction import redact_bytes
 from worker.settings.sections import KafkaSettings, Settings
+from worker.wire.dead_letters import original_of
 from worker.wire.schema import DeadLetter
 
 SETTINGS = Settings(entity_key="00" * 16)
@@ -89,6 +93,31 @@ def test_an_orphan_of_another_card_has_a_reason_of_its_own(publisher: Publisher,
     publisher.begin([one], [], new_state())
     letters = [it.value for it in kept.begun[-1].records if it.topic == TOPICS.dead_letters]
     assert [DeadLetter.model_validate_json(it).reason for it in letters] == [ORPHAN, WRONG_CARD]
+
+
+def test_the_dead_letter_of_a_long_label_that_waited_says_that_it_is_cut(
+    publisher: Publisher, kept: Kept
+) -> None:
+    long = b'{"note": "4111 1111 1111 1111", "filler": "' + b"x" * 100_000 + b'"}'
+    came = labels(("a", LabelKind.FRAUD, 1), ("b", LabelKind.FRAUD, 1))
+    came = dataclasses.replace(came, value=pa.array([long, b"{}"], pa.large_binary()))
+    shelf = LabelShelf()
+    for until_ms in (1_000, 2_000):  # the second time it is cut already
+        shelf.set_aside(came, until_ms)
+        waited = shelf.sift(None, until_ms, np.empty(0, np.uint64)).due
+        assert waited is not None
+        came = waited
+    settling = Settling(orphans=np.array([0, 1]))
+    one = dataclasses.replace(outcome(0, Positions(1, 2), changed=True), labels=came, by_label=settling)
+    publisher.begin([one], [], new_state())
+    letters = [
+        DeadLetter.model_validate_json(it.value or b"")
+        for it in kept.begun[-1].records
+        if it.topic == TOPICS.dead_letters
+    ]
+    assert [(it.truncated, it.original_bytes) for it in letters] == [(True, len(long)), (False, 2)]
+    assert [original_of(it) for it in letters] == [redact_bytes(long)[: 64 << 10], b"{}"]
+    assert [it.sha256 for it in letters] == [None, hashlib.sha256(b"{}").hexdigest()]
 
 
 def test_the_group_s_patience_is_a_setting_above_any_restore() -> None:

@@ -9,15 +9,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.vocabulary import MS_PER_DAY, LabelKind, LabelSource
+from models.state import ModelState
+from models.vocabulary import MS_PER_DAY, LabelKind, LabelSource, Status
 from tests.support.model_log import START_MS
-from tests.support.partition import LIMITS, deciding_model, labels, run, running_task, transactions
+from tests.support.partition import (
+    HOUR_MS,
+    LIMITS,
+    POLICY,
+    deciding_model,
+    labels,
+    run,
+    running_task,
+    transactions,
+)
 from worker.errors import CorruptError
 from worker.partition import ration as ration_module
 from worker.partition.ration import LEAST_A_DAY, Ration
+from worker.partition.task import PartitionTask
 from worker.wire.decoder import LabelColumns
 
 DAY_0_MS = START_MS // MS_PER_DAY * MS_PER_DAY
+DAY_1_MS = DAY_0_MS + MS_PER_DAY
+NOTHING = transactions([], np.empty(0, np.int64), first_offset=6)
 
 
 def sent(count: int, source: LabelSource, kind: LabelKind = LabelKind.FRAUD) -> LabelColumns:
@@ -100,18 +113,101 @@ def test_the_state_survives_the_journal_and_a_wrong_one_is_refused() -> None:
             again.replay(wrong)
 
 
-def test_labels_beyond_the_ration_are_applied_the_next_day(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def two_a_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[PartitionTask, ModelState]:
+    """A task whose sources may teach two frauds and two legits a day; six transactions are decided on day 0."""
     monkeypatch.setattr(ration_module, "LEAST_A_DAY", 2)
     monkeypatch.setattr(ration_module, "_KNOWN_AFTER", 0.5)
-    limits = dataclasses.replace(LIMITS, labels_times_usual=1.0)
+    limits = dataclasses.replace(LIMITS, labels_times_usual=1.0, orphan_after_ms=HOUR_MS)
     task, model = running_task(tmp_path, limits), deciding_model()
     ids = [f"t{i}" for i in range(6)]
-    run(task, model, transactions(ids, np.full(6, DAY_0_MS)), labels(("none", LabelKind.FRAUD, DAY_0_MS)))
-    nothing = transactions([], np.empty(0, np.int64), first_offset=6)
+    first = transactions(ids, np.full(6, DAY_0_MS), amount=np.full(6, 10.0))
+    run(task, model, first, labels(("t0", LabelKind.OUTCOME, DAY_0_MS)))
+    return task, model
+
+
+def frauds(*ids: str, first_offset: int) -> LabelColumns:
+    """Labels of day 1, as it begins."""
+    return labels(*[(it, LabelKind.FRAUD, DAY_1_MS - 1) for it in ids], first_offset=first_offset)
+
+
+def statuses(task: PartitionTask) -> list[Status]:
+    return [Status(it) for it in task.pending.column("status", np.arange(task.pending.next_sequence))]
+
+
+@pytest.mark.parametrize("batches", [1, 2])
+def test_a_reversal_does_not_overtake_its_fraud_that_waits_for_the_next_day(
+    two_a_day: tuple[PartitionTask, ModelState], batches: int
+) -> None:
+    task, model = two_a_day
+    flood = frauds("t0", "t1", "t2", first_offset=1)
+    reversals = labels(
+        ("t2", LabelKind.REVERSAL, DAY_1_MS), ("t1", LabelKind.REVERSAL, DAY_1_MS), first_offset=4
+    )
+    came = [flood, reversals] if batches == 2 else [LabelColumns.concatenate([flood, reversals])]
+    orphans = [run(task, model, NOTHING, it, DAY_1_MS).settled[0].orphans.tolist() for it in came]
+    # The second is reversed at once. The third waits with its reversal; silence had spoken before its label's time.
+    assert statuses(task)[:3] == [Status.FRAUD, Status.LEGIT, Status.PROVISIONAL]
+    orphans.append(run(task, model, NOTHING, None, DAY_1_MS + MS_PER_DAY).settled[0].orphans.tolist())
+    assert statuses(task)[:3] == [Status.FRAUD, Status.LEGIT, Status.LEGIT]
+    assert (orphans, len(task.shelf)) == ([[]] * (batches + 1), 0)
+
+
+def test_silence_waits_for_labels_that_wait_for_the_next_day(
+    two_a_day: tuple[PartitionTask, ModelState],
+) -> None:
+    task, model = two_a_day
+    later = [f"u{row}" for row in range(4)]
+    run(task, model, transactions(later, np.full(4, DAY_1_MS), amount=np.full(4, 10.0), first_offset=6))
+    late_ms = DAY_1_MS + POLICY.negatives_after_ms
+    dated = [(it, LabelKind.FRAUD, late_ms) for it in later[:3]]
+    run(task, model, NOTHING, labels(*dated, first_offset=1), late_ms)
+    assert task.shelf.silent_until_ms(late_ms) == late_ms - 1
+    assert statuses(task)[6:] == [Status.FRAUD, Status.FRAUD, Status.WAITING, Status.WAITING]
+    run(task, model, NOTHING, None, DAY_1_MS + MS_PER_DAY)
+    assert statuses(task)[6:] == [*[Status.FRAUD] * 3, Status.PROVISIONAL]
+
+
+def test_a_label_that_waited_for_the_next_day_waits_for_its_transaction_too(
+    two_a_day: tuple[PartitionTask, ModelState],
+) -> None:
+    task, model = two_a_day
+    run(task, model, NOTHING, frauds("t0", "t1", "later", first_offset=1), DAY_1_MS)
+    day_2_ms = DAY_1_MS + MS_PER_DAY
+    second = run(task, model, NOTHING, None, day_2_ms)
+    assert (second.settled[0].orphans.tolist(), len(task.shelf)) == ([], 1)
+    assert task.shelf.silent_until_ms(day_2_ms) == day_2_ms
+    run(task, model, transactions(["later"], [day_2_ms], amount=[10.0], first_offset=6))
+    assert statuses(task)[6] == Status.FRAUD
+
+
+def test_a_label_that_waited_for_its_transaction_is_counted_once_and_an_orphan_at_last(
+    two_a_day: tuple[PartitionTask, ModelState],
+) -> None:
+    task, model = two_a_day
+    run(task, model, NOTHING, frauds("x", "y", first_offset=1), DAY_1_MS)
+    assert task.ration.numbers()[2:].count(2.0) == 1, "two frauds of today"
+    # Both are due an hour later; the ration of the day is spent, and they have had their turn.
+    second = run(task, model, NOTHING, None, DAY_1_MS + HOUR_MS)
+    assert (second.settled[0].orphans.tolist(), len(task.shelf)) == ([0, 1], 0)
+
+
+def test_a_label_never_waits_for_its_transaction_until_the_beginning_of_a_day(
+    two_a_day: tuple[PartitionTask, ModelState],
+) -> None:
+    task, model = two_a_day
+    run(task, model, NOTHING, labels(("x", LabelKind.FRAUD, DAY_1_MS - HOUR_MS)), DAY_1_MS - HOUR_MS)
+    assert task.shelf.rationed_ids.tolist() == []
+    assert [len(run(task, model, NOTHING, None, DAY_1_MS + ms).settled[0].orphans) for ms in (0, 1)] == [0, 1]
+
+
+def test_labels_beyond_the_ration_are_applied_the_next_day(
+    two_a_day: tuple[PartitionTask, ModelState],
+) -> None:
+    task, model = two_a_day
+    ids = [f"t{i}" for i in range(6)]
     flood = labels(*[(name, LabelKind.FRAUD, DAY_0_MS + MS_PER_DAY) for name in ids], first_offset=1)
-    days = [run(task, model, nothing, flood, DAY_0_MS + MS_PER_DAY)]
-    days += [run(task, model, nothing, None, DAY_0_MS + day * MS_PER_DAY) for day in (1, 2, 3, 4)]
+    days = [run(task, model, NOTHING, flood, DAY_0_MS + MS_PER_DAY)]
+    days += [run(task, model, NOTHING, None, DAY_0_MS + day * MS_PER_DAY) for day in (1, 2, 3, 4)]
     taught = [sum(int(it.frauds.sum()) for it in day.settled[0].evidence) for day in days]
     assert taught == [2, 0, 2, 2, 0], "two always pass; the same day teaches no more"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 
 import numpy as np
@@ -173,9 +174,11 @@ def test_an_entry_that_does_not_follow_the_one_before_is_corrupt(tmp_path: Path)
 
 
 def test_a_worker_that_forgets_sooner_still_replays_the_journal(tmp_path: Path) -> None:
-    model, stream, live = deciding_model(), Stream(9), running_task(tmp_path / "live", TIGHT)
+    # Without a ration: silence waits for what it puts off, and what is not final is not forgotten.
+    free = dataclasses.replace(TIGHT, labels_times_usual=math.inf)
+    model, stream, live = deciding_model(), Stream(9), running_task(tmp_path / "live", free)
     entries = [run(live, model, *stream.next(START_MS)).entry for _ in range(60)]
-    sooner = dataclasses.replace(TIGHT, keep_ms=31 * HOUR_MS)
+    sooner = dataclasses.replace(free, keep_ms=31 * HOUR_MS)
     restored = replayed(tmp_path / "sooner", entries, sooner)
     assert restored.pending.first_sequence > live.pending.first_sequence
     kept = np.arange(restored.pending.first_sequence, restored.pending.next_sequence)

@@ -30,6 +30,8 @@ class PartitionBatch:
         Whether there has been no transaction to read or to take for a while.
     begins
         Whether no worker has worked on the partition yet: where it begins is committed although nothing came.
+    idle_ms
+        For how long, by the wall clock.
     quiet_at_ms
         The watermark of a quiet partition, if it has one.
     """
@@ -38,6 +40,7 @@ class PartitionBatch:
     transactions: TransactionColumns | None
     quiet: bool
     begins: bool = False
+    idle_ms: int = 0
     quiet_at_ms: int | None = None
 
 

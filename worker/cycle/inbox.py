@@ -8,6 +8,7 @@ batch would come again for ever.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final, Generic, NamedTuple, TypeVar
@@ -57,7 +58,7 @@ class _Queue(Generic[C]):
         self._columns: C | None = None
         self._due_ms: NDArray[np.int64] = np.empty(0, np.int64)
         self._cursor = 0
-        self._bad: list[BadRecord] = []
+        self._bad: deque[BadRecord] = deque()
         self.next_offset = -1
         self.cut_short = False
         """Whether the last `take` left something for its bound alone."""
@@ -95,7 +96,7 @@ class _Queue(Generic[C]):
         if self._columns is None:
             return None
         due = self._due(until_ms, bound, room)
-        stop = self._cursor + min(due, self._rows_within(bound))
+        stop = self._cursor + min(due, self._rows_within(bound, room))
         limit = self._first_bad_beyond(bound)
         if limit is not None:
             stop = min(stop, int(np.searchsorted(self._columns.offsets, limit)))
@@ -112,8 +113,9 @@ class _Queue(Generic[C]):
         del bound, room
         return int(np.searchsorted(self.due_ms, until_ms, side="right"))
 
-    def _rows_within(self, bound: Bound) -> int:
+    def _rows_within(self, bound: Bound, room: Room) -> int:
         """Return how many of the next rows the bound allows."""
+        del room
         return bound.rows
 
     def _first_bad_beyond(self, bound: Bound) -> int | None:
@@ -132,8 +134,9 @@ class _Queue(Generic[C]):
 
     def take_bad(self) -> list[BadRecord]:
         """Take the bad records that lie before the position reached."""
-        passed = [record for record in self._bad if record.offset < self.next_offset]
-        self._bad = [record for record in self._bad if record.offset >= self.next_offset]
+        passed = []
+        while self._bad and self._bad[0].offset < self.next_offset:
+            passed.append(self._bad.popleft())
         return passed
 
 
@@ -171,14 +174,27 @@ class _LabelQueue(_Queue[LabelColumns]):
         due = np.flatnonzero(~early)
         return int(due[-1]) + 1 if len(due) else 0
 
-    def _rows_within(self, bound: Bound) -> int:
+    def _rows_within(self, bound: Bound, room: Room) -> int:
         ends = np.cumsum(self._value_bytes(bound.rows))
-        return max(1, int(np.searchsorted(ends, bound.value_bytes, side="right")))
+        rows = int(np.searchsorted(ends, bound.value_bytes, side="right"))
+        if self._columns is not None:
+            named_ms = self._columns.event_time_ms[self._cursor : self._cursor + rows]
+            rows = int(np.searchsorted(np.cumsum(named_ms < 0), room.unnamed, side="right"))
+        return max(1, rows)
 
     @property
     def is_full(self) -> bool:
         """Whether no more may be fetched: due or bad records are left, or as many wait as may."""
-        if self._bad or self.cut_short or self.waiting > MOST_ROWS:
+        return self.has_work or self._is_crowded
+
+    @property
+    def has_work(self) -> bool:
+        """Whether due or bad records are left, for their bounds alone."""
+        return bool(self._bad) or self.cut_short
+
+    @property
+    def _is_crowded(self) -> bool:
+        if self.waiting > MOST_ROWS:
             return True
         return bool(self.waiting) and int(self._value_bytes(self.waiting).sum()) > MOST_BYTES
 
@@ -210,7 +226,10 @@ class Inbox:
         self.at_end = False
         """Whether the broker has no more transactions than those waiting here."""
         self.has_all_labels = True
-        """Whether the broker has no more labels than those read."""
+        """Whether the broker is known to have no more labels than those read."""
+        self.labels_paused_s: float | None = None
+        """When no more labels could be fetched, for the last time."""
+        self._label_watermark = Watermark()
         self._last_label_ms = NEVER_MS
         self.idle_since_s: float | None = None
         """Since when there has been no transaction to read or to take."""
@@ -229,7 +248,9 @@ class Inbox:
         claim_ms = self._capped(columns.label_time_ms, columns.timestamps_ms, wall_ms)
         self.labels.put(replace(columns, claim_ms=claim_ms), claim_ms, bad)
         if len(claim_ms):
-            self._last_label_ms = int(claim_ms[-1])
+            # No single label of the future lets silence speak before those that are still to be read.
+            self._label_watermark.advance(claim_ms)
+            self._last_label_ms = min(int(claim_ms[-1]), self._label_watermark.clock_ms)
 
     def _capped(
         self, time_ms: NDArray[np.int64], timestamp_ms: NDArray[np.int64], wall_ms: int | None
@@ -256,6 +277,11 @@ class Inbox:
         Those among them that are not due yet, as many as there is `room` for, are the caller's to set aside.
         """
         return self.labels.take(until_ms, bound, room)
+
+    @property
+    def has_read_labels(self) -> bool:
+        """Whether no more labels come before the clock moves: all are read, or as many as may wait for their time."""
+        return not self.labels.has_work and (self.has_all_labels or self.labels.is_full)
 
     def silent_until_ms(self, clock_ms: int) -> int:
         """Return up to when silence is known: the clock, or just before the first label that is due and not taken.

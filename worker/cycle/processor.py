@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from typing import Final
 
 import numpy as np
 
@@ -39,9 +40,13 @@ from worker.cycle.contracts import (
     StepTimes,
 )
 from worker.cycle.refits import Refits
+from worker.partition.early_labels import RELEASED_AT_ONCE
 from worker.partition.settling import Settling
 from worker.partition.task import PartitionTask, TaskState
 from worker.wire.decoder import LabelColumns, TransactionColumns
+
+LOOKUPS: Final = 4_000_000
+"""So many times one commit may look for the transaction of a label that does not name its time in a segment: 0.1 s."""
 
 
 class Processor:
@@ -89,7 +94,7 @@ class Processor:
         started_s = time.perf_counter()
         batch = self._source.poll()
         polled_s = time.perf_counter()
-        outcomes = [self._process(part) for part in batch]
+        outcomes = [self._process(part, max(1, len(batch))) for part in batch]
         records = self._model_records(outcomes)
         decided_s = time.perf_counter()
         finish = self._sink.begin(outcomes, records, self._model) if records else None
@@ -108,20 +113,25 @@ class Processor:
         self._observer.observe(outcomes, times)
         return outcomes
 
-    def _process(self, part: PartitionBatch) -> Outcome:
+    def _process(self, part: PartitionBatch, partitions: int) -> Outcome:
         task, model, policy = self._tasks[part.partition], self._model, self._model.policy
         if task.state is not TaskState.RUNNING:
             raise RuntimeError(f"partition {part.partition}: its task is {task.state.value}, not running")
         before = (task.clock_ms, task.provisional_sequence, task.final_sequence)
         first_sequence = task.pending.next_sequence
         decided, repeats = self._decide(task, part.transactions)
-        for quiet_ms in (model.clock_ms if part.quiet else None, part.quiet_at_ms):
-            if quiet_ms is not None:
-                task.move_clock(quiet_ms)
+        if part.quiet_at_ms is not None:
+            task.move_clock(part.quiet_at_ms)
+        if part.quiet and model.clock_ms is not None:
+            task.follow_clock(model.clock_ms, part.idle_ms)
         until_ms = self._source.labels_until_ms(part.partition, task.clock_ms)
-        read = self._source.take_labels(part.partition, until_ms, task.shelf.room)
+        read, at_once = None, max(1, RELEASED_AT_ONCE // partitions)
+        if not task.shelf.is_behind(until_ms, at_once):
+            unnamed = LOOKUPS // partitions // max(1, task.pending.segments)
+            room = task.shelf.room._replace(unnamed=unnamed)
+            read = self._source.take_labels(part.partition, until_ms, room)
         just_decided = np.empty(0, np.uint64) if decided is None else decided.transactions.id_hash
-        sifted = task.shelf.sift(read, until_ms, just_decided)
+        sifted = task.shelf.sift(read, until_ms, just_decided, at_once)
         labels, surplus = (
             (None, LabelColumns.none()) if sifted.due is None else task.within_ration(sifted.due)
         )

@@ -15,6 +15,7 @@ from worker.cycle.contracts import Finish, Outcome
 from worker.identity import Hasher
 from worker.kafka_io.committer import KafkaTransaction, Outgoing
 from worker.live.alert_writer import AlertWriter
+from worker.partition.early_labels import original_of
 from worker.partition.journal import DecisionRows, JournalEntry, JournalHeader, Positions
 from worker.partition.record_layouts import encode_journal, encode_model
 from worker.partition.task import PartitionTask
@@ -127,7 +128,7 @@ class Publisher:
             return
         wrong_card = set(outcome.by_label.wrong_card.tolist())
         for row in outcome.by_label.orphans.tolist():
-            value = outcome.labels.value[row].as_py()
+            value, value_bytes = original_of(outcome.labels.value[row].as_py())
             yield BadRecord(
                 topic=self._topics.labels,
                 partition=outcome.partition,
@@ -137,7 +138,7 @@ class Publisher:
                 reason=WRONG_CARD if row in wrong_card else ORPHAN,
                 detail=WRONG_CARD_DETAIL if row in wrong_card else ORPHAN_DETAIL,
                 value=value,
-                value_bytes=len(value),
+                value_bytes=value_bytes,
             )
 
     def _entry(self, outcome: Outcome, model: ModelState) -> JournalEntry:

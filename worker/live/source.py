@@ -118,7 +118,9 @@ class KafkaSource:
             self._put(columns, wall_ms)
         for partition, inbox in self._inboxes.items():
             inbox.at_end = self._read_all(self._topics.transactions, partition)
-            inbox.has_all_labels = self._read_all(self._topics.labels, partition)
+            inbox.has_all_labels = self._is_up_to_date(inbox) and self._read_all(
+                self._topics.labels, partition
+            )
         return [] if self._holds() else self._cut()
 
     def labels_until_ms(self, partition: int, clock_ms: int) -> int:
@@ -289,18 +291,19 @@ class KafkaSource:
             taken = inbox.transactions.take(until_ms, self._bound._replace(rows=most))
             self._pause_while(self._topics.transactions, partition, held=inbox.transactions.held)
             self._pause_while(self._topics.labels, partition, held=inbox.labels.is_full)
+            if inbox.labels.is_full:
+                inbox.labels_paused_s = time.monotonic()
             self._note_idle(inbox)
             begins, quiet = partition in self._beginning, self._is_quiet(inbox)
             quiet_ms = inbox.watermark.fall_quiet(round(time.time() * 1000)) if quiet else NEVER_MS
             quiet_at_ms = None if quiet_ms == NEVER_MS else quiet_ms
-            batch.append(
-                PartitionBatch(partition, taken, quiet=quiet, begins=begins, quiet_at_ms=quiet_at_ms)
-            )
+            idle_ms = round((time.monotonic() - (inbox.idle_since_s or time.monotonic())) * 1000)
+            batch.append(PartitionBatch(partition, taken, quiet, begins, idle_ms, quiet_at_ms))
         self._beginning.clear()
         return batch
 
     def _note_idle(self, inbox: Inbox) -> None:
-        if inbox.transactions.held or not inbox.at_end:
+        if inbox.transactions.held or not inbox.at_end or not inbox.has_read_labels:
             inbox.idle_since_s = None
         elif inbox.idle_since_s is None:
             inbox.idle_since_s = time.monotonic()
@@ -308,10 +311,14 @@ class KafkaSource:
     def _is_quiet(self, inbox: Inbox) -> bool:
         # Not at once: labels may come before transactions that were produced earlier, and would be orphans once the
         # clock of a quiet partition has moved.
-        idle_since_s = inbox.idle_since_s
-        return (
-            idle_since_s is not None and time.monotonic() - idle_since_s >= self._batch.max_idle_ms / 1000.0
-        )
+        return inbox.idle_since_s is not None and self._is_a_while_ago(inbox.idle_since_s)
+
+    def _is_up_to_date(self, inbox: Inbox) -> bool:
+        """Return whether the client knows where the labels end: it does not ask for those of a paused partition."""
+        return inbox.labels_paused_s is None or self._is_a_while_ago(inbox.labels_paused_s)
+
+    def _is_a_while_ago(self, at_s: float) -> bool:
+        return time.monotonic() - at_s >= self._batch.max_idle_ms / 1000.0
 
     def _read_all(self, topic: str, partition: int) -> bool:
         tp = TopicPartition(topic, partition)

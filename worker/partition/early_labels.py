@@ -2,7 +2,11 @@
 
 Labels are applied by their own time. One dated in the future must hold back no other, and one committed offset a
 partition must do: so labels that are not due are set aside, journalled, and applied once the clock reaches them. So are
-labels whose transaction has not been decided; they are applied once it is, or once they have waited long enough.
+labels whose transaction has not been decided; they are applied once it is, or once they have waited long enough. So
+are labels that are too many for their source's day; they are applied on the next one.
+
+Which of the three a label waits for follows from its two times. Until its own time, it is due by then. Later than its
+own time, it waits for the next day if it is due at the very beginning of a day, else for its transaction.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from models.columns import Columns
+from models.vocabulary import MS_PER_DAY
 from worker.redaction import redact_bytes
 from worker.wire.decoder import LabelColumns
 
@@ -23,21 +28,28 @@ MOST_ROWS: Final = 65_536
 MOST_BYTES: Final = 16 << 20
 LONGEST_VALUE_BYTES: Final = 64 << 10
 """As much as a dead letter keeps."""
+_CUT: Final = b"\0cut"
+"""Stands behind the beginning of a longer value, before the length of the whole: no JSON has a zero byte."""
+_LENGTH_BYTES: Final = 8
+_NOTE_BYTES: Final = len(_CUT) + _LENGTH_BYTES
 RELEASED_AT_ONCE: Final = 4_000
-"""So many come into one commit at most, beside those just read."""
+"""So many come into one commit of all partitions at most, beside those just read and those of transactions decided."""
 
 
 class Room(NamedTuple):
-    """How many more labels may be set aside.
+    """How many more labels there is room for.
 
     Attributes
     ----------
     rows, value_bytes
-        Labels, and the bytes of their values.
+        Labels to set aside, and the bytes of their values.
+    unnamed
+        Labels that do not name the time of their transaction: each is looked for in all segments of decisions.
     """
 
     rows: int
     value_bytes: int
+    unnamed: int = 1 << 60
 
 
 NO_ROOM: Final = Room(0, 0)
@@ -69,6 +81,16 @@ class Sifted:
     released: Released = field(default_factory=Released.empty)
 
 
+def wait_for_transaction(labels: LabelColumns) -> NDArray[np.bool_]:
+    """Return which labels wait, or have waited, for their transaction, bool (n,)."""
+    return np.asarray((labels.claim_ms > labels.label_time_ms) & (labels.claim_ms % MS_PER_DAY != 0))
+
+
+def wait_for_next_day(labels: LabelColumns) -> NDArray[np.bool_]:
+    """Return which labels wait, or have waited, for a day on which their source may teach more, bool (n,)."""
+    return np.asarray((labels.claim_ms > labels.label_time_ms) & (labels.claim_ms % MS_PER_DAY == 0))
+
+
 class LabelShelf:
     """The labels of one partition that were set aside; `sift` and `replay` alone change it."""
 
@@ -88,50 +110,73 @@ class LabelShelf:
 
     @property
     def postponed(self) -> int:
-        """How many wait for their transaction."""
-        return int(np.count_nonzero(self._are_postponed()))
+        """How many wait for their transaction, or for the next day."""
+        return int(np.count_nonzero(self._kept.claim_ms > self._kept.label_time_ms))
+
+    @property
+    def rationed_ids(self) -> NDArray[np.uint64]:
+        """The `id_hash` of the transactions whose labels wait for the next day, uint64 (k,)."""
+        return np.asarray(self._kept.id_hash[wait_for_next_day(self._kept)])
 
     @property
     def first_due_ms(self) -> int | None:
-        """When the first one is due that waits for its time, not for its transaction; None without one."""
-        own = self._kept.claim_ms[~self._are_postponed()]
+        """When the first one is due that waits for its own time; None without one."""
+        own = self._kept.claim_ms[self._kept.claim_ms <= self._kept.label_time_ms]
         return int(own.min()) if len(own) else None
 
-    def _are_postponed(self) -> NDArray[np.bool_]:
-        return np.asarray(self._kept.claim_ms > self._kept.label_time_ms)
+    def before_orphans_ms(self, clock_ms: int) -> int:
+        """Return the clock, but just before the first label that would have waited long enough for its transaction."""
+        until_ms = self._kept.claim_ms[wait_for_transaction(self._kept)]
+        return min(clock_ms, int(until_ms.min()) - 1) if len(until_ms) else clock_ms
 
-    def fitting(self, labels: LabelColumns, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return as many of these rows of labels as may wait for their transactions: half of the shelf at most."""
-        room = self.room
-        rows = rows[: max(0, room.rows - MOST_ROWS // 2)]
+    def is_behind(self, until_ms: int, at_once: int = RELEASED_AT_ONCE) -> bool:
+        """Return whether more are due than are released at once.
+
+        Then no label may be read: it would overtake those that have to wait, or the shelf would grow without bound.
+        """
+        return int(np.count_nonzero(self._kept.claim_ms <= until_ms)) > at_once
+
+    def fitting(
+        self, labels: LabelColumns, rows: NDArray[np.int64], *, whole: bool = False
+    ) -> NDArray[np.int64]:
+        """Return as many of these rows of labels as may wait after their own time: up to half of the shelf, or all."""
+        room, spared = self.room, Room(0, 0) if whole else Room(MOST_ROWS // 2, MOST_BYTES // 2)
+        rows = rows[: max(0, room.rows - spared.rows)]
         taken = np.cumsum(np.minimum(labels.value_bytes[rows], LONGEST_VALUE_BYTES))
-        return rows[taken <= room.value_bytes - MOST_BYTES // 2]
+        return rows[taken <= room.value_bytes - spared.value_bytes]
 
-    def set_aside(self, labels: LabelColumns) -> LabelColumns:
-        """Keep labels until they are due, and return them as they are kept."""
-        kept = _redacted(labels)
+    def set_aside(self, labels: LabelColumns, until_ms: int) -> LabelColumns:
+        """Keep labels after their own time, until another, and return them as they are kept."""
+        own_ms = np.minimum(labels.claim_ms, labels.label_time_ms)
+        kept = replace(_redacted(labels), label_time_ms=own_ms, claim_ms=np.full(len(labels), until_ms))
         self.replay(kept, Released.empty())
         return kept
 
-    def sift(self, read: LabelColumns | None, until_ms: int, decided: NDArray[np.uint64]) -> Sifted:
+    def sift(
+        self,
+        read: LabelColumns | None,
+        until_ms: int,
+        decided: NDArray[np.uint64],
+        at_once: int = RELEASED_AT_ONCE,
+    ) -> Sifted:
         """Set aside what is not due by `until_ms`, and return what is, the oldest offsets first.
 
         Parameters
         ----------
         read
-            Labels just read, behind those set aside; None where there was no fetch yet.
+            Labels just read, behind those set aside; None where there was no fetch yet, or the shelf `is_behind`.
         until_ms
             Labels up to here are due.
         decided : uint64 (n,)
             The `id_hash` of the transactions decided in this commit: labels that wait for one of them are due.
+        at_once
+            So many are released at most, beside those of the transactions decided.
         """
-        every = np.flatnonzero(self._kept_are_due(until_ms, decided))
-        ripe = every[:RELEASED_AT_ONCE]
+        ripe = self._ripe(until_ms, decided, at_once)
         if not len(ripe) and (read is None or not len(read)):
             return Sifted(read)
         read = LabelColumns.none() if read is None else read
-        # Behind labels that are due and have to wait, those just read wait too: none overtakes another.
-        late = np.full(len(read), True) if len(every) > len(ripe) else read.claim_ms > until_ms
+        late = read.claim_ms > until_ms
         early = _redacted(read.take(late)) if late.any() else LabelColumns.none()
         due, released = read.take(~late) if late.any() else read, Released(self._kept.offsets[ripe])
         if len(ripe):
@@ -139,13 +184,15 @@ class LabelShelf:
         self.replay(early, released)
         return Sifted(due, early, released)
 
-    def _kept_are_due(self, until_ms: int, decided: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    def _ripe(self, until_ms: int, decided: NDArray[np.uint64], at_once: int) -> NDArray[np.int64]:
+        """Return the rows to release."""
         kept = self._kept
-        due = kept.claim_ms <= until_ms
-        postponed = np.flatnonzero(self._are_postponed())
+        chosen = np.zeros(len(kept), np.bool_)
+        postponed = np.flatnonzero(wait_for_transaction(kept))
         if len(postponed) and len(decided):
-            due[postponed] |= np.isin(kept.id_hash[postponed], decided)
-        return due
+            chosen[postponed] = np.isin(kept.id_hash[postponed], decided)
+        chosen[np.flatnonzero((kept.claim_ms <= until_ms) & ~chosen)[:at_once]] = True
+        return np.flatnonzero(chosen)
 
     def replay(self, early: LabelColumns, released: Released) -> None:
         """Do what a commit did."""
@@ -155,16 +202,35 @@ class LabelShelf:
             self._kept = LabelColumns.concatenate([self._kept, early])
 
     def silent_until_ms(self, until_ms: int) -> int:
-        """Return up to when silence is known: just before the first label that is due and still here."""
-        first_ms = self.first_due_ms
-        return until_ms if first_ms is None else min(until_ms, first_ms - 1)
+        """Return up to when silence is known: just before the first label that is due by its own time and still here.
+
+        One that waits for the next day is due; one that waits for its transaction speaks of none that is here.
+        """
+        kept = self._kept.take(~wait_for_transaction(self._kept)) if len(self) else self._kept
+        own_ms = np.minimum(kept.claim_ms, kept.label_time_ms)
+        return min(until_ms, int(own_ms.min()) - 1) if len(own_ms) else until_ms
+
+
+def original_of(value: bytes) -> tuple[bytes, int]:
+    """Return what is kept of a label's value, its beginning at least, and the length of the whole."""
+    if not _is_cut(value):
+        return value, len(value)
+    return value[:-_NOTE_BYTES], int.from_bytes(value[-_LENGTH_BYTES:])
 
 
 def _redacted(labels: LabelColumns) -> LabelColumns:
     """Return the labels without card numbers in their values, of which the beginning is kept."""
-    # Redacted before it is cut: a card number that straddles the bound is struck out whole.
-    values = [
-        None if value is None else redact_bytes(value)[:LONGEST_VALUE_BYTES]
-        for value in labels.value.to_pylist()
-    ]
+    values = [None if value is None else _kept_of(value) for value in labels.value.to_pylist()]
     return replace(labels, value=pa.array(values, pa.large_binary()))
+
+
+def _kept_of(value: bytes) -> bytes:
+    if _is_cut(value):
+        return value
+    # Redacted before it is cut: a card number that straddles the bound is struck out whole.
+    kept = redact_bytes(value)[:LONGEST_VALUE_BYTES]
+    return kept if len(kept) == len(value) else kept + _CUT + len(value).to_bytes(_LENGTH_BYTES)
+
+
+def _is_cut(value: bytes) -> bool:
+    return value[-_NOTE_BYTES:].startswith(_CUT)

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,6 +24,7 @@ from models.columns import Columns, Layout, Wide
 from models.labels import DecisionTruth
 from models.vocabulary import MS_PER_DAY, Status
 from worker.errors import WorkerError
+from worker.partition.id_index import ROWS_A_WORD, find_ids, index_ids
 from worker.partition.journal import DecisionRows, Settlements
 
 SEGMENT_ROWS: Final = 1 << 18
@@ -72,7 +72,7 @@ def _shapes(rows: int, widths: dict[str, int]) -> _Shapes:
 def bytes_per_decision(entity_count: int, feature_count: int) -> int:
     """Return the disk space that a waiting decision takes, its share of the index included."""
     shapes = _shapes(1, {"hashes": 1 + entity_count, "features": feature_count}).values()
-    index_bytes = 4 * _SLOTS // SEGMENT_ROWS
+    index_bytes = 4 * _SLOTS // SEGMENT_ROWS + 8 // ROWS_A_WORD
     return sum(dtype.itemsize * math.prod(shape) for dtype, shape in shapes) + index_bytes
 
 
@@ -85,18 +85,25 @@ class _Segment:
         self.first_event_ms = np.iinfo(np.int64).max
         self.last_event_ms = _NEVER
         self.last_offset = -1
-        shapes = _shapes(SEGMENT_ROWS, widths) | {"slots": (np.dtype(np.uint32), (_SLOTS,))}
-        self.columns, self._starts = _mapped(path, shapes)
+        index: _Shapes = {
+            "slots": (np.dtype(np.uint32), (_SLOTS,)),
+            "filter": (np.dtype(np.uint64), (SEGMENT_ROWS // ROWS_A_WORD,)),
+        }
+        self.columns, self._starts = _mapped(path, _shapes(SEGMENT_ROWS, widths) | index)
         self.slots: NDArray[np.uint32] = self.columns.pop("slots")
+        self.filter: NDArray[np.uint64] = self.columns.pop("filter")
         self._reserved = 0
-        _take_space(path, [(self._starts["slots"], self.slots.nbytes)])
+        _take_space(
+            path,
+            [(self._starts["slots"], self.slots.nbytes), (self._starts["filter"], self.filter.nbytes)],
+        )
 
     def append(self, values: dict[str, NDArray[Any]], count: int) -> None:
         self._reserve(self.size + count)
         target = slice(self.size, self.size + count)
         for name, column in values.items():
             self.columns[name][target] = column
-        _index(self.slots, self.columns["id_hash"], self.size, self.size + count)
+        index_ids(self.slots, self.filter, self.columns["id_hash"], self.size, self.size + count)
         self.size += count
         self.first_event_ms = min(self.first_event_ms, int(values["event_time_ms"].min()))
         self.last_event_ms = max(self.last_event_ms, int(values["event_time_ms"].max()))
@@ -121,7 +128,8 @@ class _Segment:
 
     def find(self, id_hash: NDArray[np.uint64], id_check: NDArray[np.uint64]) -> NDArray[np.int64]:
         found = np.empty(len(id_hash), np.int64)
-        _find(self.slots, self.columns["id_hash"], self.columns["id_check"], id_hash, id_check, found)
+        columns = self.columns
+        find_ids(self.slots, self.filter, columns["id_hash"], columns["id_check"], id_hash, id_check, found)
         return found
 
 
@@ -243,10 +251,13 @@ class PendingDecisions:
             The search leaves out segments whose transactions all lie before this offset.
         """
         found = np.full(len(id_hash), -1, np.int64)
+        # In the order of the segments' filters, where the search may go through many.
+        order = np.arange(len(id_hash)) if event_time_ms is None else np.argsort(id_hash)
         for named_ms in [None] if event_time_ms is None else [event_time_ms, None]:
-            missing = np.flatnonzero(found < 0)
+            missing = order[found[order] < 0]
             if event_time_ms is not None:
                 missing = missing[self._may_hold(event_time_ms[missing])]
+            wanted = id_hash[missing], id_check[missing]
             for number in sorted(self._segments, reverse=True):
                 segment = self._segments[number]
                 if not len(missing) or segment.last_offset < min_offset:
@@ -254,10 +265,14 @@ class PendingDecisions:
                 asked = missing if named_ms is None else missing[segment.spans(named_ms[missing])]
                 if not len(asked):
                     continue
-                row = segment.find(id_hash[asked], id_check[asked])
+                if asked is not missing:
+                    wanted = id_hash[asked], id_check[asked]
+                row = segment.find(*wanted)
                 hit = row >= 0
-                found[asked[hit]] = number * SEGMENT_ROWS + row[hit]
-                missing = missing[found[missing] < 0]
+                if hit.any():
+                    found[asked[hit]] = number * SEGMENT_ROWS + row[hit]
+                    missing = missing[found[missing] < 0]
+                    wanted = id_hash[missing], id_check[missing]
         return found
 
     def read(self, sequence: NDArray[np.int64]) -> Waiting:
@@ -367,6 +382,11 @@ class PendingDecisions:
         return np.arange(max(self.first_sequence, self.next_sequence - count), self.next_sequence)
 
     @property
+    def segments(self) -> int:
+        """How many segments there are: a look-up may have to go through all of them."""
+        return len(self._segments)
+
+    @property
     def first_clock_ms(self) -> int:
         """The clock just after the oldest decision that is still here; there must be one."""
         return int(self.column("clock_ms", np.array([self.first_sequence]))[0])
@@ -415,36 +435,3 @@ class PendingDecisions:
             count = min(stop - start, SEGMENT_ROWS - row)
             yield self._segments[number], slice(row, row + count), start
             start += count
-
-
-@numba.njit(cache=True, nogil=True)
-def _index(slots: NDArray[np.uint32], id_hash: NDArray[np.uint64], start: int, stop: int) -> None:
-    # Open addressing with linear probing: twice as many slots as rows, a power of two, so that the hash itself, a
-    # keyed one that no sender can aim, is the place. A slot holds row + 1; 0 is free.
-    mask = np.uint64(len(slots) - 1)
-    for row in range(start, stop):
-        slot = id_hash[row] & mask
-        while slots[slot] != 0:
-            slot = (slot + np.uint64(1)) & mask
-        slots[slot] = row + 1
-
-
-@numba.njit(cache=True, nogil=True)
-def _find(
-    slots: NDArray[np.uint32],
-    id_hash: NDArray[np.uint64],
-    id_check: NDArray[np.uint64],
-    wanted_hash: NDArray[np.uint64],
-    wanted_check: NDArray[np.uint64],
-    found: NDArray[np.int64],
-) -> None:
-    mask = np.uint64(len(slots) - 1)
-    for i in range(len(wanted_hash)):
-        slot = wanted_hash[i] & mask
-        found[i] = -1
-        # Later decisions of one id lie further along the probe: the last match is the newest.
-        while slots[slot] != 0:
-            row = np.int64(slots[slot]) - 1
-            if id_hash[row] == wanted_hash[i] and id_check[row] == wanted_check[i]:
-                found[i] = row
-            slot = (slot + np.uint64(1)) & mask

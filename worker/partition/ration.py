@@ -99,6 +99,30 @@ class Ration:
         self._total = values[2 + cells :].reshape(_SHAPE).copy()
 
 
+def with_followers(
+    id_hash: NDArray[np.uint64], surplus: NDArray[np.int64], waiting: NDArray[np.uint64]
+) -> NDArray[np.int64]:
+    """Return the rows of the labels that are too many, and of those that follow one of their transaction, in order.
+
+    A reversal that overtook its fraud would be an orphan, and the fraud would stay.
+
+    Parameters
+    ----------
+    id_hash : uint64 (n,)
+        Of each label's transaction.
+    surplus : int64 (k,)
+        The rows that are too many, ascending.
+    waiting : uint64 (m,)
+        Transactions of which a label waits already.
+    """
+    waits = np.isin(id_hash, waiting)
+    if len(surplus):
+        ids, first = np.unique(id_hash[surplus], return_index=True)
+        at = np.minimum(np.searchsorted(ids, id_hash), len(ids) - 1)
+        waits |= (ids[at] == id_hash) & (np.arange(len(id_hash)) >= surplus[first][at])
+    return np.flatnonzero(waits)
+
+
 def _counted(labels: LabelColumns) -> NDArray[np.float64]:
     """Return how many of the labels each source has sent of each verdict."""
     return np.column_stack(

@@ -17,14 +17,15 @@ from models.records import Policy
 from models.state import ModelState
 from models.vocabulary import MS_PER_DAY, Flag, LabelKind, Status
 from worker.errors import CorruptError
-from worker.partition.early_labels import LabelShelf
+from worker.partition.early_labels import LabelShelf, wait_for_transaction
 from worker.partition.journal import DecisionRows, JournalEntry
 from worker.partition.pending import PendingDecisions
-from worker.partition.ration import Ration
+from worker.partition.ration import Ration, with_followers
 from worker.partition.settling import Matured, Settler, Settling
 from worker.wire.decoder import LabelColumns, TransactionColumns
 
 _NO_CLOCK: Final = np.iinfo(np.int64).min
+_NO_END: Final = np.iinfo(np.int64).max
 _NEVER_DECIDED: Final = -1
 _CASE_WINDOWS_KEPT: Final = 8
 _FOREST_WINDOW_ROWS: Final = 65_536
@@ -210,24 +211,36 @@ class PartitionTask:
         """Move the clock of a quiet partition forward; an earlier time leaves it."""
         self.clock_ms = max(self.clock_ms, clock_ms)
 
+    def follow_clock(self, clock_ms: int, idle_ms: int) -> None:
+        """Move the clock of a partition that has been quiet for so long to the model's.
+
+        A feed in bulk moves that by days in a second: labels wait as long for their transaction by the wall clock.
+        """
+        if idle_ms < self._limits.orphan_after_ms:
+            clock_ms = self.shelf.before_orphans_ms(clock_ms)
+        self.move_clock(clock_ms)
+
     def within_ration(self, labels: LabelColumns) -> tuple[LabelColumns, LabelColumns]:
         """Return the labels to apply today, and as they are journalled those that wait for the next day."""
-        kept = LabelColumns.none()
         if not len(labels):
-            return labels, kept
+            return labels, LabelColumns.none()
         self.ration.begin(self.clock_ms)
-        surplus = self.ration.surplus(labels)
-        if len(surplus):
-            surplus = self.shelf.fitting(labels, surplus)
-            tomorrow_ms = (self.clock_ms // MS_PER_DAY + 1) * MS_PER_DAY
-            kept = self._set_aside(labels.take(surplus), tomorrow_ms)
-            labels = labels.take(np.setdiff1d(np.arange(len(labels)), surplus))
-        self.ration.count(labels)
-        return labels, kept
+        # Labels that have waited for their transaction were counted when they came.
+        fresh = np.flatnonzero(~wait_for_transaction(labels))
+        came = labels.take(fresh)
+        surplus = self.shelf.fitting(came, self.ration.surplus(came))
+        waits = with_followers(came.id_hash, surplus, self.shelf.rationed_ids)
+        waits = fresh[self.shelf.fitting(came, waits, whole=True)]
+        self.ration.count(labels.take(np.setdiff1d(fresh, waits)))
+        if not len(waits):
+            return labels, LabelColumns.none()
+        tomorrow_ms = (self.clock_ms // MS_PER_DAY + 1) * MS_PER_DAY
+        rest = np.setdiff1d(np.arange(len(labels)), waits)
+        return labels.take(rest), self.shelf.set_aside(labels.take(waits), tomorrow_ms)
 
     def settle(self, labels: LabelColumns) -> Settling:
         """Apply the labels that are due; those whose transaction may still come are `Settling.postponed`."""
-        first_try = labels.claim_ms <= labels.label_time_ms
+        first_try = ~wait_for_transaction(labels)
         if len(labels):
             # Capped as event times are: no later label could overrule one dated in the far future.
             capped_ms = np.minimum(labels.claim_ms, labels.label_time_ms)
@@ -251,20 +264,11 @@ class PartitionTask:
         """
         if not len(settling.postponed):
             return LabelColumns.none()
-        return self._set_aside(labels.take(settling.postponed), self.clock_ms + self._limits.orphan_after_ms)
+        until_ms = self.clock_ms + self._limits.orphan_after_ms
+        # Never at the very beginning of a day: then it would count as too many for the day before.
+        return self.shelf.set_aside(labels.take(settling.postponed), until_ms + (until_ms % MS_PER_DAY == 0))
 
-    def _set_aside(self, labels: LabelColumns, until_ms: int) -> LabelColumns:
-        return self.shelf.set_aside(
-            replace(
-                labels,
-                label_time_ms=np.minimum(labels.claim_ms, labels.label_time_ms),
-                claim_ms=np.full(len(labels), until_ms),
-            )
-        )
-
-    def mature(
-        self, policy: Policy, newest_label_ms: int | None, silent_until_ms: int | None = None
-    ) -> Matured:
+    def mature(self, policy: Policy, newest_label_ms: int | None, silent_until_ms: int = _NO_END) -> Matured:
         """Let silence become legit, up to the clock but not beyond a dead label feed.
 
         Parameters
@@ -274,13 +278,11 @@ class PartitionTask:
         newest_label_ms
             Time of the newest label that any worker has seen; before the first one nothing matures.
         silent_until_ms
-            Labels up to here have been applied; None for the clock.
+            Labels up to here have been applied.
         """
         if newest_label_ms is None:
             return Matured()
-        now_ms = min(self.clock_ms, newest_label_ms + policy.max_silence_ms)
-        if silent_until_ms is not None:
-            now_ms = min(now_ms, silent_until_ms)
+        now_ms = min(self.clock_ms, newest_label_ms + policy.max_silence_ms, silent_until_ms)
         rows = self._limits.mature_rows
         start = self.provisional_sequence
         end = min(self.pending.next_sequence, start + rows)

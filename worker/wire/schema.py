@@ -347,7 +347,7 @@ class DeadLetter(OutgoingMessage):
     )
     original_bytes: int = Field(description="length of the value")
     sha256: str | None = Field(
-        description="of the whole value, card numbers struck out; null if it is longer than 1 MiB"
+        description="of the whole value, card numbers struck out; null if it is longer than 1 MiB or not known whole"
     )
     truncated: bool = Field(description="only the beginning of the value is here")
 
@@ -367,12 +367,12 @@ class DeadLetter(OutgoingMessage):
     ) -> Self:
         """Redact and bound a record's value; a card number that straddles the bound is struck out whole.
 
-        `value` may be cut behind `MAX_RECORD_BYTES`; its whole length is then `value_bytes`. The digest is of the
+        `value` may be cut behind `MAX_ORIGINAL_BYTES`; its whole length is then `value_bytes`. The digest is of the
         redacted value: with a digest of the original, trying all hidden digits would find a card number.
         """
         length = len(value or b"") if value_bytes is None else value_bytes
         whole = redact_bytes((value or b"")[:MAX_RECORD_BYTES])
-        has_digest = value is not None and length <= MAX_RECORD_BYTES
+        has_digest = value is not None and len(value) == length <= MAX_RECORD_BYTES
         return cls(
             topic=topic,
             partition=partition,
