@@ -148,14 +148,15 @@ class Restorer:
         if committed is None:
             raise IncompatibleError(
                 f"the group's committed offsets are missing beside a journal that ends at {journalled} in {where}: "
-                "they expired, or kafka.group was changed. Name the group that wrote the journal, or set its "
-                "offsets to those"
+                "they expired, or kafka.group was changed. Name the group that wrote the journal; if it is this one, "
+                f"`fraud-worker skip --partition {partition}` sets its offsets to those, once all workers have stopped"
             )
         if journalled != committed:
             raise IncompatibleError(
                 f"{where} ends at offsets {journalled} of topics.transactions and topics.labels, the group has "
-                f"committed {committed}: the group's offsets were moved. Set them to {journalled}, or name "
-                "the kafka.group that wrote the journal; `fraud-worker skip` moves a partition forward"
+                f"committed {committed}: the group's offsets were moved. Set them to {journalled}, which "
+                f"`fraud-worker skip --partition {partition}` does once all workers have stopped, or name the "
+                "kafka.group that wrote the journal"
             )
         if (last := self._folded()) < header.model_offset:
             raise IncompatibleError(
