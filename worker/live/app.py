@@ -17,6 +17,7 @@ from worker.kafka_io import topic_setup
 from worker.kafka_io.client import consumer_config, kafka_errors_explained, producer_config, wait_for_brokers
 from worker.kafka_io.committer import Committer
 from worker.kafka_io.consumer import ColumnarConsumer
+from worker.live.conditions import Standstill
 from worker.live.guard import InputGuard
 from worker.live.model_log import KafkaModelLog
 from worker.live.observer import MetricsObserver
@@ -193,9 +194,11 @@ class Worker:
                 settings.topics,
             ),
         )
+        standstill = Standstill(self._status)
         while not self._stopping.is_set():
             processor.run_once()
             self._status.beat()
+            standstill.observe(stands=source.stands_still)
         consumer.close()
         model_log.close()
         committer.close()
