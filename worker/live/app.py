@@ -126,8 +126,12 @@ class Worker:
             log.info("ended before it was ready")
         finally:
             self._health.stop()
-            for task in self._tasks.values():
-                task.move_to(TaskState.CLOSED)
+            self._close_tasks()
+
+    def _close_tasks(self) -> None:
+        """Close the tasks, which delete their files; a second call has no effect."""
+        while self._tasks:
+            self._tasks.popitem()[1].move_to(TaskState.CLOSED)
 
     def _alive(self) -> None:
         """Show that the worker lives, during anything that may take long before it decides."""
@@ -202,6 +206,8 @@ class Worker:
         consumer.close()
         model_log.close()
         committer.close()
+        # Before the lock is given back: a successor that waits for it makes files of the same names at once.
+        self._close_tasks()
         folder.close()
 
 
