@@ -97,7 +97,8 @@ class Restorer:
         Raises
         ------
         IncompatibleError
-            The journal belongs to another lineage, model log, number of partitions or set of committed offsets.
+            The journal belongs to another lineage, model log, number of partitions or set of committed offsets, or its
+            beginning was deleted.
         CorruptError
             The journal does not decode.
         UnreachableError
@@ -120,6 +121,10 @@ class Restorer:
             header = JournalFolder(task, self._hasher, self._lineage).read(
                 consumer, tp, self._alive, self._stray
             )
+        except CorruptError as error:
+            if (begin := consumer.beginning_offsets([tp])[tp]) > 0:
+                raise _headless(tp, begin, error) from error
+            raise
         finally:
             consumer.close()
         log.info(
@@ -164,6 +169,15 @@ class Restorer:
                 f"{last}: it was deleted, or is another one. Name the model log that belongs to this journal, or begin "
                 "anew with new topics.model_log, topics.decisions and kafka.group"
             )
+
+
+def _headless(tp: TopicPartition, begin: int, error: CorruptError) -> IncompatibleError:
+    return IncompatibleError(
+        f"the beginning of partition {tp.partition} of {tp.topic} (topics.decisions) was deleted: it begins at offset "
+        f"{begin} ({error}). The cards and waiting decisions that it held are nowhere else: restore the topic from a "
+        "copy and see that nothing deletes its records (retention.ms = -1), or begin anew with new topics.decisions, "
+        "topics.model_log and kafka.group"
+    )
 
 
 def _refuse_another_topic(header: JournalHeader, ends: Positions) -> None:
