@@ -12,6 +12,7 @@ from kafka import TopicPartition
 from tests.support.partition import HASHER, deciding_model, new_task, run, running_task, transactions
 from worker.errors import CorruptError, IncompatibleError
 from worker.live.restore import Restorer
+from worker.live.same_topic import NewestDecision
 from worker.partition.journal import JournalEntry, Positions
 from worker.partition.record_layouts import encode_journal
 
@@ -127,6 +128,19 @@ def test_committed_offsets_without_a_journal_are_refused(
 ) -> None:
     with pytest.raises(IncompatibleError, match="the journal was deleted"):
         restore(tmp_path, monkeypatch, [], Positions(3, 0))
+
+
+def test_the_newest_decision_of_a_journal_is_compared_with_the_topic_it_was_read_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, NewestDecision]] = []
+    monkeypatch.setattr("worker.live.restore.KafkaConsumer", Journal(entries(tmp_path)))
+    Restorer(
+        {}, "journal", HASHER, deciding_model().lineage.id, lambda: 0,
+        same_topic=lambda partition, newest: asked.append((partition, newest)),
+    ).restore(new_task(tmp_path / "restored"), Positions(3, 0), partitions=1)  # fmt: skip
+    [(partition, newest)] = asked
+    assert (partition, newest.offset, newest.transaction_id) == (0, 2, "c")
 
 
 @pytest.mark.parametrize("deleted", [1, 2])

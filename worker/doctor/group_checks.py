@@ -46,8 +46,9 @@ def _not_begun(settings: Settings, cluster: Cluster) -> Finding:
             return _begins(settings)
         return failed(
             f"kafka.group = {name!r} has no committed offsets, but {journal.name} is not empty",
-            "set the group that wrote it; if this one did, its offsets expired: once all workers have stopped, "
-            "`fraud-worker skip --partition N`, for each partition N, sets them to where the journal ends",
+            "set the group that wrote it; if this one did, its offsets expired or a topic was deleted. Start a worker, "
+            "which tells the two apart: after the first, `fraud-worker skip --partition N`, for each partition N, sets "
+            "the offsets to where the journal ends",
             IncompatibleError,
         )
     return _begins(settings)

@@ -17,6 +17,7 @@ from kafka.structs import TopicPartition
 
 from worker.errors import CorruptError, IncompatibleError, UnreachableError
 from worker.identity import Hasher
+from worker.live.same_topic import NewestDecision
 from worker.partition.journal import JournalHeader, JournalPart, JournalParts, Positions
 from worker.partition.record_layouts import decode_journal, kind_of
 from worker.partition.task import PartitionTask, TaskState
@@ -48,6 +49,8 @@ class Restorer:
         the restore.
     stray
         Called with each record that no worker wrote, which the restore skips.
+    same_topic
+        Called with the partition and its newest decision; raises where the input topic is another one.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class Restorer:
         folded: Callable[[], int],
         alive: Callable[[], None] = lambda: None,
         stray: Callable[[Any], None] = lambda _: None,
+        same_topic: Callable[[int, NewestDecision], None] = lambda *_: None,
     ) -> None:
         self._config = config
         self._topic = topic
@@ -67,6 +71,7 @@ class Restorer:
         self._folded = folded
         self._alive = alive
         self._stray = stray
+        self._same_topic = same_topic
 
     def restore(
         self,
@@ -104,23 +109,25 @@ class Restorer:
         UnreachableError
             The journal cannot be read to its end.
         """
-        header = self._fold(task)
+        header, newest = self._fold(task)
         if header is not None and ends is not None:
             _refuse_another_topic(header, ends)
+        # First: where a topic is deleted, Kafka drops its committed offsets, and no others may be set.
+        if newest is not None:
+            self._same_topic(task.partition, newest)
         self._compare(task.partition, header, committed, partitions)
         task.move_to(TaskState.RUNNING)
         return committed if header is not None else None
 
-    def _fold(self, task: PartitionTask) -> JournalHeader | None:
+    def _fold(self, task: PartitionTask) -> tuple[JournalHeader | None, NewestDecision | None]:
         tp = TopicPartition(self._topic, task.partition)
         consumer = KafkaConsumer(**self._config)
         started_s = time.monotonic()
         try:
             consumer.assign([tp])
             consumer.seek_to_beginning(tp)
-            header = JournalFolder(task, self._hasher, self._lineage).read(
-                consumer, tp, self._alive, self._stray
-            )
+            folder = JournalFolder(task, self._hasher, self._lineage)
+            header = folder.read(consumer, tp, self._alive, self._stray)
         except CorruptError as error:
             if (begin := consumer.beginning_offsets([tp])[tp]) > 0:
                 raise _headless(tp, begin, error) from error
@@ -131,7 +138,7 @@ class Restorer:
             "restored partition %d: %d decisions in %.1f s",
             task.partition, task.pending.next_sequence, time.monotonic() - started_s,
         )  # fmt: skip
-        return header
+        return header, folder.newest
 
     def _compare(
         self, partition: int, header: JournalHeader | None, committed: Positions | None, partitions: int
@@ -198,6 +205,7 @@ class JournalFolder:
         self._task, self._hasher, self._lineage = task, hasher, lineage
         self._parts = JournalParts()
         self._header: JournalHeader | None = None
+        self.newest: NewestDecision | None = None
 
     def read(
         self,
@@ -239,6 +247,8 @@ class JournalFolder:
         ids = entry.rows.transaction_id
         self._task.replay(entry, self._hasher.entities(ids), self._hasher.checks(ids))
         self._parts, self._header = JournalParts(), header
+        if len(entry.rows):
+            self.newest = NewestDecision.of(entry.rows)
 
     def _check(self, header: JournalHeader) -> None:
         if header.partition != self._task.partition:
