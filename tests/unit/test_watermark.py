@@ -128,7 +128,7 @@ def test_a_partition_that_falls_quiet_believes_one_record_of_today_but_none_of_t
         assert day(mark.fall_quiet(START + round(17.95 * DAY))) == pytest.approx(expected), claim
 
 
-def test_a_partition_that_falls_quiet_believes_no_single_record_of_the_future_not_even_within_a_week() -> None:
+def test_a_partition_that_falls_quiet_believes_no_single_record_of_the_future_even_within_a_week() -> None:
     now_ms, tomorrow = START + DAY // 2, 1.5  # no record counts as later than a day from now
     mark = Watermark(START)
     mark.advance(times(tomorrow))

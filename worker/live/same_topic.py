@@ -67,8 +67,8 @@ class TopicCheck:
             return
         raise IncompatibleError(
             f"topics.transactions, partition {partition}, holds another transaction at offset {newest.offset} than the "
-            "journal has decided there: the topic was deleted and created again, or is another one. Do not set offsets: "
-            "its records before them would be left out. Restore the topic, or begin anew with new topics.decisions, "
+            "journal has decided there: the topic was deleted and created again, or is another one. Do not set offsets, "
+            "or its records before them are left out. Restore the topic, or begin anew with new topics.decisions, "
             "topics.model_log and kafka.group"
         )
 
