@@ -67,7 +67,7 @@ class TopicCheck:
             return
         raise IncompatibleError(
             f"topics.transactions, partition {partition}, holds another transaction at offset {newest.offset} than the "
-            "journal has decided there: the topic was deleted and created again, or is another one. Do not set offsets, "
+            "journal has decided there: the topic was created again, or is another one. Do not set offsets, "
             "or its records before them are left out. Restore the topic, or begin anew with new topics.decisions, "
             "topics.model_log and kafka.group"
         )
