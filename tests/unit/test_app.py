@@ -47,8 +47,18 @@ def test_a_start_logs_version_lineage_group_and_the_settings_that_were_changed(
     }
 
 
-KAFKA = """wait_for_brokers topic_setup Committer KafkaModelLog ColumnarConsumer Rebalance KafkaSource Publisher
-MetricsObserver _opening""".split()
+KAFKA = [
+    "wait_for_brokers",
+    "topic_setup",
+    "Committer",
+    "KafkaModelLog",
+    "ColumnarConsumer",
+    "Rebalance",
+    "KafkaSource",
+    "Publisher",
+    "MetricsObserver",
+    "_opening",
+]
 
 
 def test_the_lock_of_the_folder_is_given_back_only_once_the_tasks_have_deleted_their_files(
