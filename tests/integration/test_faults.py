@@ -8,14 +8,17 @@ from __future__ import annotations
 import random
 import signal
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from kafka import KafkaAdminClient
 
-from tests.integration.test_crash import SHORT_SESSION, seed_of_this_run
+from tests.integration.test_crash import REBALANCES, SHORT_SESSION, seed_of_this_run, was_hit
+from tests.support.oracle import Outcome
 from tests.support.processes import WorkerProcess
 from tests.support.proxy import END_TXN, KafkaProxy
 from tests.support.site import Site
@@ -43,6 +46,12 @@ class Supervised:
         self._site, self._id, self._sections = site, worker_id, sections
         self.process = self._new()
         self.ends: list[int] = []
+        self._earlier = 0
+
+    @property
+    def troubles(self) -> int:
+        """How many connections its processes have lost, and how many of them that has ended."""
+        return self._earlier + self.process.log.count("Connection lost")
 
     def _new(self) -> WorkerProcess:
         return self._site.worker(self._id, **self._sections).start()
@@ -53,6 +62,7 @@ class Supervised:
         if code is None:
             return
         assert code in RESTARTED, self.process.log[-4000:]
+        self._earlier = self.troubles + 1
         self.ends.append(code)
         self.process = self._new()
 
@@ -64,8 +74,8 @@ class Supervised:
             self.process.kill()
 
 
-def finish(site: Site, workers: list[Supervised], timeout_s: float = DECIDE_S) -> None:
-    """Look after the workers until everything is decided, stop them, and let the oracle judge."""
+def finish(site: Site, workers: list[Supervised], timeout_s: float = DECIDE_S) -> Outcome:
+    """Look after the workers until everything is decided, stop them, let the oracle judge, and return what it saw."""
 
     def decided() -> bool:
         for worker in workers:
@@ -81,8 +91,9 @@ def finish(site: Site, workers: list[Supervised], timeout_s: float = DECIDE_S) -
     # One that was just started again does not hear SIGTERM yet.
     wait_for(listen, START_S, lambda: "a worker does not listen")
     assert [worker.process.stop() for worker in workers] == [0] * len(workers)
-    site.assert_everything_once()
+    outcome = site.assert_everything_once()
     site.folded()
+    return outcome
 
 
 @contextmanager
@@ -131,7 +142,7 @@ def test_a_cut_network_only_delays(tmp_path: Path, lasting_s: float, times: int,
             for _ in range(times):
                 wait_for(lambda: _decides(worker), START_S, lambda: worker.process.log[-2000:], every_s=0.2)
                 time.sleep(rng.uniform(0.0, 1.0))
-                proxy.cut()
+                assert proxy.cut() > 0, "no connection was open"
                 time.sleep(lasting_s)
                 proxy.restore()
                 recovered_s.append(_until_next_commit(site, worker))
@@ -173,10 +184,12 @@ def test_a_broker_that_goes_and_comes_back_only_delays(
             for _ in range(times):
                 wait_for(lambda: _decides(worker), START_S, lambda: worker.process.log[-2000:], every_s=0.2)
                 time.sleep(rng.uniform(0.0, 1.0))
+                before = worker.troubles
                 (broker.kill if how == "kill" else broker.stop)()
                 time.sleep(rng.uniform(0.0, 5.0))
                 broker.start()
                 recovered_s.append(_until_next_commit(site, worker))
+                assert worker.troubles > before, "the worker has not noticed"
             print(
                 f"commits again after {[round(s, 1) for s in recovered_s]} s, the worker ended by {worker.ends}"
             )
@@ -194,6 +207,7 @@ def test_workers_come_and_go_at_random(tmp_path: Path) -> None:
         for n in range(rounds):
             site.feed(records[n * len(records) // rounds : (n + 1) * len(records) // rounds])
             one = rng.choice(workers)
+            one.look_after()
             if rng.random() < 0.5:
                 one.process.kill()
             else:
@@ -201,7 +215,12 @@ def test_workers_come_and_go_at_random(tmp_path: Path) -> None:
                 one.process.wait_for_exit(START_S)
             time.sleep(rng.choice([0.0, 3.0, 8.0]))
             one.process = one._new()
-        finish(site, workers)
+        outcome = finish(site, workers)
+    owners: defaultdict[int, set[str]] = defaultdict(set)
+    for entry in outcome.entries:
+        owners[entry.header.partition].add(entry.header.worker)
+    # Not each must: the assignor gives the first partitions to the first of the workers that are there.
+    assert any(len(of_one) > 1 for of_one in owners.values()), f"no partition ever moved: {dict(owners)}"
 
 
 @LONG
@@ -209,20 +228,42 @@ def test_a_worker_stopped_while_the_group_rebalances_is_fenced_or_restored(tmp_p
     """Membership lost in the middle of a join: the client does not report it, and the tasks are outdated."""
     rng = random.Random(seed_of_this_run())
     with EmbeddedKafka() as broker:
-        for n in range(6):
-            site = Site(broker.bootstrap, tmp_path / str(n), 4, {"kafka": SHORT_SESSION, **MANY_COMMITS})
-            records = records_of(small_traffic(seed=n, days=6, cards=300))
-            thirds = [records[n * len(records) // 3 : (n + 1) * len(records) // 3] for n in range(3)]
-            site.feed(thirds[0])
-            with Supervised(site, "w1") as sleeper:
-                wait_for(lambda: _decides(sleeper), START_S, lambda: sleeper.process.log[-2000:])
-                with Supervised(site, "w2") as other:
-                    wait_for(lambda: other.process.get("/healthz")[0] == 200, START_S, lambda: "")
-                    time.sleep(rng.uniform(0.0, 1.0))
-                    sleeper.process.signal(signal.SIGSTOP)
-                    site.feed(thirds[1])
-                    site.wait_until_decided(other.process)
-                    sleeper.process.signal(signal.SIGCONT)
-                    site.feed(thirds[2])
-                    finish(site, [sleeper, other])
-                    print(f"the sleeper ended by {sleeper.ends}")
+        sites = [
+            Site(broker.bootstrap, tmp_path / str(n), 4, {"kafka": SHORT_SESSION, **MANY_COMMITS})
+            for n in range(6)
+        ]
+        hits = [stop_in_a_rebalance(site, seed, rng) for seed, site in enumerate(sites)]
+    assert any(hits), "no worker was stopped while the group rebalanced"
+
+
+def stop_in_a_rebalance(site: Site, seed: int, rng: random.Random) -> bool:
+    """Stop a worker past its session while another joins; return whether the group still waited for it by then."""
+    records = records_of(small_traffic(seed=seed, days=6, cards=300))
+    thirds = [records[n * len(records) // 3 : (n + 1) * len(records) // 3] for n in range(3)]
+    site.feed(thirds[0])
+    with Supervised(site, "w1") as sleeper:
+        wait_for(lambda: _decides(sleeper), START_S, lambda: sleeper.process.log[-2000:])
+        before = sleeper.process.metric(REBALANCES)
+        with Supervised(site, "w2") as other:
+            wait_for(lambda: rebalances(site), START_S, lambda: "the other does not join", every_s=0.0)
+            time.sleep(rng.uniform(0.0, 1.0))
+            sleeper.process.signal(signal.SIGSTOP)
+            hit = rebalances(site)
+            site.feed(thirds[1])
+            site.wait_until_decided(other.process)  # all partitions: the group has thrown the sleeper out
+            sleeper.process.signal(signal.SIGCONT)
+            wait_for(lambda: was_hit(sleeper.process, before), START_S, lambda: sleeper.process.log[-2000:])
+            site.feed(thirds[2])
+            finish(site, [sleeper, other])
+            print(f"{'while the group rebalanced' if hit else 'after'}: the sleeper ended by {sleeper.ends}")
+    return hit
+
+
+def rebalances(site: Site) -> bool:
+    """Return whether the group waits for members to join."""
+    group = site.settings.kafka.group
+    admin = KafkaAdminClient(bootstrap_servers=site.settings.kafka.bootstrap)
+    try:
+        return bool(admin.describe_groups([group])[group]["group_state"] != "Stable")
+    finally:
+        admin.close()

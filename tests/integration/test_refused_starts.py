@@ -104,6 +104,27 @@ def test_settings_that_contradict_the_logs_are_refused(
     assert "was written for 2 partitions, the topics have 3 now" in message
 
 
+def test_a_topic_that_was_created_again_and_has_outgrown_the_old_one_is_refused(
+    kafka: Broker, kafka_admin: KafkaAdminClient, tmp_path: Path
+) -> None:
+    site = Site(kafka.bootstrap, tmp_path, 1)
+    site.feed(records_of(small_traffic(days=1, cards=60)))
+    with site.worker() as worker:
+        site.wait_until_decided(worker, timeout_s=START_S + DECIDE_S)
+        assert worker.stop() == 0
+    name = site.settings.topics.transactions
+    kafka_admin.delete_topics([name])
+    wait_for(lambda: name not in kafka_admin.list_topics(), 20, lambda: "the topic stays")
+    kafka_admin.create_topics({name: {"num_partitions": 1}}, wait_for_metadata=True)
+    site.feed(
+        [it for it in records_of(small_traffic(seed=9, days=3, cards=60)) if it.topic == "transactions"]
+    )
+    code, message = refusal(site)
+    assert code == 4
+    assert "partition 0, holds another transaction at offset" in message
+    assert "Do not set offsets" in message
+
+
 def test_a_worker_waits_for_an_absent_broker_and_ends_on_sigterm(kafka: Broker, tmp_path: Path) -> None:
     del kafka
     site = Site(f"127.0.0.1:{free_port()}", tmp_path, None)

@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from kafka import KafkaAdminClient
 from kafka.structs import TopicPartition
 
+from tests.support.processes import to_toml
 from tests.support.site import Site
-from tests.support.traffic import records_of, small_traffic
+from tests.support.traffic import InputRecord, records_of, small_traffic
 from tests.support.waiting import START_S, wait_for
-from worker.errors import FencedError, SettingsError
+from worker.cli import main
+from worker.errors import FencedError, IncompatibleError, SettingsError
 from worker.live.skip import skip
 from worker.partition.journal import Positions
 
@@ -54,3 +57,74 @@ def test_a_partition_that_was_set_forward_goes_on_there(kafka: Broker, tmp_path:
         site.wait_until_decided(worker)
         assert worker.metric("fraud_worker_decisions_total") <= 1
         assert worker.stop() == 0
+
+
+def set_forward(site: Site, partition: int, transactions: int | None = None) -> None:
+    """Skip once the group has forgotten the static member that has stopped."""
+
+    def skipped() -> bool:
+        try:
+            skip(site.settings, partition, transactions, None)
+        except FencedError:
+            return False
+        return True
+
+    wait_for(skipped, 60, lambda: "the member stays in the group")
+
+
+def stopped_site(kafka: Broker, folder: Path) -> tuple[Site, list[InputRecord]]:
+    """Return a site whose worker has decided half of its records and stopped, and the other half."""
+    site = Site(kafka.bootstrap, folder, 1, {"kafka": {"session_timeout_ms": 6_000}})
+    records = records_of(small_traffic(days=2, cards=60))
+    half = len(records) // 2
+    site.feed(records[:half])
+    with site.worker() as worker:
+        site.wait_until_decided(worker)
+        assert worker.stop() == 0
+    return site, records[half:]
+
+
+def refused(site: Site) -> str:
+    with site.worker() as worker:
+        assert worker.wait_for_exit(START_S) == IncompatibleError.exit_code
+        return worker.log.splitlines()[-1]
+
+
+def test_records_that_were_deleted_unread_are_skipped_as_worker_and_doctor_say(
+    kafka: Broker, kafka_admin: KafkaAdminClient, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site, rest = stopped_site(kafka, tmp_path)
+    site.feed(rest)
+    tp = TopicPartition(site.settings.topics.transactions, 0)
+    oldest = site.offsets()[tp][0] + 10
+    kafka_admin.delete_records({tp: oldest})
+    assert f"`fraud-worker skip --partition 0 --transactions {oldest}`" in doctor(site, tmp_path, capsys)
+    assert "`fraud-worker skip`" in refused(site)
+    set_forward(site, 0, oldest)
+    with site.worker() as worker:
+        site.wait_until_decided(worker)
+        assert worker.stop() == 0
+
+
+def test_offsets_that_expired_are_set_again_as_worker_and_doctor_say(
+    kafka: Broker, kafka_admin: KafkaAdminClient, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site, rest = stopped_site(kafka, tmp_path)
+    set_forward(site, 0)  # waits until the group is empty
+    kafka_admin.delete_groups([site.settings.kafka.group])
+    assert "`fraud-worker skip --partition N`" in doctor(site, tmp_path, capsys)
+    assert "`fraud-worker skip --partition 0`" in refused(site)
+    set_forward(site, 0)
+    site.feed(rest)
+    with site.worker() as worker:
+        site.wait_until_decided(worker)
+        assert worker.stop() == 0
+    site.assert_everything_once()
+
+
+def doctor(site: Site, folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """Return what the doctor says."""
+    path = folder / "worker.toml"
+    path.write_text(to_toml(site.settings), encoding="utf-8")
+    main(["doctor", "--json", "--config", str(path)])
+    return capsys.readouterr().out

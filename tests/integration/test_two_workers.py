@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections import defaultdict
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -113,3 +115,25 @@ def test_a_merchant_has_one_history_across_workers(shared: Shared) -> None:
             expected = np.sum(2.0 ** (-age_days / half_life))
             assert arrays["entities_values"][row, column] == pytest.approx(expected, rel=1e-9), name
     assert model.traffic_seen == len(transactions)
+
+
+def test_a_worker_whose_group_waits_for_a_hanging_one_is_not_ready_until_that_joins(
+    kafka: Broker, tmp_path: Path
+) -> None:
+    site = Site(kafka.bootstrap, tmp_path, 4, {"kafka": {"session_timeout_ms": 120_000}})
+    with site.worker("w1") as waiting, site.worker("w2") as hanging:
+        waiting.wait_until_ready()
+        hanging.wait_until_ready()
+        hanging.signal(signal.SIGSTOP)
+        with site.worker("w3") as joining:
+            wait_for(
+                lambda: waiting.get("/readyz")[0] == 503, START_S, lambda: waiting.log, [waiting, joining]
+            )
+            assert "the group rebalances" in json.loads(waiting.get("/readyz")[1])["reason"]
+            assert waiting.get("/healthz")[0] == 200
+            hanging.signal(signal.SIGCONT)
+            for worker in (waiting, hanging, joining):
+                worker.wait_until_ready()
+            assert [worker.stop() for worker in (waiting, hanging, joining)] == [0, 0, 0]
+    assert waiting.log.count("has been rebalancing") == 1
+    assert waiting.log.count("the group has rebalanced, after") == 1

@@ -37,13 +37,14 @@ class KafkaProxy:
         self._lock = threading.Lock()
         self._server = socket.create_server(("127.0.0.1", port))
 
-    def cut(self) -> None:
-        """Break all connections and refuse new ones until `restore`."""
+    def cut(self) -> int:
+        """Break all connections and refuse new ones until `restore`; return how many there were."""
         with self._lock:
             self._is_cut = True
             connections = set(self._open)
         for connection in connections:
             _break(connection)
+        return len(connections)
 
     def restore(self) -> None:
         """Accept connections again."""

@@ -1,14 +1,25 @@
-"""What a worker logs when it starts."""
+"""What a worker logs when it starts, and what it leaves behind when it ends."""
 
 from __future__ import annotations
 
 import logging
+from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 
+from tests.support.partition import running_task
+from worker.live import app
 from worker.live.app import Worker
+from worker.live.state_folder import StateFolder
 from worker.parameters import lineage
-from worker.settings.sections import CostSettings, HealthSettings, KafkaSettings, Settings
+from worker.settings.sections import (
+    CostSettings,
+    HealthSettings,
+    KafkaSettings,
+    Settings,
+    WorkerSettings,
+)
 
 
 def test_a_start_logs_version_lineage_group_and_the_settings_that_were_changed(
@@ -34,3 +45,49 @@ def test_a_start_logs_version_lineage_group_and_the_settings_that_were_changed(
         "costs.review_cost": "9.0",
         "health.port": "0",
     }
+
+
+KAFKA = [
+    "wait_for_brokers",
+    "topic_setup",
+    "Committer",
+    "KafkaModelLog",
+    "ColumnarConsumer",
+    "Rebalance",
+    "KafkaSource",
+    "Publisher",
+    "MetricsObserver",
+    "_opening",
+]
+
+
+def test_the_lock_of_the_folder_is_given_back_only_once_the_tasks_have_deleted_their_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A successor that waits for the lock makes files of the same names at once."""
+    settings = Settings(
+        entity_key="00" * 16,
+        worker=WorkerSettings(id="w1", state_dir=tmp_path),
+        health=HealthSettings(port=0),
+    )
+    for name in KAFKA:
+        monkeypatch.setattr(app, name, MagicMock())
+    app._opening.return_value = []  # type: ignore[attr-defined]
+    worker = Worker(settings)
+    files = tmp_path / "w1" / "0"
+    left_at_unlocking: list[bool] = []
+
+    class Watched(StateFolder):
+        def close(self) -> None:
+            left_at_unlocking.append(files.exists())
+            super().close()
+
+    def run_once() -> None:
+        worker._tasks[0] = running_task(files)
+        assert files.exists()
+        worker.stop()
+
+    monkeypatch.setattr(app, "StateFolder", Watched)
+    monkeypatch.setattr(app, "Processor", lambda *_: MagicMock(run_once=run_once))
+    worker.run()
+    assert left_at_unlocking == [False]

@@ -10,6 +10,7 @@ import pytest
 import trustme
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, errors
 from kafka.coordinator.assignors.range import RangePartitionAssignor
+from kafka.structs import TopicPartition
 from pydantic import SecretStr
 
 from worker.errors import FencedError, IncompatibleError, SettingsError, UnreachableError, WorkerError
@@ -25,6 +26,9 @@ from worker.settings.sections import KafkaSettings, Settings, WorkerSettings
 
 PASSWORD = "hush-hush"
 NOWHERE = "127.0.0.1:1"
+LABELS, MODEL_LOG, JOURNAL = (
+    TopicPartition(f"fraud.{name}.v1", 0) for name in ("labels", "model-log", "decisions")
+)
 
 
 def settings(**kafka: Any) -> Settings:
@@ -120,6 +124,9 @@ def test_every_error_of_the_library_becomes_one_of_ours_with_its_name_in_it() ->
         (errors.FencedInstanceIdError(), FencedError, "worker.id = 'w7'"),
         (errors.ProducerFencedError(), FencedError, "worker.id = 'w7'"),
         (errors.NoOffsetForPartitionError(), IncompatibleError, "kafka.start_from = 'earliest' or 'latest'"),
+        (errors.OffsetOutOfRangeError({LABELS: 7}), IncompatibleError, "`fraud-worker skip`"),
+        (errors.OffsetOutOfRangeError({MODEL_LOG: 7}), IncompatibleError, "retention.ms = -1"),
+        (errors.NoOffsetForPartitionError({JOURNAL}), IncompatibleError, "retention.ms = -1"),
         (errors.InvalidConfigurationError("x"), WorkerError, "answers InvalidConfigurationError: x"),
     ],
 )  # fmt: skip

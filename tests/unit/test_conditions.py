@@ -9,7 +9,8 @@ import pytest
 
 from models.payoff import InForce
 from models.vocabulary import MS_PER_DAY
-from worker.live.conditions import Conditions, Facts, WaitingLabels
+from worker.live.conditions import STANDSTILL_S, Conditions, Facts, Standstill, WaitingLabels
+from worker.telemetry.health import WorkerStatus
 
 FINE = Facts(
     feed_halted=False,
@@ -124,4 +125,40 @@ def test_labels_that_wait_in_a_backlog_of_transactions_are_no_news(
     backlog = WaitingLabels(40, 22 * MS_PER_DAY, 20 * MS_PER_DAY, read_all=False)
     soon = WaitingLabels(40, 20 * MS_PER_DAY + 60_000, 20 * MS_PER_DAY, read_all=True)
     conditions.observe(Facts(**{**FINE.__dict__, "waiting": {0: backlog, 1: soon}}))
+    assert logged(caplog) == []
+
+
+def test_a_group_that_stands_still_is_not_ready_and_logged_once_when_it_begins_and_ends(
+    conditions: Conditions, caplog: pytest.LogCaptureFixture, clock: Clock
+) -> None:
+    del conditions  # sets the level of the log
+    status = WorkerStatus()
+    status.ready()
+    standstill = Standstill(status, clock)
+    for clock.now_s in (5.0, 5.0 + STANDSTILL_S / 2):
+        standstill.observe(stands=True)
+    assert status.snapshot().ready, "an ordinary rebalance"
+    for clock.now_s in (5.0 + STANDSTILL_S, 60.0, 65.0):
+        standstill.observe(stands=True)
+        assert not status.snapshot().ready
+        assert "the group rebalances" in status.snapshot().reason
+    standstill.observe(stands=False)
+    assert not status.snapshot().ready, "the take-over says what the worker is then"
+    standstill.observe(stands=False)
+    (_, began), ended = logged(caplog)
+    assert "kafka.max_poll_interval_s" in began
+    assert ended == ("INFO", "the group has rebalanced, after 60 s")
+
+
+def test_ordinary_rebalances_one_after_another_are_no_standstill(
+    conditions: Conditions, caplog: pytest.LogCaptureFixture, clock: Clock
+) -> None:
+    del conditions
+    status = WorkerStatus()
+    status.ready()
+    standstill = Standstill(status, clock)
+    for step in range(20):
+        clock.now_s = step * STANDSTILL_S * 0.9
+        standstill.observe(stands=step % 2 == 0)
+    assert status.snapshot().ready
     assert logged(caplog) == []

@@ -68,6 +68,12 @@ def test_an_alert_asks_only_for_what_is_there_and_says_what_to_do(rule: dict[str
     assert {"summary", "description"} == set(rule["annotations"])
 
 
+def test_what_is_wrong_with_the_logs_reaches_a_person_and_has_a_panel() -> None:
+    wrong = {"fraud_worker_digest_mismatches_total", "fraud_worker_stray_records_total"}
+    assert wrong <= {name for rule in alerts() for name in series_of(rule["expr"])}
+    assert wrong <= {name for query in QUERIES for name in series_of(query.expr)}
+
+
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule["record"])
 def test_a_rule_asks_only_for_what_is_there(rule: dict[str, str]) -> None:
     assert series_of(rule["expr"]) <= set(exposed())

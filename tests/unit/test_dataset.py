@@ -286,13 +286,38 @@ def test_the_row_that_breaks_a_csv_is_not_quoted(tmp_path: Path) -> None:
     assert "4111" not in str(raised.value)
 
 
-def test_a_value_that_is_no_number_is_named_by_its_row_and_shows_no_card_number(tmp_path: Path) -> None:
+def test_a_value_that_is_no_number_is_named_by_its_line_and_shows_no_card_number(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     good = "".join(f"a{row},c,2024-01-01,{row}\n" for row in range(5_000))
     path.write_text(f"id,card,at,paid\n{good}a,c,2024-01-01,4111 1111 1111 1111\n{good}", encoding="utf-8")
-    with pytest.raises(SettingsError, match="'paid' does not hold numbers in row 5001") as raised:
+    with pytest.raises(SettingsError, match="'paid' does not hold numbers in line 5002") as raised:
         read_dataset(path, PLAIN)
     assert "4111" not in str(raised.value)
+
+
+HEAD = 'id,card,at,paid,fraud\n\na,c,2024-01-01,1,0\n\n"b\n2",c,2024-01-02,2,1\n'
+"""Four lines of two rows: one is empty, and a text has two."""
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ("d,c,2024-01-03,1,5 0,0", "line 7: Expected 5 columns, got 6"),
+        ("d,c,2024-01-03,1 0,0", "does not hold numbers in line 7"),
+        ("d,c,soon,1,0", "line 7 holds 'soon'"),
+        ("d,c,2024-01-03,1,3", "holds '3' in line 7"),
+        ("d,c,2024-01-03,-1,0\ne,c,2024-01-03,-1,0\nf,c,2024-01-03,-1,0", "in 3 rows, first in line 7"),
+    ],
+)
+@pytest.mark.parametrize("ending", [".csv", ".csv.gz"])
+def test_every_fault_of_a_csv_is_named_by_the_line_that_an_editor_shows(
+    tmp_path: Path, row: str, said: str, ending: str
+) -> None:
+    path, text = tmp_path / f"rows{ending}", f"{HEAD}{row}\n".encode()
+    path.write_bytes(gzip.compress(text) if ending.endswith(".gz") else text)
+    with pytest.raises(SettingsError) as raised:
+        read_dataset(path, PLAIN, TruthColumns("fraud"))
+    assert said in str(raised.value)
 
 
 def test_a_csv_of_another_separator_says_which_one_is_read(tmp_path: Path) -> None:
@@ -319,7 +344,7 @@ def test_one_odd_time_is_refused_and_changes_no_format(tmp_path: Path) -> None:
     read = read_dataset(
         parquet_of(tmp_path, id=["a", "b", "c"], card=["x"] * 3, paid=[1.0] * 3, at=dates), PLAIN
     )
-    assert read.refused == (("at", "out_of_range", 1, 3),)
+    assert read.refused == (("at", "out_of_range", 1, 3, None),)
 
 
 def test_a_delay_may_be_spread_and_a_part_of_the_file_has_the_delays_of_the_whole(tmp_path: Path) -> None:

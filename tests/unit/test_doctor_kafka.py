@@ -334,21 +334,41 @@ def test_a_group_without_offsets_beside_a_journal_is_the_wrong_one(monkeypatch: 
     monkeypatch.setattr(group_checks, "holds_records", lambda _, topic: topic.name == "d")
     written = cluster(decisions=topic("d", ends={0: 5, 1: 0}))
     assert_failed(
-        group_checks.group(settings(group="g"), written), IncompatibleError, "'g'", "d is not empty"
-    )
+        group_checks.group(settings(group="g"), written), IncompatibleError, "'g'", "d is not empty",
+        "fraud-worker skip --partition N",
+    )  # fmt: skip
+    assert "start over" not in group_checks.group(settings(group="g"), written).fix
     emptied = cluster(decisions=topic("d", begins={0: 5, 1: 0}, ends={0: 5, 1: 0}))
     assert group_checks.group(settings(), emptied).status is Verdict.OK
     aborted = cluster(decisions=topic("of-an-aborted-transaction", ends={0: 5, 1: 0}))
     assert group_checks.group(settings(), aborted).status is Verdict.OK
 
 
-@pytest.mark.parametrize("offset", [9, 21])
-def test_offsets_that_the_topic_does_not_hold_fail(offset: int) -> None:
-    moved = cluster(
-        transactions=topic("fraud.transactions.v1", begins={0: 10, 1: 0}, ends={0: 20, 1: 20}),
-        group=Group("Empty", (), committed(20, 0) | {("fraud.transactions.v1", 0): offset}),
+def test_offsets_beyond_the_end_of_a_topic_fail_and_no_offset_is_advised() -> None:
+    recreated = cluster(
+        transactions=topic("fraud.transactions.v1", ends={0: 20, 1: 20}),
+        group=Group("Empty", (), committed(20, 0) | {("fraud.transactions.v1", 0): 21}),
     )
-    assert_failed(group_checks.group(settings(), moved), IncompatibleError, "fraud.transactions.v1-0")
+    found = group_checks.group(settings(), recreated)
+    assert_failed(
+        found, IncompatibleError, "beyond the end of fraud.transactions.v1-0:", "do not set offsets"
+    )
+    assert "fraud-worker skip" not in found.fix
+
+
+def test_offsets_of_records_that_were_deleted_unread_are_skipped_and_no_model_is_thrown_away() -> None:
+    behind = cluster(
+        transactions=topic("fraud.transactions.v1", begins={0: 10, 1: 0}, ends={0: 20, 1: 20}),
+        labels=topic("fraud.labels.v1", begins={0: 5, 1: 7}, ends={0: 5, 1: 9}),
+        group=Group("Empty", (), committed(9, 4)),
+    )
+    found = group_checks.group(settings(), behind)
+    words = ["fraud.transactions.v1-0, fraud.labels.v1-0, fraud.labels.v1-1:"]
+    words += ["`fraud-worker skip --partition 0 --transactions 10 --labels 5`"]
+    words += ["`fraud-worker skip --partition 1 --labels 7`"]
+    assert_failed(found, IncompatibleError, *words)
+    assert "anew" not in found.fix
+    assert "start over" not in found.fix
 
 
 def test_a_group_is_reported_with_its_members_and_its_lag() -> None:

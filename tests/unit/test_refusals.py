@@ -95,8 +95,8 @@ def test_what_json_cannot_say_is_refused_too_and_each_row_counts_once(tmp_path: 
     path = tmp_path / "rows.parquet"
     pa.parquet.write_table(pa.Table.from_pylist([*given, *rows()[-4:]]), path)
     assert read_dataset(path, FIELDS).refused == (
-        ("amount", "missing_field", 2, 1),
-        ("amount", "not_finite", 1, 3),
+        ("amount", "missing_field", 2, 1, None),
+        ("amount", "not_finite", 1, 3, None),
     )
 
 
@@ -108,7 +108,7 @@ def test_a_file_of_which_most_is_refused_is_not_what_the_settings_say(tmp_path: 
         encoding="utf-8",
     )
     with pytest.raises(
-        SettingsError, match=r"2 of 3 rows: card_id: card_number in 2 rows, first in row 1"
+        SettingsError, match=r"2 of 3 rows: card_id: card_number in 2 rows, first in line 2"
     ) as raised:
         read_dataset(path, TransactionFields(entities=()))
     assert CARD_NUMBER not in str(raised.value)

@@ -10,8 +10,9 @@ import pytest
 from kafka import TopicPartition
 
 from tests.support.partition import HASHER, deciding_model, new_task, run, running_task, transactions
-from worker.errors import IncompatibleError
+from worker.errors import CorruptError, IncompatibleError
 from worker.live.restore import Restorer
+from worker.live.same_topic import NewestDecision
 from worker.partition.journal import JournalEntry, Positions
 from worker.partition.record_layouts import encode_journal
 
@@ -24,10 +25,10 @@ class Record(NamedTuple):
 class Journal:
     """Stands for a consumer of one partition: all of it comes with the first poll."""
 
-    def __init__(self, entries: list[JournalEntry]) -> None:
+    def __init__(self, entries: list[JournalEntry], begin: int = 0) -> None:
         self._records = [Record(*payload) for entry in entries for payload in encode_journal(entry)]
         self._records.insert(len(self._records) // 2, Record(b"stray", []))
-        self._position = 0
+        self._begin = self._position = begin
 
     def __call__(self, **config: Any) -> Journal:
         del config
@@ -43,13 +44,16 @@ class Journal:
         del tp
         return self._position
 
+    def beginning_offsets(self, tps: list[TopicPartition]) -> dict[TopicPartition, int]:
+        return dict.fromkeys(tps, self._begin)
+
     def highwater(self, tp: TopicPartition) -> int:
         del tp
-        return len(self._records)
+        return self._begin + len(self._records)
 
     def poll(self, timeout_ms: int) -> dict[TopicPartition, list[Record]]:
         del timeout_ms
-        self._position = len(self._records)
+        self._position = self._begin + len(self._records)
         return {TopicPartition("journal", 0): self._records}
 
     def close(self) -> None:
@@ -62,10 +66,11 @@ def entries(folder: Path) -> list[JournalEntry]:
 
 
 def restore(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, journal: list[JournalEntry], committed: Positions | None,
+    folder: Path, monkeypatch: pytest.MonkeyPatch, journal: list[JournalEntry] | Journal, committed: Positions | None,
     lineage: str | None = None, partitions: int = 1, model_offset: int = 0, ends: Positions | None = None,
 ) -> Positions | None:  # fmt: skip
-    monkeypatch.setattr("worker.live.restore.KafkaConsumer", Journal(journal))
+    consumer = journal if isinstance(journal, Journal) else Journal(journal)
+    monkeypatch.setattr("worker.live.restore.KafkaConsumer", consumer)
     of = deciding_model().lineage.id if lineage is None else lineage
     return Restorer({}, "journal", HASHER, of, lambda: model_offset).restore(
         new_task(folder / "restored"), committed, partitions=partitions, ends=ends
@@ -98,7 +103,7 @@ def test_a_journal_of_another_lineage_is_refused_before_any_of_it_is_replayed(
     ("committed", "partitions", "said"),
     [
         (Positions(3, 0), 2, "was written for 1 partitions, the topics have 2"),
-        (None, 1, "committed offsets are missing"),
+        (None, 1, r"committed offsets are missing.*`fraud-worker skip --partition 0` sets"),
         (Positions(2, 0), 1, r"has committed \(2, 0\).*Set them to \(3, 0\).*kafka\.group that wrote"),
         (Positions(3, 7), 1, r"has committed \(3, 7\).*Set them to \(3, 0\).*kafka\.group that wrote"),
     ],
@@ -123,6 +128,45 @@ def test_committed_offsets_without_a_journal_are_refused(
 ) -> None:
     with pytest.raises(IncompatibleError, match="the journal was deleted"):
         restore(tmp_path, monkeypatch, [], Positions(3, 0))
+
+
+def test_the_newest_decision_of_a_journal_is_compared_with_the_topic_it_was_read_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, NewestDecision]] = []
+    monkeypatch.setattr("worker.live.restore.KafkaConsumer", Journal(entries(tmp_path)))
+    Restorer(
+        {}, "journal", HASHER, deciding_model().lineage.id, lambda: 0,
+        same_topic=lambda partition, newest: asked.append((partition, newest)),
+    ).restore(new_task(tmp_path / "restored"), Positions(3, 0), partitions=1)  # fmt: skip
+    [(partition, newest)] = asked
+    assert (partition, newest.offset, newest.transaction_id) == (0, 2, "c")
+
+
+@pytest.mark.parametrize("deleted", [1, 2])
+def test_a_journal_whose_head_was_deleted_is_named_as_such_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deleted: int
+) -> None:
+    journal = Journal(entries(tmp_path)[deleted:], begin=deleted)
+    with pytest.raises(
+        IncompatibleError, match=r"beginning .* was deleted: .* offset \d.*retention\.ms = -1"
+    ):
+        restore(tmp_path, monkeypatch, journal, Positions(3, 0))
+
+
+def test_a_journal_that_began_in_a_topic_whose_records_were_deleted_before_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(entries(tmp_path), begin=700)
+    assert restore(tmp_path, monkeypatch, journal, Positions(3, 0)) == (3, 0)
+
+
+def test_a_journal_in_whose_middle_records_are_missing_is_corrupt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _, last = entries(tmp_path)
+    with pytest.raises(CorruptError, match=r"records of topics\.decisions are missing"):
+        restore(tmp_path, monkeypatch, [first, last], Positions(3, 0))
 
 
 @pytest.mark.parametrize("committed", [Positions(3, 0), None])

@@ -493,3 +493,14 @@ def test_a_topic_that_has_grown_under_the_worker_is_refused() -> None:
         IncompatibleError, match=f"{TOPICS[1]} has 4 partitions now, 3 when the worker started"
     ):
         source.poll()
+
+
+def test_a_worker_stands_still_from_the_revocation_of_its_partitions_until_the_next_assignment() -> None:
+    client, tasks = Client(), Tasks({0: Positions(1, 1)})
+    source = source_of(client, tasks)
+    client.script = [lambda: client.rebalance(0), client.throw_out, lambda: None, lambda: client.rebalance(0)]
+    seen = []
+    for _ in range(4):
+        source.poll()
+        seen.append(source.stands_still)
+    assert seen == [False, True, True, False]

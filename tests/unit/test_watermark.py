@@ -128,6 +128,17 @@ def test_a_partition_that_falls_quiet_believes_one_record_of_today_but_none_of_t
         assert day(mark.fall_quiet(START + round(17.95 * DAY))) == pytest.approx(expected), claim
 
 
+def test_a_partition_that_falls_quiet_believes_no_single_record_of_the_future_even_within_a_week() -> None:
+    now_ms, tomorrow = START + DAY // 2, 1.5  # no record counts as later than a day from now
+    mark = Watermark(START)
+    mark.advance(times(tomorrow))
+    assert mark.fall_quiet(now_ms) == START
+    assert mark.advance(times(0.5)).tolist() == times(0.5).tolist()
+    several = Watermark(START)
+    several.advance(times(tomorrow, tomorrow, tomorrow))
+    assert day(several.fall_quiet(now_ms)) == tomorrow, "what it cannot stop"
+
+
 def test_a_stray_date_that_honest_records_followed_is_not_believed_in_the_quiet() -> None:
     mark = Watermark(START)
     mark.advance(times(0.1, 7_000.0, 7_000.0, 7_000.0, 7_000.0, 0.2))

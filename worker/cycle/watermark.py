@@ -5,7 +5,7 @@ waiting for labels at once, in every partition, and for good. So a transaction *
 of the clock moves it. One further ahead is decided like any other, but it takes the clock's time and is only noted.
 The clock jumps where time has really passed: where most of the transactions fetched after the claim are as far ahead,
 where 1,024 more of them than of the others have come, or where the partition falls quiet after some of them, or after
-one of today or within a week. It jumps to the lowest of the times noted.
+one of today or within a week, but not of the future. It jumps to the lowest of the times noted.
 
 What it cannot stop is a majority: a backlog most of whose records are dated in the future.
 """
@@ -76,12 +76,14 @@ class Watermark:
     def fall_quiet(self, wall_ms: int) -> int:
         """Return the clock of a partition to which nothing comes, as of now, `wall_ms`.
 
-        What came last and was far ahead is believed if it is of today, if it was no single record, or if it is ahead by
-        no more than a stretch without traffic may last.
+        What came last and was far ahead is believed if it was no single record; and a single one if it is of today, or
+        of the past and ahead by no more than a stretch without traffic may last.
         """
         far, lowest_ms = int(self._state[_FAR]), int(self._state[_LOWEST])
-        is_of_today = wall_ms - MS_PER_DAY <= lowest_ms <= wall_ms + _HOUR_MS
-        is_likely = is_of_today or far >= FEW_FAR or lowest_ms <= self.clock_ms + LONGEST_GAP_MS
+        # A single record of the future proves that its date is wrong, not that time has passed.
+        has_come = lowest_ms <= wall_ms + _HOUR_MS
+        is_near = wall_ms - MS_PER_DAY <= lowest_ms or lowest_ms <= self.clock_ms + LONGEST_GAP_MS
+        is_likely = far >= FEW_FAR or (has_come and is_near)
         if far and not self._state[_OLDER_SINCE] and is_likely:
             self._state[_CLOCK] = max(self.clock_ms, lowest_ms)
             self._state[_FAR], self._state[_LOWEST] = 0, _NOTHING_NOTED

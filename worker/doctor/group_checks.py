@@ -21,14 +21,11 @@ def group(settings: Settings, cluster: Cluster) -> Finding:
         return not_checked(f"Kafka does not show kafka.group = {settings.kafka.group!r}")
     if cluster.group is None or not _committed(cluster, cluster.group):
         return _not_begun(settings, cluster)
-    lost = _out_of_range(cluster, cluster.group)
-    if lost:
-        return failed(
-            f"the group's offsets lie outside {', '.join(lost)}: records were deleted, or a topic was recreated",
-            "start over with another kafka.group and empty topics for decisions and model log",
-            IncompatibleError,
-        )
-    return _progress(cluster, cluster.group)
+    return (
+        _beyond_the_end(cluster, cluster.group)
+        or _behind_the_oldest(cluster, cluster.group)
+        or _progress(cluster, cluster.group)
+    )
 
 
 def _committed(cluster: Cluster, group: Group) -> dict[tuple[str, int], int]:
@@ -49,7 +46,9 @@ def _not_begun(settings: Settings, cluster: Cluster) -> Finding:
             return _begins(settings)
         return failed(
             f"kafka.group = {name!r} has no committed offsets, but {journal.name} is not empty",
-            "set the group that wrote it, or start over with other topics for decisions and model log",
+            "set the group that wrote it; if this one did, its offsets expired or a topic was deleted. Start a worker, "
+            "which tells the two apart: after the first, `fraud-worker skip --partition N`, for each partition N, sets "
+            "the offsets to where the journal ends",
             IncompatibleError,
         )
     return _begins(settings)
@@ -77,14 +76,44 @@ def holds_records(settings: Settings, topic: Topic) -> bool:
         return any(it.offset < topic.ends.get(it.partition, 0) for it in reader.since(None))
 
 
-def _out_of_range(cluster: Cluster, group: Group) -> list[str]:
+def _beyond_the_end(cluster: Cluster, group: Group) -> Finding | None:
     topics = [cluster.topics[role] for role in INPUT if role in cluster.topics]
-    return [
+    lost = [
         f"{topic.name}-{partition}"
         for topic in topics
         for partition, end in topic.ends.items()
-        if not topic.begins.get(partition, 0) <= group.committed.get((topic.name, partition), end) <= end
+        if group.committed.get((topic.name, partition), end) > end
     ]
+    if not lost:
+        return None
+    return failed(
+        f"the group's offsets lie beyond the end of {', '.join(lost)}: a topic was deleted and created again, or lost "
+        "records",
+        "do not set offsets: records would be left out. Restore the topic, or begin anew with new topics.decisions, "
+        "topics.model_log and kafka.group",
+        IncompatibleError,
+    )
+
+
+def _behind_the_oldest(cluster: Cluster, group: Group) -> Finding | None:
+    """Return what to do where records were deleted before they were read: the models outlive such a gap."""
+    lost: list[str] = []
+    options: dict[int, str] = {}
+    for role in INPUT:
+        topic = cluster.topics.get(role)
+        for partition, begin in topic.begins.items() if topic else ():
+            if topic and group.committed.get((topic.name, partition), begin) < begin:
+                lost.append(f"{topic.name}-{partition}")
+                options[partition] = f"{options.get(partition, '')} --{role} {begin}"
+    if not lost:
+        return None
+    skips = ", ".join(f"`fraud-worker skip --partition {it}{options[it]}`" for it in sorted(options))
+    return failed(
+        f"the group's offsets lie before the oldest records of {', '.join(lost)}: records were deleted before they "
+        "were read",
+        f"stop all workers and go on behind what is gone: {skips}. Then keep the topic for longer (retention.ms)",
+        IncompatibleError,
+    )
 
 
 def _progress(cluster: Cluster, group: Group) -> Finding:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 from models.records import Lineage
 from models.state import LineageMismatchError
-from worker.doctor.cluster import Cluster
+from worker.doctor.cluster import Cluster, Topic
 from worker.doctor.finding import Finding, failed, not_checked, ok
-from worker.errors import CorruptError, IncompatibleError
+from worker.errors import IncompatibleError
 from worker.kafka_io.topic_reader import open_topic
 from worker.parameters import new_model
-from worker.partition.record_layouts import ModelLogDecoder
+from worker.partition.record_layouts import ModelLogDecoder, kind_of
 from worker.settings.sections import Settings
 
 
@@ -19,20 +22,23 @@ def lineage(settings: Settings, cluster: Cluster) -> Finding:
     if topic is None:
         return not_checked(f"{settings.topics.model_log} does not exist")
     with open_topic(settings, topic.name) as reader:
-        first = next(reader.since(None), None)
-    if first is None:
-        return ok(f"{topic.name} is empty: the first worker begins it")
-    return compare(settings, ModelLogDecoder().decode(first.value, first.headers))
+        return judge(settings, topic, reader.since(None))
+
+
+def judge(settings: Settings, topic: Topic, records: Iterable[Any]) -> Finding:
+    """Check the first record that a worker wrote; workers skip the others, and refuse a log without its beginning."""
+    first = next((it for it in records if kind_of(it.headers) is not None), None)
+    if first is not None:
+        return compare(settings, ModelLogDecoder().decode(first.value, first.headers))
+    if topic.begins.get(0, 0) > 0:
+        return _headless(settings)
+    return ok(f"{topic.name} is empty: the first worker begins it")
 
 
 def compare(settings: Settings, first: object) -> Finding:
     """Check the first record of the model log."""
     if not isinstance(first, Lineage):
-        return failed(
-            f"{settings.topics.model_log} does not begin with a lineage: its first records were deleted",
-            "start over with another kafka.group and other topics for decisions and model log",
-            CorruptError,
-        )
+        return _headless(settings)
     try:
         new_model(settings).fold(0, first)
     except LineageMismatchError as error:
@@ -43,4 +49,13 @@ def compare(settings: Settings, first: object) -> Finding:
         )
     return ok(
         f"{settings.topics.model_log} was written under these fields, half-lives and entity_key ({first.id})"
+    )
+
+
+def _headless(settings: Settings) -> Finding:
+    return failed(
+        f"{settings.topics.model_log} does not begin with a lineage: its first records were deleted",
+        "what they held is nowhere else: restore the topic from a copy and see that nothing deletes its records "
+        "(retention.ms = -1), or begin anew with new topics.model_log, topics.decisions and kafka.group",
+        IncompatibleError,
     )

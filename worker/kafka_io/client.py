@@ -64,6 +64,11 @@ _TLS: Final = (
     "kafka.ssl_key_file = {kafka.ssl_key_file}, if the broker wants a certificate; and that the broker listens with "
     "kafka.security_protocol = {kafka.security_protocol!r}"
 )
+_LOG_DELETED: Final = (
+    "records of a log of the workers were deleted while they were read ({reason}): what they held is nowhere else. See "
+    "that nothing deletes records of topics.model_log and topics.decisions (retention.ms = -1), and start the worker "
+    "again: it says what is lost"
+)
 _HUNG_UP: Final = (
     ". After wrong credentials a broker may close the connection without an answer: check kafka.sasl_mechanism = "
     "{kafka.sasl_mechanism!r}, kafka.sasl_username = {kafka.sasl_username!r} and kafka.sasl_password too"
@@ -91,8 +96,9 @@ _EXPLANATIONS: Final[tuple[tuple[tuple[type[Exception], ...], type[WorkerError],
         _NO_PLACE,
         IncompatibleError,
         "group kafka.group = {kafka.group!r} has no place to read from ({reason}): a first start needs "
-        "kafka.start_from = 'earliest' or 'latest'; later it means that offsets expired or records were "
-        "deleted before they were read",
+        "kafka.start_from = 'earliest' or 'latest'; later it means that records were deleted before they were read, or "
+        "that offsets expired. `fraud-worker doctor` says which; `fraud-worker skip` goes on behind what was deleted, "
+        "and sets lost offsets to where the journal ends",
     ),
     (
         FENCED,
@@ -235,6 +241,11 @@ def explain_kafka_error(error: Exception, settings: Settings) -> WorkerError:
         text = _TLS
     elif _closed_silently(error) and settings.kafka.security_protocol.startswith("SASL"):
         text += _HUNG_UP
+    elif isinstance(error, _NO_PLACE) and _topics_of(error) & {
+        settings.topics.model_log,
+        settings.topics.decisions,
+    }:
+        text = _LOG_DELETED
     where = f"Kafka at kafka.bootstrap = {settings.kafka.bootstrap!r}"
     return kind(text.format(where=where, reason=_reason(error), kafka=settings.kafka, worker=settings.worker))
 
@@ -243,6 +254,12 @@ def _is_about_tls(error: Exception) -> bool:
     """Return whether a connection failed in the TLS handshake."""
     # kafka-python raises one class for every failed connection, with OpenSSL's message in it.
     return "[SSL" in str(error)
+
+
+def _topics_of(error: Exception) -> set[str]:
+    """Return the topics of the partitions that an error of kafka-python names in its first argument."""
+    partitions = next(iter(error.args), ())
+    return {it.topic for it in partitions} if isinstance(partitions, dict | set | list) else set()
 
 
 def _refuses_tls(error: Exception) -> bool:

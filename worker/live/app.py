@@ -17,6 +17,7 @@ from worker.kafka_io import topic_setup
 from worker.kafka_io.client import consumer_config, kafka_errors_explained, producer_config, wait_for_brokers
 from worker.kafka_io.committer import Committer
 from worker.kafka_io.consumer import ColumnarConsumer
+from worker.live.conditions import Standstill
 from worker.live.guard import InputGuard
 from worker.live.model_log import KafkaModelLog
 from worker.live.observer import MetricsObserver
@@ -125,8 +126,12 @@ class Worker:
             log.info("ended before it was ready")
         finally:
             self._health.stop()
-            for task in self._tasks.values():
-                task.move_to(TaskState.CLOSED)
+            self._close_tasks()
+
+    def _close_tasks(self) -> None:
+        """Close the tasks, which delete their files; a second call has no effect."""
+        while self._tasks:
+            self._tasks.popitem()[1].move_to(TaskState.CLOSED)
 
     def _alive(self) -> None:
         """Show that the worker lives, during anything that may take long before it decides."""
@@ -193,12 +198,16 @@ class Worker:
                 settings.topics,
             ),
         )
+        standstill = Standstill(self._status)
         while not self._stopping.is_set():
             processor.run_once()
             self._status.beat()
+            standstill.observe(stands=source.stands_still)
         consumer.close()
         model_log.close()
         committer.close()
+        # Before the lock is given back: a successor that waits for it makes files of the same names at once.
+        self._close_tasks()
         folder.close()
 
 

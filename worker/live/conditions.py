@@ -14,6 +14,7 @@ from math import inf
 from typing import Final
 
 from models.payoff import InForce
+from worker.telemetry.health import WorkerStatus
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +23,8 @@ _QUIET_S: Final = 600.0
 _LABELS: Final = "labels of partition "
 _AHEAD_MS: Final = 600_000
 """Labels always run a little ahead of the transactions; beyond this they are dated in the future."""
+STANDSTILL_S: Final = 10.0
+"""A rebalance in which every member answers takes less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +246,46 @@ class Conditions:
             )
         else:
             log.info("the day %s closed with labels", day)
+
+
+class Standstill:
+    """Says so where a rebalance lasts: until every member has joined, no worker of the group decides anything.
+
+    The end of the rebalance, and not this class, makes the worker ready again.
+
+    Parameters
+    ----------
+    status
+        Is set to not ready once the worker has stood still for `STANDSTILL_S`.
+    clock
+        Monotonic seconds.
+    """
+
+    def __init__(self, status: WorkerStatus, clock: Callable[[], float] = time.monotonic) -> None:
+        self._status = status
+        self._clock = clock
+        self._since_s: float | None = None
+        self._is_logged = False
+
+    def observe(self, *, stands: bool) -> None:
+        """Take note after one cycle of whether the worker stands still."""
+        if not stands:
+            if self._is_logged and self._since_s is not None:
+                log.info("the group has rebalanced, after %.0f s", self._clock() - self._since_s)
+            self._since_s, self._is_logged = None, False
+            return
+        now_s = self._clock()
+        if self._since_s is None:
+            self._since_s = now_s
+        if now_s - self._since_s < STANDSTILL_S or self._is_logged:
+            return
+        self._is_logged = True
+        self._status.not_ready("the group rebalances: it waits for a worker that has not joined yet")
+        log.warning(
+            "the group has been rebalancing for %.0f s, and decides nothing meanwhile: it waits for a worker that has "
+            "not joined yet. Does one restore, or hang? Kafka gives it kafka.max_poll_interval_s",
+            now_s - self._since_s,
+        )
 
 
 def _labels_of(partition: int) -> str:

@@ -20,6 +20,7 @@ from worker.kafka_io.client import consumer_config
 from worker.kafka_io.consumer import ColumnarConsumer
 from worker.live.model_log import KafkaModelLog
 from worker.live.restore import Restorer
+from worker.live.same_topic import TopicCheck
 from worker.live.state_folder import StateFolder
 from worker.parameters import feature_spec, task_limits
 from worker.partition.journal import Positions
@@ -80,6 +81,7 @@ class Rebalance:
             partial(_fold_log, model, model_log, alive),
             alive,
             lambda record: model_log.stray("decisions", record),
+            TopicCheck(settings, alive),
         )
 
     def __call__(self, lost: set[int], gained: set[int]) -> Mapping[int, Standing]:

@@ -17,6 +17,7 @@ from kafka.structs import TopicPartition
 
 from worker.errors import CorruptError, IncompatibleError, UnreachableError
 from worker.identity import Hasher
+from worker.live.same_topic import NewestDecision
 from worker.partition.journal import JournalHeader, JournalPart, JournalParts, Positions
 from worker.partition.record_layouts import decode_journal, kind_of
 from worker.partition.task import PartitionTask, TaskState
@@ -48,6 +49,8 @@ class Restorer:
         the restore.
     stray
         Called with each record that no worker wrote, which the restore skips.
+    same_topic
+        Called with the partition and its newest decision; raises where the input topic is another one.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class Restorer:
         folded: Callable[[], int],
         alive: Callable[[], None] = lambda: None,
         stray: Callable[[Any], None] = lambda _: None,
+        same_topic: Callable[[int, NewestDecision], None] = lambda *_: None,
     ) -> None:
         self._config = config
         self._topic = topic
@@ -67,6 +71,7 @@ class Restorer:
         self._folded = folded
         self._alive = alive
         self._stray = stray
+        self._same_topic = same_topic
 
     def restore(
         self,
@@ -97,36 +102,43 @@ class Restorer:
         Raises
         ------
         IncompatibleError
-            The journal belongs to another lineage, model log, number of partitions or set of committed offsets.
+            The journal belongs to another lineage, model log, number of partitions or set of committed offsets, or its
+            beginning was deleted.
         CorruptError
             The journal does not decode.
         UnreachableError
             The journal cannot be read to its end.
         """
-        header = self._fold(task)
+        header, newest = self._fold(task)
         if header is not None and ends is not None:
             _refuse_another_topic(header, ends)
+        # First: where a topic is deleted, Kafka drops its committed offsets, and no others may be set.
+        if newest is not None:
+            self._same_topic(task.partition, newest)
         self._compare(task.partition, header, committed, partitions)
         task.move_to(TaskState.RUNNING)
         return committed if header is not None else None
 
-    def _fold(self, task: PartitionTask) -> JournalHeader | None:
+    def _fold(self, task: PartitionTask) -> tuple[JournalHeader | None, NewestDecision | None]:
         tp = TopicPartition(self._topic, task.partition)
         consumer = KafkaConsumer(**self._config)
         started_s = time.monotonic()
         try:
             consumer.assign([tp])
             consumer.seek_to_beginning(tp)
-            header = JournalFolder(task, self._hasher, self._lineage).read(
-                consumer, tp, self._alive, self._stray
-            )
+            folder = JournalFolder(task, self._hasher, self._lineage)
+            header = folder.read(consumer, tp, self._alive, self._stray)
+        except CorruptError as error:
+            if (begin := consumer.beginning_offsets([tp])[tp]) > 0:
+                raise _headless(tp, begin, error) from error
+            raise
         finally:
             consumer.close()
         log.info(
             "restored partition %d: %d decisions in %.1f s",
             task.partition, task.pending.next_sequence, time.monotonic() - started_s,
         )  # fmt: skip
-        return header
+        return header, folder.newest
 
     def _compare(
         self, partition: int, header: JournalHeader | None, committed: Positions | None, partitions: int
@@ -148,14 +160,15 @@ class Restorer:
         if committed is None:
             raise IncompatibleError(
                 f"the group's committed offsets are missing beside a journal that ends at {journalled} in {where}: "
-                "they expired, or kafka.group was changed. Name the group that wrote the journal, or set its "
-                "offsets to those"
+                "they expired, or kafka.group was changed. Name the group that wrote the journal; if it is this one, "
+                f"`fraud-worker skip --partition {partition}` sets its offsets to those, once all workers have stopped"
             )
         if journalled != committed:
             raise IncompatibleError(
                 f"{where} ends at offsets {journalled} of topics.transactions and topics.labels, the group has "
-                f"committed {committed}: the group's offsets were moved. Set them to {journalled}, or name "
-                "the kafka.group that wrote the journal; `fraud-worker skip` moves a partition forward"
+                f"committed {committed}: the group's offsets were moved. Set them to {journalled}, which "
+                f"`fraud-worker skip --partition {partition}` does once all workers have stopped, or name the "
+                "kafka.group that wrote the journal"
             )
         if (last := self._folded()) < header.model_offset:
             raise IncompatibleError(
@@ -163,6 +176,15 @@ class Restorer:
                 f"{last}: it was deleted, or is another one. Name the model log that belongs to this journal, or begin "
                 "anew with new topics.model_log, topics.decisions and kafka.group"
             )
+
+
+def _headless(tp: TopicPartition, begin: int, error: CorruptError) -> IncompatibleError:
+    return IncompatibleError(
+        f"the beginning of partition {tp.partition} of {tp.topic} (topics.decisions) was deleted: it begins at offset "
+        f"{begin} ({error}). The cards and waiting decisions that it held are nowhere else: restore the topic from a "
+        "copy and see that nothing deletes its records (retention.ms = -1), or begin anew with new topics.decisions, "
+        "topics.model_log and kafka.group"
+    )
 
 
 def _refuse_another_topic(header: JournalHeader, ends: Positions) -> None:
@@ -183,6 +205,7 @@ class JournalFolder:
         self._task, self._hasher, self._lineage = task, hasher, lineage
         self._parts = JournalParts()
         self._header: JournalHeader | None = None
+        self.newest: NewestDecision | None = None
 
     def read(
         self,
@@ -224,6 +247,8 @@ class JournalFolder:
         ids = entry.rows.transaction_id
         self._task.replay(entry, self._hasher.entities(ids), self._hasher.checks(ids))
         self._parts, self._header = JournalParts(), header
+        if len(entry.rows):
+            self.newest = NewestDecision.of(entry.rows)
 
     def _check(self, header: JournalHeader) -> None:
         if header.partition != self._task.partition:

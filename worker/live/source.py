@@ -91,6 +91,11 @@ class KafkaSource:
         consumer.subscribe([topics.transactions, topics.labels], self._listener)
 
     @property
+    def stands_still(self) -> bool:
+        """Whether the worker is in no generation of the group that has partitions for it: then it reads nothing."""
+        return bool(self._listener.joining or self._group.generation_id < 0)
+
+    @property
     def owned(self) -> set[int]:
         """The partitions owned now; none while the group rebalances."""
         return set() if self._listener.joining else set(self._inboxes)
@@ -107,7 +112,7 @@ class KafkaSource:
         idle = self._listener.joining or bool(self._held_since_s) or not busy
         fetched = self._consumer.poll(self._batch.commit_interval_ms if idle else 0)
         self._group = self._consumer.group_metadata()
-        if self._listener.joining or self._group.generation_id < 0:
+        if self.stands_still:
             return []
         if self._listener.changed:
             self._listener.changed = False

@@ -236,7 +236,7 @@ def read_dataset(
     )
     if len(whole) == 0:
         raise SettingsError(f"{path} holds no rows")
-    refusals = _refusals(path, whole, no_time)
+    refusals = _refusals(file, whole, no_time)
     if isinstance(labels, LabelFile):
         whole = _joined(whole, labels)
     elif labels is not None:
@@ -262,7 +262,7 @@ def _columns(transaction: TransactionFields, labels: TruthColumns | None) -> tup
     return columns, text
 
 
-def _refusals(path: Path, whole: Dataset, no_time: Mask) -> Refusals:
+def _refusals(file: TableFile, whole: Dataset, no_time: Mask) -> Refusals:
     """Return which rows a live worker would refuse and why; it validates the fields in this order."""
     names, refusals = whole.fields, Refusals(len(whole))
     refusals.identifier(names.transaction_id, whole.transaction_id)
@@ -277,10 +277,11 @@ def _refusals(path: Path, whole: Dataset, no_time: Mask) -> Refusals:
         refusals.text(name, texts)
     for name, texts in whole.entities.items():
         refusals.text(name, texts, token=True)
+    refusals.name_lines(file.lines([it.first for it in refusals.found]))
     refused = len(whole) - int(refusals.good.sum())
     if refused > _MOST_REFUSED * len(whole):
         raise SettingsError(
-            f"{path}: a live worker would refuse {refused:,} of {len(whole):,} rows: "
+            f"{file.path}: a live worker would refuse {refused:,} of {len(whole):,} rows: "
             f"{'; '.join(map(str, refusals.found))}. Check [transaction]"
         )
     return refusals

@@ -172,7 +172,7 @@ def _require_words(file: TableFile, fields: LabelFields, unsaid: NDArray[np.bool
     silent = np.flatnonzero(unsaid & np.array(outcomes.is_null()))
     if silent.size:
         raise SettingsError(
-            f"{file.path}: {silent.size} rows, first row {silent[0] + 1}, have neither {fields.label!r} "
+            f"{file.path}: {silent.size} rows, first {file.place(int(silent[0]) + 1)}, have neither {fields.label!r} "
             f"nor {fields.outcome!r}; set label.label to the column that says fraud or legit"
         )
 

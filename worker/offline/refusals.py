@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -35,15 +36,19 @@ class Refusal(NamedTuple):
         How many.
     first
         The first of them, counted from 1 without a header.
+    line
+        Its line in a CSV; None for other files.
     """
 
     column: str
     reason: str
     rows: int
     first: int
+    line: int | None = None
 
     def __str__(self) -> str:
-        return f"{self.column}: {self.reason} in {self.rows:,} rows, first in row {self.first:,}"
+        place = f"row {self.first:,}" if self.line is None else f"line {self.line:,}"
+        return f"{self.column}: {self.reason} in {self.rows:,} rows, first in {place}"
 
 
 class Refusals:
@@ -88,6 +93,10 @@ class Refusals:
         """Refuse numbers that are too large or not finite; NaN is a missing one."""
         self._refuse(column, Reason.NOT_FINITE, np.isinf(values))
         self._refuse(column, Reason.OUT_OF_RANGE, np.abs(values) > MAX_NUMBER)
+
+    def name_lines(self, lines: Mapping[int, int]) -> None:
+        """Name the line of each first row that has one, by row from 1."""
+        self.found = [it._replace(line=lines.get(it.first)) for it in self.found]
 
     def _refuse(self, column: str, reason: Reason, bad: Mask) -> None:
         rows = np.flatnonzero(bad & self.good)

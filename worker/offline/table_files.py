@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
 import re
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
@@ -75,7 +78,7 @@ class TableFile:
         SettingsError
             The file does not read or lacks a column.
         """
-        reader = _READERS.get(path.name.lower().removesuffix(".gz").rpartition(".")[2])
+        reader = _READERS.get(_ending(path))
         if reader is None:
             raise SettingsError(
                 f"{path}: the name must end in one of {', '.join('.' + it for it in _READERS)}"
@@ -92,6 +95,15 @@ class TableFile:
             if name not in table.column_names:
                 table = table.append_column(name, pa.nulls(len(table), pa.string()))
         return cls(path, table)
+
+    def lines(self, rows: Collection[int]) -> dict[int, int]:
+        """Return, by row from 1, the line of the file; nothing where the format has no lines of its own."""
+        return _csv_lines(self.path, rows) if _ending(self.path) == "csv" else {}
+
+    def place(self, row: int) -> str:
+        """Return how an editor finds a row, counted from 1: its line in a CSV, the row itself elsewhere."""
+        line = self.lines([row]).get(row)
+        return f"row {row}" if line is None else f"line {line}"
 
     def text(self, name: str) -> pa.StringArray:
         """Return a column as text, null where missing."""
@@ -144,7 +156,7 @@ class TableFile:
             remedy = "" if own is None else ", or give the word a meaning in [label.values]"
             raise self._error(
                 name,
-                f"holds {redact(odd[0])!r} in row {pc.index(words, odd[0]).as_py() + 1}; make it one of "
+                f"holds {redact(odd[0])!r} in {self.place(pc.index(words, odd[0]).as_py() + 1)}; make it one of "
                 f"{', '.join(known)}, or empty{remedy}",
             )
         frauds = pa.array([word for word, is_fraud in known.items() if is_fraud])
@@ -173,7 +185,7 @@ class TableFile:
         where = ""
         if pa.types.is_string(column.type):
             row = max(_first_odd(column, kind) for kind in (*kinds, pa.int64()))
-            where = f": row {row} holds {redact(column[row - 1].as_py())!r}"
+            where = f": {self.place(row)} holds {redact(column[row - 1].as_py())!r}"
         raise self._error(
             name, f"does not hold ISO 8601 times, all with or all without an offset, nor epoch times{where}"
         )
@@ -186,7 +198,7 @@ class TableFile:
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             # Arrow lacks the cast where the type as a whole is not of the kind.
             is_one_value = isinstance(error, pa.ArrowInvalid)
-            where = f" in row {_first_odd(column, kind)}" if is_one_value else ""
+            where = f" in {self.place(_first_odd(column, kind))}" if is_one_value else ""
             raise self._error(name, f"does not hold {what}{where}: {_for_people(error)}") from None
 
     def _error(self, name: str, what: str) -> SettingsError:
@@ -204,6 +216,28 @@ def _first_odd(column: pa.ChunkedArray, kind: pa.DataType) -> int:
         except pa.ArrowInvalid:
             bad = middle
     return bad
+
+
+def _ending(path: Path) -> str:
+    return path.name.lower().removesuffix(".gz").rpartition(".")[2]
+
+
+def _csv_lines(path: Path, rows: Collection[int]) -> dict[int, int]:
+    """Return the lines of rows, counted from 1 behind the header: Arrow skips empty lines, and a text may have many."""
+    opened = gzip.open if path.suffix.lower() == ".gz" else open
+    found: dict[int, int] = {}
+    row, line, last = 0, 1, max(rows, default=-1)
+    with opened(path, "rt", encoding="utf-8", errors="replace", newline="") as file, suppress(csv.Error):
+        reader = csv.reader(file)
+        for cells in reader:
+            if cells:
+                if row in rows:
+                    found[row] = line
+                if row >= last:
+                    break
+                row += 1
+            line = reader.line_num + 1
+    return found
 
 
 def _missing(column: pa.Array | pa.ChunkedArray) -> NDArray[np.bool_]:
@@ -280,10 +314,15 @@ _READERS: Final[dict[str, _Reader]] = {
 }
 
 
+def _line(path: Path | None, number: int) -> str:
+    """Return the line of a row as Arrow counts it, from 1 with the header."""
+    return f"line {_csv_lines(path, [number - 1]).get(number - 1, number) if path else number}"
+
+
 def _for_people(error: Exception, path: Path | None = None) -> str:
     """Drop the row that Arrow quotes, strike out card numbers, and count lines from 1."""
     message = re.sub(r"(got \d+):.*", r"\1", str(error), flags=re.DOTALL)
-    message = re.sub(r"\bRow #(\d+)", r"line \1", message)
+    message = re.sub(r"\bRow #(\d+)", lambda found: _line(path, int(found[1])), message)
     # Arrow counts the rows of JSON within its block, from 0.
     in_first_block = path is not None and path.suffix != ".gz" and path.stat().st_size <= _JSON_BLOCK_BYTES
     line = (lambda found: f"in line {int(found[1]) + 1}") if in_first_block else ""

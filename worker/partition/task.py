@@ -316,7 +316,7 @@ class PartitionTask:
         if header.first_sequence != self.pending.next_sequence:
             raise CorruptError(
                 f"journal of partition {self.partition}: an entry begins at decision {header.first_sequence} "
-                f"where {self.pending.next_sequence} was due"
+                f"where {self.pending.next_sequence} was due: records of topics.decisions are missing"
             )
         if len(rows):
             cards = np.ascontiguousarray(rows.entities[:, 0])
