@@ -190,9 +190,9 @@ def rings(count: int, rng: np.random.Generator) -> _Shape:
     card, device, address = (_zipf(max(count // rows, 1), count, rng) for rows in (20, 8, 100))
     shared = {"c08": kinds["c08"], "c10": kinds["c10"], "device": device, "address": address}
     for _ in range(count // 1_500):
-        begins = rng.integers(count)
-        lasts = rng.integers(count // (2 * DAYS) + 1, 3 * count // DAYS + 2)
-        ring = np.unique(rng.integers(begins, min(begins + lasts, count), rng.integers(5, 40)))
+        begins = int(rng.integers(count))
+        lasts = int(rng.integers(count // (2 * DAYS) + 1, 3 * count // DAYS + 2))
+        ring = np.unique(rng.integers(begins, min(begins + lasts, count), int(rng.integers(5, 40))))
         for codes in shared.values():
             codes[ring] = codes[rng.integers(count)]
         logit[ring] += 7.0
