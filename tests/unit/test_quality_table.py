@@ -115,6 +115,16 @@ def test_a_smoke_run_makes_the_whole_table(tmp_path: Path) -> None:
     assert "nan" not in text
 
 
+def test_only_the_seeds_that_have_a_bar_are_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "RECORDED", tmp_path / "recorded.json")
+    stream = dataclasses.replace(STREAM, seeds=(3, 4, 5))
+    assert table.seeds_with_bars(stream) == (3, 4, 5)
+    [window] = stream.windows
+    bar = {"bar": "x", "setting": "", "figure": 0.5, "seeds": 2, "rows": 1, "frauds": 1}
+    (tmp_path / "recorded.json").write_text(json.dumps({stream.row_name(window): bar}), encoding="utf-8")
+    assert table.seeds_with_bars(stream) == (3, 4)
+
+
 def test_the_list_names_every_stream(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["list"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == len(registry.STREAMS)

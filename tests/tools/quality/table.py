@@ -110,6 +110,16 @@ def read_recorded() -> dict[str, Any]:
     return dict(read_json(RECORDED)) if RECORDED.is_file() else {}
 
 
+def seeds_with_bars(stream: Stream) -> tuple[int, ...]:
+    """Return the seeds of which the repository keeps a bar: the first ones of the stream, or all where it keeps none.
+
+    The worker's figures on other seeds would stand beside nothing, and a run of it takes minutes.
+    """
+    recorded = read_recorded()
+    found = [recorded.get(stream.row_name(it), {}).get("seeds", len(stream.seeds)) for it in stream.windows]
+    return stream.seeds[: max(found)]
+
+
 def record(folder: Path) -> None:
     """Keep the bars of a quality.json in the repository, beside those of rows that it does not have."""
     made = read_json(folder / "quality.json")
