@@ -80,6 +80,29 @@ def test_a_generation_is_redone_when_it_has_learnt_twice_the_frauds() -> None:
     assert generation_due(state, PLAN)
 
 
+def state_of_a_stream(young_frauds: int) -> ModelState:
+    """Return a state with mature examples of twelve days, and so many frauds of yesterday, which were labelled early."""
+    state = ModelState(LINEAGE, POLICY, DIGEST_EVERY)
+    rng = np.random.default_rng(5)
+    for day in range(12):
+        rows = examples(rng, 200, START_MS + day * MS_PER_DAY, frauds=0.1)
+        empty = commit(rng, 0, clocks_ms={0: START_MS + (day + 1) * MS_PER_DAY})
+        state.fold(state.offset + 1, dataclasses.replace(empty, examples=rows))
+    newest_ms = START_MS + 19 * MS_PER_DAY
+    rows = examples(rng, young_frauds, newest_ms - MS_PER_DAY, frauds=1.0)
+    record = dataclasses.replace(commit(rng, 0, clocks_ms={0: newest_ms}), examples=rows)
+    state.fold(state.offset + 1, record)
+    return state
+
+
+def test_frauds_that_are_labelled_before_silence_could_speak_shift_nothing() -> None:
+    """Prior, search and calibration are of mature days alone: of the newest days only frauds are known."""
+    quiet, rushed = (run(generation_job(state_of_a_stream(many), PLAN)) for many in (0, 500))
+    assert quiet.arrays.keys() == rushed.arrays.keys()
+    for name, values in quiet.arrays.items():
+        np.testing.assert_array_equal(values, rushed.arrays[name], err_msg=name)
+
+
 def test_the_first_forest_waits_for_its_least_traffic() -> None:
     assert not forest_due(state_with(traffic=499), PLAN)
     assert forest_due(state_with(traffic=500), PLAN)

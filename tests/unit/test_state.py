@@ -309,6 +309,21 @@ def test_prevalence_counts_every_decision_an_example_stands_for() -> None:
     assert state.prevalence == 1 / 20
 
 
+def test_the_sampling_rate_is_the_power_of_two_at_which_the_memory_holds_the_traffic() -> None:
+    """Of 400 examples legits may fill 300; the memory spans 20 days."""
+    state = new_state(policy=dataclasses.replace(EAGER, sample_one_in=None, max_examples=400))
+    rng = np.random.default_rng(0)
+    for days, traffic, rate in (
+        (0.0, 100, 32),  # taken for that of six hours: 8,000 in 20 days, and 300 x 16 < 8,000 <= 300 x 32
+        (10.0, 500, 4),  # 600 in ten days: 1,200 = 300 x 4
+        (30.0, 0, 2),  # 600 in thirty days: 400 <= 300 x 2
+        (80.0, 0, 1),  # 600 in eighty days: 150
+    ):
+        clock_ms = START_MS + round(days * MS_PER_DAY)
+        state.fold(state.offset + 1, commit(rng, 0, clocks_ms={0: clock_ms}, counts=(traffic, 0, 0)))
+        assert state.sample_one_in == rate
+
+
 def test_shared_aggregates_are_folded_from_traffic_and_evidence() -> None:
     record = commit(np.random.default_rng(4), 30)
     state, other = new_state(), new_state()
