@@ -32,8 +32,9 @@ $(VENV)/.installed: deploy/requirements-dev.txt pyproject.toml
 	@rm -rf $(VENV)
 	@python=$$($(FIND_PYTHON)) && echo "$$python -m venv $(VENV)" && $$python -m venv $(VENV)
 	@echo 'Installing the pinned dependencies into $(VENV), this first time only: a minute or two'
-	$(BIN)/python -m pip install --quiet --require-hashes -r deploy/requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --require-hashes --no-deps -r deploy/requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	$(BIN)/python -m pip check
 	@touch $@
 
 lint: venv  ## Check style and types

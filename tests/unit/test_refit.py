@@ -81,7 +81,7 @@ def test_a_generation_is_redone_when_it_has_learnt_twice_the_frauds() -> None:
 
 
 def state_of_a_stream(young_frauds: int) -> ModelState:
-    """Return a state with mature examples of twelve days, and so many frauds of yesterday, which were labelled early."""
+    """Return a state with mature examples of twelve days, and frauds of yesterday, labelled early."""
     state = ModelState(LINEAGE, POLICY, DIGEST_EVERY)
     rng = np.random.default_rng(5)
     for day in range(12):
