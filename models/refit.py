@@ -112,12 +112,13 @@ def generation_job(model: ModelState, plan: RefitPlan) -> Job | None:
 
     def job() -> Refit:
         recent = examples.for_generation(since_ms)
-        silent, delays = silent_weight(recent, calibration), LabelDelays.none()
+        young = recent.event_time_ms >= mature_ms
+        silent, delays = silent_weight(recent.take(~young), calibration), LabelDelays.none()
         if policy.silence_is_legit:
             delays = LabelDelays.measured(recent, clock_ms)
         if silent == 0.0:
-            recent = recent.take(recent.label != Verdict.ALERTED)
-        young = recent.event_time_ms >= mature_ms
+            spoken = recent.label != Verdict.ALERTED
+            recent, young = recent.take(spoken), young[spoken]
         known, chance = learnt_as(recent.take(~young), silent, calibration, delays, clock_ms)
         ripening = Ripening(known, chance, delays, clock_ms, policy.silence_is_legit)
         rows = ripening.examples

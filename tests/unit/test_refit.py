@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from models.anomaly import FlatForest
+from models.examples import Verdict
 from models.online import build_generation
 from models.records import Refit
 from models.refit import FOREST_ROWS, Job, RefitPlan, forest_due, forest_job, generation_due, generation_job
@@ -81,7 +82,7 @@ def test_a_generation_is_redone_when_it_has_learnt_twice_the_frauds() -> None:
 
 
 def state_of_a_stream(young_frauds: int) -> ModelState:
-    """Return a state with mature examples of twelve days, and frauds of yesterday, labelled early."""
+    """Return a state with mature examples of twelve days, and frauds of yesterday, alerted on and labelled early."""
     state = ModelState(LINEAGE, POLICY, DIGEST_EVERY)
     rng = np.random.default_rng(5)
     for day in range(12):
@@ -90,13 +91,14 @@ def state_of_a_stream(young_frauds: int) -> ModelState:
         state.fold(state.offset + 1, dataclasses.replace(empty, examples=rows))
     newest_ms = START_MS + 19 * MS_PER_DAY
     rows = examples(rng, young_frauds, newest_ms - MS_PER_DAY, frauds=1.0)
+    rows.label[:] = Verdict.FRAUD | Verdict.ALERTED
     record = dataclasses.replace(commit(rng, 0, clocks_ms={0: newest_ms}), examples=rows)
     state.fold(state.offset + 1, record)
     return state
 
 
 def test_frauds_that_are_labelled_before_silence_could_speak_shift_nothing() -> None:
-    """Prior, search and calibration are of mature days alone: of the newest days only frauds are known."""
+    """All that a generation measures is of mature days alone: of the newest days only frauds are known."""
     quiet, rushed = (run(generation_job(state_of_a_stream(many), PLAN)) for many in (0, 500))
     assert quiet.arrays.keys() == rushed.arrays.keys()
     for name, values in quiet.arrays.items():
