@@ -19,6 +19,10 @@ from tests.tools.quality.measure import Judged, JudgedWindow, Measured
 
 pytestmark = pytest.mark.usefixtures("own_quality_cache")
 
+MEASURED = Measured(
+    0, (), (), 10, 1.0, features_changed=False, worst_excess_days=0.5, generations_cpu_s=(2.0, 3.0)
+)
+
 
 def judged(name: str, score: NDArray[np.float64], fraud: NDArray[np.bool_], day: NDArray[np.int64]) -> Judged:
     flat = np.ones(day.max() + 1)
@@ -72,7 +76,7 @@ def test_a_recorded_bar_stands_where_the_cache_has_none(
     table.write(
         tmp_path,
         [row],
-        {"tiny": [Measured(0, (), (), 10, 1.0, features_changed=False, worst_excess_days=0.5)]},
+        {"tiny": [MEASURED]},
         [],
         1.0,
     )
@@ -92,7 +96,7 @@ def test_a_recorded_bar_stands_where_the_cache_has_none(
     table.write(
         tmp_path,
         [again],
-        {"tiny": [Measured(0, (), (), 10, 1.0, features_changed=False, worst_excess_days=0.5)]},
+        {"tiny": [MEASURED]},
         [],
         1.0,
     )

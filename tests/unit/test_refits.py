@@ -99,10 +99,14 @@ def test_a_generation_waits_while_no_fraud_is_remembered(
     model.fold(0, commit(model, NOW_MS, examples=examples_at(model, then_ms, frauds, 2_000)))
     if frauds == 0:
         model.frauds_learnt = 200  # long ago: their examples are gone
-    refits, recent = Refits(PLAN, ImmediateJobs()), Recent(model, rows=0)
+    took_s: dict[str, float] = {}
+    refits = Refits(PLAN, ImmediateJobs(), took_s.__setitem__)
+    recent = Recent(model, rows=0)
     assert refits.advance(model, recent.as_task()) == []
     model.fold(1, commit(model, NOW_MS + HOUR_MS, examples=examples_at(model, NOW_MS, 200, 2_000)))
     assert [refit.kind for refit in refits.advance(model, recent.as_task())] == ["generation"]
+    assert list(took_s) == ["generation"]
+    assert took_s["generation"] > 0.0
 
 
 def test_jobs_run_one_after_another_in_threads_that_do_not_keep_the_process() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import Any, Final, Literal
@@ -13,6 +14,8 @@ from models.state import ModelState
 from worker.partition.task import PartitionTask
 
 RefitKind = Literal["generation", "forest"]
+OnRefit = Callable[[RefitKind, float], None]
+"""Hears of each refit that is done, and how many seconds of CPU it took."""
 _RETRY_MS: Final = 3_600_000
 
 
@@ -47,12 +50,15 @@ class Refits:
         How often each part is refitted.
     executor
         Runs the jobs; that of a backtest runs each at once.
+    on_refit
+        Hears of each that is done.
     """
 
-    def __init__(self, plan: RefitPlan, executor: Executor) -> None:
+    def __init__(self, plan: RefitPlan, executor: Executor, on_refit: OnRefit = lambda _, __: None) -> None:
         self._plan = plan
         self._executor = executor
-        self._running: dict[RefitKind, Future[Refit]] = {}
+        self._on_refit = on_refit
+        self._running: dict[RefitKind, Future[tuple[Refit, float]]] = {}
         self._published_ms: dict[RefitKind, int] = {}
         self._impossible_ms: dict[RefitKind, int] = {}
 
@@ -71,7 +77,7 @@ class Refits:
         if job is None:
             self._impossible_ms[kind] = model.clock_ms or 0
             return
-        self._running[kind] = self._executor.submit(job)
+        self._running[kind] = self._executor.submit(_timed, job)
 
     def _is_in_the_log(self, kind: RefitKind, model: ModelState) -> bool:
         """Return whether the last published refit is not folded yet."""
@@ -86,10 +92,17 @@ class Refits:
     def _finished(self) -> list[Refit]:
         finished = []
         for kind in [kind for kind, future in self._running.items() if future.done()]:
-            refit = self._running.pop(kind).result()
+            refit, cpu_s = self._running.pop(kind).result()
+            self._on_refit(kind, cpu_s)
             self._published_ms[kind] = refit.clock_ms
             finished.append(refit)
         return finished
+
+
+def _timed(job: Job) -> tuple[Refit, float]:
+    """Run a job, and return the CPU seconds of its thread: it uses no other."""
+    began_s = time.thread_time()
+    return job(), time.thread_time() - began_s
 
 
 def _folded_ms(model: ModelState, kind: RefitKind) -> int | None:

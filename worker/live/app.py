@@ -189,7 +189,7 @@ class Worker:
             model_log,
             model,
             self._tasks,
-            Refits(refit_plan(settings), BackgroundJobs()),
+            Refits(refit_plan(settings), BackgroundJobs(), self._metrics.refitted),
             MetricsObserver(
                 self._metrics,
                 model,

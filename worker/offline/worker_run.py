@@ -17,7 +17,7 @@ from models.state import ModelState
 from models.vocabulary import Decider, Flag, LabelKind
 from worker.cycle.contracts import Decided, Finish, Outcome
 from worker.cycle.processor import Processor
-from worker.cycle.refits import Refits
+from worker.cycle.refits import RefitKind, Refits
 from worker.identity import Hasher
 from worker.offline.dataset import Dataset
 from worker.offline.dataset_columns import label_columns, labels_of, transaction_columns
@@ -137,6 +137,8 @@ class WorkerRun:
         declined_share: float = 0.0,
     ) -> None:
         self.model = new_model(settings)
+        self.generations_cpu_s: list[float] = []
+        """The CPU time that each generation took to make, s."""
         self._task = PartitionTask(0, feature_spec(settings), task_limits(settings), folder / "0")
         self._task.move_to(TaskState.RUNNING)
         self._memory = _Memory(len(dataset), len(self.model.layout.names), explained=explained)
@@ -149,7 +151,7 @@ class WorkerRun:
             self._memory,
             self.model,
             {0: self._task},
-            Refits(refit_plan(settings), ImmediateJobs()),
+            Refits(refit_plan(settings), ImmediateJobs(), self._refitted),
             NoObserver(),
         )
 
@@ -168,6 +170,10 @@ class WorkerRun:
     def declined(self) -> NDArray[np.bool_]:
         """Return which rows of the data set are declined alerts so far, bool (n,)."""
         return self._source.declines.of(slice(None))
+
+    def _refitted(self, kind: RefitKind, cpu_s: float) -> None:
+        if kind == "generation":
+            self.generations_cpu_s.append(cpu_s)
 
     def _run(self, progress: OnProgress, stop_ms: int | None) -> None:
         """Run the cycle until no transaction before `stop_ms` waits; no batch reaches beyond it."""

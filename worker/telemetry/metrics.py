@@ -44,6 +44,7 @@ scoring_seconds                                                 features to sett
 end_to_end_latency_seconds                                      transaction appended to alert committed
 commit_duration_seconds                                         one Kafka transaction
 batch_transactions                                              transactions in one commit
+refit_cpu_seconds                   part                        to make a generation or a forest, in the background
 lag_records                         topic, partition            records not read yet
 waiting_labels                      partition                   labels read whose label_time is not reached
 waiting_labels_ahead_seconds        partition                   from the clock to the first of them
@@ -91,6 +92,7 @@ from prometheus_client import (
     Counter,
     Gauge,
     Info,
+    Summary,
     disable_created_metrics,
     generate_latest,
 )
@@ -214,6 +216,9 @@ class Metrics:
         )
         self._commit = self._histogram("commit_duration_seconds", "One Kafka transaction.", _DURATION_S)
         self._batch = self._histogram("batch_transactions", "Transactions in one commit.", _BATCH)
+        self._refits = Summary(
+            "refit_cpu_seconds", "To make it, off the hot path.", ["part"], PREFIX, registry=self._registry
+        )
         self._lag = self._gauge("lag_records", "Records of a partition not read yet.", "topic", "partition")
         self._lagging: set[tuple[str, int]] = set()
         self._waiting = self._gauge(
@@ -283,6 +288,10 @@ class Metrics:
         known = self._dead_letters
         key = next(it for it in ((stage, reason), (stage, OTHER), (OTHER, OTHER)) if it in known)
         known[key].inc(count)
+
+    def refitted(self, part: str, cpu_s: float) -> None:
+        """Count a generation or a forest that was made."""
+        self._refits.labels(part).observe(cpu_s)
 
     def repeated(self, count: int) -> None:
         """Count transactions dropped as repeats."""

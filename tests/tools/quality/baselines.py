@@ -43,7 +43,7 @@ def make_baselines(stream: Stream, seed: int, families: Sequence[Family], say: S
     unit = Unit(stream, seed, loaded)
     if not unit.stored():
         say(f"{stream.name}, seed {seed}: the worker journals its features")
-        unit.keep(features_of(stream, loaded, run_worker(stream, loaded)))
+        unit.keep(features_of(stream, loaded, run_worker(stream, loaded)[0]))
     first_seed = stream.seeds[0]
     first_loaded = loaded if seed == first_seed else stream.load(first_seed)
     first = Unit(stream, first_seed, first_loaded)

@@ -113,11 +113,12 @@ class Unit:
         return self.folder / f"{version}.json"
 
 
-def run_worker(stream: Stream, loaded: Loaded) -> Decisions:
-    """Return what the worker decides on a stream."""
+def run_worker(stream: Stream, loaded: Loaded) -> tuple[Decisions, list[float]]:
+    """Return what the worker decides on a stream, and the CPU time that each generation took to make, s."""
     settings = stream.worker_settings(loaded)
     with tempfile.TemporaryDirectory(prefix="fraud-worker-quality-") as folder:
-        return WorkerRun(settings, loaded.dataset, Path(folder)).to_the_end()
+        run = WorkerRun(settings, loaded.dataset, Path(folder))
+        return run.to_the_end(), run.generations_cpu_s
 
 
 def features_of(stream: Stream, loaded: Loaded, decisions: Decisions) -> FeatureSet:

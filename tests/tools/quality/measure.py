@@ -125,6 +125,8 @@ class Measured:
         Whether the worker journals other features than those that are frozen.
     worst_excess_days
         See `tests.tools.quality.money`; NaN without an alert budget.
+    generations_cpu_s
+        The CPU time that each generation took to make, s.
     """
 
     seed: int
@@ -134,6 +136,7 @@ class Measured:
     seconds: float
     features_changed: bool
     worst_excess_days: float
+    generations_cpu_s: tuple[float, ...]
 
 
 def measure_named(name: str, seed: int, changes: Mapping[str, Mapping[str, Any]]) -> Measured:
@@ -146,7 +149,7 @@ def measure(stream: Stream, seed: int) -> Measured:
     loaded = stream.load(seed)
     unit = Unit(stream, seed, loaded)
     started = time.perf_counter()
-    decisions = run_worker(stream, loaded)
+    decisions, generations_cpu_s = run_worker(stream, loaded)
     seconds = time.perf_counter() - started
     features = unit.keep(features_of(stream, loaded, decisions))
     first = unit if seed == stream.seeds[0] else Unit(stream, stream.seeds[0], stream.load(stream.seeds[0]))
@@ -165,6 +168,7 @@ def measure(stream: Stream, seed: int) -> Measured:
         seconds,
         features.version == "current",
         _worst_excess_days(loaded, decisions, stream.worker_settings(loaded).costs),
+        tuple(generations_cpu_s),
     )
 
 

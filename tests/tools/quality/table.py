@@ -276,7 +276,7 @@ def markdown(
         "first decided; by how many days of the review budget its cost so far was above that of alerting on nothing,",
         "or on everything that the budget allows, at the worst moment; area under the ROC curve; weeks whose mean",
         "calibrated probability is off by more than a factor of 2 from the rate of fraud, and the worst factor (weeks",
-        "with 20 frauds or more).",
+        "with 20 frauds or more); time a row, learning included; CPU time to make a generation, mean and most.",
         "",
         _line(
             [
@@ -290,9 +290,10 @@ def markdown(
                 "weeks off",
                 "worst factor",
                 "µs a row",
+                "s a generation",
             ]
         ),
-        _line(["---", *["---:"] * 9]),
+        _line(["---", *["---:"] * 10]),
     ]
     lines += [_second_line(row, measured[row.stream.name]) for row in rows]
     lines += [
@@ -346,6 +347,7 @@ def _row_line(row: Row, families: Sequence[str]) -> str:
 def _second_line(row: Row, seeds: Sequence[Measured]) -> str:
     factors = [week.factor for seed in seeds for week in seed.weeks if not math.isnan(week.factor)]
     off = sum(factor > _CALIBRATED_WITHIN for factor in factors)
+    cpu_s = [it for seed in seeds for it in seed.generations_cpu_s]
     micros = 1e6 * sum(it.seconds for it in seeds) / sum(it.rows for it in seeds)
     return _line(
         [
@@ -359,6 +361,7 @@ def _second_line(row: Row, seeds: Sequence[Measured]) -> str:
             f"{off} of {len(factors)}",
             f"{max(factors):.2f}" if factors else "-",
             f"{micros:.0f}",
+            f"{np.mean(cpu_s):.1f}, {max(cpu_s):.1f}" if cpu_s else "-",
         ]
     )
 
