@@ -43,6 +43,25 @@ _L1, _L2, _L3, _L4, _L5, _L6, _L7 = (
     1.531383769920937332e-01,
     1.479819860511658591e-01,
 )
+_QUARTER_TURN: Final = 90.0
+_RADIANS_PER_DEGREE: Final = 0.017453292519943295
+# Minimax coefficients of the sine and the cosine up to an eighth of a turn, from k_sin.c and k_cos.c of fdlibm.
+_S1, _S2, _S3, _S4, _S5, _S6 = (
+    -1.66666666666666324348e-01,
+    8.33333333332248946124e-03,
+    -1.98412698298579493134e-04,
+    2.75573137070700676789e-06,
+    -2.50507602534068634195e-08,
+    1.58969099521155010221e-10,
+)
+_C1, _C2, _C3, _C4, _C5, _C6 = (
+    4.16666666666666019037e-02,
+    -1.38888888888741095749e-03,
+    2.48015872894767294178e-05,
+    -2.75573143513906633035e-07,
+    2.08757232129817482790e-09,
+    -1.13596475577881948265e-11,
+)
 
 
 @njit(cache=True, nogil=True)
@@ -123,3 +142,22 @@ def sigmoid(x: float) -> float:
     """Return 1 / (1 + e**-x), without overflow on either side."""
     e = exp(-abs(x))
     return (1.0 if x >= 0.0 else e) / (1.0 + e)
+
+
+@njit(cache=True, nogil=True)
+def sin_cos_degrees(x: float) -> tuple[float, float]:
+    """Return sine and cosine of an angle in degrees, of at most a few turns."""
+    quarters = np.floor(x / _QUARTER_TURN + 0.5)
+    # Exact for whole quarters: what is left is at most an eighth of a turn.
+    r = (x - quarters * _QUARTER_TURN) * _RADIANS_PER_DEGREE
+    z = r * r
+    sin = r + r * z * (_S1 + z * (_S2 + z * (_S3 + z * (_S4 + z * (_S5 + z * _S6)))))
+    cos = 1.0 - 0.5 * z + z * z * (_C1 + z * (_C2 + z * (_C3 + z * (_C4 + z * (_C5 + z * _C6)))))
+    turned = int(quarters) & 3
+    if turned == 1:
+        return cos, -sin
+    if turned == 2:
+        return -sin, -cos
+    if turned == 3:
+        return -cos, sin
+    return sin, cos

@@ -12,12 +12,17 @@ from typing import Any, Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from models import aggregates
+from models import aggregates, places
 from models.hashing import MISSING
 from models.tables import RowTable
 from models.vocabulary import MS_PER_DAY
 
 _HOUR: Final = ("hour", "hour of day (UTC)")
+_PLACE: Final = (
+    ("card_distance_km", "distance from the card's last place, in km"),
+    ("card_speed_kmh", "speed since the card's last place, in km/h"),
+    ("card_usual_distance_km", "distance from the card's usual place, in km"),
+)
 _CATEGORY_MASK: Final = np.uint64(2**24 - 1)
 """The low bits of a hash that make a category: float32 holds every whole number up to 2**24."""
 _Scalar = TypeVar("_Scalar", bound=np.generic)
@@ -33,12 +38,24 @@ class FeatureSpec:
         Names of the declared fields, in the order of their columns; `entities` without the card.
     half_lives_days
         Short, middle and long half-life of the aggregates, in days of event time.
+    place
+        The two numeric fields that are degrees of latitude and longitude; empty where none are.
     """
 
     numeric: tuple[str, ...]
     categorical: tuple[str, ...]
     entities: tuple[str, ...]
     half_lives_days: tuple[float, float, float] = (1.0, 5.0, 20.0)
+    place: tuple[str, ...] = ()
+
+    @property
+    def card_features(self) -> int:
+        """How many features the history of a card gives."""
+        return aggregates.CARD_FEATURES + (places.FEATURES if self.place else 0)
+
+    def place_columns(self) -> NDArray[np.int64]:
+        """Return which of the numeric fields are latitude and longitude, int64 (2,), or (0,)."""
+        return np.array([self.numeric.index(name) for name in self.place], dtype=np.int64)
 
     @property
     def long_half_life_ms(self) -> float:
@@ -86,6 +103,7 @@ def _card_columns(spec: FeatureSpec) -> list[tuple[str, str]]:
         ("card_large_count", "the card's recent amounts far above its usual one"),
         ("card_count_short", f"the card's latest transactions (half-life in days: {short})"),
         ("card_count_long", f"the card's transactions over a longer time (half-life in days: {long})"),
+        *(_PLACE if spec.place else ()),
     ]
 
 
@@ -124,6 +142,10 @@ class CardAggregates:
     def __init__(self, spec: FeatureSpec, max_rows: int) -> None:
         self._decays = spec.decays_per_ms()
         self._table = RowTable(aggregates.CARD_WIDTH, max_rows, aggregates.CARD_COUNT, spec.long_half_life_ms)
+        self._places: RowTable | None = None
+        if spec.place:
+            self._places = RowTable(places.WIDTH, max_rows, places.COUNT, spec.long_half_life_ms)
+        self._width = spec.card_features
         self._max_rows = max_rows
 
     def __len__(self) -> int:
@@ -140,6 +162,7 @@ class CardAggregates:
         event_time_ms: NDArray[np.int64],
         amount: NDArray[np.float64],
         window_ms: int,
+        place: NDArray[np.float32] | None = None,
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Read each transaction's features as of just before it, then fold it, in the order given.
 
@@ -151,6 +174,9 @@ class CardAggregates:
         amount : float64 (n,)
         window_ms
             Length of a case window.
+        place : float32 (n, 2)
+            Degrees of latitude and longitude, NaN where missing; None where the spec declares no place. Single
+            precision, as they are journalled: a replay has no other.
 
         Returns
         -------
@@ -160,18 +186,16 @@ class CardAggregates:
             Whether the transaction is its card's first in its case window, floor(time / length).
         """
         n = card_hash.size
-        out = np.full((n, aggregates.CARD_FEATURES), np.nan, dtype=np.float32)
+        out = np.full((n, self._width), np.nan, dtype=np.float32)
         first = np.zeros(n, dtype=np.bool_)
-        aggregates.advance_cards(
-            self._table.reserve(n),
-            _plain(card_hash, np.uint64),
-            _plain(event_time_ms, np.int64),
-            _plain(amount, np.float64),
-            window_ms,
-            self._decays,
-            out,
-            first,
-        )
+        hashes, times_ms = _plain(card_hash, np.uint64), _plain(event_time_ms, np.int64)
+        amounts = _plain(amount, np.float64)
+        table = self._table.reserve(n)
+        aggregates.advance_cards(table, hashes, times_ms, amounts, window_ms, self._decays, out, first)
+        if self._places is not None and place is not None:
+            rows, decay = self._places.reserve(n), float(self._decays[-1])
+            block = out[:, aggregates.CARD_FEATURES :]
+            places.advance_places(rows, hashes, times_ms, _plain(place, np.float32), decay, block)
         return out, first
 
     def reach(
@@ -200,6 +224,8 @@ class CardAggregates:
         """Keep at most so many cards from now on, see `RowTable.bound`."""
         if max_rows != self._max_rows:
             self._table.bound(max_rows)
+            if self._places is not None:
+                self._places.bound(max_rows)
             self._max_rows = max_rows
 
     def forget_windows(self) -> None:
@@ -207,8 +233,11 @@ class CardAggregates:
         self._table.rows.values[:, aggregates.WINDOWS_SEEN] = 0.0
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return the state as dense arrays, see `RowTable.arrays`."""
-        return self._table.arrays()
+        """Return the state as dense arrays, see `RowTable.arrays`; those of the places are named `place_...`."""
+        state = self._table.arrays()
+        if self._places is not None:
+            state |= {f"place_{name}": array for name, array in self._places.arrays().items()}
+        return state
 
 
 class SharedAggregates:

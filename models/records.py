@@ -34,7 +34,8 @@ class Lineage:
 
     def describe(self) -> dict[str, object]:
         """Return plain values by name, as the log's first record carries them."""
-        spec = {name: list(value) for name, value in asdict(self.spec).items()}
+        # A place is optional, and logs without one are as they were before there were places.
+        spec = {name: list(value) for name, value in asdict(self.spec).items() if value or name != "place"}
         return {
             **spec,
             "key_fingerprint": self.key_fingerprint,

@@ -280,10 +280,12 @@ class ModelState:
     def _fold_lineage(self, theirs: Lineage) -> None:
         self.has_lineage = True
         ours, written = self.lineage.describe(), theirs.describe()
-        differing = [name for name in ours if ours[name] != written.get(name)]
+        differing = [name for name in {**ours, **written} if ours.get(name) != written.get(name)]
         if differing:
             raise LineageMismatchError(
-                "; ".join(f"{name}: log {written.get(name)!r}, settings {ours[name]!r}" for name in differing)
+                "; ".join(
+                    f"{name}: log {written.get(name)!r}, settings {ours.get(name)!r}" for name in differing
+                )
             )
 
     def _fold_policy(self, offset: int, policy: Policy) -> None:

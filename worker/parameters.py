@@ -21,7 +21,8 @@ def feature_spec(settings: Settings) -> FeatureSpec:
     """Return the declared fields and half-lives."""
     fields = settings.transaction
     entities = (*fields.entities, *fields.combined)
-    return FeatureSpec(fields.numeric, fields.categorical, entities, settings.features.half_lives_days)
+    half_lives_days = settings.features.half_lives_days
+    return FeatureSpec(fields.numeric, fields.categorical, entities, half_lives_days, fields.place)
 
 
 def policy(settings: Settings) -> Policy:

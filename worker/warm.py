@@ -59,6 +59,7 @@ _MANY: Final = FIELDS.model_copy(
         "time_format": "iso8601",
         "currency": "currency",
         "numeric": ("n1", "n2"),
+        "place": ("n1", "n2"),
         "categorical": ("channel", "c2"),
         "entities": ("merchant_id", "e2"),
     }

@@ -18,7 +18,12 @@ from models.threshold import BINS, CostPolicy
 from models.vocabulary import MS_PER_DAY, Decider, Flag
 
 START_MS = 19_700 * MS_PER_DAY
-SPEC = FeatureSpec(numeric=("age",), categorical=("channel",), entities=("merchant", "device"))
+SPEC = FeatureSpec(
+    numeric=("age", "lat", "lon"),
+    categorical=("channel",),
+    entities=("merchant", "device"),
+    place=("lat", "lon"),
+)
 FEATURES = len(FeatureLayout.from_spec(SPEC).names)
 ENTITIES = len(SPEC.entities)
 LINEAGE = Lineage(SPEC, "0123456789abcdef", 1.0)

@@ -17,11 +17,6 @@ from worker.parameters import feature_spec
 from worker.partition.journal import DecisionRows, JournalHeader
 from worker.wire.schema import Alert, DeadLetter
 
-CARD_COLUMNS = (
-    "card_amount_to_usual", "card_amount_to_mean", "card_amount_deviation", "card_usual_amount",
-    "card_excess", "card_large_count", "card_count_short", "card_count_long",
-)  # fmt: skip
-
 
 class Outcome(NamedTuple):
     """What the topics held when the oracle read them."""
@@ -132,8 +127,9 @@ def _assert_evidence_of_fraud_adds_up(topics: Topics, status: dict[str, Status])
 
 def _assert_card_features_fold_again(topics: Topics, entries: Sequence[Journalled]) -> None:
     spec = feature_spec(topics.settings)
-    columns = [FeatureLayout.from_spec(spec).names.index(name) for name in CARD_COLUMNS]
+    columns = slice(1, 1 + spec.card_features)
     cards = {entry.header.partition: CardAggregates(spec, entry.header.max_cards) for entry in entries}
+    place_columns = [FeatureLayout.from_spec(spec).names.index(name) for name in spec.place]
     windows_ms: dict[int, int] = {}
     for entry in entries:
         if not entry.rows:
@@ -144,7 +140,8 @@ def _assert_card_features_fold_again(topics: Topics, entries: Sequence[Journalle
         if window_ms != windows_ms.setdefault(entry.header.partition, window_ms):
             of_partition.forget_windows()
             windows_ms[entry.header.partition] = window_ms
-        again, _ = of_partition.advance(card, rows.counted_ms, rows.amount, window_ms)
+        place = rows.features[:, place_columns] if spec.place else None
+        again, _ = of_partition.advance(card, rows.counted_ms, rows.amount, window_ms, place)
         reached = of_partition.reach(card, rows.counted_ms, rows.flags, window_ms)
         journalled = np.ascontiguousarray(rows.features[:, columns])
         assert again.tobytes() == journalled.tobytes(), entry.header

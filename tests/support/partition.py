@@ -92,7 +92,9 @@ def transactions(
         id_check=HASHER.checks(names),
         card_hash=HASHER.entities(card_ids),
         entity_hash=np.column_stack([1 + id_hash % np.uint64(7)] * ENTITIES),
-        numeric=(id_hash % np.uint64(90)).astype(np.float64)[:, None],
+        numeric=np.column_stack([(id_hash >> np.uint64(8 * at)) % np.uint64(91) for at in range(3)]).astype(
+            np.float64
+        ),
         categorical=1 + id_hash[:, None] % np.uint64(3),
     )
 

@@ -81,3 +81,23 @@ def test_the_ends_of_the_range_are_infinite_zero_or_not_a_number() -> None:
 def test_results_below_the_smallest_normal_float_underflow_gradually() -> None:
     assert arithmetic.exp(-745.0) == pytest.approx(5e-324)
     assert 0.0 < arithmetic.exp2(-1073.5) < 2.0**-1022
+
+
+def test_sine_and_cosine_of_degrees_are_those_of_the_circle() -> None:
+    degrees = np.concatenate(
+        [np.random.default_rng(9).uniform(-360.0, 360.0, 500), np.arange(-360.0, 361.0, 15.0)]
+    )
+    found = np.array([arithmetic.sin_cos_degrees(x) for x in degrees.tolist()])
+    # The remainder is exact, so that the library's functions meet no rounded angle.
+    quarters, rest = np.divmod(degrees + 45.0, 90.0)
+    angle = np.radians(rest - 45.0)
+    turn = quarters.astype(np.int64) % 4
+    sine = np.choose(turn, [np.sin(angle), np.cos(angle), -np.sin(angle), -np.cos(angle)])
+    cosine = np.choose(turn, [np.cos(angle), -np.sin(angle), -np.cos(angle), np.sin(angle)])
+    np.testing.assert_allclose(found, np.column_stack([sine, cosine]), atol=3e-16)
+    assert [arithmetic.sin_cos_degrees(float(x)) for x in (0, 90, 180, -90)] == [
+        (0, 1),
+        (1, 0),
+        (0, -1),
+        (-1, 0),
+    ]

@@ -183,7 +183,7 @@ def test_a_large_commit_reads_back_in_the_pieces_it_is_split_into() -> None:
     [
         LINEAGE,
         dataclasses.replace(
-            LINEAGE, spec=dataclasses.replace(LINEAGE.spec, numeric=(), categorical=(), entities=())
+            LINEAGE, spec=dataclasses.replace(LINEAGE.spec, numeric=(), categorical=(), entities=(), place=())
         ),
         POLICY,
         dataclasses.replace(POLICY, costs=dataclasses.replace(POLICY.costs, alert_budget_cases_per_day=None)),

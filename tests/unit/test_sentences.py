@@ -79,6 +79,26 @@ def test_an_entity_without_history_says_so() -> None:
     assert said("merchant_id_rate_ratio", {}) == "merchant_id: its usual traffic is not known yet"
 
 
+def test_a_place_is_said_in_kilometres() -> None:
+    spec = FeatureSpec(("lat", "lon"), (), ("merchant_id",), place=("lat", "lon"))
+    names, sentences = FeatureLayout.from_spec(spec).names, Sentences(spec)
+    row = np.full(len(names), np.nan, np.float32)
+
+    def of(name: str) -> str:
+        return sentences.of(names.index(name), row, None)
+
+    assert of("card_speed_kmh") == "no earlier place of this card is known"
+    row[[names.index(name) for name in ("card_distance_km", "card_speed_kmh", "card_frauds")]] = (
+        1234.4,
+        5678.0,
+        2.0,
+    )
+    assert of("card_distance_km") == "1,234 km from this card's last place"
+    assert of("card_speed_kmh") == "5,678 km/h since this card's last place"
+    assert of("card_frauds") == "about 2 frauds reported on this card"
+    assert all(sentences.of(feature, row, None).isprintable() for feature in range(len(names)))
+
+
 def test_a_category_is_named() -> None:
     assert said("channel", {}, "web") == "channel is web"
     assert said("channel", {}) == "channel is missing"

@@ -14,7 +14,7 @@ from typing import Final
 import kafka
 
 import worker
-from models import aggregates
+from models import aggregates, places
 from models.features import FeatureLayout
 from models.tables import table_bytes
 from worker.broker.jars import find_java
@@ -81,7 +81,8 @@ def memory(settings: Settings, cluster: Cluster | None) -> Finding:
     """Check that full tables of cards and entities fit into memory."""
     topic = cluster.topics.get("transactions") if cluster else None
     partitions = topic.partitions if topic else 1
-    full = partitions * table_bytes(settings.features.max_cards, aggregates.CARD_WIDTH)
+    widths = [aggregates.CARD_WIDTH, *([places.WIDTH] if settings.transaction.place else [])]
+    full = partitions * sum(table_bytes(settings.features.max_cards, width) for width in widths)
     full += table_bytes(settings.features.max_entities, aggregates.ENTITY_WIDTH)
     full += table_bytes(settings.features.max_entities, aggregates.CARD_FRAUDS_WIDTH)
     limit = memory_bytes()

@@ -367,5 +367,5 @@ def _array(row: Mapping[str, Any]) -> NDArray[Any]:
 
 def _decode_lineage(values: Mapping[str, Any]) -> Lineage:
     names = [field.name for field in fields(FeatureSpec)]
-    spec = FeatureSpec(**{name: tuple(values[name]) for name in names})
+    spec = FeatureSpec(**{name: tuple(values[name]) for name in names if name in values})
     return Lineage(spec, values["key_fingerprint"], values["fraud_weight"], values["fold_version"])

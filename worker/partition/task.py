@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,17 +16,17 @@ from models.records import Policy
 from models.state import ModelState
 from models.vocabulary import MS_PER_DAY, Flag, LabelKind, Status
 from worker.errors import CorruptError
+from worker.partition.cases import CaseBook
 from worker.partition.early_labels import LabelShelf, wait_for_transaction
 from worker.partition.journal import DecisionRows, JournalEntry
 from worker.partition.pending import PendingDecisions
 from worker.partition.ration import Ration, with_followers
+from worker.partition.repeats import NEVER_DECIDED, fresh_rows
 from worker.partition.settling import Matured, Settler, Settling
 from worker.wire.decoder import LabelColumns, TransactionColumns
 
 _NO_CLOCK: Final = np.iinfo(np.int64).min
 _NO_END: Final = np.iinfo(np.int64).max
-_NEVER_DECIDED: Final = -1
-_CASE_WINDOWS_KEPT: Final = 8
 _FOREST_WINDOW_ROWS: Final = 65_536
 
 
@@ -99,16 +98,19 @@ class PartitionTask:
         self.newest_label_ms: int | None = None
         self.provisional_sequence = 0
         self.final_sequence = 0
+        layout = FeatureLayout.from_spec(spec)
         self.cards = CardAggregates(spec, limits.max_cards)
-        self.pending = PendingDecisions(folder, len(spec.entities), len(FeatureLayout.from_spec(spec).names))
+        self.pending = PendingDecisions(folder, len(spec.entities), len(layout.names))
         self.shelf = LabelShelf()
         """Labels that were read and are not due yet."""
         self.ration = Ration(limits.labels_times_usual)
         """How many labels each source has taught today, and what is usual."""
         self._settler = Settler(partition, self.pending)
-        self._cases = _CaseBook()
+        self._cases = CaseBook()
         self._window_ms = 0
         self._limits = limits
+        self._first_numeric = len(layout.names) - len(spec.categorical) - len(spec.numeric)
+        self._place = spec.place_columns()
 
     def move_to(self, state: TaskState) -> None:
         """Change the state, along the arrows of `TaskState` only.
@@ -132,10 +134,10 @@ class PartitionTask:
         sequence = self.pending.find(
             transactions.id_hash, transactions.id_check, min_offset=int(transactions.offsets[0]) - window
         )
-        decided_at = np.full(len(transactions), _NEVER_DECIDED, np.int64)
+        decided_at = np.full(len(transactions), NEVER_DECIDED, np.int64)
         seen = np.flatnonzero(sequence >= 0)
         decided_at[seen] = self.pending.column("offset", sequence[seen])
-        fresh = _fresh(transactions, decided_at, window)
+        fresh = fresh_rows(transactions, decided_at, window)
         return transactions if fresh.all() else transactions.take(np.flatnonzero(fresh))
 
     def features(
@@ -154,7 +156,8 @@ class PartitionTask:
         amount = transactions.amount
         self.cards.bound(model.policy.max_cards)
         window_ms = self._case_window(model.policy.case_window_ms)
-        card, first = self.cards.advance(transactions.card_hash, event_time_ms, amount, window_ms)
+        place = self._place_of(transactions.numeric)
+        card, first = self.cards.advance(transactions.card_hash, event_time_ms, amount, window_ms, place)
         shared = model.shared.read(transactions.card_hash, transactions.entity_hash, event_time_ms)
         matrix = assemble(
             model.layout,
@@ -322,7 +325,8 @@ class PartitionTask:
             cards = np.ascontiguousarray(rows.entities[:, 0])
             self.cards.bound(header.max_cards)
             window_ms = self._case_window(header.case_window_ms)
-            self.cards.advance(cards, rows.counted_ms, rows.amount, window_ms)
+            place = self._place_of(rows.features[:, self._first_numeric :])
+            self.cards.advance(cards, rows.counted_ms, rows.amount, window_ms, place)
             self._open_cases(rows, window_ms)
             self._reach(rows, window_ms)
             self._wait(rows, id_hash, id_check)
@@ -368,11 +372,18 @@ class PartitionTask:
         """Return the partition's clock just after each transaction, int64 (n,)."""
         return np.maximum.accumulate(np.maximum(transactions.claim_ms, self.clock_ms))
 
+    def _place_of(self, numeric: NDArray[Any]) -> NDArray[np.float32] | None:
+        """Return latitude and longitude among the numeric fields, float32 (n, 2), or None where none are declared."""
+        if not len(self._place):
+            return None
+        with np.errstate(over="ignore"):
+            return np.asarray(numeric[:, self._place], np.float32)
+
     def _case_window(self, window_ms: int) -> int:
         """Set the length of a case window; windows of another length have other numbers, so all cases begin anew."""
         if window_ms != self._window_ms:
             self.cards.forget_windows()
-            self._cases, self._window_ms = _CaseBook(), window_ms
+            self._cases, self._window_ms = CaseBook(), window_ms
         return window_ms
 
     def _open_cases(self, rows: DecisionRows, window_ms: int) -> NDArray[np.bool_]:
@@ -392,65 +403,3 @@ class PartitionTask:
         if len(rows):
             self.pending.append(rows, id_hash, id_check)
             self.clock_ms = int(rows.clock_ms[-1])
-
-
-class _CaseBook:
-    """The cards with an open case, in the newest case windows; an alert in an older window opens a new case."""
-
-    def __init__(self) -> None:
-        self._open: dict[int, set[int]] = {}
-
-    def open(
-        self,
-        card_hash: NDArray[np.uint64],
-        time_ms: NDArray[np.int64],
-        alerted: NDArray[np.bool_],
-        window_ms: int,
-    ) -> NDArray[np.bool_]:
-        """Return which of n transactions open a case, bool (n,): alerts whose card has none in their window."""
-        opened = np.zeros(len(card_hash), np.bool_)
-        for row in np.flatnonzero(alerted):
-            cards = self._open.setdefault(int(time_ms[row]) // window_ms, set())
-            card = int(card_hash[row])
-            opened[row] = card not in cards
-            cards.add(card)
-        for old in [w for w in self._open if w <= max(self._open) - _CASE_WINDOWS_KEPT]:
-            del self._open[old]
-        return opened
-
-
-def _fresh(transactions: TransactionColumns, decided_at: NDArray[np.int64], window: int) -> NDArray[np.bool_]:
-    """Return which of n transactions repeat none of the last `window` offsets, decided or in this batch; bool (n,)."""
-    slots = np.zeros(1 << (2 * len(transactions)).bit_length(), np.int64)
-    fresh = np.empty(len(transactions), np.bool_)
-    _find_fresh(
-        transactions.id_hash, transactions.id_check, transactions.offsets, decided_at, window, slots, fresh
-    )
-    return fresh
-
-
-@numba.njit(cache=True, nogil=True)
-def _find_fresh(
-    id_hash: NDArray[np.uint64],
-    id_check: NDArray[np.uint64],
-    offsets: NDArray[np.int64],
-    decided_at: NDArray[np.int64],
-    window: int,
-    slots: NDArray[np.int64],
-    fresh: NDArray[np.bool_],
-) -> None:
-    # A hash table of this batch alone, by linear probing; decided_at knows the earlier ones. Offsets, not counts, span
-    # the window: a restore sees the same offsets, but not the repeats that were dropped.
-    mask = np.uint64(len(slots) - 1)
-    for i in range(len(id_hash)):
-        decided = decided_at[i]
-        slot = id_hash[i] & mask
-        # Later ones of one id lie further along the probe: the last match is the newest.
-        while slots[slot] != 0:
-            j = slots[slot] - 1
-            if id_hash[j] == id_hash[i] and id_check[j] == id_check[i]:
-                decided = offsets[j]
-            slot = (slot + np.uint64(1)) & mask
-        fresh[i] = decided == _NEVER_DECIDED or offsets[i] - decided > window
-        if fresh[i]:
-            slots[slot] = i + 1

@@ -38,7 +38,7 @@ _DOTTED: Final = "names may have dots; they are names of fields at the top, neve
 
 
 NOT_FIELDS: Final = frozenset(
-    {"time_format", "amount_format", "integer_texts", "dotted_names", "combined", "values"}
+    {"time_format", "amount_format", "integer_texts", "dotted_names", "combined", "place", "values"}
 )
 """Settings of [transaction] and [label] that name no field."""
 
@@ -95,6 +95,11 @@ class TransactionFields(Section):
         (),
         description='card_id, entities and categoricals joined to further entities, such as "card_id+country"',
     )
+    place: tuple[Name, ...] = Field(
+        (),
+        description='which two of `numeric` are degrees of latitude and longitude, in this order: ["lat", "lon"]; '
+        "distances and speeds between the card's places are then learnt from",
+    )
     not_searched: tuple[Name, ...] = Field(
         (),
         description="which of card_id and the entities are not searched for card numbers, because their values only "
@@ -111,6 +116,7 @@ class TransactionFields(Section):
         if not self.dotted_names:
             _refuse_nested("transaction", self)
         self._combinations_are_of_fields()
+        self._place_is_two_numbers()
         tokens = [self.card_id, *self.entities]
         for name in self.not_searched:
             if name not in tokens:
@@ -133,6 +139,17 @@ class TransactionFields(Section):
                     f"transaction.combined: {name!r} must join two or more different fields by +"
                 )
         _refuse_twice("transaction.combined", ["+".join(sorted(name.split("+"))) for name in self.combined])
+
+    def _place_is_two_numbers(self) -> None:
+        if self.place and (len(self.place) != 2 or self.place[0] == self.place[1]):
+            raise ValueError(
+                f"transaction.place = {list(self.place)} must name two fields, latitude and longitude in this order"
+            )
+        for name in self.place:
+            if name not in self.numeric:
+                raise ValueError(
+                    f"transaction.place: {name!r} is not in transaction.numeric = {list(self.numeric)}; add it there"
+                )
 
 
 class LabelFields(Section):

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.aggregates import CARD_FEATURES, ENTITY_FEATURES
+from models.aggregates import ENTITY_FEATURES
 from models.features import FeatureSpec
 
 Row = NDArray[np.float32]
@@ -33,7 +33,8 @@ class Sentences:
     def __init__(self, spec: FeatureSpec) -> None:
         self._short_days = spec.half_lives_days[0]
         self._entities = spec.entities
-        self._first_entity = 1 + CARD_FEATURES + 1
+        self._card_features = spec.card_features
+        self._first_entity = 1 + self._card_features + 1
         self._hour = self._first_entity + len(spec.entities) * ENTITY_FEATURES
         self._numeric = spec.numeric
         self._categorical = spec.categorical
@@ -53,7 +54,7 @@ class Sentences:
         value = float(row[feature])
         if feature == 0:
             return f"the amount is {value:,.2f}" if math.isfinite(value) else "the amount is missing"
-        if feature <= CARD_FEATURES:
+        if feature <= self._card_features:
             return _CARD[feature - 1](value)
         if feature < self._first_entity:
             return f"{_about(value, 'fraud')} reported on this card"
@@ -112,6 +113,7 @@ def _known(sentence: Callable[[float], str], unknown: str) -> Callable[[float], 
 
 _NO_USUAL: Final = "this card's usual amount is not known yet"
 _NO_MEAN: Final = "this card's average amount is not known yet"
+_NO_PLACE: Final = "no earlier place of this card is known"
 _CARD: Final[tuple[Callable[[float], str], ...]] = (
     _known(lambda value: f"{value:.1f} times this card's usual amount", _NO_USUAL),
     _known(lambda value: f"{value:.1f} times this card's average amount", _NO_MEAN),
@@ -125,6 +127,9 @@ _CARD: Final[tuple[Callable[[float], str], ...]] = (
     lambda value: f"{_about(value, 'recent amount')} of this card far above what is usual for it",
     lambda value: f"{_about(value, 'latest payment')} of this card",
     lambda value: f"{_about(value, 'payment')} of this card over a longer time",
+    _known(lambda value: f"{value:,.0f} km from this card's last place", _NO_PLACE),
+    _known(lambda value: f"{value:,.0f} km/h since this card's last place", _NO_PLACE),
+    _known(lambda value: f"{value:,.0f} km from this card's usual place", _NO_PLACE),
 )
 """By place in the card's block of features, see `models.features`."""
 

@@ -35,6 +35,8 @@ class _Shape:
     numeric, categorical, entities
         By field name; categories and entities as codes.
     card : int64 (n,)
+    place
+        The numeric fields that are latitude and longitude.
     """
 
     amount: Numbers
@@ -43,6 +45,7 @@ class _Shape:
     categorical: dict[str, Codes]
     entities: dict[str, Codes]
     card: Codes
+    place: tuple[str, ...] = ()
 
 
 def _frauds(logit: Numbers, share: float, rng: np.random.Generator) -> NDArray[np.bool_]:
@@ -202,6 +205,42 @@ def rings(count: int, rng: np.random.Generator) -> _Shape:
     return _Shape(_amounts(rng.standard_normal(count)), logit, numeric, kinds, entities, card)
 
 
+def travel(count: int, rng: np.random.Generator) -> _Shape:
+    """Cards at home, on trips and, by proxy, anywhere; frauds mostly where no card could have come so fast."""
+    cards = max(count // 120, 1)
+    card, day = rng.integers(0, cards, count), DAYS * _drift(count)
+    trip = card * DAYS + (day // 4).astype(np.int64)
+    home, abroad, proxy = (
+        np.column_stack([rng.uniform(-40.0, 60.0, size), rng.uniform(-180.0, 180.0, size)])
+        for size in (cards, cards * DAYS, count)
+    )
+    away, elsewhere = (rng.random(cards * DAYS) < 0.08)[trip], rng.random(count) < 0.05
+    place = np.where(away[:, None], abroad[trip], home[card]) + 0.1 * rng.standard_normal((count, 2))
+    place[elsewhere] = proxy[elsewhere]
+    x = rng.standard_normal((count, 4))
+    logit = (
+        0.8 * np.maximum(x[:, 0], 0.0)
+        + 0.5 * x[:, 1]
+        + 5.0 * (elsewhere & (_speeds_kmh(card, day, place) > 900.0))
+    )
+    numeric = {"lat": place[:, 0], "lon": place[:, 1], **{f"n{at}": x[:, at] for at in range(1, 4)}}
+    numeric |= {name: np.where(rng.random(count) < 0.1, np.nan, numeric[name]) for name in ("lat", "lon")}
+    return _Shape(_amounts(x[:, 0]), logit, numeric, {}, {}, card, ("lat", "lon"))
+
+
+def _speeds_kmh(card: Codes, day: Numbers, place: Numbers) -> Numbers:
+    """Return the speed from the row of the same card before; 0 for the first one."""
+    order = np.lexsort([day, card])
+    latitude, longitude = np.radians(place[order]).T
+    cosine = np.sin(latitude[1:]) * np.sin(latitude[:-1])
+    cosine += np.cos(latitude[1:]) * np.cos(latitude[:-1]) * np.cos(np.diff(longitude))
+    distance_km = 6371.0 * np.arccos(np.clip(cosine, -1.0, 1.0))
+    same = np.diff(card[order]) == 0
+    speed = np.zeros(card.size)
+    speed[order[1:][same]] = (distance_km / (24.0 * np.maximum(np.diff(day[order]), 1e-6)))[same]
+    return speed
+
+
 def _standard(values: Numbers) -> Numbers:
     return np.asarray((values - values.mean()) / values.std(), np.float64)
 
@@ -223,6 +262,7 @@ _SHAPES: Final[dict[str, Any]] = {
     "noise": noise,
     "deep": deep,
     "rings": rings,
+    "travel": travel,
     "mixed": mixed,
 }
 
@@ -239,6 +279,7 @@ def shaped(shape: str, count: int, share: float, seed: int) -> Loaded:
             entities=tuple(drawn.entities),
             numeric=tuple(drawn.numeric),
             categorical=tuple(drawn.categorical),
+            place=drawn.place,
         ),
         transaction_id=pa.array(np.arange(count)).cast(pa.string()),
         card_id=_text("k", drawn.card),
@@ -272,6 +313,7 @@ STREAMS: Final = (
     _stream("noise", "noise", 180_000, 0.01),
     _stream("deep", "deep", 300_000, 0.035, seeds=(0,)),
     _stream("rings", "rings", 300_000, 0.035, seeds=(0,)),
+    _stream("travel", "travel", 180_000, 0.01, seeds=(0,)),
     _stream("20 %", "mixed", 90_000, 0.2),
     _stream("1 %", "mixed", 270_000, 0.01),
     _stream("0.1 %", "mixed", 720_000, 0.001),

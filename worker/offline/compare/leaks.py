@@ -232,9 +232,10 @@ def _without(dataset: Dataset, names: list[str]) -> Dataset:
     }
     # What is joined of a column that is gone goes with it.
     combined = tuple(name for name in fields.combined if not set(name.split("+")) & set(names))
+    place = () if set(fields.place) & set(names) else fields.place
     return replace(
         dataset,
-        fields=fields.model_copy(update={**kept, "combined": combined}),
+        fields=fields.model_copy(update={**kept, "combined": combined, "place": place}),
         entities={name: dataset.entities[name] for name in kept["entities"]},
         numeric={name: dataset.numeric[name] for name in kept["numeric"]},
         categorical={name: dataset.categorical[name] for name in kept["categorical"]},

@@ -1,0 +1,35 @@
+"""Which alerts open a case: the first of a card in a case window."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+_WINDOWS_KEPT: Final = 8
+
+
+class CaseBook:
+    """The cards with an open case, in the newest case windows; an alert in an older window opens a new case."""
+
+    def __init__(self) -> None:
+        self._open: dict[int, set[int]] = {}
+
+    def open(
+        self,
+        card_hash: NDArray[np.uint64],
+        time_ms: NDArray[np.int64],
+        alerted: NDArray[np.bool_],
+        window_ms: int,
+    ) -> NDArray[np.bool_]:
+        """Return which of n transactions open a case, bool (n,): alerts whose card has none in their window."""
+        opened = np.zeros(len(card_hash), np.bool_)
+        for row in np.flatnonzero(alerted):
+            cards = self._open.setdefault(int(time_ms[row]) // window_ms, set())
+            card = int(card_hash[row])
+            opened[row] = card not in cards
+            cards.add(card)
+        for old in [w for w in self._open if w <= max(self._open) - _WINDOWS_KEPT]:
+            del self._open[old]
+        return opened
