@@ -218,27 +218,32 @@ class Searcher:
         if not self._may_have_trees:
             return best, order
         are_many = np.count_nonzero(self._rows.y) >= _MANY_FRAUDS
-        sizes = range(1, len(SIZES) if are_many else SIZES.index(_LARGE))
-        for larger in sizes:
-            found = self._judged_trees(cuts, larger)
-            if not self._is_better(found, best, judged):
+        for larger in range(1, len(SIZES) if are_many else SIZES.index(_LARGE)):
+            found = self._better(cuts, larger, best, judged)
+            if found is best:
                 break
             best = found
         if self._categorical.any():
-            by_odds = self._judged_trees(cuts, best.at + len(SIZES))
-            best = by_odds if self._is_better(by_odds, best, judged) else best
+            best = self._better(cuts, best.at + len(SIZES), best, judged)
         return best, order
 
-    def _judged_trees(self, cuts: list[_Cut], at: int) -> _Judged:
-        return _Judged(at, self._logits(cuts, [self._trees(cut, TREES[at]) for cut in cuts]))
+    def _better(self, cuts: list[_Cut], at: int, best: _Judged, judged: NDArray[np.int64]) -> _Judged:
+        """Return the candidate if it is better than the best one by more than noise, else the best one.
+
+        The newest days are judged first: a candidate that loses there is given up, which saves two fits of three.
+        """
+        rows = cuts[-1].judged
+        newest = self._logits(cuts[-1:], [self._trees(cuts[-1], TREES[at])])
+        y, w = self._rows.y[rows], self._rows.w[rows]
+        if _mean_loss(newest, y, w) >= _mean_loss(best.logit[-len(rows) :], y, w):
+            return best
+        earlier = self._logits(cuts[:-1], [self._trees(cut, TREES[at]) for cut in cuts[:-1]])
+        found = _Judged(at, np.concatenate([earlier, newest]))
+        return found if self._simplest([best.logit, found.logit], judged) == 1 else best
 
     def _logits(self, cuts: list[_Cut], fits: list[Trees]) -> NDArray[np.float64]:
-        return np.concatenate(
-            [fit.score(self._rows.X[cut.judged]) for fit, cut in zip(fits, cuts, strict=True)]
-        )
-
-    def _is_better(self, one: _Judged, other: _Judged, judged: NDArray[np.int64]) -> bool:
-        return self._simplest([other.logit, one.logit], judged) == 1
+        logits = [fit.score(self._rows.X[cut.judged]) for fit, cut in zip(fits, cuts, strict=True)]
+        return np.concatenate([np.empty(0), *logits])
 
     def _cuts(self) -> list[_Cut]:
         if not len(self._time_ms):

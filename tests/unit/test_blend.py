@@ -1,16 +1,17 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
 
-from models.blend import Blend, Mix, Recipe, TreeRecipe, build_blend
+from models.blend import Blend, Mix, Recipe, TreeRecipe, Trees, build_blend
 from models.boosting import BoostingParams
 from models.examples import Examples
 from models.generation import TrainingRows
 from models.label_delay import LabelDelays, Ripening
-from models.search import TABLES, TREES, Searcher, fit_mix
+from models.search import TABLES, TREES, Searcher, _Judged, fit_mix
 from models.vocabulary import MS_PER_DAY
 
 NAMES = ("a", "b", "c", "d")
@@ -148,6 +149,32 @@ def test_nothing_of_a_cuts_days_or_of_the_wait_for_labels_is_learnt_before_it() 
         assert newest_learnt < oldest_judged - 2 * MS_PER_DAY + 1
     judged = np.concatenate([cut.judged for cut in cuts])
     assert len(set(judged.tolist())) == len(judged)
+
+
+def test_a_candidate_that_loses_the_newest_days_is_fitted_once_and_one_that_wins_them_at_every_cut(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    searcher = search(examples(30, 60))
+    cuts = searcher._cuts()
+    judged = np.concatenate([cut.judged for cut in cuts])
+    fraud = searcher._rows.y[judged] == 1
+    fitted: list[TreeRecipe] = []
+    fit = Searcher._trees
+
+    def counting(self: Searcher, cut: Any, recipe: TreeRecipe) -> Trees:
+        fitted.append(recipe)
+        return fit(self, cut, recipe)
+
+    monkeypatch.setattr(Searcher, "_trees", counting)
+    perfect = _Judged(0, np.where(fraud, 20.0, -20.0))
+    assert searcher._better(cuts, 1, perfect, judged) is perfect
+    assert len(fitted) == 1
+    hopeless = _Judged(0, np.where(fraud, -20.0, 20.0))
+    found = searcher._better(cuts, 1, hopeless, judged)
+    assert found.at == 1
+    assert len(fitted) == 1 + 3
+    in_order = [fit(searcher, cut, TREES[1]).score(searcher._rows.X[cut.judged]) for cut in cuts]
+    np.testing.assert_array_equal(found.logit, np.concatenate(in_order))
 
 
 def test_with_too_few_frauds_the_tables_alone_are_made() -> None:
