@@ -144,6 +144,14 @@ def test_what_is_joined_of_a_column_that_is_left_out_goes_with_it() -> None:
     assert found.dataset.fields.combined == ()
 
 
+def test_a_place_goes_with_its_leaky_coordinate() -> None:
+    located = with_numeric(with_numeric(DATA, "lon", truth(DATA).astype(float)), "lat", np.zeros(len(DATA)))
+    placed = dataclasses.replace(located, fields=located.fields.model_copy(update={"place": ("lat", "lon")}))
+    found = cleaned(placed, WEEK_MS, trust_columns=False)
+    assert "lon" not in found.dataset.fields.numeric
+    assert found.dataset.fields.place == ()
+
+
 def test_a_column_that_nearly_separates_is_named_with_its_figure_and_kept() -> None:
     rng = np.random.default_rng(5)
     near = with_numeric(DATA, "risk", truth(DATA) + rng.normal(0.0, 0.24, len(DATA)))

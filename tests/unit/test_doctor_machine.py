@@ -78,6 +78,12 @@ def test_tables_that_may_outgrow_the_memory_are_warned_of(monkeypatch: pytest.Mo
         found = machine_checks.memory(small, cluster())
         assert found.status is status, found
     assert "max_cards = 1,048,576 in 2 partition(s)" in found.found
+    # The places of cards are a second table, of 7 numbers a row: 80 bytes with the slots, beside 112.
+    moving = small.transaction.model_copy(update={"numeric": ("lat", "lon"), "place": ("lat", "lon")})
+    placed = small.model_copy(update={"transaction": moving})
+    for limit, status in ((2 * (1 << 20) * 192 + 1000, Verdict.OK), (2 * (1 << 20) * 192, Verdict.WARNING)):
+        monkeypatch.setattr(machine_checks, "memory_bytes", lambda limit=limit: limit)
+        assert machine_checks.memory(placed, cluster()).status is status
 
 
 def test_the_memory_of_a_container_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
