@@ -206,9 +206,14 @@ class Ripening:
         return TrainingRows(self.examples.features[rows], y, weight)
 
     def verdicts_between(self, from_ms: int, until_ms: int) -> TrainingRows:
-        """Return the rows whose verdict came then, as they are learnt online, in the order of their transactions."""
+        """Return the rows whose verdict came then, as they are learnt online, in the order of their verdicts.
+
+        Frauds are labelled sooner than silence speaks: in the order of transactions they would come last, and raise
+        the scores that follow.
+        """
         verdict_ms = self.examples.verdict_ms
         rows = np.flatnonzero((verdict_ms >= from_ms) & (verdict_ms < until_ms))
+        rows = rows[np.argsort(verdict_ms[rows], kind="stable")]
         share = self.delays.labelled_by(verdict_ms[rows] - self.examples.event_time_ms[rows])
         y = self.examples.label[rows]
         weight = weight_online(y, self.examples.weight[rows], self.chance[rows], share)

@@ -104,6 +104,12 @@ def generation_job(model: ModelState, plan: RefitPlan) -> Job | None:
     examples, _ = model.examples.snapshot()
     cut_offset, clock_ms, policy = model.offset, model.clock_ms or 0, model.policy
     since_ms, mature_ms = clock_ms - policy.memory_ms, clock_ms - policy.negatives_after_ms
+    halted = False
+    if policy.silence_is_legit and model.newest_label_ms is not None:
+        # Of days on which the feed of labels was silent only the frauds are known that came before it fell silent.
+        silent_after_ms = model.newest_label_ms + policy.max_silence_ms
+        halted = silent_after_ms < clock_ms
+        mature_ms = min(clock_ms, silent_after_ms) - policy.negatives_after_ms
     mature = (examples.event_time_ms >= since_ms) & (examples.event_time_ms < mature_ms)
     if not np.any(examples.label[mature] & Verdict.FRAUD):
         return None
@@ -120,7 +126,8 @@ def generation_job(model: ModelState, plan: RefitPlan) -> Job | None:
             spoken = recent.label != Verdict.ALERTED
             recent, young = recent.take(spoken), young[spoken]
         known, chance = learnt_as(recent.take(~young), silent, calibration, delays, clock_ms)
-        ripening = Ripening(known, chance, delays, clock_ms, policy.silence_is_legit)
+        # A moment later than the clock, so that the verdicts of the newest commit are known.
+        ripening = Ripening(known, chance, delays, clock_ms + 1, policy.silence_is_legit)
         rows = ripening.examples
         searcher = Searcher(
             ripening,
@@ -133,6 +140,7 @@ def generation_job(model: ModelState, plan: RefitPlan) -> Job | None:
         )
         keeps = (
             earlier is not None
+            and earlier.has_judged
             and earlier.age < _SEARCH_EVERY - 1
             and len(rows) > _CHEAP_ROWS
             and (plan.trees or earlier.trees_at < 0)
@@ -140,7 +148,7 @@ def generation_job(model: ModelState, plan: RefitPlan) -> Job | None:
         choice = searcher.search() if earlier is None or not keeps else replace(earlier, age=earlier.age + 1)
         blend = searcher.build(choice)
         numbers = calibration if keeps else choice.calibration or _calibrated(rows)
-        if _spans(rows) >= _STEADY * policy.negatives_after_ms and young.any():
+        if not halted and _spans(rows) >= _STEADY * policy.negatives_after_ms and young.any():
             # By now as many young frauds come as in any week: beside all the mature rows they shift no prior.
             late = resolved(recent.take(young), silent)
             blend.learn_batch(late.features, late.label, late.weight.astype(np.float64))

@@ -85,6 +85,11 @@ class Choice:
     age: int = 0
 
     @property
+    def has_judged(self) -> bool:
+        """Whether enough was known to judge anything; if not, the choice is a default."""
+        return not np.isnan(self.blend_loss)
+
+    @property
     def trees_in_words(self) -> str:
         """What the trees are, for a log."""
         if self.trees_at < 0:
@@ -344,7 +349,7 @@ def fit_mix(
 def _newton(
     X: NDArray[np.float64], fraud: NDArray[np.bool_], w: NDArray[np.float64], free: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    centre = np.where(free, 1.0 / np.count_nonzero(free[:2]), 0.0)
+    centre = np.where(free, 1.0 / max(int(np.count_nonzero(free[:2])), 1), 0.0)
     centre[2] = 0.0
     frauds = float(np.dot(w, fraud))
     pull = np.array([1.0, 1.0, 0.1]) * max(0.5, 20.0 * (1.0 - frauds / _PULL))

@@ -177,6 +177,15 @@ def test_a_candidate_that_loses_the_newest_days_is_fitted_once_and_one_that_wins
     np.testing.assert_array_equal(found.logit, np.concatenate(in_order))
 
 
+def test_a_mix_of_two_logits_that_are_both_the_wrong_way_round_has_no_weight() -> None:
+    rng = np.random.default_rng(6)
+    fraud = rng.random(5_000) < 0.3
+    wrong = np.where(fraud, -1.0, 1.0) + rng.normal(size=5_000)
+    mix, calibration = fit_mix(wrong, wrong + rng.normal(size=5_000), fraud, np.ones(5_000))
+    assert (mix.tables, mix.trees) == (0.0, 0.0)
+    assert calibration.intercept == pytest.approx(np.log(fraud.mean() / (1 - fraud.mean())), abs=0.05)
+
+
 def test_with_too_few_frauds_the_tables_alone_are_made() -> None:
     few = examples(10, 20)
     label = np.zeros(len(few), np.uint8)

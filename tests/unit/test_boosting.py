@@ -43,6 +43,19 @@ def test_a_column_of_many_values_is_split_between_evenly_many_rows_and_one_of_fe
     assert split_values(neighbours).tolist() == [1.0]
 
 
+def test_a_value_of_many_rows_has_edges_of_its_own_and_the_other_rows_share_the_rest() -> None:
+    amounts = np.random.default_rng(2).lognormal(0.0, 2.0, 1_500).astype(np.float32)
+    column = np.concatenate([np.zeros(48_500, np.float32), -amounts, amounts])
+    edges = split_values(column)
+    assert len(edges) == 254
+    part = np.searchsorted(edges, column)
+    assert len(np.unique(part[column == 0.0])) == 1
+    assert not np.isin(part[column != 0.0], part[column == 0.0]).any()
+    assert np.bincount(part)[np.unique(part[column != 0.0])].max() <= 3_000 // 250
+    crowded = np.repeat(np.arange(300, dtype=np.float32), np.where(np.arange(300) % 2, 1, 1_000))
+    assert len(split_values(crowded)) <= 254
+
+
 def test_contributions_and_the_reference_sum_to_the_logit() -> None:
     X, y, w = rows()
     flat = FlatBooster.fit(X, y, w, PARAMS, seed=9)

@@ -168,6 +168,14 @@ def test_what_was_told_on_a_day_is_learnt_as_a_worker_learns_it_online() -> None
     assert (y.tolist(), w.tolist()) == ([1, 0], pytest.approx([1.0, 0.5 / 0.75]))
 
 
+def test_verdicts_of_a_day_are_learnt_as_they_came_not_frauds_last() -> None:
+    # A fraud of day 6 is known on day 7; silence about days 0 and 1 speaks on days 7 and 8.
+    known = examples(np.array([0.0, 1.0, 6.0]), np.array([7.6, 8.2, 7.3]), np.array([0, 0, 1], np.uint8))
+    ripening = Ripening(known, np.zeros(3), LabelDelays.none(), 20 * MS_PER_DAY, silence_is_legit=True)
+    _, y, _ = ripening.verdicts_between(7 * MS_PER_DAY, 9 * MS_PER_DAY)
+    assert y.tolist() == [1, 0, 0]
+
+
 def test_where_silence_means_nothing_a_verdict_that_is_yet_to_come_is_no_example() -> None:
     known = examples(np.zeros(3), np.array([1.0, 9.0, 7.0]), np.array([1, 1, 0], np.uint8))
     ripening = Ripening(known, np.zeros(3), LabelDelays.none(), 20 * MS_PER_DAY, silence_is_legit=False)

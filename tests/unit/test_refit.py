@@ -4,12 +4,16 @@ import dataclasses
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
+from models import refit
 from models.anomaly import FlatForest
+from models.blend import Mix
 from models.examples import Verdict
 from models.online import build_generation
 from models.records import Refit
 from models.refit import FOREST_ROWS, Job, RefitPlan, forest_due, forest_job, generation_due, generation_job
+from models.search import Choice
 from models.state import ModelState
 from models.threshold import Calibration
 from models.vocabulary import MS_PER_DAY
@@ -81,28 +85,68 @@ def test_a_generation_is_redone_when_it_has_learnt_twice_the_frauds() -> None:
     assert generation_due(state, PLAN)
 
 
-def state_of_a_stream(young_frauds: int) -> ModelState:
-    """Return a state with mature examples of twelve days, and frauds of yesterday, alerted on and labelled early."""
+def state_of_a_stream(young_frauds: int = 0, newest_day: int = 19, newest_label_day: int = 19) -> ModelState:
+    """Return a state with mature examples of twelve days, and frauds of the last labelled day, alerted on."""
     state = ModelState(LINEAGE, POLICY, DIGEST_EVERY)
     rng = np.random.default_rng(5)
     for day in range(12):
         rows = examples(rng, 200, START_MS + day * MS_PER_DAY, frauds=0.1)
         empty = commit(rng, 0, clocks_ms={0: START_MS + (day + 1) * MS_PER_DAY})
         state.fold(state.offset + 1, dataclasses.replace(empty, examples=rows))
-    newest_ms = START_MS + 19 * MS_PER_DAY
-    rows = examples(rng, young_frauds, newest_ms - MS_PER_DAY, frauds=1.0)
+    newest_ms, labelled_ms = (START_MS + day * MS_PER_DAY for day in (newest_day, newest_label_day))
+    rows = examples(rng, young_frauds, labelled_ms - MS_PER_DAY, frauds=1.0)
     rows.label[:] = Verdict.FRAUD | Verdict.ALERTED
-    record = dataclasses.replace(commit(rng, 0, clocks_ms={0: newest_ms}), examples=rows)
+    record = commit(rng, 0, clocks_ms={0: newest_ms})
+    record = dataclasses.replace(record, examples=rows, newest_label_ms=labelled_ms)
     state.fold(state.offset + 1, record)
     return state
+
+
+def assert_same_generation(one: Refit, other: Refit) -> None:
+    assert one.arrays.keys() == other.arrays.keys()
+    for name, values in one.arrays.items():
+        np.testing.assert_array_equal(values, other.arrays[name], err_msg=name)
 
 
 def test_frauds_that_are_labelled_before_silence_could_speak_shift_nothing() -> None:
     """All that a generation measures is of mature days alone: of the newest days only frauds are known."""
     quiet, rushed = (run(generation_job(state_of_a_stream(many), PLAN)) for many in (0, 500))
-    assert quiet.arrays.keys() == rushed.arrays.keys()
-    for name, values in quiet.arrays.items():
-        np.testing.assert_array_equal(values, rushed.arrays[name], err_msg=name)
+    assert_same_generation(quiet, rushed)
+
+
+def test_frauds_of_days_whose_silence_a_dead_label_feed_keeps_back_shift_nothing() -> None:
+    """The feed falls silent on day 14, so that silence speaks up to day 10: day 13 is known by its frauds alone."""
+    quiet, rushed = (run(generation_job(state_of_a_stream(many, 24, 14), PLAN)) for many in (0, 500))
+    assert_same_generation(quiet, rushed)
+
+
+def test_frauds_that_the_newest_commit_has_labelled_are_learnt_as_frauds() -> None:
+    state = ModelState(LINEAGE, POLICY, DIGEST_EVERY)
+    rng = np.random.default_rng(6)
+    clock_ms = START_MS + 10 * MS_PER_DAY
+    rows = examples(rng, 2_000, START_MS, frauds=0.1)
+    rows = dataclasses.replace(rows, verdict_ms=np.full(2_000, clock_ms))
+    record = dataclasses.replace(
+        commit(rng, 0, clocks_ms={0: clock_ms}), examples=rows, newest_label_ms=clock_ms
+    )
+    state.fold(0, record)
+    state.fold(1, run(generation_job(state, PLAN)))
+    assert state.online is not None
+    logit = state.online.score_batch(rows.features)
+    assert roc_auc_score(rows.label, logit) > 0.9
+
+
+def test_a_search_that_could_judge_nothing_is_made_again_and_one_that_could_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(refit, "_CHEAP_ROWS", 0)
+    state = state_of_a_stream()
+    order = np.arange(FEATURES, dtype=np.int16)
+    state.choice = Choice(0, -1, Mix(), order)
+    assert np.isfinite(run(generation_job(state, PLAN)).arrays["losses"]).all()
+    state.choice = Choice(0, -1, Mix(), order, None, 0.5, 0.5, 0.25)
+    kept = run(generation_job(state, PLAN)).arrays
+    assert (kept["losses"].tolist(), kept["choice"].tolist()) == ([0.5, 0.5, 0.25], [0, -1, 1])
 
 
 def test_the_first_forest_waits_for_its_least_traffic() -> None:
