@@ -332,7 +332,9 @@ class ModelState:
             return
         self._first_clock_ms = clock_ms if self._first_clock_ms is None else self._first_clock_ms
         elapsed_ms = max(clock_ms - self._first_clock_ms, _LEAST_ELAPSED_MS)
-        expected = self.traffic_seen * (self.policy.memory_ms / elapsed_ms)
+        # Where silence is learnt all traffic becomes examples; otherwise only what labels name does.
+        learnt = self.traffic_seen if self.policy.silence_is_legit else self.weight_learnt
+        expected = learnt * (self.policy.memory_ms / elapsed_ms)
         rate = 1
         # Powers of two: a hash that is sampled at one rate is sampled at every denser one too.
         while rate * self.policy.max_examples * _FILLED < expected:

@@ -324,6 +324,24 @@ def test_the_sampling_rate_is_the_power_of_two_at_which_the_memory_holds_the_tra
         assert state.sample_one_in == rate
 
 
+def test_where_silence_means_nothing_the_sampling_rate_follows_what_labels_name() -> None:
+    """Of 400 examples legits may fill 300; of 6,000 transactions in ten days labels name 40."""
+    state = new_state(
+        policy=dataclasses.replace(EAGER, sample_one_in=None, max_examples=400, silence_is_legit=False)
+    )
+    rng = np.random.default_rng(0)
+    named = dataclasses.replace(
+        examples(rng, 40), weight=np.ones(40, np.float32), label=np.zeros(40, np.uint8)
+    )
+    for days in (0, 10, 11):
+        record = commit(rng, 0, clocks_ms={0: START_MS + days * MS_PER_DAY}, counts=(2_000, 0, 0))
+        state.fold(
+            state.offset + 1, dataclasses.replace(record, examples=named if days == 10 else named.take([]))
+        )
+    # 40 in eleven days are 73 in the twenty of the memory, where all traffic would be 11,000: 1 in 64.
+    assert state.sample_one_in == 1
+
+
 def test_shared_aggregates_are_folded_from_traffic_and_evidence() -> None:
     record = commit(np.random.default_rng(4), 30)
     state, other = new_state(), new_state()
