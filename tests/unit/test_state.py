@@ -336,7 +336,8 @@ def test_where_silence_means_nothing_the_sampling_rate_follows_what_labels_name(
     for days in (0, 10, 11):
         record = commit(rng, 0, clocks_ms={0: START_MS + days * MS_PER_DAY}, counts=(2_000, 0, 0))
         state.fold(
-            state.offset + 1, dataclasses.replace(record, examples=named if days == 10 else named.take(slice(0)))
+            state.offset + 1,
+            dataclasses.replace(record, examples=named if days == 10 else named.take(slice(0))),
         )
     # 40 in eleven days are 73 in the twenty of the memory, where all traffic would be 11,000: 1 in 64.
     assert state.sample_one_in == 1
