@@ -216,9 +216,9 @@ class Metrics:
         )
         self._commit = self._histogram("commit_duration_seconds", "One Kafka transaction.", _DURATION_S)
         self._batch = self._histogram("batch_transactions", "Transactions in one commit.", _BATCH)
-        self._refits = Summary(
-            "refit_cpu_seconds", "To make it, off the hot path.", ["part"], PREFIX, registry=self._registry
-        )
+        text = "CPU time to make it, off the hot path."
+        refits = Summary("refit_cpu_seconds", text, ["part"], PREFIX, registry=self._registry)
+        self._refits = {part: refits.labels(part) for part in ("generation", "forest")}
         self._lag = self._gauge("lag_records", "Records of a partition not read yet.", "topic", "partition")
         self._lagging: set[tuple[str, int]] = set()
         self._waiting = self._gauge(
@@ -291,7 +291,7 @@ class Metrics:
 
     def refitted(self, part: str, cpu_s: float) -> None:
         """Count a generation or a forest that was made."""
-        self._refits.labels(part).observe(cpu_s)
+        self._refits[part].observe(cpu_s)
 
     def repeated(self, count: int) -> None:
         """Count transactions dropped as repeats."""
