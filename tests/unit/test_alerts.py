@@ -191,7 +191,8 @@ def test_an_alert_carries_the_fields_that_the_settings_name_and_no_card_number(
         merchant=["m-1", None],
         device=["d-1", "d-2"],
     )
-    came = dataclasses.replace(came, numeric=np.array([[31.5], [float(card_number)]]))
+    numeric = np.array([[31.5, 1.0, 2.0], [float(card_number), 1.0, 2.0]])
+    came = dataclasses.replace(came, numeric=numeric)
     writer = AlertWriter("alerts", HASHER, ("age", "channel", "merchant"))
     one, other = alerts(writer.write(0, decided(online, came, tmp_path), online))
     assert one.fields == {"age": 31.5, "channel": "web", "merchant": "m-1"}
