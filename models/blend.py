@@ -182,57 +182,35 @@ class Blend:
         return X if self._as_declared else X[:, self.order]
 
 
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """How a generation is made; `models.search` chooses it.
-
-    Attributes
-    ----------
-    tables, trees
-        Parameters of the two; None where there are no trees.
-    mix
-        Weights of their logits.
-    order : int16 (F,)
-        Columns as the tables take them.
-    """
-
-    tables: LogisticParams
-    trees: TreeRecipe | None
-    mix: Mix
-    order: NDArray[np.int16]
-
-
 def build_blend(
     rows: TrainingRows,
     names: tuple[str, ...],
     categorical: NDArray[np.bool_],
-    recipe: Recipe,
-    seed: int,
-    boosted: BoostedRows | None = None,
+    tables: LogisticParams,
+    order: NDArray[np.int16],
+    mix: Mix = Mix(),
+    trees: Trees | None = None,
 ) -> Blend:
-    """Begin a generation: tables that have learnt the rows in their order, trees fitted to a sample of them.
+    """Begin a generation: tables that learn the rows in their order, beside trees that are fitted already.
 
     Parameters
     ----------
     rows
-        In transaction order.
+        In the order in which they are learnt.
     names, categorical
         Of the features.
-    recipe
-        How to make it.
-    seed
-        Of the trees.
-    boosted
-        The rows that the trees are fitted to; None takes all.
+    tables
+        Parameters of the tables.
+    order : int16 (F,)
+        Columns as the tables take them.
+    mix
+        Weights of the logits of tables and trees.
+    trees
+        None where there are none.
     """
-    order = recipe.order
-    learner = BinnedLogistic(**recipe.tables)
+    learner = BinnedLogistic(**tables)
     learner.restart(rows.X[:, order], rows.y, rows.w, [names[at] for at in order], categorical[order])
-    plain = Blend(learner, None, replace(recipe.mix, trees=0.0), order)
-    if recipe.trees is None or recipe.mix.trees == 0.0:
-        return plain
-    boosted = boosted or BoostedRows(np.arange(len(rows.y)), rows.w)
-    return Blend(learner, fit_trees(rows, categorical, recipe.trees, seed, boosted), recipe.mix, order)
+    return Blend(learner, trees, mix if trees is not None else replace(mix, trees=0.0), order)
 
 
 class BoostedRows(NamedTuple):

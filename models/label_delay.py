@@ -14,7 +14,7 @@ in reversed time for right-truncated data: Lawless 1994).
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 from numba import njit
@@ -33,7 +33,7 @@ _PRIOR_FRAUDS: Final = 10.0
 """Frauds without any that came late, with which each hazard begins: few labels change nothing."""
 _BISECTIONS: Final = 40
 LEAST_SHARE: Final = 0.25
-"""No fraud stands for more than four."""
+"""No fraud stands for more than four; days of which fewer are labelled say too little to judge by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +54,24 @@ class LabelDelays:
         return cls(np.ones(HOURS))
 
     @classmethod
-    def measured(cls, examples: Examples, now_ms: int) -> LabelDelays:
-        """Measure the frauds among the examples, as of `now_ms`."""
-        fraud = np.flatnonzero(examples.label & Verdict.FRAUD)
-        begun_ms = examples.event_time_ms[fraud]
-        delay, age = _hours(examples.verdict_ms[fraud] - begun_ms), _hours(now_ms - begun_ms)
+    def measured(
+        cls, examples: Examples, now_ms: int, label: Verdict | Literal[0] = Verdict.FRAUD
+    ) -> LabelDelays:
+        """Measure the frauds among the examples, or the legits by a label, as of `now_ms`."""
+        found = np.flatnonzero(examples.label & Verdict.FRAUD if label else examples.label == 0)
+        begun_ms = examples.event_time_ms[found]
+        delay, age = _hours(examples.verdict_ms[found] - begun_ms), _hours(now_ms - begun_ms)
         came, reached = np.bincount(delay, minlength=HOURS), np.bincount(age, minlength=HOURS)
         # Of those that came within an hour's delay or sooner, the ones that are old enough for it.
         at_risk = np.cumsum(came) - (np.cumsum(reached) - reached)
         stays = np.log1p(-came / (np.maximum(at_risk, came) + _PRIOR_FRAUDS))
         after = np.cumsum(stays[::-1])[::-1] - stays
         return cls(np.exp(after))
+
+    @property
+    def telling_ms(self) -> int:
+        """The age at which `LEAST_SHARE` of the frauds are labelled: from then on silence can be corrected."""
+        return int(np.searchsorted(self.shares, LEAST_SHARE)) * _HOUR_MS
 
     def labelled_by(self, age_ms: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return the share of each age, float64 (n,)."""
@@ -150,14 +157,21 @@ def weight_online(
 
 
 def learnt_as(
-    examples: Examples, silent_weight: float, calibration: Calibration, delays: LabelDelays, now_ms: int
+    examples: Examples,
+    mature: NDArray[np.bool_],
+    silent_weight: float,
+    calibration: Calibration,
+    delays: LabelDelays,
+    now_ms: int,
 ) -> tuple[Examples, NDArray[np.float64]]:
     """Return examples as they are learnt (`models.alert_silence.resolved`), and the chance that each is a fraud.
 
     Parameters
     ----------
     examples
-        With the bits of `Verdict`, old enough that silence has spoken of them.
+        With the bits of `Verdict`.
+    mature : bool (n,)
+        Those old enough that silence has spoken of them.
     silent_weight
         Of silent alerts.
     calibration
@@ -166,7 +180,8 @@ def learnt_as(
         As of `Ripening`.
     """
     known = resolved(examples, silent_weight)
-    return known, chance_of_fraud(examples, consistent(known, calibration, delays, now_ms))
+    believed = consistent(known.take(mature), calibration, delays, now_ms)
+    return known, chance_of_fraud(examples, believed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,33 +191,63 @@ class Ripening:
     Attributes
     ----------
     examples
-        Labels are 0 and 1.
+        Labels are 0 and 1; in transaction order.
     chance : float64 (n,)
         As of `chance_of_fraud`.
     delays
         Of all frauds.
     now_ms
         The clock.
-    silence_is_legit
-        Whether a decision without a label is learnt at all.
+    wait_ms
+        The age at which a decision is mature: silence has spoken of it, and of frauds enough are labelled.
+    learns_young
+        Whether the labels of younger decisions are learnt: there are enough mature ones that these shift no prior.
+    legit_delays
+        Of all legits; None where silence says that a decision is legit.
     """
 
     examples: Examples
     chance: NDArray[np.float64]
     delays: LabelDelays
     now_ms: int
-    silence_is_legit: bool
+    wait_ms: int
+    learns_young: bool = False
+    legit_delays: LabelDelays | None = None
+
+    def mature_at(self, now_ms: int) -> NDArray[np.int64]:
+        """Return the rows that are mature at a moment."""
+        return np.arange(np.searchsorted(self.examples.event_time_ms, now_ms - self.wait_ms))
+
+    def in_order(self, now_ms: int) -> TrainingRows:
+        """Return what is known at a moment, in the order in which the tables learn it.
+
+        A younger decision that has a label stands among the mature ones on which silence spoke when it came, as it does
+        when a worker learns online: all learnt last, the newest frauds would raise every score that follows.
+        """
+        event_ms, verdict_ms = self.examples.event_time_ms, self.examples.verdict_ms
+        mature = self.mature_at(now_ms)
+        if not self.learns_young:
+            return self.known_at(now_ms, mature)
+        young = np.arange(len(mature), np.searchsorted(event_ms, now_ms))
+        young = young[verdict_ms[young] < now_ms]
+        place_ms = np.concatenate([event_ms[mature], verdict_ms[young] - self.wait_ms])
+        known, told = self.known_at(now_ms, mature), self.as_online(young)
+        X, y = np.concatenate([known.X, told.X]), np.concatenate([known.y, told.y])
+        both = TrainingRows(X, y, np.concatenate([known.w, told.w]))
+        return both.take(np.argsort(place_ms, kind="stable"))
 
     def known_at(self, now_ms: int, rows: NDArray[np.int64]) -> TrainingRows:
-        """Return some rows as they are known at a moment: a fraud that is labelled later is silent yet."""
-        label, learnt_ms = self.examples.label[rows], self.examples.verdict_ms[rows]
-        y = label * (learnt_ms < now_ms).astype(np.uint8)
-        share = self.delays.labelled_by(now_ms - self.examples.event_time_ms[rows])
-        stands_for = 1.0 / np.maximum(share, LEAST_SHARE)
-        belief = belief_in_silence(self.chance[rows], share)
-        weight = self.examples.weight[rows].astype(np.float64) * np.where(y == 1, stands_for, belief)
-        if not self.silence_is_legit:
-            weight *= learnt_ms < now_ms
+        """Return some rows as they are known at a moment: what is labelled later is silent yet."""
+        label, age_ms = self.examples.label[rows], now_ms - self.examples.event_time_ms[rows]
+        is_known = self.examples.verdict_ms[rows] < now_ms
+        y = label * is_known.astype(np.uint8)
+        share = self.delays.labelled_by(age_ms)
+        if self.legit_delays is None:
+            legit = belief_in_silence(self.chance[rows], share)
+        else:
+            legit = is_known / np.maximum(self.legit_delays.labelled_by(age_ms), LEAST_SHARE)
+        weight = self.examples.weight[rows].astype(np.float64)
+        weight *= np.where(y == 1, 1.0 / np.maximum(share, LEAST_SHARE), legit)
         return TrainingRows(self.examples.features[rows], y, weight)
 
     def verdicts_between(self, from_ms: int, until_ms: int) -> TrainingRows:
@@ -214,7 +259,11 @@ class Ripening:
         verdict_ms = self.examples.verdict_ms
         rows = np.flatnonzero((verdict_ms >= from_ms) & (verdict_ms < until_ms))
         rows = rows[np.argsort(verdict_ms[rows], kind="stable")]
-        share = self.delays.labelled_by(verdict_ms[rows] - self.examples.event_time_ms[rows])
+        return self.as_online(rows)
+
+    def as_online(self, rows: NDArray[np.int64]) -> TrainingRows:
+        """Return some rows as a worker learns them when their verdict comes."""
+        share = self.delays.labelled_by(self.examples.verdict_ms[rows] - self.examples.event_time_ms[rows])
         y = self.examples.label[rows]
         weight = weight_online(y, self.examples.weight[rows], self.chance[rows], share)
         return TrainingRows(self.examples.features[rows], y, weight)

@@ -275,11 +275,12 @@ class Payoffs:
         Beside it on which of them the online model scored, bool (days,): the rule brings nothing on the others.
         """
         end_ms = (self._days.astype(np.int64) + 1) * MS_PER_DAY
-        rows = np.flatnonzero(end_ms <= matured.until_ms)[-DAYS:]
-        share = np.maximum(matured.delays.labelled_by(matured.now_ms - end_ms[rows]), LEAST_SHARE)
+        share = matured.delays.labelled_by(matured.now_ms - end_ms)
+        # Where nearly all the frauds of a day are silent yet, reviews would be all that the rule seems to bring.
+        rows = np.flatnonzero((end_ms <= matured.until_ms) & (share >= LEAST_SHARE))[-DAYS:]
         gains = np.zeros((len(rows), POLICIES))
         budget = np.inf if costs.alert_budget_cases_per_day is None else costs.alert_budget_cases_per_day
-        _gain(self._sums[rows], share, matured.silent_weight, costs.review_cost, float(budget), gains)
+        _gain(self._sums[rows], share[rows], matured.silent_weight, costs.review_cost, float(budget), gains)
         return gains, self._sums[rows, _CASES, 0] + self._sums[rows, _SILENT, 0] > 0.0
 
     def arrays(self) -> dict[str, NDArray[Any]]:

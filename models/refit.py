@@ -9,23 +9,26 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.alert_silence import resolved, silent_weight
+from models.alert_silence import silent_weight
 from models.anomaly import MINIMUM_ROWS, FlatForest
 from models.examples import Examples, Verdict
 from models.label_delay import LabelDelays, Ripening, learnt_as
 from models.records import Refit
 from models.search import Searcher
 from models.state import ModelState
-from models.threshold import Calibration
 
 FOREST_ROWS: Final = 16_384
 """The most rows that a forest is fitted on: once traffic exceeds them, its growth makes no forest due."""
 _FIRST_EXAMPLES: Final = 1_000
+_SHORTEST_MS: Final = 3_600_000
+"""Between the first two generations."""
 _GROWTH: Final = 2
 _SEARCH_EVERY: Final = 4
 """Generations from one search to the next; a search costs several times as much as making a generation."""
 _CHEAP_ROWS: Final = 20_000
 """With no more examples than this, every generation searches."""
+_GROWN: Final = 1.5
+"""With so many times the examples of the last search, a generation searches: its mix suits models that know less."""
 _STEADY: Final = 4
 """The mature rows of a steady stream span so many times the wait of silence."""
 
@@ -56,21 +59,22 @@ Job = Callable[[], Refit]
 def generation_due(model: ModelState, plan: RefitPlan) -> bool:
     """Return whether a new generation is due.
 
-    The first one needs enough frauds, and enough examples old enough to be learnt from. After that, one is due when the
-    last is old or when the number of frauds has doubled, which is often while they are few.
+    The first one needs enough frauds, and enough examples old enough to be learnt from: where traffic is dense, those
+    of minutes. After that, one is due when as much time again has matured as the last one was made of, at the latest
+    when the last is old, and when the number of frauds has doubled.
     """
-    clock_ms = model.clock_ms
+    clock_ms, begun = model.clock_ms, model.generation
     if clock_ms is None:
         return False
-    if model.generation is None:
-        mature_ms = clock_ms - model.policy.negatives_after_ms
+    wait_ms = model.policy.negatives_after_ms
+    if begun is None:
         return (
             model.frauds_learnt >= model.policy.min_frauds
-            and model.examples.count_before(mature_ms) >= _FIRST_EXAMPLES
+            and model.examples.count_before(clock_ms - wait_ms) >= _FIRST_EXAMPLES
         )
-    begun = model.generation
+    matured_ms = begun.clock_ms - wait_ms - (model.first_clock_ms or 0)
     return (
-        clock_ms >= begun.clock_ms + plan.generation_ms
+        clock_ms >= begun.clock_ms + min(max(matured_ms, _SHORTEST_MS), plan.generation_ms)
         or model.frauds_learnt >= _GROWTH * begun.frauds_learnt
     )
 
@@ -118,55 +122,39 @@ def generation_job(model: ModelState, plan: RefitPlan) -> Job | None:
 
     def job() -> Refit:
         recent = examples.for_generation(since_ms)
-        young = recent.event_time_ms >= mature_ms
-        silent, delays = silent_weight(recent.take(~young), calibration), LabelDelays.none()
-        if policy.silence_is_legit:
-            delays = LabelDelays.measured(recent, clock_ms)
-        if silent == 0.0:
-            spoken = recent.label != Verdict.ALERTED
-            recent, young = recent.take(spoken), young[spoken]
-        known, chance = learnt_as(recent.take(~young), silent, calibration, delays, clock_ms)
+        delays = LabelDelays.measured(recent, clock_ms)
+        legit_delays = None if policy.silence_is_legit else LabelDelays.measured(recent, clock_ms, 0)
+        telling_ms = [it.telling_ms for it in (delays, legit_delays) if it is not None]
+        wait_ms = max(policy.negatives_after_ms, *telling_ms)
+        mature = recent.event_time_ms < min(mature_ms, clock_ms - wait_ms)
+        if not np.any(recent.label[mature] & Verdict.FRAUD):
+            wait_ms, mature = policy.negatives_after_ms, recent.event_time_ms < mature_ms
+        silent = silent_weight(recent.take(mature), calibration)
+        # By then as many young frauds come as in any week: beside all the mature rows they shift no prior.
+        steady = not halted and _spans(recent.take(mature)) >= _STEADY * wait_ms
+        told = (mature | steady) & ((recent.label != Verdict.ALERTED) | (silent > 0.0))
+        known, chance = learnt_as(recent.take(told), mature[told], silent, calibration, delays, clock_ms)
         # A moment later than the clock, so that the verdicts of the newest commit are known.
-        ripening = Ripening(known, chance, delays, clock_ms + 1, policy.silence_is_legit)
-        rows = ripening.examples
-        searcher = Searcher(
-            ripening,
-            names,
-            categorical,
-            fraud_weight,
-            policy.negatives_after_ms,
-            max(cut_offset, 0),
-            trees=plan.trees,
-        )
+        ripening = Ripening(known, chance, delays, clock_ms + 1, wait_ms + 1, steady, legit_delays)
+        searcher = Searcher(ripening, names, categorical, fraud_weight, max(cut_offset, 0), trees=plan.trees)
+        rows = int(np.count_nonzero(mature[told]))
         keeps = (
             earlier is not None
             and earlier.has_judged
             and earlier.age < _SEARCH_EVERY - 1
-            and len(rows) > _CHEAP_ROWS
+            and _CHEAP_ROWS < rows < _GROWN * earlier.rows
             and (plan.trees or earlier.trees_at < 0)
         )
         choice = searcher.search() if earlier is None or not keeps else replace(earlier, age=earlier.age + 1)
         blend = searcher.build(choice)
-        numbers = calibration if keeps else choice.calibration or _calibrated(rows)
-        if not halted and _spans(rows) >= _STEADY * policy.negatives_after_ms and young.any():
-            # By now as many young frauds come as in any week: beside all the mature rows they shift no prior.
-            late = resolved(recent.take(young), silent)
-            blend.learn_batch(late.features, late.label, late.weight.astype(np.float64))
+        numbers = calibration if keeps else choice.calibration or searcher.calibrated()
         found = {**blend.arrays(), **choice.arrays()}
         found["calibration"] = np.array([numbers.slope, numbers.intercept])
         found["silent_weight"] = np.array([silent])
-        found["label_delays"] = delays.shares
+        found["label_delays"] = delays.shares if legit_delays is None else LabelDelays.none().shares
         return Refit("generation", cut_offset, clock_ms, found)
 
     return job
-
-
-def _calibrated(rows: Examples) -> Calibration:
-    """Fit slope and intercept to the scores that the rows had when they were decided."""
-    scored = np.isfinite(rows.logit)
-    return Calibration.fit(
-        rows.logit[scored].astype(np.float64), rows.label[scored] == 1, rows.weight[scored].astype(np.float64)
-    )
 
 
 def _spans(rows: Examples) -> int:

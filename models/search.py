@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.blend import Blend, BoostedRows, Mix, Recipe, TreeRecipe, Trees, build_blend, fit_trees
+from models.blend import Blend, BoostedRows, Mix, TreeRecipe, Trees, build_blend, fit_trees
 from models.boosting import BoostingParams
 from models.generation import TrainingRows
 from models.label_delay import Ripening
@@ -72,6 +72,8 @@ class Choice:
         Mean weighted log loss of each on the judged days; NaN where nothing was judged.
     age
         Generations made by this choice before.
+    rows
+        How many the search had.
     """
 
     tables_at: int
@@ -83,6 +85,7 @@ class Choice:
     trees_loss: float = float("nan")
     blend_loss: float = float("nan")
     age: int = 0
+    rows: int = 0
 
     @property
     def has_judged(self) -> bool:
@@ -100,7 +103,7 @@ class Choice:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the numbers that `from_arrays` reads, beside those of the blend."""
-        numbers = (self.tables_at, self.trees_at, self.age)
+        numbers = (self.tables_at, self.trees_at, self.age, self.rows)
         losses = (self.tables_loss, self.trees_loss, self.blend_loss)
         return {"choice": np.array(numbers, np.int64), "losses": np.array(losses)}
 
@@ -113,19 +116,18 @@ class Choice:
         KeyError, ValueError
             An array is absent, or names no candidate.
         """
-        tables_at, trees_at, age = (int(number) for number in arrays["choice"])
+        tables_at, trees_at, age, rows = (int(number) for number in arrays["choice"])
         if not (0 <= tables_at < len(TABLES) and -1 <= trees_at < len(TREES)):
             msg = f"no candidate has the numbers {tables_at} and {trees_at}"
             raise ValueError(msg)
         tables, trees, blend = (float(loss) for loss in arrays["losses"])
-        return cls(tables_at, trees_at, mix, order, None, tables, trees, blend, age)
+        return cls(tables_at, trees_at, mix, order, None, tables, trees, blend, age, rows)
 
 
 class _Cut(NamedTuple):
-    """Rows learnt, what was known of them at the cut, and rows judged."""
+    """What was known at the cut of the rows that were mature then, and the rows judged."""
 
     at_ms: int
-    learnt: NDArray[np.int64]
     known: TrainingRows
     judged: NDArray[np.int64]
 
@@ -143,13 +145,12 @@ class Searcher:
     Parameters
     ----------
     ripening
-        Examples of matured days, in transaction order.
+        Examples of matured days, and the young ones that have a label. What a candidate learns and what it is judged on
+        lie its `wait_ms` apart: so long do labels take.
     names, categorical
         Of the features.
     fraud_weight
         Class weight of the lineage.
-    label_delay_ms
-        How long labels take: so much lies between what a candidate learns and what it is judged on.
     seed
         Decides every sample.
     trees
@@ -162,17 +163,17 @@ class Searcher:
         names: tuple[str, ...],
         categorical: NDArray[np.bool_],
         fraud_weight: float,
-        label_delay_ms: int,
         seed: int,
         *,
         trees: bool = True,
     ) -> None:
         self._may_have_trees = trees
         self._ripening = ripening
-        self._time_ms = ripening.examples.event_time_ms
-        self._rows = self._ripening.known_at(ripening.now_ms, np.arange(len(self._time_ms)))
+        mature = ripening.mature_at(ripening.now_ms)
+        self._time_ms = ripening.examples.event_time_ms[mature]
+        self._rows = ripening.known_at(ripening.now_ms, mature)
         self._names, self._categorical, self._fraud_weight = names, categorical, fraud_weight
-        self._delay_ms, self._seed = label_delay_ms, seed
+        self._seed = seed
         self._plain_order = np.arange(len(names), dtype=np.int16)
 
     def search(self) -> Choice:
@@ -197,18 +198,27 @@ class Searcher:
             _mean_loss(tables[table_at], y, w),
             _mean_loss(trees.logit, y, w),
             _mean_loss(blended + calibration.intercept, y, w),
+            rows=len(self._rows.y),
         )
 
     def default(self) -> Choice:
         """Return the choice where too few frauds are known to judge anything: tables alone."""
         return Choice(0, -1, Mix(), self._plain_order)
 
+    def calibrated(self) -> Calibration:
+        """Fit slope and intercept to the scores that the rows had when they were decided."""
+        logit = self._ripening.examples.logit[: len(self._time_ms)]
+        rows = np.isfinite(logit)
+        return Calibration.fit(logit[rows].astype(np.float64), self._rows.y[rows] == 1, self._rows.w[rows])
+
     def build(self, choice: Choice) -> Blend:
         """Make the generation of all examples."""
-        trees = None if choice.trees_at < 0 else TREES[choice.trees_at]
-        recipe = Recipe(self._table_params(TABLES[choice.tables_at]), trees, choice.mix, choice.order)
-        boosted = _sampled(self._rows, np.arange(len(self._rows.y)), BOOSTED_ROWS, self._seed)
-        return build_blend(self._rows, self._names, self._categorical, recipe, self._seed, boosted)
+        learnt = self._ripening.in_order(self._ripening.now_ms)
+        tables = self._table_params(TABLES[choice.tables_at])
+        trees = None
+        if choice.trees_at >= 0:
+            trees = self._fitted(self._rows, TREES[choice.trees_at], BOOSTED_ROWS)
+        return build_blend(learnt, self._names, self._categorical, tables, choice.order, choice.mix, trees)
 
     def _chosen_trees(self, cuts: list[_Cut], judged: NDArray[np.int64]) -> tuple[_Judged, NDArray[np.int16]]:
         """Choose the trees, and by the smallest ones the order of the columns for the tables.
@@ -259,8 +269,8 @@ class Searcher:
         for back in range(CUTS, 0, -1):
             begin = int(last + 1 - back * judged_ms)
             inside = (self._time_ms >= begin) & (self._time_ms < begin + judged_ms)
-            before = np.flatnonzero(self._time_ms < begin - self._delay_ms)
-            cut = _Cut(begin, before, self._ripening.known_at(begin, before), np.flatnonzero(inside))
+            known = self._ripening.known_at(begin, self._ripening.mature_at(begin))
+            cut = _Cut(begin, known, np.flatnonzero(inside))
             if np.count_nonzero(cut.known.y) >= LEAST_FRAUDS and len(cut.judged):
                 cuts.append(cut)
         frauds = sum(int(np.count_nonzero(self._rows.y[cut.judged])) for cut in cuts)
@@ -273,11 +283,11 @@ class Searcher:
         self, cuts: list[_Cut], params: LogisticParams, order: NDArray[np.int16]
     ) -> NDArray[np.float64]:
         """Return the logits of tables on the judged rows of all cuts, learning day by day what becomes known."""
-        recipe = Recipe(self._table_params(params), None, Mix(), order)
         logits = []
         for cut in cuts:
-            rows = cut.known.take(np.arange(len(cut.learnt))[-_TABLE_ROWS:])
-            blend = build_blend(rows, self._names, self._categorical, recipe, self._seed)
+            rows = self._ripening.in_order(cut.at_ms)
+            rows = rows.take(np.arange(len(rows.y))[-_TABLE_ROWS:])
+            blend = build_blend(rows, self._names, self._categorical, self._table_params(params), order)
             day = (self._time_ms[cut.judged] - cut.at_ms) // MS_PER_DAY
             for each in range(int(day[-1]) + 1):
                 logits.append(blend.score_batch(self._rows.X[cut.judged[day == each]]))
@@ -287,8 +297,10 @@ class Searcher:
 
     def _trees(self, cut: _Cut, recipe: TreeRecipe) -> Trees:
         """Fit trees to what lies before a cut."""
-        sample = _sampled(cut.known, np.arange(len(cut.learnt)), SEARCH_ROWS, self._seed)
-        return fit_trees(cut.known, self._categorical, recipe, self._seed, sample)
+        return self._fitted(cut.known, recipe, SEARCH_ROWS)
+
+    def _fitted(self, rows: TrainingRows, recipe: TreeRecipe, most: int) -> Trees:
+        return fit_trees(rows, self._categorical, recipe, self._seed, _sampled(rows, most, self._seed))
 
     def _simplest(self, logits: list[NDArray[np.float64]], judged: NDArray[np.int64]) -> int:
         """Return the first candidate whose mean loss is within one standard error of the best one's."""
@@ -368,10 +380,10 @@ def _newton(
     return theta
 
 
-def _sampled(rows: TrainingRows, among: NDArray[np.int64], most: int, seed: int) -> BoostedRows:
+def _sampled(rows: TrainingRows, most: int, seed: int) -> BoostedRows:
     """Keep all frauds, up to half of `most`, and as many legits as fit, each weighted for those left out."""
     rng = np.random.default_rng(seed)
-    frauds, legits = among[rows.y[among] == 1], among[rows.y[among] == 0]
+    frauds, legits = np.flatnonzero(rows.y == 1), np.flatnonzero(rows.y == 0)
     kept = [_some(frauds, most // 2, rng), _some(legits, most - min(len(frauds), most // 2), rng)]
     weights = [
         rows.w[some] * (len(all_of) / max(len(some), 1))

@@ -130,6 +130,8 @@ class ModelState:
         self.frauds_learnt = 0
         self.weight_learnt = 0.0
         self.traffic_seen = 0
+        self.first_clock_ms: int | None = None
+        """Of the first commit."""
         self.generation: GenerationStart | None = None
         self.forest_fitted: ForestStart | None = None
         self.offset = -1
@@ -137,7 +139,6 @@ class ModelState:
         self.policy_offset = -1
         """The offset of the policy in force; -1 while the log carries none."""
         self._lineage_id = lineage.id
-        self._first_clock_ms: int | None = None
         self._sample_one_in = 1
         self._digest_every = digest_every
         self._digests: OrderedDict[int, str] = OrderedDict()
@@ -249,7 +250,7 @@ class ModelState:
         counts = np.array(
             [
                 self.frauds_learnt, self.traffic_seen, len(self.examples), self.newest_label_ms or -1,
-                self._sample_one_in, self._first_clock_ms or -1, -1 if self.choice is None else self.choice.age,
+                self._sample_one_in, self.first_clock_ms or -1, -1 if self.choice is None else self.choice.age,
             ]
         )  # fmt: skip
         clocks = np.array(sorted(self.clocks_ms.items()), np.int64)
@@ -330,8 +331,8 @@ class ModelState:
         clock_ms = self.clock_ms
         if clock_ms is None:
             return
-        self._first_clock_ms = clock_ms if self._first_clock_ms is None else self._first_clock_ms
-        elapsed_ms = max(clock_ms - self._first_clock_ms, _LEAST_ELAPSED_MS)
+        self.first_clock_ms = clock_ms if self.first_clock_ms is None else self.first_clock_ms
+        elapsed_ms = max(clock_ms - self.first_clock_ms, _LEAST_ELAPSED_MS)
         # Where silence is learnt all traffic becomes examples; otherwise only what labels name does.
         learnt = self.traffic_seen if self.policy.silence_is_legit else self.weight_learnt
         expected = learnt * (self.policy.memory_ms / elapsed_ms)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.blend import Blend, Mix, Recipe, TreeRecipe, Trees, build_blend
+from models.blend import Blend, BoostedRows, Mix, TreeRecipe, Trees, build_blend, fit_trees
 from models.boosting import BoostingParams
 from models.examples import Examples
 from models.generation import TrainingRows
@@ -31,8 +31,10 @@ BOTH = Mix(0.4, 0.7)
 
 
 def blend(mix: Mix = BOTH, order: tuple[int, ...] = (2, 0, 3, 1)) -> Blend:
-    recipe = Recipe({}, TreeRecipe(PARAMS), mix, np.array(order, np.int16))
-    return build_blend(rows(800), NAMES, CATEGORICAL, recipe, seed=5)
+    some = rows(800)
+    every = BoostedRows(np.arange(800), some.w)
+    trees = fit_trees(some, CATEGORICAL, TreeRecipe(PARAMS), 5, every) if mix.trees else None
+    return build_blend(some, NAMES, CATEGORICAL, {}, np.array(order, np.int16), mix, trees)
 
 
 def test_the_logit_is_the_weighted_sum_of_the_two_parts() -> None:
@@ -117,12 +119,10 @@ def search(found: Examples, *, trees: bool = True) -> Searcher:
         found,
         np.zeros(len(found)),
         LabelDelays.none(),
-        int(found.event_time_ms[-1]) + MS_PER_DAY,
-        silence_is_legit=True,
+        int(found.event_time_ms[-1]) + 2 * MS_PER_DAY,
+        2 * MS_PER_DAY - 1,
     )
-    return Searcher(
-        known, NAMES, CATEGORICAL, fraud_weight=1.0, label_delay_ms=2 * MS_PER_DAY, seed=7, trees=trees
-    )
+    return Searcher(known, NAMES, CATEGORICAL, fraud_weight=1.0, seed=7, trees=trees)
 
 
 def test_a_search_reports_what_it_judged_and_its_choice_makes_a_model() -> None:
@@ -143,7 +143,7 @@ def test_nothing_of_a_cuts_days_or_of_the_wait_for_labels_is_learnt_before_it() 
     assert len(cuts) == 3
     for cut in cuts:
         newest_learnt, oldest_judged = (
-            searcher._time_ms[cut.learnt].max(),
+            searcher._time_ms[: len(cut.known.y)].max(),
             searcher._time_ms[cut.judged].min(),
         )
         assert newest_learnt < oldest_judged - 2 * MS_PER_DAY + 1

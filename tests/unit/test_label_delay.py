@@ -106,9 +106,7 @@ def test_a_fraud_labelled_after_a_moment_is_silent_at_that_moment_and_a_known_on
     shares[: 10 * DAY_HOURS] = 0.5
     begun, labelled = np.array([0.0, 0.0, 0.0]), np.array([1.0, 9.0, 7.0])
     known = examples(begun, labelled, np.array([1, 1, 0], np.uint8))
-    ripening = Ripening(
-        known, np.array([0.9, 0.5, 0.5]), LabelDelays(shares), 20 * MS_PER_DAY, silence_is_legit=True
-    )
+    ripening = Ripening(known, np.array([0.9, 0.5, 0.5]), LabelDelays(shares), 20 * MS_PER_DAY, 0)
     every = np.arange(3)
     _, y, w = ripening.known_at(5 * MS_PER_DAY, every)
     assert y.tolist() == [1, 0, 0]
@@ -148,8 +146,10 @@ def test_where_half_the_frauds_are_silent_yet_the_corrected_rate_is_the_true_one
     given = dataclasses.replace(examples(begun, verdict, label), logit=logit.astype(np.float32))
     delays = LabelDelays.measured(given, round(now * MS_PER_DAY))
     now_ms = round(now * MS_PER_DAY)
-    learnt, suspected = learnt_as(given.take(mature), 0.0, Calibration(), delays, now_ms)
-    ripening = Ripening(learnt, suspected, delays, now_ms, silence_is_legit=True)
+    learnt, suspected = learnt_as(
+        given.take(mature), np.ones(int(mature.sum()), np.bool_), 0.0, Calibration(), delays, now_ms
+    )
+    ripening = Ripening(learnt, suspected, delays, now_ms, 0)
     _, y, w = ripening.known_at(ripening.now_ms, np.arange(int(mature.sum())))
     truth = fraud[mature].mean()
     assert (y.mean() / truth) < 0.85, "as it looks"
@@ -161,9 +161,7 @@ def test_what_was_told_on_a_day_is_learnt_as_a_worker_learns_it_online() -> None
     shares = np.ones(HOURS)
     shares[: 10 * DAY_HOURS] = 0.5
     known = examples(np.zeros(4), np.array([7.0, 7.5, 8.0, 6.9]), np.array([1, 0, 0, 0], np.uint8))
-    ripening = Ripening(
-        known, np.array([0.9, 0.5, 0.5, 0.5]), LabelDelays(shares), 20 * MS_PER_DAY, silence_is_legit=True
-    )
+    ripening = Ripening(known, np.array([0.9, 0.5, 0.5, 0.5]), LabelDelays(shares), 20 * MS_PER_DAY, 0)
     _, y, w = ripening.verdicts_between(7 * MS_PER_DAY, 8 * MS_PER_DAY)
     assert (y.tolist(), w.tolist()) == ([1, 0], pytest.approx([1.0, 0.5 / 0.75]))
 
@@ -171,13 +169,58 @@ def test_what_was_told_on_a_day_is_learnt_as_a_worker_learns_it_online() -> None
 def test_verdicts_of_a_day_are_learnt_as_they_came_not_frauds_last() -> None:
     # A fraud of day 6 is known on day 7; silence about days 0 and 1 speaks on days 7 and 8.
     known = examples(np.array([0.0, 1.0, 6.0]), np.array([7.6, 8.2, 7.3]), np.array([0, 0, 1], np.uint8))
-    ripening = Ripening(known, np.zeros(3), LabelDelays.none(), 20 * MS_PER_DAY, silence_is_legit=True)
+    ripening = Ripening(known, np.zeros(3), LabelDelays.none(), 20 * MS_PER_DAY, 0)
     _, y, _ = ripening.verdicts_between(7 * MS_PER_DAY, 9 * MS_PER_DAY)
     assert y.tolist() == [1, 0, 0]
 
 
+def test_a_young_fraud_stands_among_the_decisions_on_which_silence_spoke_when_its_label_came() -> None:
+    # Silence takes 7 days: at day 20 decisions up to day 13 are mature. The fraud of day 15 was labelled on day 18.
+    begun, told = np.array([10.0, 11.5, 12.5, 15.0, 16.0]), np.array([17.0, 18.5, 19.5, 18.0, 21.0])
+    known = examples(begun, told, np.array([0, 0, 0, 1, 1], np.uint8))
+    known = dataclasses.replace(known, features=np.arange(5, dtype=np.float32)[:, None])
+    ripening = Ripening(
+        known, np.zeros(5), LabelDelays.none(), 20 * MS_PER_DAY, 7 * MS_PER_DAY, learns_young=True
+    )
+    X, y, w = ripening.in_order(20 * MS_PER_DAY)
+    # The young fraud takes the place of day 11; the one that is labelled on day 21 is not known yet.
+    assert (X[:, 0].tolist(), y.tolist(), w.tolist()) == ([0, 3, 1, 2], [0, 1, 0, 0], [1.0] * 4)
+    X, *_ = dataclasses.replace(ripening, learns_young=False).in_order(20 * MS_PER_DAY)
+    assert X[:, 0].tolist() == [0, 1, 2]
+
+
+def test_days_are_told_once_a_quarter_of_their_frauds_are_labelled() -> None:
+    begun = np.linspace(0.0, 60.0, 20_000)
+    delay = np.tile([5.5, 20.5, 30.5, 40.5, 45.5], 4_000)
+    now = 60.0
+    known = begun + delay < now
+    delays = LabelDelays.measured(
+        examples(begun[known], (begun + delay)[known], Verdict.FRAUD), round(now * MS_PER_DAY)
+    )
+    assert delays.telling_ms == round(20.5 * MS_PER_DAY)
+    assert LabelDelays.none().telling_ms == 0
+
+
+def test_where_silence_means_nothing_legits_that_are_confirmed_late_stand_for_the_ones_to_come() -> None:
+    rng = np.random.default_rng(8)
+    begun = np.sort(rng.random(60_000) * 60.0)
+    fraud = rng.random(60_000) < 0.1
+    told = begun + np.where(fraud, 1.0, rng.uniform(1.0, 31.0, 60_000))
+    is_known = told < 60.0
+    given = examples(begun[is_known], told[is_known], fraud[is_known].astype(np.uint8))
+    now_ms = 60 * MS_PER_DAY
+    frauds, legits = (LabelDelays.measured(given, now_ms, label) for label in (Verdict.FRAUD, 0))
+    old = np.flatnonzero(given.event_time_ms < now_ms - legits.telling_ms)
+    ripening = Ripening(given, np.zeros(len(given)), frauds, now_ms, 0, legit_delays=legits)
+    _, y, w = ripening.known_at(now_ms, old)
+    assert y.mean() > 0.115, "as it looks: the legits of the newest days are to come"
+    assert np.average(y, weights=w) == pytest.approx(0.1, abs=0.005)
+
+
 def test_where_silence_means_nothing_a_verdict_that_is_yet_to_come_is_no_example() -> None:
     known = examples(np.zeros(3), np.array([1.0, 9.0, 7.0]), np.array([1, 1, 0], np.uint8))
-    ripening = Ripening(known, np.zeros(3), LabelDelays.none(), 20 * MS_PER_DAY, silence_is_legit=False)
+    ripening = Ripening(
+        known, np.zeros(3), LabelDelays.none(), 20 * MS_PER_DAY, 0, legit_delays=LabelDelays.none()
+    )
     _, y, w = ripening.known_at(8 * MS_PER_DAY, np.arange(3))
     assert (y.tolist(), w.tolist()) == ([1, 0, 0], [1.0, 0.0, 1.0])

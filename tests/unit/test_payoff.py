@@ -229,6 +229,21 @@ def test_frauds_that_are_labelled_late_stand_for_the_ones_still_to_come() -> Non
     assert payoffs.in_force.least_lambda == 1.0
 
 
+def test_days_of_whose_frauds_hardly_any_is_labelled_yet_speak_for_no_policy() -> None:
+    """Chargebacks take months here: by the labels so far, every review was wasted."""
+    days = [day_of(DAY + back, cases=rule([10.0] * 8), stopped=rule([4.0] * 8)) for back in range(10)]
+    late = np.ones(HOURS)
+    late[: 60 * 24] = 0.1
+    payoffs = Payoffs()
+    for one in days:
+        payoffs.fold(one, COSTS)
+    chosen(payoffs, DAY + 10, delays=LabelDelays(late))
+    assert (payoffs.in_force.least_lambda, payoffs.in_force.forest_vouched) == (1.0, 0)
+    assert np.isnan(payoffs.daily_gain).all()
+    chosen(payoffs, DAY + 71, delays=LabelDelays(late))
+    assert payoffs.in_force.least_lambda == math.inf
+
+
 def test_silent_alerts_cost_their_review_as_far_as_silence_means_legit() -> None:
     days = [
         day_of(DAY + back, cases={}, stopped=rule([40.0 + back % 2] * 8), silent=10.0) for back in range(10)

@@ -68,12 +68,28 @@ def test_the_first_generation_waits_for_a_thousand_examples_and_enough_frauds(
 
 def test_a_generation_is_redone_when_its_week_is_over() -> None:
     state = state_with(learnt=1_000, frauds=100)
-    state.fold(1, run(generation_job(state, PLAN)))
+    begun_ms = START_MS + 10 * MS_PER_DAY
+    add(state, clock_ms=begun_ms)
+    state.fold(2, run(generation_job(state, PLAN)))
     assert not generation_due(state, PLAN)
-    add(state, clock_ms=START_MS + PLAN.generation_ms - 1)
+    add(state, clock_ms=begun_ms + PLAN.generation_ms - 1)
     assert not generation_due(state, PLAN)
-    add(state, clock_ms=START_MS + PLAN.generation_ms)
+    add(state, clock_ms=begun_ms + PLAN.generation_ms)
     assert generation_due(state, PLAN)
+
+
+def test_a_generation_of_few_hours_is_redone_when_as_many_hours_more_have_matured() -> None:
+    """In dense traffic a thousand examples mature within minutes: their generation is not in force for a week."""
+    hour_ms = MS_PER_DAY // 24
+    state = state_with(learnt=1_000, frauds=100)
+    for hours, next_ms in ((0, hour_ms), (1, hour_ms), (3, 3 * hour_ms), (6, 6 * hour_ms)):
+        begun_ms = START_MS + hours * hour_ms
+        add(state, clock_ms=begun_ms)
+        state.fold(state.offset + 1, run(generation_job(state, PLAN)))
+        add(state, clock_ms=begun_ms + next_ms - 1)
+        assert not generation_due(state, PLAN), hours
+        add(state, clock_ms=begun_ms + next_ms)
+        assert generation_due(state, PLAN), hours
 
 
 def test_a_generation_is_redone_when_it_has_learnt_twice_the_frauds() -> None:
@@ -123,9 +139,11 @@ def test_frauds_of_days_whose_silence_a_dead_label_feed_keeps_back_shift_nothing
 def test_frauds_that_the_newest_commit_has_labelled_are_learnt_as_frauds() -> None:
     state = ModelState(LINEAGE, POLICY, DIGEST_EVERY)
     rng = np.random.default_rng(6)
-    clock_ms = START_MS + 10 * MS_PER_DAY
+    clock_ms = START_MS + 10 * MS_PER_DAY + 5_000
     rows = examples(rng, 2_000, START_MS, frauds=0.1)
-    rows = dataclasses.replace(rows, verdict_ms=np.full(2_000, clock_ms))
+    rows = dataclasses.replace(
+        rows, event_time_ms=START_MS + np.arange(2_000), verdict_ms=np.full(2_000, clock_ms)
+    )
     record = dataclasses.replace(
         commit(rng, 0, clocks_ms={0: clock_ms}), examples=rows, newest_label_ms=clock_ms
     )
@@ -144,9 +162,13 @@ def test_a_search_that_could_judge_nothing_is_made_again_and_one_that_could_is_k
     order = np.arange(FEATURES, dtype=np.int16)
     state.choice = Choice(0, -1, Mix(), order)
     assert np.isfinite(run(generation_job(state, PLAN)).arrays["losses"]).all()
-    state.choice = Choice(0, -1, Mix(), order, None, 0.5, 0.5, 0.25)
+    state.choice = Choice(0, -1, Mix(), order, None, 0.5, 0.5, 0.25, rows=1_700)
     kept = run(generation_job(state, PLAN)).arrays
-    assert (kept["losses"].tolist(), kept["choice"].tolist()) == ([0.5, 0.5, 0.25], [0, -1, 1])
+    assert (kept["losses"].tolist(), kept["choice"].tolist()) == ([0.5, 0.5, 0.25], [0, -1, 1, 1_700])
+    # The state has 2,400 mature rows: one and a half times 1,600.
+    state.choice = Choice(0, -1, Mix(), order, None, 0.5, 0.5, 0.25, rows=1_600)
+    again = run(generation_job(state, PLAN)).arrays
+    assert (again["losses"][0] != 0.5, again["choice"][2:].tolist()) == (True, [0, 2_400])
 
 
 def test_the_first_forest_waits_for_its_least_traffic() -> None:

@@ -1,7 +1,7 @@
 """Generated streams of other shapes than card traffic: wide, without entities, of many categories, noise, of any rate.
 
 The frauds of each follow a logit that is drawn with the seed; its constant is set for the share of fraud. Frauds are
-labelled after a gamma-distributed delay (mean 5 days), legits by silence.
+labelled after a gamma-distributed delay (mean 5 days, of `late` 40), legits by silence.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ def _chance(logit: Numbers) -> Numbers:
     return np.asarray(1.0 / (1.0 + np.exp(-np.clip(logit, -60.0, 60.0))), np.float64)
 
 
-def _times_ms(count: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    return _START_MS + np.sort((rng.random(count) * DAYS * MS_PER_DAY).astype(np.int64))
+def _times_ms(count: int, days: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    return _START_MS + np.sort((rng.random(count) * days * MS_PER_DAY).astype(np.int64))
 
 
 def _text(prefix: str, codes: Codes) -> pa.StringArray:
@@ -267,13 +267,15 @@ _SHAPES: Final[dict[str, Any]] = {
 }
 
 
-def shaped(shape: str, count: int, share: float, seed: int) -> Loaded:
-    """Return a stream of a shape."""
+def shaped(
+    shape: str, count: int, share: float, seed: int, days: int = DAYS, delay_days: float = 5.0
+) -> Loaded:
+    """Return a stream of a shape, over so many days, whose frauds are labelled after so many in the mean."""
     rng = np.random.default_rng([seed, count, *shape.encode()])
     drawn: _Shape = _SHAPES[shape](count, rng)
     fraud = _frauds(drawn.logit, share, rng)
-    times_ms = _times_ms(count, rng)
-    delay_days = np.where(fraud, rng.standard_gamma(2.0, count) * 2.5, np.nan)
+    times_ms = _times_ms(count, days, rng)
+    waited_days = np.where(fraud, rng.standard_gamma(2.0, count) * (delay_days / 2.0), np.nan)
     dataset = Dataset(
         fields=TransactionFields(
             entities=tuple(drawn.entities),
@@ -290,7 +292,7 @@ def shaped(shape: str, count: int, share: float, seed: int) -> Loaded:
         numeric=drawn.numeric,
         categorical={name: _text("v", codes) for name, codes in drawn.categorical.items()},
         is_fraud=fraud,
-        label_time_ms=labels_at(times_ms, delay_days),
+        label_time_ms=labels_at(times_ms, waited_days),
     )
     return Loaded(dataset, np.ones(count, np.bool_))
 
@@ -306,6 +308,14 @@ def _stream(name: str, shape: str, count: int, share: float, seeds: tuple[int, .
     )
 
 
+_LATE: Final = Stream(
+    name="shape late",
+    about="Cards and merchants; half of the frauds are labelled after more than 33 days. 300,000 rows, 2 % fraud",
+    load=lambda seed: shaped("mixed", 300_000, 0.02, seed, days=150, delay_days=40.0),
+    tune_days=(60, 80),
+    windows=(Window(80, 150),),
+)
+
 STREAMS: Final = (
     _stream("wide", "wide", 240_000, 0.01),
     _stream("no entity", "no entity", 240_000, 0.02),
@@ -314,6 +324,7 @@ STREAMS: Final = (
     _stream("deep", "deep", 300_000, 0.035, seeds=(0,)),
     _stream("rings", "rings", 300_000, 0.035, seeds=(0,)),
     _stream("travel", "travel", 180_000, 0.01, seeds=(0,)),
+    _LATE,
     _stream("20 %", "mixed", 90_000, 0.2),
     _stream("1 %", "mixed", 270_000, 0.01),
     _stream("0.1 %", "mixed", 720_000, 0.001),
