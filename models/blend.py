@@ -18,11 +18,14 @@ from numpy.typing import NDArray
 from models.boosting import BoostingParams, FlatBooster
 from models.category_codes import CategoryCodes, odds_before
 from models.generation import TrainingRows
+from models.mixing import follow, information_of
 from models.online import BinnedLogistic, LogisticParams
+from models.threshold import Calibration
 
 _TABLES: Final = "tables."
 _BOOSTER: Final = "booster."
 _CODES: Final = "codes."
+_PLAIN: Final = Calibration()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +97,15 @@ def fit_trees(
 
 @dataclass(frozen=True, slots=True)
 class Mix:
-    """Weights of the two logits; neither is negative."""
+    """Weights of the two logits, neither of which is negative, and an offset."""
 
     tables: float = 1.0
     trees: float = 0.0
+    offset: float = 0.0
 
 
 class Blend:
-    """Tables and trees as one model; `learn_batch` alone changes it, and only the tables.
+    """Tables and trees as one model; `learn_batch` alone changes it: the tables, and the weights once they follow.
 
     Parameters
     ----------
@@ -120,18 +124,56 @@ class Blend:
     ) -> None:
         self.tables = tables
         self.trees = trees
-        self.mix = mix
         self.order = order
+        self._weights = np.array([mix.tables, mix.trees, mix.offset])
+        self._information: NDArray[np.float64] | None = None
         self._as_declared = bool(np.all(order == np.arange(len(order))))
+
+    @property
+    def mix(self) -> Mix:
+        """The weights in force."""
+        return Mix(*self._weights.tolist())
 
     def score_batch(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the logits of fraud, float64 (n,)."""
-        logit = self.mix.tables * self.tables.score_batch(self._ordered(X))
-        return logit if self.trees is None else logit + self.mix.trees * self.trees.score(X)
+        return self._mixed(*self._parts(X))
 
-    def learn_batch(self, X: NDArray[np.float32], y: NDArray[np.uint8], w: NDArray[np.float64]) -> None:
-        """Let the tables learn rows one by one, in their order; see `BinnedLogistic.learn_batch`."""
+    def follow_verdicts(
+        self, X: NDArray[np.float32], w: NDArray[np.float64], calibration: Calibration
+    ) -> None:
+        """From now on let the weights follow what is learnt; `X` and `w` are rows like those to come."""
+        link = np.array([calibration.slope, calibration.intercept])
+        self._information = information_of(*self._parts(X), w, self._weights, link)
+
+    def learn_batch(
+        self,
+        X: NDArray[np.float32],
+        y: NDArray[np.uint8],
+        w: NDArray[np.float64],
+        calibration: Calibration = _PLAIN,
+    ) -> None:
+        """Let the weights follow rows, and the tables learn them one by one, in their order.
+
+        Parameters
+        ----------
+        X, y, w
+            See `BinnedLogistic.learn_batch`.
+        calibration
+            Makes a probability of the logit.
+        """
+        if self._information is not None:
+            link = np.array([calibration.slope, calibration.intercept])
+            follow(*self._parts(X), y, w, link, self._weights, self._information)
         self.tables.learn_batch(self._ordered(X), y, w)
+
+    def _parts(self, X: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the logits of tables and trees; 0 for no trees."""
+        trees = np.zeros(len(X)) if self.trees is None else self.trees.score(X)
+        return self.tables.score_batch(self._ordered(X)), trees
+
+    def _mixed(self, tables: NDArray[np.float64], trees: NDArray[np.float64]) -> NDArray[np.float64]:
+        by_tables, by_trees, offset = self._weights.tolist()
+        return np.asarray(by_tables * tables + by_trees * trees + offset, np.float64)
 
     def contributions(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return what each feature adds to the logit, float64 (n, F); with `reference_logit` they sum to it."""
@@ -144,13 +186,15 @@ class Blend:
     @property
     def reference_logit(self) -> float:
         """The logit from which contributions are counted."""
-        reference = self.mix.tables * self.tables.reference_logit
+        reference = self.mix.tables * self.tables.reference_logit + self.mix.offset
         return reference if self.trees is None else reference + self.mix.trees * self.trees.booster.reference
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return copies of everything as arrays of numbers, by name."""
         found = {f"{_TABLES}{name}": array for name, array in self.tables.arrays().items()}
-        found |= {"order": self.order.copy(), "mix": np.array([self.mix.tables, self.mix.trees])}
+        found |= {"order": self.order.copy(), "mix": self._weights.copy()}
+        if self._information is not None:
+            found["mix_information"] = self._information.copy()
         if self.trees is not None:
             found |= self.trees.arrays()
         return found
@@ -171,12 +215,19 @@ class Blend:
         if order.dtype != np.int16 or not np.array_equal(np.sort(order), np.arange(len(order))):
             msg = "order is not a permutation of the columns"
             raise ValueError(msg)
-        if mix.shape != (2,) or not np.all(np.isfinite(mix)) or np.any(mix < 0.0):
-            msg = "mix is not two weights that are finite and not negative"
+        if mix.shape != (3,) or not np.all(np.isfinite(mix)) or np.any(mix[:2] < 0.0):
+            msg = "mix is not two weights that are finite and not negative, and an offset"
             raise ValueError(msg)
         has_trees = any(name.startswith(_BOOSTER) for name in arrays)
         trees = Trees.from_arrays(arrays, len(order)) if has_trees else None
-        return cls(tables, trees, Mix(float(mix[0]), float(mix[1])), order)
+        blend = cls(tables, trees, Mix(*mix.tolist()), order)
+        information = arrays.get("mix_information")
+        if information is not None:
+            if information.shape != (3, 3) or not np.all(np.isfinite(information)):
+                msg = "mix_information is not a finite array of shape (3, 3)"
+                raise ValueError(msg)
+            blend._information = np.array(information, np.float64)
+        return blend
 
     def _ordered(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
         return X if self._as_declared else X[:, self.order]

@@ -29,6 +29,8 @@ _CHEAP_ROWS: Final = 20_000
 """With no more examples than this, every generation searches."""
 _GROWN: Final = 1.5
 """With so many times the examples of the last search, a generation searches: its mix suits models that know less."""
+_FOLLOWED_ROWS: Final = 10_000
+"""The newest mature rows, which say how sure the mix of tables and trees is."""
 _STEADY: Final = 4
 """The mature rows of a steady stream span so many times the wait of silence."""
 
@@ -119,6 +121,8 @@ def generation_job(model: ModelState, plan: RefitPlan) -> Job | None:
         return None
     names, categorical = model.layout.names, model.layout.categorical
     fraud_weight, earlier, calibration = model.lineage.fraud_weight, model.choice, model.calibration
+    if earlier is not None and model.online is not None:
+        earlier = replace(earlier, mix=model.online.mix)
 
     def job() -> Refit:
         recent = examples.for_generation(since_ms)
@@ -148,6 +152,8 @@ def generation_job(model: ModelState, plan: RefitPlan) -> Job | None:
         choice = searcher.search() if earlier is None or not keeps else replace(earlier, age=earlier.age + 1)
         blend = searcher.build(choice)
         numbers = calibration if keeps else choice.calibration or searcher.calibrated()
+        newest = searcher.newest_rows(_FOLLOWED_ROWS)
+        blend.follow_verdicts(newest.X, newest.w, numbers)
         found = {**blend.arrays(), **choice.arrays()}
         found["calibration"] = np.array([numbers.slope, numbers.intercept])
         found["silent_weight"] = np.array([silent])

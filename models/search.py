@@ -211,6 +211,10 @@ class Searcher:
         rows = np.isfinite(logit)
         return Calibration.fit(logit[rows].astype(np.float64), self._rows.y[rows] == 1, self._rows.w[rows])
 
+    def newest_rows(self, most: int) -> TrainingRows:
+        """Return the newest mature rows."""
+        return self._rows.take(np.arange(len(self._rows.y))[-most:])
+
     def build(self, choice: Choice) -> Blend:
         """Make the generation of all examples."""
         learnt = self._ripening.in_order(self._ripening.now_ms)

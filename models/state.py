@@ -324,7 +324,7 @@ class ModelState:
             share = self.delays.labelled_by(examples.verdict_ms - examples.event_time_ms)
             chance = chance_of_fraud(examples, self.calibration)
             weight = weight_online(known.label, known.weight, chance, share)
-            self.online.learn_batch(known.features, known.label, weight)
+            self.online.learn_batch(known.features, known.label, weight, self.calibration)
 
     def _follow_traffic(self) -> None:
         """Set the sampling rate so that the examples of the memory fit, whatever the traffic."""

@@ -12,6 +12,7 @@ from models.examples import Examples
 from models.generation import TrainingRows
 from models.label_delay import LabelDelays, Ripening
 from models.search import TABLES, TREES, Searcher, _Judged, fit_mix
+from models.threshold import Calibration
 from models.vocabulary import MS_PER_DAY
 
 NAMES = ("a", "b", "c", "d")
@@ -68,9 +69,25 @@ def test_only_the_tables_learn_on() -> None:
     assert np.any(both.score_batch(some.X) != logit)
 
 
+def test_weights_that_follow_keep_contributions_exact_and_move_by_verdicts_alone() -> None:
+    both, some = blend(), rows(300, seed=3)
+    both.learn_batch(some.X, some.y, some.w)
+    assert both.mix == BOTH, "until they are told to follow"
+    both.follow_verdicts(some.X, some.w, Calibration())
+    assert both.mix == BOTH
+    both.learn_batch(some.X, 1 - some.y, some.w)
+    assert both.mix.trees < BOTH.trees
+    assert both.mix.offset != 0.0
+    total = both.contributions(some.X).sum(axis=1) + both.reference_logit
+    np.testing.assert_allclose(total, both.score_batch(some.X), atol=1e-9)
+
+
+@pytest.mark.parametrize("follows", [False, True])
 @pytest.mark.parametrize("mix", [BOTH, Mix(1.0, 0.0)])
-def test_a_blend_restored_from_its_arrays_goes_on_to_the_bit(mix: Mix) -> None:
+def test_a_blend_restored_from_its_arrays_goes_on_to_the_bit(mix: Mix, follows: bool) -> None:
     one, some = blend(mix), rows(30, seed=3)
+    if follows:
+        one.follow_verdicts(some.X, some.w, Calibration())
     other = Blend.from_arrays({name: array.copy() for name, array in one.arrays().items()})
     for model in (one, other):
         model.learn_batch(some.X, some.y, some.w)
@@ -79,7 +96,14 @@ def test_a_blend_restored_from_its_arrays_goes_on_to_the_bit(mix: Mix) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("order", np.zeros(4, np.int16)), ("mix", np.array([-0.1, 1.0])), ("mix", np.array([np.nan, 1.0]))],
+    [
+        ("order", np.zeros(4, np.int16)),
+        ("mix", np.array([-0.1, 1.0, 0.0])),
+        ("mix", np.array([np.nan, 1.0, 0.0])),
+        ("mix", np.array([1.0, 1.0])),
+        ("mix_information", np.full((3, 3), np.nan)),
+        ("mix_information", np.zeros(3)),
+    ],
 )
 def test_arrays_that_no_blend_has_are_refused(name: str, value: np.ndarray) -> None:
     with pytest.raises(ValueError, match=name):

@@ -264,9 +264,8 @@ def test_other_gauges_show_what_they_were_given(metrics: Metrics) -> None:
         threshold_lambda=1.5,
         forest_cut=math.inf,
     )
-    metrics.model.generation(
-        {"tables": 0.3, "trees": 0.8}, {"tables": 0.02, "trees": 0.01, "both": 0.009}, 0.5
-    )
+    metrics.model.mix(0.3, 0.8)
+    metrics.model.generation({"tables": 0.02, "trees": 0.01, "both": 0.009}, 0.5)
     chosen = InForce(0.25, forest_decides=False, forest_vouched=-1)
     metrics.model.policy(chosen, 57.0, 10.0 * np.arange(len(NAMES), dtype=np.float64))
     shown = {name: found for name, labels, found in samples(metrics) if not labels}

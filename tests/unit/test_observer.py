@@ -90,7 +90,7 @@ def test_each_generation_is_logged_once_with_what_it_was_made_of(caplog: pytest.
         "a generation takes force: 0.25 of the tables and 0.75 of 250 trees of 7 leaves, categories by frequency; "
         "judged log loss 0.03000, 0.02000, together 0.01250; an alert that no label answers weighs 0.50"
     ]
-    assert shown == [({"tables": 0.25, "trees": 0.75}, {"tables": 0.03, "trees": 0.02, "both": 0.0125}, 0.5)]
+    assert shown == [({"tables": 0.03, "trees": 0.02, "both": 0.0125}, 0.5)]
 
 
 def test_labels_without_a_decision_are_warned_of_once(

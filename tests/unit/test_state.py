@@ -7,10 +7,11 @@ import pytest
 
 from models.anomaly import FlatForest
 from models.blend import Blend
+from models.examples import Examples
 from models.records import Budget, Commit, Digest, ModelRecord, Policy, Refit
 from models.refit import RefitPlan, generation_job
 from models.state import DigestMismatch, ForestStart, GenerationStart, LineageMismatchError, ModelState
-from models.threshold import BINS
+from models.threshold import BINS, Calibration
 from models.vocabulary import MS_PER_DAY
 from tests.support.model_log import EAGER, FEATURES, LINEAGE, START_MS, commit, examples, new_state
 
@@ -172,13 +173,12 @@ def test_a_generation_takes_force_at_its_offset_with_what_it_missed_learnt_once_
     state.fold(5, refit)
     slope, intercept = refit.arrays["calibration"]
     expected = Blend.from_arrays(refit.arrays)
-    for record in commits[3:5]:
-        learn(expected, record)
+    learn(expected, commits[3:5], state.calibration)
     assert_same_model(state, expected)
     assert (state.calibration.slope, state.calibration.intercept) == (float(slope), float(intercept))
     assert state.generation == GenerationStart(5, refit.clock_ms, state.frauds_learnt)
     state.fold(6, commits[5])
-    learn(expected, commits[5])
+    learn(expected, commits[5:], state.calibration)
     assert_same_model(state, expected)
 
 
@@ -201,11 +201,9 @@ def parts(state: ModelState) -> tuple[bool, bool]:
     return state.online is not None, state.forest is not None
 
 
-def learn(model: Blend, record: Commit) -> None:
-    rows = record.examples
-    for row in range(len(rows)):
-        one = slice(row, row + 1)
-        model.learn_batch(rows.features[one], rows.label[one], rows.weight[one].astype(np.float64))
+def learn(model: Blend, records: list[Commit], calibration: Calibration) -> None:
+    rows = Examples.concatenate([record.examples for record in records], features=FEATURES)
+    model.learn_batch(rows.features, rows.label, rows.weight.astype(np.float64), calibration)
 
 
 def assert_same_model(state: ModelState, other: Blend) -> None:

@@ -104,12 +104,12 @@ class MetricsObserver:
             return
         self._generation = model.generation
         losses = {"tables": choice.tables_loss, "trees": choice.trees_loss, "both": choice.blend_loss}
-        mix = {"tables": choice.mix.tables, "trees": choice.mix.trees}
-        self._metrics.model.generation(mix, losses, model.silent_weight)
+        self._metrics.model.generation(losses, model.silent_weight)
         log.info(
             "a generation takes force: %.2f of the tables and %.2f of %s; judged log loss %.5f, %.5f, together %.5f; "
             "an alert that no label answers weighs %.2f",
-            *mix.values(),
+            choice.mix.tables,
+            choice.mix.trees,
             choice.trees_in_words,
             *losses.values(),
             model.silent_weight,
@@ -193,6 +193,8 @@ class MetricsObserver:
             threshold_lambda=online_lambda,
             forest_cut=forest_cut,
         )
+        if model.online is not None:
+            metrics.model.mix(model.online.mix.tables, model.online.mix.trees)
         self._observe_generation()
         pending = sum(task.waiting for task in self._tasks.values())
         halted = any(task.feed_halted(model) for task in self._tasks.values())

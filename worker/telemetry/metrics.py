@@ -57,7 +57,7 @@ rebalances_total                                                changes of the p
 last_poll_age_seconds                                           since the poll loop moved, at the scrape
 model_log_offset                                                the version: last offset folded
 model_generation_offset                                         where the generation took force
-model_mix                           part                        weights of tables and trees in the logit
+model_mix                           part                        weights of tables and trees in the logit, as of now
 model_judged_loss                   part                        log loss on days the parts had not seen
 model_silent_alert_weight                                       with which silent alerts are learnt as legit
 model_frauds_learnt                                             by the online model

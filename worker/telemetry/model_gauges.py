@@ -26,7 +26,7 @@ class ModelGauges:
     def __init__(self, gauge: MakeGauge) -> None:
         self._log_offset = gauge("model_log_offset", "The model's version: last offset folded.")
         self._generation = gauge("model_generation_offset", "Offset where the generation took force.")
-        self._mix = gauge("model_mix", "Weights of tables and trees in the logit.", "part")
+        self._mix = gauge("model_mix", "Weights of tables and trees in the logit, as of now.", "part")
         self._loss = gauge("model_judged_loss", "Log loss on days that the parts had not seen.", "part")
         self._silent = gauge(
             "model_silent_alert_weight", "With which alerts that no label answers are learnt as legit."
@@ -46,25 +46,26 @@ class ModelGauges:
         self.policy(
             InForce(np.nan, forest_decides=False, forest_vouched=0), np.nan, np.full(len(NAMES), np.nan)
         )
-        self.generation(dict.fromkeys(_PARTS, np.nan), dict.fromkeys((*_PARTS, "both"), np.nan), np.nan)
+        self.mix(np.nan, np.nan)
+        self.generation(dict.fromkeys((*_PARTS, "both"), np.nan), np.nan)
 
-    def generation(
-        self, mix: Mapping[str, float], judged_loss: Mapping[str, float], silent_weight: float
-    ) -> None:
+    def mix(self, tables: float, trees: float) -> None:
+        """Set the gauges of the weights of the two logits, which follow the verdicts."""
+        for part, weight in zip(_PARTS, (tables, trees), strict=True):
+            self._mix.labels(part).set(weight)
+
+    def generation(self, judged_loss: Mapping[str, float], silent_weight: float) -> None:
         """Set the gauges of what the generation in force was made of.
 
         Parameters
         ----------
-        mix
-            Weights of the logits, by part: tables, trees.
         judged_loss
             Mean log loss of each part, and of both, on days that they had not seen; NaN where none were judged.
         silent_weight
             With which alerts that no label answers are learnt as legit.
         """
-        for gauge, by_part in ((self._mix, mix), (self._loss, judged_loss)):
-            for part, number in by_part.items():
-                gauge.labels(part).set(number)
+        for part, loss in judged_loss.items():
+            self._loss.labels(part).set(loss)
         self._silent.set(silent_weight)
 
     def policy(

@@ -1,0 +1,94 @@
+"""The weights of the two logits of a blend, and an offset: they follow the verdicts from one search to the next.
+
+A search weighs tables and trees by days weeks ago. When fraud changes overnight, trees go on with what was, while the
+tables learn what is: within so many verdicts as it takes to tell, the weights move to the better of the two. It is a
+logistic regression of three parameters in Newton steps, whose information fades (recursive estimation with a forgetting
+factor: Ljung and Söderström 1983).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from models.arithmetic import exp
+from models.arrays import FloatArray
+
+REMEMBERED: Final = 1_000.0
+"""The verdicts that count, each by p (1 - p): about as many frauds."""
+_RIDGE: Final = 1.0
+_MOST_FORGOTTEN: Final = 0.5
+"""By one verdict, whatever its weight."""
+
+
+def information_of(
+    tables: FloatArray, trees: FloatArray, w: FloatArray, weights: FloatArray, link: FloatArray
+) -> FloatArray:
+    """Return the information of as many verdicts on such rows as are remembered, float64 (3, 3).
+
+    Parameters
+    ----------
+    tables, trees : float64 (n,)
+        Logits of some rows that are like those to come.
+    w : float64 (n,)
+        Sampling weights.
+    weights : float64 (3,)
+        In force.
+    link : float64 (2,)
+        Slope and intercept of the calibration.
+    """
+    X = np.column_stack([tables, trees, np.ones(len(w))])
+    p = 1.0 / (1.0 + np.exp(-np.clip(link[0] * (X @ weights) + link[1], -30.0, 30.0)))
+    each = w * p * (1.0 - p)
+    information = (X * (each * link[0] ** 2)[:, None]).T @ X / max(float(each.sum()), 1e-12)
+    return np.asarray(REMEMBERED * information, np.float64)
+
+
+@njit(cache=True, nogil=True)
+def follow(
+    tables: FloatArray,
+    trees: FloatArray,
+    y: NDArray[np.uint8],
+    w: FloatArray,
+    link: FloatArray,
+    weights: FloatArray,
+    information: FloatArray,
+) -> None:
+    """Move the weights by one verdict after the other; no weight of a logit becomes negative.
+
+    Parameters
+    ----------
+    tables, trees : float64 (n,)
+        Logits before the verdicts were learnt.
+    y, w : (n,)
+        Verdicts and their weights.
+    link : float64 (2,)
+        Slope and intercept of the calibration: the weights aim at a logit that is right once it is calibrated.
+    weights : float64 (3,)
+        Of the logit of the tables, of that of the trees, and the offset; changed.
+    information : float64 (3, 3)
+        The Hessian of the remembered verdicts' log loss; changed.
+    """
+    theta, H = weights, information
+    x = np.ones(3)
+    for i in range(len(y)):
+        x[0], x[1] = tables[i], trees[i]
+        z = link[0] * (theta[0] * x[0] + theta[1] * x[1] + theta[2]) + link[1]
+        p = 1.0 / (1.0 + exp(-min(max(z, -30.0), 30.0)))
+        tells = w[i] * p * (1.0 - p)
+        kept = 1.0 - min(tells / REMEMBERED, _MOST_FORGOTTEN)
+        for j in range(3):
+            for k in range(3):
+                H[j, k] = kept * H[j, k] + tells * link[0] * link[0] * x[j] * x[k]
+        a, b, c = H[0, 0] + _RIDGE, H[1, 1] + _RIDGE, H[2, 2] + _RIDGE
+        d, e, f = H[0, 1], H[0, 2], H[1, 2]
+        # The inverse of a symmetric matrix by its cofactors.
+        aa, bb, cc = b * c - f * f, a * c - e * e, a * b - d * d
+        ab, ac, bc = e * f - d * c, d * f - b * e, d * e - a * f
+        step = link[0] * w[i] * (y[i] - p) / (a * aa + d * ab + e * ac)
+        theta[0] = max(theta[0] + step * (aa * x[0] + ab * x[1] + ac), 0.0)
+        theta[1] = max(theta[1] + step * (ab * x[0] + bb * x[1] + bc), 0.0)
+        theta[2] += step * (ac * x[0] + bc * x[1] + cc)
