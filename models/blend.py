@@ -112,7 +112,7 @@ class Blend:
     tables
         With a generation.
     trees
-        None where there are none, or their weight is zero.
+        None where there are none.
     mix
         The weights.
     order : int16 (F,)
@@ -161,15 +161,18 @@ class Blend:
         calibration
             Makes a probability of the logit.
         """
+        tables = self.tables.learn_batch(self._ordered(X), y, w)
         if self._information is not None:
             link = np.array([calibration.slope, calibration.intercept])
-            follow(*self._parts(X), y, w, link, self._weights, self._information)
-        self.tables.learn_batch(self._ordered(X), y, w)
+            follow(tables, self._by_trees(X), y, w, link, self._weights, self._information)
+
+    def _by_trees(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return the logits of the trees; 0 for no trees."""
+        return np.zeros(len(X)) if self.trees is None else self.trees.score(X)
 
     def _parts(self, X: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the logits of tables and trees; 0 for no trees."""
-        trees = np.zeros(len(X)) if self.trees is None else self.trees.score(X)
-        return self.tables.score_batch(self._ordered(X)), trees
+        """Return the logits of tables and trees."""
+        return self.tables.score_batch(self._ordered(X)), self._by_trees(X)
 
     def _mixed(self, tables: NDArray[np.float64], trees: NDArray[np.float64]) -> NDArray[np.float64]:
         by_tables, by_trees, offset = self._weights.tolist()

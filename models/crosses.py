@@ -101,15 +101,18 @@ def learn(
     crossed: int,
     rates: Rates,
     tables: Tables,
-) -> None:
+) -> NDArray[np.float64]:
     """Take one AdaGrad step per row, in row order (Duchi, Hazan and Singer 2011).
+
+    It returns the raw logits that the rows had before they were learnt, float64 (n,).
 
     Accumulators start at 1, which is added under the root. The intercept takes a plain step, as river's does.
     """
     main_weights, main_squares = tables.main_weights, tables.main_squares
     cross_weights, cross_squares = tables.cross_weights, tables.cross_squares
+    before = np.empty(main.shape[0])
     for row in range(main.shape[0]):
-        z = _logit(main, cross, row, crossed, tables)
+        z = before[row] = _logit(main, cross, row, crossed, tables)
         # sigmoid(-z), not 1 - sigmoid(z): no digits cancel where the model is sure.
         slope = -rates.fraud_weight * sigmoid(-z) if y[row] else sigmoid(z)
         gradient = min(max(slope * w[row], -GRADIENT_LIMIT), GRADIENT_LIMIT)
@@ -127,6 +130,7 @@ def learn(
                 cross_squares[pair, a, b] += square
                 cross_weights[pair, a, b] -= cross_step / np.sqrt(cross_squares[pair, a, b] + 1.0)
                 pair += 1
+    return before
 
 
 @njit(cache=True, nogil=True)

@@ -218,23 +218,25 @@ class Ripening:
         """Return the rows that are mature at a moment."""
         return np.arange(np.searchsorted(self.examples.event_time_ms, now_ms - self.wait_ms))
 
-    def in_order(self, now_ms: int) -> TrainingRows:
-        """Return what is known at a moment, in the order in which the tables learn it.
+    def in_order(self, now_ms: int, most: int | None = None) -> TrainingRows:
+        """Return what is known at a moment, in the order in which the tables learn it; of it the newest `most` rows.
 
-        A younger decision that has a label stands among the mature ones on which silence spoke when it came, as it does
-        when a worker learns online: all learnt last, the newest frauds would raise every score that follows.
+        Silence speaks `wait_ms` after a decision. One whose verdict came sooner stands among those on which silence
+        spoke when it came, as it does when a worker learns online: learnt last, the newest frauds would raise every
+        score that follows. Of the first days, such decisions keep their place.
         """
         event_ms, verdict_ms = self.examples.event_time_ms, self.examples.verdict_ms
-        mature = self.mature_at(now_ms)
+        mature = len(self.mature_at(now_ms))
         if not self.learns_young:
-            return self.known_at(now_ms, mature)
-        young = np.arange(len(mature), np.searchsorted(event_ms, now_ms))
-        young = young[verdict_ms[young] < now_ms]
-        place_ms = np.concatenate([event_ms[mature], verdict_ms[young] - self.wait_ms])
-        known, told = self.known_at(now_ms, mature), self.as_online(young)
-        X, y = np.concatenate([known.X, told.X]), np.concatenate([known.y, told.y])
-        both = TrainingRows(X, y, np.concatenate([known.w, told.w]))
-        return both.take(np.argsort(place_ms, kind="stable"))
+            return self.known_at(now_ms, np.arange(mature)[-(most or mature) :])
+        rows = np.arange(np.searchsorted(event_ms, now_ms))
+        rows = rows[(rows < mature) | (verdict_ms[rows] < now_ms)]
+        place_ms = np.minimum(event_ms[rows], verdict_ms[rows] - self.wait_ms)
+        place_ms = np.where(place_ms < event_ms[0], event_ms[rows], place_ms)
+        rows = rows[np.argsort(place_ms, kind="stable")]
+        rows = rows[-(most or len(rows)) :]
+        known = self.known_at(now_ms, rows)
+        return known._replace(w=np.where(rows < mature, known.w, self._weight_online(rows)))
 
     def known_at(self, now_ms: int, rows: NDArray[np.int64]) -> TrainingRows:
         """Return some rows as they are known at a moment: what is labelled later is silent yet."""
@@ -259,14 +261,14 @@ class Ripening:
         verdict_ms = self.examples.verdict_ms
         rows = np.flatnonzero((verdict_ms >= from_ms) & (verdict_ms < until_ms))
         rows = rows[np.argsort(verdict_ms[rows], kind="stable")]
-        return self.as_online(rows)
+        return TrainingRows(
+            self.examples.features[rows], self.examples.label[rows], self._weight_online(rows)
+        )
 
-    def as_online(self, rows: NDArray[np.int64]) -> TrainingRows:
-        """Return some rows as a worker learns them when their verdict comes."""
+    def _weight_online(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the weights with which a worker learns some rows when their verdict comes."""
         share = self.delays.labelled_by(self.examples.verdict_ms[rows] - self.examples.event_time_ms[rows])
-        y = self.examples.label[rows]
-        weight = weight_online(y, self.examples.weight[rows], self.chance[rows], share)
-        return TrainingRows(self.examples.features[rows], y, weight)
+        return weight_online(self.examples.label[rows], self.examples.weight[rows], self.chance[rows], share)
 
 
 @njit(cache=True, nogil=True)

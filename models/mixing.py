@@ -89,6 +89,15 @@ def follow(
         aa, bb, cc = b * c - f * f, a * c - e * e, a * b - d * d
         ab, ac, bc = e * f - d * c, d * f - b * e, d * e - a * f
         step = link[0] * w[i] * (y[i] - p) / (a * aa + d * ab + e * ac)
-        theta[0] = max(theta[0] + step * (aa * x[0] + ab * x[1] + ac), 0.0)
-        theta[1] = max(theta[1] + step * (ab * x[0] + bb * x[1] + bc), 0.0)
-        theta[2] += step * (ac * x[0] + bc * x[1] + cc)
+        t0 = theta[0] + step * (aa * x[0] + ab * x[1] + ac)
+        t1 = theta[1] + step * (ab * x[0] + bb * x[1] + bc)
+        t2 = theta[2] + step * (ac * x[0] + bc * x[1] + cc)
+        # Where a weight would be negative, the others go to where the loss is least with that weight at 0.
+        u0, u1, u2 = t0, t1, t2
+        if t1 < 0.0:
+            u0, u1, u2 = t0 - t1 * ab / bb, 0.0, t2 - t1 * bc / bb
+        elif t0 < 0.0:
+            u0, u1, u2 = 0.0, t1 - t0 * ab / aa, t2 - t0 * ac / aa
+        if u0 < 0.0 or u1 < 0.0:
+            u0, u1, u2 = 0.0, 0.0, t2 + (e * t0 + f * t1) / c
+        theta[0], theta[1], theta[2] = u0, u1, u2

@@ -187,6 +187,8 @@ class Matured:
         The clock.
     until_ms
         Verdicts on all decisions before are in, but for frauds that are labelled late.
+    known_ms
+        The clock, or when the feed of labels fell silent: of later days no label is known.
     delays
         How late those are: the losses of a day stand for so many more.
     silent_weight
@@ -195,6 +197,7 @@ class Matured:
 
     now_ms: int
     until_ms: int
+    known_ms: int
     delays: LabelDelays
     silent_weight: float
 
@@ -275,7 +278,7 @@ class Payoffs:
         Beside it on which of them the online model scored, bool (days,): the rule brings nothing on the others.
         """
         end_ms = (self._days.astype(np.int64) + 1) * MS_PER_DAY
-        share = matured.delays.labelled_by(matured.now_ms - end_ms)
+        share = matured.delays.labelled_by(matured.known_ms - end_ms)
         # Where nearly all the frauds of a day are silent yet, reviews would be all that the rule seems to bring.
         rows = np.flatnonzero((end_ms <= matured.until_ms) & (share >= LEAST_SHARE))[-DAYS:]
         gains = np.zeros((len(rows), POLICIES))

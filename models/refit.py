@@ -97,9 +97,10 @@ def forest_due(model: ModelState, plan: RefitPlan) -> bool:
 def generation_job(model: ModelState, plan: RefitPlan) -> Job | None:
     """Copy what a generation needs out of the state; the job itself may run in any thread.
 
-    Only examples older than `negatives_after` count: frauds are labelled within days and silence matures later, so that
-    younger ones are nearly all fraud. The job searches at the first generation, at every fourth, and while examples
-    are few; in between, it makes the next generation by the recipe in force.
+    What is measured comes from mature examples: older than `negatives_after`, and old enough that silence can be
+    corrected. Frauds are labelled within days and silence matures later, so that younger ones are nearly all fraud. The
+    job searches at the first generation, at every fourth, while examples are few, and once they have grown by half; in
+    between, it makes the next generation by the recipe in force, with the weights that its mix has reached.
 
     Returns
     -------
@@ -109,13 +110,11 @@ def generation_job(model: ModelState, plan: RefitPlan) -> Job | None:
     """
     examples, _ = model.examples.snapshot()
     cut_offset, clock_ms, policy = model.offset, model.clock_ms or 0, model.policy
-    since_ms, mature_ms = clock_ms - policy.memory_ms, clock_ms - policy.negatives_after_ms
-    halted = False
+    since_ms, known_ms = clock_ms - policy.memory_ms, clock_ms
     if policy.silence_is_legit and model.newest_label_ms is not None:
         # Of days on which the feed of labels was silent only the frauds are known that came before it fell silent.
-        silent_after_ms = model.newest_label_ms + policy.max_silence_ms
-        halted = silent_after_ms < clock_ms
-        mature_ms = min(clock_ms, silent_after_ms) - policy.negatives_after_ms
+        known_ms = min(clock_ms, model.newest_label_ms + policy.max_silence_ms)
+    mature_ms = known_ms - policy.negatives_after_ms
     mature = (examples.event_time_ms >= since_ms) & (examples.event_time_ms < mature_ms)
     if not np.any(examples.label[mature] & Verdict.FRAUD):
         return None
@@ -126,20 +125,22 @@ def generation_job(model: ModelState, plan: RefitPlan) -> Job | None:
 
     def job() -> Refit:
         recent = examples.for_generation(since_ms)
-        delays = LabelDelays.measured(recent, clock_ms)
-        legit_delays = None if policy.silence_is_legit else LabelDelays.measured(recent, clock_ms, 0)
+        delays = LabelDelays.measured(recent, known_ms)
+        legit_delays = None if policy.silence_is_legit else LabelDelays.measured(recent, known_ms, 0)
         telling_ms = [it.telling_ms for it in (delays, legit_delays) if it is not None]
         wait_ms = max(policy.negatives_after_ms, *telling_ms)
-        mature = recent.event_time_ms < min(mature_ms, clock_ms - wait_ms)
-        if not np.any(recent.label[mature] & Verdict.FRAUD):
+        mature = recent.event_time_ms < known_ms - wait_ms
+        if not _is_enough(recent.take(mature), policy.min_frauds):
+            # Delays are not known yet, as when the first labels come all at once.
             wait_ms, mature = policy.negatives_after_ms, recent.event_time_ms < mature_ms
         silent = silent_weight(recent.take(mature), calibration)
         # By then as many young frauds come as in any week: beside all the mature rows they shift no prior.
-        steady = not halted and _spans(recent.take(mature)) >= _STEADY * wait_ms
+        settled_ms = wait_ms if legit_delays else policy.negatives_after_ms
+        steady = known_ms == clock_ms and _spans(recent.take(mature)) >= _STEADY * settled_ms
         told = (mature | steady) & ((recent.label != Verdict.ALERTED) | (silent > 0.0))
-        known, chance = learnt_as(recent.take(told), mature[told], silent, calibration, delays, clock_ms)
+        known, chance = learnt_as(recent.take(told), mature[told], silent, calibration, delays, known_ms)
         # A moment later than the clock, so that the verdicts of the newest commit are known.
-        ripening = Ripening(known, chance, delays, clock_ms + 1, wait_ms + 1, steady, legit_delays)
+        ripening = Ripening(known, chance, delays, known_ms + 1, wait_ms + 1, steady, legit_delays)
         searcher = Searcher(ripening, names, categorical, fraud_weight, max(cut_offset, 0), trees=plan.trees)
         rows = int(np.count_nonzero(mature[told]))
         keeps = (
@@ -161,6 +162,11 @@ def generation_job(model: ModelState, plan: RefitPlan) -> Job | None:
         return Refit("generation", cut_offset, clock_ms, found)
 
     return job
+
+
+def _is_enough(mature: Examples, frauds: int) -> bool:
+    """Return whether a generation may be made of so few."""
+    return len(mature) >= _FIRST_EXAMPLES and int(np.count_nonzero(mature.label & Verdict.FRAUD)) >= frauds
 
 
 def _spans(rows: Examples) -> int:

@@ -217,11 +217,11 @@ class Searcher:
 
     def build(self, choice: Choice) -> Blend:
         """Make the generation of all examples."""
-        learnt = self._ripening.in_order(self._ripening.now_ms)
-        tables = self._table_params(TABLES[choice.tables_at])
         trees = None
         if choice.trees_at >= 0:
             trees = self._fitted(self._rows, TREES[choice.trees_at], BOOSTED_ROWS)
+        learnt = self._ripening.in_order(self._ripening.now_ms)
+        tables = self._table_params(TABLES[choice.tables_at])
         return build_blend(learnt, self._names, self._categorical, tables, choice.order, choice.mix, trees)
 
     def _chosen_trees(self, cuts: list[_Cut], judged: NDArray[np.int64]) -> tuple[_Judged, NDArray[np.int16]]:
@@ -289,8 +289,7 @@ class Searcher:
         """Return the logits of tables on the judged rows of all cuts, learning day by day what becomes known."""
         logits = []
         for cut in cuts:
-            rows = self._ripening.in_order(cut.at_ms)
-            rows = rows.take(np.arange(len(rows.y))[-_TABLE_ROWS:])
+            rows = self._ripening.in_order(cut.at_ms, _TABLE_ROWS)
             blend = build_blend(rows, self._names, self._categorical, self._table_params(params), order)
             day = (self._time_ms[cut.judged] - cut.at_ms) // MS_PER_DAY
             for each in range(int(day[-1]) + 1):

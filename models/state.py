@@ -363,7 +363,8 @@ class ModelState:
     def _choose_policy(self) -> None:
         until_ms, clock_ms = self.verdicts_until_ms, self.clock_ms
         if until_ms is not None and clock_ms is not None:
-            matured = Matured(clock_ms, until_ms, self.delays, self.silent_weight)
+            known_ms = until_ms + self.policy.negatives_after_ms
+            matured = Matured(clock_ms, until_ms, known_ms, self.delays, self.silent_weight)
             self.payoffs.choose(matured, self.policy.costs)
 
     def _compare_digest(self, commit: Commit) -> None:

@@ -174,19 +174,37 @@ def test_verdicts_of_a_day_are_learnt_as_they_came_not_frauds_last() -> None:
     assert y.tolist() == [1, 0, 0]
 
 
-def test_a_young_fraud_stands_among_the_decisions_on_which_silence_spoke_when_its_label_came() -> None:
-    # Silence takes 7 days: at day 20 decisions up to day 13 are mature. The fraud of day 15 was labelled on day 18.
-    begun, told = np.array([10.0, 11.5, 12.5, 15.0, 16.0]), np.array([17.0, 18.5, 19.5, 18.0, 21.0])
-    known = examples(begun, told, np.array([0, 0, 0, 1, 1], np.uint8))
-    known = dataclasses.replace(known, features=np.arange(5, dtype=np.float32)[:, None])
+def test_a_fraud_stands_among_the_decisions_on_which_silence_spoke_when_its_label_came() -> None:
+    # Silence takes 7 days: at day 20 decisions up to day 13 are mature. Labelled are the fraud of day 11.8 on day 18.2,
+    # that of day 15 on day 18, and that of day 16 on day 21.
+    begun = np.array([10.0, 11.5, 11.8, 12.5, 15.0, 16.0])
+    told = np.array([17.0, 18.5, 18.2, 19.5, 18.0, 21.0])
+    known = examples(begun, told, np.array([0, 0, 1, 0, 1, 1], np.uint8))
+    known = dataclasses.replace(known, features=np.arange(6, dtype=np.float32)[:, None])
     ripening = Ripening(
-        known, np.zeros(5), LabelDelays.none(), 20 * MS_PER_DAY, 7 * MS_PER_DAY, learns_young=True
+        known, np.zeros(6), LabelDelays.none(), 20 * MS_PER_DAY, 7 * MS_PER_DAY, learns_young=True
     )
     X, y, w = ripening.in_order(20 * MS_PER_DAY)
-    # The young fraud takes the place of day 11; the one that is labelled on day 21 is not known yet.
-    assert (X[:, 0].tolist(), y.tolist(), w.tolist()) == ([0, 3, 1, 2], [0, 1, 0, 0], [1.0] * 4)
+    # By their labels the young fraud takes the place of day 11, the mature one of day 11.2.
+    assert (X[:, 0].tolist(), y.tolist(), w.tolist()) == ([0, 4, 2, 1, 3], [0, 1, 1, 0, 0], [1.0] * 5)
+    assert ripening.in_order(20 * MS_PER_DAY, 2).X[:, 0].tolist() == [1, 3]
     X, *_ = dataclasses.replace(ripening, learns_young=False).in_order(20 * MS_PER_DAY)
-    assert X[:, 0].tolist() == [0, 1, 2]
+    assert X[:, 0].tolist() == [0, 1, 2, 3]
+
+
+def test_the_frauds_of_steady_traffic_lie_evenly_in_the_order_of_learning() -> None:
+    """Each is labelled after a day: placed by their transactions, young ones would double those of the last week."""
+    rng = np.random.default_rng(9)
+    begun = np.sort(rng.random(40_000) * 60.0)
+    fraud = rng.random(40_000) < 0.1
+    told = begun + np.where(fraud, 1.0, 7.0)
+    known = examples(begun[told < 60.0], told[told < 60.0], fraud[told < 60.0].astype(np.uint8))
+    ripening = Ripening(
+        known, np.zeros(len(known)), LabelDelays.none(), 60 * MS_PER_DAY, 7 * MS_PER_DAY, learns_young=True
+    )
+    _, y, _ = ripening.in_order(60 * MS_PER_DAY)
+    last_weeks = [y[len(y) - (back + 1) * 4_000 : len(y) - back * 4_000].mean() for back in range(6)]
+    assert last_weeks == pytest.approx([0.1] * 6, abs=0.02)
 
 
 def test_days_are_told_once_a_quarter_of_their_frauds_are_labelled() -> None:

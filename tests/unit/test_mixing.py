@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
 from models.mixing import REMEMBERED, follow, information_of
@@ -92,3 +93,19 @@ def test_no_weight_of_a_logit_becomes_negative_and_a_verdict_of_huge_weight_is_o
     )
     assert np.isfinite(theta).all()
     assert np.isfinite(information).all()
+
+
+@pytest.mark.parametrize(("by_tables", "by_trees"), [(1.0, -0.5), (-0.5, 1.0), (-0.5, -0.5)])
+def test_where_a_weight_would_be_negative_the_others_are_as_good_as_they_can_be_without_it(
+    by_tables: float, by_trees: float
+) -> None:
+    theta, information = started([0.5, 0.5, 0.0])
+    tables, trees, y = stream(200_000, by_tables, by_trees, seed=8)
+    follow(tables, trees, y, np.ones(200_000), PLAIN, theta, information)
+    tables, trees, y = stream(60_000, by_tables, by_trees, seed=9)
+    p = chance(theta[0] * tables + theta[1] * trees + theta[2])
+    assert p.mean() == pytest.approx(y.mean(), rel=0.1)
+    kept = [part for part, weight in ((tables, by_tables), (trees, by_trees)) if weight > 0.0]
+    X = np.column_stack([*kept, np.zeros(60_000)])
+    best = LogisticRegression(C=1e6).fit(X, y).predict_proba(X)[:, 1]
+    assert log_loss(y, p) == pytest.approx(log_loss(y, best), abs=0.005)

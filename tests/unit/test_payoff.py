@@ -57,7 +57,7 @@ def chosen(
 ) -> None:
     """Choose at the beginning of a day up to which all verdicts are in."""
     at_ms = day * MS_PER_DAY
-    payoffs.choose(Matured(at_ms, at_ms, delays or LabelDelays.none(), silent), costs)
+    payoffs.choose(Matured(at_ms, at_ms, at_ms, delays or LabelDelays.none(), silent), costs)
 
 
 def after(days: list[PayoffDeltas], costs: CostPolicy = COSTS, silent: float = 1.0) -> Payoffs:
@@ -208,7 +208,8 @@ def test_a_day_is_judged_once_its_verdicts_are_in_and_a_policy_holds_for_the_day
     payoffs = Payoffs()
     for back in range(9):
         payoffs.fold(dataclasses.replace(better, day=better.day + back), COSTS)
-    halted = Matured((DAY + 30) * MS_PER_DAY, (DAY + 7) * MS_PER_DAY, LabelDelays.none(), 1.0)
+    until_ms = (DAY + 7) * MS_PER_DAY
+    halted = Matured((DAY + 30) * MS_PER_DAY, until_ms, until_ms, LabelDelays.none(), 1.0)
     payoffs.choose(halted, COSTS)
     assert payoffs.in_force.least_lambda == 1.0, "of six days alone, and the first"
     payoffs.choose(dataclasses.replace(halted, until_ms=(DAY + 9) * MS_PER_DAY), COSTS)
@@ -240,6 +241,12 @@ def test_days_of_whose_frauds_hardly_any_is_labelled_yet_speak_for_no_policy() -
     chosen(payoffs, DAY + 10, delays=LabelDelays(late))
     assert (payoffs.in_force.least_lambda, payoffs.in_force.forest_vouched) == (1.0, 0)
     assert np.isnan(payoffs.daily_gain).all()
+    # A feed that has been silent since tells no more as time goes by.
+    silent = Matured(
+        (DAY + 70) * MS_PER_DAY, (DAY + 10) * MS_PER_DAY, (DAY + 17) * MS_PER_DAY, LabelDelays(late), 1.0
+    )
+    payoffs.choose(silent, COSTS)
+    assert payoffs.in_force.least_lambda == 1.0
     chosen(payoffs, DAY + 71, delays=LabelDelays(late))
     assert payoffs.in_force.least_lambda == math.inf
 

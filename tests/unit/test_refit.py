@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,11 +10,12 @@ from sklearn.metrics import roc_auc_score
 from models import refit
 from models.anomaly import FlatForest
 from models.blend import Mix
-from models.examples import Verdict
+from models.examples import Examples, Verdict
+from models.label_delay import LabelDelays, Ripening
 from models.online import build_generation
 from models.records import Refit
 from models.refit import FOREST_ROWS, Job, RefitPlan, forest_due, forest_job, generation_due, generation_job
-from models.search import Choice
+from models.search import Choice, Searcher
 from models.state import ModelState
 from models.threshold import Calibration
 from models.vocabulary import MS_PER_DAY
@@ -134,6 +136,30 @@ def test_frauds_of_days_whose_silence_a_dead_label_feed_keeps_back_shift_nothing
     """The feed falls silent on day 14, so that silence speaks up to day 10: day 13 is known by its frauds alone."""
     quiet, rushed = (run(generation_job(state_of_a_stream(many, 24, 14), PLAN)) for many in (0, 500))
     assert_same_generation(quiet, rushed)
+
+
+def test_where_the_first_labels_come_all_at_once_no_delay_is_believed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each is as late as its transaction is old, so that a delay would be said to be as long as the stream."""
+    state = ModelState(LINEAGE, POLICY, DIGEST_EVERY)
+    rng, clock_ms = np.random.default_rng(7), START_MS + 19 * MS_PER_DAY
+    days = [examples(rng, 200, START_MS + day * MS_PER_DAY, frauds=0.1) for day in range(12)]
+    rows = [dataclasses.replace(it, verdict_ms=np.full(200, clock_ms)) for it in days]
+    record = dataclasses.replace(
+        commit(rng, 0, clocks_ms={0: clock_ms}), examples=Examples.concatenate(rows), newest_label_ms=clock_ms
+    )
+    state.fold(0, record)
+    assert LabelDelays.measured(record.examples, clock_ms).telling_ms > 15 * MS_PER_DAY
+    searched: list[Ripening] = []
+
+    def searcher(ripening: Ripening, *given: Any, **named: Any) -> Searcher:
+        searched.append(ripening)
+        return Searcher(ripening, *given, **named)
+
+    monkeypatch.setattr(refit, "Searcher", searcher)
+    run(generation_job(state, PLAN))
+    assert len(searched[0].mature_at(searched[0].now_ms)) == 2_400
 
 
 def test_frauds_that_the_newest_commit_has_labelled_are_learnt_as_frauds() -> None:

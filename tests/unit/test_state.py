@@ -7,7 +7,6 @@ import pytest
 
 from models.anomaly import FlatForest
 from models.blend import Blend
-from models.examples import Examples
 from models.records import Budget, Commit, Digest, ModelRecord, Policy, Refit
 from models.refit import RefitPlan, generation_job
 from models.state import DigestMismatch, ForestStart, GenerationStart, LineageMismatchError, ModelState
@@ -202,8 +201,11 @@ def parts(state: ModelState) -> tuple[bool, bool]:
 
 
 def learn(model: Blend, records: list[Commit], calibration: Calibration) -> None:
-    rows = Examples.concatenate([record.examples for record in records], features=FEATURES)
-    model.learn_batch(rows.features, rows.label, rows.weight.astype(np.float64), calibration)
+    for rows in (record.examples for record in records):
+        for row in range(len(rows)):
+            one = slice(row, row + 1)
+            weight = rows.weight[one].astype(np.float64)
+            model.learn_batch(rows.features[one], rows.label[one], weight, calibration)
 
 
 def assert_same_model(state: ModelState, other: Blend) -> None:
