@@ -221,9 +221,9 @@ class Ripening:
     def in_order(self, now_ms: int, most: int | None = None) -> TrainingRows:
         """Return what is known at a moment, in the order in which the tables learn it; of it the newest `most` rows.
 
-        Silence speaks `wait_ms` after a decision. One whose verdict came sooner stands among those on which silence
-        spoke when it came, as it does when a worker learns online: learnt last, the newest frauds would raise every
-        score that follows. Of the first days, such decisions keep their place.
+        A verdict that came sooner than `wait_ms` after its decision, by a label or by silence, is learnt among those
+        that came at the same time, as it is when a worker learns online: learnt last, the newest frauds would raise
+        every score that follows. Of the first days, such decisions keep their place.
         """
         event_ms, verdict_ms = self.examples.event_time_ms, self.examples.verdict_ms
         mature = len(self.mature_at(now_ms))

@@ -18,7 +18,7 @@ from models.arithmetic import exp
 from models.arrays import FloatArray
 
 REMEMBERED: Final = 1_000.0
-"""The verdicts that count, each by p (1 - p): about as many frauds."""
+"""How many verdicts count, each by p (1 - p): they hold at least as many expected frauds."""
 _RIDGE: Final = 1.0
 _MOST_FORGOTTEN: Final = 0.5
 """By one verdict, whatever its weight."""

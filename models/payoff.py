@@ -188,7 +188,7 @@ class Matured:
     until_ms
         Verdicts on all decisions before are in, but for frauds that are labelled late.
     known_ms
-        The clock, or when the feed of labels fell silent: of later days no label is known.
+        The lowest clock of any partition, or when the feed of labels fell silent: of later days no label is known.
     delays
         How late those are: the losses of a day stand for so many more.
     silent_weight

@@ -37,12 +37,12 @@ _STEADY: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class RefitPlan:
-    """How often each part is made anew, in event time.
+    """When each part is made anew at the latest, in event time.
 
     Attributes
     ----------
     generation_ms, forest_ms
-        The time between two generations, and between two forests.
+        The longest time between two generations, and between two forests: young ones are replaced sooner.
     forest_min_rows
         How many transactions must have been folded before the first forest.
     trees

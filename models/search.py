@@ -1,10 +1,10 @@
 """Chooses how a generation is made, by days that the candidates have not seen.
 
-The examples of matured days are cut at moments of the past. At each cut every candidate learns what lies before it,
-less the time that labels need, and is judged on the days after it by weighted log loss: as a generation meets the days
-after its own making. The simplest candidate within one standard error of the best is chosen (Breiman et al. 1984), so
-that noise moves nothing. From the logits on those days come the weights of tables and trees, and the intercept that
-makes a probability of them.
+The examples of matured days are cut at moments of the past. At each cut every candidate learns what lies before it and
+is judged on the days after it by weighted log loss: as a generation meets the days after its own making. Trees learn
+nothing of the time that labels need, tables only what has a verdict by then, where a generation does. The simplest
+candidate within one standard error of the best is chosen (Breiman et al. 1984), so that noise moves nothing. From the
+logits on those days come the weights of tables and trees, and the intercept that makes a probability of them.
 """
 
 from __future__ import annotations
@@ -145,8 +145,8 @@ class Searcher:
     Parameters
     ----------
     ripening
-        Examples of matured days, and the young ones that have a label. What a candidate learns and what it is judged on
-        lie its `wait_ms` apart: so long do labels take.
+        Examples of matured days, and the young ones that have a verdict. What trees learn and what they are judged on
+        lie its `wait_ms` apart: so long do labels take. Where it `learns_young`, tables learn what is told in between.
     names, categorical
         Of the features.
     fraud_weight

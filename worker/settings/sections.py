@@ -174,7 +174,7 @@ class LabelSettings(Section):
 
 
 class CostSettings(Section):
-    """`[costs]`: what decisions cost; the threshold follows from these settings alone."""
+    """`[costs]`: what decisions cost; the threshold follows from these, and from what alerts have brought."""
 
     review_cost: PositiveFloat = Field(5.0, description="cost of one investigated case")
     missed_fraud_fixed: NotNegative = Field(5.0, description="cost of each missed fraud, whatever its amount")
@@ -227,7 +227,9 @@ class ModelSettings(Section):
         100, description="the online model decides once it has learnt this many frauds"
     )
     generation_days: PositiveFloat = Field(
-        7.0, description="how often a new generation, with new bin edges, begins"
+        7.0,
+        description="the longest time from one generation, with new bin edges, to the next; while little has matured, "
+        "and when the frauds learnt have doubled, it comes sooner",
     )
     trees: bool = Field(
         True,

@@ -58,7 +58,7 @@ last_poll_age_seconds                                           since the poll l
 model_log_offset                                                the version: last offset folded
 model_generation_offset                                         where the generation took force
 model_mix                           part                        weights of tables and trees in the logit, as of now
-model_judged_loss                   part                        log loss on days the parts had not seen
+model_judged_loss                   part                        log loss on unseen days, at the last search
 model_silent_alert_weight                                       with which silent alerts are learnt as legit
 model_frauds_learnt                                             by the online model
 model_prevalence                                                share of frauds among decisions learnt
