@@ -27,7 +27,9 @@ class ModelGauges:
         self._log_offset = gauge("model_log_offset", "The model's version: last offset folded.")
         self._generation = gauge("model_generation_offset", "Offset where the generation took force.")
         self._mix = gauge("model_mix", "Weights of tables and trees in the logit, as of now.", "part")
-        self._loss = gauge("model_judged_loss", "Log loss on unseen days, by the mix of the last search.", "part")
+        self._loss = gauge(
+            "model_judged_loss", "Log loss on unseen days, by the mix of the last search.", "part"
+        )
         self._silent = gauge(
             "model_silent_alert_weight", "With which alerts that no label answers are learnt as legit."
         )
