@@ -135,8 +135,7 @@ def generation_job(model: ModelState, plan: RefitPlan) -> Job | None:
             wait_ms, mature = policy.negatives_after_ms, recent.event_time_ms < mature_ms
         silent = silent_weight(recent.take(mature), calibration)
         # By then as many young frauds come as in any week: beside all the mature rows they shift no prior.
-        settled_ms = wait_ms if legit_delays else policy.negatives_after_ms
-        steady = known_ms == clock_ms and _spans(recent.take(mature)) >= _STEADY * settled_ms
+        steady = known_ms == clock_ms and _spans(recent.take(mature)) >= _STEADY * wait_ms
         told = (mature | steady) & ((recent.label != Verdict.ALERTED) | (silent > 0.0))
         known, chance = learnt_as(recent.take(told), mature[told], silent, calibration, delays, known_ms)
         # A moment later than the clock, so that the verdicts of the newest commit are known.
@@ -153,8 +152,10 @@ def generation_job(model: ModelState, plan: RefitPlan) -> Job | None:
         choice = searcher.search() if earlier is None or not keeps else replace(earlier, age=earlier.age + 1)
         blend = searcher.build(choice)
         numbers = calibration if keeps else choice.calibration or searcher.calibrated()
-        newest = searcher.newest_rows(_FOLLOWED_ROWS)
-        blend.follow_verdicts(newest.X, newest.w, numbers)
+        # Silence that speaks before most frauds are labelled says too little of how good a logit is.
+        if wait_ms == policy.negatives_after_ms or legit_delays is not None:
+            newest = searcher.newest_rows(_FOLLOWED_ROWS)
+            blend.follow_verdicts(newest.X, newest.w, numbers)
         found = {**blend.arrays(), **choice.arrays()}
         found["calibration"] = np.array([numbers.slope, numbers.intercept])
         found["silent_weight"] = np.array([silent])
