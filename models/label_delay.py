@@ -69,7 +69,7 @@ class LabelDelays:
         return cls(np.exp(after))
 
     @property
-    def telling_ms(self) -> int:
+    def maturity_ms(self) -> int:
         """The age at which `LEAST_SHARE` of the frauds are labelled: from then on silence can be corrected."""
         return int(np.searchsorted(self.shares, LEAST_SHARE)) * _HOUR_MS
 

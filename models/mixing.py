@@ -1,7 +1,7 @@
 """The weights of the two logits of a blend, and an offset: they follow the verdicts from one search to the next.
 
 A search weighs tables and trees by days weeks ago. When fraud changes overnight, trees go on with what was, while the
-tables learn what is: within so many verdicts as it takes to tell, the weights move to the better of the two. It is a
+tables learn what is: as verdicts show it, the weights move to the better of the two. It is a
 logistic regression of three parameters in Newton steps, whose information fades (recursive estimation with a forgetting
 factor: Ljung and Söderström 1983).
 """
@@ -78,11 +78,11 @@ def follow(
         x[0], x[1] = tables[i], trees[i]
         z = link[0] * (theta[0] * x[0] + theta[1] * x[1] + theta[2]) + link[1]
         p = 1.0 / (1.0 + exp(-min(max(z, -30.0), 30.0)))
-        tells = w[i] * p * (1.0 - p)
-        kept = 1.0 - min(tells / REMEMBERED, _MOST_FORGOTTEN)
+        curvature = w[i] * p * (1.0 - p)
+        kept = 1.0 - min(curvature / REMEMBERED, _MOST_FORGOTTEN)
         for j in range(3):
             for k in range(3):
-                H[j, k] = kept * H[j, k] + tells * link[0] * link[0] * x[j] * x[k]
+                H[j, k] = kept * H[j, k] + curvature * link[0] * link[0] * x[j] * x[k]
         a, b, c = H[0, 0] + _RIDGE, H[1, 1] + _RIDGE, H[2, 2] + _RIDGE
         d, e, f = H[0, 1], H[0, 2], H[1, 2]
         # The inverse of a symmetric matrix by its cofactors.

@@ -127,8 +127,8 @@ def generation_job(model: ModelState, plan: RefitPlan) -> Job | None:
         recent = examples.for_generation(since_ms)
         delays = LabelDelays.measured(recent, known_ms)
         legit_delays = None if policy.silence_is_legit else LabelDelays.measured(recent, known_ms, 0)
-        telling_ms = [it.telling_ms for it in (delays, legit_delays) if it is not None]
-        wait_ms = max(policy.negatives_after_ms, *telling_ms)
+        maturity_ms = [it.maturity_ms for it in (delays, legit_delays) if it is not None]
+        wait_ms = max(policy.negatives_after_ms, *maturity_ms)
         mature = recent.event_time_ms < known_ms - wait_ms
         if not _is_enough(recent.take(mature), policy.min_frauds):
             # Delays are not known yet, as when the first labels come all at once.
@@ -136,12 +136,12 @@ def generation_job(model: ModelState, plan: RefitPlan) -> Job | None:
         silent = silent_weight(recent.take(mature), calibration)
         # By then as many young frauds come as in any week: beside all the mature rows they shift no prior.
         steady = known_ms == clock_ms and _spans(recent.take(mature)) >= _STEADY * wait_ms
-        told = (mature | steady) & ((recent.label != Verdict.ALERTED) | (silent > 0.0))
-        known, chance = learnt_as(recent.take(told), mature[told], silent, calibration, delays, known_ms)
+        chosen = (mature | steady) & ((recent.label != Verdict.ALERTED) | (silent > 0.0))
+        known, chance = learnt_as(recent.take(chosen), mature[chosen], silent, calibration, delays, known_ms)
         # A moment later than the clock, so that the verdicts of the newest commit are known.
         ripening = Ripening(known, chance, delays, known_ms + 1, wait_ms + 1, steady, legit_delays)
         searcher = Searcher(ripening, names, categorical, fraud_weight, max(cut_offset, 0), trees=plan.trees)
-        rows = int(np.count_nonzero(mature[told]))
+        rows = int(np.count_nonzero(mature[chosen]))
         keeps = (
             earlier is not None
             and earlier.has_judged

@@ -146,7 +146,7 @@ class Searcher:
     ----------
     ripening
         Examples of matured days, and the young ones that have a verdict. What trees learn and what they are judged on
-        lie its `wait_ms` apart: so long do labels take. Where it `learns_young`, tables learn what is told in between.
+        lie its `wait_ms` apart: so long do labels take. Where it `learns_young`, tables learn the verdicts in between.
     names, categorical
         Of the features.
     fraud_weight

@@ -72,7 +72,7 @@ def test_only_the_tables_learn_on() -> None:
 def test_weights_that_follow_keep_contributions_exact_and_move_by_verdicts_alone() -> None:
     both, some = blend(), rows(300, seed=3)
     both.learn_batch(some.X, some.y, some.w)
-    assert both.mix == BOTH, "until they are told to follow"
+    assert both.mix == BOTH, "the weights stay until `follow_verdicts`"
     both.follow_verdicts(some.X, some.w, Calibration())
     assert both.mix == BOTH
     both.learn_batch(some.X, 1 - some.y, some.w)

@@ -178,8 +178,8 @@ def test_a_fraud_stands_among_the_decisions_on_which_silence_spoke_when_its_labe
     # Silence takes 7 days: at day 20 decisions up to day 13 are mature. Labelled are the fraud of day 11.8 on day 18.2,
     # that of day 15 on day 18, and that of day 16 on day 21.
     begun = np.array([10.0, 11.5, 11.8, 12.5, 15.0, 16.0])
-    told = np.array([17.0, 18.5, 18.2, 19.5, 18.0, 21.0])
-    known = examples(begun, told, np.array([0, 0, 1, 0, 1, 1], np.uint8))
+    verdict = np.array([17.0, 18.5, 18.2, 19.5, 18.0, 21.0])
+    known = examples(begun, verdict, np.array([0, 0, 1, 0, 1, 1], np.uint8))
     known = dataclasses.replace(known, features=np.arange(6, dtype=np.float32)[:, None])
     ripening = Ripening(
         known, np.zeros(6), LabelDelays.none(), 20 * MS_PER_DAY, 7 * MS_PER_DAY, learns_young=True
@@ -197,8 +197,8 @@ def test_the_frauds_of_steady_traffic_lie_evenly_in_the_order_of_learning() -> N
     rng = np.random.default_rng(9)
     begun = np.sort(rng.random(40_000) * 60.0)
     fraud = rng.random(40_000) < 0.1
-    told = begun + np.where(fraud, 1.0, 7.0)
-    known = examples(begun[told < 60.0], told[told < 60.0], fraud[told < 60.0].astype(np.uint8))
+    verdict = begun + np.where(fraud, 1.0, 7.0)
+    known = examples(begun[verdict < 60.0], verdict[verdict < 60.0], fraud[verdict < 60.0].astype(np.uint8))
     ripening = Ripening(
         known, np.zeros(len(known)), LabelDelays.none(), 60 * MS_PER_DAY, 7 * MS_PER_DAY, learns_young=True
     )
@@ -215,20 +215,20 @@ def test_days_are_told_once_a_quarter_of_their_frauds_are_labelled() -> None:
     delays = LabelDelays.measured(
         examples(begun[known], (begun + delay)[known], Verdict.FRAUD), round(now * MS_PER_DAY)
     )
-    assert delays.telling_ms == round(20.5 * MS_PER_DAY)
-    assert LabelDelays.none().telling_ms == 0
+    assert delays.maturity_ms == round(20.5 * MS_PER_DAY)
+    assert LabelDelays.none().maturity_ms == 0
 
 
 def test_where_silence_means_nothing_legits_that_are_confirmed_late_stand_for_the_ones_to_come() -> None:
     rng = np.random.default_rng(8)
     begun = np.sort(rng.random(60_000) * 60.0)
     fraud = rng.random(60_000) < 0.1
-    told = begun + np.where(fraud, 1.0, rng.uniform(1.0, 31.0, 60_000))
-    is_known = told < 60.0
-    given = examples(begun[is_known], told[is_known], fraud[is_known].astype(np.uint8))
+    verdict = begun + np.where(fraud, 1.0, rng.uniform(1.0, 31.0, 60_000))
+    is_known = verdict < 60.0
+    given = examples(begun[is_known], verdict[is_known], fraud[is_known].astype(np.uint8))
     now_ms = 60 * MS_PER_DAY
     frauds, legits = (LabelDelays.measured(given, now_ms, label) for label in (Verdict.FRAUD, 0))
-    old = np.flatnonzero(given.event_time_ms < now_ms - legits.telling_ms)
+    old = np.flatnonzero(given.event_time_ms < now_ms - legits.maturity_ms)
     ripening = Ripening(given, np.zeros(len(given)), frauds, now_ms, 0, legit_delays=legits)
     _, y, w = ripening.known_at(now_ms, old)
     assert y.mean() > 0.115, "as it looks: the legits of the newest days are to come"

@@ -53,8 +53,8 @@ def test_each_verdict_is_one_step_of_newtons_method_with_fading_memory() -> None
     for i in range(300):
         x = np.array([tables[i], trees[i], 1.0])
         p = chance(np.array(1.5 * (expected @ x) + 0.2))
-        tells = w[i] * p * (1.0 - p)
-        remembered = (1.0 - tells / REMEMBERED) * remembered + 1.5**2 * tells * np.outer(x, x)
+        curvature = w[i] * p * (1.0 - p)
+        remembered = (1.0 - curvature / REMEMBERED) * remembered + 1.5**2 * curvature * np.outer(x, x)
         expected = expected + np.linalg.solve(remembered + np.eye(3), x) * 1.5 * w[i] * (y[i] - p)
     np.testing.assert_allclose(theta, expected, rtol=1e-9)
     np.testing.assert_allclose(information, remembered, rtol=1e-9)

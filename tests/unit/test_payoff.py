@@ -241,7 +241,7 @@ def test_days_of_whose_frauds_hardly_any_is_labelled_yet_speak_for_no_policy() -
     chosen(payoffs, DAY + 10, delays=LabelDelays(late))
     assert (payoffs.in_force.least_lambda, payoffs.in_force.forest_vouched) == (1.0, 0)
     assert np.isnan(payoffs.daily_gain).all()
-    # A feed that has been silent since tells no more as time goes by.
+    # A label feed that has fallen silent adds nothing as time goes by.
     silent = Matured(
         (DAY + 70) * MS_PER_DAY, (DAY + 10) * MS_PER_DAY, (DAY + 17) * MS_PER_DAY, LabelDelays(late), 1.0
     )

@@ -150,7 +150,7 @@ def test_where_the_first_labels_come_all_at_once_no_delay_is_believed(
         commit(rng, 0, clocks_ms={0: clock_ms}), examples=Examples.concatenate(rows), newest_label_ms=clock_ms
     )
     state.fold(0, record)
-    assert LabelDelays.measured(record.examples, clock_ms).telling_ms > 15 * MS_PER_DAY
+    assert LabelDelays.measured(record.examples, clock_ms).maturity_ms > 15 * MS_PER_DAY
     searched: list[Ripening] = []
 
     def searcher(ripening: Ripening, *given: Any, **named: Any) -> Searcher:
