@@ -130,12 +130,13 @@ def generation_job(model: ModelState, plan: RefitPlan) -> Job | None:
         maturity_ms = [it.maturity_ms for it in (delays, legit_delays) if it is not None]
         wait_ms = max(policy.negatives_after_ms, *maturity_ms)
         mature = recent.event_time_ms < known_ms - wait_ms
-        if not _is_enough(recent.take(mature), policy.min_frauds):
+        if not _is_enough(recent.label[mature], policy.min_frauds):
             # Delays are not known yet, as when the first labels come all at once.
             wait_ms, mature = policy.negatives_after_ms, recent.event_time_ms < mature_ms
-        silent = silent_weight(recent.take(mature), calibration)
+        old = recent.take(mature)
+        silent = silent_weight(old, calibration)
         # By then as many young frauds come as in any week: beside all the mature rows they shift no prior.
-        steady = known_ms == clock_ms and _spans(recent.take(mature)) >= _STEADY * wait_ms
+        steady = known_ms == clock_ms and _spans(old) >= _STEADY * wait_ms
         chosen = (mature | steady) & ((recent.label != Verdict.ALERTED) | (silent > 0.0))
         known, chance = learnt_as(recent.take(chosen), mature[chosen], silent, calibration, delays, known_ms)
         # A moment later than the clock, so that the verdicts of the newest commit are known.
@@ -165,9 +166,9 @@ def generation_job(model: ModelState, plan: RefitPlan) -> Job | None:
     return job
 
 
-def _is_enough(mature: Examples, frauds: int) -> bool:
-    """Return whether a generation may be made of so few."""
-    return len(mature) >= _FIRST_EXAMPLES and int(np.count_nonzero(mature.label & Verdict.FRAUD)) >= frauds
+def _is_enough(labels: NDArray[np.uint8], frauds: int) -> bool:
+    """Return whether a generation may be made of mature examples with these labels."""
+    return len(labels) >= _FIRST_EXAMPLES and int(np.count_nonzero(labels & Verdict.FRAUD)) >= frauds
 
 
 def _spans(rows: Examples) -> int:
