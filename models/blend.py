@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from models.boosting import BoostingParams, FlatBooster
 from models.category_codes import CategoryCodes, odds_before
 from models.generation import TrainingRows
-from models.mixing import follow, information_of
+from models.mixing import REMEMBERED, follow, information_of
 from models.online import BinnedLogistic, LogisticParams
 from models.threshold import Calibration
 
@@ -140,11 +140,26 @@ class Blend:
         return self._mixed(*self._parts(X))
 
     def follow_verdicts(
-        self, X: NDArray[np.float32], w: NDArray[np.float64], calibration: Calibration
+        self, X: NDArray[np.float32], w: NDArray[np.float64], calibration: Calibration, certainty: float
     ) -> None:
-        """From now on let the weights follow what is learnt; `X` and `w` are rows like those to come."""
+        """From now on let the weights follow what is learnt.
+
+        Parameters
+        ----------
+        X, w
+            Rows like those to come.
+        calibration
+            Makes a probability of the logit.
+        certainty
+            How many verdicts, each counted by p (1 - p), the weights in force were fitted to.
+        """
         link = np.array([calibration.slope, calibration.intercept])
-        self._information = information_of(*self._parts(X), w, self._weights, link)
+        self._information = information_of(*self._parts(X), w, self._weights, link, certainty)
+
+    @property
+    def certainty(self) -> float:
+        """How many verdicts stand behind the weights, each counted by p (1 - p); the most where they follow none."""
+        return REMEMBERED if self._information is None else float(self._information[2, 2])
 
     def learn_batch(
         self,
@@ -245,8 +260,10 @@ def build_blend(
     order: NDArray[np.int16],
     mix: Mix = Mix(),
     trees: Trees | None = None,
-) -> Blend:
+) -> tuple[Blend, NDArray[np.float64]]:
     """Begin a generation: tables that learn the rows in their order, beside trees that are fitted already.
+
+    Beside it this returns the tables' logit of each row before they had learnt it, float64 (n,).
 
     Parameters
     ----------
@@ -264,8 +281,10 @@ def build_blend(
         None where there are none.
     """
     learner = BinnedLogistic(**tables)
-    learner.restart(rows.X[:, order], rows.y, rows.w, [names[at] for at in order], categorical[order])
-    return Blend(learner, trees, mix if trees is not None else replace(mix, trees=0.0), order)
+    before = learner.restart(
+        rows.X[:, order], rows.y, rows.w, [names[at] for at in order], categorical[order]
+    )
+    return Blend(learner, trees, mix if trees is not None else replace(mix, trees=0.0), order), before
 
 
 class BoostedRows(NamedTuple):

@@ -127,6 +127,12 @@ class ExampleBuffer:
         first = int(np.searchsorted(self._offsets[: self._end], offset, side="right"))
         return self._rows.take(slice(max(first, self._end - self._capacity), self._end))
 
+    def of_times(self, from_ms: int, until_ms: int, before_offset: int) -> Examples:
+        """Return the examples folded before an offset of transactions from `from_ms` to `until_ms`, in log order."""
+        kept = slice(self._end - len(self), self._end)
+        event_ms = self._rows.event_time_ms[kept][: np.searchsorted(self._offsets[kept], before_offset)]
+        return self._rows.take(kept.start + np.flatnonzero((event_ms >= from_ms) & (event_ms < until_ms)))
+
     def _move_to_front(self, kept: int) -> None:
         newest = slice(self._end - kept, self._end)
         for array in (*(getattr(self._rows, name) for name in Examples.layout()), self._offsets):

@@ -72,15 +72,19 @@ class Generation:
         examples: TrainingRows,
         rates: Rates,
         passes: int = 1,
-    ) -> Generation:
-        """Begin with weights of zero and learn the examples in their order, so many times."""
+    ) -> tuple[Generation, NDArray[np.float64]]:
+        """Begin with weights of zero and learn the examples in their order, so many times.
+
+        Beside the generation it returns the logit that each example had before it was learnt first, float64 (n,).
+        """
         X, y, w = examples
         main, cross = bins.assign(X)
         tables = crosses.zero_tables(intercept, len(names), crossed, bins.main_bins, bins.cross_bins)
-        for _ in range(passes):
+        before = crosses.learn(main, cross, y, w, crossed, rates, tables)
+        for _ in range(passes - 1):
             crosses.learn(main, cross, y, w, crossed, rates, tables)
         means = crosses.mean_weights(main, cross, w, crossed, tables)
-        return cls(tuple(names), bins, crossed, tables, means)
+        return cls(tuple(names), bins, crossed, tables, means), before
 
     def score(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the logits as learnt, float64 (n,)."""

@@ -13,7 +13,7 @@ in reversed time for right-truncated data: Lawless 1994).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
@@ -31,7 +31,6 @@ HOURS: Final = 120 * 24
 """Every fraud counts as labelled by that age."""
 _PRIOR_FRAUDS: Final = 10.0
 """Frauds without any that came late, with which each hazard begins: few labels change nothing."""
-_BISECTIONS: Final = 40
 LEAST_SHARE: Final = 0.25
 """No fraud stands for more than four; days of which fewer are labelled say too little to judge by."""
 
@@ -73,6 +72,11 @@ class LabelDelays:
         """The age at which `LEAST_SHARE` of the frauds are labelled: from then on silence can be corrected."""
         return int(np.searchsorted(self.shares, LEAST_SHARE)) * _HOUR_MS
 
+    @property
+    def median_ms(self) -> int:
+        """The age at which half of the frauds are labelled."""
+        return int(np.searchsorted(self.shares, 0.5)) * _HOUR_MS
+
     def labelled_by(self, age_ms: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return the share of each age, float64 (n,)."""
         return self.shares[_hours(age_ms)]
@@ -113,14 +117,7 @@ def consistent(examples: Examples, calibration: Calibration, delays: LabelDelays
     fraud = examples.label[scored] == 1
     share = delays.labelled_by(now_ms - examples.event_time_ms[scored])
     expected = float(np.dot(weight[fraud], 1.0 / np.maximum(share[fraud], LEAST_SHARE)))
-    if not 0.0 < expected < weight.sum():
-        return calibration
-    low, high = -30.0, 30.0
-    for _ in range(_BISECTIONS):
-        middle = (low + high) / 2.0
-        found = float(np.dot(weight, replace(calibration, intercept=middle).probability(logit)))
-        low, high = (low, middle) if found > expected else (middle, high)
-    return replace(calibration, intercept=low)
+    return calibration.expecting(expected, logit, weight)
 
 
 def belief_in_silence(chance: NDArray[np.float64], share: NDArray[np.float64]) -> NDArray[np.float64]:

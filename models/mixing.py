@@ -18,16 +18,23 @@ from models.arithmetic import exp
 from models.arrays import FloatArray
 
 REMEMBERED: Final = 1_000.0
-"""How many verdicts count, each by p (1 - p): they hold at least as many expected frauds."""
+"""The most verdicts that count, each by p (1 - p): they hold at least as many expected frauds."""
+_LEAST: Final = 10.0
+"""Weights that hardly any verdict stands behind are held as if so many did."""
 _RIDGE: Final = 1.0
 _MOST_FORGOTTEN: Final = 0.5
 """By one verdict, whatever its weight."""
 
 
 def information_of(
-    tables: FloatArray, trees: FloatArray, w: FloatArray, weights: FloatArray, link: FloatArray
+    tables: FloatArray,
+    trees: FloatArray,
+    w: FloatArray,
+    weights: FloatArray,
+    link: FloatArray,
+    certainty: float = REMEMBERED,
 ) -> FloatArray:
-    """Return the information of as many verdicts on such rows as are remembered, float64 (3, 3).
+    """Return the information of so many verdicts on such rows, float64 (3, 3).
 
     Parameters
     ----------
@@ -39,12 +46,14 @@ def information_of(
         In force.
     link : float64 (2,)
         Slope and intercept of the calibration.
+    certainty
+        How many verdicts the weights were fitted to, each counted by p (1 - p).
     """
     X = np.column_stack([tables, trees, np.ones(len(w))])
     p = 1.0 / (1.0 + np.exp(-np.clip(link[0] * (X @ weights) + link[1], -30.0, 30.0)))
     each = w * p * (1.0 - p)
     information = (X * (each * link[0] ** 2)[:, None]).T @ X / max(float(each.sum()), 1e-12)
-    return np.asarray(REMEMBERED * information, np.float64)
+    return np.asarray(min(max(certainty, _LEAST), REMEMBERED) * information, np.float64)
 
 
 @njit(cache=True, nogil=True)

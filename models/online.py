@@ -136,7 +136,7 @@ class BinnedLogistic(base.Classifier):
         w: NDArray[np.float64],
         names: Sequence[Hashable],
         categorical: NDArray[np.bool_],
-    ) -> None:
+    ) -> NDArray[np.float64]:
         """Begin a new generation: draw edges without labels, forget all weights, learn the rows in order.
 
         Parameters
@@ -152,6 +152,11 @@ class BinnedLogistic(base.Classifier):
         categorical : bool (F,)
             Which features are codes.
 
+        Returns
+        -------
+        float64 (n,)
+            The logit of each row before it was learnt first, with the fraud weight undone.
+
         Raises
         ------
         ValueError
@@ -166,10 +171,11 @@ class BinnedLogistic(base.Classifier):
         intercept = log(self.fraud_weight * prior / (1.0 - prior))
         crossed = min(len(names), self.max_crossed)
         rows = TrainingRows(X, y, w)
-        self._generation = Generation.begin(
+        self._generation, before = Generation.begin(
             bins, names, crossed, intercept, rows, self._rates(crossed), self.passes
         )
         self._warm_up = []
+        return before - log(self.fraud_weight)
 
     def score_batch(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the logits of fraud, with the fraud weight undone.

@@ -33,6 +33,10 @@ _FOLLOWED_ROWS: Final = 10_000
 """The newest mature rows, which say how sure the mix of tables and trees is."""
 _STEADY: Final = 4
 """The mature rows of a steady stream span so many times the wait of silence."""
+_FULL: Final = 0.75
+"""Mature rows that span so much of what the memory can hold are as many as there will be."""
+_SOON: Final = 0.5
+"""The share of legits that are labelled as soon as frauds are, from which on silence is not what says legit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +120,14 @@ def generation_job(model: ModelState, plan: RefitPlan) -> Job | None:
         known_ms = min(clock_ms, model.newest_label_ms + policy.max_silence_ms)
     mature_ms = known_ms - policy.negatives_after_ms
     mature = (examples.event_time_ms >= since_ms) & (examples.event_time_ms < mature_ms)
-    if not np.any(examples.label[mature] & Verdict.FRAUD):
+    least_frauds = policy.min_frauds if model.online is None else 1
+    if np.count_nonzero(examples.label[mature] & Verdict.FRAUD) < least_frauds:
         return None
     names, categorical = model.layout.names, model.layout.categorical
     fraud_weight, earlier, calibration = model.lineage.fraud_weight, model.choice, model.calibration
     if earlier is not None and model.online is not None:
-        earlier = replace(earlier, mix=model.online.mix)
+        reached = model.online
+        earlier = replace(earlier, mix=reached.mix, calibration=calibration, certainty=reached.certainty)
 
     def job() -> Refit:
         recent = examples.for_generation(since_ms)
@@ -151,15 +157,16 @@ def generation_job(model: ModelState, plan: RefitPlan) -> Job | None:
             and (plan.trees or earlier.trees_at < 0)
         )
         choice = searcher.search() if earlier is None or not keeps else replace(earlier, age=earlier.age + 1)
-        blend = searcher.build(choice)
-        numbers = calibration if keeps else choice.calibration or searcher.calibrated()
+        blend, numbers, certainty = searcher.build(choice)
         # Silence that speaks before most frauds are labelled says too little of how good a logit is.
         if wait_ms == policy.negatives_after_ms or legit_delays is not None:
             newest = searcher.newest_rows(_FOLLOWED_ROWS)
-            blend.follow_verdicts(newest.X, newest.w, numbers)
+            blend.follow_verdicts(newest.X, newest.w, numbers, certainty)
         found = {**blend.arrays(), **choice.arrays()}
         found["calibration"] = np.array([numbers.slope, numbers.intercept])
         found["silent_weight"] = np.array([silent])
+        fills_memory = _spans(old) >= _FULL * (policy.memory_ms - wait_ms)
+        found["holds_young"] = np.array([not (steady or fills_memory or _legits_come_soon(old, delays))])
         found["label_delays"] = delays.shares if legit_delays is None else LabelDelays.none().shares
         return Refit("generation", cut_offset, clock_ms, found)
 
@@ -169,6 +176,13 @@ def generation_job(model: ModelState, plan: RefitPlan) -> Job | None:
 def _is_enough(labels: NDArray[np.uint8], frauds: int) -> bool:
     """Return whether a generation may be made of mature examples with these labels."""
     return len(labels) >= _FIRST_EXAMPLES and int(np.count_nonzero(labels & Verdict.FRAUD)) >= frauds
+
+
+def _legits_come_soon(mature: Examples, delays: LabelDelays) -> bool:
+    """Return whether labels say of most legits what they are by the age at which half of the frauds are labelled."""
+    legit = mature.label & Verdict.FRAUD == 0
+    soon = (mature.label == 0) & (mature.verdict_ms - mature.event_time_ms <= delays.median_ms)
+    return float(mature.weight[soon].sum()) >= _SOON * float(mature.weight[legit].sum())
 
 
 def _spans(rows: Examples) -> int:

@@ -10,7 +10,7 @@ logits on those days come the weights of tables and trees, and the intercept tha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -74,6 +74,9 @@ class Choice:
         Generations made by this choice before.
     rows
         How many the search had.
+    certainty
+        How many verdicts weights and calibration were fitted to, each counted by p (1 - p). Those of models that knew
+        less than the generation does count for less.
     """
 
     tables_at: int
@@ -86,6 +89,7 @@ class Choice:
     blend_loss: float = float("nan")
     age: int = 0
     rows: int = 0
+    certainty: float = 0.0
 
     @property
     def has_judged(self) -> bool:
@@ -132,6 +136,14 @@ class _Cut(NamedTuple):
     judged: NDArray[np.int64]
 
 
+class Built(NamedTuple):
+    """A generation, the calibration of its logit, and how many verdicts stand behind both (`Choice.certainty`)."""
+
+    blend: Blend
+    calibration: Calibration
+    certainty: float
+
+
 class _Judged(NamedTuple):
     """Which of `TREES`, and their logits on the judged rows."""
 
@@ -175,20 +187,23 @@ class Searcher:
         self._names, self._categorical, self._fraud_weight = names, categorical, fraud_weight
         self._seed = seed
         self._plain_order = np.arange(len(names), dtype=np.int16)
+        self._judged = np.empty(0, np.int64)
+        self._known_share = 1.0
 
     def search(self) -> Choice:
         """Judge all candidates."""
         cuts = self._cuts()
         if not cuts:
             return self.default()
-        judged = np.concatenate([cut.judged for cut in cuts])
+        judged = self._judged = np.concatenate([cut.judged for cut in cuts])
+        self._known_share = len(cuts[-1].known.y) / len(self._rows.y)
         trees, order = self._chosen_trees(cuts, judged)
         tables = [self._judged_tables(cuts, it, order) for it in TABLES]
         table_at = self._simplest(tables, judged)
         y, w = self._rows.y[judged], self._rows.w[judged]
         second = trees.logit if self._may_have_trees else None
         mix, calibration = fit_mix(tables[table_at], second, y == 1, w)
-        blended = mix.tables * tables[table_at] + mix.trees * trees.logit
+        blended = mix.tables * tables[table_at] + mix.trees * trees.logit + calibration.intercept
         return Choice(
             table_at,
             trees.at if mix.trees > 0.0 else -1,
@@ -197,32 +212,52 @@ class Searcher:
             calibration,
             _mean_loss(tables[table_at], y, w),
             _mean_loss(trees.logit, y, w),
-            _mean_loss(blended + calibration.intercept, y, w),
+            _mean_loss(blended, y, w),
             rows=len(self._rows.y),
+            certainty=_certainty(blended, w) * self._known_share,
         )
 
     def default(self) -> Choice:
         """Return the choice where too few frauds are known to judge anything: tables alone."""
         return Choice(0, -1, Mix(), self._plain_order)
 
-    def calibrated(self) -> Calibration:
-        """Fit slope and intercept to the scores that the rows had when they were decided."""
-        logit = self._ripening.examples.logit[: len(self._time_ms)]
-        rows = np.isfinite(logit)
-        return Calibration.fit(logit[rows].astype(np.float64), self._rows.y[rows] == 1, self._rows.w[rows])
-
     def newest_rows(self, most: int) -> TrainingRows:
         """Return the newest mature rows."""
         return self._rows.take(np.arange(len(self._rows.y))[-most:])
 
-    def build(self, choice: Choice) -> Blend:
-        """Make the generation of all examples."""
+    def build(self, choice: Choice) -> Built:
+        """Make the generation of all examples.
+
+        Where nothing was judged, it is calibrated by the newest quarter of what it learns, scored row by row before it
+        has learnt the row.
+        """
         trees = None
         if choice.trees_at >= 0:
             trees = self._fitted(self._rows, TREES[choice.trees_at], BOOSTED_ROWS)
         learnt = self._ripening.in_order(self._ripening.now_ms)
         tables = self._table_params(TABLES[choice.tables_at])
-        return build_blend(learnt, self._names, self._categorical, tables, choice.order, choice.mix, trees)
+        blend, before = build_blend(
+            learnt, self._names, self._categorical, tables, choice.order, choice.mix, trees
+        )
+        if choice.calibration is not None:
+            return Built(blend, self._levelled(blend, choice.calibration), choice.certainty)
+        newest = slice(-(-len(before) * 3 // 4), None)
+        logit, y, w = before[newest], learnt.y[newest], learnt.w[newest]
+        calibration = Calibration.fit(logit, y == 1, w)
+        return Built(blend, calibration, _certainty(calibration.slope * logit + calibration.intercept, w))
+
+    def _levelled(self, blend: Blend, calibration: Calibration) -> Calibration:
+        """Move the intercept towards the one with which the generation expects as many frauds as the judged days have.
+
+        The models of the cuts knew but a share of what the generation has learnt. While features still grow, as in the
+        first weeks, they expect too few frauds, and the intercept that mends this would make the generation expect too
+        many. So its own, of days that it has learnt, counts for the share that they did not know.
+        """
+        rows = self._rows.take(self._judged)
+        own = calibration.expecting(
+            float(np.dot(rows.w, rows.y)), blend.score_batch(rows.X), rows.w
+        ).intercept
+        return replace(calibration, intercept=own + self._known_share * (calibration.intercept - own))
 
     def _chosen_trees(self, cuts: list[_Cut], judged: NDArray[np.int64]) -> tuple[_Judged, NDArray[np.int16]]:
         """Choose the trees, and by the smallest ones the order of the columns for the tables.
@@ -290,7 +325,7 @@ class Searcher:
         logits = []
         for cut in cuts:
             rows = self._ripening.in_order(cut.at_ms, _TABLE_ROWS)
-            blend = build_blend(rows, self._names, self._categorical, self._table_params(params), order)
+            blend, _ = build_blend(rows, self._names, self._categorical, self._table_params(params), order)
             day = (self._time_ms[cut.judged] - cut.at_ms) // MS_PER_DAY
             for each in range(int(day[-1]) + 1):
                 logits.append(blend.score_batch(self._rows.X[cut.judged[day == each]]))
@@ -317,6 +352,11 @@ class Searcher:
             if by_day.sum() <= error:
                 return candidate
         return best
+
+
+def _certainty(logit: NDArray[np.float64], w: NDArray[np.float64]) -> float:
+    p = 1.0 / (1.0 + np.exp(-np.clip(logit, -30.0, 30.0)))
+    return float(np.dot(w, p * (1.0 - p)))
 
 
 def _order(trees: Trees, X: NDArray[np.float32]) -> NDArray[np.int16]:

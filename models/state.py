@@ -124,6 +124,8 @@ class ModelState:
         """With which a silent alert is learnt as legit; see `models.alert_silence`."""
         self.delays = LabelDelays.none()
         """Of the frauds' labels, as of the generation in force."""
+        self.held_from_ms: int | None = None
+        """Verdicts on decisions since then are held until silence speaks of them; None while each is learnt at once."""
         self.forest: FlatForest | None = None
         self.clocks_ms: dict[int, int] = {}
         self.newest_label_ms: int | None = None
@@ -251,6 +253,7 @@ class ModelState:
             [
                 self.frauds_learnt, self.traffic_seen, len(self.examples), self.newest_label_ms or -1,
                 self._sample_one_in, self.first_clock_ms or -1, -1 if self.choice is None else self.choice.age,
+                -1 if self.held_from_ms is None else self.held_from_ms,
             ]
         )  # fmt: skip
         clocks = np.array(sorted(self.clocks_ms.items()), np.int64)
@@ -315,10 +318,23 @@ class ModelState:
         # Weights are whole numbers, so their sum is exact in any order.
         said = examples.label != Verdict.ALERTED
         self.weight_learnt += float(examples.weight.sum(dtype=np.float64, where=said))
-        self._learn(examples)
+        self._learn(examples, offset)
         self._fold_money(commit)
 
-    def _learn(self, examples: Examples) -> None:
+    def _learn(self, examples: Examples, since_offset: int) -> None:
+        """Learn what the log has from an offset on; of a young stream what has grown old enough by now.
+
+        While a stream is young, its features grow as entities become known: frauds that are labelled within days would
+        come before the legits of their time, and say that what is new is fraud.
+        """
+        if self.held_from_ms is not None:
+            ripe_ms = (self.clock_ms or 0) - self.policy.negatives_after_ms
+            self._learn_now(self.examples.of_times(self.held_from_ms, ripe_ms, since_offset))
+            self.held_from_ms = max(self.held_from_ms, ripe_ms)
+            examples = examples.take(np.flatnonzero(examples.event_time_ms < ripe_ms))
+        self._learn_now(examples)
+
+    def _learn_now(self, examples: Examples) -> None:
         if self.online is not None and len(examples):
             known = resolved(examples, self.silent_weight)
             share = self.delays.labelled_by(examples.verdict_ms - examples.event_time_ms)
@@ -390,13 +406,15 @@ class ModelState:
             return
         self.silent_weight = float(arrays.pop("silent_weight")[0])
         self.delays = LabelDelays(np.asarray(arrays.pop("label_delays"), np.float64))
+        holds = bool(arrays.pop("holds_young")[0])
+        self.held_from_ms = refit.clock_ms - self.policy.negatives_after_ms if holds else None
         slope, intercept = arrays.pop("calibration")
         self.calibration = Calibration(float(slope), float(intercept))
         self.online = Blend.from_arrays(arrays)
         self.choice = Choice.from_arrays(arrays, self.online.mix, self.online.order)
         self.generation = GenerationStart(offset, refit.clock_ms, self.frauds_learnt)
         # The job has not seen the examples that were folded while it ran.
-        self._learn(self.examples.since(refit.cut_offset))
+        self._learn(self.examples.since(refit.cut_offset), refit.cut_offset + 1)
 
 
 def _words(array: NDArray[np.generic]) -> NDArray[np.uint64]:

@@ -8,7 +8,7 @@ the budget allows.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -39,6 +39,7 @@ MOST_DAILY_BUDGETS: Final = 2.0
 _NEWTON_STEPS: Final = 25
 _CONVERGED: Final = 1e-10
 _HALVINGS: Final = 30
+_BISECTIONS: Final = 40
 _PULL: Final = 50.0
 _LEAST_PULL: Final = 0.5
 _PULL_FADES_BY: Final = 200.0
@@ -129,6 +130,25 @@ class Calibration:
     def probability(self, logit: FloatArray) -> FloatArray:
         """Turn logits into calibrated probabilities of fraud; NaN stays NaN."""
         return _sigmoid(self.slope * np.clip(logit, -_MAX_LOGIT, _MAX_LOGIT) + self.intercept)
+
+    def expecting(self, frauds: float, logit: FloatArray, weight: FloatArray) -> Calibration:
+        """Return the calibration of the same slope with which the rows hold so many expected frauds.
+
+        Parameters
+        ----------
+        frauds
+            Where it is not between 0 and the sum of the weights, the intercept stays.
+        logit, weight : float64 (n,)
+            Of the rows.
+        """
+        if not 0.0 < frauds < weight.sum():
+            return self
+        low, high = -30.0, 30.0
+        for _ in range(_BISECTIONS):
+            middle = (low + high) / 2.0
+            found = float(np.dot(weight, replace(self, intercept=middle).probability(logit)))
+            low, high = (low, middle) if found > frauds else (middle, high)
+        return replace(self, intercept=low)
 
     @staticmethod
     def fit(logit: FloatArray, label: BoolArray, weight: FloatArray) -> Calibration:

@@ -35,7 +35,7 @@ def blend(mix: Mix = BOTH, order: tuple[int, ...] = (2, 0, 3, 1)) -> Blend:
     some = rows(800)
     every = BoostedRows(np.arange(800), some.w)
     trees = fit_trees(some, CATEGORICAL, TreeRecipe(PARAMS), 5, every) if mix.trees else None
-    return build_blend(some, NAMES, CATEGORICAL, {}, np.array(order, np.int16), mix, trees)
+    return build_blend(some, NAMES, CATEGORICAL, {}, np.array(order, np.int16), mix, trees)[0]
 
 
 def test_the_logit_is_the_weighted_sum_of_the_two_parts() -> None:
@@ -73,7 +73,7 @@ def test_weights_that_follow_keep_contributions_exact_and_move_by_verdicts_alone
     both, some = blend(), rows(300, seed=3)
     both.learn_batch(some.X, some.y, some.w)
     assert both.mix == BOTH, "the weights stay until `follow_verdicts`"
-    both.follow_verdicts(some.X, some.w, Calibration())
+    both.follow_verdicts(some.X, some.w, Calibration(), 50.0)
     assert both.mix == BOTH
     both.learn_batch(some.X, 1 - some.y, some.w)
     assert both.mix.trees < BOTH.trees
@@ -87,7 +87,7 @@ def test_weights_that_follow_keep_contributions_exact_and_move_by_verdicts_alone
 def test_a_blend_restored_from_its_arrays_goes_on_to_the_bit(mix: Mix, follows: bool) -> None:
     one, some = blend(mix), rows(30, seed=3)
     if follows:
-        one.follow_verdicts(some.X, some.w, Calibration())
+        one.follow_verdicts(some.X, some.w, Calibration(), 50.0)
     other = Blend.from_arrays({name: array.copy() for name, array in one.arrays().items()})
     for model in (one, other):
         model.learn_batch(some.X, some.y, some.w)
@@ -155,10 +155,25 @@ def test_a_search_reports_what_it_judged_and_its_choice_makes_a_model() -> None:
     assert 0 <= choice.tables_at < len(TABLES)
     assert choice.trees_at < len(TREES)
     assert choice.blend_loss <= min(choice.tables_loss, choice.trees_loss) + 0.01
-    assert search(found).build(choice).score_batch(found.features).shape == (1_800,)
+    assert search(found).build(choice).blend.score_batch(found.features).shape == (1_800,)
     again = search(found).search()
     assert again.arrays()["choice"].tolist() == choice.arrays()["choice"].tolist()
     assert (again.mix, again.calibration) == (choice.mix, choice.calibration)
+
+
+def test_the_intercept_of_a_search_counts_for_the_share_of_the_rows_that_its_models_knew() -> None:
+    searcher = search(examples(30, 60))
+    choice = searcher.search()
+    blend, calibration, _ = searcher.build(choice)
+    cuts, known = searcher._cuts(), searcher._rows
+    X, y, w = known.take(np.concatenate([cut.judged for cut in cuts]))
+    logit, share = blend.score_batch(X), len(cuts[-1].known.y) / len(known.y)
+    assert choice.calibration is not None
+    assert 0.5 < share < 0.95
+    # What is left is the intercept with which the generation expects the frauds of the judged days.
+    own = (calibration.intercept - share * choice.calibration.intercept) / (1.0 - share)
+    assert abs(own - choice.calibration.intercept) > 0.03
+    assert w @ (1.0 / (1.0 + np.exp(-logit - own))) == pytest.approx(w @ y, rel=1e-6)
 
 
 def test_nothing_of_a_cuts_days_or_of_the_wait_for_labels_is_learnt_before_it() -> None:
@@ -224,7 +239,7 @@ def test_without_trees_the_tables_alone_are_chosen_and_their_weight_is_fitted() 
     choice = searcher.search()
     assert (choice.trees_at, choice.mix.trees) == (-1, 0.0)
     assert choice.mix.tables > 0.5
-    assert searcher.build(choice).trees is None
+    assert searcher.build(choice).blend.trees is None
     rng = np.random.default_rng(4)
     truth = rng.normal(size=20_000) * 2 - 2
     fraud = rng.random(20_000) < 1 / (1 + np.exp(-truth))

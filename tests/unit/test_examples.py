@@ -101,6 +101,16 @@ def test_since_gives_what_was_folded_after_an_offset_in_log_order() -> None:
     assert buffer.snapshot()[1].tolist() == [3, 3, 5, 5, 5, 9]
 
 
+def test_of_times_gives_what_was_folded_before_an_offset_of_a_span_of_transactions() -> None:
+    buffer = ExampleBuffer(6, FEATURES)
+    for offset, first in ((2, 0), (5, 4), (9, 2)):
+        buffer.append(numbered(first, 3), offset)
+    # Of the nine, 0 to 2, 4 to 6 and 2 to 4, the buffer holds the newest six.
+    assert numbers(buffer.of_times(3_000, 6_000, 10)) == [4, 5, 3, 4]
+    assert numbers(buffer.of_times(3_000, 6_000, 9)) == [4, 5]
+    assert numbers(buffer.of_times(0, 9_000, 5)) == []
+
+
 def test_looking_at_the_buffer_does_not_change_what_it_holds() -> None:
     looked_at, other = ExampleBuffer(10, FEATURES), ExampleBuffer(10, FEATURES)
     for offset in range(30):

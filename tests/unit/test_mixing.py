@@ -42,6 +42,12 @@ def test_the_information_is_that_of_as_many_verdicts_as_are_remembered() -> None
     np.testing.assert_allclose(
         information_of(tables, trees, w, weights, link), expected / each.sum(), rtol=1e-12
     )
+    for certainty, counts in ((250.0, 0.25), (4_000.0, 1.0), (0.5, 0.01)):
+        np.testing.assert_allclose(
+            information_of(tables, trees, w, weights, link, certainty),
+            counts * expected / each.sum(),
+            rtol=1e-12,
+        )
 
 
 def test_each_verdict_is_one_step_of_newtons_method_with_fading_memory() -> None:

@@ -356,6 +356,21 @@ def test_from_scratch_it_answers_the_prior_until_its_first_rows_have_drawn_the_e
     assert found == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.parametrize("passes", [1, 2])
+def test_a_generation_gives_each_row_the_logit_that_it_had_before_it_was_learnt_first(passes: int) -> None:
+    rng = np.random.default_rng(12)
+    X = rng.integers(0, 2, (60, 3)).astype(np.float32)
+    X[:2] = [[0, 1, 0], [1, 0, 1]]
+    y, w = (rng.random(60) < 0.3).astype(np.uint8), rng.uniform(0.5, 3.0, 60)
+    model = BinnedLogistic(prior=0.1, passes=passes, fraud_weight=2.0)
+    before = model.restart(X, y, w, "abc", np.zeros(3, np.bool_))
+    # Each column has two values, so the edges are the same however few rows draw them.
+    for row in (2, 17, 59):
+        params: LogisticParams = {"prior": 0.1, "fraud_weight": 2.0}
+        learnt = build_generation(X[:row], y[:row], w[:row], "abc", np.zeros(3, np.bool_), params)
+        assert before[row] == pytest.approx(learnt.score_batch(X[row : row + 1])[0], abs=1e-12)
+
+
 def test_without_a_generation_a_batch_is_refused() -> None:
     X, y, w = stream(5)
     for call in (

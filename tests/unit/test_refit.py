@@ -12,7 +12,7 @@ from models.anomaly import FlatForest
 from models.blend import Mix
 from models.examples import Examples, Verdict
 from models.label_delay import LabelDelays, Ripening
-from models.online import build_generation
+from models.online import BinnedLogistic, build_generation
 from models.records import Refit
 from models.refit import FOREST_ROWS, Job, RefitPlan, forest_due, forest_job, generation_due, generation_job
 from models.search import Choice, Searcher
@@ -177,6 +177,45 @@ def test_the_mix_follows_verdicts_unless_silence_speaks_before_most_frauds_are_l
     assert ("mix_information" in run(generation_job(state, PLAN)).arrays) is follows
 
 
+@pytest.mark.parametrize(
+    ("days", "memory_days", "legit", "holds"),
+    [
+        (12, 90, Verdict.SILENT, True),
+        (30, 90, Verdict.SILENT, False),
+        (12, 20, Verdict.SILENT, False),
+        (12, 90, Verdict(0), False),
+    ],
+    ids=["silence says who is legit", "old", "as old as the memory lets it be", "labels say who is legit"],
+)
+def test_verdicts_of_a_young_stream_are_held_where_silence_says_who_is_legit(
+    days: int, memory_days: int, legit: Verdict, holds: bool
+) -> None:
+    policy = dataclasses.replace(POLICY, memory_ms=memory_days * MS_PER_DAY)
+    state = ModelState(LINEAGE, policy, DIGEST_EVERY)
+    rng, clock_ms = np.random.default_rng(9), START_MS + (days + 7) * MS_PER_DAY
+    rows = Examples.concatenate(
+        [examples(rng, 100, START_MS + day * MS_PER_DAY, frauds=0.1) for day in range(days)]
+    )
+    rows = dataclasses.replace(rows, label=np.where(rows.label == 1, rows.label, np.uint8(legit)))
+    record = commit(rng, 0, clocks_ms={0: clock_ms})
+    state.fold(0, dataclasses.replace(record, examples=rows, newest_label_ms=clock_ms))
+    assert run(generation_job(state, PLAN)).arrays["holds_young"].tolist() == [holds]
+
+
+def test_the_first_generation_is_made_once_enough_frauds_are_mature() -> None:
+    """Labels of many more may be known: a model that has learnt three of them is worth less than the forest."""
+    rng = np.random.default_rng(10)
+    for mature, is_made in ((POLICY.min_frauds - 1, False), (POLICY.min_frauds, True)):
+        state = ModelState(LINEAGE, POLICY, DIGEST_EVERY)
+        clock_ms = START_MS + 9 * MS_PER_DAY
+        old, young = examples(rng, 1_500, frauds=0.0), examples(rng, 50, clock_ms - MS_PER_DAY, frauds=1.0)
+        old.label[:mature] = Verdict.FRAUD
+        record = commit(rng, 0, clocks_ms={0: clock_ms})
+        rows = Examples.concatenate([old, young])
+        state.fold(0, dataclasses.replace(record, examples=rows, newest_label_ms=clock_ms))
+        assert (generation_job(state, PLAN) is not None) is is_made
+
+
 def test_frauds_that_the_newest_commit_has_labelled_are_learnt_as_frauds() -> None:
     state = ModelState(LINEAGE, POLICY, DIGEST_EVERY)
     rng = np.random.default_rng(6)
@@ -277,8 +316,11 @@ def test_a_generation_equals_one_built_by_hand_from_the_last_verdicts_in_transac
     )
     for name, array in expected.arrays().items():
         np.testing.assert_array_equal(refit.arrays[f"tables.{name}"], array, err_msg=name)
-    logit = rows.logit[order].astype(np.float64)
-    calibration = Calibration.fit(logit, label[order] == 1, weight)
+    unlearnt = BinnedLogistic(fraud_weight=2.5).restart(
+        rows.features[order], label[order], weight, state.layout.names, state.layout.categorical
+    )
+    newest = slice(150, None)
+    calibration = Calibration.fit(unlearnt[newest], label[order][newest] == 1, weight[newest])
     expected_numbers = [calibration.slope, calibration.intercept]
     assert refit.arrays["calibration"].tolist() == pytest.approx(expected_numbers, rel=1e-12)
     assert (refit.kind, refit.cut_offset, refit.clock_ms) == ("generation", 2, START_MS)

@@ -1,20 +1,40 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from models.anomaly import FlatForest
 from models.blend import Blend
+from models.examples import Examples
 from models.records import Budget, Commit, Digest, ModelRecord, Policy, Refit
 from models.refit import RefitPlan, generation_job
 from models.state import DigestMismatch, ForestStart, GenerationStart, LineageMismatchError, ModelState
 from models.threshold import BINS, Calibration
 from models.vocabulary import MS_PER_DAY
-from tests.support.model_log import EAGER, FEATURES, LINEAGE, START_MS, commit, examples, new_state
+from tests.support.model_log import (
+    DIGEST_EVERY,
+    EAGER,
+    FEATURES,
+    LINEAGE,
+    POLICY,
+    START_MS,
+    commit,
+    examples,
+    new_state,
+)
 
 PLAN = RefitPlan(MS_PER_DAY, MS_PER_DAY, 256)
+
+
+def assert_equal(one: Mapping[str, NDArray[Any]], other: Mapping[str, NDArray[Any]]) -> None:
+    assert one.keys() == other.keys()
+    for name, array in one.items():
+        np.testing.assert_array_equal(array, other[name], err_msg=name)
 
 
 def day_of_commits(rng: np.random.Generator, days: int, per_day: int = 2) -> list[Commit]:
@@ -181,18 +201,44 @@ def test_a_generation_takes_force_at_its_offset_with_what_it_missed_learnt_once_
     assert_same_model(state, expected)
 
 
+def test_of_a_young_stream_verdicts_are_learnt_once_silence_has_spoken_of_their_time() -> None:
+    """One worker hears the verdicts of day 9 on day 10, the other when the last of these decisions is a week old."""
+    rng = np.random.default_rng(4)
+    old, young = examples(rng, 1_500), examples(rng, 80, START_MS + 9 * MS_PER_DAY)
+    late = examples(rng, 20, START_MS + 2 * MS_PER_DAY)
+    quiet = {day: commit(rng, 0, clocks_ms={0: START_MS + day * MS_PER_DAY}) for day in (9, 10, 15, 18)}
+
+    def on(day: int, rows: Examples | None = None) -> Commit:
+        return quiet[day] if rows is None else dataclasses.replace(quiet[day], examples=rows)
+
+    def learnt(*commits: Commit, holds: bool) -> dict[str, NDArray[Any]]:
+        state = ModelState(LINEAGE, POLICY, DIGEST_EVERY)
+        state.fold(0, dataclasses.replace(on(9, old), newest_label_ms=START_MS + 9 * MS_PER_DAY))
+        made = begun(state)
+        state.fold(1, dataclasses.replace(made, arrays={**made.arrays, "holds_young": np.array([holds])}))
+        for record in commits:
+            state.fold(state.offset + 1, record)
+        assert state.online is not None
+        return state.online.arrays()
+
+    both = Examples.concatenate([late, young])
+    assert_equal(learnt(on(10, both), on(15), holds=True), learnt(on(10, late), holds=False))
+    assert_equal(learnt(on(10, both), on(18), holds=True), learnt(on(10, late), on(18, young), holds=False))
+    assert_equal(learnt(on(18, both), on(18), holds=True), learnt(on(18, both), holds=False))
+
+
 def test_a_newer_generation_replaces_the_one_in_force() -> None:
     state = new_state()
-    commits = day_of_commits(np.random.default_rng(9), 4, per_day=1)
-    state.fold(0, commits[0])
-    state.fold(1, commits[1])
-    state.fold(2, begun(state))
-    state.fold(3, commits[2])
+    commits = day_of_commits(np.random.default_rng(9), 4)
+    for offset, record in enumerate(commits[:4]):
+        state.fold(offset, record)
+    state.fold(4, begun(state))
+    state.fold(5, commits[4])
     second = begun(state)
-    state.fold(4, second)
+    state.fold(6, second)
     assert_same_model(state, Blend.from_arrays(second.arrays))
     assert state.generation is not None
-    assert state.generation.offset == 4
+    assert state.generation.offset == 6
 
 
 def parts(state: ModelState) -> tuple[bool, bool]:
@@ -285,7 +331,7 @@ def test_the_online_model_is_trusted_once_it_has_learnt_enough_frauds() -> None:
     few, more = (examples(rng, EAGER.min_frauds - 1, frauds=1.0), examples(rng, 1, frauds=1.0))
     state = new_state()
     state.fold(0, dataclasses.replace(commit(rng, 0), examples=few))
-    state.fold(1, begun(state))
+    state.fold(1, begun(folded([commit(rng, 50)])))
     assert (state.frauds_learnt, state.online_is_trusted) == (EAGER.min_frauds - 1, False)
     state.fold(2, dataclasses.replace(commit(rng, 0), examples=more))
     scored = Budget(np.ones(BINS), np.zeros(BINS), 0, 0)

@@ -109,6 +109,16 @@ def test_one_class_alone_has_a_finite_fit(fraud: bool) -> None:
     assert math.isfinite(fitted.intercept)
 
 
+def test_as_many_frauds_are_expected_as_are_asked_for_where_rows_can_hold_them() -> None:
+    rng = np.random.default_rng(5)
+    logit, weight = rng.normal(-4.0, 2.0, 500), rng.uniform(0.5, 3.0, 500)
+    found = Calibration(0.7, 1.0).expecting(90.0, logit, weight)
+    assert found.slope == 0.7
+    assert weight @ (1.0 / (1.0 + np.exp(-0.7 * logit - found.intercept))) == pytest.approx(90.0, abs=1e-5)
+    for impossible in (0.0, weight.sum()):
+        assert Calibration(0.7, 1.0).expecting(impossible, logit, weight) == Calibration(0.7, 1.0)
+
+
 def test_separable_frauds_have_a_finite_fit() -> None:
     logit = np.concatenate([np.full(1_000, -3.0), np.full(1_000, 3.0)])
     fitted = Calibration.fit(logit, logit > 0, np.ones(2_000))
