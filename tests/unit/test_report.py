@@ -23,6 +23,7 @@ from worker.offline.report import require_page, wording, write_backtest, write_c
 from worker.offline.report.compared import comparison_page
 from worker.offline.report.course import course
 from worker.offline.report.curves import recall_and_precision
+from worker.offline.report.plots import MOST_SERIES
 from worker.settings.sections import Settings
 from worker.simulation import FIELDS, Traffic, simulate
 
@@ -179,6 +180,18 @@ def test_a_page_of_many_rows_and_strategies_stays_small(tmp_path: Path) -> None:
     assert_keeps_its_promises(page)
     # Thinned curves are as large however many rows there are.
     assert len(page) < 700_000
+
+
+def test_every_strategy_has_its_working_point_beside_the_curves_of_a_few(tmp_path: Path) -> None:
+    def points_of(strategies: int) -> list[int]:
+        names = {(f"strategy_{i}", f"family_{i // 5}"): 0.5 + 0.05 * i for i in range(strategies)}
+        page = compared(comparison(rows=6_000, prevalence=0.1, strengths=names), tmp_path)
+        plots = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
+        return [plot.count("<use") for plot in plots if "Precision against recall" in plot]
+
+    few, many = points_of(MOST_SERIES), points_of(30)
+    assert len(few) == len(many) == 2
+    assert [a - b for a, b in zip(many, few, strict=True)] == [30 - MOST_SERIES] * 2
 
 
 def test_the_report_of_a_backtest_has_every_section_and_keeps_its_promises(

@@ -100,7 +100,7 @@ def comparison_page(result: Comparison) -> str:
         [
             Section("recommendation", "Recommendation", _headline(result, series), is_headline=True),
             Section("table", "Every strategy", _tables(result, series)),
-            Section("precision-recall", "Precision and recall", [_precision_recall(result, ranked)]),
+            Section("precision-recall", "Precision and recall", [_precision_recall(result, ranked, series)]),
             Section("cost", "Cost over the threshold", [_which(result), cost_over_threshold(few)]),
             Section("capacity", "Capacity: what so many cases a day bring", [_which(result), capacity(few)]),
             Section("calibration", "Calibration", [_which(result), figures([calibration(few)])]),
@@ -305,9 +305,19 @@ def _judged(test: JudgedRows, decided: Decided, first_of_window: NDArray[np.bool
     )
 
 
-def _precision_recall(result: Comparison, ranked: Mapping[Block, Sequence[Ranked]]) -> Html:
+def _precision_recall(
+    result: Comparison, ranked: Mapping[Block, Sequence[Ranked]], series: Mapping[str, Series]
+) -> Html:
+    others = {
+        block: [
+            (row.figures.recall, row.figures.precision)
+            for row in judged_rows(result, block)
+            if row.strategy not in series and row.figures is not None
+        ]
+        for block in Block
+    }
     plots = [
-        precision_recall(f"pr-{block.value}", title, ranked[block])
+        precision_recall(f"pr-{block.value}", title, ranked[block], others[block])
         for block, (title, _) in _blocks(result)
         if ranked[block]
     ]

@@ -17,7 +17,7 @@ from worker.offline.figures import Judged
 from worker.offline.report import wording
 from worker.offline.report.markup import Html
 from worker.offline.report.page import figure, figures, missing
-from worker.offline.report.plots import Axis, Curve, Plot, Point, Reference, Series, Span
+from worker.offline.report.plots import NEUTRAL, Axis, Curve, Plot, Point, Reference, Series, Span
 
 _BINS: Final = 10
 _SHARE: Final = (0.0, 1.0)
@@ -105,8 +105,10 @@ def _label(one: Ranked, shown: Sequence[Ranked]) -> str:
     return one.series.letter if len(shown) > 1 else "reached"
 
 
-def precision_recall(name: str, title: str, ranked: Sequence[Ranked]) -> Html:
-    """Return precision over recall with the working point of each."""
+def precision_recall(
+    name: str, title: str, ranked: Sequence[Ranked], others: Sequence[tuple[float, float]] = ()
+) -> Html:
+    """Return precision over recall with the working point of each, and those of `others`, (recall, precision)."""
     shown = [one for one in ranked if one.judged.fraud.any()]
     if not shown:
         return missing("Without frauds there is neither recall nor precision.")
@@ -126,9 +128,12 @@ def precision_recall(name: str, title: str, ranked: Sequence[Ranked]) -> Html:
             Curve(one.series, *recall_and_precision(one.judged.fraud, one.judged.score)) for one in shown
         ],
         points=[
-            Point(one.series, one.reached.recall, one.reached.precision, _label(one, shown))
-            for one in shown
-            if math.isfinite(one.reached.precision)
+            *(Point(NEUTRAL, *point, "") for point in others if math.isfinite(point[1])),
+            *(
+                Point(one.series, one.reached.recall, one.reached.precision, _label(one, shown))
+                for one in shown
+                if math.isfinite(one.reached.precision)
+            ),
         ],
         references=[
             Reference(_SHARE, (prevalence, prevalence), f"alerting at random: {wording.percent(prevalence)}")
@@ -138,6 +143,8 @@ def precision_recall(name: str, title: str, ranked: Sequence[Ranked]) -> Html:
         "A marker is what the decisions reached. It can lie off its line: the line follows the score alone, and a"
         " decision by cost weighs the score with the amount."
     )
+    if others:
+        caption += " The small grey points are what the other strategies reached."
     return figure(plot, caption, [one.series for one in shown])
 
 

@@ -41,6 +41,9 @@ _SHAPES: Final = (
 )
 """The markers as paths, for the key."""
 _LETTERS: Final = "ABCDEF"
+_MARKED: Final = 6.5
+_UNMARKED: Final = 3.5
+"""Sizes of the markers of single points, with a label and without."""
 MOST_SERIES: Final = len(SERIES) - 1
 """The last one is grey, for what belongs to none of them."""
 _PARAMETERS: Final[Any] = {
@@ -142,7 +145,7 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A marked point, with a label beside it."""
+    """A marked point with a label beside it, or a small one with none."""
 
     series: Series
     x: float
@@ -228,10 +231,12 @@ def drawn(plot: Plot) -> Html:
         for curve in plot.curves:
             _draw_curve(axes, curve, plot)
         for point in plot.points:
-            _draw_marker(axes, point.series, np.array([point.x]), np.array([point.y]), 6.5)
+            size = _MARKED if point.label else _UNMARKED
+            _draw_marker(axes, point.series, np.array([point.x]), np.array([point.y]), size)
             labels.keep_clear(point.x, point.y, 5.0)
         for point in plot.points:
-            labels.beside(point.x, point.y, point.label, point.series.colour)
+            if point.label:
+                labels.beside(point.x, point.y, point.label, point.series.colour)
         for reference in plot.references:
             labels.along(reference.x, reference.y, reference.label, QUIET)
         labels.at_ends(
