@@ -32,9 +32,9 @@ COSTS = CostPolicy(review_cost=4.0, loss_fixed=2.0, loss_factor=0.5, alert_budge
 WRITER = AlertWriter("alerts", HASHER)
 
 
-def a_model(policy_costs: CostPolicy, min_frauds: int) -> ModelState:
+def a_model(policy_costs: CostPolicy) -> ModelState:
     """With an online model and a forest, learnt from the log."""
-    policy = dataclasses.replace(EAGER, costs=policy_costs, min_frauds=min_frauds)
+    policy = dataclasses.replace(EAGER, costs=policy_costs, min_frauds=5)
     model = ModelState(LINEAGE, policy, DIGEST_EVERY)
     model.fold(0, commit(np.random.default_rng(1), 400))
     rows = np.random.default_rng(2).normal(size=(300, FEATURES)).astype(np.float32)
@@ -46,13 +46,14 @@ def a_model(policy_costs: CostPolicy, min_frauds: int) -> ModelState:
 
 @pytest.fixture(scope="module")
 def online() -> ModelState:
-    return a_model(COSTS, 5)
+    return a_model(COSTS)
 
 
 @pytest.fixture(scope="module")
 def forest() -> ModelState:
     """The online model is not trusted, and a day of ranks tells the forest its cut."""
-    model = a_model(dataclasses.replace(COSTS, alert_budget_cases_per_day=50.0), 10**6)
+    model = a_model(dataclasses.replace(COSTS, alert_budget_cases_per_day=50.0))
+    model.policy = dataclasses.replace(model.policy, min_frauds=10**6)
     model.budget, model.payoffs = AlertBudget(), Payoffs()
     ranks = np.random.default_rng(2).uniform(0, 100, 500)
     for clock_ms in (START_MS, START_MS + MS_PER_DAY):
