@@ -158,7 +158,10 @@ class Blend:
 
     @property
     def certainty(self) -> float:
-        """How many verdicts stand behind the weights, each counted by p (1 - p); the most where they follow none."""
+        """How many verdicts stand behind the weights, each counted by p (1 - p); the most where they follow none.
+
+        It is right where the slope of the calibration is 1, as after a search.
+        """
         return REMEMBERED if self._information is None else float(self._information[2, 2])
 
     def learn_batch(

@@ -55,15 +55,21 @@ class Examples(Columns):
 
     def for_generation(self, since_ms: int) -> Examples:
         """Return the last verdict on each decision since `since_ms`, if it has weight, in transaction order."""
-        recent = np.flatnonzero(self.event_time_ms >= since_ms)
+        kept = self._last_verdicts(np.flatnonzero(self.event_time_ms >= since_ms))
+        # By key where times are equal: the order that rows are learnt in depends on the decisions alone.
+        return self.take(kept[np.lexsort((self.key[kept], self.event_time_ms[kept]))])
+
+    def last_verdicts(self) -> Examples:
+        """Return the last verdict on each decision, if it has weight, in the order of the verdicts."""
+        return self.take(np.sort(self._last_verdicts(np.arange(len(self)))))
+
+    def _last_verdicts(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         # Stable: the last verdict on a decision stays last of its key.
-        by_key = recent[np.argsort(self.key[recent], kind="stable")]
+        by_key = rows[np.argsort(self.key[rows], kind="stable")]
         keys = self.key[by_key]
         last = np.ones(len(keys), np.bool_)
         last[:-1] = keys[1:] != keys[:-1]
-        kept = by_key[last & (self.weight[by_key] > 0)]
-        # By key where times are equal: the order that rows are learnt in depends on the decisions alone.
-        return self.take(kept[np.lexsort((self.key[kept], self.event_time_ms[kept]))])
+        return by_key[last & (self.weight[by_key] > 0)]
 
 
 class ExampleBuffer:

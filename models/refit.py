@@ -35,8 +35,9 @@ _STEADY: Final = 4
 """The mature rows of a steady stream span so many times the wait of silence."""
 _FULL: Final = 0.75
 """Mature rows that span so much of what the memory can hold are as many as there will be."""
+_MOST: Final = 0.75
 _SOON: Final = 0.5
-"""The share of legits that are labelled as soon as frauds are, from which on silence is not what says legit."""
+"""Legits come as soon as frauds where so many have a verdict by the age at which `_MOST` frauds have one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +143,9 @@ def generation_job(model: ModelState, plan: RefitPlan) -> Job | None:
         old = recent.take(mature)
         silent = silent_weight(old, calibration)
         # By then as many young frauds come as in any week: beside all the mature rows they shift no prior.
-        steady = known_ms == clock_ms and _spans(old) >= _STEADY * wait_ms
+        longest_ms = min(_STEADY * wait_ms, _FULL * (policy.memory_ms - wait_ms))
+        is_old = _spans(old) >= longest_ms or _legits_come_as_soon(old, delays)
+        steady = is_old and known_ms == clock_ms
         chosen = (mature | steady) & ((recent.label != Verdict.ALERTED) | (silent > 0.0))
         known, chance = learnt_as(recent.take(chosen), mature[chosen], silent, calibration, delays, known_ms)
         # A moment later than the clock, so that the verdicts of the newest commit are known.
@@ -165,8 +168,8 @@ def generation_job(model: ModelState, plan: RefitPlan) -> Job | None:
         found = {**blend.arrays(), **choice.arrays()}
         found["calibration"] = np.array([numbers.slope, numbers.intercept])
         found["silent_weight"] = np.array([silent])
-        fills_memory = _spans(old) >= _FULL * (policy.memory_ms - wait_ms)
-        found["holds_young"] = np.array([not (steady or fills_memory or _legits_come_soon(old, delays))])
+        # The job has learnt the decisions before; of a young stream, later ones are learnt as they grow old.
+        found["held_from_ms"] = np.array([-1 if is_old else known_ms - wait_ms], np.int64)
         found["label_delays"] = delays.shares if legit_delays is None else LabelDelays.none().shares
         return Refit("generation", cut_offset, clock_ms, found)
 
@@ -178,11 +181,12 @@ def _is_enough(labels: NDArray[np.uint8], frauds: int) -> bool:
     return len(labels) >= _FIRST_EXAMPLES and int(np.count_nonzero(labels & Verdict.FRAUD)) >= frauds
 
 
-def _legits_come_soon(mature: Examples, delays: LabelDelays) -> bool:
-    """Return whether labels say of most legits what they are by the age at which half of the frauds are labelled."""
-    legit = mature.label & Verdict.FRAUD == 0
-    soon = (mature.label == 0) & (mature.verdict_ms - mature.event_time_ms <= delays.median_ms)
-    return float(mature.weight[soon].sum()) >= _SOON * float(mature.weight[legit].sum())
+def _legits_come_as_soon(mature: Examples, delays: LabelDelays) -> bool:
+    """Return whether most legits have their verdict, by a label or by silence, by the time that most frauds have."""
+    legit = mature.take(np.flatnonzero(mature.label & Verdict.FRAUD == 0))
+    # A verdict's time is the clock of its commit, which spans an hour in a replay.
+    soon = legit.verdict_ms - legit.event_time_ms <= delays.age_ms(_MOST) + _SHORTEST_MS
+    return float(legit.weight[soon].sum()) >= _SOON * float(legit.weight.sum())
 
 
 def _spans(rows: Examples) -> int:

@@ -328,9 +328,11 @@ class ModelState:
         come before the legits of their time, and say that what is new is fraud.
         """
         if self.held_from_ms is not None:
-            ripe_ms = (self.clock_ms or 0) - self.policy.negatives_after_ms
-            self._learn_now(self.examples.of_times(self.held_from_ms, ripe_ms, since_offset))
-            self.held_from_ms = max(self.held_from_ms, ripe_ms)
+            ripe_ms = max(self.verdicts_until_ms or self.held_from_ms, self.held_from_ms)
+            held = self.examples.of_times(self.held_from_ms, ripe_ms, since_offset)
+            # Of a verdict that was overruled while it was held nothing is learnt.
+            self._learn_now(held.last_verdicts())
+            self.held_from_ms = ripe_ms
             examples = examples.take(np.flatnonzero(examples.event_time_ms < ripe_ms))
         self._learn_now(examples)
 
@@ -406,8 +408,8 @@ class ModelState:
             return
         self.silent_weight = float(arrays.pop("silent_weight")[0])
         self.delays = LabelDelays(np.asarray(arrays.pop("label_delays"), np.float64))
-        holds = bool(arrays.pop("holds_young")[0])
-        self.held_from_ms = refit.clock_ms - self.policy.negatives_after_ms if holds else None
+        held_from_ms = int(arrays.pop("held_from_ms")[0])
+        self.held_from_ms = None if held_from_ms < 0 else held_from_ms
         slope, intercept = arrays.pop("calibration")
         self.calibration = Calibration(float(slope), float(intercept))
         self.online = Blend.from_arrays(arrays)

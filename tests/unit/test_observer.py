@@ -43,7 +43,10 @@ def test_each_change_of_the_decider_is_logged_once(
     none, forest, online = logged(caplog)
     assert "no decider yet" in none
     assert "model.forest_min_rows" in none
-    assert forest == "the isolation forest decides; frauds learnt: 7 of model.min_frauds = 100"
+    assert forest == (
+        "the isolation forest decides; labelled frauds: 7; model.min_frauds = 100 of them must be older than "
+        "labels.negatives_after_days"
+    )
     assert online == "the online model decides; frauds learnt: 7"
 
 

@@ -105,10 +105,12 @@ def test_a_generation_is_redone_when_it_has_learnt_twice_the_frauds() -> None:
 
 def state_of_a_stream(young_frauds: int = 0, newest_day: int = 19, newest_label_day: int = 19) -> ModelState:
     """Return a state with mature examples of twelve days, and frauds of the last labelled day, alerted on."""
-    state = ModelState(LINEAGE, POLICY, DIGEST_EVERY)
+    state = ModelState(LINEAGE, dataclasses.replace(POLICY, memory_ms=90 * MS_PER_DAY), DIGEST_EVERY)
     rng = np.random.default_rng(5)
     for day in range(12):
         rows = examples(rng, 200, START_MS + day * MS_PER_DAY, frauds=0.1)
+        silence_ms = np.where(rows.label == 0, POLICY.negatives_after_ms, 0)
+        rows = dataclasses.replace(rows, verdict_ms=rows.event_time_ms + silence_ms)
         empty = commit(rng, 0, clocks_ms={0: START_MS + (day + 1) * MS_PER_DAY})
         state.fold(state.offset + 1, dataclasses.replace(empty, examples=rows))
     newest_ms, labelled_ms = (START_MS + day * MS_PER_DAY for day in (newest_day, newest_label_day))
@@ -178,17 +180,20 @@ def test_the_mix_follows_verdicts_unless_silence_speaks_before_most_frauds_are_l
 
 
 @pytest.mark.parametrize(
-    ("days", "memory_days", "legit", "holds"),
+    ("days", "memory_days", "fraud_hours", "legit_hours", "holds"),
     [
-        (12, 90, Verdict.SILENT, True),
-        (30, 90, Verdict.SILENT, False),
-        (12, 20, Verdict.SILENT, False),
-        (12, 90, Verdict(0), False),
+        (12, 90, 0, 168, True),
+        (12, 90, 48, 168, True),
+        (30, 90, 48, 168, False),
+        (12, 20, 48, 168, False),
+        (12, 90, 168, 168, False),
+        (12, 90, 0, 0, False),
+        (12, 90, 5, 5, False),
+        (12, 90, 48, 24, False),
     ],
-    ids=["silence says who is legit", "old", "as old as the memory lets it be", "labels say who is legit"],
 )
-def test_verdicts_of_a_young_stream_are_held_where_silence_says_who_is_legit(
-    days: int, memory_days: int, legit: Verdict, holds: bool
+def test_verdicts_of_a_young_stream_are_held_where_legits_come_later_than_frauds(
+    days: int, memory_days: int, fraud_hours: int, legit_hours: int, holds: bool
 ) -> None:
     policy = dataclasses.replace(POLICY, memory_ms=memory_days * MS_PER_DAY)
     state = ModelState(LINEAGE, policy, DIGEST_EVERY)
@@ -196,10 +201,13 @@ def test_verdicts_of_a_young_stream_are_held_where_silence_says_who_is_legit(
     rows = Examples.concatenate(
         [examples(rng, 100, START_MS + day * MS_PER_DAY, frauds=0.1) for day in range(days)]
     )
-    rows = dataclasses.replace(rows, label=np.where(rows.label == 1, rows.label, np.uint8(legit)))
+    # A verdict comes with a commit, minutes after the label.
+    hours = np.where(rows.label == 1, fraud_hours, legit_hours) + rng.uniform(0.0, 0.5, len(rows))
+    rows = dataclasses.replace(rows, verdict_ms=rows.event_time_ms + (hours * 3_600_000).astype(np.int64))
     record = commit(rng, 0, clocks_ms={0: clock_ms})
     state.fold(0, dataclasses.replace(record, examples=rows, newest_label_ms=clock_ms))
-    assert run(generation_job(state, PLAN)).arrays["holds_young"].tolist() == [holds]
+    expected = clock_ms - POLICY.negatives_after_ms if holds else -1
+    assert run(generation_job(state, PLAN)).arrays["held_from_ms"].tolist() == [expected]
 
 
 def test_the_first_generation_is_made_once_enough_frauds_are_mature() -> None:

@@ -92,7 +92,10 @@ class MetricsObserver:
                 log.info("no decider yet: the isolation forest waits for model.forest_min_rows transactions")
             case Decider.FOREST:
                 log.info(
-                    "the isolation forest decides; frauds learnt: %d of model.min_frauds = %d", learnt, needed
+                    "the isolation forest decides; labelled frauds: %d; model.min_frauds = %d of them must be older "
+                    "than labels.negatives_after_days",
+                    learnt,
+                    needed,
                 )
             case Decider.ONLINE:
                 log.info("the online model decides; frauds learnt: %d", learnt)

@@ -224,7 +224,9 @@ class ModelSettings(Section):
         1.0, description="class weight of fraud; the probability is corrected for it"
     )
     min_frauds: Positive = Field(
-        100, description="the online model decides once it has learnt this many frauds"
+        100,
+        description="the online model decides once it has learnt so many frauds, all of them older than "
+        "labels.negatives_after_days",
     )
     generation_days: PositiveFloat = Field(
         7.0,
