@@ -67,7 +67,7 @@ def generation_due(model: ModelState, plan: RefitPlan) -> bool:
     """Return whether a new generation is due.
 
     The first one needs enough frauds, and enough examples old enough to be learnt from: where traffic is dense, those
-    of minutes. After that, one is due when as much time again has matured as the last one was made of, at the latest
+    of minutes. Its job waits until so many frauds are old enough, too. After that, one is due when as much time again has matured as the last one was made of, at the latest
     when the last is old, and when the number of frauds has doubled.
     """
     clock_ms, begun = model.clock_ms, model.generation
@@ -111,7 +111,7 @@ def generation_job(model: ModelState, plan: RefitPlan) -> Job | None:
     -------
     Job or None
         None where no fraud of the memory is mature, as after a long silence of the labels: the generation in force is
-        better than one that has seen no fraud.
+        better than one that has seen no fraud. None as well before the first generation, while too few are.
     """
     examples, _ = model.examples.snapshot()
     cut_offset, clock_ms, policy = model.offset, model.clock_ms or 0, model.policy

@@ -230,8 +230,8 @@ def _remarks(result: BacktestResult) -> Iterator[RenderableType]:
     wait_days = f"{result.settings.labels.negatives_after_days:g} days"
     if result.steady_from_ms is None:
         yield _remark(
-            "All of it is cold start: the online model decided nothing. It needs labelled frauds "
-            f"(model.min_frauds = {result.settings.model.min_frauds}) and silence that has matured."
+            f"All of it is cold start: the online model decided nothing. It needs {result.settings.model.min_frauds} "
+            f"labelled frauds (model.min_frauds) that are older than {wait_days} (labels.negatives_after_days)."
         )
     elif result.cold is not None and result.steady is not None:
         yield _remark(
