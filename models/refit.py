@@ -66,9 +66,10 @@ Job = Callable[[], Refit]
 def generation_due(model: ModelState, plan: RefitPlan) -> bool:
     """Return whether a new generation is due.
 
-    The first one needs enough frauds, and enough examples old enough to be learnt from: where traffic is dense, those
-    of minutes. Its job waits until so many frauds are old enough, too. After that, one is due when as much time again has matured as the last one was made of, at the latest
-    when the last is old, and when the number of frauds has doubled.
+    The first one needs enough frauds, and enough examples old enough to be learnt from: where traffic is dense,
+    those of minutes. Its job waits until so many frauds are old enough, too. After that, one is due when as much
+    time again has matured as the last one was made of, at the latest when the last is old, and when the number of
+    frauds has doubled.
     """
     clock_ms, begun = model.clock_ms, model.generation
     if clock_ms is None:
