@@ -47,4 +47,4 @@ def _table(made: Sequence[Mistake]) -> Html:
 def _figure(name: str, value: float) -> Html:
     if not name:
         return text(wording.UNKNOWN)
-    return element("span", text(f"{wording.percent(value)} "), element("small", text(name)))
+    return element("span", text(f"{wording.percent(value)} "), element("small", text(name)), class_="wraps")
