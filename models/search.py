@@ -241,7 +241,7 @@ class Searcher:
         )
         if choice.calibration is not None:
             return Built(blend, self._levelled(blend, choice.calibration), choice.certainty)
-        newest = slice(-(-len(before) * 3 // 4), None)
+        newest = slice(len(before) - len(before) // 4, None)
         logit, y, w = before[newest], learnt.y[newest], learnt.w[newest]
         calibration = Calibration.fit(logit, y == 1, w)
         return Built(blend, calibration, _certainty(calibration.slope * logit + calibration.intercept, w))
