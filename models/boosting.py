@@ -50,7 +50,7 @@ class _Walk(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class BoostingParams:
-    """What a fit is told; the search over these is `models.search`.
+    """What a fit is told; the search over these is `models.search`, the candidates are `models.candidates`.
 
     Attributes
     ----------

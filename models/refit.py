@@ -14,7 +14,7 @@ from models.anomaly import MINIMUM_ROWS, FlatForest
 from models.examples import Examples, Verdict
 from models.label_delay import LabelDelays, Ripening, learnt_as
 from models.records import Refit
-from models.search import Searcher
+from models.search import Found, Searcher
 from models.state import ModelState
 
 FOREST_ROWS: Final = 16_384
@@ -128,10 +128,11 @@ def generation_job(model: ModelState, plan: RefitPlan) -> Job | None:
     if np.count_nonzero(examples.label[mature] & Verdict.FRAUD) < least_frauds:
         return None
     names, categorical = model.layout.names, model.layout.categorical
-    fraud_weight, earlier, calibration = model.lineage.fraud_weight, model.choice, model.calibration
+    fraud_weight, calibration = model.lineage.fraud_weight, model.calibration
+    earlier, certainty = model.choice, 0.0
     if earlier is not None and model.online is not None:
         reached = model.online
-        earlier = replace(earlier, mix=reached.mix, calibration=calibration, certainty=reached.certainty)
+        earlier, certainty = replace(earlier, mix=reached.mix, calibration=calibration), reached.certainty
 
     def job() -> Refit:
         recent = examples.for_generation(since_ms)
@@ -162,19 +163,22 @@ def generation_job(model: ModelState, plan: RefitPlan) -> Job | None:
             and _CHEAP_ROWS < rows < _GROWN * earlier.rows
             and (plan.trees or earlier.trees_at < 0)
         )
-        choice = searcher.search() if earlier is None or not keeps else replace(earlier, age=earlier.age + 1)
-        blend, numbers, certainty = searcher.build(choice)
+        if earlier is None or not keeps:
+            found = searcher.search()
+        else:
+            found = Found(replace(earlier, age=earlier.age + 1), certainty)
+        blend, numbers, behind = searcher.build(found)
         # Silence that speaks before most frauds are labelled says too little of how good a logit is.
         if wait_ms == policy.negatives_after_ms or legit_delays is not None:
             newest = searcher.newest_rows(_FOLLOWED_ROWS)
-            blend.follow_verdicts(newest.X, newest.w, numbers, certainty)
-        found = {**blend.arrays(), **choice.arrays()}
-        found["calibration"] = np.array([numbers.slope, numbers.intercept])
-        found["silent_weight"] = np.array([silent])
+            blend.follow_verdicts(newest.X, newest.w, numbers, behind)
+        arrays = {**blend.arrays(), **found.choice.arrays()}
+        arrays["calibration"] = np.array([numbers.slope, numbers.intercept])
+        arrays["silent_weight"] = np.array([silent])
         # The job has learnt the decisions before; of a young stream, later ones are learnt as they grow old.
-        found["held_from_ms"] = np.array([-1 if is_old else known_ms - wait_ms], np.int64)
-        found["label_delays"] = delays.shares if legit_delays is None else LabelDelays.none().shares
-        return Refit("generation", cut_offset, clock_ms, found)
+        arrays["held_from_ms"] = np.array([-1 if is_old else known_ms - wait_ms], np.int64)
+        arrays["label_delays"] = delays.shares if legit_delays is None else LabelDelays.none().shares
+        return Refit("generation", cut_offset, clock_ms, arrays)
 
     return job
 

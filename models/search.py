@@ -9,15 +9,14 @@ logits on those days come the weights of tables and trees, and the intercept tha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Final, NamedTuple
+from dataclasses import replace
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.blend import Blend, BoostedRows, Mix, TreeRecipe, Trees, build_blend, fit_trees
-from models.boosting import BoostingParams
+from models.candidates import LARGE_AT, SIZES, TABLES, TREES, Choice
 from models.generation import TrainingRows
 from models.label_delay import Ripening
 from models.online import LogisticParams
@@ -38,94 +37,8 @@ BOOSTED_ROWS: Final = 120_000
 """The most rows that trees are fitted to, in the search and at the end: all frauds, the legits sampled and weighted."""
 _PULL: Final = 200.0
 """The prior of the mix counts for so many frauds, and fades out as more come."""
-
-TABLES: Final[tuple[LogisticParams, ...]] = (
-    {},
-    {"passes": 3},
-    {"learning_rate": 0.02, "cross_learning_rate": 0.008},
-)
-_SMALL: Final = BoostingParams(trees=250, leaves=7, learning_rate=0.05, column_share=0.5)
-_MIDDLE: Final = BoostingParams(trees=200, leaves=15, learning_rate=0.1, column_share=0.5)
-_LARGE: Final = BoostingParams(trees=300, leaves=31, learning_rate=0.06, column_share=0.5)
-_LARGEST: Final = BoostingParams(trees=350, leaves=63, learning_rate=0.05, column_share=0.5)
-SIZES: Final = (_SMALL, _MIDDLE, _LARGE, _LARGEST)
-TREES: Final = tuple(TreeRecipe(size, by_odds) for by_odds in (False, True) for size in SIZES)
-"""Those by odds are candidates only where there are categories, the large and largest only where frauds are many."""
 _MANY_FRAUDS: Final = 3_000
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """What a search chose, in numbers: it is part of the generation's record.
-
-    Attributes
-    ----------
-    tables_at, trees_at
-        Which of `TABLES` and `TREES`; -1 for no trees.
-    mix
-        Weights of their logits.
-    order : int16 (F,)
-        Columns as the tables take them.
-    calibration
-        Makes a probability of the logit; None where too few frauds were judged.
-    tables_loss, trees_loss, blend_loss
-        Mean weighted log loss of each on the judged days; NaN where nothing was judged.
-    age
-        Generations made by this choice before.
-    rows
-        How many the search had.
-    certainty
-        How many verdicts weights and calibration were fitted to, each counted by p (1 - p). Those of models that knew
-        less than the generation does count for less.
-    """
-
-    tables_at: int
-    trees_at: int
-    mix: Mix
-    order: NDArray[np.int16]
-    calibration: Calibration | None = None
-    tables_loss: float = float("nan")
-    trees_loss: float = float("nan")
-    blend_loss: float = float("nan")
-    age: int = 0
-    rows: int = 0
-    certainty: float = 0.0
-
-    @property
-    def has_judged(self) -> bool:
-        """Whether enough was known to judge anything; if not, the choice is a default."""
-        return not np.isnan(self.blend_loss)
-
-    @property
-    def trees_in_words(self) -> str:
-        """What the trees are, for a log."""
-        if self.trees_at < 0:
-            return "no trees"
-        recipe = TREES[self.trees_at]
-        categories = "odds" if recipe.by_odds else "frequency"
-        return f"{recipe.boosting.trees} trees of {recipe.boosting.leaves} leaves, categories by {categories}"
-
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return the numbers that `from_arrays` reads, beside those of the blend."""
-        numbers = (self.tables_at, self.trees_at, self.age, self.rows)
-        losses = (self.tables_loss, self.trees_loss, self.blend_loss)
-        return {"choice": np.array(numbers, np.int64), "losses": np.array(losses)}
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], mix: Mix, order: NDArray[np.int16]) -> Choice:
-        """Read a choice back.
-
-        Raises
-        ------
-        KeyError, ValueError
-            An array is absent, or names no candidate.
-        """
-        tables_at, trees_at, age, rows = (int(number) for number in arrays["choice"])
-        if not (0 <= tables_at < len(TABLES) and -1 <= trees_at < len(TREES)):
-            msg = f"no candidate has the numbers {tables_at} and {trees_at}"
-            raise ValueError(msg)
-        tables, trees, blend = (float(loss) for loss in arrays["losses"])
-        return cls(tables_at, trees_at, mix, order, None, tables, trees, blend, age, rows)
+"""From so many on, the large and the largest trees are candidates."""
 
 
 class _Cut(NamedTuple):
@@ -136,8 +49,30 @@ class _Cut(NamedTuple):
     judged: NDArray[np.int64]
 
 
+class Found(NamedTuple):
+    """A choice, and what the search behind it knew.
+
+    Attributes
+    ----------
+    choice
+        As it is recorded.
+    certainty
+        How many verdicts its weights and calibration were fitted to, each counted by p (1 - p). Those of models that
+        knew less than the generation does count for less.
+    judged
+        The rows that it was judged by; None for a choice that stays in force without a search.
+    known_share
+        Of the mature rows, how many its models knew.
+    """
+
+    choice: Choice
+    certainty: float
+    judged: TrainingRows | None = None
+    known_share: float = 1.0
+
+
 class Built(NamedTuple):
-    """A generation, the calibration of its logit, and how many verdicts stand behind both (`Choice.certainty`)."""
+    """A generation, the calibration of its logit, and how many verdicts stand behind both (`Found.certainty`)."""
 
     blend: Blend
     calibration: Calibration
@@ -187,24 +122,22 @@ class Searcher:
         self._names, self._categorical, self._fraud_weight = names, categorical, fraud_weight
         self._seed = seed
         self._plain_order = np.arange(len(names), dtype=np.int16)
-        self._judged = np.empty(0, np.int64)
-        self._known_share = 1.0
 
-    def search(self) -> Choice:
+    def search(self) -> Found:
         """Judge all candidates."""
         cuts = self._cuts()
         if not cuts:
             return self.default()
-        judged = self._judged = np.concatenate([cut.judged for cut in cuts])
-        self._known_share = len(cuts[-1].known.y) / len(self._rows.y)
+        judged = np.concatenate([cut.judged for cut in cuts])
         trees, order = self._chosen_trees(cuts, judged)
         tables = [self._judged_tables(cuts, it, order) for it in TABLES]
         table_at = self._simplest(tables, judged)
-        y, w = self._rows.y[judged], self._rows.w[judged]
+        rows = self._rows.take(judged)
+        y, w = rows.y, rows.w
         second = trees.logit if self._may_have_trees else None
         mix, calibration = fit_mix(tables[table_at], second, y == 1, w)
         blended = mix.tables * tables[table_at] + mix.trees * trees.logit + calibration.intercept
-        return Choice(
+        choice = Choice(
             table_at,
             trees.at if mix.trees > 0.0 else -1,
             mix,
@@ -214,24 +147,25 @@ class Searcher:
             _mean_loss(trees.logit, y, w),
             _mean_loss(blended, y, w),
             rows=len(self._rows.y),
-            certainty=_certainty(blended, w) * self._known_share,
         )
+        known_share = len(cuts[-1].known.y) / len(self._rows.y)
+        return Found(choice, _certainty(blended, w) * known_share, rows, known_share)
 
-    def default(self) -> Choice:
+    def default(self) -> Found:
         """Return the choice where too few frauds are known to judge anything: tables alone."""
-        return Choice(0, -1, Mix(), self._plain_order)
+        return Found(Choice(0, -1, Mix(), self._plain_order), 0.0)
 
     def newest_rows(self, most: int) -> TrainingRows:
         """Return the newest mature rows."""
         return self._rows.take(np.arange(len(self._rows.y))[-most:])
 
-    def build(self, choice: Choice) -> Built:
+    def build(self, found: Found) -> Built:
         """Make the generation of all examples.
 
         Where nothing was judged, it is calibrated by the newest quarter of what it learns, scored row by row before it
         has learnt the row.
         """
-        trees = None
+        choice, trees = found.choice, None
         if choice.trees_at >= 0:
             trees = self._fitted(self._rows, TREES[choice.trees_at], BOOSTED_ROWS)
         learnt = self._ripening.in_order(self._ripening.now_ms)
@@ -240,24 +174,11 @@ class Searcher:
             learnt, self._names, self._categorical, tables, choice.order, choice.mix, trees
         )
         if choice.calibration is not None:
-            return Built(blend, self._levelled(blend, choice.calibration), choice.certainty)
+            return Built(blend, _levelled(blend, choice.calibration, found), found.certainty)
         newest = slice(len(before) - len(before) // 4, None)
         logit, y, w = before[newest], learnt.y[newest], learnt.w[newest]
         calibration = Calibration.fit(logit, y == 1, w)
         return Built(blend, calibration, _certainty(calibration.slope * logit + calibration.intercept, w))
-
-    def _levelled(self, blend: Blend, calibration: Calibration) -> Calibration:
-        """Move the intercept towards the one with which the generation expects as many frauds as the judged days have.
-
-        The models of the cuts knew but a share of what the generation has learnt. While features still grow, as in the
-        first weeks, they expect too few frauds, and the intercept that mends this would make the generation expect too
-        many. So its own, of days that it has learnt, counts for the share that they did not know.
-        """
-        rows = self._rows.take(self._judged)
-        own = calibration.expecting(
-            float(np.dot(rows.w, rows.y)), blend.score_batch(rows.X), rows.w
-        ).intercept
-        return replace(calibration, intercept=own + self._known_share * (calibration.intercept - own))
 
     def _chosen_trees(self, cuts: list[_Cut], judged: NDArray[np.int64]) -> tuple[_Judged, NDArray[np.int16]]:
         """Choose the trees, and by the smallest ones the order of the columns for the tables.
@@ -272,7 +193,7 @@ class Searcher:
         if not self._may_have_trees:
             return best, order
         are_many = np.count_nonzero(self._rows.y) >= _MANY_FRAUDS
-        for larger in range(1, len(SIZES) if are_many else SIZES.index(_LARGE)):
+        for larger in range(1, len(SIZES) if are_many else LARGE_AT):
             found = self._better(cuts, larger, best, judged)
             if found is best:
                 break
@@ -352,6 +273,20 @@ class Searcher:
             if by_day.sum() <= error:
                 return candidate
         return best
+
+
+def _levelled(blend: Blend, calibration: Calibration, found: Found) -> Calibration:
+    """Move the intercept towards the one with which the generation expects as many frauds as the judged days have.
+
+    The models of the cuts knew but a share of what the generation has learnt. While features still grow, as in the
+    first weeks, they expect too few frauds, and the intercept that mends this would make the generation expect too
+    many. So its own, of days that it has learnt, counts for the share that they did not know.
+    """
+    if found.judged is None:
+        return calibration
+    X, y, w = found.judged
+    own = calibration.expecting(float(np.dot(w, y)), blend.score_batch(X), w).intercept
+    return replace(calibration, intercept=own + found.known_share * (calibration.intercept - own))
 
 
 def _certainty(logit: NDArray[np.float64], w: NDArray[np.float64]) -> float:

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from models.alert_silence import resolved
 from models.anomaly import FlatForest
 from models.blend import Blend
+from models.candidates import Choice
 from models.examples import ExampleBuffer, Examples, Verdict
 from models.features import FeatureLayout, SharedAggregates
 from models.label_delay import LabelDelays, chance_of_fraud, weight_online
 from models.ledger import Ledger
 from models.payoff import Matured, Payoffs
 from models.records import Commit, Digest, Lineage, ModelRecord, Policy, Refit
-from models.search import Choice
 from models.threshold import SHORTEST_DAYS, AlertBudget, Calibration, Thresholds
 from models.vocabulary import MS_PER_DAY
 

@@ -8,10 +8,11 @@ import pytest
 
 from models.blend import Blend, BoostedRows, Mix, TreeRecipe, Trees, build_blend, fit_trees
 from models.boosting import BoostingParams
+from models.candidates import TABLES, TREES
 from models.examples import Examples
 from models.generation import TrainingRows
 from models.label_delay import LabelDelays, Ripening
-from models.search import TABLES, TREES, Searcher, _Judged, fit_mix
+from models.search import Searcher, _Judged, fit_mix
 from models.threshold import Calibration
 from models.vocabulary import MS_PER_DAY
 
@@ -151,20 +152,22 @@ def search(found: Examples, *, trees: bool = True) -> Searcher:
 
 def test_a_search_reports_what_it_judged_and_its_choice_makes_a_model() -> None:
     found = examples(30, 60)
-    choice = search(found).search()
+    chosen = search(found).search()
+    choice = chosen.choice
     assert 0 <= choice.tables_at < len(TABLES)
     assert choice.trees_at < len(TREES)
     assert choice.blend_loss <= min(choice.tables_loss, choice.trees_loss) + 0.01
-    assert search(found).build(choice).blend.score_batch(found.features).shape == (1_800,)
-    again = search(found).search()
+    assert search(found).build(chosen).blend.score_batch(found.features).shape == (1_800,)
+    again = search(found).search().choice
     assert again.arrays()["choice"].tolist() == choice.arrays()["choice"].tolist()
     assert (again.mix, again.calibration) == (choice.mix, choice.calibration)
 
 
 def test_the_intercept_of_a_search_counts_for_the_share_of_the_rows_that_its_models_knew() -> None:
     searcher = search(examples(30, 60))
-    choice = searcher.search()
-    blend, calibration, _ = searcher.build(choice)
+    found = searcher.search()
+    choice = found.choice
+    blend, calibration, _ = searcher.build(found)
     cuts, known = searcher._cuts(), searcher._rows
     X, y, w = known.take(np.concatenate([cut.judged for cut in cuts]))
     logit, share = blend.score_batch(X), len(cuts[-1].known.y) / len(known.y)
@@ -229,17 +232,18 @@ def test_with_too_few_frauds_the_tables_alone_are_made() -> None:
     few = examples(10, 20)
     label = np.zeros(len(few), np.uint8)
     label[:25] = 1
-    choice = search(dataclasses.replace(few, label=label)).search()
+    choice = search(dataclasses.replace(few, label=label)).search().choice
     assert (choice.mix, choice.trees_at, choice.calibration) == (Mix(1.0, 0.0), -1, None)
 
 
 def test_without_trees_the_tables_alone_are_chosen_and_their_weight_is_fitted() -> None:
     found = examples(30, 60)
     searcher = search(found, trees=False)
-    choice = searcher.search()
+    chosen = searcher.search()
+    choice = chosen.choice
     assert (choice.trees_at, choice.mix.trees) == (-1, 0.0)
     assert choice.mix.tables > 0.5
-    assert searcher.build(choice).blend.trees is None
+    assert searcher.build(chosen).blend.trees is None
     rng = np.random.default_rng(4)
     truth = rng.normal(size=20_000) * 2 - 2
     fraud = rng.random(20_000) < 1 / (1 + np.exp(-truth))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from models.blend import Mix
-from models.search import Choice
+from models.candidates import Choice
 from models.state import GenerationStart
 from models.vocabulary import MS_PER_DAY, Decider, Flag
 from worker.live.observer import MetricsObserver, _held_back

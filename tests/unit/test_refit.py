@@ -10,12 +10,13 @@ from sklearn.metrics import roc_auc_score
 from models import refit
 from models.anomaly import FlatForest
 from models.blend import Mix
+from models.candidates import Choice
 from models.examples import Examples, Verdict
 from models.label_delay import LabelDelays, Ripening
 from models.online import BinnedLogistic, build_generation
 from models.records import Refit
 from models.refit import FOREST_ROWS, Job, RefitPlan, forest_due, forest_job, generation_due, generation_job
-from models.search import Choice, Searcher
+from models.search import Searcher
 from models.state import ModelState
 from models.threshold import Calibration
 from models.vocabulary import MS_PER_DAY
