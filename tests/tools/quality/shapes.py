@@ -205,6 +205,57 @@ def rings(count: int, rng: np.random.Generator) -> _Shape:
     return _Shape(_amounts(rng.standard_normal(count)), logit, numeric, kinds, entities, card)
 
 
+def accounts(count: int, rng: np.random.Generator) -> _Shape:
+    """Card numbers that many accounts share; accounts come and go, and once one is taken over all it does is fraud."""
+    day, size = DAYS * _drift(count), count // 10
+    opened = np.sort(rng.uniform(-120.0, DAYS, size))
+    # An account is the likelier to pay the younger it is.
+    newest = np.searchsorted(opened, day)
+    account = np.maximum(newest - 1 - rng.exponential(size / 12, count).astype(np.int64), 0)
+    of_account = {
+        "product": 5,
+        "email": 60,
+        "receiver": 90,
+        "network": 4,
+        "kind": 2,
+        "region": 300,
+        "device": 2_500,
+    }
+    kinds = {name: _zipf(values, size, rng) for name, values in of_account.items()}
+    numbers = rng.standard_normal((size, 6)) @ rng.standard_normal((6, 14))
+    x = numbers[account] + rng.standard_normal((count, 14))
+    risk = sum(rng.normal(0.0, 0.7, values)[kinds[name]] for name, values in of_account.items())
+    risk += 1.5 * ((kinds["product"] == 1) & (kinds["email"] % 7 == 2)) + 0.8 * _regions(numbers, 6, rng)
+    taken = rng.random(size) < _chance(risk - 4.5)
+    taken_at = np.where(taken, opened + rng.exponential(6.0, size), np.inf)
+    logit = 0.8 * risk[account] + 1.5 * _standard(np.sum([_regions(x, 5, rng) for _ in range(20)], axis=0))
+    bad = day > taken_at[account]
+    logit += 8.0 * bad
+    product = kinds["product"][account]
+    numeric = {"age": np.where(product > 2, np.nan, np.floor(day - opened[account]))}
+    for at in range(6):
+        steady = rng.gamma(1.0, 2.0, size)[account]
+        numeric[f"count{at}"] = rng.poisson(steady * (1.0 + 2.0 * (bad & (rng.random(count) < 0.5)))).astype(
+            float
+        )
+    for at in range(14):
+        numeric[f"n{at:02d}"] = np.where((product + at) % 5 == 0, np.nan, np.round(x[:, at], 1 + at % 2))
+    flags = {f"flag{at}": _flag(x[:, at], product, at) for at in range(6)}
+    categorical = {
+        name: codes[account] for name, codes in kinds.items() if name not in {"region", "device"}
+    } | flags
+    card = _zipf(max(count // 60, 1), size, rng)[account]
+    priced = np.exp(rng.normal(3.0, 0.8, 40)).round()[rng.integers(0, 40, count)]
+    amount = np.where(product == 1, priced, _amounts(x[:, 0] / 3.0))
+    entities = {name: kinds[name][account] for name in ("region", "device")}
+    return _Shape(amount, logit, numeric, categorical, entities, card)
+
+
+def _flag(x: Numbers, product: Codes, at: int) -> Codes:
+    """Return 0 or 1, or 2 for the products that do not ask."""
+    return np.where((product + at) % 4 == 0, 2, (x > 0.8).astype(np.int64))
+
+
 def travel(count: int, rng: np.random.Generator) -> _Shape:
     """Cards at home, on trips and, by proxy, anywhere; frauds mostly where no card could have come so fast."""
     cards = max(count // 120, 1)
@@ -262,6 +313,7 @@ _SHAPES: Final[dict[str, Any]] = {
     "noise": noise,
     "deep": deep,
     "rings": rings,
+    "accounts": accounts,
     "travel": travel,
     "mixed": mixed,
 }
@@ -323,6 +375,7 @@ STREAMS: Final = (
     _stream("noise", "noise", 180_000, 0.01),
     _stream("deep", "deep", 300_000, 0.035, seeds=(0,)),
     _stream("rings", "rings", 300_000, 0.035, seeds=(0,)),
+    _stream("accounts", "accounts", 300_000, 0.035, seeds=(0,)),
     _stream("travel", "travel", 180_000, 0.01, seeds=(0,)),
     _LATE,
     _stream("20 %", "mixed", 90_000, 0.2),
