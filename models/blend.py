@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.boosting import BoostingParams, FlatBooster
-from models.category_codes import CategoryCodes, odds_before
+from models.category_codes import CategoryCodes, odds_elsewhere
 from models.generation import TrainingRows
 from models.mixing import REMEMBERED, follow, information_of
 from models.online import BinnedLogistic, LogisticParams
@@ -88,7 +88,7 @@ def fit_trees(
         The sample.
     """
     if recipe.by_odds:
-        codes, X = CategoryCodes.by_odds(rows, categorical), odds_before(rows, categorical)[boosted.rows]
+        codes, X = CategoryCodes.by_odds(rows, categorical), odds_elsewhere(rows, categorical)[boosted.rows]
     else:
         codes = CategoryCodes.by_frequency(rows, categorical)
         X = codes.of(rows.X[boosted.rows])
@@ -137,7 +137,9 @@ class Blend:
 
     def score_batch(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the logits of fraud, float64 (n,)."""
-        return self._mixed(*self._parts(X))
+        by_tables, by_trees, offset = self._weights.tolist()
+        tables, trees = self._parts(X)
+        return np.asarray(by_tables * tables + by_trees * trees + offset, np.float64)
 
     def follow_verdicts(
         self, X: NDArray[np.float32], w: NDArray[np.float64], calibration: Calibration, certainty: float
@@ -192,10 +194,6 @@ class Blend:
     def _parts(self, X: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the logits of tables and trees."""
         return self.tables.score_batch(self._ordered(X)), self._by_trees(X)
-
-    def _mixed(self, tables: NDArray[np.float64], trees: NDArray[np.float64]) -> NDArray[np.float64]:
-        by_tables, by_trees, offset = self._weights.tolist()
-        return np.asarray(by_tables * tables + by_trees * trees + offset, np.float64)
 
     def contributions(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return what each feature adds to the logit, float64 (n, F); with `reference_logit` they sum to it."""

@@ -32,7 +32,7 @@ def information_of(
     w: FloatArray,
     weights: FloatArray,
     link: FloatArray,
-    certainty: float = REMEMBERED,
+    certainty: float,
 ) -> FloatArray:
     """Return the information of so many verdicts on such rows, float64 (3, 3).
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from models.category_codes import CategoryCodes, odds_before
+from models.category_codes import CategoryCodes, odds_elsewhere
 from models.generation import TrainingRows
 
 CATEGORICAL = np.array([False, True])
@@ -21,18 +21,25 @@ def log_odds(frauds: float, legits: float, prior: float) -> float:
     return math.log((frauds + 20 * prior) / (legits + 20 * (1 - prior)))
 
 
-def test_a_row_takes_the_odds_of_the_rows_of_its_value_before_it() -> None:
-    some = rows([7, 5, 7, 7, NAN, 5], [1, 0, 0, 1, 0, 0], [1, 4, 4, 1, 4, 4])
-    prior = 2 / 18
+def test_a_row_takes_the_odds_that_its_value_has_in_the_other_fifths_of_the_rows() -> None:
+    # Fifths of two rows each: the second holds a burst of frauds of value 7.
+    values, fraud = [5, 7, 7, 7, 5, NAN, 7, 5, 9, 7], [0, 0, 1, 1, 0, 0, 0, 0, 0, 1]
+    weight = [4.0, 4.0, 1.0, 1.0, 4.0, 4.0, 4.0, 4.0, 4.0, 1.0]
+    some = rows(values, fraud, weight)
+    prior = 3 / 31
     expected = [
-        log_odds(0, 0, prior),
-        log_odds(0, 0, prior),
-        log_odds(1, 0, prior),
-        log_odds(1, 4, prior),
+        log_odds(0, 8, prior),
+        log_odds(3, 4, prior),
+        log_odds(1, 8, prior),
+        log_odds(1, 8, prior),
+        log_odds(0, 8, prior),
         NAN,
-        log_odds(0, 4, prior),
+        log_odds(3, 4, prior),
+        log_odds(0, 8, prior),
+        log_odds(0, 0, prior),
+        log_odds(2, 8, prior),
     ]
-    found = odds_before(some, CATEGORICAL)
+    found = odds_elsewhere(some, CATEGORICAL)
     np.testing.assert_allclose(found[:, 1], expected, rtol=1e-6)
     np.testing.assert_array_equal(found[:, 0], some.X[:, 0])
 

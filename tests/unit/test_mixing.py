@@ -29,7 +29,7 @@ def stream(
 def started(weights: list[float]) -> tuple[Numbers, Numbers]:
     tables, trees, _ = stream(5_000, 0.5, 0.5, seed=1)
     theta = np.array(weights)
-    return theta, information_of(tables, trees, np.ones(5_000), theta, PLAIN)
+    return theta, information_of(tables, trees, np.ones(5_000), theta, PLAIN, REMEMBERED)
 
 
 def test_the_information_is_that_of_as_many_verdicts_as_are_remembered() -> None:
@@ -40,7 +40,7 @@ def test_the_information_is_that_of_as_many_verdicts_as_are_remembered() -> None
     each = w * p * (1.0 - p)
     expected = REMEMBERED * sum(4.0 * it * np.outer(row, row) for it, row in zip(each, rows, strict=True))
     np.testing.assert_allclose(
-        information_of(tables, trees, w, weights, link), expected / each.sum(), rtol=1e-12
+        information_of(tables, trees, w, weights, link, REMEMBERED), expected / each.sum(), rtol=1e-12
     )
     for certainty, counts in ((250.0, 0.25), (4_000.0, 1.0), (0.5, 0.01)):
         np.testing.assert_allclose(
