@@ -14,6 +14,7 @@ from models.evaluation import average_precision
 from tests.support.quality import STREAM, loaded
 from tests.tools.quality import __main__ as command
 from tests.tools.quality import registry, table
+from tests.tools.quality.cache import write_json
 from tests.tools.quality.curves import DayCosts, DayCurves
 from tests.tools.quality.measure import Judged, JudgedWindow, Measured
 
@@ -147,3 +148,18 @@ def test_a_setting_that_is_none_is_refused(given: str, capsys: pytest.CaptureFix
     with pytest.raises(SystemExit):
         command.main(["--only", "nothing", "--set", given])
     assert f"--set {given}" in capsys.readouterr().err
+
+
+def test_a_bar_that_is_kept_makes_way_for_a_higher_one_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table, "RECORDED", tmp_path / "recorded.json")
+    row = table.judge(STREAM, STREAM.windows[0], [window(0, worse_by=0.0)])
+    assert row.baseline is not None
+    table.write(tmp_path, [row], {"tiny": [MEASURED]}, [], 1.0)
+    table.record(tmp_path)
+    recorded = table.read_recorded()["tiny"]
+    for kept, stands in ((row.baseline + 0.1, True), (row.baseline - 0.1, False)):
+        write_json(table.RECORDED, {"tiny": recorded | {"figure": kept, "setting": "another"}})
+        table.record(tmp_path)
+        assert (table.read_recorded()["tiny"]["setting"] == "another") is stands

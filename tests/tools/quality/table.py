@@ -121,12 +121,16 @@ def seeds_with_bars(stream: Stream) -> tuple[int, ...]:
 
 
 def record(folder: Path) -> None:
-    """Keep the bars of a quality.json in the repository, beside those of rows that it does not have."""
+    """Keep the bars of a quality.json in the repository, beside those of rows that it does not have.
+
+    A bar that is kept already makes way for a higher one alone: worse features never lower it.
+    """
     made = read_json(folder / "quality.json")
     kept = read_recorded()
     for row in made["rows"]:
-        details = made["details"][row["name"]]
-        if not details["bar"].endswith(", recorded"):
+        details, already = made["details"][row["name"]], kept.get(row["name"])
+        is_higher = already is None or row["baseline"] > already["figure"]
+        if is_higher and not details["bar"].endswith(", recorded"):
             seeds = details["seeds"]
             kept[row["name"]] = {
                 "bar": details["bar"],
