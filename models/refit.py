@@ -37,9 +37,9 @@ _FULL: Final = 0.75
 """Mature rows that span so much of what the memory can hold are as many as there will be."""
 _COMMIT_SPANS_MS: Final = 3_600_000
 """A verdict's time is the clock of its commit, which spans up to an hour in a replay."""
-_MOST: Final = 0.75
+_EARLY: Final = 0.25
 _SOON: Final = 0.5
-"""Legits come as soon as frauds where so many have a verdict by the age at which `_MOST` frauds have one."""
+"""Legits come as soon as frauds where, by the age at which `_EARLY` of the frauds have a verdict, half as many do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,10 +189,10 @@ def _is_enough(labels: NDArray[np.uint8], frauds: int) -> bool:
 
 
 def _legits_come_as_soon(mature: Examples, delays: LabelDelays) -> bool:
-    """Return whether most legits have their verdict, by a label or by silence, by the time that most frauds have."""
+    """Return whether the early verdicts, by a label or by silence, are of legits as much as of frauds."""
     legit = mature.take(np.flatnonzero(mature.label & Verdict.FRAUD == 0))
-    soon = legit.verdict_ms - legit.event_time_ms <= delays.age_ms(_MOST) + _COMMIT_SPANS_MS
-    return float(legit.weight[soon].sum()) >= _SOON * float(legit.weight.sum())
+    soon = legit.verdict_ms - legit.event_time_ms <= delays.age_ms(_EARLY) + _COMMIT_SPANS_MS
+    return float(legit.weight[soon].sum()) >= _SOON * _EARLY * float(legit.weight.sum())
 
 
 def _spans(rows: Examples) -> int:

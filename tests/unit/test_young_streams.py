@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.examples import Examples
+from models.examples import Examples, Verdict
+from models.label_delay import LabelDelays
 from models.records import Commit, ModelRecord
-from models.refit import RefitPlan, generation_job
+from models.refit import RefitPlan, _legits_come_as_soon, generation_job
 from models.state import ModelState
 from models.vocabulary import MS_PER_DAY
 from tests.support.model_log import DIGEST_EVERY, LINEAGE, POLICY, START_MS, commit, examples
@@ -89,3 +90,24 @@ def test_of_a_verdict_that_was_overruled_while_it_was_held_nothing_is_learnt() -
     overruled = dataclasses.replace(young, label=1 - young.label)
     held = learnt(2, [], [], [on(9, young), on(10, overruled), on(17)])
     assert_equal(held, learnt(-1, [], [], [on(17, overruled)]))
+
+
+def comes_as_soon(fraud_delay_days: NDArray[np.float64], legit_delay_days: NDArray[np.float64]) -> bool:
+    """Return whether a generation takes the verdicts of legits to come as soon as those of frauds."""
+    delay = np.concatenate([fraud_delay_days, legit_delay_days])
+    some = examples(np.random.default_rng(3), len(delay), START_MS)
+    verdict_ms = some.event_time_ms + (delay * MS_PER_DAY).astype(np.int64)
+    label = np.where(np.arange(len(delay)) < len(fraud_delay_days), Verdict.FRAUD, 0).astype(np.uint8)
+    rows = dataclasses.replace(some, label=label, verdict_ms=verdict_ms)
+    delays = LabelDelays.measured(rows, START_MS + 60 * MS_PER_DAY)
+    return _legits_come_as_soon(rows, delays)
+
+
+def test_silence_after_a_week_comes_later_than_labels_whose_last_quarter_takes_longer_than_that() -> None:
+    rng = np.random.default_rng(4)
+    frauds, silence = rng.standard_gamma(2.0, 1_000) * 2.9, np.full(3_000, 7.0)
+    assert np.mean(frauds < 7.0) < 0.75
+    assert not comes_as_soon(frauds, silence)
+    assert comes_as_soon(np.full(1_000, 7.0), silence)
+    assert comes_as_soon(frauds, rng.standard_gamma(2.0, 3_000) * 2.9)
+    assert comes_as_soon(rng.standard_gamma(2.0, 1_000) * 20.0, silence)
