@@ -69,12 +69,8 @@ class LabelDelays:
 
     @property
     def maturity_ms(self) -> int:
-        """The age at which `LEAST_SHARE` of the frauds are labelled: from then on silence can be corrected."""
-        return self.age_ms(LEAST_SHARE)
-
-    def age_ms(self, share: float) -> int:
-        """Return the age at which such a share of the frauds is labelled, in whole hours."""
-        return int(np.searchsorted(self.shares, share)) * _HOUR_MS
+        """The age, in whole hours, at which `LEAST_SHARE` of the frauds are labelled: then silence can be corrected."""
+        return int(np.searchsorted(self.shares, LEAST_SHARE)) * _HOUR_MS
 
     def labelled_by(self, age_ms: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return the share of each age, float64 (n,)."""

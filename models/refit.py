@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from models.alert_silence import silent_weight
 from models.anomaly import MINIMUM_ROWS, FlatForest
 from models.examples import Examples, Verdict
-from models.label_delay import LabelDelays, Ripening, learnt_as
+from models.label_delay import LEAST_SHARE, LabelDelays, Ripening, learnt_as
 from models.records import Refit
 from models.search import Found, Searcher
 from models.state import ModelState
@@ -37,9 +37,8 @@ _FULL: Final = 0.75
 """Mature rows that span so much of what the memory can hold are as many as there will be."""
 _COMMIT_SPANS_MS: Final = 3_600_000
 """A verdict's time is the clock of its commit, which spans up to an hour in a replay."""
-_EARLY: Final = 0.25
-_SOON: Final = 0.5
-"""Legits come as soon as frauds where, by the age at which `_EARLY` of the frauds have a verdict, half as many do."""
+_SOON: Final = LEAST_SHARE / 2
+"""Legits come as soon as frauds where so many have a verdict by the age at which `LEAST_SHARE` of the frauds do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,8 +190,8 @@ def _is_enough(labels: NDArray[np.uint8], frauds: int) -> bool:
 def _legits_come_as_soon(mature: Examples, delays: LabelDelays) -> bool:
     """Return whether the early verdicts, by a label or by silence, are of legits as much as of frauds."""
     legit = mature.take(np.flatnonzero(mature.label & Verdict.FRAUD == 0))
-    soon = legit.verdict_ms - legit.event_time_ms <= delays.age_ms(_EARLY) + _COMMIT_SPANS_MS
-    return float(legit.weight[soon].sum()) >= _SOON * _EARLY * float(legit.weight.sum())
+    soon = legit.verdict_ms - legit.event_time_ms <= delays.maturity_ms + _COMMIT_SPANS_MS
+    return float(legit.weight[soon].sum()) >= _SOON * float(legit.weight.sum())
 
 
 def _spans(rows: Examples) -> int:

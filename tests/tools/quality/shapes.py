@@ -235,9 +235,8 @@ def accounts(count: int, rng: np.random.Generator) -> _Shape:
     numeric = {"age": np.where(product > 2, np.nan, np.floor(day - opened[account]))}
     for at in range(6):
         steady = rng.gamma(1.0, 2.0, size)[account]
-        numeric[f"count{at}"] = rng.poisson(steady * (1.0 + 2.0 * (bad & (rng.random(count) < 0.5)))).astype(
-            float
-        )
+        raised = 1.0 + 2.0 * (bad & (rng.random(count) < 0.5))
+        numeric[f"count{at}"] = rng.poisson(steady * raised).astype(np.float64)
     for at in range(14):
         numeric[f"n{at:02d}"] = np.where((product + at) % 5 == 0, np.nan, np.round(x[:, at], 1 + at % 2))
     flags = {f"flag{at}": _flag(x[:, at], product, at) for at in range(6)}
