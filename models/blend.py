@@ -31,7 +31,7 @@ _PLAIN: Final = Calibration()
 
 @dataclass(frozen=True, slots=True)
 class Trees:
-    """A booster over all F features, and the numbers that it takes for categories."""
+    """A booster over F features of which C are categories, and the two numbers that it takes for each of these."""
 
     booster: FlatBooster
     codes: CategoryCodes
@@ -42,7 +42,7 @@ class Trees:
 
     def contributions(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return what each feature adds to the booster's reference, float64 (n, F)."""
-        return self.booster.contributions(self.codes.of(X))
+        return self.codes.summed(self.booster.contributions(self.codes.of(X)))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return copies of everything as arrays of numbers, by name."""
@@ -52,28 +52,16 @@ class Trees:
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], features: int) -> Trees:
         """Restore what `arrays` returned; raises as its parts do."""
-        booster = FlatBooster.from_arrays(_below(arrays, _BOOSTER), features)
-        return cls(booster, CategoryCodes.from_arrays(_below(arrays, _CODES), features))
-
-
-@dataclass(frozen=True, slots=True)
-class TreeRecipe:
-    """How trees are made.
-
-    Attributes
-    ----------
-    boosting
-        Parameters of the fit.
-    by_odds
-        Whether a category is the odds of fraud among the rows of its value, rather than the rank of its frequency.
-    """
-
-    boosting: BoostingParams
-    by_odds: bool = False
+        codes = CategoryCodes.from_arrays(_below(arrays, _CODES), features)
+        return cls(FlatBooster.from_arrays(_below(arrays, _BOOSTER), features + len(codes.columns)), codes)
 
 
 def fit_trees(
-    rows: TrainingRows, categorical: NDArray[np.bool_], recipe: TreeRecipe, seed: int, boosted: BoostedRows
+    rows: TrainingRows,
+    categorical: NDArray[np.bool_],
+    params: BoostingParams,
+    seed: int,
+    boosted: BoostedRows,
 ) -> Trees:
     """Fit trees to a sample of rows; what they know of categories comes from all rows.
 
@@ -82,18 +70,16 @@ def fit_trees(
     rows
         In transaction order.
     categorical : bool (F,)
-    recipe, seed
+    params, seed
         What decides the fit.
     boosted
         The sample.
     """
-    if recipe.by_odds:
-        codes, X = CategoryCodes.by_odds(rows, categorical), odds_elsewhere(rows, categorical)[boosted.rows]
-    else:
-        codes = CategoryCodes.by_frequency(rows, categorical)
-        X = codes.of(rows.X[boosted.rows])
-    booster = FlatBooster.fit(X, rows.y[boosted.rows], boosted.weight, recipe.boosting, seed)
-    return Trees(booster, codes)
+    codes = CategoryCodes.of_rows(rows, categorical)
+    X = codes.of(rows.X[boosted.rows])
+    if len(codes.columns):
+        X[:, codes.columns] = odds_elsewhere(rows, codes.columns)[boosted.rows]
+    return Trees(FlatBooster.fit(X, rows.y[boosted.rows], boosted.weight, params, seed), codes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +120,14 @@ class Blend:
     def mix(self) -> Mix:
         """The weights in force."""
         return Mix(*self._weights.tolist())
+
+    @property
+    def trees_in_words(self) -> str:
+        """What the trees are, for a log."""
+        if self.trees is None:
+            return "no trees"
+        booster = self.trees.booster
+        return f"{len(booster.roots)} trees of {booster.most_leaves} leaves"
 
     def score_batch(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the logits of fraud, float64 (n,)."""

@@ -1,13 +1,13 @@
-"""Gradient boosted trees, fitted once and flattened into arrays: a score is a walk through compiled loops.
+"""Gradient boosted trees, fitted once (`models.growing`) and kept in arrays: a score is a walk through compiled loops.
 
-scikit-learn's HistGradientBoostingClassifier fits the trees; a call of its own `predict` costs milliseconds however few
-rows it has. The flat trees score a row in microseconds and explain it exactly: a row's path through a tree changes the
-expected value at every split, and each change is credited to the feature that was split on (Saabas 2014), so that a
-row's contributions and the reference sum to its logit.
+The trees score a row in microseconds and explain it exactly: a row's path through a tree changes the expected value at
+every split, and each change is credited to the feature that was split on (Saabas 2014), so that a row's contributions
+and the reference sum to its logit.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
@@ -15,37 +15,37 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-from sklearn.ensemble import HistGradientBoostingClassifier
-from threadpoolctl import threadpool_limits
 
 from models.bins import feature_rows
 from models.column_edges import codes_of, split_values
+from models.growing import LEAF, Grown, Growth, grow
 
-LEAF: Final = -1
-"""The feature of a leaf."""
 _BLOCK: Final = 16
 """Rows that pass through a tree together."""
+_ONE, _TWO, _FOUR = np.uint64(1), np.uint64(2), np.uint64(4)
+_SIGN: Final = np.uint32(1 << 31)
+_EXPONENT: Final = np.uint32(0x7F800000)
+"""Its bits are all set in what is not finite."""
+_MISSING: Final = np.uint32(0xFFFFFFFF)
+_GREATEST: Final = np.finfo(np.float32).max
 
 
 class _Walk(NamedTuple):
     """The nodes as a walk without branches takes them: a leaf leads to itself, so that all walks are equally long.
 
+    Values and thresholds are compared as whole numbers of the same order, because these have a least and a greatest one
+    for what is missing.
+
     Attributes
     ----------
     depth : int32 (T,)
         Steps from the root of each tree to its deepest leaf.
-    feature : int32 (M,)
-        0 for a leaf.
-    missing_right : int32 (M,)
-        1 where a missing value goes right.
-    child : int32 (2M,)
-        Of node m, the left one at 2m and the right one at 2m + 1.
+    nodes : uint32 (4M,)
+        Of each node: twice its feature, and one more where a missing value goes left; its threshold; its children.
     """
 
     depth: NDArray[np.int32]
-    feature: NDArray[np.int32]
-    missing_right: NDArray[np.int32]
-    child: NDArray[np.int32]
+    nodes: NDArray[np.uint32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +58,15 @@ class BoostingParams:
         How many trees, and the most leaves of each.
     learning_rate
         Shrinkage of every tree.
-    min_leaf_rows
-        The fewest rows of a leaf.
     l2
         Penalty on the leaves' values: added to the sum of hessians, which for rare frauds is what bounds a leaf.
     column_share
-        The share of the columns, drawn anew for each split, among which the split is chosen.
+        The share of the columns, drawn anew for each tree, that it may split.
     """
 
     trees: int = 60
     leaves: int = 15
     learning_rate: float = 0.15
-    min_leaf_rows: int = 20
     l2: float = 20.0
     column_share: float = 1.0
 
@@ -111,15 +108,16 @@ class FlatBooster:
 
     def __post_init__(self) -> None:
         self._check()
-        own, leaf = np.arange(len(self.value), dtype=np.int32), self.feature == LEAF
-        child = np.column_stack([np.where(leaf, own, self.left), np.where(leaf, own, self.right)])
-        walk = _Walk(
-            self._depths(),
-            np.where(leaf, 0, self.feature).astype(np.int32),
-            (~self.missing_left).astype(np.int32),
-            child.astype(np.int32).ravel(),
+        own, leaf = np.arange(len(self.value)), self.feature == LEAF
+        nodes = np.column_stack(
+            [
+                np.where(leaf, 0, 2 * self.feature.astype(np.int64) + self.missing_left),
+                np.where(leaf, _MISSING, _ordered(np.minimum(self.threshold, _GREATEST) + np.float32(0.0))),
+                np.where(leaf, own, self.left),
+                np.where(leaf, own, self.right),
+            ]
         )
-        object.__setattr__(self, "_walk", walk)
+        object.__setattr__(self, "_walk", _Walk(self._depths(), nodes.astype(np.uint32).ravel()))
 
     def _depths(self) -> NDArray[np.int32]:
         """Return the depth of each tree, int32 (T,)."""
@@ -152,26 +150,33 @@ class FlatBooster:
             What decides the fit.
         """
         edges = [split_values(column) for column in X.T]
-        varied = np.flatnonzero([len(its) for its in edges])
+        codes = np.stack([codes_of(column, its) for column, its in zip(X.T, edges, strict=True)])
+        varied = np.flatnonzero(codes.min(axis=1) != codes.max(axis=1))
         if not len(varied):
             return cls._constant(y, w, X.shape[1])
-        codes = np.column_stack([codes_of(X[:, at], edges[at]) for at in varied])
-        model = HistGradientBoostingClassifier(
-            max_iter=params.trees,
-            max_leaf_nodes=params.leaves,
-            learning_rate=params.learning_rate,
-            min_samples_leaf=params.min_leaf_rows,
-            l2_regularization=params.l2,
-            max_features=params.column_share,
-            early_stopping=False,
-            random_state=seed,
-        )
-        # One thread: the job runs beside the hot path, and OpenMP's threads spin while they wait for a busy core.
-        with threadpool_limits(limits=1):
-            model.fit(codes, y, sample_weight=w)
-        nodes = [trees[0].nodes for trees in model._predictors]  # noqa: SLF001 - no public way to the trees
-        baseline = float(np.ravel(model._baseline_prediction)[0])  # noqa: SLF001
-        return _flattened(nodes, baseline, X.shape[1], varied, edges)
+        bins = np.array([len(edges[at]) + 1 for at in varied])
+        seen = max(1, math.ceil(params.column_share * len(varied)))
+        rng = np.random.default_rng(seed)
+        drawn = np.stack([np.sort(rng.permutation(len(varied))[:seen]) for _ in range(params.trees)])
+        growth = Growth(params.leaves, params.learning_rate, params.l2)
+        grown = grow(codes[varied], bins, y, w, drawn.astype(np.uint64), growth)
+        return cls._of(grown, X.shape[1], varied, [edges[at] for at in varied])
+
+    @classmethod
+    def _of(
+        cls, grown: Grown, features: int, columns: NDArray[np.int64], edges: list[NDArray[np.float32]]
+    ) -> FlatBooster:
+        """Replace columns by features, and codes by the values that they mean."""
+        feature = np.where(grown.column == LEAF, LEAF, columns[grown.column]).astype(np.int16)
+        threshold = np.full(len(feature), np.inf, np.float32)
+        for column, its in enumerate(edges):
+            # Up to edge c are the values of codes 0 to c; behind the last edge only what is missing goes right.
+            at = np.flatnonzero((grown.column == column) & (grown.code < len(its)))
+            threshold[at] = its[grown.code[at]]
+        return cls(
+            features, grown.baseline, grown.roots, feature, threshold, grown.missing_left, grown.left, grown.right,
+            grown.value,
+        )  # fmt: skip
 
     @classmethod
     def _constant(cls, y: NDArray[np.uint8], w: NDArray[np.float64], features: int) -> FlatBooster:
@@ -186,7 +191,8 @@ class FlatBooster:
     def score(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the logits, float64 (n,); the trees are added in their order, in every worker alike."""
         out = np.full(len(X), self.baseline)
-        _add_scores(feature_rows(X, self.features), self.roots, self._walk, self.threshold, self.value, out)
+        bits = feature_rows(X, self.features).view(np.uint32)
+        _add_scores(bits, self.roots, self._walk, self.value, out)
         return out
 
     def contributions(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -205,6 +211,12 @@ class FlatBooster:
         for root in self.roots:
             total += float(self.value[root])
         return total
+
+    @property
+    def most_leaves(self) -> int:
+        """Leaves of the largest tree."""
+        leaves = np.add.reduceat(self.feature == LEAF, self.roots, dtype=np.int64) if len(self.roots) else [0]
+        return int(np.max(leaves))
 
     def _nodes(self) -> tuple[NDArray[Any], ...]:
         return (
@@ -264,86 +276,54 @@ class FlatBooster:
             raise ValueError(msg)
 
 
-def _flattened(
-    trees: list[NDArray[Any]],
-    baseline: float,
-    features: int,
-    columns: NDArray[np.int64],
-    edges: list[NDArray[np.float32]],
-) -> FlatBooster:
-    starts = np.cumsum([0, *(len(nodes) for nodes in trees)])
-    nodes = np.concatenate(trees)
-    leaf = nodes["is_leaf"] == 1
-    shift = np.repeat(starts[:-1], np.diff(starts))
-    value = np.where(leaf, nodes["value"], 0.0).astype(np.float64)
-    left = np.where(leaf, 0, nodes["left"] + shift).astype(np.int32)
-    right = np.where(leaf, 0, nodes["right"] + shift).astype(np.int32)
-    count = nodes["count"].astype(np.float64)
-    # Children lie behind their parents, so that one pass from the end fills the means of all splits.
-    for node in np.flatnonzero(~leaf)[::-1]:
-        a, b = left[node], right[node]
-        value[node] = (count[a] * value[a] + count[b] * value[b]) / (count[a] + count[b])
-    feature = np.where(leaf, LEAF, columns[np.where(leaf, 0, nodes["feature_idx"])]).astype(np.int16)
-    return FlatBooster(
-        features,
-        baseline,
-        starts[:-1].astype(np.int32),
-        feature,
-        _thresholds(feature, nodes["num_threshold"], edges),
-        nodes["missing_go_to_left"].astype(np.bool_),
-        left,
-        right,
-        value,
-    )
-
-
-def _thresholds(
-    feature: NDArray[np.int16], code: NDArray[np.float64], edges: list[NDArray[np.float32]]
-) -> NDArray[np.float32]:
-    """Return the edge that each split's code means, float32 (M,); infinite where only what is missing goes right."""
-    found = np.full(len(feature), np.inf, np.float32)
-    for node in np.flatnonzero((feature != LEAF) & np.isfinite(code)):
-        # A split lies halfway between two codes: up to edge c are the values of codes 0 to c.
-        found[node] = edges[feature[node]][int(code[node])]
-    return found
+def _ordered(values: NDArray[np.float32]) -> NDArray[np.uint32]:
+    """Return whole numbers in the order of finite values, none of which is the least or the greatest."""
+    bits = values.view(np.uint32)
+    return np.where(bits >> 31, ~bits, bits | _SIGN)
 
 
 @njit(cache=True, nogil=True)
 def _add_scores(
-    X: NDArray[np.float32],
+    bits: NDArray[np.uint32],
     roots: NDArray[np.int32],
     walk: _Walk,
-    threshold: NDArray[np.float32],
     value: NDArray[np.float64],
     out: NDArray[np.float64],
 ) -> None:
     # A block of rows takes each step together: a processor that waits for one row's node works on another's, and no
-    # branch is there to be mispredicted. Twice as fast as row by row.
-    depth, feature, missing_right, child = walk
-    rows, columns = X.shape
-    block = np.zeros((columns, _BLOCK), np.float32)
+    # branch is there to be mispredicted. Indices without a sign spare the check for negative ones.
+    rows, columns = bits.shape
+    block = np.zeros(2 * columns * _BLOCK, np.uint32)
     total = np.empty(_BLOCK)
-    at = np.empty(_BLOCK, np.int32)
+    at = np.empty(_BLOCK, np.uint32)
     for start in range(0, rows, _BLOCK):
         used = min(_BLOCK, rows - start)
         for row in range(used):
-            for column in range(columns):
-                x = X[start + row, column]
-                block[column, row] = x if np.isfinite(x) else np.float32(np.nan)
+            _lay_out(bits[start + row], block, row)
             total[row] = out[start + row]
         for tree in range(len(roots)):
             at[:] = roots[tree]
-            for _ in range(depth[tree]):
-                for row in range(_BLOCK):
-                    node = at[row]
-                    x = block[feature[node], row]
-                    missing = np.int32(x != x)  # noqa: PLR0124 - true of NaN alone
-                    goes_right = np.int32(x > threshold[node]) | (missing & missing_right[node])
-                    at[row] = child[2 * node + goes_right]
+            for _ in range(walk.depth[tree]):
+                for row in range(np.uint64(_BLOCK)):
+                    node = np.uint64(at[row]) * _FOUR
+                    x = block[np.uint64(walk.nodes[node]) * np.uint64(_BLOCK) + np.uint64(row)]
+                    goes_right = np.uint64(x > walk.nodes[node + _ONE])
+                    at[row] = walk.nodes[node + _TWO + goes_right]
             for row in range(used):
                 total[row] += value[at[row]]
         for row in range(used):
             out[start + row] = total[row]
+
+
+@njit(cache=True, nogil=True)
+def _lay_out(bits: NDArray[np.uint32], block: NDArray[np.uint32], row: int) -> None:
+    """Write every value of a row twice: what is missing is the greatest number where it goes right, else the least."""
+    for column in range(len(bits)):
+        its = bits[column]
+        whole = ~its if its >> np.uint32(31) else its | _SIGN
+        is_missing = (its & _EXPONENT) == _EXPONENT
+        block[2 * column * _BLOCK + row] = _MISSING if is_missing else whole
+        block[(2 * column + 1) * _BLOCK + row] = np.uint32(0) if is_missing else whole
 
 
 @njit(cache=True, nogil=True)

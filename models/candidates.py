@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.blend import Mix, TreeRecipe
+from models.blend import Mix
 from models.boosting import BoostingParams
 from models.online import LogisticParams
 from models.threshold import Calibration
@@ -20,14 +20,15 @@ TABLES: Final[tuple[LogisticParams, ...]] = (
     {"learning_rate": 0.02, "cross_learning_rate": 0.008},
 )
 _SMALL: Final = BoostingParams(trees=250, leaves=7, learning_rate=0.05, column_share=0.5)
-_MIDDLE: Final = BoostingParams(trees=200, leaves=15, learning_rate=0.1, column_share=0.5)
-_LARGE: Final = BoostingParams(trees=300, leaves=31, learning_rate=0.06, column_share=0.5)
-_LARGEST: Final = BoostingParams(trees=350, leaves=63, learning_rate=0.05, column_share=0.5)
-SIZES: Final = (_SMALL, _MIDDLE, _LARGE, _LARGEST)
-LARGE_AT: Final = SIZES.index(_LARGE)
+_MIDDLE: Final = BoostingParams(trees=400, leaves=15, learning_rate=0.05, column_share=0.5)
+_LARGE: Final = BoostingParams(trees=800, leaves=15, learning_rate=0.06, column_share=0.5)
+_LARGEST: Final = BoostingParams(trees=300, leaves=63, learning_rate=0.06, column_share=0.5)
+TREES: Final = (_SMALL, _MIDDLE, _LARGE, _LARGEST)
+LARGE_AT: Final = TREES.index(_LARGE)
 """The first of those that are candidates only where frauds are many."""
-TREES: Final = tuple(TreeRecipe(size, by_odds) for by_odds in (False, True) for size in SIZES)
-"""Those by odds are candidates only where there are categories, the large and largest only where frauds are many."""
+_MOST_GROWTH: Final = 2.0
+_MOST_TREES: Final = 1_000
+"""A row takes 6 us then, if they have 15 leaves each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,8 @@ class Choice:
         Generations made by this choice before.
     rows
         How many the search had.
+    known_frauds
+        How many the trees of the search knew, in the mean of its cuts.
     """
 
     tables_at: int
@@ -62,24 +65,25 @@ class Choice:
     blend_loss: float = float("nan")
     age: int = 0
     rows: int = 0
+    known_frauds: int = 0
 
     @property
     def has_judged(self) -> bool:
         """Whether enough was known to judge anything; if not, the choice is a default."""
         return not np.isnan(self.blend_loss)
 
-    @property
-    def trees_in_words(self) -> str:
-        """What the trees are, for a log."""
-        if self.trees_at < 0:
-            return "no trees"
-        recipe = TREES[self.trees_at]
-        categories = "odds" if recipe.by_odds else "frequency"
-        return f"{recipe.boosting.trees} trees of {recipe.boosting.leaves} leaves, categories by {categories}"
+    def size(self, frauds: int) -> BoostingParams:
+        """Return how trees are fitted to so many frauds: there are more trees if the search knew fewer frauds.
+
+        What is best for a third of the frauds is too little for all.
+        """
+        its = TREES[self.trees_at]
+        growth = min(max(frauds / max(self.known_frauds, 1), 1.0), _MOST_GROWTH)
+        return replace(its, trees=min(round(its.trees * growth), _MOST_TREES))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the numbers that `from_arrays` reads, beside those of the blend."""
-        numbers = (self.tables_at, self.trees_at, self.age, self.rows)
+        numbers = (self.tables_at, self.trees_at, self.age, self.rows, self.known_frauds)
         losses = (self.tables_loss, self.trees_loss, self.blend_loss)
         return {"choice": np.array(numbers, np.int64), "losses": np.array(losses)}
 
@@ -92,9 +96,9 @@ class Choice:
         KeyError, ValueError
             An array is absent, or names no candidate.
         """
-        tables_at, trees_at, age, rows = (int(number) for number in arrays["choice"])
+        tables_at, trees_at, age, rows, known_frauds = (int(number) for number in arrays["choice"])
         if not (0 <= tables_at < len(TABLES) and -1 <= trees_at < len(TREES)):
             msg = f"no candidate has the numbers {tables_at} and {trees_at}"
             raise ValueError(msg)
         tables, trees, blend = (float(loss) for loss in arrays["losses"])
-        return cls(tables_at, trees_at, mix, order, None, tables, trees, blend, age, rows)
+        return cls(tables_at, trees_at, mix, order, None, tables, trees, blend, age, rows, known_frauds)

@@ -1,9 +1,10 @@
-"""Categories as numbers that trees can split: by how frequent a value is, or by the odds of fraud among its rows.
+"""Categories as two numbers that trees can split: the odds of fraud among the rows of a value, and its rank.
 
-Ordered by frequency, all rare values lie together, and nothing is fitted to labels. The odds of fraud say far more
-where a category has many values, but fitted to the very rows that trees then learn they would give the label away. So
-each row takes the odds of the rows of other stretches of time (cross-fitted target statistics: Micci-Barreca 2001; cut
-in time: Bergmeir and Benítez 2012): frauds come in bursts, and of those of its own days a decision knows no label.
+The odds say most where a category has many values, but fitted to the very rows that trees then learn they would give
+the label away. So each row takes the odds of the rows of other stretches of time (cross-fitted target statistics:
+Micci-Barreca 2001; cut in time: Bergmeir and Benítez 2012): frauds come in bursts, and of those of its own days a
+decision knows no label. The rank by frequency is fitted to no label, and puts all rare values together. Which of the
+two serves depends on the stream; trees that have both are within noise of the better one.
 """
 
 from __future__ import annotations
@@ -36,76 +37,67 @@ class CategoryCodes:
         Of the features.
     starts : int64 (C + 1,)
         Where the values of each column begin.
-    values, codes : float32 (K,)
-        Of each column ascending, and their numbers.
-    unknown : float32 (C,)
-        The number of a value that is not among them; a missing value stays missing.
+    values : float32 (K,)
+        Of each column ascending.
+    numbers : float32 (K, 2)
+        Log odds of fraud, and rank, of each value.
+    unknown : float32 (C, 2)
+        The numbers of a value that is not among them; a missing value stays missing.
     """
 
     columns: NDArray[np.int64]
     starts: NDArray[np.int64]
     values: NDArray[np.float32]
-    codes: NDArray[np.float32]
+    numbers: NDArray[np.float32]
     unknown: NDArray[np.float32]
 
     @classmethod
-    def by_frequency(cls, rows: TrainingRows, categorical: NDArray[np.bool_]) -> CategoryCodes:
-        """Give the most frequent values numbers from 0 on, and all others the next number."""
-        found, unknown = [], []
-        columns = np.flatnonzero(categorical)
-        for column in columns:
-            values, counts = np.unique(_known(rows.X[:, column]), return_counts=True)
-            by_count = np.argsort(-counts, kind="stable")[:_MOST_FREQUENT]
-            kept = by_count[counts[by_count] >= _FEWEST_ROWS]
-            ascending = np.argsort(values[kept])
-            found.append((values[kept][ascending], ascending.astype(np.float32)))
-            unknown.append(len(kept))
-        return cls._of(columns, found, unknown)
+    def of_rows(cls, rows: TrainingRows, categorical: NDArray[np.bool_]) -> CategoryCodes:
+        """Give every value the log odds of fraud among its rows, shrunk towards the odds of all rows, and a rank.
 
-    @classmethod
-    def by_odds(cls, rows: TrainingRows, categorical: NDArray[np.bool_]) -> CategoryCodes:
-        """Give every value the log odds of fraud among its rows, shrunk towards the odds of all rows."""
-        prior = _Prior.of(rows)
-        found = []
-        columns = np.flatnonzero(categorical)
-        for column in columns:
+        The most frequent values have the ranks from 0 on, and all others the next one.
+        """
+        prior, columns = _Prior.of(rows), np.flatnonzero(categorical)
+        values, numbers = [np.empty(0, np.float32)], [np.empty((0, 2), np.float32)]
+        unknown = np.empty((len(columns), 2), np.float32)
+        for at, column in enumerate(columns):
             known = np.flatnonzero(np.isfinite(rows.X[:, column]))
-            values, place = np.unique(rows.X[known, column], return_inverse=True)
-            fraud_weight, legit_weight = ((rows.w * it)[known] for it in (rows.y, 1 - rows.y))
-            frauds = np.bincount(place, fraud_weight, len(values)).astype(np.float64)
-            legits = np.bincount(place, legit_weight, len(values)).astype(np.float64)
-            found.append((values, prior.log_odds(frauds, legits)))
-        return cls._of(columns, found, [prior.log_odds(np.zeros(1), np.zeros(1))[0]] * len(columns))
-
-    @classmethod
-    def _of(
-        cls,
-        columns: NDArray[np.int64],
-        found: list[tuple[NDArray[np.float32], NDArray[np.float32]]],
-        unknown: list[Any],
-    ) -> CategoryCodes:
-        none = np.empty(0, np.float32)
-        return cls(
-            columns.astype(np.int64),
-            np.cumsum([0, *(len(values) for values, _ in found)]).astype(np.int64),
-            np.concatenate([none, *(values for values, _ in found)]).astype(np.float32),
-            np.concatenate([none, *(codes for _, codes in found)]).astype(np.float32),
-            np.array(unknown, np.float32),
-        )
+            its, place, counts = np.unique(rows.X[known, column], return_inverse=True, return_counts=True)
+            frauds, legits = (_sums(place, weight[known], len(its)) for weight in _weights(rows))
+            ranks, next_rank = _ranks(counts)
+            values.append(its)
+            numbers.append(np.column_stack([prior.log_odds(frauds, legits), ranks]))
+            unknown[at] = prior.log_odds(np.zeros(1), np.zeros(1))[0], next_rank
+        starts = np.cumsum([0, *(len(its) for its in values[1:])])
+        return cls(columns, starts, np.concatenate(values), np.concatenate(numbers), unknown)
 
     def of(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return X with every category replaced by its number, float32 (n, F)."""
+        """Return X with the odds in place of every category, and the ranks behind all columns; float32 (n, F + C)."""
         if not len(self.columns):
             return X
-        out = np.array(X, np.float32)
+        features = X.shape[1]
+        out = np.empty((len(X), features + len(self.columns)), np.float32)
+        out[:, :features] = X
         for at, column in enumerate(self.columns):
-            values = self.values[self.starts[at] : self.starts[at + 1]]
-            codes = self.codes[self.starts[at] : self.starts[at + 1]]
-            given = X[:, column]
-            place = np.minimum(np.searchsorted(values, given), max(len(values) - 1, 0))
-            known = values[place] == given if len(values) else np.zeros(len(X), np.bool_)
-            number = np.where(known, codes[place], self.unknown[at]) if len(values) else self.unknown[at]
-            out[:, column] = np.where(np.isfinite(given), number, np.float32(np.nan))
+            out[:, [column, features + at]] = self._numbers(at, X[:, column])
+        return out
+
+    def _numbers(self, at: int, given: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the numbers of values of one of the columns, float32 (n, 2)."""
+        its = slice(self.starts[at], self.starts[at + 1])
+        # One more place, for values that are not among them.
+        values, numbers = self.values[its], np.vstack([self.numbers[its], self.unknown[at]])
+        place = np.searchsorted(values, given)
+        place[np.append(values, np.float32(np.nan))[place] != given] = len(values)
+        found = numbers[place]
+        found[~np.isfinite(given)] = np.nan
+        return found
+
+    def summed(self, parts: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the parts of all columns as those of the features, float64 (n, F): a category has those of both."""
+        features = parts.shape[1] - len(self.columns)
+        out = parts[:, :features].copy()
+        out[:, self.columns] += parts[:, features:]
         return out
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -114,7 +106,7 @@ class CategoryCodes:
             "columns": self.columns,
             "starts": self.starts,
             "values": self.values,
-            "codes": self.codes,
+            "numbers": self.numbers,
             "unknown": self.unknown,
         }
 
@@ -129,47 +121,66 @@ class CategoryCodes:
         ValueError
             An array has another type or shape, or names a column that is not there.
         """
-        read = cls(*(arrays[name] for name in ("columns", "starts", "values", "codes", "unknown")))
+        read = cls(*(arrays[name] for name in ("columns", "starts", "values", "numbers", "unknown")))
         count = len(read.columns)
         if (
             read.columns.dtype != np.int64
             or read.starts.dtype != np.int64
-            or any(it.dtype != np.float32 for it in (read.values, read.codes, read.unknown))
+            or any(it.dtype != np.float32 for it in (read.values, read.numbers, read.unknown))
             or np.any((read.columns < 0) | (read.columns >= features))
             or read.starts.shape != (count + 1,)
-            or read.unknown.shape != (count,)
-            or read.codes.shape != read.values.shape
+            or read.unknown.shape != (count, 2)
+            or read.values.ndim != 1
+            or read.numbers.shape != (len(read.values), 2)
             or read.starts[0] != 0
             or read.starts[-1] != len(read.values)
             or np.any(np.diff(read.starts) < 0)
-            or not np.all(np.isfinite(read.codes))
+            or not np.all(np.isfinite(read.numbers))
         ):
             msg = "the codes of categories are of a wrong type or shape"
             raise ValueError(msg)
         return read
 
 
-def odds_elsewhere(rows: TrainingRows, categorical: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Return the rows with each category replaced by the log odds of fraud that its value has in other stretches.
+def odds_elsewhere(rows: TrainingRows, columns: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the log odds of fraud that each row's value has in other stretches of time.
 
     Parameters
     ----------
     rows
         In transaction order.
-    categorical : bool (F,)
+    columns : int64 (C,)
+        The categorical ones.
+
+    Returns
+    -------
+    float32 (n, C)
+        NaN for a missing value.
     """
     prior = _Prior.of(rows)
-    out = np.array(rows.X, np.float32)
-    weights = rows.w * rows.y, rows.w * (1 - rows.y)
+    out = np.full((len(rows.y), len(columns)), np.nan, np.float32)
     stretch = np.arange(len(rows.y)) * _STRETCHES // max(len(rows.y), 1)
-    for column in np.flatnonzero(categorical):
+    for at, column in enumerate(columns):
         known = np.flatnonzero(np.isfinite(rows.X[:, column]))
         values, place = np.unique(rows.X[known, column], return_inverse=True)
         cell = place * _STRETCHES + stretch[known]
-        frauds, legits = (_sums_elsewhere(weight[known], cell, len(values)) for weight in weights)
-        out[known, column] = prior.log_odds(frauds, legits)
-        out[~np.isfinite(rows.X[:, column]), column] = np.nan
+        frauds, legits = (_sums_elsewhere(weight[known], cell, len(values)) for weight in _weights(rows))
+        out[known, at] = prior.log_odds(frauds, legits)
     return out
+
+
+def _weights(rows: TrainingRows) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the weights of the rows as frauds and as legits."""
+    return rows.w * rows.y, rows.w * (1 - rows.y)
+
+
+def _ranks(counts: NDArray[np.int64]) -> tuple[NDArray[np.float32], int]:
+    """Return the rank of each value, and the one that rare and unknown values share."""
+    by_count = np.argsort(-counts, kind="stable")[:_MOST_FREQUENT]
+    kept = by_count[counts[by_count] >= _FEWEST_ROWS]
+    ranks = np.full(len(counts), len(kept), np.float32)
+    ranks[kept] = np.arange(len(kept))
+    return ranks, len(kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,13 +199,14 @@ class _Prior:
         return (np.log(frauds + self.frauds) - np.log(legits + self.legits)).astype(np.float32)
 
 
+def _sums(place: NDArray[np.int64], weight: NDArray[np.float64], places: int) -> NDArray[np.float64]:
+    # Of no weights at all the sums are whole numbers.
+    return np.bincount(place, weight, places).astype(np.float64)
+
+
 def _sums_elsewhere(weight: NDArray[np.float64], cell: NDArray[np.int64], values: int) -> NDArray[np.float64]:
     """Return the sum of the weights of each row's value in all stretches but its own."""
-    sums = np.bincount(cell, weight, values * _STRETCHES).reshape(values, _STRETCHES)
+    sums = _sums(cell, weight, values * _STRETCHES).reshape(values, _STRETCHES)
     # Of whole weights the sums are exact; of others a rounding error must not become a negative sum.
     elsewhere: NDArray[np.float64] = np.maximum(sums.sum(axis=1, keepdims=True) - sums, 0.0)
     return elsewhere.ravel()[cell]
-
-
-def _known(column: NDArray[np.float32]) -> NDArray[np.float32]:
-    return column[np.isfinite(column)]

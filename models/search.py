@@ -15,8 +15,9 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.blend import Blend, BoostedRows, Mix, TreeRecipe, Trees, build_blend, fit_trees
-from models.candidates import LARGE_AT, SIZES, TABLES, TREES, Choice
+from models.blend import Blend, BoostedRows, Mix, Trees, build_blend, fit_trees
+from models.boosting import BoostingParams
+from models.candidates import LARGE_AT, TABLES, TREES, Choice
 from models.generation import TrainingRows
 from models.label_delay import Ripening
 from models.online import LogisticParams
@@ -30,7 +31,7 @@ _JUDGED_DAYS: Final = 7.0
 """The days after a cut, as many as a generation is in force."""
 LEAST_FRAUDS: Final = 30
 """Frauds that must lie before a cut, and in the days after all cuts, for a judgement to mean anything."""
-SEARCH_ROWS: Final = 30_000
+SEARCH_ROWS: Final = 60_000
 _TABLE_ROWS: Final = 100_000
 """The most rows that tables learn in a search, the newest."""
 BOOSTED_ROWS: Final = 120_000
@@ -147,6 +148,7 @@ class Searcher:
             _mean_loss(trees.logit, y, w),
             _mean_loss(blended, y, w),
             rows=len(self._rows.y),
+            known_frauds=round(np.mean([np.count_nonzero(cut.known.y) for cut in cuts])),
         )
         known_share = len(cuts[-1].known.y) / len(self._rows.y)
         return Found(choice, _certainty(blended, w) * known_share, rows, known_share)
@@ -167,7 +169,8 @@ class Searcher:
         """
         choice, trees = found.choice, None
         if choice.trees_at >= 0:
-            trees = self._fitted(self._rows, TREES[choice.trees_at], BOOSTED_ROWS)
+            size = choice.size(int(np.count_nonzero(self._rows.y)))
+            trees = self._fitted(self._rows, size, BOOSTED_ROWS)
         learnt = self._ripening.in_order(self._ripening.now_ms)
         tables = self._table_params(TABLES[choice.tables_at])
         blend, before = build_blend(
@@ -181,25 +184,19 @@ class Searcher:
         return Built(blend, calibration, _certainty(calibration.slope * logit + calibration.intercept, w))
 
     def _chosen_trees(self, cuts: list[_Cut], judged: NDArray[np.int64]) -> tuple[_Judged, NDArray[np.int16]]:
-        """Choose the trees, and by the smallest ones the order of the columns for the tables.
+        """Choose the trees, and by the first ones the order of the columns for the tables.
 
-        A larger size, and then categories by odds, are tried only from a choice that has earned its place: each fit
-        costs as much as a tenth of a generation.
+        Where frauds are many, the smallest trees are too small to be tried.
         """
-        fits = [self._trees(cut, TREES[0]) for cut in cuts]
+        are_many = np.count_nonzero(self._rows.y) >= _MANY_FRAUDS
+        first, beyond = (1, len(TREES)) if are_many else (0, LARGE_AT)
+        fits = [self._trees(cut, TREES[first]) for cut in cuts]
         # The tables cross the first columns only: those that matter to the trees, not those declared first.
         order = _order(fits[-1], cuts[-1].known.X[-SEARCH_ROWS:])
-        best = _Judged(0, self._logits(cuts, fits))
-        if not self._may_have_trees:
-            return best, order
-        are_many = np.count_nonzero(self._rows.y) >= _MANY_FRAUDS
-        for larger in range(1, len(SIZES) if are_many else LARGE_AT):
-            found = self._better(cuts, larger, best, judged)
-            if found is best:
-                break
-            best = found
-        if self._categorical.any():
-            best = self._better(cuts, best.at + len(SIZES), best, judged)
+        best = _Judged(first, self._logits(cuts, fits))
+        if self._may_have_trees:
+            for larger in range(first + 1, beyond):
+                best = self._better(cuts, larger, best, judged)
         return best, order
 
     def _better(self, cuts: list[_Cut], at: int, best: _Judged, judged: NDArray[np.int64]) -> _Judged:
@@ -254,12 +251,12 @@ class Searcher:
                 blend.learn_batch(*self._ripening.verdicts_between(begun_ms, begun_ms + MS_PER_DAY))
         return np.concatenate(logits)
 
-    def _trees(self, cut: _Cut, recipe: TreeRecipe) -> Trees:
+    def _trees(self, cut: _Cut, size: BoostingParams) -> Trees:
         """Fit trees to what lies before a cut."""
-        return self._fitted(cut.known, recipe, SEARCH_ROWS)
+        return self._fitted(cut.known, size, SEARCH_ROWS)
 
-    def _fitted(self, rows: TrainingRows, recipe: TreeRecipe, most: int) -> Trees:
-        return fit_trees(rows, self._categorical, recipe, self._seed, _sampled(rows, most, self._seed))
+    def _fitted(self, rows: TrainingRows, size: BoostingParams, most: int) -> Trees:
+        return fit_trees(rows, self._categorical, size, self._seed, _sampled(rows, most, self._seed))
 
     def _simplest(self, logits: list[NDArray[np.float64]], judged: NDArray[np.int64]) -> int:
         """Return the first candidate whose mean loss is within one standard error of the best one's."""

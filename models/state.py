@@ -29,7 +29,7 @@ from models.vocabulary import MS_PER_DAY
 _DIGESTS_REMEMBERED: Final = 64
 _LEAST_ELAPSED_MS: Final = 6 * 3_600_000
 """Before so much event time, the traffic of a first hour is not taken for that of all hours."""
-_FILLED: Final = 0.75
+_FILLED: Final = 0.9
 """The share of the buffer that legits may fill: alerts and frauds are kept whole beside them."""
 
 

@@ -318,6 +318,10 @@ def _own_memory_mib() -> float:
 
 def _models(values: dict[str, Any], _: int, sizes: Sizes) -> dict[str, float]:
     """Measure the domain alone: a backtest, and scoring and learning in batch at 17 features."""
+    from sklearn.ensemble import HistGradientBoostingClassifier  # noqa: PLC0415
+    from threadpoolctl import threadpool_limits  # noqa: PLC0415
+
+    from models.boosting import BoostingParams, FlatBooster  # noqa: PLC0415
     from models.online import build_generation  # noqa: PLC0415
     from worker.offline.backtest import backtest  # noqa: PLC0415
     from worker.settings.sections import Settings  # noqa: PLC0415
@@ -330,6 +334,16 @@ def _models(values: dict[str, Any], _: int, sizes: Sizes) -> dict[str, float]:
     model = build_generation(features, label, weight, [f"f{i}" for i in range(17)], np.zeros(17, np.bool_))
     score_s = _seconds(lambda: model.score_batch(features))
     learn_s = _seconds(lambda: model.learn_batch(features[:20_000], label[:20_000], weight[:20_000]))
+    size = BoostingParams(trees=100, leaves=15, column_share=0.5)
+    trees = FlatBooster.fit(features, label, weight, size, seed=1)
+    trees_score_s = _seconds(lambda: trees.score(features))
+    trees_fit_s = _seconds(lambda: FlatBooster.fit(features, label, weight, size, seed=1))
+    theirs = HistGradientBoostingClassifier(
+        max_iter=100, max_leaf_nodes=15, learning_rate=size.learning_rate, l2_regularization=size.l2,
+        max_features=0.5, early_stopping=False,
+    )  # fmt: skip
+    with threadpool_limits(1):
+        their_fit_s = _seconds(lambda: theirs.fit(features, label))
     traffic = Traffic(
         cards=sizes.backtest_cards, merchants=1_000, days=30, per_card_day=2.0, label_delay_days=3.0
     )
@@ -340,6 +354,9 @@ def _models(values: dict[str, Any], _: int, sizes: Sizes) -> dict[str, float]:
     return {
         "score_us": score_s / len(features) * 1e6,
         "learn_us": learn_s / 20_000 * 1e6,
+        "trees_score_us": trees_score_s / len(features) * 1e6,
+        "trees_fit_s": trees_fit_s,
+        "trees_fit_speedup": their_fit_s / trees_fit_s,
         "backtest_per_second": backtest(settings, dataset).transactions_per_second,
     }
 
@@ -397,6 +414,9 @@ def _measures(figures: dict[str, list[dict[str, float]]]) -> list[Measure]:
         Measure("latency_p99", median("latency", "p99_ms"), "ms", 100.0),
         Measure("score", median("models", "score_us"), "us/transaction", 3.0),
         Measure("learn", median("models", "learn_us"), "us/example", 10.0),
+        Measure("trees_score", median("models", "trees_score_us"), "us/transaction"),
+        Measure("trees_fit", median("models", "trees_fit_s"), "s"),
+        Measure("trees_fit_vs_scikit_learn", median("models", "trees_fit_speedup"), "ratio"),
         Measure("backtest", median("models", "backtest_per_second"), "transactions/s", 50_000),
     ]
 

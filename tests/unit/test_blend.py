@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.blend import Blend, BoostedRows, Mix, TreeRecipe, Trees, build_blend, fit_trees
+from models.blend import Blend, BoostedRows, Mix, Trees, build_blend, fit_trees
 from models.boosting import BoostingParams
-from models.candidates import TABLES, TREES
+from models.candidates import TABLES, TREES, Choice
 from models.examples import Examples
 from models.generation import TrainingRows
 from models.label_delay import LabelDelays, Ripening
@@ -18,7 +18,7 @@ from models.vocabulary import MS_PER_DAY
 
 NAMES = ("a", "b", "c", "d")
 CATEGORICAL = np.array([False, False, False, True])
-PARAMS = BoostingParams(trees=8, leaves=5, min_leaf_rows=5, l2=1.0)
+PARAMS = BoostingParams(trees=8, leaves=5, l2=1.0)
 
 
 def rows(count: int, seed: int = 1) -> TrainingRows:
@@ -35,7 +35,7 @@ BOTH = Mix(0.4, 0.7)
 def blend(mix: Mix = BOTH, order: tuple[int, ...] = (2, 0, 3, 1)) -> Blend:
     some = rows(800)
     every = BoostedRows(np.arange(800), some.w)
-    trees = fit_trees(some, CATEGORICAL, TreeRecipe(PARAMS), 5, every) if mix.trees else None
+    trees = fit_trees(some, CATEGORICAL, PARAMS, 5, every) if mix.trees else None
     return build_blend(some, NAMES, CATEGORICAL, {}, np.array(order, np.int16), mix, trees)[0]
 
 
@@ -163,6 +163,33 @@ def test_a_search_reports_what_it_judged_and_its_choice_makes_a_model() -> None:
     assert (again.mix, again.calibration) == (choice.mix, choice.calibration)
 
 
+def test_there_are_more_trees_than_the_search_had_if_it_knew_fewer_frauds() -> None:
+    choice = Choice(0, 0, Mix(), np.arange(2, dtype=np.int16), known_frauds=400)
+    assert TREES[0].trees == 250
+    assert [choice.size(frauds).trees for frauds in (100, 400, 600, 5_000)] == [250, 250, 375, 500]
+    assert dataclasses.replace(choice, trees_at=2).size(5_000).trees == 1_000
+    assert choice.size(600) == dataclasses.replace(TREES[0], trees=375)
+
+
+def test_the_trees_of_a_generation_are_as_many_as_its_frauds_call_for() -> None:
+    searcher = search(examples(30, 60))
+    found = searcher.search()
+    cuts = searcher._cuts()
+    known = np.mean([np.count_nonzero(cut.known.y) for cut in cuts])
+    assert found.choice.known_frauds == round(known)
+    trees_at = max(found.choice.trees_at, 0)
+    chosen = found._replace(choice=dataclasses.replace(found.choice, trees_at=trees_at))
+    trees = searcher.build(chosen).blend.trees
+    assert trees is not None
+    frauds = int(np.count_nonzero(searcher._rows.y))
+    assert len(trees.booster.roots) == chosen.choice.size(frauds).trees > TREES[trees_at].trees
+
+
+def test_trees_in_words_count_the_trees_and_the_leaves_of_the_largest() -> None:
+    assert blend(Mix(0.5, 0.5)).trees_in_words == "8 trees of 5 leaves"
+    assert blend(Mix(1.0, 0.0)).trees_in_words == "no trees"
+
+
 def test_the_intercept_of_a_search_counts_for_the_share_of_the_rows_that_its_models_knew() -> None:
     searcher = search(examples(30, 60))
     found = searcher.search()
@@ -200,12 +227,12 @@ def test_a_candidate_that_loses_the_newest_days_is_fitted_once_and_one_that_wins
     cuts = searcher._cuts()
     judged = np.concatenate([cut.judged for cut in cuts])
     fraud = searcher._rows.y[judged] == 1
-    fitted: list[TreeRecipe] = []
+    fitted: list[BoostingParams] = []
     fit = Searcher._trees
 
-    def counting(self: Searcher, cut: Any, recipe: TreeRecipe) -> Trees:
-        fitted.append(recipe)
-        return fit(self, cut, recipe)
+    def counting(self: Searcher, cut: Any, size: BoostingParams) -> Trees:
+        fitted.append(size)
+        return fit(self, cut, size)
 
     monkeypatch.setattr(Searcher, "_trees", counting)
     perfect = _Judged(0, np.where(fraud, 20.0, -20.0))

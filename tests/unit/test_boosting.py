@@ -5,9 +5,9 @@ import pytest
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from models.boosting import BoostingParams, FlatBooster
-from models.column_edges import split_values
+from models.column_edges import codes_of, split_values
 
-PARAMS = BoostingParams(trees=12, leaves=6, min_leaf_rows=5, l2=1.0)
+PARAMS = BoostingParams(trees=12, leaves=6, l2=1.0)
 
 
 def rows(count: int = 600, seed: int = 3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -21,15 +21,16 @@ def rows(count: int = 600, seed: int = 3) -> tuple[np.ndarray, np.ndarray, np.nd
     return X, y, np.where(y == 1, 1.0, 4.0)
 
 
-def test_the_flat_trees_score_as_scikit_learn_does_to_the_bit() -> None:
+def test_the_trees_score_as_those_of_scikit_learn_do() -> None:
     X, y, w = rows()
     theirs = HistGradientBoostingClassifier(
-        max_iter=12, max_leaf_nodes=6, learning_rate=PARAMS.learning_rate, min_samples_leaf=5,
-        l2_regularization=1.0, early_stopping=False, random_state=9,
+        max_iter=12, max_leaf_nodes=6, learning_rate=PARAMS.learning_rate, min_samples_leaf=1,
+        l2_regularization=1.0, early_stopping=False,
     ).fit(X, y, sample_weight=w)  # fmt: skip
     flat = FlatBooster.fit(X, y, w, PARAMS, seed=9)
     fresh, _, _ = rows(seed=4)
-    np.testing.assert_array_equal(flat.score(fresh), theirs.decision_function(fresh))
+    # Their gradients have 24 bits.
+    np.testing.assert_allclose(flat.score(fresh), theirs.decision_function(fresh), atol=1e-5)
 
 
 def test_a_column_of_many_values_is_split_between_evenly_many_rows_and_one_of_few_between_all() -> None:
@@ -41,6 +42,12 @@ def test_a_column_of_many_values_is_split_between_evenly_many_rows_and_one_of_fe
     assert split_values(np.array([np.nan, 4.0, 4.0], np.float32)).tolist() == []
     neighbours = np.array([1.0, np.nextafter(np.float32(1), np.float32(2))], np.float32)
     assert split_values(neighbours).tolist() == [1.0]
+
+
+def test_a_code_is_the_number_of_edges_below_a_value_and_what_is_missing_has_the_last() -> None:
+    edges = np.array([1.0, 2.0, 2.5], np.float32)
+    column = np.array([0.5, 1.0, 1.5, 2.0, 2.5, 9.0, np.nan, np.inf, -np.inf], np.float32)
+    assert codes_of(column, edges).tolist() == [0, 0, 1, 1, 2, 3, 4, 4, 4]
 
 
 def test_a_value_of_many_rows_has_edges_of_its_own_and_the_other_rows_share_the_rest() -> None:
@@ -75,7 +82,7 @@ def test_a_contribution_is_what_the_path_changes_in_the_expected_value() -> None
     assert flat.reference == -1.5
 
 
-def test_infinite_values_are_missing_and_columns_without_two_values_are_left_alone() -> None:
+def test_infinite_values_are_missing_and_columns_that_do_not_differ_are_left_alone() -> None:
     X, y, w = rows()
     X[:, 2], X[:, 3] = np.nan, 7.0
     flat = FlatBooster.fit(X, y, w, PARAMS, seed=9)
@@ -83,6 +90,32 @@ def test_infinite_values_are_missing_and_columns_without_two_values_are_left_alo
     missing, infinite = X[:5].copy(), X[:5].copy()
     missing[:, 0], infinite[:, 0] = np.nan, np.inf
     np.testing.assert_array_equal(flat.score(missing), flat.score(infinite))
+
+
+def test_a_column_of_one_value_that_is_missing_from_some_rows_splits_them() -> None:
+    X = np.full((400, 1), 7.0, np.float32)
+    X[200:] = np.nan
+    y = (np.arange(400) % 100 < np.where(np.arange(400) < 200, 10, 60)).astype(np.uint8)
+    flat = FlatBooster.fit(X, y, np.ones(400), PARAMS, seed=9)
+    given, missing, other = flat.score(np.array([[7.0], [np.nan], [-3e38]], np.float32))
+    assert given == other
+    assert missing > given + 1.0
+
+
+def test_a_walk_meets_zeros_of_both_signs_and_the_greatest_values_as_a_comparison_does() -> None:
+    values = np.array([0.0, -0.0, 1e-45, -1e-45, 3.4028235e38, -3.4028235e38, 1.5, -1.5], np.float32)
+    for threshold in values:
+        for missing_left in (True, False):
+            flat = FlatBooster(
+                features=1, baseline=0.0, roots=np.array([0], np.int32), feature=np.array([0, -1, -1], np.int16),
+                threshold=np.array([threshold, 0, 0], np.float32), missing_left=np.array([missing_left, False, False]),
+                left=np.array([1, 0, 0], np.int32), right=np.array([2, 0, 0], np.int32),
+                value=np.array([0.0, -1.0, 1.0]),
+            )  # fmt: skip
+            expected = np.where(values <= threshold, -1.0, 1.0)
+            np.testing.assert_array_equal(flat.score(values[:, None]), expected)
+            nothing = np.array([[np.nan], [-np.nan], [np.inf], [-np.inf]], np.float32)
+            assert flat.score(nothing).tolist() == [-1.0 if missing_left else 1.0] * 4
 
 
 def test_rows_that_do_not_differ_make_the_share_of_frauds_the_score() -> None:

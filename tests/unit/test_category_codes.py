@@ -39,13 +39,11 @@ def test_a_row_takes_the_odds_that_its_value_has_in_the_other_fifths_of_the_rows
         log_odds(0, 0, prior),
         log_odds(2, 8, prior),
     ]
-    found = odds_elsewhere(some, CATEGORICAL)
-    np.testing.assert_allclose(found[:, 1], expected, rtol=1e-6)
-    np.testing.assert_array_equal(found[:, 0], some.X[:, 0])
+    np.testing.assert_allclose(odds_elsewhere(some, np.array([1]))[:, 0], expected, rtol=1e-6)
 
 
 def test_a_later_row_takes_the_odds_of_all_rows_and_a_new_value_those_of_none() -> None:
-    codes = CategoryCodes.by_odds(rows([7, 5, 7, 7, NAN, 5], [1, 0, 0, 1, 0, 0]), CATEGORICAL)
+    codes = CategoryCodes.of_rows(rows([7, 5, 7, 7, NAN, 5], [1, 0, 0, 1, 0, 0]), CATEGORICAL)
     later = np.array([[0, 7], [0, 5], [0, 6], [0, NAN], [0, np.inf]], np.float32)
     prior = 2 / 6
     expected = [log_odds(2, 1, prior), log_odds(0, 2, prior), log_odds(0, 0, prior), NAN, NAN]
@@ -54,31 +52,42 @@ def test_a_later_row_takes_the_odds_of_all_rows_and_a_new_value_those_of_none() 
 
 def test_frequent_values_are_numbered_by_frequency_and_rare_ones_share_a_number() -> None:
     values = [3.0] * 40 + [9.0] * 50 + [1.0] * 29
-    codes = CategoryCodes.by_frequency(rows(values, [0] * len(values)), CATEGORICAL)
+    codes = CategoryCodes.of_rows(rows(values, [0] * len(values)), CATEGORICAL)
     given = np.array([[0, 9], [0, 3], [0, 1], [0, 77], [0, NAN]], np.float32)
-    np.testing.assert_array_equal(codes.of(given)[:, 1], [0, 1, 2, 2, NAN])
+    np.testing.assert_array_equal(codes.of(given)[:, 2], [0, 1, 2, 2, NAN])
+    np.testing.assert_array_equal(codes.of(given)[:, 0], given[:, 0])
 
 
 def test_rows_without_categories_stay_as_they_are() -> None:
     none = np.array([False, False])
     some = rows([1, 2], [0, 1])
-    for codes in (CategoryCodes.by_odds(some, none), CategoryCodes.by_frequency(some, none)):
-        assert codes.of(some.X) is some.X
+    codes = CategoryCodes.of_rows(some, none)
+    assert codes.of(some.X) is some.X
+    np.testing.assert_array_equal(codes.summed(np.ones((2, 2))), np.ones((2, 2)))
 
 
 def test_a_category_without_any_value_is_missing_everywhere() -> None:
     some = rows([NAN, NAN], [0, 1])
-    codes = CategoryCodes.by_odds(some, CATEGORICAL)
-    assert np.isnan(codes.of(some.X)[:, 1]).all()
-    assert codes.of(np.array([[0, 4]], np.float32))[0, 1] == pytest.approx(0.0)
+    codes = CategoryCodes.of_rows(some, CATEGORICAL)
+    assert np.isnan(codes.of(some.X)[:, 1:]).all()
+    assert codes.of(np.array([[0, 4]], np.float32))[0].tolist() == pytest.approx([0.0, 0.0, 0.0])
+
+
+def test_what_a_category_adds_is_the_sum_of_what_its_two_numbers_add() -> None:
+    codes = CategoryCodes.of_rows(rows([7, 5, 7], [1, 0, 0]), CATEGORICAL)
+    parts = np.array([[1.0, 2.0, 0.5], [-1.0, 3.0, 4.0]])
+    np.testing.assert_array_equal(codes.summed(parts), [[1.0, 2.5], [-1.0, 7.0]])
 
 
 def test_codes_restored_from_their_arrays_are_the_same_and_foreign_ones_are_refused() -> None:
-    codes = CategoryCodes.by_odds(rows([7, 5, 7], [1, 0, 0]), CATEGORICAL)
+    codes = CategoryCodes.of_rows(rows([7, 5, 7], [1, 0, 0]), CATEGORICAL)
     again = CategoryCodes.from_arrays(codes.arrays(), 2)
     given = np.array([[0, 5], [0, 7], [0, 8]], np.float32)
     np.testing.assert_array_equal(again.of(given), codes.of(given))
-    foreign = {"columns": np.array([2]), "starts": np.array([0, 3]), "codes": np.array([1, NAN], np.float32)}
+    foreign = {
+        "columns": np.array([2]), "starts": np.array([0, 3]),
+        "numbers": np.full((2, 2), NAN, np.float32), "unknown": np.zeros(2, np.float32),
+    }  # fmt: skip
     for name, value in foreign.items():
         with pytest.raises(ValueError, match="codes of categories"):
             CategoryCodes.from_arrays({**codes.arrays(), name: value}, 2)

@@ -79,7 +79,7 @@ def test_each_generation_is_logged_once_with_what_it_was_made_of(caplog: pytest.
     choice = Choice(0, 0, Mix(0.25, 0.75), np.arange(2, dtype=np.int16), None, 0.03, 0.02, 0.0125)
     model: Any = SimpleNamespace(
         choice=choice, generation=GenerationStart(12, 5, 100), silent_weight=0.5, policy=None,
-        layout=SimpleNamespace(names=("amount",)),
+        layout=SimpleNamespace(names=("amount",)), online=SimpleNamespace(trees_in_words="250 trees of 7 leaves"),
     )  # fmt: skip
     shown: list[Any] = []
     metrics: Any = SimpleNamespace(
@@ -90,7 +90,7 @@ def test_each_generation_is_logged_once_with_what_it_was_made_of(caplog: pytest.
     observer._observe_generation()
     observer._observe_generation()
     assert logged(caplog) == [
-        "a generation takes force: 0.25 of the tables and 0.75 of 250 trees of 7 leaves, categories by frequency; "
+        "a generation takes force: 0.25 of the tables and 0.75 of 250 trees of 7 leaves; "
         "judged log loss 0.03000, 0.02000, together 0.01250; an alert that no label answers weighs 0.50"
     ]
     assert shown == [({"tables": 0.03, "trees": 0.02, "both": 0.0125}, 0.5)]

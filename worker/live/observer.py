@@ -103,7 +103,7 @@ class MetricsObserver:
     def _observe_generation(self) -> None:
         """Log what each generation was made of, and how its parts did on days that they had not seen."""
         model, choice = self._model, self._model.choice
-        if choice is None or model.generation == self._generation:
+        if choice is None or model.online is None or model.generation == self._generation:
             return
         self._generation = model.generation
         losses = {"tables": choice.tables_loss, "trees": choice.trees_loss, "both": choice.blend_loss}
@@ -113,7 +113,7 @@ class MetricsObserver:
             "an alert that no label answers weighs %.2f",
             choice.mix.tables,
             choice.mix.trees,
-            choice.trees_in_words,
+            model.online.trees_in_words,
             *losses.values(),
             model.silent_weight,
         )

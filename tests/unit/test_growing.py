@@ -1,0 +1,120 @@
+"""Trees grown from bins, against ones grown by brute force."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from models.growing import LEAF, Grown, Growth, grow
+
+
+class Split(NamedTuple):
+    gain: float
+    column: int
+    code: int
+    missing_left: bool
+    left: np.ndarray
+
+
+def grown_by_hand(
+    codes: np.ndarray, bins: list[int], y: np.ndarray, w: np.ndarray, drawn: list[list[int]], growth: Growth
+) -> np.ndarray:
+    """Return the logits of the rows: every split is tried, and every sum is taken anew from the rows."""
+    logit = np.full(len(y), math.log(np.dot(w, y) / np.dot(w, 1 - y)))
+    for columns in drawn:
+        p = 1 / (1 + np.exp(-logit))
+        g, h = w * (p - y), w * p * (1 - p)
+        leaves = [np.ones(len(y), bool)]
+        while len(leaves) < growth.leaves:
+            splits = [best_split(codes, bins, columns, leaf, g, h, growth.l2) for leaf in leaves]
+            at = int(np.argmax([split.gain for split in splits]))
+            if splits[at].gain <= 1e-9:
+                break
+            leaf, left = leaves[at], splits[at].left
+            leaves[at] = leaf & left
+            leaves.append(leaf & ~left)
+        for leaf in leaves:
+            logit[leaf] -= growth.learning_rate * g[leaf].sum() / (h[leaf].sum() + growth.l2)
+    return logit
+
+
+def best_split(
+    codes: np.ndarray,
+    bins: list[int],
+    columns: list[int],
+    leaf: np.ndarray,
+    g: np.ndarray,
+    h: np.ndarray,
+    l2: float,
+) -> Split:
+    def part(rows: np.ndarray) -> float:
+        return float(g[rows].sum() ** 2 / (h[rows].sum() + l2))
+
+    best = Split(0.0, 0, 0, False, leaf)
+    for column in columns:
+        missing = codes[column] == bins[column]
+        for code in range(bins[column]):
+            for missing_left in (False, True):
+                left = (codes[column] <= code) & ~missing | missing & missing_left
+                if not (leaf & left).any() or not (leaf & ~left).any():
+                    continue
+                gain = part(leaf & left) + part(leaf & ~left) - part(leaf)
+                if gain > best.gain + 1e-9:
+                    best = Split(gain, column, code, missing_left, left)
+    return best
+
+
+def logits(grown: Grown, codes: np.ndarray, bins: list[int]) -> np.ndarray:
+    out = np.full(codes.shape[1], grown.baseline)
+    for row in range(codes.shape[1]):
+        for root in grown.roots:
+            node = root
+            while grown.column[node] != LEAF:
+                code = codes[grown.column[node], row]
+                is_missing = code == bins[grown.column[node]]
+                goes_left = grown.missing_left[node] if is_missing else code <= grown.code[node]
+                node = grown.left[node] if goes_left else grown.right[node]
+            out[row] += grown.value[node]
+    return out
+
+
+def sample(seed: int) -> tuple[np.ndarray, list[int], np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    bins = [6, 255, 1, 12]
+    codes = np.stack([rng.integers(0, its + (its < 100), 300) for its in bins]).astype(np.uint8)
+    score = 0.5 * codes[0] - 0.01 * codes[1] + (codes[2] == 1) * (codes[3] > 5) + rng.logistic(size=300)
+    return codes, bins, (score > 1.5).astype(np.uint8), rng.uniform(0.5, 20.0, 300)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("drawn", [[[0, 1, 2, 3]] * 4, [[0, 1], [1, 2], [0, 3], [2, 3]], [[2], [1], [2]]])
+def test_trees_are_those_that_brute_force_grows(seed: int, drawn: list[list[int]]) -> None:
+    codes, bins, y, w = sample(seed)
+    growth = Growth(leaves=7, learning_rate=0.3, l2=4.0)
+    grown = grow(codes, np.array(bins), y, w, np.array(drawn, np.uint64), growth)
+    expected = grown_by_hand(codes, bins, y, w, drawn, growth)
+    np.testing.assert_allclose(logits(grown, codes, bins), expected, atol=1e-6)
+    for tree, nodes in enumerate(np.split(grown.column, grown.roots[1:])):
+        assert set(nodes.tolist()) <= {LEAF, *drawn[tree]}
+
+
+def test_a_split_s_value_is_the_mean_of_its_rows_and_its_children_lie_behind_it() -> None:
+    codes, bins, y, w = sample(9)
+    grown = grow(codes, np.array(bins), y, w, np.array([[0, 1, 2, 3]], np.uint64), Growth(9, 0.3, 4.0))
+    np.testing.assert_allclose(grown.baseline + grown.value[0], logits(grown, codes, bins).mean(), rtol=1e-12)
+    split = np.flatnonzero(grown.column != LEAF)
+    assert len(split) == 8
+    assert np.all(grown.left[split] > split)
+    assert np.all(grown.right[split] > split)
+
+
+def test_rows_of_tiny_and_of_huge_weights_split_as_brute_force_splits_them() -> None:
+    codes, bins, y, w = sample(3)
+    growth = Growth(leaves=4, learning_rate=0.1, l2=20.0)
+    for weight in (w * 1e-3 * (1 - y) + y, w * 1e4 * (1 - y) + y):
+        grown = grow(codes, np.array(bins), y, weight, np.array([[0, 1, 2, 3]] * 3, np.uint64), growth)
+        expected = grown_by_hand(codes, bins, y, weight, [[0, 1, 2, 3]] * 3, growth)
+        np.testing.assert_allclose(logits(grown, codes, bins), expected, atol=1e-6)
