@@ -22,7 +22,7 @@ TABLES: Final[tuple[LogisticParams, ...]] = (
 _SMALL: Final = BoostingParams(trees=250, leaves=7, learning_rate=0.05, column_share=0.5)
 _MIDDLE: Final = BoostingParams(trees=400, leaves=15, learning_rate=0.05, column_share=0.5)
 _LARGE: Final = BoostingParams(trees=800, leaves=15, learning_rate=0.06, column_share=0.5)
-_LARGEST: Final = BoostingParams(trees=300, leaves=63, learning_rate=0.06, column_share=0.5)
+_LARGEST: Final = BoostingParams(trees=350, leaves=63, learning_rate=0.05, column_share=0.5)
 TREES: Final = (_SMALL, _MIDDLE, _LARGE, _LARGEST)
 LARGE_AT: Final = TREES.index(_LARGE)
 """The first of those that are candidates only where frauds are many."""
