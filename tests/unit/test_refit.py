@@ -251,13 +251,13 @@ def test_a_search_that_could_judge_nothing_is_made_again_and_one_that_could_is_k
     order = np.arange(FEATURES, dtype=np.int16)
     state.choice = Choice(0, -1, Mix(), order)
     assert np.isfinite(run(generation_job(state, PLAN)).arrays["losses"]).all()
-    state.choice = Choice(0, -1, Mix(), order, None, 0.5, 0.5, 0.25, rows=1_700)
+    state.choice = Choice(0, -1, Mix(), order, None, 0.5, 0.5, 0.25, rows=1_700, known_frauds=40)
     kept = run(generation_job(state, PLAN)).arrays
-    assert (kept["losses"].tolist(), kept["choice"].tolist()) == ([0.5, 0.5, 0.25], [0, -1, 1, 1_700])
+    assert (kept["losses"].tolist(), kept["choice"].tolist()) == ([0.5, 0.5, 0.25], [0, -1, 1, 1_700, 40])
     # The state has 2,400 mature rows: one and a half times 1,600.
     state.choice = Choice(0, -1, Mix(), order, None, 0.5, 0.5, 0.25, rows=1_600)
     again = run(generation_job(state, PLAN)).arrays
-    assert (again["losses"][0] != 0.5, again["choice"][2:].tolist()) == (True, [0, 2_400])
+    assert (again["losses"][0] != 0.5, again["choice"][2:4].tolist()) == (True, [0, 2_400])
 
 
 def test_the_first_forest_waits_for_its_least_traffic() -> None:
