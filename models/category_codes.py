@@ -85,11 +85,12 @@ class CategoryCodes:
     def _numbers(self, at: int, given: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the numbers of values of one of the columns, float32 (n, 2)."""
         its = slice(self.starts[at], self.starts[at + 1])
-        # One more place, for values that are not among them.
-        values, numbers = self.values[its], np.vstack([self.numbers[its], self.unknown[at]])
-        place = np.searchsorted(values, given)
-        place[np.append(values, np.float32(np.nan))[place] != given] = len(values)
-        found = numbers[place]
+        values, numbers = self.values[its], self.numbers[its]
+        found = np.tile(self.unknown[at], (len(given), 1))
+        if len(values):
+            place = np.minimum(np.searchsorted(values, given), len(values) - 1)
+            is_known = values[place] == given
+            found[is_known] = numbers[place[is_known]]
         found[~np.isfinite(given)] = np.nan
         return found
 

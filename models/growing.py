@@ -3,8 +3,8 @@
 Each tree is grown leaf by leaf, the most gainful split first (Shi 2007), from histograms of gradients, of which that of
 a larger child is its parent's less its sibling's (Ke et al. 2017). Gradients and hessians are summed as whole numbers
 that share 64 bits (quantized training: Shi et al. 2022): a row costs one addition a column, and a sum depends on no
-order. A tree sees a share of the columns (Chen and Guestrin 2016), so that only these are summed. Five times as fast
-as scikit-learn's booster on one thread, and no worse.
+order. A tree sees a share of the columns (Chen and Guestrin 2016), so that only these are summed. `make bench` compares
+the time with that of scikit-learn's booster on one thread.
 """
 
 from __future__ import annotations

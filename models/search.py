@@ -32,6 +32,8 @@ _JUDGED_DAYS: Final = 7.0
 LEAST_FRAUDS: Final = 30
 """Frauds that must lie before a cut, and in the days after all cuts, for a judgement to mean anything."""
 SEARCH_ROWS: Final = 60_000
+_ORDER_ROWS: Final = 10_000
+"""The most rows, the newest, by which columns are put in order for the tables."""
 _TABLE_ROWS: Final = 100_000
 """The most rows that tables learn in a search, the newest."""
 BOOSTED_ROWS: Final = 120_000
@@ -192,7 +194,7 @@ class Searcher:
         first, beyond = (1, len(TREES)) if are_many else (0, LARGE_AT)
         fits = [self._trees(cut, TREES[first]) for cut in cuts]
         # The tables cross the first columns only: those that matter to the trees, not those declared first.
-        order = _order(fits[-1], cuts[-1].known.X[-SEARCH_ROWS:])
+        order = _order(fits[-1], cuts[-1].known.X[-_ORDER_ROWS:])
         best = _Judged(first, self._logits(cuts, fits))
         if self._may_have_trees:
             for larger in range(first + 1, beyond):
