@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from models.bins import feature_rows
 from models.column_edges import codes_of, split_values
-from models.growing import LEAF, Grown, Growth, grow
+from models.growing import LEAF, Grown, Growth, grow, log_odds
 
 _BLOCK: Final = 16
 """Rows that pass through a tree together."""
@@ -141,9 +141,9 @@ class FlatBooster:
         Parameters
         ----------
         X : float32 (n, F)
-            What is not finite is missing; a category is its rank, see `models.blend`.
+            What is not finite is missing; of categories see `models.category_codes`.
         y : uint8 (n,)
-            1 for fraud; both classes occur.
+            1 for fraud.
         w : float64 (n,)
             Sampling weights.
         params, seed
@@ -181,10 +181,9 @@ class FlatBooster:
     @classmethod
     def _constant(cls, y: NDArray[np.uint8], w: NDArray[np.float64], features: int) -> FlatBooster:
         """Return a model without trees, for rows that do not differ."""
-        share = float(np.clip(np.average(y, weights=w), 1e-9, 1.0 - 1e-9))
         nodes, whole, single = np.empty(0, np.int32), np.empty(0, np.int16), np.empty(0, np.float32)
         return cls(
-            features, float(np.log(share / (1.0 - share))), nodes, whole, single, np.empty(0, np.bool_),
+            features, log_odds(y, w), nodes, whole, single, np.empty(0, np.bool_),
             nodes, nodes, np.empty(0),
         )  # fmt: skip
 
@@ -264,6 +263,8 @@ class FlatBooster:
             any(array.dtype != kind for array, kind in zip(self._nodes(), types, strict=True))
             or any(array.shape != (count,) for array in self._nodes()[1:])
             or not np.all(np.isfinite(self.value))
+            or not math.isfinite(self.baseline)
+            or np.any(np.isnan(self.threshold))
             or np.any(self.feature < LEAF)
             or np.any(self.feature >= self.features)
             or np.any((self.roots < 0) | (self.roots >= count))

@@ -28,7 +28,7 @@ LARGE_AT: Final = TREES.index(_LARGE)
 """The first of those that are candidates only where frauds are many."""
 _MOST_GROWTH: Final = 2.0
 _MOST_TREES: Final = 1_000
-"""A row takes 6 us then, if they have 15 leaves each."""
+"""The time to score a row grows with the trees and their depth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class Choice:
     def size(self, frauds: int) -> BoostingParams:
         """Return how trees are fitted to so many frauds: there are more trees if the search knew fewer frauds.
 
-        What is best for a third of the frauds is too little for all.
+        What is best for fewer frauds is too little for all.
         """
         its = TREES[self.trees_at]
         growth = min(max(frauds / max(self.known_frauds, 1), 1.0), _MOST_GROWTH)

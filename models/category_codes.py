@@ -3,7 +3,7 @@
 The odds say most where a category has many values, but fitted to the very rows that trees then learn they would give
 the label away. So each row takes the odds of the rows of other stretches of time (cross-fitted target statistics:
 Micci-Barreca 2001; cut in time: Bergmeir and Benítez 2012): frauds come in bursts, and of those of its own days a
-decision knows no label. The rank by frequency is fitted to no label, and puts all rare values together. Which of the
+decision knows no label. The rank by frequency looks at no label, and puts all rare values together. Which of the
 two serves depends on the stream; trees that have both are within noise of the better one.
 """
 
@@ -21,6 +21,8 @@ from models.generation import TrainingRows
 _MOST_FREQUENT: Final = 62
 _FEWEST_ROWS: Final = 30
 """A value of fewer rows counts as rare: what trees learn of rare ones is what they know of new ones."""
+_MOST_VALUES: Final = 20_000
+"""So many of a column are told apart, the most frequent ones: they are part of the generation's record."""
 _PRIOR_ROWS: Final = 20.0
 """The prior odds count for so many rows."""
 _STRETCHES: Final = 5
@@ -65,8 +67,9 @@ class CategoryCodes:
             its, place, counts = np.unique(rows.X[known, column], return_inverse=True, return_counts=True)
             frauds, legits = (_sums(place, weight[known], len(its)) for weight in _weights(rows))
             ranks, next_rank = _ranks(counts)
-            values.append(its)
-            numbers.append(np.column_stack([prior.log_odds(frauds, legits), ranks]))
+            kept = np.sort(np.argsort(-counts, kind="stable")[:_MOST_VALUES])
+            values.append(its[kept])
+            numbers.append(np.column_stack([prior.log_odds(frauds, legits), ranks])[kept])
             unknown[at] = prior.log_odds(np.zeros(1), np.zeros(1))[0], next_rank
         starts = np.cumsum([0, *(len(its) for its in values[1:])])
         return cls(columns, starts, np.concatenate(values), np.concatenate(numbers), unknown)
@@ -128,7 +131,9 @@ class CategoryCodes:
             read.columns.dtype != np.int64
             or read.starts.dtype != np.int64
             or any(it.dtype != np.float32 for it in (read.values, read.numbers, read.unknown))
+            or read.columns.ndim != 1
             or np.any((read.columns < 0) | (read.columns >= features))
+            or np.any(np.diff(read.columns) <= 0)
             or read.starts.shape != (count + 1,)
             or read.unknown.shape != (count, 2)
             or read.values.ndim != 1
@@ -137,6 +142,7 @@ class CategoryCodes:
             or read.starts[-1] != len(read.values)
             or np.any(np.diff(read.starts) < 0)
             or not np.all(np.isfinite(read.numbers))
+            or not np.all(np.isfinite(read.unknown))
         ):
             msg = "the codes of categories are of a wrong type or shape"
             raise ValueError(msg)

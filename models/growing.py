@@ -10,7 +10,7 @@ the time with that of scikit-learn's booster on one thread.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -18,11 +18,15 @@ from numpy.typing import NDArray
 
 from models.bins import read_only
 
-LEAF = -1
+LEAF: Final = -1
 """The column of a leaf."""
-_WHOLE = 2.0**30
+_WHOLE: Final = 2.0**30
 """What the gradients of all rows sum to at most, as whole numbers, and likewise the hessians."""
-_LEAST_GAIN = 1e-9
+_LEAST_GAIN: Final = 1e-9
+_LEAST_SHARE: Final = 1e-9
+"""Of frauds or legits, so that either may be absent."""
+_HIGH: Final = 32
+_LOW: Final = (1 << 32) - 1
 
 
 class Growth(NamedTuple):
@@ -87,6 +91,14 @@ class _Leaves(NamedTuple):
     missing_left: NDArray[np.bool_]
 
 
+class _Codes(NamedTuple):
+    """The bins of all values, column by column and row by row, and which columns have missing ones."""
+
+    by_column: NDArray[np.uint8]
+    by_row: NDArray[np.uint8]
+    has_missing: NDArray[np.bool_]
+
+
 class _Drawn(NamedTuple):
     """The columns that a tree sees, and where the cells of each begin in a histogram; the last cell is for missing."""
 
@@ -111,7 +123,7 @@ def grow(
     bins : int64 (K,)
         Bins of each column, at most 255.
     y : uint8 (n,)
-        1 for fraud; both classes occur.
+        1 for fraud.
     w : float64 (n,)
         Sampling weights.
     drawn : uint64 (T, k)
@@ -119,9 +131,8 @@ def grow(
     growth
         How trees grow.
     """
-    frauds, whole = float(np.dot(w, y)), float(w.sum())
-    baseline = math.log(frauds / (whole - frauds))
-    by_row = read_only(codes.T)
+    baseline = log_odds(y, w)
+    both = _Codes(read_only(codes), read_only(codes.T), (codes == bins[:, None]).any(axis=1))
     starts = np.zeros((len(drawn), drawn.shape[1] + 1), np.uint64)
     starts[:, 1:] = np.cumsum(bins[drawn.astype(np.int64)] + 1, axis=1)
     most = len(drawn) * (2 * growth.leaves - 1)
@@ -135,19 +146,23 @@ def grow(
         np.zeros(most, np.int32),
         np.zeros(most),
     )
-    used = _grow_all(
-        read_only(codes), by_row, read_only(y.astype(np.float64)), read_only(w), drawn, starts, growth, grown
-    )
+    used = _grow_all(both, read_only(y.astype(np.float64)), read_only(w), drawn, starts, growth, grown)
     return Grown(
         baseline, grown.roots, grown.column[:used].copy(), grown.code[:used].copy(), grown.missing_left[:used].copy(),
         grown.left[:used].copy(), grown.right[:used].copy(), grown.value[:used].copy(),
     )  # fmt: skip
 
 
+def log_odds(y: NDArray[np.uint8], w: NDArray[np.float64]) -> float:
+    """Return the log odds of fraud over weighted rows; finite even where either class is absent."""
+    share = np.average(y, weights=w) if w.sum() > 0.0 else 0.0
+    share = float(np.clip(share, _LEAST_SHARE, 1.0 - _LEAST_SHARE))
+    return math.log(share / (1.0 - share))
+
+
 @njit(cache=True, nogil=True, error_model="numpy")
 def _grow_all(
-    by_column: NDArray[np.uint8],
-    by_row: NDArray[np.uint8],
+    codes: _Codes,
     y: NDArray[np.float64],
     w: NDArray[np.float64],
     drawn: NDArray[np.uint64],
@@ -173,18 +188,18 @@ def _grow_all(
         root = free
         grown.roots[tree] = root
         leaves.begin[0], leaves.end[0], leaves.node[0] = 0, n, root
-        _sum_rows(by_row, its, packed, order, leaves, 0)
+        _sum_rows(codes.by_row, its, packed, order, leaves, 0)
         _find_split(leaves, 0, its, units, growth.l2)
         free, used = root + 1, 1
         while used < most:
             at = int(np.argmax(leaves.gain[:used]))
             if leaves.gain[at] <= _LEAST_GAIN:
                 break
-            _split(by_column, its, order, spare, leaves, at, used, grown, free)
+            _split(codes, its, order, spare, leaves, at, used, grown, free)
             free += 2
             used += 1
             if used < most:
-                _sum_children(by_row, its, packed, order, leaves, at, used - 1)
+                _sum_children(codes.by_row, its, packed, order, leaves, at, used - 1)
                 _find_split(leaves, at, its, units, growth.l2)
                 _find_split(leaves, used - 1, its, units, growth.l2)
         for leaf in range(used):
@@ -211,9 +226,9 @@ def _gradients(
         hessian[row] = w[row] * p * (1.0 - p)
         gradients += abs(gradient[row])
         hessians += hessian[row]
-    by_gradient, by_hessian = _WHOLE / max(gradients, 1e-300), _WHOLE / max(hessians, 1e-300)
+    by_gradient, by_hessian = _WHOLE / max(gradients, 1e-200), _WHOLE / max(hessians, 1e-200)
     for row in range(len(y)):
-        packed[row] = (np.int64(gradient[row] * by_gradient) << 32) + np.int64(hessian[row] * by_hessian)
+        packed[row] = (np.int64(gradient[row] * by_gradient) << _HIGH) + np.int64(hessian[row] * by_hessian)
     return 1.0 / by_gradient, 1.0 / by_hessian
 
 
@@ -261,28 +276,23 @@ def _sum_children(
 def _find_split(leaves: _Leaves, leaf: int, its: _Drawn, units: tuple[float, float], l2: float) -> None:
     """Find the split that lowers the loss most; the first of equals."""
     sums = leaves.sums[leaf]
-    gradients = hessians = 0
+    whole = np.int64(0)
     for cell in range(int(its.starts[0]), int(its.starts[1])):
-        gradients += sums[cell] >> 32
-        hessians += sums[cell] & 0xFFFFFFFF
-    g, h = gradients * units[0], hessians * units[1]
+        whole += sums[cell]
     leaves.gain[leaf] = 0.0
-    least = best = g * g / (h + l2)
+    least = best = _part(whole, units, l2)
     for slot in range(len(its.columns)):
         begin, missing = int(its.starts[slot]), int(its.starts[slot + 1]) - 1
-        has_missing = sums[missing] != 0
-        missing_g, missing_h = (sums[missing] >> 32) * units[0], (sums[missing] & 0xFFFFFFFF) * units[1]
-        left_g = left_h = 0.0
+        missing_ways = 2 if sums[missing] != 0 else 1
+        upto = np.int64(0)
         # The last cell may be split off only from what is missing.
-        for cell in range(begin, missing if has_missing else missing - 1):
+        for cell in range(begin, missing + missing_ways - 2):
             if sums[cell] == 0:
                 continue
-            left_g += (sums[cell] >> 32) * units[0]
-            left_h += (sums[cell] & 0xFFFFFFFF) * units[1]
-            for missing_left in range(2 if has_missing else 1):
-                lg, lh = left_g + missing_left * missing_g, left_h + missing_left * missing_h
-                rg, rh = g - lg, h - lh
-                found = lg * lg / (lh + l2) + rg * rg / (rh + l2)
+            upto += sums[cell]
+            for missing_left in range(missing_ways):
+                left = upto + missing_left * sums[missing]
+                found = _part(left, units, l2) + _part(whole - left, units, l2)
                 if found > best:
                     best = found
                     leaves.gain[leaf] = found - least
@@ -291,8 +301,15 @@ def _find_split(leaves: _Leaves, leaf: int, its: _Drawn, units: tuple[float, flo
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def _part(packed: np.int64, units: tuple[float, float], l2: float) -> float:
+    """Return twice what rows of these sums lower the loss by, as a leaf of their own."""
+    gradient = (packed >> _HIGH) * units[0]
+    return gradient * gradient / ((packed & _LOW) * units[1] + l2)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def _split(  # noqa: PLR0913 - a compiled loop
-    by_column: NDArray[np.uint8],
+    codes: _Codes,
     its: _Drawn,
     order: NDArray[np.uint32],
     spare: NDArray[np.uint32],
@@ -304,13 +321,13 @@ def _split(  # noqa: PLR0913 - a compiled loop
 ) -> None:
     """Make two leaves of one: the left one in its place, the right one at `new`; their nodes are the next free ones."""
     slot, code, missing_left = leaves.slot[at], leaves.code[at], leaves.missing_left[at]
-    codes = by_column[its.columns[slot]]
+    column = codes.by_column[its.columns[slot]]
     missing = int(its.starts[slot + 1] - its.starts[slot]) - 1
     begin, end = leaves.begin[at], leaves.end[at]
     lefts, rights = begin, 0
     for position in range(begin, end):
         row = order[position]
-        its_code = codes[row]
+        its_code = column[row]
         if its_code <= code or (missing_left and its_code == missing):
             order[lefts] = row
             lefts += 1
@@ -318,6 +335,9 @@ def _split(  # noqa: PLR0913 - a compiled loop
             spare[rights] = row
             rights += 1
     order[lefts:end] = spare[:rights]
+    if not codes.has_missing[its.columns[slot]]:
+        # Nothing says where a value that is missing later belongs: it goes with most.
+        missing_left = lefts - begin > rights
     node = leaves.node[at]
     grown.column[node], grown.code[node], grown.missing_left[node] = its.columns[slot], code, missing_left
     grown.left[node], grown.right[node] = free, free + 1

@@ -32,16 +32,17 @@ _JUDGED_DAYS: Final = 7.0
 LEAST_FRAUDS: Final = 30
 """Frauds that must lie before a cut, and in the days after all cuts, for a judgement to mean anything."""
 SEARCH_ROWS: Final = 60_000
+"""The most rows that trees are fitted to in a search."""
 _ORDER_ROWS: Final = 10_000
 """The most rows, the newest, by which columns are put in order for the tables."""
 _TABLE_ROWS: Final = 100_000
 """The most rows that tables learn in a search, the newest."""
 BOOSTED_ROWS: Final = 120_000
-"""The most rows that trees are fitted to, in the search and at the end: all frauds, the legits sampled and weighted."""
+"""The most rows that trees are fitted to at the end: all frauds up to half of them, the legits sampled and weighted."""
 _PULL: Final = 200.0
 """The prior of the mix counts for so many frauds, and fades out as more come."""
 _MANY_FRAUDS: Final = 3_000
-"""From so many on, the large and the largest trees are candidates."""
+"""From so many on, the large and the largest trees are candidates in place of the smallest."""
 
 
 class _Cut(NamedTuple):
@@ -150,7 +151,7 @@ class Searcher:
             _mean_loss(trees.logit, y, w),
             _mean_loss(blended, y, w),
             rows=len(self._rows.y),
-            known_frauds=round(np.mean([np.count_nonzero(cut.known.y) for cut in cuts])),
+            known_frauds=round(np.mean([_frauds(cut.known, SEARCH_ROWS) for cut in cuts])),
         )
         known_share = len(cuts[-1].known.y) / len(self._rows.y)
         return Found(choice, _certainty(blended, w) * known_share, rows, known_share)
@@ -171,7 +172,7 @@ class Searcher:
         """
         choice, trees = found.choice, None
         if choice.trees_at >= 0:
-            size = choice.size(int(np.count_nonzero(self._rows.y)))
+            size = choice.size(_frauds(self._rows, BOOSTED_ROWS))
             trees = self._fitted(self._rows, size, BOOSTED_ROWS)
         learnt = self._ripening.in_order(self._ripening.now_ms)
         tables = self._table_params(TABLES[choice.tables_at])
@@ -194,7 +195,8 @@ class Searcher:
         first, beyond = (1, len(TREES)) if are_many else (0, LARGE_AT)
         fits = [self._trees(cut, TREES[first]) for cut in cuts]
         # The tables cross the first columns only: those that matter to the trees, not those declared first.
-        order = _order(fits[-1], cuts[-1].known.X[-_ORDER_ROWS:])
+        # What the trees have learnt would say too much: of its own categories they know the label.
+        order = _order(fits[-1], self._rows.X[cuts[-1].judged[-_ORDER_ROWS:]])
         best = _Judged(first, self._logits(cuts, fits))
         if self._may_have_trees:
             for larger in range(first + 1, beyond):
@@ -369,6 +371,11 @@ def _sampled(rows: TrainingRows, most: int, seed: int) -> BoostedRows:
     chosen, weight = np.concatenate(kept), np.concatenate(weights)
     ascending = np.argsort(chosen)
     return BoostedRows(chosen[ascending], weight[ascending])
+
+
+def _frauds(rows: TrainingRows, most: int) -> int:
+    """Return how many frauds such a sample has."""
+    return min(int(np.count_nonzero(rows.y)), most // 2)
 
 
 def _some(rows: NDArray[np.int64], most: int, rng: np.random.Generator) -> NDArray[np.int64]:

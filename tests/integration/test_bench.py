@@ -30,6 +30,9 @@ MEASURES = [
     "latency_p99",
     "score",
     "learn",
+    "trees_score",
+    "trees_fit",
+    "trees_fit_vs_scikit_learn",
     "backtest",
 ]
 

@@ -23,12 +23,15 @@ def rows(count: int = 600, seed: int = 3) -> tuple[np.ndarray, np.ndarray, np.nd
 
 def test_the_trees_score_as_those_of_scikit_learn_do() -> None:
     X, y, w = rows()
+    # Of what is never missing nothing says where a missing value belongs.
+    X[:, 1] = np.nan_to_num(X[:, 1])
     theirs = HistGradientBoostingClassifier(
         max_iter=12, max_leaf_nodes=6, learning_rate=PARAMS.learning_rate, min_samples_leaf=1,
         l2_regularization=1.0, early_stopping=False,
     ).fit(X, y, sample_weight=w)  # fmt: skip
     flat = FlatBooster.fit(X, y, w, PARAMS, seed=9)
     fresh, _, _ = rows(seed=4)
+    assert np.isnan(fresh[:, 1]).any()
     # Their gradients have 24 bits.
     np.testing.assert_allclose(flat.score(fresh), theirs.decision_function(fresh), atol=1e-5)
 
@@ -130,6 +133,17 @@ def test_rows_that_do_not_differ_make_the_share_of_frauds_the_score() -> None:
     assert flat.contributions(np.zeros((2, 2), np.float32)).tolist() == [[0.0, 0.0], [0.0, 0.0]]
 
 
+@pytest.mark.parametrize("label", [0, 1])
+def test_rows_of_one_class_or_without_weight_make_a_finite_score(label: int) -> None:
+    X, _, w = rows()
+    one_class = FlatBooster.fit(X, np.full(600, label, np.uint8), w, PARAMS, seed=9).score(X)
+    assert np.all(one_class > 10.0 if label else one_class < -10.0)
+    y = (np.arange(600) % 2).astype(np.uint8)
+    certain = FlatBooster.fit(X, y, np.where(y == label, w, 0.0), PARAMS, seed=9).score(X)
+    assert np.all(certain > 10.0 if label else certain < -10.0)
+    assert np.isfinite(FlatBooster.fit(X, y, np.zeros(600), PARAMS, seed=9).score(X)).all()
+
+
 def test_a_model_restored_from_its_arrays_is_the_same() -> None:
     X, y, w = rows()
     flat = FlatBooster.fit(X, y, w, PARAMS, seed=9)
@@ -139,7 +153,16 @@ def test_a_model_restored_from_its_arrays_is_the_same() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("left", 0), ("left", 10_000), ("feature", 4), ("feature", -2), ("roots", -1), ("value", np.nan)],
+    [
+        ("left", 0),
+        ("left", 10_000),
+        ("feature", 4),
+        ("feature", -2),
+        ("roots", -1),
+        ("value", np.nan),
+        ("threshold", np.nan),
+        ("baseline", np.inf),
+    ],
 )
 def test_nodes_that_lead_out_of_bounds_or_in_circles_are_refused(name: str, value: float) -> None:
     X, y, w = rows()

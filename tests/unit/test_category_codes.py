@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 
+from models import category_codes
 from models.category_codes import CategoryCodes, odds_elsewhere
 from models.generation import TrainingRows
 
@@ -84,10 +86,21 @@ def test_codes_restored_from_their_arrays_are_the_same_and_foreign_ones_are_refu
     again = CategoryCodes.from_arrays(codes.arrays(), 2)
     given = np.array([[0, 5], [0, 7], [0, 8]], np.float32)
     np.testing.assert_array_equal(again.of(given), codes.of(given))
-    foreign = {
+    foreign: dict[str, Any] = {
         "columns": np.array([2]), "starts": np.array([0, 3]),
         "numbers": np.full((2, 2), NAN, np.float32), "unknown": np.zeros(2, np.float32),
     }  # fmt: skip
     for name, value in foreign.items():
         with pytest.raises(ValueError, match="codes of categories"):
             CategoryCodes.from_arrays({**codes.arrays(), name: value}, 2)
+    two = CategoryCodes.of_rows(rows([7, 5, 7], [1, 0, 0]), np.array([True, True])).arrays()
+    with pytest.raises(ValueError, match="codes of categories"):
+        CategoryCodes.from_arrays({**two, "columns": np.array([1, 1])}, 2)
+
+
+def test_of_very_many_values_the_most_frequent_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(category_codes, "_MOST_VALUES", 2)
+    codes = CategoryCodes.of_rows(rows([3, 8, 8, 5, 5, 5], [1, 0, 1, 0, 0, 1]), CATEGORICAL)
+    given = np.array([[0, 3], [0, 8], [0, 5]], np.float32)
+    expected = [log_odds(0, 0, 0.5), log_odds(1, 1, 0.5), log_odds(1, 2, 0.5)]
+    np.testing.assert_allclose(codes.of(given)[:, 1], expected, rtol=1e-6)
