@@ -30,7 +30,7 @@ _DIGESTS_REMEMBERED: Final = 64
 _LEAST_ELAPSED_MS: Final = 6 * 3_600_000
 """Before so much event time, the traffic of a first hour is not taken for that of all hours."""
 _FILLED: Final = 0.9
-"""The share of the buffer that legits may fill: alerts and frauds are kept whole beside them."""
+"""The share of the buffer that the traffic of the memory may fill: it is not as even as it is taken to be."""
 
 
 class LineageMismatchError(Exception):
@@ -252,8 +252,7 @@ class ModelState:
         counts = np.array(
             [
                 self.frauds_learnt, self.traffic_seen, len(self.examples), self.newest_label_ms or -1,
-                self._sample_one_in, self.first_clock_ms or -1, -1 if self.choice is None else self.choice.age,
-                -1 if self.held_from_ms is None else self.held_from_ms,
+                self._sample_one_in, self.first_clock_ms or -1, -1 if self.held_from_ms is None else self.held_from_ms,
             ]
         )  # fmt: skip
         clocks = np.array(sorted(self.clocks_ms.items()), np.int64)
@@ -270,6 +269,7 @@ class ModelState:
             ("ledger", self.ledger.arrays()),
             ("payoffs", self.payoffs.arrays()),
             ("online", self.online.arrays() if self.online is not None else {}),
+            ("choice", self.choice.arrays() if self.choice is not None else {}),
             ("forest", self.forest.arrays() if self.forest is not None else {}),
             ("delays", {"shares": self.delays.shares}),
             ("state", {"counts": counts, "clocks": clocks, "numbers": numbers, "offsets": offsets}),
