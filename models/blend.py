@@ -56,30 +56,32 @@ class Trees:
         return cls(FlatBooster.from_arrays(_below(arrays, _BOOSTER), features + len(codes.columns)), codes)
 
 
-def fit_trees(
-    rows: TrainingRows,
-    categorical: NDArray[np.bool_],
-    params: BoostingParams,
-    seed: int,
-    boosted: BoostedRows,
-) -> Trees:
-    """Fit trees to a sample of rows; what they know of categories comes from all rows.
+class TreeSample(NamedTuple):
+    """A sample of rows as trees of any size learn it.
 
-    Parameters
+    Attributes
     ----------
+    codes
+        What is known of categories: it comes from all rows.
     rows
-        In transaction order.
-    categorical : bool (F,)
-    params, seed
-        What decides the fit.
-    boosted
-        The sample.
+        The sample, with these numbers for its categories, but for the odds, which are those of other times.
     """
-    codes = CategoryCodes.of_rows(rows, categorical)
-    X = codes.of(rows.X[boosted.rows])
-    if len(codes.columns):
-        X[:, codes.columns] = odds_elsewhere(rows, codes.columns)[boosted.rows]
-    return Trees(FlatBooster.fit(X, rows.y[boosted.rows], boosted.weight, params, seed), codes)
+
+    codes: CategoryCodes
+    rows: TrainingRows
+
+    @classmethod
+    def of(cls, rows: TrainingRows, categorical: NDArray[np.bool_], boosted: BoostedRows) -> TreeSample:
+        """Take a sample of rows that are in transaction order."""
+        codes = CategoryCodes.of_rows(rows, categorical)
+        X = codes.of(rows.X[boosted.rows])
+        if len(codes.columns):
+            X[:, codes.columns] = odds_elsewhere(rows, codes.columns)[boosted.rows]
+        return cls(codes, TrainingRows(X, rows.y[boosted.rows], boosted.weight))
+
+    def fit(self, params: BoostingParams, seed: int) -> Trees:
+        """Fit trees; parameters and seed decide the fit."""
+        return Trees(FlatBooster.fit(*self.rows, params, seed), self.codes)
 
 
 @dataclass(frozen=True, slots=True)

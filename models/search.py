@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.blend import Blend, BoostedRows, Mix, Trees, build_blend, fit_trees
+from models.blend import Blend, BoostedRows, Mix, Trees, TreeSample, build_blend
 from models.boosting import BoostingParams
 from models.candidates import LARGE_AT, TABLES, TREES, Choice
 from models.generation import TrainingRows
@@ -46,10 +46,11 @@ _MANY_FRAUDS: Final = 3_000
 
 
 class _Cut(NamedTuple):
-    """What was known at the cut of the rows that were mature then, and the rows judged."""
+    """What was known at the cut of the rows that were mature then, what trees learn of it, and the rows judged."""
 
     at_ms: int
     known: TrainingRows
+    sample: TreeSample
     judged: NDArray[np.int64]
 
 
@@ -173,7 +174,7 @@ class Searcher:
         choice, trees = found.choice, None
         if choice.trees_at >= 0:
             size = choice.size(_frauds(self._rows, BOOSTED_ROWS))
-            trees = self._fitted(self._rows, size, BOOSTED_ROWS)
+            trees = self._sample(self._rows, BOOSTED_ROWS).fit(size, self._seed)
         learnt = self._ripening.in_order(self._ripening.now_ms)
         tables = self._table_params(TABLES[choice.tables_at])
         blend, before = build_blend(
@@ -231,9 +232,8 @@ class Searcher:
             begin = int(last + 1 - back * judged_ms)
             inside = (self._time_ms >= begin) & (self._time_ms < begin + judged_ms)
             known = self._ripening.known_at(begin, self._ripening.mature_at(begin))
-            cut = _Cut(begin, known, np.flatnonzero(inside))
-            if np.count_nonzero(cut.known.y) >= LEAST_FRAUDS and len(cut.judged):
-                cuts.append(cut)
+            if np.count_nonzero(known.y) >= LEAST_FRAUDS and inside.any():
+                cuts.append(_Cut(begin, known, self._sample(known, SEARCH_ROWS), np.flatnonzero(inside)))
         frauds = sum(int(np.count_nonzero(self._rows.y[cut.judged])) for cut in cuts)
         return cuts if frauds >= LEAST_FRAUDS else []
 
@@ -257,10 +257,10 @@ class Searcher:
 
     def _trees(self, cut: _Cut, size: BoostingParams) -> Trees:
         """Fit trees to what lies before a cut."""
-        return self._fitted(cut.known, size, SEARCH_ROWS)
+        return cut.sample.fit(size, self._seed)
 
-    def _fitted(self, rows: TrainingRows, size: BoostingParams, most: int) -> Trees:
-        return fit_trees(rows, self._categorical, size, self._seed, _sampled(rows, most, self._seed))
+    def _sample(self, rows: TrainingRows, most: int) -> TreeSample:
+        return TreeSample.of(rows, self._categorical, _sampled(rows, most, self._seed))
 
     def _simplest(self, logits: list[NDArray[np.float64]], judged: NDArray[np.int64]) -> int:
         """Return the first candidate whose mean loss is within one standard error of the best one's."""

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.blend import Blend, BoostedRows, Mix, Trees, build_blend, fit_trees
+from models.blend import Blend, BoostedRows, Mix, Trees, TreeSample, build_blend
 from models.boosting import BoostingParams
 from models.candidates import TABLES, TREES, Choice
 from models.examples import Examples
@@ -35,7 +35,7 @@ BOTH = Mix(0.4, 0.7)
 def blend(mix: Mix = BOTH, order: tuple[int, ...] = (2, 0, 3, 1)) -> Blend:
     some = rows(800)
     every = BoostedRows(np.arange(800), some.w)
-    trees = fit_trees(some, CATEGORICAL, PARAMS, 5, every) if mix.trees else None
+    trees = TreeSample.of(some, CATEGORICAL, every).fit(PARAMS, 5) if mix.trees else None
     return build_blend(some, NAMES, CATEGORICAL, {}, np.array(order, np.int16), mix, trees)[0]
 
 
