@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from models import search as search_module
 from models.blend import Blend, BoostedRows, Mix, Trees, TreeSample, build_blend
 from models.boosting import BoostingParams
 from models.candidates import TABLES, TREES, Choice
+from models.category_codes import odds_elsewhere
 from models.examples import Examples
 from models.generation import TrainingRows
 from models.label_delay import LabelDelays, Ripening
@@ -183,6 +185,34 @@ def test_the_trees_of_a_generation_are_as_many_as_its_frauds_call_for() -> None:
     assert trees is not None
     frauds = int(np.count_nonzero(searcher._rows.y))
     assert len(trees.booster.roots) == chosen.choice.size(frauds).trees > TREES[trees_at].trees
+
+
+def test_trees_learn_the_odds_of_other_times_and_score_by_those_of_all() -> None:
+    some, chosen = rows(800), np.arange(0, 800, 3)
+    sample = TreeSample.of(some, CATEGORICAL, BoostedRows(chosen, some.w[chosen]))
+    scored, learnt = sample.codes.of(some.X[chosen]), sample.rows.X
+    np.testing.assert_array_equal(learnt[:, 3], odds_elsewhere(some, np.array([3]))[chosen, 0])
+    np.testing.assert_array_equal(learnt[:, [0, 1, 2, 4]], scored[:, [0, 1, 2, 4]])
+    assert np.all(learnt[:, 3] != scored[:, 3])
+
+
+def test_columns_are_put_in_order_by_days_that_the_trees_have_not_learnt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    searcher, shown = search(examples(30, 60)), list[np.ndarray]()
+
+    def declared(_: Trees, X: np.ndarray) -> np.ndarray:
+        shown.append(X)
+        return np.arange(4, dtype=np.int16)
+
+    monkeypatch.setattr(search_module, "_order", declared)
+    searcher.search()
+    np.testing.assert_array_equal(shown[0], searcher._rows.X[searcher._cuts()[-1].judged])
+
+
+def test_frauds_beyond_a_sample_do_not_count_as_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search_module, "SEARCH_ROWS", 60)
+    assert search(examples(30, 60)).search().choice.known_frauds == 30
 
 
 def test_trees_in_words_count_the_trees_and_the_leaves_of_the_largest() -> None:
