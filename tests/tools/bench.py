@@ -23,7 +23,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -317,59 +316,9 @@ def _own_memory_mib() -> float:
 
 
 def _models(values: dict[str, Any], _: int, sizes: Sizes) -> dict[str, float]:
-    """Measure the domain alone: a backtest; scoring and learning in batch at 17 features, by trees at 60."""
-    from sklearn.ensemble import HistGradientBoostingClassifier  # noqa: PLC0415
-    from threadpoolctl import threadpool_limits  # noqa: PLC0415
+    from tests.tools.bench_models import models  # noqa: PLC0415
 
-    from models.boosting import BoostingParams, FlatBooster  # noqa: PLC0415
-    from models.online import build_generation  # noqa: PLC0415
-    from worker.offline.backtest import backtest  # noqa: PLC0415
-    from worker.settings.sections import Settings  # noqa: PLC0415
-    from worker.simulation import FIELDS, Traffic, simulate  # noqa: PLC0415
-
-    rng = np.random.default_rng(5)
-    features = rng.lognormal(size=(100_000, 17)).astype(np.float32)
-    label = (rng.random(len(features)) < 0.01).astype(np.uint8)
-    weight = np.ones(len(features))
-    model = build_generation(features, label, weight, [f"f{i}" for i in range(17)], np.zeros(17, np.bool_))
-    score_s = _seconds(lambda: model.score_batch(features))
-    learn_s = _seconds(lambda: model.learn_batch(features[:20_000], label[:20_000], weight[:20_000]))
-    size = BoostingParams(trees=100, leaves=15, column_share=0.5)
-    wide = rng.lognormal(size=(100_000, 60)).astype(np.float32)
-    trees = FlatBooster.fit(wide, label, weight, size, seed=1)
-    trees_score_s = _seconds(lambda: trees.score(wide))
-    trees_fit_s = _seconds(lambda: FlatBooster.fit(wide, label, weight, size, seed=1))
-    theirs = HistGradientBoostingClassifier(
-        max_iter=100, max_leaf_nodes=15, learning_rate=size.learning_rate, l2_regularization=size.l2,
-        max_features=0.5, early_stopping=False,
-    )  # fmt: skip
-    with threadpool_limits(1):
-        their_fit_s = _seconds(lambda: theirs.fit(wide, label))
-    traffic = Traffic(
-        cards=sizes.backtest_cards, merchants=1_000, days=30, per_card_day=2.0, label_delay_days=3.0
-    )
-    dataset = simulate(traffic)
-    # A backtest reads every column of the data set, so the settings have to declare them.
-    settings = Settings(**values | {"transaction": FIELDS.model_dump()})
-    backtest(settings, dataset)  # compiles
-    return {
-        "score_us": score_s / len(features) * 1e6,
-        "learn_us": learn_s / 20_000 * 1e6,
-        "trees_score_us": trees_score_s / len(features) * 1e6,
-        "trees_fit_s": trees_fit_s,
-        "trees_fit_speedup": their_fit_s / trees_fit_s,
-        "backtest_per_second": backtest(settings, dataset).transactions_per_second,
-    }
-
-
-def _seconds(call: Callable[[], object]) -> float:
-    call()
-    taken = []
-    for _ in range(5):
-        started_s = time.perf_counter()
-        call()
-        taken.append(time.perf_counter() - started_s)
-    return statistics.median(taken)
+    return models(values, sizes.backtest_cards)
 
 
 def _latency(values: dict[str, Any], rate: int, sizes: Sizes) -> dict[str, float]:
