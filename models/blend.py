@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from models.boosting import BoostingParams, FlatBooster
 from models.category_codes import CategoryCodes, odds_elsewhere
+from models.column_edges import Binned
 from models.generation import TrainingRows
 from models.mixing import REMEMBERED, follow, information_of
 from models.online import BinnedLogistic, LogisticParams
@@ -63,12 +64,18 @@ class TreeSample(NamedTuple):
     ----------
     codes
         What is known of categories: it comes from all rows.
-    rows
+    binned
         The sample, with these numbers for its categories, but for the odds, which are those of other times.
+    y : uint8 (n,)
+        1 for fraud.
+    w : float64 (n,)
+        Sampling weights.
     """
 
     codes: CategoryCodes
-    rows: TrainingRows
+    binned: Binned
+    y: NDArray[np.uint8]
+    w: NDArray[np.float64]
 
     @classmethod
     def of(cls, rows: TrainingRows, categorical: NDArray[np.bool_], boosted: BoostedRows) -> TreeSample:
@@ -77,11 +84,11 @@ class TreeSample(NamedTuple):
         X = codes.of(rows.X[boosted.rows])
         if len(codes.columns):
             X[:, codes.columns] = odds_elsewhere(rows, codes.columns)[boosted.rows]
-        return cls(codes, TrainingRows(X, rows.y[boosted.rows], boosted.weight))
+        return cls(codes, Binned.of(X), rows.y[boosted.rows], boosted.weight)
 
     def fit(self, params: BoostingParams, seed: int) -> Trees:
         """Fit trees; parameters and seed decide the fit."""
-        return Trees(FlatBooster.fit(*self.rows, params, seed), self.codes)
+        return Trees(FlatBooster.fit(self.binned, self.y, self.w, params, seed), self.codes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from models.bins import feature_rows
-from models.column_edges import codes_of, split_values
+from models.column_edges import Binned
 from models.growing import LEAF, Grown, Growth, grow, log_odds
 
 _BLOCK: Final = 16
@@ -60,15 +60,15 @@ class BoostingParams:
         Shrinkage of every tree.
     l2
         Penalty on the leaves' values: added to the sum of hessians, which for rare frauds is what bounds a leaf.
-    column_share
-        The share of the columns, drawn anew for each tree, that it may split.
+    column_shares
+        The share of the columns, drawn anew for each tree, that it may split; the trees take these shares in turn.
     """
 
     trees: int = 60
     leaves: int = 15
     learning_rate: float = 0.15
     l2: float = 20.0
-    column_share: float = 1.0
+    column_shares: tuple[float, ...] = (1.0,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ class FlatBooster:
     @classmethod
     def fit(
         cls,
-        X: NDArray[np.float32],
+        binned: Binned,
         y: NDArray[np.uint8],
         w: NDArray[np.float64],
         params: BoostingParams,
@@ -140,8 +140,8 @@ class FlatBooster:
 
         Parameters
         ----------
-        X : float32 (n, F)
-            What is not finite is missing; of categories see `models.category_codes`.
+        binned
+            The rows; of categories see `models.category_codes`.
         y : uint8 (n,)
             1 for fraud.
         w : float64 (n,)
@@ -149,18 +149,19 @@ class FlatBooster:
         params, seed
             What decides the fit.
         """
-        edges = [split_values(column) for column in X.T]
-        codes = np.stack([codes_of(column, its) for column, its in zip(X.T, edges, strict=True)])
+        edges, codes = binned
         varied = np.flatnonzero(codes.min(axis=1) != codes.max(axis=1))
         if not len(varied):
-            return cls._constant(y, w, X.shape[1])
+            return cls._constant(y, w, len(codes))
         bins = np.array([len(edges[at]) + 1 for at in varied])
-        seen = max(1, math.ceil(params.column_share * len(varied)))
         rng = np.random.default_rng(seed)
-        drawn = np.stack([np.sort(rng.permutation(len(varied))[:seen]) for _ in range(params.trees)])
+        seen = np.zeros((params.trees, len(varied)), np.bool_)
+        for tree, its in enumerate(seen):
+            share = params.column_shares[tree % len(params.column_shares)]
+            its[rng.permutation(len(varied))[: max(1, math.ceil(share * len(varied)))]] = True
         growth = Growth(params.leaves, params.learning_rate, params.l2)
-        grown = grow(codes[varied], bins, y, w, drawn.astype(np.uint64), growth)
-        return cls._of(grown, X.shape[1], varied, [edges[at] for at in varied])
+        grown = grow(codes[varied], bins, y, w, seen, growth)
+        return cls._of(grown, len(codes), varied, [edges[at] for at in varied])
 
     @classmethod
     def _of(

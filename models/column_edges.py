@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -10,6 +10,27 @@ from numpy.typing import NDArray
 
 _MOST_BINS: Final = 255
 """With one number for what is missing they fill a byte."""
+
+
+class Binned(NamedTuple):
+    """Rows as trees learn them.
+
+    Attributes
+    ----------
+    edges : float32 (e,) each
+        Where each of F columns may be split.
+    codes : uint8 (F, n)
+        Of each column the numbers of the stretches that the values lie in (`codes_of`).
+    """
+
+    edges: list[NDArray[np.float32]]
+    codes: NDArray[np.uint8]
+
+    @classmethod
+    def of(cls, X: NDArray[np.float32]) -> Binned:
+        """Draw the edges by the rows themselves, float32 (n, F); what is not finite is missing."""
+        edges = [split_values(column) for column in X.T]
+        return cls(edges, np.stack([codes_of(column, its) for column, its in zip(X.T, edges, strict=True)]))
 
 
 def split_values(column: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -3,8 +3,8 @@
 Each tree is grown leaf by leaf, the most gainful split first (Shi 2007), from histograms of gradients, of which that of
 a larger child is its parent's less its sibling's (Ke et al. 2017). Gradients and hessians are summed as whole numbers
 that share 64 bits (quantized training: Shi et al. 2022): a row costs one addition a column, and a sum depends on no
-order. A tree sees a share of the columns (Chen and Guestrin 2016), so that only these are summed. `make bench` compares
-the time with that of scikit-learn's booster on one thread.
+order. A tree may see a share of the columns (Chen and Guestrin 2016), so that only these are summed. `make bench`
+compares the time with that of scikit-learn's booster on one thread.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def grow(
     bins: NDArray[np.int64],
     y: NDArray[np.uint8],
     w: NDArray[np.float64],
-    drawn: NDArray[np.uint64],
+    seen: NDArray[np.bool_],
     growth: Growth,
 ) -> Grown:
     """Grow trees, each of the gradients that those before it leave.
@@ -126,19 +126,17 @@ def grow(
         1 for fraud.
     w : float64 (n,)
         Sampling weights.
-    drawn : uint64 (T, k)
+    seen : bool (T, K)
         The columns that each tree sees.
     growth
         How trees grow.
     """
     baseline = log_odds(y, w)
     both = _Codes(read_only(codes), read_only(codes.T), (codes == bins[:, None]).any(axis=1))
-    starts = np.zeros((len(drawn), drawn.shape[1] + 1), np.uint64)
-    starts[:, 1:] = np.cumsum(bins[drawn.astype(np.int64)] + 1, axis=1)
-    most = len(drawn) * (2 * growth.leaves - 1)
+    most = len(seen) * (2 * growth.leaves - 1)
     grown = Grown(
         baseline,
-        np.zeros(len(drawn), np.int32),
+        np.zeros(len(seen), np.int32),
         np.full(most, LEAF, np.int16),
         np.zeros(most, np.int32),
         np.zeros(most, np.bool_),
@@ -146,7 +144,8 @@ def grow(
         np.zeros(most, np.int32),
         np.zeros(most),
     )
-    used = _grow_all(both, read_only(y.astype(np.float64)), read_only(w), drawn, starts, growth, grown)
+    label = read_only(y.astype(np.float64))
+    used = _grow_all(both, bins + 1, label, read_only(w), read_only(seen), growth, grown)
     return Grown(
         baseline, grown.roots, grown.column[:used].copy(), grown.code[:used].copy(), grown.missing_left[:used].copy(),
         grown.left[:used].copy(), grown.right[:used].copy(), grown.value[:used].copy(),
@@ -163,10 +162,10 @@ def log_odds(y: NDArray[np.uint8], w: NDArray[np.float64]) -> float:
 @njit(cache=True, nogil=True, error_model="numpy")
 def _grow_all(
     codes: _Codes,
+    cells: NDArray[np.int64],
     y: NDArray[np.float64],
     w: NDArray[np.float64],
-    drawn: NDArray[np.uint64],
-    starts: NDArray[np.uint64],
+    seen: NDArray[np.bool_],
     growth: Growth,
     grown: Grown,
 ) -> int:
@@ -176,13 +175,13 @@ def _grow_all(
     order, spare, count = np.empty(n, np.uint32), np.empty(n, np.uint32), np.empty(2 * most - 1)
     leaves = _Leaves(
         np.zeros(most, np.int64), np.zeros(most, np.int64), np.zeros(most, np.int64),
-        np.zeros((most, int(starts[:, -1].max())), np.int64),
+        np.zeros((most, cells.sum()), np.int64),
         np.zeros(most), np.zeros(most, np.int64), np.zeros(most, np.int64), np.zeros(most, np.bool_),
     )  # fmt: skip
     free = 0
-    for tree in range(len(drawn)):
+    for tree in range(len(seen)):
         units = _gradients(logit, y, w, gradient, hessian, packed)
-        its = _Drawn(drawn[tree], starts[tree])
+        its = _drawn(seen[tree], cells)
         for row in range(n):
             order[row] = row
         root = free
@@ -207,6 +206,14 @@ def _grow_all(
             count[leaves.node[leaf] - root] = leaves.end[leaf] - leaves.begin[leaf]
         _mean_values(grown, root, free, count)
     return free
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _drawn(seen: NDArray[np.bool_], cells: NDArray[np.int64]) -> _Drawn:
+    columns = np.flatnonzero(seen)
+    starts = np.zeros(len(columns) + 1, np.uint64)
+    starts[1:] = np.cumsum(cells[columns])
+    return _Drawn(columns.astype(np.uint64), starts)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -242,7 +249,7 @@ def _sum_rows(
     leaf: int,
 ) -> None:
     # Indices without a sign spare the check for negative ones, which costs as much as the addition.
-    sums = leaves.sums[leaf]
+    sums = leaves.sums[leaf, : its.starts[-1]]
     sums[:] = 0
     for at in range(leaves.begin[leaf], leaves.end[leaf]):
         row = np.uint64(order[at])
@@ -262,7 +269,7 @@ def _sum_children(
     right: int,
 ) -> None:
     """Sum the rows of the smaller child; the left one's place holds the sums of both."""
-    sums = leaves.sums
+    sums = leaves.sums[:, : its.starts[-1]]
     if leaves.end[left] - leaves.begin[left] < leaves.end[right] - leaves.begin[right]:
         sums[right] = sums[left]
         _sum_rows(by_row, its, packed, order, leaves, left)
@@ -324,16 +331,16 @@ def _split(  # noqa: PLR0913 - a compiled loop
     column = codes.by_column[its.columns[slot]]
     missing = int(its.starts[slot + 1] - its.starts[slot]) - 1
     begin, end = leaves.begin[at], leaves.end[at]
-    lefts, rights = begin, 0
+    lefts, rights = begin, np.int64(0)
+    # Without branches: which way a row goes cannot be foreseen. The left ones overwrite only what has been read.
+    code_beside = missing if missing_left else code
     for position in range(begin, end):
         row = order[position]
-        its_code = column[row]
-        if its_code <= code or (missing_left and its_code == missing):
-            order[lefts] = row
-            lefts += 1
-        else:
-            spare[rights] = row
-            rights += 1
+        its_code = np.int64(column[row])
+        goes_left = np.int64(its_code <= code) | np.int64(its_code == code_beside)
+        order[lefts] = spare[rights] = row
+        lefts += goes_left
+        rights += 1 - goes_left
     order[lefts:end] = spare[:rights]
     if not codes.has_missing[its.columns[slot]]:
         # Nothing says where a value that is missing later belongs: it goes with most.

@@ -2,13 +2,15 @@
 
 The examples of matured days are cut at moments of the past. At each cut every candidate learns what lies before it and
 is judged on the days after it by weighted log loss: as a generation meets the days after its own making. Trees learn
-nothing of the time that labels need, tables only what has a verdict by then, where a generation does. The simplest
-candidate within one standard error of the best is chosen (Breiman et al. 1984), so that noise moves nothing. From the
-logits on those days come the weights of tables and trees, and the intercept that makes a probability of them.
+nothing of the time that labels need, tables only what has a verdict by then, where a generation does. Tables are
+chosen in place of the default ones where they are better by more than one standard error (Breiman et al. 1984), so that
+noise moves nothing; trees by the least loss. From the logits on those days come the weights of tables and trees, and
+the intercept that makes a probability of them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Final, NamedTuple
 
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 
 from models.blend import Blend, BoostedRows, Mix, Trees, TreeSample, build_blend
 from models.boosting import BoostingParams
-from models.candidates import LARGE_AT, TABLES, TREES, Choice
+from models.candidates import FOR_FEW_FRAUDS, FOR_MANY_FRAUDS, TABLES, TREES, Choice
 from models.generation import TrainingRows
 from models.label_delay import Ripening
 from models.online import LogisticParams
@@ -42,7 +44,7 @@ BOOSTED_ROWS: Final = 120_000
 _PULL: Final = 200.0
 """The prior of the mix counts for so many frauds, and fades out as more come."""
 _MANY_FRAUDS: Final = 3_000
-"""From so many on, the large and the largest trees are candidates in place of the smallest."""
+"""From so many on, larger trees are candidates."""
 
 
 class _Cut(NamedTuple):
@@ -85,7 +87,7 @@ class Built(NamedTuple):
 
 
 class _Judged(NamedTuple):
-    """Which of `TREES`, and their logits on the judged rows."""
+    """Which of `TREES` or `TABLES`, and their logits on the judged rows."""
 
     at: int
     logit: NDArray[np.float64]
@@ -133,22 +135,20 @@ class Searcher:
         cuts = self._cuts()
         if not cuts:
             return self.default()
-        judged = np.concatenate([cut.judged for cut in cuts])
-        trees, order = self._chosen_trees(cuts, judged)
-        tables = [self._judged_tables(cuts, it, order) for it in TABLES]
-        table_at = self._simplest(tables, judged)
-        rows = self._rows.take(judged)
+        trees, order = self._chosen_trees(cuts)
+        tables = self._chosen_tables(cuts, order)
+        rows = self._judged_rows(cuts)
         y, w = rows.y, rows.w
         second = trees.logit if self._may_have_trees else None
-        mix, calibration = fit_mix(tables[table_at], second, y == 1, w)
-        blended = mix.tables * tables[table_at] + mix.trees * trees.logit + calibration.intercept
+        mix, calibration = fit_mix(tables.logit, second, y == 1, w)
+        blended = mix.tables * tables.logit + mix.trees * trees.logit + calibration.intercept
         choice = Choice(
-            table_at,
+            tables.at,
             trees.at if mix.trees > 0.0 else -1,
             mix,
             order,
             calibration,
-            _mean_loss(tables[table_at], y, w),
+            _mean_loss(tables.logit, y, w),
             _mean_loss(trees.logit, y, w),
             _mean_loss(blended, y, w),
             rows=len(self._rows.y),
@@ -187,36 +187,68 @@ class Searcher:
         calibration = Calibration.fit(logit, y == 1, w)
         return Built(blend, calibration, _certainty(calibration.slope * logit + calibration.intercept, w))
 
-    def _chosen_trees(self, cuts: list[_Cut], judged: NDArray[np.int64]) -> tuple[_Judged, NDArray[np.int16]]:
-        """Choose the trees, and by the first ones the order of the columns for the tables.
+    def _chosen_trees(self, cuts: list[_Cut]) -> tuple[_Judged, NDArray[np.int16]]:
+        """Choose the trees of the least loss, and by the first ones the order of the columns for the tables.
 
-        Where frauds are many, the smallest trees are too small to be tried.
+        They need not be better by more than noise: a generation knows more frauds than the cuts do, and what is best
+        for more frauds is rather larger.
         """
         are_many = np.count_nonzero(self._rows.y) >= _MANY_FRAUDS
-        first, beyond = (1, len(TREES)) if are_many else (0, LARGE_AT)
+        first, *larger = FOR_MANY_FRAUDS if are_many else FOR_FEW_FRAUDS
         fits = [self._trees(cut, TREES[first]) for cut in cuts]
         # The tables cross the first columns only: those that matter to the trees, not those declared first.
         # What the trees have learnt would say too much: of its own categories they know the label.
         order = _order(fits[-1], self._rows.X[cuts[-1].judged[-_ORDER_ROWS:]])
-        best = _Judged(first, self._logits(cuts, fits))
-        if self._may_have_trees:
-            for larger in range(first + 1, beyond):
-                best = self._better(cuts, larger, best, judged)
-        return best, order
+        smallest = _Judged(first, self._logits(cuts, fits))
 
-    def _better(self, cuts: list[_Cut], at: int, best: _Judged, judged: NDArray[np.int64]) -> _Judged:
-        """Return the candidate if it is better than the best one by more than noise, else the best one.
+        def judged(some: list[_Cut], at: int) -> NDArray[np.float64]:
+            return self._logits(some, [self._trees(cut, TREES[at]) for cut in some])
 
-        The newest days are judged first: a candidate that loses there is given up, which saves two fits of three.
+        return self._best(cuts, smallest, larger if self._may_have_trees else [], judged, errors=0.0), order
+
+    def _chosen_tables(self, cuts: list[_Cut], order: NDArray[np.int16]) -> _Judged:
+        """Choose the default tables, or others that are better by more than noise."""
+
+        def judged(some: list[_Cut], at: int) -> NDArray[np.float64]:
+            return self._judged_tables(some, TABLES[at], order)
+
+        return self._best(cuts, _Judged(0, judged(cuts, 0)), list(range(1, len(TABLES))), judged, errors=1.0)
+
+    def _best(
+        self,
+        cuts: list[_Cut],
+        best: _Judged,
+        others: list[int],
+        judged: Callable[[list[_Cut], int], NDArray[np.float64]],
+        errors: float,
+    ) -> _Judged:
+        """Return the first candidate, or one of the others that is better by so many standard errors.
+
+        One that loses the newest days is given up, which saves its fits at the other cuts.
         """
-        rows = cuts[-1].judged
-        newest = self._logits(cuts[-1:], [self._trees(cuts[-1], TREES[at])])
-        y, w = self._rows.y[rows], self._rows.w[rows]
-        if _mean_loss(newest, y, w) >= _mean_loss(best.logit[-len(rows) :], y, w):
-            return best
-        earlier = self._logits(cuts[:-1], [self._trees(cut, TREES[at]) for cut in cuts[:-1]])
-        found = _Judged(at, np.concatenate([earlier, newest]))
-        return found if self._simplest([best.logit, found.logit], judged) == 1 else best
+        for at in others:
+            newest = judged(cuts[-1:], at)
+            if self._is_better(cuts[-1:], newest, best.logit[-len(newest) :], errors=0.0):
+                found = np.concatenate([judged(cuts[:-1], at), newest])
+                if self._is_better(cuts, found, best.logit, errors):
+                    best = _Judged(at, found)
+        return best
+
+    def _is_better(
+        self, cuts: list[_Cut], found: NDArray[np.float64], best: NDArray[np.float64], errors: float
+    ) -> bool:
+        """Return whether logits lower the loss by more than so many standard errors of the difference over days."""
+        rows = self._judged_rows(cuts)
+        gain = rows.w * (_log_loss(best, rows.y) - _log_loss(found, rows.y))
+        day = np.concatenate([self._time_ms[cut.judged] for cut in cuts]) // MS_PER_DAY
+        by_day = np.bincount(np.unique(day, return_inverse=True)[1], gain)
+        if errors and len(by_day) < 2:
+            return False
+        noise = float(by_day.std(ddof=1) * np.sqrt(len(by_day))) if errors else 0.0
+        return float(by_day.sum()) > errors * noise
+
+    def _judged_rows(self, cuts: list[_Cut]) -> TrainingRows:
+        return self._rows.take(np.concatenate([cut.judged for cut in cuts]))
 
     def _logits(self, cuts: list[_Cut], fits: list[Trees]) -> NDArray[np.float64]:
         logits = [fit.score(self._rows.X[cut.judged]) for fit, cut in zip(fits, cuts, strict=True)]
@@ -261,19 +293,6 @@ class Searcher:
 
     def _sample(self, rows: TrainingRows, most: int) -> TreeSample:
         return TreeSample.of(rows, self._categorical, _sampled(rows, most, self._seed))
-
-    def _simplest(self, logits: list[NDArray[np.float64]], judged: NDArray[np.int64]) -> int:
-        """Return the first candidate whose mean loss is within one standard error of the best one's."""
-        y, w, day = self._rows.y[judged], self._rows.w[judged], self._time_ms[judged] // MS_PER_DAY
-        losses = np.stack([w * _log_loss(logit, y) for logit in logits])
-        best = int(np.argmin(losses.sum(axis=1)))
-        _, slot = np.unique(day, return_inverse=True)
-        for candidate in range(best):
-            by_day = np.bincount(slot, losses[candidate] - losses[best])
-            error = float(by_day.std(ddof=1) * np.sqrt(len(by_day))) if len(by_day) > 1 else np.inf
-            if by_day.sum() <= error:
-                return candidate
-        return best
 
 
 def _levelled(blend: Blend, calibration: Calibration, found: Found) -> Calibration:

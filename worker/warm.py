@@ -16,6 +16,7 @@ import pyarrow as pa
 from kafka import ConsumerGroupMetadata
 
 from models.boosting import BoostingParams, FlatBooster
+from models.column_edges import Binned
 from models.state import ModelState
 from worker.cycle.contracts import Finish, PartitionBatch
 from worker.cycle.processor import Processor
@@ -90,7 +91,7 @@ def _score_trees() -> None:
     """Score and explain trees: on so little traffic a search may find no use for any."""
     rng = np.random.default_rng(1)
     X, y = rng.normal(size=(400, 2)).astype(np.float32), rng.integers(0, 2, 400).astype(np.uint8)
-    trees = FlatBooster.fit(X, y, np.ones(400), BoostingParams(trees=2), seed=1)
+    trees = FlatBooster.fit(Binned.of(X), y, np.ones(400), BoostingParams(trees=2), seed=1)
     trees.contributions(X)
     trees.score(X)
 

@@ -12,6 +12,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from threadpoolctl import threadpool_limits
 
 from models.boosting import BoostingParams, FlatBooster
+from models.column_edges import Binned
 from models.online import build_generation
 from worker.offline.backtest import backtest
 from worker.settings.sections import Settings
@@ -27,11 +28,11 @@ def models(values: dict[str, Any], backtest_cards: int) -> dict[str, float]:
     model = build_generation(features, label, weight, [f"f{i}" for i in range(17)], np.zeros(17, np.bool_))
     score_s = _seconds(lambda: model.score_batch(features))
     learn_s = _seconds(lambda: model.learn_batch(features[:20_000], label[:20_000], weight[:20_000]))
-    size = BoostingParams(trees=100, leaves=15, column_share=0.5)
+    size = BoostingParams(trees=100, leaves=15, column_shares=(0.5,))
     wide = rng.lognormal(size=(100_000, 60)).astype(np.float32)
-    trees = FlatBooster.fit(wide, label, weight, size, seed=1)
+    trees = FlatBooster.fit(Binned.of(wide), label, weight, size, seed=1)
     trees_score_s = _seconds(lambda: trees.score(wide))
-    trees_fit_s = _seconds(lambda: FlatBooster.fit(wide, label, weight, size, seed=1))
+    trees_fit_s = _seconds(lambda: FlatBooster.fit(Binned.of(wide), label, weight, size, seed=1))
     theirs = HistGradientBoostingClassifier(
         max_iter=100, max_leaf_nodes=15, learning_rate=size.learning_rate, l2_regularization=size.l2,
         max_features=0.5, early_stopping=False,

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +10,11 @@ from models.blend import Blend, BoostedRows, Mix, Trees, TreeSample, build_blend
 from models.boosting import BoostingParams
 from models.candidates import TABLES, TREES, Choice
 from models.category_codes import odds_elsewhere
+from models.column_edges import Binned
 from models.examples import Examples
 from models.generation import TrainingRows
 from models.label_delay import LabelDelays, Ripening
-from models.search import Searcher, _Judged, fit_mix
+from models.search import Searcher, _Cut, _Judged, fit_mix
 from models.threshold import Calibration
 from models.vocabulary import MS_PER_DAY
 
@@ -190,10 +190,13 @@ def test_the_trees_of_a_generation_are_as_many_as_its_frauds_call_for() -> None:
 def test_trees_learn_the_odds_of_other_times_and_score_by_those_of_all() -> None:
     some, chosen = rows(800), np.arange(0, 800, 3)
     sample = TreeSample.of(some, CATEGORICAL, BoostedRows(chosen, some.w[chosen]))
-    scored, learnt = sample.codes.of(some.X[chosen]), sample.rows.X
-    np.testing.assert_array_equal(learnt[:, 3], odds_elsewhere(some, np.array([3]))[chosen, 0])
-    np.testing.assert_array_equal(learnt[:, [0, 1, 2, 4]], scored[:, [0, 1, 2, 4]])
+    scored = sample.codes.of(some.X[chosen])
+    learnt = scored.copy()
+    learnt[:, 3] = odds_elsewhere(some, np.array([3]))[chosen, 0]
     assert np.all(learnt[:, 3] != scored[:, 3])
+    expected = Binned.of(learnt)
+    np.testing.assert_array_equal(sample.binned.codes, expected.codes)
+    np.testing.assert_array_equal(sample.binned.edges[3], expected.edges[3])
 
 
 def test_columns_are_put_in_order_by_days_that_the_trees_have_not_learnt(
@@ -250,30 +253,41 @@ def test_nothing_of_a_cuts_days_or_of_the_wait_for_labels_is_learnt_before_it() 
     assert len(set(judged.tolist())) == len(judged)
 
 
-def test_a_candidate_that_loses_the_newest_days_is_fitted_once_and_one_that_wins_them_at_every_cut(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("errors", [0.0, 1.0])
+def test_a_candidate_that_loses_the_newest_days_is_judged_there_alone_and_one_that_wins_them_at_every_cut(
+    errors: float,
 ) -> None:
     searcher = search(examples(30, 60))
     cuts = searcher._cuts()
-    judged = np.concatenate([cut.judged for cut in cuts])
-    fraud = searcher._rows.y[judged] == 1
-    fitted: list[BoostingParams] = []
-    fit = Searcher._trees
+    fraud = searcher._rows.y[np.concatenate([cut.judged for cut in cuts])] == 1
+    perfect, hopeless = np.where(fraud, 20.0, -20.0), np.where(fraud, -20.0, 20.0)
+    asked: list[int] = []
 
-    def counting(self: Searcher, cut: Any, size: BoostingParams) -> Trees:
-        fitted.append(size)
-        return fit(self, cut, size)
+    def judged(some: list[_Cut], at: int) -> np.ndarray:
+        asked.append(len(some))
+        return np.concatenate([np.zeros(len(cut.judged)) + 0.001 * at for cut in some])
 
-    monkeypatch.setattr(Searcher, "_trees", counting)
-    perfect = _Judged(0, np.where(fraud, 20.0, -20.0))
-    assert searcher._better(cuts, 1, perfect, judged) is perfect
-    assert len(fitted) == 1
-    hopeless = _Judged(0, np.where(fraud, -20.0, 20.0))
-    found = searcher._better(cuts, 1, hopeless, judged)
-    assert found.at == 1
-    assert len(fitted) == 1 + 3
-    in_order = [fit(searcher, cut, TREES[1]).score(searcher._rows.X[cut.judged]) for cut in cuts]
-    np.testing.assert_array_equal(found.logit, np.concatenate(in_order))
+    best = _Judged(0, perfect)
+    assert searcher._best(cuts, best, [1, 2], judged, errors) is best
+    assert asked == [1, 1]
+    asked.clear()
+    found = searcher._best(cuts, _Judged(0, hopeless), [1], judged, errors)
+    assert (found.at, asked) == (1, [1, 2])
+    assert found.logit.tolist() == [0.001] * len(fraud)
+
+
+def test_logits_are_better_by_more_than_one_standard_error_of_the_gain_over_days() -> None:
+    searcher = search(examples(30, 60))
+    cut = searcher._cuts()[-1]
+    y, day = searcher._rows.y[cut.judged], searcher._time_ms[cut.judged] // MS_PER_DAY
+    first, plain = day == day.min(), np.zeros(len(y))
+    assert len(np.unique(day)) > 2
+    # On one day everything is gained, and nothing on the others: the gain is one standard error or less.
+    lucky = np.where(first, np.where(y == 1, 5.0, -5.0), 0.0)
+    assert searcher._is_better([cut], lucky, plain, errors=0.0)
+    assert not searcher._is_better([cut], lucky, plain, errors=1.0)
+    assert searcher._is_better([cut], np.where(y == 1, 5.0, -5.0), plain, errors=1.0)
+    assert not searcher._is_better([cut], plain, plain, errors=0.0)
 
 
 def test_a_mix_of_two_logits_that_are_both_the_wrong_way_round_has_no_weight() -> None:

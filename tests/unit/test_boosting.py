@@ -5,7 +5,8 @@ import pytest
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from models.boosting import BoostingParams, FlatBooster
-from models.column_edges import codes_of, split_values
+from models.column_edges import Binned, codes_of, split_values
+from models.growing import LEAF
 
 PARAMS = BoostingParams(trees=12, leaves=6, l2=1.0)
 
@@ -29,7 +30,7 @@ def test_the_trees_score_as_those_of_scikit_learn_do() -> None:
         max_iter=12, max_leaf_nodes=6, learning_rate=PARAMS.learning_rate, min_samples_leaf=1,
         l2_regularization=1.0, early_stopping=False,
     ).fit(X, y, sample_weight=w)  # fmt: skip
-    flat = FlatBooster.fit(X, y, w, PARAMS, seed=9)
+    flat = FlatBooster.fit(Binned.of(X), y, w, PARAMS, seed=9)
     fresh, _, _ = rows(seed=4)
     assert np.isnan(fresh[:, 1]).any()
     # Their gradients have 24 bits.
@@ -68,7 +69,7 @@ def test_a_value_of_many_rows_has_edges_of_its_own_and_the_other_rows_share_the_
 
 def test_contributions_and_the_reference_sum_to_the_logit() -> None:
     X, y, w = rows()
-    flat = FlatBooster.fit(X, y, w, PARAMS, seed=9)
+    flat = FlatBooster.fit(Binned.of(X), y, w, PARAMS, seed=9)
     np.testing.assert_allclose(flat.contributions(X).sum(axis=1) + flat.reference, flat.score(X), atol=1e-12)
 
 
@@ -88,7 +89,7 @@ def test_a_contribution_is_what_the_path_changes_in_the_expected_value() -> None
 def test_infinite_values_are_missing_and_columns_that_do_not_differ_are_left_alone() -> None:
     X, y, w = rows()
     X[:, 2], X[:, 3] = np.nan, 7.0
-    flat = FlatBooster.fit(X, y, w, PARAMS, seed=9)
+    flat = FlatBooster.fit(Binned.of(X), y, w, PARAMS, seed=9)
     assert not set(flat.feature[flat.feature >= 0].tolist()) & {2, 3}
     missing, infinite = X[:5].copy(), X[:5].copy()
     missing[:, 0], infinite[:, 0] = np.nan, np.inf
@@ -99,7 +100,7 @@ def test_a_column_of_one_value_that_is_missing_from_some_rows_splits_them() -> N
     X = np.full((400, 1), 7.0, np.float32)
     X[200:] = np.nan
     y = (np.arange(400) % 100 < np.where(np.arange(400) < 200, 10, 60)).astype(np.uint8)
-    flat = FlatBooster.fit(X, y, np.ones(400), PARAMS, seed=9)
+    flat = FlatBooster.fit(Binned.of(X), y, np.ones(400), PARAMS, seed=9)
     given, missing, other = flat.score(np.array([[7.0], [np.nan], [-3e38]], np.float32))
     assert given == other
     assert missing > given + 1.0
@@ -121,9 +122,20 @@ def test_a_walk_meets_zeros_of_both_signs_and_the_greatest_values_as_a_compariso
             assert flat.score(nothing).tolist() == [-1.0 if missing_left else 1.0] * 4
 
 
+def test_trees_take_the_shares_of_the_columns_in_turn() -> None:
+    rng = np.random.default_rng(8)
+    X = rng.normal(size=(4_000, 10)).astype(np.float32)
+    y = (X.sum(axis=1) + rng.normal(size=4_000) > 2.0).astype(np.uint8)
+    params = BoostingParams(trees=6, leaves=40, learning_rate=0.1, l2=1.0, column_shares=(1.0, 0.45, 0.1))
+    flat = FlatBooster.fit(Binned.of(X), y, np.ones(4_000), params, seed=3)
+    split = [set(nodes[nodes != LEAF].tolist()) for nodes in np.split(flat.feature, flat.roots[1:])]
+    assert [len(its) for its in split] == [10, 5, 1, 10, 5, 1]
+    assert split[1] != split[4]
+
+
 def test_rows_that_do_not_differ_make_the_share_of_frauds_the_score() -> None:
     flat = FlatBooster.fit(
-        np.ones((4, 2), np.float32),
+        Binned.of(np.ones((4, 2), np.float32)),
         np.array([1, 0, 0, 0], np.uint8),
         np.array([1.0, 1, 1, 1]),
         PARAMS,
@@ -136,17 +148,17 @@ def test_rows_that_do_not_differ_make_the_share_of_frauds_the_score() -> None:
 @pytest.mark.parametrize("label", [0, 1])
 def test_rows_of_one_class_or_without_weight_make_a_finite_score(label: int) -> None:
     X, _, w = rows()
-    one_class = FlatBooster.fit(X, np.full(600, label, np.uint8), w, PARAMS, seed=9).score(X)
+    one_class = FlatBooster.fit(Binned.of(X), np.full(600, label, np.uint8), w, PARAMS, seed=9).score(X)
     assert np.all(one_class > 10.0 if label else one_class < -10.0)
     y = (np.arange(600) % 2).astype(np.uint8)
-    certain = FlatBooster.fit(X, y, np.where(y == label, w, 0.0), PARAMS, seed=9).score(X)
+    certain = FlatBooster.fit(Binned.of(X), y, np.where(y == label, w, 0.0), PARAMS, seed=9).score(X)
     assert np.all(certain > 10.0 if label else certain < -10.0)
-    assert np.isfinite(FlatBooster.fit(X, y, np.zeros(600), PARAMS, seed=9).score(X)).all()
+    assert np.isfinite(FlatBooster.fit(Binned.of(X), y, np.zeros(600), PARAMS, seed=9).score(X)).all()
 
 
 def test_a_model_restored_from_its_arrays_is_the_same() -> None:
     X, y, w = rows()
-    flat = FlatBooster.fit(X, y, w, PARAMS, seed=9)
+    flat = FlatBooster.fit(Binned.of(X), y, w, PARAMS, seed=9)
     again = FlatBooster.from_arrays(flat.arrays(), 4)
     np.testing.assert_array_equal(again.score(X), flat.score(X))
 
@@ -166,7 +178,10 @@ def test_a_model_restored_from_its_arrays_is_the_same() -> None:
 )
 def test_nodes_that_lead_out_of_bounds_or_in_circles_are_refused(name: str, value: float) -> None:
     X, y, w = rows()
-    arrays = {key: array.copy() for key, array in FlatBooster.fit(X, y, w, PARAMS, seed=9).arrays().items()}
+    arrays = {
+        key: array.copy()
+        for key, array in FlatBooster.fit(Binned.of(X), y, w, PARAMS, seed=9).arrays().items()
+    }
     arrays[name][0] = value
     with pytest.raises(ValueError, match="nodes of a boosted model"):
         FlatBooster.from_arrays(arrays, 4)
