@@ -285,7 +285,7 @@ class Searcher:
                 logits.append(blend.score_batch(self._rows.X[cut.judged[day == each]]))
                 begun_ms = cut.at_ms + each * MS_PER_DAY
                 blend.learn_batch(*self._ripening.verdicts_between(begun_ms, begun_ms + MS_PER_DAY))
-        return np.concatenate(logits)
+        return np.concatenate([np.empty(0), *logits])
 
     def _trees(self, cut: _Cut, size: BoostingParams) -> Trees:
         """Fit trees to what lies before a cut."""

@@ -276,6 +276,14 @@ def test_a_candidate_that_loses_the_newest_days_is_judged_there_alone_and_one_th
     assert found.logit.tolist() == [0.001] * len(fraud)
 
 
+def test_a_search_of_a_single_cut_chooses_as_one_of_three_does() -> None:
+    searcher = search(examples(30, 60))
+    only = searcher._cuts()[-1:]
+    trees, order = searcher._chosen_trees(only)
+    tables = searcher._chosen_tables(only, order)
+    assert len(trees.logit) == len(tables.logit) == len(only[0].judged)
+
+
 def test_logits_are_better_by_more_than_one_standard_error_of_the_gain_over_days() -> None:
     searcher = search(examples(30, 60))
     cut = searcher._cuts()[-1]
