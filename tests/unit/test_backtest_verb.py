@@ -24,6 +24,7 @@ from worker.settings.fields import LabelFields
 from worker.simulation import FIELDS, Simulation, Traffic
 from worker.simulation.files import write_labels, write_transactions
 from worker.simulation.naming import Naming
+from worker.wire.schema import AlertReason
 
 pytestmark = pytest.mark.usefixtures("own_surroundings")
 
@@ -225,11 +226,8 @@ def test_every_decision_is_written_and_nothing_that_looks_like_a_card_number(
     assert [one is not None for one in reasons] == judged.alerted.tolist()
     by_id = dict(zip(table["transaction_id"].to_pylist(), reasons, strict=True))
     for alert in result.explained:
-        assert by_id[alert.transaction_id] == [
-            reason.model_dump(exclude={"sentence"})
-            | ({"value": None} if isinstance(reason.value, str) else {})
-            for reason in alert.reasons
-        ]
+        assert by_id[alert.transaction_id] == [_as_written(reason) for reason in alert.reasons]
+    assert any(reason["category"] is not None for its in reasons if its for reason in its)
 
     names = dataset.transaction_id.to_pylist()
     names[5] = "4111111111111111"
@@ -239,6 +237,13 @@ def test_every_decision_is_written_and_nothing_that_looks_like_a_card_number(
     texts = pq.read_table(other)["transaction_id"].to_pylist()
     assert (struck, texts[5]) == (1, "************1111")
     assert all(redact(text) == text for text in texts)
+
+
+def _as_written(reason: AlertReason) -> dict[str, Any]:
+    """Return a reason with a column for each type that its value may have."""
+    is_text = isinstance(reason.value, str)
+    values = {"value": None if is_text else reason.value, "category": reason.value if is_text else None}
+    return reason.model_dump(exclude={"sentence"}) | values
 
 
 def _with(result: BacktestResult, **columns: Any) -> BacktestResult:

@@ -10,19 +10,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from models.features import FeatureLayout
 from models.vocabulary import Decider, Flag
 from worker.errors import SettingsError
 from worker.offline.backtest import BacktestResult
 from worker.offline.refusals import looks_like_card_numbers
-from worker.offline.worker_run import AlertReasons
 from worker.redaction import redact
 from worker.wire.alert_reasons import OTHER
 
 _CHUNK_ROWS: Final = 100_000
 _DECIDERS: Final = pa.array([decider.name.lower() for decider in Decider])
 _REASON: Final = pa.struct(
-    {"feature": pa.string(), "text": pa.string(), "value": pa.float64(), "contribution": pa.float64()}
+    {
+        "feature": pa.string(),
+        "text": pa.string(),
+        "value": pa.float64(),
+        "category": pa.string(),
+        "contribution": pa.float64(),
+    }
 )
 SCHEMA: Final = pa.schema(
     {
@@ -41,7 +45,8 @@ SCHEMA: Final = pa.schema(
         "alerted": pa.bool_(),
         "case_opened": pa.bool_(),
         "declined": pa.bool_(),  # an alert whose label does not arrive
-        "reasons": pa.list_(_REASON),  # as the alerts topic has them; null unless alerted
+        # As the alerts topic has them, whose value is a text where here there is a category; null unless alerted.
+        "reasons": pa.list_(_REASON),
         "is_fraud": pa.bool_(),  # null where the truth is not known
         "label_time": pa.timestamp("ms", "UTC"),
     }
@@ -121,7 +126,7 @@ def _batch(result: BacktestResult, rows: NDArray[np.int64]) -> tuple[pa.RecordBa
         "alerted": pa.array((flags & Flag.ALERTED) != 0, mask=~decided),
         "case_opened": pa.array((flags & Flag.OPENS_CASE) != 0, mask=~decided),
         "declined": pa.array(result.declined[rows], mask=~decided),
-        "reasons": _reasons(result.alert_reasons, result.model.layout, rows),
+        "reasons": _reasons(result, rows),
         "is_fraud": pa.array(fraud, mask=~known),
         "label_time": pa.array(label_ms.astype("datetime64[ms]"), mask=~dataset.labelled),
     }
@@ -145,8 +150,9 @@ def _struck(ids: pa.StringArray) -> tuple[pa.StringArray, int]:
     return pa.array([shown.get(row, text) for row, text in enumerate(texts)], pa.string()), struck
 
 
-def _reasons(reasons: AlertReasons, layout: FeatureLayout, rows: NDArray[np.int64]) -> pa.Array:
+def _reasons(result: BacktestResult, rows: NDArray[np.int64]) -> pa.Array:
     """Return the reasons of consecutive rows as lists, null where there is no alert."""
+    reasons, layout = result.alert_reasons, result.model.layout
     first, last = np.searchsorted(reasons.row, [rows[0], rows[-1] + 1])
     why = reasons.why.rows(int(first), int(last))
     alerted = np.zeros(len(rows), np.bool_)
@@ -162,9 +168,21 @@ def _reasons(reasons: AlertReasons, layout: FeatureLayout, rows: NDArray[np.int6
             names.take(feature),
             texts.take(feature),
             pa.array(value, mask=np.isnan(value)),
+            pa.array(_categories(result, reasons.row[first:last], why.feature).ravel(), pa.string()),
             pa.array(np.hstack([why.contribution, why.rest[:, None]]).ravel()),
         ],
         fields=list(_REASON),
     )
     offsets = pa.array(ends.astype(np.int32), mask=np.append(~alerted, False))
     return pa.ListArray.from_arrays(offsets, items)
+
+
+def _categories(
+    result: BacktestResult, row: NDArray[np.int64], feature: NDArray[np.int64]
+) -> NDArray[np.object_]:
+    """Return the texts of the categories among the features that alerts name, and None for all others together."""
+    texts = np.full((len(row), feature.shape[1] + 1), None, np.object_)
+    for name, column in result.dataset.categorical.items():
+        alert, place = np.nonzero(feature == result.model.layout.names.index(name))
+        texts[alert, place], _ = _struck(column.take(pa.array(row[alert])))
+    return texts
