@@ -33,13 +33,13 @@ _JUDGED_DAYS: Final = 7.0
 """The days after a cut, as many as a generation is in force."""
 LEAST_FRAUDS: Final = 30
 """Frauds that must lie before a cut, and in the days after all cuts, for a judgement to mean anything."""
-SEARCH_ROWS: Final = 60_000
+SEARCH_ROWS: Final = 50_000
 """The most rows that trees are fitted to in a search."""
 _ORDER_ROWS: Final = 10_000
 """The most rows, the newest, by which columns are put in order for the tables."""
 _TABLE_ROWS: Final = 100_000
 """The most rows that tables learn in a search, the newest."""
-BOOSTED_ROWS: Final = 120_000
+BOOSTED_ROWS: Final = 100_000
 """The most rows that trees are fitted to at the end: all frauds up to half of them, the legits sampled and weighted."""
 _PULL: Final = 200.0
 """The prior of the mix counts for so many frauds, and fades out as more come."""
