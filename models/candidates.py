@@ -20,19 +20,20 @@ TABLES: Final[tuple[LogisticParams, ...]] = (
     {"learning_rate": 0.02, "cross_learning_rate": 0.008},
 )
 _HALF: Final = (0.5,)
-_TREES: Final = BoostingParams(learning_rate=0.05)
-_SMALL: Final = replace(_TREES, trees=250, leaves=7, column_shares=(1.0, 0.5))
+_BASE: Final = BoostingParams(learning_rate=0.05)
+_SMALL: Final = replace(_BASE, trees=250, leaves=7, column_shares=(1.0, 0.5))
 """Half of the columns for each tree are best on some streams, all of them on others; in turn they are near the better.
 
 With larger trees, half are as good and take less time.
 """
-_MIDDLE: Final = replace(_TREES, trees=400, leaves=15, column_shares=_HALF)
-_LARGE: Final = replace(_TREES, trees=800, leaves=15, learning_rate=0.06, column_shares=_HALF)
-_LARGEST: Final = replace(_TREES, trees=350, leaves=63, column_shares=_HALF)
+_MIDDLE: Final = replace(_BASE, trees=400, leaves=15, column_shares=_HALF)
+_LARGE: Final = replace(_BASE, trees=800, leaves=15, learning_rate=0.06, column_shares=_HALF)
+_LARGEST: Final = replace(_BASE, trees=350, leaves=63, column_shares=_HALF)
 TREES: Final = (_SMALL, _MIDDLE, _LARGE, _LARGEST)
+"""Choices record the places of these, so that none may move."""
 FOR_FEW_FRAUDS: Final = (TREES.index(_SMALL), TREES.index(_MIDDLE))
-FOR_MANY_FRAUDS: Final = (TREES.index(_SMALL), TREES.index(_LARGE), TREES.index(_LARGEST))
-"""Candidates, the simplest first."""
+FOR_MANY_FRAUDS: Final = (*FOR_FEW_FRAUDS, TREES.index(_LARGE), TREES.index(_LARGEST))
+"""The places of the candidates in `TREES`, the simplest first."""
 _MOST_GROWTH: Final = 2.0
 _MOST_TREES: Final = 1_000
 """The time to score a row grows with the trees and their depth."""

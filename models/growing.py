@@ -269,14 +269,14 @@ def _sum_children(
     right: int,
 ) -> None:
     """Sum the rows of the smaller child; the left one's place holds the sums of both."""
-    sums = leaves.sums[:, : its.starts[-1]]
+    lefts, rights = leaves.sums[left, : its.starts[-1]], leaves.sums[right, : its.starts[-1]]
     if leaves.end[left] - leaves.begin[left] < leaves.end[right] - leaves.begin[right]:
-        sums[right] = sums[left]
+        rights[:] = lefts
         _sum_rows(by_row, its, packed, order, leaves, left)
-        sums[right] -= sums[left]
+        rights -= lefts
     else:
         _sum_rows(by_row, its, packed, order, leaves, right)
-        sums[left] -= sums[right]
+        lefts -= rights
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -332,7 +332,8 @@ def _split(  # noqa: PLR0913 - a compiled loop
     missing = int(its.starts[slot + 1] - its.starts[slot]) - 1
     begin, end = leaves.begin[at], leaves.end[at]
     lefts, rights = begin, np.int64(0)
-    # Without branches: which way a row goes cannot be foreseen. The left ones overwrite only what has been read.
+    # Which way a row goes cannot be foreseen, and a wrong guess is dear. So each is written to both sides, and only its
+    # own side moves on; on the left this overwrites only what has been read.
     code_beside = missing if missing_left else code
     for position in range(begin, end):
         row = order[position]

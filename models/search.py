@@ -4,8 +4,8 @@ The examples of matured days are cut at moments of the past. At each cut every c
 is judged on the days after it by weighted log loss: as a generation meets the days after its own making. Trees learn
 nothing of the time that labels need, tables only what has a verdict by then, where a generation does. Tables are
 chosen in place of the default ones where they are better by more than one standard error (Breiman et al. 1984), so that
-noise moves nothing; trees by the least loss. From the logits on those days come the weights of tables and trees, and
-the intercept that makes a probability of them.
+noise moves nothing, larger trees where their loss is lower. From the logits on those days come the weights of tables
+and trees, and the intercept that makes a probability of them.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ _JUDGED_DAYS: Final = 7.0
 """The days after a cut, as many as a generation is in force."""
 LEAST_FRAUDS: Final = 30
 """Frauds that must lie before a cut, and in the days after all cuts, for a judgement to mean anything."""
-SEARCH_ROWS: Final = 50_000
+SEARCH_ROWS: Final = 60_000
 """The most rows that trees are fitted to in a search."""
 _ORDER_ROWS: Final = 10_000
 """The most rows, the newest, by which columns are put in order for the tables."""
 _TABLE_ROWS: Final = 100_000
 """The most rows that tables learn in a search, the newest."""
-BOOSTED_ROWS: Final = 100_000
+BOOSTED_ROWS: Final = 120_000
 """The most rows that trees are fitted to at the end: all frauds up to half of them, the legits sampled and weighted."""
 _PULL: Final = 200.0
 """The prior of the mix counts for so many frauds, and fades out as more come."""
@@ -188,10 +188,10 @@ class Searcher:
         return Built(blend, calibration, _certainty(calibration.slope * logit + calibration.intercept, w))
 
     def _chosen_trees(self, cuts: list[_Cut]) -> tuple[_Judged, NDArray[np.int16]]:
-        """Choose the trees of the least loss, and by the first ones the order of the columns for the tables.
+        """Choose trees whose loss is lower, and by the first ones the order of the columns for the tables.
 
-        They need not be better by more than noise: a generation knows more frauds than the cuts do, and what is best
-        for more frauds is rather larger.
+        Larger ones need not be better by more than noise: a generation knows more frauds than the cuts do, and what is
+        best for more frauds is rather larger.
         """
         are_many = np.count_nonzero(self._rows.y) >= _MANY_FRAUDS
         first, *larger = FOR_MANY_FRAUDS if are_many else FOR_FEW_FRAUDS
@@ -204,7 +204,8 @@ class Searcher:
         def judged(some: list[_Cut], at: int) -> NDArray[np.float64]:
             return self._logits(some, [self._trees(cut, TREES[at]) for cut in some])
 
-        return self._best(cuts, smallest, larger if self._may_have_trees else [], judged, errors=0.0), order
+        candidates = larger if self._may_have_trees else []
+        return self._best(cuts, smallest, candidates, judged, beyond_noise=False), order
 
     def _chosen_tables(self, cuts: list[_Cut], order: NDArray[np.int16]) -> _Judged:
         """Choose the default tables, or others that are better by more than noise."""
@@ -212,7 +213,8 @@ class Searcher:
         def judged(some: list[_Cut], at: int) -> NDArray[np.float64]:
             return self._judged_tables(some, TABLES[at], order)
 
-        return self._best(cuts, _Judged(0, judged(cuts, 0)), list(range(1, len(TABLES))), judged, errors=1.0)
+        default, others = _Judged(0, judged(cuts, 0)), list(range(1, len(TABLES)))
+        return self._best(cuts, default, others, judged, beyond_noise=True)
 
     def _best(
         self,
@@ -220,32 +222,32 @@ class Searcher:
         best: _Judged,
         others: list[int],
         judged: Callable[[list[_Cut], int], NDArray[np.float64]],
-        errors: float,
+        *,
+        beyond_noise: bool,
     ) -> _Judged:
-        """Return the first candidate, or one of the others that is better by so many standard errors.
+        """Return the last candidate that is better than the best one before it.
 
         One that loses the newest days is given up, which saves its fits at the other cuts.
         """
         for at in others:
             newest = judged(cuts[-1:], at)
-            if self._is_better(cuts[-1:], newest, best.logit[-len(newest) :], errors=0.0):
+            if self._is_better(cuts[-1:], newest, best.logit[-len(newest) :], beyond_noise=False):
                 found = np.concatenate([judged(cuts[:-1], at), newest])
-                if self._is_better(cuts, found, best.logit, errors):
+                if self._is_better(cuts, found, best.logit, beyond_noise=beyond_noise):
                     best = _Judged(at, found)
         return best
 
     def _is_better(
-        self, cuts: list[_Cut], found: NDArray[np.float64], best: NDArray[np.float64], errors: float
+        self, cuts: list[_Cut], found: NDArray[np.float64], best: NDArray[np.float64], *, beyond_noise: bool
     ) -> bool:
-        """Return whether logits lower the loss by more than so many standard errors of the difference over days."""
-        rows = self._judged_rows(cuts)
-        gain = rows.w * (_log_loss(best, rows.y) - _log_loss(found, rows.y))
-        day = np.concatenate([self._time_ms[cut.judged] for cut in cuts]) // MS_PER_DAY
+        """Return whether logits lower the loss: by more than one standard error over days, or by anything at all."""
+        judged = np.concatenate([cut.judged for cut in cuts])
+        y, w, day = self._rows.y[judged], self._rows.w[judged], self._time_ms[judged] // MS_PER_DAY
+        gain = w * (_log_loss(best, y) - _log_loss(found, y))
+        if not beyond_noise:
+            return float(gain.sum()) > 0.0
         by_day = np.bincount(np.unique(day, return_inverse=True)[1], gain)
-        if errors and len(by_day) < 2:
-            return False
-        noise = float(by_day.std(ddof=1) * np.sqrt(len(by_day))) if errors else 0.0
-        return float(by_day.sum()) > errors * noise
+        return len(by_day) > 1 and float(by_day.sum()) > float(by_day.std(ddof=1) * np.sqrt(len(by_day)))
 
     def _judged_rows(self, cuts: list[_Cut]) -> TrainingRows:
         return self._rows.take(np.concatenate([cut.judged for cut in cuts]))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -227,7 +228,8 @@ def test_every_decision_is_written_and_nothing_that_looks_like_a_card_number(
     by_id = dict(zip(table["transaction_id"].to_pylist(), reasons, strict=True))
     for alert in result.explained:
         assert by_id[alert.transaction_id] == [_as_written(reason) for reason in alert.reasons]
-    assert any(reason["category"] is not None for its in reasons if its for reason in its)
+    named = [row for row, its in enumerate(reasons) for one in its or () if one["category"] is not None]
+    assert named
 
     names = dataset.transaction_id.to_pylist()
     names[5] = "4111111111111111"
@@ -237,6 +239,14 @@ def test_every_decision_is_written_and_nothing_that_looks_like_a_card_number(
     texts = pq.read_table(other)["transaction_id"].to_pylist()
     assert (struck, texts[5]) == (1, "************1111")
     assert all(redact(text) == text for text in texts)
+
+    categories = {name: column.to_pylist() for name, column in dataset.categorical.items()}
+    for column in categories.values():
+        column[named[0]] = "4111111111111111"
+    hostile = {name: pa.array(column, pa.string()) for name, column in categories.items()}
+    write_decisions(_with(result, categorical=hostile), other)
+    written = pq.read_table(other)["reasons"].to_pylist()[named[0]]
+    assert {one["category"] for one in written} == {None, "************1111"}
 
 
 def _as_written(reason: AlertReason) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from models import search as search_module
 from models.blend import Blend, BoostedRows, Mix, Trees, TreeSample, build_blend
 from models.boosting import BoostingParams
-from models.candidates import TABLES, TREES, Choice
+from models.candidates import FOR_FEW_FRAUDS, FOR_MANY_FRAUDS, TABLES, TREES, Choice
 from models.category_codes import odds_elsewhere
 from models.column_edges import Binned
 from models.examples import Examples
@@ -253,9 +254,9 @@ def test_nothing_of_a_cuts_days_or_of_the_wait_for_labels_is_learnt_before_it() 
     assert len(set(judged.tolist())) == len(judged)
 
 
-@pytest.mark.parametrize("errors", [0.0, 1.0])
+@pytest.mark.parametrize("beyond_noise", [False, True])
 def test_a_candidate_that_loses_the_newest_days_is_judged_there_alone_and_one_that_wins_them_at_every_cut(
-    errors: float,
+    *, beyond_noise: bool
 ) -> None:
     searcher = search(examples(30, 60))
     cuts = searcher._cuts()
@@ -265,37 +266,55 @@ def test_a_candidate_that_loses_the_newest_days_is_judged_there_alone_and_one_th
 
     def judged(some: list[_Cut], at: int) -> np.ndarray:
         asked.append(len(some))
-        return np.concatenate([np.zeros(len(cut.judged)) + 0.001 * at for cut in some])
+        return np.concatenate([0.001 * at + 1e-9 * cut.judged for cut in some])
 
     best = _Judged(0, perfect)
-    assert searcher._best(cuts, best, [1, 2], judged, errors) is best
+    assert searcher._best(cuts, best, [1, 2], judged, beyond_noise=beyond_noise) is best
     assert asked == [1, 1]
     asked.clear()
-    found = searcher._best(cuts, _Judged(0, hopeless), [1], judged, errors)
+    found = searcher._best(cuts, _Judged(0, hopeless), [1], judged, beyond_noise=beyond_noise)
     assert (found.at, asked) == (1, [1, 2])
-    assert found.logit.tolist() == [0.001] * len(fraud)
+    np.testing.assert_array_equal(found.logit, judged(cuts, 1))
 
 
-def test_a_search_of_a_single_cut_chooses_as_one_of_three_does() -> None:
+def test_a_search_of_a_single_cut_judges_every_candidate(monkeypatch: pytest.MonkeyPatch) -> None:
     searcher = search(examples(30, 60))
     only = searcher._cuts()[-1:]
+    monkeypatch.setattr(Searcher, "_is_better", lambda *_, **__: True)
     trees, order = searcher._chosen_trees(only)
     tables = searcher._chosen_tables(only, order)
+    assert (trees.at, tables.at) == (FOR_FEW_FRAUDS[-1], len(TABLES) - 1)
     assert len(trees.logit) == len(tables.logit) == len(only[0].judged)
 
 
-def test_logits_are_better_by_more_than_one_standard_error_of_the_gain_over_days() -> None:
+@pytest.mark.parametrize(("many", "candidates"), [(1, FOR_MANY_FRAUDS), (10**9, FOR_FEW_FRAUDS)])
+def test_larger_trees_need_a_lower_loss_and_other_tables_one_that_is_lower_beyond_noise(
+    monkeypatch: pytest.MonkeyPatch, many: int, candidates: tuple[int, ...]
+) -> None:
+    searcher, asked = search(examples(30, 60)), list[tuple[list[int], bool]]()
+
+    def best(_: list[_Cut], first: _Judged, others: list[int], __: Any, *, beyond_noise: bool) -> _Judged:
+        asked.append(([first.at, *others], beyond_noise))
+        return first
+
+    monkeypatch.setattr(search_module, "_MANY_FRAUDS", many)
+    monkeypatch.setattr(searcher, "_best", best)
+    searcher.search()
+    assert asked == [(list(candidates), False), (list(range(len(TABLES))), True)]
+
+
+def test_logits_are_better_beyond_noise_by_more_than_one_standard_error_of_the_gain_over_days() -> None:
     searcher = search(examples(30, 60))
     cut = searcher._cuts()[-1]
     y, day = searcher._rows.y[cut.judged], searcher._time_ms[cut.judged] // MS_PER_DAY
     first, plain = day == day.min(), np.zeros(len(y))
     assert len(np.unique(day)) > 2
-    # On one day everything is gained, and nothing on the others: the gain is one standard error or less.
-    lucky = np.where(first, np.where(y == 1, 5.0, -5.0), 0.0)
-    assert searcher._is_better([cut], lucky, plain, errors=0.0)
-    assert not searcher._is_better([cut], lucky, plain, errors=1.0)
-    assert searcher._is_better([cut], np.where(y == 1, 5.0, -5.0), plain, errors=1.0)
-    assert not searcher._is_better([cut], plain, plain, errors=0.0)
+    # Much is gained on one day and a little lost on the others: the gain is less than one standard error.
+    lucky = np.where(first, np.where(y == 1, 5.0, -5.0), np.where(y == 1, -0.01, 0.01))
+    assert searcher._is_better([cut], lucky, plain, beyond_noise=False)
+    assert not searcher._is_better([cut], lucky, plain, beyond_noise=True)
+    assert searcher._is_better([cut], np.where(y == 1, 5.0, -5.0), plain, beyond_noise=True)
+    assert not searcher._is_better([cut], plain, plain, beyond_noise=False)
 
 
 def test_a_mix_of_two_logits_that_are_both_the_wrong_way_round_has_no_weight() -> None:

@@ -180,9 +180,11 @@ def _reasons(result: BacktestResult, rows: NDArray[np.int64]) -> pa.Array:
 def _categories(
     result: BacktestResult, row: NDArray[np.int64], feature: NDArray[np.int64]
 ) -> NDArray[np.object_]:
-    """Return the texts of the categories among the features that alerts name, and None for all others together."""
+    """Return the texts of categories among the features that alerts name; None for numbers, and for the rest."""
+    layout = result.model.layout
     texts = np.full((len(row), feature.shape[1] + 1), None, np.object_)
-    for name, column in result.dataset.categorical.items():
-        alert, place = np.nonzero(feature == result.model.layout.names.index(name))
+    for at in np.flatnonzero(layout.categorical):
+        alert, place = np.nonzero(feature == at)
+        column = result.dataset.categorical[layout.names[at]]
         texts[alert, place], _ = _struck(column.take(pa.array(row[alert])))
     return texts
