@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from models.bins import feature_rows
 from models.column_edges import Binned
-from models.growing import LEAF, Grown, Growth, grow, log_odds
+from models.growing import LEAF, Drawn, Grown, Growth, grow, log_odds
 
 _BLOCK: Final = 16
 """Rows that pass through a tree together."""
@@ -62,6 +62,8 @@ class BoostingParams:
         Penalty on the leaves' values: added to the sum of hessians, which for rare frauds is what bounds a leaf.
     column_shares
         The share of the columns, drawn anew for each tree, that it may split; the trees take these shares in turn.
+    rows
+        The most rows, in the mean, by which the splits of a tree are found; all rows set the values of its leaves.
     """
 
     trees: int = 60
@@ -69,6 +71,7 @@ class BoostingParams:
     learning_rate: float = 0.15
     l2: float = 20.0
     column_shares: tuple[float, ...] = (1.0,)
+    rows: int = 30_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +162,8 @@ class FlatBooster:
         for tree, its in enumerate(seen):
             share = params.column_shares[tree % len(params.column_shares)]
             its[rng.permutation(len(varied))[: max(1, math.ceil(share * len(varied)))]] = True
-        growth = Growth(params.leaves, params.learning_rate, params.l2)
-        grown = grow(codes[varied], bins, y, w, seen, growth)
+        growth = Growth(params.leaves, params.learning_rate, params.l2, params.rows)
+        grown = grow(codes[varied], bins, y, w, Drawn(seen, rng.random(params.trees)), growth)
         return cls._of(grown, len(codes), varied, [edges[at] for at in varied])
 
     @classmethod

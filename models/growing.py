@@ -3,8 +3,10 @@
 Each tree is grown leaf by leaf, the most gainful split first (Shi 2007), from histograms of gradients, of which that of
 a larger child is its parent's less its sibling's (Ke et al. 2017). Gradients and hessians are summed as whole numbers
 that share 64 bits (quantized training: Shi et al. 2022): a row costs one addition a column, and a sum depends on no
-order. A tree may see a share of the columns (Chen and Guestrin 2016), so that only these are summed. `make bench`
-compares the time with that of scikit-learn's booster on one thread.
+order. A tree may see a share of the columns (Chen and Guestrin 2016), so that only these are summed. Of many rows its
+splits are found by a sample in which a row's chance grows with its gradient (Ibragimov and Gusev 2019): the many
+legits that a model is sure of say little. All rows then set the values of the leaves. `make bench` compares the time
+with that of scikit-learn's booster on one thread.
 """
 
 from __future__ import annotations
@@ -17,16 +19,17 @@ from numba import njit
 from numpy.typing import NDArray
 
 from models.bins import read_only
+from models.gradients import WHOLE, Gradients, draw_rows, part, set_gradients
 
 LEAF: Final = -1
 """The column of a leaf."""
-_WHOLE: Final = 2.0**30
-"""What the gradients of all rows sum to at most, as whole numbers, and likewise the hessians."""
 _LEAST_GAIN: Final = 1e-9
 _LEAST_SHARE: Final = 1e-9
 """Of frauds or legits, so that either may be absent."""
-_HIGH: Final = 32
-_LOW: Final = (1 << 32) - 1
+_BLOCK: Final = 16
+"""Rows that go through a tree together."""
+_WIDTH: Final = 8
+_ONE, _TWO, _THREE = np.uint64(1), np.uint64(2), np.uint64(3)
 
 
 class Growth(NamedTuple):
@@ -40,11 +43,29 @@ class Growth(NamedTuple):
         Shrinkage of every tree.
     l2
         Added to the sum of hessians of every leaf.
+    rows
+        The most rows, in the mean, by which the splits of a tree are found.
     """
 
     leaves: int
     learning_rate: float
     l2: float
+    rows: int
+
+
+class Drawn(NamedTuple):
+    """What chance decides for each of T trees.
+
+    Attributes
+    ----------
+    columns : bool (T, K)
+        Those that it may split.
+    turn : float64 (T,)
+        From 0 to 1: by how much the places are turned that decide which rows it sees.
+    """
+
+    columns: NDArray[np.bool_]
+    turn: NDArray[np.float64]
 
 
 class Grown(NamedTuple):
@@ -79,7 +100,7 @@ class Grown(NamedTuple):
 
 
 class _Leaves(NamedTuple):
-    """The leaves of the tree that grows: their rows in the order, their sums, and the best split of each."""
+    """The leaves of the tree that grows: their drawn rows in the order, their sums, and the best split of each."""
 
     begin: NDArray[np.int64]
     end: NDArray[np.int64]
@@ -99,7 +120,7 @@ class _Codes(NamedTuple):
     has_missing: NDArray[np.bool_]
 
 
-class _Drawn(NamedTuple):
+class _Columns(NamedTuple):
     """The columns that a tree sees, and where the cells of each begin in a histogram; the last cell is for missing."""
 
     columns: NDArray[np.uint64]
@@ -111,7 +132,7 @@ def grow(
     bins: NDArray[np.int64],
     y: NDArray[np.uint8],
     w: NDArray[np.float64],
-    seen: NDArray[np.bool_],
+    drawn: Drawn,
     growth: Growth,
 ) -> Grown:
     """Grow trees, each of the gradients that those before it leave.
@@ -126,17 +147,18 @@ def grow(
         1 for fraud.
     w : float64 (n,)
         Sampling weights.
-    seen : bool (T, K)
-        The columns that each tree sees.
+    drawn
+        What chance decides.
     growth
         How trees grow.
     """
     baseline = log_odds(y, w)
     both = _Codes(read_only(codes), read_only(codes.T), (codes == bins[:, None]).any(axis=1))
-    most = len(seen) * (2 * growth.leaves - 1)
+    trees = len(drawn.turn)
+    most = trees * (2 * growth.leaves - 1)
     grown = Grown(
         baseline,
-        np.zeros(len(seen), np.int32),
+        np.zeros(trees, np.int32),
         np.full(most, LEAF, np.int16),
         np.zeros(most, np.int32),
         np.zeros(most, np.bool_),
@@ -145,7 +167,8 @@ def grow(
         np.zeros(most),
     )
     label = read_only(y.astype(np.float64))
-    used = _grow_all(both, bins + 1, label, read_only(w), read_only(seen), growth, grown)
+    drawn = Drawn(read_only(drawn.columns), read_only(drawn.turn))
+    used = _grow_all(both, bins + 1, label, read_only(w), drawn, growth, grown)
     return Grown(
         baseline, grown.roots, grown.column[:used].copy(), grown.code[:used].copy(), grown.missing_left[:used].copy(),
         grown.left[:used].copy(), grown.right[:used].copy(), grown.value[:used].copy(),
@@ -165,28 +188,31 @@ def _grow_all(
     cells: NDArray[np.int64],
     y: NDArray[np.float64],
     w: NDArray[np.float64],
-    seen: NDArray[np.bool_],
+    drawn: Drawn,
     growth: Growth,
     grown: Grown,
 ) -> int:
     n, most = len(y), growth.leaves
     logit = np.full(n, grown.baseline)
-    gradient, hessian, packed = np.empty(n), np.empty(n), np.empty(n, np.int64)
-    order, spare, count = np.empty(n, np.uint32), np.empty(n, np.uint32), np.empty(2 * most - 1)
+    its_gradients = Gradients(np.empty(n), np.empty(n), np.empty(n, np.int64))
+    # A draw writes one row more than it keeps.
+    order, spare = np.empty(n + 1, np.uint32), np.empty(n, np.uint32)
+    reached = np.empty(n, np.uint16)
     leaves = _Leaves(
         np.zeros(most, np.int64), np.zeros(most, np.int64), np.zeros(most, np.int64),
         np.zeros((most, cells.sum()), np.int64),
         np.zeros(most), np.zeros(most, np.int64), np.zeros(most, np.int64), np.zeros(most, np.bool_),
     )  # fmt: skip
     free = 0
-    for tree in range(len(seen)):
-        units = _gradients(logit, y, w, gradient, hessian, packed)
-        its = _drawn(seen[tree], cells)
-        for row in range(n):
-            order[row] = row
+    for tree in range(len(drawn.turn)):
+        sums = set_gradients(logit, y, w, its_gradients)
+        its = _columns(drawn.columns[tree], cells)
+        units = (sums.gradients / WHOLE, sums.hessians / WHOLE)
+        packed = its_gradients.packed
         root = free
         grown.roots[tree] = root
-        leaves.begin[0], leaves.end[0], leaves.node[0] = 0, n, root
+        leaves.begin[0], leaves.node[0] = 0, root
+        leaves.end[0] = draw_rows(its_gradients, sums, drawn.turn[tree], growth.rows, order)
         _sum_rows(codes.by_row, its, packed, order, leaves, 0)
         _find_split(leaves, 0, its, units, growth.l2)
         free, used = root + 1, 1
@@ -201,48 +227,25 @@ def _grow_all(
                 _sum_children(codes.by_row, its, packed, order, leaves, at, used - 1)
                 _find_split(leaves, at, its, units, growth.l2)
                 _find_split(leaves, used - 1, its, units, growth.l2)
-        for leaf in range(used):
-            _give_value(leaves, leaf, order, gradient, hessian, growth, grown, logit)
-            count[leaves.node[leaf] - root] = leaves.end[leaf] - leaves.begin[leaf]
-        _mean_values(grown, root, free, count)
+        _descend(codes.by_row, cells, grown, root, free, reached)
+        _set_values(its_gradients, reached, growth, grown, root, free)
+        for row in range(n):
+            logit[row] += grown.value[root + reached[row]]
     return free
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _drawn(seen: NDArray[np.bool_], cells: NDArray[np.int64]) -> _Drawn:
+def _columns(seen: NDArray[np.bool_], cells: NDArray[np.int64]) -> _Columns:
     columns = np.flatnonzero(seen)
     starts = np.zeros(len(columns) + 1, np.uint64)
     starts[1:] = np.cumsum(cells[columns])
-    return _Drawn(columns.astype(np.uint64), starts)
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _gradients(
-    logit: NDArray[np.float64],
-    y: NDArray[np.float64],
-    w: NDArray[np.float64],
-    gradient: NDArray[np.float64],
-    hessian: NDArray[np.float64],
-    packed: NDArray[np.int64],
-) -> tuple[float, float]:
-    """Fill in the gradients of the log loss, and return what one is worth in the whole numbers that are packed."""
-    gradients = hessians = 0.0
-    for row in range(len(y)):
-        p = 1.0 / (1.0 + math.exp(-logit[row]))
-        gradient[row] = w[row] * (p - y[row])
-        hessian[row] = w[row] * p * (1.0 - p)
-        gradients += abs(gradient[row])
-        hessians += hessian[row]
-    by_gradient, by_hessian = _WHOLE / max(gradients, 1e-200), _WHOLE / max(hessians, 1e-200)
-    for row in range(len(y)):
-        packed[row] = (np.int64(gradient[row] * by_gradient) << _HIGH) + np.int64(hessian[row] * by_hessian)
-    return 1.0 / by_gradient, 1.0 / by_hessian
+    return _Columns(columns.astype(np.uint64), starts)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _sum_rows(
     by_row: NDArray[np.uint8],
-    its: _Drawn,
+    its: _Columns,
     packed: NDArray[np.int64],
     order: NDArray[np.uint32],
     leaves: _Leaves,
@@ -261,7 +264,7 @@ def _sum_rows(
 @njit(cache=True, nogil=True, error_model="numpy")
 def _sum_children(
     by_row: NDArray[np.uint8],
-    its: _Drawn,
+    its: _Columns,
     packed: NDArray[np.int64],
     order: NDArray[np.uint32],
     leaves: _Leaves,
@@ -280,14 +283,14 @@ def _sum_children(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _find_split(leaves: _Leaves, leaf: int, its: _Drawn, units: tuple[float, float], l2: float) -> None:
+def _find_split(leaves: _Leaves, leaf: int, its: _Columns, units: tuple[float, float], l2: float) -> None:
     """Find the split that lowers the loss most; the first of equals."""
     sums = leaves.sums[leaf]
     whole = np.int64(0)
     for cell in range(int(its.starts[0]), int(its.starts[1])):
         whole += sums[cell]
     leaves.gain[leaf] = 0.0
-    least = best = _part(whole, units, l2)
+    least = best = part(whole, units, l2)
     for slot in range(len(its.columns)):
         begin, missing = int(its.starts[slot]), int(its.starts[slot + 1]) - 1
         missing_ways = 2 if sums[missing] != 0 else 1
@@ -299,7 +302,7 @@ def _find_split(leaves: _Leaves, leaf: int, its: _Drawn, units: tuple[float, flo
             upto += sums[cell]
             for missing_left in range(missing_ways):
                 left = upto + missing_left * sums[missing]
-                found = _part(left, units, l2) + _part(whole - left, units, l2)
+                found = part(left, units, l2) + part(whole - left, units, l2)
                 if found > best:
                     best = found
                     leaves.gain[leaf] = found - least
@@ -308,16 +311,9 @@ def _find_split(leaves: _Leaves, leaf: int, its: _Drawn, units: tuple[float, flo
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _part(packed: np.int64, units: tuple[float, float], l2: float) -> float:
-    """Return twice what rows of these sums lower the loss by, as a leaf of their own."""
-    gradient = (packed >> _HIGH) * units[0]
-    return gradient * gradient / ((packed & _LOW) * units[1] + l2)
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
 def _split(  # noqa: PLR0913 - a compiled loop
     codes: _Codes,
-    its: _Drawn,
+    its: _Columns,
     order: NDArray[np.uint32],
     spare: NDArray[np.uint32],
     leaves: _Leaves,
@@ -354,33 +350,60 @@ def _split(  # noqa: PLR0913 - a compiled loop
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _give_value(
-    leaves: _Leaves,
-    leaf: int,
-    order: NDArray[np.uint32],
-    gradient: NDArray[np.float64],
-    hessian: NDArray[np.float64],
-    growth: Growth,
+def _descend(
+    by_row: NDArray[np.uint8],
+    cells: NDArray[np.int64],
     grown: Grown,
-    logit: NDArray[np.float64],
+    root: int,
+    free: int,
+    reached: NDArray[np.uint16],
 ) -> None:
-    rows = order[leaves.begin[leaf] : leaves.end[leaf]]
-    g = h = 0.0
-    for row in rows:
-        g += gradient[row]
-        h += hessian[row]
-    value = -growth.learning_rate * g / (h + growth.l2)
-    grown.value[leaves.node[leaf]] = value
-    for row in rows:
-        logit[row] += value
+    """Find the leaf of every row, as its distance from the root; `models.boosting` says why rows walk in blocks."""
+    # Of each node: its column, the last code that goes left and one beside it that does, the right child, the left one.
+    # Children are places in this array.
+    nodes, depth = np.zeros(_WIDTH * (free - root), np.uint64), np.zeros(free - root, np.int64)
+    for at in range(free - root):
+        its, node = nodes[_WIDTH * at :], root + at
+        column, code = grown.column[node], grown.code[node]
+        if column == LEAF:
+            its[3] = its[4] = _WIDTH * at
+            continue
+        right, left = grown.right[node] - root, grown.left[node] - root
+        its[0], its[1], its[2] = column, code, cells[column] - 1 if grown.missing_left[node] else code
+        its[3], its[4] = _WIDTH * right, _WIDTH * left
+        depth[left] = depth[right] = depth[at] + 1
+    node_of, steps = np.zeros(_BLOCK, np.uint64), depth.max()
+    for start in range(0, len(reached), _BLOCK):
+        block = min(_BLOCK, len(reached) - start)
+        node_of[:] = 0
+        for _ in range(steps):
+            for row in range(np.uint64(block)):
+                its_node = node_of[row]
+                code = np.uint64(by_row[np.uint64(start) + row, nodes[its_node]])
+                is_up_to, is_beside = code <= nodes[its_node + _ONE], code == nodes[its_node + _TWO]
+                node_of[row] = nodes[its_node + _THREE + (np.uint64(is_up_to) | np.uint64(is_beside))]
+        for row in range(block):
+            reached[start + row] = node_of[row] // _WIDTH
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _mean_values(grown: Grown, root: int, free: int, count: NDArray[np.float64]) -> None:
+def _set_values(
+    its: Gradients, reached: NDArray[np.uint16], growth: Growth, grown: Grown, root: int, free: int
+) -> None:
+    """Give every leaf its value, and every split the mean of the leaves below it over the rows."""
+    g, h, count = np.zeros(free - root), np.zeros(free - root), np.zeros(free - root)
+    for row in range(len(reached)):
+        leaf = np.uint64(reached[row])
+        g[leaf] += its.gradient[row]
+        h[leaf] += its.hessian[row]
+        count[leaf] += 1.0
     # Children lie behind their parents, so that one pass from the end fills the means of all splits.
-    for node in range(free - 1, root - 1, -1):
-        if grown.column[node] != LEAF:
-            left, right = grown.left[node], grown.right[node]
-            lefts, rights = count[left - root], count[right - root]
-            count[node - root] = lefts + rights
-            grown.value[node] = (lefts * grown.value[left] + rights * grown.value[right]) / (lefts + rights)
+    for at in range(free - root - 1, -1, -1):
+        node = root + at
+        if grown.column[node] == LEAF:
+            grown.value[node] = -growth.learning_rate * g[at] / (h[at] + growth.l2)
+            continue
+        left, right = grown.left[node], grown.right[node]
+        lefts, rights = count[left - root], count[right - root]
+        count[at] = lefts + rights
+        grown.value[node] = (lefts * grown.value[left] + rights * grown.value[right]) / (lefts + rights)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from models.growing import LEAF, Grown, Growth, grow
+from models.growing import LEAF, Drawn, Grown, Growth, grow
 
 
 class Split(NamedTuple):
@@ -22,14 +22,22 @@ class Split(NamedTuple):
 def grown_by_hand(
     codes: np.ndarray, bins: list[int], y: np.ndarray, w: np.ndarray, drawn: list[list[int]], growth: Growth
 ) -> np.ndarray:
-    """Return the logits of the rows: every split is tried, and every sum is taken anew from the rows."""
+    """Return the logits of the rows: every split is tried, and every sum is taken anew from the rows.
+
+    Splits are found by the rows whose place on the circle lies below their chance, each for those that it stands for.
+    """
     logit = np.full(len(y), math.log(np.dot(w, y) / np.dot(w, 1 - y)))
-    for columns in drawn:
+    for tree, columns in enumerate(drawn):
         p = 1 / (1 + np.exp(-logit))
         g, h = w * (p - y), w * p * (1 - p)
+        chance = np.ones(len(y)) if growth.rows >= len(y) else np.abs(g) * growth.rows / np.abs(g).sum()
+        place = [(row * 2_654_435_769 + int(turn(tree) * 2**32)) % 2**32 / 2**32 for row in range(len(y))]
+        each = np.where(chance > place, 1 / np.minimum(chance, 1), 0)
         leaves = [np.ones(len(y), bool)]
         while len(leaves) < growth.leaves:
-            splits = [best_split(codes, bins, columns, leaf, g, h, growth.l2) for leaf in leaves]
+            splits = [
+                best_split(codes, bins, columns, leaf, g * each, h * each, growth.l2) for leaf in leaves
+            ]
             at = int(np.argmax([split.gain for split in splits]))
             if splits[at].gain <= 1e-9:
                 break
@@ -56,7 +64,8 @@ def best_split(
     best = Split(0.0, 0, 0, False, leaf)
     for column in columns:
         missing = codes[column] == bins[column]
-        for code in range(bins[column]):
+        # Behind a code that no row has, which rows go where is as behind the one before it.
+        for code in np.unique(codes[column, leaf & (h > 0) & ~missing]):
             for missing_left in (False, True):
                 left = (codes[column] <= code) & ~missing | missing & missing_left
                 if not (leaf & left).any() or not (leaf & ~left).any():
@@ -89,16 +98,22 @@ def sample(seed: int) -> tuple[np.ndarray, list[int], np.ndarray, np.ndarray]:
     return codes, bins, (score > 1.5).astype(np.uint8), rng.uniform(0.5, 20.0, 300)
 
 
-def mask(drawn: list[list[int]]) -> np.ndarray:
-    return np.array([np.isin(np.arange(4), columns) for columns in drawn])
+def turn(tree: int) -> float:
+    return (0.3 + 0.37 * tree) % 1
+
+
+def by_chance(drawn: list[list[int]]) -> Drawn:
+    columns = np.array([np.isin(np.arange(4), its) for its in drawn])
+    return Drawn(columns, np.array([turn(tree) for tree in range(len(drawn))]))
 
 
 @pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("rows", [1_000, 300, 150, 40])
 @pytest.mark.parametrize("drawn", [[[0, 1, 2, 3]] * 4, [[0, 1], [1, 2, 3], [0, 3], [2]], [[2], [1], [2]]])
-def test_trees_are_those_that_brute_force_grows(seed: int, drawn: list[list[int]]) -> None:
+def test_trees_are_those_that_brute_force_grows(seed: int, rows: int, drawn: list[list[int]]) -> None:
     codes, bins, y, w = sample(seed)
-    growth = Growth(leaves=7, learning_rate=0.3, l2=4.0)
-    grown = grow(codes, np.array(bins), y, w, mask(drawn), growth)
+    growth = Growth(leaves=7, learning_rate=0.3, l2=4.0, rows=rows)
+    grown = grow(codes, np.array(bins), y, w, by_chance(drawn), growth)
     expected = grown_by_hand(codes, bins, y, w, drawn, growth)
     np.testing.assert_allclose(logits(grown, codes, bins), expected, atol=1e-6)
     for tree, nodes in enumerate(np.split(grown.column, grown.roots[1:])):
@@ -107,7 +122,7 @@ def test_trees_are_those_that_brute_force_grows(seed: int, drawn: list[list[int]
 
 def test_a_split_s_value_is_the_mean_of_its_rows_and_its_children_lie_behind_it() -> None:
     codes, bins, y, w = sample(9)
-    grown = grow(codes, np.array(bins), y, w, np.ones((1, 4), bool), Growth(9, 0.3, 4.0))
+    grown = grow(codes, np.array(bins), y, w, by_chance([[0, 1, 2, 3]]), Growth(9, 0.3, 4.0, 200))
     np.testing.assert_allclose(grown.baseline + grown.value[0], logits(grown, codes, bins).mean(), rtol=1e-12)
     split = np.flatnonzero(grown.column != LEAF)
     assert len(split) == 8
@@ -115,10 +130,19 @@ def test_a_split_s_value_is_the_mean_of_its_rows_and_its_children_lie_behind_it(
     assert np.all(grown.right[split] > split)
 
 
-def test_rows_of_tiny_and_of_huge_weights_split_as_brute_force_splits_them() -> None:
+@pytest.mark.parametrize("rows", [300, 100])
+def test_rows_of_tiny_and_of_huge_weights_split_as_brute_force_splits_them(rows: int) -> None:
     codes, bins, y, w = sample(3)
-    growth = Growth(leaves=4, learning_rate=0.1, l2=20.0)
+    growth = Growth(leaves=4, learning_rate=0.1, l2=20.0, rows=rows)
     for weight in (w * 1e-3 * (1 - y) + y, w * 1e4 * (1 - y) + y):
-        grown = grow(codes, np.array(bins), y, weight, np.ones((3, 4), bool), growth)
+        grown = grow(codes, np.array(bins), y, weight, by_chance([[0, 1, 2, 3]] * 3), growth)
         expected = grown_by_hand(codes, bins, y, weight, [[0, 1, 2, 3]] * 3, growth)
         np.testing.assert_allclose(logits(grown, codes, bins), expected, atol=1e-6)
+
+
+def test_rows_without_weight_or_of_one_class_alone_teach_nothing() -> None:
+    codes, bins, y, w = sample(5)
+    growth = Growth(leaves=4, learning_rate=0.1, l2=20.0, rows=100)
+    for label, weight in ((y, 0 * w), (0 * y, w), (0 * y + 1, w)):
+        grown = grow(codes, np.array(bins), label, weight, by_chance([[0, 1, 2, 3]] * 3), growth)
+        np.testing.assert_allclose(logits(grown, codes, bins), grown.baseline, atol=1e-6)
