@@ -14,11 +14,13 @@ from models.boosting import BoostingParams
 from models.online import LogisticParams
 from models.threshold import Calibration
 
-TABLES: Final[tuple[LogisticParams, ...]] = (
-    {},
-    {"passes": 3},
-    {"learning_rate": 0.02, "cross_learning_rate": 0.008},
-)
+_SLOW: Final[LogisticParams] = {"learning_rate": 0.02, "cross_learning_rate": 0.008}
+_FAST: Final[LogisticParams] = {"learning_rate": 0.1, "cross_learning_rate": 0.06}
+_COARSE: Final[LogisticParams] = {"main_bins": 16, "cross_bins": 8}
+"""Where frauds are few, fewer weights are learnt better."""
+TABLES: Final[tuple[LogisticParams, ...]] = ({}, {"passes": 3}, _SLOW, _COARSE, _FAST, {**_COARSE, **_FAST})
+FOR_NEARLY_NO_FRAUDS: Final = TABLES.index(_COARSE)
+"""The place of the tables that are made where nothing can be judged."""
 _HALF: Final = (0.5,)
 _BASE: Final = BoostingParams(learning_rate=0.05)
 _SMALL: Final = replace(_BASE, trees=250, leaves=7, column_shares=(1.0, 0.5))
@@ -30,7 +32,7 @@ _MIDDLE: Final = replace(_BASE, trees=400, leaves=15, column_shares=_HALF)
 _LARGE: Final = replace(_BASE, trees=800, leaves=15, learning_rate=0.06, column_shares=_HALF)
 _LARGEST: Final = replace(_BASE, trees=350, leaves=63, column_shares=_HALF)
 TREES: Final = (_SMALL, _MIDDLE, _LARGE, _LARGEST)
-"""Choices record the places of these, so that none may move."""
+"""Choices record the places of these and of `TABLES`, so that none may move."""
 FOR_FEW_FRAUDS: Final = (TREES.index(_SMALL), TREES.index(_MIDDLE))
 FOR_MANY_FRAUDS: Final = (*FOR_FEW_FRAUDS, TREES.index(_LARGE), TREES.index(_LARGEST))
 """The places of the candidates in `TREES`, the simplest first."""

@@ -39,8 +39,9 @@ _CASES, _SILENT, _STOPPED = range(3)
 DAYS: Final = 28
 """The newest matured days that are compared."""
 _FEWEST_DAYS: Final = 7
-_STANDARD_ERRORS: Final = 2.5
-"""More than the usual two: many policies are compared, each day anew."""
+_STANDARD_ERRORS: Final = 2.0
+_FOREST_ERRORS: Final = 2.5
+"""What the forest would bring is known, while it is idle, of one row in `IDLE_FOREST_ONE_IN` alone."""
 _DAYS_KEPT: Final = 128
 CREDIT_DAYS: Final = 2.0
 """For so many days of its budget the forest may alert before labels vouch for it."""
@@ -349,7 +350,7 @@ def _against(gains: FloatArray, policy: int) -> FloatArray:
 
 def _beyond_noise(found: FloatArray, policy: int, sign: float) -> bool:
     mean, error = sign * found[0, policy], found[1, policy]
-    return bool(mean > 0.0 and mean > _STANDARD_ERRORS * error)
+    return bool(mean > 0.0 and mean > (_FOREST_ERRORS if policy == _FOREST else _STANDARD_ERRORS) * error)
 
 
 def _best(found: FloatArray) -> int:

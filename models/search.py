@@ -2,10 +2,10 @@
 
 The examples of matured days are cut at moments of the past. At each cut every candidate learns what lies before it and
 is judged on the days after it by weighted log loss: as a generation meets the days after its own making. Trees learn
-nothing of the time that labels need, tables only what has a verdict by then, where a generation does. Tables are
-chosen in place of the default ones where they are better by more than one standard error (Breiman et al. 1984), so that
-noise moves nothing, larger trees where their loss is lower. From the logits on those days come the weights of tables
-and trees, and the intercept that makes a probability of them.
+nothing of the time that labels need, tables only what has a verdict by then, where a generation does. Larger trees are
+chosen where their loss is lower. Tables are judged by what they bring beside these trees, and chosen in place of the
+default ones where that is better by more than one standard error (Breiman et al. 1984), so that noise moves nothing.
+From the logits on those days come the weights of tables and trees, and the intercept that makes a probability of them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,14 @@ from numpy.typing import NDArray
 
 from models.blend import Blend, BoostedRows, Mix, Trees, TreeSample, build_blend
 from models.boosting import BoostingParams
-from models.candidates import FOR_FEW_FRAUDS, FOR_MANY_FRAUDS, TABLES, TREES, Choice
+from models.candidates import (
+    FOR_FEW_FRAUDS,
+    FOR_MANY_FRAUDS,
+    FOR_NEARLY_NO_FRAUDS,
+    TABLES,
+    TREES,
+    Choice,
+)
 from models.generation import TrainingRows
 from models.label_delay import Ripening
 from models.online import LogisticParams
@@ -136,12 +143,12 @@ class Searcher:
         if not cuts:
             return self.default()
         trees, order = self._chosen_trees(cuts)
-        tables = self._chosen_tables(cuts, order)
+        beside = trees.logit if self._may_have_trees else None
+        tables = self._chosen_tables(cuts, order, beside)
         rows = self._judged_rows(cuts)
         y, w = rows.y, rows.w
-        second = trees.logit if self._may_have_trees else None
-        mix, calibration = fit_mix(tables.logit, second, y == 1, w)
-        blended = mix.tables * tables.logit + mix.trees * trees.logit + calibration.intercept
+        mix, calibration = fit_mix(tables.logit, beside, y == 1, w)
+        blended = _blended(tables.logit, beside, mix, calibration)
         choice = Choice(
             tables.at,
             trees.at if mix.trees > 0.0 else -1,
@@ -159,7 +166,7 @@ class Searcher:
 
     def default(self) -> Found:
         """Return the choice where too few frauds are known to judge anything: tables alone."""
-        return Found(Choice(0, -1, Mix(), self._plain_order), 0.0)
+        return Found(Choice(FOR_NEARLY_NO_FRAUDS, -1, Mix(), self._plain_order), 0.0)
 
     def newest_rows(self, most: int) -> TrainingRows:
         """Return the newest mature rows."""
@@ -205,16 +212,29 @@ class Searcher:
             return self._logits(some, [self._trees(cut, TREES[at]) for cut in some])
 
         candidates = larger if self._may_have_trees else []
-        return self._best(cuts, smallest, candidates, judged, beyond_noise=False), order
+        return self._best(
+            cuts, smallest, candidates, judged, lambda _, logit: logit, beyond_noise=False
+        ), order
 
-    def _chosen_tables(self, cuts: list[_Cut], order: NDArray[np.int16]) -> _Judged:
-        """Choose the default tables, or others that are better by more than noise."""
+    def _chosen_tables(
+        self, cuts: list[_Cut], order: NDArray[np.int16], beside: NDArray[np.float64] | None
+    ) -> _Judged:
+        """Choose the default tables, or others that beside the trees are better by more than noise.
+
+        Alone, tables that learn slowly are better, and so they would be chosen: beside trees, which do not learn from
+        day to day, others are.
+        """
 
         def judged(some: list[_Cut], at: int) -> NDArray[np.float64]:
             return self._judged_tables(some, TABLES[at], order)
 
+        def blended(some: list[_Cut], logit: NDArray[np.float64]) -> NDArray[np.float64]:
+            rows = self._judged_rows(some)
+            trees = None if beside is None else beside[-len(logit) :]
+            return _blended(logit, trees, *fit_mix(logit, trees, rows.y == 1, rows.w))
+
         default, others = _Judged(0, judged(cuts, 0)), list(range(1, len(TABLES)))
-        return self._best(cuts, default, others, judged, beyond_noise=True)
+        return self._best(cuts, default, others, judged, blended, beyond_noise=True)
 
     def _best(
         self,
@@ -222,18 +242,37 @@ class Searcher:
         best: _Judged,
         others: list[int],
         judged: Callable[[list[_Cut], int], NDArray[np.float64]],
+        used: Callable[[list[_Cut], NDArray[np.float64]], NDArray[np.float64]],
         *,
         beyond_noise: bool,
     ) -> _Judged:
         """Return the last candidate that is better than the best one before it.
 
         One that loses the newest days is given up, which saves its fits at the other cuts.
+
+        Parameters
+        ----------
+        cuts
+            The newest one last.
+        best, others
+            The candidate to beat, and the places of those that may.
+        judged
+            Makes the logits of the candidate at a place on the days of some cuts.
+        used
+            Makes of these the logits by which it is compared.
+        beyond_noise
+            Whether to be better means by more than one standard error.
         """
+        newest = cuts[-1:]
         for at in others:
-            newest = judged(cuts[-1:], at)
-            if self._is_better(cuts[-1:], newest, best.logit[-len(newest) :], beyond_noise=False):
-                found = np.concatenate([judged(cuts[:-1], at), newest])
-                if self._is_better(cuts, found, best.logit, beyond_noise=beyond_noise):
+            found = judged(newest, at)
+            if self._is_better(
+                newest, used(newest, found), used(newest, best.logit[-len(found) :]), beyond_noise=False
+            ):
+                found = np.concatenate([judged(cuts[:-1], at), found])
+                if self._is_better(
+                    cuts, used(cuts, found), used(cuts, best.logit), beyond_noise=beyond_noise
+                ):
                     best = _Judged(at, found)
         return best
 
@@ -405,6 +444,16 @@ def _some(rows: NDArray[np.int64], most: int, rng: np.random.Generator) -> NDArr
 
 def _log_loss(logit: NDArray[np.float64], y: NDArray[np.uint8]) -> NDArray[np.float64]:
     return np.logaddexp(0.0, logit) - y * logit
+
+
+def _alone(_: list[_Cut], logit: NDArray[np.float64]) -> NDArray[np.float64]:
+    return logit
+
+
+def _blended(
+    tables: NDArray[np.float64], trees: NDArray[np.float64] | None, mix: Mix, calibration: Calibration
+) -> NDArray[np.float64]:
+    return mix.tables * tables + (0.0 if trees is None else mix.trees * trees) + calibration.intercept
 
 
 def _mean_loss(logit: NDArray[np.float64], y: NDArray[np.uint8], w: NDArray[np.float64]) -> float:

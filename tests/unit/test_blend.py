@@ -268,11 +268,14 @@ def test_a_candidate_that_loses_the_newest_days_is_judged_there_alone_and_one_th
         asked.append(len(some))
         return np.concatenate([0.001 * at + 1e-9 * cut.judged for cut in some])
 
+    def used(_: list[_Cut], logit: np.ndarray) -> np.ndarray:
+        return logit
+
     best = _Judged(0, perfect)
-    assert searcher._best(cuts, best, [1, 2], judged, beyond_noise=beyond_noise) is best
+    assert searcher._best(cuts, best, [1, 2], judged, used, beyond_noise=beyond_noise) is best
     assert asked == [1, 1]
     asked.clear()
-    found = searcher._best(cuts, _Judged(0, hopeless), [1], judged, beyond_noise=beyond_noise)
+    found = searcher._best(cuts, _Judged(0, hopeless), [1], judged, used, beyond_noise=beyond_noise)
     assert (found.at, asked) == (1, [1, 2])
     np.testing.assert_array_equal(found.logit, judged(cuts, 1))
 
@@ -282,7 +285,7 @@ def test_a_search_of_a_single_cut_judges_every_candidate(monkeypatch: pytest.Mon
     only = searcher._cuts()[-1:]
     monkeypatch.setattr(Searcher, "_is_better", lambda *_, **__: True)
     trees, order = searcher._chosen_trees(only)
-    tables = searcher._chosen_tables(only, order)
+    tables = searcher._chosen_tables(only, order, trees.logit)
     assert (trees.at, tables.at) == (FOR_FEW_FRAUDS[-1], len(TABLES) - 1)
     assert len(trees.logit) == len(tables.logit) == len(only[0].judged)
 
@@ -293,7 +296,7 @@ def test_larger_trees_need_a_lower_loss_and_other_tables_one_that_is_lower_beyon
 ) -> None:
     searcher, asked = search(examples(30, 60)), list[tuple[list[int], bool]]()
 
-    def best(_: list[_Cut], first: _Judged, others: list[int], __: Any, *, beyond_noise: bool) -> _Judged:
+    def best(_: list[_Cut], first: _Judged, others: list[int], *_rest: Any, beyond_noise: bool) -> _Judged:
         asked.append(([first.at, *others], beyond_noise))
         return first
 
@@ -301,6 +304,27 @@ def test_larger_trees_need_a_lower_loss_and_other_tables_one_that_is_lower_beyon
     monkeypatch.setattr(searcher, "_best", best)
     searcher.search()
     assert asked == [(list(candidates), False), (list(range(len(TABLES))), True)]
+
+
+def test_tables_are_chosen_by_what_they_add_to_the_trees_and_by_their_own_loss_where_there_are_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    searcher = search(examples(30, 60))
+    cuts, rng = searcher._cuts(), np.random.default_rng(3)
+    fraud = searcher._rows.y == 1
+    trees, other = (np.where(fraud, 1.0, -1.0) + rng.normal(size=len(fraud)) for _ in range(2))
+    # The second knows what the trees know, and alone is the better; the third knows something else.
+    logit_of = {0: np.zeros(len(fraud)), 1: 1.5 * trees, 2: 0.5 * other}
+
+    def judged(some: list[_Cut], params: Any, _: Any) -> np.ndarray:
+        own = logit_of.get([*map(id, TABLES)].index(id(params)), np.zeros(len(fraud)))
+        return np.concatenate([np.empty(0), *(own[cut.judged] for cut in some)])
+
+    monkeypatch.setattr(searcher, "_judged_tables", judged)
+    order = np.arange(len(searcher._names), dtype=np.int16)
+    beside = np.concatenate([trees[cut.judged] for cut in cuts])
+    assert searcher._chosen_tables(cuts, order, beside).at == 2
+    assert searcher._chosen_tables(cuts, order, None).at == 1
 
 
 def test_logits_are_better_beyond_noise_by_more_than_one_standard_error_of_the_gain_over_days() -> None:

@@ -140,7 +140,7 @@ def test_a_policy_that_brings_more_by_noise_alone_does_not_take_force() -> None:
             for back in range(28)
         ]
         switched += after(days).in_force.least_lambda != 1.0
-    assert switched <= 16, "seven one-sided comparisons beyond 2.5 errors: some four in a hundred at most"
+    assert switched <= 34, "seven one-sided comparisons beyond two errors: at most some sixteen in a hundred"
 
 
 def test_what_costs_more_than_it_stops_gives_way_to_alerting_on_nothing() -> None:

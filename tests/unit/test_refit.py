@@ -321,11 +321,11 @@ def test_a_generation_equals_one_built_by_hand_from_the_last_verdicts_in_transac
         weight,
         state.layout.names,
         state.layout.categorical,
-        {"fraud_weight": 2.5},
+        {"fraud_weight": 2.5, "main_bins": 16, "cross_bins": 8},
     )
     for name, array in expected.arrays().items():
         np.testing.assert_array_equal(refit.arrays[f"tables.{name}"], array, err_msg=name)
-    unlearnt = BinnedLogistic(fraud_weight=2.5).restart(
+    unlearnt = BinnedLogistic(fraud_weight=2.5, main_bins=16, cross_bins=8).restart(
         rows.features[order], label[order], weight, state.layout.names, state.layout.categorical
     )
     newest = slice(150, None)
