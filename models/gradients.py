@@ -4,6 +4,9 @@ Gradients and hessians are summed as whole numbers that share 64 bits (quantized
 one addition a column, and a sum depends on no order. Of many rows a tree's splits are found by a sample in which a
 row's chance grows with its gradient (minimal variance sampling: Ibragimov and Gusev 2019): the many legits that a model
 is sure of say little.
+
+`models.growing` compiles these functions into its own, and its compiled code is kept until `growing.py` changes: empty
+`build/numba` after a change here.
 """
 
 from __future__ import annotations
@@ -16,18 +19,31 @@ from numba import njit
 from numpy.typing import NDArray
 
 WHOLE: Final = 2.0**30
-"""What the gradients of all rows sum to at most, as whole numbers, and likewise the hessians."""
+"""What the absolute gradients of all rows sum to as whole numbers, and likewise the hessians.
+
+Of drawn rows, each counted for those that it stands for, it is the sum in the mean: there is room for twice as much of
+gradients, and for four times as much of hessians.
+"""
 _LEAST_SUM: Final = 1e-200
 _TURN: Final = 1 << 32
-"""Steps of a full turn; a row's own is `_STEP` steps behind that of the row before it: the golden section, so that the
-places of any few neighbours are spread evenly."""
+"""How many places there are on a circle, on which each row has its own."""
 _STEP: Final = 2_654_435_769
+"""How far a row's place is from that of the row before it: the golden section of a turn, which spreads neighbours."""
 _HIGH: Final = 32
 _LOW: Final = (1 << 32) - 1
 
 
 class Gradients(NamedTuple):
-    """Of every row, and in whole numbers that share 64 bits for those that are drawn."""
+    """The gradients of n rows.
+
+    Attributes
+    ----------
+    gradient, hessian : float64 (n,)
+        First and second derivative of the loss by the logit, weighted.
+    packed : int64 (n,)
+        Both as whole numbers, the hessian in the low 32 bits, each for the rows that its own stands for; of drawn rows
+        alone.
+    """
 
     gradient: NDArray[np.float64]
     hessian: NDArray[np.float64]
@@ -35,7 +51,7 @@ class Gradients(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """Of the absolute gradients and of the hessians of all rows."""
+    """Of the absolute gradients and of the hessians of all rows; above zero."""
 
     gradients: float
     hessians: float
@@ -45,7 +61,7 @@ class Sums(NamedTuple):
 def set_gradients(
     logit: NDArray[np.float64], y: NDArray[np.float64], w: NDArray[np.float64], its: Gradients
 ) -> Sums:
-    """Fill in the gradients of the log loss."""
+    """Fill in gradients and hessians of the log loss by the rows' logits, labels and weights, and return their sums."""
     gradients = hessians = 0.0
     for row in range(len(y)):
         p = 1.0 / (1.0 + math.exp(-logit[row]))
@@ -58,7 +74,19 @@ def set_gradients(
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def draw_rows(its: Gradients, sums: Sums, turn: float, rows: int, order: NDArray[np.uint32]) -> np.int64:
-    """Draw rows, pack their gradients, each for those that it stands for, and return how many they are."""
+    """Draw rows, pack their gradients, and return how many they are.
+
+    Parameters
+    ----------
+    its, sums
+        As `set_gradients` leaves them; this fills `packed`.
+    turn
+        From 0 to below 1: by how much all places are turned.
+    rows
+        How many are drawn in the mean, at most; from n on all are that have a gradient.
+    order : uint32 (n,)
+        Takes the rows drawn, ascending.
+    """
     n = len(its.gradient)
     by_gradient, by_hessian = WHOLE / sums.gradients, WHOLE / sums.hessians
     # From this gradient on a row is certain. Where all rows may be drawn, that is any.

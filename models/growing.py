@@ -29,6 +29,7 @@ _LEAST_SHARE: Final = 1e-9
 _BLOCK: Final = 16
 """Rows that go through a tree together."""
 _WIDTH: Final = 8
+"""Places of a node, of which five are used: 2 to the power of `_THREE`."""
 _ONE, _TWO, _THREE = np.uint64(1), np.uint64(2), np.uint64(3)
 
 
@@ -38,7 +39,7 @@ class Growth(NamedTuple):
     Attributes
     ----------
     leaves
-        The most leaves of a tree.
+        The most leaves of a tree, at most 32,768.
     learning_rate
         Shrinkage of every tree.
     l2
@@ -61,7 +62,7 @@ class Drawn(NamedTuple):
     columns : bool (T, K)
         Those that it may split.
     turn : float64 (T,)
-        From 0 to 1: by how much the places are turned that decide which rows it sees.
+        From 0 to below 1: by how much the places are turned that decide which rows it sees.
     """
 
     columns: NDArray[np.bool_]
@@ -195,8 +196,7 @@ def _grow_all(
     n, most = len(y), growth.leaves
     logit = np.full(n, grown.baseline)
     its_gradients = Gradients(np.empty(n), np.empty(n), np.empty(n, np.int64))
-    # A draw writes one row more than it keeps.
-    order, spare = np.empty(n + 1, np.uint32), np.empty(n, np.uint32)
+    order, spare = np.empty(n, np.uint32), np.empty(n, np.uint32)
     reached = np.empty(n, np.uint16)
     leaves = _Leaves(
         np.zeros(most, np.int64), np.zeros(most, np.int64), np.zeros(most, np.int64),
@@ -228,7 +228,7 @@ def _grow_all(
                 _find_split(leaves, at, its, units, growth.l2)
                 _find_split(leaves, used - 1, its, units, growth.l2)
         _descend(codes.by_row, cells, grown, root, free, reached)
-        _set_values(its_gradients, reached, growth, grown, root, free)
+        _set_values(its_gradients, reached, codes.has_missing, growth, grown, root, free)
         for row in range(n):
             logit[row] += grown.value[root + reached[row]]
     return free
@@ -339,9 +339,6 @@ def _split(  # noqa: PLR0913 - a compiled loop
         lefts += goes_left
         rights += 1 - goes_left
     order[lefts:end] = spare[:rights]
-    if not codes.has_missing[its.columns[slot]]:
-        # Nothing says where a value that is missing later belongs: it goes with most.
-        missing_left = lefts - begin > rights
     node = leaves.node[at]
     grown.column[node], grown.code[node], grown.missing_left[node] = its.columns[slot], code, missing_left
     grown.left[node], grown.right[node] = free, free + 1
@@ -383,12 +380,18 @@ def _descend(
                 is_up_to, is_beside = code <= nodes[its_node + _ONE], code == nodes[its_node + _TWO]
                 node_of[row] = nodes[its_node + _THREE + (np.uint64(is_up_to) | np.uint64(is_beside))]
         for row in range(block):
-            reached[start + row] = node_of[row] // _WIDTH
+            reached[start + row] = node_of[row] >> _THREE
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _set_values(
-    its: Gradients, reached: NDArray[np.uint16], growth: Growth, grown: Grown, root: int, free: int
+    its: Gradients,
+    reached: NDArray[np.uint16],
+    has_missing: NDArray[np.bool_],
+    growth: Growth,
+    grown: Grown,
+    root: int,
+    free: int,
 ) -> None:
     """Give every leaf its value, and every split the mean of the leaves below it over the rows."""
     g, h, count = np.zeros(free - root), np.zeros(free - root), np.zeros(free - root)
@@ -406,4 +409,7 @@ def _set_values(
         left, right = grown.left[node], grown.right[node]
         lefts, rights = count[left - root], count[right - root]
         count[at] = lefts + rights
+        if not has_missing[grown.column[node]]:
+            # Nothing says where a value that is missing later belongs: it goes with most rows, drawn or not.
+            grown.missing_left[node] = lefts > rights
         grown.value[node] = (lefts * grown.value[left] + rights * grown.value[right]) / (lefts + rights)

@@ -40,8 +40,9 @@ DAYS: Final = 28
 """The newest matured days that are compared."""
 _FEWEST_DAYS: Final = 7
 _STANDARD_ERRORS: Final = 2.0
+"""With more, a change overnight that costs a week of misses passes for noise."""
 _FOREST_ERRORS: Final = 2.5
-"""What the forest would bring is known, while it is idle, of one row in `IDLE_FOREST_ONE_IN` alone."""
+"""The forest takes all of a day's decisions, and while it is idle few days of its sample hold most of the frauds."""
 _DAYS_KEPT: Final = 128
 CREDIT_DAYS: Final = 2.0
 """For so many days of its budget the forest may alert before labels vouch for it."""

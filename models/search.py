@@ -4,7 +4,7 @@ The examples of matured days are cut at moments of the past. At each cut every c
 is judged on the days after it by weighted log loss: as a generation meets the days after its own making. Trees learn
 nothing of the time that labels need, tables only what has a verdict by then, where a generation does. Larger trees are
 chosen where their loss is lower. Tables are judged by what they bring beside these trees, and chosen in place of the
-default ones where that is better by more than one standard error (Breiman et al. 1984), so that noise moves nothing.
+default ones where that is better by more than one standard error (Breiman et al. 1984), so that noise moves little.
 From the logits on those days come the weights of tables and trees, and the intercept that makes a probability of them.
 """
 
@@ -212,17 +212,25 @@ class Searcher:
             return self._logits(some, [self._trees(cut, TREES[at]) for cut in some])
 
         candidates = larger if self._may_have_trees else []
-        return self._best(
-            cuts, smallest, candidates, judged, lambda _, logit: logit, beyond_noise=False
-        ), order
+        return self._best(cuts, smallest, candidates, judged, _alone, beyond_noise=False), order
 
     def _chosen_tables(
         self, cuts: list[_Cut], order: NDArray[np.int16], beside: NDArray[np.float64] | None
     ) -> _Judged:
         """Choose the default tables, or others that beside the trees are better by more than noise.
 
-        Alone, tables that learn slowly are better, and so they would be chosen: beside trees, which do not learn from
-        day to day, others are.
+        Alone, tables that learn slowly may be the best: beside trees, which do not learn from day to day, others are.
+        They are compared as the mix would use them. While frauds are few its prior holds both weights near one half, so
+        that the scale of a logit counts, too.
+
+        Parameters
+        ----------
+        cuts
+            The newest one last.
+        order
+            Columns as the tables take them.
+        beside : float64 (n,) or None
+            The logits of the trees on the days of all cuts; None where there are no trees.
         """
 
         def judged(some: list[_Cut], at: int) -> NDArray[np.float64]:

@@ -313,7 +313,7 @@ def test_tables_are_chosen_by_what_they_add_to_the_trees_and_by_their_own_loss_w
     cuts, rng = searcher._cuts(), np.random.default_rng(3)
     fraud = searcher._rows.y == 1
     trees, other = (np.where(fraud, 1.0, -1.0) + rng.normal(size=len(fraud)) for _ in range(2))
-    # The second knows what the trees know, and alone is the better; the third knows something else.
+    # The second repeats the trees, and alone is the better; the third knows something else.
     logit_of = {0: np.zeros(len(fraud)), 1: 1.5 * trees, 2: 0.5 * other}
 
     def judged(some: list[_Cut], params: Any, _: Any) -> np.ndarray:

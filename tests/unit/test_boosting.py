@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -131,6 +133,29 @@ def test_trees_take_the_shares_of_the_columns_in_turn() -> None:
     split = [set(nodes[nodes != LEAF].tolist()) for nodes in np.split(flat.feature, flat.roots[1:])]
     assert [len(its) for its in split] == [10, 5, 1, 10, 5, 1]
     assert split[1] != split[4]
+
+
+def test_rows_are_drawn_anew_for_every_seed() -> None:
+    X, y, w = rows()
+    few = dataclasses.replace(PARAMS, rows=100)
+    of_seed, again, other = (FlatBooster.fit(Binned.of(X), y, w, few, seed).score(X) for seed in (9, 9, 10))
+    every = FlatBooster.fit(Binned.of(X), y, w, PARAMS, seed=9).score(X)
+    np.testing.assert_array_equal(of_seed, again)
+    assert np.abs(of_seed - other).max() > 0.01
+    assert np.abs(of_seed - every).max() > 0.01
+    # All columns are seen: without a draw the seed changes nothing.
+    np.testing.assert_array_equal(every, FlatBooster.fit(Binned.of(X), y, w, PARAMS, seed=10).score(X))
+
+
+def test_a_value_that_is_missing_later_goes_with_most_rows_not_with_most_of_those_drawn() -> None:
+    X = np.repeat([[0.0], [1.0]], [1_000, 9_000], axis=0).astype(np.float32)
+    # Half of the few are fraud, so that more of them are drawn than of the many.
+    y = ((np.arange(10_000) < 1_000) & (np.arange(10_000) % 2 == 0)).astype(np.uint8)
+    params = dataclasses.replace(PARAMS, rows=1_000)
+    flat = FlatBooster.fit(Binned.of(X), y, np.ones(len(y)), params, seed=9)
+    few, many, missing = flat.score(np.array([[0.0], [1.0], [np.nan]], np.float32))
+    assert few > many + 1.0
+    assert missing == many
 
 
 def test_rows_that_do_not_differ_make_the_share_of_frauds_the_score() -> None:

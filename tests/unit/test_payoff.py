@@ -140,7 +140,24 @@ def test_a_policy_that_brings_more_by_noise_alone_does_not_take_force() -> None:
             for back in range(28)
         ]
         switched += after(days).in_force.least_lambda != 1.0
-    assert switched <= 34, "seven one-sided comparisons beyond two errors: at most some sixteen in a hundred"
+    assert switched <= 32, "seven one-sided comparisons beyond two errors: at most some sixteen in a hundred"
+
+
+@pytest.mark.parametrize(
+    ("policy", "errors", "takes_over"),
+    [(0, 1.8, False), (0, 2.2, True), (FOREST, 2.2, False), (FOREST, 2.8, True)],
+)
+def test_the_rule_gives_way_beyond_two_errors_and_to_the_forest_beyond_two_and_a_half(
+    policy: int, errors: float, *, takes_over: bool
+) -> None:
+    # Sixteen days, of which every other one is 10 above or below the mean, behind the one on which the model begins.
+    error = 10.0 * math.sqrt(16 / 15) / math.sqrt(16)
+    better = [100.0 + errors * error + 10.0 * (-1.0) ** back for back in range(17)]
+    days = [
+        day_of(DAY + back, cases={}, stopped={USUAL: 100.0, policy: more}) for back, more in enumerate(better)
+    ]
+    in_force = after(days).in_force
+    assert (in_force.forest_decides if policy == FOREST else in_force.least_lambda == 0.0) == takes_over
 
 
 def test_what_costs_more_than_it_stops_gives_way_to_alerting_on_nothing() -> None:
