@@ -131,7 +131,7 @@ def test_days_before_the_model_scored_say_nothing_of_the_rule_but_vouch_for_the_
     assert np.isnan(payoffs.daily_gain).all()
 
 
-def test_a_policy_that_brings_more_by_noise_alone_does_not_take_force() -> None:
+def test_of_equal_policies_the_usual_one_mostly_stays_in_force() -> None:
     rng = np.random.default_rng(5)
     switched = 0
     for _ in range(200):
@@ -140,14 +140,14 @@ def test_a_policy_that_brings_more_by_noise_alone_does_not_take_force() -> None:
             for back in range(28)
         ]
         switched += after(days).in_force.least_lambda != 1.0
-    assert switched <= 32, "seven one-sided comparisons beyond two errors: at most some sixteen in a hundred"
+    assert switched <= 80, "seven one-sided comparisons beyond 1.5 errors: at most some forty in a hundred"
 
 
 @pytest.mark.parametrize(
     ("policy", "errors", "takes_over"),
-    [(0, 1.8, False), (0, 2.2, True), (FOREST, 2.2, False), (FOREST, 2.8, True)],
+    [(0, 1.3, False), (0, 1.7, True), (FOREST, 2.2, False), (FOREST, 2.8, True)],
 )
-def test_the_rule_gives_way_beyond_two_errors_and_to_the_forest_beyond_two_and_a_half(
+def test_the_rule_gives_way_beyond_one_and_a_half_errors_and_to_the_forest_beyond_two_and_a_half(
     policy: int, errors: float, *, takes_over: bool
 ) -> None:
     # Sixteen days, of which every other one is 10 above or below the mean, behind the one on which the model begins.
