@@ -40,7 +40,7 @@ DAYS: Final = 28
 """The newest matured days that are compared."""
 _FEWEST_DAYS: Final = 7
 _STANDARD_ERRORS: Final = 1.5
-"""With two, a change overnight that costs a week of misses may pass for noise; to take one of two equals costs little."""
+"""With two, a change overnight that costs a week of misses may pass for noise; to take one of equals costs little."""
 _FOREST_ERRORS: Final = 2.5
 """The forest takes all of a day's decisions, and while it is idle few days of its sample hold most of the frauds."""
 _DAYS_KEPT: Final = 128
