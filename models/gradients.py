@@ -93,7 +93,7 @@ def draw_rows(its: Gradients, sums: Sums, turn: float, rows: int, order: NDArray
     certain = sums.gradients / rows if rows < n else 0.0
     steps_each, turned = _TURN * rows / sums.gradients if rows < n else np.inf, np.uint32(turn * _TURN)
     count = np.int64(0)
-    # As in `_split`, a row is written whether it is drawn or not: only the count depends on it.
+    # As where `models.growing` splits, a row is written whether it is drawn or not: only the count depends on it.
     for row in range(n):
         order[count] = row
         place = np.uint32(np.uint32(row) * np.uint32(_STEP) + turned)

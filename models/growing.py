@@ -1,12 +1,10 @@
 """Grows boosted trees from the numbers of bins, in compiled loops on one thread.
 
 Each tree is grown leaf by leaf, the most gainful split first (Shi 2007), from histograms of gradients, of which that of
-a larger child is its parent's less its sibling's (Ke et al. 2017). Gradients and hessians are summed as whole numbers
-that share 64 bits (quantized training: Shi et al. 2022): a row costs one addition a column, and a sum depends on no
-order. A tree may see a share of the columns (Chen and Guestrin 2016), so that only these are summed. Of many rows its
-splits are found by a sample in which a row's chance grows with its gradient (Ibragimov and Gusev 2019): the many
-legits that a model is sure of say little. All rows then set the values of the leaves. `make bench` compares the time
-with that of scikit-learn's booster on one thread.
+a larger child is its parent's less its sibling's (Ke et al. 2017). A tree may see a share of the columns (Chen and
+Guestrin 2016), so that only these are summed, and finds its splits by rows that `models.gradients` draws and packs.
+All rows then set the values of the leaves. `make bench` compares the time with that of scikit-learn's booster on one
+thread.
 """
 
 from __future__ import annotations
