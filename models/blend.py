@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from models.boosting import BoostingParams, FlatBooster
 from models.category_codes import CategoryCodes, odds_elsewhere
 from models.column_edges import Binned
-from models.generation import TrainingRows
+from models.generation import BinnedRows, TrainingRows
 from models.mixing import REMEMBERED, follow, information_of
 from models.online import BinnedLogistic, LogisticParams
 from models.threshold import Calibration
@@ -89,6 +89,34 @@ class TreeSample(NamedTuple):
     def fit(self, params: BoostingParams, seed: int) -> Trees:
         """Fit trees; parameters and seed decide the fit."""
         return Trees(FlatBooster.fit(self.binned, self.y, self.w, params, seed), self.codes)
+
+
+class TableSample(NamedTuple):
+    """Rows as tables of as many bins and any rates learn them.
+
+    Attributes
+    ----------
+    order : int16 (F,)
+        Columns as the tables take them.
+    binned
+        The rows, with their columns in this order.
+    """
+
+    order: NDArray[np.int16]
+    binned: BinnedRows
+
+    @classmethod
+    def of(
+        cls,
+        rows: TrainingRows,
+        categorical: NDArray[np.bool_],
+        order: NDArray[np.int16],
+        tables: LogisticParams,
+    ) -> TableSample:
+        """Take rows that are in the order in which they are learnt."""
+        like = BinnedLogistic(**tables)
+        ordered = rows._replace(X=rows.X[:, order])
+        return cls(order, BinnedRows.of(ordered, categorical[order], like.main_bins, like.cross_bins))
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,11 +285,9 @@ class Blend:
 
 
 def build_blend(
-    rows: TrainingRows,
+    sample: TableSample,
     names: tuple[str, ...],
-    categorical: NDArray[np.bool_],
     tables: LogisticParams,
-    order: NDArray[np.int16],
     mix: Mix = Mix(),
     trees: Trees | None = None,
 ) -> tuple[Blend, NDArray[np.float64]]:
@@ -271,23 +297,19 @@ def build_blend(
 
     Parameters
     ----------
-    rows
-        In the order in which they are learnt.
-    names, categorical
-        Of the features.
+    sample
+        In the order in which the rows are learnt, in the bins of `tables`.
+    names
+        Of the features, as declared.
     tables
         Parameters of the tables.
-    order : int16 (F,)
-        Columns as the tables take them.
     mix
         Weights of the logits of tables and trees.
     trees
         None where there are none.
     """
-    learner = BinnedLogistic(**tables)
-    before = learner.restart(
-        rows.X[:, order], rows.y, rows.w, [names[at] for at in order], categorical[order]
-    )
+    learner, order = BinnedLogistic(**tables), sample.order
+    before = learner.begin(sample.binned, [names[at] for at in order])
     return Blend(learner, trees, mix if trees is not None else replace(mix, trees=0.0), order), before
 
 

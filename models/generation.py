@@ -6,14 +6,17 @@ import json
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models import crosses
-from models.bins import Bins
+from models.bins import Bins, draw_bins, read_only
 from models.crosses import Means, Rates, Tables
+
+_MEAN_ROWS: Final = 20_000
+"""The means of the weights are of at least so many rows, where there are as many."""
 
 
 class TrainingRows(NamedTuple):
@@ -38,6 +41,36 @@ class TrainingRows(NamedTuple):
         return TrainingRows(self.X[chosen], self.y[chosen], self.w[chosen])
 
 
+class BinnedRows(NamedTuple):
+    """Rows cut into bins, as tables of any rates learn them.
+
+    Attributes
+    ----------
+    bins
+        Drawn from these rows.
+    main, cross : uint8 (n, F)
+        The main bin and the cross bin of every value.
+    y : uint8 (n,)
+        1 for fraud.
+    w : float64 (n,)
+        Sampling weights.
+    """
+
+    bins: Bins
+    main: NDArray[np.uint8]
+    cross: NDArray[np.uint8]
+    y: NDArray[np.uint8]
+    w: NDArray[np.float64]
+
+    @classmethod
+    def of(
+        cls, rows: TrainingRows, categorical: NDArray[np.bool_], main_bins: int, cross_bins: int
+    ) -> BinnedRows:
+        """Draw bins from rows, without their labels, and cut the rows into them; raises as `draw_bins` does."""
+        bins = draw_bins(rows.X, rows.w, categorical, main_bins=main_bins, cross_bins=cross_bins)
+        return cls(bins, *bins.assign(rows.X), read_only(rows.y), read_only(rows.w))
+
+
 @dataclass(frozen=True, slots=True)
 class Generation:
     """Edges, weights, and the means to which reasons refer; `learn` alone changes the weights.
@@ -53,7 +86,7 @@ class Generation:
     tables
         Intercept, weights and accumulators.
     means
-        Of the weights, over the rows that the generation began with.
+        Of the weights, over rows that the generation began with.
     """
 
     names: tuple[Hashable, ...]
@@ -65,25 +98,26 @@ class Generation:
     @classmethod
     def begin(
         cls,
-        bins: Bins,
+        rows: BinnedRows,
         names: Sequence[Hashable],
         crossed: int,
         intercept: float,
-        examples: TrainingRows,
         rates: Rates,
         passes: int = 1,
     ) -> tuple[Generation, NDArray[np.float64]]:
-        """Begin with weights of zero and learn the examples in their order, so many times.
+        """Begin with weights of zero and learn the rows in their order, so many times.
 
-        Beside the generation it returns the logit that each example had before it was learnt first, float64 (n,).
+        Beside the generation it returns the logit that each row had before it was learnt first, float64 (n,).
         """
-        X, y, w = examples
-        main, cross = bins.assign(X)
+        bins, main, cross, y, w = rows
         tables = crosses.zero_tables(intercept, len(names), crossed, bins.main_bins, bins.cross_bins)
         before = crosses.learn(main, cross, y, w, crossed, rates, tables)
         for _ in range(passes - 1):
             crosses.learn(main, cross, y, w, crossed, rates, tables)
-        means = crosses.mean_weights(main, cross, w, crossed, tables)
+        # The mean of some rows, evenly spread, is as good a point to count reasons from as that of all.
+        some = slice(None, None, max(len(w) // _MEAN_ROWS, 1))
+        few = np.ascontiguousarray(main[some]), np.ascontiguousarray(cross[some]), read_only(w[some])
+        means = crosses.mean_weights(*few, crossed, tables)
         return cls(tuple(names), bins, crossed, tables, means), before
 
     def score(self, X: NDArray[np.float32]) -> NDArray[np.float64]:

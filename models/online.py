@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from river import base
 
 from models.arithmetic import log, sigmoid
-from models.bins import draw_bins, read_only
+from models.bins import read_only
 from models.crosses import Rates
-from models.generation import Generation, TrainingRows
+from models.generation import BinnedRows, Generation, TrainingRows
 
 FULL_RATE_CROSSES: Final = 136
 """So many crosses (those of 17 features) learn at their full rate; where there are more, each learns more slowly."""
@@ -165,14 +165,25 @@ class BinnedLogistic(base.Classifier):
         if X.shape[0] == 0 or len(names) != categorical.size:
             msg = f"a generation needs rows and a name and a kind per column, got shape {X.shape}"
             raise ValueError(msg)
-        y, w = _targets(X, y, w)
-        bins = draw_bins(X, w, categorical, main_bins=self.main_bins, cross_bins=self.cross_bins)
-        prior = _fraud_share(y, w) if self.prior is None else self.prior
+        rows = TrainingRows(X, *_targets(X, y, w))
+        return self.begin(BinnedRows.of(rows, categorical, self.main_bins, self.cross_bins), names)
+
+    def begin(self, rows: BinnedRows, names: Sequence[Hashable]) -> NDArray[np.float64]:
+        """Begin a new generation with rows that are cut into bins; see `restart`.
+
+        Raises
+        ------
+        ValueError
+            If the bins are not as many as this model has.
+        """
+        if (rows.bins.main_bins, rows.bins.cross_bins) != (self.main_bins, self.cross_bins):
+            msg = f"{rows.bins.main_bins} and {rows.bins.cross_bins} bins, not {self.main_bins} and {self.cross_bins}"
+            raise ValueError(msg)
+        prior = _fraud_share(rows.y, rows.w) if self.prior is None else self.prior
         intercept = log(self.fraud_weight * prior / (1.0 - prior))
         crossed = min(len(names), self.max_crossed)
-        rows = TrainingRows(X, y, w)
         self._generation, before = Generation.begin(
-            bins, names, crossed, intercept, rows, self._rates(crossed), self.passes
+            rows, names, crossed, intercept, self._rates(crossed), self.passes
         )
         self._warm_up = []
         return before - log(self.fraud_weight)

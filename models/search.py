@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.blend import Blend, BoostedRows, Mix, Trees, TreeSample, build_blend
+from models.blend import Blend, BoostedRows, Mix, TableSample, Trees, TreeSample, build_blend
 from models.boosting import BoostingParams
 from models.candidates import (
     FOR_FEW_FRAUDS,
@@ -30,6 +30,7 @@ from models.candidates import (
 from models.generation import TrainingRows
 from models.label_delay import Ripening
 from models.online import LogisticParams
+from models.stacking import blended_logit, fit_mix
 from models.threshold import Calibration
 from models.vocabulary import MS_PER_DAY
 
@@ -48,8 +49,6 @@ _TABLE_ROWS: Final = 100_000
 """The most rows that tables learn in a search, the newest."""
 BOOSTED_ROWS: Final = 120_000
 """The most rows that trees are fitted to at the end: all frauds up to half of them, the legits sampled and weighted."""
-_PULL: Final = 200.0
-"""The prior of the mix counts for so many frauds, and fades out as more come."""
 _MANY_FRAUDS: Final = 3_000
 """From so many on, larger trees are candidates."""
 
@@ -136,6 +135,7 @@ class Searcher:
         self._names, self._categorical, self._fraud_weight = names, categorical, fraud_weight
         self._seed = seed
         self._plain_order = np.arange(len(names), dtype=np.int16)
+        self._table_samples: dict[tuple[object, ...], TableSample] = {}
 
     def search(self) -> Found:
         """Judge all candidates."""
@@ -145,10 +145,11 @@ class Searcher:
         trees, order = self._chosen_trees(cuts)
         beside = trees.logit if self._may_have_trees else None
         tables = self._chosen_tables(cuts, order, beside)
+        self._table_samples.clear()
         rows = self._judged_rows(cuts)
         y, w = rows.y, rows.w
         mix, calibration = fit_mix(tables.logit, beside, y == 1, w)
-        blended = _blended(tables.logit, beside, mix, calibration)
+        blended = blended_logit(tables.logit, beside, mix, calibration)
         choice = Choice(
             tables.at,
             trees.at if mix.trees > 0.0 else -1,
@@ -183,10 +184,9 @@ class Searcher:
             size = choice.size(_frauds(self._rows, BOOSTED_ROWS))
             trees = self._sample(self._rows, BOOSTED_ROWS).fit(size, self._seed)
         learnt = self._ripening.in_order(self._ripening.now_ms)
-        tables = self._table_params(TABLES[choice.tables_at])
-        blend, before = build_blend(
-            learnt, self._names, self._categorical, tables, choice.order, choice.mix, trees
-        )
+        tables = self._table_params(choice.tables_at)
+        sample = TableSample.of(learnt, self._categorical, choice.order, tables)
+        blend, before = build_blend(sample, self._names, tables, choice.mix, trees)
         if choice.calibration is not None:
             return Built(blend, _levelled(blend, choice.calibration, found), found.certainty)
         newest = slice(len(before) - len(before) // 4, None)
@@ -234,12 +234,12 @@ class Searcher:
         """
 
         def judged(some: list[_Cut], at: int) -> NDArray[np.float64]:
-            return self._judged_tables(some, TABLES[at], order)
+            return self._judged_tables(some, at, order)
 
         def blended(some: list[_Cut], logit: NDArray[np.float64]) -> NDArray[np.float64]:
             rows = self._judged_rows(some)
             trees = None if beside is None else beside[-len(logit) :]
-            return _blended(logit, trees, *fit_mix(logit, trees, rows.y == 1, rows.w))
+            return blended_logit(logit, trees, *fit_mix(logit, trees, rows.y == 1, rows.w))
 
         default, others = _Judged(0, judged(cuts, 0)), list(range(1, len(TABLES)))
         return self._best(cuts, default, others, judged, blended, beyond_noise=True)
@@ -271,17 +271,16 @@ class Searcher:
         beyond_noise
             Whether to be better means by more than one standard error.
         """
-        newest = cuts[-1:]
+        newest, rows = cuts[-1:], slice(-len(cuts[-1].judged), None)
+        to_beat = used(newest, best.logit[rows])
         for at in others:
             found = judged(newest, at)
-            if self._is_better(
-                newest, used(newest, found), used(newest, best.logit[-len(found) :]), beyond_noise=False
-            ):
+            if self._is_better(newest, used(newest, found), to_beat, beyond_noise=False):
                 found = np.concatenate([judged(cuts[:-1], at), found])
                 if self._is_better(
                     cuts, used(cuts, found), used(cuts, best.logit), beyond_noise=beyond_noise
                 ):
-                    best = _Judged(at, found)
+                    best, to_beat = _Judged(at, found), used(newest, found[rows])
         return best
 
     def _is_better(
@@ -318,23 +317,28 @@ class Searcher:
         frauds = sum(int(np.count_nonzero(self._rows.y[cut.judged])) for cut in cuts)
         return cuts if frauds >= LEAST_FRAUDS else []
 
-    def _table_params(self, params: LogisticParams) -> LogisticParams:
-        return {**params, "fraud_weight": self._fraud_weight}
+    def _table_params(self, at: int) -> LogisticParams:
+        return {**TABLES[at], "fraud_weight": self._fraud_weight}
 
-    def _judged_tables(
-        self, cuts: list[_Cut], params: LogisticParams, order: NDArray[np.int16]
-    ) -> NDArray[np.float64]:
+    def _judged_tables(self, cuts: list[_Cut], at: int, order: NDArray[np.int16]) -> NDArray[np.float64]:
         """Return the logits of tables on the judged rows of all cuts, learning day by day what becomes known."""
-        logits = []
+        logits, params = [], self._table_params(at)
         for cut in cuts:
-            rows = self._ripening.in_order(cut.at_ms, _TABLE_ROWS)
-            blend, _ = build_blend(rows, self._names, self._categorical, self._table_params(params), order)
+            blend, _ = build_blend(self._table_sample(cut, params, order), self._names, params)
             day = (self._time_ms[cut.judged] - cut.at_ms) // MS_PER_DAY
             for each in range(int(day[-1]) + 1):
                 logits.append(blend.score_batch(self._rows.X[cut.judged[day == each]]))
                 begun_ms = cut.at_ms + each * MS_PER_DAY
                 blend.learn_batch(*self._ripening.verdicts_between(begun_ms, begun_ms + MS_PER_DAY))
         return np.concatenate([np.empty(0), *logits])
+
+    def _table_sample(self, cut: _Cut, params: LogisticParams, order: NDArray[np.int16]) -> TableSample:
+        """Return the rows that tables learn at a cut, made once for all that have as many bins."""
+        key = cut.at_ms, params.get("main_bins"), params.get("cross_bins"), order.tobytes()
+        if key not in self._table_samples:
+            rows = self._ripening.in_order(cut.at_ms, _TABLE_ROWS)
+            self._table_samples[key] = TableSample.of(rows, self._categorical, order, params)
+        return self._table_samples[key]
 
     def _trees(self, cut: _Cut, size: BoostingParams) -> Trees:
         """Fit trees to what lies before a cut."""
@@ -369,64 +373,6 @@ def _order(trees: Trees, X: NDArray[np.float32]) -> NDArray[np.int16]:
     return np.argsort(-part, kind="stable").astype(np.int16)
 
 
-def fit_mix(
-    tables: NDArray[np.float64],
-    trees: NDArray[np.float64] | None,
-    fraud: NDArray[np.bool_],
-    w: NDArray[np.float64],
-) -> tuple[Mix, Calibration]:
-    """Fit the weights of two logits and an intercept by weighted log loss; no weight is negative.
-
-    A Gaussian prior pulls towards the plain mean of the two with intercept 0; it counts for some 200 frauds and fades.
-
-    Parameters
-    ----------
-    tables, trees : float64 (n,)
-        Logits of rows that neither has learnt; None for no trees.
-    fraud : bool (n,)
-    w : float64 (n,)
-        Sampling weights.
-
-    Returns
-    -------
-    mix
-        The weights.
-    calibration
-        Slope 1 and the intercept.
-    """
-    ones = np.ones(len(w))
-    X = np.column_stack([tables, 0.0 * ones if trees is None else trees, ones])
-    free = np.array([True, trees is not None, True])
-    theta = _newton(X, fraud, w, free)
-    for at in (0, 1):
-        if theta[at] < 0.0:
-            free[at] = False
-            theta = _newton(X, fraud, w, free)
-    return Mix(float(max(theta[0], 0.0)), float(max(theta[1], 0.0))), Calibration(1.0, float(theta[2]))
-
-
-def _newton(
-    X: NDArray[np.float64], fraud: NDArray[np.bool_], w: NDArray[np.float64], free: NDArray[np.bool_]
-) -> NDArray[np.float64]:
-    centre = np.where(free, 1.0 / max(int(np.count_nonzero(free[:2])), 1), 0.0)
-    centre[2] = 0.0
-    frauds = float(np.dot(w, fraud))
-    pull = np.array([1.0, 1.0, 0.1]) * max(0.5, 20.0 * (1.0 - frauds / _PULL))
-    theta = centre.copy()
-    for _ in range(50):
-        z = np.clip(X @ theta, -30.0, 30.0)
-        p = 1.0 / (1.0 + np.exp(-z))
-        gradient = X.T @ (w * (p - fraud)) + pull * (theta - centre)
-        hessian = (X * (w * p * (1.0 - p))[:, None]).T @ X + np.diag(pull)
-        step = np.zeros(3)
-        step[free] = np.linalg.solve(hessian[np.ix_(free, free)], gradient[free])
-        largest = np.abs(step).max()
-        theta = theta - step * min(1.0, 1.0 / max(largest, 1e-12))
-        if largest < 1e-9:
-            break
-    return theta
-
-
 def _sampled(rows: TrainingRows, most: int, seed: int) -> BoostedRows:
     """Keep all frauds, up to half of `most`, and as many legits as fit, each weighted for those left out."""
     rng = np.random.default_rng(seed)
@@ -456,12 +402,6 @@ def _log_loss(logit: NDArray[np.float64], y: NDArray[np.uint8]) -> NDArray[np.fl
 
 def _alone(_: list[_Cut], logit: NDArray[np.float64]) -> NDArray[np.float64]:
     return logit
-
-
-def _blended(
-    tables: NDArray[np.float64], trees: NDArray[np.float64] | None, mix: Mix, calibration: Calibration
-) -> NDArray[np.float64]:
-    return mix.tables * tables + (0.0 if trees is None else mix.trees * trees) + calibration.intercept
 
 
 def _mean_loss(logit: NDArray[np.float64], y: NDArray[np.uint8], w: NDArray[np.float64]) -> float:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from models import search as search_module
-from models.blend import Blend, BoostedRows, Mix, Trees, TreeSample, build_blend
+from models.blend import Blend, BoostedRows, Mix, TableSample, Trees, TreeSample, build_blend
 from models.boosting import BoostingParams
 from models.candidates import FOR_FEW_FRAUDS, FOR_MANY_FRAUDS, TABLES, TREES, Choice
 from models.category_codes import odds_elsewhere
@@ -15,7 +15,8 @@ from models.column_edges import Binned
 from models.examples import Examples
 from models.generation import TrainingRows
 from models.label_delay import LabelDelays, Ripening
-from models.search import Searcher, _Cut, _Judged, fit_mix
+from models.search import Searcher, _Cut, _Judged
+from models.stacking import fit_mix
 from models.threshold import Calibration
 from models.vocabulary import MS_PER_DAY
 
@@ -39,7 +40,8 @@ def blend(mix: Mix = BOTH, order: tuple[int, ...] = (2, 0, 3, 1)) -> Blend:
     some = rows(800)
     every = BoostedRows(np.arange(800), some.w)
     trees = TreeSample.of(some, CATEGORICAL, every).fit(PARAMS, 5) if mix.trees else None
-    return build_blend(some, NAMES, CATEGORICAL, {}, np.array(order, np.int16), mix, trees)[0]
+    sample = TableSample.of(some, CATEGORICAL, np.array(order, np.int16), {})
+    return build_blend(sample, NAMES, {}, mix, trees)[0]
 
 
 def test_the_logit_is_the_weighted_sum_of_the_two_parts() -> None:
@@ -290,6 +292,14 @@ def test_a_search_of_a_single_cut_judges_every_candidate(monkeypatch: pytest.Mon
     assert len(trees.logit) == len(tables.logit) == len(only[0].judged)
 
 
+def test_tables_are_judged_alike_whichever_were_judged_before() -> None:
+    searcher = search(examples(30, 60))
+    cuts, order = searcher._cuts(), np.array([2, 0, 3, 1], np.int16)
+    for at in range(len(TABLES)):
+        alone = search(examples(30, 60))._judged_tables(cuts, at, order)
+        assert np.array_equal(searcher._judged_tables(cuts, at, order), alone)
+
+
 @pytest.mark.parametrize(("many", "candidates"), [(1, FOR_MANY_FRAUDS), (10**9, FOR_FEW_FRAUDS)])
 def test_larger_trees_need_a_lower_loss_and_other_tables_one_that_is_lower_beyond_noise(
     monkeypatch: pytest.MonkeyPatch, many: int, candidates: tuple[int, ...]
@@ -316,8 +326,8 @@ def test_tables_are_chosen_by_what_they_add_to_the_trees_and_by_their_own_loss_w
     # The second repeats the trees, and alone is the better; the third knows something else.
     logit_of = {0: np.zeros(len(fraud)), 1: 1.5 * trees, 2: 0.5 * other}
 
-    def judged(some: list[_Cut], params: Any, _: Any) -> np.ndarray:
-        own = logit_of.get([*map(id, TABLES)].index(id(params)), np.zeros(len(fraud)))
+    def judged(some: list[_Cut], at: int, _: Any) -> np.ndarray:
+        own = logit_of.get(at, np.zeros(len(fraud)))
         return np.concatenate([np.empty(0), *(own[cut.judged] for cut in some)])
 
     monkeypatch.setattr(searcher, "_judged_tables", judged)

@@ -14,6 +14,7 @@ from river import checks, linear_model, optim
 
 from models import online
 from models.bins import draw_bins
+from models.generation import BinnedRows, TrainingRows
 from models.online import BinnedLogistic, LogisticParams, build_generation
 
 NAMES = ("amount", "rate", "channel")
@@ -197,6 +198,22 @@ def test_a_feature_is_given_its_own_weight_and_half_of_its_crosses() -> None:
         expected[i] += value / 2
         expected[j] += value / 2
     assert model.contributions(rows[0][:1])[0] == pytest.approx(expected, rel=1e-12)
+
+
+def test_of_very_many_rows_the_means_are_those_of_every_third_or_so() -> None:
+    X, y, w = stream(60_001)
+    arrays = built((X, y, w)).arrays()
+    main, _ = draw_bins(X, w, KINDS, main_bins=8, cross_bins=5).assign(X)
+    third = slice(None, None, 3)
+    weights = np.column_stack([arrays["main_weights"][f, main[third, f]] for f in range(3)])
+    assert arrays["mean_main"] == pytest.approx(np.average(weights, axis=0, weights=w[third]), rel=1e-9)
+
+
+def test_rows_in_other_bins_than_the_model_has_are_refused() -> None:
+    X, y, w = stream(500)
+    coarse = BinnedRows.of(TrainingRows(X, y.astype(np.uint8), w), KINDS, 4, 4)
+    with pytest.raises(ValueError, match="4 and 4 bins, not 64 and 16"):
+        BinnedLogistic().begin(coarse, "abc")
 
 
 def test_the_means_stay_where_they_were_when_the_generation_began() -> None:
