@@ -85,11 +85,26 @@ class FeatureLayout:
 
     @classmethod
     def from_spec(cls, spec: FeatureSpec) -> FeatureLayout:
-        """Lay out the columns: amount, card, shared, hour, numeric, categorical."""
+        """Lay out the columns: amount, card, shared, hour, numeric, categorical.
+
+        What is declared under the name of a column before it, as a field `hour`, is called `hour_declared`.
+        """
         columns = [("amount", "amount"), *_card_columns(spec), *_shared_columns(spec), _HOUR]
         columns += [(name, name) for name in spec.numeric + spec.categorical]
         categorical = np.arange(len(columns)) >= len(columns) - len(spec.categorical)
-        return cls(tuple(name for name, _ in columns), tuple(text for _, text in columns), categorical)
+        names = _distinct([name for name, _ in columns])
+        return cls(names, tuple(text for _, text in columns), categorical)
+
+
+def _distinct(names: list[str]) -> tuple[str, ...]:
+    """Return the names, with a suffix where one was there before."""
+    found: list[str] = []
+    for name in names:
+        its = name
+        while its in found:
+            its += "_declared"
+        found.append(its)
+    return tuple(found)
 
 
 def _card_columns(spec: FeatureSpec) -> list[tuple[str, str]]:
