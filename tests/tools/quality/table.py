@@ -77,32 +77,64 @@ def judge(
 ) -> Row:
     """Hold the worker to the best baseline that every seed has, of those seeds that have any.
 
-    Where the cache has none, the figure in `recorded` is the bar, of its first seeds: then only the worker's days are
+    Where `recorded` has a higher figure, or the cache none, that is the bar, of its first seeds. Its days are those of
+    the same baseline in the cache, raised to the recorded figure; where the cache lacks it, only the worker's days are
     resampled.
     """
     with_any = [it for it in by_seed if any(side.curves for side in it.baselines)]
-    by_seed = with_any or by_seed[: len(by_seed) if recorded is None else recorded["seeds"]]
     what = "savings" if stream.money_only else "ap"
-    names = [it.name for it in by_seed[0].baselines if all(_side(seed, it.name) for seed in by_seed)]
-    means = {name: float(np.mean([getattr(_side(it, name), what) for it in by_seed])) for name in names}
-    means = {name: mean for name, mean in means.items() if not math.isnan(mean)}
-    worker = float(np.mean([getattr(it.worker, what) for it in by_seed]))
-    nan = math.nan
-    found = stream, window, by_seed[0].name, tuple(by_seed)
-    if means:
-        bar = max(means, key=means.__getitem__)
-        baseline = means[bar]
-        pairs = [(_figure(it.worker, what), _figure(_side(it, bar), what), it.days) for it in by_seed]
-    elif recorded is not None:
+    seeds = with_any or by_seed[: len(by_seed) if recorded is None else recorded["seeds"]]
+    means = _means(seeds, what)
+    bar: str | None = max(means, key=means.__getitem__, default=None)
+    baseline, pair_with = means.get(bar or "", math.nan), bar
+    if recorded is not None and not baseline >= float(recorded["figure"]):
+        pair_with = _same_as(recorded, seeds, means)
         bar, baseline = f"{recorded['bar']}, recorded", float(recorded["figure"])
-        pairs = [
-            (_figure(it.worker, what), lambda draws: np.full(len(draws), baseline), it.days) for it in by_seed
-        ]
-    else:
-        return Row(*found, None, worker, nan, Interval(nan, nan, nan), passes=False)
+        seeds = seeds if pair_with else by_seed[: recorded["seeds"]]
+    worker = float(np.mean([getattr(it.worker, what) for it in seeds]))
+    found = stream, window, by_seed[0].name, tuple(seeds)
+    if bar is None:
+        return Row(*found, None, worker, math.nan, Interval(math.nan, math.nan, math.nan), passes=False)
+    raised = baseline - means.get(pair_with or "", 0.0)
+    pairs = [
+        (
+            _figure(it.worker, what),
+            _raised(_side(it, pair_with) if pair_with else None, what, raised),
+            it.days,
+        )
+        for it in seeds
+    ]
     interval = paired_interval(pairs, same_days=stream.same_days)
     margin = SAVINGS_MARGIN if stream.money_only else AP_MARGIN
     return Row(*found, bar, worker, baseline, interval, passes=interval.low > -margin)
+
+
+def _means(by_seed: Sequence[JudgedWindow], what: str) -> dict[str, float]:
+    """Return the mean figure of each baseline that every seed has."""
+    names = [it.name for it in by_seed[0].baselines if all(_side(seed, it.name) for seed in by_seed)]
+    means = {name: float(np.mean([getattr(_side(it, name), what) for it in by_seed])) for name in names}
+    return {name: mean for name, mean in means.items() if not math.isnan(mean)}
+
+
+def _same_as(
+    recorded: Mapping[str, Any], by_seed: Sequence[JudgedWindow], means: Mapping[str, float]
+) -> str | None:
+    """Return the baseline of the same family, setting and seeds as the recorded one; None where there is none."""
+    family = recorded["bar"].split(" (")[0]
+    for name in means:
+        sides = [_side(it, name) for it in by_seed]
+        alike = all(side is not None and side.setting == recorded["setting"] for side in sides)
+        if name.split(" (")[0] == family and alike and len(by_seed) == recorded["seeds"]:
+            return name
+    return None
+
+
+def _raised(side: Judged | None, what: str, by: float) -> Figure:
+    """Return the figures of a baseline, each higher by so much; a constant without one."""
+    if side is None:
+        return lambda draws: np.full(len(draws), by)
+    its = _figure(side, what)
+    return lambda draws: its(draws) + by
 
 
 def read_recorded() -> dict[str, Any]:
