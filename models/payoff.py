@@ -227,15 +227,17 @@ class Payoffs:
     def forest_cases_per_day(self, costs: CostPolicy, wait_days: float) -> float | None:
         """Return how many cases a day the forest may open: the budget if matured days vouch for it; None for no limit.
 
-        Until they do, it is what is left of the credit over `wait_days`, the time that silence takes to speak.
+        Until they do, it is what is left of the credit over `wait_days`, the time that silence takes to speak, and what
+        its alerts have earned beyond their reviews, within a day: labels say that of frauds long before silence does.
         """
         budget = costs.alert_budget_cases_per_day
         if budget is None or self.in_force.forest_vouched > 0:
             return budget
         if self.in_force.forest_vouched < 0:
             return 0.0
-        left = CREDIT_DAYS * budget + self._forest_balance / costs.review_cost
-        return min(budget, max(left, 0.0) / max(wait_days, CREDIT_DAYS))
+        balance = self._forest_balance / costs.review_cost
+        left = CREDIT_DAYS * budget + min(balance, 0.0)
+        return min(budget, max(left, 0.0) / max(wait_days, CREDIT_DAYS) + max(balance, 0.0))
 
     def fold(self, deltas: PayoffDeltas, costs: CostPolicy) -> None:
         """Add one commit's deltas; the verdicts on days no longer kept only change the forest's balance."""

@@ -316,6 +316,9 @@ def test_the_forest_alerts_on_a_credit_of_two_days_of_budget_until_its_alerts_ea
     payoffs.fold(labelled(30.0, would | Decider.FOREST | Flag.ALERTED), LIMITED)
     assert payoffs.forest_balance == 30.0 - 20 * REVIEW
     assert allowed() == pytest.approx(6 / 7)
+    payoffs.fold(labelled(20 * REVIEW, would | Decider.FOREST | Flag.ALERTED), LIMITED)
+    assert payoffs.forest_balance == 6 * REVIEW
+    assert allowed() == pytest.approx(20 / 7 + 6), "what it has earned is its own to spend within a day"
     payoffs.fold(labelled(9_000.0, would | Decider.FOREST | Flag.ALERTED), LIMITED)
     assert allowed() == 10.0, "the budget bounds what earnings allow"
 

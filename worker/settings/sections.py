@@ -242,7 +242,7 @@ class ModelSettings(Section):
         400_000, description="examples kept in memory; the oldest are dropped first"
     )
     forest_days: PositiveFloat = Field(7.0, description="how often the isolation forest is refitted")
-    forest_min_rows: Positive = Field(2_000, description="transactions seen before the forest decides")
+    forest_min_rows: Positive = Field(256, description="transactions seen before the forest decides")
     digest_every: Positive = Field(
         256, description="model-log offsets between two digests of the model state"
     )
