@@ -158,6 +158,14 @@ def journalled(data: Loaded, names: tuple[str, ...] = ("x", "amount")) -> Featur
     return FeatureSet(CURRENT, matrix, names, np.zeros(2, np.bool_))
 
 
+def test_features_are_alike_up_to_a_twentieth_of_their_spread_and_where_a_column_is_never_there() -> None:
+    rng = np.random.default_rng(1)
+    matrix = np.column_stack([rng.standard_normal(1_000), np.full(1_000, np.nan)]).astype(np.float32)
+    its = FeatureSet(CURRENT, matrix, ("x", "never"), np.zeros(2, np.bool_))
+    moved = [dataclasses.replace(its, matrix=matrix + np.float32(by)) for by in (0.04, 0.06)]
+    assert [its.is_like(other) for other in (its, *moved)] == [True, True, False]
+
+
 def test_what_is_cached_is_not_made_again() -> None:
     data = loaded()
     unit = Unit(STREAM, 0, data)

@@ -59,7 +59,8 @@ class FeatureSet:
             return False
         rows = _some_rows(len(self.matrix))
         mine, theirs = np.asarray(self.matrix[rows], np.float64), np.asarray(other.matrix[rows], np.float64)
-        spread = np.nan_to_num(np.nanstd(np.where(np.isfinite(mine), mine, np.nan), axis=0))
+        present = [column[np.isfinite(column)] for column in mine.T]
+        spread = np.array([column.std() if column.size else 0.0 for column in present])
         allowed = np.where(self.categorical, 0.0, _ALIKE_DEVIATIONS * spread) + 1e-12
         alike = (np.abs(mine - theirs) <= allowed) | (np.isnan(mine) & np.isnan(theirs))
         return bool(np.all(alike.mean(axis=0) >= _ALIKE_SHARE))
