@@ -87,24 +87,24 @@ class FeatureLayout:
     def from_spec(cls, spec: FeatureSpec) -> FeatureLayout:
         """Lay out the columns: amount, card, shared, hour, numeric, categorical.
 
-        What is declared under the name of a column before it, as a field `hour`, is called `hour_declared`.
+        Declared fields keep their names: beside a field `hour` the computed hour is called `hour_computed`.
         """
         columns = [("amount", "amount"), *_card_columns(spec), *_shared_columns(spec), _HOUR]
-        columns += [(name, name) for name in spec.numeric + spec.categorical]
-        categorical = np.arange(len(columns)) >= len(columns) - len(spec.categorical)
-        names = _distinct([name for name, _ in columns])
-        return cls(names, tuple(text for _, text in columns), categorical)
+        declared = spec.numeric + spec.categorical
+        names = (*_others_than(declared, [name for name, _ in columns]), *declared)
+        categorical = np.arange(len(names)) >= len(names) - len(spec.categorical)
+        return cls(names, (*(text for _, text in columns), *declared), categorical)
 
 
-def _distinct(names: list[str]) -> tuple[str, ...]:
-    """Return the names, with a suffix where one was there before."""
+def _others_than(taken: tuple[str, ...], names: list[str]) -> list[str]:
+    """Return the names, with a suffix where one is taken or was there before."""
     found: list[str] = []
     for name in names:
         its = name
-        while its in found:
-            its += "_declared"
+        while its in taken or its in found:
+            its += "_computed"
         found.append(its)
-    return tuple(found)
+    return found
 
 
 def _card_columns(spec: FeatureSpec) -> list[tuple[str, str]]:

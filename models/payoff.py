@@ -9,7 +9,7 @@ has brought more, day by day, beyond noise.
 The forest claims no probability, so while it decides nothing vouches for its alerts. Until matured days do, it alerts
 on credit: the reviews it has cost, less the losses it has stopped, may reach two days of the budget. It spends the
 credit over the time that silence takes to speak, for the few highest ranks of many days hold more fraud than the many
-of two days.
+of two days. What its alerts have earned it may spend within a day.
 """
 
 from __future__ import annotations

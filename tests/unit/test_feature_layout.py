@@ -22,12 +22,13 @@ def test_the_layout_names_every_column_once_and_marks_the_categories() -> None:
     assert _LAYOUT.names[10:22] == tuple(f"{entity}_{name}" for entity in _SPEC.entities for name in _ENTITY)
 
 
-def test_what_is_declared_under_the_name_of_another_column_gets_a_name_of_its_own() -> None:
-    spec = FeatureSpec(("hour", "hour_declared", "card_frauds"), categorical=(), entities=("card",))
+def test_a_declared_field_keeps_its_name_and_a_computed_column_of_that_name_gets_another() -> None:
+    spec = FeatureSpec(("hour_computed", "amount"), categorical=("hour",), entities=("card",))
     names = FeatureLayout.from_spec(spec).names
     assert len(set(names)) == len(names)
-    assert names[-4:] == ("hour", "hour_declared", "hour_declared_declared", "card_frauds_declared_declared")
-    assert names[names.index("card_legit_age") + 1] == "card_frauds_declared"
+    assert names[-4:] == ("hour_computed_computed", "hour_computed", "amount", "hour")
+    assert names[0] == "amount_computed"
+    assert names[names.index("card_legit_age") + 1] == "card_frauds_computed", "the first is the card's own"
 
 
 def test_the_matrix_holds_blocks_hour_and_declared_fields_in_layout_order() -> None:

@@ -108,17 +108,19 @@ def test_a_recorded_bar_stands_where_the_cache_has_none(
 def test_a_recorded_bar_above_that_of_the_cache_stands_on_the_days_of_the_same_baseline() -> None:
     both = [window(0, worse_by=0.0), window(1, worse_by=0.0)]
     cached = table.judge(STREAM, STREAM.windows[0], both).baseline
-    recorded = {"bar": "LightGBM (frozen features)", "setting": "a=1", "figure": cached + 0.05, "seeds": 2}
+    recorded = {"bar": "LightGBM (frozen features)", "setting": "a=1", "figure": cached + 0.005, "seeds": 2}
     # The worker is the baseline of the cache: on every draw of days it is below the bar by as much.
     row = table.judge(STREAM, STREAM.windows[0], both, recorded)
-    assert (row.bar, row.baseline) == ("LightGBM (frozen features), recorded", cached + 0.05)
-    assert row.interval == pytest.approx((-0.05, -0.05, -0.05), abs=1e-12)
-    for other in ({"setting": "a=2"}, {"bar": "EBM (frozen features)"}, {"seeds": 1}):
+    assert (row.bar, row.baseline) == ("LightGBM (frozen features), recorded", cached + 0.005)
+    assert row.interval == pytest.approx((-0.005, -0.005, -0.005), abs=1e-12)
+    far = {"figure": cached + 0.02}
+    for other in ({"setting": "a=2"}, {"bar": "EBM (frozen features)"}, {"seeds": 1}, far):
         apart = table.judge(STREAM, STREAM.windows[0], both, recorded | other)
-        assert apart.baseline == cached + 0.05
+        assert apart.baseline == (recorded | other)["figure"]
         assert apart.interval.low < apart.interval.difference < apart.interval.high
-    lower = table.judge(STREAM, STREAM.windows[0], both, recorded | {"figure": cached - 0.05})
-    assert (lower.bar, lower.baseline) == ("LightGBM (frozen features)", cached)
+    for figure in (cached - 0.05, round(cached, 4)):
+        lower = table.judge(STREAM, STREAM.windows[0], both, recorded | {"figure": figure})
+        assert (lower.bar, lower.baseline) == ("LightGBM (frozen features)", cached)
 
 
 def test_a_smoke_run_makes_the_whole_table(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from worker.partition.task import PartitionTask
 RefitKind = Literal["generation", "forest"]
 OnRefit = Callable[[RefitKind, float], None]
 """Hears of each refit that is done, and how many seconds of CPU it took."""
-_RETRY_MS: Final = 3_600_000
+_RETRY_MS: Final[dict[RefitKind, int]] = {"generation": 3_600_000, "forest": 60_000}
+"""After how much event time a job is prepared again that had too little to learn from; few rows are soon looked at."""
 
 
 class BackgroundJobs(Executor):
@@ -85,9 +86,9 @@ class Refits:
         return published_ms is not None and (folded_ms is None or folded_ms < published_ms)
 
     def _was_impossible(self, kind: RefitKind, model: ModelState) -> bool:
-        """Return whether there was too little to learn from within the last hour of event time."""
+        """Return whether there was too little to learn from a short while ago."""
         tried_ms = self._impossible_ms.get(kind)
-        return tried_ms is not None and (model.clock_ms or 0) < tried_ms + _RETRY_MS
+        return tried_ms is not None and (model.clock_ms or 0) < tried_ms + _RETRY_MS[kind]
 
     def _finished(self) -> list[Refit]:
         finished = []

@@ -22,6 +22,8 @@ SAVINGS_MARGIN: Final = 0.10
 RECORDED: Final = Path(__file__).with_name("recorded.json")
 """The bars that were measured with the repository's baselines, for a clone that has not made them."""
 _CALIBRATED_WITHIN: Final = 2.0
+_NEAR: Final = 0.01
+"""By so much the figures of two fits of one baseline may differ whose days are taken for alike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,8 @@ def judge(
     means = _means(seeds, what)
     bar: str | None = max(means, key=means.__getitem__, default=None)
     baseline, pair_with = means.get(bar or "", math.nan), bar
-    if recorded is not None and not baseline >= float(recorded["figure"]):
+    # The kept figure is rounded.
+    if recorded is not None and not round(baseline, 4) >= float(recorded["figure"]):
         pair_with = _same_as(recorded, seeds, means)
         bar, baseline = f"{recorded['bar']}, recorded", float(recorded["figure"])
         seeds = seeds if pair_with else by_seed[: recorded["seeds"]]
@@ -119,12 +122,13 @@ def _means(by_seed: Sequence[JudgedWindow], what: str) -> dict[str, float]:
 def _same_as(
     recorded: Mapping[str, Any], by_seed: Sequence[JudgedWindow], means: Mapping[str, float]
 ) -> str | None:
-    """Return the baseline of the same family, setting and seeds as the recorded one; None where there is none."""
+    """Return the baseline like the recorded one, of as many seeds and nearly its figure; None where there is none."""
     family = recorded["bar"].split(" (")[0]
     for name in means:
         sides = [_side(it, name) for it in by_seed]
         alike = all(side is not None and side.setting == recorded["setting"] for side in sides)
-        if name.split(" (")[0] == family and alike and len(by_seed) == recorded["seeds"]:
+        is_near = recorded["figure"] - means[name] <= _NEAR
+        if name.split(" (")[0] == family and alike and is_near and len(by_seed) == recorded["seeds"]:
             return name
     return None
 
