@@ -114,9 +114,8 @@ class TableSample(NamedTuple):
         tables: LogisticParams,
     ) -> TableSample:
         """Take rows that are in the order in which they are learnt."""
-        like = BinnedLogistic(**tables)
         ordered = rows._replace(X=rows.X[:, order])
-        return cls(order, BinnedRows.of(ordered, categorical[order], like.main_bins, like.cross_bins))
+        return cls(order, BinnedLogistic(**tables).binned(ordered, categorical[order]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -165,8 +165,11 @@ class BinnedLogistic(base.Classifier):
         if X.shape[0] == 0 or len(names) != categorical.size:
             msg = f"a generation needs rows and a name and a kind per column, got shape {X.shape}"
             raise ValueError(msg)
-        rows = TrainingRows(X, *_targets(X, y, w))
-        return self.begin(BinnedRows.of(rows, categorical, self.main_bins, self.cross_bins), names)
+        return self.begin(self.binned(TrainingRows(X, *_targets(X, y, w)), categorical), names)
+
+    def binned(self, rows: TrainingRows, categorical: NDArray[np.bool_]) -> BinnedRows:
+        """Cut rows into as many bins as this model has; raises as `models.bins.draw_bins` does."""
+        return BinnedRows.of(rows, categorical, self.main_bins, self.cross_bins)
 
     def begin(self, rows: BinnedRows, names: Sequence[Hashable]) -> NDArray[np.float64]:
         """Begin a new generation with rows that are cut into bins; see `restart`.

@@ -98,14 +98,8 @@ def judge(
     found = stream, window, by_seed[0].name, tuple(seeds)
     if bar is None:
         return Row(*found, None, worker, math.nan, Interval(math.nan, math.nan, math.nan), passes=False)
-    raised = baseline - means.get(pair_with or "", 0.0)
     pairs = [
-        (
-            _figure(it.worker, what),
-            _raised(_side(it, pair_with) if pair_with else None, what, raised),
-            it.days,
-        )
-        for it in seeds
+        (_figure(it.worker, what), _bar_of(it, what, baseline, means, pair_with), it.days) for it in seeds
     ]
     interval = paired_interval(pairs, same_days=stream.same_days)
     margin = SAVINGS_MARGIN if stream.money_only else AP_MARGIN
@@ -133,12 +127,14 @@ def _same_as(
     return None
 
 
-def _raised(side: Judged | None, what: str, by: float) -> Figure:
-    """Return the figures of a baseline, each higher by so much; a constant without one."""
-    if side is None:
-        return lambda draws: np.full(len(draws), by)
-    its = _figure(side, what)
-    return lambda draws: its(draws) + by
+def _bar_of(
+    window: JudgedWindow, what: str, bar: float, means: Mapping[str, float], baseline: str | None
+) -> Figure:
+    """Return the figures of a baseline, raised from its mean to the bar; the bar alone without one."""
+    if baseline is None:
+        return lambda draws: np.full(len(draws), bar)
+    its, raised_by = _figure(_side(window, baseline), what), bar - means[baseline]
+    return lambda draws: its(draws) + raised_by
 
 
 def read_recorded() -> dict[str, Any]:
