@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -41,6 +41,9 @@ class Scores:
         `ModelState.sample_one_in`, chosen by hash, has that weight and the rest have 0.
     online_lambda, forest_cut : float
         The two thresholds in force; inf where that decider may not alert.
+    joining_lambda : float
+        From which on the online model alerts where the card has an open case: that costs no review and nothing of the
+        alert budget.
     least_lambda : float
         What `online_lambda` would be without the alert budget.
     """
@@ -55,12 +58,39 @@ class Scores:
     legit_weight: NDArray[np.float32]
     online_lambda: float
     forest_cut: float
+    joining_lambda: float
     least_lambda: float
 
     @property
     def alerted(self) -> NDArray[np.bool_]:
         """Which of them are alerts, bool (n,)."""
         return np.asarray((self.flags & Flag.ALERTED) != 0)
+
+    @property
+    def may_join(self) -> NDArray[np.bool_]:
+        """Which of them are alerts if their card has an open case, and no alerts otherwise, bool (n,)."""
+        online = (self.flags & Flag.DECIDER) == Decider.ONLINE
+        return np.asarray(online & ~self.alerted & (self.ratio >= self.joining_lambda))
+
+    @property
+    def joined(self) -> NDArray[np.bool_]:
+        """Which of them are alerts only because their card has an open case, bool (n,)."""
+        online = (self.flags & Flag.DECIDER) == Decider.ONLINE
+        return np.asarray(online & self.alerted & (self.ratio < self.online_lambda))
+
+    def joining(self, joins: NDArray[np.bool_]) -> Scores:
+        """Return the same with those that join an open case, bool (n,), as alerts."""
+        added = np.uint16(Flag.ALERTED | Flag.ONLINE_WOULD_ALERT)
+        return replace(
+            self,
+            flags=self.flags | np.where(joins, added, np.uint16(0)),
+            legit_weight=np.where(joins, np.float32(1), self.legit_weight),
+        )
+
+    @property
+    def online_threshold(self) -> NDArray[np.float64]:
+        """The ratio from which the online model alerted, or would have, on each of them, float64 (n,)."""
+        return np.where(self.joined, self.joining_lambda, self.online_lambda)
 
     @property
     def forest_weight(self) -> NDArray[np.float64]:
@@ -98,7 +128,7 @@ def decide(
     loss = policy.loss(amount)
     ratio = online_ratio(probability.astype(np.float64), loss, policy)
     rank = forest_rank(forest_score.astype(np.float64), amount)
-    online_lambda, forest_cut, forest_budget_cut = model.thresholds(now_ms)
+    online_lambda, forest_cut, forest_budget_cut, joining_lambda = model.thresholds(now_ms)
     online_would = ratio >= online_lambda
     forest_would = rank >= forest_budget_cut
     by_forest = (decider == Decider.FOREST) & (rank >= forest_cut)
@@ -123,6 +153,7 @@ def decide(
         legit_weight,
         online_lambda,
         forest_cut,
+        joining_lambda,
         model.payoffs.in_force.least_lambda,
     )
 

@@ -4,16 +4,19 @@ A probability that is miscalibrated, or a forest that finds nothing, can cost mo
 decision is also judged by policies that did not decide it: the cost rule at several multiples of the review cost (0 is
 alerting on everything), the isolation forest, and nothing. What a policy brings in a day is the loss of the frauds it
 would have stopped, less a review for each case it would have opened. The rule at 1 is in force unless another policy
-has brought more, day by day, beyond noise.
+has brought more, day by day, beyond noise. Once a case is open, the rule alerts on the card from `JOINS_FROM` times
+lambda on, for the review is paid.
 
 The forest claims no probability, so while it decides nothing vouches for its alerts. Until matured days do, it alerts
 on credit: the reviews it has cost, less the losses it has stopped, may reach two days of the budget. It spends the
 credit over the time that silence takes to speak, for the few highest ranks of many days hold more fraud than the many
-of two days. What its alerts have earned it may spend within a day.
+of two days; and however large the budget is, they are at most `CREDIT_SHARE` of the decisions. What its alerts have
+earned it may spend within a day.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, NamedTuple
 
@@ -29,6 +32,8 @@ from models.vocabulary import BEFORE_SHIFT, LEVEL_SHIFT, MS_PER_DAY, Decider, Fl
 
 LAMBDAS: Final = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 32.0)
 """The multiples of the review cost from which the rule may alert; a decision's *level* counts those it reaches."""
+JOINS_FROM: Final = 0.25
+"""An alert that joins an open case costs no review and nothing of the budget: so many times lambda do for it."""
 _USUAL: Final = LAMBDAS.index(1.0)
 _FOREST: Final = len(LAMBDAS)
 _NOTHING: Final = _FOREST + 1
@@ -46,6 +51,8 @@ _FOREST_ERRORS: Final = 2.5
 _DAYS_KEPT: Final = 128
 CREDIT_DAYS: Final = 2.0
 """For so many days of its budget the forest may alert before labels vouch for it."""
+CREDIT_SHARE: Final = 0.25
+"""Of the decisions, which it then alerts at most: a budget may be larger than the traffic."""
 IDLE_FOREST_ONE_IN: Final = 8
 """The forest is the dearest step: while it does not decide, it scores one row in so many, chosen by hash."""
 
@@ -66,7 +73,8 @@ class PayoffDeltas(Columns):
         ``event_time_ms // 86_400_000``.
     cases, silent, stopped : float64 (k, 10)
         By policy (the rule at each of `LAMBDAS`, the forest, the forest's own alerts while it decided): cases opened
-        by decisions with a verdict, cases opened by alerts that no one has answered, and losses stopped.
+        by decisions with a verdict, cases opened by alerts that no one has answered, and losses stopped, by alerts
+        that join a case included.
     """
 
     day: NDArray[np.int32]
@@ -128,12 +136,16 @@ def _sum(
         case, silent, stopped = float(signs[0, i]), float(signs[1, i]), signs[2, i] * loss[i]
         if scored[i]:
             before = (flag & _LEVEL_BEFORE) >> BEFORE_SHIFT
-            for k in range(((flag & _LEVEL) >> LEVEL_SHIFT) + 1):
+            level = (flag & _LEVEL) >> LEVEL_SHIFT
+            for k in range(level + 1):
                 opens = k > before if k > 0 else (flag & _FIRST_OF_WINDOW) != 0
                 if opens:
                     sums[_CASES, day, k] += case
                     sums[_SILENT, day, k] += silent
                 sums[_STOPPED, day, k] += stopped
+            for k in range(level + 1, before + 1):
+                if level >= _JOINING_LEVEL[k]:
+                    sums[_STOPPED, day, k] += stopped
         if flag & _FOREST_WOULD:
             by_forest = (flag & _DECIDER) == _BY_FOREST
             stands_for = 1.0 if by_forest else float(IDLE_FOREST_ONE_IN)
@@ -145,6 +157,8 @@ def _sum(
                 sums[_STOPPED, day, _AS_DECIDED] += stopped
 
 
+# From which level on a decision joins a case that the rule at each of LAMBDAS has opened: the first one at or above.
+_JOINING_LEVEL: Final = (0, *(max(1, bisect_left(LAMBDAS, JOINS_FROM * it)) for it in LAMBDAS[1:]))
 # Compiled loops take plain numbers for the bits of an enumeration.
 _FIRST_OF_WINDOW: Final = int(Flag.FIRST_OF_WINDOW)
 _FOREST_WOULD: Final = int(Flag.FOREST_WOULD_ALERT)
@@ -224,11 +238,12 @@ class Payoffs:
         """What the forest's own alerts have stopped so far, less what their reviews have cost."""
         return self._forest_balance
 
-    def forest_cases_per_day(self, costs: CostPolicy, wait_days: float) -> float | None:
+    def forest_cases_per_day(self, costs: CostPolicy, wait_days: float, usual_cases: float) -> float | None:
         """Return how many cases a day the forest may open: the budget if matured days vouch for it; None for no limit.
 
         Until they do, it is what is left of the credit over `wait_days`, the time that silence takes to speak, and what
         its alerts have earned beyond their reviews, within a day: labels say that of frauds long before silence does.
+        The credit opens at most `usual_cases` a day: nothing is learnt from silence on an alert.
         """
         budget = costs.alert_budget_cases_per_day
         if budget is None or self.in_force.forest_vouched > 0:
@@ -237,7 +252,8 @@ class Payoffs:
             return 0.0
         balance = self._forest_balance / costs.review_cost
         left = CREDIT_DAYS * budget + min(balance, 0.0)
-        return min(budget, max(left, 0.0) / max(wait_days, CREDIT_DAYS) + max(balance, 0.0))
+        on_credit = min(max(left, 0.0) / max(wait_days, CREDIT_DAYS), usual_cases)
+        return min(budget, on_credit + max(balance, 0.0))
 
     def fold(self, deltas: PayoffDeltas, costs: CostPolicy) -> None:
         """Add one commit's deltas; the verdicts on days no longer kept only change the forest's balance."""

@@ -21,7 +21,7 @@ from models.examples import ExampleBuffer, Examples, Verdict
 from models.features import FeatureLayout, SharedAggregates
 from models.label_delay import LabelDelays, chance_of_fraud, weight_online
 from models.ledger import Ledger
-from models.payoff import Matured, Payoffs
+from models.payoff import CREDIT_SHARE, JOINS_FROM, Matured, Payoffs
 from models.records import Commit, Digest, Lineage, ModelRecord, Policy, Refit
 from models.threshold import SHORTEST_DAYS, AlertBudget, Calibration, Thresholds
 from models.vocabulary import MS_PER_DAY
@@ -197,13 +197,15 @@ class ModelState:
             budget.online_lambda(costs, now_ms, least),
             budget.forest_cut(costs, now_ms, self.forest_cases_per_day),
             budget.forest_cut(costs, now_ms),
+            JOINS_FROM * least,
         )
 
     @property
     def forest_cases_per_day(self) -> float | None:
         """How many cases a day the forest may open; None for no limit."""
         wait_days = self.policy.negatives_after_ms / MS_PER_DAY
-        return self.payoffs.forest_cases_per_day(self.policy.costs, wait_days)
+        usual = self.budget.cases_of(CREDIT_SHARE)
+        return self.payoffs.forest_cases_per_day(self.policy.costs, wait_days, usual)
 
     def fold(self, offset: int, record: ModelRecord) -> None:
         """Fold the log's next record.

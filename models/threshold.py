@@ -228,11 +228,14 @@ class Thresholds(NamedTuple):
         The least rank, score times amount.
     forest_budget_cut
         What the budget alone would allow the forest: from there on it would alert, were it let.
+    joining_lambda
+        The least ratio of an alert of the online model that joins an open case of its card.
     """
 
     online_lambda: float
     forest_cut: float
     forest_budget_cut: float
+    joining_lambda: float
 
 
 class AlertBudget:
@@ -259,7 +262,7 @@ class AlertBudget:
         online_hist, forest_hist : float64 (256,)
             Of all its decisions, each weighted by how many it stands for (`histogram`).
         alerts, cases
-            Alerts, and alerts that opened a case.
+            Alerts without those that needed an open case, and alerts that opened one.
         clock_ms
             Event time of the commit. A commit behind the newest one, of another worker, is discounted to its own time
             and adds no elapsed time.
@@ -303,6 +306,11 @@ class AlertBudget:
         allowed = self._allowed_per_day(budget if cases_per_day is None else cases_per_day, now_ms)
         return self._lowest_edge(self._state[_FOREST], allowed, self.forest_elapsed_days, first=1)
 
+    def cases_of(self, share: float) -> float:
+        """Return how many cases a day the forest would open if it alerted on such a share of the decisions."""
+        a_day = float(self._state[_FOREST].sum()) / max(self.forest_elapsed_days, SHORTEST_DAYS)
+        return share * a_day * self.cases_per_alert
+
     @property
     def online_elapsed_days(self) -> float:
         """The decayed event time since the online model's first score; it approaches 1.44."""
@@ -315,7 +323,7 @@ class AlertBudget:
 
     @property
     def cases_per_alert(self) -> float:
-        """The share of recent alerts that opened a case; 1 while there are none."""
+        """The share of recent alerts, of those that needed no open one, that opened a case; 1 while there are none."""
         alerts, cases = float(self._state[_ALERTS]), float(self._state[_CASES])
         return min(cases / alerts, 1.0) if alerts > 0.0 else 1.0
 

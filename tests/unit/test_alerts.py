@@ -65,6 +65,7 @@ def decided(model: ModelState, came: TransactionColumns, folder: Path) -> Decide
     task = new_task(folder)
     features, first = task.features(came, model)
     scores = decide(model, features, came.amount, came.id_hash, task.clock_after(came))
+    scores = task.join_cases(came, scores, model.policy)
     return Decided(came, scores, task.record(came, features, first, scores, model.policy))
 
 
@@ -91,6 +92,24 @@ def test_exactly_the_alerted_transactions_are_written_in_their_order(
     assert [one.key for one in sent] == [alert.card_id.encode() for alert in alerts(sent)]
 
 
+def test_an_alert_that_joins_a_case_is_of_that_case_and_says_what_it_needed(
+    online: ModelState, tmp_path: Path
+) -> None:
+    amount = np.geomspace(0.1, 5_000.0, 40)[::-1]
+    names, at_ms = [f"t{row}" for row in range(40)], START_MS + np.arange(40)
+    batch = decided(online, transactions(names, at_ms, amount=amount, cards=["c"] * 40), tmp_path)
+    ratio, review = batch.scores.ratio, online.policy.costs.review_cost
+    joins = (ratio >= 0.25) & (ratio < 1.0)
+    assert ratio[0] > 1.0, "the first one opens the case"
+    assert 0 < np.count_nonzero(joins) < np.count_nonzero(ratio < 1.0)
+    sent = alerts(WRITER.write(0, batch, online))
+    assert [alert.transaction_id for alert in sent] == [f"t{row}" for row in np.flatnonzero(ratio >= 0.25)]
+    assert len({alert.case_id for alert in sent}) == 1
+    assert [alert.threshold for alert in sent] == [
+        review * (0.25 if joins[row] else 1.0) for row in np.flatnonzero(ratio >= 0.25)
+    ]
+
+
 def test_without_an_alert_nothing_is_written(online: ModelState, tmp_path: Path) -> None:
     batch = decided(online, transactions(["a"], amount=[0.0]), tmp_path)
     assert WRITER.write(0, batch, online) == []
@@ -107,7 +126,8 @@ def test_an_online_alert_says_what_was_expected_to_be_lost_and_what_a_review_cos
         assert alert.loss == 2.0 + 0.5 * alert.amount
         assert alert.probability == float(batch.scores.probability[row])
         assert alert.expected_loss == pytest.approx(alert.probability * alert.loss)
-        assert (alert.threshold, alert.review_cost) == (4.0, 4.0)
+        joined = batch.scores.ratio[row] < 1.0
+        assert (alert.threshold, alert.review_cost) == (1.0 if joined else 4.0, 4.0)
         assert alert.expected_loss is not None
         assert alert.expected_loss >= alert.threshold
         assert alert.model_version == f"{LINEAGE.id}-2"

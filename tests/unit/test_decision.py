@@ -161,6 +161,38 @@ def test_a_budget_raises_lambda_and_the_rule_asks_for_so_much_more() -> None:
     assert scores.alerted.tolist() == [False, True]
 
 
+def test_an_open_case_takes_an_alert_from_a_quarter_of_a_review_on_whatever_the_budget() -> None:
+    state = model(online=True, frauds=TRUSTED, budget=10.0)
+    for clock_ms in (START_MS, START_MS + MS_PER_DAY):
+        state.budget.fold(histogram(np.full(1_000, 3.0), np.ones(1_000)), np.zeros(256), 0, 0, clock_ms)
+    # At even odds, missing 0, 8, 20 or 1,000 costs 0.25, 0.75, 1.5 or 62.75 reviews; lambda is above 3.
+    scores = decided(state, rows(0.0, 0.0, 0.0, 0.0, 0.0), [0.0, 8.0, 20.0, 1_000.0, 8.0])
+    np.testing.assert_allclose(scores.ratio, [0.25, 0.75, 1.5, 62.75, 0.75])
+    assert scores.alerted.tolist() == [False, False, False, True, False]
+    assert scores.may_join.tolist() == [True, True, True, False, True]
+    joined = scores.joining(np.array([True, False, True, False, False]))
+    assert joined.alerted.tolist() == [True, False, True, True, False]
+    assert joined.joined.tolist() == [True, False, True, False, False]
+    assert has(joined, Flag.ONLINE_WOULD_ALERT) == joined.alerted.tolist()
+    assert joined.online_threshold.tolist() == [0.25, scores.online_lambda] * 2 + [scores.online_lambda]
+    assert joined.legit_weight[[0, 2]].tolist() == [1.0, 1.0]
+    assert not scores.joined.any(), "the scores that were asked are as they were"
+
+
+@pytest.mark.parametrize(("least", "from_reviews"), [(0.0, 0.0), (4.0, 1.0), (np.inf, np.inf)])
+def test_the_policy_in_force_moves_what_joins_a_case_as_it_moves_what_opens_one(
+    least: float, from_reviews: float
+) -> None:
+    state = model(online=True, frauds=TRUSTED)
+    state.payoffs.in_force = InForce(least, forest_decides=False, forest_vouched=0)
+    assert decided(state, rows(0.0)).joining_lambda == from_reviews
+
+
+def test_what_the_forest_decides_joins_no_case() -> None:
+    state = model(online=True, forest=True, frauds=TRUSTED - 1)
+    assert not decided(state, rows(9.0, -1.0)).may_join.any()
+
+
 def with_forest_cut(state: ModelState) -> float:
     """Let the budget see a day of ranks so that the forest has a finite cut."""
     ranks = np.random.default_rng(2).uniform(0, 100, 500)

@@ -98,12 +98,21 @@ def test_every_policy_opens_the_cases_and_stops_the_losses_that_it_would_by_brut
     exact = batch == 1
     for policy, would in [*((k, ratio >= lowest) for k, lowest in enumerate(LAMBDAS)), (FOREST, forest)]:
         opened = {one for one, alerts in zip(case, would, strict=True) if alerts}
+        alerts_on = would.copy()
+        # A decision that does for a quarter of lambda, by the level that it reaches at least, joins an open case.
+        joins_from = 0.0 if policy == 0 else max(0.25, LAMBDAS[policy] / 4) if policy != FOREST else math.inf
+        for row in np.flatnonzero(ratio >= joins_from):
+            alerts_on[row] |= any(case[row] == case[other] for other in np.flatnonzero(would[:row]))
         stands_for = IDLE_FOREST_ONE_IN if policy == FOREST else 1
         expected = stands_for * len(opened)
         assert (
             found.cases[0, policy] == expected if exact or policy == 0 else found.cases[0, policy] >= expected
         )
-        assert found.stopped[0, policy] == pytest.approx(stands_for * loss[would & fraud].sum())
+        stopped = stands_for * loss[alerts_on & fraud].sum()
+        if exact or policy in (0, FOREST):
+            assert found.stopped[0, policy] == pytest.approx(stopped)
+        else:
+            assert stands_for * loss[would & fraud].sum() <= found.stopped[0, policy] <= stopped + 1e-6
 
 
 def test_a_decision_that_the_online_model_did_not_score_says_nothing_of_the_rule() -> None:
@@ -302,7 +311,7 @@ def test_the_forest_alerts_on_a_credit_of_two_days_of_budget_until_its_alerts_ea
     payoffs = Payoffs()
 
     def allowed() -> float | None:
-        return payoffs.forest_cases_per_day(LIMITED, wait_days=7.0)
+        return payoffs.forest_cases_per_day(LIMITED, wait_days=7.0, usual_cases=math.inf)
 
     assert allowed() == pytest.approx(20 / 7)
     payoffs.fold(own_cases(13), LIMITED)
@@ -323,19 +332,26 @@ def test_the_forest_alerts_on_a_credit_of_two_days_of_budget_until_its_alerts_ea
     assert allowed() == 10.0, "the budget bounds what earnings allow"
 
 
+def test_where_the_budget_is_larger_than_the_traffic_the_credit_is_a_share_of_it() -> None:
+    payoffs = Payoffs()
+    assert payoffs.forest_cases_per_day(LIMITED, wait_days=7.0, usual_cases=2.0) == 2.0
+    payoffs.fold(labelled(3 * REVIEW, int(Flag.FOREST_WOULD_ALERT | Decider.FOREST | Flag.ALERTED)), LIMITED)
+    assert payoffs.forest_cases_per_day(LIMITED, wait_days=7.0, usual_cases=2.0) == pytest.approx(2.0 + 3.0)
+
+
 @pytest.mark.parametrize(("stopped", "may"), [(80.0, 10.0), (10.0, 0.0)])
 def test_matured_days_overrule_the_credit_of_the_forest(stopped: float, may: float) -> None:
     days = [day_of(DAY + back, cases={FOREST: 9.0}, stopped={FOREST: stopped + back}) for back in range(10)]
     payoffs = after(days, LIMITED)
     if may:
         payoffs.fold(own_cases(1_000), LIMITED)
-    assert payoffs.forest_cases_per_day(LIMITED, wait_days=7.0) == may
+    assert payoffs.forest_cases_per_day(LIMITED, wait_days=7.0, usual_cases=0.0) == may
 
 
 def test_without_a_budget_the_credit_has_no_end() -> None:
     payoffs = Payoffs()
     payoffs.fold(own_cases(100_000), COSTS)
-    assert payoffs.forest_cases_per_day(COSTS, wait_days=7.0) is None
+    assert payoffs.forest_cases_per_day(COSTS, wait_days=7.0, usual_cases=0.0) is None
 
 
 def test_days_and_their_order_bound_the_state() -> None:

@@ -44,7 +44,7 @@ def scores(flags: NDArray[np.uint16], loss: NDArray[np.float64], weight: NDArray
     nothing = np.full(count, np.nan, np.float32)
     logit = -np.arange(count).astype(np.float32)
     return Scores(
-        logit, nothing, nothing, loss, np.zeros(count), np.zeros(count), flags, weight, 1.0, 1.0, 1.0
+        logit, nothing, nothing, loss, np.zeros(count), np.zeros(count), flags, weight, 1.0, 1.0, 1.0, 1.0
     )
 
 

@@ -172,6 +172,7 @@ class Processor:
             return None, repeats
         features, first_of_window = task.features(fresh, self._model)
         scores = decide(self._model, features, fresh.amount, fresh.id_hash, task.clock_after(fresh))
+        scores = task.join_cases(fresh, scores, self._model.policy)
         rows = task.record(fresh, features, first_of_window, scores, self._model.policy)
         return Decided(fresh, scores, rows), repeats
 
@@ -255,6 +256,6 @@ def _budget(decided: list[Decided]) -> Budget:
         # A decision that the online model did not score counts for no rate of its alerts.
         histogram(ratio, np.isfinite(ratio).astype(np.float64)),
         histogram(rank, weight),
-        int(np.count_nonzero(flags & Flag.ALERTED)),
+        sum(int(np.count_nonzero(one.scores.alerted & ~one.scores.joined)) for one in decided),
         int(np.count_nonzero(flags & Flag.OPENS_CASE)),
     )

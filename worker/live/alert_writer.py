@@ -113,6 +113,7 @@ class _Explained:
         self._transactions = decided.transactions
         self._sentences = Sentences(model.lineage.spec)
         self._online = (flags & Flag.DECIDER) == Decider.ONLINE
+        self._online_threshold = decided.scores.online_threshold[rows]
         self._explanations = explain(model, self._features, flags)
 
     def decision(self, index: int) -> dict[str, Any]:
@@ -127,7 +128,7 @@ class _Explained:
             "expected_loss": float(scores.probability[row] * scores.loss[row]) if online else None,
             "forest_score": forest_score if scored else None,
             "forest_rank": float(scores.rank[row]) if scored else None,
-            "threshold": scores.online_lambda * model.policy.costs.review_cost
+            "threshold": float(self._online_threshold[index]) * model.policy.costs.review_cost
             if online
             else scores.forest_cut,
             "reference": _finite(self._explanations.reference[index]),

@@ -187,7 +187,7 @@ class MetricsObserver:
 
     def _observe_state(self, held_back: int, dated_ahead: int) -> None:
         metrics, model = self._metrics, self._model
-        online_lambda, forest_cut, _ = model.thresholds()
+        online_lambda, forest_cut, *_ = model.thresholds()
         metrics.model.state(
             log_offset=model.offset,
             generation_offset=-1 if model.generation is None else model.generation.offset,

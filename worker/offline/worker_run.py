@@ -292,11 +292,10 @@ class _Memory:
         self.decisions.decided[rows.offset] = True
         for name in _JOURNALLED:
             getattr(self.decisions, name)[rows.offset] = getattr(rows, name)
-        # Indexed by `Decider`.
-        by_decider = np.array(
-            [np.nan, scores.forest_cut, scores.online_lambda * model.policy.costs.review_cost]
-        )
-        self.decisions.threshold[rows.offset] = by_decider[rows.flags & Flag.DECIDER]
+        decider = rows.flags & Flag.DECIDER
+        by_forest = np.where(decider == Decider.FOREST, scores.forest_cut, np.nan)
+        by_rule = scores.online_threshold * model.policy.costs.review_cost
+        self.decisions.threshold[rows.offset] = np.where(decider == Decider.ONLINE, by_rule, by_forest)
         self.count += len(rows)
         alerts = np.flatnonzero(scores.alerted) if self._explained else np.zeros(0, np.int64)
         if len(alerts):

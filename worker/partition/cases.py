@@ -1,4 +1,4 @@
-"""Which alerts open a case: the first of a card in a case window."""
+"""Which alerts open a case: the first of a card in a case window. The others join it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,30 @@ class CaseBook:
 
     def __init__(self) -> None:
         self._open: dict[int, set[int]] = {}
+
+    def joins(
+        self,
+        card_hash: NDArray[np.uint64],
+        time_ms: NDArray[np.int64],
+        alerted: NDArray[np.bool_],
+        may_join: NDArray[np.bool_],
+        window_ms: int,
+    ) -> NDArray[np.bool_]:
+        """Return which of n transactions join an open case, bool (n,): those that may, while their card has one.
+
+        A case is open for what comes after the alert that opens it, in the same batch too.
+        """
+        joins = np.zeros(len(card_hash), np.bool_)
+        if not may_join.any():
+            return joins
+        opened: set[tuple[int, int]] = set()
+        for row in np.flatnonzero(alerted | may_join):
+            window, card = int(time_ms[row]) // window_ms, int(card_hash[row])
+            if alerted[row]:
+                opened.add((window, card))
+            else:
+                joins[row] = card in self._open.get(window, ()) or (window, card) in opened
+        return joins
 
     def open(
         self,

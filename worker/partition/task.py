@@ -76,8 +76,8 @@ class TaskLimits:
 class PartitionTask:
     """Folds one partition's transactions in journalled order; moves with the partition.
 
-    A live worker calls `admit`, `features`, `record`, `settle` and `mature` once a commit, in that order; a restore
-    calls `replay` with the journal entries of those calls and ends in the same state.
+    A live worker calls `admit`, `features`, `join_cases`, `record`, `settle` and `mature` once a commit, in that order;
+    a restore calls `replay` with the journal entries of those calls and ends in the same state.
 
     Parameters
     ----------
@@ -169,6 +169,13 @@ class PartitionTask:
             transactions.categorical,
         )
         return matrix, first
+
+    def join_cases(self, transactions: TransactionColumns, scores: Scores, policy: Policy) -> Scores:
+        """Return the scores with alerts for those that join an open case of their card."""
+        counted_ms = np.minimum(transactions.event_time_ms, self._clocks_ms(transactions))
+        window_ms = self._case_window(policy.case_window_ms)
+        card_hash, alerted = transactions.card_hash, scores.alerted
+        return scores.joining(self._cases.joins(card_hash, counted_ms, alerted, scores.may_join, window_ms))
 
     def record(
         self,

@@ -165,7 +165,9 @@ class _Table:
         judged, costs = self.prepared.judged, self.prepared.costs
         started_s = time.perf_counter()
         if block is Block.FROZEN and watch.frozen is not None:
-            view = frozen_view(watch.frozen, decisions.features, judged.loss, judged.amount, costs)
+            view = frozen_view(
+                watch.frozen, decisions.features, judged.loss, judged.amount, judged.case, costs
+            )
             score_us = 1e6 * (time.perf_counter() - started_s) / max(len(decisions), 1)
             return [
                 self._own_row(it, view, block, watch.seconds_to_test, score_us)

@@ -133,6 +133,7 @@ def frozen_view(
     features: NDArray[np.float32],
     loss: NDArray[np.float64],
     amount: NDArray[np.float64],
+    case: NDArray[np.int64],
     costs: CostPolicy,
 ) -> OwnView:
     """Score and decide n transactions by the model as of one moment.
@@ -144,6 +145,8 @@ def frozen_view(
     features : float32 (n, F)
         As the worker journals them.
     loss, amount : float64 (n,)
+    case : int64 (n,)
+        The number of its card and case window; from 0.
     costs
         The user's costs.
     """
@@ -153,8 +156,9 @@ def frozen_view(
     otherwise = Decider.NONE if deciding.forest is None else Decider.FOREST
     decider = np.where(np.isfinite(logit) & deciding.trusted, np.uint8(Decider.ONLINE), np.uint8(otherwise))
     ratio, rank = _ratio(probability, loss, costs), forest_rank(forest_score.astype(np.float64), amount)
-    online_lambda, forest_cut, forest_budget_cut = deciding.thresholds
+    online_lambda, forest_cut, forest_budget_cut, joining_lambda = deciding.thresholds
     online, by_forest = ratio >= online_lambda, (rank >= forest_cut) & (decider == Decider.FOREST)
+    online |= (ratio >= joining_lambda) & _after_the_first(online, case)
     return OwnView(
         logit=logit,
         probability=probability,
@@ -169,6 +173,14 @@ def frozen_view(
         ratio=ratio,
         rank=rank,
     )
+
+
+def _after_the_first(alerted: NDArray[np.bool_], case: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return which of n transactions in order of time come after an alert of their case, bool (n,)."""
+    row = np.arange(len(case))
+    first = np.full(case.max(initial=-1) + 1, len(case))
+    np.minimum.at(first, case[alerted], row[alerted])
+    return row > first[case]
 
 
 def refreshed_view(
