@@ -31,13 +31,15 @@ class CaseBook:
         joins = np.zeros(len(card_hash), np.bool_)
         if not may_join.any():
             return joins
+        rows = np.flatnonzero(alerted | may_join)
+        windows, cards = (time_ms[rows] // window_ms).tolist(), card_hash[rows].tolist()
         opened: set[tuple[int, int]] = set()
-        for row in np.flatnonzero(alerted | may_join):
-            window, card = int(time_ms[row]) // window_ms, int(card_hash[row])
-            if alerted[row]:
+        found = []
+        for window, card, opens in zip(windows, cards, alerted[rows].tolist(), strict=True):
+            if opens:
                 opened.add((window, card))
-            else:
-                joins[row] = card in self._open.get(window, ()) or (window, card) in opened
+            found.append(not opens and (card in self._open.get(window, ()) or (window, card) in opened))
+        joins[rows] = found
         return joins
 
     def open(
