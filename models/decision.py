@@ -40,7 +40,7 @@ class Scores:
         The weight of its example if it turns out legit: 1 where either decider would alert; of the others, one in
         `ModelState.sample_one_in`, chosen by hash, has that weight and the rest have 0.
     online_lambda, forest_cut : float
-        The two thresholds in force; inf where that decider may not alert.
+        The two thresholds in force; inf where that decider may open no case.
     joining_lambda : float
         From which on the online model alerts where the card has an open case: that costs no review and nothing of the
         alert budget.

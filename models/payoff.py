@@ -4,19 +4,18 @@ A probability that is miscalibrated, or a forest that finds nothing, can cost mo
 decision is also judged by policies that did not decide it: the cost rule at several multiples of the review cost (0 is
 alerting on everything), the isolation forest, and nothing. What a policy brings in a day is the loss of the frauds it
 would have stopped, less a review for each case it would have opened. The rule at 1 is in force unless another policy
-has brought more, day by day, beyond noise. Once a case is open, the rule alerts on the card from `JOINS_FROM` times
-lambda on, for the review is paid.
+has brought more, day by day, beyond noise. Once a case is open, every rule alerts on the card from `JOINS_FROM` on,
+for the review is paid.
 
 The forest claims no probability, so while it decides nothing vouches for its alerts. Until matured days do, it alerts
 on credit: the reviews it has cost, less the losses it has stopped, may reach two days of the budget. It spends the
 credit over the time that silence takes to speak, for the few highest ranks of many days hold more fraud than the many
-of two days; and however large the budget is, they are at most `CREDIT_SHARE` of the decisions. What its alerts have
-earned it may spend within a day.
+of two days; and however large the budget is, the credit is for at most `CREDIT_SHARE` of the decisions. What its alerts
+have earned it may spend within a day.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, NamedTuple
 
@@ -32,8 +31,8 @@ from models.vocabulary import BEFORE_SHIFT, LEVEL_SHIFT, MS_PER_DAY, Decider, Fl
 
 LAMBDAS: Final = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 32.0)
 """The multiples of the review cost from which the rule may alert; a decision's *level* counts those it reaches."""
-JOINS_FROM: Final = 0.25
-"""An alert that joins an open case costs no review and nothing of the budget: so many times lambda do for it."""
+JOINS_FROM: Final = LAMBDAS[1]
+"""From so many reviews of expected loss on an alert joins an open case: it costs none, and nothing of the budget."""
 _USUAL: Final = LAMBDAS.index(1.0)
 _FOREST: Final = len(LAMBDAS)
 _NOTHING: Final = _FOREST + 1
@@ -52,7 +51,7 @@ _DAYS_KEPT: Final = 128
 CREDIT_DAYS: Final = 2.0
 """For so many days of its budget the forest may alert before labels vouch for it."""
 CREDIT_SHARE: Final = 0.25
-"""Of the decisions, which it then alerts at most: a budget may be larger than the traffic."""
+"""Of the decisions, on which it alerts on credit at most: a budget may be larger than the traffic."""
 IDLE_FOREST_ONE_IN: Final = 8
 """The forest is the dearest step: while it does not decide, it scores one row in so many, chosen by hash."""
 
@@ -143,8 +142,8 @@ def _sum(
                     sums[_CASES, day, k] += case
                     sums[_SILENT, day, k] += silent
                 sums[_STOPPED, day, k] += stopped
-            for k in range(level + 1, before + 1):
-                if level >= _JOINING_LEVEL[k]:
+            if level >= _JOINING_LEVEL:
+                for k in range(level + 1, before + 1):
                     sums[_STOPPED, day, k] += stopped
         if flag & _FOREST_WOULD:
             by_forest = (flag & _DECIDER) == _BY_FOREST
@@ -157,8 +156,7 @@ def _sum(
                 sums[_STOPPED, day, _AS_DECIDED] += stopped
 
 
-# From which level on a decision joins a case that the rule at each of LAMBDAS has opened: the first one at or above.
-_JOINING_LEVEL: Final = (0, *(max(1, bisect_left(LAMBDAS, JOINS_FROM * it)) for it in LAMBDAS[1:]))
+_JOINING_LEVEL: Final = LAMBDAS.index(JOINS_FROM)
 # Compiled loops take plain numbers for the bits of an enumeration.
 _FIRST_OF_WINDOW: Final = int(Flag.FIRST_OF_WINDOW)
 _FOREST_WOULD: Final = int(Flag.FOREST_WOULD_ALERT)

@@ -197,15 +197,23 @@ class ModelState:
             budget.online_lambda(costs, now_ms, least),
             budget.forest_cut(costs, now_ms, self.forest_cases_per_day),
             budget.forest_cut(costs, now_ms),
-            JOINS_FROM * least,
+            JOINS_FROM if np.isfinite(least) else np.inf,
         )
 
     @property
     def forest_cases_per_day(self) -> float | None:
         """How many cases a day the forest may open; None for no limit."""
+        return self._forest_may_open(self.budget.cases_of(CREDIT_SHARE))
+
+    @property
+    def forest_is_limited(self) -> bool:
+        """Whether what the forest's alerts have cost leaves it less than a tenth of the budget."""
+        budget, allowed = self.policy.costs.alert_budget_cases_per_day, self._forest_may_open(np.inf)
+        return budget is not None and allowed is not None and allowed < budget / 10.0
+
+    def _forest_may_open(self, usual_cases: float) -> float | None:
         wait_days = self.policy.negatives_after_ms / MS_PER_DAY
-        usual = self.budget.cases_of(CREDIT_SHARE)
-        return self.payoffs.forest_cases_per_day(self.policy.costs, wait_days, usual)
+        return self.payoffs.forest_cases_per_day(self.policy.costs, wait_days, usual_cases)
 
     def fold(self, offset: int, record: ModelRecord) -> None:
         """Fold the log's next record.

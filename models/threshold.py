@@ -218,7 +218,7 @@ def histogram(values: FloatArray, weights: FloatArray) -> FloatArray:
 
 
 class Thresholds(NamedTuple):
-    """From where on each decider alerts; inf where it alerts on nothing.
+    """From where on each decider alerts, and so opens a case; inf where it opens none.
 
     Attributes
     ----------
@@ -307,8 +307,13 @@ class AlertBudget:
         return self._lowest_edge(self._state[_FOREST], allowed, self.forest_elapsed_days, first=1)
 
     def cases_of(self, share: float) -> float:
-        """Return how many cases a day the forest would open if it alerted on such a share of the decisions."""
-        a_day = float(self._state[_FOREST].sum()) / max(self.forest_elapsed_days, SHORTEST_DAYS)
+        """Return how many cases a day the forest would open if it alerted on such a share of the decisions.
+
+        It is inf, which bounds nothing, until a forest has ranked for an hour of event time.
+        """
+        if self.forest_elapsed_days < SHORTEST_DAYS:
+            return float(np.inf)
+        a_day = float(self._state[_FOREST].sum()) / self.forest_elapsed_days
         return share * a_day * self.cases_per_alert
 
     @property

@@ -194,6 +194,7 @@ def run(
     if len(fresh):
         features, first = task.features(fresh, model)
         scores = decide(model, features, fresh.amount, fresh.id_hash, task.clock_after(fresh))
+        scores = task.join_cases(fresh, scores, model.policy)
         rows = task.record(fresh, features, first, scores, model.policy)
     if quiet_until_ms is not None:
         task.move_clock(quiet_until_ms)

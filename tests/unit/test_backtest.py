@@ -223,6 +223,18 @@ def test_the_online_model_alerts_from_a_quarter_of_the_threshold_on_exactly_wher
     np.testing.assert_array_equal(judged.alerted[small], has_case[small])
 
 
+def test_the_budget_counts_the_alerts_that_needed_no_open_case(result: BacktestResult) -> None:
+    judged = result.judged
+    back_days = (judged.event_time_ms.max() - judged.event_time_ms) / MS_PER_DAY
+    joined = (judged.decider == Decider.ONLINE) & (judged.threshold < 3.0)
+    weight = np.exp2(-back_days)
+    cases, alerts = weight[judged.opens_case].sum(), weight[judged.alerted].sum()
+    alone = weight[judged.alerted & ~joined].sum()
+    assert alone < 0.9 * alerts
+    # Commits are up to an hour long, and one has a single time.
+    assert result.model.budget.cases_per_alert == pytest.approx(cases / alone, rel=0.02)
+
+
 def test_one_case_is_what_one_review_covers(result: BacktestResult) -> None:
     judged = result.judged
     alerted = judged.take(judged.alerted)

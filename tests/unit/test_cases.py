@@ -29,6 +29,13 @@ def test_what_may_join_a_case_joins_it_only_after_the_alert_that_opens_it() -> N
     assert joins.tolist() == [False, False, True, False, True, False]
 
 
+def test_a_case_is_open_in_its_own_window_alone() -> None:
+    book = CaseBook()
+    card, time_ms = np.array([5, 5, 5], np.uint64), np.array([990, 1_010, 995])
+    alerted = np.array([True, False, False])
+    assert book.joins(card, time_ms, alerted, ~alerted, WINDOW_MS).tolist() == [False, False, True]
+
+
 def test_what_joins_opens_no_case_for_others_to_join() -> None:
     book = CaseBook()
     card, time_ms = np.array([3, 3], np.uint64), np.array([10, 20])

@@ -161,6 +161,21 @@ def test_a_budget_raises_lambda_and_the_rule_asks_for_so_much_more() -> None:
     assert scores.alerted.tolist() == [False, True]
 
 
+def test_a_forest_that_has_spent_nothing_is_not_limited_however_small_the_traffic() -> None:
+    state = model(forest=True, budget=200.0)
+    assert not state.forest_is_limited
+    assert state.forest_cases_per_day == pytest.approx(2 * 200.0 / 7)
+    ranks = np.full(60, 5.0)
+    for clock_ms in (START_MS, START_MS + MS_PER_DAY):
+        state.budget.fold(np.zeros(256), histogram(ranks, np.ones(60)), 0, 0, clock_ms)
+    # 90 decayed counts over the decayed day of 1.44 / 2: a quarter of some 125 decisions a day.
+    assert state.forest_cases_per_day == pytest.approx(0.25 * 90 / (0.5 / np.log(2)))
+    assert not state.forest_is_limited
+    own = np.full(400, Decider.FOREST | Flag.ALERTED | Flag.OPENS_CASE, np.uint16)
+    state.payoffs.fold(decided_payoffs(np.full(400, START_MS), own), state.policy.costs)
+    assert state.forest_is_limited
+
+
 def test_an_open_case_takes_an_alert_from_a_quarter_of_a_review_on_whatever_the_budget() -> None:
     state = model(online=True, frauds=TRUSTED, budget=10.0)
     for clock_ms in (START_MS, START_MS + MS_PER_DAY):
@@ -179,8 +194,8 @@ def test_an_open_case_takes_an_alert_from_a_quarter_of_a_review_on_whatever_the_
     assert not scores.joined.any(), "the scores that were asked are as they were"
 
 
-@pytest.mark.parametrize(("least", "from_reviews"), [(0.0, 0.0), (4.0, 1.0), (np.inf, np.inf)])
-def test_the_policy_in_force_moves_what_joins_a_case_as_it_moves_what_opens_one(
+@pytest.mark.parametrize(("least", "from_reviews"), [(0.0, 0.25), (4.0, 0.25), (np.inf, np.inf)])
+def test_what_joins_a_case_follows_no_policy_but_to_alert_on_nothing(
     least: float, from_reviews: float
 ) -> None:
     state = model(online=True, frauds=TRUSTED)

@@ -99,9 +99,8 @@ def test_every_policy_opens_the_cases_and_stops_the_losses_that_it_would_by_brut
     for policy, would in [*((k, ratio >= lowest) for k, lowest in enumerate(LAMBDAS)), (FOREST, forest)]:
         opened = {one for one, alerts in zip(case, would, strict=True) if alerts}
         alerts_on = would.copy()
-        # A decision that does for a quarter of lambda, by the level that it reaches at least, joins an open case.
-        joins_from = 0.0 if policy == 0 else max(0.25, LAMBDAS[policy] / 4) if policy != FOREST else math.inf
-        for row in np.flatnonzero(ratio >= joins_from):
+        # What is worth a quarter of a review joins an open case, but one of the forest.
+        for row in np.flatnonzero(ratio >= (math.inf if policy == FOREST else 0.25)):
             alerts_on[row] |= any(case[row] == case[other] for other in np.flatnonzero(would[:row]))
         stands_for = IDLE_FOREST_ONE_IN if policy == FOREST else 1
         expected = stands_for * len(opened)

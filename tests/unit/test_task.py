@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from models.decision import Scores
 from models.state import ModelState
-from models.vocabulary import MS_PER_DAY, Flag, LabelKind
+from models.vocabulary import MS_PER_DAY, Decider, Flag, LabelKind
 from tests.support import model_log
 from tests.support.model_log import START_MS
 from tests.support.partition import (
@@ -108,6 +109,18 @@ def test_the_clock_is_the_highest_event_time_capped_at_the_arrival_and_a_skew(tm
     assert (task.has_clock, task.clock_ms) == (True, arrival + SKEW_MS)
     task.move_clock(START_MS)
     assert task.clock_ms == arrival + SKEW_MS
+
+
+def test_an_event_dated_years_ahead_joins_the_case_that_is_open_when_it_arrives(tmp_path: Path) -> None:
+    task, model = running_task(tmp_path), deciding_model()
+    arrival = START_MS + 5 * MS_PER_DAY
+    dated = [arrival, arrival + 9 * 365 * MS_PER_DAY]
+    came = transactions(["a", "b"], dated, cards=["x", "x"], timestamps_ms=[arrival, arrival])
+    task.features(came, model)
+    alert = np.array([Flag.ALERTED | Decider.ONLINE, Decider.ONLINE], np.uint16)
+    ratio, some, none = np.array([1.0, 0.25]), np.ones(2), np.full(2, np.nan, np.float32)
+    scores = Scores(none, none, none, some, ratio, some, alert, none, 1.0, 1.0, 0.25, 1.0)
+    assert task.join_cases(came, scores, model.policy).alerted.tolist() == [True, True]
 
 
 def test_an_event_dated_years_ahead_counts_as_of_its_arrival(tmp_path: Path) -> None:

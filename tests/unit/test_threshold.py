@@ -294,6 +294,16 @@ def test_counts_and_time_halve_in_a_day() -> None:
     assert budget.online_elapsed_days == pytest.approx(0.75 / math.log(2.0), rel=1e-14)
 
 
+def test_a_share_of_the_decisions_is_so_many_cases_a_day_once_the_forest_has_ranked_for_an_hour() -> None:
+    budget = AlertBudget()
+    assert budget.cases_of(0.25) == math.inf
+    budget.fold(EMPTY, all_in(5.0, 16.0), 4.0, 2.0, START)
+    assert budget.cases_of(0.25) == math.inf
+    budget.fold(EMPTY, EMPTY, 0.0, 0.0, START + 2 * MS_PER_DAY)
+    # Four decisions of the decayed days, every second alert a case.
+    assert budget.cases_of(0.25) == pytest.approx(0.25 * 4.0 / (0.75 / math.log(2.0)) * 0.5, rel=1e-14)
+
+
 def test_a_commit_behind_the_clock_is_discounted_to_its_own_time_and_adds_none() -> None:
     budget = AlertBudget()
     budget.fold(EMPTY, EMPTY, 0.0, 0.0, START)

@@ -5,7 +5,7 @@
     poll            a micro-batch of all owned partitions, cut at one event time, decoded into columns
     admit           drop repeats of a transaction id
     features        fold the batch into the cards' aggregates; read the other entities' as of the model state
-    decide          score, compare with the threshold
+    decide          score, compare with the threshold; join the cards' open cases
     settle, mature  join the labels that are due; then let silence become legit
     commit          alerts, journal, model log, dead letters and input offsets in one Kafka transaction
     fold            the model log, as far as it is visible, while the commit is on its way

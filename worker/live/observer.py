@@ -222,7 +222,7 @@ class MetricsObserver:
                 clock_ms=model.clock_ms,
                 online_lambda=in_force,
                 policy=payoffs.in_force,
-                forest_is_limited=self._forest_is_limited(),
+                forest_is_limited=model.forest_is_limited,
                 held_back=held_back,
                 dated_ahead=dated_ahead,
                 waiting=waiting,
@@ -259,14 +259,6 @@ class MetricsObserver:
                 "drift: %s changed within the last days. Does the traffic differ, a producer, or fraud itself?",
                 ", ".join(changed),
             )
-
-    def _forest_is_limited(self) -> bool:
-        """Return whether the forest may open less than a tenth of the budget: what it has spent has not come back."""
-        budget, allowed = (
-            self._model.policy.costs.alert_budget_cases_per_day,
-            self._model.forest_cases_per_day,
-        )
-        return budget is not None and allowed is not None and allowed < budget / 10.0
 
     def _lag(self) -> dict[tuple[str, int], int]:
         lags = {}

@@ -51,7 +51,7 @@ SCHEMA: Final = pa.schema(
         "label_time": pa.timestamp("ms", "UTC"),
     }
 )
-"""The columns. A number is null where there is none; `threshold` is inf where the decider alerted on nothing."""
+"""The columns. A number is null where there is none; `threshold` is inf where the decider opened no case."""
 
 
 def require_parquet(path: Path) -> None:

@@ -122,7 +122,8 @@ class Decided(Columns):
         In force at each transaction; constant in the frozen block. inf where nothing is alerted. Of the worker's own
         refreshed rows, those in force at the beginning of the day.
     alerted : bool (n,)
-        The decision: `rank >= threshold`, but for the worker's own refreshed rows, which are as it decided.
+        The decision: `rank >= threshold`, but for the worker's own rows: an open case takes alerts from below it, and
+        the refreshed rows are as it decided.
     """
 
     score: NDArray[np.float64]
