@@ -320,8 +320,8 @@ class Alert(OutgoingMessage):
     forest_rank: float | None = Field(description="anomaly score times amount, by which the forest ranks")
     expected_loss: float | None = Field(description="probability times loss")
     threshold: float = Field(
-        description="alerted from here on: an expected loss (online; lower where the card has an open case) or a rank "
-        "(forest)"
+        description="alerted from here on: an expected loss (online; lower where only its open case makes it an alert) "
+        "or a rank (forest)"
     )
     loss: float = Field(description="what it costs to miss this one, if it is a fraud")
     review_cost: float = Field(description="what it costs to look at the case")
