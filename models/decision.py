@@ -69,14 +69,12 @@ class Scores:
     @property
     def may_join(self) -> NDArray[np.bool_]:
         """Which of them are alerts if their card has an open case, and no alerts otherwise, bool (n,)."""
-        online = (self.flags & Flag.DECIDER) == Decider.ONLINE
-        return np.asarray(online & ~self.alerted & (self.ratio >= self.joining_lambda))
+        return self._decided_online & ~self.alerted & (self.ratio >= self.joining_lambda)
 
     @property
     def joined(self) -> NDArray[np.bool_]:
         """Which of them are alerts only because their card has an open case, bool (n,)."""
-        online = (self.flags & Flag.DECIDER) == Decider.ONLINE
-        return np.asarray(online & self.alerted & (self.ratio < self.online_lambda))
+        return self._decided_online & self.alerted & (self.ratio < self.online_lambda)
 
     def joining(self, joins: NDArray[np.bool_]) -> Scores:
         """Return the same with those that join an open case, bool (n,), as alerts."""
@@ -91,6 +89,10 @@ class Scores:
     def online_threshold(self) -> NDArray[np.float64]:
         """The ratio from which the online model alerted, or would have, on each of them, float64 (n,)."""
         return np.where(self.joined, self.joining_lambda, self.online_lambda)
+
+    @property
+    def _decided_online(self) -> NDArray[np.bool_]:
+        return np.asarray((self.flags & Flag.DECIDER) == Decider.ONLINE)
 
     @property
     def forest_weight(self) -> NDArray[np.float64]:

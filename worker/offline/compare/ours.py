@@ -20,6 +20,7 @@ from models.vocabulary import MS_PER_DAY, Decider, Flag
 from worker.offline.compare.result import Decided
 from worker.offline.compare.strategy import LeftOutError
 from worker.offline.worker_run import Decisions, Moment, ranking_score
+from worker.partition.cases import CaseBook
 
 _UNSCORED: Final = -1e6
 """Below every logit and every forest's score."""
@@ -146,7 +147,7 @@ def frozen_view(
         As the worker journals them.
     loss, amount : float64 (n,)
     case : int64 (n,)
-        The number of its card and case window; from 0.
+        The number of its card and case window.
     costs
         The user's costs.
     """
@@ -158,7 +159,9 @@ def frozen_view(
     ratio, rank = _ratio(probability, loss, costs), forest_rank(forest_score.astype(np.float64), amount)
     online_lambda, forest_cut, forest_budget_cut, joining_lambda = deciding.thresholds
     online, by_forest = ratio >= online_lambda, (rank >= forest_cut) & (decider == Decider.FOREST)
-    online |= (ratio >= joining_lambda) & _after_the_first(online, case)
+    # The number of a case stands for its card and window.
+    at_once = np.zeros(len(case), np.int64)
+    online |= CaseBook().joins(case.astype(np.uint64), at_once, online, ratio >= joining_lambda, window_ms=1)
     return OwnView(
         logit=logit,
         probability=probability,
@@ -173,14 +176,6 @@ def frozen_view(
         ratio=ratio,
         rank=rank,
     )
-
-
-def _after_the_first(alerted: NDArray[np.bool_], case: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return which of n transactions in order of time come after an alert of their case, bool (n,)."""
-    row = np.arange(len(case))
-    first = np.full(case.max(initial=-1) + 1, len(case))
-    np.minimum.at(first, case[alerted], row[alerted])
-    return row > first[case]
 
 
 def refreshed_view(
