@@ -26,6 +26,7 @@ CARD_FRAUDS_WIDTH: Final = 1
 CARD_FRAUDS: Final = 0
 ENTITY_WIDTH: Final = 7
 CARD_FEATURES: Final = 8
+CARD_COUNT_FEATURE: Final = 7
 ENTITY_FEATURES: Final = 6
 
 # Places in `decays`.
@@ -151,7 +152,7 @@ def _card_features(v: NDArray[np.float64], amount: float, usual: float, out: NDA
     out[4] = v[_EXCESS]
     out[5] = v[_LARGE]
     out[6] = v[_COUNT_SHORT]
-    out[7] = count
+    out[CARD_COUNT_FEATURE] = count
 
 
 @njit(cache=True, nogil=True)

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from models import aggregates, places
+from models import aggregates, familiarity, places
 from models.hashing import MISSING
 from models.tables import RowTable
 from models.vocabulary import MS_PER_DAY
@@ -51,7 +51,7 @@ class FeatureSpec:
     @property
     def card_features(self) -> int:
         """How many features the history of a card gives."""
-        return aggregates.CARD_FEATURES + (places.FEATURES if self.place else 0)
+        return aggregates.CARD_FEATURES + (places.FEATURES if self.place else 0) + len(self.entities)
 
     def place_columns(self) -> NDArray[np.int64]:
         """Return which of the numeric fields are latitude and longitude, int64 (2,), or (0,)."""
@@ -119,6 +119,10 @@ def _card_columns(spec: FeatureSpec) -> list[tuple[str, str]]:
         ("card_count_short", f"the card's latest transactions (half-life in days: {short})"),
         ("card_count_long", f"the card's transactions over a longer time (half-life in days: {long})"),
         *(_PLACE if spec.place else ()),
+        *(
+            (f"card_{it}_share", f"share of the card's transactions with the same {it}")
+            for it in spec.entities
+        ),
     ]
 
 
@@ -156,10 +160,14 @@ class CardAggregates:
 
     def __init__(self, spec: FeatureSpec, max_rows: int) -> None:
         self._decays = spec.decays_per_ms()
-        self._table = RowTable(aggregates.CARD_WIDTH, max_rows, aggregates.CARD_COUNT, spec.long_half_life_ms)
+        half_life_ms = spec.long_half_life_ms
+        self._table = RowTable(aggregates.CARD_WIDTH, max_rows, aggregates.CARD_COUNT, half_life_ms)
         self._places: RowTable | None = None
         if spec.place:
-            self._places = RowTable(places.WIDTH, max_rows, places.COUNT, spec.long_half_life_ms)
+            self._places = RowTable(places.WIDTH, max_rows, places.COUNT, half_life_ms)
+        self._entity_count = len(spec.entities)
+        most_values = familiarity.most_rows(max_rows, self._entity_count)
+        self._familiar = RowTable(familiarity.WIDTH, most_values, familiarity.COUNT, half_life_ms)
         self._width = spec.card_features
         self._max_rows = max_rows
 
@@ -174,6 +182,7 @@ class CardAggregates:
     def advance(
         self,
         card_hash: NDArray[np.uint64],
+        entity_hash: NDArray[np.uint64],
         event_time_ms: NDArray[np.int64],
         amount: NDArray[np.float64],
         window_ms: int,
@@ -184,7 +193,8 @@ class CardAggregates:
         Parameters
         ----------
         card_hash : uint64 (n,)
-            0 reads as missing and folds nothing.
+            0 reads as missing and folds nothing, here as in `entity_hash`.
+        entity_hash : uint64 (n, E)
         event_time_ms : int64 (n,)
         amount : float64 (n,)
         window_ms
@@ -211,6 +221,10 @@ class CardAggregates:
             rows, decay = self._places.reserve(n), float(self._decays[-1])
             block = out[:, aggregates.CARD_FEATURES :]
             places.advance_places(rows, hashes, times_ms, _plain(place, np.float32), decay, block)
+        values, known = self._familiar.reserve(entity_hash.size), _plain(entity_hash, np.uint64)
+        shares, decay = out[:, self._width - self._entity_count :], float(self._decays[-1])
+        counts = np.ascontiguousarray(out[:, aggregates.CARD_COUNT_FEATURE])
+        familiarity.advance_familiarity(values, hashes, known, times_ms, counts, decay, shares)
         return out, first
 
     def reach(
@@ -241,6 +255,7 @@ class CardAggregates:
             self._table.bound(max_rows)
             if self._places is not None:
                 self._places.bound(max_rows)
+            self._familiar.bound(familiarity.most_rows(max_rows, self._entity_count))
             self._max_rows = max_rows
 
     def forget_windows(self) -> None:
@@ -248,11 +263,12 @@ class CardAggregates:
         self._table.rows.values[:, aggregates.WINDOWS_SEEN] = 0.0
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return the state as dense arrays, see `RowTable.arrays`; those of the places are named `place_...`."""
-        state = self._table.arrays()
-        if self._places is not None:
-            state |= {f"place_{name}": array for name, array in self._places.arrays().items()}
-        return state
+        """Return the state as dense arrays, see `RowTable.arrays`.
+
+        Those of the familiar values are named `familiar_...`, those of the places `place_...`.
+        """
+        state = self._table.arrays() | _named("familiar", self._familiar)
+        return state if self._places is None else state | _named("place", self._places)
 
 
 class SharedAggregates:
@@ -360,10 +376,7 @@ class SharedAggregates:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the state as dense arrays: those of both tables, named `cards_...` and `entities_...`."""
-        tables = {"cards": self._cards, "entities": self._entities}
-        return {
-            f"{name}_{key}": array for name, table in tables.items() for key, array in table.arrays().items()
-        }
+        return _named("cards", self._cards) | _named("entities", self._entities)
 
 
 def assemble(
@@ -405,6 +418,10 @@ def assemble(
         x[:, at : at + block.shape[1]] = block
         at += block.shape[1]
     return x
+
+
+def _named(prefix: str, table: RowTable) -> dict[str, NDArray[Any]]:
+    return {f"{prefix}_{name}": array for name, array in table.arrays().items()}
 
 
 def _plain(array: NDArray[Any], dtype: type[_Scalar]) -> NDArray[_Scalar]:

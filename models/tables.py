@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from models.arithmetic import log
 
 _FIRST_CAPACITY: Final = 1024
-_LARGEST_TABLE: Final = 2**30
+LARGEST_TABLE: Final = 2**30
 """The index holds row numbers as int32."""
 # Places in `Rows.counts`.
 _SIZE: Final = 0
@@ -223,7 +223,7 @@ def table_bytes(rows: int, width: int) -> int:
 
 
 def _check_bound(max_rows: int) -> None:
-    if not 1 <= max_rows <= _LARGEST_TABLE:
+    if not 1 <= max_rows <= LARGEST_TABLE:
         msg = f"a table of at most {max_rows} rows cannot be made"
         raise ValueError(msg)
 

@@ -141,7 +141,8 @@ def _assert_card_features_fold_again(topics: Topics, entries: Sequence[Journalle
             of_partition.forget_windows()
             windows_ms[entry.header.partition] = window_ms
         place = rows.features[:, place_columns] if spec.place else None
-        again, _ = of_partition.advance(card, rows.counted_ms, rows.amount, window_ms, place)
+        entities = rows.entities[:, 1:]
+        again, _ = of_partition.advance(card, entities, rows.counted_ms, rows.amount, window_ms, place)
         reached = of_partition.reach(card, rows.counted_ms, rows.flags, window_ms)
         journalled = np.ascontiguousarray(rows.features[:, columns])
         assert again.tobytes() == journalled.tobytes(), entry.header

@@ -52,6 +52,10 @@ def _hashes(rng: np.random.Generator, distinct: int, shape: tuple[int, ...]) -> 
     return pool[rng.integers(0, distinct, size=shape)]
 
 
+def _none(n: int) -> NDArray[np.uint64]:
+    return np.zeros((n, len(_SPEC.entities)), np.uint64)
+
+
 def _ratio(above: float, below: float) -> float:
     return above / below if below > 0.0 else math.nan
 
@@ -99,8 +103,9 @@ def test_card_features_equal_sums_over_the_whole_history_late_events_included() 
         histories[card].windows.add(at // _WINDOW_MS)
         expected.append(_expected_card(histories[card], at, amount))
     aggregates = CardAggregates(_SPEC, 100)
-    features, first = aggregates.advance(cards, times, amounts, _WINDOW_MS)
-    np.testing.assert_allclose(features, np.array(expected), rtol=2e-6)
+    features, first = aggregates.advance(cards, _none(900), times, amounts, _WINDOW_MS)
+    np.testing.assert_allclose(features[:, :8], np.array(expected), rtol=2e-6)
+    assert np.isnan(features[:, 8:]).all(), "without entities nothing is familiar"
     assert first.tolist() == windows
     assert len(aggregates) == 7
     state = aggregates.arrays()
@@ -116,8 +121,10 @@ def test_card_features_equal_sums_over_the_whole_history_late_events_included() 
 def test_a_spree_raises_the_mean_but_hardly_the_usual_amount() -> None:
     aggregates = CardAggregates(_SPEC, 10)
     amounts = np.array([10.0, 10.0, 1000.0, 10.0])
-    features, _ = aggregates.advance(np.full(4, 5, np.uint64), np.zeros(4, np.int64), amounts, _WINDOW_MS)
-    last = dict(zip(_CARD, features[3].tolist(), strict=True))
+    features, _ = aggregates.advance(
+        np.full(4, 5, np.uint64), _none(4), np.zeros(4, np.int64), amounts, _WINDOW_MS
+    )
+    last = dict(zip(_CARD, features[3, :8].tolist(), strict=True))
     assert last["to_mean"] == pytest.approx(10 / (1020 / 3))
     # Two steady amounts and the first spread, 0.4 of the usual amount, that weighs as much as three: (4 + 0 + 8) / 4.
     assert last["usual"] == pytest.approx((10 + 10 + 10 + 3 * 3) / 3)
@@ -131,7 +138,7 @@ def test_what_counts_as_large_follows_from_how_much_the_card_varies() -> None:
     for pair in ([20.0, 21.0], [5.0, 36.0]):
         amounts = np.array([*pair * 20, 50.0, 20.0])
         card, now = np.full(amounts.size, 5, np.uint64), np.zeros(amounts.size, np.int64)
-        features, _ = CardAggregates(_SPEC, 10).advance(card, now, amounts, _WINDOW_MS)
+        features, _ = CardAggregates(_SPEC, 10).advance(card, _none(amounts.size), now, amounts, _WINDOW_MS)
         large = features[:, _CARD.index("large")]
         counted.append(float(large[-1] - large[-2]))
     assert counted == [1.0, 0.0], "50 is far from 20 and 21, but not from 5 and 36"
@@ -140,7 +147,9 @@ def test_what_counts_as_large_follows_from_how_much_the_card_varies() -> None:
 def test_a_window_comes_first_once_however_late_it_is_seen() -> None:
     days = np.array([3, 3, 1, 5, 1, 4, -2, 60, 5, 59, 1, 61])
     times = days * MS_PER_DAY + 1000
-    _, first = CardAggregates(_SPEC, 10).advance(np.full(12, 5, np.uint64), times, np.ones(12), _WINDOW_MS)
+    _, first = CardAggregates(_SPEC, 10).advance(
+        np.full(12, 5, np.uint64), _none(12), times, np.ones(12), _WINDOW_MS
+    )
     # On day 60 all that is 50 days back is forgotten, and taken to have been seen.
     expected = [True, False, True, True, False, True, True, True, False, True, False, True]
     assert first.tolist() == expected
@@ -272,7 +281,7 @@ def test_a_missing_entity_reads_as_missing_and_an_unknown_one_as_without_history
 def test_missing_hashes_fold_nothing() -> None:
     cards, shared = CardAggregates(_SPEC, 10), SharedAggregates(_SPEC, 10)
     none = np.zeros((2, 3), np.uint64)
-    features, first = cards.advance(none[:, 0], np.zeros(2, np.int64), np.ones(2), _WINDOW_MS)
+    features, first = cards.advance(none[:, 0], none[:, 1:], np.zeros(2, np.int64), np.ones(2), _WINDOW_MS)
     shared.fold_transactions(none[:, 1:], np.zeros(2, np.int64))
     shared.fold_evidence(none, np.ones(2), np.ones(2), np.zeros(2, np.int64))
     assert np.isnan(features).all()
@@ -310,17 +319,18 @@ def test_aggregates_do_not_depend_on_how_they_were_batched_evictions_included() 
     times, amounts = _stream(800, seed=6)
     cards = _hashes(np.random.default_rng(7), 60, (800,))
     whole, parts = CardAggregates(_SPEC, 40), CardAggregates(_SPEC, 40)
-    expected, _ = whole.advance(cards, times, amounts, _WINDOW_MS)
-    parts.advance(cards[:400], times[:400], amounts[:400], _WINDOW_MS)
-    features, _ = parts.advance(cards[400:], times[400:], amounts[400:], _WINDOW_MS)
+    expected, _ = whole.advance(cards, _none(800), times, amounts, _WINDOW_MS)
+    parts.advance(cards[:400], _none(400), times[:400], amounts[:400], _WINDOW_MS)
+    features, _ = parts.advance(cards[400:], _none(400), times[400:], amounts[400:], _WINDOW_MS)
     np.testing.assert_array_equal(features, expected[400:])
     assert parts.evictions == whole.evictions > 0
 
 
 def test_read_only_and_strided_columns_are_taken_as_they_are() -> None:
     times, amounts = _stream(50, seed=3)
-    cards = _hashes(np.random.default_rng(3), 5, (50, 2))[:, 0]
-    expected, _ = CardAggregates(_SPEC, 10).advance(cards.copy(), times, amounts, _WINDOW_MS)
+    hashes = _hashes(np.random.default_rng(3), 5, (50, 3))
+    cards, entities = hashes[:, 0], hashes[:, 1:]
+    expected, _ = CardAggregates(_SPEC, 10).advance(cards.copy(), entities.copy(), times, amounts, _WINDOW_MS)
     times.flags.writeable = False
-    features, _ = CardAggregates(_SPEC, 10).advance(cards, times, amounts, _WINDOW_MS)
+    features, _ = CardAggregates(_SPEC, 10).advance(cards, entities, times, amounts, _WINDOW_MS)
     np.testing.assert_array_equal(features, expected)

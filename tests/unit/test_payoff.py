@@ -82,10 +82,13 @@ def test_every_policy_opens_the_cases_and_stops_the_losses_that_it_would_by_brut
     ratio, loss = np.exp(rng.normal(0, 2, count)), rng.uniform(1, 100, count)
     fraud, forest = rng.random(count) < 0.2, rng.random(count) < 0.1
     flags = level_bits(ratio) | np.where(forest, Flag.FOREST_WOULD_ALERT, 0).astype(np.uint16)
-    cards = CardAggregates(FeatureSpec((), (), (), (1.0, 5.0, 20.0)), 1000)
+    cards, none = (
+        CardAggregates(FeatureSpec((), (), (), (1.0, 5.0, 20.0)), 1000),
+        np.zeros((count, 0), np.uint64),
+    )
     for start in range(0, count, batch):
         rows = slice(start, start + batch)
-        first = cards.advance(card[rows], time_ms[rows], loss[rows], window_ms)[1]
+        first = cards.advance(card[rows], none[rows], time_ms[rows], loss[rows], window_ms)[1]
         flags[rows] |= np.where(first, Flag.FIRST_OF_WINDOW, 0).astype(np.uint16)
         flags[rows] |= cards.reach(card[rows], time_ms[rows], flags[rows], window_ms)
     signs = np.stack([np.ones(count), np.zeros(count), fraud]).astype(np.int8)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,6 +37,10 @@ def haversine_km(a: Place, b: Place) -> float:
     return 2 * RADIUS_KM * math.asin(math.sqrt(h))
 
 
+def no_entities(card: NDArray[Any]) -> NDArray[np.uint64]:
+    return np.zeros((len(card), 0), np.uint64)
+
+
 def journey(
     visited: Sequence[Place], hours: Sequence[float], cards: Sequence[int] | None = None
 ) -> NDArray[np.float32]:
@@ -43,7 +48,9 @@ def journey(
     card = np.full(len(visited), 5, np.uint64) if cards is None else np.array(cards, np.uint64)
     times_ms = np.array([round(hour * HOUR_MS) for hour in hours])
     place = np.array(visited, np.float32)
-    found, _ = CardAggregates(SPEC, 100).advance(card, times_ms, np.ones(len(card)), MS_PER_DAY, place)
+    found, _ = CardAggregates(SPEC, 100).advance(
+        card, no_entities(card), times_ms, np.ones(len(card)), MS_PER_DAY, place
+    )
     return found[:, -places.FEATURES :]
 
 
@@ -137,9 +144,9 @@ def test_places_do_not_depend_on_how_they_were_batched_evictions_included() -> N
     )
     place, amount = rng.uniform(-90, 90, (400, 2)).astype(np.float32), np.ones(400)
     whole, parts = CardAggregates(SPEC, 20), CardAggregates(SPEC, 20)
-    expected, _ = whole.advance(card, times_ms, amount, MS_PER_DAY, place)
+    expected, _ = whole.advance(card, no_entities(card), times_ms, amount, MS_PER_DAY, place)
     found = [
-        parts.advance(card[rows], times_ms[rows], amount[rows], MS_PER_DAY, place[rows])[0]
+        parts.advance(card[rows], no_entities(rows), times_ms[rows], amount[rows], MS_PER_DAY, place[rows])[0]
         for rows in np.array_split(np.arange(400), 7)
     ]
     np.testing.assert_array_equal(np.concatenate(found), expected)

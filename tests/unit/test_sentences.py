@@ -40,6 +40,13 @@ def said(feature: str, values: dict[str, float], category: str | None = None) ->
         ("card_large_count", 2.2, "about 2 recent amounts of this card far above what is usual for it"),
         ("card_large_count", 0.1, "no recent amount of this card far above what is usual for it"),
         ("card_count_short", 7.3, "about 7 latest payments of this card"),
+        ("card_merchant_id_share", 0.0, "this merchant_id is new to this card"),
+        ("card_merchant_id_share", 0.25, "about 25 % of this card's payments had this merchant_id"),
+        (
+            "card_merchant_id_share",
+            np.nan,
+            "whether this merchant_id is usual for this card is not known yet",
+        ),
         ("card_frauds", 0.0, "no fraud reported on this card"),
         ("card_frauds", 1.0, "about 1 fraud reported on this card"),
         ("hour", 3.25, "at 03:15 UTC"),

@@ -14,7 +14,7 @@ from typing import Final
 import kafka
 
 import worker
-from models import aggregates, places
+from models import aggregates, familiarity, places
 from models.features import FeatureLayout
 from models.tables import table_bytes
 from worker.broker.jars import find_java
@@ -82,7 +82,9 @@ def memory(settings: Settings, cluster: Cluster | None) -> Finding:
     topic = cluster.topics.get("transactions") if cluster else None
     partitions = topic.partitions if topic else 1
     widths = [aggregates.CARD_WIDTH, *([places.WIDTH] if settings.transaction.place else [])]
-    full = partitions * sum(table_bytes(settings.features.max_cards, width) for width in widths)
+    cards = sum(table_bytes(settings.features.max_cards, width) for width in widths)
+    values = familiarity.most_rows(settings.features.max_cards, len(feature_spec(settings).entities))
+    full = partitions * (cards + table_bytes(values, familiarity.WIDTH))
     full += table_bytes(settings.features.max_entities, aggregates.ENTITY_WIDTH)
     full += table_bytes(settings.features.max_entities, aggregates.CARD_FRAUDS_WIDTH)
     limit = memory_bytes()

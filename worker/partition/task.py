@@ -157,8 +157,9 @@ class PartitionTask:
         self.cards.bound(model.policy.max_cards)
         window_ms = self._case_window(model.policy.case_window_ms)
         place = self._place_of(transactions.numeric)
-        card, first = self.cards.advance(transactions.card_hash, event_time_ms, amount, window_ms, place)
-        shared = model.shared.read(transactions.card_hash, transactions.entity_hash, event_time_ms)
+        cards, entities = transactions.card_hash, transactions.entity_hash
+        card, first = self.cards.advance(cards, entities, event_time_ms, amount, window_ms, place)
+        shared = model.shared.read(cards, entities, event_time_ms)
         matrix = assemble(
             model.layout,
             card,
@@ -333,7 +334,7 @@ class PartitionTask:
             self.cards.bound(header.max_cards)
             window_ms = self._case_window(header.case_window_ms)
             place = self._place_of(rows.features[:, self._first_numeric :])
-            self.cards.advance(cards, rows.counted_ms, rows.amount, window_ms, place)
+            self.cards.advance(cards, rows.entities[:, 1:], rows.counted_ms, rows.amount, window_ms, place)
             self._open_cases(rows, window_ms)
             self._reach(rows, window_ms)
             self._wait(rows, id_hash, id_check)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -34,6 +35,9 @@ class Sentences:
         self._short_days = spec.half_lives_days[0]
         self._entities = spec.entities
         self._card_features = spec.card_features
+        of_history = _CARD[: spec.card_features - len(spec.entities)]
+        of_values = (partial(_familiar, it) for it in spec.entities)
+        self._card: tuple[Callable[[float], str], ...] = (*of_history, *of_values)
         self._first_entity = 1 + self._card_features + 1
         self._hour = self._first_entity + len(spec.entities) * ENTITY_FEATURES
         self._numeric = spec.numeric
@@ -55,7 +59,7 @@ class Sentences:
         if feature == 0:
             return f"the amount is {value:,.2f}" if math.isfinite(value) else "the amount is missing"
         if feature <= self._card_features:
-            return _CARD[feature - 1](value)
+            return self._card[feature - 1](value)
         if feature < self._first_entity:
             return f"{_about(value, 'fraud')} reported on this card"
         if feature < self._hour:
@@ -102,6 +106,14 @@ class Sentences:
         )
 
 
+def _familiar(entity: str, share: float) -> str:
+    if not math.isfinite(share):
+        return f"whether this {entity} is usual for this card is not known yet"
+    if share == 0.0:
+        return f"this {entity} is new to this card"
+    return f"about {share:.0%} of this card's payments had this {entity}".replace("%", " %")
+
+
 def _card_deviation(value: float) -> str:
     side = "above" if value >= 0 else "below"
     return f"{abs(value):.1f} standard deviations {side} this card's average amount"
@@ -131,7 +143,7 @@ _CARD: Final[tuple[Callable[[float], str], ...]] = (
     _known(lambda value: f"{value:,.0f} km/h since this card's last place", _NO_PLACE),
     _known(lambda value: f"{value:,.0f} km from this card's usual place", _NO_PLACE),
 )
-"""By place in the card's block of features, see `models.features`."""
+"""By place in the card's block of features, see `models.features`; those of the entities follow."""
 
 
 def _about(count: float, noun: str) -> str:
