@@ -76,6 +76,10 @@ def test_an_alert_of_the_online_model_is_a_few_lines() -> None:
     ]
 
 
+def test_an_alert_that_only_its_open_case_makes_says_so() -> None:
+    assert "(alerts from 1.25 in an open case)" in text_of(threshold=1.25, joins_case=True)
+
+
 def test_an_alert_of_the_forest_shows_its_rank_and_no_probability() -> None:
     text = text_of(**FOREST)
     assert "forest: anomaly score 0.55, rank 1,072.8 (alerts from 35.9)" in text

@@ -128,6 +128,7 @@ def test_an_online_alert_says_what_was_expected_to_be_lost_and_what_a_review_cos
         assert alert.expected_loss == pytest.approx(alert.probability * alert.loss)
         joined = batch.scores.ratio[row] < 1.0
         assert (alert.threshold, alert.review_cost) == (1.0 if joined else 4.0, 4.0)
+        assert alert.joins_case == joined
         assert alert.expected_loss is not None
         assert alert.expected_loss >= alert.threshold
         assert alert.model_version == f"{LINEAGE.id}-2"

@@ -113,6 +113,7 @@ class _Explained:
         self._transactions = decided.transactions
         self._sentences = Sentences(model.lineage.spec)
         self._online = (flags & Flag.DECIDER) == Decider.ONLINE
+        self._joined = decided.scores.joined[rows]
         self._online_threshold = decided.scores.online_threshold[rows]
         self._explanations = explain(model, self._features, flags)
 
@@ -131,6 +132,7 @@ class _Explained:
             "threshold": float(self._online_threshold[index]) * model.policy.costs.review_cost
             if online
             else scores.forest_cut,
+            "joins_case": bool(self._joined[index]),
             "reference": _finite(self._explanations.reference[index]),
             "reasons": alert_reasons(
                 self._explanations,

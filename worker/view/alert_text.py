@@ -61,7 +61,7 @@ def _score(alert: Alert) -> str:
     if alert.decided_by == "online":
         return (
             f"probability {_number(alert.probability, '.2%')}, expected loss {_number(alert.expected_loss, ',.2f')}"
-            f" (alerts from {alert.threshold:,.2f})"
+            f" (alerts from {alert.threshold:,.2f}{' in an open case' if alert.joins_case else ''})"
         )
     return (
         f"anomaly score {_number(alert.forest_score, '.2f')}, rank {_number(alert.forest_rank, ',.1f')}"

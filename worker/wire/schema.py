@@ -323,6 +323,7 @@ class Alert(OutgoingMessage):
         description="alerted from here on: an expected loss (online; lower where only its open case makes it an alert) "
         "or a rank (forest)"
     )
+    joins_case: bool = Field(False, description="whether only the open case of its card makes it an alert")
     loss: float = Field(description="what it costs to miss this one, if it is a fraud")
     review_cost: float = Field(description="what it costs to look at the case")
     reasons: list[AlertReason] = Field(description="largest contribution first")
