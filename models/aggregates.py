@@ -63,7 +63,7 @@ _FIRST_SPREAD: Final = 0.4
 """A card's spread as a share of its usual amount, as long as only its first amounts are known."""
 _FIRST_WEIGHT: Final = 2.0
 """So many amounts that share weighs as much as."""
-_NOTHING: Final = 1e-6
+NOTHING: Final = 1e-6
 """A decayed count below this is no history: a quotient of what is left of it would be rounding."""
 _NO_LEGITS: Final = 1e-12
 """The least count of legits that a logarithm is taken of: about 40 half-lives after a single one."""
@@ -118,7 +118,7 @@ def advance_cards(
             short = middle = long = 1.0
         x = amount[i]
         count = v[CARD_COUNT]
-        usual = v[_USUAL] / count if count > _NOTHING else np.nan
+        usual = v[_USUAL] / count if count > NOTHING else np.nan
         _card_features(v, x, usual, out[i])
         v[_COUNT_SHORT] += short
         v[CARD_COUNT] += long
@@ -141,13 +141,13 @@ def advance_cards(
 @njit(cache=True, nogil=True)
 def _card_features(v: NDArray[np.float64], amount: float, usual: float, out: NDArray[np.float32]) -> None:
     count = v[CARD_COUNT]
-    if count > _NOTHING:
+    if count > NOTHING:
         mean = v[_SUM] / count
         variance = v[_SQUARES] / count - mean * mean
         out[0] = amount / usual if usual > 0.0 else np.nan
         out[1] = amount / mean if mean > 0.0 else np.nan
         # The variance is a difference of large numbers: for equal amounts only rounding is left of it.
-        out[2] = (amount - mean) / np.sqrt(variance) if variance > _NOTHING * mean * mean else np.nan
+        out[2] = (amount - mean) / np.sqrt(variance) if variance > NOTHING * mean * mean else np.nan
         out[3] = usual
     out[4] = v[_EXCESS]
     out[5] = v[_LARGE]
@@ -251,7 +251,7 @@ def _entity_features(
     out[3] = -log(max(legits, _NO_LEGITS)) / (_LN2 * decays[_SHORT] * MS_PER_DAY)
     out[4] = max(0.0, v[_FRAUDS + 2] * long)
     # A decayed count times its decay is a rate: both half-lives become comparable.
-    if v[ENTITY_COUNT] * long > _NOTHING:
+    if v[ENTITY_COUNT] * long > NOTHING:
         out[5] = v[_RATE_SHORT] * short * decays[_SHORT] / (v[ENTITY_COUNT] * long * decays[_LONG])
 
 

@@ -1,7 +1,8 @@
 """Compiled fold and read of what is familiar to a card: how often it has used each value of the other entities.
 
 A row belongs to a card and one value (a merchant, a device), and holds the decayed count of the card's transactions
-with it. A value without a row, or whose row has been evicted, is new to the card.
+with it. A value without a row, or whose row has been evicted, is new to the card. Most values are used once, so that a
+full table forgets the oldest of these first.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from models.aggregates import CARD_COUNT_FEATURE, NOTHING
 from models.arithmetic import exp2
 from models.hashing import MISSING
 from models.tables import LARGEST_TABLE, Rows, find_or_insert
@@ -19,9 +21,7 @@ from models.tables import LARGEST_TABLE, Rows, find_or_insert
 WIDTH: Final = 1
 COUNT: Final = 0
 _VALUES_PER_CARD: Final = 4
-"""So many values of each entity may be remembered of a card, on average over a full table of cards."""
-_NOTHING: Final = 1e-6
-"""A card whose decayed count is below this has no history, as in `models.aggregates`."""
+"""There is room for so many values of a card and entity, on average over a full table of cards and all entities."""
 # Odd constants with well-mixed bits (2**64 over the golden ratio and over the plastic number).
 _OF_ENTITY: Final = np.uint64(0x9E3779B97F4A7C15)
 _OF_CARD: Final = np.uint64(0xC13FA9A902A6328F)
@@ -38,18 +38,20 @@ def advance_familiarity(
     card_hash: NDArray[np.uint64],
     entity_hash: NDArray[np.uint64],
     event_time_ms: NDArray[np.int64],
-    card_count: NDArray[np.float32],
     decay: float,
     out: NDArray[np.float32],
 ) -> None:
     """Write what share of its card's transactions had each value, as of just before each transaction, then fold it.
 
-    `card_count` is the decayed count of the card's transactions just before, float32 (n,), and `decay` the reciprocal
-    of its half-life in 1/ms. A card without history has no share of anything: nothing is new to it either.
+    `out` is the card's block of features, whose last columns are the shares; the decayed count of the card's
+    transactions stands there already. `decay` is the reciprocal of the half-life of both counts in 1/ms. To a card
+    without history nothing is new.
     """
+    first = out.shape[1] - entity_hash.shape[1]
     for i in range(card_hash.size):
         if card_hash[i] == MISSING:
             continue
+        count = out[i, CARD_COUNT_FEATURE]
         for e in range(entity_hash.shape[1]):
             if entity_hash[i, e] == MISSING:
                 continue
@@ -61,9 +63,10 @@ def advance_familiarity(
                 rows.last_ms[row] = event_time_ms[i]
                 rows.values[row, COUNT] *= factor
                 factor = 1.0
-            if card_count[i] > _NOTHING:
-                # A value counts as of the card's latest transaction with it, the card as of its latest of all.
-                out[i, e] = min(1.0, rows.values[row, COUNT] / card_count[i])
+            if count > NOTHING:
+                # For an event that comes late the card's count may be as of a later time than the value's, and a card
+                # that was evicted begins anew while its values stay.
+                out[i, first + e] = min(1.0, rows.values[row, COUNT] / count)
             rows.values[row, COUNT] += factor
 
 

@@ -155,7 +155,8 @@ class CardAggregates:
     spec
         The declared fields and half-lives.
     max_rows
-        The most cards kept; when there are more, the table evicts the quarter it knows the least of.
+        The most cards kept; when there are more, the table evicts the quarter it knows the least of. How many of the
+        values that they use are kept follows from it, see `models.familiarity`.
     """
 
     def __init__(self, spec: FeatureSpec, max_rows: int) -> None:
@@ -178,6 +179,11 @@ class CardAggregates:
     def evictions(self) -> int:
         """The cards evicted since the table began."""
         return self._table.evictions
+
+    @property
+    def value_evictions(self) -> int:
+        """The values of cards evicted since their table began."""
+        return self._familiar.evictions
 
     def advance(
         self,
@@ -217,14 +223,19 @@ class CardAggregates:
         amounts = _plain(amount, np.float64)
         table = self._table.reserve(n)
         aggregates.advance_cards(table, hashes, times_ms, amounts, window_ms, self._decays, out, first)
+        decay, entities = float(self._decays[-1]), _plain(entity_hash, np.uint64)
         if self._places is not None and place is not None:
-            rows, decay = self._places.reserve(n), float(self._decays[-1])
-            block = out[:, aggregates.CARD_FEATURES :]
-            places.advance_places(rows, hashes, times_ms, _plain(place, np.float32), decay, block)
-        values, known = self._familiar.reserve(entity_hash.size), _plain(entity_hash, np.uint64)
-        shares, decay = out[:, self._width - self._entity_count :], float(self._decays[-1])
-        counts = np.ascontiguousarray(out[:, aggregates.CARD_COUNT_FEATURE])
-        familiarity.advance_familiarity(values, hashes, known, times_ms, counts, decay, shares)
+            places.advance_places(
+                self._places.reserve(n),
+                hashes,
+                times_ms,
+                _plain(place, np.float32),
+                decay,
+                aggregates.CARD_FEATURES,
+                out,
+            )
+        values = self._familiar.reserve(entities.size)
+        familiarity.advance_familiarity(values, hashes, entities, times_ms, decay, out)
         return out, first
 
     def reach(

@@ -40,9 +40,12 @@ def advance_places(
     event_time_ms: NDArray[np.int64],
     place: NDArray[np.float32],
     decay: float,
+    first: int,
     out: NDArray[np.float32],
 ) -> None:
     """Write how far and how fast each transaction is from the places of its card just before it, then fold it.
+
+    The features go into the columns of `out` from `first` on.
 
     `place` holds degrees of latitude and longitude, float32 (n, 2); without a card, or off the globe, nothing is known.
     """
@@ -57,7 +60,7 @@ def advance_places(
         elapsed_ms = event_time_ms[i] - rows.last_ms[row]
         _unit_vector(np.float64(place[i, 0]), np.float64(place[i, 1]), here)
         if v[COUNT] > 0.0:
-            _place_features(v, here, abs(elapsed_ms), out[i])
+            _place_features(v, here, abs(elapsed_ms), out[i, first : first + FEATURES])
         factor = exp2(-abs(elapsed_ms) * decay)
         if elapsed_ms >= 0:
             rows.last_ms[row] = event_time_ms[i]

@@ -88,7 +88,8 @@ def _evict(rows: Rows) -> None:
     """Drop the rows that know the least until three quarters remain; of those that know as much, the first.
 
     What a row knows is its weight, which has faded since its last use. So a flood of new keys evicts itself rather than
-    the keys that were there before, and keys that are no longer used go in time, whatever they weighed.
+    keys that have been used again and again, and keys that are no longer used go in time, whatever they weighed. Of
+    keys used once the newest stay.
 
     A quarter at a time: an eviction reads the whole table, and so costs little per insertion.
     """

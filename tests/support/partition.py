@@ -91,7 +91,9 @@ def transactions(
         id_hash=id_hash,
         id_check=HASHER.checks(names),
         card_hash=HASHER.entities(card_ids),
-        entity_hash=np.column_stack([1 + id_hash % np.uint64(7)] * ENTITIES),
+        entity_hash=np.column_stack(
+            [1 + id_hash // np.uint64(7**it) % np.uint64(7) for it in range(ENTITIES)]
+        ),
         numeric=np.column_stack([(id_hash >> np.uint64(8 * at)) % np.uint64(91) for at in range(3)]).astype(
             np.float64
         ),

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.familiarity import most_rows
-from models.features import CardAggregates, FeatureSpec
+from models.familiarity import advance_familiarity, most_rows
+from models.features import CardAggregates, FeatureLayout, FeatureSpec
+from models.places import advance_places
 from models.vocabulary import MS_PER_DAY
 
 SPEC = FeatureSpec((), (), ("merchant", "device"), place=())
@@ -110,13 +111,79 @@ def test_shares_do_not_depend_on_how_they_were_batched_evictions_included() -> N
 
 
 def test_a_value_that_has_been_evicted_is_new_again() -> None:
-    # Four values of either entity may be remembered of the one card: what it knows the least of goes first.
+    # Eight values may be remembered, of all cards and entities together: what is known the least of goes first.
     aggregates = CardAggregates(SPEC, 1)
     merchants = [SHOP, SHOP, *range(100, 108), SHOP, 100]
     entities = np.array([merchants, [0] * len(merchants)], np.uint64).T
     cards, times_ms = np.full(len(merchants), 5, np.uint64), np.zeros(len(merchants), np.int64)
     found = advanced(aggregates, cards, entities, times_ms)[-2:, 0]
     assert found.tolist() == pytest.approx([2 / 10, 0.0])
+
+
+def test_a_value_used_often_outlives_newer_ones_that_were_used_once() -> None:
+    # Four uses are worth two half-lives, 40 days.
+    merchants = [SHOP] * 4 + [OTHER_SHOP] + [*range(100, 108)] + [SHOP, OTHER_SHOP]
+    days = [0.0] * 5 + [30.0] * 10
+    entities = np.array([merchants, [0] * len(merchants)], np.uint64).T
+    cards, times_ms = np.full(len(merchants), 5, np.uint64), np.array(days, np.int64) * MS_PER_DAY
+    found = advanced(CardAggregates(SPEC, 1), cards, entities, times_ms)[-2:, 0]
+    assert found[0] > 0.0
+    assert found[1] == 0.0
+
+
+def test_a_card_that_has_been_forgotten_in_time_begins_anew() -> None:
+    found = shares([5, 5, 5], [SHOP, SHOP, SHOP], [0.0, 20.0 * 19, 20.0 * 40])[:, 0]
+    assert found[1] == pytest.approx(1.0)
+    assert math.isnan(found[2]), "after 21 half-lives nothing of its history is left"
+
+
+def test_no_share_is_above_one_where_the_card_has_been_evicted_and_its_values_have_not() -> None:
+    aggregates = CardAggregates(SPEC, 2)
+    cards = [5, 5, 5, 6, 7, 8, 9, 5, 5]
+    merchants = [SHOP] * 3 + [1, 2, 3, 4] + [OTHER_SHOP, SHOP]
+    entities = np.array([merchants, [0] * len(merchants)], np.uint64).T
+    times_ms = np.array([0, 0, 0, 60, 61, 62, 63, 64, 65], np.int64) * MS_PER_DAY
+    found = advanced(aggregates, np.array(cards, np.uint64), entities, times_ms)[:, 0]
+    assert math.isnan(found[-2]), "the card has been evicted"
+    assert found[-1] <= 1.0
+
+
+def test_a_batch_may_bring_more_new_values_than_the_table_has_room_for() -> None:
+    count = 3_000
+    cards, times_ms = np.full(count, 5, np.uint64), np.zeros(count, np.int64)
+    entities = np.column_stack([np.arange(1, count + 1), np.arange(1, count + 1)]).astype(np.uint64)
+    aggregates = CardAggregates(SPEC, 10_000)
+    advanced(aggregates, cards, entities, times_ms)
+    assert len(aggregates.arrays()["familiar_keys"]) == 2 * count
+    again = advanced(aggregates, cards, entities, times_ms)
+    np.testing.assert_allclose(again, np.column_stack([1 / np.arange(count, 2 * count)] * 2), rtol=1e-6)
+
+
+def test_shares_stand_behind_what_places_say() -> None:
+    spec = FeatureSpec(("lat", "lon"), (), ("merchant", "device"), place=("lat", "lon"))
+    entities = np.array([[SHOP, 3], [SHOP, 4]], np.uint64)
+    cards, times_ms = np.full(2, 5, np.uint64), np.array([0, MS_PER_DAY // 24])
+    place = np.array([[0.0, 0.0], [1.0, 0.0]], np.float32)
+    found, _ = CardAggregates(spec, 10).advance(cards, entities, times_ms, np.ones(2), MS_PER_DAY, place)
+    names = FeatureLayout.from_spec(spec).names[1 : 1 + spec.card_features]
+    degree_km = 6371.0 * math.pi / 180
+    known = dict(zip(names, found[1].tolist(), strict=True))
+    assert known["card_distance_km"] == pytest.approx(degree_km, rel=1e-5)
+    assert known["card_usual_distance_km"] == pytest.approx(degree_km, rel=1e-5)
+    # The first hour has taken a little of the card's count and of the value's count alike.
+    assert (known["card_merchant_share"], known["card_device_share"]) == pytest.approx((1.0, 0.0))
+
+
+def test_the_compiled_folds_exist_for_one_kind_of_arrays_whatever_the_batch() -> None:
+    for entities in (0, 2):
+        spec = FeatureSpec(("lat", "lon"), (), ("merchant", "device")[:entities], place=("lat", "lon"))
+        for count in (0, 1, 5):
+            columns = np.ones((count, 5), np.uint64)
+            place, times_ms = np.ones((count, 2), np.float32), np.zeros(count, np.int64)
+            CardAggregates(spec, 10).advance(
+                columns[:, 0], columns[:, 1 : 1 + entities], times_ms, np.ones(count), MS_PER_DAY, place
+            )
+    assert len(advance_familiarity.signatures) == len(advance_places.signatures) == 1
 
 
 def test_fewer_cards_may_be_remembered_from_now_on_and_so_fewer_values() -> None:

@@ -255,7 +255,7 @@ def test_other_gauges_show_what_they_were_given(metrics: Metrics) -> None:
     metrics.matured(5, 4, 3)
     metrics.waiting(pending=12, feed_halted=True)
     metrics.rebalanced()
-    metrics.evicted(cards=2, entities=9)
+    metrics.evicted(cards=2, entities=9, card_values=5)
     metrics.model.state(
         log_offset=90,
         generation_offset=40,
@@ -284,6 +284,7 @@ def test_other_gauges_show_what_they_were_given(metrics: Metrics) -> None:
     assert shown["last_poll_age_seconds"] == 4.5
     assert value(metrics, "matured_total", outcome="unresolved") == 3
     assert value(metrics, "evictions_total", table="entities") == 9
+    assert value(metrics, "evictions_total", table="card_values") == 5
     assert value(metrics, "build_info", version="1.2.3") == 1
 
 

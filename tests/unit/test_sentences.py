@@ -42,11 +42,8 @@ def said(feature: str, values: dict[str, float], category: str | None = None) ->
         ("card_count_short", 7.3, "about 7 latest payments of this card"),
         ("card_merchant_id_share", 0.0, "this merchant_id is new to this card"),
         ("card_merchant_id_share", 0.25, "about 25 % of this card's payments had this merchant_id"),
-        (
-            "card_merchant_id_share",
-            np.nan,
-            "whether this merchant_id is usual for this card is not known yet",
-        ),
+        ("card_merchant_id_share", 0.004, "less than 1 % of this card's payments had this merchant_id"),
+        ("card_merchant_id_share", np.nan, "this card has no earlier payment"),
         ("card_frauds", 0.0, "no fraud reported on this card"),
         ("card_frauds", 1.0, "about 1 fraud reported on this card"),
         ("hour", 3.25, "at 03:15 UTC"),
@@ -57,6 +54,10 @@ def said(feature: str, values: dict[str, float], category: str | None = None) ->
 )
 def test_a_feature_is_a_sentence_with_its_value(feature: str, value: float, words: str) -> None:
     assert said(feature, {feature: value}) == words
+
+
+def test_a_value_that_is_missing_on_a_known_card_is_missing() -> None:
+    assert said("card_merchant_id_share", {"card_count_long": 3.0}) == "merchant_id is missing"
 
 
 @pytest.mark.parametrize(

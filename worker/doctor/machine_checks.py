@@ -90,7 +90,8 @@ def memory(settings: Settings, cluster: Cluster | None) -> Finding:
     limit = memory_bytes()
     found = (
         f"{_size(limit)} here; full tables take {_size(full)}: features.max_cards = "
-        f"{settings.features.max_cards:,} in {partitions} partition(s), features.max_entities = "
+        f"{settings.features.max_cards:,} in {partitions} partition(s), with {values:,} values that they use, "
+        f"features.max_entities = "
         f"{settings.features.max_entities:,}"
     )
     if full > limit:

@@ -56,7 +56,7 @@ class MetricsObserver:
         self._source = source
         self._topics = topics
         self._rebalances = 0
-        self._evicted = (0, 0)
+        self._evicted = np.zeros(3, np.int64)
         self._closed_days = -1
         self._decider: Decider | None = None
         self._generation: GenerationStart | None = None
@@ -234,8 +234,11 @@ class MetricsObserver:
         while self._rebalances < self._source.rebalances:
             metrics.rebalanced()
             self._rebalances += 1
-        evicted = (sum(task.cards.evictions for task in self._tasks.values()), model.shared.evictions)
-        metrics.evicted(max(0, evicted[0] - self._evicted[0]), max(0, evicted[1] - self._evicted[1]))
+        cards = [task.cards for task in self._tasks.values()]
+        of_cards, of_values = sum(it.evictions for it in cards), sum(it.value_evictions for it in cards)
+        evicted = np.array([of_cards, model.shared.evictions, of_values])
+        # A partition that has gone takes its evictions along.
+        metrics.evicted(*np.maximum(evicted - self._evicted, 0).tolist())
         self._evicted = evicted
         if (closed := model.ledger.closed_days) != self._closed_days:
             self._closed_days = closed

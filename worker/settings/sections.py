@@ -199,7 +199,8 @@ class FeatureSettings(Section):
     )
     max_cards: Positive = Field(
         5_000_000,
-        description="cards remembered per partition; a full table evicts those that it knows the least of",
+        description="cards remembered per partition, and four times as many values of each declared entity that they "
+        "have used; a full table evicts what it knows the least of",
     )
     max_entities: Positive = Field(
         2_000_000, description="entities remembered, of all declared fields together; likewise"

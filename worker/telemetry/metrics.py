@@ -234,7 +234,7 @@ class Metrics:
         self._rebalances = self._counter("rebalances_total", "Changes of the partitions owned.")
         self._gauge("last_poll_age_seconds", "Since the poll loop last moved.").set_function(poll_age_s)
         self._evictions = self._counters(
-            "evictions_total", "Rows forgotten for lack of room.", table=("cards", "entities")
+            "evictions_total", "Rows forgotten for lack of room.", table=("cards", "entities", "card_values")
         )
 
     def _build_logs(self) -> None:
@@ -442,6 +442,6 @@ class Metrics:
         """Count a change of the partitions owned."""
         self._rebalances.inc()
 
-    def evicted(self, cards: int, entities: int) -> None:
-        """Count rows forgotten since the last call."""
-        self._evictions.add(np.array([cards, entities]))
+    def evicted(self, cards: int, entities: int, card_values: int) -> None:
+        """Count rows forgotten since the last call; `card_values` are which values a card has used."""
+        self._evictions.add(np.array([cards, entities, card_values]))

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.aggregates import ENTITY_FEATURES
+from models.aggregates import CARD_COUNT_FEATURE, ENTITY_FEATURES, NOTHING
 from models.features import FeatureSpec
 
 Row = NDArray[np.float32]
 _NO_COUNT: Final = 0.5
+_ONE_PERCENT: Final = 0.01
 _FRAUD_PRIOR: Final = 0.02
 """What `models.aggregates` adds to the frauds before it takes the log odds; to the legits it adds 1."""
 
@@ -35,9 +35,7 @@ class Sentences:
         self._short_days = spec.half_lives_days[0]
         self._entities = spec.entities
         self._card_features = spec.card_features
-        of_history = _CARD[: spec.card_features - len(spec.entities)]
-        of_values = (partial(_familiar, it) for it in spec.entities)
-        self._card: tuple[Callable[[float], str], ...] = (*of_history, *of_values)
+        self._first_share = 1 + self._card_features - len(spec.entities)
         self._first_entity = 1 + self._card_features + 1
         self._hour = self._first_entity + len(spec.entities) * ENTITY_FEATURES
         self._numeric = spec.numeric
@@ -58,10 +56,10 @@ class Sentences:
         value = float(row[feature])
         if feature == 0:
             return f"the amount is {value:,.2f}" if math.isfinite(value) else "the amount is missing"
-        if feature <= self._card_features:
-            return self._card[feature - 1](value)
+        if feature < self._first_share:
+            return _CARD[feature - 1](value)
         if feature < self._first_entity:
-            return f"{_about(value, 'fraud')} reported on this card"
+            return self._of_card(feature - self._first_share, row)
         if feature < self._hour:
             entity, kind = divmod(feature - self._first_entity, ENTITY_FEATURES)
             first = self._first_entity + entity * ENTITY_FEATURES
@@ -70,6 +68,16 @@ class Sentences:
         if feature == self._hour:
             return f"at {_time_of_day(value)} UTC"
         return self._declared(feature - self._hour - 1, value, category)
+
+    def _of_card(self, index: int, row: Row) -> str:
+        value = float(row[self._first_share + index])
+        if index == len(self._entities):
+            return f"{_about(value, 'fraud')} reported on this card"
+        entity = self._entities[index]
+        if math.isfinite(value):
+            return _familiar(entity, value)
+        has_history = row[1 + CARD_COUNT_FEATURE] > NOTHING
+        return f"{entity} is missing" if has_history else "this card has no earlier payment"
 
     def _declared(self, index: int, value: float, category: str | None) -> str:
         if index < len(self._numeric):
@@ -107,11 +115,10 @@ class Sentences:
 
 
 def _familiar(entity: str, share: float) -> str:
-    if not math.isfinite(share):
-        return f"whether this {entity} is usual for this card is not known yet"
     if share == 0.0:
         return f"this {entity} is new to this card"
-    return f"about {share:.0%} of this card's payments had this {entity}".replace("%", " %")
+    shown = "less than 1" if share < _ONE_PERCENT else f"about {100 * share:.0f}"
+    return f"{shown} % of this card's payments had this {entity}"
 
 
 def _card_deviation(value: float) -> str:
