@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.test_doctor_kafka import cluster
+from tests.support.clusters import cluster
 from worker.doctor import machine_checks
 from worker.doctor.finding import Finding, Verdict
 from worker.errors import BrokerError, SettingsError
