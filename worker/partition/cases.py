@@ -32,7 +32,7 @@ class CaseBook:
         if not may_join.any():
             return joins
         rows = np.flatnonzero(alerted | may_join)
-        windows, cards = (time_ms[rows] // window_ms).tolist(), card_hash[rows].tolist()
+        windows, cards = _lists(time_ms[rows] // window_ms, card_hash[rows])
         opened: set[tuple[int, int]] = set()
         found = []
         for window, card, opens in zip(windows, cards, alerted[rows].tolist(), strict=True):
@@ -51,11 +51,16 @@ class CaseBook:
     ) -> NDArray[np.bool_]:
         """Return which of n transactions open a case, bool (n,): alerts whose card has none in their window."""
         opened = np.zeros(len(card_hash), np.bool_)
-        for row in np.flatnonzero(alerted):
-            cards = self._open.setdefault(int(time_ms[row]) // window_ms, set())
-            card = int(card_hash[row])
+        rows = np.flatnonzero(alerted)
+        for row, window, card in zip(rows, *_lists(time_ms[rows] // window_ms, card_hash[rows]), strict=True):
+            cards = self._open.setdefault(window, set())
             opened[row] = card not in cards
             cards.add(card)
         for old in [w for w in self._open if w <= max(self._open) - _WINDOWS_KEPT]:
             del self._open[old]
         return opened
+
+
+def _lists(windows: NDArray[np.int64], cards: NDArray[np.uint64]) -> tuple[list[int], list[int]]:
+    """Return both as Python's own numbers: a loop over these takes half of the time."""
+    return windows.tolist(), cards.tolist()
