@@ -247,41 +247,44 @@ class Searcher:
     def _best(
         self,
         cuts: list[_Cut],
-        best: _Judged,
+        simplest: _Judged,
         others: list[int],
         judged: Callable[[list[_Cut], int], NDArray[np.float64]],
         used: Callable[[list[_Cut], NDArray[np.float64]], NDArray[np.float64]],
         *,
         beyond_noise: bool,
     ) -> _Judged:
-        """Return the last candidate that is better than the best one before it.
+        """Return the candidate that is best on the newest days, if on all days it is better than the simplest one.
 
-        One that loses the newest days is given up, which saves its fits at the other cuts.
+        If it is not, the one that led before it may be. So only few are made at all cuts.
 
         Parameters
         ----------
         cuts
             The newest one last.
-        best, others
-            The candidate to beat, and the places of those that may.
+        simplest, others
+            The candidate that stays where no other is better, and the places of the others.
         judged
             Makes the logits of the candidate at a place on the days of some cuts.
         used
             Makes of these the logits by which it is compared.
         beyond_noise
-            Whether to be better means by more than one standard error.
+            Whether to be better on all days means by more than one standard error.
         """
         newest, rows = cuts[-1:], slice(-len(cuts[-1].judged), None)
-        to_beat = used(newest, best.logit[rows])
+        leaders, to_beat = [], used(newest, simplest.logit[rows])
         for at in others:
-            found = judged(newest, at)
-            if self._is_better(newest, used(newest, found), to_beat, beyond_noise=False):
-                found = np.concatenate([judged(cuts[:-1], at), found])
-                if self._is_better(
-                    cuts, used(cuts, found), used(cuts, best.logit), beyond_noise=beyond_noise
-                ):
-                    best, to_beat = _Judged(at, found), used(newest, found[rows])
-        return best
+            found = _Judged(at, judged(newest, at))
+            its = used(newest, found.logit)
+            if self._is_better(newest, its, to_beat, beyond_noise=False):
+                leaders.append(found)
+                to_beat = its
+        to_beat = used(cuts, simplest.logit)
+        for at, newest_logit in reversed(leaders):
+            logit = np.concatenate([judged(cuts[:-1], at), newest_logit])
+            if self._is_better(cuts, used(cuts, logit), to_beat, beyond_noise=beyond_noise):
+                return _Judged(at, logit)
+        return simplest
 
     def _is_better(
         self, cuts: list[_Cut], found: NDArray[np.float64], best: NDArray[np.float64], *, beyond_noise: bool

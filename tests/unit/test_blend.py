@@ -282,6 +282,32 @@ def test_a_candidate_that_loses_the_newest_days_is_judged_there_alone_and_one_th
     np.testing.assert_array_equal(found.logit, judged(cuts, 1))
 
 
+@pytest.mark.parametrize(
+    ("elsewhere", "expected", "cuts_judged"), [(9.0, 2, [1, 1, 2]), (-20.0, 1, [1, 1, 2, 2])]
+)
+def test_of_candidates_that_lead_in_turn_only_the_last_is_made_at_every_cut_unless_it_fails_there(
+    elsewhere: float, expected: int, cuts_judged: list[int]
+) -> None:
+    searcher = search(examples(30, 60))
+    cuts = searcher._cuts()
+    asked: list[int] = []
+
+    def logits(cut: _Cut, at: int) -> np.ndarray:
+        # The second candidate is better than the first on the newest days, and may be worse on the others.
+        size = 2.0 * at if cut is cuts[-1] or at < 2 else elsewhere
+        return np.where(searcher._rows.y[cut.judged] == 1, size, -size)
+
+    def judged(some: list[_Cut], at: int) -> np.ndarray:
+        asked.append(len(some))
+        return np.concatenate([logits(cut, at) for cut in some])
+
+    simplest = _Judged(0, judged(cuts, 0))
+    asked.clear()
+    found = searcher._best(cuts, simplest, [1, 2], judged, lambda _, logit: logit, beyond_noise=False)
+    assert (found.at, asked) == (expected, cuts_judged)
+    np.testing.assert_array_equal(found.logit, judged(cuts, expected))
+
+
 def test_a_search_of_a_single_cut_judges_every_candidate(monkeypatch: pytest.MonkeyPatch) -> None:
     searcher = search(examples(30, 60))
     only = searcher._cuts()[-1:]
