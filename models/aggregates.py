@@ -201,7 +201,7 @@ def reach_cards(
 
 
 @njit(cache=True, nogil=True)
-def _entity_key(entity_hash: np.uint64, entity: int) -> np.uint64:
+def entity_key(entity_hash: np.uint64, entity: int) -> np.uint64:
     """Keep equal identifiers of different entities apart."""
     return entity_hash ^ (_SALT * np.uint64(entity + 1))
 
@@ -228,7 +228,7 @@ def read_shared(
             out[i, 0] = frauds
         for e in range(entity_hash.shape[1]):
             if entity_hash[i, e] != MISSING:
-                row = find(entities, _entity_key(entity_hash[i, e], e))
+                row = find(entities, entity_key(entity_hash[i, e], e))
                 at = 1 + e * ENTITY_FEATURES
                 _entity_features(entities, row, event_time_ms[i], decays, out[i, at : at + ENTITY_FEATURES])
 
@@ -289,7 +289,7 @@ def fold_traffic(
     for i in range(entity_hash.shape[0]):
         for e in range(entity_hash.shape[1]):
             if entity_hash[i, e] != MISSING:
-                row = _row_as_of(entities, _entity_key(entity_hash[i, e], e), event_time_ms[i], decays)
+                row = _row_as_of(entities, entity_key(entity_hash[i, e], e), event_time_ms[i], decays)
                 late_ms = entities.last_ms[row] - event_time_ms[i]
                 entities.values[row, _RATE_SHORT] += exp2(-late_ms * decays[_SHORT])
                 entities.values[row, ENTITY_COUNT] += exp2(-late_ms * decays[_LONG])
@@ -321,7 +321,7 @@ def fold_labels(
                 cards.values[row, CARD_FRAUDS] += frauds[i] * factor
         for e in range(hashes.shape[1] - 1):
             if hashes[i, 1 + e] != MISSING:
-                row = _row_as_of(entities, _entity_key(hashes[i, 1 + e], e), at_ms[i], decays)
+                row = _row_as_of(entities, entity_key(hashes[i, 1 + e], e), at_ms[i], decays)
                 late_ms = entities.last_ms[row] - at_ms[i]
                 for h in range(3):
                     weight = exp2(-late_ms * decays[h])

@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from models.aggregates import CARD_COUNT_FEATURE, NOTHING
+from models.aggregates import CARD_COUNT_FEATURE, NOTHING, entity_key
 from models.arithmetic import exp2
 from models.hashing import MISSING
 from models.tables import LARGEST_TABLE, Rows, find_or_insert
@@ -22,9 +22,8 @@ WIDTH: Final = 1
 COUNT: Final = 0
 _VALUES_PER_CARD: Final = 4
 """There is room for so many values of a card and entity, on average over a full table of cards and all entities."""
-# Odd constants with well-mixed bits (2**64 over the golden ratio and over the plastic number).
-_OF_ENTITY: Final = np.uint64(0x9E3779B97F4A7C15)
 _OF_CARD: Final = np.uint64(0xC13FA9A902A6328F)
+"""An odd constant with well-mixed bits (2**64 over the plastic number)."""
 
 
 def most_rows(max_cards: int, entity_count: int) -> int:
@@ -55,7 +54,8 @@ def advance_familiarity(
         for e in range(entity_hash.shape[1]):
             if entity_hash[i, e] == MISSING:
                 continue
-            row = find_or_insert(rows, _key(card_hash[i], entity_hash[i, e], e), event_time_ms[i])
+            key = (card_hash[i] * _OF_CARD) ^ entity_key(entity_hash[i, e], e)
+            row = find_or_insert(rows, key, event_time_ms[i])
             elapsed_ms = event_time_ms[i] - rows.last_ms[row]
             # The same factor discounts the row to the event, or an event that comes late to the row.
             factor = exp2(-abs(elapsed_ms) * decay)
@@ -68,9 +68,3 @@ def advance_familiarity(
                 # that was evicted begins anew while its values stay.
                 out[i, first + e] = min(1.0, rows.values[row, COUNT] / count)
             rows.values[row, COUNT] += factor
-
-
-@njit(cache=True, nogil=True)
-def _key(card_hash: np.uint64, entity_hash: np.uint64, entity: int) -> np.uint64:
-    """Keep equal identifiers of different entities apart, and a value from another one of another card."""
-    return (card_hash * _OF_CARD) ^ (entity_hash + _OF_ENTITY * np.uint64(entity + 1))

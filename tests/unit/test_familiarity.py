@@ -138,14 +138,13 @@ def test_a_card_that_has_been_forgotten_in_time_begins_anew() -> None:
 
 
 def test_no_share_is_above_one_where_the_card_has_been_evicted_and_its_values_have_not() -> None:
-    aggregates = CardAggregates(SPEC, 2)
-    cards = [5, 5, 5, 6, 7, 8, 9, 5, 5]
-    merchants = [SHOP] * 3 + [1, 2, 3, 4] + [OTHER_SHOP, SHOP]
-    entities = np.array([merchants, [0] * len(merchants)], np.uint64).T
-    times_ms = np.array([0, 0, 0, 60, 61, 62, 63, 64, 65], np.int64) * MS_PER_DAY
-    found = advanced(aggregates, np.array(cards, np.uint64), entities, times_ms)[:, 0]
-    assert math.isnan(found[-2]), "the card has been evicted"
-    assert found[-1] <= 1.0
+    # Two cards fit: the first, used least, goes when the third comes. Its value, used three times, stays.
+    cards = np.array([5] * 3 + [6] * 5 + [7] * 5 + [5, 5], np.uint64)
+    merchants = [SHOP] * 3 + [1] * 5 + [2] * 5 + [OTHER_SHOP, SHOP]
+    entities = np.array([merchants, [0] * len(cards)], np.uint64).T
+    found = advanced(CardAggregates(SPEC, 2), cards, entities, np.zeros(len(cards), np.int64))[-2:, 0]
+    assert math.isnan(found[0]), "the card begins anew"
+    assert found[1] == 1.0, "three of one transaction"
 
 
 def test_a_batch_may_bring_more_new_values_than_the_table_has_room_for() -> None:
