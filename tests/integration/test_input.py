@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-from kafka import KafkaConsumer, KafkaProducer
-from kafka.coordinator.assignors.range import RangePartitionAssignor
-from kafka.structs import MemberState
+from kafka import KafkaProducer
 
 from tests.support.site import Site
 from tests.support.traffic import records_of, small_traffic
 from tests.support.waiting import START_S, wait_for
-from worker.kafka_io.client import consumer_config
 
 if TYPE_CHECKING:
     from tests.conftest import Broker
@@ -41,35 +38,12 @@ def test_a_worker_on_empty_topics_commits_where_it_begins_and_no_more(kafka: Bro
     assert site.commits() == first, "an idle worker writes nothing"
 
 
-class NoMetadata:
-    """The cluster as a new member sees it: without topics."""
-
-    def partitions_for_topic(self, topic: str) -> None:
-        del topic
-
-
-class NothingForAnyone(RangePartitionAssignor):  # type: ignore[misc]
-    """Assigns as a leader does that does not know the topics yet."""
-
-    @classmethod
-    def assign(cls, cluster: Any, members: list[Any]) -> Any:
-        del cluster
-        return super().assign(NoMetadata(), members)
-
-
 def test_a_worker_that_inherits_an_empty_assignment_joins_again(kafka: Broker, tmp_path: Path) -> None:
     """Killed as the group's leader before it knew the topics: its static member id keeps the empty assignment."""
     site = Site(kafka.bootstrap, tmp_path, 2)
-    names = site.settings.topics
-    config = consumer_config(site.settings, group=True) | {
-        "partition_assignment_strategy": [NothingForAnyone]
-    }
-    killed = KafkaConsumer(**config)
-    killed.subscribe([names.transactions, names.labels])
-    while killed.group_metadata().state is not MemberState.STABLE:
-        killed.poll(timeout_ms=100)
-    assert killed.assignment() == set()
-    killed.close()  # a static member stays in the group
+    with site.worker(module="tests.support.empty_leader") as leader:
+        wait_for(lambda: "joined with []" in leader.log, START_S, lambda: leader.log, [leader])
+        leader.kill()
     with site.worker() as worker:
         worker.wait_until_ready()
         assert worker.stop() == 0

@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from tests.support.repository import ROOT
 from tests.support.waiting import START_S, STOP_S, wait_for
 from worker.local_http import ask
 from worker.settings.sections import Settings
+
+RUN_WORKER: Final = "tests.support.run_worker"
 
 
 class WorkerProcess:
@@ -25,10 +27,13 @@ class WorkerProcess:
         The process reads them from a TOML file.
     folder
         Of that file and of the process's log.
+    module
+        What runs; its one argument is that file.
     """
 
-    def __init__(self, settings: Settings, folder: Path) -> None:
+    def __init__(self, settings: Settings, folder: Path, module: str = RUN_WORKER) -> None:
         self.settings = settings
+        self._module = module
         self._folder = folder
         folder.mkdir(parents=True)
         self._config = folder / "worker.toml"
@@ -39,7 +44,7 @@ class WorkerProcess:
         """Start it and return at once."""
         with (self._folder / "log").open("ab") as out:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.support.run_worker", str(self._config)],
+                [sys.executable, "-m", self._module, str(self._config)],
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=out,

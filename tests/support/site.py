@@ -13,7 +13,7 @@ from kafka import KafkaProducer
 
 from tests.support import oracle
 from tests.support.oracle import Outcome
-from tests.support.processes import WorkerProcess
+from tests.support.processes import RUN_WORKER, WorkerProcess
 from tests.support.topics import Topics
 from tests.support.traffic import Fed, InputRecord
 from tests.support.waiting import DECIDE_S, OPEN_S, wait_for
@@ -82,10 +82,12 @@ class Site(Topics):
         own = {"worker": {"id": worker_id, "state_dir": str(self.folder / "state")}, "health": {"port": 0}}
         return Settings(entity_key=ENTITY_KEY, **_merged(self._values, own, sections))
 
-    def worker(self, worker_id: str = "w1", **sections: Mapping[str, Any]) -> WorkerProcess:
-        """Return a worker's process, not yet started."""
+    def worker(
+        self, worker_id: str = "w1", module: str = RUN_WORKER, **sections: Mapping[str, Any]
+    ) -> WorkerProcess:
+        """Return a worker's process, not yet started; another module may stand in for it."""
         settings = self.settings_of(worker_id, **_merged({"health": {"port": free_port()}}, sections))
-        return WorkerProcess(settings, self.folder / f"{worker_id}-{uuid.uuid4().hex[:6]}")
+        return WorkerProcess(settings, self.folder / f"{worker_id}-{uuid.uuid4().hex[:6]}", module)
 
     def feed(self, records: Sequence[InputRecord], bad: Sequence[InputRecord] = ()) -> None:
         """Send records, and bad ones spread evenly between them, each to the partition of its key."""
