@@ -37,6 +37,11 @@ class Trees:
     booster: FlatBooster
     codes: CategoryCodes
 
+    @property
+    def in_words(self) -> str:
+        """What they are, for a log."""
+        return f"{len(self.booster.roots)} trees of {self.booster.most_leaves} leaves"
+
     def score(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the logits, float64 (n,)."""
         return self.booster.score(self.codes.of(X))
@@ -126,6 +131,14 @@ class Mix:
     trees: float = 0.0
     offset: float = 0.0
 
+    @classmethod
+    def from_array(cls, numbers: NDArray[Any]) -> Mix:
+        """Read the three numbers, in this order; raises ValueError if they cannot be these."""
+        if numbers.shape != (3,) or not np.all(np.isfinite(numbers)) or np.any(numbers[:2] < 0.0):
+            msg = "mix is not two weights that are finite and not negative, and an offset"
+            raise ValueError(msg)
+        return cls(*(float(number) for number in numbers))
+
 
 class Blend:
     """Tables and trees as one model; `learn_batch` alone changes it: the tables, and the weights once they follow.
@@ -160,16 +173,17 @@ class Blend:
     @property
     def trees_in_words(self) -> str:
         """What the trees are, for a log."""
-        if self.trees is None:
-            return "no trees"
-        booster = self.trees.booster
-        return f"{len(booster.roots)} trees of {booster.most_leaves} leaves"
+        return "no trees" if self.trees is None else self.trees.in_words
 
     def score_batch(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the logits of fraud, float64 (n,)."""
         by_tables, by_trees, offset = self._weights.tolist()
         tables, trees = self._parts(X)
         return np.asarray(by_tables * tables + by_trees * trees + offset, np.float64)
+
+    def score_tables(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return the logits of the tables alone, float64 (n,)."""
+        return self.tables.score_batch(self._ordered(X))
 
     def follow_verdicts(
         self, X: NDArray[np.float32], w: NDArray[np.float64], calibration: Calibration, certainty: float
@@ -223,7 +237,7 @@ class Blend:
 
     def _parts(self, X: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the logits of tables and trees."""
-        return self.tables.score_batch(self._ordered(X)), self._by_trees(X)
+        return self.score_tables(X), self._by_trees(X)
 
     def contributions(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return what each feature adds to the logit, float64 (n, F); with `reference_logit` they sum to it."""
@@ -261,16 +275,13 @@ class Blend:
             An array has another type or shape, or holds what no model could.
         """
         tables = BinnedLogistic.from_arrays(_below(arrays, _TABLES))
-        order, mix = arrays["order"], arrays["mix"]
+        order = arrays["order"]
         if order.dtype != np.int16 or not np.array_equal(np.sort(order), np.arange(len(order))):
             msg = "order is not a permutation of the columns"
             raise ValueError(msg)
-        if mix.shape != (3,) or not np.all(np.isfinite(mix)) or np.any(mix[:2] < 0.0):
-            msg = "mix is not two weights that are finite and not negative, and an offset"
-            raise ValueError(msg)
         has_trees = any(name.startswith(_BOOSTER) for name in arrays)
         trees = Trees.from_arrays(arrays, len(order)) if has_trees else None
-        blend = cls(tables, trees, Mix(*mix.tolist()), order)
+        blend = cls(tables, trees, Mix.from_array(arrays["mix"]), order)
         information = arrays.get("mix_information")
         if information is not None:
             if information.shape != (3, 3) or not np.all(np.isfinite(information)):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from dataclasses import astuple, dataclass, replace
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,21 @@ _MOST_TREES: Final = 1_000
 """The time to score a row grows with the trees and their depth."""
 
 
+class Shadow(NamedTuple):
+    """The trees of a challenger, which of `TREES`, and their weights beside the tables that decide."""
+
+    trees_at: int
+    mix: Mix
+
+    @classmethod
+    def from_array(cls, numbers: NDArray[Any]) -> Shadow:
+        """Read a record's numbers; raises ValueError where they name no candidate."""
+        if numbers.shape != (4,) or numbers[0] not in range(len(TREES)):
+            msg = "shadow is not the number of a candidate and three weights"
+            raise ValueError(msg)
+        return cls(int(numbers[0]), Mix.from_array(numbers[1:]))
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
     """What a search chose, in numbers: it is part of the generation's record.
@@ -63,6 +78,8 @@ class Choice:
         How many the search had.
     known_frauds
         How many the trees of the search knew, in the mean of its cuts.
+    shadow
+        The challenger beside these tables; None where there is none.
     """
 
     tables_at: int
@@ -76,6 +93,7 @@ class Choice:
     age: int = 0
     rows: int = 0
     known_frauds: int = 0
+    shadow: Shadow | None = None
 
     @property
     def has_judged(self) -> bool:
@@ -87,7 +105,7 @@ class Choice:
 
         What is best for fewer frauds is too little for all.
         """
-        its = TREES[self.trees_at]
+        its = TREES[self.trees_at if self.shadow is None else self.shadow.trees_at]
         growth = min(max(frauds / max(self.known_frauds, 1), 1.0), _MOST_GROWTH)
         return replace(its, trees=min(round(its.trees * growth), _MOST_TREES))
 
@@ -95,7 +113,10 @@ class Choice:
         """Return the numbers that `from_arrays` reads, beside those of the blend."""
         numbers = (self.tables_at, self.trees_at, self.age, self.rows, self.known_frauds)
         losses = (self.tables_loss, self.trees_loss, self.blend_loss)
-        return {"choice": np.array(numbers, np.int64), "losses": np.array(losses)}
+        found = {"choice": np.array(numbers, np.int64), "losses": np.array(losses)}
+        if self.shadow is not None:
+            found["shadow"] = np.array([self.shadow.trees_at, *astuple(self.shadow.mix)])
+        return found
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], mix: Mix, order: NDArray[np.int16]) -> Choice:
@@ -111,4 +132,7 @@ class Choice:
             msg = f"no candidate has the numbers {tables_at} and {trees_at}"
             raise ValueError(msg)
         tables, trees, blend = (float(loss) for loss in arrays["losses"])
-        return cls(tables_at, trees_at, mix, order, None, tables, trees, blend, age, rows, known_frauds)
+        shadow = Shadow.from_array(arrays["shadow"]) if "shadow" in arrays else None
+        return cls(
+            tables_at, trees_at, mix, order, None, tables, trees, blend, age, rows, known_frauds, shadow
+        )

@@ -28,6 +28,8 @@ class Scores:
         Of the online model, before and after calibration; NaN without one.
     forest_score : float32 (n,)
         NaN where the forest did not score.
+    challenger_ratio : float64 (n,)
+        Expected loss by the challenger over review cost; NaN without one.
     loss : float64 (n,)
         The loss if the transaction is a missed fraud.
     ratio : float64 (n,)
@@ -60,6 +62,7 @@ class Scores:
     forest_cut: float
     joining_lambda: float
     least_lambda: float
+    challenger_ratio: NDArray[np.float64]
 
     @property
     def alerted(self) -> NDArray[np.bool_]:
@@ -68,20 +71,31 @@ class Scores:
 
     @property
     def may_join(self) -> NDArray[np.bool_]:
-        """Which of them are alerts if their card has an open case, and no alerts otherwise, bool (n,)."""
-        return self._decided_online & ~self.alerted & (self.ratio >= self.joining_lambda)
+        """Which alert only if their card has an open case, bool (n,): by the model, or by its challenger."""
+        highest = np.fmax(self.ratio, self.challenger_ratio)
+        return self._decided_online & ~self.alerted & (highest >= self.joining_lambda)
 
     @property
     def joined(self) -> NDArray[np.bool_]:
         """Which of them are alerts only because their card has an open case, bool (n,)."""
         return self._decided_online & self.alerted & (self.ratio < self.online_lambda)
 
-    def joining(self, joins: NDArray[np.bool_]) -> Scores:
-        """Return the same with those that join an open case, bool (n,), as alerts."""
-        added = np.uint16(Flag.ALERTED | Flag.ONLINE_WOULD_ALERT)
+    def joining(self, has_case: NDArray[np.bool_]) -> Scores:
+        """Return the same with those as alerts that join a case; `has_case`, bool (n,), says which of `may_join` can.
+
+        The cases are those of the actual alerts, for the challenger too.
+        """
+        joins = has_case & (self.ratio >= self.joining_lambda)
+        would_join = (
+            self._decided_online & (has_case | self.alerted) & (self.challenger_ratio >= self.joining_lambda)
+        )
+        added = _flags(joins, Flag.ALERTED | Flag.ONLINE_WOULD_ALERT)
+        by_challenger = _flags(
+            np.where(np.isfinite(self.challenger_ratio), would_join, joins), Flag.CHALLENGER_WOULD_ALERT
+        )
         return replace(
             self,
-            flags=self.flags | np.where(joins, added, np.uint16(0)),
+            flags=self.flags | added | by_challenger,
             legit_weight=np.where(joins, np.float32(1), self.legit_weight),
         )
 
@@ -131,18 +145,21 @@ def decide(
     ratio = online_ratio(probability.astype(np.float64), loss, policy)
     rank = forest_rank(forest_score.astype(np.float64), amount)
     online_lambda, forest_cut, forest_budget_cut, joining_lambda = model.thresholds(now_ms)
+    challenger_ratio = _challenger_ratio(model, features, decider, loss)
     online_would = ratio >= online_lambda
     forest_would = rank >= forest_budget_cut
     by_forest = (decider == Decider.FOREST) & (rank >= forest_cut)
     alerted = np.where(decider == Decider.ONLINE, online_would, by_forest)
+    challenged = np.where(np.isfinite(challenger_ratio), challenger_ratio >= online_lambda, alerted)
     flags = decider.astype(np.uint16) | level_bits(ratio)
-    for flag, chosen in (
-        (Flag.ALERTED, alerted),
-        (Flag.ONLINE_WOULD_ALERT, online_would),
-        (Flag.FOREST_WOULD_ALERT, forest_would),
-        (Flag.FOREST_SCORED, np.isfinite(forest_score)),
+    for chosen, flag in (
+        (alerted, Flag.ALERTED),
+        (online_would, Flag.ONLINE_WOULD_ALERT),
+        (forest_would, Flag.FOREST_WOULD_ALERT),
+        (np.isfinite(forest_score), Flag.FOREST_SCORED),
+        (challenged, Flag.CHALLENGER_WOULD_ALERT),
     ):
-        flags |= np.where(chosen, np.uint16(flag), np.uint16(0))
+        flags |= _flags(chosen, flag)
     legit_weight = _legit_weight(flags, id_hash, model.sample_one_in)
     return Scores(
         logit,
@@ -157,7 +174,12 @@ def decide(
         forest_cut,
         joining_lambda,
         model.payoffs.in_force.least_lambda,
+        challenger_ratio,
     )
+
+
+def _flags(where: NDArray[np.bool_], flag: Flag) -> NDArray[np.uint16]:
+    return np.where(where, np.uint16(flag), np.uint16(0))
 
 
 def _legit_weight(flags: NDArray[np.uint16], id_hash: NDArray[np.uint64], one_in: int) -> NDArray[np.float32]:
@@ -172,6 +194,18 @@ def _online_logit(model: ModelState, features: NDArray[np.float32]) -> NDArray[n
         logit = np.asarray(model.online.score_batch(features), np.float32)
     # A logit that is not finite is no score: the forest decides.
     return np.where(np.isfinite(logit), logit, np.float32(np.nan))
+
+
+def _challenger_ratio(
+    model: ModelState, features: NDArray[np.float32], decider: NDArray[np.uint8], loss: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return expected loss over review cost where the online model decides and has a challenger; NaN elsewhere."""
+    ratio = np.full(len(features), np.nan)
+    if model.challenger is not None and model.online is not None:
+        rows = np.flatnonzero(decider == Decider.ONLINE)
+        probability = model.challenger.probability(model.online, features[rows])
+        ratio[rows] = online_ratio(probability, loss[rows], model.policy.costs)
+    return ratio
 
 
 def _deciders(model: ModelState, logit: NDArray[np.float32]) -> NDArray[np.uint8]:

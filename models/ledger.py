@@ -33,8 +33,8 @@ class ForestView(IntEnum):
     WOULD_ALERT = 2
 
 
-SHAPE: Final = (len(Decider), 2, 2, len(ForestView), len(Truth))
-"""The axes of a cell: decider, alerted, whether the online model would have alerted, `ForestView`, `Truth`."""
+SHAPE: Final = (len(Decider), 2, 2, len(ForestView), 2, len(Truth))
+"""The axes of a cell: decider, alerted, would the online model alert, `ForestView`, would the challenger, `Truth`."""
 CELLS: Final = int(np.prod(SHAPE))
 COUNT, LOSS, CASES, WINDOWS, LABELLED = range(5)
 SUMS: Final = 5
@@ -158,6 +158,7 @@ def _cell_of(flags: NDArray[np.uint16], truth: NDArray[np.uint8]) -> IntArray:
             (flags & Flag.ALERTED) != 0,
             (flags & Flag.ONLINE_WOULD_ALERT) != 0,
             np.where(scored, 1 + forest_would, 0),
+            (flags & Flag.CHALLENGER_WOULD_ALERT) != 0,
             truth.astype(np.int64),
         ),
         SHAPE,
@@ -204,6 +205,8 @@ class Cohort:
     online_cost, forest_cost
         The cost if that decider alone had decided, and each of its alerts had opened as many cases as an actual one.
         The forest's is estimated, within each actual decider, from the rows that it scored; NaN where it scored none.
+    challenger_cost
+        Likewise with the challenger in the place of the online model, wherever that decided and there was a challenger.
     """
 
     days: int
@@ -224,6 +227,7 @@ class Cohort:
     savings: float
     online_cost: float
     forest_cost: float
+    challenger_cost: float
 
 
 class Ledger:
@@ -349,8 +353,8 @@ def _divide(numerator: float, denominator: float) -> float:
 
 def _cohort(days: int, decisions: int, sums: FloatArray, review_cost: float) -> Cohort:
     table = sums.reshape(*SHAPE, SUMS)
-    by_truth = table.sum(axis=(0, 1, 2, 3))
-    alerted = table[:, 1].sum(axis=(0, 1, 2))
+    by_truth = table.sum(axis=(0, 1, 2, 3, 4))
+    alerted = table[:, 1].sum(axis=(0, 1, 2, 3))
     fraud, settled = by_truth[Truth.FRAUD], by_truth.sum(axis=0)
     caught = alerted[Truth.FRAUD]
     known = by_truth[[Truth.FRAUD, Truth.LEGIT], COUNT].sum()
@@ -377,13 +381,14 @@ def _cohort(days: int, decisions: int, sums: FloatArray, review_cost: float) -> 
         cost_none=cost_none,
         cost_all=cost_all,
         savings=1.0 - _divide(cost, min(cost_none, cost_all)),
-        online_cost=_online_cost(table, case_cost),
-        forest_cost=_forest_cost(table, case_cost),
+        online_cost=_cost_by(table.sum(axis=(0, 1, 3, 4)), case_cost),
+        forest_cost=_forest_cost(table.sum(axis=4), case_cost),
+        challenger_cost=_cost_by(table.sum(axis=(0, 1, 2, 3)), case_cost),
     )
 
 
-def _online_cost(table: FloatArray, case_cost: float) -> float:
-    by_would = table.sum(axis=(0, 1, 3))
+def _cost_by(by_would: FloatArray, case_cost: float) -> float:
+    """Return the cost of alerting where something would have; the axes are that, `Truth`, and the sums."""
     return float(case_cost * by_would[1, :, COUNT].sum() + by_would[0, Truth.FRAUD, LOSS])
 
 

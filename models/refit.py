@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 
 from models.alert_silence import silent_weight
 from models.anomaly import MINIMUM_ROWS, FlatForest
+from models.candidates import Choice
 from models.examples import Examples, Verdict
 from models.label_delay import LEAST_SHARE, LabelDelays, Ripening, learnt_as
 from models.records import Refit
 from models.search import Found, Searcher
 from models.state import ModelState
+from models.vocabulary import ChallengerMode
 
 FOREST_ROWS: Final = 16_384
 """The most rows that a forest is fitted on: once traffic exceeds them, its growth makes no forest due."""
@@ -51,14 +53,14 @@ class RefitPlan:
         The longest time between two generations, and between two forests: young ones are replaced sooner.
     forest_min_rows
         How many transactions must have been folded before the first forest.
-    trees
-        Whether a generation may have boosted trees beside the tables.
+    challenger
+        What boosted trees may do beside the tables.
     """
 
     generation_ms: int
     forest_ms: int
     forest_min_rows: int
-    trees: bool = True
+    challenger: ChallengerMode = ChallengerMode.CHOOSE
 
 
 Job = Callable[[], Refit]
@@ -153,25 +155,26 @@ def generation_job(model: ModelState, plan: RefitPlan) -> Job | None:
         known, chance = learnt_as(recent.take(chosen), mature[chosen], silent, calibration, delays, known_ms)
         # A moment later than the clock, so that the verdicts of the newest commit are known.
         ripening = Ripening(known, chance, delays, known_ms + 1, wait_ms + 1, steady, legit_delays)
-        searcher = Searcher(ripening, names, categorical, fraud_weight, max(cut_offset, 0), trees=plan.trees)
+        searcher = Searcher(ripening, names, categorical, fraud_weight, max(cut_offset, 0), plan.challenger)
         rows = int(np.count_nonzero(mature[chosen]))
         keeps = (
             earlier is not None
             and earlier.has_judged
             and earlier.age < _SEARCH_EVERY - 1
             and _CHEAP_ROWS < rows < _GROWN * earlier.rows
-            and (plan.trees or earlier.trees_at < 0)
+            and _may_stay(earlier, plan.challenger)
         )
         if earlier is None or not keeps:
             found = searcher.search()
         else:
             found = Found(replace(earlier, age=earlier.age + 1), certainty)
-        blend, numbers, behind = searcher.build(found)
+        built = searcher.build(found)
+        numbers = built.calibration
         # Silence that speaks before most frauds are labelled says too little of how good a logit is.
         if wait_ms == policy.negatives_after_ms or legit_delays is not None:
             newest = searcher.newest_rows(_FOLLOWED_ROWS)
-            blend.follow_verdicts(newest.X, newest.w, numbers, behind)
-        arrays = {**blend.arrays(), **found.choice.arrays()}
+            built.blend.follow_verdicts(newest.X, newest.w, numbers, built.certainty)
+        arrays = {**built.arrays(), **found.choice.arrays()}
         arrays["calibration"] = np.array([numbers.slope, numbers.intercept])
         arrays["silent_weight"] = np.array([silent])
         # The job has learnt the decisions before; of a young stream, later ones are learnt as they grow old.
@@ -180,6 +183,17 @@ def generation_job(model: ModelState, plan: RefitPlan) -> Job | None:
         return Refit("generation", cut_offset, clock_ms, arrays)
 
     return job
+
+
+def _may_stay(earlier: Choice, challenger: ChallengerMode) -> bool:
+    """Return whether a choice that trees were searched for fits what they may do now."""
+    match challenger:
+        case ChallengerMode.OFF:
+            return earlier.trees_at < 0 and earlier.shadow is None
+        case ChallengerMode.SHADOW:
+            return earlier.trees_at < 0
+        case ChallengerMode.CHOOSE:
+            return earlier.shadow is None
 
 
 def _is_enough(labels: NDArray[np.uint8], frauds: int) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,13 +26,15 @@ from models.candidates import (
     TABLES,
     TREES,
     Choice,
+    Shadow,
 )
+from models.challenger import Challenger
 from models.generation import TrainingRows
 from models.label_delay import Ripening
 from models.online import LogisticParams
 from models.stacking import blended_logit, fit_mix
 from models.threshold import Calibration
-from models.vocabulary import MS_PER_DAY
+from models.vocabulary import MS_PER_DAY, ChallengerMode
 
 CUTS: Final = 3
 _JUDGED_SHARE: Final = 0.35
@@ -90,6 +92,11 @@ class Built(NamedTuple):
     blend: Blend
     calibration: Calibration
     certainty: float
+    challenger: Challenger | None = None
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return blend and challenger as arrays of numbers, by name."""
+        return self.blend.arrays() | ({} if self.challenger is None else self.challenger.arrays())
 
 
 class _Judged(NamedTuple):
@@ -113,8 +120,8 @@ class Searcher:
         Class weight of the lineage.
     seed
         Decides every sample.
-    trees
-        Whether the choice may have trees.
+    challenger
+        What trees may do.
     """
 
     def __init__(
@@ -124,10 +131,9 @@ class Searcher:
         categorical: NDArray[np.bool_],
         fraud_weight: float,
         seed: int,
-        *,
-        trees: bool = True,
+        challenger: ChallengerMode = ChallengerMode.CHOOSE,
     ) -> None:
-        self._may_have_trees = trees
+        self._challenger = challenger
         self._ripening = ripening
         mature = ripening.mature_at(ripening.now_ms)
         self._time_ms = ripening.examples.event_time_ms[mature]
@@ -143,7 +149,7 @@ class Searcher:
         if not cuts:
             return self.default()
         trees, order = self._chosen_trees(cuts)
-        beside = trees.logit if self._may_have_trees else None
+        beside = trees.logit if self._challenger is ChallengerMode.CHOOSE else None
         tables = self._chosen_tables(cuts, order, beside)
         self._table_samples.clear()
         rows = self._judged_rows(cuts)
@@ -161,6 +167,7 @@ class Searcher:
             _mean_loss(blended, y, w),
             rows=len(self._rows.y),
             known_frauds=round(np.mean([_frauds(cut.known, SEARCH_ROWS) for cut in cuts])),
+            shadow=self._shadow(tables, trees, y, w),
         )
         known_share = len(cuts[-1].known.y) / len(self._rows.y)
         return Found(choice, _certainty(blended, w) * known_share, rows, known_share)
@@ -180,19 +187,32 @@ class Searcher:
         has learnt the row.
         """
         choice, trees = found.choice, None
-        if choice.trees_at >= 0:
+        if choice.trees_at >= 0 or choice.shadow is not None:
             size = choice.size(_frauds(self._rows, BOOSTED_ROWS))
             trees = self._sample(self._rows, BOOSTED_ROWS).fit(size, self._seed)
         learnt = self._ripening.in_order(self._ripening.now_ms)
         tables = self._table_params(choice.tables_at)
         sample = TableSample.of(learnt, self._categorical, choice.order, tables)
-        blend, before = build_blend(sample, self._names, tables, choice.mix, trees)
+        deciding = trees if choice.trees_at >= 0 else None
+        blend, before = build_blend(sample, self._names, tables, choice.mix, deciding)
+        shadow = None
+        if trees is not None and choice.shadow is not None:
+            shadow = Challenger(trees, choice.shadow.mix)
         if choice.calibration is not None:
-            return Built(blend, _levelled(blend, choice.calibration, found), found.certainty)
+            return Built(blend, _levelled(blend, choice.calibration, found), found.certainty, shadow)
         newest = slice(len(before) - len(before) // 4, None)
         logit, y, w = before[newest], learnt.y[newest], learnt.w[newest]
         calibration = Calibration.fit(logit, y == 1, w)
         return Built(blend, calibration, _certainty(calibration.slope * logit + calibration.intercept, w))
+
+    def _shadow(
+        self, tables: _Judged, trees: _Judged, y: NDArray[np.uint8], w: NDArray[np.float64]
+    ) -> Shadow | None:
+        """Weigh trees beside the tables that decide without them; None where they would weigh nothing."""
+        if self._challenger is not ChallengerMode.SHADOW:
+            return None
+        mix, calibration = fit_mix(tables.logit, trees.logit, y == 1, w)
+        return Shadow(trees.at, replace(mix, offset=calibration.intercept)) if mix.trees > 0.0 else None
 
     def _chosen_trees(self, cuts: list[_Cut]) -> tuple[_Judged, NDArray[np.int16]]:
         """Choose trees whose loss is lower, and by the first ones the order of the columns for the tables.
@@ -211,7 +231,7 @@ class Searcher:
         def judged(some: list[_Cut], at: int) -> NDArray[np.float64]:
             return self._logits(some, [self._trees(cut, TREES[at]) for cut in some])
 
-        candidates = larger if self._may_have_trees else []
+        candidates = [] if self._challenger is ChallengerMode.OFF else larger
         return self._best(cuts, smallest, candidates, judged, _alone, beyond_noise=False), order
 
     def _chosen_tables(

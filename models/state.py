@@ -17,6 +17,7 @@ from models.alert_silence import resolved
 from models.anomaly import FlatForest
 from models.blend import Blend
 from models.candidates import Choice
+from models.challenger import Challenger
 from models.examples import ExampleBuffer, Examples, Verdict
 from models.features import FeatureLayout, SharedAggregates
 from models.label_delay import LabelDelays, chance_of_fraud, weight_online
@@ -118,6 +119,7 @@ class ModelState:
         self.ledger = Ledger()
         self.payoffs = Payoffs()
         self.online: Blend | None = None
+        self.challenger: Challenger | None = None
         self.choice: Choice | None = None
         self.calibration = Calibration()
         self.silent_weight = 0.0
@@ -279,6 +281,7 @@ class ModelState:
             ("ledger", self.ledger.arrays()),
             ("payoffs", self.payoffs.arrays()),
             ("online", self.online.arrays() if self.online is not None else {}),
+            ("challenger", self.challenger.arrays() if self.challenger is not None else {}),
             ("choice", self.choice.arrays() if self.choice is not None else {}),
             ("forest", self.forest.arrays() if self.forest is not None else {}),
             ("delays", {"shares": self.delays.shares}),
@@ -423,6 +426,7 @@ class ModelState:
         slope, intercept = arrays.pop("calibration")
         self.calibration = Calibration(float(slope), float(intercept))
         self.online = Blend.from_arrays(arrays)
+        self.challenger = Challenger.from_record(arrays, len(self.layout.names))
         self.choice = Choice.from_arrays(arrays, self.online.mix, self.online.order)
         self.generation = GenerationStart(offset, refit.clock_ms, self.frauds_learnt)
         # The job has not seen the examples that were folded while it ran.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import IntEnum, IntFlag
+from enum import IntEnum, IntFlag, StrEnum
 from typing import Final
 
 
@@ -12,6 +12,16 @@ class Decider(IntEnum):
     NONE = 0
     FOREST = 1
     ONLINE = 2
+
+
+class ChallengerMode(StrEnum):
+    """What boosted trees may do beside the tables that learn online."""
+
+    OFF = "off"
+    SHADOW = "shadow"
+    """They are scored, and what they would have decided is known; tables alone decide."""
+    CHOOSE = "choose"
+    """They decide together with the tables, by weights that matured days choose; zero is one."""
 
 
 class Status(IntEnum):
@@ -82,6 +92,8 @@ class Flag(IntFlag):
     """The highest level that the card has reached in the case window before."""
     OPENS_FOREST_CASE = 1 << 14
     """The first of its case where the forest would alert: had it decided, the review would be charged here."""
+    CHALLENGER_WOULD_ALERT = 1 << 15
+    """With the challenger in the place of the online model it would be an alert; without a challenger, `ALERTED`."""
 
 
 MS_PER_DAY: Final = 86_400_000

@@ -9,7 +9,7 @@ from models.records import Lineage, Policy
 from models.refit import RefitPlan
 from models.state import ModelState
 from models.threshold import CostPolicy
-from models.vocabulary import MS_PER_DAY
+from models.vocabulary import MS_PER_DAY, ChallengerMode
 from worker.identity import Hasher
 from worker.partition.task import TaskLimits
 from worker.settings.sections import Settings
@@ -66,7 +66,7 @@ def refit_plan(settings: Settings) -> RefitPlan:
         generation_ms=round(model.generation_days * MS_PER_DAY),
         forest_ms=round(model.forest_days * MS_PER_DAY),
         forest_min_rows=model.forest_min_rows,
-        trees=model.trees,
+        challenger=ChallengerMode(model.challenger),
     )
 
 

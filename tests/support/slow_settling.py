@@ -209,10 +209,11 @@ class SlowSettling:
         return total
 
 
-def cell(flags: Flag) -> tuple[int, int, int, int]:
-    """Return decider, alerted, whether the online model would alert, and what the forest would do."""
+def cell(flags: Flag) -> tuple[int, int, int, int, int]:
+    """Return decider, alerted, would the online model alert, what the forest would do, would the challenger alert."""
     view = ForestView.UNSCORED
     if flags & Flag.FOREST_SCORED:
         view = ForestView.WOULD_ALERT if flags & Flag.FOREST_WOULD_ALERT else ForestView.WOULD_PASS
     online = int(bool(flags & Flag.ONLINE_WOULD_ALERT))
-    return Decider(int(flags & Flag.DECIDER)), int(bool(flags & Flag.ALERTED)), online, view
+    challenger = int(bool(flags & Flag.CHALLENGER_WOULD_ALERT))
+    return Decider(int(flags & Flag.DECIDER)), int(bool(flags & Flag.ALERTED)), online, view, challenger

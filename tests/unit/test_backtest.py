@@ -66,6 +66,26 @@ def test_two_runs_agree_to_the_bit(result: BacktestResult) -> None:
     assert (result.model.version, result.evaluation) == (again.model.version, again.evaluation)
 
 
+def test_in_shadow_all_is_decided_as_without_trees_and_what_trees_would_decide_is_noted() -> None:
+    model = {"min_frauds": 30, "forest_min_rows": 400, "generation_days": 3.0, "digest_every": 32}
+    alone, beside = (backtest(settings(model=model | {"challenger": it}), DATA) for it in ("off", "shadow"))
+    bit = np.uint16(Flag.CHALLENGER_WOULD_ALERT)
+    np.testing.assert_array_equal(alone.decisions.flags & ~bit, beside.decisions.flags & ~bit)
+    np.testing.assert_array_equal(alone.decisions.score, beside.decisions.score)
+    assert (alone.model.challenger, beside.model.challenger is None) == (None, False)
+    differs = {}
+    for name, run in (("alone", alone), ("beside", beside)):
+        flags = run.decisions.flags
+        differs[name] = ((flags & bit) != 0) != ((flags & Flag.ALERTED) != 0)
+    assert not differs["alone"].any()
+    assert differs["beside"].any()
+    assert {int(it) for it in deciders(beside.decisions)[differs["beside"]]} == {Decider.ONLINE}
+    costs = beside.model.policy.costs
+    cohorts = [run.model.ledger.total(costs.review_cost) for run in (alone, beside)]
+    assert cohorts[0].challenger_cost == pytest.approx(cohorts[0].cost)
+    assert cohorts[1].challenger_cost != pytest.approx(cohorts[1].cost)
+
+
 def test_what_labels_say_later_changes_no_decision_before(result: BacktestResult) -> None:
     assert DATA.is_fraud is not None
     assert DATA.label_time_ms is not None

@@ -18,7 +18,7 @@ from models.label_delay import LabelDelays, Ripening
 from models.search import Searcher, _Cut, _Judged
 from models.stacking import fit_mix
 from models.threshold import Calibration
-from models.vocabulary import MS_PER_DAY
+from models.vocabulary import MS_PER_DAY, ChallengerMode
 
 NAMES = ("a", "b", "c", "d")
 CATEGORICAL = np.array([False, False, False, True])
@@ -144,7 +144,7 @@ def examples(days: int, per_day: int, seed: int = 1) -> Examples:
     )  # fmt: skip
 
 
-def search(found: Examples, *, trees: bool = True) -> Searcher:
+def search(found: Examples, challenger: ChallengerMode = ChallengerMode.CHOOSE) -> Searcher:
     known = Ripening(
         found,
         np.zeros(len(found)),
@@ -152,7 +152,7 @@ def search(found: Examples, *, trees: bool = True) -> Searcher:
         int(found.event_time_ms[-1]) + 2 * MS_PER_DAY,
         2 * MS_PER_DAY - 1,
     )
-    return Searcher(known, NAMES, CATEGORICAL, fraud_weight=1.0, seed=7, trees=trees)
+    return Searcher(known, NAMES, CATEGORICAL, fraud_weight=1.0, seed=7, challenger=challenger)
 
 
 def test_a_search_reports_what_it_judged_and_its_choice_makes_a_model() -> None:
@@ -230,7 +230,7 @@ def test_the_intercept_of_a_search_counts_for_the_share_of_the_rows_that_its_mod
     searcher = search(examples(30, 60))
     found = searcher.search()
     choice = found.choice
-    blend, calibration, _ = searcher.build(found)
+    blend, calibration, *_ = searcher.build(found)
     cuts, known = searcher._cuts(), searcher._rows
     X, y, w = known.take(np.concatenate([cut.judged for cut in cuts]))
     logit, share = blend.score_batch(X), len(cuts[-1].known.y) / len(known.y)
@@ -396,7 +396,7 @@ def test_with_too_few_frauds_the_tables_alone_are_made() -> None:
 
 def test_without_trees_the_tables_alone_are_chosen_and_their_weight_is_fitted() -> None:
     found = examples(30, 60)
-    searcher = search(found, trees=False)
+    searcher = search(found, ChallengerMode.OFF)
     chosen = searcher.search()
     choice = chosen.choice
     assert (choice.trees_at, choice.mix.trees) == (-1, 0.0)

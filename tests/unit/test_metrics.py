@@ -130,29 +130,31 @@ def test_two_workers_of_one_process_share_nothing(metrics: Metrics) -> None:
 
 
 def test_decisions_are_counted_by_their_flags(metrics: Metrics) -> None:
-    alert = Flag.ALERTED
+    alert, challenger = Flag.ALERTED, Flag.CHALLENGER_WOULD_ALERT
     flags = np.array(
         [
-            Decider.ONLINE,
-            Decider.ONLINE | alert | Flag.OPENS_CASE,
+            Decider.ONLINE | challenger,
+            Decider.ONLINE | alert | challenger | Flag.OPENS_CASE,
             Decider.ONLINE | alert,
-            Decider.FOREST | alert | Flag.OPENS_CASE,
+            Decider.FOREST | alert | challenger | Flag.OPENS_CASE,
             Decider.NONE,
             Decider.NONE | Flag.ONLINE_WOULD_ALERT,
             Decider.ONLINE | Flag.FOREST_SCORED,
-            Decider.ONLINE | Flag.FIRST_OF_WINDOW,
+            Decider.ONLINE | challenger | Flag.FIRST_OF_WINDOW,
         ],
         np.uint16,
     )
-    metrics.decided(flags, review_cost=5.0)
+    metrics.decisions.decided(flags, review_cost=5.0)
     assert value(metrics, "decisions_total", decided_by="online", decision="pass") == 3
     assert value(metrics, "decisions_total", decided_by="online", decision="alert") == 2
     assert value(metrics, "decisions_total", decided_by="forest", decision="alert") == 1
     assert value(metrics, "decisions_total", decided_by="none", decision="pass") == 2
     assert (value(metrics, "alerts_total"), value(metrics, "cases_total")) == (3, 2)
+    assert value(metrics, "challenger_disagreements_total", challenger="alert") == 2
+    assert value(metrics, "challenger_disagreements_total", challenger="pass") == 1
     assert value(metrics, "review_cost_total") == 10.0
     assert value(metrics, "decider_share", decided_by="online") == 5 / 8
-    metrics.decided(flags[:0], review_cost=5.0)
+    metrics.decisions.decided(flags[:0], review_cost=5.0)
     assert value(metrics, "decider_share", decided_by="online") == 5 / 8
 
 

@@ -78,7 +78,7 @@ def test_each_generation_is_logged_once_with_what_it_was_made_of(caplog: pytest.
     caplog.set_level(logging.INFO, "worker.live.observer")
     choice = Choice(0, 0, Mix(0.25, 0.75), np.arange(2, dtype=np.int16), None, 0.03, 0.02, 0.0125)
     model: Any = SimpleNamespace(
-        choice=choice, generation=GenerationStart(12, 5, 100), silent_weight=0.5, policy=None,
+        choice=choice, generation=GenerationStart(12, 5, 100), silent_weight=0.5, policy=None, challenger=None,
         layout=SimpleNamespace(names=("amount",)), online=SimpleNamespace(trees_in_words="250 trees of 7 leaves"),
     )  # fmt: skip
     shown: list[Any] = []

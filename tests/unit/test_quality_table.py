@@ -155,13 +155,13 @@ def test_the_list_names_every_stream(capsys: pytest.CaptureFixture[str]) -> None
 
 def test_a_part_of_the_worker_can_be_left_out_on_all_streams() -> None:
     stream = dataclasses.replace(STREAM, settings={"model": {"min_frauds": 7}})
-    changed = stream.with_settings({"model": {"trees": False}, "labels": {"horizon_days": 30}})
+    changed = stream.with_settings({"model": {"challenger": "off"}, "labels": {"horizon_days": 30}})
     assert changed.worker_settings(loaded()).model.min_frauds == 7
-    assert not changed.worker_settings(loaded()).model.trees
+    assert changed.worker_settings(loaded()).model.challenger == "off"
     assert changed.worker_settings(loaded()).labels.horizon_days == 30
 
 
-@pytest.mark.parametrize("given", ["trees=false", "model.trees", "model.trees=no"])
+@pytest.mark.parametrize("given", ["challenger=off", "model.challenger", "model.challenger=no"])
 def test_a_setting_that_is_none_is_refused(given: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         command.main(["--only", "nothing", "--set", given])

@@ -43,8 +43,9 @@ def scores(flags: NDArray[np.uint16], loss: NDArray[np.float64], weight: NDArray
     count = len(flags)
     nothing = np.full(count, np.nan, np.float32)
     logit = -np.arange(count).astype(np.float32)
+    zeros, unchallenged = np.zeros(count), np.full(count, np.nan)
     return Scores(
-        logit, nothing, nothing, loss, np.zeros(count), np.zeros(count), flags, weight, 1.0, 1.0, 1.0, 1.0
+        logit, nothing, nothing, loss, zeros, zeros, flags, weight, 1.0, 1.0, 1.0, 1.0, unchallenged
     )
 
 

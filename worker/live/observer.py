@@ -110,18 +110,19 @@ class MetricsObserver:
         self._metrics.model.generation(losses, model.silent_weight)
         log.info(
             "a generation takes force: %.2f of the tables and %.2f of %s; judged log loss %.5f, %.5f, together %.5f; "
-            "an alert that no label answers weighs %.2f",
+            "an alert that no label answers weighs %.2f%s",
             choice.mix.tables,
             choice.mix.trees,
             model.online.trees_in_words,
             *losses.values(),
             model.silent_weight,
+            "" if model.challenger is None else f"; {model.challenger.in_words}",
         )
 
     def _observe_partition(self, outcome: Outcome) -> None:
         metrics, policy = self._metrics, self._model.policy
         if outcome.decided is not None:
-            metrics.decided(outcome.decided.rows.flags, policy.costs.review_cost)
+            metrics.decisions.decided(outcome.decided.rows.flags, policy.costs.review_cost)
         if outcome.repeats:
             metrics.repeated(outcome.repeats)
         for record in outcome.bad:

@@ -234,9 +234,11 @@ class ModelSettings(Section):
         description="the longest time from one generation, with new bin edges, to the next; while little has matured, "
         "and when the frauds learnt have doubled, it comes sooner",
     )
-    trees: bool = Field(
-        True,
-        description="boosted trees beside the tables, where they judge better; scoring then takes longer",
+    challenger: Literal["off", "shadow", "choose"] = Field(
+        "choose",
+        description="boosted trees beside the tables that learn online: choose lets them decide with the tables as "
+        "far as matured days say; shadow scores them, shows what they would have decided and cost, and lets the "
+        "tables decide; off makes none, and scoring is faster",
     )
     memory_days: PositiveFloat = Field(90.0, description="days of examples that a new generation learns from")
     max_examples: Positive = Field(

@@ -7,6 +7,7 @@ decisions_total                     decided_by, decision        transactions dec
 alerts_total                                                    alerts written
 cases_total                                                     cases opened; an alert may join an open one
 decider_share                       decided_by                  of the latest commit's decisions
+challenger_disagreements_total      challenger                  decisions in which the challenger would differ
 repeats_total                                                   repeated transactions dropped
 dead_letters_total                  stage, reason               records that could not be used
 labels_total                        effect                      what incoming labels did
@@ -38,6 +39,7 @@ cohort_cost_all                     window                      had everything b
 cohort_savings                      window                      1 - cost / the cheaper of those two
 cohort_online_cost                  window                      had the online model alone decided
 cohort_forest_cost                  window                      had the isolation forest alone decided
+cohort_challenger_cost              window                      had the challenger stood for the online model
 cohort_unlabelled                   window                      closed days without a single label
 cohort_changes_after_close          truth                       labels too late for a closed cohort, net
 scoring_seconds                                                 features to settled labels, one commit
@@ -100,6 +102,7 @@ from prometheus_client import (
 from models.ledger import Ledger
 from models.vocabulary import Decider, Flag, LabelEffect, LabelKind, LabelSource
 from worker.telemetry.cohort_gauges import CohortGauges
+from worker.telemetry.decision_counters import DECIDERS, DECISIONS, DecisionCounters
 from worker.telemetry.instruments import ArrayHistogram, CounterGrid
 from worker.telemetry.model_gauges import ModelGauges
 
@@ -108,8 +111,6 @@ PREFIX: Final = "fraud_worker"
 OTHER: Final = "other"
 """Stage or reason of dead letters that the table of reasons does not name: the number of series stays bounded."""
 LOGS: Final = ("model_log", "decisions")
-_DECIDERS: Final = tuple(decider.name.lower() for decider in Decider)
-_DECISIONS: Final = ("pass", "alert")
 _INPUT: Final = ("transactions", "labels")
 _LATENCY_S: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _DURATION_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -140,7 +141,8 @@ class Metrics:
         # Prometheus' client adds a series with the time of creation to every counter, which would double their number.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
-        self._build_decisions(dead_letter_reasons)
+        self.decisions = DecisionCounters(self._counter, self._counters, self._gauge)
+        self._build_records(dead_letter_reasons)
         self._build_labels()
         self._build_runtime(poll_age_s)
         self.model = ModelGauges(self._gauge)
@@ -148,17 +150,9 @@ class Metrics:
         build = Info("build", "The worker's version.", namespace=PREFIX, registry=self._registry)
         build.info({"version": version})
 
-    def _build_decisions(self, dead_letter_reasons: Mapping[str, Sequence[str]]) -> None:
-        self._decisions = self._counters(
-            "decisions_total", "Transactions decided.", decided_by=_DECIDERS, decision=_DECISIONS
-        )
-        self._alerts = self._counter("alerts_total", "Alerts written.")
-        self._cases = self._counter("cases_total", "Cases opened; an alert may join an open one.")
+    def _build_records(self, dead_letter_reasons: Mapping[str, Sequence[str]]) -> None:
         self._binding = self._gauge("budget_binding", "1 while the budget raises the online threshold.")
         self._held_back = self._counter("budget_held_back_total", "Online alerts that the budget held back.")
-        self._review_cost = self._counter("review_cost_total", "Charged for the cases opened.")
-        share = self._gauge("decider_share", "Share of the latest commit's decisions.", "decided_by")
-        self._decider_share = [share.labels(decider) for decider in _DECIDERS]
         changes = "Changes found of a feature, of the score, of the rate of fraud."
         self._drift = self._counter("drift_total", changes, "of")
         self._dated_ahead = self._counter(
@@ -191,8 +185,8 @@ class Metrics:
         self._labelled = self._counters(
             "labelled_decisions_by_arrival_total",
             "Decisions labelled, counted when the label arrived.",
-            decided_by=_DECIDERS,
-            decision=_DECISIONS,
+            decided_by=DECIDERS,
+            decision=DECISIONS,
             label=("legit", "fraud"),
         )
         self._missed_cost = self._counter(
@@ -259,29 +253,6 @@ class Metrics:
     def render(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
         return generate_latest(self._registry)
-
-    def decided(self, flags: NDArray[np.uint16], review_cost: float) -> None:
-        """Count one commit's decisions.
-
-        Parameters
-        ----------
-        flags : uint16 (n,)
-            `Flag` of each decision.
-        review_cost
-            Of one case.
-        """
-        alerted = (flags & Flag.ALERTED) != 0
-        decider = (flags & Flag.DECIDER).astype(np.int64)
-        counts = np.bincount(2 * decider + alerted, minlength=2 * len(Decider))
-        cases = int(np.count_nonzero(flags & Flag.OPENS_CASE))
-        self._decisions.add(counts)
-        self._alerts.inc(int(alerted.sum()))
-        self._cases.inc(cases)
-        self._review_cost.inc(cases * review_cost)
-        if len(flags):
-            shares = counts.reshape(-1, 2).sum(axis=1) / len(flags)
-            for gauge, share in zip(self._decider_share, shares.tolist(), strict=True):
-                gauge.set(share)
 
     def dead_lettered(self, stage: str, reason: str, count: int = 1) -> None:
         """Count records that went to the dead letters."""
