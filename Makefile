@@ -50,9 +50,10 @@ format: venv  ## Format the sources, and repair what the linter can repair
 unit: venv  ## Run the unit tests, on every processor and without a broker: within a minute
 	$(BIN)/python -m pytest --numprocesses auto tests/unit $(OPTIONS)
 
-# A file of tests stays in one process, and each process has a broker of its own.
+# A file of tests stays in one process, and each process has a broker of its own. In the order of the folders, so that
+# the tests of the whole worker, which take the longest, begin first.
 test: lint  ## Check style and types, then run every test but the long fault runs; OPTIONS='-x' goes to pytest
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(OPTIONS)
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(OPTIONS)
 
 demo: venv  ## Show a worker on simulated traffic; BOOTSTRAP=host:port uses your own Kafka, DURATION=60 is shorter
 	$(BIN)/fraud-worker demo $(if $(BOOTSTRAP),--bootstrap $(BOOTSTRAP)) $(if $(DURATION),--duration $(DURATION))

@@ -41,6 +41,8 @@ class Sizes:
 
     Attributes
     ----------
+    model_rows
+        Rows that the domain alone scores and learns.
     backtest_cards
         Cards of the backtest's month.
     history_cards
@@ -51,14 +53,15 @@ class Sizes:
         The rest of the load.
     """
 
+    model_rows: int
     backtest_cards: int
     history_cards: int
     settle_s: float
     load_s: float
 
 
-FULL = Sizes(backtest_cards=5_000, history_cards=20_000, settle_s=10.0, load_s=30.0)
-TRIAL = Sizes(backtest_cards=200, history_cards=3_000, settle_s=2.0, load_s=3.0)
+FULL = Sizes(model_rows=100_000, backtest_cards=5_000, history_cards=20_000, settle_s=10.0, load_s=30.0)
+TRIAL = Sizes(model_rows=5_000, backtest_cards=200, history_cards=3_000, settle_s=2.0, load_s=3.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,7 +321,7 @@ def _own_memory_mib() -> float:
 def _models(values: dict[str, Any], _: int, sizes: Sizes) -> dict[str, float]:
     from tests.tools.bench_models import models  # noqa: PLC0415
 
-    return models(values, sizes.backtest_cards)
+    return models(values, sizes.model_rows, sizes.backtest_cards)
 
 
 def _latency(values: dict[str, Any], rate: int, sizes: Sizes) -> dict[str, float]:
