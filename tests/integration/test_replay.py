@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import atexit
 import logging
 import time
 import uuid
@@ -175,3 +176,12 @@ def test_a_batch_that_the_broker_refuses_is_an_error_not_a_loss(
     noise = [rng.bytes(1_000) for _ in range(50)]
     with pytest.raises(WorkerError, match="MessageSizeTooLargeError"), BulkProducer(settings) as producer:
         producer.send(name, 0, [b"k"] * 50, noise, [1_700_000_000_000] * 50)
+
+
+def test_a_producer_that_was_given_up_does_not_hold_up_the_end_of_the_process(
+    settings: Settings, kafka_admin: KafkaAdminClient
+) -> None:
+    kafka_admin.create_topics({settings.topics.transactions: {"num_partitions": 1}}, wait_for_metadata=True)
+    before = atexit._ncallbacks()
+    with BulkProducer(settings):
+        assert atexit._ncallbacks() == before

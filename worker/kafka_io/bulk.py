@@ -48,6 +48,8 @@ class BulkProducer:
         keep_producer_logger()
         with kafka_errors_explained(settings):
             self._producer = KafkaProducer(**producer_config(settings, transactional=False))
+        # The client's hook at the interpreter's exit would wait for what a thread that was given up has not sent.
+        self._producer._unregister_cleanup()
         self._codec: int = self._producer.config["compression_attrs"]
         self._in_flight: deque[tuple[FutureRecordMetadata, int]] = deque()
         self._in_flight_bytes = 0
