@@ -7,10 +7,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
+from rich.console import Console
 
 from models.vocabulary import MS_PER_DAY, Decider, Flag
 from worker.errors import SettingsError
 from worker.offline.backtest import BacktestResult, backtest
+from worker.offline.backtest_text import backtest_text
 from worker.offline.dataset import NEVER
 from worker.offline.worker_run import Decisions, ranking_score
 from worker.settings.sections import Settings
@@ -84,6 +86,13 @@ def test_in_shadow_all_is_decided_as_without_trees_and_what_trees_would_decide_i
     cohorts = [run.model.ledger.total(costs.review_cost) for run in (alone, beside)]
     assert cohorts[0].challenger_cost == pytest.approx(cohorts[0].cost)
     assert cohorts[1].challenger_cost != pytest.approx(cohorts[1].cost)
+    console = Console(width=400, record=True)
+    for run in (alone, beside):
+        console.print(*backtest_text(run, weeks=False))
+    assert (
+        console.export_text().count("the tables with the trees in shadow (model.challenger) would have cost")
+        == 1
+    )
 
 
 def test_what_labels_say_later_changes_no_decision_before(result: BacktestResult) -> None:

@@ -217,6 +217,7 @@ def test_every_decision_is_written_and_nothing_that_looks_like_a_card_number(
     assert table["card_id"].to_pylist() == dataset.card_id.to_pylist()
     assert table["is_fraud"].to_pylist() == dataset.is_fraud.tolist()  # type: ignore[union-attr]
     assert table["alerted"].to_pylist() == judged.alerted.tolist()
+    assert table["challenger_alerted"].to_pylist() == judged.alerted.tolist(), "there is no challenger"
     assert table["case_opened"].to_pylist() == judged.opens_case.tolist()
     assert table["decided_by"].to_pylist() == [Decider(int(it)).name.lower() for it in judged.decider]
     for name in ("score", "probability", "expected_loss", "threshold"):

@@ -43,6 +43,7 @@ SCHEMA: Final = pa.schema(
         "expected_loss": pa.float64(),
         "threshold": pa.float64(),
         "alerted": pa.bool_(),
+        "challenger_alerted": pa.bool_(),  # would the challenger have alerted; `alerted` where there is none
         "case_opened": pa.bool_(),
         "declined": pa.bool_(),  # an alert whose label does not arrive
         # As the alerts topic has them, whose value is a text where here there is a category; null unless alerted.
@@ -124,6 +125,7 @@ def _batch(result: BacktestResult, rows: NDArray[np.int64]) -> tuple[pa.RecordBa
         "expected_loss": _numbers(expected_loss, online),
         "threshold": _numbers(decisions.threshold, decided),
         "alerted": pa.array((flags & Flag.ALERTED) != 0, mask=~decided),
+        "challenger_alerted": pa.array((flags & Flag.CHALLENGER_WOULD_ALERT) != 0, mask=~decided),
         "case_opened": pa.array((flags & Flag.OPENS_CASE) != 0, mask=~decided),
         "declined": pa.array(result.declined[rows], mask=~decided),
         "reasons": _reasons(result, rows),
