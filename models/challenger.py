@@ -35,13 +35,14 @@ class Challenger:
             f"in shadow {self.mix.tables:.2f} of the tables and {self.mix.trees:.2f} of {self.trees.in_words}"
         )
 
-    def probability(self, deciding: Blend, X: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return the probabilities of fraud beside the tables of the deciding model, float64 (n,).
-
-        X is float32 (n, F); where the logit is not finite, neither is the probability.
-        """
+    def score(self, deciding: Blend, X: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return the logits beside the tables of the deciding model, float64 (n,); X is float32 (n, F)."""
         tables, trees = deciding.score_tables(X), self.trees.score(X)
-        return _PLAIN.probability(self.mix.tables * tables + self.mix.trees * trees + self.mix.offset)
+        return self.mix.tables * tables + self.mix.trees * trees + self.mix.offset
+
+    def probability(self, deciding: Blend, X: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return the probabilities of fraud, float64 (n,)."""
+        return _PLAIN.probability(self.score(deciding, X))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return copies of everything as arrays of numbers, by their names in a record."""

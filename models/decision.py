@@ -71,9 +71,12 @@ class Scores:
 
     @property
     def may_join(self) -> NDArray[np.bool_]:
-        """Which alert only if their card has an open case, bool (n,): by the model, or by its challenger."""
-        highest = np.fmax(self.ratio, self.challenger_ratio)
-        return self._decided_online & ~self.alerted & (highest >= self.joining_lambda)
+        """Which the model, or its challenger, alerts on only if their card has an open case, bool (n,)."""
+        own, challengers = (
+            (ratio >= self.joining_lambda) & (ratio < self.online_lambda)
+            for ratio in (self.ratio, self.challenger_ratio)
+        )
+        return self._decided_online & (own | challengers)
 
     @property
     def joined(self) -> NDArray[np.bool_]:
@@ -85,10 +88,8 @@ class Scores:
 
         The cases are those of the actual alerts, for the challenger too.
         """
-        joins = has_case & (self.ratio >= self.joining_lambda)
-        would_join = (
-            self._decided_online & (has_case | self.alerted) & (self.challenger_ratio >= self.joining_lambda)
-        )
+        joins = has_case & ~self.alerted & (self.ratio >= self.joining_lambda)
+        would_join = has_case & (self.challenger_ratio >= self.joining_lambda)
         added = _flags(joins, Flag.ALERTED | Flag.ONLINE_WOULD_ALERT)
         by_challenger = _flags(
             np.where(np.isfinite(self.challenger_ratio), would_join, joins), Flag.CHALLENGER_WOULD_ALERT
@@ -203,8 +204,9 @@ def _challenger_ratio(
     ratio = np.full(len(features), np.nan)
     if model.challenger is not None and model.online is not None:
         rows = np.flatnonzero(decider == Decider.ONLINE)
-        probability = model.challenger.probability(model.online, features[rows])
-        ratio[rows] = online_ratio(probability, loss[rows], model.policy.costs)
+        if len(rows):
+            probability = model.challenger.probability(model.online, features[rows])
+            ratio[rows] = online_ratio(probability, loss[rows], model.policy.costs)
     return ratio
 
 

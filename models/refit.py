@@ -130,10 +130,7 @@ def generation_job(model: ModelState, plan: RefitPlan) -> Job | None:
         return None
     names, categorical = model.layout.names, model.layout.categorical
     fraud_weight, calibration = model.lineage.fraud_weight, model.calibration
-    earlier, certainty = model.choice, 0.0
-    if earlier is not None and model.online is not None:
-        reached = model.online
-        earlier, certainty = replace(earlier, mix=reached.mix, calibration=calibration), reached.certainty
+    earlier, certainty = _recipe(model, plan.challenger)
 
     def job() -> Refit:
         recent = examples.for_generation(since_ms)
@@ -185,15 +182,20 @@ def generation_job(model: ModelState, plan: RefitPlan) -> Job | None:
     return job
 
 
+def _recipe(model: ModelState, challenger: ChallengerMode) -> tuple[Choice | None, float]:
+    """Return the choice in force with the weights that it has reached, and how many verdicts stand behind these."""
+    choice, online, beside = model.choice, model.online, model.challenger
+    if choice is None or online is None:
+        return None, 0.0
+    shadow = None
+    if challenger is ChallengerMode.SHADOW and choice.shadow is not None and beside is not None:
+        shadow = choice.shadow._replace(mix=beside.mix)
+    return replace(choice, mix=online.mix, calibration=model.calibration, shadow=shadow), online.certainty
+
+
 def _may_stay(earlier: Choice, challenger: ChallengerMode) -> bool:
-    """Return whether a choice that trees were searched for fits what they may do now."""
-    match challenger:
-        case ChallengerMode.OFF:
-            return earlier.trees_at < 0 and earlier.shadow is None
-        case ChallengerMode.SHADOW:
-            return earlier.trees_at < 0
-        case ChallengerMode.CHOOSE:
-            return earlier.shadow is None
+    """Return whether an earlier choice fits what trees may do now; what they may do more waits for the next search."""
+    return challenger is ChallengerMode.CHOOSE or earlier.trees_at < 0
 
 
 def _is_enough(labels: NDArray[np.uint8], frauds: int) -> bool:

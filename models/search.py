@@ -55,6 +55,9 @@ _MANY_FRAUDS: Final = 3_000
 """From so many on, larger trees are candidates."""
 
 
+_Score = Callable[[NDArray[np.float32]], NDArray[np.float64]]
+
+
 class _Cut(NamedTuple):
     """What was known at the cut of the rows that were mature then, what trees learn of it, and the rows judged."""
 
@@ -197,9 +200,10 @@ class Searcher:
         blend, before = build_blend(sample, self._names, tables, choice.mix, deciding)
         shadow = None
         if trees is not None and choice.shadow is not None:
-            shadow = Challenger(trees, choice.shadow.mix)
+            shadow = _levelled_challenger(Challenger(trees, choice.shadow.mix), blend, found)
         if choice.calibration is not None:
-            return Built(blend, _levelled(blend, choice.calibration, found), found.certainty, shadow)
+            calibration = _levelled(blend.score_batch, choice.calibration, found)
+            return Built(blend, calibration, found.certainty, shadow)
         newest = slice(len(before) - len(before) // 4, None)
         logit, y, w = before[newest], learnt.y[newest], learnt.w[newest]
         calibration = Calibration.fit(logit, y == 1, w)
@@ -371,7 +375,7 @@ class Searcher:
         return TreeSample.of(rows, self._categorical, _sampled(rows, most, self._seed))
 
 
-def _levelled(blend: Blend, calibration: Calibration, found: Found) -> Calibration:
+def _levelled(score: _Score, calibration: Calibration, found: Found) -> Calibration:
     """Move the intercept towards the one with which the generation expects as many frauds as the judged days have.
 
     The models of the cuts knew but a share of what the generation has learnt. While features still grow, as in the
@@ -381,8 +385,16 @@ def _levelled(blend: Blend, calibration: Calibration, found: Found) -> Calibrati
     if found.judged is None:
         return calibration
     X, y, w = found.judged
-    own = calibration.expecting(float(np.dot(w, y)), blend.score_batch(X), w).intercept
+    own = calibration.expecting(float(np.dot(w, y)), score(X), w).intercept
     return replace(calibration, intercept=own + found.known_share * (calibration.intercept - own))
+
+
+def _levelled_challenger(challenger: Challenger, blend: Blend, found: Found) -> Challenger:
+    """Move its offset as the intercept of what decides is moved."""
+    plain = replace(challenger, mix=replace(challenger.mix, offset=0.0))
+    link = Calibration(1.0, challenger.mix.offset)
+    offset = _levelled(lambda X: plain.score(blend, X), link, found).intercept
+    return replace(challenger, mix=replace(challenger.mix, offset=offset))
 
 
 def _certainty(logit: NDArray[np.float64], w: NDArray[np.float64]) -> float:

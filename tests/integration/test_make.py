@@ -57,6 +57,6 @@ def test_make_picture_draws_the_picture_of_the_readme(tmp_path: Path) -> None:
     picture = checkout / "deploy" / "pictures" / "demo.svg"
     picture.unlink()
     (checkout / "build").symlink_to(ROOT / "build")
-    done = make("picture", "DURATION=6", folder=checkout)
+    done = make("picture", "DURATION=15", folder=checkout)
     assert done.returncode == 0, done.stdout[-6000:]
     assert "</svg>" in picture.read_text(encoding="utf-8")

@@ -73,7 +73,12 @@ def test_in_shadow_all_is_decided_as_without_trees_and_what_trees_would_decide_i
     alone, beside = (backtest(settings(model=model | {"challenger": it}), DATA) for it in ("off", "shadow"))
     bit = np.uint16(Flag.CHALLENGER_WOULD_ALERT)
     np.testing.assert_array_equal(alone.decisions.flags & ~bit, beside.decisions.flags & ~bit)
-    np.testing.assert_array_equal(alone.decisions.score, beside.decisions.score)
+    for name in ("score", "probability", "threshold", "loss"):
+        np.testing.assert_array_equal(getattr(alone.decisions, name), getattr(beside.decisions, name), name)
+    for mine, other in zip(
+        *(run.model.examples.snapshot()[0].features for run in (alone, beside)), strict=True
+    ):
+        np.testing.assert_array_equal(mine, other)
     assert (alone.model.challenger, beside.model.challenger is None) == (None, False)
     differs = {}
     for name, run in (("alone", alone), ("beside", beside)):

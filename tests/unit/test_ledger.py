@@ -6,7 +6,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.ledger import CLOSED_DAYS_KEPT, Cohort, Ledger, Truth, concatenate, decided_deltas, settled_deltas
+from models.ledger import (
+    CELLS,
+    CLOSED_DAYS_KEPT,
+    Cohort,
+    Ledger,
+    Truth,
+    concatenate,
+    decided_deltas,
+    settled_deltas,
+)
 from models.vocabulary import MS_PER_DAY, Decider, Flag
 
 DAY = 19_000
@@ -90,6 +99,7 @@ def random_rows(n: int, seed: int) -> dict[str, Any]:
     bits = (
         (alerted, Flag.ALERTED),
         (rng.random(n) < 0.2, Flag.ONLINE_WOULD_ALERT),
+        (rng.random(n) < 0.3, Flag.CHALLENGER_WOULD_ALERT),
         (rng.random(n) < 0.5, Flag.FIRST_OF_WINDOW),
         (alerted & (rng.random(n) < 0.7), Flag.OPENS_CASE),
     )
@@ -136,7 +146,14 @@ def test_the_ledger_equals_a_count_over_the_rows() -> None:
     assert cohort.savings == pytest.approx(1 - cost / min(none, everything))
     expected = REVIEW * online.sum() * cases / alerts + loss[fraud & ~online].sum()
     assert cohort.online_cost == pytest.approx(expected)
+    challenger = (flags & Flag.CHALLENGER_WOULD_ALERT) != 0
+    expected = REVIEW * challenger.sum() * cases / alerts + loss[fraud & ~challenger].sum()
+    assert cohort.challenger_cost == pytest.approx(expected)
     assert ledger.total(REVIEW).settled == 5_000
+
+
+def test_the_number_of_a_cell_fits_a_byte() -> None:
+    assert 1 + np.iinfo(np.uint8).max >= CELLS
 
 
 def test_nothing_is_published_while_a_day_is_open() -> None:

@@ -176,6 +176,7 @@ def any_flags(rng: np.random.Generator) -> Flag:
         (Flag.ALERTED, 0.2),
         (Flag.ONLINE_WOULD_ALERT, 0.2),
         (Flag.FOREST_SCORED, 0.5),
+        (Flag.CHALLENGER_WOULD_ALERT, 0.3),
     ):
         flags |= flag if rng.random() < share else Flag(0)
     return flags | Flag.FOREST_WOULD_ALERT if flags & Flag.FOREST_SCORED and rng.random() < 0.2 else flags

@@ -255,8 +255,8 @@ def _remarks(result: BacktestResult) -> Iterator[RenderableType]:
                 "cases a day (costs.alert_budget_cases_per_day)."
             )
         yield _remark(text)
-    if result.model.challenger is not None:
-        closed = result.model.ledger.total(costs.review_cost)
+    closed = result.model.ledger.total(costs.review_cost)
+    if result.model.challenger is not None and closed.days:
         yield _remark(
             f"On {closed.days} days that are settled, the tables with the trees in shadow (model.challenger) "
             f"would have cost {money(closed.challenger_cost)} instead of {money(closed.cost)}."

@@ -16,31 +16,31 @@ class CaseBook:
     def __init__(self) -> None:
         self._open: dict[int, set[int]] = {}
 
-    def joins(
+    def has_case(
         self,
         card_hash: NDArray[np.uint64],
         time_ms: NDArray[np.int64],
         alerted: NDArray[np.bool_],
-        may_join: NDArray[np.bool_],
+        asked: NDArray[np.bool_],
         window_ms: int,
     ) -> NDArray[np.bool_]:
-        """Return which of n transactions join an open case, bool (n,): those that may, while their card has one.
+        """Return whose card has an open case by then, bool (n,), of the transactions that are asked for.
 
         A case is open for what comes after the alert that opens it, in the same batch too.
         """
-        joins = np.zeros(len(card_hash), np.bool_)
-        if not may_join.any():
-            return joins
-        rows = np.flatnonzero(alerted | may_join)
+        has_case = np.zeros(len(card_hash), np.bool_)
+        if not asked.any():
+            return has_case
+        rows = np.flatnonzero(alerted | asked)
         windows, cards = _lists(time_ms[rows] // window_ms, card_hash[rows])
         opened: set[tuple[int, int]] = set()
         found = []
         for window, card, opens in zip(windows, cards, alerted[rows].tolist(), strict=True):
+            found.append(card in self._open.get(window, ()) or (window, card) in opened)
             if opens:
                 opened.add((window, card))
-            found.append(not opens and (card in self._open.get(window, ()) or (window, card) in opened))
-        joins[rows] = found
-        return joins
+        has_case[rows] = found
+        return has_case & asked
 
     def open(
         self,

@@ -176,7 +176,9 @@ class PartitionTask:
         counted_ms = np.minimum(transactions.event_time_ms, self._clocks_ms(transactions))
         window_ms = self._case_window(policy.case_window_ms)
         card_hash, alerted = transactions.card_hash, scores.alerted
-        return scores.joining(self._cases.joins(card_hash, counted_ms, alerted, scores.may_join, window_ms))
+        return scores.joining(
+            self._cases.has_case(card_hash, counted_ms, alerted, scores.may_join, window_ms)
+        )
 
     def record(
         self,

@@ -238,7 +238,8 @@ class ModelSettings(Section):
         "choose",
         description="boosted trees beside the tables that learn online: choose lets them decide with the tables as "
         "far as matured days say; shadow scores them, shows what they would have decided and cost, and lets the "
-        "tables decide; off makes none, and scoring is faster",
+        "tables decide; off makes none, and scoring is faster. A change acts with a generation to come: at the latest "
+        "the fifth",
     )
     memory_days: PositiveFloat = Field(90.0, description="days of examples that a new generation learns from")
     max_examples: Positive = Field(

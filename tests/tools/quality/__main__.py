@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
         action="append",
         default=[],
         metavar="SECTION.NAME=JSON",
-        help="another setting of the worker, on all streams: what a part adds, such as model.challenger=off",
+        help='another setting of the worker, on all streams: what a part adds, such as model.challenger="off"',
     )
     parser.add_argument(
         "--all-seeds", action="store_true", help="also those seeds of which the repository keeps no bar"

@@ -161,7 +161,9 @@ def frozen_view(
     online, by_forest = ratio >= online_lambda, (rank >= forest_cut) & (decider == Decider.FOREST)
     # The number of a case stands for its card and window.
     at_once = np.zeros(len(case), np.int64)
-    online |= CaseBook().joins(case.astype(np.uint64), at_once, online, ratio >= joining_lambda, window_ms=1)
+    online |= CaseBook().has_case(
+        case.astype(np.uint64), at_once, online, ratio >= joining_lambda, window_ms=1
+    )
     return OwnView(
         logit=logit,
         probability=probability,
