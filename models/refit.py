@@ -186,7 +186,7 @@ def _recipe(model: ModelState, challenger: ChallengerMode) -> tuple[Choice | Non
     """Return the choice in force with the weights that it has reached, and how many verdicts stand behind these."""
     choice, online, beside = model.choice, model.online, model.challenger
     if choice is None or online is None:
-        return None, 0.0
+        return choice, 0.0
     shadow = None
     if challenger is ChallengerMode.SHADOW and choice.shadow is not None and beside is not None:
         shadow = choice.shadow._replace(mix=beside.mix)
