@@ -18,7 +18,6 @@ from models.threshold import Calibration
 
 PREFIX: Final = "challenger."
 """Begins the names of its arrays in the record of a generation."""
-_PLAIN: Final = Calibration()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +41,7 @@ class Challenger:
 
     def probability(self, deciding: Blend, X: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the probabilities of fraud, float64 (n,)."""
-        return _PLAIN.probability(self.score(deciding, X))
+        return Calibration().probability(self.score(deciding, X))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return copies of everything as arrays of numbers, by their names in a record."""

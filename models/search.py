@@ -391,10 +391,8 @@ def _levelled(score: _Score, calibration: Calibration, found: Found) -> Calibrat
 
 def _levelled_challenger(challenger: Challenger, blend: Blend, found: Found) -> Challenger:
     """Move its offset as the intercept of what decides is moved."""
-    plain = replace(challenger, mix=replace(challenger.mix, offset=0.0))
-    link = Calibration(1.0, challenger.mix.offset)
-    offset = _levelled(lambda X: plain.score(blend, X), link, found).intercept
-    return replace(challenger, mix=replace(challenger.mix, offset=offset))
+    shift = _levelled(lambda X: challenger.score(blend, X), Calibration(), found).intercept
+    return replace(challenger, mix=replace(challenger.mix, offset=challenger.mix.offset + shift))
 
 
 def _certainty(logit: NDArray[np.float64], w: NDArray[np.float64]) -> float:

@@ -226,6 +226,22 @@ def test_trees_in_words_count_the_trees_and_the_leaves_of_the_largest() -> None:
     assert blend(Mix(1.0, 0.0)).trees_in_words == "no trees"
 
 
+def test_the_offset_of_a_challenger_counts_for_the_share_of_the_rows_that_its_models_knew() -> None:
+    searcher = search(examples(30, 60), ChallengerMode.SHADOW)
+    found = searcher.search()
+    built = searcher.build(found)
+    assert found.choice.shadow is not None
+    assert found.judged is not None
+    assert built.challenger is not None
+    X, y, w = found.judged
+    offset = built.challenger.mix.offset
+    logit, searched = built.challenger.score(built.blend, X) - offset, found.choice.shadow.mix.offset
+    own = (offset - found.known_share * searched) / (1.0 - found.known_share)
+    # With its own offset it expects as many frauds as there are.
+    assert np.dot(w, 1 / (1 + np.exp(-logit - own))) == pytest.approx(np.dot(w, y), rel=1e-6)
+    assert abs(own - searched) > 0.01
+
+
 def test_the_intercept_of_a_search_counts_for_the_share_of_the_rows_that_its_models_knew() -> None:
     searcher = search(examples(30, 60))
     found = searcher.search()
