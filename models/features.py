@@ -1,150 +1,22 @@
-"""Features of a transaction: time-decayed counts and sums per entity, and the matrix made of them.
+"""Time-decayed counts and sums per entity: what the history of cards and other entities gives to the features.
 
 Decayed sums instead of lists of events: constant memory an entity, one multiply-add an event, no expiry, and linear,
-so that the sums of many workers add up. The arithmetic is in `models.aggregates`.
+so that the sums of many workers add up. The arithmetic is in `models.aggregates`; `models.feature_layout` has the
+columns that these fill.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models import aggregates, familiarity, places
-from models.hashing import MISSING
+from models.feature_layout import FeatureSpec
 from models.tables import RowTable
-from models.vocabulary import MS_PER_DAY
 
-_HOUR: Final = ("hour", "hour of day (UTC)")
-_PLACE: Final = (
-    ("card_distance_km", "distance from the card's last place, in km"),
-    ("card_speed_kmh", "speed since the card's last place, in km/h"),
-    ("card_usual_distance_km", "distance from the card's usual place, in km"),
-)
-_CATEGORY_MASK: Final = np.uint64(2**24 - 1)
-"""The low bits of a hash that make a category: float32 holds every whole number up to 2**24."""
 _Scalar = TypeVar("_Scalar", bound=np.generic)
-
-
-@dataclass(frozen=True, slots=True)
-class FeatureSpec:
-    """The fields that a deployment declares beyond card, time and amount.
-
-    Attributes
-    ----------
-    numeric, categorical, entities
-        Names of the declared fields, in the order of their columns; `entities` without the card.
-    half_lives_days
-        Short, middle and long half-life of the aggregates, in days of event time.
-    place
-        The two numeric fields that are degrees of latitude and longitude; empty where none are.
-    """
-
-    numeric: tuple[str, ...]
-    categorical: tuple[str, ...]
-    entities: tuple[str, ...]
-    half_lives_days: tuple[float, float, float] = (1.0, 5.0, 20.0)
-    place: tuple[str, ...] = ()
-
-    @property
-    def card_features(self) -> int:
-        """How many features the history of a card gives."""
-        return aggregates.CARD_FEATURES + (places.FEATURES if self.place else 0) + len(self.entities)
-
-    def place_columns(self) -> NDArray[np.int64]:
-        """Return which of the numeric fields are latitude and longitude, int64 (2,), or (0,)."""
-        return np.array([self.numeric.index(name) for name in self.place], dtype=np.int64)
-
-    @property
-    def long_half_life_ms(self) -> float:
-        """The long half-life in ms."""
-        return self.half_lives_days[2] * MS_PER_DAY
-
-    def decays_per_ms(self) -> NDArray[np.float64]:
-        """Return the reciprocals of the half-lives in 1/ms, float64 (3,)."""
-        return 1.0 / (np.array(self.half_lives_days, dtype=np.float64) * MS_PER_DAY)
-
-
-@dataclass(frozen=True, slots=True)
-class FeatureLayout:
-    """The F columns of the feature matrix.
-
-    Attributes
-    ----------
-    names, texts
-        The identifier of each column, and its text in a reason code.
-    categorical : bool (F,)
-        Which columns hold categories rather than numbers.
-    """
-
-    names: tuple[str, ...]
-    texts: tuple[str, ...]
-    categorical: NDArray[np.bool_]
-
-    @classmethod
-    def from_spec(cls, spec: FeatureSpec) -> FeatureLayout:
-        """Lay out the columns: amount, card, shared, hour, numeric, categorical.
-
-        Declared fields keep their names: beside a field `hour` the computed hour is called `hour_computed`.
-        """
-        columns = [("amount", "amount"), *_card_columns(spec), *_shared_columns(spec), _HOUR]
-        declared = spec.numeric + spec.categorical
-        names = (*_others_than(declared, [name for name, _ in columns]), *declared)
-        categorical = np.arange(len(names)) >= len(names) - len(spec.categorical)
-        return cls(names, (*(text for _, text in columns), *declared), categorical)
-
-
-def _others_than(taken: tuple[str, ...], names: list[str]) -> list[str]:
-    """Return the names, with a suffix where one is taken or was there before."""
-    found: list[str] = []
-    for name in names:
-        its = name
-        while its in taken or its in found:
-            its += "_computed"
-        found.append(its)
-    return found
-
-
-def _card_columns(spec: FeatureSpec) -> list[tuple[str, str]]:
-    short, _, long = (f"{days:g}" for days in spec.half_lives_days)
-    return [
-        ("card_amount_to_usual", "amount against the card's own usual amount"),
-        ("card_amount_to_mean", "amount against the card's own mean"),
-        ("card_amount_deviation", "amount in standard deviations from the card's own mean"),
-        ("card_usual_amount", "the card's own usual amount"),
-        ("card_excess", "how far the card's latest amounts were above its usual one"),
-        ("card_large_count", "the card's recent amounts far above its usual one"),
-        ("card_count_short", f"the card's latest transactions (half-life in days: {short})"),
-        ("card_count_long", f"the card's transactions over a longer time (half-life in days: {long})"),
-        *(_PLACE if spec.place else ()),
-        *(
-            (f"card_{it}_share", f"share of the card's transactions with the same {it}")
-            for it in spec.entities
-        ),
-    ]
-
-
-def _shared_columns(spec: FeatureSpec) -> list[tuple[str, str]]:
-    columns = [("card_frauds", "frauds reported on the card")]
-    short, middle, _ = (f"{days:g}" for days in spec.half_lives_days)
-    for entity in spec.entities:
-        columns += [
-            (f"{entity}_odds_short", f"{entity}: log odds of its latest labels (half-life in days: {short})"),
-            (
-                f"{entity}_odds_middle",
-                f"{entity}: log odds of its recent labels (half-life in days: {middle})",
-            ),
-            (f"{entity}_fraud_share", f"{entity}: share of frauds among its last labels"),
-            (
-                f"{entity}_legit_age",
-                f"{entity}: days since its transactions proved legitimate, fewer the more did",
-            ),
-            (f"{entity}_frauds", f"{entity}: frauds reported"),
-            (f"{entity}_rate_ratio", f"{entity}: latest traffic against its usual traffic"),
-        ]
-    return columns
 
 
 class CardAggregates:
@@ -388,47 +260,6 @@ class SharedAggregates:
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the state as dense arrays: those of both tables, named `cards_...` and `entities_...`."""
         return _named("cards", self._cards) | _named("entities", self._entities)
-
-
-def assemble(
-    layout: FeatureLayout,
-    card_block: NDArray[np.float32],
-    shared_block: NDArray[np.float32],
-    amount: NDArray[np.float64],
-    event_time_ms: NDArray[np.int64],
-    numeric: NDArray[np.float64],
-    categorical: NDArray[np.uint64],
-) -> NDArray[np.float32]:
-    """Put the blocks and the declared fields together.
-
-    Parameters
-    ----------
-    layout
-        Gives the number of columns; `FeatureLayout.from_spec` has their order.
-    card_block : float32 (n, Fc)
-        Of `CardAggregates.advance`.
-    shared_block : float32 (n, Fs)
-        Of `SharedAggregates.read`.
-    amount : float64 (n,)
-        NaN where missing, here as in `numeric`.
-    event_time_ms : int64 (n,)
-    numeric : float64 (n, N)
-    categorical : uint64 (n, C)
-        Hashes, 0 where missing.
-
-    Returns
-    -------
-    float32 (n, F)
-        In layout order; NaN where missing.
-    """
-    x = np.empty((amount.size, len(layout.names)), dtype=np.float32)
-    hour = event_time_ms % MS_PER_DAY / (MS_PER_DAY / 24)
-    categories = np.where(categorical == MISSING, np.nan, (categorical & _CATEGORY_MASK).astype(np.float64))
-    at = 0
-    for block in (amount[:, None], card_block, shared_block, hour[:, None], numeric, categories):
-        x[:, at : at + block.shape[1]] = block
-        at += block.shape[1]
-    return x
 
 
 def _named(prefix: str, table: RowTable) -> dict[str, NDArray[Any]]:

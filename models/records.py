@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from models.columns import Columns, Wide
 from models.examples import Examples
-from models.features import FeatureSpec
+from models.feature_layout import FeatureSpec
 from models.ledger import LedgerDeltas, concatenate
 from models.payoff import PayoffDeltas
 from models.threshold import BINS, CostPolicy

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from typing import Final
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from models.alert_silence import resolved
@@ -18,8 +15,10 @@ from models.anomaly import FlatForest
 from models.blend import Blend
 from models.candidates import Choice
 from models.challenger import Challenger
+from models.digest import DigestHistory, digest_of
 from models.examples import ExampleBuffer, Examples, Verdict
-from models.features import FeatureLayout, SharedAggregates
+from models.feature_layout import FeatureLayout
+from models.features import SharedAggregates
 from models.label_delay import LabelDelays, chance_of_fraud, weight_online
 from models.ledger import Ledger
 from models.payoff import CREDIT_SHARE, JOINS_FROM, Matured, Payoffs
@@ -27,7 +26,6 @@ from models.records import Commit, Digest, Lineage, ModelRecord, Policy, Refit
 from models.threshold import SHORTEST_DAYS, AlertBudget, Calibration, Thresholds
 from models.vocabulary import MS_PER_DAY
 
-_DIGESTS_REMEMBERED: Final = 64
 _LEAST_ELAPSED_MS: Final = 6 * 3_600_000
 """Before so much event time, the traffic of a first hour is not taken for that of all hours."""
 _FILLED: Final = 0.9
@@ -36,26 +34,6 @@ _FILLED: Final = 0.9
 
 class LineageMismatchError(Exception):
     """The log was written under another lineage; the message names what differs."""
-
-
-@dataclass(frozen=True, slots=True)
-class DigestMismatch:
-    """The digest that a worker published differs from ours at an offset that both have folded.
-
-    Attributes
-    ----------
-    offset
-        Of the model log.
-    worker
-        Who published the digest.
-    ours, theirs
-        The digests.
-    """
-
-    offset: int
-    worker: str
-    ours: str
-    theirs: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +123,7 @@ class ModelState:
         self._lineage_id = lineage.id
         self._sample_one_in = 1
         self._digest_every = digest_every
-        self._digests: OrderedDict[int, str] = OrderedDict()
-        self.mismatches: list[DigestMismatch] = []
-        """Found since the caller last cleared the list. The state folds on: it is the caller who judges them."""
+        self.digests = DigestHistory()
 
     @property
     def version(self) -> str:
@@ -175,11 +151,6 @@ class ModelState:
         """Legit decisions kept as examples: 1 in n. The policy's, or what traffic and memory allow."""
         fixed = self.policy.sample_one_in
         return self._sample_one_in if fixed is None else fixed
-
-    @property
-    def latest_digest(self) -> Digest | None:
-        """The digest of the newest digested state."""
-        return next((Digest(*item) for item in reversed(self._digests.items())), None)
 
     @property
     def prevalence(self) -> float:
@@ -245,20 +216,11 @@ class ModelState:
         due = offset // self._digest_every > self.offset // self._digest_every
         self.offset = offset
         if due:
-            self._remember_digest()
+            self.digests.remember(Digest(offset, self.digest()))
 
     def digest(self) -> str:
-        """Return a hash of every number of the state, hexadecimal; of the examples it takes count and weight only.
-
-        The arrays go through a fast checksum first. It has to find a fold that is not deterministic, not a forger; at a
-        million entities SHA-256 alone would hold up the hot path for a third of a second.
-        """
-        sha = hashlib.sha256()
-        for prefix, arrays in self._parts():
-            for name in sorted(arrays):
-                sha.update(f"{prefix}.{name}{arrays[name].shape}".encode())
-                sha.update(_checksum(_words(arrays[name])).tobytes())
-        return sha.hexdigest()
+        """Return a hash of every number of the state, see `digest_of`; of the examples count and weight only."""
+        return digest_of(self._parts())
 
     def _parts(self) -> list[tuple[str, Mapping[str, NDArray[np.generic]]]]:
         counts = np.array(
@@ -289,11 +251,6 @@ class ModelState:
             ("policy", {"json": np.frombuffer(policy.encode(), np.uint8)}),
         ]
 
-    def _remember_digest(self) -> None:
-        self._digests[self.offset] = self.digest()
-        if len(self._digests) > _DIGESTS_REMEMBERED:
-            self._digests.popitem(last=False)
-
     def _fold_lineage(self, theirs: Lineage) -> None:
         self.has_lineage = True
         ours, written = self.lineage.describe(), theirs.describe()
@@ -311,7 +268,7 @@ class ModelState:
         self.examples.bound(policy.max_examples)
 
     def _fold_commit(self, offset: int, commit: Commit) -> None:
-        self._compare_digest(commit)
+        self.digests.compare(commit.worker, commit.digest)
         for partition, clock_ms in commit.clocks_ms.items():
             self.clocks_ms[partition] = max(clock_ms, self.clocks_ms.get(partition, clock_ms))
         if commit.newest_label_ms is not None:
@@ -398,12 +355,6 @@ class ModelState:
             matured = Matured(clock_ms, until_ms, known_ms, self.delays, self.silent_weight)
             self.payoffs.choose(matured, self.policy.costs)
 
-    def _compare_digest(self, commit: Commit) -> None:
-        theirs = commit.digest
-        ours = None if theirs is None else self._digests.get(theirs.offset)
-        if theirs is not None and ours is not None and ours != theirs.value:
-            self.mismatches.append(DigestMismatch(theirs.offset, commit.worker, ours, theirs.value))
-
     def _begun_ms(self, refit: Refit) -> int:
         """Return the clock of the part in force that `refit` would replace; its own where there is none."""
         if refit.kind == "forest":
@@ -431,30 +382,3 @@ class ModelState:
         self.generation = GenerationStart(offset, refit.clock_ms, self.frauds_learnt)
         # The job has not seen the examples that were folded while it ran.
         self._learn(self.examples.since(refit.cut_offset), refit.cut_offset + 1)
-
-
-def _words(array: NDArray[np.generic]) -> NDArray[np.uint64]:
-    """Return the bytes of an array, filled up with zeros to whole lines of four words."""
-    data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-    if data.size % 32:
-        data = np.concatenate([data, np.zeros(-data.size % 32, np.uint8)])
-    return np.require(data.view(np.uint64), requirements="W")
-
-
-@njit(cache=True, nogil=True)
-def _mixed(lane: np.uint64, word: np.uint64) -> np.uint64:
-    # An odd factor (2**64 over the golden ratio) loses no bit; the shift brings high bits down to the low ones.
-    product = (lane ^ word) * np.uint64(0x9E3779B97F4A7C15)
-    return product ^ (product >> np.uint64(29))
-
-
-@njit(cache=True, nogil=True)
-def _checksum(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Return four lanes of xor, multiply and shift: the processor works on all four at once."""
-    a, b, c, d = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
-    for i in range(0, words.size, 4):
-        a = _mixed(a, words[i])
-        b = _mixed(b, words[i + 1])
-        c = _mixed(c, words[i + 2])
-        d = _mixed(d, words[i + 3])
-    return np.array([a, b, c, d])

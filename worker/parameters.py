@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import isinf
 
-from models.features import FeatureSpec
+from models.feature_layout import FeatureSpec
 from models.records import Lineage, Policy
 from models.refit import RefitPlan
 from models.state import ModelState

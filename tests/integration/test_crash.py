@@ -177,7 +177,7 @@ def crash(kafka: Broker, folder: Path, times: int, transactions: int) -> None:
     site.assert_everything_once()
     model = site.folded()  # compares every digest that any of the processes has published
     assert model.traffic_seen == len(site.fed.transaction_ids)
-    assert model.latest_digest is not None
+    assert model.digests.latest is not None
     assert kills.inside >= max(1, kills.idle), f"too few kills hit an open transaction: {kills}"
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.examples import Examples
-from models.features import FeatureLayout, FeatureSpec
+from models.feature_layout import FeatureLayout, FeatureSpec
 from models.ledger import LedgerDeltas, Truth, concatenate, decided_deltas, settled_deltas
 from models.payoff import PayoffDeltas, decided_payoffs, settled_payoffs
 from models.records import Budget, Commit, Digest, EntityEvents, Evidence, Lineage, Policy

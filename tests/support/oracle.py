@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models.features import CardAggregates, FeatureLayout
+from models.feature_layout import FeatureLayout
+from models.features import CardAggregates
 from models.records import Commit
 from models.vocabulary import Flag, Status
 from tests.support.topics import Journalled, Topics

@@ -9,7 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from models.familiarity import advance_familiarity, most_rows
-from models.features import CardAggregates, FeatureLayout, FeatureSpec
+from models.feature_layout import FeatureLayout, FeatureSpec
+from models.features import CardAggregates
 from models.places import advance_places
 from models.vocabulary import MS_PER_DAY
 

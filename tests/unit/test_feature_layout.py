@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from models.features import FeatureLayout, FeatureSpec, assemble
+from models.feature_layout import FeatureLayout, FeatureSpec, assemble
 from models.vocabulary import MS_PER_DAY
 
 _SPEC = FeatureSpec(numeric=("age",), categorical=("country", "channel"), entities=("merchant", "device"))

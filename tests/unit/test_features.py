@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.features import CardAggregates, FeatureSpec, SharedAggregates
+from models.feature_layout import FeatureSpec
+from models.features import CardAggregates, SharedAggregates
 from models.vocabulary import MS_PER_DAY
 
 _SPEC = FeatureSpec(numeric=("age",), categorical=("country", "channel"), entities=("merchant", "device"))

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.features import CardAggregates, FeatureSpec
+from models.feature_layout import FeatureSpec
+from models.features import CardAggregates
 from models.label_delay import HOURS, LabelDelays
 from models.payoff import (
     IDLE_FOREST_ONE_IN,

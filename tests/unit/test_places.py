@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from models import places
-from models.features import CardAggregates, FeatureLayout, FeatureSpec
+from models.feature_layout import FeatureLayout, FeatureSpec
+from models.features import CardAggregates
 from models.records import Lineage
 from models.state import LineageMismatchError
 from models.vocabulary import MS_PER_DAY

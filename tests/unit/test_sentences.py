@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.features import FeatureLayout, FeatureSpec
+from models.feature_layout import FeatureLayout, FeatureSpec
 from worker.wire.sentences import Sentences
 
 SPEC = FeatureSpec(("distance_km",), ("channel",), ("merchant_id",))

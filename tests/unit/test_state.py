@@ -7,9 +7,10 @@ import pytest
 
 from models.anomaly import FlatForest
 from models.blend import Blend
+from models.digest import DigestMismatch
 from models.records import Budget, Commit, Digest, ModelRecord, Policy, Refit
 from models.refit import RefitPlan, generation_job
-from models.state import DigestMismatch, ForestStart, GenerationStart, LineageMismatchError, ModelState
+from models.state import ForestStart, GenerationStart, LineageMismatchError, ModelState
 from models.threshold import BINS, Calibration
 from models.vocabulary import MS_PER_DAY
 from tests.support.model_log import (
@@ -132,7 +133,7 @@ def test_reading_the_state_does_not_change_it() -> None:
             job()
         assert read.thresholds() == left_alone.thresholds()
     assert read.digest() == left_alone.digest()
-    assert read.latest_digest == left_alone.latest_digest
+    assert read.digests.latest == left_alone.digests.latest
 
 
 def test_a_digest_is_remembered_wherever_a_multiple_is_reached_or_stepped_over() -> None:
@@ -141,22 +142,22 @@ def test_a_digest_is_remembered_wherever_a_multiple_is_reached_or_stepped_over()
     seen = []
     for offset in (0, 1, 3, 6, 7, 8, 15):
         state.fold(offset, commit(rng, 2))
-        assert state.latest_digest is not None
-        seen.append(state.latest_digest.offset)
+        assert state.digests.latest is not None
+        seen.append(state.digests.latest.offset)
     assert seen == [0, 0, 0, 6, 6, 8, 15]
-    assert state.latest_digest == Digest(15, state.digest())
+    assert state.digests.latest == Digest(15, state.digest())
 
 
 def test_a_digest_that_differs_is_noted_and_the_state_folds_on() -> None:
     rng = np.random.default_rng(2)
     state = new_state()
     state.fold(0, commit(rng, 5))
-    at_zero = state.latest_digest
+    at_zero = state.digests.latest
     assert at_zero is not None
     state.fold(1, commit(rng, 5, digest=at_zero))
-    assert state.mismatches == []
+    assert state.digests.mismatches == []
     state.fold(2, commit(rng, 5, digest=Digest(0, "f" * 64)))
-    assert state.mismatches == [DigestMismatch(0, "worker-1", at_zero.value, "f" * 64)]
+    assert state.digests.mismatches == [DigestMismatch(0, "worker-1", at_zero.value, "f" * 64)]
     assert state.offset == 2
 
 
@@ -406,7 +407,7 @@ def test_workers_agree_on_a_log_of_changing_bounds_under_any_settings_of_their_o
     first = new_state(policy=TIGHT, digest_every=1)
     for offset, record in enumerate(BOUNDS_CHANGED):
         first.fold(offset, record)
-        digests[offset] = first.latest_digest
+        digests[offset] = first.digests.latest
     other = new_state(policy=settings, digest_every=1)
     for offset, record in enumerate(BOUNDS_CHANGED):
         written = (
@@ -414,7 +415,7 @@ def test_workers_agree_on_a_log_of_changing_bounds_under_any_settings_of_their_o
         )
         other.fold(offset, written)
     assert first.shared.evictions > 0
-    assert other.latest_digest == first.latest_digest
+    assert other.digests.latest == first.digests.latest
     (ours, our_offsets), (theirs, their_offsets) = first.examples.snapshot(), other.examples.snapshot()
     np.testing.assert_array_equal(ours.features, theirs.features)
     np.testing.assert_array_equal(our_offsets, their_offsets)

@@ -179,7 +179,7 @@ class Processor:
     def _model_records(self, outcomes: list[Outcome]) -> list[ModelRecord]:
         """Return what this cycle adds to the model log; nothing where there is nothing to commit."""
         records: list[ModelRecord] = []
-        digest = self._model.latest_digest
+        digest = self._model.digests.latest
         news = digest if digest is not None and digest.offset > self._published_digest else None
         owner = self._tasks.get(0)
         if owner is not None and owner.state is TaskState.RUNNING and outcomes:

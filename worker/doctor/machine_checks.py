@@ -15,7 +15,7 @@ import kafka
 
 import worker
 from models import aggregates, familiarity, places
-from models.features import FeatureLayout
+from models.feature_layout import FeatureLayout
 from models.tables import table_bytes
 from worker.broker.jars import find_java
 from worker.doctor.cluster import Cluster

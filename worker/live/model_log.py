@@ -10,7 +10,8 @@ from typing import Any, Final, Protocol
 from kafka import KafkaConsumer
 from kafka.structs import TopicPartition
 
-from models.state import DigestMismatch, LineageMismatchError, ModelState
+from models.digest import DigestMismatch
+from models.state import LineageMismatchError, ModelState
 from worker.errors import CorruptError, IncompatibleError, UnreachableError
 from worker.partition.record_layouts import ModelLogDecoder, kind_of
 
@@ -86,9 +87,9 @@ class KafkaModelLog:
         decoded = self._decoder.decode(record.value, record.headers)
         if decoded is not None:
             model.fold(record.offset, decoded)
-        for mismatch in model.mismatches:
+        for mismatch in model.digests.mismatches:
             self._judge(mismatch)
-        model.mismatches.clear()
+        model.digests.mismatches.clear()
 
     def _judge(self, mismatch: DigestMismatch) -> None:
         """Report a digest that differs from ours; end the process if it is our own.

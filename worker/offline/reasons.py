@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.features import FeatureLayout
+from models.feature_layout import FeatureLayout
 from models.state import ModelState
 from models.vocabulary import Decider
 from worker.offline.dataset import Dataset

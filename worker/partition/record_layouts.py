@@ -22,7 +22,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from models.examples import Examples
-from models.features import FeatureSpec
+from models.feature_layout import FeatureSpec
 from models.ledger import LedgerDeltas, concatenate
 from models.payoff import PayoffDeltas
 from models.records import Budget, Commit, Digest, EntityEvents, Evidence, Lineage, ModelRecord, Policy, Refit

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.decision import Scores
-from models.features import CardAggregates, FeatureLayout, FeatureSpec, assemble
+from models.feature_layout import FeatureLayout, FeatureSpec, assemble
+from models.features import CardAggregates
 from models.records import Policy
 from models.state import ModelState
 from models.vocabulary import MS_PER_DAY, Flag, LabelKind, Status

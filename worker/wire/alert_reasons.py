@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from models.explanation import Explanations
-from models.features import FeatureLayout
+from models.feature_layout import FeatureLayout
 from worker.wire.schema import AlertReason
 
 OTHER: Final = "other_features"

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.aggregates import CARD_COUNT_FEATURE, ENTITY_FEATURES, NOTHING
-from models.features import FeatureSpec
+from models.feature_layout import FeatureSpec
 
 Row = NDArray[np.float32]
 _NO_COUNT: Final = 0.5

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.features import FeatureLayout
+from models.feature_layout import FeatureLayout
 from tests.tools.quality.cache import cache_folder, read_json, read_matrix, write_json, write_matrix
 from tests.tools.quality.streams import Loaded, Stream
 from worker.offline.worker_run import Decisions, WorkerRun

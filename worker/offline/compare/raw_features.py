@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.features import FeatureLayout, FeatureSpec, assemble
+from models.feature_layout import FeatureLayout, FeatureSpec, assemble
 from models.vocabulary import MS_PER_DAY
 from worker.identity import Hasher
 from worker.offline.dataset import Dataset
