@@ -89,14 +89,11 @@ class Scores:
         The cases are those of the actual alerts, for the challenger too.
         """
         joins = has_case & ~self.alerted & (self.ratio >= self.joining_lambda)
-        would_join = has_case & (self.challenger_ratio >= self.joining_lambda)
+        challenged = has_case & _challenged(self.challenger_ratio, self.joining_lambda, joins)
         added = _flags(joins, Flag.ALERTED | Flag.ONLINE_WOULD_ALERT)
-        by_challenger = _flags(
-            np.where(np.isfinite(self.challenger_ratio), would_join, joins), Flag.CHALLENGER_WOULD_ALERT
-        )
         return replace(
             self,
-            flags=self.flags | added | by_challenger,
+            flags=self.flags | added | _flags(challenged, Flag.CHALLENGER_WOULD_ALERT),
             legit_weight=np.where(joins, np.float32(1), self.legit_weight),
         )
 
@@ -151,7 +148,7 @@ def decide(
     forest_would = rank >= forest_budget_cut
     by_forest = (decider == Decider.FOREST) & (rank >= forest_cut)
     alerted = np.where(decider == Decider.ONLINE, online_would, by_forest)
-    challenged = np.where(np.isfinite(challenger_ratio), challenger_ratio >= online_lambda, alerted)
+    challenged = _challenged(challenger_ratio, online_lambda, alerted)
     flags = decider.astype(np.uint16) | level_bits(ratio)
     for chosen, flag in (
         (alerted, Flag.ALERTED),
@@ -177,6 +174,11 @@ def decide(
         model.payoffs.in_force.least_lambda,
         challenger_ratio,
     )
+
+
+def _challenged(ratio: NDArray[np.float64], least: float, otherwise: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return what the challenger would alert on; without one, as decided."""
+    return np.where(np.isfinite(ratio), ratio >= least, otherwise)
 
 
 def _flags(where: NDArray[np.bool_], flag: Flag) -> NDArray[np.uint16]:

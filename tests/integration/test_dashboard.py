@@ -12,8 +12,10 @@ import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
+from models.vocabulary import Flag
 from tests.support.dashboard import DEPLOY, Query, dashboard, queries, tool
 from tests.support.site import Site
 from tests.support.traffic import records_of, small_traffic
@@ -82,9 +84,11 @@ AFTER_A_WEEK = {"What each policy brought a day"}
 """Panels that have NaN until so much has matured."""
 
 
-def test_every_panel_shows_data_of_a_worker_under_load(kafka: Broker, tmp_path: Path) -> None:
+def test_every_panel_shows_data_of_a_worker_under_load_with_a_challenger_in_shadow(
+    kafka: Broker, tmp_path: Path
+) -> None:
     binary = tool("prometheus", "prometheus")
-    site = Site(kafka.bootstrap, tmp_path)
+    site = Site(kafka.bootstrap, tmp_path, sections={"model": {"challenger": "shadow"}})
     records = records_of(small_traffic())
     cut = len(records) * 4 // 5
     with site.worker() as worker:
@@ -114,3 +118,10 @@ def test_every_panel_shows_data_of_a_worker_under_load(kafka: Broker, tmp_path: 
                 prometheus.query(Query(annotation["name"], annotation["expr"]).filled_in)
             decided = prometheus.query('sum(fraud_worker_decisions_total{job="fraud-worker"})')
             assert float(decided[0]["value"][1]) > 0
+            assert site.folded().challenger is not None
+            site.wait_until_decided(worker)
+            challenger = worker.metric("fraud_worker_challenger_disagreements_total")
+            outcome = site.assert_everything_once()
+            flags = np.concatenate([rows.flags for entry in outcome.entries for rows in entry.rows])
+            alerted, would = (flags & it != 0 for it in (Flag.ALERTED, Flag.CHALLENGER_WOULD_ALERT))
+            assert challenger == np.count_nonzero(alerted != would) > 0
