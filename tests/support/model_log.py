@@ -139,3 +139,16 @@ def commit(
         budget=budget(rng),
         digest=digest,
     )
+
+
+def fold_days(
+    state: ModelState, rng: np.random.Generator, days: int, a_day: int, frauds: float, *, with_labels: bool
+) -> None:
+    """Fold examples of so many days, frauds known at once and legits by silence; labels come until the end or never."""
+    for day in range(days):
+        rows = examples(rng, a_day, START_MS + day * MS_PER_DAY, frauds)
+        silence_ms = np.where(rows.label == 0, POLICY.negatives_after_ms, 0)
+        rows = replace(rows, verdict_ms=rows.event_time_ms + silence_ms)
+        now_ms = START_MS + (day + 1) * MS_PER_DAY
+        record = replace(commit(rng, 0, clocks_ms={0: now_ms}), examples=rows)
+        state.fold(state.offset + 1, replace(record, newest_label_ms=now_ms) if with_labels else record)

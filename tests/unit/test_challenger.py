@@ -20,7 +20,7 @@ from models.search import Found, Searcher
 from models.state import ModelState
 from models.threshold import CostPolicy
 from models.vocabulary import MS_PER_DAY, ChallengerMode, Flag
-from tests.support.model_log import DIGEST_EVERY, FEATURES, LINEAGE, POLICY, START_MS, commit, examples
+from tests.support.model_log import DIGEST_EVERY, FEATURES, LINEAGE, POLICY, START_MS, fold_days
 
 COSTS = CostPolicy(review_cost=4.0, loss_fixed=0.0, loss_factor=1.0, alert_budget_cases_per_day=None)
 FREE = dataclasses.replace(POLICY, costs=COSTS)
@@ -35,14 +35,7 @@ def plan(challenger: ChallengerMode) -> RefitPlan:
 def stream() -> ModelState:
     """Return a state with examples of forty days, all but the last seven mature."""
     state = ModelState(LINEAGE, dataclasses.replace(FREE, memory_ms=90 * MS_PER_DAY), DIGEST_EVERY)
-    rng = np.random.default_rng(5)
-    for day in range(40):
-        rows = examples(rng, 120, START_MS + day * MS_PER_DAY, frauds=0.2)
-        silence_ms = np.where(rows.label == 0, POLICY.negatives_after_ms, 0)
-        rows = dataclasses.replace(rows, verdict_ms=rows.event_time_ms + silence_ms)
-        now_ms = START_MS + (day + 1) * MS_PER_DAY
-        empty = commit(rng, 0, clocks_ms={0: now_ms})
-        state.fold(state.offset + 1, dataclasses.replace(empty, examples=rows, newest_label_ms=now_ms))
+    fold_days(state, np.random.default_rng(5), days=40, a_day=120, frauds=0.2, with_labels=True)
     return state
 
 

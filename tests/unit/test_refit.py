@@ -20,7 +20,17 @@ from models.search import Searcher
 from models.state import ModelState
 from models.threshold import Calibration
 from models.vocabulary import MS_PER_DAY
-from tests.support.model_log import DIGEST_EVERY, EAGER, FEATURES, LINEAGE, POLICY, START_MS, commit, examples
+from tests.support.model_log import (
+    DIGEST_EVERY,
+    EAGER,
+    FEATURES,
+    LINEAGE,
+    POLICY,
+    START_MS,
+    commit,
+    examples,
+    fold_days,
+)
 
 PLAN = RefitPlan(generation_ms=7 * MS_PER_DAY, forest_ms=5 * MS_PER_DAY, forest_min_rows=500)
 
@@ -108,12 +118,7 @@ def state_of_a_stream(young_frauds: int = 0, newest_day: int = 19, newest_label_
     """Return a state with mature examples of twelve days, and frauds of the last labelled day, alerted on."""
     state = ModelState(LINEAGE, dataclasses.replace(POLICY, memory_ms=90 * MS_PER_DAY), DIGEST_EVERY)
     rng = np.random.default_rng(5)
-    for day in range(12):
-        rows = examples(rng, 200, START_MS + day * MS_PER_DAY, frauds=0.1)
-        silence_ms = np.where(rows.label == 0, POLICY.negatives_after_ms, 0)
-        rows = dataclasses.replace(rows, verdict_ms=rows.event_time_ms + silence_ms)
-        empty = commit(rng, 0, clocks_ms={0: START_MS + (day + 1) * MS_PER_DAY})
-        state.fold(state.offset + 1, dataclasses.replace(empty, examples=rows))
+    fold_days(state, rng, days=12, a_day=200, frauds=0.1, with_labels=False)
     newest_ms, labelled_ms = (START_MS + day * MS_PER_DAY for day in (newest_day, newest_label_day))
     rows = examples(rng, young_frauds, labelled_ms - MS_PER_DAY, frauds=1.0)
     rows.label[:] = Verdict.FRAUD | Verdict.ALERTED
