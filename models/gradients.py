@@ -11,12 +11,13 @@ is sure of say little.
 
 from __future__ import annotations
 
-import math
 from typing import Final, NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+
+from models.arithmetic import branchless_sigmoid
 
 WHOLE: Final = 2.0**30
 """What the absolute gradients of all rows sum to as whole numbers, and likewise the hessians.
@@ -62,11 +63,13 @@ def set_gradients(
     logit: NDArray[np.float64], y: NDArray[np.float64], w: NDArray[np.float64], its: Gradients
 ) -> Sums:
     """Fill in gradients and hessians of the log loss by the rows' logits, labels and weights, and return their sums."""
-    gradients = hessians = 0.0
+    # The sums are taken apart: their order is fixed, so that the processor could not work on several rows at once.
     for row in range(len(y)):
-        p = 1.0 / (1.0 + math.exp(-logit[row]))
+        p = branchless_sigmoid(logit[row])
         its.gradient[row] = w[row] * (p - y[row])
         its.hessian[row] = w[row] * p * (1.0 - p)
+    gradients = hessians = 0.0
+    for row in range(len(y)):
         gradients += abs(its.gradient[row])
         hessians += its.hessian[row]
     return Sums(max(gradients, _LEAST_SUM), max(hessians, _LEAST_SUM))
@@ -106,7 +109,12 @@ def draw_rows(its: Gradients, sums: Sums, turn: float, rows: int, order: NDArray
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def part(packed: np.int64, units: tuple[float, float], l2: float) -> float:
-    """Return twice what rows of these sums lower the loss by, as a leaf of their own."""
-    gradient = (packed >> _HIGH) * units[0]
-    return gradient * gradient / ((packed & _LOW) * units[1] + l2)
+def gradient_of(packed: np.int64) -> float:
+    """Return a sum of gradients as a whole number."""
+    return np.float64(packed >> _HIGH)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def hessian_of(packed: np.int64) -> float:
+    """Return a sum of hessians as a whole number."""
+    return np.float64(packed & _LOW)

@@ -50,6 +50,13 @@ def test_exponentials_are_accurate_over_their_whole_range(
     assert _worst(function, exact, _points(low, high)) < _TOLERANCE
 
 
+def test_the_branchless_sigmoid_is_accurate_and_stays_at_its_bounds() -> None:
+    sigmoid = arithmetic.branchless_sigmoid
+    assert _worst(sigmoid, _sigmoid, _points(-40.0, 40.0)) < Decimal("1e-14")
+    for bound, beyond in ((40.0, (40.1, 1e9, math.inf)), (-40.0, (-40.1, -1e9, -math.inf))):
+        assert {sigmoid(it) for it in beyond} == {sigmoid(bound)}
+
+
 def test_logarithms_are_accurate_from_the_subnormals_to_the_largest_float() -> None:
     rng = np.random.default_rng(8)
     wide = 2.0 ** rng.uniform(-1074.0, 1023.9, 400)

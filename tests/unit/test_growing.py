@@ -130,6 +130,15 @@ def test_a_split_s_value_is_the_mean_of_its_rows_and_its_children_lie_behind_it(
     assert np.all(grown.right[split] > split)
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_of_columns_that_are_alike_the_first_is_split(seed: int) -> None:
+    codes, bins, y, w = sample(seed)
+    twice = np.concatenate([codes, codes])
+    drawn = Drawn(np.ones((5, 8), np.bool_), np.array([turn(tree) for tree in range(5)]))
+    grown = grow(twice, np.array(bins * 2), y, w, drawn, Growth(9, 0.3, 4.0, 200))
+    assert set(grown.column.tolist()) <= {LEAF, 0, 1, 2, 3}
+
+
 @pytest.mark.parametrize("rows", [300, 100])
 def test_rows_of_tiny_and_of_huge_weights_split_as_brute_force_splits_them(rows: int) -> None:
     codes, bins, y, w = sample(3)
