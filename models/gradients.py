@@ -6,7 +6,7 @@ row's chance grows with its gradient (minimal variance sampling: Ibragimov and G
 is sure of say little.
 
 `models.growing` compiles these functions into its own, and its compiled code is kept until `growing.py` changes: empty
-`build/numba` after a change here.
+`build/numba` after a change here, or of `branchless_sigmoid`.
 """
 
 from __future__ import annotations
