@@ -3,7 +3,7 @@
 The C library chooses its variants of ``exp`` and ``log`` by the processor that it finds (fused multiply-add or not),
 so two workers of one image may differ in the last bit. The functions here use only additions, multiplications,
 divisions and bit patterns, which IEEE 754 rounds alike everywhere; without ``fastmath`` the compiler neither reorders
-nor fuses them. The relative error stays below 1e-15.
+nor fuses them. The relative error stays below 1e-15, but where a function says otherwise.
 """
 
 from __future__ import annotations
