@@ -5,8 +5,8 @@ one addition a column, and a sum depends on no order. Of many rows a tree's spli
 row's chance grows with its gradient (minimal variance sampling: Ibragimov and Gusev 2019): the many legits that a model
 is sure of say little.
 
-`models.growing` compiles these functions into its own, and its compiled code is kept until `growing.py` changes: empty
-`build/numba` after a change here, or of `branchless_sigmoid`.
+`models.growing` and `models.splits` compile these functions into their own, and compiled code is kept until its own
+file changes: empty `build/numba` after a change here, in `models.splits` or of `branchless_sigmoid`.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class Gradients(NamedTuple):
     gradient, hessian : float64 (n,)
         First and second derivative of the loss by the logit, weighted.
     packed : int64 (n,)
-        Both as whole numbers, the hessian in the low 32 bits, each for the rows that its own stands for; of drawn rows
-        alone.
+        Of the drawn rows, in their order, both as whole numbers, the hessian in the low 32 bits, each for the rows that
+        its own stands for. The places behind them hold nothing.
     """
 
     gradient: NDArray[np.float64]
@@ -101,10 +101,11 @@ def draw_rows(its: Gradients, sums: Sums, turn: float, rows: int, order: NDArray
         order[count] = row
         place = np.uint32(np.uint32(row) * np.uint32(_STEP) + turned)
         count += np.int64(abs(its.gradient[row]) * steps_each > np.float64(place))
-    for row in order[:count]:
+    for at in range(count):
+        row = order[at]
         stands_for = max(certain / abs(its.gradient[row]), 1.0)
         g, h = stands_for * its.gradient[row], stands_for * its.hessian[row]
-        its.packed[row] = (np.int64(g * by_gradient) << _HIGH) + np.int64(h * by_hessian)
+        its.packed[at] = (np.int64(g * by_gradient) << _HIGH) + np.int64(h * by_hessian)
     return count
 
 

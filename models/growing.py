@@ -2,9 +2,9 @@
 
 Each tree is grown leaf by leaf, the most gainful split first (Shi 2007), from histograms of gradients, of which that of
 a larger child is its parent's less its sibling's (Ke et al. 2017). A tree may see a share of the columns (Chen and
-Guestrin 2016), so that only these are summed, and finds its splits by rows that `models.gradients` draws and packs.
-All rows then set the values of the leaves. `make bench` compares the time with that of scikit-learn's booster on one
-thread.
+Guestrin 2016), so that only these are summed, and finds its splits (`models.splits`) by rows that `models.gradients`
+draws. All rows then set the values of the leaves. `make bench` compares the time with that of scikit-learn's booster on
+one thread.
 """
 
 from __future__ import annotations
@@ -17,20 +17,17 @@ from numba import njit
 from numpy.typing import NDArray
 
 from models.bins import read_only
-from models.gradients import WHOLE, Gradients, draw_rows, gradient_of, hessian_of, set_gradients
+from models.gradients import WHOLE, Gradients, draw_rows, set_gradients
+from models.splits import best_split
 
 LEAF: Final = -1
 """The column of a leaf."""
+_MOST_LEAVES: Final = 128
 _LEAST_GAIN: Final = 1e-9
-_MORE: Final = 1.0 + 1e-12
-"""By which factor a split has to be better: rounding is none."""
 _LEAST_SHARE: Final = 1e-9
 """Of frauds or legits, so that either may be absent."""
-_BLOCK: Final = 16
-"""Rows that go through a tree together."""
-_WIDTH: Final = 8
-"""Places of a node, of which five are used: 2 to the power of `_THREE`."""
-_ONE, _TWO, _THREE = np.uint64(1), np.uint64(2), np.uint64(3)
+_BLOCK: Final = 8_192
+"""Rows that go through a tree together: they stay in the processor's first cache."""
 
 
 class Growth(NamedTuple):
@@ -39,7 +36,7 @@ class Growth(NamedTuple):
     Attributes
     ----------
     leaves
-        The most leaves of a tree, at most 32,768.
+        The most leaves of a tree, at most 128: the number of a node fits into a byte.
     learning_rate
         Shrinkage of every tree.
     l2
@@ -101,7 +98,7 @@ class Grown(NamedTuple):
 
 
 class _Leaves(NamedTuple):
-    """The leaves of the tree that grows: their drawn rows in the order, their sums, and the best split of each."""
+    """The leaves of the tree that grows: their places in the order of the drawn rows, their sums and best splits."""
 
     begin: NDArray[np.int64]
     end: NDArray[np.int64]
@@ -152,7 +149,15 @@ def grow(
         What chance decides.
     growth
         How trees grow.
+
+    Raises
+    ------
+    ValueError
+        More than 128 leaves are asked for.
     """
+    if growth.leaves > _MOST_LEAVES:
+        msg = f"a tree has at most {_MOST_LEAVES} leaves, not {growth.leaves}"
+        raise ValueError(msg)
     baseline = log_odds(y, w)
     both = _Codes(read_only(codes), read_only(codes.T), (codes == bins[:, None]).any(axis=1))
     trees = len(drawn.turn)
@@ -197,7 +202,7 @@ def _grow_all(
     logit = np.full(n, grown.baseline)
     its_gradients = Gradients(np.empty(n), np.empty(n), np.empty(n, np.int64))
     order, spare = np.empty(n, np.uint32), np.empty(n, np.uint32)
-    reached = np.empty(n, np.uint16)
+    taken, reached = np.empty((n, _most_columns(drawn.columns)), np.uint8), np.empty(n, np.uint8)
     leaves = _Leaves(
         np.zeros(most, np.int64), np.zeros(most, np.int64), np.zeros(most, np.int64),
         np.zeros((most, cells.sum()), np.int64),
@@ -213,21 +218,22 @@ def _grow_all(
         grown.roots[tree] = root
         leaves.begin[0], leaves.node[0] = 0, root
         leaves.end[0] = draw_rows(its_gradients, sums, drawn.turn[tree], growth.rows, order)
-        _sum_rows(codes.by_row, its, packed, order, leaves, 0)
+        _take_rows(codes.by_row, its, order[: leaves.end[0]], taken)
+        _sum_rows(taken, its, packed, order, leaves, 0)
         _find_split(leaves, 0, its, units, growth.l2)
         free, used = root + 1, 1
         while used < most:
             at = int(np.argmax(leaves.gain[:used]))
             if leaves.gain[at] <= _LEAST_GAIN:
                 break
-            _split(codes, its, order, spare, leaves, at, used, grown, free)
+            _split(taken, its, order, spare, leaves, at, used, grown, free)
             free += 2
             used += 1
             if used < most:
-                _sum_children(codes.by_row, its, packed, order, leaves, at, used - 1)
+                _sum_children(taken, its, packed, order, leaves, at, used - 1)
                 _find_split(leaves, at, its, units, growth.l2)
                 _find_split(leaves, used - 1, its, units, growth.l2)
-        _descend(codes.by_row, cells, grown, root, free, reached)
+        _descend(codes.by_column, cells, grown, root, free, reached)
         _set_values(its_gradients, reached, codes.has_missing, growth, grown, root, free)
         for row in range(n):
             logit[row] += grown.value[root + reached[row]]
@@ -243,27 +249,48 @@ def _columns(seen: NDArray[np.bool_], cells: NDArray[np.int64]) -> _Columns:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def _most_columns(seen: NDArray[np.bool_]) -> int:
+    """Return how many columns a tree sees at most."""
+    most = 0
+    for columns in seen:
+        most = max(most, columns.sum())
+    return most
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _take_rows(
+    by_row: NDArray[np.uint8], its: _Columns, order: NDArray[np.uint32], taken: NDArray[np.uint8]
+) -> None:
+    """Copy what a tree sees of the drawn rows, so that it lies together; from now on the order is of the copies."""
+    # Indices without a sign spare the check for negative ones, which costs as much as the rest.
+    for at in range(np.uint64(len(order))):
+        row = np.uint64(order[at])
+        for slot in range(np.uint64(len(its.columns))):
+            taken[at, slot] = by_row[row, its.columns[slot]]
+        order[at] = at
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def _sum_rows(
-    by_row: NDArray[np.uint8],
+    taken: NDArray[np.uint8],
     its: _Columns,
     packed: NDArray[np.int64],
     order: NDArray[np.uint32],
     leaves: _Leaves,
     leaf: int,
 ) -> None:
-    # Indices without a sign spare the check for negative ones, which costs as much as the addition.
     sums = leaves.sums[leaf, : its.starts[-1]]
     sums[:] = 0
     for at in range(leaves.begin[leaf], leaves.end[leaf]):
         row = np.uint64(order[at])
         own = packed[row]
-        for slot in range(len(its.columns)):
-            sums[its.starts[slot] + np.uint64(by_row[row, its.columns[slot]])] += own
+        for slot in range(np.uint64(len(its.columns))):
+            sums[its.starts[slot] + np.uint64(taken[row, slot])] += own
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _sum_children(
-    by_row: NDArray[np.uint8],
+    taken: NDArray[np.uint8],
     its: _Columns,
     packed: NDArray[np.int64],
     order: NDArray[np.uint32],
@@ -275,51 +302,24 @@ def _sum_children(
     lefts, rights = leaves.sums[left, : its.starts[-1]], leaves.sums[right, : its.starts[-1]]
     if leaves.end[left] - leaves.begin[left] < leaves.end[right] - leaves.begin[right]:
         rights[:] = lefts
-        _sum_rows(by_row, its, packed, order, leaves, left)
+        _sum_rows(taken, its, packed, order, leaves, left)
         rights -= lefts
     else:
-        _sum_rows(by_row, its, packed, order, leaves, right)
+        _sum_rows(taken, its, packed, order, leaves, right)
         lefts -= rights
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _find_split(leaves: _Leaves, leaf: int, its: _Columns, units: tuple[float, float], l2: float) -> None:
-    """Find the split that lowers the loss most; the first of equals.
-
-    Rows of gradient g and hessian h, as a leaf of their own, lower it by half of g * g / (h + l2).
-    """
-    sums = leaves.sums[leaf]
-    packed = np.int64(0)
-    for cell in range(int(its.starts[0]), int(its.starts[1])):
-        packed += sums[cell]
-    whole, hessian, penalty = gradient_of(packed), hessian_of(packed), l2 / units[1]
-    least = best = whole * whole / (hessian + penalty)
-    for slot in range(len(its.columns)):
-        begin, missing = int(its.starts[slot]), int(its.starts[slot + 1]) - 1
-        missing_ways = 2 if sums[missing] != 0 else 1
-        upto = np.int64(0)
-        # The last cell may be split off only from what is missing.
-        for cell in range(begin, missing + missing_ways - 2):
-            if sums[cell] == 0:
-                continue
-            upto += sums[cell]
-            for missing_left in range(missing_ways):
-                packed = upto + missing_left * sums[missing]
-                left, left_h = gradient_of(packed), hessian_of(packed)
-                right, right_h = whole - left, hessian - left_h + penalty
-                left_h += penalty
-                # A division takes longer than all the rest, and hardly any split is the best so far.
-                both, found = left_h * right_h, left * left * right_h + right * right * left_h
-                if found > best * both * _MORE:
-                    best = found / both
-                    leaves.slot[leaf], leaves.code[leaf] = slot, cell - begin
-                    leaves.missing_left[leaf] = missing_left == 1
-    leaves.gain[leaf] = (best - least) * units[0] * (units[0] / units[1])
+    """Fill in the best split of a leaf, its gain in units of the loss."""
+    best = best_split(leaves.sums[leaf], its.starts, l2 / units[1])
+    leaves.gain[leaf] = best.gain * units[0] * (units[0] / units[1])
+    leaves.slot[leaf], leaves.code[leaf], leaves.missing_left[leaf] = best.slot, best.code, best.missing_left
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _split(  # noqa: PLR0913 - a compiled loop
-    codes: _Codes,
+    taken: NDArray[np.uint8],
     its: _Columns,
     order: NDArray[np.uint32],
     spare: NDArray[np.uint32],
@@ -331,7 +331,6 @@ def _split(  # noqa: PLR0913 - a compiled loop
 ) -> None:
     """Make two leaves of one: the left one in its place, the right one at `new`; their nodes are the next free ones."""
     slot, code, missing_left = leaves.slot[at], leaves.code[at], leaves.missing_left[at]
-    column = codes.by_column[its.columns[slot]]
     missing = int(its.starts[slot + 1] - its.starts[slot]) - 1
     begin, end = leaves.begin[at], leaves.end[at]
     lefts, rights = begin, np.int64(0)
@@ -340,7 +339,7 @@ def _split(  # noqa: PLR0913 - a compiled loop
     code_beside = missing if missing_left else code
     for position in range(begin, end):
         row = order[position]
-        its_code = np.int64(column[row])
+        its_code = np.int64(taken[row, slot])
         goes_left = np.int64(its_code <= code) | np.int64(its_code == code_beside)
         order[lefts] = spare[rights] = row
         lefts += goes_left
@@ -355,45 +354,52 @@ def _split(  # noqa: PLR0913 - a compiled loop
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _descend(
-    by_row: NDArray[np.uint8],
+    by_column: NDArray[np.uint8],
     cells: NDArray[np.int64],
     grown: Grown,
     root: int,
     free: int,
-    reached: NDArray[np.uint16],
+    reached: NDArray[np.uint8],
 ) -> None:
-    """Find the leaf of every row, as its distance from the root; `models.boosting` says why rows walk in blocks."""
-    # Of each node: its column, the last code that goes left and one beside it that does, the right child, the left one.
-    # Children are places in this array.
-    nodes, depth = np.zeros(_WIDTH * (free - root), np.uint64), np.zeros(free - root, np.int64)
-    for at in range(free - root):
-        its, node = nodes[_WIDTH * at :], root + at
-        column, code = grown.column[node], grown.code[node]
-        if column == LEAF:
-            its[3] = its[4] = _WIDTH * at
-            continue
-        right, left = grown.right[node] - root, grown.left[node] - root
-        its[0], its[1], its[2] = column, code, cells[column] - 1 if grown.missing_left[node] else code
-        its[3], its[4] = _WIDTH * right, _WIDTH * left
-        depth[left] = depth[right] = depth[at] + 1
-    node_of, steps = np.zeros(_BLOCK, np.uint64), depth.max()
+    """Find the leaf of every row, as its distance from the root.
+
+    Block by block all rows pass every split, and only those at its node take note: without a branch, many at once.
+    """
     for start in range(0, len(reached), _BLOCK):
-        block = min(_BLOCK, len(reached) - start)
-        node_of[:] = 0
-        for _ in range(steps):
-            for row in range(np.uint64(block)):
-                its_node = node_of[row]
-                code = np.uint64(by_row[np.uint64(start) + row, nodes[its_node]])
-                is_up_to, is_beside = code <= nodes[its_node + _ONE], code == nodes[its_node + _TWO]
-                node_of[row] = nodes[its_node + _THREE + (np.uint64(is_up_to) | np.uint64(is_beside))]
-        for row in range(block):
-            reached[start + row] = node_of[row] >> _THREE
+        block = reached[start : start + _BLOCK]
+        block[:] = 0
+        for at in range(root, free):
+            column = grown.column[at]
+            if column != LEAF:
+                code = grown.code[at]
+                _pass(
+                    block, by_column[column, start : start + _BLOCK], np.uint8(at - root), np.uint8(code),
+                    np.uint8(cells[column] - 1 if grown.missing_left[at] else code),
+                    np.uint8(grown.left[at] - root), np.uint8(grown.right[at] - root),
+                )  # fmt: skip
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _pass(
+    reached: NDArray[np.uint8],
+    codes: NDArray[np.uint8],
+    node: np.uint8,
+    code: np.uint8,
+    code_beside: np.uint8,
+    left: np.uint8,
+    right: np.uint8,
+) -> None:
+    """Send the rows at a node to its children."""
+    for row in range(len(reached)):
+        its = codes[row]
+        child = left if (its <= code) | (its == code_beside) else right
+        reached[row] = child if reached[row] == node else reached[row]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _set_values(
     its: Gradients,
-    reached: NDArray[np.uint16],
+    reached: NDArray[np.uint8],
     has_missing: NDArray[np.bool_],
     growth: Growth,
     grown: Grown,

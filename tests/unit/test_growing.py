@@ -64,9 +64,9 @@ def best_split(
     best = Split(0.0, 0, 0, False, leaf)
     for column in columns:
         missing = codes[column] == bins[column]
-        # Behind a code that no row has, which rows go where is as behind the one before it.
-        for code in np.unique(codes[column, leaf & (h > 0) & ~missing]):
-            for missing_left in (False, True):
+        for missing_left in (False, True):
+            # Behind a code that no row has, which rows go where is as behind the one before it.
+            for code in np.unique(codes[column, leaf & (h > 0) & ~missing]):
                 left = (codes[column] <= code) & ~missing | missing & missing_left
                 if not (leaf & left).any() or not (leaf & ~left).any():
                     continue
@@ -90,12 +90,12 @@ def logits(grown: Grown, codes: np.ndarray, bins: list[int]) -> np.ndarray:
     return out
 
 
-def sample(seed: int) -> tuple[np.ndarray, list[int], np.ndarray, np.ndarray]:
+def sample(seed: int, count: int = 300) -> tuple[np.ndarray, list[int], np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     bins = [6, 255, 1, 12]
-    codes = np.stack([rng.integers(0, its + (its < 100), 300) for its in bins]).astype(np.uint8)
-    score = 0.5 * codes[0] - 0.01 * codes[1] + (codes[2] == 1) * (codes[3] > 5) + rng.logistic(size=300)
-    return codes, bins, (score > 1.5).astype(np.uint8), rng.uniform(0.5, 20.0, 300)
+    codes = np.stack([rng.integers(0, its + (its < 100), count) for its in bins]).astype(np.uint8)
+    score = 0.5 * codes[0] - 0.01 * codes[1] + (codes[2] == 1) * (codes[3] > 5) + rng.logistic(size=count)
+    return codes, bins, (score > 1.5).astype(np.uint8), rng.uniform(0.5, 20.0, count)
 
 
 def turn(tree: int) -> float:
@@ -120,6 +120,16 @@ def test_trees_are_those_that_brute_force_grows(seed: int, rows: int, drawn: lis
         assert set(nodes.tolist()) <= {LEAF, *drawn[tree]}
 
 
+@pytest.mark.parametrize("count", [8_191, 8_193, 20_000])
+def test_every_row_of_many_counts_in_the_value_of_its_leaf(count: int) -> None:
+    codes, bins, y, w = sample(11, count)
+    drawn = [[0, 1, 2, 3], [1, 3]]
+    growth = Growth(leaves=6, learning_rate=0.3, l2=4.0, rows=5_000)
+    grown = grow(codes, np.array(bins), y, w, by_chance(drawn), growth)
+    expected = grown_by_hand(codes, bins, y, w, drawn, growth)
+    np.testing.assert_allclose(logits(grown, codes, bins), expected, atol=1e-6)
+
+
 def test_a_split_s_value_is_the_mean_of_its_rows_and_its_children_lie_behind_it() -> None:
     codes, bins, y, w = sample(9)
     grown = grow(codes, np.array(bins), y, w, by_chance([[0, 1, 2, 3]]), Growth(9, 0.3, 4.0, 200))
@@ -137,6 +147,21 @@ def test_of_columns_that_are_alike_the_first_is_split(seed: int) -> None:
     drawn = Drawn(np.ones((5, 8), np.bool_), np.array([turn(tree) for tree in range(5)]))
     grown = grow(twice, np.array(bins * 2), y, w, drawn, Growth(9, 0.3, 4.0, 200))
     assert set(grown.column.tolist()) <= {LEAF, 0, 1, 2, 3}
+
+
+def test_of_equal_splits_the_one_with_missing_values_on_the_right_is_taken() -> None:
+    # Splits behind code 0 with the missing values on the left, and behind code 1 with them on the right, part alike.
+    codes = np.repeat(np.array([0, 1, 2, 3], np.uint8), [10, 10, 10, 40])[None]
+    y = (codes[0] == 1).astype(np.uint8)
+    drawn = Drawn(np.ones((1, 1), np.bool_), np.zeros(1))
+    grown = grow(codes, np.array([3]), y, np.ones(70), drawn, Growth(2, 0.1, 20.0, 100))
+    assert (grown.code[0], bool(grown.missing_left[0])) == (1, False)
+
+
+def test_more_leaves_than_a_byte_can_number_are_refused() -> None:
+    codes, bins, y, w = sample(1)
+    with pytest.raises(ValueError, match="at most 128 leaves, not 129"):
+        grow(codes, np.array(bins), y, w, by_chance([[0]]), Growth(129, 0.1, 20.0, 100))
 
 
 @pytest.mark.parametrize("rows", [300, 100])
