@@ -267,18 +267,21 @@ def _assign(
     main: NDArray[np.uint8],
     cross: NDArray[np.uint8],
 ) -> None:
-    # Binary search over 2**k - 1 edges in k steps, the same for every feature: the padding of +inf is never passed.
-    half = (edges.shape[1] + 1) // 2
+    # Binary search over 2**k - 1 edges in k steps, the same for every feature: the padding of +inf is never passed. All
+    # features take each step together; how far one moves is read from two numbers: a branch would be foreseen wrongly
+    # every other time.
+    features, half = X.shape[1], (edges.shape[1] + 1) // 2
+    slots, moves = np.empty(features, np.uint64), np.zeros(2, np.uint64)
     for i in range(X.shape[0]):
-        for f in range(X.shape[1]):
-            x = X[i, f]
-            slot = 0
-            if np.isfinite(x):
-                step = half
-                while step > 0:
-                    if edges[f, slot + step - 1] <= x:
-                        slot += step
-                    step >>= 1
-                slot += 1
+        slots[:] = 0
+        step = half
+        while step > 0:
+            moves[1] = step
+            for f in range(features):
+                middle = slots[f] + np.uint64(step - 1)
+                slots[f] += moves[np.uint64(edges[f, middle] <= X[i, f])]
+            step >>= 1
+        for f in range(features):
+            slot = slots[f] + np.uint64(1) if np.isfinite(X[i, f]) else np.uint64(0)
             main[i, f] = main_of[f, slot]
             cross[i, f] = cross_of[f, slot]

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 _MOST_BINS: Final = 255
 """With one number for what is missing they fill a byte."""
+_BLOCK: Final = 1_024
+"""Rows that search together."""
 
 
 class Binned(NamedTuple):
@@ -83,16 +85,18 @@ def codes_of(column: NDArray[np.float32], edges: NDArray[np.float32]) -> NDArray
 
 @njit(cache=True, nogil=True)
 def _count_below(column: NDArray[np.float32], edges: NDArray[np.float32], codes: NDArray[np.uint8]) -> None:
-    for row in range(len(column)):
-        x = column[row]
-        if not np.isfinite(x):
-            codes[row] = len(edges) + 1
-            continue
-        low, high = 0, len(edges)
-        while low < high:
-            middle = (low + high) // 2
-            if edges[middle] < x:
-                low = middle + 1
-            else:
-                high = middle
-        codes[row] = low
+    # All rows of a block take each step of a binary search together. How far a row moves is read from two numbers:
+    # a branch would be foreseen wrongly every other time.
+    below, moves = np.empty(_BLOCK, np.uint64), np.zeros(2, np.uint64)
+    for start in range(0, len(column), _BLOCK):
+        its = column[start : start + _BLOCK]
+        below[:] = 0
+        remaining = len(edges)
+        while remaining > 0:
+            moves[1] = half = np.uint64((remaining + 1) // 2)
+            for row in range(len(its)):
+                middle = below[row] + half - np.uint64(1)
+                below[row] += moves[np.uint64(edges[middle] < its[row])]
+            remaining -= int(half)
+        for row in range(len(its)):
+            codes[start + row] = below[row] if np.isfinite(its[row]) else len(edges) + 1

@@ -56,6 +56,15 @@ def test_a_code_is_the_number_of_edges_below_a_value_and_what_is_missing_has_the
     assert codes_of(column, edges).tolist() == [0, 0, 1, 1, 2, 3, 4, 4, 4]
 
 
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 63, 64, 254])
+def test_the_bins_of_many_values_are_those_that_a_plain_search_finds(count: int) -> None:
+    rng = np.random.default_rng(count)
+    edges = np.unique(rng.normal(size=count).astype(np.float32))
+    column = np.concatenate([rng.normal(size=3_000), edges, [np.nan, np.inf, -np.inf]]).astype(np.float32)
+    expected = np.where(np.isfinite(column), np.searchsorted(edges, column), len(edges) + 1)
+    np.testing.assert_array_equal(codes_of(column, edges), expected)
+
+
 def test_a_value_of_many_rows_has_edges_of_its_own_and_the_other_rows_share_the_rest() -> None:
     amounts = np.random.default_rng(2).lognormal(0.0, 2.0, 1_500).astype(np.float32)
     column = np.concatenate([np.zeros(48_500, np.float32), -amounts, amounts])
