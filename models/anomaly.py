@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-from sklearn.ensemble import IsolationForest
-from sklearn.tree._tree import Tree
 
 from models.arithmetic import exp2
 from models.bins import feature_rows
+
+if TYPE_CHECKING:
+    from sklearn.tree._tree import Tree
 
 MINIMUM_ROWS: Final = 256
 """The fewest rows that a forest is fitted on: the usual sample of one tree (Liu, Ting and Zhou 2008)."""
@@ -75,6 +76,9 @@ class FlatForest:
         ValueError
             If there are fewer than `MINIMUM_ROWS` rows or X is not a matrix.
         """
+        # A start, which has no forest to fit, is a second shorter without it; `worker.live.app` imports it soon after.
+        from sklearn.ensemble import IsolationForest  # noqa: PLC0415
+
         if X.shape[0] < MINIMUM_ROWS:
             msg = f"an isolation forest needs {MINIMUM_ROWS} rows, got {X.shape[0]}"
             raise ValueError(msg)

@@ -9,13 +9,15 @@ moved, and the days after that are the new usual ones. It informs people and dec
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from river.drift import PageHinkley
 
 from models.vocabulary import MS_PER_DAY
+
+if TYPE_CHECKING:
+    from river.drift import PageHinkley
 
 SCORE: Final = "score"
 BASE_RATE: Final = "base_rate"
@@ -38,21 +40,22 @@ class _Series:
     def __init__(self) -> None:
         self._first: list[float] = []
         self._centre = self._deviation = 0.0
-        self._test = _page_hinkley()
+        self._test: PageHinkley | None = None
 
     def moves(self, value: float, least_deviation: float) -> bool:
         """Take the next number; return whether the mean has moved, and begin anew if so."""
-        if len(self._first) < _FIRST_DAYS:
+        if self._test is None:
             self._first.append(value)
-            self._centre, self._deviation = float(np.mean(self._first)), float(np.std(self._first, ddof=0))
-            if len(self._first) == _FIRST_DAYS:
+            if len(self._first) >= _FIRST_DAYS:
+                self._centre, self._deviation = float(np.mean(self._first)), float(np.std(self._first))
+                self._test = _page_hinkley()
                 for each in self._first:
                     self._test.update(self._scaled(each, least_deviation))  # type: ignore[no-untyped-call]
             return False
         self._test.update(self._scaled(value, least_deviation))  # type: ignore[no-untyped-call]
         if not self._test.drift_detected:
             return False
-        self._first, self._test = [], _page_hinkley()
+        self._first, self._test = [], None
         return True
 
     def _scaled(self, value: float, least_deviation: float) -> float:
@@ -60,6 +63,9 @@ class _Series:
 
 
 def _page_hinkley() -> PageHinkley:
+    # It brings scikit-learn along, without which a start is a second shorter; `worker.live.app` imports it soon after.
+    from river.drift import PageHinkley  # noqa: PLC0415
+
     return PageHinkley(min_instances=_FIRST_DAYS, delta=_SLACK, threshold=_DEVIATIONS, alpha=1.0)
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
+import subprocess
+import sys
 from pathlib import Path
 from unittest.mock import MagicMock
 
 import pytest
 
 from tests.support.partition import running_task
+from tests.support.repository import ROOT
 from worker.live import app
 from worker.live.app import Worker
 from worker.live.state_folder import StateFolder
@@ -45,6 +49,28 @@ def test_a_start_logs_version_lineage_group_and_the_settings_that_were_changed(
         "costs.review_cost": "9.0",
         "health.port": "0",
     }
+
+
+def test_what_a_start_does_not_import_is_imported_before_a_cycle_needs_it() -> None:
+    code = (
+        "import sys\n"
+        "from worker.live import app\n"
+        "app._IMPORT_LATE_AFTER_S = 0.0\n"
+        "app._import_late().join()\n"
+        "late = set(sys.modules)\n"
+        "from models.anomaly import FlatForest\n"
+        "from models.drift import _page_hinkley\n"
+        "import numpy as np\n"
+        "FlatForest.fit(np.eye(256, dtype=np.float32), trees=2, seed=1)\n"
+        "_page_hinkley()\n"
+        "needed = {name for name in set(sys.modules) - late if name.split('.')[0] in ('river', 'sklearn', 'scipy')}\n"
+        "sys.exit(str(needed) if needed else 0)"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert (ended.stderr, ended.returncode) == ("", 0)
 
 
 KAFKA = [

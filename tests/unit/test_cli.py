@@ -66,6 +66,19 @@ def test_help_and_the_settings_load_nothing_that_is_slow() -> None:
     assert "exit codes:" in ended.stdout
 
 
+def test_a_worker_starts_without_scikit_learn_the_drift_tests_or_scipy_s_statistics() -> None:
+    code = (
+        "import sys, worker.live.app\n"
+        "heavy = {'sklearn', 'scipy.stats', 'river.drift'} & set(sys.modules)\n"
+        "sys.exit(f'{heavy}' if heavy else 0)"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert (ended.stderr, ended.returncode) == ("", 0)
+
+
 ERRORS: list[type[WorkerError]] = [
     kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, WorkerError)
 ]

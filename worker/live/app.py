@@ -6,6 +6,7 @@ import faulthandler
 import logging
 import signal
 import threading
+from importlib import import_module
 from importlib.metadata import version
 from types import FrameType
 
@@ -38,6 +39,9 @@ from worker.wire.schema import Reason
 
 log = logging.getLogger(__name__)
 START_TIMEOUT_S = 300.0
+_IMPORT_LATE_AFTER_S = 30.0
+_LATE = ("sklearn.ensemble", "river.drift")
+"""What the first forest and the first test of drift need: importing it takes a second or two, which a start saves."""
 
 
 class _Stopped(Exception):  # noqa: N818 - no error
@@ -112,6 +116,7 @@ class Worker:
             },
         )
         self._health.start()
+        late = _import_late()
         log.info(
             "/metrics, /healthz and /readyz are served at http://%s:%d",
             settings.health.host,
@@ -125,6 +130,7 @@ class Worker:
         except _Stopped:
             log.info("ended before it was ready")
         finally:
+            late.cancel()
             self._health.stop()
             self._close_tasks()
 
@@ -232,6 +238,14 @@ def run(settings: Settings) -> int:
     with handled_by(stop):
         worker.run()
     return 0
+
+
+def _import_late() -> threading.Timer:
+    """Import in a thread of its own, once the start is over, what would otherwise hold up a cycle when it is needed."""
+    late = threading.Timer(_IMPORT_LATE_AFTER_S, lambda: [import_module(name) for name in _LATE])
+    late.daemon = True
+    late.start()
+    return late
 
 
 def _opening(model: ModelState, settings: Settings) -> list[ModelRecord]:
