@@ -4,7 +4,7 @@ Neither wins on every stream: trees find interactions that the tables' pairs can
 within hours of its labels. Their logits are independent, so a weighted sum of the two, fitted on days that neither has
 seen (stacking: Wolpert 1992; weights that are not negative: Breiman 1996), is never far from the better of the two and
 often better than both. A weight of zero leaves one of them out. Between searches the weights and an offset follow the
-verdicts (`models.mixing`).
+verdicts where these come at once (`models.mixing`).
 """
 
 from __future__ import annotations

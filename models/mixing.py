@@ -3,7 +3,8 @@
 A search weighs tables and trees by days weeks ago. When fraud changes overnight, trees go on with what was, while the
 tables learn what is: as verdicts show it, the weights move to the better of the two. It is a
 logistic regression of three parameters in Newton steps, whose information fades (recursive estimation with a forgetting
-factor: Ljung and Söderström 1983).
+factor: Ljung and Söderström 1983). It is right for verdicts that come at once: at a later one the tables have learnt
+what came beside its decision, and seem better than they were (`models.refit`).
 """
 
 from __future__ import annotations

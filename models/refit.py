@@ -167,8 +167,7 @@ def generation_job(model: ModelState, plan: RefitPlan) -> Job | None:
             found = Found(replace(earlier, age=earlier.age + 1), certainty)
         built = searcher.build(found)
         numbers = built.calibration
-        # Silence that speaks before most frauds are labelled says too little of how good a logit is.
-        if wait_ms == policy.negatives_after_ms or legit_delays is not None:
+        if _come_at_once(recent):
             newest = searcher.newest_rows(_FOLLOWED_ROWS)
             built.blend.follow_verdicts(newest.X, newest.w, numbers, built.certainty)
         arrays = {**built.arrays(), **found.choice.arrays()}
@@ -208,6 +207,17 @@ def _legits_come_as_soon(mature: Examples, delays: LabelDelays) -> bool:
     legit = mature.take(np.flatnonzero(mature.label & Verdict.FRAUD == 0))
     soon = legit.verdict_ms - legit.event_time_ms <= delays.maturity_ms + _COMMIT_SPANS_MS
     return float(legit.weight[soon].sum()) >= _SOON * float(legit.weight.sum())
+
+
+def _come_at_once(recent: Examples) -> bool:
+    """Return whether most verdicts are of decisions within the event time of one commit.
+
+    Only then is the logit that tables have when they learn a verdict the one that they had at its decision. Of older
+    decisions they have learnt the neighbours by then: of a burst of frauds whose labels come a week later, they would
+    seem to have known each but the first, and the mix would leave out trees that are better.
+    """
+    soon = recent.verdict_ms - recent.event_time_ms <= _COMMIT_SPANS_MS
+    return float(recent.weight[soon].sum()) > 0.5 * float(recent.weight.sum())
 
 
 def _spans(rows: Examples) -> int:
