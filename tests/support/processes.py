@@ -1,4 +1,4 @@
-"""A worker in a process of its own."""
+"""Workers, and pieces of code, in processes of their own."""
 
 from __future__ import annotations
 
@@ -122,6 +122,17 @@ class WorkerProcess:
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
             self._process.wait()
+
+
+def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run code in an interpreter that has imported nothing yet."""
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def to_toml(settings: Settings) -> str:

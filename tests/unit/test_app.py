@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
-import subprocess
-import sys
 from pathlib import Path
 from unittest.mock import MagicMock
 
 import pytest
 
 from tests.support.partition import running_task
-from tests.support.repository import ROOT
+from tests.support.processes import run_python
 from worker.live import app
 from worker.live.app import Worker
 from worker.live.state_folder import StateFolder
@@ -66,10 +63,7 @@ def test_what_a_start_does_not_import_is_imported_before_a_cycle_needs_it() -> N
         "needed = {name for name in set(sys.modules) - late if name.split('.')[0] in ('river', 'sklearn', 'scipy')}\n"
         "sys.exit(str(needed) if needed else 0)"
     )
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    ended = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
-    )
+    ended = run_python(code)
     assert (ended.stderr, ended.returncode) == ("", 0)
 
 

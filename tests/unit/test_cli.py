@@ -18,6 +18,7 @@ from rich.console import Console
 import worker.kafka_io.client
 import worker.live
 from tests.support.parsers import leaves
+from tests.support.processes import run_python
 from tests.support.settings_file import KEY, settings_file
 from worker import errors
 from worker.cli import EXIT_CODES, build_parser, main
@@ -58,10 +59,7 @@ def test_help_and_the_settings_load_nothing_that_is_slow() -> None:
         "heavy = {'kafka', 'numba', 'pyarrow', 'river', 'sklearn'} & set(sys.modules)\n"
         "sys.exit(f'{light} {heavy}' if light or heavy else 0)"
     )
-    environment = os.environ | {"PYTHONPATH": str(ROOT), f"{ENV_PREFIX}ENTITY_KEY": KEY}
-    ended = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
-    )
+    ended = run_python(code, **{f"{ENV_PREFIX}ENTITY_KEY": KEY})
     assert (ended.stderr, ended.returncode) == ("", 0)
     assert "exit codes:" in ended.stdout
 
@@ -72,10 +70,7 @@ def test_a_worker_starts_without_scikit_learn_the_drift_tests_or_scipy_s_statist
         "heavy = {'sklearn', 'scipy.stats', 'river.drift'} & set(sys.modules)\n"
         "sys.exit(f'{heavy}' if heavy else 0)"
     )
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    ended = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
-    )
+    ended = run_python(code)
     assert (ended.stderr, ended.returncode) == ("", 0)
 
 
