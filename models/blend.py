@@ -4,7 +4,7 @@ Neither wins on every stream: trees find interactions that the tables' pairs can
 within hours of its labels. Their logits are independent, so a weighted sum of the two, fitted on days that neither has
 seen (stacking: Wolpert 1992; weights that are not negative: Breiman 1996), is never far from the better of the two and
 often better than both. A weight of zero leaves one of them out. Between searches the weights and an offset follow the
-verdicts where these come at once (`models.mixing`).
+verdicts, by the two logits as they were at the decision (`models.mixing`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from models.threshold import Calibration
 _TABLES: Final = "tables."
 _BOOSTER: Final = "booster."
 _CODES: Final = "codes."
-_PLAIN: Final = Calibration()
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +139,15 @@ class Mix:
         return cls(*(float(number) for number in numbers))
 
 
+class Parts(NamedTuple):
+    """The logits of tables and trees, float64 (n,); those of the trees are NaN where there are none."""
+
+    tables: NDArray[np.float64]
+    trees: NDArray[np.float64]
+
+
 class Blend:
-    """Tables and trees as one model; `learn_batch` alone changes it: the tables, and the weights once they follow.
+    """Tables and trees as one model; `learn_batch` alone changes the tables, and `follow` the weights.
 
     Parameters
     ----------
@@ -163,6 +169,7 @@ class Blend:
         self.order = order
         self._weights = np.array([mix.tables, mix.trees, mix.offset])
         self._information: NDArray[np.float64] | None = None
+        self._balance_alone = False
         self._as_declared = bool(np.all(order == np.arange(len(order))))
 
     @property
@@ -177,8 +184,17 @@ class Blend:
 
     def score_batch(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the logits of fraud, float64 (n,)."""
+        return self.blended(self.score_parts(X))
+
+    def score_parts(self, X: NDArray[np.float32]) -> Parts:
+        """Return the logits of tables and trees."""
+        trees = np.full(len(X), np.nan) if self.trees is None else self.trees.score(X)
+        return Parts(self.score_tables(X), trees)
+
+    def blended(self, parts: Parts) -> NDArray[np.float64]:
+        """Return the logits of fraud by those of its parts, float64 (n,)."""
         by_tables, by_trees, offset = self._weights.tolist()
-        tables, trees = self._parts(X)
+        tables, trees = self._of(parts)
         return np.asarray(by_tables * tables + by_trees * trees + offset, np.float64)
 
     def score_tables(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -186,9 +202,15 @@ class Blend:
         return self.tables.score_batch(self._ordered(X))
 
     def follow_verdicts(
-        self, X: NDArray[np.float32], w: NDArray[np.float64], calibration: Calibration, certainty: float
+        self,
+        X: NDArray[np.float32],
+        w: NDArray[np.float64],
+        calibration: Calibration,
+        certainty: float,
+        *,
+        balance_alone: bool = False,
     ) -> None:
-        """From now on let the weights follow what is learnt.
+        """From now on let the weights follow the verdicts that `follow` is given.
 
         Parameters
         ----------
@@ -198,9 +220,13 @@ class Blend:
             Makes a probability of the logit.
         certainty
             How many verdicts, each counted by p (1 - p), the weights in force were fitted to.
+        balance_alone
+            Whether verdicts move weight between tables and trees alone, see `models.mixing`.
         """
         link = np.array([calibration.slope, calibration.intercept])
-        self._information = information_of(*self._parts(X), w, self._weights, link, certainty)
+        parts = self._of(self.score_parts(X))
+        self._information = information_of(*parts, w, self._weights, link, certainty)
+        self._balance_alone = balance_alone
 
     @property
     def certainty(self) -> float:
@@ -210,34 +236,38 @@ class Blend:
         """
         return REMEMBERED if self._information is None else float(self._information[2, 2])
 
-    def learn_batch(
-        self,
-        X: NDArray[np.float32],
-        y: NDArray[np.uint8],
-        w: NDArray[np.float64],
-        calibration: Calibration = _PLAIN,
+    def learn_batch(self, X: NDArray[np.float32], y: NDArray[np.uint8], w: NDArray[np.float64]) -> None:
+        """Let the tables learn rows one by one, in their order; see `BinnedLogistic.learn_batch`."""
+        self.tables.learn_batch(self._ordered(X), y, w)
+
+    def follow(
+        self, decided: Parts, y: NDArray[np.uint8], w: NDArray[np.float64], calibration: Calibration
     ) -> None:
-        """Let the weights follow rows, and the tables learn them one by one, in their order.
+        """Let the weights follow the verdicts on decisions, one by one; they stay until `follow_verdicts`.
+
+        A decision of a model without trees says nothing of the weights of one that has them.
 
         Parameters
         ----------
-        X, y, w
-            See `BinnedLogistic.learn_batch`.
+        decided
+            The logits as of the decisions: when a late verdict is learnt, the parts know what came beside it.
+        y : uint8 (n,)
+            1 for fraud.
+        w : float64 (n,)
         calibration
             Makes a probability of the logit.
         """
-        tables = self.tables.learn_batch(self._ordered(X), y, w)
-        if self._information is not None:
-            link = np.array([calibration.slope, calibration.intercept])
-            follow(tables, self._by_trees(X), y, w, link, self._weights, self._information)
+        if self._information is None or (self._balance_alone and self.trees is None):
+            return
+        link = np.array([calibration.slope, calibration.intercept])
+        parts = self._of(decided)
+        at = np.flatnonzero(np.isfinite(parts.tables) & np.isfinite(parts.trees))
+        given = parts.tables[at], parts.trees[at], y[at], w[at], link
+        follow(*given, self._weights, self._information, self._balance_alone)
 
-    def _by_trees(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return the logits of the trees; 0 for no trees."""
-        return np.zeros(len(X)) if self.trees is None else self.trees.score(X)
-
-    def _parts(self, X: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the logits of tables and trees."""
-        return self.score_tables(X), self._by_trees(X)
+    def _of(self, parts: Parts) -> Parts:
+        """Return the parts as the weights take them: without trees, their logit is 0."""
+        return parts._replace(trees=np.zeros(len(parts.tables))) if self.trees is None else parts
 
     def contributions(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return what each feature adds to the logit, float64 (n, F); with `reference_logit` they sum to it."""
@@ -259,6 +289,7 @@ class Blend:
         found |= {"order": self.order.copy(), "mix": self._weights.copy()}
         if self._information is not None:
             found["mix_information"] = self._information.copy()
+            found["balance_alone"] = np.array(self._balance_alone, np.uint8)
         if self.trees is not None:
             found |= self.trees.arrays()
         return found
@@ -288,6 +319,7 @@ class Blend:
                 msg = "mix_information is not a finite array of shape (3, 3)"
                 raise ValueError(msg)
             blend._information = np.array(information, np.float64)
+            blend._balance_alone = bool(arrays["balance_alone"])
         return blend
 
     def _ordered(self, X: NDArray[np.float32]) -> NDArray[np.float32]:

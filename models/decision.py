@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from models.blend import Parts
 from models.payoff import IDLE_FOREST_ONE_IN, level_bits
 from models.threshold import forest_rank, online_ratio
 from models.vocabulary import Decider, Flag
@@ -26,6 +27,8 @@ class Scores:
     ----------
     logit, probability : float32 (n,)
         Of the online model, before and after calibration; NaN without one.
+    tables_logit, trees_logit : float32 (n,)
+        Of its parts, see `models.blend.Parts`; NaN without them.
     forest_score : float32 (n,)
         NaN where the forest did not score.
     challenger_ratio : float64 (n,)
@@ -52,6 +55,8 @@ class Scores:
 
     logit: NDArray[np.float32]
     probability: NDArray[np.float32]
+    tables_logit: NDArray[np.float32]
+    trees_logit: NDArray[np.float32]
     forest_score: NDArray[np.float32]
     loss: NDArray[np.float64]
     ratio: NDArray[np.float64]
@@ -135,7 +140,8 @@ def decide(
         The partition's clock after them: the model state's clock may still be of the day before.
     """
     policy = model.policy.costs
-    logit = _online_logit(model, features)
+    parts = _online_parts(model, features)
+    logit = _online_logit(model, parts)
     decider = _deciders(model, logit)
     forest_score = _forest_score(model, features, decider, id_hash)
     probability = np.asarray(model.calibration.probability(logit.astype(np.float64)), np.float32)
@@ -162,6 +168,8 @@ def decide(
     return Scores(
         logit,
         probability,
+        parts.tables.astype(np.float32),
+        parts.trees.astype(np.float32),
         forest_score,
         loss,
         ratio,
@@ -190,11 +198,18 @@ def _legit_weight(flags: NDArray[np.uint16], id_hash: NDArray[np.uint64], one_in
     return np.where((flags & _WOULD_ALERT) != 0, np.float32(1), sampled)
 
 
-def _online_logit(model: ModelState, features: NDArray[np.float32]) -> NDArray[np.float32]:
+def _online_parts(model: ModelState, features: NDArray[np.float32]) -> Parts:
     if model.online is None:
-        return np.full(len(features), np.nan, np.float32)
+        nothing = np.full(len(features), np.nan)
+        return Parts(nothing, nothing)
+    return model.online.score_parts(features)
+
+
+def _online_logit(model: ModelState, parts: Parts) -> NDArray[np.float32]:
+    if model.online is None:
+        return np.full(len(parts.tables), np.nan, np.float32)
     with np.errstate(over="ignore"):
-        logit = np.asarray(model.online.score_batch(features), np.float32)
+        logit = np.asarray(model.online.blended(parts), np.float32)
     # A logit that is not finite is no score: the forest decides.
     return np.where(np.isfinite(logit), logit, np.float32(np.nan))
 

@@ -41,6 +41,8 @@ class Examples(Columns):
         Names the decision (partition and sequence number), so that a later verdict replaces an earlier one.
     logit : float32 (k,)
         The online model's score; NaN where there was none.
+    tables_logit, trees_logit : float32 (k,)
+        Those of its parts; NaN where there were none.
     verdict_ms : int64 (k,)
         The partition's clock when the verdict was learnt.
     """
@@ -51,6 +53,8 @@ class Examples(Columns):
     event_time_ms: NDArray[np.int64]
     key: NDArray[np.uint64]
     logit: NDArray[np.float32]
+    tables_logit: NDArray[np.float32]
+    trees_logit: NDArray[np.float32]
     verdict_ms: NDArray[np.int64]
 
     def for_generation(self, since_ms: int) -> Examples:

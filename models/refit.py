@@ -167,9 +167,10 @@ def generation_job(model: ModelState, plan: RefitPlan) -> Job | None:
             found = Found(replace(earlier, age=earlier.age + 1), certainty)
         built = searcher.build(found)
         numbers = built.calibration
-        if _come_at_once(recent):
-            newest = searcher.newest_rows(_FOLLOWED_ROWS)
-            built.blend.follow_verdicts(newest.X, newest.w, numbers, built.certainty)
+        newest = searcher.newest_rows(_FOLLOWED_ROWS)
+        built.blend.follow_verdicts(
+            newest.X, newest.w, numbers, built.certainty, balance_alone=not _come_at_once(recent)
+        )
         arrays = {**built.arrays(), **found.choice.arrays()}
         arrays["calibration"] = np.array([numbers.slope, numbers.intercept])
         arrays["silent_weight"] = np.array([silent])
@@ -210,12 +211,7 @@ def _legits_come_as_soon(mature: Examples, delays: LabelDelays) -> bool:
 
 
 def _come_at_once(recent: Examples) -> bool:
-    """Return whether most verdicts are of decisions within the event time of one commit.
-
-    Only then is the logit that tables have when they learn a verdict the one that they had at its decision. Of older
-    decisions they have learnt the neighbours by then: of a burst of frauds whose labels come a week later, they would
-    seem to have known each but the first, and the mix would leave out trees that are better.
-    """
+    """Return whether most verdicts are of decisions within the event time of one commit."""
     soon = recent.verdict_ms - recent.event_time_ms <= _COMMIT_SPANS_MS
     return float(recent.weight[soon].sum()) > 0.5 * float(recent.weight.sum())
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from models.alert_silence import resolved
 from models.anomaly import FlatForest
-from models.blend import Blend
+from models.blend import Blend, Parts
 from models.candidates import Choice
 from models.challenger import Challenger
 from models.digest import DigestHistory, digest_of
@@ -312,7 +312,9 @@ class ModelState:
             share = self.delays.labelled_by(examples.verdict_ms - examples.event_time_ms)
             chance = chance_of_fraud(examples, self.calibration)
             weight = weight_online(known.label, known.weight, chance, share)
-            self.online.learn_batch(known.features, known.label, weight, self.calibration)
+            self.online.learn_batch(known.features, known.label, weight)
+            parts = Parts(known.tables_logit.astype(np.float64), known.trees_logit.astype(np.float64))
+            self.online.follow(parts, known.label, weight, self.calibration)
 
     def _follow_traffic(self) -> None:
         """Set the sampling rate so that the examples of the memory fit, whatever the traffic."""

@@ -69,6 +69,8 @@ def examples(rng: np.random.Generator, count: int, from_ms: int = START_MS, frau
         event_time_ms=event_time_ms,
         key=rng.integers(0, 1 << 40, count).astype(np.uint64),
         logit=logit,
+        tables_logit=logit - 1,
+        trees_logit=logit + 1,
         verdict_ms=event_time_ms,
     )
 

@@ -5,19 +5,18 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from models.blend import Blend
 from models.decision import decide
 from models.records import Policy
 from models.state import ModelState
 from models.vocabulary import MS_PER_DAY, LabelKind
 from tests.support import model_log
 from tests.support.model_log import ENTITIES, FEATURES, LINEAGE, SPEC, START_MS
+from tests.support.scripted_blend import scripted
 from worker.identity import Hasher
 from worker.partition.journal import DecisionRows, JournalEntry, JournalHeader, JournalParts
 from worker.partition.record_layouts import decode_journal, encode_journal
@@ -152,6 +151,8 @@ def decisions(
         features=(number[:, None] + np.arange(FEATURES) / 100).astype(np.float32),
         logit=-number.astype(np.float32),
         probability=np.zeros(len(ids), np.float32),
+        tables_logit=(number * 3).astype(np.float32),
+        trees_logit=(number * 4).astype(np.float32),
         forest_score=np.full(len(ids), np.nan, np.float32),
         loss=(number + 0.25).astype(np.float64),
         legit_weight=(number % 3).astype(np.float32),
@@ -159,17 +160,13 @@ def decisions(
     )
 
 
-class Scripted:
-    """An online model that finds amounts above 50 fraudulent."""
-
-    def score_batch(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
-        return np.where(X[:, 0] > 50, 3.0, -9.0)
-
-
 def deciding_model(policy: Policy = POLICY) -> ModelState:
     model = ModelState(LINEAGE, policy, model_log.DIGEST_EVERY)
     model.fold(0, model_log.commit(np.random.default_rng(1), 50))
-    model.online, model.frauds_learnt = cast("Blend", Scripted()), policy.min_frauds
+    model.online, model.frauds_learnt = (
+        scripted(lambda X: np.where(X[:, 0] > 50, 3.0, -9.0)),
+        policy.min_frauds,
+    )
     return model
 
 

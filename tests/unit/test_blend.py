@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from models import search as search_module
-from models.blend import Blend, BoostedRows, Mix, TableSample, Trees, TreeSample, build_blend
+from models.blend import Blend, BoostedRows, Mix, Parts, TableSample, Trees, TreeSample, build_blend
 from models.boosting import BoostingParams
 from models.candidates import FOR_FEW_FRAUDS, FOR_MANY_FRAUDS, TABLES, TREES, Choice
 from models.category_codes import odds_elsewhere
@@ -77,27 +77,79 @@ def test_only_the_tables_learn_on() -> None:
 
 def test_weights_that_follow_keep_contributions_exact_and_move_by_verdicts_alone() -> None:
     both, some = blend(), rows(300, seed=3)
-    both.learn_batch(some.X, some.y, some.w)
+    decided = both.score_parts(some.X)
+    both.follow(decided, some.y, some.w, Calibration())
     assert both.mix == BOTH, "the weights stay until `follow_verdicts`"
     both.follow_verdicts(some.X, some.w, Calibration(), 50.0)
+    both.learn_batch(some.X, some.y, some.w)
     assert both.mix == BOTH
-    both.learn_batch(some.X, 1 - some.y, some.w)
+    both.follow(decided, 1 - some.y, some.w, Calibration())
     assert both.mix.trees < BOTH.trees
     assert both.mix.offset != 0.0
     total = both.contributions(some.X).sum(axis=1) + both.reference_logit
     np.testing.assert_allclose(total, both.score_batch(some.X), atol=1e-9)
 
 
-@pytest.mark.parametrize("follows", [False, True])
+@pytest.mark.parametrize("follows", ["nothing", "balance alone", "all"])
 @pytest.mark.parametrize("mix", [BOTH, Mix(1.0, 0.0)])
-def test_a_blend_restored_from_its_arrays_goes_on_to_the_bit(mix: Mix, follows: bool) -> None:
+def test_a_blend_restored_from_its_arrays_goes_on_to_the_bit(mix: Mix, follows: str) -> None:
     one, some = blend(mix), rows(30, seed=3)
-    if follows:
-        one.follow_verdicts(some.X, some.w, Calibration(), 50.0)
+    if follows != "nothing":
+        one.follow_verdicts(some.X, some.w, Calibration(), 50.0, balance_alone=follows == "balance alone")
     other = Blend.from_arrays({name: array.copy() for name, array in one.arrays().items()})
     for model in (one, other):
+        decided = model.score_parts(some.X)
         model.learn_batch(some.X, some.y, some.w)
+        model.follow(decided, some.y, some.w, Calibration())
     np.testing.assert_array_equal(one.score_batch(some.X), other.score_batch(some.X))
+
+
+def following(mix: Mix = BOTH) -> Blend:
+    both, some = blend(mix), rows(300, seed=3)
+    both.follow_verdicts(some.X, some.w, Calibration(), 50.0)
+    return both
+
+
+def test_weights_follow_the_logits_of_the_decision_not_those_of_tables_that_have_learnt_since() -> None:
+    """Tables that knew nothing at the decisions lose weight, though they know every verdict when it comes."""
+    late, some = following(), rows(300, seed=4)
+    decided = Parts(np.zeros(300), np.where(some.y == 1, 4.0, -4.0))
+    for _ in range(5):
+        late.learn_batch(some.X, some.y, some.w)
+    late.follow(decided, some.y, some.w, Calibration())
+    same = following()
+    same.follow(decided, some.y, some.w, Calibration())
+    assert late.mix == same.mix
+    assert late.mix.trees > BOTH.trees
+
+
+def test_a_decision_of_a_model_without_trees_moves_no_weight_of_one_that_has_them() -> None:
+    both, some = following(), rows(4, seed=4)
+    missing = np.array([np.nan, 1.0, np.nan, 1.0])
+    both.follow(Parts(np.ones(4), missing), some.y, some.w, Calibration())
+    alone = following()
+    alone.follow(Parts(np.ones(2), np.ones(2)), some.y[1::2], some.w[1::2], Calibration())
+    assert both.mix == alone.mix != BOTH
+    undecided = following()
+    undecided.follow(Parts(np.full(4, np.nan), np.ones(4)), some.y, some.w, Calibration())
+    assert undecided.mix == BOTH
+
+
+def test_the_weight_of_tables_alone_follows_whatever_trees_said() -> None:
+    weights, some = [], rows(300, seed=4)
+    for trees in (np.full(300, np.nan), np.full(300, 9.0)):
+        alone = following(Mix(1.0, 0.0))
+        alone.follow(Parts(alone.score_tables(some.X), trees), 1 - some.y, some.w, Calibration())
+        weights.append(alone.mix)
+    assert weights[0] == weights[1] != Mix(1.0, 0.0)
+    assert weights[0].trees == 0.0
+
+
+def test_where_only_the_balance_follows_tables_alone_keep_their_weight() -> None:
+    alone, some = blend(Mix(1.0, 0.0)), rows(300, seed=4)
+    alone.follow_verdicts(some.X, some.w, Calibration(), 50.0, balance_alone=True)
+    alone.follow(alone.score_parts(some.X), 1 - some.y, some.w, Calibration())
+    assert alone.mix == Mix(1.0, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -140,6 +192,7 @@ def examples(days: int, per_day: int, seed: int = 1) -> Examples:
     return Examples(
         features=some.X, label=some.y, weight=some.w.astype(np.float32), event_time_ms=time_ms.astype(np.int64),
         key=np.arange(count, dtype=np.uint64), logit=np.full(count, np.nan, np.float32),
+        tables_logit=np.full(count, np.nan, np.float32), trees_logit=np.full(count, np.nan, np.float32),
         verdict_ms=time_ms.astype(np.int64),
     )  # fmt: skip
 

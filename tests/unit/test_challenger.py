@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from models import refit as refit_module
-from models.blend import Blend, Mix
+from models.blend import Mix
 from models.candidates import TREES, Shadow
 from models.challenger import Challenger
 from models.decision import Scores, decide
@@ -21,6 +21,7 @@ from models.state import ModelState
 from models.threshold import CostPolicy
 from models.vocabulary import MS_PER_DAY, ChallengerMode, Flag
 from tests.support.model_log import DIGEST_EVERY, FEATURES, LINEAGE, POLICY, START_MS, fold_days
+from tests.support.scripted_blend import column, scripted
 
 COSTS = CostPolicy(review_cost=4.0, loss_fixed=0.0, loss_factor=1.0, alert_budget_cases_per_day=None)
 FREE = dataclasses.replace(POLICY, costs=COSTS)
@@ -141,19 +142,10 @@ def test_a_record_that_no_search_writes_is_refused(
 
 
 class Column:
-    """Something whose logit is a feature."""
+    """Trees whose logit is a feature."""
 
     def __init__(self, at: int) -> None:
-        self._at = at
-
-    def score(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
-        return X[:, self._at].astype(np.float64)
-
-    def score_batch(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
-        return self.score(X)
-
-    def score_tables(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
-        return self.score(X)
+        self.score = column(at)
 
 
 def scored(
@@ -164,7 +156,7 @@ def scored(
 ) -> Scores:
     """Decide transactions of 8.0, at odds of 1 to 1 just worth a review."""
     state = ModelState(LINEAGE, FREE, DIGEST_EVERY)
-    state.online = cast("Blend", Column(0))
+    state.online = scripted(column(0))
     state.challenger = None if mix is None else Challenger(cast("Any", Column(1)), mix)
     state.frauds_learnt = frauds
     features = np.zeros((len(online), FEATURES), np.float32)

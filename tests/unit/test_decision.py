@@ -1,41 +1,23 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import cast
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from models.anomaly import FlatForest
-from models.blend import Blend
 from models.decision import Scores, decide
 from models.payoff import IDLE_FOREST_ONE_IN, InForce, decided_payoffs
 from models.state import ModelState
 from models.threshold import BINS, EDGES, Calibration, CostPolicy, histogram
 from models.vocabulary import MS_PER_DAY, Decider, Flag
 from tests.support.model_log import DIGEST_EVERY, FEATURES, LINEAGE, POLICY, START_MS
+from tests.support.scripted_blend import column, constant, scripted
 
 COSTS = CostPolicy(review_cost=4.0, loss_fixed=2.0, loss_factor=0.5, alert_budget_cases_per_day=None)
 FREE = dataclasses.replace(POLICY, costs=COSTS)
 """Without a budget lambda is 1, and the forest alerts on nothing."""
-
-
-class Scripted:
-    """An online model whose logit is the first feature."""
-
-    def score_batch(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
-        return X[:, 0].astype(np.float64)
-
-
-class Constant:
-    """An online model with one logit for everything."""
-
-    def __init__(self, logit: float) -> None:
-        self._logit = logit
-
-    def score_batch(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
-        return np.full(len(X), self._logit)
 
 
 def model(
@@ -43,7 +25,7 @@ def model(
 ) -> ModelState:
     costs = dataclasses.replace(COSTS, alert_budget_cases_per_day=budget)
     state = ModelState(LINEAGE, dataclasses.replace(FREE, costs=costs), DIGEST_EVERY)
-    state.online = cast("Blend", Scripted()) if online else None
+    state.online = scripted(column(0)) if online else None
     state.forest = FOREST if forest else None
     state.frauds_learnt = frauds
     return state
@@ -310,7 +292,7 @@ def test_a_deciding_forest_scores_every_row_each_for_itself() -> None:
 @pytest.mark.parametrize("logit", [np.inf, -np.inf, np.nan])
 def test_a_score_that_is_not_finite_is_no_score(logit: float) -> None:
     state = model(online=True, forest=True, frauds=TRUSTED)
-    state.online = cast("Blend", Constant(logit))
+    state.online = scripted(constant(logit))
     scores = decided(state, rows(0.0), [1e6])
     assert deciders(scores) == [Decider.FOREST]
     assert has(scores, Flag.ONLINE_WOULD_ALERT) == [False]

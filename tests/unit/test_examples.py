@@ -20,6 +20,8 @@ def numbered(first: int, count: int) -> Examples:
         event_time_ms=number * 1_000,
         key=number.astype(np.uint64),
         logit=(-number).astype(np.float32),
+        tables_logit=(number * 3).astype(np.float32),
+        trees_logit=(number * 4).astype(np.float32),
         verdict_ms=number * 2_000,
     )
 
@@ -42,9 +44,10 @@ def verdicts(*rows: tuple[int, int, int]) -> Examples:
     """Rows of (key, event time, label)."""
     key, time_ms, label = (np.array(column) for column in zip(*rows, strict=True))
     count = len(rows)
+    zeros = np.zeros(count, np.float32)
     return Examples(
         np.zeros((count, 1), np.float32), label.astype(np.uint8), np.ones(count, np.float32),
-        time_ms.astype(np.int64), key.astype(np.uint64), np.zeros(count, np.float32), time_ms.astype(np.int64),
+        time_ms.astype(np.int64), key.astype(np.uint64), zeros, zeros, zeros, time_ms.astype(np.int64),
     )  # fmt: skip
 
 

@@ -53,6 +53,8 @@ def decisions(
         features=matrix,
         logit=rng.normal(size=count).astype(np.float32),
         probability=rng.random(count).astype(np.float32),
+        tables_logit=rng.normal(size=count).astype(np.float32),
+        trees_logit=rng.normal(size=count).astype(np.float32),
         forest_score=np.full(count, np.nan, np.float32),
         loss=rng.uniform(0, 9, count),
         legit_weight=rng.choice(np.array([0, 1, 10], np.float32), count),
@@ -252,13 +254,13 @@ def sizes(payloads: Sequence[Payload] | Iterator[Payload]) -> list[int]:
 
 @pytest.mark.parametrize("features", [24, 64, 300])
 def test_no_record_nears_a_mebibyte_however_wide_its_rows(features: int) -> None:
-    rng = np.random.default_rng(2)
-    count = 8_000
+    rng, count = np.random.default_rng(2), 8_000
+    zeros = np.zeros(count, np.float32)
     entry = JournalEntry(HEADER, decisions(count, 6, features), settlements(count))
     assert max(sizes(encode_journal(entry))) < 0.8 * MEBIBYTE
     rows = Examples(
         rng.normal(size=(count, features)).astype(np.float32), np.zeros(count, np.uint8), np.ones(count, np.float32),
-        np.arange(count), np.arange(count).astype(np.uint64), np.zeros(count, np.float32), np.arange(count),
+        np.arange(count), np.arange(count).astype(np.uint64), zeros, zeros, zeros, np.arange(count),
     )  # fmt: skip
     record = dataclasses.replace(commit(rng, 500, counts=(count, count, 0)), examples=rows)
     assert max(sizes(encode_model(record))) < 0.8 * MEBIBYTE

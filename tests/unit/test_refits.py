@@ -68,14 +68,16 @@ def commit(
 
 def examples_at(model: ModelState, time_ms: int, frauds: int, legits: int) -> Examples:
     count = frauds + legits
-    rng = np.random.default_rng(1)
+    rng, zeros = np.random.default_rng(1), np.zeros(count, np.float32)
     return Examples(
         rng.normal(size=(count, len(model.layout.names))).astype(np.float32),
         (np.arange(count) < frauds).astype(np.uint8),
         np.ones(count, np.float32),
         np.full(count, time_ms, np.int64),
         np.arange(count, dtype=np.uint64),
-        np.zeros(count, np.float32),
+        zeros,
+        zeros,
+        zeros,
         np.full(count, time_ms, np.int64),
     )
 

@@ -45,7 +45,21 @@ def scores(flags: NDArray[np.uint16], loss: NDArray[np.float64], weight: NDArray
     logit = -np.arange(count).astype(np.float32)
     zeros, unchallenged = np.zeros(count), np.full(count, np.nan)
     return Scores(
-        logit, nothing, nothing, loss, zeros, zeros, flags, weight, 1.0, 1.0, 1.0, 1.0, unchallenged
+        logit,
+        nothing,
+        logit + 1,
+        logit + 2,
+        nothing,
+        loss,
+        zeros,
+        zeros,
+        flags,
+        weight,
+        1.0,
+        1.0,
+        1.0,
+        1.0,
+        unchallenged,
     )
 
 

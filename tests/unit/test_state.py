@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from models.anomaly import FlatForest
-from models.blend import Blend
+from models.blend import Blend, Parts
 from models.digest import DigestMismatch
 from models.records import Budget, Commit, Digest, ModelRecord, Policy, Refit
 from models.refit import RefitPlan, generation_job
@@ -215,7 +215,11 @@ def learn(model: Blend, records: list[Commit], calibration: Calibration) -> None
         for row in range(len(rows)):
             one = slice(row, row + 1)
             weight = rows.weight[one].astype(np.float64)
-            model.learn_batch(rows.features[one], rows.label[one], weight, calibration)
+            model.learn_batch(rows.features[one], rows.label[one], weight)
+            decided = Parts(
+                rows.tables_logit[one].astype(np.float64), rows.trees_logit[one].astype(np.float64)
+            )
+            model.follow(decided, rows.label[one], weight, calibration)
 
 
 def assert_same_model(state: ModelState, other: Blend) -> None:

@@ -119,7 +119,9 @@ def test_an_event_dated_years_ahead_joins_the_case_that_is_open_when_it_arrives(
     task.features(came, model)
     alert = np.array([Flag.ALERTED | Decider.ONLINE, Decider.ONLINE], np.uint16)
     ratio, some, none = np.array([1.0, 0.25]), np.ones(2), np.full(2, np.nan, np.float32)
-    scores = Scores(none, none, none, some, ratio, some, alert, none, 1.0, 1.0, 0.25, 1.0, np.full(2, np.nan))
+    scores = Scores(
+        none, none, none, none, none, some, ratio, some, alert, none, 1.0, 1.0, 0.25, 1.0, np.full(2, np.nan)
+    )
     assert task.join_cases(came, scores, model.policy).alerted.tolist() == [True, True]
 
 

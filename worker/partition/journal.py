@@ -51,7 +51,7 @@ class DecisionRows(ArrowColumns):
     entities : uint64 (n, 1 + E)
         Keyed hashes of the card and the declared entities.
     features : float32 (n, F)
-    logit, probability, forest_score : float32 (n,)
+    logit, probability, tables_logit, trees_logit, forest_score : float32 (n,)
         NaN where there is none.
     loss : float64 (n,)
         Cost of missing the transaction if it is a fraud, by the costs in force at the decision.
@@ -70,6 +70,8 @@ class DecisionRows(ArrowColumns):
     features: Annotated[NDArray[np.float32], Wide("features")]
     logit: NDArray[np.float32]
     probability: NDArray[np.float32]
+    tables_logit: NDArray[np.float32]
+    trees_logit: NDArray[np.float32]
     forest_score: NDArray[np.float32]
     loss: NDArray[np.float64]
     legit_weight: NDArray[np.float32]

@@ -200,6 +200,8 @@ class PartitionTask:
             features=features,
             logit=scores.logit,
             probability=scores.probability,
+            tables_logit=scores.tables_logit,
+            trees_logit=scores.trees_logit,
             forest_score=scores.forest_score,
             loss=scores.loss,
             legit_weight=scores.legit_weight,
