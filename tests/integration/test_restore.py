@@ -103,6 +103,8 @@ def _assert_same(live: PartitionTask, restored: PartitionTask) -> None:
         "id_hash",
         "id_check",
         "logit",
+        "tables_logit",
+        "trees_logit",
         "flags",
         "entities",
     ]

@@ -131,6 +131,16 @@ def test_the_calibration_is_applied_before_costs_are_compared() -> None:
     np.testing.assert_array_equal(scores.logit, np.array([0.5, 1.0], np.float32))
 
 
+def test_a_decision_keeps_the_logits_of_the_parts_as_they_are_before_calibration() -> None:
+    state = model(online=True, frauds=TRUSTED)
+    state.calibration = Calibration(slope=2.0, intercept=-1.0)
+    scores = decided(state, rows(0.5, 1.0))
+    np.testing.assert_array_equal(scores.tables_logit, np.array([0.5, 1.0], np.float32))
+    assert np.isnan(scores.trees_logit).all(), "of a model without trees"
+    unscored = decided(model(), rows(0.5))
+    assert np.isnan([unscored.tables_logit, unscored.trees_logit]).all()
+
+
 def test_a_budget_raises_lambda_and_the_rule_asks_for_so_much_more() -> None:
     state = model(online=True, frauds=TRUSTED, budget=10.0)
     ratios = np.full(1_000, 3.0)

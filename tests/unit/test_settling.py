@@ -150,6 +150,10 @@ class Both:
             )
         ]
         assert given == self.slow.examples[before:]
+        for rows in examples:
+            # As `scores` has given them.
+            np.testing.assert_array_equal(rows.tables_logit, rows.logit + 1)
+            np.testing.assert_array_equal(rows.trees_logit, rows.logit + 2)
         self._add(settled)
         evidence = {key: (int(sums[0]), int(sums[1])) for key, sums in self.sums.items() if sums.any()}
         assert evidence == self.slow.evidence()
