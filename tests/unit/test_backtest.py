@@ -14,7 +14,7 @@ from worker.errors import SettingsError
 from worker.offline.backtest import BacktestResult, backtest
 from worker.offline.backtest_text import backtest_text
 from worker.offline.dataset import NEVER
-from worker.offline.worker_run import Decisions, log_odds, ranking_score
+from worker.offline.worker_run import Decisions, ranking_score
 from worker.settings.sections import Settings
 from worker.simulation import FIELDS, Traffic, simulate
 
@@ -360,25 +360,6 @@ def test_the_ranking_puts_the_online_model_above_the_forest_above_nobody() -> No
     flags = np.array(
         [Decider.ONLINE, Decider.FOREST, Decider.NONE, Decider.FOREST, Decider.ONLINE], np.uint16
     )
-    by_online = np.array([-87.0, np.nan, np.nan, 9.0, 3.0])
+    logit = np.array([-40.0, np.nan, np.nan, 9.0, 3.0], np.float32)
     forest = np.array([np.nan, 0.4, np.nan, 0.9, 0.1], np.float32)
-    assert np.argsort(ranking_score(flags, by_online, forest)).tolist() == [2, 1, 3, 0, 4]
-
-
-def test_generations_are_ranked_together_by_probability_and_equal_ones_by_logit() -> None:
-    probability = np.array([0.2, 0.5, 0.1, 1.0, 1.0, 0.0, np.nan], np.float32)
-    # The second generation's logits are lower by 4.
-    logit = np.array([-1.4, -4.0, -2.2, 20.0, 25.0, -99.0, np.nan], np.float32)
-    found = log_odds(probability, logit)
-    assert np.argsort(found).tolist() == [5, 2, 0, 1, 3, 4, 6]
-    np.testing.assert_allclose(found[:3], np.log([0.25, 1.0, 1 / 9]), atol=1e-6)
-    assert np.isfinite(found[:6]).all()
-    assert np.isnan(found[6])
-
-
-def test_no_logit_turns_neighbouring_probabilities_round() -> None:
-    for near in (1e-30, 1e-4, 0.3, 0.5, 0.9, 0.999_999):
-        lower = np.float32(near)
-        pair = np.array([lower, np.nextafter(lower, np.float32(1))], np.float32)
-        found = log_odds(pair, np.array([30.0, -30.0], np.float32))
-        assert found[0] < found[1], near
+    assert np.argsort(ranking_score(flags, logit, forest)).tolist() == [2, 1, 3, 0, 4]

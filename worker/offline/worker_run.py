@@ -76,11 +76,10 @@ class Decisions(Columns):
     def score(self) -> NDArray[np.float64]:
         """One ranking by decision-time scores, float64 (n,); NaN where not `decided`.
 
-        The online model's log-odds where it decided, below all of those the forest's score where it decided, below
-        both the rows without a decider.
+        The online model's logit where it decided, below all of those the forest's score where it decided, below both
+        the rows without a decider.
         """
-        by_online = log_odds(self.probability, self.logit)
-        return np.where(self.decided, ranking_score(self.flags, by_online, self.forest_score), np.nan)
+        return np.where(self.decided, ranking_score(self.flags, self.logit, self.forest_score), np.nan)
 
     def share(self, decider: Decider, rows: NDArray[np.bool_]) -> float:
         """Return the share of the chosen rows that `decider` decided; NaN where none is chosen."""
@@ -305,34 +304,16 @@ class _Memory:
 
 
 _JOURNALLED: Final = [name for name in Decisions.layout() if name not in ("decided", "threshold")]
-_LEAST_CHANCE, _MOST_CHANCE = 2.0**-126, 1.0 - 2.0**-25
-_BETWEEN: Final = 2.0**-32
-
-
-def log_odds(probability: NDArray[np.float32], logit: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the log-odds of probabilities, float64 (n,), by which those of several generations can be compared.
-
-    The logit says which of two is greater where both are the same probability, as 1 is that of all above 17.
-    """
-    p = np.clip(probability.astype(np.float64), _LEAST_CHANCE, _MOST_CHANCE)
-    # By less than the log-odds of two neighbours in float32 are apart.
-    return np.asarray(np.log(p) - np.log1p(-p) + _BETWEEN * logit.astype(np.float64))
 
 
 def ranking_score(
-    flags: NDArray[np.uint16], by_online: NDArray[np.float64], forest_score: NDArray[np.float32]
+    flags: NDArray[np.uint16], logit: NDArray[np.float32], forest_score: NDArray[np.float32]
 ) -> NDArray[np.float64]:
-    """Return one ranking of n decisions by decision-time scores, float64 (n,): see `Decisions.score`.
-
-    Parameters
-    ----------
-    flags : uint16 (n,)
-    by_online : float64 (n,)
-        `log_odds` of the online model.
-    forest_score : float32 (n,)
-    """
+    """Return one ranking of n decisions by decision-time scores, float64 (n,): see `Decisions.score`."""
     decider = flags & Flag.DECIDER
-    # A forest's score lies in (0, 1) and no log-odds come near -1e6: the three ranges cannot overlap.
+    # A forest's score lies in (0, 1) and no logit comes near -1e6: the three ranges cannot overlap.
     return np.select(
-        [decider == Decider.ONLINE, decider == Decider.FOREST], [by_online, forest_score - 1e6], -2e6
+        [decider == Decider.ONLINE, decider == Decider.FOREST],
+        [logit.astype(np.float64), forest_score - 1e6],
+        -2e6,
     )

@@ -19,7 +19,7 @@ from models.threshold import Calibration, CostPolicy, Thresholds, forest_rank, o
 from models.vocabulary import MS_PER_DAY, Decider, Flag
 from worker.offline.compare.result import Decided
 from worker.offline.compare.strategy import LeftOutError
-from worker.offline.worker_run import Decisions, Moment, log_odds, ranking_score
+from worker.offline.worker_run import Decisions, Moment, ranking_score
 from worker.partition.cases import CaseBook
 
 _UNSCORED: Final = -1e6
@@ -250,7 +250,7 @@ def _online_model(view: OwnView) -> Decided:
         raise LeftOutError(
             "the worker has no online model here: it has learnt too few frauds for a generation"
         )
-    score = np.where(np.isfinite(view.logit), log_odds(view.probability, view.logit), _UNSCORED)
+    score = np.where(np.isfinite(view.logit), view.logit.astype(np.float64), _UNSCORED)
     probability = view.probability.astype(np.float64)
     return Decided(score, probability, view.ratio, view.online_lambda, view.online_alerted)
 
@@ -273,8 +273,7 @@ def _worker(view: OwnView) -> Decided:
         by_rule = np.where(view.online_lambda > 0.0, view.ratio / view.online_lambda, 1.0 + view.ratio)
     rank = np.where(online, by_rule, by_forest)
     probability = np.where(online, view.probability.astype(np.float64), np.nan)
-    by_online = log_odds(view.probability, view.logit)
-    score = ranking_score(view.decider.astype(np.uint16), by_online, view.forest_score)
+    score = ranking_score(view.decider.astype(np.uint16), view.logit, view.forest_score)
     return Decided(score, probability, rank, np.ones(len(view)), view.alerted)
 
 
