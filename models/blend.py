@@ -10,7 +10,7 @@ verdicts, by the two logits as they were at the decision (`models.mixing`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -27,6 +27,8 @@ from models.threshold import Calibration
 _TABLES: Final = "tables."
 _BOOSTER: Final = "booster."
 _CODES: Final = "codes."
+_LEAST_WEIGHT: Final = 1e-3
+"""Of less, no share can be said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,12 +133,20 @@ class Mix:
     offset: float = 0.0
 
     @classmethod
-    def from_array(cls, numbers: NDArray[Any]) -> Mix:
+    def from_array(cls, numbers: NDArray[Any], name: str = "mix") -> Mix:
         """Read the three numbers, in this order; raises ValueError if they cannot be these."""
         if numbers.shape != (3,) or not np.all(np.isfinite(numbers)) or np.any(numbers[:2] < 0.0):
-            msg = "mix is not two weights that are finite and not negative, and an offset"
+            msg = f"{name} is not two weights that are finite and not negative, and an offset"
             raise ValueError(msg)
         return cls(*(float(number) for number in numbers))
+
+    def balanced(self, followed: Mix) -> Mix:
+        """Return the same weight and offset, shared by tables and trees as another mix shares its own."""
+        weight, theirs = self.tables + self.trees, followed.tables + followed.trees
+        if theirs < _LEAST_WEIGHT:
+            return self
+        tables = weight * followed.tables / theirs
+        return Mix(tables, weight - tables, self.offset)
 
 
 class Parts(NamedTuple):
@@ -167,7 +177,8 @@ class Blend:
         self.tables = tables
         self.trees = trees
         self.order = order
-        self._weights = np.array([mix.tables, mix.trees, mix.offset])
+        self._begun = mix
+        self._followed = np.array([mix.tables, mix.trees, mix.offset])
         self._information: NDArray[np.float64] | None = None
         self._balance_alone = False
         self._as_declared = bool(np.all(order == np.arange(len(order))))
@@ -175,7 +186,8 @@ class Blend:
     @property
     def mix(self) -> Mix:
         """The weights in force."""
-        return Mix(*self._weights.tolist())
+        followed = Mix(*self._followed.tolist())
+        return self._begun.balanced(followed) if self._balance_alone else followed
 
     @property
     def trees_in_words(self) -> str:
@@ -193,15 +205,14 @@ class Blend:
 
     def blended(self, parts: Parts) -> NDArray[np.float64]:
         """Return the logits of fraud by those of its parts, float64 (n,)."""
-        by_tables, by_trees, offset = self._weights.tolist()
-        tables, trees = self._of(parts)
-        return np.asarray(by_tables * tables + by_trees * trees + offset, np.float64)
+        mix, weighed = self.mix, self._weighed(parts)
+        return np.asarray(mix.tables * weighed.tables + mix.trees * weighed.trees + mix.offset, np.float64)
 
     def score_tables(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the logits of the tables alone, float64 (n,)."""
         return self.tables.score_batch(self._ordered(X))
 
-    def follow_verdicts(
+    def begin_to_follow(
         self,
         X: NDArray[np.float32],
         w: NDArray[np.float64],
@@ -221,11 +232,12 @@ class Blend:
         certainty
             How many verdicts, each counted by p (1 - p), the weights in force were fitted to.
         balance_alone
-            Whether verdicts move weight between tables and trees alone, see `models.mixing`.
+            Whether of what verdicts say only the balance of tables and trees takes force. A late burst of frauds that
+            neither knew says that both mean nothing, and that is over by then.
         """
         link = np.array([calibration.slope, calibration.intercept])
-        parts = self._of(self.score_parts(X))
-        self._information = information_of(*parts, w, self._weights, link, certainty)
+        parts = self._weighed(self.score_parts(X))
+        self._information = information_of(*parts, w, self._followed, link, certainty)
         self._balance_alone = balance_alone
 
     @property
@@ -243,7 +255,7 @@ class Blend:
     def follow(
         self, decided: Parts, y: NDArray[np.uint8], w: NDArray[np.float64], calibration: Calibration
     ) -> None:
-        """Let the weights follow the verdicts on decisions, one by one; they stay until `follow_verdicts`.
+        """Let the weights follow the verdicts on decisions, one by one; they stay until `begin_to_follow`.
 
         A decision of a model without trees says nothing of the weights of one that has them.
 
@@ -257,15 +269,14 @@ class Blend:
         calibration
             Makes a probability of the logit.
         """
-        if self._information is None or (self._balance_alone and self.trees is None):
+        if self._information is None:
             return
         link = np.array([calibration.slope, calibration.intercept])
-        parts = self._of(decided)
+        parts = self._weighed(decided)
         at = np.flatnonzero(np.isfinite(parts.tables) & np.isfinite(parts.trees))
-        given = parts.tables[at], parts.trees[at], y[at], w[at], link
-        follow(*given, self._weights, self._information, self._balance_alone)
+        follow(parts.tables[at], parts.trees[at], y[at], w[at], link, self._followed, self._information)
 
-    def _of(self, parts: Parts) -> Parts:
+    def _weighed(self, parts: Parts) -> Parts:
         """Return the parts as the weights take them: without trees, their logit is 0."""
         return parts._replace(trees=np.zeros(len(parts.tables))) if self.trees is None else parts
 
@@ -286,10 +297,11 @@ class Blend:
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return copies of everything as arrays of numbers, by name."""
         found = {f"{_TABLES}{name}": array for name, array in self.tables.arrays().items()}
-        found |= {"order": self.order.copy(), "mix": self._weights.copy()}
+        found |= {"order": self.order.copy(), "mix": np.array(astuple(self._begun))}
         if self._information is not None:
+            found["mix_followed"] = self._followed.copy()
             found["mix_information"] = self._information.copy()
-            found["balance_alone"] = np.array(self._balance_alone, np.uint8)
+            found["balance_alone"] = np.array([self._balance_alone], np.uint8)
         if self.trees is not None:
             found |= self.trees.arrays()
         return found
@@ -319,7 +331,8 @@ class Blend:
                 msg = "mix_information is not a finite array of shape (3, 3)"
                 raise ValueError(msg)
             blend._information = np.array(information, np.float64)
-            blend._balance_alone = bool(arrays["balance_alone"])
+            blend._followed = np.array(astuple(Mix.from_array(arrays["mix_followed"], "mix_followed")))
+            blend._balance_alone = _flag(arrays["balance_alone"])
         return blend
 
     def _ordered(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -360,6 +373,13 @@ class BoostedRows(NamedTuple):
 
     rows: NDArray[np.int64]
     weight: NDArray[np.float64]
+
+
+def _flag(array: NDArray[Any]) -> bool:
+    if array.shape != (1,) or array.dtype != np.uint8 or array[0] > 1:
+        msg = "balance_alone is not one number, 0 or 1"
+        raise ValueError(msg)
+    return bool(array[0])
 
 
 def _below(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:

@@ -168,8 +168,8 @@ def decide(
     return Scores(
         logit,
         probability,
-        parts.tables.astype(np.float32),
-        parts.trees.astype(np.float32),
+        _finite(parts.tables),
+        _finite(parts.trees),
         forest_score,
         loss,
         ratio,
@@ -208,10 +208,15 @@ def _online_parts(model: ModelState, features: NDArray[np.float32]) -> Parts:
 def _online_logit(model: ModelState, parts: Parts) -> NDArray[np.float32]:
     if model.online is None:
         return np.full(len(parts.tables), np.nan, np.float32)
-    with np.errstate(over="ignore"):
-        logit = np.asarray(model.online.blended(parts), np.float32)
     # A logit that is not finite is no score: the forest decides.
-    return np.where(np.isfinite(logit), logit, np.float32(np.nan))
+    return _finite(model.online.blended(parts))
+
+
+def _finite(logit: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return logits as a decision keeps them; what is not finite is NaN."""
+    with np.errstate(over="ignore"):
+        narrow = logit.astype(np.float32)
+    return np.where(np.isfinite(narrow), narrow, np.float32(np.nan))
 
 
 def _challenger_ratio(

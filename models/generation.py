@@ -126,9 +126,9 @@ class Generation:
 
     def learn(
         self, X: NDArray[np.float32], y: NDArray[np.uint8], w: NDArray[np.float64], rates: Rates
-    ) -> NDArray[np.float64]:
-        """Learn rows one by one, in their order; return the logits that each had before, as learnt, float64 (n,)."""
-        return crosses.learn(*self.bins.assign(X), y, w, self.crossed, rates, self.tables)
+    ) -> None:
+        """Learn rows one by one, in their order."""
+        crosses.learn(*self.bins.assign(X), y, w, self.crossed, rates, self.tables)
 
     def contributions(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return what each feature adds to `reference`, float64 (n, F)."""

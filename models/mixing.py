@@ -4,8 +4,7 @@ A search weighs tables and trees by days weeks ago. When fraud changes overnight
 tables learn what is: as verdicts show it, the weights move to the better of the two. It is a
 logistic regression of three parameters in Newton steps, whose information fades (recursive estimation with a forgetting
 factor: Ljung and Söderström 1983). The logits are those of the decision: by the time of a late verdict the tables have
-learnt what came beside it, and of a burst of frauds would seem to have known each but the first. Late verdicts move
-weight between the two alone: frauds that neither knew, as those of a burst, say nothing of the days to come.
+learnt what came beside it, and of a burst of frauds would seem to have known each but the first.
 """
 
 from __future__ import annotations
@@ -24,8 +23,6 @@ REMEMBERED: Final = 1_000.0
 _LEAST: Final = 10.0
 """Weights that hardly any verdict stands behind are held as if so many did."""
 _RIDGE: Final = 1.0
-_HELD: Final = 1e10
-"""The information of what is to stay: that of the remembered verdicts is at most some 1e6."""
 _MOST_FORGOTTEN: Final = 0.5
 """By one verdict, whatever its weight."""
 
@@ -69,7 +66,6 @@ def follow(
     link: FloatArray,
     weights: FloatArray,
     information: FloatArray,
-    balance_alone: bool,
 ) -> None:
     """Move the weights by one verdict after the other; no weight of a logit becomes negative.
 
@@ -85,11 +81,8 @@ def follow(
         Of the logit of the tables, of that of the trees, and the offset; changed.
     information : float64 (3, 3)
         The Hessian of the remembered verdicts' log loss; changed.
-    balance_alone
-        Whether the sum of the first two weights, and the offset, stay as they are.
     """
     theta, H = weights, information
-    held = _HELD if balance_alone else 0.0
     x = np.ones(3)
     for i in range(len(y)):
         x[0], x[1] = tables[i], trees[i]
@@ -100,9 +93,8 @@ def follow(
         for j in range(3):
             for k in range(3):
                 H[j, k] = kept * H[j, k] + curvature * link[0] * link[0] * x[j] * x[k]
-        ridge = _RIDGE + held
-        a, b, c = H[0, 0] + ridge, H[1, 1] + ridge, H[2, 2] + ridge
-        d, e, f = H[0, 1] + held, H[0, 2], H[1, 2]
+        a, b, c = H[0, 0] + _RIDGE, H[1, 1] + _RIDGE, H[2, 2] + _RIDGE
+        d, e, f = H[0, 1], H[0, 2], H[1, 2]
         # The inverse of a symmetric matrix by its cofactors.
         aa, bb, cc = b * c - f * f, a * c - e * e, a * b - d * d
         ab, ac, bc = e * f - d * c, d * f - b * e, d * e - a * f

@@ -205,9 +205,7 @@ class BinnedLogistic(base.Classifier):
         """
         return self._current().score(X) - log(self.fraud_weight)
 
-    def learn_batch(
-        self, X: NDArray[np.float32], y: NDArray[np.uint8], w: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
+    def learn_batch(self, X: NDArray[np.float32], y: NDArray[np.uint8], w: NDArray[np.float64]) -> None:
         """Learn rows one by one, in their order.
 
         Parameters
@@ -219,18 +217,13 @@ class BinnedLogistic(base.Classifier):
         w : float64 (n,)
             Weights.
 
-        Returns
-        -------
-        float64 (n,)
-            The logit of each row before it was learnt, with the fraud weight undone.
-
         Raises
         ------
         ValueError
             If shapes disagree, y is not 0 or 1, or a weight is negative or not finite; then the model learns nothing.
         """
         now = self._current()
-        return now.learn(X, *_targets(X, y, w), self._rates(now.crossed)) - log(self.fraud_weight)
+        now.learn(X, *_targets(X, y, w), self._rates(now.crossed))
 
     def contributions(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return what each feature adds to the logit, float64 (n, F).

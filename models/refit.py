@@ -168,7 +168,7 @@ def generation_job(model: ModelState, plan: RefitPlan) -> Job | None:
         built = searcher.build(found)
         numbers = built.calibration
         newest = searcher.newest_rows(_FOLLOWED_ROWS)
-        built.blend.follow_verdicts(
+        built.blend.begin_to_follow(
             newest.X, newest.w, numbers, built.certainty, balance_alone=not _come_at_once(recent)
         )
         arrays = {**built.arrays(), **found.choice.arrays()}

@@ -79,8 +79,8 @@ def test_weights_that_follow_keep_contributions_exact_and_move_by_verdicts_alone
     both, some = blend(), rows(300, seed=3)
     decided = both.score_parts(some.X)
     both.follow(decided, some.y, some.w, Calibration())
-    assert both.mix == BOTH, "the weights stay until `follow_verdicts`"
-    both.follow_verdicts(some.X, some.w, Calibration(), 50.0)
+    assert both.mix == BOTH, "the weights stay until `begin_to_follow`"
+    both.begin_to_follow(some.X, some.w, Calibration(), 50.0)
     both.learn_batch(some.X, some.y, some.w)
     assert both.mix == BOTH
     both.follow(decided, 1 - some.y, some.w, Calibration())
@@ -95,7 +95,7 @@ def test_weights_that_follow_keep_contributions_exact_and_move_by_verdicts_alone
 def test_a_blend_restored_from_its_arrays_goes_on_to_the_bit(mix: Mix, follows: str) -> None:
     one, some = blend(mix), rows(30, seed=3)
     if follows != "nothing":
-        one.follow_verdicts(some.X, some.w, Calibration(), 50.0, balance_alone=follows == "balance alone")
+        one.begin_to_follow(some.X, some.w, Calibration(), 50.0, balance_alone=follows == "balance alone")
     other = Blend.from_arrays({name: array.copy() for name, array in one.arrays().items()})
     for model in (one, other):
         decided = model.score_parts(some.X)
@@ -104,9 +104,9 @@ def test_a_blend_restored_from_its_arrays_goes_on_to_the_bit(mix: Mix, follows: 
     np.testing.assert_array_equal(one.score_batch(some.X), other.score_batch(some.X))
 
 
-def following(mix: Mix = BOTH) -> Blend:
+def following(mix: Mix = BOTH, *, balance_alone: bool = False) -> Blend:
     both, some = blend(mix), rows(300, seed=3)
-    both.follow_verdicts(some.X, some.w, Calibration(), 50.0)
+    both.begin_to_follow(some.X, some.w, Calibration(), 50.0, balance_alone=balance_alone)
     return both
 
 
@@ -145,11 +145,42 @@ def test_the_weight_of_tables_alone_follows_whatever_trees_said() -> None:
     assert weights[0].trees == 0.0
 
 
+def test_where_only_the_balance_follows_the_two_share_their_weight_as_those_that_follow_all_do() -> None:
+    begun, some = Mix(0.4, 0.7, 0.25), rows(300, seed=4)
+    balanced, whole = following(begun, balance_alone=True), following(begun)
+    decided = Parts(np.where(some.y == 1, 1.0, -1.0), np.where(some.y == 1, 0.5, -2.0))
+    for model in (balanced, whole):
+        model.follow(decided, some.y, some.w, Calibration())
+    share = whole.mix.tables / (whole.mix.tables + whole.mix.trees)
+    assert abs(share - 0.4 / 1.1) > 0.05
+    assert whole.mix.offset != 0.25
+    np.testing.assert_allclose(dataclasses.astuple(balanced.mix), [1.1 * share, 1.1 * (1 - share), 0.25])
+    total = balanced.contributions(some.X).sum(axis=1) + balanced.reference_logit
+    np.testing.assert_allclose(total, balanced.score_batch(some.X), atol=1e-9)
+
+
+def test_a_late_burst_of_frauds_that_neither_knew_hardly_moves_the_balance() -> None:
+    tables, trees = np.random.default_rng(5).normal((-5.0, -7.0), 0.3, (2_000, 2)).T
+    frauds, w = np.ones(2_000, np.uint8), np.ones(2_000)
+    balanced, whole = following(balance_alone=True), following()
+    for model in (balanced, whole):
+        model.follow(Parts(tables, trees), frauds, w, Calibration())
+    assert whole.mix.tables + whole.mix.trees < 0.6
+    assert (balanced.mix.tables, balanced.mix.trees) == (
+        pytest.approx(0.4, abs=0.15),
+        pytest.approx(0.7, abs=0.15),
+    )
+
+
 def test_where_only_the_balance_follows_tables_alone_keep_their_weight() -> None:
-    alone, some = blend(Mix(1.0, 0.0)), rows(300, seed=4)
-    alone.follow_verdicts(some.X, some.w, Calibration(), 50.0, balance_alone=True)
+    alone, some = following(Mix(1.0, 0.0), balance_alone=True), rows(300, seed=4)
     alone.follow(alone.score_parts(some.X), 1 - some.y, some.w, Calibration())
     assert alone.mix == Mix(1.0, 0.0)
+
+
+def test_weights_of_next_to_nothing_say_no_share() -> None:
+    assert BOTH.balanced(Mix(3e-4, 6e-4, 9.0)) == BOTH
+    assert BOTH.balanced(Mix(0.0, 0.5)).tables == 0.0
 
 
 @pytest.mark.parametrize(
@@ -161,11 +192,16 @@ def test_where_only_the_balance_follows_tables_alone_keep_their_weight() -> None
         ("mix", np.array([1.0, 1.0])),
         ("mix_information", np.full((3, 3), np.nan)),
         ("mix_information", np.zeros(3)),
+        ("mix", np.array([0.5, 0.5, np.inf])),
+        ("mix_followed", np.array([0.5, -0.5, 0.0])),
+        ("balance_alone", np.zeros(2, np.uint8)),
+        ("balance_alone", np.array([2], np.uint8)),
+        ("balance_alone", np.array([1.0])),
     ],
 )
 def test_arrays_that_no_blend_has_are_refused(name: str, value: np.ndarray) -> None:
     with pytest.raises(ValueError, match=name):
-        Blend.from_arrays({**blend().arrays(), name: value})
+        Blend.from_arrays({**following().arrays(), name: value})
 
 
 def test_the_mix_finds_the_better_logit_and_no_weight_is_negative() -> None:

@@ -55,7 +55,7 @@ def test_each_verdict_is_one_step_of_newtons_method_with_fading_memory() -> None
     w, link = np.random.default_rng(3).uniform(0.5, 3.0, 300), np.array([1.5, 0.2])
     theta, information = started([0.5, 0.5, 0.0])
     expected, remembered = theta.copy(), information.copy()
-    follow(tables, trees, y, w, link, theta, information, False)
+    follow(tables, trees, y, w, link, theta, information)
     for i in range(300):
         x = np.array([tables[i], trees[i], 1.0])
         p = chance(np.array(1.5 * (expected @ x) + 0.2))
@@ -69,7 +69,7 @@ def test_each_verdict_is_one_step_of_newtons_method_with_fading_memory() -> None
 def test_weights_that_are_right_stay_so() -> None:
     tables, trees, y = stream(60_000, 0.5, 0.5, seed=4)
     theta, information = started([0.5, 0.5, 0.0])
-    follow(tables, trees, y, np.ones(60_000), PLAIN, theta, information, False)
+    follow(tables, trees, y, np.ones(60_000), PLAIN, theta, information)
     assert theta[:2] == pytest.approx([0.5, 0.5], abs=0.05)
     assert theta[2] == pytest.approx(0.0, abs=0.15)
 
@@ -78,7 +78,7 @@ def test_when_the_trees_know_nothing_any_more_the_tables_take_their_weight() -> 
     theta, information = started([0.1, 1.0, 0.0])
     before = theta.copy()
     tables, trees, y = stream(300_000, 1.0, 0.0, seed=5)
-    follow(tables, trees, y, np.ones(300_000), PLAIN, theta, information, False)
+    follow(tables, trees, y, np.ones(300_000), PLAIN, theta, information)
     assert theta[0] == pytest.approx(1.0, abs=0.1)
     assert theta[1] == pytest.approx(0.0, abs=0.1)
     # What comes next is calibrated again.
@@ -92,17 +92,10 @@ def test_when_the_trees_know_nothing_any_more_the_tables_take_their_weight() -> 
 def test_no_weight_of_a_logit_becomes_negative_and_a_verdict_of_huge_weight_is_one_of_many() -> None:
     theta, information = started([0.5, 0.5, 0.0])
     tables, trees, y = stream(200_000, 1.0, -0.5, seed=7)
-    follow(tables, trees, y, np.ones(200_000), PLAIN, theta, information, False)
+    follow(tables, trees, y, np.ones(200_000), PLAIN, theta, information)
     assert 0.0 <= theta[1] < 0.02
     follow(
-        np.full(1, 20.0),
-        np.full(1, 20.0),
-        np.zeros(1, np.uint8),
-        np.full(1, 1e9),
-        PLAIN,
-        theta,
-        information,
-        False,
+        np.full(1, 20.0), np.full(1, 20.0), np.zeros(1, np.uint8), np.full(1, 1e9), PLAIN, theta, information
     )
     assert np.isfinite(theta).all()
     assert np.isfinite(information).all()
@@ -114,7 +107,7 @@ def test_where_a_weight_would_be_negative_the_others_are_as_good_as_they_can_be_
 ) -> None:
     theta, information = started([0.5, 0.5, 0.0])
     tables, trees, y = stream(200_000, by_tables, by_trees, seed=8)
-    follow(tables, trees, y, np.ones(200_000), PLAIN, theta, information, False)
+    follow(tables, trees, y, np.ones(200_000), PLAIN, theta, information)
     tables, trees, y = stream(60_000, by_tables, by_trees, seed=9)
     p = chance(theta[0] * tables + theta[1] * trees + theta[2])
     assert p.mean() == pytest.approx(y.mean(), rel=0.1)
@@ -122,38 +115,3 @@ def test_where_a_weight_would_be_negative_the_others_are_as_good_as_they_can_be_
     X = np.column_stack([*kept, np.zeros(60_000)])
     best = LogisticRegression(C=1e6).fit(X, y).predict_proba(X)[:, 1]
     assert log_loss(y, p) == pytest.approx(log_loss(y, best), abs=0.005)
-
-
-def test_late_verdicts_move_weight_between_the_two_alone_by_newton_steps_across() -> None:
-    tables, trees, y = stream(300, 0.9, 0.2, seed=10)
-    w, link = np.random.default_rng(3).uniform(0.5, 3.0, 300), np.array([1.5, 0.2])
-    theta, information = started([0.5, 0.7, 0.3])
-    expected, remembered = theta[0], np.array([1.0, -1.0, 0.0]) @ information @ [1.0, -1.0, 0.0]
-    follow(tables, trees, y, w, link, theta, information, True)
-    for i in range(300):
-        across = tables[i] - trees[i]
-        p = chance(1.5 * (1.2 * trees[i] + expected * across + 0.3) + np.array(0.2))
-        curvature = w[i] * p * (1.0 - p)
-        remembered = (1.0 - curvature / REMEMBERED) * remembered + 1.5**2 * curvature * across**2
-        # A ridge of 1 on either weight is one of 2 on what moves both.
-        expected += 1.5 * w[i] * (y[i] - p) * across / (remembered + 2.0)
-    assert theta[0] > 0.51
-    np.testing.assert_allclose(theta, [expected, 1.2 - expected, 0.3], rtol=1e-6)
-
-
-def test_a_late_burst_of_frauds_that_neither_knew_moves_nothing() -> None:
-    theta, information = started([0.4, 0.6, 0.0])
-    unknown = np.full(2_000, -5.0)
-    follow(unknown, unknown, np.ones(2_000, np.uint8), np.ones(2_000), PLAIN, theta, information, True)
-    np.testing.assert_allclose(theta, [0.4, 0.6, 0.0], atol=1e-6)
-
-
-@pytest.mark.parametrize(("by_tables", "by_trees"), [(1.0, -0.5), (-0.5, 1.0)])
-def test_late_verdicts_leave_one_of_the_two_all_the_weight_and_no_more(
-    by_tables: float, by_trees: float
-) -> None:
-    theta, information = started([0.5, 0.7, 0.3])
-    tables, trees, y = stream(200_000, by_tables, by_trees, seed=11)
-    follow(tables, trees, y, np.ones(200_000), PLAIN, theta, information, True)
-    all_of_it = [1.2, 0.0, 0.3] if by_tables > 0.0 else [0.0, 1.2, 0.3]
-    np.testing.assert_allclose(theta, all_of_it, atol=1e-2)

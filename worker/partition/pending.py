@@ -278,17 +278,17 @@ class PendingDecisions:
     def read(self, sequence: NDArray[np.int64]) -> Waiting:
         """Return the decisions of those sequence numbers, in that order."""
         names = [name for name in Waiting.layout() if name != "sequence"]
-        return Waiting(sequence, **self._columns(names, sequence))
+        return Waiting(sequence, **self.columns(names, sequence))
 
     def column(self, name: str, sequence: NDArray[np.int64]) -> NDArray[Any]:
         """Return one column of the decisions of those sequence numbers."""
-        return self._columns([name], sequence)[name]
+        return self.columns([name], sequence)[name]
 
     def read_truth(self, sequence: NDArray[np.int64]) -> DecisionTruth:
         """Return a copy of the truth of those decisions."""
-        return DecisionTruth(**self._columns(list(_TRUTH), sequence))
+        return DecisionTruth(**self.columns(list(_TRUTH), sequence))
 
-    def _columns(self, names: Sequence[str], sequence: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+    def columns(self, names: Sequence[str], sequence: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
         """Return copies of columns of the decisions of those sequence numbers, by name."""
         numbers, rows = np.divmod(sequence, SEGMENT_ROWS)
         present = np.unique(numbers)

@@ -242,15 +242,13 @@ class Settler:
         rows = np.flatnonzero(chosen)
         sequence = waiting.sequence[rows]
         return Examples(
-            features=self._pending.column("features", sequence),
             label=label[rows],
             weight=weight[rows],
             event_time_ms=waiting.counted_ms[rows],
             key=(np.uint64(self._partition << SEQUENCE_BITS) | sequence.astype(np.uint64)),
             logit=waiting.logit[rows],
-            tables_logit=self._pending.column("tables_logit", sequence),
-            trees_logit=self._pending.column("trees_logit", sequence),
             verdict_ms=np.full(len(rows), clock_ms),
+            **self._pending.columns(["features", "tables_logit", "trees_logit"], sequence),
         )
 
 
