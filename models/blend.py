@@ -201,16 +201,12 @@ class Blend:
     def score_parts(self, X: NDArray[np.float32]) -> Parts:
         """Return the logits of tables and trees."""
         trees = np.full(len(X), np.nan) if self.trees is None else self.trees.score(X)
-        return Parts(self.score_tables(X), trees)
+        return Parts(self.tables.score_batch(self._ordered(X)), trees)
 
     def blended(self, parts: Parts) -> NDArray[np.float64]:
         """Return the logits of fraud by those of its parts, float64 (n,)."""
         mix, weighed = self.mix, self._weighed(parts)
         return np.asarray(mix.tables * weighed.tables + mix.trees * weighed.trees + mix.offset, np.float64)
-
-    def score_tables(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return the logits of the tables alone, float64 (n,)."""
-        return self.tables.score_batch(self._ordered(X))
 
     def begin_to_follow(
         self,
@@ -242,7 +238,7 @@ class Blend:
 
     @property
     def certainty(self) -> float:
-        """How many verdicts stand behind the weights, each counted by p (1 - p); the most where they follow none.
+        """How many verdicts stand behind the weights, each counted by p (1 - p); the most before `begin_to_follow`.
 
         It is right where the slope of the calibration is 1, as after a search.
         """

@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.blend import Blend, Mix, Trees
+from models.blend import Mix, Trees
 from models.threshold import Calibration
 
 PREFIX: Final = "challenger."
@@ -34,14 +34,21 @@ class Challenger:
             f"in shadow {self.mix.tables:.2f} of the tables and {self.mix.trees:.2f} of {self.trees.in_words}"
         )
 
-    def score(self, deciding: Blend, X: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return the logits beside the tables of the deciding model, float64 (n,); X is float32 (n, F)."""
-        tables, trees = deciding.score_tables(X), self.trees.score(X)
-        return self.mix.tables * tables + self.mix.trees * trees + self.mix.offset
+    def score(self, tables: NDArray[np.float64], X: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return the logits beside the tables of the deciding model, float64 (n,).
 
-    def probability(self, deciding: Blend, X: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return the probabilities of fraud, float64 (n,)."""
-        return Calibration().probability(self.score(deciding, X))
+        Parameters
+        ----------
+        tables : float64 (n,)
+            The logits of these tables.
+        X : float32 (n, F)
+            Features.
+        """
+        return self.mix.tables * tables + self.mix.trees * self.trees.score(X) + self.mix.offset
+
+    def probability(self, tables: NDArray[np.float64], X: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return the probabilities of fraud, float64 (n,); as `score`."""
+        return Calibration().probability(self.score(tables, X))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return copies of everything as arrays of numbers, by their names in a record."""

@@ -149,7 +149,7 @@ def decide(
     ratio = online_ratio(probability.astype(np.float64), loss, policy)
     rank = forest_rank(forest_score.astype(np.float64), amount)
     online_lambda, forest_cut, forest_budget_cut, joining_lambda = model.thresholds(now_ms)
-    challenger_ratio = _challenger_ratio(model, features, decider, loss)
+    challenger_ratio = _challenger_ratio(model, parts.tables, features, decider, loss)
     online_would = ratio >= online_lambda
     forest_would = rank >= forest_budget_cut
     by_forest = (decider == Decider.FOREST) & (rank >= forest_cut)
@@ -220,14 +220,18 @@ def _finite(logit: NDArray[np.float64]) -> NDArray[np.float32]:
 
 
 def _challenger_ratio(
-    model: ModelState, features: NDArray[np.float32], decider: NDArray[np.uint8], loss: NDArray[np.float64]
+    model: ModelState,
+    tables: NDArray[np.float64],
+    features: NDArray[np.float32],
+    decider: NDArray[np.uint8],
+    loss: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """Return expected loss over review cost where the online model decides and has a challenger; NaN elsewhere."""
     ratio = np.full(len(features), np.nan)
-    if model.challenger is not None and model.online is not None:
+    if model.challenger is not None:
         rows = np.flatnonzero(decider == Decider.ONLINE)
         if len(rows):
-            probability = model.challenger.probability(model.online, features[rows])
+            probability = model.challenger.probability(tables[rows], features[rows])
             ratio[rows] = online_ratio(probability, loss[rows], model.policy.costs)
     return ratio
 

@@ -391,7 +391,9 @@ def _levelled(score: _Score, calibration: Calibration, found: Found) -> Calibrat
 
 def _levelled_challenger(challenger: Challenger, blend: Blend, found: Found) -> Challenger:
     """Move its offset as the intercept of what decides is moved."""
-    shift = _levelled(lambda X: challenger.score(blend, X), Calibration(), found).intercept
+    shift = _levelled(
+        lambda X: challenger.score(blend.score_parts(X).tables, X), Calibration(), found
+    ).intercept
     return replace(challenger, mix=replace(challenger.mix, offset=challenger.mix.offset + shift))
 
 

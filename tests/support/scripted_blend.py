@@ -15,7 +15,7 @@ Logit = Callable[[NDArray[np.float32]], NDArray[np.float64]]
 
 class _ScriptedBlend:
     def __init__(self, logit: Logit) -> None:
-        self.score_batch = self.score_tables = logit
+        self.score_batch = logit
 
     def score_parts(self, X: NDArray[np.float32]) -> Parts:
         return Parts(self.score_batch(X), np.full(len(X), np.nan))

@@ -139,7 +139,7 @@ def test_the_weight_of_tables_alone_follows_whatever_trees_said() -> None:
     weights, some = [], rows(300, seed=4)
     for trees in (np.full(300, np.nan), np.full(300, 9.0)):
         alone = following(Mix(1.0, 0.0))
-        alone.follow(Parts(alone.score_tables(some.X), trees), 1 - some.y, some.w, Calibration())
+        alone.follow(Parts(alone.score_parts(some.X).tables, trees), 1 - some.y, some.w, Calibration())
         weights.append(alone.mix)
     assert weights[0] == weights[1] != Mix(1.0, 0.0)
     assert weights[0].trees == 0.0
@@ -322,7 +322,10 @@ def test_the_offset_of_a_challenger_counts_for_the_share_of_the_rows_that_its_mo
     assert built.challenger is not None
     X, y, w = found.judged
     offset = built.challenger.mix.offset
-    logit, searched = built.challenger.score(built.blend, X) - offset, found.choice.shadow.mix.offset
+    logit, searched = (
+        built.challenger.score(built.blend.score_parts(X).tables, X) - offset,
+        found.choice.shadow.mix.offset,
+    )
     own = (offset - found.known_share * searched) / (1.0 - found.known_share)
     # With its own offset it expects as many frauds as there are.
     assert np.dot(w, 1 / (1 + np.exp(-logit - own))) == pytest.approx(np.dot(w, y), rel=1e-6)

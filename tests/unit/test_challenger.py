@@ -78,7 +78,9 @@ def test_the_probability_is_that_of_trees_beside_the_tables_in_force(
     logit = mix.tables * state.online.tables.score_batch(X[:, state.online.order])
     logit += mix.trees * state.challenger.trees.score(X) + mix.offset
     np.testing.assert_allclose(
-        state.challenger.probability(state.online, X), 1 / (1 + np.exp(-logit)), rtol=1e-12
+        state.challenger.probability(state.online.score_parts(X).tables, X),
+        1 / (1 + np.exp(-logit)),
+        rtol=1e-12,
     )
     assert mix.trees > 0.0
     assert state.choice.shadow == Shadow.from_array(shadowed[1].arrays["shadow"])
