@@ -265,6 +265,15 @@ def test_a_fault_is_told_with_its_file_and_column(fault: str, tmp_path: Path) ->
     assert str(path) in str(raised.value)
 
 
+def test_a_declared_column_that_a_file_lacks_is_named_with_the_remedy(tmp_path: Path) -> None:
+    declared = PLAIN.model_copy(update={"entities": ("shop",)})
+    expected = (
+        r"lacks column 'shop', .* \(set transaction\.entities to those that it has, or to \[\]\); it has id,"
+    )
+    with pytest.raises(SettingsError, match=expected):
+        read_dataset(parquet_of(tmp_path), declared)
+
+
 def test_files_that_do_not_read_are_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"none\.csv: there is no such file"):
         read_dataset(tmp_path / "none.csv", PLAIN)

@@ -226,12 +226,24 @@ def _within(name: str, stretch: Stretch) -> str:
     return f"until {date(stretch.end_ms)}" if name == "cold start" else f"from {date(stretch.start_ms)}"
 
 
+def _short_file(result: BacktestResult) -> str:
+    """Return what to set where a file is too short for its waits, as a public one of two days is; nothing elsewhere."""
+    first_ms, last_ms = (int(result.dataset.event_time_ms[at]) for at in (0, -1))
+    if last_ms - first_ms >= 2 * result.settings.labels.negatives_after_days * MS_PER_DAY:
+        return ""
+    return (
+        f" The file spans {_days(last_ms - first_ms)}: to see what the model makes of so little, let labels and "
+        "silence speak within hours (labels.negatives_after_days = 0.1 and --label-delay-days 0.05)."
+    )
+
+
 def _remarks(result: BacktestResult) -> Iterator[RenderableType]:
     wait_days = f"{result.settings.labels.negatives_after_days:g} days"
     if result.steady_from_ms is None:
         yield _remark(
             f"All of it is cold start: the online model decided nothing. It needs {result.settings.model.min_frauds} "
             f"labelled frauds (model.min_frauds) that are older than {wait_days} (labels.negatives_after_days)."
+            + _short_file(result)
         )
     elif result.cold is not None and result.steady is not None:
         yield _remark(

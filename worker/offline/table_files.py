@@ -34,6 +34,8 @@ _TRUTH: Final = {
 
 # "NA" is a country, so it is not a missing value here.
 _MISSING: Final = ["", "null", "NULL", "NaN", "nan"]
+_DECLARED: Final = ("transaction.entities", "transaction.categorical", "transaction.numeric")
+"""Settings that name any number of columns: their defaults are those of the example's payments."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,8 +249,9 @@ def _missing(column: pa.Array | pa.ChunkedArray) -> NDArray[np.bool_]:
 def _require_columns(path: Path, available: Collection[str], columns: Mapping[str, str]) -> None:
     for name, named_by in columns.items():
         if name not in available:
+            fix = f" (set {named_by} to those that it has, or to [])" if named_by in _DECLARED else ""
             raise SettingsError(
-                f"{path} lacks column {name!r}, which {named_by} names; it has {', '.join(available)}"
+                f"{path} lacks column {name!r}, which {named_by} names{fix}; it has {', '.join(available)}"
             )
 
 
