@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.blend import Mix, Trees
+from models.blend import Mix, Parts, Trees
 from models.threshold import Calibration
 
 PREFIX: Final = "challenger."
@@ -34,21 +34,13 @@ class Challenger:
             f"in shadow {self.mix.tables:.2f} of the tables and {self.mix.trees:.2f} of {self.trees.in_words}"
         )
 
-    def score(self, tables: NDArray[np.float64], X: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return the logits beside the tables of the deciding model, float64 (n,).
+    def score(self, parts: Parts) -> NDArray[np.float64]:
+        """Return the logits of the tables that decide and of its own trees as it weighs them, float64 (n,)."""
+        return self.mix.tables * parts.tables + self.mix.trees * parts.trees + self.mix.offset
 
-        Parameters
-        ----------
-        tables : float64 (n,)
-            The logits of these tables.
-        X : float32 (n, F)
-            Features.
-        """
-        return self.mix.tables * tables + self.mix.trees * self.trees.score(X) + self.mix.offset
-
-    def probability(self, tables: NDArray[np.float64], X: NDArray[np.float32]) -> NDArray[np.float64]:
+    def probability(self, parts: Parts) -> NDArray[np.float64]:
         """Return the probabilities of fraud, float64 (n,); as `score`."""
-        return Calibration().probability(self.score(tables, X))
+        return Calibration().probability(self.score(parts))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return copies of everything as arrays of numbers, by their names in a record."""

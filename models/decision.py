@@ -28,7 +28,7 @@ class Scores:
     logit, probability : float32 (n,)
         Of the online model, before and after calibration; NaN without one.
     tables_logit, trees_logit : float32 (n,)
-        Of its parts, see `models.blend.Parts`; NaN without them.
+        Of its parts, see `models.blend.Parts`; NaN without them. In shadow the trees are the challenger's.
     forest_score : float32 (n,)
         NaN where the forest did not score.
     challenger_ratio : float64 (n,)
@@ -143,13 +143,14 @@ def decide(
     parts = _online_parts(model, features)
     logit = _online_logit(model, parts)
     decider = _deciders(model, logit)
+    parts = _challenged_parts(model, parts, features, decider)
     forest_score = _forest_score(model, features, decider, id_hash)
     probability = np.asarray(model.calibration.probability(logit.astype(np.float64)), np.float32)
     loss = policy.loss(amount)
     ratio = online_ratio(probability.astype(np.float64), loss, policy)
     rank = forest_rank(forest_score.astype(np.float64), amount)
     online_lambda, forest_cut, forest_budget_cut, joining_lambda = model.thresholds(now_ms)
-    challenger_ratio = _challenger_ratio(model, parts.tables, features, decider, loss)
+    challenger_ratio = _challenger_ratio(model, parts, loss)
     online_would = ratio >= online_lambda
     forest_would = rank >= forest_budget_cut
     by_forest = (decider == Decider.FOREST) & (rank >= forest_cut)
@@ -219,21 +220,23 @@ def _finite(logit: NDArray[np.float64]) -> NDArray[np.float32]:
     return np.where(np.isfinite(narrow), narrow, np.float32(np.nan))
 
 
-def _challenger_ratio(
-    model: ModelState,
-    tables: NDArray[np.float64],
-    features: NDArray[np.float32],
-    decider: NDArray[np.uint8],
-    loss: NDArray[np.float64],
-) -> NDArray[np.float64]:
+def _challenged_parts(
+    model: ModelState, parts: Parts, features: NDArray[np.float32], decider: NDArray[np.uint8]
+) -> Parts:
+    """Return the parts with the challenger's trees where the online model decides; without one as they are."""
+    if model.challenger is None:
+        return parts
+    rows = np.flatnonzero(decider == Decider.ONLINE)
+    trees = np.full(len(features), np.nan)
+    trees[rows] = model.challenger.trees.score(features[rows])
+    return parts._replace(trees=trees)
+
+
+def _challenger_ratio(model: ModelState, parts: Parts, loss: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return expected loss over review cost where the online model decides and has a challenger; NaN elsewhere."""
-    ratio = np.full(len(features), np.nan)
-    if model.challenger is not None:
-        rows = np.flatnonzero(decider == Decider.ONLINE)
-        if len(rows):
-            probability = model.challenger.probability(tables[rows], features[rows])
-            ratio[rows] = online_ratio(probability, loss[rows], model.policy.costs)
-    return ratio
+    if model.challenger is None:
+        return np.full(len(loss), np.nan)
+    return online_ratio(model.challenger.probability(parts), loss, model.policy.costs)
 
 
 def _deciders(model: ModelState, logit: NDArray[np.float32]) -> NDArray[np.uint8]:

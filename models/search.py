@@ -392,7 +392,9 @@ def _levelled(score: _Score, calibration: Calibration, found: Found) -> Calibrat
 def _levelled_challenger(challenger: Challenger, blend: Blend, found: Found) -> Challenger:
     """Move its offset as the intercept of what decides is moved."""
     shift = _levelled(
-        lambda X: challenger.score(blend.score_parts(X).tables, X), Calibration(), found
+        lambda X: challenger.score(blend.score_parts(X)._replace(trees=challenger.trees.score(X))),
+        Calibration(),
+        found,
     ).intercept
     return replace(challenger, mix=replace(challenger.mix, offset=challenger.mix.offset + shift))
 

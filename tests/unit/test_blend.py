@@ -321,11 +321,9 @@ def test_the_offset_of_a_challenger_counts_for_the_share_of_the_rows_that_its_mo
     assert found.judged is not None
     assert built.challenger is not None
     X, y, w = found.judged
-    offset = built.challenger.mix.offset
-    logit, searched = (
-        built.challenger.score(built.blend.score_parts(X).tables, X) - offset,
-        found.choice.shadow.mix.offset,
-    )
+    offset, searched = built.challenger.mix.offset, found.choice.shadow.mix.offset
+    parts = Parts(built.blend.score_parts(X).tables, built.challenger.trees.score(X))
+    logit = built.challenger.score(parts) - offset
     own = (offset - found.known_share * searched) / (1.0 - found.known_share)
     # With its own offset it expects as many frauds as there are.
     assert np.dot(w, 1 / (1 + np.exp(-logit - own))) == pytest.approx(np.dot(w, y), rel=1e-6)

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from models import refit as refit_module
-from models.blend import Mix
+from models.blend import Mix, Parts
 from models.candidates import TREES, Shadow
 from models.challenger import Challenger
 from models.decision import Scores, decide
@@ -77,11 +77,8 @@ def test_the_probability_is_that_of_trees_beside_the_tables_in_force(
     mix = state.challenger.mix
     logit = mix.tables * state.online.tables.score_batch(X[:, state.online.order])
     logit += mix.trees * state.challenger.trees.score(X) + mix.offset
-    np.testing.assert_allclose(
-        state.challenger.probability(state.online.score_parts(X).tables, X),
-        1 / (1 + np.exp(-logit)),
-        rtol=1e-12,
-    )
+    parts = Parts(state.online.score_parts(X).tables, state.challenger.trees.score(X))
+    np.testing.assert_allclose(state.challenger.probability(parts), 1 / (1 + np.exp(-logit)), rtol=1e-12)
     assert mix.trees > 0.0
     assert state.choice.shadow == Shadow.from_array(shadowed[1].arrays["shadow"])
     assert state.choice.shadow is not None
@@ -177,6 +174,14 @@ def test_the_challenger_would_alert_iff_its_expected_loss_reaches_the_threshold_
     assert would(scores) == [False, True, False, True]
     # Half of the tables, a quarter of the trees and an offset: -0.05 + 0.025 + 0.01 and 0.05 - 0.025 + 0.01.
     assert would(scored([-0.1, 0.1], [0.1, -0.1], Mix(0.5, 0.25, 0.01))) == [False, True]
+
+
+def test_the_logit_of_the_trees_in_shadow_is_kept_beside_that_of_the_tables() -> None:
+    scores = scored([-0.5, 0.5], [2.0, -3.0])
+    assert (scores.tables_logit.tolist(), scores.trees_logit.tolist()) == ([-0.5, 0.5], [2.0, -3.0])
+    np.testing.assert_array_equal(scores.logit, scores.tables_logit)
+    for unchallenged in (scored([9.0], [9.0], frauds=POLICY.min_frauds - 1), scored([9.0], [9.0], mix=None)):
+        assert np.isnan(unchallenged.trees_logit).all()
 
 
 def test_without_a_challenger_or_another_decider_the_bit_says_what_was_decided() -> None:
