@@ -1,0 +1,32 @@
+"""A blend of tables and trees, fitted to rows of which two columns make a fraud together, and a category alone."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from models.blend import Blend, BoostedRows, Mix, TableSample, TreeSample, build_blend
+from models.boosting import BoostingParams
+from models.generation import TrainingRows
+
+NAMES = ("a", "b", "c", "d")
+CATEGORICAL = np.array([False, False, False, True])
+PARAMS = BoostingParams(trees=8, leaves=5, l2=1.0)
+
+
+def rows(count: int, seed: int = 1) -> TrainingRows:
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(count, 4)).astype(np.float32)
+    X[:, 3] = rng.integers(0, 5, count)
+    y = (X[:, 0] * X[:, 1] + (X[:, 3] == 2) + 0.3 * rng.normal(size=count) > 1.2).astype(np.uint8)
+    return TrainingRows(X, y, np.where(y == 1, 1.0, 2.0))
+
+
+BOTH = Mix(0.4, 0.7)
+
+
+def blend(mix: Mix = BOTH, order: tuple[int, ...] = (2, 0, 3, 1)) -> Blend:
+    some = rows(800)
+    every = BoostedRows(np.arange(800), some.w)
+    trees = TreeSample.of(some, CATEGORICAL, every).fit(PARAMS, 5) if mix.trees else None
+    sample = TableSample.of(some, CATEGORICAL, np.array(order, np.int16), {})
+    return build_blend(sample, NAMES, {}, mix, trees)[0]

@@ -1,0 +1,314 @@
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models import search as search_module
+from models.blend import Mix, Parts, Trees
+from models.candidates import FOR_FEW_FRAUDS, FOR_MANY_FRAUDS, TABLES, TREES, Choice
+from models.examples import Examples
+from models.label_delay import LabelDelays, Ripening
+from models.search import Searcher, _Cut, _Judged
+from models.stacking import fit_mix
+from models.vocabulary import MS_PER_DAY, ChallengerMode
+from tests.support.blends import CATEGORICAL, NAMES, rows
+
+
+def test_the_mix_finds_the_better_logit_and_no_weight_is_negative() -> None:
+    rng = np.random.default_rng(2)
+    truth = rng.normal(size=20_000) * 2 - 2
+    fraud = rng.random(20_000) < 1 / (1 + np.exp(-truth))
+    noise = rng.normal(size=20_000)
+    # The best weights are -1 and 1: the tables would take the noise out of the trees.
+    mix, _ = fit_mix(noise, truth + noise, fraud, np.ones(20_000))
+    assert mix.tables == 0.0
+    assert 0.5 < mix.trees < 1.0
+    mix, calibration = fit_mix(noise, truth, fraud, np.ones(20_000))
+    assert mix.tables == pytest.approx(0.0, abs=0.05)
+    assert mix.trees == pytest.approx(1.0, abs=0.05)
+    assert calibration.intercept == pytest.approx(0.0, abs=0.1)
+    mix, _ = fit_mix(truth + rng.normal(size=20_000), truth + rng.normal(size=20_000), fraud, np.ones(20_000))
+    assert mix.tables == pytest.approx(mix.trees, abs=0.1)
+
+
+def examples(days: int, per_day: int, seed: int = 1) -> Examples:
+    some = rows(days * per_day, seed)
+    time_ms = np.repeat(np.arange(days), per_day) * MS_PER_DAY
+    count = len(some.y)
+    return Examples(
+        features=some.X, label=some.y, weight=some.w.astype(np.float32), event_time_ms=time_ms.astype(np.int64),
+        key=np.arange(count, dtype=np.uint64), logit=np.full(count, np.nan, np.float32),
+        tables_logit=np.full(count, np.nan, np.float32), trees_logit=np.full(count, np.nan, np.float32),
+        verdict_ms=time_ms.astype(np.int64),
+    )  # fmt: skip
+
+
+def search(found: Examples, challenger: ChallengerMode = ChallengerMode.CHOOSE) -> Searcher:
+    known = Ripening(
+        found,
+        np.zeros(len(found)),
+        LabelDelays.none(),
+        int(found.event_time_ms[-1]) + 2 * MS_PER_DAY,
+        2 * MS_PER_DAY - 1,
+    )
+    return Searcher(known, NAMES, CATEGORICAL, fraud_weight=1.0, seed=7, challenger=challenger)
+
+
+def test_a_search_reports_what_it_judged_and_its_choice_makes_a_model() -> None:
+    found = examples(30, 60)
+    chosen = search(found).search()
+    choice = chosen.choice
+    assert 0 <= choice.tables_at < len(TABLES)
+    assert choice.trees_at < len(TREES)
+    assert choice.blend_loss <= min(choice.tables_loss, choice.trees_loss) + 0.01
+    assert search(found).build(chosen).blend.score_batch(found.features).shape == (1_800,)
+    again = search(found).search().choice
+    assert again.arrays()["choice"].tolist() == choice.arrays()["choice"].tolist()
+    assert (again.mix, again.calibration) == (choice.mix, choice.calibration)
+
+
+def test_there_are_more_trees_than_the_search_had_if_it_knew_fewer_frauds() -> None:
+    choice = Choice(0, 0, Mix(), np.arange(2, dtype=np.int16), known_frauds=400)
+    assert TREES[0].trees == 250
+    assert [choice.size(frauds).trees for frauds in (100, 400, 600, 5_000)] == [250, 250, 375, 500]
+    assert dataclasses.replace(choice, trees_at=2).size(5_000).trees == 1_000
+    assert choice.size(600) == dataclasses.replace(TREES[0], trees=375)
+
+
+def test_the_trees_of_a_generation_are_as_many_as_its_frauds_call_for() -> None:
+    searcher = search(examples(30, 60))
+    found = searcher.search()
+    cuts = searcher._cuts()
+    known = np.mean([np.count_nonzero(cut.known.y) for cut in cuts])
+    assert found.choice.known_frauds == round(known)
+    trees_at = max(found.choice.trees_at, 0)
+    chosen = found._replace(choice=dataclasses.replace(found.choice, trees_at=trees_at))
+    trees = searcher.build(chosen).blend.trees
+    assert trees is not None
+    frauds = int(np.count_nonzero(searcher._rows.y))
+    assert len(trees.booster.roots) == chosen.choice.size(frauds).trees > TREES[trees_at].trees
+
+
+def test_columns_are_put_in_order_by_days_that_the_trees_have_not_learnt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    searcher, shown = search(examples(30, 60)), list[np.ndarray]()
+
+    def declared(_: Trees, X: np.ndarray) -> np.ndarray:
+        shown.append(X)
+        return np.arange(4, dtype=np.int16)
+
+    monkeypatch.setattr(search_module, "_order", declared)
+    searcher.search()
+    np.testing.assert_array_equal(shown[0], searcher._rows.X[searcher._cuts()[-1].judged])
+
+
+def test_frauds_beyond_a_sample_do_not_count_as_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search_module, "SEARCH_ROWS", 60)
+    assert search(examples(30, 60)).search().choice.known_frauds == 30
+
+
+def test_the_offset_of_a_challenger_counts_for_the_share_of_the_rows_that_its_models_knew() -> None:
+    searcher = search(examples(30, 60), ChallengerMode.SHADOW)
+    found = searcher.search()
+    built = searcher.build(found)
+    assert found.choice.shadow is not None
+    assert found.judged is not None
+    assert built.challenger is not None
+    X, y, w = found.judged
+    offset, searched = built.challenger.mix.offset, found.choice.shadow.mix.offset
+    parts = Parts(built.blend.score_parts(X).tables, built.challenger.trees.score(X))
+    logit = built.challenger.score(parts) - offset
+    own = (offset - found.known_share * searched) / (1.0 - found.known_share)
+    # With its own offset it expects as many frauds as there are.
+    assert np.dot(w, 1 / (1 + np.exp(-logit - own))) == pytest.approx(np.dot(w, y), rel=1e-6)
+    assert abs(own - searched) > 0.01
+
+
+def test_the_intercept_of_a_search_counts_for_the_share_of_the_rows_that_its_models_knew() -> None:
+    searcher = search(examples(30, 60))
+    found = searcher.search()
+    choice = found.choice
+    blend, calibration, *_ = searcher.build(found)
+    cuts, known = searcher._cuts(), searcher._rows
+    X, y, w = known.take(np.concatenate([cut.judged for cut in cuts]))
+    logit, share = blend.score_batch(X), len(cuts[-1].known.y) / len(known.y)
+    assert choice.calibration is not None
+    assert 0.5 < share < 0.95
+    # What is left is the intercept with which the generation expects the frauds of the judged days.
+    own = (calibration.intercept - share * choice.calibration.intercept) / (1.0 - share)
+    assert abs(own - choice.calibration.intercept) > 0.03
+    assert w @ (1.0 / (1.0 + np.exp(-logit - own))) == pytest.approx(w @ y, rel=1e-6)
+
+
+def test_nothing_of_a_cuts_days_or_of_the_wait_for_labels_is_learnt_before_it() -> None:
+    searcher = search(examples(30, 60))
+    cuts = searcher._cuts()
+    assert len(cuts) == 3
+    for cut in cuts:
+        newest_learnt, oldest_judged = (
+            searcher._time_ms[: len(cut.known.y)].max(),
+            searcher._time_ms[cut.judged].min(),
+        )
+        assert newest_learnt < oldest_judged - 2 * MS_PER_DAY + 1
+    judged = np.concatenate([cut.judged for cut in cuts])
+    assert len(set(judged.tolist())) == len(judged)
+
+
+@pytest.mark.parametrize("beyond_noise", [False, True])
+def test_a_candidate_that_loses_the_newest_days_is_judged_there_alone_and_one_that_wins_them_at_every_cut(
+    *, beyond_noise: bool
+) -> None:
+    searcher = search(examples(30, 60))
+    cuts = searcher._cuts()
+    fraud = searcher._rows.y[np.concatenate([cut.judged for cut in cuts])] == 1
+    perfect, hopeless = np.where(fraud, 20.0, -20.0), np.where(fraud, -20.0, 20.0)
+    asked: list[int] = []
+
+    def judged(some: list[_Cut], at: int) -> np.ndarray:
+        asked.append(len(some))
+        return np.concatenate([0.001 * at + 1e-9 * cut.judged for cut in some])
+
+    def used(_: list[_Cut], logit: np.ndarray) -> np.ndarray:
+        return logit
+
+    best = _Judged(0, perfect)
+    assert searcher._best(cuts, best, [1, 2], judged, used, beyond_noise=beyond_noise) is best
+    assert asked == [1, 1]
+    asked.clear()
+    found = searcher._best(cuts, _Judged(0, hopeless), [1], judged, used, beyond_noise=beyond_noise)
+    assert (found.at, asked) == (1, [1, 2])
+    np.testing.assert_array_equal(found.logit, judged(cuts, 1))
+
+
+@pytest.mark.parametrize(
+    ("elsewhere", "expected", "cuts_judged"), [(9.0, 2, [1, 1, 2]), (-20.0, 1, [1, 1, 2, 2])]
+)
+def test_of_candidates_that_lead_in_turn_only_the_last_is_made_at_every_cut_unless_it_fails_there(
+    elsewhere: float, expected: int, cuts_judged: list[int]
+) -> None:
+    searcher = search(examples(30, 60))
+    cuts = searcher._cuts()
+    asked: list[int] = []
+
+    def logits(cut: _Cut, at: int) -> np.ndarray:
+        # The second candidate is better than the first on the newest days, and may be worse on the others.
+        size = 2.0 * at if cut is cuts[-1] or at < 2 else elsewhere
+        return np.where(searcher._rows.y[cut.judged] == 1, size, -size)
+
+    def judged(some: list[_Cut], at: int) -> np.ndarray:
+        asked.append(len(some))
+        return np.concatenate([logits(cut, at) for cut in some])
+
+    simplest = _Judged(0, judged(cuts, 0))
+    asked.clear()
+    found = searcher._best(cuts, simplest, [1, 2], judged, lambda _, logit: logit, beyond_noise=False)
+    assert (found.at, asked) == (expected, cuts_judged)
+    np.testing.assert_array_equal(found.logit, judged(cuts, expected))
+
+
+def test_a_search_of_a_single_cut_judges_every_candidate(monkeypatch: pytest.MonkeyPatch) -> None:
+    searcher = search(examples(30, 60))
+    only = searcher._cuts()[-1:]
+    monkeypatch.setattr(Searcher, "_is_better", lambda *_, **__: True)
+    trees, order = searcher._chosen_trees(only)
+    tables = searcher._chosen_tables(only, order, trees.logit)
+    assert (trees.at, tables.at) == (FOR_FEW_FRAUDS[-1], len(TABLES) - 1)
+    assert len(trees.logit) == len(tables.logit) == len(only[0].judged)
+
+
+def test_tables_are_judged_alike_whichever_were_judged_before() -> None:
+    searcher = search(examples(30, 60))
+    cuts, order = searcher._cuts(), np.array([2, 0, 3, 1], np.int16)
+    for at in range(len(TABLES)):
+        alone = search(examples(30, 60))._judged_tables(cuts, at, order)
+        assert np.array_equal(searcher._judged_tables(cuts, at, order), alone)
+
+
+@pytest.mark.parametrize(("many", "candidates"), [(1, FOR_MANY_FRAUDS), (10**9, FOR_FEW_FRAUDS)])
+def test_larger_trees_need_a_lower_loss_and_other_tables_one_that_is_lower_beyond_noise(
+    monkeypatch: pytest.MonkeyPatch, many: int, candidates: tuple[int, ...]
+) -> None:
+    searcher, asked = search(examples(30, 60)), list[tuple[list[int], bool]]()
+
+    def best(_: list[_Cut], first: _Judged, others: list[int], *_rest: Any, beyond_noise: bool) -> _Judged:
+        asked.append(([first.at, *others], beyond_noise))
+        return first
+
+    monkeypatch.setattr(search_module, "_MANY_FRAUDS", many)
+    monkeypatch.setattr(searcher, "_best", best)
+    searcher.search()
+    assert asked == [(list(candidates), False), (list(range(len(TABLES))), True)]
+
+
+def test_tables_are_chosen_by_what_they_add_to_the_trees_and_by_their_own_loss_where_there_are_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    searcher = search(examples(30, 60))
+    cuts, rng = searcher._cuts(), np.random.default_rng(3)
+    fraud = searcher._rows.y == 1
+    trees, other = (np.where(fraud, 1.0, -1.0) + rng.normal(size=len(fraud)) for _ in range(2))
+    # The second repeats the trees, and alone is the better; the third knows something else.
+    logit_of = {0: np.zeros(len(fraud)), 1: 1.5 * trees, 2: 0.5 * other}
+
+    def judged(some: list[_Cut], at: int, _: Any) -> np.ndarray:
+        own = logit_of.get(at, np.zeros(len(fraud)))
+        return np.concatenate([np.empty(0), *(own[cut.judged] for cut in some)])
+
+    monkeypatch.setattr(searcher, "_judged_tables", judged)
+    order = np.arange(len(searcher._names), dtype=np.int16)
+    beside = np.concatenate([trees[cut.judged] for cut in cuts])
+    assert searcher._chosen_tables(cuts, order, beside).at == 2
+    assert searcher._chosen_tables(cuts, order, None).at == 1
+
+
+def test_logits_are_better_beyond_noise_by_more_than_one_standard_error_of_the_gain_over_days() -> None:
+    searcher = search(examples(30, 60))
+    cut = searcher._cuts()[-1]
+    y, day = searcher._rows.y[cut.judged], searcher._time_ms[cut.judged] // MS_PER_DAY
+    first, plain = day == day.min(), np.zeros(len(y))
+    assert len(np.unique(day)) > 2
+    # Much is gained on one day and a little lost on the others: the gain is less than one standard error.
+    lucky = np.where(first, np.where(y == 1, 5.0, -5.0), np.where(y == 1, -0.01, 0.01))
+    assert searcher._is_better([cut], lucky, plain, beyond_noise=False)
+    assert not searcher._is_better([cut], lucky, plain, beyond_noise=True)
+    assert searcher._is_better([cut], np.where(y == 1, 5.0, -5.0), plain, beyond_noise=True)
+    assert not searcher._is_better([cut], plain, plain, beyond_noise=False)
+
+
+def test_a_mix_of_two_logits_that_are_both_the_wrong_way_round_has_no_weight() -> None:
+    rng = np.random.default_rng(6)
+    fraud = rng.random(5_000) < 0.3
+    wrong = np.where(fraud, -1.0, 1.0) + rng.normal(size=5_000)
+    mix, calibration = fit_mix(wrong, wrong + rng.normal(size=5_000), fraud, np.ones(5_000))
+    assert (mix.tables, mix.trees) == (0.0, 0.0)
+    assert calibration.intercept == pytest.approx(np.log(fraud.mean() / (1 - fraud.mean())), abs=0.05)
+
+
+def test_with_too_few_frauds_the_tables_alone_are_made() -> None:
+    few = examples(10, 20)
+    label = np.zeros(len(few), np.uint8)
+    label[:25] = 1
+    choice = search(dataclasses.replace(few, label=label)).search().choice
+    assert (choice.mix, choice.trees_at, choice.calibration) == (Mix(1.0, 0.0), -1, None)
+
+
+def test_without_trees_the_tables_alone_are_chosen_and_their_weight_is_fitted() -> None:
+    found = examples(30, 60)
+    searcher = search(found, ChallengerMode.OFF)
+    chosen = searcher.search()
+    choice = chosen.choice
+    assert (choice.trees_at, choice.mix.trees) == (-1, 0.0)
+    assert choice.mix.tables > 0.5
+    assert searcher.build(chosen).blend.trees is None
+    rng = np.random.default_rng(4)
+    truth = rng.normal(size=20_000) * 2 - 2
+    fraud = rng.random(20_000) < 1 / (1 + np.exp(-truth))
+    mix, calibration = fit_mix(truth / 2 + 1, None, fraud, np.ones(20_000))
+    # The truth is twice the given logit less two.
+    assert mix.tables == pytest.approx(2.0, abs=0.1)
+    assert mix.trees == 0.0
+    assert calibration.intercept == pytest.approx(-2.0, abs=0.1)
