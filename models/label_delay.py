@@ -248,11 +248,14 @@ class Ripening:
         """Return the rows whose verdict came then, as they are learnt online, in the order of their verdicts.
 
         Frauds are labelled sooner than silence speaks: in the order of transactions they would come last, and raise
-        the scores that follow.
+        the scores that follow. A young stream holds them until silence has spoken of their time
+        (`models.state.ModelState.held_from_ms`).
         """
-        verdict_ms = self.examples.verdict_ms
-        rows = np.flatnonzero((verdict_ms >= from_ms) & (verdict_ms < until_ms))
-        rows = rows[np.argsort(verdict_ms[rows], kind="stable")]
+        learnt_ms = self.examples.verdict_ms
+        if not self.learns_young:
+            learnt_ms = np.maximum(learnt_ms, self.examples.event_time_ms + self.wait_ms)
+        rows = np.flatnonzero((learnt_ms >= from_ms) & (learnt_ms < until_ms))
+        rows = rows[np.argsort(learnt_ms[rows], kind="stable")]
         return TrainingRows(
             self.examples.features[rows], self.examples.label[rows], self._weight_online(rows)
         )

@@ -24,6 +24,8 @@ def examples(*given: tuple[int, float]) -> Examples:
         event_time_ms=np.arange(count),
         key=np.arange(count, dtype=np.uint64),
         logit=np.array([logit for _, logit in given], np.float32),
+        tables_logit=np.full(count, np.nan, np.float32),
+        trees_logit=np.full(count, np.nan, np.float32),
         verdict_ms=np.arange(count),
     )
 

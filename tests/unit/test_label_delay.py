@@ -38,6 +38,8 @@ def examples(
         event_time_ms=(event_day * MS_PER_DAY).astype(np.int64),
         key=np.arange(count, dtype=np.uint64),
         logit=np.full(count, logit, np.float32),
+        tables_logit=np.full(count, np.nan, np.float32),
+        trees_logit=np.full(count, np.nan, np.float32),
         verdict_ms=(verdict_day * MS_PER_DAY).astype(np.int64),
     )
 
@@ -172,6 +174,19 @@ def test_verdicts_of_a_day_are_learnt_as_they_came_not_frauds_last() -> None:
     ripening = Ripening(known, np.zeros(3), LabelDelays.none(), 20 * MS_PER_DAY, 0)
     _, y, _ = ripening.verdicts_between(7 * MS_PER_DAY, 9 * MS_PER_DAY)
     assert y.tolist() == [1, 0, 0]
+
+
+@pytest.mark.parametrize(("young", "soon", "later"), [(False, [0, 0], [1]), (True, [1, 0, 0], [])])
+def test_tables_of_a_young_stream_are_judged_as_they_learn_once_silence_has_spoken_of_a_time(
+    young: bool, soon: list[int], later: list[int]
+) -> None:
+    # A fraud of day 6 is known on day 7, and silence about its time speaks on day 13.
+    known = examples(np.array([0.0, 1.0, 6.0]), np.array([7.6, 8.2, 7.3]), np.array([0, 0, 1], np.uint8))
+    ripening = Ripening(
+        known, np.zeros(3), LabelDelays.none(), 20 * MS_PER_DAY, 7 * MS_PER_DAY, learns_young=young
+    )
+    assert ripening.verdicts_between(7 * MS_PER_DAY, 9 * MS_PER_DAY).y.tolist() == soon
+    assert ripening.verdicts_between(13 * MS_PER_DAY, 14 * MS_PER_DAY).y.tolist() == later
 
 
 def test_a_fraud_stands_among_the_decisions_on_which_silence_spoke_when_its_label_came() -> None:
