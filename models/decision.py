@@ -140,8 +140,7 @@ def decide(
         The partition's clock after them: the model state's clock may still be of the day before.
     """
     policy = model.policy.costs
-    parts = _online_parts(model, features)
-    logit = _online_logit(model, parts)
+    logit, parts = _online_scores(model, features)
     decider = _deciders(model, logit)
     parts = _challenged_parts(model, parts, features, decider)
     forest_score = _forest_score(model, features, decider, id_hash)
@@ -169,8 +168,8 @@ def decide(
     return Scores(
         logit,
         probability,
-        _finite(parts.tables),
-        _finite(parts.trees),
+        finite_logit(parts.tables),
+        finite_logit(parts.trees),
         forest_score,
         loss,
         ratio,
@@ -199,22 +198,18 @@ def _legit_weight(flags: NDArray[np.uint16], id_hash: NDArray[np.uint64], one_in
     return np.where((flags & _WOULD_ALERT) != 0, np.float32(1), sampled)
 
 
-def _online_parts(model: ModelState, features: NDArray[np.float32]) -> Parts:
+def _online_scores(model: ModelState, features: NDArray[np.float32]) -> tuple[NDArray[np.float32], Parts]:
+    """Return the logit of the online model, where it is finite, and those of its parts; NaN without one."""
     if model.online is None:
         nothing = np.full(len(features), np.nan)
-        return Parts(nothing, nothing)
-    return model.online.score_parts(features)
+        return finite_logit(nothing), Parts(nothing, nothing)
+    parts = model.online.score_parts(features)
+    with np.errstate(over="ignore"):
+        return finite_logit(model.online.blended(parts)), parts
 
 
-def _online_logit(model: ModelState, parts: Parts) -> NDArray[np.float32]:
-    if model.online is None:
-        return np.full(len(parts.tables), np.nan, np.float32)
-    # A logit that is not finite is no score: the forest decides.
-    return _finite(model.online.blended(parts))
-
-
-def _finite(logit: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Return logits as a decision keeps them; what is not finite is NaN."""
+def finite_logit(logit: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return logits as a decision keeps them, float32 (n,): what is not finite is no score, and NaN."""
     with np.errstate(over="ignore"):
         narrow = logit.astype(np.float32)
     return np.where(np.isfinite(narrow), narrow, np.float32(np.nan))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from models.anomaly import FlatForest
 from models.blend import Blend
 from models.columns import Columns
+from models.decision import finite_logit
 from models.state import ModelState
 from models.threshold import Calibration, CostPolicy, Thresholds, forest_rank, online_ratio
 from models.vocabulary import MS_PER_DAY, Decider, Flag
@@ -229,8 +230,7 @@ def _logit(online: Blend | None, features: NDArray[np.float32]) -> NDArray[np.fl
     if online is None:
         return np.full(len(features), np.nan, np.float32)
     with np.errstate(over="ignore"):
-        logit = online.score_batch(features).astype(np.float32)
-    return np.where(np.isfinite(logit), logit, np.float32(np.nan))
+        return finite_logit(online.score_batch(features))
 
 
 def _forest_score(forest: FlatForest | None, features: NDArray[np.float32]) -> NDArray[np.float32]:
