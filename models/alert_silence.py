@@ -42,10 +42,6 @@ def silent_weight(examples: Examples, calibration: Calibration) -> float:
 
 
 def resolved(examples: Examples, weight: float) -> Examples:
-    """Return the examples as they are learnt: labels 0 and 1, silent alerts with the weight of `silent_weight`."""
+    """Return the examples with the weights that they are learnt with: silent alerts have that of `silent_weight`."""
     silent = examples.label == Verdict.ALERTED
-    return replace(
-        examples,
-        label=examples.label & np.uint8(Verdict.FRAUD),
-        weight=np.where(silent, examples.weight * np.float32(weight), examples.weight),
-    )
+    return replace(examples, weight=np.where(silent, examples.weight * np.float32(weight), examples.weight))

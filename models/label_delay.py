@@ -9,6 +9,11 @@ probability (1 - p) / (1 - p G): it is learnt with that weight.
 G comes from the frauds in memory. Those of last week can only show short delays, so the share is built backwards, from
 the longest delay to the shortest, by the hazard of each delay among the frauds old enough to show it (the product limit
 in reversed time for right-truncated data: Lawless 1994).
+
+Who alerts asks: an analyst answers within hours, while the fraud that no one saw is charged back after weeks. So there
+are two G, one of the frauds that were alerted and one of the missed ones; with one for both, the caught would count too
+much and the missed too little, and the more so the fewer an alerting rule catches. What is known of few is pulled
+towards what is known of all.
 """
 
 from __future__ import annotations
@@ -31,6 +36,8 @@ HOURS: Final = 120 * 24
 """Every fraud counts as labelled by that age."""
 _PRIOR_FRAUDS: Final = 10.0
 """Frauds without any that came late, with which each hazard begins: few labels change nothing."""
+_OTHER_FRAUDS: Final = 10.0
+"""Of the missed frauds, so many at most speak for the alerted ones at each delay, and the other way round."""
 LEAST_SHARE: Final = 0.25
 """No fraud stands for more than four; days of which fewer are labelled say too little to judge by."""
 
@@ -41,8 +48,8 @@ class LabelDelays:
 
     Attributes
     ----------
-    shares : float64 (2880,)
-        By the end of each hour of age; it rises to 1.
+    shares : float64 (2, 2880)
+        Of the frauds that no one was alerted to, and of the alerted ones, by the end of each hour of age; rising to 1.
     """
 
     shares: NDArray[np.float64]
@@ -50,31 +57,46 @@ class LabelDelays:
     @classmethod
     def none(cls) -> LabelDelays:
         """Return what holds before any label has come: silence is believed."""
-        return cls(np.ones(HOURS))
+        return cls(np.ones((2, HOURS)))
 
     @classmethod
     def measured(
         cls, examples: Examples, now_ms: int, label: Verdict | Literal[0] = Verdict.FRAUD
     ) -> LabelDelays:
-        """Measure the frauds among the examples, or the legits by a label, as of `now_ms`."""
+        """Measure the frauds among the examples, or the legits by a label, as of `now_ms`.
+
+        The examples have all the bits of `Verdict`; a legit by a label does not say whether it was alerted.
+        """
         found = np.flatnonzero(examples.label & Verdict.FRAUD if label else examples.label == 0)
-        begun_ms = examples.event_time_ms[found]
+        begun_ms, alerted = examples.event_time_ms[found], examples.label[found] & Verdict.ALERTED > 0
         delay, age = _hours(examples.verdict_ms[found] - begun_ms), _hours(now_ms - begun_ms)
-        came, reached = np.bincount(delay, minlength=HOURS), np.bincount(age, minlength=HOURS)
-        # Of those that came within an hour's delay or sooner, the ones that are old enough for it.
-        at_risk = np.cumsum(came) - (np.cumsum(reached) - reached)
-        stays = np.log1p(-came / (np.maximum(at_risk, came) + _PRIOR_FRAUDS))
-        after = np.cumsum(stays[::-1])[::-1] - stays
+        came, at_risk = np.stack([_at_risk(delay[of], age[of]) for of in (~alerted, alerted)], axis=1)
+        lent = _OTHER_FRAUDS / np.maximum(at_risk, _OTHER_FRAUDS)
+        came, at_risk = came + (lent * came)[::-1], at_risk + (lent * at_risk)[::-1]
+        stays = np.log1p(-came / (at_risk + _PRIOR_FRAUDS))
+        after = np.cumsum(stays[:, ::-1], axis=1)[:, ::-1] - stays
         return cls(np.exp(after))
 
     @property
     def maturity_ms(self) -> int:
         """The age, in whole hours, at which `LEAST_SHARE` of the frauds are labelled: then silence can be corrected."""
-        return int(np.searchsorted(self.shares, LEAST_SHARE)) * _HOUR_MS
+        return max(int(np.searchsorted(shares, LEAST_SHARE)) for shares in self.shares) * _HOUR_MS
 
-    def labelled_by(self, age_ms: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the share of each age, float64 (n,)."""
-        return self.shares[_hours(age_ms)]
+    def labelled_by(
+        self, age_ms: NDArray[np.int64], alerted: NDArray[np.bool_] | bool
+    ) -> NDArray[np.float64]:
+        """Return the share of each age among the frauds that were alerted, or not; float64 (n,)."""
+        return self.shares[np.asarray(alerted).astype(np.intp), _hours(age_ms)]
+
+
+def _at_risk(delay: NDArray[np.int64], age: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return by hour how many labels came at that delay, and how many at that delay or sooner, float64 (2, 2880).
+
+    Of n frauds with delays and ages in hours; of the sooner ones, those count that are old enough for the delay.
+    """
+    came, reached = np.bincount(delay, minlength=HOURS), np.bincount(age, minlength=HOURS)
+    at_risk = np.cumsum(came) - (np.cumsum(reached) - reached)
+    return np.stack([came, np.maximum(at_risk, came)]).astype(np.float64)
 
 
 def _hours(ms: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -100,7 +122,7 @@ def consistent(examples: Examples, calibration: Calibration, delays: LabelDelays
     Parameters
     ----------
     examples
-        Old enough that silence has spoken of them; labels are 0 and 1, silent alerts have their weight.
+        Old enough that silence has spoken of them; silent alerts have their weight.
     calibration
         In force.
     delays, now_ms
@@ -109,10 +131,15 @@ def consistent(examples: Examples, calibration: Calibration, delays: LabelDelays
     scored = np.isfinite(examples.logit) & (examples.weight > 0)
     weight = examples.weight[scored].astype(np.float64)
     logit = examples.logit[scored].astype(np.float64)
-    fraud = examples.label[scored] == 1
-    share = delays.labelled_by(now_ms - examples.event_time_ms[scored])
+    fraud, alerted = verdicts(examples.label[scored])
+    share = delays.labelled_by(now_ms - examples.event_time_ms[scored], alerted)
     expected = float(np.dot(weight[fraud], 1.0 / np.maximum(share[fraud], LEAST_SHARE)))
     return calibration.expecting(expected, logit, weight)
+
+
+def verdicts(label: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return which of n labels, bits of `Verdict`, are of frauds, and which of alerts; bool (n,)."""
+    return label & np.uint8(Verdict.FRAUD) > 0, label & np.uint8(Verdict.ALERTED) > 0
 
 
 def belief_in_silence(chance: NDArray[np.float64], share: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -123,29 +150,28 @@ def belief_in_silence(chance: NDArray[np.float64], share: NDArray[np.float64]) -
     chance : float64 (n,)
         Of fraud, as of the decision.
     share : float64 (n,)
-        Of frauds that would be labelled by now.
+        Of frauds that would be labelled by now, alerted ones or not as the decision is.
     """
     return (1.0 - chance) / (1.0 - chance * share)
 
 
 def weight_online(
-    label: NDArray[np.uint8],
-    weight: NDArray[np.float32],
-    chance: NDArray[np.float64],
-    share: NDArray[np.float64],
+    examples: Examples, chance: NDArray[np.float64], delays: LabelDelays
 ) -> NDArray[np.float64]:
     """Return the weights with which verdicts are learnt as they come, float64 (n,).
 
     Parameters
     ----------
-    label : uint8 (n,)
-        0 or 1.
-    weight : float32 (n,)
-        Of the examples.
-    chance, share : float64 (n,)
-        As of `belief_in_silence`, at the time of the verdict.
+    examples
+        Silent alerts have their weight.
+    chance : float64 (n,)
+        As of `chance_of_fraud`.
+    delays
+        Of frauds.
     """
-    return weight.astype(np.float64) * np.where(label == 1, 1.0, belief_in_silence(chance, share))
+    fraud, alerted = verdicts(examples.label)
+    share = delays.labelled_by(examples.verdict_ms - examples.event_time_ms, alerted)
+    return examples.weight.astype(np.float64) * np.where(fraud, 1.0, belief_in_silence(chance, share))
 
 
 def learnt_as(
@@ -183,11 +209,11 @@ class Ripening:
     Attributes
     ----------
     examples
-        Labels are 0 and 1; in transaction order.
+        Silent alerts have their weight; in transaction order.
     chance : float64 (n,)
         As of `chance_of_fraud`.
     delays
-        Of all frauds.
+        Of frauds.
     now_ms
         The clock.
     wait_ms
@@ -228,21 +254,22 @@ class Ripening:
         rows = rows[np.argsort(place_ms, kind="stable")]
         rows = rows[-(most or len(rows)) :]
         known = self.known_at(now_ms, rows)
-        return known._replace(w=np.where(rows < mature, known.w, self._weight_online(rows)))
+        return known._replace(w=np.where(rows < mature, known.w, self._learnt_online(rows).w))
 
     def known_at(self, now_ms: int, rows: NDArray[np.int64]) -> TrainingRows:
         """Return some rows as they are known at a moment: what is labelled later is silent yet."""
-        label, age_ms = self.examples.label[rows], now_ms - self.examples.event_time_ms[rows]
+        age_ms = now_ms - self.examples.event_time_ms[rows]
         is_known = self.examples.verdict_ms[rows] < now_ms
-        y = label * is_known.astype(np.uint8)
-        share = self.delays.labelled_by(age_ms)
+        fraud, alerted = verdicts(self.examples.label[rows])
+        fraud &= is_known
+        share = self.delays.labelled_by(age_ms, alerted)
         if self.legit_delays is None:
             legit = belief_in_silence(self.chance[rows], share)
         else:
-            legit = is_known / np.maximum(self.legit_delays.labelled_by(age_ms), LEAST_SHARE)
+            legit = is_known / np.maximum(self.legit_delays.labelled_by(age_ms, alerted), LEAST_SHARE)
         weight = self.examples.weight[rows].astype(np.float64)
-        weight *= np.where(y == 1, 1.0 / np.maximum(share, LEAST_SHARE), legit)
-        return TrainingRows(self.examples.features[rows], y, weight)
+        weight *= np.where(fraud, 1.0 / np.maximum(share, LEAST_SHARE), legit)
+        return TrainingRows(self.examples.features[rows], fraud.view(np.uint8), weight)
 
     def verdicts_between(self, from_ms: int, until_ms: int) -> TrainingRows:
         """Return the rows whose verdict came then, as they are learnt online, in the order of their verdicts.
@@ -255,15 +282,13 @@ class Ripening:
         if not self.learns_young:
             learnt_ms = np.maximum(learnt_ms, self.examples.event_time_ms + self.wait_ms)
         rows = np.flatnonzero((learnt_ms >= from_ms) & (learnt_ms < until_ms))
-        rows = rows[np.argsort(learnt_ms[rows], kind="stable")]
-        return TrainingRows(
-            self.examples.features[rows], self.examples.label[rows], self._weight_online(rows)
-        )
+        return self._learnt_online(rows[np.argsort(learnt_ms[rows], kind="stable")])
 
-    def _weight_online(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the weights with which a worker learns some rows when their verdict comes."""
-        share = self.delays.labelled_by(self.examples.verdict_ms[rows] - self.examples.event_time_ms[rows])
-        return weight_online(self.examples.label[rows], self.examples.weight[rows], self.chance[rows], share)
+    def _learnt_online(self, rows: NDArray[np.int64]) -> TrainingRows:
+        """Return some rows as a worker learns them when their verdict comes."""
+        some = self.examples.take(rows)
+        weight = weight_online(some, self.chance[rows], self.delays)
+        return TrainingRows(some.features, verdicts(some.label)[0].view(np.uint8), weight)
 
 
 @njit(cache=True, nogil=True)

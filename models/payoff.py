@@ -39,7 +39,8 @@ _NOTHING: Final = _FOREST + 1
 POLICIES: Final = _NOTHING + 1
 _AS_DECIDED: Final = _NOTHING
 """In the sums, the place of a policy that brings nothing is that of the alerts which the forest did raise."""
-_CASES, _SILENT, _STOPPED = range(3)
+_CASES, _SILENT, _CAUGHT, _MISSED = range(4)
+_SUMS: Final = 4
 DAYS: Final = 28
 """The newest matured days that are compared."""
 _FEWEST_DAYS: Final = 7
@@ -70,16 +71,17 @@ class PayoffDeltas(Columns):
     ----------
     day : int32 (k,)
         ``event_time_ms // 86_400_000``.
-    cases, silent, stopped : float64 (k, 10)
+    cases, silent, caught, missed : float64 (k, 10)
         By policy (the rule at each of `LAMBDAS`, the forest, the forest's own alerts while it decided): cases opened
         by decisions with a verdict, cases opened by alerts that no one has answered, and losses stopped, by alerts
-        that join a case included.
+        that join a case included: of frauds that the worker alerted on, and of those that it missed.
     """
 
     day: NDArray[np.int32]
     cases: Annotated[FloatArray, Wide("policies")]
     silent: Annotated[FloatArray, Wide("policies")]
-    stopped: Annotated[FloatArray, Wide("policies")]
+    caught: Annotated[FloatArray, Wide("policies")]
+    missed: Annotated[FloatArray, Wide("policies")]
 
     @classmethod
     def nothing(cls) -> PayoffDeltas:
@@ -93,7 +95,7 @@ def decided_payoffs(event_time_ms: IntArray, flags: NDArray[np.uint16]) -> Payof
     if not own.any():
         return PayoffDeltas.nothing()
     days, at = np.unique(event_time_ms[own] // MS_PER_DAY, return_inverse=True)
-    sums = np.zeros((3, len(days), POLICIES))
+    sums = np.zeros((_SUMS, len(days), POLICIES))
     sums[_CASES, :, _AS_DECIDED] = np.bincount(at)
     return PayoffDeltas(days.astype(np.int32), *sums)
 
@@ -116,7 +118,7 @@ def settled_payoffs(
         known; the same of an alert that no one has answered; the loss, of a fraud.
     """
     days, at = np.unique(event_time_ms // MS_PER_DAY, return_inverse=True)
-    sums = np.zeros((3, len(days), POLICIES))
+    sums = np.zeros((_SUMS, len(days), POLICIES))
     _sum(at, flags, np.isfinite(logit), loss, signs, sums)
     return PayoffDeltas(days.astype(np.int32), *sums)
 
@@ -133,6 +135,7 @@ def _sum(
     for i in range(len(at)):
         flag, day = flags[i], at[i]
         case, silent, stopped = float(signs[0, i]), float(signs[1, i]), signs[2, i] * loss[i]
+        of = _CAUGHT if flag & _ALERTED else _MISSED
         if scored[i]:
             before = (flag & _LEVEL_BEFORE) >> BEFORE_SHIFT
             level = (flag & _LEVEL) >> LEVEL_SHIFT
@@ -141,19 +144,19 @@ def _sum(
                 if opens:
                     sums[_CASES, day, k] += case
                     sums[_SILENT, day, k] += silent
-                sums[_STOPPED, day, k] += stopped
+                sums[of, day, k] += stopped
             if level >= _JOINING_LEVEL:
                 for k in range(level + 1, before + 1):
-                    sums[_STOPPED, day, k] += stopped
+                    sums[of, day, k] += stopped
         if flag & _FOREST_WOULD:
             by_forest = (flag & _DECIDER) == _BY_FOREST
             stands_for = 1.0 if by_forest else float(IDLE_FOREST_ONE_IN)
             if flag & _OPENS_FOREST_CASE:
                 sums[_CASES, day, _FOREST] += stands_for * case
                 sums[_SILENT, day, _FOREST] += stands_for * silent
-            sums[_STOPPED, day, _FOREST] += stands_for * stopped
+            sums[of, day, _FOREST] += stands_for * stopped
             if by_forest and flag & _ALERTED:
-                sums[_STOPPED, day, _AS_DECIDED] += stopped
+                sums[_CAUGHT, day, _AS_DECIDED] += stopped
 
 
 _JOINING_LEVEL: Final = LAMBDAS.index(JOINS_FROM)
@@ -204,7 +207,7 @@ class Matured:
     known_ms
         The lowest clock of any partition, or when the feed of labels fell silent: of later days no label is known.
     delays
-        How late those are: the losses of a day stand for so many more.
+        How late those are: the losses of a day stand for so many more, the missed ones for more than the caught.
     silent_weight
         With which a silent alert of the rule counts as legit; its review then brought nothing.
     """
@@ -224,7 +227,7 @@ class Payoffs:
 
     def __init__(self) -> None:
         self._days = np.zeros(0, np.int32)
-        self._sums = np.zeros((0, 3, POLICIES))
+        self._sums = np.zeros((0, _SUMS, POLICIES))
         self._forest_balance = 0.0
         self._chosen_day = np.iinfo(np.int64).min
         self.in_force = _BY_DEFAULT
@@ -263,10 +266,12 @@ class Payoffs:
         self._sums = np.insert(self._sums, at, 0.0, axis=0)[-_DAYS_KEPT:]
         row = np.searchsorted(self._days, deltas.day)
         for i in range(len(deltas)):
-            self._forest_balance += deltas.stopped[i, _AS_DECIDED]
+            self._forest_balance += deltas.caught[i, _AS_DECIDED]
             self._forest_balance -= deltas.cases[i, _AS_DECIDED] * costs.review_cost
             if deltas.day[i] >= self._days[0]:
-                self._sums[row[i]] += np.stack([deltas.cases[i], deltas.silent[i], deltas.stopped[i]])
+                self._sums[row[i]] += np.stack(
+                    [deltas.cases[i], deltas.silent[i], deltas.caught[i], deltas.missed[i]]
+                )
 
     def choose(self, matured: Matured, costs: CostPolicy) -> None:
         """Choose the policy of the day of event time that `matured.now_ms` is in, once."""
@@ -296,9 +301,11 @@ class Payoffs:
         Beside it on which of them the online model scored, bool (days,): the rule brings nothing on the others.
         """
         end_ms = (self._days.astype(np.int64) + 1) * MS_PER_DAY
-        share = matured.delays.labelled_by(matured.known_ms - end_ms)
+        age_ms = matured.known_ms - end_ms
+        share = np.stack([matured.delays.labelled_by(age_ms, alerted) for alerted in (True, False)], axis=1)
         # Where nearly all the frauds of a day are silent yet, reviews would be all that the rule seems to bring.
-        rows = np.flatnonzero((end_ms <= matured.until_ms) & (share >= LEAST_SHARE))[-DAYS:]
+        enough_known = (share >= LEAST_SHARE).all(axis=1)
+        rows = np.flatnonzero((end_ms <= matured.until_ms) & enough_known)[-DAYS:]
         gains = np.zeros((len(rows), POLICIES))
         budget = np.inf if costs.alert_budget_cases_per_day is None else costs.alert_budget_cases_per_day
         _gain(self._sums[rows], share[rows], matured.silent_weight, costs.review_cost, float(budget), gains)
@@ -326,7 +333,8 @@ def _gain(
             # Nothing else vouches for the forest: did its silent alerts not count, one fraud would outweigh them all.
             silent = silent_weight if k < _FOREST else 1.0
             cases[k] = sums[i, _CASES, k] + silent * sums[i, _SILENT, k]
-            out[i, k] = sums[i, _STOPPED, k] / share[i] - review * cases[k]
+            stopped = sums[i, _CAUGHT, k] / share[i, 0] + sums[i, _MISSED, k] / share[i, 1]
+            out[i, k] = stopped - review * cases[k]
         for k in (_FOREST - 1, _FOREST):
             if cases[k] > budget:
                 out[i, k] *= budget / cases[k]

@@ -19,7 +19,7 @@ from models.digest import DigestHistory, digest_of
 from models.examples import ExampleBuffer, Examples, Verdict
 from models.feature_layout import FeatureLayout
 from models.features import SharedAggregates
-from models.label_delay import LabelDelays, chance_of_fraud, weight_online
+from models.label_delay import LabelDelays, chance_of_fraud, verdicts, weight_online
 from models.ledger import Ledger
 from models.payoff import CREDIT_SHARE, JOINS_FROM, Matured, Payoffs
 from models.records import Commit, Digest, Lineage, ModelRecord, Policy, Refit
@@ -309,12 +309,11 @@ class ModelState:
     def _learn_now(self, examples: Examples) -> None:
         if self.online is not None and len(examples):
             known = resolved(examples, self.silent_weight)
-            share = self.delays.labelled_by(examples.verdict_ms - examples.event_time_ms)
-            chance = chance_of_fraud(examples, self.calibration)
-            weight = weight_online(known.label, known.weight, chance, share)
-            self.online.learn_batch(known.features, known.label, weight)
+            weight = weight_online(known, chance_of_fraud(known, self.calibration), self.delays)
+            label = verdicts(known.label)[0].view(np.uint8)
+            self.online.learn_batch(known.features, label, weight)
             parts = Parts(known.tables_logit.astype(np.float64), known.trees_logit.astype(np.float64))
-            self.online.follow(parts, known.label, weight, self.calibration)
+            self.online.follow(parts, label, weight, self.calibration)
 
     def _follow_traffic(self) -> None:
         """Set the sampling rate so that the examples of the memory fit, whatever the traffic."""

@@ -154,9 +154,12 @@ class SlowSettling:
                     total[key] = (frauds + (verdict == "fraud"), legits + (verdict == "legit"))
         return total
 
-    def payoff(self) -> dict[tuple[int, str], tuple[float, float, float]]:
-        """Return cases, silent cases and losses stopped by day, of alerting on everything and of the forest."""
-        total: dict[tuple[int, str], tuple[float, float, float]] = {}
+    def payoff(self) -> dict[tuple[int, str], tuple[float, ...]]:
+        """Return sums by day, of alerting on everything and of the forest.
+
+        Cases, silent cases, and losses stopped of frauds that were alerted and of missed ones.
+        """
+        total: dict[tuple[int, str], tuple[float, ...]] = {}
         for decision in self.decisions.values():
             flags, day = decision.flags, min(decision.event_time_ms, decision.clock_ms) // MS_PER_DAY
             by_forest = int(flags & Flag.DECIDER) == Decider.FOREST
@@ -175,9 +178,15 @@ class SlowSettling:
                 if policy == "own" and not flags & Flag.FOREST_WOULD_ALERT:
                     continue
                 stopped = stands_for * decision.loss * (would and decision.status is Status.FRAUD)
-                row = (stands_for * float(opens and known), stands_for * float(opens and silent), stopped)
-                before = total.get((day, policy), (0.0, 0.0, 0.0))
-                total[day, policy] = (before[0] + row[0], before[1] + row[1], before[2] + row[2])
+                alerted = bool(flags & Flag.ALERTED)
+                row = (
+                    stands_for * float(opens and known),
+                    stands_for * float(opens and silent),
+                    stopped * alerted,
+                    stopped * (not alerted),
+                )
+                before = total.get((day, policy), (0.0,) * 4)
+                total[day, policy] = tuple(sum(pair) for pair in zip(before, row, strict=True))
         return {key: sums for key, sums in total.items() if any(sums)}
 
     def ledger(self) -> dict[tuple[int, ...], tuple[float, ...]]:

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from models.vocabulary import MS_PER_DAY, Decider, Flag
 from worker.errors import SettingsError
+from worker.offline.alert_handling import AlertShares
 from worker.offline.backtest import BacktestResult, backtest
 from worker.offline.backtest_text import backtest_text
 from worker.offline.dataset import NEVER
@@ -314,7 +315,7 @@ def test_misses_and_explained_alerts_are_those_that_matter_most(result: Backtest
 
 
 def test_labels_of_declined_alerts_do_not_arrive_and_outcomes_do(result: BacktestResult) -> None:
-    found = backtest(settings(), DATA, declined_share=1.0)
+    found = backtest(settings(), DATA, handled=AlertShares(declined=1.0))
     alerted = (found.decisions.flags & Flag.ALERTED) != 0
     np.testing.assert_array_equal(found.declined, alerted)
     assert DATA.is_fraud is not None
@@ -327,14 +328,42 @@ def test_labels_of_declined_alerts_do_not_arrive_and_outcomes_do(result: Backtes
 
 
 def test_a_hash_of_the_transaction_id_chooses_the_share_that_is_declined() -> None:
-    half = backtest(settings(), DATA.take(np.arange(3_000)), declined_share=0.5)
+    half = backtest(settings(), DATA.take(np.arange(3_000)), handled=AlertShares(declined=0.5))
     alerted = (half.decisions.flags & Flag.ALERTED) != 0
     assert not (half.declined & ~alerted).any()
     assert half.declined.sum() / alerted.sum() == pytest.approx(0.5, abs=0.15)
     some = DATA.take(np.arange(1_000))
-    again = backtest(settings(), some, declined_share=0.5)
+    again = backtest(settings(), some, handled=AlertShares(declined=0.5))
     both = alerted[:1_000] & ((again.decisions.flags & Flag.ALERTED) != 0)
     np.testing.assert_array_equal(half.declined[:1_000][both], again.declined[both])
+
+
+def test_an_answer_says_what_an_alert_is_before_the_label_of_the_file_would() -> None:
+    """Labels of the file come a month late here: no one but who answers alerts knows anything in time."""
+    assert DATA.label_time_ms is not None
+    assert DATA.is_fraud is not None
+    late_ms = np.where(DATA.labelled, DATA.event_time_ms + 30 * MS_PER_DAY, NEVER)
+    late = dataclasses.replace(DATA, label_time_ms=late_ms)
+    asked = settings(labels={"negatives_after_days": 2.0, "horizon_days": 5.0, "max_silence_days": 40.0})
+    alone = backtest(asked, late)
+    assert not alone.answered.any()
+    assert alone.model.frauds_learnt == 0
+    found = backtest(asked, late, handled=AlertShares(answered=1.0))
+    alerted = (found.decisions.flags & Flag.ALERTED) != 0
+    np.testing.assert_array_equal(found.answered, alerted)
+    answered_frauds = (DATA.is_fraud & alerted).sum()
+    # Answers on alerts of the last hours are still on their way.
+    assert answered_frauds - 3 <= found.model.frauds_learnt <= answered_frauds
+    assert answered_frauds > 100
+    assert found.label_coverage == pytest.approx((DATA.labelled | alerted).mean())
+
+
+def test_an_alert_is_either_declined_or_answered() -> None:
+    some = DATA.take(np.arange(3_000))
+    found = backtest(settings(), some, handled=AlertShares(declined=0.5, answered=0.5))
+    alerted = (found.decisions.flags & Flag.ALERTED) != 0
+    np.testing.assert_array_equal(found.declined.astype(int) + found.answered, alerted)
+    assert found.answered.sum() / alerted.sum() == pytest.approx(0.5, abs=0.15)
 
 
 def test_outcomes_of_the_data_keep_their_transactions_from_maturing() -> None:

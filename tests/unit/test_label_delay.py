@@ -15,6 +15,7 @@ from models.label_delay import (
     chance_of_fraud,
     consistent,
     learnt_as,
+    weight_online,
 )
 from models.threshold import Calibration
 from models.vocabulary import MS_PER_DAY
@@ -60,14 +61,18 @@ def test_the_share_labelled_by_an_age_is_that_of_the_delays_though_long_ones_are
     delays = LabelDelays.measured(seen_by(now_day, mean_days=6.0), round(now_day * MS_PER_DAY))
     for day in (1, 3, 7, 14, 28):
         age_ms = np.array([day * MS_PER_DAY - 1])
-        assert delays.labelled_by(age_ms)[0] == pytest.approx(1.0 - np.exp(-day / 6.0), abs=0.02), day
+        assert delays.labelled_by(age_ms, alerted=False)[0] == pytest.approx(
+            1.0 - np.exp(-day / 6.0), abs=0.02
+        ), day
 
 
 def test_the_naive_share_of_the_delays_seen_would_have_been_too_high() -> None:
     seen = seen_by(20.0, mean_days=12.0)
     delay = seen.verdict_ms - seen.event_time_ms
     naive = np.mean(delay < 7 * MS_PER_DAY)
-    measured = LabelDelays.measured(seen, 20 * MS_PER_DAY).labelled_by(np.array([7 * MS_PER_DAY - 1]))[0]
+    measured = LabelDelays.measured(seen, 20 * MS_PER_DAY).labelled_by(
+        np.array([7 * MS_PER_DAY - 1]), alerted=False
+    )[0]
     among_20_days = (1.0 - np.exp(-7 / 12)) / (1.0 - np.exp(-20 / 12))
     assert naive > among_20_days + 0.1
     assert measured == pytest.approx(among_20_days, abs=0.03)
@@ -77,14 +82,57 @@ def test_labels_that_all_come_at_one_age_leave_every_older_decision_as_it_is() -
     begun = np.linspace(0.0, 60.0, 2_000)
     delays = LabelDelays.measured(examples(begun, begun + 7.01, Verdict.FRAUD), round(67.1 * MS_PER_DAY))
     ages = np.array([7 * MS_PER_DAY + HOUR_MS, 30 * MS_PER_DAY, 400 * MS_PER_DAY])
-    assert delays.labelled_by(ages).tolist() == pytest.approx([1.0, 1.0, 1.0])
+    assert delays.labelled_by(ages, alerted=False).tolist() == pytest.approx([1.0, 1.0, 1.0])
 
 
 def test_few_labels_change_nothing() -> None:
     few = examples(np.zeros(2), np.array([1.0, 20.0]), Verdict.FRAUD)
     shares = LabelDelays.measured(few, 30 * MS_PER_DAY).shares
-    assert (len(shares), shares.min() > 0.8) == (HOURS, True)
-    assert LabelDelays.measured(few.take(slice(0, 0)), 0).shares.tolist() == [1.0] * HOURS
+    assert (shares.shape, shares.min() > 0.8) == ((2, HOURS), True)
+    assert LabelDelays.measured(few.take(slice(0, 0)), 0).shares.tolist() == [[1.0] * HOURS] * 2
+
+
+def answered_alerts(now_day: float, alerted_share: float = 0.5, count: int = 60_000) -> Examples:
+    """Frauds of steady traffic: alerts are answered in a quarter of a day, the missed are charged back in 14 days."""
+    rng = np.random.default_rng(2)
+    begun, alerted = rng.random(count) * now_day, rng.random(count) < alerted_share
+    known_at = begun + np.where(alerted, 0.25, rng.exponential(14.0, count))
+    label = np.where(alerted, Verdict.FRAUD | Verdict.ALERTED, Verdict.FRAUD).astype(np.uint8)
+    known = known_at < now_day
+    return examples(begun[known], known_at[known], label[known])
+
+
+def test_alerts_that_are_answered_at_once_do_not_hide_how_late_the_missed_frauds_are() -> None:
+    now_ms = 90 * MS_PER_DAY
+    delays = LabelDelays.measured(answered_alerts(90.0), now_ms)
+    week_ms = np.full(2, 7 * MS_PER_DAY - 1)
+    missed, caught = delays.labelled_by(week_ms, np.array([False, True]))
+    assert missed == pytest.approx(1.0 - np.exp(-0.5), abs=0.02)
+    assert caught == pytest.approx(1.0, abs=0.01)
+    # So many frauds as there are: the known ones of a week of age, each with what it stands for.
+    seen = answered_alerts(90.0)
+    young = seen.take((seen.event_time_ms >= 82 * MS_PER_DAY) & (seen.event_time_ms < 83 * MS_PER_DAY))
+    ripening = Ripening(young, np.zeros(len(young)), delays, now_ms, 0)
+    _, _, w = ripening.known_at(now_ms, np.arange(len(young)))
+    assert w.sum() == pytest.approx(60_000 / 90, rel=0.1)
+    assert w[young.label == Verdict.FRAUD].sum() == pytest.approx(w.sum() / 2, rel=0.15)
+
+
+def test_of_few_alerted_frauds_nothing_else_is_believed_than_of_all() -> None:
+    few = answered_alerts(90.0, alerted_share=1e-4)
+    delays = LabelDelays.measured(few, 90 * MS_PER_DAY)
+    week_ms = np.array([7 * MS_PER_DAY - 1])
+    assert 0 < np.count_nonzero(few.label & Verdict.ALERTED) < 20
+    assert delays.labelled_by(week_ms, alerted=False)[0] < delays.labelled_by(week_ms, alerted=True)[0] < 0.85
+
+
+def test_silence_of_a_week_on_an_alert_says_more_than_on_any_other_decision() -> None:
+    delays = LabelDelays.measured(answered_alerts(90.0), 90 * MS_PER_DAY)
+    silent = examples(np.zeros(2), np.full(2, 7.0), np.array([Verdict.SILENT, Verdict.ALERTED], np.uint8))
+    unseen, alerted = weight_online(silent, np.array([0.5, 0.5]), delays)
+    assert alerted == pytest.approx(1.0, abs=0.02)
+    # Half are frauds, of which exp(-1/2) are silent yet.
+    assert unseen == pytest.approx(0.5 / (0.5 + 0.5 * np.exp(-0.5)), abs=0.02)
 
 
 def test_silence_is_believed_by_bayes_rule() -> None:
@@ -104,8 +152,8 @@ def test_only_what_silence_calls_legit_is_doubted() -> None:
 
 def test_a_fraud_labelled_after_a_moment_is_silent_at_that_moment_and_a_known_one_stands_for_others() -> None:
     # Half the frauds are labelled within a day, all by the tenth.
-    shares = np.ones(HOURS)
-    shares[: 10 * DAY_HOURS] = 0.5
+    shares = np.ones((2, HOURS))
+    shares[:, : 10 * DAY_HOURS] = 0.5
     begun, labelled = np.array([0.0, 0.0, 0.0]), np.array([1.0, 9.0, 7.0])
     known = examples(begun, labelled, np.array([1, 1, 0], np.uint8))
     ripening = Ripening(known, np.array([0.9, 0.5, 0.5]), LabelDelays(shares), 20 * MS_PER_DAY, 0)
@@ -160,8 +208,8 @@ def test_where_half_the_frauds_are_silent_yet_the_corrected_rate_is_the_true_one
 
 
 def test_what_was_told_on_a_day_is_learnt_as_a_worker_learns_it_online() -> None:
-    shares = np.ones(HOURS)
-    shares[: 10 * DAY_HOURS] = 0.5
+    shares = np.ones((2, HOURS))
+    shares[:, : 10 * DAY_HOURS] = 0.5
     known = examples(np.zeros(4), np.array([7.0, 7.5, 8.0, 6.9]), np.array([1, 0, 0, 0], np.uint8))
     ripening = Ripening(known, np.array([0.9, 0.5, 0.5, 0.5]), LabelDelays(shares), 20 * MS_PER_DAY, 0)
     _, y, w = ripening.verdicts_between(7 * MS_PER_DAY, 8 * MS_PER_DAY)

@@ -32,14 +32,22 @@ USUAL, FOREST, OWN = LAMBDAS.index(1.0), len(LAMBDAS), len(LAMBDAS) + 1
 
 
 def day_of(
-    day: int, *, cases: dict[int, float], stopped: dict[int, float], silent: float = 0.0
+    day: int,
+    *,
+    cases: dict[int, float],
+    stopped: dict[int, float],
+    missed: dict[int, float] | None = None,
+    silent: float = 0.0,
 ) -> PayoffDeltas:
-    """Return a day whose policies opened so many cases and stopped so much; `silent` cases more of every policy."""
-    sums = np.zeros((3, 1, POLICIES))
+    """Return a day whose policies opened so many cases and stopped so much; `silent` cases more of every policy.
+
+    What they `stopped` was alerted on, what it `missed` would have been.
+    """
+    sums = np.zeros((4, 1, POLICIES))
     sums[1] = silent
     # Every day has decisions that the model scored.
     sums[0, 0, 0] = 1e-9
-    for kind, values in ((0, cases), (2, stopped)):
+    for kind, values in ((0, cases), (2, stopped), (3, missed or {})):
         for policy, value in values.items():
             sums[kind, 0, policy] = value
     return PayoffDeltas(np.array([day], np.int32), *sums)
@@ -113,9 +121,9 @@ def test_every_policy_opens_the_cases_and_stops_the_losses_that_it_would_by_brut
         )
         stopped = stands_for * loss[alerts_on & fraud].sum()
         if exact or policy in (0, FOREST):
-            assert found.stopped[0, policy] == pytest.approx(stopped)
+            assert found.missed[0, policy] == pytest.approx(stopped)
         else:
-            assert stands_for * loss[would & fraud].sum() <= found.stopped[0, policy] <= stopped + 1e-6
+            assert stands_for * loss[would & fraud].sum() <= found.missed[0, policy] <= stopped + 1e-6
 
 
 def test_a_decision_that_the_online_model_did_not_score_says_nothing_of_the_rule() -> None:
@@ -123,7 +131,8 @@ def test_a_decision_that_the_online_model_did_not_score_says_nothing_of_the_rule
     logit, loss = np.array([np.nan], np.float32), np.array([100.0])
     found = settled_payoffs(np.array([DAY * MS_PER_DAY]), flags, logit, loss, np.ones((3, 1), np.int8))
     assert not found.cases.any()
-    assert not found.stopped.any()
+    assert not found.caught.any()
+    assert not found.missed.any()
 
 
 def test_the_rule_at_one_is_in_force_until_a_week_has_matured() -> None:
@@ -251,7 +260,7 @@ def test_frauds_that_are_labelled_late_stand_for_the_ones_still_to_come() -> Non
     # The rule stops 40 for 50 of reviews by the labels so far, but only half of the frauds are labelled.
     days = [day_of(DAY + back, cases=rule([10.0] * 8), stopped=rule([40.0] * 8)) for back in range(10)]
     assert after(days).in_force.least_lambda == math.inf
-    half = LabelDelays(np.full(HOURS, 0.5))
+    half = LabelDelays(np.full((2, HOURS), 0.5))
     payoffs = Payoffs()
     for one in days:
         payoffs.fold(one, COSTS)
@@ -259,11 +268,37 @@ def test_frauds_that_are_labelled_late_stand_for_the_ones_still_to_come() -> Non
     assert payoffs.in_force.least_lambda == 1.0
 
 
+def test_missed_frauds_that_are_charged_back_late_stand_for_more_than_alerts_answered_at_once() -> None:
+    """From a quarter of a review on the rule would pay: 12 cases more for four frauds of 20, of which one is known."""
+    days = [
+        day_of(
+            DAY + back,
+            cases=rule([22.0, 22.0, 22.0, *[10.0] * 5]),
+            stopped=rule([100.0 + back % 2] * 8),
+            missed=rule([20.0] * 3),
+        )
+        for back in range(10)
+    ]
+    apart = np.ones((2, HOURS))
+    apart[0] = 0.25
+    together = np.full((2, HOURS), (100.0 + 20.0) / (100.0 + 80.0))
+
+    def least_lambda(shares: NDArray[np.float64]) -> float:
+        payoffs = Payoffs()
+        for one in days:
+            payoffs.fold(one, COSTS)
+        chosen(payoffs, DAY + 10, delays=LabelDelays(shares))
+        return payoffs.in_force.least_lambda
+
+    assert least_lambda(apart) < 1.0
+    assert least_lambda(together) == 1.0, "one share for both would not have seen it"
+
+
 def test_days_of_whose_frauds_hardly_any_is_labelled_yet_speak_for_no_policy() -> None:
     """Chargebacks take months here: by the labels so far, every review was wasted."""
     days = [day_of(DAY + back, cases=rule([10.0] * 8), stopped=rule([4.0] * 8)) for back in range(10)]
-    late = np.ones(HOURS)
-    late[: 60 * 24] = 0.1
+    late = np.ones((2, HOURS))
+    late[:, : 60 * 24] = 0.1
     payoffs = Payoffs()
     for one in days:
         payoffs.fold(one, COSTS)

@@ -72,7 +72,7 @@ class Both:
         self.slow = SlowSettling(policy)
         self.sums: dict[tuple[int, int, int], NDArray[np.int64]] = defaultdict(lambda: np.zeros(2, np.int64))
         self.cells: dict[tuple[int, ...], NDArray[np.float64]] = defaultdict(lambda: np.zeros(5))
-        self.payoffs: dict[tuple[int, str], NDArray[np.float64]] = defaultdict(lambda: np.zeros(3))
+        self.payoffs: dict[tuple[int, str], NDArray[np.float64]] = defaultdict(lambda: np.zeros(4))
         self.newest_anywhere_ms: int | None = None
         """Of another partition's labels."""
 
@@ -181,7 +181,8 @@ class Both:
                     self.payoffs[int(day), name] += (
                         gained.cases[row, policy],
                         gained.silent[row, policy],
-                        gained.stopped[row, policy],
+                        gained.caught[row, policy],
+                        gained.missed[row, policy],
                     )
         for deltas in (deltas for one in settled for deltas in one.ledger):
             for day, cell, sums in zip(deltas.day, deltas.cell, deltas.sums, strict=True):

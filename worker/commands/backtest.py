@@ -15,6 +15,7 @@ from worker.commands.parsing import TIMES, Verbs, add_verb, time_ms
 from worker.commands.terminal import output, progress_bar, read_settings
 
 if TYPE_CHECKING:
+    from worker.offline.alert_handling import AlertShares
     from worker.offline.backtest import BacktestResult
     from worker.offline.backtest_document import Against
 
@@ -25,6 +26,7 @@ The worker's own cycle runs over the file: no decision knows a label before its 
 examples:
   fraud-worker backtest payments.csv --fraud-column is_fraud --label-delay lognormal:14:0.8
   fraud-worker backtest payments.jsonl --labels payments.labels.jsonl --weeks
+  fraud-worker backtest payments.csv --fraud-column is_fraud --label-delay-days 30 --answered-share 0.9
   fraud-worker backtest payments.csv --fraud-column is_fraud --json > before.json
   fraud-worker backtest payments.csv --fraud-column is_fraud --against before.json
 """
@@ -49,6 +51,11 @@ def add_to(verbs: Verbs) -> None:
         help="this share of the alerts is declined: their labels never arrive, an outcome arrives at once; a hash of "
         "the transaction id chooses them (default: 0)",
     )  # fmt: skip
+    world.add_argument(
+        "--answered-share", type=_share, default=0.0, metavar="SHARE",
+        help="this share of the alerts is answered within four hours by a label that says what they are; all other "
+        "labels arrive when the file says (default: 0)",
+    )  # fmt: skip
     shown = parser.add_argument_group("output")
     shown.add_argument("--weeks", action="store_true", help="show the figures of each week too")
     shown.add_argument(
@@ -70,6 +77,7 @@ def backtest(args: argparse.Namespace) -> int:
     from worker.offline.backtest import backtest as judge
 
     _require_writable(args)
+    handled = _handled(args)
     earlier = None if args.against is None else _earlier(args.against)
     settings = read_settings(args, keyless=True)
     dataset = read_file(args, settings)
@@ -79,7 +87,7 @@ def backtest(args: argparse.Namespace) -> int:
             dataset,
             evaluate_from_ms=args.evaluate_from,
             evaluate_to_ms=args.evaluate_to,
-            declined_share=args.declined_share,
+            handled=handled,
             progress=progress,
         )
     _print(args, result, earlier)
@@ -150,6 +158,19 @@ def _write(args: argparse.Namespace, result: BacktestResult) -> None:
 
         write_backtest(result, args.report, args.file.name)
         print(f"{args.report}: written", file=sys.stderr)
+
+
+def _handled(args: argparse.Namespace) -> AlertShares:
+    from worker.errors import SettingsError
+    from worker.offline.alert_handling import AlertShares
+
+    shares = AlertShares(args.declined_share, args.answered_share)
+    if sum(shares) > 1.0:
+        raise SettingsError(
+            f"--declined-share {shares.declined:g} and --answered-share {shares.answered:g}: an alert is handled once; "
+            "let both add up to 1 at most"
+        )
+    return shares
 
 
 def _share(text: str) -> float:

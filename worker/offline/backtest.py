@@ -16,6 +16,7 @@ from models.state import ModelState
 from models.vocabulary import Decider, Flag
 from worker.errors import SettingsError
 from worker.offline import figures
+from worker.offline.alert_handling import AS_THE_FILE_SAYS, AlertShares
 from worker.offline.dataset import Dataset
 from worker.offline.figures import Days, ExplainedAlert, Judged, Miss, ReasonCount, Stretch
 from worker.offline.reasons import explained_alerts, frequent_reasons
@@ -33,12 +34,14 @@ class BacktestResult:
 
     Attributes
     ----------
-    settings, dataset, declined_share
+    settings, dataset, handled
         What was run.
     decisions
         All of them, in the order of the data set.
     declined : bool (n,)
         Which of them are alerts that were declined, so that their labels did not arrive.
+    answered : bool (n,)
+        Which of them are alerts that were answered soon, whether the data set has a label of them or not.
     model
         As it was after the last transaction.
     judged
@@ -63,9 +66,10 @@ class BacktestResult:
 
     settings: Settings
     dataset: Dataset
-    declined_share: float
+    handled: AlertShares
     decisions: Decisions
     declined: NDArray[np.bool_]
+    answered: NDArray[np.bool_]
     model: ModelState
     judged: Judged
     whole: Stretch
@@ -122,7 +126,7 @@ def backtest(
     *,
     evaluate_from_ms: int | None = None,
     evaluate_to_ms: int | None = None,
-    declined_share: float = 0.0,
+    handled: AlertShares = AS_THE_FILE_SAYS,
     progress: OnProgress = ignore_progress,
 ) -> BacktestResult:
     """Run the worker's cycle over a data set; each label arrives at its time in the data set.
@@ -135,9 +139,8 @@ def backtest(
         In order of event time.
     evaluate_from_ms, evaluate_to_ms
         Judge only transactions from the first time on and before the second; None for all.
-    declined_share
-        The share of the alerts that are declined: their labels do not arrive, an outcome arrives instead. The figures
-        use their truth all the same.
+    handled
+        What people do with the alerts. The figures use the truth of declined ones all the same.
     progress
         Called with the numbers of transactions decided so far and in all.
 
@@ -157,11 +160,12 @@ def backtest(
         )
     started_s = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="fraud-worker-backtest-") as folder:
-        run = WorkerRun(settings, dataset, Path(folder), explained=True, declined_share=declined_share)
+        run = WorkerRun(settings, dataset, Path(folder), explained=True, handled=handled)
         decisions = run.to_the_end(progress)
     seconds = time.perf_counter() - started_s
-    declined = run.declined()
-    judged = _judged(settings, dataset, decisions, declined, start_ms, end_ms)
+    declined, answered = run.alerts.declined(), run.alerts.answered()
+    labelled = (dataset.labelled & ~declined) | answered
+    judged = _judged(settings, dataset, decisions, labelled, start_ms, end_ms)
     review_cost = run.model.policy.costs.review_cost
     steady_from_ms = _steady_from_ms(run.model, dataset, decisions)
     turn_ms = end_ms if steady_from_ms is None else min(max(steady_from_ms, start_ms), end_ms)
@@ -169,9 +173,10 @@ def backtest(
     return BacktestResult(
         settings=settings,
         dataset=dataset,
-        declined_share=declined_share,
+        handled=handled,
         decisions=decisions,
         declined=declined,
+        answered=answered,
         model=run.model,
         judged=judged,
         whole=figures.stretch(judged, review_cost, start_ms, end_ms),
@@ -193,7 +198,7 @@ def _judged(
     settings: Settings,
     dataset: Dataset,
     decisions: Decisions,
-    declined: NDArray[np.bool_],
+    labelled: NDArray[np.bool_],
     start_ms: int,
     end_ms: int,
 ) -> Judged:
@@ -202,7 +207,7 @@ def _judged(
     flags = decisions.flags[row]
     decider = (flags & Flag.DECIDER).astype(np.uint8)
     loss, probability = decisions.loss[row], decisions.probability[row]
-    known, labelled = dataset.truth_known[row], (dataset.labelled & ~declined)[row]
+    known = dataset.truth_known[row]
     fraud = np.zeros(len(row), np.bool_) if dataset.is_fraud is None else dataset.is_fraud[row] & known
     # As the alert has it: a product of a 32-bit probability.
     expected_loss = np.where(decider == Decider.ONLINE, probability.astype(np.float64) * loss, np.nan)
@@ -213,7 +218,7 @@ def _judged(
         event_time_ms=times_ms[row],
         fraud=fraud,
         truth_known=known,
-        labelled=labelled,
+        labelled=labelled[row],
         amount=dataset.amount[row],
         loss=loss,
         score=decisions.score[row],

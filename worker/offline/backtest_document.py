@@ -76,6 +76,7 @@ def document(result: BacktestResult) -> dict[str, Any]:
         "steady_state": _stretch(result.steady),
         "weeks": [_stretch(week) for week in result.weeks],
         "declined": int(result.declined[result.judged.row].sum()),
+        "answered": int(result.answered[result.judged.row].sum()),
         "refused": [refusal._asdict() for refusal in result.dataset.refused],
         "label_file": None if result.dataset.matches is None else result.dataset.matches._asdict(),
         "run": describe(result),
@@ -91,7 +92,8 @@ def describe(result: BacktestResult) -> dict[str, Any]:
         "settings_digest": settings_digest(settings),
         "judged_from": _moment(result.whole.start_ms),
         "judged_to": _moment(result.whole.end_ms),
-        "declined_share": result.declined_share,
+        "declined_share": result.handled.declined,
+        "answered_share": result.handled.answered,
         "settings": settings,
     }
 
@@ -142,7 +144,7 @@ def _unequal(earlier: Any, now: dict[str, Any]) -> list[str]:
     ]
     found += [
         f"{name} was {earlier.get(name)}, now {now[name]}"
-        for name in ("judged_from", "judged_to", "declined_share")
+        for name in ("judged_from", "judged_to", "declined_share", "answered_share")
         if earlier.get(name) != now[name]
     ]
     before, after = earlier.get("settings") or {}, now["settings"]

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from models.vocabulary import MS_PER_DAY, Decider
+from worker.offline.alert_handling import ANSWERED_AFTER_MS
 from worker.offline.backtest import BacktestResult
 from worker.offline.backtest_document import Against
 from worker.offline.figures import Stretch
@@ -158,9 +159,12 @@ def _data(result: BacktestResult) -> Table:
     if repeats:
         table.add_row("repeats", f"{repeats:,} transactions of an id decided before, dropped")
     table.add_row("labels", _labels(result))
-    if result.declined_share > 0.0:
+    if result.handled.declined > 0.0:
         declined = int(result.declined.sum())
         table.add_row("declined", f"{declined:,} alerts: their labels did not arrive; the figures know them")
+    if result.handled.answered > 0.0:
+        answered = int(result.answered.sum())
+        table.add_row("answered", f"{answered:,} alerts, within {ANSWERED_AFTER_MS // 3_600_000} hours")
     seconds = f"{result.seconds:,.1f} s, {result.transactions_per_second:,.0f} transactions/s"
     table.add_row("run", seconds if not refused else f"{seconds}; refused rows are in no figure")
     return table

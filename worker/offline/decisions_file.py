@@ -46,6 +46,7 @@ SCHEMA: Final = pa.schema(
         "challenger_alerted": pa.bool_(),  # would the challenger have alerted; `alerted` where there is none
         "case_opened": pa.bool_(),
         "declined": pa.bool_(),  # an alert whose label does not arrive
+        "answered": pa.bool_(),  # an alert whose label arrives within hours
         # As the alerts topic has them, whose value is a text where here there is a category; null unless alerted.
         "reasons": pa.list_(_REASON),
         "is_fraud": pa.bool_(),  # null where the truth is not known
@@ -128,6 +129,7 @@ def _batch(result: BacktestResult, rows: NDArray[np.int64]) -> tuple[pa.RecordBa
         "challenger_alerted": pa.array((flags & Flag.CHALLENGER_WOULD_ALERT) != 0, mask=~decided),
         "case_opened": pa.array((flags & Flag.OPENS_CASE) != 0, mask=~decided),
         "declined": pa.array(result.declined[rows], mask=~decided),
+        "answered": pa.array(result.answered[rows], mask=~decided),
         "reasons": _reasons(result, rows),
         "is_fraud": pa.array(fraud, mask=~known),
         "label_time": pa.array(label_ms.astype("datetime64[ms]"), mask=~dataset.labelled),

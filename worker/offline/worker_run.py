@@ -14,20 +14,21 @@ from models.columns import Columns, Wide
 from models.explanation import REASONS, Explanations, explain
 from models.records import ModelRecord
 from models.state import ModelState
-from models.vocabulary import Decider, Flag, LabelKind
+from models.vocabulary import Decider, Flag
 from worker.cycle.contracts import Decided, Finish, Outcome
 from worker.cycle.processor import Processor
 from worker.cycle.refits import RefitKind, Refits
 from worker.identity import Hasher
+from worker.offline.alert_handling import AS_THE_FILE_SAYS, AlertHandling, AlertShares
 from worker.offline.dataset import Dataset
-from worker.offline.dataset_columns import label_columns, labels_of, transaction_columns
+from worker.offline.dataset_columns import label_columns, transaction_columns
 from worker.offline.in_memory import ImmediateJobs, InboxSource, NoObserver
 from worker.parameters import feature_spec, new_model, refit_plan, task_limits
 from worker.partition.early_labels import Room
 from worker.partition.task import PartitionTask, TaskState
 from worker.progress import OnProgress, ignore_progress
 from worker.settings.sections import Settings
-from worker.wire.decoder import LabelColumns, TransactionColumns
+from worker.wire.decoder import LabelColumns
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +123,8 @@ class WorkerRun:
         For the waiting decisions.
     explained
         Keep the reasons of the alerts.
-    declined_share
-        The share of the alerts that are declined: an outcome says so at once, and their labels do not arrive. A keyed
-        hash of the transaction id chooses them.
+    handled
+        What people do with the alerts.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class WorkerRun:
         folder: Path,
         *,
         explained: bool = False,
-        declined_share: float = 0.0,
+        handled: AlertShares = AS_THE_FILE_SAYS,
     ) -> None:
         self.model = new_model(settings)
         self.generations_cpu_s: list[float] = []
@@ -142,7 +142,7 @@ class WorkerRun:
         self._task = PartitionTask(0, feature_spec(settings), task_limits(settings), folder / "0")
         self._task.move_to(TaskState.RUNNING)
         self._memory = _Memory(len(dataset), len(self.model.layout.names), explained=explained)
-        self._source = _DatasetSource(settings, dataset, declined_share, self._memory.decisions)
+        self._source = _DatasetSource(settings, dataset, handled, self._memory.decisions)
         self._memory.append([self.model.lineage, self.model.policy])
         self._processor = Processor(
             settings.worker.id,
@@ -167,9 +167,10 @@ class WorkerRun:
         """Return the reasons of the alerts so far; none unless the run keeps them."""
         return self._memory.alert_reasons()
 
-    def declined(self) -> NDArray[np.bool_]:
-        """Return which rows of the data set are declined alerts so far, bool (n,)."""
-        return self._source.declines.of(slice(None))
+    @property
+    def alerts(self) -> AlertHandling:
+        """What people did with the alerts so far."""
+        return self._source.alerts
 
     def _refitted(self, kind: RefitKind, cpu_s: float) -> None:
         if kind == "generation":
@@ -187,70 +188,24 @@ class _DatasetSource(InboxSource):
     """The whole data set, which waits from the beginning."""
 
     def __init__(
-        self, settings: Settings, dataset: Dataset, declined_share: float, decisions: Decisions
+        self, settings: Settings, dataset: Dataset, handled: AlertShares, decisions: Decisions
     ) -> None:
         super().__init__(settings)
         transactions = transaction_columns(dataset, Hasher(settings.hash_key))
-        self.declines = _Declines(dataset, transactions, declined_share, decisions)
+        self.alerts = AlertHandling(dataset, transactions, handled, decisions.flags)
         self._inbox.put_transactions(transactions, [])
         self._inbox.put_labels(label_columns(dataset, transactions), [])
         self._inbox.at_end = True
 
     def take_labels(self, partition: int, until_ms: int, room: Room) -> LabelColumns | None:
-        """Take labels up to the last one that is due, without those of declined alerts."""
+        """Take labels up to the last one that is due, and what people did with the alerts of the last batch."""
         due = super().take_labels(partition, until_ms, room)
-        return due if due is None else self.declines.apply(due, self._inbox.transactions.next_offset)
+        return due if due is None else self.alerts.apply(due, until_ms, self._inbox.transactions.next_offset)
 
     def has_more(self) -> bool:
         """Return whether a transaction before `stop_ms` waits."""
         due_ms = self._inbox.transactions.due_ms
         return bool(len(due_ms)) and (self.stop_ms is None or int(due_ms[0]) < self.stop_ms)
-
-
-class _Declines:
-    """Replaces the labels of the declined alerts by an outcome that says so."""
-
-    def __init__(
-        self, dataset: Dataset, transactions: TransactionColumns, share: float, decisions: Decisions
-    ) -> None:
-        # The second hash: bits of the first one choose the examples and what an idle forest scores.
-        self._chosen = transactions.id_check.astype(np.float64) < share * 2.0**64
-        self._active = bool(self._chosen.any())
-        self._transactions, self._decisions = transactions, decisions
-        self._row_of_label = dataset.arrivals().row if self._active else np.zeros(0, np.int64)
-        self._held: list[LabelColumns] = []
-        self._reported = 0
-        self._decided = 0
-
-    def of(self, rows: slice | NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Return which of the rows are declined alerts, as far as decisions are known; bool (k,)."""
-        return np.asarray(self._chosen[rows] & ((self._decisions.flags[rows] & Flag.ALERTED) != 0))
-
-    def apply(self, due: LabelColumns, next_row: int) -> LabelColumns:
-        """Return the outcomes of the declined alerts of the last batch, and the labels due that are not theirs.
-
-        Decisions are known up to the last batch. A label of the current one that may be declined waits for the next.
-
-        Parameters
-        ----------
-        due
-            Labels due by the clock.
-        next_row
-            The first row that is not in the current batch.
-        """
-        if not self._active:
-            return due
-        labels = LabelColumns.concatenate([*self._held, due])
-        row = self._row_of_label[labels.offsets]
-        unknown = self._chosen[row] & (row >= self._decided)
-        self._held = [labels.take(np.flatnonzero(unknown))]
-        arriving = labels.take(np.flatnonzero(~unknown & ~self.of(row)))
-        declined = self._reported + np.flatnonzero(self.of(slice(self._reported, self._decided)))
-        self._reported, self._decided = self._decided, next_row
-        when_ms = self._transactions.event_time_ms[declined]
-        kind = np.full(len(declined), LabelKind.OUTCOME, np.uint8)
-        outcomes = labels_of(self._transactions, declined, when_ms, kind)
-        return LabelColumns.concatenate([outcomes, arriving])
 
 
 class _Memory:

@@ -308,7 +308,8 @@ def _setup(result: BacktestResult) -> list[Html]:
         ("alert budget", "none" if budget is None else f"{budget:,g} cases a day"),
         ("case window", f"{result.settings.costs.case_window_hours:g} hours"),
         ("transactions in the file", wording.count(result.transactions)),
-        ("alerts declined", wording.percent(result.declined_share)),
+        ("alerts declined", wording.percent(result.handled.declined)),
+        ("alerts answered within hours", wording.percent(result.handled.answered)),
         ("model", result.model.version),
         ("speed", f"{wording.count(result.transactions_per_second)} a second"),
     ]
