@@ -10,10 +10,9 @@ G comes from the frauds in memory. Those of last week can only show short delays
 the longest delay to the shortest, by the hazard of each delay among the frauds old enough to show it (the product limit
 in reversed time for right-truncated data: Lawless 1994).
 
-Who alerts asks: an analyst answers within hours, while the fraud that no one saw is charged back after weeks. So there
-are two G, one of the frauds that were alerted and one of the missed ones; with one for both, the caught would count too
-much and the missed too little, and the more so the fewer an alerting rule catches. What is known of few is pulled
-towards what is known of all.
+An analyst answers an alert within hours, while a fraud that no one saw is charged back after weeks. So there are two G,
+one of the frauds that were alerted and one of the missed ones: with one for both, caught frauds would stand for too
+many and missed ones for too few. Where few of a kind are known, what is known of all stands in.
 """
 
 from __future__ import annotations
@@ -36,8 +35,8 @@ HOURS: Final = 120 * 24
 """Every fraud counts as labelled by that age."""
 _PRIOR_FRAUDS: Final = 10.0
 """Frauds without any that came late, with which each hazard begins: few labels change nothing."""
-_OTHER_FRAUDS: Final = 10.0
-"""Of the missed frauds, so many at most speak for the alerted ones at each delay, and the other way round."""
+_OF_ALL: Final = 10.0
+"""What all frauds say of a kind, alerted or missed, counts for as much as so many frauds of that kind."""
 LEAST_SHARE: Final = 0.25
 """No fraud stands for more than four; days of which fewer are labelled say too little to judge by."""
 
@@ -49,7 +48,7 @@ class LabelDelays:
     Attributes
     ----------
     shares : float64 (2, 2880)
-        Of the frauds that no one was alerted to, and of the alerted ones, by the end of each hour of age; rising to 1.
+        Of the missed frauds and of the alerted ones, by the end of each hour of age; rising to 1.
     """
 
     shares: NDArray[np.float64]
@@ -68,19 +67,20 @@ class LabelDelays:
         The examples have all the bits of `Verdict`; a legit by a label does not say whether it was alerted.
         """
         found = np.flatnonzero(examples.label & Verdict.FRAUD if label else examples.label == 0)
-        begun_ms, alerted = examples.event_time_ms[found], examples.label[found] & Verdict.ALERTED > 0
+        begun_ms, alerted = examples.event_time_ms[found], verdicts(examples.label[found])[1]
         delay, age = _hours(examples.verdict_ms[found] - begun_ms), _hours(now_ms - begun_ms)
-        came, at_risk = np.stack([_at_risk(delay[of], age[of]) for of in (~alerted, alerted)], axis=1)
-        lent = _OTHER_FRAUDS / np.maximum(at_risk, _OTHER_FRAUDS)
-        came, at_risk = came + (lent * came)[::-1], at_risk + (lent * at_risk)[::-1]
-        stays = np.log1p(-came / (at_risk + _PRIOR_FRAUDS))
-        after = np.cumsum(stays[:, ::-1], axis=1)[:, ::-1] - stays
-        return cls(np.exp(after))
+        of_all = _shares(delay, age)
+        shares = []
+        for kind in (~alerted, alerted):
+            count = np.count_nonzero(kind)
+            own = count * _shares(delay[kind], age[kind])
+            shares.append((own + _OF_ALL * of_all) / (count + _OF_ALL))
+        return cls(np.stack(shares))
 
     @property
     def maturity_ms(self) -> int:
-        """The age, in whole hours, at which `LEAST_SHARE` of the frauds are labelled: then silence can be corrected."""
-        return max(int(np.searchsorted(shares, LEAST_SHARE)) for shares in self.shares) * _HOUR_MS
+        """The age, in whole hours, at which `LEAST_SHARE` of either kind are labelled: then silence can be corrected."""
+        return max(int(np.searchsorted(of_kind, LEAST_SHARE)) for of_kind in self.shares) * _HOUR_MS
 
     def labelled_by(
         self, age_ms: NDArray[np.int64], alerted: NDArray[np.bool_] | bool
@@ -89,14 +89,14 @@ class LabelDelays:
         return self.shares[np.asarray(alerted).astype(np.intp), _hours(age_ms)]
 
 
-def _at_risk(delay: NDArray[np.int64], age: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return by hour how many labels came at that delay, and how many at that delay or sooner, float64 (2, 2880).
-
-    Of n frauds with delays and ages in hours; of the sooner ones, those count that are old enough for the delay.
-    """
+def _shares(delay: NDArray[np.int64], age: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the share labelled by the end of each hour of age, float64 (2880,), of n frauds: both in hours."""
     came, reached = np.bincount(delay, minlength=HOURS), np.bincount(age, minlength=HOURS)
+    # Of those that came within an hour's delay or sooner, the ones that are old enough for it.
     at_risk = np.cumsum(came) - (np.cumsum(reached) - reached)
-    return np.stack([came, np.maximum(at_risk, came)]).astype(np.float64)
+    stays = np.log1p(-came / (np.maximum(at_risk, came) + _PRIOR_FRAUDS))
+    after = np.cumsum(stays[::-1])[::-1] - stays
+    return np.asarray(np.exp(after), np.float64)
 
 
 def _hours(ms: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -266,7 +266,7 @@ class Ripening:
         if self.legit_delays is None:
             legit = belief_in_silence(self.chance[rows], share)
         else:
-            legit = is_known / np.maximum(self.legit_delays.labelled_by(age_ms, alerted), LEAST_SHARE)
+            legit = is_known / np.maximum(self.legit_delays.labelled_by(age_ms, alerted=False), LEAST_SHARE)
         weight = self.examples.weight[rows].astype(np.float64)
         weight *= np.where(fraud, 1.0 / np.maximum(share, LEAST_SHARE), legit)
         return TrainingRows(self.examples.features[rows], fraud.view(np.uint8), weight)

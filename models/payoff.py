@@ -207,7 +207,7 @@ class Matured:
     known_ms
         The lowest clock of any partition, or when the feed of labels fell silent: of later days no label is known.
     delays
-        How late those are: the losses of a day stand for so many more, the missed ones for more than the caught.
+        How late those are: the losses of a day stand for so many more, those of missed and of caught frauds apart.
     silent_weight
         With which a silent alert of the rule counts as legit; its review then brought nothing.
     """
@@ -303,9 +303,11 @@ class Payoffs:
         end_ms = (self._days.astype(np.int64) + 1) * MS_PER_DAY
         age_ms = matured.known_ms - end_ms
         share = np.stack([matured.delays.labelled_by(age_ms, alerted) for alerted in (True, False)], axis=1)
-        # Where nearly all the frauds of a day are silent yet, reviews would be all that the rule seems to bring.
-        enough_known = (share >= LEAST_SHARE).all(axis=1)
+        # Where nearly all the frauds of a day are silent yet, reviews would be all that the rule seems to bring. What
+        # alerts bring is known before what was missed is: an alert that no fraud justifies must not wait for that.
+        enough_known = share.max(axis=1) >= LEAST_SHARE
         rows = np.flatnonzero((end_ms <= matured.until_ms) & enough_known)[-DAYS:]
+        share = np.maximum(share, LEAST_SHARE)
         gains = np.zeros((len(rows), POLICIES))
         budget = np.inf if costs.alert_budget_cases_per_day is None else costs.alert_budget_cases_per_day
         _gain(self._sums[rows], share[rows], matured.silent_weight, costs.review_cost, float(budget), gains)

@@ -339,11 +339,11 @@ def test_a_hash_of_the_transaction_id_chooses_the_share_that_is_declined() -> No
 
 
 def test_an_answer_says_what_an_alert_is_before_the_label_of_the_file_would() -> None:
-    """Labels of the file come a month late here: no one but who answers alerts knows anything in time."""
+    """Only frauds have a label in the file, a month late: no one but who answers alerts knows anything in time."""
     assert DATA.label_time_ms is not None
     assert DATA.is_fraud is not None
-    late_ms = np.where(DATA.labelled, DATA.event_time_ms + 30 * MS_PER_DAY, NEVER)
-    late = dataclasses.replace(DATA, label_time_ms=late_ms)
+    late_ms = np.where(DATA.is_fraud, DATA.event_time_ms + 30 * MS_PER_DAY, NEVER)
+    late = dataclasses.replace(DATA, label_time_ms=late_ms, silence_is_legit=True)
     asked = settings(labels={"negatives_after_days": 2.0, "horizon_days": 5.0, "max_silence_days": 40.0})
     alone = backtest(asked, late)
     assert not alone.answered.any()
@@ -355,7 +355,10 @@ def test_an_answer_says_what_an_alert_is_before_the_label_of_the_file_would() ->
     # Answers on alerts of the last hours are still on their way.
     assert answered_frauds - 3 <= found.model.frauds_learnt <= answered_frauds
     assert answered_frauds > 100
-    assert found.label_coverage == pytest.approx((DATA.labelled | alerted).mean())
+    assert found.label_coverage == pytest.approx((DATA.is_fraud | alerted).mean())
+    said_legit = found.model.examples.snapshot()[0].label == 0
+    assert np.count_nonzero(said_legit) == pytest.approx((alerted & ~DATA.is_fraud).sum(), rel=0.05)
+    assert not (alone.model.examples.snapshot()[0].label == 0).any()
 
 
 def test_an_alert_is_either_declined_or_answered() -> None:

@@ -346,6 +346,13 @@ def test_arguments_that_make_no_sense_are_refused(
     assert message in capsys.readouterr().err
 
 
+def test_shares_of_alerts_that_are_handled_twice_are_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command(folder, *TRUTH, "--declined-share", "0.5", "--answered-share", "0.6")) == 2
+    assert "--declined-share 0.5 and --answered-share 0.6" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("share", "text"),
     [

@@ -118,12 +118,26 @@ def test_alerts_that_are_answered_at_once_do_not_hide_how_late_the_missed_frauds
     assert w[young.label == Verdict.FRAUD].sum() == pytest.approx(w.sum() / 2, rel=0.15)
 
 
-def test_of_few_alerted_frauds_nothing_else_is_believed_than_of_all() -> None:
-    few = answered_alerts(90.0, alerted_share=1e-4)
-    delays = LabelDelays.measured(few, 90 * MS_PER_DAY)
+@pytest.mark.parametrize(("answered", "low", "high"), [(0, 0.35, 0.43), (5, 0.5, 0.75), (60, 0.88, 0.99)])
+def test_the_fewer_alerted_frauds_are_known_the_more_is_believed_of_them_what_all_say(
+    answered: int, low: float, high: float
+) -> None:
+    given = answered_alerts(90.0)
+    chosen = np.r_[
+        np.flatnonzero(given.label & Verdict.ALERTED)[:answered], np.flatnonzero(given.label == Verdict.FRAUD)
+    ]
+    delays = LabelDelays.measured(given.take(chosen), 90 * MS_PER_DAY)
     week_ms = np.array([7 * MS_PER_DAY - 1])
-    assert 0 < np.count_nonzero(few.label & Verdict.ALERTED) < 20
-    assert delays.labelled_by(week_ms, alerted=False)[0] < delays.labelled_by(week_ms, alerted=True)[0] < 0.85
+    missed = delays.labelled_by(week_ms, alerted=False)[0]
+    assert missed == pytest.approx(1.0 - np.exp(-0.5), abs=0.02)
+    assert low < delays.labelled_by(week_ms, alerted=True)[0] < high
+    assert (answered > 0) == (delays.shares[0] != pytest.approx(delays.shares[1]))
+
+
+def test_silence_is_corrected_once_a_quarter_of_either_kind_is_labelled() -> None:
+    delays = LabelDelays.measured(answered_alerts(90.0), 90 * MS_PER_DAY)
+    # A quarter of exponential delays of 14 days in the mean.
+    assert delays.maturity_ms / MS_PER_DAY == pytest.approx(14.0 * np.log(4.0 / 3.0), abs=0.4)
 
 
 def test_silence_of_a_week_on_an_alert_says_more_than_on_any_other_decision() -> None:

@@ -294,6 +294,19 @@ def test_missed_frauds_that_are_charged_back_late_stand_for_more_than_alerts_ans
     assert least_lambda(together) == 1.0, "one share for both would not have seen it"
 
 
+def test_alerts_that_no_fraud_justifies_are_ended_before_the_missed_frauds_are_known() -> None:
+    days = [
+        day_of(DAY + back, cases=rule([20.0] * 8), stopped=rule([5.0 + back % 2] * 8)) for back in range(10)
+    ]
+    shares = np.ones((2, HOURS))
+    shares[0, : 60 * 24] = 0.01
+    payoffs = Payoffs()
+    for one in days:
+        payoffs.fold(one, COSTS)
+    chosen(payoffs, DAY + 10, delays=LabelDelays(shares))
+    assert payoffs.in_force.least_lambda == math.inf
+
+
 def test_days_of_whose_frauds_hardly_any_is_labelled_yet_speak_for_no_policy() -> None:
     """Chargebacks take months here: by the labels so far, every review was wasted."""
     days = [day_of(DAY + back, cases=rule([10.0] * 8), stopped=rule([4.0] * 8)) for back in range(10)]

@@ -92,13 +92,22 @@ def test_of_a_verdict_that_was_overruled_while_it_was_held_nothing_is_learnt() -
     assert_equal(held, learnt(-1, [], [], [on(17, overruled)]))
 
 
-def comes_as_soon(fraud_delay_days: NDArray[np.float64], legit_delay_days: NDArray[np.float64]) -> bool:
-    """Return whether a generation takes the verdicts of legits to come as soon as those of frauds."""
+def comes_as_soon(
+    fraud_delay_days: NDArray[np.float64], legit_delay_days: NDArray[np.float64], answered: int = 0
+) -> bool:
+    """Return whether a generation takes the verdicts of legits to come as soon as those of frauds.
+
+    Of the frauds the first ones are alerts, answered within a day.
+    """
+    fraud_delay_days = np.where(np.arange(len(fraud_delay_days)) < answered, 0.5, fraud_delay_days)
     delay = np.concatenate([fraud_delay_days, legit_delay_days])
     some = examples(np.random.default_rng(3), len(delay), START_MS)
     verdict_ms = some.event_time_ms + (delay * MS_PER_DAY).astype(np.int64)
-    label = np.where(np.arange(len(delay)) < len(fraud_delay_days), Verdict.FRAUD, 0).astype(np.uint8)
-    rows = dataclasses.replace(some, label=label, verdict_ms=verdict_ms)
+    at = np.arange(len(delay))
+    label = np.where(at < len(fraud_delay_days), Verdict.FRAUD, 0) + np.where(
+        at < answered, Verdict.ALERTED, 0
+    )
+    rows = dataclasses.replace(some, label=label.astype(np.uint8), verdict_ms=verdict_ms)
     delays = LabelDelays.measured(rows, START_MS + 60 * MS_PER_DAY)
     return _legits_come_as_soon(rows, delays)
 
@@ -110,4 +119,6 @@ def test_silence_after_a_week_comes_later_than_labels_whose_last_quarter_takes_l
     assert not comes_as_soon(frauds, silence)
     assert comes_as_soon(np.full(1_000, 7.0), silence)
     assert comes_as_soon(frauds, rng.standard_gamma(2.0, 3_000) * 2.9)
-    assert comes_as_soon(rng.standard_gamma(2.0, 1_000) * 20.0, silence)
+    late = rng.standard_gamma(2.0, 1_000) * 20.0
+    assert comes_as_soon(late, silence)
+    assert comes_as_soon(late, silence, answered=200), "answers on alerts are of legits too"

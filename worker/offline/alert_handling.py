@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.vocabulary import Flag, LabelKind
+from models.vocabulary import Flag, LabelKind, LabelSource
 from worker.offline.dataset import Dataset
 from worker.offline.dataset_columns import labels_of
 from worker.wire.decoder import LabelColumns, TransactionColumns
@@ -24,8 +24,9 @@ class AlertShares(NamedTuple):
     declined
         An outcome says so at once, and their labels do not arrive.
     answered
-        A label says within `ANSWERED_AFTER_MS` what they are, where the data set knows. Labels of all others arrive as
-        the data set has them.
+        An analyst's label says `ANSWERED_AFTER_MS` later what they are, where figures know it. So where silence means
+        legit, a fraud that the data set has no label of is answered as legit. Labels of all others arrive as the data
+        set has them.
     """
 
     declined: float = 0.0
@@ -77,8 +78,13 @@ class AlertHandling:
         """Return which rows are answered alerts, likewise."""
         return self._alerted(self._answers, slice(None))
 
+    def silent_until_ms(self, until_ms: int) -> int:
+        """Return up to when silence is known: just before the first label that is held back, at most `until_ms`."""
+        held = [it.label_time_ms for it in (*self._held, self._to_come)]
+        return min(until_ms, int(np.concatenate([[until_ms + 1], *held]).min()) - 1)
+
     def apply(self, due: LabelColumns, until_ms: int, next_row: int) -> LabelColumns:
-        """Return what says by now how alerts were handled, and the labels due but of declined alerts.
+        """Return what says by now how alerts were handled, and the labels that are due, but for declined alerts.
 
         Decisions are known up to the last batch. A label of the current one that may be declined waits for the next.
 
@@ -117,5 +123,6 @@ class AlertHandling:
         row = rows.start + np.flatnonzero(self._alerted(chosen, rows))
         when_ms = self._transactions.event_time_ms[row] + after_ms
         labels = labels_of(self._transactions, row, when_ms, np.full(len(row), kind, np.uint8))
+        source = np.full(len(row), LabelSource.ANALYST, np.uint8)
         # Behind all labels of the data set: labels that are set aside are known by their offsets.
-        return replace(labels, offsets=len(self._row_of_label) + row)
+        return replace(labels, offsets=len(self._row_of_label) + row, source=source)

@@ -134,6 +134,8 @@ def compare(path: Path, earlier: dict[str, Any], now: dict[str, Any]) -> Against
 def _unequal(earlier: Any, now: dict[str, Any]) -> list[str]:
     if not isinstance(earlier, dict):
         return ["the earlier file does not say of which data and settings it is"]
+    # Before it was an option, no alert was answered early.
+    earlier = {"answered_share": 0.0} | earlier
     found = [
         f"the {what} differ"
         for name, what in (

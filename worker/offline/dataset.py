@@ -109,7 +109,7 @@ class Dataset:
     outcome_time_ms
         When an outcome said that someone acted, int64 (n,); `NEVER` where none did. None if there is no outcome.
     silence_is_legit
-        Whether figures count a row without a label or an outcome as legit. Its label arrives in neither case.
+        Whether figures count a row without a label or an outcome as legit. The data set has no label of it either way.
     refused
         What the file holds beside these rows, and a live worker would refuse.
     matches

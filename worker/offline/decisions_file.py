@@ -50,7 +50,7 @@ SCHEMA: Final = pa.schema(
         # As the alerts topic has them, whose value is a text where here there is a category; null unless alerted.
         "reasons": pa.list_(_REASON),
         "is_fraud": pa.bool_(),  # null where the truth is not known
-        "label_time": pa.timestamp("ms", "UTC"),
+        "label_time": pa.timestamp("ms", "UTC"),  # of the file; an answer comes earlier
     }
 )
 """The columns. A number is null where there is none; `threshold` is inf where the decider opened no case."""

@@ -202,6 +202,10 @@ class _DatasetSource(InboxSource):
         due = super().take_labels(partition, until_ms, room)
         return due if due is None else self.alerts.apply(due, until_ms, self._inbox.transactions.next_offset)
 
+    def silent_until_ms(self, partition: int, clock_ms: int) -> int:
+        """Return the clock, or just before the first label that is due by the clock and was not taken or handed on."""
+        return self.alerts.silent_until_ms(super().silent_until_ms(partition, clock_ms))
+
     def has_more(self) -> bool:
         """Return whether a transaction before `stop_ms` waits."""
         due_ms = self._inbox.transactions.due_ms
