@@ -79,7 +79,7 @@ class LabelDelays:
 
     @property
     def maturity_ms(self) -> int:
-        """The age, in whole hours, at which `LEAST_SHARE` of either kind are labelled: then silence can be corrected."""
+        """The age, in whole hours, at which `LEAST_SHARE` of each kind are labelled: then silence can be corrected."""
         return max(int(np.searchsorted(of_kind, LEAST_SHARE)) for of_kind in self.shares) * _HOUR_MS
 
     def labelled_by(
