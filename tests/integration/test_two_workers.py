@@ -132,8 +132,13 @@ def test_a_worker_whose_group_waits_for_a_hanging_one_is_not_ready_until_that_jo
             assert "the group rebalances" in json.loads(waiting.get("/readyz")[1])["reason"]
             assert waiting.get("/healthz")[0] == 200
             hanging.signal(signal.SIGCONT)
-            for worker in (waiting, hanging, joining):
-                worker.wait_until_ready()
-            assert [worker.stop() for worker in (waiting, hanging, joining)] == [0, 0, 0]
+            workers = (waiting, hanging, joining)
+            wait_for(
+                lambda: all(worker.get("/readyz")[0] == 200 for worker in workers),
+                START_S,
+                lambda: "not all are ready again",
+                workers,
+            )
+            assert [worker.stop() for worker in workers] == [0, 0, 0]
     assert waiting.log.count("has been rebalancing") == 1
     assert waiting.log.count("the group has rebalanced, after") == 1
