@@ -62,10 +62,14 @@ class AlertHandling:
         self._answers = (at >= shares.declined) & (at < shares.declined + shares.answered)
         self._answers &= dataset.truth_known
         self._active = bool(self._declines.any() or self._answers.any())
-        self._is_fraud = np.zeros(len(at), np.bool_) if dataset.is_fraud is None else dataset.is_fraud
+        is_fraud = np.zeros(len(at), np.bool_) if dataset.is_fraud is None else dataset.is_fraud
+        self._answers_of = {
+            LabelKind.FRAUD: self._answers & is_fraud,
+            LabelKind.LEGIT: self._answers & ~is_fraud,
+        }
         self._transactions, self._flags = transactions, flags
         self._row_of_label = dataset.arrivals().row if self._active else np.zeros(0, np.int64)
-        self._held: list[LabelColumns] = []
+        self._held = LabelColumns.none()
         self._to_come = LabelColumns.none()
         self._reported = 0
         self._decided = 0
@@ -80,8 +84,8 @@ class AlertHandling:
 
     def silent_until_ms(self, until_ms: int) -> int:
         """Return up to when silence is known: just before the first label that is held back, at most `until_ms`."""
-        held = [it.label_time_ms for it in (*self._held, self._to_come)]
-        return min(until_ms, int(np.concatenate([[until_ms + 1], *held]).min()) - 1)
+        held_ms = np.concatenate([self._held.label_time_ms, self._to_come.label_time_ms])
+        return int((held_ms - 1).min(initial=until_ms))
 
     def apply(self, due: LabelColumns, until_ms: int, next_row: int) -> LabelColumns:
         """Return what says by now how alerts were handled, and the labels that are due, but for declined alerts.
@@ -99,17 +103,19 @@ class AlertHandling:
         """
         if not self._active:
             return due
-        labels = LabelColumns.concatenate([*self._held, due])
+        labels = LabelColumns.concatenate([self._held, due])
         row = self._row_of_label[labels.offsets]
         unknown = self._declines[row] & (row >= self._decided)
-        self._held = [labels.take(np.flatnonzero(unknown))]
+        self._held = labels.take(np.flatnonzero(unknown))
         arriving = labels.take(np.flatnonzero(~unknown & ~self._alerted(self._declines, row)))
         last = slice(self._reported, self._decided)
-        outcomes = self._handled(last, self._declines, LabelKind.OUTCOME, 0)
-        frauds = self._handled(last, self._answers & self._is_fraud, LabelKind.FRAUD, ANSWERED_AFTER_MS)
-        legits = self._handled(last, self._answers & ~self._is_fraud, LabelKind.LEGIT, ANSWERED_AFTER_MS)
+        outcomes = self._handled(last, self._declines, LabelKind.OUTCOME)
+        said = [
+            self._handled(last, chosen, kind, LabelSource.ANALYST, ANSWERED_AFTER_MS)
+            for kind, chosen in self._answers_of.items()
+        ]
+        answers = LabelColumns.concatenate([self._to_come, *said])
         self._reported, self._decided = self._decided, next_row
-        answers = LabelColumns.concatenate([self._to_come, frauds, legits])
         is_due = answers.label_time_ms <= until_ms
         self._to_come = answers.take(np.flatnonzero(~is_due))
         return LabelColumns.concatenate([outcomes, answers.take(np.flatnonzero(is_due)), arriving])
@@ -118,11 +124,17 @@ class AlertHandling:
         return np.asarray(chosen[rows] & ((self._flags[rows] & Flag.ALERTED) != 0))
 
     def _handled(
-        self, rows: slice, chosen: NDArray[np.bool_], kind: LabelKind, after_ms: int
+        self,
+        rows: slice,
+        chosen: NDArray[np.bool_],
+        kind: LabelKind,
+        source: LabelSource = LabelSource.NONE,
+        after_ms: int = 0,
     ) -> LabelColumns:
         row = rows.start + np.flatnonzero(self._alerted(chosen, rows))
         when_ms = self._transactions.event_time_ms[row] + after_ms
         labels = labels_of(self._transactions, row, when_ms, np.full(len(row), kind, np.uint8))
-        source = np.full(len(row), LabelSource.ANALYST, np.uint8)
         # Behind all labels of the data set: labels that are set aside are known by their offsets.
-        return replace(labels, offsets=len(self._row_of_label) + row, source=source)
+        return replace(
+            labels, offsets=len(self._row_of_label) + row, source=np.full(len(row), source, np.uint8)
+        )
