@@ -171,12 +171,32 @@ def _distinct(
     column: NDArray[np.float32], w: NDArray[np.float64]
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Return the distinct values in ascending order, each with its weight."""
-    kept = np.isfinite(column) & (w > 0)
+    values = np.ascontiguousarray(column)
+    kept = np.flatnonzero(np.isfinite(values) & (w > 0))
+    values, w = values[kept], w[kept]
     # Some libraries switch subnormals off for the whole process: then they compare as zeros. Here they are zeros.
-    values = np.where(np.abs(column) < _TINY, np.float32(0), column)[kept]
-    distinct, index = np.unique(values, return_inverse=True)
-    mass = np.bincount(index, weights=w[kept], minlength=distinct.size)
-    return distinct, mass.astype(np.float64)
+    values[np.abs(values) < _TINY] = 0.0
+    place = np.empty(len(values), np.uint32)
+    distinct = np.empty(len(values), np.float32)
+    count = _number(values, np.argsort(values), distinct, place)
+    return distinct[:count].copy(), np.bincount(place, weights=w, minlength=count).astype(np.float64)
+
+
+@njit(cache=True, nogil=True)
+def _number(
+    values: NDArray[np.float32],
+    ascending: NDArray[np.int64],
+    distinct: NDArray[np.float32],
+    place: NDArray[np.uint32],
+) -> int:
+    """Fill in the distinct values and the place of each value among them; return how many there are."""
+    count = 0
+    for at in ascending:
+        if count == 0 or values[at] != distinct[count - 1]:
+            distinct[count] = values[at]
+            count += 1
+        place[at] = count - 1
+    return count
 
 
 def _draw_quantities(

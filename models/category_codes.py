@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
+from models.bins import read_only
 from models.generation import TrainingRows
 
 _MOST_FREQUENT: Final = 62
@@ -78,24 +80,11 @@ class CategoryCodes:
         """Return X with the odds in place of every category, and the ranks behind all columns; float32 (n, F + C)."""
         if not len(self.columns):
             return X
-        features = X.shape[1]
-        out = np.empty((len(X), features + len(self.columns)), np.float32)
-        out[:, :features] = X
-        for at, column in enumerate(self.columns):
-            out[:, [column, features + at]] = self._numbers(at, X[:, column])
+        out = np.empty((len(X), X.shape[1] + len(self.columns)), np.float32)
+        out[:, : X.shape[1]] = X
+        values, numbers, unknown = read_only(self.values), read_only(self.numbers), read_only(self.unknown)
+        _look_up(read_only(self.columns), read_only(self.starts), values, numbers, unknown, out)
         return out
-
-    def _numbers(self, at: int, given: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the numbers of values of one of the columns, float32 (n, 2)."""
-        its = slice(self.starts[at], self.starts[at + 1])
-        values, numbers = self.values[its], self.numbers[its]
-        found = np.tile(self.unknown[at], (len(given), 1))
-        if len(values):
-            place = np.minimum(np.searchsorted(values, given), len(values) - 1)
-            is_known = values[place] == given
-            found[is_known] = numbers[place[is_known]]
-        found[~np.isfinite(given)] = np.nan
-        return found
 
     def summed(self, parts: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the parts of all columns as those of the features, float64 (n, F): a category has those of both."""
@@ -217,3 +206,33 @@ def _sums_elsewhere(weight: NDArray[np.float64], cell: NDArray[np.int64], values
     # Of whole weights the sums are exact; of others a rounding error must not become a negative sum.
     elsewhere: NDArray[np.float64] = np.maximum(sums.sum(axis=1, keepdims=True) - sums, 0.0)
     return elsewhere.ravel()[cell]
+
+
+@njit(cache=True, nogil=True)
+def _look_up(
+    columns: NDArray[np.int64],
+    starts: NDArray[np.int64],
+    values: NDArray[np.float32],
+    numbers: NDArray[np.float32],
+    unknown: NDArray[np.float32],
+    out: NDArray[np.float32],
+) -> None:
+    """Replace the categories by their first numbers, and write the second ones behind all features."""
+    features = out.shape[1] - len(columns)
+    for at in range(len(columns)):
+        column, begin, end = columns[at], starts[at], starts[at + 1]
+        for row in range(len(out)):
+            value = out[row, column]
+            low, high = begin, end
+            while low < high:
+                middle = (low + high) // 2
+                if values[middle] < value:
+                    low = middle + 1
+                else:
+                    high = middle
+            if not np.isfinite(value):
+                out[row, column] = out[row, features + at] = np.nan
+            elif low < end and values[low] == value:
+                out[row, column], out[row, features + at] = numbers[low, 0], numbers[low, 1]
+            else:
+                out[row, column], out[row, features + at] = unknown[at, 0], unknown[at, 1]

@@ -31,8 +31,11 @@ class Binned(NamedTuple):
     @classmethod
     def of(cls, X: NDArray[np.float32]) -> Binned:
         """Draw the edges by the rows themselves, float32 (n, F); what is not finite is missing."""
-        edges = [split_values(column) for column in X.T]
-        return cls(edges, np.stack([codes_of(column, its) for column, its in zip(X.T, edges, strict=True)]))
+        columns = np.ascontiguousarray(X.T)
+        edges = [split_values(column) for column in columns]
+        return cls(
+            edges, np.stack([codes_of(column, its) for column, its in zip(columns, edges, strict=True)])
+        )
 
 
 def split_values(column: NDArray[np.float32]) -> NDArray[np.float32]:
