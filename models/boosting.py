@@ -1,4 +1,4 @@
-"""Gradient boosted trees, fitted once (`models.growing`) and kept in arrays: a score is a walk through compiled loops.
+"""Gradient boosted trees, fitted once (`models.growing`) and kept in arrays: compiled loops take rows through them.
 
 The trees score a row in microseconds and explain it exactly: a row's path through a tree changes the expected value at
 every split, and each change is credited to the feature that was split on (Saabas 2014), so that a row's contributions
@@ -18,34 +18,38 @@ from numpy.typing import NDArray
 
 from models.bins import feature_rows
 from models.column_edges import Binned
-from models.growing import LEAF, Drawn, Grown, Growth, grow, log_odds
+from models.growing import LEAF, Drawn, Grown, Growth, grow, log_odds, pass_rows
 
-_BLOCK: Final = 16
+_BLOCK: Final = 1_024
 """Rows that pass through a tree together."""
-_ONE, _TWO, _FOUR = np.uint64(1), np.uint64(2), np.uint64(4)
-_SIGN: Final = np.uint32(1 << 31)
-_EXPONENT: Final = np.uint32(0x7F800000)
+_EXPONENT: Final = np.int32(0x7F800000)
 """Its bits are all set in what is not finite."""
-_MISSING: Final = np.uint32(0xFFFFFFFF)
+_ALL_BUT_SIGN: Final = np.int32(0x7FFFFFFF)
+_MISSING: Final = np.int32(0x7FFFFFFF)
+"""The place of a missing value: behind that of every number."""
 _GREATEST: Final = np.finfo(np.float32).max
 
 
-class _Walk(NamedTuple):
-    """The nodes as a walk without branches takes them: a leaf leads to itself, so that all walks are equally long.
-
-    Values and thresholds are compared as whole numbers of the same order, because these have a least and a greatest one
-    for what is missing.
+class _Splits(NamedTuple):
+    """S splits of T trees, parents before their children, as rows pass them.
 
     Attributes
     ----------
-    depth : int32 (T,)
-        Steps from the root of each tree to its deepest leaf.
-    nodes : uint32 (4M,)
-        Of each node: twice its feature, and one more where a missing value goes left; its threshold; its children.
+    starts : int64 (T + 1,)
+        Where the splits of each tree begin.
+    feature, node, left, right : int32 (S,)
+        What is split on, and the numbers of the node and of its children.
+    place, place_beside : int32 (S,)
+        Of values in the order of `_places`: those up to the first go left, and so do those at the second.
     """
 
-    depth: NDArray[np.int32]
-    nodes: NDArray[np.uint32]
+    starts: NDArray[np.int64]
+    feature: NDArray[np.int32]
+    node: NDArray[np.int32]
+    left: NDArray[np.int32]
+    right: NDArray[np.int32]
+    place: NDArray[np.int32]
+    place_beside: NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,28 +111,23 @@ class FlatBooster:
     left: NDArray[np.int32]
     right: NDArray[np.int32]
     value: NDArray[np.float64]
-    _walk: _Walk = field(init=False, repr=False, compare=False)
+    _splits: _Splits = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self._check()
-        own, leaf = np.arange(len(self.value)), self.feature == LEAF
-        nodes = np.column_stack(
-            [
-                np.where(leaf, 0, 2 * self.feature.astype(np.int64) + self.missing_left),
-                np.where(leaf, _MISSING, _ordered(np.minimum(self.threshold, _GREATEST) + np.float32(0.0))),
-                np.where(leaf, own, self.left),
-                np.where(leaf, own, self.right),
-            ]
+        node = np.flatnonzero(self.feature != LEAF)
+        place = _places(np.minimum(self.threshold[node], _GREATEST) + np.float32(0.0))
+        feature, left, right = (its[node].astype(np.int32) for its in (self.feature, self.left, self.right))
+        splits = _Splits(
+            np.searchsorted(node, np.append(self.roots, len(self.value))),
+            feature,
+            node.astype(np.int32),
+            left,
+            right,
+            place,
+            np.where(self.missing_left[node], _MISSING, place),
         )
-        object.__setattr__(self, "_walk", _Walk(self._depths(), nodes.astype(np.uint32).ravel()))
-
-    def _depths(self) -> NDArray[np.int32]:
-        """Return the depth of each tree, int32 (T,)."""
-        depth = np.zeros(len(self.value), np.int32)
-        # A child lies behind its parent, so that one pass reaches every node.
-        for node in np.flatnonzero(self.feature != LEAF):
-            depth[[self.left[node], self.right[node]]] = depth[node] + 1
-        return np.maximum.reduceat(depth, self.roots) if len(self.roots) else depth
+        object.__setattr__(self, "_splits", splits)
 
     @classmethod
     def fit(
@@ -173,10 +172,11 @@ class FlatBooster:
         """Replace columns by features, and codes by the values that they mean."""
         feature = np.where(grown.column == LEAF, LEAF, columns[grown.column]).astype(np.int16)
         threshold = np.full(len(feature), np.inf, np.float32)
-        for column, its in enumerate(edges):
-            # Up to edge c are the values of codes 0 to c; behind the last edge only what is missing goes right.
-            at = np.flatnonzero((grown.column == column) & (grown.code < len(its)))
-            threshold[at] = its[grown.code[at]]
+        counts = np.array([len(its) for its in edges])
+        starts = np.cumsum(counts) - counts
+        # Up to edge c are the values of codes 0 to c; behind the last edge only what is missing goes right.
+        at = np.flatnonzero((grown.column != LEAF) & (grown.code < counts[grown.column]))
+        threshold[at] = np.concatenate(edges)[starts[grown.column[at]] + grown.code[at]]
         return cls(
             features, grown.baseline, grown.roots, feature, threshold, grown.missing_left, grown.left, grown.right,
             grown.value,
@@ -194,8 +194,8 @@ class FlatBooster:
     def score(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the logits, float64 (n,); the trees are added in their order, in every worker alike."""
         out = np.full(len(X), self.baseline)
-        bits = feature_rows(X, self.features).view(np.uint32)
-        _add_scores(bits, self.roots, self._walk, self.value, out)
+        bits = feature_rows(X, self.features).view(np.int32)
+        _add_scores(bits, self.roots, self._splits, self.value, out)
         return out
 
     def contributions(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -281,54 +281,47 @@ class FlatBooster:
             raise ValueError(msg)
 
 
-def _ordered(values: NDArray[np.float32]) -> NDArray[np.uint32]:
-    """Return whole numbers in the order of finite values, none of which is the least or the greatest."""
-    bits = values.view(np.uint32)
-    return np.where(bits >> 31, ~bits, bits | _SIGN)
+def _places(values: NDArray[np.float32]) -> NDArray[np.int32]:
+    """Return whole numbers in the order of finite values, below that of what is missing."""
+    bits = values.view(np.int32)
+    return np.where(bits < 0, bits ^ _ALL_BUT_SIGN, bits)
 
 
 @njit(cache=True, nogil=True)
 def _add_scores(
-    bits: NDArray[np.uint32],
+    bits: NDArray[np.int32],
     roots: NDArray[np.int32],
-    walk: _Walk,
+    splits: _Splits,
     value: NDArray[np.float64],
     out: NDArray[np.float64],
 ) -> None:
-    # A block of rows takes each step together: a processor that waits for one row's node works on another's, and no
-    # branch is there to be mispredicted. Indices without a sign spare the check for negative ones.
-    rows, columns = bits.shape
-    block = np.zeros(2 * columns * _BLOCK, np.uint32)
-    total = np.empty(_BLOCK)
-    at = np.empty(_BLOCK, np.uint32)
-    for start in range(0, rows, _BLOCK):
-        used = min(_BLOCK, rows - start)
-        for row in range(used):
-            _lay_out(bits[start + row], block, row)
-            total[row] = out[start + row]
+    # As where `models.growing` sets the values of the leaves, all rows of a block pass every split: without a branch,
+    # and many at once. Only batches of a few rows would walk faster, each down its own path.
+    block = np.empty((bits.shape[1], _BLOCK), np.int32)
+    reached = np.empty(_BLOCK, np.int32)
+    for start in range(0, len(bits), _BLOCK):
+        used = min(_BLOCK, len(bits) - start)
+        _lay_out(bits[start : start + used], block)
+        its_reached, its_out = reached[:used], out[start : start + used]
         for tree in range(len(roots)):
-            at[:] = roots[tree]
-            for _ in range(walk.depth[tree]):
-                for row in range(np.uint64(_BLOCK)):
-                    node = np.uint64(at[row]) * _FOUR
-                    x = block[np.uint64(walk.nodes[node]) * np.uint64(_BLOCK) + np.uint64(row)]
-                    goes_right = np.uint64(x > walk.nodes[node + _ONE])
-                    at[row] = walk.nodes[node + _TWO + goes_right]
+            its_reached[:] = roots[tree]
+            for at in range(splits.starts[tree], splits.starts[tree + 1]):
+                pass_rows(
+                    its_reached, block[splits.feature[at], :used], splits.node[at], splits.place[at],
+                    splits.place_beside[at], splits.left[at], splits.right[at],
+                )  # fmt: skip
             for row in range(used):
-                total[row] += value[at[row]]
-        for row in range(used):
-            out[start + row] = total[row]
+                its_out[row] += value[its_reached[row]]
 
 
 @njit(cache=True, nogil=True)
-def _lay_out(bits: NDArray[np.uint32], block: NDArray[np.uint32], row: int) -> None:
-    """Write every value of a row twice: what is missing is the greatest number where it goes right, else the least."""
-    for column in range(len(bits)):
-        its = bits[column]
-        whole = ~its if its >> np.uint32(31) else its | _SIGN
-        is_missing = (its & _EXPONENT) == _EXPONENT
-        block[2 * column * _BLOCK + row] = _MISSING if is_missing else whole
-        block[(2 * column + 1) * _BLOCK + row] = np.uint32(0) if is_missing else whole
+def _lay_out(bits: NDArray[np.int32], block: NDArray[np.int32]) -> None:
+    """Write the places of the values column by column, what is missing behind all others."""
+    for row in range(len(bits)):
+        for column in range(bits.shape[1]):
+            its = bits[row, column]
+            is_missing = (its & _EXPONENT) == _EXPONENT
+            block[column, row] = _MISSING if is_missing else (its ^ _ALL_BUT_SIGN if its < 0 else its)
 
 
 @njit(cache=True, nogil=True)
