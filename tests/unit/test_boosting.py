@@ -117,7 +117,7 @@ def test_a_column_of_one_value_that_is_missing_from_some_rows_splits_them() -> N
     assert missing > given + 1.0
 
 
-def test_a_walk_meets_zeros_of_both_signs_and_the_greatest_values_as_a_comparison_does() -> None:
+def test_a_split_meets_zeros_of_both_signs_and_the_greatest_values_as_a_comparison_does() -> None:
     values = np.array([0.0, -0.0, 1e-45, -1e-45, 3.4028235e38, -3.4028235e38, 1.5, -1.5], np.float32)
     for threshold in values:
         for missing_left in (True, False):
@@ -131,6 +131,26 @@ def test_a_walk_meets_zeros_of_both_signs_and_the_greatest_values_as_a_compariso
             np.testing.assert_array_equal(flat.score(values[:, None]), expected)
             nothing = np.array([[np.nan], [-np.nan], [np.inf], [-np.inf]], np.float32)
             assert flat.score(nothing).tolist() == [-1.0 if missing_left else 1.0] * 4
+
+
+@pytest.mark.parametrize("count", [1, 31, 1_024, 2_500])
+def test_rows_of_a_batch_of_any_size_reach_the_leaves_that_each_one_walks_to(count: int) -> None:
+    X, y, w = rows()
+    flat = FlatBooster.fit(Binned.of(X), y, w, PARAMS, seed=9)
+    walked = np.array([_walked(flat, x) for x in X])
+    np.testing.assert_array_equal(flat.score(np.resize(X, (count, 4))), np.resize(walked, count))
+
+
+def _walked(flat: FlatBooster, x: np.ndarray) -> float:
+    logit = flat.baseline
+    for root in flat.roots:
+        node = root
+        while flat.feature[node] != LEAF:
+            value = x[flat.feature[node]]
+            goes_left = value <= flat.threshold[node] if np.isfinite(value) else flat.missing_left[node]
+            node = flat.left[node] if goes_left else flat.right[node]
+        logit += float(flat.value[node])
+    return logit
 
 
 def test_trees_take_the_shares_of_the_columns_in_turn() -> None:
