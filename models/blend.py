@@ -236,13 +236,14 @@ class Blend:
         self._information = information_of(*parts, w, self._followed, link, certainty)
         self._balance_alone = balance_alone
 
-    @property
-    def certainty(self) -> float:
-        """How many verdicts stand behind the weights, each counted by p (1 - p); the most before `begin_to_follow`.
+    def certainty(self, calibration: Calibration) -> float:
+        """Return how many verdicts stand behind the weights, each counted by p (1 - p).
 
-        It is right where the slope of the calibration is 1, as after a search.
+        It is the most there can be before `begin_to_follow`; `calibration` is the one that this was given.
         """
-        return REMEMBERED if self._information is None else float(self._information[2, 2])
+        if self._information is None:
+            return REMEMBERED
+        return float(self._information[2, 2]) / max(calibration.slope**2, _LEAST_WEIGHT)
 
     def learn_batch(self, X: NDArray[np.float32], y: NDArray[np.uint8], w: NDArray[np.float64]) -> None:
         """Let the tables learn rows one by one, in their order; see `BinnedLogistic.learn_batch`."""

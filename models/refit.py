@@ -190,7 +190,8 @@ def _recipe(model: ModelState, challenger: ChallengerMode) -> tuple[Choice | Non
     shadow = None
     if challenger is ChallengerMode.SHADOW and choice.shadow is not None and beside is not None:
         shadow = choice.shadow._replace(mix=beside.mix)
-    return replace(choice, mix=online.mix, calibration=model.calibration, shadow=shadow), online.certainty
+    recipe = replace(choice, mix=online.mix, calibration=model.calibration, shadow=shadow)
+    return recipe, online.certainty(model.calibration)
 
 
 def _may_stay(earlier: Choice, challenger: ChallengerMode) -> bool:

@@ -216,7 +216,10 @@ class Searcher:
         if self._challenger is not ChallengerMode.SHADOW:
             return None
         mix, calibration = fit_mix(tables.logit, trees.logit, y == 1, w)
-        return Shadow(trees.at, replace(mix, offset=calibration.intercept)) if mix.trees > 0.0 else None
+        # Its logit is not calibrated any more.
+        slope, intercept = calibration.slope, calibration.intercept
+        its = Mix(slope * mix.tables, slope * mix.trees, intercept)
+        return Shadow(trees.at, its) if mix.trees > 0.0 else None
 
     def _chosen_trees(self, cuts: list[_Cut]) -> tuple[_Judged, NDArray[np.int16]]:
         """Choose trees whose loss is lower, and by the first ones the order of the columns for the tables.

@@ -12,6 +12,8 @@ from models.threshold import Calibration
 
 _PULL: Final = 200.0
 """The prior of the mix counts for so many frauds, and fades out as more come."""
+_LEAST_SLOPE: Final = 1e-3
+"""Of less, no share can be said."""
 
 
 def fit_mix(
@@ -20,8 +22,10 @@ def fit_mix(
     fraud: NDArray[np.bool_],
     w: NDArray[np.float64],
 ) -> tuple[Mix, Calibration]:
-    """Fit the weights of two logits and an intercept by weighted log loss; no weight is negative.
+    """Fit the weights of two logits, a slope and an intercept by weighted log loss; no weight is negative.
 
+    The weights sum to 1: how far the logits go is the slope of the calibration. What a search says of it varies with
+    the frauds of three weeks, and must not change how decisions of one generation rank among those of another.
     A Gaussian prior pulls towards the plain mean of the two with intercept 0; it counts for some 200 frauds and fades.
 
     Parameters
@@ -35,9 +39,9 @@ def fit_mix(
     Returns
     -------
     mix
-        The weights.
+        The weights; both are 0 where neither logit says anything.
     calibration
-        Slope 1 and the intercept.
+        Slope and intercept.
     """
     ones = np.ones(len(w))
     X = np.column_stack([tables, 0.0 * ones if trees is None else trees, ones])
@@ -47,7 +51,11 @@ def fit_mix(
         if theta[at] < 0.0:
             free[at] = False
             theta = _newton(X, fraud, w, free)
-    return Mix(float(max(theta[0], 0.0)), float(max(theta[1], 0.0))), Calibration(1.0, float(theta[2]))
+    weights, intercept = np.maximum(theta[:2], 0.0), float(theta[2])
+    slope = float(weights.sum())
+    if slope < _LEAST_SLOPE:
+        return Mix(0.0, 0.0), Calibration(1.0, intercept)
+    return Mix(*(weights / slope).tolist()), Calibration(slope, intercept)
 
 
 def _newton(
@@ -75,5 +83,6 @@ def _newton(
 def blended_logit(
     tables: NDArray[np.float64], trees: NDArray[np.float64] | None, mix: Mix, calibration: Calibration
 ) -> NDArray[np.float64]:
-    """Return the logits as the mix would use them, float64 (n,); `trees` is None for no trees."""
-    return mix.tables * tables + (0.0 if trees is None else mix.trees * trees) + calibration.intercept
+    """Return the calibrated logits of a mix, float64 (n,); `trees` is None for no trees."""
+    blended = mix.tables * tables + (0.0 if trees is None else mix.trees * trees)
+    return calibration.slope * blended + calibration.intercept

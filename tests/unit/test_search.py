@@ -23,12 +23,13 @@ def test_the_mix_finds_the_better_logit_and_no_weight_is_negative() -> None:
     fraud = rng.random(20_000) < 1 / (1 + np.exp(-truth))
     noise = rng.normal(size=20_000)
     # The best weights are -1 and 1: the tables would take the noise out of the trees.
-    mix, _ = fit_mix(noise, truth + noise, fraud, np.ones(20_000))
-    assert mix.tables == 0.0
-    assert 0.5 < mix.trees < 1.0
+    mix, calibration = fit_mix(noise, truth + noise, fraud, np.ones(20_000))
+    assert mix == Mix(0.0, 1.0)
+    assert 0.5 < calibration.slope < 1.0
     mix, calibration = fit_mix(noise, truth, fraud, np.ones(20_000))
     assert mix.tables == pytest.approx(0.0, abs=0.05)
-    assert mix.trees == pytest.approx(1.0, abs=0.05)
+    assert mix.tables + mix.trees == pytest.approx(1.0, abs=1e-12)
+    assert calibration.slope == pytest.approx(1.0, abs=0.05)
     assert calibration.intercept == pytest.approx(0.0, abs=0.1)
     mix, _ = fit_mix(truth + rng.normal(size=20_000), truth + rng.normal(size=20_000), fraud, np.ones(20_000))
     assert mix.tables == pytest.approx(mix.trees, abs=0.1)
@@ -141,7 +142,8 @@ def test_the_intercept_of_a_search_counts_for_the_share_of_the_rows_that_its_mod
     # What is left is the intercept with which the generation expects the frauds of the judged days.
     own = (calibration.intercept - share * choice.calibration.intercept) / (1.0 - share)
     assert abs(own - choice.calibration.intercept) > 0.03
-    assert w @ (1.0 / (1.0 + np.exp(-logit - own))) == pytest.approx(w @ y, rel=1e-6)
+    slope = choice.calibration.slope
+    assert w @ (1.0 / (1.0 + np.exp(-slope * logit - own))) == pytest.approx(w @ y, rel=1e-6)
 
 
 def test_nothing_of_a_cuts_days_or_of_the_wait_for_labels_is_learnt_before_it() -> None:
@@ -302,13 +304,15 @@ def test_without_trees_the_tables_alone_are_chosen_and_their_weight_is_fitted() 
     chosen = searcher.search()
     choice = chosen.choice
     assert (choice.trees_at, choice.mix.trees) == (-1, 0.0)
-    assert choice.mix.tables > 0.5
+    assert choice.mix == Mix(1.0, 0.0)
+    assert choice.calibration is not None
+    assert choice.calibration.slope > 0.5
     assert searcher.build(chosen).blend.trees is None
     rng = np.random.default_rng(4)
     truth = rng.normal(size=20_000) * 2 - 2
     fraud = rng.random(20_000) < 1 / (1 + np.exp(-truth))
     mix, calibration = fit_mix(truth / 2 + 1, None, fraud, np.ones(20_000))
     # The truth is twice the given logit less two.
-    assert mix.tables == pytest.approx(2.0, abs=0.1)
-    assert mix.trees == 0.0
+    assert mix == Mix(1.0, 0.0)
+    assert calibration.slope == pytest.approx(2.0, abs=0.1)
     assert calibration.intercept == pytest.approx(-2.0, abs=0.1)
