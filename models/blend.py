@@ -243,7 +243,7 @@ class Blend:
         """
         if self._information is None:
             return REMEMBERED
-        return float(self._information[2, 2]) / max(calibration.slope**2, _LEAST_WEIGHT)
+        return float(self._information[2, 2]) / max(abs(calibration.slope), _LEAST_WEIGHT) ** 2
 
     def learn_batch(self, X: NDArray[np.float32], y: NDArray[np.uint8], w: NDArray[np.float64]) -> None:
         """Let the tables learn rows one by one, in their order; see `BinnedLogistic.learn_batch`."""

@@ -266,6 +266,7 @@ class FlatBooster:
         if (
             any(array.dtype != kind for array, kind in zip(self._nodes(), types, strict=True))
             or any(array.shape != (count,) for array in self._nodes()[1:])
+            or self.roots.ndim != 1
             or not np.all(np.isfinite(self.value))
             or not math.isfinite(self.baseline)
             or np.any(np.isnan(self.threshold))
@@ -297,7 +298,7 @@ def _add_scores(
 ) -> None:
     # As where `models.growing` sets the values of the leaves, all rows of a block pass every split: without a branch,
     # and many at once. Only batches of a few rows would walk faster, each down its own path.
-    block = np.empty((bits.shape[1], _BLOCK), np.int32)
+    block = np.empty((bits.shape[1], min(_BLOCK, len(bits))), np.int32)
     reached = np.empty(_BLOCK, np.int32)
     for start in range(0, len(bits), _BLOCK):
         used = min(_BLOCK, len(bits) - start)
@@ -317,8 +318,8 @@ def _add_scores(
 @njit(cache=True, nogil=True)
 def _lay_out(bits: NDArray[np.int32], block: NDArray[np.int32]) -> None:
     """Write the places of the values column by column, what is missing behind all others."""
-    for row in range(len(bits)):
-        for column in range(bits.shape[1]):
+    for column in range(bits.shape[1]):
+        for row in range(len(bits)):
             its = bits[row, column]
             is_missing = (its & _EXPONENT) == _EXPONENT
             block[column, row] = _MISSING if is_missing else (its ^ _ALL_BUT_SIGN if its < 0 else its)

@@ -38,7 +38,7 @@ FOR_MANY_FRAUDS: Final = (*FOR_FEW_FRAUDS, TREES.index(_LARGE), TREES.index(_LAR
 """The places of the candidates in `TREES`, the simplest first."""
 _MOST_GROWTH: Final = 2.0
 _MOST_TREES: Final = 1_000
-"""The time to score a row grows with the trees and their depth."""
+"""The time to score a row grows with the trees and their leaves."""
 
 
 class Shadow(NamedTuple):

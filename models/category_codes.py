@@ -80,6 +80,9 @@ class CategoryCodes:
         """Return X with the odds in place of every category, and the ranks behind all columns; float32 (n, F + C)."""
         if not len(self.columns):
             return X
+        if X.ndim != 2 or X.shape[1] <= self.columns[-1]:
+            msg = f"expected a category in column {self.columns[-1]}, got an array of shape {X.shape}"
+            raise ValueError(msg)
         out = np.empty((len(X), X.shape[1] + len(self.columns)), np.float32)
         out[:, : X.shape[1]] = X
         values, numbers, unknown = read_only(self.values), read_only(self.numbers), read_only(self.unknown)
@@ -129,7 +132,7 @@ class CategoryCodes:
             or read.numbers.shape != (len(read.values), 2)
             or read.starts[0] != 0
             or read.starts[-1] != len(read.values)
-            or np.any(np.diff(read.starts) < 0)
+            or np.any(read.starts[1:] < read.starts[:-1])
             or not np.all(np.isfinite(read.numbers))
             or not np.all(np.isfinite(read.unknown))
         ):

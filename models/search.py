@@ -5,7 +5,8 @@ is judged on the days after it by weighted log loss: as a generation meets the d
 nothing of the time that labels need, tables only what has a verdict by then, where a generation does. Larger trees are
 chosen where their loss is lower. Tables are judged by what they bring beside these trees, and chosen in place of the
 default ones where that is better by more than one standard error (Breiman et al. 1984), so that noise moves little.
-From the logits on those days come the weights of tables and trees, and the intercept that makes a probability of them.
+From the logits on those days come the weights of tables and trees, and slope and intercept, which make a probability of
+them.
 """
 
 from __future__ import annotations

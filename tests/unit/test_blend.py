@@ -72,7 +72,7 @@ def test_a_blend_restored_from_its_arrays_goes_on_to_the_bit(mix: Mix, follows: 
     np.testing.assert_array_equal(one.score_batch(some.X), other.score_batch(some.X))
 
 
-@pytest.mark.parametrize("slope", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("slope", [0.01, 0.5, 1.0, 2.0])
 def test_a_mix_is_as_certain_as_it_was_begun_whatever_the_slope_of_its_calibration(slope: float) -> None:
     both, some, calibration = blend(), rows(300, seed=3), Calibration(slope, 0.1)
     both.begin_to_follow(some.X, some.w, calibration, 50.0)

@@ -239,3 +239,10 @@ def test_nodes_that_lead_out_of_bounds_or_in_circles_are_refused(name: str, valu
     arrays[name][0] = value
     with pytest.raises(ValueError, match="nodes of a boosted model"):
         FlatBooster.from_arrays(arrays, 4)
+
+
+def test_roots_that_are_no_plain_row_of_numbers_are_refused() -> None:
+    X, y, w = rows()
+    arrays = FlatBooster.fit(Binned.of(X), y, w, PARAMS, seed=9).arrays()
+    with pytest.raises(ValueError, match="nodes of a boosted model"):
+        FlatBooster.from_arrays({**arrays, "roots": arrays["roots"][:, None]}, 4)

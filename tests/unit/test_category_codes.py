@@ -98,6 +98,19 @@ def test_codes_restored_from_their_arrays_are_the_same_and_foreign_ones_are_refu
         CategoryCodes.from_arrays({**two, "columns": np.array([1, 1])}, 2)
 
 
+def test_starts_whose_differences_overflow_and_rows_without_the_category_are_refused() -> None:
+    four = {
+        "columns": np.arange(4), "starts": np.array([0, 2**62, -(2**63), -(2**62), 3]),
+        "values": np.arange(3, dtype=np.float32), "numbers": np.zeros((3, 2), np.float32),
+        "unknown": np.zeros((4, 2), np.float32),
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="codes of categories"):
+        CategoryCodes.from_arrays(four, 4)
+    codes = CategoryCodes.of_rows(rows([7, 5, 7], [1, 0, 0]), CATEGORICAL)
+    with pytest.raises(ValueError, match=r"column 1, got an array of shape \(2, 1\)"):
+        codes.of(np.zeros((2, 1), np.float32))
+
+
 def test_of_very_many_values_the_most_frequent_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(category_codes, "_MOST_VALUES", 2)
     codes = CategoryCodes.of_rows(rows([3, 8, 8, 5, 5, 5], [1, 0, 1, 0, 0, 1]), CATEGORICAL)
