@@ -27,7 +27,7 @@ from models.threshold import Calibration
 _TABLES: Final = "tables."
 _BOOSTER: Final = "booster."
 _CODES: Final = "codes."
-_LEAST_WEIGHT: Final = 1e-3
+LEAST_WEIGHT: Final = 1e-3
 """Of less, no share can be said."""
 
 
@@ -143,7 +143,7 @@ class Mix:
     def balanced(self, followed: Mix) -> Mix:
         """Return the same weight and offset, shared by tables and trees as another mix shares its own."""
         weight, theirs = self.tables + self.trees, followed.tables + followed.trees
-        if theirs < _LEAST_WEIGHT:
+        if theirs < LEAST_WEIGHT:
             return self
         tables = weight * followed.tables / theirs
         return Mix(tables, weight - tables, self.offset)
@@ -243,7 +243,7 @@ class Blend:
         """
         if self._information is None:
             return REMEMBERED
-        return float(self._information[2, 2]) / max(abs(calibration.slope), _LEAST_WEIGHT) ** 2
+        return float(self._information[2, 2]) / max(abs(calibration.slope), LEAST_WEIGHT) ** 2
 
     def learn_batch(self, X: NDArray[np.float32], y: NDArray[np.uint8], w: NDArray[np.float64]) -> None:
         """Let the tables learn rows one by one, in their order; see `BinnedLogistic.learn_batch`."""

@@ -7,13 +7,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.blend import Mix
+from models.blend import LEAST_WEIGHT, Mix
 from models.threshold import Calibration
 
 _PULL: Final = 200.0
 """The prior of the mix counts for so many frauds, and fades out as more come."""
-_LEAST_SLOPE: Final = 1e-3
-"""Of less, no share can be said."""
 
 
 def fit_mix(
@@ -53,7 +51,7 @@ def fit_mix(
             theta = _newton(X, fraud, w, free)
     weights, intercept = np.maximum(theta[:2], 0.0), float(theta[2])
     slope = float(weights.sum())
-    if slope < _LEAST_SLOPE:
+    if slope < LEAST_WEIGHT:
         return Mix(0.0, 0.0), Calibration(1.0, intercept)
     return Mix(*(weights / slope).tolist()), Calibration(slope, intercept)
 
