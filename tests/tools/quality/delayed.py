@@ -7,6 +7,7 @@ a day, so that its delay is 7 days. Each instance has a card of its own and the 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -28,6 +29,7 @@ _START_MS: Final = 1_704_067_200_000
 _CHANGES: Final = (250_000, 500_000, 750_000)
 _ABRUPT: Final = 50
 _GRADUAL: Final = 50_000
+_BLOCK: Final = 10_000
 _NAMES: Final = {
     "salary": "numeric",
     "commission": "numeric",
@@ -49,14 +51,13 @@ def changing(concepts: list[Instances], changes: tuple[int, ...], width: int, se
     As river's `ConceptDriftStream`, whose exponential overflows far from a narrow change.
     """
     rng = np.random.default_rng(seed)
-    at = 0
-    while True:
-        steps = -4.0 * (at - np.array(changes)) / width
+    for first in itertools.count(0, _BLOCK):
+        steps = -4.0 * (np.arange(first, first + _BLOCK)[:, None] - np.array(changes)) / width
         chance = 1.0 / (1.0 + np.exp(np.clip(steps, -50.0, 50.0)))
-        # The latest change that has taken place for this instance decides.
-        drawn = int(np.sum(np.cumprod(rng.random(len(changes)) < chance)))
-        yield next(concepts[drawn])
-        at += 1
+        # The latest change that has taken place for an instance decides.
+        drawn = np.cumprod(rng.random(chance.shape) < chance, axis=1).sum(axis=1)
+        for concept in drawn.tolist():
+            yield next(concepts[concept])
 
 
 def _agrawal(width: int, seed: int) -> Instances:
