@@ -251,6 +251,7 @@ def test_a_search_that_could_judge_nothing_is_made_again_and_one_that_could_is_k
 ) -> None:
     monkeypatch.setattr(refit, "_CHEAP_ROWS", 0)
     state = state_of_a_stream()
+    state.fold(state.offset + 1, run(generation_job(state, PLAN)))
     order = np.arange(FEATURES, dtype=np.int16)
     state.choice = Choice(0, -1, Mix(), order)
     assert np.isfinite(run(generation_job(state, PLAN)).arrays["losses"]).all()

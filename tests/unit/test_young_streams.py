@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from models.examples import Examples, Verdict
 from models.label_delay import LabelDelays
+from models.maturing import _legits_come_as_soon
 from models.records import Commit, ModelRecord
-from models.refit import RefitPlan, _legits_come_as_soon, generation_job
+from models.refit import RefitPlan, generation_job
 from models.state import ModelState
 from models.vocabulary import MS_PER_DAY
 from tests.support.model_log import DIGEST_EVERY, LINEAGE, POLICY, START_MS, commit, examples

@@ -14,7 +14,7 @@ from models.drift import BASE_RATE, SCORE, DriftWatch
 from models.state import GenerationStart, ModelState
 from models.vocabulary import MS_PER_DAY, Decider, Flag, LabelEffect, LabelSource
 from worker.cycle.contracts import Decided, Outcome, StepTimes
-from worker.live.conditions import Conditions, Facts
+from worker.live.conditions import Conditions, Facts, WaitingLabels
 from worker.live.publisher import ORPHAN, ORPHAN_DETAIL, SETTLE_STAGE, WRONG_CARD, WRONG_CARD_DETAIL
 from worker.live.source import KafkaSource
 from worker.partition.task import PartitionTask
@@ -189,40 +189,20 @@ class MetricsObserver:
     def _observe_state(self, held_back: int, dated_ahead: int) -> None:
         metrics, model = self._metrics, self._model
         online_lambda, forest_cut, *_ = model.thresholds()
-        metrics.model.state(
-            log_offset=model.offset,
-            generation_offset=-1 if model.generation is None else model.generation.offset,
-            frauds_learnt=model.frauds_learnt,
-            prevalence=model.prevalence,
-            threshold_lambda=online_lambda,
-            forest_cut=forest_cut,
-        )
-        if model.online is not None:
-            metrics.model.mix(model.online.mix.tables, model.online.mix.trees)
-        self._observe_generation()
-        pending = sum(task.waiting for task in self._tasks.values())
-        halted = any(task.feed_halted(model) for task in self._tasks.values())
-        metrics.waiting(pending, halted)
+        self._observe_model(online_lambda, forest_cut)
         # Before the online model decides, its threshold holds nothing back.
-        payoffs, least = model.payoffs, model.payoffs.in_force.least_lambda
-        in_force = online_lambda if model.online_decides else least
-        metrics.held_back(held_back, binds=in_force > least)
-        metrics.model.policy(payoffs.in_force, model.forest_cases_per_day, payoffs.daily_gain)
+        policy = model.payoffs.in_force
+        in_force = online_lambda if model.online_decides else policy.least_lambda
+        metrics.held_back(held_back, binds=in_force > policy.least_lambda)
         metrics.dated_ahead(dated_ahead)
-        waiting = {
-            partition: self._source.waiting_labels(partition, task.clock_ms, task.shelf)
-            for partition, task in self._tasks.items()
-            if partition in self._source.owned
-        }
-        metrics.waiting_labels({at: (it.count, it.ahead_ms / 1000.0) for at, it in waiting.items()})
-        metrics.postponed_labels(sum(task.shelf.postponed for task in self._tasks.values()))
+        halted, waiting = self._observe_waiting()
         self._conditions.observe(
             Facts(
                 feed_halted=halted,
                 newest_label_ms=model.newest_label_ms,
                 clock_ms=model.clock_ms,
                 online_lambda=in_force,
-                policy=payoffs.in_force,
+                policy=policy,
                 forest_is_limited=model.forest_is_limited,
                 held_back=held_back,
                 dated_ahead=dated_ahead,
@@ -232,6 +212,40 @@ class MetricsObserver:
             )
         )
         metrics.lag(self._lag())
+        self._count_changes()
+
+    def _observe_model(self, online_lambda: float, forest_cut: float) -> None:
+        gauges, model = self._metrics.model, self._model
+        gauges.state(
+            log_offset=model.offset,
+            generation_offset=-1 if model.generation is None else model.generation.offset,
+            frauds_learnt=model.frauds_learnt,
+            prevalence=model.prevalence,
+            threshold_lambda=online_lambda,
+            forest_cut=forest_cut,
+        )
+        if model.online is not None:
+            gauges.mix(model.online.mix.tables, model.online.mix.trees)
+        gauges.policy(model.payoffs.in_force, model.forest_cases_per_day, model.payoffs.daily_gain)
+        self._observe_generation()
+
+    def _observe_waiting(self) -> tuple[bool, dict[int, WaitingLabels]]:
+        """Show what waits; return whether a label feed has halted, and the labels that wait, by partition."""
+        metrics, tasks = self._metrics, self._tasks
+        halted = any(task.feed_halted(self._model) for task in tasks.values())
+        metrics.waiting(sum(task.waiting for task in tasks.values()), halted)
+        waiting = {
+            partition: self._source.waiting_labels(partition, task.clock_ms, task.shelf)
+            for partition, task in tasks.items()
+            if partition in self._source.owned
+        }
+        metrics.waiting_labels({at: (it.count, it.ahead_ms / 1000.0) for at, it in waiting.items()})
+        metrics.postponed_labels(sum(task.shelf.postponed for task in tasks.values()))
+        return halted, waiting
+
+    def _count_changes(self) -> None:
+        """Count rebalances and evictions since the last cycle, and publish the days that have closed since."""
+        metrics, model = self._metrics, self._model
         while self._rebalances < self._source.rebalances:
             metrics.rebalanced()
             self._rebalances += 1

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -129,13 +129,17 @@ def _table(
     context = multiprocessing.get_context("spawn")
     # A process a stream: what one leaves in memory does not add up.
     with ProcessPoolExecutor(max(jobs, 1), mp_context=context, max_tasks_per_child=1) as pool:
+        # The shortest are the first of the registry. Begun last, they leave no processor idle for long.
         running = {
             it.name: [pool.submit(measure_named, it.name, seed, changes) for seed in seeds[it.name]]
-            for it in streams
+            for it in reversed(streams)
         }
+        named = {job: name for name, jobs in running.items() for job in jobs}
+        for job in as_completed(named):
+            _say_finished(named[job], job)
         for stream in streams:
             try:
-                measured[stream.name] = [_finished(stream, it) for it in running[stream.name]]
+                measured[stream.name] = [it.result() for it in running[stream.name]]
             except AbsentError as error:
                 skipped.append((stream.name, str(error)))
                 _say(f"{stream.name} is left out: {error}")
@@ -163,10 +167,11 @@ def _table(
     return rows
 
 
-def _finished(stream: Stream, job: Future[Measured]) -> Measured:
+def _say_finished(name: str, job: Future[Measured]) -> None:
+    if isinstance(job.exception(), AbsentError):
+        return
     found = job.result()
-    _say(f"{stream.name}, seed {found.seed}: {found.rows:,} rows in {found.seconds:.0f} s")
-    return found
+    _say(f"{name}, seed {found.seed}: {found.rows:,} rows in {found.seconds:.0f} s")
 
 
 def _summary(row: table.Row) -> str:

@@ -99,20 +99,8 @@ def cost_plot(result: Comparison, block: Block, title: str, series: dict[str, Se
         return NOTHING
     cheapest = rows[0][1].cost
     nothing = float(result.test.loss[result.test.fraud].sum()) - cheapest
-    # One ruinous strategy must not press all others against the edge.
-    ends = np.array(
-        [max(it.excess, it.excess_high) if math.isfinite(it.excess_high) else it.excess for _, it in rows]
-    )
-    high = float(max(min(ends.max(), max(2.0 * np.median(ends), 1.3 * nothing)), 1e-9))
-    low = min(0.0, *(it.excess_low for _, it in rows if math.isfinite(it.excess_low)))
-    low = max(low, -0.5 * high)
-    points, spans = [], []
-    for place, (name, its) in enumerate(rows):
-        one, y = series.get(name, NEUTRAL), float(-place)
-        beyond = wording.compact(its.excess) if its.excess > high else ""
-        points.append(Point(one, min(its.excess, high), y, beyond))
-        if math.isfinite(its.excess_low) and its.excess_low < high:
-            spans.append(Span(one, (max(its.excess_low, low), min(its.excess_high, high)), (y, y)))
+    low, high = _shown([its for _, its in rows], nothing)
+    points, spans = _marks([(series.get(name, NEUTRAL), its) for name, its in rows], low, high)
     names = [
         f"{series[name].letter}  {_shortened(name)}" if name in series else _shortened(name)
         for name, _ in rows
@@ -153,6 +141,28 @@ def cost_plot(result: Comparison, block: Block, title: str, series: dict[str, Se
     if 0 < nothing < high:
         caption += f" Alerting on nothing cost {wording.money(nothing)} more than the cheapest."
     return figure(plot, caption)
+
+
+def _shown(rows: list[Figures], nothing: float) -> tuple[float, float]:
+    """Return the ends of the axis: one ruinous strategy must not press all others against its edge."""
+    ends = np.array(
+        [max(it.excess, it.excess_high) if math.isfinite(it.excess_high) else it.excess for it in rows]
+    )
+    high = float(max(min(ends.max(), max(2.0 * np.median(ends), 1.3 * nothing)), 1e-9))
+    low = min(0.0, *(it.excess_low for it in rows if math.isfinite(it.excess_low)))
+    return max(low, -0.5 * high), high
+
+
+def _marks(rows: list[tuple[Series, Figures]], low: float, high: float) -> tuple[list[Point], list[Span]]:
+    """Return a marker and a stroke for each strategy, one line below the other."""
+    points, spans = [], []
+    for place, (one, its) in enumerate(rows):
+        y = float(-place)
+        beyond = wording.compact(its.excess) if its.excess > high else ""
+        points.append(Point(one, min(its.excess, high), y, beyond))
+        if math.isfinite(its.excess_low) and its.excess_low < high:
+            spans.append(Span(one, (max(its.excess_low, low), min(its.excess_high, high)), (y, y)))
+    return points, spans
 
 
 def _shortened(name: str) -> str:

@@ -1,0 +1,158 @@
+"""What of the examples a generation may learn and be judged by, as of the moment at which it is made.
+
+What is measured comes from mature examples: older than `negatives_after`, and old enough that silence can be corrected.
+Frauds are labelled within days and silence matures later, so that younger ones are nearly all fraud.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.alert_silence import silent_weight
+from models.examples import Examples, Verdict
+from models.label_delay import LEAST_SHARE, LabelDelays, Ripening, learnt_as
+from models.records import Policy
+from models.state import ModelState
+from models.threshold import Calibration
+
+FEWEST_EXAMPLES: Final = 1_000
+"""Fewer make no generation."""
+_STEADY: Final = 4
+"""The mature rows of a steady stream span so many times the wait of silence."""
+_FULL: Final = 0.75
+"""Mature rows that span so much of what the memory can hold are as many as there will be."""
+_COMMIT_SPANS_MS: Final = 3_600_000
+"""A verdict's time is the clock of its commit, which spans up to an hour in a replay."""
+_SOON: Final = LEAST_SHARE / 2
+"""Legits come as soon as frauds where so many have a verdict by the age at which `LEAST_SHARE` of the frauds do."""
+
+
+class Ripe(NamedTuple):
+    """The examples of a generation, and what was found of them.
+
+    Attributes
+    ----------
+    ripening
+        As they are learnt.
+    mature_rows
+        How many of them are mature.
+    silent_weight
+        With which a silent alert is learnt as legit.
+    held_from_ms
+        From which event time on nothing is learnt yet, because the stream is young; -1 for none of that.
+    come_at_once
+        Whether most verdicts are of decisions within the event time of one commit.
+    """
+
+    ripening: Ripening
+    mature_rows: int
+    silent_weight: float
+    held_from_ms: int
+    come_at_once: bool
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return what the record of the generation says of them, by name."""
+        says_legit = self.ripening.legit_delays is None
+        return {
+            "silent_weight": np.array([self.silent_weight]),
+            "held_from_ms": np.array([self.held_from_ms], np.int64),
+            "label_delays": (self.ripening.delays if says_legit else LabelDelays.none()).shares,
+        }
+
+
+class Memory(NamedTuple):
+    """What a generation is made of, copied out of the state.
+
+    Attributes
+    ----------
+    examples
+        In log order.
+    clock_ms
+        Of the model.
+    known_ms
+        Of later moments no label is known: the clock, or before it where the feed of labels has fallen silent.
+    policy, calibration
+        In force.
+    """
+
+    examples: Examples
+    clock_ms: int
+    known_ms: int
+    policy: Policy
+    calibration: Calibration
+
+    @classmethod
+    def of(cls, model: ModelState) -> Self:
+        """Copy it."""
+        clock_ms, policy = model.clock_ms or 0, model.policy
+        known_ms = clock_ms
+        if policy.silence_is_legit and model.newest_label_ms is not None:
+            known_ms = min(clock_ms, model.newest_label_ms + policy.max_silence_ms)
+        return cls(model.examples.snapshot()[0], clock_ms, known_ms, policy, model.calibration)
+
+    def mature_frauds(self) -> int:
+        """Return how many verdicts of fraud there are on decisions of which silence has spoken."""
+        time_ms, label = self.examples.event_time_ms, self.examples.label
+        mature = (time_ms >= self._since_ms) & (time_ms < self.known_ms - self.policy.negatives_after_ms)
+        return int(np.count_nonzero(label[mature] & Verdict.FRAUD))
+
+    def ripen(self) -> Ripe:
+        """Return the last verdicts of the memory as they are learnt by now.
+
+        Of a steady stream, old enough, the young ones are among them that a label or silence has spoken of: as many
+        frauds come by then as in any week, and beside all the mature rows they shift no prior.
+        """
+        recent = self.examples.for_generation(self._since_ms)
+        delays = LabelDelays.measured(recent, self.known_ms)
+        legit_delays = (
+            None if self.policy.silence_is_legit else LabelDelays.measured(recent, self.known_ms, 0)
+        )
+        wait_ms = self._wait_ms(recent, delays, legit_delays)
+        mature = recent.event_time_ms < self.known_ms - wait_ms
+        old = recent.take(mature)
+        silent = silent_weight(old, self.calibration)
+        longest_ms = min(_STEADY * wait_ms, _FULL * (self.policy.memory_ms - wait_ms))
+        is_old = _spans(old) >= longest_ms or _legits_come_as_soon(old, delays)
+        steady = is_old and self.known_ms == self.clock_ms
+        chosen = (mature | steady) & ((recent.label != Verdict.ALERTED) | (silent > 0.0))
+        known, chance = learnt_as(
+            recent.take(chosen), mature[chosen], silent, self.calibration, delays, self.known_ms
+        )
+        # A moment later than the clock, so that the verdicts of the newest commit are known.
+        ripening = Ripening(known, chance, delays, self.known_ms + 1, wait_ms + 1, steady, legit_delays)
+        # The generation has learnt the decisions before; of a young stream, later ones are learnt as they grow old.
+        held_from_ms = -1 if is_old else self.known_ms - wait_ms
+        rows = int(np.count_nonzero(mature[chosen]))
+        return Ripe(ripening, rows, silent, held_from_ms, _come_at_once(recent))
+
+    @property
+    def _since_ms(self) -> int:
+        return self.clock_ms - self.policy.memory_ms
+
+    def _wait_ms(self, recent: Examples, delays: LabelDelays, legit_delays: LabelDelays | None) -> int:
+        """Return the age at which an example is mature."""
+        maturity_ms = [it.maturity_ms for it in (delays, legit_delays) if it is not None]
+        wait_ms = max(self.policy.negatives_after_ms, *maturity_ms)
+        mature = recent.label[recent.event_time_ms < self.known_ms - wait_ms]
+        enough_frauds = np.count_nonzero(mature & Verdict.FRAUD) >= self.policy.min_frauds
+        # With fewer, delays are not known yet, as when the first labels come all at once.
+        return wait_ms if enough_frauds and len(mature) >= FEWEST_EXAMPLES else self.policy.negatives_after_ms
+
+
+def _legits_come_as_soon(mature: Examples, delays: LabelDelays) -> bool:
+    """Return whether the early verdicts, by a label or by silence, are of legits as much as of frauds."""
+    legit = mature.take(np.flatnonzero(mature.label & Verdict.FRAUD == 0))
+    soon = legit.verdict_ms - legit.event_time_ms <= delays.maturity_ms + _COMMIT_SPANS_MS
+    return float(legit.weight[soon].sum()) >= _SOON * float(legit.weight.sum())
+
+
+def _come_at_once(recent: Examples) -> bool:
+    soon = recent.verdict_ms - recent.event_time_ms <= _COMMIT_SPANS_MS
+    return float(recent.weight[soon].sum()) > 0.5 * float(recent.weight.sum())
+
+
+def _spans(rows: Examples) -> int:
+    return int(rows.event_time_ms[-1] - rows.event_time_ms[0])
