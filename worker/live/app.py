@@ -165,29 +165,9 @@ class Worker:
         rebalance = Rebalance(
             settings, consumer, self._tasks, model, model_log, partitions, folder, self._status, self._alive
         )
-        guard = InputGuard(
-            partitions,
-            settings.kafka.partitioner,
-            settings.batch,
-            stops=settings.kafka.misplaced == "stop",
-        )
-        source = KafkaSource(
-            consumer,
-            Decoder(settings),
-            settings.topics,
-            settings.batch,
-            guard,
-            rebalance,
-            settings.kafka.start_from,
-            refuses_misplaced=settings.kafka.misplaced == "dead_letter",
-        )
+        source = self._source(consumer, rebalance, partitions)
         publisher = Publisher(settings, committer, self._tasks, partitions, lambda: source.group_metadata)
-        if opening := _opening(model, settings):
-            _log_policy(model, settings)
-            before = model.policy_offset
-            publisher.open_log(opening)
-            # No batch is decided under costs that are no longer the settings'.
-            model_log.fold_until(lambda: model.policy_offset > before, model, self._alive)
+        self._open_log(model, model_log, publisher)
         processor = Processor(
             settings.worker.id,
             source,
@@ -196,13 +176,7 @@ class Worker:
             model,
             self._tasks,
             Refits(refit_plan(settings), BackgroundJobs(), self._metrics.refitted),
-            MetricsObserver(
-                self._metrics,
-                model,
-                self._tasks,
-                source,
-                settings.topics,
-            ),
+            MetricsObserver(self._metrics, model, self._tasks, source, settings.topics),
         )
         standstill = Standstill(self._status)
         while not self._stopping.is_set():
@@ -215,6 +189,39 @@ class Worker:
         # Before the lock is given back: a successor that waits for it makes files of the same names at once.
         self._close_tasks()
         folder.close()
+
+    def _source(self, consumer: ColumnarConsumer, rebalance: Rebalance, partitions: int) -> KafkaSource:
+        """Return what the cycle reads transactions and labels from."""
+        settings = self._settings
+        guard = InputGuard(
+            partitions,
+            settings.kafka.partitioner,
+            settings.batch,
+            stops=settings.kafka.misplaced == "stop",
+        )
+        return KafkaSource(
+            consumer,
+            Decoder(settings),
+            settings.topics,
+            settings.batch,
+            guard,
+            rebalance,
+            settings.kafka.start_from,
+            refuses_misplaced=settings.kafka.misplaced == "dead_letter",
+        )
+
+    def _open_log(self, model: ModelState, model_log: KafkaModelLog, publisher: Publisher) -> None:
+        """Write what the log lacks of lineage and policy.
+
+        No batch is decided under costs that are no longer the settings'.
+        """
+        opening = _opening(model, self._settings)
+        if not opening:
+            return
+        _log_policy(model, self._settings)
+        before = model.policy_offset
+        publisher.open_log(opening)
+        model_log.fold_until(lambda: model.policy_offset > before, model, self._alive)
 
 
 def run(settings: Settings) -> int:
