@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from river.datasets import synth
 
 from models.vocabulary import MS_PER_DAY
 from tests.support.quality import START_MS, loaded
@@ -42,6 +44,13 @@ def test_a_delayed_stream_is_the_same_for_a_seed_and_labels_arrive_after_as_many
     steps = np.diff(made.dataset.event_time_ms)
     assert set((steps * delayed.INSTANCES_PER_DAY).tolist()) == {MS_PER_DAY}
     assert 0.05 < made.fraud.mean() < 0.95
+
+
+def test_instances_are_those_of_river_s_own_generator() -> None:
+    made = delayed._drawn("AGR_a", 2, 200)
+    own = synth.Agrawal(classification_function=0, seed=200, perturbation=0.05).take(201)
+    for row, (x, y) in enumerate(itertools.islice(own, 1, None)):
+        assert {name: made[name][row] for name in made} == {**x, "fraud": y}
 
 
 def concept(number: int) -> Iterator[tuple[dict[str, int], bool]]:
