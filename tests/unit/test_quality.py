@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from models.vocabulary import MS_PER_DAY
 from tests.support.quality import DAYS, START_MS, STREAM, loaded
-from tests.tools.quality import baselines, families, refits, registry
+from tests.tools.quality import baselines, families, recorded, refits, registry
+from tests.tools.quality.cache import write_json
 from tests.tools.quality.families import Family, Fitted, Setting, Training
 from tests.tools.quality.journal import CURRENT, FROZEN, FeatureSet, Unit
 from tests.tools.quality.streams import Loaded
@@ -185,6 +187,27 @@ def test_what_is_cached_is_not_made_again() -> None:
     assert baselines.read_baselines(STREAM, [MEAN], unit, unit) == []
     baselines.make_baselines(STREAM, 0, [MEAN], again.append)
     assert len(again) == 1
+
+
+def test_the_baselines_of_kept_bars_are_made_without_a_choice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorded, "FOLDER", tmp_path)
+    monkeypatch.setattr(baselines, "FAMILIES", (MEAN, families.LOGISTIC))
+    data = loaded()
+    unit = Unit(STREAM, 0, data)
+    unit.keep(journalled(data))
+    said: list[str] = []
+    assert baselines.make_recorded(STREAM, 0, said.append) == []
+    bar = {"bar": "mean (frozen features)", "setting": "a=2", "figure": 0.5, "seeds": 1}
+    write_json(tmp_path / recorded.BARS_FILE, {"tiny": bar})
+    [made] = baselines.make_recorded(STREAM, 0, said.append)
+    [line] = said
+    assert "mean a=2 scores" in line
+    rows = refits.stretch(data, 16, DAYS)
+    assert (made.row, made.features) == ("tiny", FROZEN)
+    per_day = np.bincount(data.day[rows], weights=data.fraud[rows], minlength=DAYS)[16:]
+    np.testing.assert_array_equal(made.days.caught[-1], per_day)
 
 
 def test_other_data_have_another_folder() -> None:

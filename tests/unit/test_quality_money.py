@@ -61,6 +61,22 @@ def days_of(rng: np.random.Generator, days: int, harder: float) -> tuple[DayCurv
     return sides[0], sides[1]
 
 
+def test_joined_steps_count_what_their_last_ones_did() -> None:
+    rng = np.random.default_rng(3)
+    fraud = rng.random(300) < 0.3
+    curves = DayCurves.of(fraud, rng.standard_normal(300), rng.integers(0, 4, 300))
+    steps = len(curves.caught)
+    for most in (1, 7, steps, steps + 5):
+        joined = curves.joined(most)
+        assert len(joined.caught) == min(most, steps)
+        kept = [next(at for at in range(steps) if (curves.alerted[at] == it).all()) for it in joined.alerted]
+        np.testing.assert_array_equal(curves.caught[kept], joined.caught)
+        assert kept[-1] == steps - 1
+        assert max(np.diff([-1, *kept])) <= -(-steps // most)
+    none = DayCurves.of(np.zeros(5, np.bool_), np.arange(5.0), np.arange(5))
+    assert len(none.joined(3).caught) == 0
+
+
 def test_intervals_cover_the_difference_and_pairing_makes_them_short() -> None:
     truth_one, truth_other = days_of(np.random.default_rng(99), 6_000, 0.3)
     truth = truth_one.average_precision(once(6_000))[0] - truth_other.average_precision(once(6_000))[0]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from models.evaluation import average_precision
 from tests.support.quality import STREAM, loaded
 from tests.tools.quality import __main__ as command
+from tests.tools.quality import recorded as kept
 from tests.tools.quality import registry, table
 from tests.tools.quality.cache import write_json
 from tests.tools.quality.curves import DayCosts, DayCurves
@@ -46,7 +47,7 @@ def window(
 def test_a_row_passes_by_its_lower_bound() -> None:
     same = table.judge(STREAM, STREAM.windows[0], [window(0, worse_by=0.0), window(1, worse_by=0.0)])
     assert same.passes
-    assert same.interval == (0.0, 0.0, 0.0)
+    assert same.interval == pytest.approx((0.0, 0.0, 0.0), abs=1e-12)
     worse = table.judge(STREAM, STREAM.windows[0], [window(0, worse_by=1.0)])
     assert not worse.passes
     assert worse.interval.low < worse.interval.difference < 0
@@ -71,8 +72,8 @@ def test_the_bar_is_a_baseline_that_every_seed_has() -> None:
 def test_a_recorded_bar_stands_where_the_cache_has_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(table, "RECORDED", tmp_path / "recorded.json")
-    assert table.read_recorded() == {}
+    monkeypatch.setattr(kept, "FOLDER", tmp_path)
+    assert kept.read_recorded() == {}
     row = table.judge(STREAM, STREAM.windows[0], [window(0, worse_by=0.0)])
     table.write(
         tmp_path,
@@ -81,8 +82,8 @@ def test_a_recorded_bar_stands_where_the_cache_has_none(
         [],
         1.0,
     )
-    table.record(tmp_path)
-    recorded = table.read_recorded()["tiny"]
+    kept.record(tmp_path)
+    recorded = kept.read_recorded()["tiny"]
     assert recorded["figure"] == pytest.approx(row.baseline, abs=1e-4)
     alone = [window(0, worse_by=0.0, baselines_of=())]
     again = table.judge(STREAM, STREAM.windows[0], alone, recorded)
@@ -101,8 +102,8 @@ def test_a_recorded_bar_stands_where_the_cache_has_none(
         [],
         1.0,
     )
-    table.record(tmp_path)
-    assert table.read_recorded()["tiny"] == recorded
+    kept.record(tmp_path)
+    assert kept.read_recorded()["tiny"] == recorded
 
 
 def test_a_recorded_bar_above_that_of_the_cache_stands_on_the_days_of_the_same_baseline() -> None:
@@ -123,6 +124,62 @@ def test_a_recorded_bar_above_that_of_the_cache_stands_on_the_days_of_the_same_b
         assert (lower.bar, lower.baseline) == ("LightGBM (frozen features)", cached)
 
 
+def remade(row: str, it: JudgedWindow, *, features: str = "frozen", raised_by: float = 0.0) -> kept.Remade:
+    [side] = it.baselines
+    assert side.curves is not None
+    return kept.Remade(row, features, side.ap + raised_by, side.curves.joined(kept.STEPS))
+
+
+def test_the_kept_days_of_a_bar_pair_with_those_of_the_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept, "FOLDER", tmp_path)
+    both = [window(0, worse_by=0.5), window(1, worse_by=0.5)]
+    row = table.judge(STREAM, STREAM.windows[0], both)
+    table.write(tmp_path, [row], {"tiny": [MEASURED]}, [], 1.0)
+    kept.record(tmp_path)
+    assert kept.read_recorded_days() == {}
+    assert "days kept" in kept.keep_days("tiny", [[remade("tiny", it)] for it in both])
+    bar, days = kept.read_recorded()["tiny"], kept.read_recorded_days()["tiny"]
+    assert [len(it.caught) for it in days] == [kept.STEPS, kept.STEPS]
+    alone = [window(seed, worse_by=0.5, baselines_of=()) for seed in (0, 1)]
+    paired = table.judge(STREAM, STREAM.windows[0], alone, bar, days)
+    assert paired.interval == pytest.approx(row.interval, abs=0.004)
+    unpaired = table.judge(STREAM, STREAM.windows[0], alone, bar)
+    width = row.interval.high - row.interval.low
+    assert unpaired.interval.high - unpaired.interval.low > 2.0 * width
+    # Days of other data pair with nothing.
+    other = [dataclasses.replace(it, caught=it.caught[:, 1:], alerted=it.alerted[:, 1:]) for it in days]
+    assert table.judge(STREAM, STREAM.windows[0], alone, bar, other).interval == unpaired.interval
+    # A run without the baselines loses none of what is kept.
+    table.write(tmp_path, [unpaired], {"tiny": [MEASURED]}, [], 1.0)
+    kept.record(tmp_path)
+    assert list(kept.read_recorded_days()) == ["tiny"]
+
+
+def test_a_bar_made_anew_is_raised_where_it_is_higher_and_keeps_no_days_where_it_is_far(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept, "FOLDER", tmp_path)
+    it = window(0, worse_by=0.0)
+    ap = it.baselines[0].ap
+    # Of two versions of the features the better one stands.
+    for figure, stands, has_days in ((ap + 0.1, ap + 0.1, False), (ap + 0.005, ap + 0.03, True)):
+        write_json(tmp_path / kept.BARS_FILE, {"tiny": {"bar": "x (frozen features)", "figure": figure}})
+        made = [remade("tiny", it), remade("tiny", it, features="current", raised_by=0.03)]
+        kept.keep_days("tiny", [made])
+        assert kept.read_recorded()["tiny"]["figure"] == pytest.approx(stands, abs=1e-4)
+        assert ("tiny" in kept.read_recorded_days()) is has_days
+
+
+def test_days_that_are_kept_are_those_of_the_repository_s_bars() -> None:
+    bars, days = kept.read_recorded(), kept.read_recorded_days()
+    assert days.keys() <= bars.keys()
+    for name, seeds in days.items():
+        assert len(seeds) == bars[name]["seeds"]
+        assert sum(int(it.caught[-1].sum()) for it in seeds) == bars[name]["frauds"]
+
+
 def test_a_smoke_run_makes_the_whole_table(tmp_path: Path) -> None:
     pytest.importorskip("lightgbm")
     assert command.main(["--smoke", "--out", str(tmp_path)]) == 0
@@ -139,13 +196,13 @@ def test_a_smoke_run_makes_the_whole_table(tmp_path: Path) -> None:
 
 
 def test_only_the_seeds_that_have_a_bar_are_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(table, "RECORDED", tmp_path / "recorded.json")
+    monkeypatch.setattr(kept, "FOLDER", tmp_path)
     stream = dataclasses.replace(STREAM, seeds=(3, 4, 5))
-    assert table.seeds_with_bars(stream) == (3, 4, 5)
+    assert kept.seeds_with_bars(stream) == (3, 4, 5)
     [window] = stream.windows
     bar = {"bar": "x", "setting": "", "figure": 0.5, "seeds": 2, "rows": 1, "frauds": 1}
-    (tmp_path / "recorded.json").write_text(json.dumps({stream.row_name(window): bar}), encoding="utf-8")
-    assert table.seeds_with_bars(stream) == (3, 4)
+    (tmp_path / kept.BARS_FILE).write_text(json.dumps({stream.row_name(window): bar}), encoding="utf-8")
+    assert kept.seeds_with_bars(stream) == (3, 4)
 
 
 def test_the_list_names_every_stream(capsys: pytest.CaptureFixture[str]) -> None:
@@ -171,13 +228,13 @@ def test_a_setting_that_is_none_is_refused(given: str, capsys: pytest.CaptureFix
 def test_a_bar_that_is_kept_makes_way_for_a_higher_one_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(table, "RECORDED", tmp_path / "recorded.json")
+    monkeypatch.setattr(kept, "FOLDER", tmp_path)
     row = table.judge(STREAM, STREAM.windows[0], [window(0, worse_by=0.0)])
     assert row.baseline is not None
     table.write(tmp_path, [row], {"tiny": [MEASURED]}, [], 1.0)
-    table.record(tmp_path)
-    recorded = table.read_recorded()["tiny"]
-    for kept, stands in ((row.baseline + 0.1, True), (row.baseline - 0.1, False)):
-        write_json(table.RECORDED, {"tiny": recorded | {"figure": kept, "setting": "another"}})
-        table.record(tmp_path)
-        assert (table.read_recorded()["tiny"]["setting"] == "another") is stands
+    kept.record(tmp_path)
+    recorded = kept.read_recorded()["tiny"]
+    for figure, stands in ((row.baseline + 0.1, True), (row.baseline - 0.1, False)):
+        write_json(tmp_path / kept.BARS_FILE, {"tiny": recorded | {"figure": figure, "setting": "another"}})
+        kept.record(tmp_path)
+        assert (kept.read_recorded()["tiny"]["setting"] == "another") is stands

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.repository import ROOT
-from tests.tools.quality import registry, table
-from tests.tools.quality.baselines import make_baselines
+from tests.tools.quality import recorded, registry, table
+from tests.tools.quality.baselines import make_baselines, make_recorded_named
 from tests.tools.quality.cache import CACHE_VARIABLE
 from tests.tools.quality.families import FAMILIES, LIGHTGBM, Family
 from tests.tools.quality.measure import Measured, measure_named
+from tests.tools.quality.progress import say
 from tests.tools.quality.streams import AbsentError, Stream
 
 
@@ -60,6 +61,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--all-seeds", action="store_true", help="also those seeds of which the repository keeps no bar"
     )
+    parser.add_argument(
+        "--kept",
+        action="store_true",
+        help="baselines: only those whose bars the repository keeps, to keep what they catch by day too",
+    )
     parser.add_argument("--smoke", action="store_true", help="one small stream and one setting, in seconds")
     args = parser.parse_args(arguments)
     if args.smoke:
@@ -70,11 +76,13 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{stream.name}: {stream.about}")
         return 0
     if args.command == "record":
-        table.record(args.out)
+        recorded.record(args.out)
         return 0
+    if args.command == "baselines" and args.kept:
+        return _kept_baselines(streams, args.jobs)
     if args.command == "baselines":
         return _baselines(streams, [it for it in FAMILIES if not args.family or it.name in args.family])
-    seeds = {it.name: it.seeds if args.all_seeds else table.seeds_with_bars(it) for it in streams}
+    seeds = {it.name: it.seeds if args.all_seeds else recorded.seeds_with_bars(it) for it in streams}
     _table(streams, seeds, args.jobs, args.out, _changes(parser, args.set))
     return 0
 
@@ -94,15 +102,11 @@ def _changes(parser: argparse.ArgumentParser, given: list[str]) -> dict[str, dic
     return found
 
 
-def _say(line: str) -> None:
-    print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)
-
-
 def _baselines(streams: list[Stream], families: list[Family]) -> int:
     """Make what the cache lacks, one family after the other: the first ones matter most."""
     absent = [it for it in families if not it.is_installed]
     for family in absent:
-        _say(f"{family.name} is left out: pip install {family.needs[1]}")
+        say(f"{family.name} is left out: pip install {family.needs[1]}")
     # What matters most is made first: the families in their order, the first seeds of all streams before the second.
     for family in families:
         if family in absent:
@@ -110,9 +114,31 @@ def _baselines(streams: list[Stream], families: list[Family]) -> int:
         for at in range(max(len(stream.seeds) for stream in streams)):
             for stream in (it for it in streams if at < len(it.seeds)):
                 try:
-                    make_baselines(stream, stream.seeds[at], [family], _say)
+                    make_baselines(stream, stream.seeds[at], [family], say)
                 except AbsentError as error:
-                    _say(f"{stream.name} is left out: {error}")
+                    say(f"{stream.name} is left out: {error}")
+    return 0
+
+
+def _kept_baselines(streams: list[Stream], jobs: int) -> int:
+    """Make those baselines anew whose bars the repository keeps, and keep what they catch by day."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(max(jobs, 1), mp_context=context, max_tasks_per_child=1) as pool:
+        running = {
+            stream.name: [
+                pool.submit(make_recorded_named, stream.name, seed)
+                for seed in recorded.seeds_with_bars(stream)
+            ]
+            for stream in streams
+        }
+        for name, jobs_of_seeds in running.items():
+            try:
+                found = [it.result() for it in jobs_of_seeds]
+            except AbsentError as error:
+                say(f"{name} is left out: {error}")
+                continue
+            for row in dict.fromkeys(it.row for it in found[0]):
+                say(recorded.keep_days(row, [[it for it in seed if it.row == row] for seed in found]))
     return 0
 
 
@@ -142,28 +168,25 @@ def _table(
                 measured[stream.name] = [it.result() for it in running[stream.name]]
             except AbsentError as error:
                 skipped.append((stream.name, str(error)))
-                _say(f"{stream.name} is left out: {error}")
+                say(f"{stream.name} is left out: {error}")
     rows = []
-    recorded = table.read_recorded()
+    bars, days = recorded.read_recorded(), recorded.read_recorded_days()
     for stream in streams:
         for at, window in enumerate(stream.windows if stream.name in measured else ()):
-            row = table.judge(
-                stream,
-                window,
-                [it.windows[at] for it in measured[stream.name]],
-                recorded.get(stream.row_name(window)),
-            )
+            name = stream.row_name(window)
+            of_seeds = [it.windows[at] for it in measured[stream.name]]
+            row = table.judge(stream, window, of_seeds, bars.get(name), days.get(name, ()))
             rows.append(row)
             if row.bar is None:
                 skipped.append((row.name, "no baseline in the cache: make quality-baselines"))
         if any(it.features_changed for it in measured.get(stream.name, [])):
-            _say(
+            say(
                 f"{stream.name}: the features differ from the frozen ones: make quality-baselines judges both"
             )
     out.mkdir(parents=True, exist_ok=True)
     table.write(out, rows, measured, skipped, time.perf_counter() - started)
     for row in rows:
-        _say(_summary(row))
+        say(_summary(row))
     return rows
 
 
@@ -171,7 +194,7 @@ def _say_finished(name: str, job: Future[Measured]) -> None:
     if isinstance(job.exception(), AbsentError):
         return
     found = job.result()
-    _say(f"{name}, seed {found.seed}: {found.rows:,} rows in {found.seconds:.0f} s")
+    say(f"{name}, seed {found.seed}: {found.rows:,} rows in {found.seconds:.0f} s")
 
 
 def _summary(row: table.Row) -> str:
@@ -185,7 +208,7 @@ def _summary(row: table.Row) -> str:
 def _smoke(out: Path) -> int:
     with tempfile.TemporaryDirectory(prefix="fraud-worker-quality-") as folder:
         os.environ[CACHE_VARIABLE] = folder
-        make_baselines(registry.SMOKE, 0, [LIGHTGBM], _say)
+        make_baselines(registry.SMOKE, 0, [LIGHTGBM], say)
         _table([registry.SMOKE], {registry.SMOKE.name: registry.SMOKE.seeds}, 1, out, {})
     return 0
 

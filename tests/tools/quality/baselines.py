@@ -11,9 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.evaluation import average_precision
+from tests.tools.quality import registry
 from tests.tools.quality.cache import read_arrays, read_json, write_arrays, write_json
-from tests.tools.quality.families import LIGHTGBM, LIGHTGBM_CODED, Family, Setting, setting_name
+from tests.tools.quality.curves import DayCurves
+from tests.tools.quality.families import FAMILIES, LIGHTGBM, LIGHTGBM_CODED, Family, Setting, setting_name
 from tests.tools.quality.journal import FeatureSet, Unit, features_of, run_worker
+from tests.tools.quality.progress import say as say_at_once
+from tests.tools.quality.recorded import STEPS, Remade, family_of, read_recorded
 from tests.tools.quality.refits import REFIT_DAYS, scores, stretch
 from tests.tools.quality.streams import Loaded, Stream
 
@@ -39,11 +43,7 @@ class Baseline(NamedTuple):
 
 def make_baselines(stream: Stream, seed: int, families: Sequence[Family], say: Say) -> None:
     """Make whatever the cache lacks of a stream and seed; settings are chosen with the stream's first seed."""
-    loaded = stream.load(seed)
-    unit = Unit(stream, seed, loaded)
-    if not unit.stored():
-        say(f"{stream.name}, seed {seed}: the worker journals its features")
-        unit.keep(features_of(stream, loaded, run_worker(stream, loaded)[0]))
+    loaded, unit = _journalled(stream, seed, say)
     first_seed = stream.seeds[0]
     first_loaded = loaded if seed == first_seed else stream.load(first_seed)
     first = Unit(stream, first_seed, first_loaded)
@@ -60,6 +60,39 @@ def make_baselines(stream: Stream, seed: int, families: Sequence[Family], say: S
             every = family.settings_for(features.categorical) if tried else ()
             for setting in (best, *(it for it in every if it != best)):
                 _evaluate(family, setting, stream, seed, loaded, unit, features, say)
+
+
+def make_recorded(stream: Stream, seed: int, say: Say) -> list[Remade]:
+    """Make those bars anew that the repository keeps of a stream, on one seed: their settings are chosen."""
+    loaded, unit = _journalled(stream, seed, say)
+    rows, bars, found = stretch(loaded, stream.first_day, stream.end_day), read_recorded(), []
+    for window in stream.windows if not stream.money_only else ():
+        name, inside = stream.row_name(window), window.holds(loaded, rows)
+        bar = bars.get(name, {"bar": "", "setting": ""})
+        fraud, day = loaded.fraud[rows[inside]], np.unique(loaded.day[rows[inside]], return_inverse=True)[1]
+        for family in (it for it in FAMILIES if it.name == family_of(bar["bar"])):
+            [setting] = [it for it in family.settings if setting_name(it) == bar["setting"]]
+            for features in unit.stored():
+                score = _evaluate(family, setting, stream, seed, loaded, unit, features, say)[inside]
+                days = DayCurves.of(fraud, score.astype(np.float64), day).joined(STEPS)
+                ap = average_precision(fraud, score.astype(np.float64))
+                found.append(Remade(name, features.version, ap, days))
+    return found
+
+
+def make_recorded_named(name: str, seed: int) -> list[Remade]:
+    """Make kept bars anew of a stream of the registry, in a process that can be given only its name."""
+    return make_recorded(registry.by_name(name), seed, say_at_once)
+
+
+def _journalled(stream: Stream, seed: int, say: Say) -> tuple[Loaded, Unit]:
+    """Return a stream and its folder, in which there are features."""
+    loaded = stream.load(seed)
+    unit = Unit(stream, seed, loaded)
+    if not unit.stored():
+        say(f"{stream.name}, seed {seed}: the worker journals its features")
+        unit.keep(features_of(stream, loaded, run_worker(stream, loaded)[0]))
+    return loaded, unit
 
 
 def chosen_setting(family: Family, stream: Stream, unit: Unit, features: FeatureSet) -> Setting | None:
@@ -148,10 +181,10 @@ def _evaluate(
     unit: Unit,
     features: FeatureSet,
     say: Say,
-) -> None:
+) -> NDArray[np.float32]:
     path = _scored(unit.results(features), family, setting)
     if path.is_file():
-        return
+        return read_arrays(path)["score"]
     started = time.perf_counter()
     days = (stream.first_day, stream.end_day)
     made = scores(family, setting, stream, loaded, features.matrix, features.categorical, days, REFIT_DAYS)
@@ -162,6 +195,7 @@ def _evaluate(
     say(
         f"{stream.name}, seed {seed}: {family.name} {setting_name(setting)} scores {ap:.4f} ({seconds:.0f} s)"
     )
+    return made
 
 
 def _tuned(folder: Path, family: Family, setting: Setting) -> Path:

@@ -67,6 +67,13 @@ class DayCurves:
         caught, alerted = (np.cumsum(it.reshape(steps, days), axis=0, dtype=np.float32) for it in counts)
         return cls(caught, alerted)
 
+    def joined(self, steps: int) -> DayCurves:
+        """Return the curves with so many steps at most; neighbouring ones are joined."""
+        count = len(self.caught)
+        last = np.unique(np.arange(1, steps + 1) * count // steps)[-count:] - 1
+        last = last[last >= 0]
+        return DayCurves(self.caught[last], self.alerted[last])
+
     def average_precision(self, weights: Weights) -> NDArray[np.float64]:
         """Return the average precision of each draw; NaN without a fraud."""
         out = np.full(len(weights), np.nan)

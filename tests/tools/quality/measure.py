@@ -181,10 +181,7 @@ def _judge(
     scored: dict[str, tuple[str, NDArray[np.float32]]],
     every: list[NDArray[np.float32]],
 ) -> JudgedWindow:
-    day = loaded.day[rows]
-    inside = (day >= window.first_day) & (day < window.end_day) & decisions.decided[rows]
-    if window.rows is not None:
-        inside &= window.rows(loaded.dataset)[rows]
+    inside = window.holds(loaded, rows) & decisions.decided[rows]
     chosen = rows[inside]
     fraud, loss, flags = loaded.fraud[chosen], decisions.loss[chosen], decisions.flags[chosen]
     days, at = np.unique(loaded.day[chosen], return_inverse=True)

@@ -106,6 +106,12 @@ class Window:
     rows: Rows | None = None
     published: str = ""
 
+    def holds(self, loaded: Loaded, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return which of some rows it judges, bool (k,)."""
+        day = loaded.day[rows]
+        held = (day >= self.first_day) & (day < self.end_day)
+        return held if self.rows is None else held & self.rows(loaded.dataset)[rows]
+
 
 @dataclass(frozen=True, slots=True)
 class Stream:

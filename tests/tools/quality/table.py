@@ -10,20 +10,17 @@ from typing import Any, Final
 
 import numpy as np
 
-from tests.tools.quality.cache import read_json, write_json
-from tests.tools.quality.curves import Figure, Interval, paired_interval
+from tests.tools.quality.cache import write_json
+from tests.tools.quality.curves import DayCurves, Figure, Interval, once, paired_interval
 from tests.tools.quality.families import FAMILIES
 from tests.tools.quality.measure import Judged, JudgedWindow, Measured
+from tests.tools.quality.recorded import NEAR, family_of
 from tests.tools.quality.streams import Stream, Window
 
 AP_MARGIN: Final = 0.02
 SAVINGS_MARGIN: Final = 0.10
 """A policy may cost a tenth more than the best one."""
-RECORDED: Final = Path(__file__).with_name("recorded.json")
-"""The bars that were measured with the repository's baselines, for a clone that has not made them."""
 _CALIBRATED_WITHIN: Final = 2.0
-_NEAR: Final = 0.01
-"""By so much the figures of two fits of one baseline may differ whose days are taken for alike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +72,17 @@ def _side(window: JudgedWindow, baseline: str | None) -> Judged | None:
 
 
 def judge(
-    stream: Stream, window: Window, by_seed: Sequence[JudgedWindow], recorded: Mapping[str, Any] | None = None
+    stream: Stream,
+    window: Window,
+    by_seed: Sequence[JudgedWindow],
+    recorded: Mapping[str, Any] | None = None,
+    recorded_days: Sequence[DayCurves] = (),
 ) -> Row:
     """Hold the worker to the best baseline that every seed has, of those seeds that have any.
 
     Where `recorded` has a higher figure, or the cache none, that is the bar, of its first seeds. Its days are those of
-    the same baseline in the cache, raised to the recorded figure; where the cache lacks it, only the worker's days are
-    resampled.
+    the same baseline in the cache, else `recorded_days`, raised to the recorded figure; without either, only the
+    worker's days are resampled.
     """
     with_any = [it for it in by_seed if any(side.curves for side in it.baselines)]
     what = "savings" if stream.money_only else "ap"
@@ -98,8 +99,11 @@ def judge(
     found = stream, window, by_seed[0].name, tuple(seeds)
     if bar is None:
         return Row(*found, None, worker, math.nan, Interval(math.nan, math.nan, math.nan), passes=False)
+    sides = [_side(it, pair_with) for it in seeds] if pair_with else []
+    figures = [_figure(it, what) for it in sides] or _of_the_same_days(recorded_days, seeds)
     pairs = [
-        (_figure(it.worker, what), _bar_of(it, what, baseline, means, pair_with), it.days) for it in seeds
+        (_figure(it.worker, what), its, it.days)
+        for it, its in zip(seeds, _raised(figures, seeds, baseline), strict=True)
     ]
     interval = paired_interval(pairs, same_days=stream.same_days)
     margin = SAVINGS_MARGIN if stream.money_only else AP_MARGIN
@@ -117,62 +121,28 @@ def _same_as(
     recorded: Mapping[str, Any], by_seed: Sequence[JudgedWindow], means: Mapping[str, float]
 ) -> str | None:
     """Return the baseline like the recorded one, of as many seeds and nearly its figure; None where there is none."""
-    family = recorded["bar"].split(" (")[0]
+    family = family_of(recorded["bar"])
     for name in means:
         sides = [_side(it, name) for it in by_seed]
         alike = all(side is not None and side.setting == recorded["setting"] for side in sides)
-        is_near = recorded["figure"] - means[name] <= _NEAR
-        if name.split(" (")[0] == family and alike and is_near and len(by_seed) == recorded["seeds"]:
+        is_near = recorded["figure"] - means[name] <= NEAR
+        if family_of(name) == family and alike and is_near and len(by_seed) == recorded["seeds"]:
             return name
     return None
 
 
-def _bar_of(
-    window: JudgedWindow, what: str, bar: float, means: Mapping[str, float], baseline: str | None
-) -> Figure:
-    """Return the figures of a baseline, raised from its mean to the bar; the bar alone without one."""
-    if baseline is None:
-        return lambda draws: np.full(len(draws), bar)
-    its, raised_by = _figure(_side(window, baseline), what), bar - means[baseline]
-    return lambda draws: its(draws) + raised_by
+def _of_the_same_days(kept: Sequence[DayCurves], by_seed: Sequence[JudgedWindow]) -> list[Figure]:
+    """Return the figures of the bar's kept days; none where they are not the days of the windows."""
+    is_alike = [it.caught.shape[1] for it in kept] == [it.days for it in by_seed]
+    return [it.average_precision for it in kept] if is_alike else []
 
 
-def read_recorded() -> dict[str, Any]:
-    """Return the bars that the repository keeps, by the name of the row."""
-    return dict(read_json(RECORDED)) if RECORDED.is_file() else {}
-
-
-def seeds_with_bars(stream: Stream) -> tuple[int, ...]:
-    """Return the seeds of which the repository keeps a bar: the first ones of the stream, or all where it keeps none.
-
-    The worker's figures on other seeds would stand beside nothing, and a run of it takes minutes.
-    """
-    recorded = read_recorded()
-    found = [recorded.get(stream.row_name(it), {}).get("seeds", len(stream.seeds)) for it in stream.windows]
-    return stream.seeds[: max(found)]
-
-
-def record(folder: Path) -> None:
-    """Keep the bars of a quality.json in the repository, beside those of rows that it does not have.
-
-    A bar that is kept already makes way for a higher one alone: worse features never lower it.
-    """
-    made = read_json(folder / "quality.json")
-    kept = read_recorded()
-    for row in made["rows"]:
-        details, already = made["details"][row["name"]], kept.get(row["name"])
-        is_higher = already is None or row["baseline"] > already["figure"]
-        if is_higher and not details["bar"].endswith(", recorded"):
-            seeds = details["seeds"]
-            kept[row["name"]] = {
-                "bar": details["bar"],
-                "setting": seeds[0]["sides"][details["bar"]]["setting"],
-                "figure": round(row["baseline"], 4),
-                "seeds": len(seeds),
-                "rows": sum(it["rows"] for it in seeds),
-                "frauds": sum(it["frauds"] for it in seeds),
-            }
-    write_json(RECORDED, dict(sorted(kept.items())))
+def _raised(figures: Sequence[Figure], by_seed: Sequence[JudgedWindow], bar: float) -> list[Figure]:
+    """Return the figures of a baseline on each seed, raised from their mean to the bar; the bar alone without any."""
+    if not figures:
+        return [lambda draws: np.full(len(draws), bar)] * len(by_seed)
+    mean = float(np.mean([its(once(it.days))[0] for its, it in zip(figures, by_seed, strict=True)]))
+    return [lambda draws, its=its: its(draws) + (bar - mean) for its in figures]  # type: ignore[misc]
 
 
 def _figure(side: Judged | None, what: str) -> Figure:
