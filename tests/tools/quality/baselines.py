@@ -63,7 +63,7 @@ def make_baselines(stream: Stream, seed: int, families: Sequence[Family], say: S
 
 
 def make_recorded(stream: Stream, seed: int, say: Say) -> list[Remade]:
-    """Make those bars anew that the repository keeps of a stream, on one seed: their settings are chosen."""
+    """Make those bars anew that the repository keeps of a stream, on one seed, each with the setting it has."""
     loaded, unit = _journalled(stream, seed, say)
     rows, bars, found = stretch(loaded, stream.first_day, stream.end_day), read_recorded(), []
     for window in stream.windows if not stream.money_only else ():

@@ -69,9 +69,8 @@ class DayCurves:
 
     def joined(self, steps: int) -> DayCurves:
         """Return the curves with so many steps at most; neighbouring ones are joined."""
-        count = len(self.caught)
-        last = np.unique(np.arange(1, steps + 1) * count // steps)[-count:] - 1
-        last = last[last >= 0]
+        ends = np.unique(np.arange(1, steps + 1) * len(self.caught) // steps)
+        last = ends[ends > 0] - 1
         return DayCurves(self.caught[last], self.alerted[last])
 
     def average_precision(self, weights: Weights) -> NDArray[np.float64]:

@@ -110,7 +110,7 @@ def keep_days(row: str, by_seed: Sequence[Sequence[Remade]]) -> str:
     comes near it, no days are kept: they would be those of another baseline.
     """
     kept, days = read_recorded(), read_recorded_days()
-    versions = {it.features for it in by_seed[0]}
+    versions = dict.fromkeys(it.features for it in by_seed[0])
     remade = [[it for seed in by_seed for it in seed if it.features == version] for version in versions]
     best = max(remade, key=lambda seeds: float(np.mean([it.ap for it in seeds])))
     ap, figure = float(np.mean([it.ap for it in best])), float(kept[row]["figure"])
