@@ -193,21 +193,25 @@ def test_the_baselines_of_kept_bars_are_made_without_a_choice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(recorded, "FOLDER", tmp_path)
-    monkeypatch.setattr(baselines, "FAMILIES", (MEAN, families.LOGISTIC))
+    both = (MEAN, families.LOGISTIC)
     data = loaded()
     unit = Unit(STREAM, 0, data)
     unit.keep(journalled(data))
     said: list[str] = []
-    assert baselines.make_recorded(STREAM, 0, said.append) == []
+    assert baselines.make_recorded(STREAM, 0, both, said.append) == []
     bar = {"bar": "mean (frozen features)", "setting": "a=2", "figure": 0.5, "seeds": 1}
     write_json(tmp_path / recorded.BARS_FILE, {"tiny": bar})
-    [made] = baselines.make_recorded(STREAM, 0, said.append)
+    [made] = baselines.make_recorded(STREAM, 0, both, said.append)
     [line] = said
     assert "mean a=2 scores" in line
     rows = refits.stretch(data, 16, DAYS)
-    assert (made.row, made.features) == ("tiny", FROZEN)
+    assert (made.row, made.name, made.setting) == ("tiny", f"mean ({FROZEN} features)", "a=2")
     per_day = np.bincount(data.day[rows], weights=data.fraud[rows], minlength=DAYS)[16:]
     np.testing.assert_array_equal(made.days.caught[-1], per_day)
+    # One of which nothing is kept is made where it is asked for, with the setting that was better on earlier days.
+    [other] = baselines.make_recorded(STREAM, 0, [families.LOGISTIC], said.append, others=True)
+    tuned = {it.split()[5]: float(it.split("tunes to ")[1].split()[0]) for it in said if "tunes to" in it}
+    assert other.setting == max(tuned, key=tuned.__getitem__)
 
 
 def test_other_data_have_another_folder() -> None:

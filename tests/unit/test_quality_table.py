@@ -124,10 +124,13 @@ def test_a_recorded_bar_above_that_of_the_cache_stands_on_the_days_of_the_same_b
         assert (lower.bar, lower.baseline) == ("LightGBM (frozen features)", cached)
 
 
-def remade(row: str, it: JudgedWindow, *, features: str = "frozen", raised_by: float = 0.0) -> kept.Remade:
+def remade(
+    it: JudgedWindow, *, family: str = "LightGBM", features: str = "frozen", raised_by: float = 0.0
+) -> kept.Remade:
     [side] = it.baselines
     assert side.curves is not None
-    return kept.Remade(row, features, side.ap + raised_by, side.curves.joined(kept.STEPS))
+    days = side.curves.joined(kept.STEPS)
+    return kept.Remade("tiny", family, side.setting, features, it.rows, side.ap + raised_by, days)
 
 
 def test_the_kept_days_of_a_bar_pair_with_those_of_the_worker(
@@ -139,7 +142,7 @@ def test_the_kept_days_of_a_bar_pair_with_those_of_the_worker(
     table.write(tmp_path, [row], {"tiny": [MEASURED]}, [], 1.0)
     kept.record(tmp_path)
     assert kept.read_recorded_days() == {}
-    assert "days kept" in kept.keep_days("tiny", [[remade("tiny", it)] for it in both])
+    kept.keep("tiny", [[remade(it)] for it in both])
     bar, days = kept.read_recorded()["tiny"], kept.read_recorded_days()["tiny"]
     assert [len(it.caught) for it in days] == [kept.STEPS, kept.STEPS]
     alone = [window(seed, worse_by=0.5, baselines_of=()) for seed in (0, 1)]
@@ -165,11 +168,52 @@ def test_a_bar_made_anew_is_raised_where_it_is_higher_and_keeps_no_days_where_it
     ap = it.baselines[0].ap
     # Of two versions of the features the better one stands.
     for figure, stands, has_days in ((ap + 0.1, ap + 0.1, False), (ap + 0.005, ap + 0.03, True)):
-        write_json(tmp_path / kept.BARS_FILE, {"tiny": {"bar": "x (frozen features)", "figure": figure}})
-        made = [remade("tiny", it), remade("tiny", it, features="current", raised_by=0.03)]
-        kept.keep_days("tiny", [made])
+        bar = {"bar": "LightGBM (frozen features)", "setting": "a=1", "figure": figure}
+        write_json(tmp_path / kept.BARS_FILE, {"tiny": bar})
+        made = [remade(it), remade(it, features="current", raised_by=0.03)]
+        kept.keep("tiny", [made])
         assert kept.read_recorded()["tiny"]["figure"] == pytest.approx(stands, abs=1e-4)
         assert ("tiny" in kept.read_recorded_days()) is has_days
+
+
+def test_another_family_stands_beside_a_kept_bar_until_it_is_higher(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept, "FOLDER", tmp_path)
+    it = window(0, worse_by=0.0)
+    ap = it.baselines[0].ap
+    kept.keep("tiny", [[remade(it)]])
+    first = kept.read_recorded()["tiny"]
+    assert (first["seeds"], first["rows"], first["frauds"]) == (1, it.rows, it.frauds)
+    [line] = kept.keep("tiny", [[remade(it, family="EBM", raised_by=-0.1)]])
+    assert line.startswith(f"tiny: EBM {ap - 0.1:.4f}; the bar is LightGBM")
+    assert kept.read_recorded()["tiny"] == first | {
+        "others": {"EBM": {"figure": pytest.approx(ap - 0.1, abs=1e-4), "setting": "a=1"}}
+    }
+    # Worse features lower no figure.
+    kept.keep("tiny", [[remade(it, family="EBM", raised_by=-0.2)]])
+    assert kept.figures_of(kept.read_recorded()["tiny"])["EBM"] == pytest.approx(ap - 0.1, abs=1e-4)
+    kept.keep("tiny", [[remade(it, family="EBM", features="current", raised_by=0.01)]])
+    bar, days = kept.read_recorded()["tiny"], kept.read_recorded_days()["tiny"]
+    assert bar["bar"] == "EBM (current features)"
+    assert kept.figures_of(bar) == pytest.approx({"EBM": ap + 0.01, "LightGBM": ap}, abs=1e-4)
+    assert kept.settings_of(bar) == {"EBM": "a=1", "LightGBM": "a=1"}
+    # The table of a clone without a cache shows both.
+    alone = window(0, worse_by=0.0, baselines_of=())
+    row = table.judge(STREAM, STREAM.windows[0], [alone], bar, days)
+    assert row.bar == "EBM (current features), recorded"
+    assert row.best("LightGBM", "ap") == pytest.approx(ap, abs=1e-4)
+    assert np.isnan(row.best("XGBoost", "ap"))
+    assert np.isnan(row.best("LightGBM", "auc"))
+    # Nor does a higher bar of a table lose what stands beside it.
+    better = window(0, worse_by=0.0, baselines_of=("XGBoost (frozen features)",))
+    raised = dataclasses.replace(better.baselines[0], ap=ap + 0.02)
+    row = table.judge(
+        STREAM, STREAM.windows[0], [dataclasses.replace(better, baselines=(raised,))], bar, days
+    )
+    table.write(tmp_path, [row], {"tiny": [MEASURED]}, [], 1.0)
+    kept.record(tmp_path)
+    assert set(kept.figures_of(kept.read_recorded()["tiny"])) == {"XGBoost", "EBM", "LightGBM"}
 
 
 def test_days_that_are_kept_are_those_of_the_repository_s_bars() -> None:

@@ -64,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--kept",
         action="store_true",
-        help="baselines: only those whose bars the repository keeps, to keep what they catch by day too",
+        help="baselines: those that the repository keeps, or each --family, and keep their figures and days in it",
     )
     parser.add_argument("--smoke", action="store_true", help="one small stream and one setting, in seconds")
     args = parser.parse_args(arguments)
@@ -78,11 +78,12 @@ def main(arguments: list[str] | None = None) -> int:
     if args.command == "record":
         recorded.record(args.out)
         return 0
-    if args.command == "baselines" and args.kept:
-        return _kept_baselines(streams, args.jobs)
-    if args.command == "baselines":
-        return _baselines(streams, [it for it in FAMILIES if not args.family or it.name in args.family])
     seeds = {it.name: it.seeds if args.all_seeds else recorded.seeds_with_bars(it) for it in streams}
+    if args.command == "baselines":
+        families = _installed([it for it in FAMILIES if not args.family or it.name in args.family])
+        if args.kept:
+            return _kept_baselines(streams, [it.name for it in families], args.jobs, others=bool(args.family))
+        return _baselines(streams, seeds, families)
     _table(streams, seeds, args.jobs, args.out, _changes(parser, args.set))
     return 0
 
@@ -102,31 +103,33 @@ def _changes(parser: argparse.ArgumentParser, given: list[str]) -> dict[str, dic
     return found
 
 
-def _baselines(streams: list[Stream], families: list[Family]) -> int:
-    """Make what the cache lacks, one family after the other: the first ones matter most."""
-    absent = [it for it in families if not it.is_installed]
-    for family in absent:
+def _installed(families: list[Family]) -> list[Family]:
+    """Return those families whose modules are there, and name the others."""
+    for family in (it for it in families if not it.is_installed):
         say(f"{family.name} is left out: pip install {family.needs[1]}")
+    return [it for it in families if it.is_installed]
+
+
+def _baselines(streams: list[Stream], seeds: Mapping[str, Sequence[int]], families: list[Family]) -> int:
+    """Make what the cache lacks, one family after the other: the first ones matter most."""
     # What matters most is made first: the families in their order, the first seeds of all streams before the second.
     for family in families:
-        if family in absent:
-            continue
-        for at in range(max(len(stream.seeds) for stream in streams)):
-            for stream in (it for it in streams if at < len(it.seeds)):
+        for at in range(max(len(it) for it in seeds.values())):
+            for stream in (it for it in streams if at < len(seeds[it.name])):
                 try:
-                    make_baselines(stream, stream.seeds[at], [family], say)
+                    make_baselines(stream, seeds[stream.name][at], [family], say)
                 except AbsentError as error:
                     say(f"{stream.name} is left out: {error}")
     return 0
 
 
-def _kept_baselines(streams: list[Stream], jobs: int) -> int:
-    """Make those baselines anew whose bars the repository keeps, and keep what they catch by day."""
+def _kept_baselines(streams: list[Stream], families: list[str], jobs: int, *, others: bool) -> int:
+    """Make baselines for the repository, and keep them in it."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max(jobs, 1), mp_context=context, max_tasks_per_child=1) as pool:
         running = {
             stream.name: [
-                pool.submit(make_recorded_named, stream.name, seed)
+                pool.submit(make_recorded_named, stream.name, seed, families, others)
                 for seed in recorded.seeds_with_bars(stream)
             ]
             for stream in streams
@@ -138,7 +141,8 @@ def _kept_baselines(streams: list[Stream], jobs: int) -> int:
                 say(f"{name} is left out: {error}")
                 continue
             for row in dict.fromkeys(it.row for it in found[0]):
-                say(recorded.keep_days(row, [[it for it in seed if it.row == row] for seed in found]))
+                for line in recorded.keep(row, [[it for it in seed if it.row == row] for seed in found]):
+                    say(line)
     return 0
 
 

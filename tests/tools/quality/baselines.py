@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ from tests.tools.quality.curves import DayCurves
 from tests.tools.quality.families import FAMILIES, LIGHTGBM, LIGHTGBM_CODED, Family, Setting, setting_name
 from tests.tools.quality.journal import FeatureSet, Unit, features_of, run_worker
 from tests.tools.quality.progress import say as say_at_once
-from tests.tools.quality.recorded import STEPS, Remade, family_of, read_recorded
+from tests.tools.quality.recorded import STEPS, Remade, read_recorded, settings_of
 from tests.tools.quality.refits import REFIT_DAYS, scores, stretch
 from tests.tools.quality.streams import Loaded, Stream
 
@@ -44,45 +45,58 @@ class Baseline(NamedTuple):
 def make_baselines(stream: Stream, seed: int, families: Sequence[Family], say: Say) -> None:
     """Make whatever the cache lacks of a stream and seed; settings are chosen with the stream's first seed."""
     loaded, unit = _journalled(stream, seed, say)
-    first_seed = stream.seeds[0]
-    first_loaded = loaded if seed == first_seed else stream.load(first_seed)
-    first = Unit(stream, first_seed, first_loaded)
+    choices = _Choices(stream, seed, loaded, unit, say)
     for at, features in enumerate(unit.stored()):
         for family in families:
             if not family.settings_for(features.categorical) or (
                 stream.money_only and family is not LIGHTGBM
             ):
                 continue
-            # A seed may have no current features yet where the first one has: its choice on the frozen ones stands.
-            chosen_on = first.stored()[min(at, len(first.stored()) - 1)]
-            best = _choose(family, stream, first_seed, first_loaded, first, chosen_on, say)
-            tried = stream.hindsight and seed == first_seed and family in (LIGHTGBM, LIGHTGBM_CODED)
+            best = choices.of(family, at)
+            tried = stream.hindsight and seed == stream.seeds[0] and family in (LIGHTGBM, LIGHTGBM_CODED)
             every = family.settings_for(features.categorical) if tried else ()
             for setting in (best, *(it for it in every if it != best)):
                 _evaluate(family, setting, stream, seed, loaded, unit, features, say)
 
 
-def make_recorded(stream: Stream, seed: int, say: Say) -> list[Remade]:
-    """Make those bars anew that the repository keeps of a stream, on one seed, each with the setting it has."""
+def make_recorded(
+    stream: Stream, seed: int, families: Sequence[Family], say: Say, *, others: bool = False
+) -> list[Remade]:
+    """Make those baselines anew that the repository keeps of a stream, on one seed, each with the setting it has.
+
+    Parameters
+    ----------
+    families
+        Only these.
+    others
+        Also those of which the repository keeps nothing, each with the setting that is chosen.
+    """
     loaded, unit = _journalled(stream, seed, say)
+    choices = _Choices(stream, seed, loaded, unit, say)
     rows, bars, found = stretch(loaded, stream.first_day, stream.end_day), read_recorded(), []
     for window in stream.windows if not stream.money_only else ():
         name, inside = stream.row_name(window), window.holds(loaded, rows)
-        bar = bars.get(name, {"bar": "", "setting": ""})
+        kept = settings_of(bars[name]) if name in bars else {}
         fraud, day = loaded.fraud[rows[inside]], np.unique(loaded.day[rows[inside]], return_inverse=True)[1]
-        for family in (it for it in FAMILIES if it.name == family_of(bar["bar"])):
-            [setting] = [it for it in family.settings if setting_name(it) == bar["setting"]]
-            for features in unit.stored():
-                score = _evaluate(family, setting, stream, seed, loaded, unit, features, say)[inside]
-                days = DayCurves.of(fraud, score.astype(np.float64), day).joined(STEPS)
-                ap = average_precision(fraud, score.astype(np.float64))
-                found.append(Remade(name, features.version, ap, days))
+        wanted = [it for it in families if others or it.name in kept]
+        for family, (at, features) in product(wanted, enumerate(unit.stored())):
+            settings = family.settings_for(features.categorical)
+            if not settings:
+                continue
+            again = [it for it in settings if setting_name(it) == kept.get(family.name)]
+            setting = again[0] if again else choices.of(family, at)
+            made = _evaluate(family, setting, stream, seed, loaded, unit, features, say)
+            score = made[inside].astype(np.float64)
+            days = DayCurves.of(fraud, score, day).joined(STEPS)
+            its = name, family.name, setting_name(setting), features.version, fraud.size
+            found.append(Remade(*its, average_precision(fraud, score), days))
     return found
 
 
-def make_recorded_named(name: str, seed: int) -> list[Remade]:
-    """Make kept bars anew of a stream of the registry, in a process that can be given only its name."""
-    return make_recorded(registry.by_name(name), seed, say_at_once)
+def make_recorded_named(name: str, seed: int, families: Sequence[str], others: bool) -> list[Remade]:
+    """Make them of a stream of the registry, in a process that can be given only names."""
+    chosen = [it for it in FAMILIES if it.name in families]
+    return make_recorded(registry.by_name(name), seed, chosen, say_at_once, others=others)
 
 
 def _journalled(stream: Stream, seed: int, say: Say) -> tuple[Loaded, Unit]:
@@ -133,43 +147,49 @@ def read_settings(family: Family, unit: Unit) -> list[NDArray[np.float32]]:
     return [read_arrays(path)["score"] for path in paths if path.is_file()]
 
 
-def _choose(
-    family: Family,
-    stream: Stream,
-    seed: int,
-    loaded: Loaded,
-    unit: Unit,
-    features: FeatureSet,
-    say: Say,
-) -> Setting:
-    folder = unit.results(features)
-    settings = family.settings_for(features.categorical)
-    if len(settings) > 1 and stream.is_tuned:
+class _Choices:
+    """The settings that are best on the days before the evaluation, of a stream's first seed."""
+
+    def __init__(self, stream: Stream, seed: int, loaded: Loaded, unit: Unit, say: Say) -> None:
+        self._stream, self._say = stream, say
+        self._known = {seed: (loaded, unit)}
+
+    def of(self, family: Family, at: int) -> Setting:
+        """Return a family's setting on the features of that place among the stored ones."""
+        # A seed may have no current features yet where another one has: its choice on the frozen ones stands.
+        _, unit = self._first()
+        stored = unit.stored()
+        features = stored[min(at, len(stored) - 1)]
+        settings = family.settings_for(features.categorical)
+        if len(settings) > 1 and self._stream.is_tuned:
+            for setting in settings:
+                self._tune(family, setting, features)
+        best = chosen_setting(family, self._stream, unit, features)
+        assert best is not None
+        return best
+
+    def _first(self) -> tuple[Loaded, Unit]:
+        seed = self._stream.seeds[0]
+        if seed not in self._known:
+            self._known[seed] = _journalled(self._stream, seed, self._say)
+        return self._known[seed]
+
+    def _tune(self, family: Family, setting: Setting, features: FeatureSet) -> None:
+        stream, (loaded, unit) = self._stream, self._first()
+        path = _tuned(unit.results(features), family, setting)
+        if path.is_file():
+            return
+        started = time.perf_counter()
+        matrix, categorical = features.matrix, features.categorical
+        made = scores(family, setting, stream, loaded, matrix, categorical, stream.tune_days, REFIT_DAYS)
         rows = stretch(loaded, *stream.tune_days)
-        for setting in settings:
-            path = _tuned(folder, family, setting)
-            if path.is_file():
-                continue
-            started = time.perf_counter()
-            made = scores(
-                family,
-                setting,
-                stream,
-                loaded,
-                features.matrix,
-                features.categorical,
-                stream.tune_days,
-                REFIT_DAYS,
-            )
-            ap = average_precision(loaded.fraud[rows], made.astype(np.float64))
-            seconds = time.perf_counter() - started
-            write_json(path, {"ap": None if np.isnan(ap) else ap, "seconds": seconds})
-            say(
-                f"{stream.name}, seed {seed}: {family.name} {setting_name(setting)} tunes to {ap:.4f} ({seconds:.0f} s)"
-            )
-    best = chosen_setting(family, stream, unit, features)
-    assert best is not None
-    return best
+        ap = average_precision(loaded.fraud[rows], made.astype(np.float64))
+        seconds = time.perf_counter() - started
+        write_json(path, {"ap": None if np.isnan(ap) else ap, "seconds": seconds})
+        self._say(
+            f"{stream.name}, seed {stream.seeds[0]}: {family.name} {setting_name(setting)} tunes to {ap:.4f}"
+            f" ({seconds:.0f} s)"
+        )
 
 
 def _evaluate(

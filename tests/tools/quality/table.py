@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,7 +14,7 @@ from tests.tools.quality.cache import write_json
 from tests.tools.quality.curves import DayCurves, Figure, Interval, once, paired_interval
 from tests.tools.quality.families import FAMILIES
 from tests.tools.quality.measure import Judged, JudgedWindow, Measured
-from tests.tools.quality.recorded import NEAR, family_of
+from tests.tools.quality.recorded import NEAR, family_of, figures_of
 from tests.tools.quality.streams import Stream, Window
 
 AP_MARGIN: Final = 0.02
@@ -41,6 +41,8 @@ class Row:
         Of the worker's figure less the baseline's.
     passes
         Whether the lower bound lies above the margin.
+    kept
+        The figures of those families of which the repository keeps one.
     """
 
     stream: Stream
@@ -52,6 +54,12 @@ class Row:
     baseline: float
     interval: Interval
     passes: bool
+    kept: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def judged_by(self) -> str:
+        """The figure that it passes by."""
+        return _judged_by(self.stream)
 
     def figure(self, baseline: str | None, what: str) -> float:
         """Return the mean figure of the worker (None) or of a baseline; NaN where a seed has none."""
@@ -62,7 +70,13 @@ class Row:
         """Return the best mean figure of a family, of whatever features; NaN where a seed has none."""
         names = {it.name for it in self.by_seed[0].baselines if it.name.startswith(f"{family} (")}
         found = [self.figure(name, what) for name in names]
+        if what == self.judged_by and family in self.kept:
+            found.append(self.kept[family])
         return max((it for it in found if not math.isnan(it)), default=math.nan)
+
+
+def _judged_by(stream: Stream) -> str:
+    return "savings" if stream.money_only else "ap"
 
 
 def _side(window: JudgedWindow, baseline: str | None) -> Judged | None:
@@ -85,7 +99,7 @@ def judge(
     worker's days are resampled.
     """
     with_any = [it for it in by_seed if any(side.curves for side in it.baselines)]
-    what = "savings" if stream.money_only else "ap"
+    what = _judged_by(stream)
     seeds = with_any or by_seed[: len(by_seed) if recorded is None else recorded["seeds"]]
     means = _means(seeds, what)
     bar: str | None = max(means, key=means.__getitem__, default=None)
@@ -107,7 +121,8 @@ def judge(
     ]
     interval = paired_interval(pairs, same_days=stream.same_days)
     margin = SAVINGS_MARGIN if stream.money_only else AP_MARGIN
-    return Row(*found, bar, worker, baseline, interval, passes=interval.low > -margin)
+    kept = figures_of(recorded) if recorded else {}
+    return Row(*found, bar, worker, baseline, interval, interval.low > -margin, kept)
 
 
 def _means(by_seed: Sequence[JudgedWindow], what: str) -> dict[str, float]:
@@ -329,7 +344,7 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _row_line(row: Row, families: Sequence[str]) -> str:
-    what = "savings" if row.stream.money_only else "ap"
+    what = row.judged_by
     rows = sum(it.rows for it in row.by_seed)
     frauds = sum(it.frauds for it in row.by_seed)
     interval = row.interval
