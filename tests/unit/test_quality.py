@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from models.evaluation import average_precision
 from models.vocabulary import MS_PER_DAY
 from tests.support.quality import DAYS, START_MS, STREAM, loaded
-from tests.tools.quality import baselines, families, recorded, refits, registry
+from tests.tools.quality import baselines, families, recorded, refits, registry, weekdays
 from tests.tools.quality.cache import write_json
 from tests.tools.quality.families import Family, Fitted, Setting, Training
 from tests.tools.quality.journal import CURRENT, FROZEN, FeatureSet, Unit
@@ -212,6 +213,35 @@ def test_the_baselines_of_kept_bars_are_made_without_a_choice(
     [other] = baselines.make_recorded(STREAM, 0, [families.LOGISTIC], said.append, others=True)
     tuned = {it.split()[5]: float(it.split("tunes to ")[1].split()[0]) for it in said if "tunes to" in it}
     assert other.setting == max(tuned, key=tuned.__getitem__)
+
+
+def test_a_bar_is_refitted_on_each_day_of_the_week(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorded, "FOLDER", tmp_path)
+    monkeypatch.setattr(weekdays, "FAMILIES", (MEAN,))
+    data = loaded()
+    unit = Unit(STREAM, 0, data)
+    unit.keep(journalled(data))
+    assert weekdays.of_stream(STREAM, 0) == []
+    bar = {"bar": "mean (frozen features)", "setting": "a=2", "figure": 0.5, "seeds": 1}
+    write_json(tmp_path / recorded.BARS_FILE, {"tiny": bar})
+    [found] = weekdays.of_stream(STREAM, 0)
+    rows = refits.stretch(data, 16, DAYS)
+
+    def by_hand(first_day: int, every: int) -> float:
+        refit = first_day + (data.day[rows] - first_day) // every * every
+        score = np.zeros(rows.size)
+        for day in np.unique(refit):
+            known = verdicts_at(data, START_MS + int(day) * MS_PER_DAY, 90.0, STREAM.matured_days)
+            x = data.dataset.numeric["x"].astype(np.float32)
+            weight, none = np.ones(known.row.size), np.zeros(1, np.bool_)
+            training = Training(x[known.row, None], known.fraud, weight, none, seed=0)
+            its = refit == day
+            score[its] = _mean(training, {})(x[rows[its], None])
+        return average_precision(data.fraud[rows], score.astype(np.float32).astype(np.float64))
+
+    assert found.weekly == pytest.approx([by_hand(16 - before, 7) for before in range(7)])
+    assert found.daily == pytest.approx(by_hand(16, 1))
+    assert str(found).startswith("tiny, seed 0: refitted weekly 0.")
 
 
 def test_other_data_have_another_folder() -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.repository import ROOT
-from tests.tools.quality import recorded, registry, table
+from tests.tools.quality import recorded, registry, table, weekdays
 from tests.tools.quality.baselines import make_baselines, make_recorded_named
 from tests.tools.quality.cache import CACHE_VARIABLE
 from tests.tools.quality.families import FAMILIES, LIGHTGBM, Family
@@ -27,13 +27,24 @@ from tests.tools.quality.streams import AbsentError, Stream
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; the exit code is 0 even where rows do not pass."""
+    parser = _parser()
+    args = parser.parse_args(arguments)
+    if args.smoke:
+        _smoke(args.out)
+    else:
+        _run(args, _changes(parser, args.set))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.tools.quality", description=__doc__)
     parser.add_argument(
         "command",
         nargs="?",
-        choices=["table", "baselines", "list", "record"],
+        choices=["table", "baselines", "list", "record", "weekdays"],
         default="table",
-        help="default: table; record keeps the bars of quality.json in the repository",
+        help="default: table; record keeps the bars of quality.json in the repository; weekdays shows what a bar owes"
+        " to the day of its refits",
     )
     parser.add_argument(
         "--only", action="append", default=[], metavar="PART", help="streams whose name contains it"
@@ -67,25 +78,29 @@ def main(arguments: list[str] | None = None) -> int:
         help="baselines: those that the repository keeps, or each --family, and keep their figures and days in it",
     )
     parser.add_argument("--smoke", action="store_true", help="one small stream and one setting, in seconds")
-    args = parser.parse_args(arguments)
-    if args.smoke:
-        return _smoke(args.out)
+    return parser
+
+
+def _run(args: argparse.Namespace, changes: Mapping[str, Mapping[str, Any]]) -> None:
     streams = registry.chosen(args.only)
-    if args.command == "list":
-        for stream in streams:
-            print(f"{stream.name}: {stream.about}")
-        return 0
-    if args.command == "record":
-        recorded.record(args.out)
-        return 0
     seeds = {it.name: it.seeds if args.all_seeds else recorded.seeds_with_bars(it) for it in streams}
-    if args.command == "baselines":
-        families = _installed([it for it in FAMILIES if not args.family or it.name in args.family])
-        if args.kept:
-            return _kept_baselines(streams, [it.name for it in families], args.jobs, others=bool(args.family))
-        return _baselines(streams, seeds, families)
-    _table(streams, seeds, args.jobs, args.out, _changes(parser, args.set))
-    return 0
+    match args.command:
+        case "list":
+            for stream in streams:
+                print(f"{stream.name}: {stream.about}")
+        case "record":
+            recorded.record(args.out)
+        case "weekdays":
+            _weekdays(streams)
+        case "baselines":
+            families = _installed([it for it in FAMILIES if not args.family or it.name in args.family])
+            if args.kept:
+                names = [it.name for it in families]
+                _kept_baselines(streams, names, args.jobs, others=bool(args.family))
+            else:
+                _baselines(streams, seeds, families)
+        case _:
+            _table(streams, seeds, args.jobs, args.out, changes)
 
 
 def _changes(parser: argparse.ArgumentParser, given: list[str]) -> dict[str, dict[str, Any]]:
@@ -110,7 +125,7 @@ def _installed(families: list[Family]) -> list[Family]:
     return [it for it in families if it.is_installed]
 
 
-def _baselines(streams: list[Stream], seeds: Mapping[str, Sequence[int]], families: list[Family]) -> int:
+def _baselines(streams: list[Stream], seeds: Mapping[str, Sequence[int]], families: list[Family]) -> None:
     """Make what the cache lacks, one family after the other: the first ones matter most."""
     # What matters most is made first: the families in their order, the first seeds of all streams before the second.
     for family in families:
@@ -120,10 +135,9 @@ def _baselines(streams: list[Stream], seeds: Mapping[str, Sequence[int]], famili
                     make_baselines(stream, seeds[stream.name][at], [family], say)
                 except AbsentError as error:
                     say(f"{stream.name} is left out: {error}")
-    return 0
 
 
-def _kept_baselines(streams: list[Stream], families: list[str], jobs: int, *, others: bool) -> int:
+def _kept_baselines(streams: list[Stream], families: list[str], jobs: int, *, others: bool) -> None:
     """Make baselines for the repository, and keep them in it."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max(jobs, 1), mp_context=context, max_tasks_per_child=1) as pool:
@@ -143,7 +157,15 @@ def _kept_baselines(streams: list[Stream], families: list[str], jobs: int, *, ot
             for row in dict.fromkeys(it.row for it in found[0]):
                 for line in recorded.keep(row, [[it for it in seed if it.row == row] for seed in found]):
                     say(line)
-    return 0
+
+
+def _weekdays(streams: list[Stream]) -> None:
+    for stream in streams:
+        try:
+            for row in weekdays.of_stream(stream, stream.seeds[0]):
+                say(str(row))
+        except AbsentError as error:
+            say(f"{stream.name} is left out: {error}")
 
 
 def _table(
@@ -209,12 +231,11 @@ def _summary(row: table.Row) -> str:
     return f"{row.name}: worker {row.worker:.3f}, {row.bar} {row.baseline:.3f} [{low:+.3f}, {high:+.3f}] {verdict}"
 
 
-def _smoke(out: Path) -> int:
+def _smoke(out: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="fraud-worker-quality-") as folder:
         os.environ[CACHE_VARIABLE] = folder
         make_baselines(registry.SMOKE, 0, [LIGHTGBM], say)
         _table([registry.SMOKE], {registry.SMOKE.name: registry.SMOKE.seeds}, 1, out, {})
-    return 0
 
 
 if __name__ == "__main__":
