@@ -115,7 +115,7 @@ class Memory(NamedTuple):
         old = recent.take(mature)
         silent = silent_weight(old, self.calibration)
         longest_ms = min(_STEADY * wait_ms, _FULL * (self.policy.memory_ms - wait_ms))
-        is_old = _spans(old) >= longest_ms or _legits_come_as_soon(old, delays)
+        is_old = _spans(old) >= longest_ms or legits_come_as_soon(old, delays)
         steady = is_old and self.known_ms == self.clock_ms
         chosen = (mature | steady) & ((recent.label != Verdict.ALERTED) | (silent > 0.0))
         known, chance = learnt_as(
@@ -142,7 +142,7 @@ class Memory(NamedTuple):
         return wait_ms if enough_frauds and len(mature) >= FEWEST_EXAMPLES else self.policy.negatives_after_ms
 
 
-def _legits_come_as_soon(mature: Examples, delays: LabelDelays) -> bool:
+def legits_come_as_soon(mature: Examples, delays: LabelDelays) -> bool:
     """Return whether the early verdicts, by a label or by silence, are of legits as much as of frauds."""
     legit = mature.take(np.flatnonzero(mature.label & Verdict.FRAUD == 0))
     soon = legit.verdict_ms - legit.event_time_ms <= delays.maturity_ms + _COMMIT_SPANS_MS

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from models.examples import Examples, Verdict
 from models.label_delay import LabelDelays
-from models.maturing import _legits_come_as_soon
+from models.maturing import legits_come_as_soon
 from models.records import Commit, ModelRecord
 from models.refit import RefitPlan, generation_job
 from models.state import ModelState
@@ -110,7 +110,7 @@ def comes_as_soon(
     )
     rows = dataclasses.replace(some, label=label.astype(np.uint8), verdict_ms=verdict_ms)
     delays = LabelDelays.measured(rows, START_MS + 60 * MS_PER_DAY)
-    return _legits_come_as_soon(rows, delays)
+    return legits_come_as_soon(rows, delays)
 
 
 def test_silence_after_a_week_comes_later_than_labels_whose_last_quarter_takes_longer_than_that() -> None:
