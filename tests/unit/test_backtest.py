@@ -395,3 +395,11 @@ def test_the_ranking_puts_the_online_model_above_the_forest_above_nobody() -> No
     logit = np.array([-40.0, np.nan, np.nan, 9.0, 3.0], np.float32)
     forest = np.array([np.nan, 0.4, np.nan, 0.9, 0.1], np.float32)
     assert np.argsort(ranking_score(flags, logit, forest)).tolist() == [2, 1, 3, 0, 4]
+
+
+def test_the_ranking_keeps_scores_of_the_forest_apart_that_are_nearly_equal() -> None:
+    """Near -1e6 a number of 32 bits counts in sixteenths: all scores of a forest were a handful of values."""
+    forest = np.linspace(0.5, 0.6, 1_000, dtype=np.float32)
+    flags = np.full(forest.size, Decider.FOREST, np.uint16)
+    ranked = ranking_score(flags, np.full(forest.size, np.nan, np.float32), forest)
+    assert (np.diff(ranked) > 0.0).all()

@@ -194,6 +194,32 @@ def test_a_column_of_label_times_wins_over_the_delay_where_it_is_filled(tmp_path
     assert read.labels(frauds_only=True).row.tolist() == [2, 0]
 
 
+def test_label_times_may_be_in_seconds_where_events_are_in_milliseconds(tmp_path: Path) -> None:
+    for known in ([1_700_000_500, 1_700_000_600], [1_700_000_500_000, 1_700_000_600_000]):
+        path = parquet_of(tmp_path, fraud=[0, 1], known=known)
+        read = read_dataset(path, PLAIN, TruthColumns("fraud", time="known"))
+        assert read.label_time_ms is not None
+        assert read.label_time_ms.tolist() == [1_700_000_500_000, 1_700_000_600_000]
+
+
+@pytest.mark.parametrize(("option", "name"), [("--fraud-column", "fraud"), ("--label-time-column", "known")])
+def test_the_truth_is_no_field_to_learn_from(tmp_path: Path, option: str, name: str) -> None:
+    path = parquet_of(tmp_path, fraud=[0, 1], known=[1_700_000_500_000, 1_700_000_600_000])
+    learnt = PLAIN.model_copy(update={"numeric": (name,)})
+    with pytest.raises(SettingsError, match=rf"{option} {name}: transaction\.numeric names this column too"):
+        read_dataset(path, learnt, TruthColumns("fraud", time="known"))
+
+
+def test_values_that_only_look_like_card_numbers_are_taken_where_the_settings_say_so(tmp_path: Path) -> None:
+    path = parquet_of(tmp_path, card=["4111111111111111", "c"], shop=["s", "5500000000000004"])
+    with pytest.raises(
+        SettingsError, match=r"refuse 2 of 2 rows: card: card_number in 1 rows, .*shop: card_number"
+    ):
+        read_dataset(path, PLAIN.model_copy(update={"entities": ("shop",)}))
+    searched = {"entities": ("shop",), "not_searched": ("card", "shop")}
+    assert len(read_dataset(path, PLAIN.model_copy(update=searched))) == 2
+
+
 def test_a_window_of_time_includes_its_start_and_excludes_its_end(tmp_path: Path) -> None:
     path = parquet_of(
         tmp_path, id=["a", "b", "c"], card=["x"] * 3, paid=[1.0] * 3, at=[10**12, 10**12 + 1, 10**12 + 2]
@@ -333,6 +359,32 @@ def test_a_csv_of_another_separator_says_which_one_is_read(tmp_path: Path) -> No
     path = tmp_path / "rows.csv"
     path.write_text("id;card;at;paid\na;c;2024-01-01;1,50\n", encoding="utf-8")
     with pytest.raises(SettingsError, match="columns have to be separated by commas"):
+        read_dataset(path, PLAIN)
+
+
+def test_a_text_of_several_lines_may_lie_anywhere_in_a_large_csv(tmp_path: Path) -> None:
+    """Arrow reads blocks of 1 MiB side by side."""
+    path, count = tmp_path / "rows.csv", 40_000
+    rows = "".join(f'a{at},c,2024-01-01,1,"first\nsecond, of row {at}"\n' for at in range(count))
+    path.write_text(f"id,card,at,paid,note\n{rows}", encoding="utf-8")
+    assert len(read_dataset(path, PLAIN)) == count
+
+
+def test_a_csv_that_names_a_column_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("id,card,at,paid,paid,x,x\na,c,2024-01-01,1,2,3,4\n", encoding="utf-8")
+    with pytest.raises(SettingsError, match=r"rows\.csv has several columns 'paid'"):
+        read_dataset(path, PLAIN)
+
+
+def test_a_text_of_another_encoding_and_an_array_of_objects_say_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("id,card,at,paid\nü,c,2024-01-01,1\n", encoding="latin-1")
+    with pytest.raises(SettingsError, match="the file has to be UTF-8"):
+        read_dataset(path, PLAIN)
+    path = tmp_path / "rows.json"
+    path.write_text('[\n{"id": "a"},\n{"id": "b"}\n]\n', encoding="utf-8")
+    with pytest.raises(SettingsError, match="each line has to be an object of its own"):
         read_dataset(path, PLAIN)
 
 

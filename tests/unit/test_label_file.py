@@ -14,7 +14,7 @@ from models.vocabulary import MS_PER_DAY, LabelKind, LabelSource
 from worker.errors import SettingsError
 from worker.offline.dataset import NEVER, Dataset, read_dataset
 from worker.offline.label_delay import LabelDelay
-from worker.offline.label_file import LabelFile
+from worker.offline.label_file import LabelFile, LabelMatches
 from worker.settings.fields import LabelFields, TransactionFields
 
 FIELDS = TransactionFields(entities=())
@@ -88,7 +88,7 @@ def test_labels_find_their_transactions_and_the_others_are_counted_and_named(tra
     assert read.label_source is not None
     assert read.label_source.tolist() == [0, LabelSource.CHARGEBACK, 0, LabelSource.ANALYST, 0, 0]
     assert read.matches is not None
-    assert read.matches == (4, 0, 2, ("nowhere", "************1111"), 0)
+    assert read.matches == LabelMatches(4, 0, 2, ("nowhere", "************1111"), 0)
 
 
 def test_silence_counts_as_legit_unless_it_is_unknown_but_no_label_of_it_arrives(transactions: Path) -> None:
@@ -135,6 +135,45 @@ def test_a_label_without_a_time_takes_the_delay_and_none_comes_before_its_transa
     assert days(read.label_time_ms) == [None, 3.5, None, None, 6.5, None]
     read = joined(transactions, [label("t3", "fraud", 1)])
     assert days(read.label_time_ms)[3] == 3
+
+
+def test_a_label_goes_to_the_row_that_a_worker_decides_where_an_id_repeats(tmp_path: Path) -> None:
+    """The latest retry stands first in an export that begins with the newest."""
+    first, retry = ({"transaction_id": "t", "card_id": "c", "amount": 1.0} for _ in range(2))
+    first["event_time"], retry["event_time"] = START_MS, START_MS + MS_PER_DAY
+    read = joined(lines(tmp_path / "rows.jsonl", [retry, first]), [label("t", "fraud", 9)])
+    assert days(read.label_time_ms) == [9, None]
+    # Where the first is refused, the worker decides the next.
+    first["amount"] = None
+    read = joined(lines(tmp_path / "rows.jsonl", [first, retry]), [label("t", "fraud", 9)])
+    assert days(read.event_time_ms) == [1]
+    assert days(read.label_time_ms) == [9]
+
+
+def test_a_label_of_a_refused_row_alone_finds_no_transaction(tmp_path: Path) -> None:
+    rows = [
+        {"transaction_id": name, "card_id": "c", "amount": amount, "event_time": START_MS}
+        for name, amount in (("good", 1.0), ("bad", None))
+    ]
+    read = joined(lines(tmp_path / "rows.jsonl", rows), [label("bad", "fraud", 9)])
+    assert read.matches is not None
+    assert (read.matches.unmatched, read.matches.examples) == (1, ("bad",))
+
+
+def test_a_date_without_an_hour_is_known_at_the_end_of_its_day(transactions: Path, tmp_path: Path) -> None:
+    path = tmp_path / "chargebacks.csv"
+    path.write_text(
+        "transaction_id,label,label_time\nt1,fraud,2023-11-15\nt2,legit,2023-11-14\n", encoding="utf-8"
+    )
+    read = read_dataset(transactions, FIELDS, LabelFile(path, LABELS))
+    assert read.label_time_ms is not None
+    # The day of t1, which begins before it; and the day before t2, which is known with it and counted.
+    assert read.label_time_ms.tolist()[1] == 1_700_092_799_999
+    assert days(read.label_time_ms)[2] == 2
+    assert read.early_labels == 1
+    path.write_text("transaction_id,label,label_time\nt1,fraud,1700092800\n", encoding="utf-8")
+    with pytest.raises(SettingsError, match=r'set label\.time_format = "epoch_s"'):
+        read_dataset(transactions, FIELDS, LabelFile(path, LABELS))
 
 
 def test_columns_may_have_other_names_and_a_csv_will_do(transactions: Path, tmp_path: Path) -> None:

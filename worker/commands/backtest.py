@@ -75,12 +75,15 @@ def add_to(verbs: Verbs) -> None:
 def backtest(args: argparse.Namespace) -> int:
     """Print what a worker would have decided on a file, and at what cost."""
     from worker.offline.backtest import backtest as judge
+    from worker.offline.compare.leaks import suspects
 
     _require_writable(args)
     handled = _handled(args)
     earlier = None if args.against is None else _earlier(args.against)
     settings = read_settings(args, keyless=True)
     dataset = read_file(args, settings)
+    for sentence in suspects(dataset):
+        print(f"{args.file}: {sentence}", file=sys.stderr)
     with progress_bar("backtest") as progress:
         result = judge(
             settings,
@@ -147,7 +150,9 @@ def _write(args: argparse.Namespace, result: BacktestResult) -> None:
         from worker.offline.decisions_file import write_decisions
 
         struck = write_decisions(result, args.out)
-        print(f"{args.out}: {result.transactions:,} decisions", file=sys.stderr)
+        repeats = result.transactions - int(result.decisions.decided.sum())
+        beside = f", {repeats:,} of them repeats without a decision" if repeats else ""
+        print(f"{args.out}: {result.transactions:,} transactions{beside}", file=sys.stderr)
         if struck:
             print(
                 f"{args.out}: {struck:,} transaction ids look like card numbers: all but four digits struck out",

@@ -46,7 +46,8 @@ def add_file(parser: argparse.ArgumentParser, *, optional: bool = False) -> None
     truth.add_argument(
         "--label-time-column",
         metavar="NAME",
-        help="column of the time at which the label became known; may be empty",
+        help="column of the time at which the label became known; may be empty. A date without an hour "
+        "means the end of its day",
     )
     truth.add_argument(
         "--labels", type=Path, metavar="LABELS",
@@ -55,7 +56,8 @@ def add_file(parser: argparse.ArgumentParser, *, optional: bool = False) -> None
     )  # fmt: skip
     truth.add_argument(
         "--unlabelled", choices=("legit", "unknown"),
-        help="with --labels: what a transaction without a label counts as in figures (default: legit)",
+        help="what a transaction without a label counts as in figures (default: legit with --labels, unknown with "
+        "--fraud-column)",
     )  # fmt: skip
     delay = truth.add_mutually_exclusive_group()
     delay.add_argument(
@@ -77,11 +79,14 @@ def add_file(parser: argparse.ArgumentParser, *, optional: bool = False) -> None
 def read_file(args: argparse.Namespace, settings: Settings) -> Dataset:
     """Return the data set of the file that the arguments name; report what it leaves out on standard error."""
     from worker.offline.dataset import read_dataset
+    from worker.offline.dataset_notes import notes
 
     labels = _labels(args, settings)
     dataset = read_dataset(args.file, settings.transaction, labels, start_ms=args.start, end_ms=args.end)
     for refusal in dataset.refused:
         print(f"{args.file}: left out, as a live worker refuses it: {refusal}", file=sys.stderr)
+    for note in notes(dataset):
+        print(f"{args.file}: {note}", file=sys.stderr)
     if dataset.matches is not None:
         _report_matches(args.labels, dataset.matches)
     return dataset
@@ -102,15 +107,17 @@ def _labels(args: argparse.Namespace, settings: Settings) -> TruthColumns | Labe
             )
         delay = LabelDelay(median_days, sigma, args.label_seed)
         return LabelFile(args.labels, settings.label, delay, args.unlabelled != "unknown")
-    if args.unlabelled is not None:
-        raise SettingsError("--unlabelled is for --labels, the file that may lack labels: leave it out")
     if args.fraud_column is None:
+        if args.unlabelled is not None:
+            raise SettingsError("--unlabelled needs --labels or --fraud-column, which say what is fraud")
         if args.label_time_column is not None:
             raise SettingsError(
                 "--label-time-column needs --fraud-column, the column that says what is fraud"
             )
         return None
-    return TruthColumns(args.fraud_column, args.label_time_column, median_days, sigma, args.label_seed)
+    spread = median_days, sigma, args.label_seed
+    empty_is_legit = args.unlabelled == "legit"
+    return TruthColumns(args.fraud_column, args.label_time_column, *spread, empty_is_legit)
 
 
 def _report_matches(path: Path, matches: LabelMatches) -> None:

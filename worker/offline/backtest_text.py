@@ -267,10 +267,17 @@ def _remarks(result: BacktestResult) -> Iterator[RenderableType]:
         text = f"Alerting on {better} would have cost less: {least} instead of {money(line.cost)}."
         if result.decided_by["forest"] > 0.0:
             text += (
-                f" The forest has no probability to weigh: it fills the budget of {costs.alert_budget_cases_per_day:g} "
-                "cases a day (costs.alert_budget_cases_per_day)."
+                " The forest has no probability to weigh: it opens cases for two days of the budget "
+                f"(costs.alert_budget_cases_per_day = {costs.alert_budget_cases_per_day:g}), and from then on for what "
+                "its alerts have earned by their labels."
             )
         yield _remark(text)
+    silent = (result.judged.decider == Decider.FOREST) & np.isposinf(result.judged.threshold)
+    if silent.any():
+        yield _remark(
+            f"In {int(silent.sum()):,} of its decisions the isolation forest could not alert: its credit was spent, or "
+            "labels had spoken against its alerts."
+        )
     closed = result.model.ledger.total(costs.review_cost)
     if result.model.challenger is not None and closed.days:
         yield _remark(

@@ -5,7 +5,7 @@ Columns are named by the user's `[transaction]` settings; no field name of any d
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from models.vocabulary import MS_PER_DAY, LabelKind
 from worker.errors import SettingsError
 from worker.offline.label_delay import LabelDelay
-from worker.offline.label_file import LabelFile, LabelMatches, join_labels
+from worker.offline.label_file import LabelFile, LabelMatches, join_labels, known_times_ms
 from worker.offline.refusals import Mask, Refusal, Refusals
 from worker.offline.table_files import TableFile
 from worker.settings.fields import NOT_FIELDS, TransactionFields
@@ -38,6 +38,8 @@ class TruthColumns:
         Column of booleans, of 0 and 1, of fraud and legit, or of Y and N; rows with empty cells have no label.
     time
         Column of the moments at which labels became known; empty cells take the delay. None: all take it.
+    empty_is_legit
+        Whether rows with empty cells count as legit in figures; otherwise their truth is unknown.
     delay_days, delay_sigma, delay_seed
         From a transaction to its label: median, spread and seed of a `LabelDelay`; without a spread it is constant.
     """
@@ -47,6 +49,7 @@ class TruthColumns:
     delay_days: float = 7.0
     delay_sigma: float = 0.0
     delay_seed: int = 0
+    empty_is_legit: bool = False
 
     @property
     def delay(self) -> LabelDelay:
@@ -114,6 +117,10 @@ class Dataset:
         What the file holds beside these rows, and a live worker would refuse.
     matches
         How labels of a file of their own were joined; None without such a file.
+    early_labels
+        Labels that the file dates before their transaction: it is when they are taken to have arrived.
+    notes
+        What a live worker would make of the same records otherwise, a sentence each.
     """
 
     fields: TransactionFields
@@ -132,6 +139,8 @@ class Dataset:
     silence_is_legit: bool = False
     refused: tuple[Refusal, ...] = ()
     matches: LabelMatches | None = None
+    early_labels: int = 0
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return int(self.event_time_ms.size)
@@ -189,7 +198,7 @@ class Dataset:
         return Labels(rows, self.label_time_ms[rows], self.is_fraud[rows])
 
 
-_SHARED: Final = ("fields", "silence_is_legit", "refused", "matches")
+_SHARED: Final = ("fields", "silence_is_legit", "refused", "matches", "early_labels", "notes")
 """Attributes of a `Dataset` that are no columns."""
 
 
@@ -221,6 +230,8 @@ def read_dataset(
         refuse most of its rows, or no transaction is left.
     """
     columns = labels if isinstance(labels, TruthColumns) else None
+    if columns is not None:
+        _refuse_truth_as_feature(transaction, columns)
     file = TableFile.read(path, *_columns(transaction, columns))
     times_ms, no_time = file.optional_times_ms(transaction.event_time, transaction.time_format)
     whole = Dataset(
@@ -238,10 +249,10 @@ def read_dataset(
         raise SettingsError(f"{path} holds no rows")
     refusals = _refusals(file, whole, no_time)
     if isinstance(labels, LabelFile):
-        whole = _joined(whole, labels)
+        whole = _joined(whole, labels, _in_order(times_ms, refusals.good))
     elif labels is not None:
         whole = _with_truth(whole, file, labels)
-    whole = replace(whole, refused=tuple(refusals.found))
+    whole = replace(whole, refused=tuple(refusals.found), notes=tuple(_unlike_records(file, transaction)))
     return whole.take(_ordered_rows(path, times_ms, refusals.good, start_ms, end_ms))
 
 
@@ -253,7 +264,8 @@ def _columns(transaction: TransactionFields, labels: TruthColumns | None) -> tup
         if setting in NOT_FIELDS or value is None:
             continue
         names = [value] if isinstance(value, str) else list(value)
-        columns |= dict.fromkeys(names, f"transaction.{setting}")
+        # What is named twice, as in not_searched, is named by the first.
+        columns = dict.fromkeys(names, f"transaction.{setting}") | columns
         text += names if setting not in ("event_time", "amount", "numeric") else []
     if labels is not None:
         columns[labels.fraud] = "--fraud-column"
@@ -262,11 +274,22 @@ def _columns(transaction: TransactionFields, labels: TruthColumns | None) -> tup
     return columns, text
 
 
+def _refuse_truth_as_feature(transaction: TransactionFields, labels: TruthColumns) -> None:
+    """Refuse settings by which the worker would learn from the very answer."""
+    declared, _ = _columns(transaction, None)
+    for option, name in (("--fraud-column", labels.fraud), ("--label-time-column", labels.time)):
+        if name in declared:
+            raise SettingsError(
+                f"{option} {name}: {declared[name]} names this column too, so the worker would learn from the answer; "
+                f"take it out of {declared[name]}"
+            )
+
+
 def _refusals(file: TableFile, whole: Dataset, no_time: Mask) -> Refusals:
     """Return which rows a live worker would refuse and why; it validates the fields in this order."""
     names, refusals = whole.fields, Refusals(len(whole))
     refusals.identifier(names.transaction_id, whole.transaction_id)
-    refusals.identifier(names.card_id, whole.card_id, token=True)
+    refusals.identifier(names.card_id, whole.card_id, token=names.card_id not in names.not_searched)
     refusals.time(names.event_time, whole.event_time_ms, no_time)
     refusals.amount(names.amount, whole.amount)
     if whole.currency is not None and names.currency is not None:
@@ -276,7 +299,7 @@ def _refusals(file: TableFile, whole: Dataset, no_time: Mask) -> Refusals:
     for name, texts in whole.categorical.items():
         refusals.text(name, texts)
     for name, texts in whole.entities.items():
-        refusals.text(name, texts, token=True)
+        refusals.text(name, texts, token=name not in names.not_searched)
     refusals.name_lines(file.lines([it.first for it in refusals.found]))
     refused = len(whole) - int(refusals.good.sum())
     if refused > _MOST_REFUSED * len(whole):
@@ -287,22 +310,51 @@ def _refusals(file: TableFile, whole: Dataset, no_time: Mask) -> Refusals:
     return refusals
 
 
+def _unlike_records(file: TableFile, transaction: TransactionFields) -> Iterator[str]:
+    """Yield what of a file of records is read here and refused live: a column may be cast, a record may not."""
+    if not file.holds_records:
+        return
+    whole = [name for name in (*transaction.categorical, *transaction.entities) if file.holds_integers(name)]
+    if whole and not transaction.integer_texts:
+        yield (
+            f"a live worker refuses records with integers in {', '.join(whole)}: set transaction.integer_texts = true"
+        )
+    required = [transaction.transaction_id, transaction.card_id]
+    never = [name for name in required if file.holds_integers(name)]
+    if never:
+        yield f"a live worker refuses records with integers in {', '.join(never)}: it takes texts there"
+    is_text = file.holds_texts(transaction.amount)
+    if is_text != (transaction.amount_format == "text"):
+        found = "text" if is_text else "number"
+        yield (
+            f"a live worker refuses records whose {transaction.amount} is a {found}: set "
+            f'transaction.amount_format = "{found}"'
+        )
+
+
 def _with_truth(whole: Dataset, file: TableFile, labels: TruthColumns) -> Dataset:
     is_fraud, unknown = file.truth(labels.fraud)
     if unknown.all():
         raise SettingsError(
             f"{file.path}: column {labels.fraud!r} says of no transaction whether it is fraud"
         )
-    label_time_ms = whole.event_time_ms + labels.delay.draw_ms(whole.transaction_id)
+    label_time_ms, early = whole.event_time_ms + labels.delay.draw_ms(whole.transaction_id), 0
     if labels.time is not None:
-        given_ms, absent = file.optional_times_ms(labels.time, whole.fields.time_format)
-        # A label's date without its hour may lie before its transaction.
-        label_time_ms = np.where(absent, label_time_ms, np.maximum(given_ms, whole.event_time_ms))
-    return replace(whole, is_fraud=is_fraud, label_time_ms=np.where(unknown, NEVER, label_time_ms))
+        # In seconds or milliseconds whatever the events are in: no setting says it of this column.
+        given_ms, absent = file.optional_times_ms(labels.time, None)
+        known_ms, early = known_times_ms(given_ms, whole.event_time_ms, ~absent & ~unknown)
+        label_time_ms = np.where(absent, label_time_ms, known_ms)
+    return replace(
+        whole,
+        is_fraud=is_fraud,
+        label_time_ms=np.where(unknown, NEVER, label_time_ms),
+        silence_is_legit=labels.empty_is_legit,
+        early_labels=early,
+    )
 
 
-def _joined(whole: Dataset, label_file: LabelFile) -> Dataset:
-    joined = join_labels(label_file, whole.transaction_id, whole.event_time_ms)
+def _joined(whole: Dataset, label_file: LabelFile, decided: NDArray[np.int64]) -> Dataset:
+    joined = join_labels(label_file, whole.transaction_id, whole.event_time_ms, decided)
     return replace(
         whole,
         is_fraud=joined.is_fraud,
@@ -311,20 +363,26 @@ def _joined(whole: Dataset, label_file: LabelFile) -> Dataset:
         outcome_time_ms=np.where(joined.has_outcome, joined.outcome_time_ms, NEVER),
         silence_is_legit=label_file.silence_is_legit,
         matches=joined.matches,
+        early_labels=joined.matches.early,
     )
+
+
+def _in_order(times_ms: NDArray[np.int64], chosen: Mask) -> NDArray[np.int64]:
+    rows = np.flatnonzero(chosen)
+    return rows[np.argsort(times_ms[rows], kind="stable")]
 
 
 def _ordered_rows(
     path: Path, times_ms: NDArray[np.int64], good: Mask, start_ms: int | None, end_ms: int | None
 ) -> NDArray[np.int64]:
     inside = good & (times_ms >= (times_ms[good].min() if start_ms is None else start_ms))
-    rows = np.flatnonzero(inside & (times_ms < (NEVER if end_ms is None else end_ms)))
+    rows = _in_order(times_ms, inside & (times_ms < (NEVER if end_ms is None else end_ms)))
     if rows.size == 0:
         first, last = np.array([times_ms[good].min(), times_ms[good].max()]).astype("datetime64[ms]")
         raise SettingsError(
             f"{path} holds no event in the time asked for: all lie from {first} to {last} UTC"
         )
-    return rows[np.argsort(times_ms[rows], kind="stable")]
+    return rows
 
 
 def _take(column: Any, rows: NDArray[np.int64]) -> Any:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from models.vocabulary import LabelSource
+from models.vocabulary import MS_PER_DAY, LabelSource
 from worker.errors import SettingsError
 from worker.offline.label_delay import LabelDelay
 from worker.offline.table_files import TableFile
@@ -58,6 +58,8 @@ class LabelMatches(NamedTuple):
         Rows of no transaction, and the first of their ids, card numbers struck out.
     superseded
         Labels that a later label of the same transaction overrules. They do not arrive.
+    early
+        Labels that are dated before their transaction: it is when they are taken to have arrived.
     """
 
     labels: int
@@ -65,6 +67,7 @@ class LabelMatches(NamedTuple):
     unmatched: int
     examples: tuple[str, ...]
     superseded: int
+    early: int = 0
 
 
 class JoinedLabels(NamedTuple):
@@ -95,12 +98,52 @@ class JoinedLabels(NamedTuple):
     matches: LabelMatches
 
 
+def known_times_ms(
+    given_ms: NDArray[np.int64], happened_ms: NDArray[np.int64], given: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], int]:
+    """Return when labels became known, and how many are dated before their transaction.
+
+    Dates without an hour are known at the end of their day; no label is known before its transaction.
+
+    Parameters
+    ----------
+    given_ms, happened_ms : int64 (m,)
+        The time of each label, and of its transaction.
+    given : bool (m,)
+        Which of them say a time.
+    """
+    are_dates = bool(given.any()) and not (given_ms[given] % MS_PER_DAY).any()
+    if are_dates and (happened_ms[given] % MS_PER_DAY).any():
+        given_ms = given_ms + (MS_PER_DAY - 1)
+    return np.maximum(given_ms, happened_ms), int(np.count_nonzero(given & (given_ms < happened_ms)))
+
+
+def first_of_ids(ids: pa.StringArray) -> NDArray[np.bool_]:
+    """Return which rows are the first of their transaction id, bool (n,)."""
+    codes = ids.dictionary_encode().indices.to_numpy()
+    first = np.zeros(len(codes), np.bool_)
+    first[np.unique(codes, return_index=True)[1]] = True
+    return first
+
+
 def join_labels(
-    label_file: LabelFile, transaction_id: pa.StringArray, event_time_ms: NDArray[np.int64]
+    label_file: LabelFile,
+    transaction_id: pa.StringArray,
+    event_time_ms: NDArray[np.int64],
+    decided: NDArray[np.int64],
 ) -> JoinedLabels:
     """Read a file of labels and join it with n transactions.
 
     Of several labels of one transaction, the one of the latest time counts.
+
+    Parameters
+    ----------
+    label_file
+        The file.
+    transaction_id, event_time_ms
+        Of the transactions.
+    decided
+        The rows of those that a worker decides, in order of time: of several of one id the first has the labels.
 
     Raises
     ------
@@ -115,11 +158,7 @@ def join_labels(
         optional=(fields.label, fields.outcome, fields.source, fields.label_time),
     )
     ids = file.text(fields.transaction_id)
-    row = (
-        pc.index_in(ids, value_set=transaction_id, skip_nulls=True)
-        .fill_null(-1)
-        .to_numpy(zero_copy_only=False)
-    )
+    row = _rows_of(ids, transaction_id, decided)
     own = {
         word: meaning == "fraud"
         for word, meaning in fields.values.items()
@@ -130,12 +169,10 @@ def join_labels(
     sources = file.text(fields.source)
     source = pc.index_in(sources, value_set=_SOURCES).fill_null(-1).to_numpy() + 1
     source[(source == 0) & np.array(sources.is_valid())] = LabelSource.OTHER
-    given_ms, no_time = file.optional_times_ms(fields.label_time, fields.time_format)
+    given_ms, no_time = file.optional_times_ms(fields.label_time, fields.time_format, "label.time_format")
     happened_ms = event_time_ms[row]
-    # A label's date without its hour may lie before its transaction.
-    time_ms = np.where(
-        no_time, happened_ms + label_file.delay.draw_ms(ids), np.maximum(given_ms, happened_ms)
-    )
+    known_ms, early = known_times_ms(given_ms, happened_ms, ~no_time & (row >= 0))
+    time_ms = np.where(no_time, happened_ms + label_file.delay.draw_ms(ids), known_ms)
     # In order of time, so that the latest is the last one written to its row.
     matched = np.flatnonzero(row >= 0)
     matched = matched[np.argsort(time_ms[matched], kind="stable")]
@@ -155,8 +192,20 @@ def join_labels(
             unmatched=len(unmatched),
             examples=tuple(redact(str(ids[int(one)].as_py())) for one in unmatched[:_NAMED]),
             superseded=len(said) - int(labelled.sum()),
+            early=early,
         ),
     )
+
+
+def _rows_of(
+    ids: pa.StringArray, transaction_id: pa.StringArray, decided: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Return the row of each id, -1 where none of those that are decided has it."""
+    own = transaction_id.take(pa.array(decided))
+    first = np.flatnonzero(first_of_ids(own))
+    at = pc.index_in(ids, value_set=own.take(pa.array(first)), skip_nulls=True).fill_null(-1)
+    found = np.array(at.to_numpy(zero_copy_only=False), np.int64)
+    return np.where(found >= 0, decided[first[found]], -1) if first.size else found
 
 
 def _require_words(file: TableFile, fields: LabelFields, unsaid: NDArray[np.bool_]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -98,6 +99,19 @@ class TableFile:
                 table = table.append_column(name, pa.nulls(len(table), pa.string()))
         return cls(path, table)
 
+    @property
+    def holds_records(self) -> bool:
+        """Whether its rows may be the very records of a topic: JSON lines."""
+        return _READERS[_ending(self.path)] is _read_json_lines
+
+    def holds_integers(self, name: str) -> bool:
+        """Return whether a column was read as integers."""
+        return bool(pa.types.is_integer(self.table[name].type))
+
+    def holds_texts(self, name: str) -> bool:
+        """Return whether a column was read as texts."""
+        return bool(pa.types.is_string(self.table[name].type))
+
     def lines(self, rows: Collection[int]) -> dict[int, int]:
         """Return, by row from 1, the line of the file; nothing where the format has no lines of its own."""
         return _csv_lines(self.path, rows) if _ending(self.path) == "csv" else {}
@@ -120,16 +134,17 @@ class TableFile:
         return np.array(numbers.fill_null(np.nan).to_numpy(zero_copy_only=False))
 
     def optional_times_ms(
-        self, name: str, time_format: TimeFormat
+        self, name: str, time_format: TimeFormat | None, setting: str = "transaction.time_format"
     ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Return a column as epoch milliseconds, and where it is missing.
 
-        Time stamps, dates and ISO 8601 count as UTC unless they say otherwise; numbers follow `time_format`.
+        Time stamps, dates and ISO 8601 count as UTC unless they say otherwise; numbers follow `time_format`, which
+        `setting` names, or without one are seconds or milliseconds by their size.
         """
         column = self.table[name]
         if not pa.types.is_temporal(column.type):
             is_number = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
-            column = self._epochs(name, time_format) if is_number else self._iso_8601(name, column)
+            column = self._epochs(name, time_format, setting) if is_number else self._iso_8601(name, column)
         # Unchecked: the years that nanoseconds cannot express lie outside what `refusals` accepts anyway.
         kind = pa.timestamp("ms", getattr(column.type, "tz", None))
         instants = self._cast(name, column, kind, "times", safe=False).cast(pa.int64())
@@ -164,14 +179,14 @@ class TableFile:
         frauds = pa.array([word for word, is_fraud in known.items() if is_fraud])
         return pc.is_in(words, frauds).to_numpy(zero_copy_only=False), _missing(words)
 
-    def _epochs(self, name: str, time_format: TimeFormat) -> pa.ChunkedArray:
-        in_seconds = time_format == "epoch_s"
+    def _epochs(self, name: str, time_format: TimeFormat | None, setting: str) -> pa.ChunkedArray:
         numbers = self.numbers(name)
         # The median: one odd value is a row to refuse, not another format.
         usual = float(np.nanmedian(numbers)) if np.isfinite(numbers).any() else np.nan
+        in_seconds = usual < SECONDS_END if time_format is None else time_format == "epoch_s"
         if in_seconds != (usual < SECONDS_END) and not np.isnan(usual):
             better = "epoch_ms" if in_seconds else "epoch_s"
-            raise self._error(name, f'holds {usual:.0f}: set transaction.time_format = "{better}"')
+            raise self._error(name, f'holds {usual:.0f}: set {setting} = "{better}"')
         milliseconds = np.clip(np.nan_to_num(numbers) * (1000.0 if in_seconds else 1.0), -1.0, END_OF_TIME_MS)
         instants = np.round(milliseconds).astype("datetime64[ms]")
         return pa.chunked_array([pa.array(instants, mask=np.isnan(numbers))])
@@ -255,6 +270,12 @@ def _require_columns(path: Path, available: Collection[str], columns: Mapping[st
             )
 
 
+def _require_once(path: Path, available: Collection[str], wanted: Collection[str]) -> None:
+    twice = [name for name, times in Counter(available).items() if times > 1 and name in wanted]
+    if twice:
+        raise SettingsError(f"{path} has several columns {twice[0]!r}: rename all but the one that is meant")
+
+
 def _wanted(available: Collection[str], columns: Mapping[str, str], optional: Collection[str]) -> list[str]:
     """Return the columns to read: the required ones and those of the optional ones that there are."""
     return [*columns, *(name for name in optional if name in available and name not in columns)]
@@ -264,19 +285,20 @@ def _read_csv(
     path: Path, columns: Mapping[str, str], text: Collection[str], optional: Collection[str]
 ) -> pa.Table:
     try:
-        with pa.csv.open_csv(path) as reader:
+        with pa.csv.open_csv(path, parse_options=_CSV_TEXTS) as reader:
             available = reader.schema.names
         _require_columns(path, available, columns)
+        _require_once(path, available, _wanted(available, columns, optional))
         options = pa.csv.ConvertOptions(
             include_columns=_wanted(available, columns, optional),
             column_types=dict.fromkeys(text, pa.string()),
             strings_can_be_null=True,
             null_values=_MISSING,
         )
-        return pa.csv.read_csv(path, convert_options=options)
+        return pa.csv.read_csv(path, parse_options=_CSV_TEXTS, convert_options=options)
     except pa.ArrowInvalid:
         # One thread alone counts the lines: this reading names the one that is wrong.
-        pa.csv.read_csv(path, pa.csv.ReadOptions(use_threads=False))
+        pa.csv.read_csv(path, pa.csv.ReadOptions(use_threads=False), _CSV_TEXTS)
         raise
 
 
@@ -304,6 +326,7 @@ def _read_json_lines(
     return table.select(wanted)
 
 
+_CSV_TEXTS: Final = pa.csv.ParseOptions(newlines_in_values=True)
 _Reader = Callable[[Path, Mapping[str, str], Collection[str], Collection[str]], pa.Table]
 _JSON_BLOCK_BYTES: Final = 16 << 20
 _JSON_BLOCKS: Final = pa.json.ReadOptions(block_size=_JSON_BLOCK_BYTES)
@@ -332,4 +355,8 @@ def _for_people(error: Exception, path: Path | None = None) -> str:
     message = re.sub(r"in row (\d+)", line, message)
     if "Expected 1 columns" in message:
         message += "; columns have to be separated by commas"
+    if "invalid UTF8" in message:
+        message += "; the file has to be UTF-8, such as `iconv --from latin1 --to utf-8` makes it"
+    if "from object to array" in message:
+        message += "; each line has to be an object of its own, as `jq --compact-output '.[]'` writes them"
     return redact(message)

@@ -270,9 +270,10 @@ def ranking_score(
 ) -> NDArray[np.float64]:
     """Return one ranking of n decisions by decision-time scores, float64 (n,): see `Decisions.score`."""
     decider = flags & Flag.DECIDER
-    # A forest's score lies in (0, 1) and no logit comes near -1e6: the three ranges cannot overlap.
+    # A forest's score lies in (0, 1) and no logit comes near -1e6: the three ranges cannot overlap. Near -1e6 32 bits
+    # count in sixteenths.
     return np.select(
         [decider == Decider.ONLINE, decider == Decider.FOREST],
-        [logit.astype(np.float64), forest_score - 1e6],
+        [logit.astype(np.float64), forest_score.astype(np.float64) - 1e6],
         -2e6,
     )

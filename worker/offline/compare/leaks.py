@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from models.evaluation import average_precision, roc_auc
 from worker.offline.dataset import Dataset
+from worker.offline.label_file import first_of_ids
 
 TOO_GOOD: Final = 0.99
 """Average precision of one column alone from which on it must have been filled in after the fact."""
@@ -23,6 +24,10 @@ _LEAST_FRAUDS: Final = 30
 """So many frauds, and nearly nothing else, where a column is filled in (or empty): it is named, too."""
 _MOST_VALUES: Final = 100
 """A text of more values separates any rows by chance; those that occur once count as one."""
+
+
+_LOOKED_AT: Final = 100_000
+"""So many rows show whether a column alone separates the classes, where all would take as long as the backtest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +87,6 @@ def cleaned(dataset: Dataset, default_delay_ms: int, *, trust_columns: bool) -> 
     if repeats:
         notes.append(f"{repeats:,} transactions repeat an earlier transaction id: left out")
     return Cleaned(dataset, first, tuple(notes))
-
-
-def first_of_ids(ids: pa.StringArray) -> NDArray[np.bool_]:
-    """Return which rows are the first of their transaction id, bool (n,)."""
-    codes = ids.dictionary_encode().indices.to_numpy()
-    first = np.zeros(len(codes), np.bool_)
-    first[np.unique(codes, return_index=True)[1]] = True
-    return first
 
 
 def _copies(dataset: Dataset) -> NDArray[np.bool_]:
@@ -152,15 +149,26 @@ class _Alone(NamedTuple):
         return f"column {self.name!r} {found}: make sure that it is known when a transaction is decided"
 
 
-def _without_giveaways(dataset: Dataset) -> tuple[Dataset, list[str]]:
-    """Leave out the columns that alone separate the classes, and name those that nearly do."""
+def suspects(dataset: Dataset) -> list[str]:
+    """Return a sentence on each column that alone nearly separates the classes, by some of the rows at most."""
+    return [it.words() for it in _judged_columns(dataset, _LOOKED_AT) if it.is_suspect]
+
+
+def _judged_columns(dataset: Dataset, most_rows: int | None = None) -> list[_Alone]:
     rows = np.flatnonzero(dataset.truth_known)
+    if most_rows is not None:
+        rows = rows[:: max(len(rows) // most_rows, 1)]
     if dataset.is_fraud is None or len(rows) == 0:
-        return dataset, []
+        return []
     fraud = dataset.is_fraud[rows]
     if not fraud.any() or fraud.all():
-        return dataset, []
-    judged = [_alone(name, fraud, scores) for name, scores in _columns(dataset, fraud, rows)]
+        return []
+    return [_alone(name, fraud, scores) for name, scores in _columns(dataset, fraud, rows)]
+
+
+def _without_giveaways(dataset: Dataset) -> tuple[Dataset, list[str]]:
+    """Leave out the columns that alone separate the classes, and name those that nearly do."""
+    judged = _judged_columns(dataset)
     names = [it.name for it in judged if it.ap >= TOO_GOOD and it.name != dataset.fields.amount]
     notes = [
         f"column {name!r} alone tells fraud from legit, so it was filled in once the truth was known: left out "

@@ -1,0 +1,79 @@
+"""What a reader of a file is made aware of: each sentence says what is odd and what to do about it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.vocabulary import MS_PER_DAY
+from worker.offline.dataset import TruthColumns, read_dataset
+from worker.offline.dataset_notes import notes
+from worker.settings.fields import TransactionFields
+
+START_MS = 1_700_000_000_000
+FIELDS = TransactionFields(entities=("shop",), currency="money", event_time="at")
+TRUTH = TruthColumns("fraud", "known")
+
+
+def row(number: int, **more: Any) -> dict[str, Any]:
+    """Return a transaction of an hour of its own, known to be legit a day later."""
+    at_ms = START_MS + number * 3_600_000
+    plain = {"transaction_id": f"t{number}", "card_id": "c", "shop": "s", "at": at_ms, "amount": 1.0}
+    return plain | {"money": "EUR", "fraud": 0, "known": at_ms + MS_PER_DAY} | more
+
+
+def said(
+    tmp_path: Path,
+    rows: list[dict[str, Any]],
+    fields: TransactionFields = FIELDS,
+    truth: TruthColumns = TRUTH,
+) -> str:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(it) + "\n" for it in rows), encoding="utf-8")
+    return "\n".join(notes(read_dataset(path, fields, truth)))
+
+
+PLAIN = [row(at) for at in range(300)]
+
+
+def test_of_ordinary_rows_nothing_is_said(tmp_path: Path) -> None:
+    assert said(tmp_path, [*PLAIN, row(300, fraud=1)]) == ""
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        ([row(300, money="JPY")], "amounts are in 2 currencies (EUR, JPY)"),
+        ([row(300, at=0)], "1 transactions lie far from all others (1970-01-01T00:00:00 UTC)"),
+        ([row(300, at=START_MS + 9_999 * MS_PER_DAY, known=None)], "1 transactions lie far from all others"),
+        ([row(300, known=START_MS)], "1 labels are dated before their transaction"),
+        ([row(7, fraud=1)], "1 repeats of a transaction id say otherwise than the first"),
+    ],
+)
+def test_what_is_odd_is_named(tmp_path: Path, more: list[dict[str, Any]], sentence: str) -> None:
+    text = said(tmp_path, [*PLAIN, *more])
+    assert sentence in text
+    assert text.count("\n") == 0
+
+
+def test_a_file_that_flags_frauds_alone_says_nothing_of_precision(tmp_path: Path) -> None:
+    flagged = [row(at, fraud=1 if at % 9 == 0 else None) for at in range(300)]
+    assert "every transaction of known truth is a fraud" in said(tmp_path, flagged)
+    assert "--unlabelled legit" in said(tmp_path, flagged)
+    assert said(tmp_path, flagged, truth=TruthColumns("fraud", "known", empty_is_legit=True)) == ""
+
+
+def test_records_that_a_live_worker_refuses_name_the_setting_that_takes_them(tmp_path: Path) -> None:
+    whole = [row(at, shop=5411) for at in range(300)]
+    assert "set transaction.integer_texts = true" in said(tmp_path, whole)
+    takes = FIELDS.model_copy(update={"integer_texts": True})
+    assert said(tmp_path, whole, takes) == ""
+    texts = [row(at, amount="1.50") for at in range(300)]
+    assert 'set transaction.amount_format = "text"' in said(tmp_path, texts)
+    takes = FIELDS.model_copy(update={"amount_format": "text"})
+    assert said(tmp_path, texts, takes) == ""
+    assert 'set transaction.amount_format = "number"' in said(tmp_path, PLAIN, takes)
+    assert "integers in card_id: it takes texts" in said(tmp_path, [row(at, card_id=7) for at in range(300)])

@@ -1,0 +1,82 @@
+"""What in a file is probably not as its reader believes: named, and left as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.vocabulary import MS_PER_DAY
+from worker.offline.dataset import Dataset
+from worker.offline.label_file import first_of_ids
+from worker.redaction import redact
+
+_NAMED: Final = 4
+_FAR: Final = 3.0
+"""Rows lie far off where they are outside the middle of the events by more than so many times its length."""
+_MIDDLE: Final = (1.0, 99.0)
+
+
+def notes(dataset: Dataset) -> Iterator[str]:
+    """Yield what a reader of the figures should know of a data set, a sentence each."""
+    yield from dataset.notes
+    yield from _currencies(dataset)
+    yield from _odd_times(dataset)
+    if dataset.early_labels:
+        yield (
+            f"{dataset.early_labels:,} labels are dated before their transaction: taken to have arrived with it; check "
+            "the column of label times"
+        )
+    if dataset.is_fraud is None:
+        return
+    yield from _contradicting_repeats(dataset, dataset.is_fraud)
+    known = dataset.truth_known
+    if known.any() and bool(dataset.is_fraud[known].all()):
+        yield (
+            "every transaction of known truth is a fraud, so precision and prevalence say nothing: where an empty "
+            "cell means legit, add --unlabelled legit"
+        )
+
+
+def _currencies(dataset: Dataset) -> Iterator[str]:
+    if dataset.currency is None:
+        return
+    found = dataset.currency.drop_null().value_counts()
+    if len(found) > 1:
+        most = sorted(found.to_pylist(), key=lambda it: -it["counts"])
+        named = ", ".join(redact(it["values"]) for it in most[:_NAMED])
+        yield (
+            f"amounts are in {len(found):,} currencies ({named}{', ...' if len(found) > _NAMED else ''}): costs and "
+            "figures by value add them up as they are; convert them to one"
+        )
+
+
+def _odd_times(dataset: Dataset) -> Iterator[str]:
+    times_ms = dataset.event_time_ms
+    low, high = np.percentile(times_ms, _MIDDLE)
+    margin_ms = _FAR * max(high - low, MS_PER_DAY)
+    far = np.flatnonzero((times_ms < low - margin_ms) | (times_ms > high + margin_ms))
+    if far.size:
+        first = times_ms[far[:_NAMED]].astype("datetime64[ms]").astype("datetime64[s]")
+        yield (
+            f"{far.size:,} transactions lie far from all others ({', '.join(map(str, first))}"
+            f"{', ...' if far.size > _NAMED else ''} UTC): what is given a day counts the time between; check the "
+            "column of event times, or leave them out by --from and --to"
+        )
+
+
+def _contradicting_repeats(dataset: Dataset, is_fraud: NDArray[np.bool_]) -> Iterator[str]:
+    first = first_of_ids(dataset.transaction_id)
+    if first.all():
+        return
+    codes = dataset.transaction_id.dictionary_encode().indices.to_numpy()
+    truth = np.zeros(int(codes.max()) + 1, np.bool_)
+    truth[codes[first]] = is_fraud[first]
+    other = dataset.labelled & ~first & (truth[codes] != is_fraud)
+    if other.any():
+        yield (
+            f"{int(other.sum()):,} repeats of a transaction id say otherwise than the first whether it is fraud: the "
+            "worker drops repeats, and what they say with them"
+        )
