@@ -65,6 +65,8 @@ _FIRST_WEIGHT: Final = 2.0
 """So many amounts that share weighs as much as."""
 NOTHING: Final = 1e-6
 """A decayed count below this is no history: a quotient of what is left of it would be rounding."""
+_NO_AMOUNT: Final = 1e-30
+"""A usual amount below this is none: shares of it would be zero or infinite."""
 _NO_LEGITS: Final = 1e-12
 """The least count of legits that a logarithm is taken of: about 40 half-lives after a single one."""
 _LN2: Final = 0.6931471805599453
@@ -119,6 +121,8 @@ def advance_cards(
         x = amount[i]
         count = v[CARD_COUNT]
         usual = v[_USUAL] / count if count > NOTHING else np.nan
+        if usual < _NO_AMOUNT:
+            usual = 0.0
         _card_features(v, x, usual, out[i])
         v[_COUNT_SHORT] += short
         v[CARD_COUNT] += long
@@ -145,7 +149,7 @@ def _card_features(v: NDArray[np.float64], amount: float, usual: float, out: NDA
         mean = v[_SUM] / count
         variance = v[_SQUARES] / count - mean * mean
         out[0] = amount / usual if usual > 0.0 else np.nan
-        out[1] = amount / mean if mean > 0.0 else np.nan
+        out[1] = amount / mean if mean >= _NO_AMOUNT else np.nan
         # The variance is a difference of large numbers: for equal amounts only rounding is left of it.
         out[2] = (amount - mean) / np.sqrt(variance) if variance > NOTHING * mean * mean else np.nan
         out[3] = usual

@@ -250,16 +250,24 @@ def holds_card(data: Bytes, begin: int, end: int) -> bool:
 
 @njit(cache=True, nogil=True)
 def strike_cards(data: Bytes, out: Bytes) -> None:
-    """Overwrite, in a copy of the data, all digits of card numbers but the last four of each with stars."""
+    """Overwrite, in a copy of the data, all digits of card numbers but the last four of each with stars.
+
+    The fraction of a number of JSON is none: outside its texts, and in nothing but JSON.
+    """
     after_digit, at, end = False, 0, data.size
+    is_json, in_text, escaped = _begins_as_json(data), False, False
     while at < end:
         digit, size = _digit_at(data, at, end)
         if digit >= 0 and not after_digit:
             stop, count = card_from(data, at, 0, end)
-            if count > 0 and not _is_fraction(data, at, stop, end):
+            is_number = is_json and not in_text and _is_fraction(data, at, stop, end)
+            if count > 0 and not is_number:
                 _strike(data, at, stop, count - SHOWN, out)
         after_digit = digit >= 0
-        at += size if digit >= 0 else _size_at(data, at, end)
+        size = size if after_digit else _size_at(data, at, end)
+        in_text ^= data[at] == _QUOTE and not escaped
+        escaped = data[at] == _BACKSLASH and not escaped and size == 1
+        at += size
 
 
 @njit(cache=True, nogil=True)
@@ -276,11 +284,37 @@ def _strike(data: Bytes, at: int, stop: int, hidden: int, out: Bytes) -> None:
 
 
 @njit(cache=True, nogil=True)
+def _begins_as_json(data: Bytes) -> bool:
+    at = _behind_blanks(data, 0, data.size)
+    return bool(at < data.size and (data[at] == ord("{") or data[at] == ord("[")))
+
+
+@njit(cache=True, nogil=True)
+def _behind_blanks(data: Bytes, at: int, end: int) -> int:
+    while at < end and (data[at] == ord(" ") or 9 <= data[at] <= 13):
+        at += 1
+    return at
+
+
+@njit(cache=True, nogil=True)
 def _is_fraction(data: Bytes, start: int, stop: int, end: int) -> bool:
-    """Return whether the digits are the fraction of a JSON number, which no card number is."""
+    """Return whether the digits are the fraction of a number that is a whole value of JSON: no card number is one."""
     if start < 2 or data[start - 1] != _POINT or _DIGIT[data[start - 2]] < 0:
         return False
     for i in range(start, stop):
         if _DIGIT[data[i]] < 0:
             return False
-    return stop == end or data[stop] != _QUOTE
+    first = start - 1
+    while first > 0 and _DIGIT[data[first - 1]] >= 0:
+        first -= 1
+    first -= first > 0 and data[first - 1] == _DASH
+    while first > 0 and (data[first - 1] == ord(" ") or 9 <= data[first - 1] <= 13):
+        first -= 1
+    if first == 0 or not (
+        data[first - 1] == ord(":") or data[first - 1] == ord("[") or data[first - 1] == ord(",")
+    ):
+        return False
+    if stop < end and (data[stop] == ord("e") or data[stop] == ord("E")):
+        return True
+    last = _behind_blanks(data, stop, end)
+    return bool(last < end and (data[last] == ord(",") or data[last] == ord("}") or data[last] == ord("]")))

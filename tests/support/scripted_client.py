@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import cast
 
 from kafka import ConsumerGroupMetadata, ConsumerRebalanceListener, TopicPartition
 
+from tests.support.records import json_columns
 from worker.cycle.contracts import Standing
 from worker.cycle.watermark import NEVER_MS
 from worker.kafka_io.consumer import ColumnarConsumer
@@ -59,6 +62,16 @@ class Client:
         (self.listener.on_partitions_lost if lost else self.listener.on_partitions_revoked)(mine)
         self.positions = {tp: self.positions.get(tp, -1) for tp in given}
         self.listener.on_partitions_assigned(given)
+
+    def fetch(self, partition: int, offset: int) -> None:
+        """Bring one transaction, of the moment at which it comes."""
+        now_ms = time.time_ns() // 1_000_000
+        message = {"transaction_id": f"t{offset}", "card_id": "c", "event_time": now_ms, "amount": 1.0}
+        columns = json_columns([message], TOPICS[0])
+        self.fetched.append(
+            replace(columns, partition=partition, offsets=columns.offsets + offset, next_offset=offset + 1)
+        )
+        self.positions[TopicPartition(TOPICS[0], partition)] = offset + 1
 
     def throw_out(self) -> None:
         assert self.listener is not None

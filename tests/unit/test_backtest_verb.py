@@ -315,7 +315,7 @@ def test_without_labels_it_says_how_to_name_them(folder: Path, capsys: pytest.Ca
             "--label-time-column is for --fraud-column",
         ),
         (["--label-time-column", "known"], "--label-time-column needs --fraud-column"),
-        ([*TRUTH, "--unlabelled", "unknown"], "--unlabelled is for --labels"),
+        (["--unlabelled", "legit"], "--unlabelled needs --labels or --fraud-column"),
         (["--out", "decisions.csv"], "decisions.csv: the name must end in .parquet"),
         (["--out", "nowhere/decisions.parquet"], "there is no folder nowhere"),
         (["--against", "none.json"], "--against none.json: No such file or directory"),

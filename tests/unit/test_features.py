@@ -119,6 +119,19 @@ def test_card_features_equal_sums_over_the_whole_history_late_events_included() 
         np.testing.assert_allclose(row[:8], totals, rtol=1e-9)
 
 
+@pytest.mark.parametrize("least", [5e-324, 1e-310, 1e-200, 1e-40])
+def test_the_least_amounts_there_are_stop_nothing(least: float) -> None:
+    """A share of such an amount is zero, and no number can be divided by it."""
+    aggregates = CardAggregates(_SPEC, 10)
+    amounts = np.array([least, least, 100.0, least, 100.0])
+    features, _ = aggregates.advance(
+        np.full(5, 5, np.uint64), _none(5), np.arange(5) * 3_600_000, amounts, _WINDOW_MS
+    )
+    assert not np.isinf(features).any()
+    assert np.isnan(features[2, _CARD.index("to_usual")])
+    assert features[4, _CARD.index("to_usual")] == pytest.approx(100 / (100 / 4), rel=0.01)
+
+
 def test_a_spree_raises_the_mean_but_hardly_the_usual_amount() -> None:
     aggregates = CardAggregates(_SPEC, 10)
     amounts = np.array([10.0, 10.0, 1000.0, 10.0])

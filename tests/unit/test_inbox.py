@@ -93,6 +93,16 @@ def test_an_event_dated_ahead_of_its_arrival_is_due_when_it_arrived_and_a_skew()
     assert (box.transactions.due_ms - START_MS).tolist() == [400, 400]
 
 
+@pytest.mark.parametrize("timestamp_ms", [-1, 0, 2**63 - 1, -(2**63)])
+def test_a_record_without_a_timestamp_and_one_beyond_all_time_are_dated_by_their_event(
+    timestamp_ms: int,
+) -> None:
+    box = inbox()
+    columns = dataclasses.replace(came(5, 5), timestamps_ms=np.full(2, timestamp_ms))
+    box.put_transactions(columns, [], wall_ms=START_MS + 400 * MS_PER_DAY)
+    assert box.watermark.clock_ms == START_MS + 5
+
+
 def test_the_position_is_the_first_offset_not_taken() -> None:
     box = inbox(came(0, 10, 20, first_offset=100))
     assert box.transactions.next_offset == -1, "until something is taken, it is whatever was set"

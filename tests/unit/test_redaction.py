@@ -70,7 +70,7 @@ def test_grouped_digits_keep_their_groups() -> None:
         "4111111111111112",
         "offset 411111111111 of 12",
         "94111111111111111119111111111111111111",
-        "score 0.4111111111111111",
+        '{"score": 0.4111111111111111, "other": [-1.4111111111111111e-2 , 0.4111111111111111]}',
         "at 1700000000000, 1700000000000000 and 1700000000000000000",
         "at 1700000000006 and 1700000000014",
         "",
@@ -78,6 +78,25 @@ def test_grouped_digits_keep_their_groups() -> None:
 )
 def test_other_numbers_stay(text: str) -> None:
     assert redact(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "v1.{}-A",
+        "score 0.{}",
+        "a, 1.{}, b",
+        '{{"card_id": "v1.{}-A"}}',
+        '{{"note": "a, 1.{}, b"}}',
+        '{{"note": "one \\" two: 1.{}, b"}}',
+        '{{"note": "\\\\", "other": "1.{}"}}',
+        '{{"pan": 1.{}',
+        '{{"pan": x1.{}}}',
+    ],
+)
+def test_a_card_number_behind_a_point_is_struck_out_unless_it_is_part_of_a_number(text: str) -> None:
+    card = "4111111111111111"
+    assert redact(text.format(card)) == text.format("************1111")
 
 
 def test_bytes_keep_their_length_and_whatever_is_not_a_card_number() -> None:

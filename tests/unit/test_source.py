@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 
 import pytest
@@ -30,6 +31,26 @@ def test_partitions_are_paused_from_their_assignment_until_their_tasks_are_there
     assert client.positions == {tp(0): 7, tp(0, TOPICS[1]): 8, tp(1): 9, tp(1, TOPICS[1]): 10}
     assert source.positions(1) == (9, 10)
     assert [batch.partition for batch in source.poll()] == [0, 1]
+
+
+def test_a_partition_is_idle_only_since_its_last_transaction(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A payment an hour, as at night: each is taken at once, so that none is ever held."""
+    now_s = 1_000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now_s)
+    client = Client()
+    source = source_of(client, Tasks({0: Positions(100, 0)}))
+    client.script = [lambda: client.rebalance(0)]
+    source.poll()
+    source.poll()
+    for number in range(3):
+        now_s += 3_600.0
+        [waiting] = source.poll()
+        assert (waiting.quiet, waiting.idle_ms) == (True, 3_600_000)
+        client.script = [lambda number=number: client.fetch(0, 100 + number)]  # type: ignore[misc]
+        [batch] = source.poll()
+        assert batch.transactions is not None
+        assert (len(batch.transactions), batch.quiet, batch.idle_ms) == (1, False, 0)
+        source.poll()
 
 
 def test_what_stays_keeps_its_task_and_goes_on_from_the_committed_offsets() -> None:

@@ -20,6 +20,7 @@ from models.vocabulary import MS_PER_DAY
 from worker.cycle.watermark import NEVER_MS, Watermark
 from worker.partition.early_labels import MOST_BYTES, MOST_ROWS, NO_ROOM, Room
 from worker.wire.decoder import BadRecord, LabelColumns, TransactionColumns
+from worker.wire.schema import END_OF_TIME_MS
 
 C = TypeVar("C", TransactionColumns, LabelColumns)
 
@@ -255,8 +256,12 @@ class Inbox:
     def _capped(
         self, time_ms: NDArray[np.int64], timestamp_ms: NDArray[np.int64], wall_ms: int | None
     ) -> NDArray[np.int64]:
-        """Return the times that records give, but none far ahead of when they were sent, nor of tomorrow."""
-        capped_ms = np.minimum(time_ms, timestamp_ms + self._skew_ms)
+        """Return the times that records give, but none far ahead of when they were sent, nor of tomorrow.
+
+        Kafka's -1 says that a record has no timestamp, and some producers write 0.
+        """
+        sent_ms = np.where(timestamp_ms > 0, np.minimum(timestamp_ms, END_OF_TIME_MS), END_OF_TIME_MS)
+        capped_ms: NDArray[np.int64] = np.minimum(time_ms, sent_ms + self._skew_ms)
         return capped_ms if wall_ms is None else np.minimum(capped_ms, wall_ms + MS_PER_DAY)
 
     def labels_until_ms(self, clock_ms: int) -> int:

@@ -298,7 +298,7 @@ class KafkaSource:
             self._pause_while(self._topics.labels, partition, held=inbox.labels.is_full)
             if inbox.labels.is_full:
                 inbox.labels_paused_s = time.monotonic()
-            self._note_idle(inbox)
+            self._note_idle(inbox, came=taken is not None and len(taken) > 0)
             begins, quiet = partition in self._beginning, self._is_quiet(inbox)
             quiet_ms = inbox.watermark.fall_quiet(round(time.time() * 1000)) if quiet else NEVER_MS
             quiet_at_ms = None if quiet_ms == NEVER_MS else quiet_ms
@@ -307,8 +307,8 @@ class KafkaSource:
         self._beginning.clear()
         return batch
 
-    def _note_idle(self, inbox: Inbox) -> None:
-        if inbox.transactions.held or not inbox.at_end or not inbox.has_read_labels:
+    def _note_idle(self, inbox: Inbox, *, came: bool) -> None:
+        if came or inbox.transactions.held or not inbox.at_end or not inbox.has_read_labels:
             inbox.idle_since_s = None
         elif inbox.idle_since_s is None:
             inbox.idle_since_s = time.monotonic()
