@@ -73,7 +73,8 @@ class Memory(NamedTuple):
     clock_ms
         Of the model.
     known_ms
-        Of later moments no label is known: the clock, or before it where the feed of labels has fallen silent.
+        Of later moments no label is known, or not all: the clock, or before it where the feed of labels has fallen
+        silent, or where a partition lags whose frauds are labelled and whose legits have not matured.
     policy, calibration
         In force.
     """
@@ -88,9 +89,10 @@ class Memory(NamedTuple):
     def of(cls, model: ModelState) -> Self:
         """Copy it."""
         clock_ms, policy = model.clock_ms or 0, model.policy
-        known_ms = clock_ms
+        slowest_ms = min(model.clocks_ms.values(), default=clock_ms)
+        known_ms = clock_ms if clock_ms - slowest_ms <= _COMMIT_SPANS_MS else slowest_ms
         if policy.silence_is_legit and model.newest_label_ms is not None:
-            known_ms = min(clock_ms, model.newest_label_ms + policy.max_silence_ms)
+            known_ms = min(known_ms, model.newest_label_ms + policy.max_silence_ms)
         return cls(model.examples.snapshot()[0], clock_ms, known_ms, policy, model.calibration)
 
     def mature_frauds(self) -> int:
