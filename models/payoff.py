@@ -88,6 +88,16 @@ class PayoffDeltas(Columns):
         """Return what a commit without a decision or a verdict adds."""
         return cls.empty(policies=POLICIES)
 
+    @classmethod
+    def summed(cls, parts: list[PayoffDeltas]) -> PayoffDeltas:
+        """Sum all parts into one, a row each day: a commit is no larger for having many partitions."""
+        joined = cls.concatenate(parts, policies=POLICIES)
+        days, at = np.unique(joined.day, return_inverse=True)
+        sums = np.zeros((_SUMS, len(days), POLICIES))
+        for into, of in zip(sums, (joined.cases, joined.silent, joined.caught, joined.missed), strict=True):
+            np.add.at(into, at, of)
+        return cls(days.astype(np.int32), *sums)
+
 
 def decided_payoffs(event_time_ms: IntArray, flags: NDArray[np.uint16]) -> PayoffDeltas:
     """Count the cases that the forest's own alerts open, as they are decided; arrays of n decisions."""

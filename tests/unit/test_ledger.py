@@ -306,6 +306,24 @@ def test_deltas_have_one_row_per_day_and_cell() -> None:
     assert (deltas.sums[:, 0] > 0).all()
 
 
+def test_parts_are_summed_by_day_and_cell_so_that_many_are_no_larger_than_one() -> None:
+    parts = [settled_deltas(**random_rows(200, seed)) for seed in range(8)]
+    parts += [decided_deltas(random_rows(200, seed)["event_time_ms"]) for seed in range(8)]
+    joined = concatenate(parts)
+    expected: dict[tuple[int, int], list[float]] = {}
+    counts: dict[int, int] = {}
+    for part in parts:
+        for day, cell, sums in zip(part.day.tolist(), part.cell.tolist(), part.sums.tolist(), strict=True):
+            so_far = expected.get((day, cell), [0.0] * len(sums))
+            expected[day, cell] = [one + other for one, other in zip(so_far, sums, strict=True)]
+        for day, count in zip(part.decided_day.tolist(), part.decided_count.tolist(), strict=True):
+            counts[day] = counts.get(day, 0) + count
+    assert len(joined.day) == len(expected)
+    for day, cell, sums in zip(joined.day.tolist(), joined.cell.tolist(), joined.sums.tolist(), strict=True):
+        assert sums == pytest.approx(expected[day, cell])
+    assert dict(zip(joined.decided_day.tolist(), joined.decided_count.tolist(), strict=True)) == counts
+
+
 def test_no_rows_are_no_deltas() -> None:
     nothing = concatenate([])
     ledger = Ledger()

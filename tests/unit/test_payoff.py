@@ -23,6 +23,7 @@ from models.payoff import (
 )
 from models.threshold import CostPolicy
 from models.vocabulary import LEVEL_SHIFT, MS_PER_DAY, Decider, Flag
+from tests.support.model_log import payoff_deltas
 
 DAY = 19_000
 REVIEW = 5.0
@@ -124,6 +125,17 @@ def test_every_policy_opens_the_cases_and_stops_the_losses_that_it_would_by_brut
             assert found.missed[0, policy] == pytest.approx(stopped)
         else:
             assert stands_for * loss[would & fraud].sum() <= found.missed[0, policy] <= stopped + 1e-6
+
+
+def test_parts_are_summed_by_day_so_that_many_are_no_larger_than_one() -> None:
+    parts = [payoff_deltas(np.random.default_rng(seed), 30) for seed in range(6)]
+    joined = PayoffDeltas.summed([*parts, PayoffDeltas.nothing()])
+    assert joined.day.tolist() == sorted({day for part in parts for day in part.day.tolist()})
+    for name in ("cases", "silent", "caught", "missed"):
+        for day, its in zip(joined.day.tolist(), getattr(joined, name), strict=True):
+            of_day = [getattr(part, name)[part.day == day].sum(axis=0) for part in parts]
+            np.testing.assert_allclose(its, np.sum(of_day, axis=0))
+    assert len(PayoffDeltas.summed([])) == 0
 
 
 def test_a_decision_that_the_online_model_did_not_score_says_nothing_of_the_rule() -> None:

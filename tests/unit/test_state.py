@@ -27,8 +27,11 @@ PLAN = RefitPlan(MS_PER_DAY, MS_PER_DAY, 256)
 
 
 def day_of_commits(rng: np.random.Generator, days: int, per_day: int = 2) -> list[Commit]:
+    def clocks_ms(day: int) -> dict[int, int]:
+        return {partition: START_MS + day * MS_PER_DAY - partition * 60_000 for partition in range(3)}
+
     return [
-        commit(rng, 15, from_ms=START_MS + day * MS_PER_DAY, clocks_ms={day % 3: START_MS + day * MS_PER_DAY})
+        commit(rng, 15, from_ms=START_MS + day * MS_PER_DAY, clocks_ms=clocks_ms(day))
         for day in range(days)
         for _ in range(per_day)
     ]

@@ -24,7 +24,7 @@ import numpy as np
 from models.decision import decide
 from models.examples import Examples
 from models.ledger import LedgerDeltas, concatenate, decided_deltas
-from models.payoff import POLICIES, PayoffDeltas, decided_payoffs
+from models.payoff import PayoffDeltas, decided_payoffs
 from models.records import Budget, Commit, Digest, EntityEvents, Evidence, ModelRecord
 from models.state import ModelState
 from models.threshold import histogram
@@ -241,8 +241,7 @@ def _ledger(decided: list[Decided], settled: list[Settling]) -> LedgerDeltas:
 
 def _payoff(decided: list[Decided], settled: list[Settling]) -> PayoffDeltas:
     own = [decided_payoffs(one.rows.counted_ms, one.rows.flags) for one in decided]
-    parts = own + [part for one in settled for part in one.payoff]
-    return PayoffDeltas.concatenate([part for part in parts if len(part)], policies=POLICIES)
+    return PayoffDeltas.summed(own + [part for one in settled for part in one.payoff])
 
 
 def _budget(decided: list[Decided]) -> Budget:
