@@ -31,9 +31,11 @@ With larger trees, half are as good and take less time.
 _MIDDLE: Final = replace(_BASE, trees=400, leaves=15, column_shares=_HALF)
 _LARGE: Final = replace(_BASE, trees=800, leaves=15, learning_rate=0.06, column_shares=_HALF)
 _LARGEST: Final = replace(_BASE, trees=350, leaves=63, column_shares=_HALF)
-TREES: Final = (_SMALL, _MIDDLE, _LARGE, _LARGEST)
+_PAIRS: Final = replace(_BASE, trees=500, leaves=3, learning_rate=0.09)
+"""Two splits a tree: a sum of effects of single columns and of pairs, which is best where there is little else."""
+TREES: Final = (_SMALL, _MIDDLE, _LARGE, _LARGEST, _PAIRS)
 """Choices record the places of these and of `TABLES`, so that none may move."""
-FOR_FEW_FRAUDS: Final = (TREES.index(_SMALL), TREES.index(_MIDDLE))
+FOR_FEW_FRAUDS: Final = (TREES.index(_SMALL), TREES.index(_PAIRS), TREES.index(_MIDDLE))
 FOR_MANY_FRAUDS: Final = (*FOR_FEW_FRAUDS, TREES.index(_LARGE), TREES.index(_LARGEST))
 """The places of the candidates in `TREES`, the simplest first."""
 _MOST_GROWTH: Final = 2.0
