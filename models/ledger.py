@@ -143,13 +143,13 @@ def concatenate(parts: list[LedgerDeltas]) -> LedgerDeltas:
     columns = ([getattr(part, field.name) for part in parts] for field in fields(LedgerDeltas))
     joined = LedgerDeltas(*map(np.concatenate, columns))
     keys, slot = np.unique(joined.day.astype(np.int64) * CELLS + joined.cell, return_inverse=True)
-    sums = [np.bincount(slot, column, len(keys)) for column in joined.sums.T]
+    sums = np.zeros((len(keys), SUMS))
+    np.add.at(sums, slot, joined.sums)
     days, at = np.unique(joined.decided_day, return_inverse=True)
-    count = np.bincount(at, joined.decided_count, len(days)).astype(np.int64)
+    count = np.zeros(len(days), np.int64)
+    np.add.at(count, at, joined.decided_count)
     day, cell = np.divmod(keys, CELLS)
-    return LedgerDeltas(
-        day.astype(np.int32), cell.astype(np.uint8), np.stack(sums, axis=1), days.astype(np.int32), count
-    )
+    return LedgerDeltas(day.astype(np.int32), cell.astype(np.uint8), sums, days.astype(np.int32), count)
 
 
 def _day_of(event_time_ms: IntArray) -> IntArray:
