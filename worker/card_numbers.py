@@ -260,8 +260,8 @@ def strike_cards(data: Bytes, out: Bytes) -> None:
         digit, size = _digit_at(data, at, end)
         if digit >= 0 and not after_digit:
             stop, count = card_from(data, at, 0, end)
-            is_number = is_json and not in_text and _is_fraction(data, at, stop, end)
-            if count > 0 and not is_number:
+            may_be_number = is_json and not in_text
+            if count > 0 and not (may_be_number and _is_fraction(data, at, stop, end)):
                 _strike(data, at, stop, count - SHOWN, out)
         after_digit = digit >= 0
         size = size if after_digit else _size_at(data, at, end)
