@@ -136,7 +136,7 @@ def decided_deltas(event_time_ms: IntArray) -> LedgerDeltas:
     )
 
 
-def concatenate(parts: list[LedgerDeltas]) -> LedgerDeltas:
+def summed(parts: list[LedgerDeltas]) -> LedgerDeltas:
     """Sum all parts into one, a row each day and cell: a commit is no larger for having many partitions."""
     # An empty part gives the types where there is no other.
     parts = [decided_deltas(np.zeros(0, np.int64)), *parts]

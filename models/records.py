@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from models.columns import Columns, Wide
 from models.examples import Examples
 from models.feature_layout import FeatureSpec
-from models.ledger import LedgerDeltas, concatenate
+from models.ledger import LedgerDeltas, summed
 from models.payoff import PayoffDeltas
 from models.threshold import BINS, CostPolicy
 
@@ -195,7 +195,7 @@ class Commit:
         kinds = (self.traffic, self.evidence, self.examples)
         *begins, end = accumulate((len(rows) * rows.row_bytes for rows in kinds), initial=0)
         rest = replace(
-            self, ledger=concatenate([]), payoff=PayoffDeltas.nothing(), budget=Budget.empty(), digest=None
+            self, ledger=summed([]), payoff=PayoffDeltas.nothing(), budget=Budget.empty(), digest=None
         )
         for start in range(0, max(end, 1), piece_bytes):
             traffic, evidence, examples = (

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from models.examples import Examples
 from models.feature_layout import FeatureLayout, FeatureSpec
-from models.ledger import LedgerDeltas, Truth, concatenate, decided_deltas, settled_deltas
+from models.ledger import LedgerDeltas, Truth, decided_deltas, settled_deltas, summed
 from models.payoff import PayoffDeltas, decided_payoffs, settled_payoffs
 from models.records import Budget, Commit, Digest, EntityEvents, Evidence, Lineage, Policy
 from models.state import ModelState
@@ -101,7 +101,7 @@ def ledger_deltas(rng: np.random.Generator, count: int, from_ms: int = START_MS)
         labelled=rng.random(count) < 0.5,
         sign=np.ones(count, np.int8),
     )
-    return concatenate([decided_deltas(event_time_ms), settled])
+    return summed([decided_deltas(event_time_ms), settled])
 
 
 def payoff_deltas(rng: np.random.Generator, count: int, from_ms: int = START_MS) -> PayoffDeltas:

@@ -12,9 +12,9 @@ from models.ledger import (
     Cohort,
     Ledger,
     Truth,
-    concatenate,
     decided_deltas,
     settled_deltas,
+    summed,
 )
 from models.vocabulary import MS_PER_DAY, Decider, Flag
 
@@ -121,7 +121,7 @@ def test_the_ledger_equals_a_count_over_the_rows() -> None:
     ledger = Ledger()
     for part in np.array_split(np.random.default_rng(2).permutation(5_000), 13):
         some = {name: column[part] for name, column in rows.items()}
-        ledger.fold(concatenate([settled_deltas(**some), decided_deltas(some["event_time_ms"])]))
+        ledger.fold(summed([settled_deltas(**some), decided_deltas(some["event_time_ms"])]))
     ledger.close(LATER, HORIZON)
     cohort = ledger.window(2, REVIEW)
 
@@ -309,7 +309,7 @@ def test_deltas_have_one_row_per_day_and_cell() -> None:
 def test_parts_are_summed_by_day_and_cell_so_that_many_are_no_larger_than_one() -> None:
     parts = [settled_deltas(**random_rows(200, seed)) for seed in range(8)]
     parts += [decided_deltas(random_rows(200, seed)["event_time_ms"]) for seed in range(8)]
-    joined = concatenate(parts)
+    joined = summed(parts)
     expected: dict[tuple[int, int], list[float]] = {}
     counts: dict[int, int] = {}
     for part in parts:
@@ -325,7 +325,7 @@ def test_parts_are_summed_by_day_and_cell_so_that_many_are_no_larger_than_one() 
 
 
 def test_no_rows_are_no_deltas() -> None:
-    nothing = concatenate([])
+    nothing = summed([])
     ledger = Ledger()
     ledger.fold(nothing)
     assert (len(nothing.day), len(nothing.decided_day), nothing.sums.shape) == (0, 0, (0, 5))

@@ -12,7 +12,7 @@ import pytest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from models.ledger import Ledger, Truth, concatenate, decided_deltas, settled_deltas
+from models.ledger import Ledger, Truth, decided_deltas, settled_deltas, summed
 from models.payoff import NAMES, InForce
 from models.vocabulary import MS_PER_DAY, Decider, Flag, LabelEffect, LabelKind, LabelSource
 from worker.telemetry import metrics as metrics_module
@@ -239,7 +239,7 @@ def test_the_closed_days_are_published_by_window(metrics: Metrics) -> None:
             labelled=np.array([True]),
             sign=np.ones(1, np.int8),
         )
-        ledger.fold(concatenate([settled, decided_deltas(times)]))
+        ledger.fold(summed([settled, decided_deltas(times)]))
     assert math.isnan(value(metrics, "cohort_recall", window="1d"))
     ledger.close(19_002 * MS_PER_DAY, MS_PER_DAY)
     metrics.cohorts(ledger, review_cost=5.0)

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from models.examples import Examples
-from models.ledger import LedgerDeltas, concatenate
+from models.ledger import LedgerDeltas, summed
 from models.payoff import PayoffDeltas
 from models.records import Budget, Commit, EntityEvents, Evidence
 from models.refit import RefitPlan
@@ -52,7 +52,7 @@ def model() -> ModelState:
 def commit(
     model: ModelState, clock_ms: int, transactions: int = 0, examples: Examples | None = None
 ) -> Commit:
-    ledger: LedgerDeltas = concatenate([])
+    ledger: LedgerDeltas = summed([])
     return Commit(
         worker="w",
         clocks_ms={0: clock_ms},

@@ -23,7 +23,7 @@ import numpy as np
 
 from models.decision import decide
 from models.examples import Examples
-from models.ledger import LedgerDeltas, concatenate, decided_deltas
+from models.ledger import LedgerDeltas, decided_deltas, summed
 from models.payoff import PayoffDeltas, decided_payoffs
 from models.records import Budget, Commit, Digest, EntityEvents, Evidence, ModelRecord
 from models.state import ModelState
@@ -236,7 +236,7 @@ def _traffic(decided: list[Decided], entity_count: int) -> EntityEvents:
 def _ledger(decided: list[Decided], settled: list[Settling]) -> LedgerDeltas:
     # The clock caps the day, here as when the decision settles: a day in the far future would stay open for ever.
     days = [decided_deltas(one.rows.counted_ms) for one in decided]
-    return concatenate(days + [part for one in settled for part in one.ledger])
+    return summed(days + [part for one in settled for part in one.ledger])
 
 
 def _payoff(decided: list[Decided], settled: list[Settling]) -> PayoffDeltas:

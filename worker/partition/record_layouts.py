@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from models.examples import Examples
 from models.feature_layout import FeatureSpec
-from models.ledger import LedgerDeltas, concatenate
+from models.ledger import LedgerDeltas, summed
 from models.payoff import PayoffDeltas
 from models.records import Budget, Commit, Digest, EntityEvents, Evidence, Lineage, ModelRecord, Policy, Refit
 from models.threshold import BINS
@@ -251,7 +251,7 @@ _SECTIONS: Final[dict[str, EntityEvents | Evidence | Examples | LedgerDeltas | P
     "traffic": EntityEvents.empty(entities=0),
     "evidence": Evidence.empty(hashes=0),
     "examples": Examples.empty(features=0),
-    "ledger": concatenate([]),
+    "ledger": summed([]),
     "payoff": PayoffDeltas.nothing(),
 }
 """The parts of a commit, by name: each field is a column of its own, and all of a part are as long as one another."""
