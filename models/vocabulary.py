@@ -96,4 +96,5 @@ class Flag(IntFlag):
     """With the challenger in the place of the online model it would be an alert; without a challenger, `ALERTED`."""
 
 
+MS_PER_MINUTE: Final = 60_000
 MS_PER_DAY: Final = 86_400_000

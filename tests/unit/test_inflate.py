@@ -93,6 +93,16 @@ def test_a_bomb_becomes_a_dead_letter_by_its_offsets_and_what_follows_is_read() 
     assert "not read up to offset 11" in bad[0].detail
 
 
+@pytest.mark.parametrize("fetch_offset", [6, 11])
+def test_a_bomb_is_reported_for_what_is_left_of_it_where_reading_begins_inside(fetch_offset: int) -> None:
+    fetch = fetched(_ColumnarPartitionRecords, [bomb(5), batch_bytes(plain_rows(1), 12)], fetch_offset)
+    columns = columns_of(PARTITION, fetch.take())
+    assert rows_of(columns) == [(fetch_offset, 1_000, None, None), (12, 1_000, b"k0", b"v0")]
+    _, bad = Decoder(Settings(entity_key="00" * 16)).transactions(columns)
+    assert (bad[0].offset, bad[0].reason) == (fetch_offset, "too_large")
+    assert "not read up to offset 11" in bad[0].detail
+
+
 def test_a_fetch_of_many_large_batches_ends_early_and_is_fetched_again() -> None:
     size = MOST_BYTES // 4
     batches = [batch_bytes([(0, 1, b"k", b" " * size, [])], offset, codec=1) for offset in range(12)]

@@ -52,6 +52,7 @@ class Surroundings:
                 idle_ms=self.idle_ms,
                 begins=partition in self.begins,
                 quiet_at_ms=self.quiet_at_ms.get(partition),
+                first_label_ms=inbox.labels.first_due_ms,
             )
             for partition, inbox in self.inboxes.items()
         ]
@@ -214,6 +215,46 @@ def test_a_partition_that_fell_quiet_moves_to_its_watermark(tmp_path: Path) -> N
     assert worker.around.commit_record().clocks_ms == {0: far_ms}
 
 
+def test_a_quiet_partition_follows_by_whole_minutes_so_that_most_commits_leave_it_unchanged(
+    tmp_path: Path,
+) -> None:
+    worker = Worker(tmp_path)
+    worker.put(0, "a")
+    worker.put(1, "b")
+    worker.processor.run_once()
+    worker.around.quiet = {0}
+    seen = []
+    for second in range(1, 181):
+        times = [START_MS + 1_000 * second]
+        worker.around.inboxes[1].put_transactions(transactions([f"c{second}"], times, first_offset=second), [])
+        outcome = worker.processor.run_once()[0]
+        assert worker.tasks[0].clock_ms % 60_000 == 0
+        seen.append(outcome.changed)
+    # The commit of second 60 is folded in the cycle of second 61, and seen in the one of second 62.
+    assert [1 + index for index in np.flatnonzero(seen)] == [62, 122]
+
+
+@pytest.mark.parametrize("set_aside_before", [False, True])
+def test_a_label_that_is_due_within_a_minute_waits_for_no_other_transaction(
+    tmp_path: Path, set_aside_before: bool
+) -> None:
+    worker = Worker(tmp_path)
+    worker.put(0, "a")
+    due_ms = START_MS + HOUR_MS + 20_000
+    label = labels(("a", LabelKind.FRAUD, due_ms), timestamps_ms=[due_ms])
+    if set_aside_before:
+        worker.around.inboxes[0].put_labels(label, [])
+    worker.processor.run_once()
+    worker.around.inboxes[1].put_transactions(transactions(["b"], [due_ms + 20_000]), [])
+    worker.around.quiet = {0}
+    worker.processor.run_once()
+    worker.processor.run_once()
+    if not set_aside_before:
+        worker.around.inboxes[0].put_labels(label, [])
+    effects = worker.processor.run_once()[0].by_label.label_effects.tolist()
+    assert effects == [LabelEffect.MATCHED]
+
+
 def test_a_label_dated_in_the_future_holds_back_no_other_and_is_applied_in_its_time(tmp_path: Path) -> None:
     worker = Worker(tmp_path, partitions=1)
     worker.put(0, "a", "b")
@@ -344,7 +385,7 @@ def test_a_feed_in_bulk_does_not_outrun_a_label_that_waits_in_a_quiet_partition(
     worker.processor.run_once()
     worker.around.quiet, worker.around.idle_ms = {0}, idle_ms
     orphans = [len(worker.processor.run_once()[0].by_label.orphans) for _ in range(3)]
-    held_ms = START_MS + HOUR_MS - 1
+    held_ms = START_MS + HOUR_MS - 60_000
     assert worker.tasks[0].clock_ms == (held_ms if finds_it else START_MS + 50 * HOUR_MS)
     assert sum(orphans) == (0 if finds_it else 1)
     worker.put(0, "b")

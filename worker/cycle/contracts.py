@@ -34,6 +34,8 @@ class PartitionBatch:
         For how long, by the wall clock.
     quiet_at_ms
         The watermark of a quiet partition, if it has one.
+    first_label_ms
+        When the first of the labels that were fetched and not taken is due.
     """
 
     partition: int
@@ -42,6 +44,7 @@ class PartitionBatch:
     begins: bool = False
     idle_ms: int = 0
     quiet_at_ms: int | None = None
+    first_label_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

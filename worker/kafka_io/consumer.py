@@ -38,6 +38,7 @@ from worker.kafka_io.record_batches import (
     RecordFormatError,
     parse_records,
     refused_batch,
+    rows_from,
 )
 
 PINNED_VERSION = "3.0."
@@ -377,9 +378,8 @@ class _ColumnarPartitionRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
 
     def _claimed(self, batch: _BatchRecord) -> _BatchRecord:
         batch.reader = self
-        offsets = batch.table[OFFSET]
-        if offsets[0] < self.fetch_offset:  # a broker sends the whole batch that holds the offset
-            batch.table = batch.table[:, np.searchsorted(offsets, self.fetch_offset) :]
+        if batch.table[OFFSET, 0] < self.fetch_offset:  # a broker sends the whole batch that holds the offset
+            batch.table = rows_from(batch.table, self.fetch_offset)
         return batch
 
 

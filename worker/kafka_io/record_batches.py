@@ -125,6 +125,14 @@ def refused_until(offset: int, value_length: int) -> int | None:
     return offset + _REFUSED - value_length if value_length <= _REFUSED else None
 
 
+def rows_from(table: NDArray[np.int64], offset: int) -> NDArray[np.int64]:
+    """Return the rows of a batch from an offset on; of one that was not read, a row for what is left of it."""
+    first, last = int(table[OFFSET, 0]), refused_until(int(table[OFFSET, 0]), int(table[VALUE_LENGTH, 0]))
+    if last is not None and first < offset <= last:
+        return refused_batch(offset, last - offset, int(table[TIMESTAMP, 0]))
+    return table[:, np.searchsorted(table[OFFSET], offset) :]
+
+
 def parse_records(
     data: NDArray[np.uint8],
     position: int,

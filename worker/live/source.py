@@ -303,7 +303,10 @@ class KafkaSource:
             quiet_ms = inbox.watermark.fall_quiet(round(time.time() * 1000)) if quiet else NEVER_MS
             quiet_at_ms = None if quiet_ms == NEVER_MS else quiet_ms
             idle_ms = round((time.monotonic() - (inbox.idle_since_s or time.monotonic())) * 1000)
-            batch.append(PartitionBatch(partition, taken, quiet, begins, idle_ms, quiet_at_ms))
+            first_label_ms = inbox.labels.first_due_ms
+            batch.append(
+                PartitionBatch(partition, taken, quiet, begins, idle_ms, quiet_at_ms, first_label_ms)
+            )
         self._beginning.clear()
         return batch
 

@@ -124,6 +124,11 @@ class LabelShelf:
         own = self._kept.claim_ms[self._kept.claim_ms <= self._kept.label_time_ms]
         return int(own.min()) if len(own) else None
 
+    @property
+    def next_due_ms(self) -> int | None:
+        """When the first one is due, whatever it waits for; None where none waits."""
+        return int(self._kept.claim_ms.min()) if len(self) else None
+
     def before_orphans_ms(self, clock_ms: int) -> int:
         """Return the clock, but just before the first label that would have waited long enough for its transaction."""
         until_ms = self._kept.claim_ms[wait_for_transaction(self._kept)]

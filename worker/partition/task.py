@@ -15,7 +15,7 @@ from models.feature_layout import FeatureLayout, FeatureSpec, assemble
 from models.features import CardAggregates
 from models.records import Policy
 from models.state import ModelState
-from models.vocabulary import MS_PER_DAY, Flag, LabelKind, Status
+from models.vocabulary import MS_PER_DAY, MS_PER_MINUTE, Flag, LabelKind, Status
 from worker.errors import CorruptError
 from worker.partition.cases import CaseBook
 from worker.partition.early_labels import LabelShelf, wait_for_transaction
@@ -227,13 +227,19 @@ class PartitionTask:
         """Move the clock of a quiet partition forward; an earlier time leaves it."""
         self.clock_ms = max(self.clock_ms, clock_ms)
 
-    def follow_clock(self, clock_ms: int, idle_ms: int) -> None:
+    def follow_clock(self, clock_ms: int, idle_ms: int, first_label_ms: int | None = None) -> None:
         """Move the clock of a partition that has been quiet for so long to the model's.
 
         A feed in bulk moves that by days in a second: labels wait as long for their transaction by the wall clock.
+
+        Each move is an entry of the journal, which would grow by commits times quiet partitions: so the clock goes by
+        whole minutes, except to a label that is due. `first_label_ms` is when the first one is that was not taken yet.
         """
         if idle_ms < self._limits.orphan_after_ms:
             clock_ms = self.shelf.before_orphans_ms(clock_ms)
+        due_ms = [it for it in (first_label_ms, self.shelf.next_due_ms) if it is not None]
+        if min(due_ms, default=clock_ms + 1) > clock_ms:
+            clock_ms -= clock_ms % MS_PER_MINUTE
         self.move_clock(clock_ms)
 
     def within_ration(self, labels: LabelColumns) -> tuple[LabelColumns, LabelColumns]:
