@@ -226,7 +226,9 @@ def test_a_quiet_partition_follows_by_whole_minutes_so_that_most_commits_leave_i
     seen = []
     for second in range(1, 181):
         times = [START_MS + 1_000 * second]
-        worker.around.inboxes[1].put_transactions(transactions([f"c{second}"], times, first_offset=second), [])
+        worker.around.inboxes[1].put_transactions(
+            transactions([f"c{second}"], times, first_offset=second), []
+        )
         outcome = worker.processor.run_once()[0]
         assert worker.tasks[0].clock_ms % 60_000 == 0
         seen.append(outcome.changed)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.repository import ROOT
-from tests.tools.quality import recorded, registry, table, weekdays
+from tests.tools.quality import ablation, recorded, registry, table, weekdays
 from tests.tools.quality.baselines import make_baselines, make_recorded_named
 from tests.tools.quality.cache import CACHE_VARIABLE
 from tests.tools.quality.families import FAMILIES, LIGHTGBM, Family
@@ -41,10 +41,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "command",
         nargs="?",
-        choices=["table", "baselines", "list", "record", "weekdays"],
+        choices=["table", "baselines", "list", "record", "weekdays", "ablation"],
         default="table",
         help="default: table; record keeps the bars of quality.json in the repository; weekdays shows what a bar owes"
-        " to the day of its refits",
+        " to the day of its refits, ablation what each part of the worker adds",
     )
     parser.add_argument(
         "--only", action="append", default=[], metavar="PART", help="streams whose name contains it"
@@ -55,6 +55,13 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         choices=[it.name for it in FAMILIES],
         help="baselines to make",
+    )
+    parser.add_argument(
+        "--part",
+        action="append",
+        default=[],
+        choices=[*ablation.PARTS],
+        help="ablation: what to leave out (default: each in turn)",
     )
     parser.add_argument(
         "--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)"
@@ -92,6 +99,8 @@ def _run(args: argparse.Namespace, changes: Mapping[str, Mapping[str, Any]]) -> 
             recorded.record(args.out)
         case "weekdays":
             _weekdays(streams)
+        case "ablation":
+            _ablation(streams, args.part or [*ablation.PARTS], args.jobs, args.out)
         case "baselines":
             families = _installed([it for it in FAMILIES if not args.family or it.name in args.family])
             if args.kept:
@@ -166,6 +175,31 @@ def _weekdays(streams: list[Stream]) -> None:
                 say(str(row))
         except AbsentError as error:
             say(f"{stream.name} is left out: {error}")
+
+
+def _ablation(streams: list[Stream], parts: list[str], jobs: int, out: Path) -> None:
+    """Run the worker whole and without each part, and write ablation.md."""
+    context, found = multiprocessing.get_context("spawn"), []
+    with ProcessPoolExecutor(max(jobs, 1), mp_context=context, max_tasks_per_child=1) as pool:
+        running = {
+            stream.name: [
+                pool.submit(ablation.judged_without_named, stream.name, part)
+                for part in (ablation.WHOLE, *parts)
+            ]
+            for stream in streams
+        }
+        for stream in streams:
+            try:
+                whole, *others = (it.result() for it in running[stream.name])
+            except AbsentError as error:
+                say(f"{stream.name} is left out: {error}")
+                continue
+            for part, without in zip(parts, others, strict=True):
+                for one in ablation.added(stream, whole, without, part):
+                    found.append(one)
+                    say(str(one))
+            out.mkdir(parents=True, exist_ok=True)
+            (out / "ablation.md").write_text(ablation.markdown(found), encoding="utf-8")
 
 
 def _table(

@@ -114,9 +114,9 @@ def judge(
     if bar is None:
         return Row(*found, None, worker, math.nan, Interval(math.nan, math.nan, math.nan), passes=False)
     sides = [_side(it, pair_with) for it in seeds] if pair_with else []
-    figures = [_figure(it, what) for it in sides] or _of_the_same_days(recorded_days, seeds)
+    figures = [figure_of(it, what) for it in sides] or _of_the_same_days(recorded_days, seeds)
     pairs = [
-        (_figure(it.worker, what), its, it.days)
+        (figure_of(it.worker, what), its, it.days)
         for it, its in zip(seeds, _raised(figures, seeds, baseline), strict=True)
     ]
     interval = paired_interval(pairs, same_days=stream.same_days)
@@ -160,7 +160,8 @@ def _raised(figures: Sequence[Figure], by_seed: Sequence[JudgedWindow], bar: flo
     return [lambda draws, its=its: its(draws) + (bar - mean) for its in figures]  # type: ignore[misc]
 
 
-def _figure(side: Judged | None, what: str) -> Figure:
+def figure_of(side: Judged | None, what: str) -> Figure:
+    """Return the average precision or the savings of one side as a function of resampled days."""
     assert side is not None
     if what == "savings":
         return side.costs.savings
