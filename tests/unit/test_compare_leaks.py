@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +16,7 @@ from worker.offline.compare.leaks import cleaned
 from worker.offline.compare.prepared import prepare
 from worker.offline.compare.registry import chosen
 from worker.offline.compare.result import Comparison, Figures
-from worker.offline.compare.windows import learnable
+from worker.offline.compare.windows import Shares, learnable
 from worker.offline.dataset import NEVER, Dataset
 from worker.settings.sections import Settings
 from worker.simulation import FIELDS, Traffic, simulate
@@ -263,6 +264,21 @@ def test_one_class_only_is_refused_in_words(frauds: str) -> None:
     one_class = dataclasses.replace(DATA, is_fraud=np.full(len(DATA), frauds == "all"))
     with pytest.raises(SettingsError, match="a comparison needs 30 in each window"):
         run(one_class)
+
+
+def test_a_refused_window_names_proportions_that_would_do_and_these_do() -> None:
+    day = (DATA.event_time_ms - DATA.event_time_ms[0]) // MS_PER_DAY
+    days = int(day[-1]) + 1
+    # Of the usual windows, the one to tune has no fraud.
+    spared = dataclasses.replace(
+        DATA, is_fraud=truth(DATA).astype(np.bool_) & ((day < 0.58 * days) | (day > 0.8 * days))
+    )
+    with pytest.raises(
+        SettingsError, match=r"the tune window.* by --windows, of which [\d,]+ would do"
+    ) as refused:
+        run(spared)
+    named = re.findall(r"of which ([\d,]+) would do", str(refused.value))[0]
+    assert run(spared, shares=Shares(*map(float, named.split(",")))).rows
 
 
 def test_ten_rows_are_refused_in_words() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -9,7 +10,15 @@ import pytest
 from models.vocabulary import MS_PER_DAY
 from tests.support.materials import START_MS
 from worker.errors import SettingsError
-from worker.offline.compare.windows import Delay, Shares, Verdicts, Windows, delay_of, learnable
+from worker.offline.compare.windows import (
+    Delay,
+    Shares,
+    Verdicts,
+    Windows,
+    delay_of,
+    learnable,
+    shares_that_do,
+)
 from worker.offline.dataset import NEVER
 from worker.simulation import Traffic, simulate
 
@@ -67,7 +76,7 @@ def test_both_classes_mature_alike_and_only_known_frauds_are_frauds() -> None:
 
 
 def drawn(
-    fraud_days: range,
+    fraud_days: Sequence[int],
 ) -> tuple[np.ndarray[tuple[int], np.dtype[np.int64]], np.ndarray[tuple[int], np.dtype[np.bool_]]]:
     times = START_MS + np.arange(90 * 100) * (MS_PER_DAY // 100)
     day = (times - START_MS) // MS_PER_DAY
@@ -93,6 +102,21 @@ def test_a_window_without_frauds_is_refused(fraud_days: range, window: str) -> N
     verdicts = Verdicts(times + WEEK.ms, np.where(fraud, times + WEEK.ms, NEVER))
     with pytest.raises(SettingsError, match=f"the {window} window, .* has 0 frauds"):
         over(90).counted(times, verdicts, fraud)
+
+
+def test_proportions_are_named_by_which_every_window_has_enough_frauds() -> None:
+    # The usual tune window, days 55 to 69, has none; that of 5, 30, 20, 20 is days 39 to 61.
+    times, fraud = drawn([*range(20, 55), *range(80, 90)])
+    verdicts = Verdicts(times + WEEK.ms, np.where(fraud, times + WEEK.ms, NEVER))
+    span_ms = int(times[0]), int(times[-1])
+    with pytest.raises(SettingsError, match="the tune window"):
+        over(90).counted(times, verdicts, fraud)
+    found = shares_that_do(span_ms, WEEK, times, verdicts, fraud)
+    assert found is not None
+    windows = Windows.over(*span_ms, WEEK, found).counted(times, verdicts, fraud)
+    assert min(it.frauds for it in windows if it.name in ("train", "tune", "test")) >= 30
+    nowhere = np.zeros(len(times), np.bool_)
+    assert shares_that_do(span_ms, WEEK, times, Verdicts(times, np.full(len(times), NEVER)), nowhere) is None
 
 
 def test_one_class_only_is_refused() -> None:

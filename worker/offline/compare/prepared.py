@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.threshold import CostPolicy
+from worker.errors import SettingsError
 from worker.offline.compare.leaks import Cleaned, cleaned
 from worker.offline.compare.material import Material
 from worker.offline.compare.ours import Watch
 from worker.offline.compare.raw_features import Features, layout_of, raw_features
 from worker.offline.compare.result import JudgedRows, Window
-from worker.offline.compare.windows import Delay, Shares, Verdicts, Windows, delay_of
+from worker.offline.compare.windows import Delay, Shares, Verdicts, Windows, delay_of, shares_that_do
 from worker.offline.dataset import NEVER, Dataset
 from worker.offline.worker_run import Decisions, WorkerRun
 from worker.parameters import policy
@@ -173,13 +174,22 @@ def _lay_out(settings: Settings, dataset: Dataset, shares: Shares | None, *, tru
         known = np.ones(len(dataset), np.bool_)
         notes.append("labels name frauds alone: a transaction without a label counts as legitimate")
     truth = truth & known
-    windows = Windows.over(int(times_ms[0]), int(times_ms[-1]), delay, shares)
+    span_ms = int(times_ms[0]), int(times_ms[-1])
+    windows = Windows.over(*span_ms, delay, shares)
     matures_ms = np.where(
         _chosen_by_label(dataset, known), np.maximum(times_ms + delay.ms, label_ms), times_ms + delay.ms
     )
     verdicts = Verdicts(matures_ms, np.where(truth, label_ms, NEVER))
     usable = known & clean.first
-    counted = windows.counted(times_ms[usable], verdicts.take(usable), truth[usable])
+    rows = times_ms[usable], verdicts.take(usable), truth[usable]
+    try:
+        counted = windows.counted(*rows)
+    except SettingsError as error:
+        others = shares_that_do(span_ms, delay, *rows)
+        if others is None:
+            raise
+        would_do = ",".join(f"{share:g}" for share in others)
+        raise SettingsError(f"{error}, of which {would_do} would do") from None
     return Laid(clean, delay, windows, counted, usable, truth, verdicts, tuple(notes))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -28,6 +29,17 @@ class Shares(NamedTuple):
     train: float = 40.0
     tune: float = 14.0
     test: float = 14.0
+
+
+_OTHER_SHARES: Final = (
+    Shares(10, 30, 20, 20),
+    Shares(5, 30, 20, 20),
+    Shares(5, 25, 25, 25),
+    Shares(5, 40, 15, 30),
+    Shares(5, 30, 30, 15),
+    Shares(5, 20, 30, 35),
+)
+"""What may do where a window has too few frauds, the more usual first."""
 
 
 class Delay(NamedTuple):
@@ -196,6 +208,31 @@ class Windows:
             int(np.count_nonzero(judged)),
             int(np.count_nonzero(truth[judged])),
         )
+
+
+def shares_that_do(
+    span_ms: tuple[int, int],
+    delay: Delay,
+    times_ms: NDArray[np.int64],
+    verdicts: Verdicts,
+    truth: NDArray[np.bool_],
+) -> Shares | None:
+    """Return proportions by which every window has enough of both classes; None where none of those tried does.
+
+    Parameters
+    ----------
+    span_ms
+        Of the first and the last transaction.
+    delay
+        As `Windows.over` takes it.
+    times_ms, verdicts, truth
+        As `Windows.counted` takes them.
+    """
+    for shares in _OTHER_SHARES:
+        with suppress(SettingsError):
+            Windows.over(*span_ms, delay, shares).counted(times_ms, verdicts, truth)
+            return shares
+    return None
 
 
 def learnable(
