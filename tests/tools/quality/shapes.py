@@ -48,6 +48,9 @@ class _Shape:
     place: tuple[str, ...] = ()
 
 
+_CLEAR_SHARE: Final = 0.002
+
+
 def _frauds(logit: Numbers, share: float, rng: np.random.Generator) -> NDArray[np.bool_]:
     """Draw frauds with a constant such that the expected share is `share`."""
     low, high = -60.0, 60.0
@@ -120,6 +123,21 @@ def no_entity(count: int, rng: np.random.Generator) -> _Shape:
     logit += 1.5 * (x[:, 4] > 1.0) * (kinds[0] == 0)
     numeric = {f"n{at}": x[:, at] for at in range(1, 8)}
     return _Shape(amount, logit, numeric, {f"c{at}": it for at, it in enumerate(kinds)}, {}, np.arange(count))
+
+
+def clear(count: int, rng: np.random.Generator) -> _Shape:
+    """28 numbers of heavy tails and no entity; most of the few frauds lie far out in some of these, others nowhere."""
+    x = rng.standard_t(4.0, (count, 28)) * np.linspace(2.0, 0.3, 28)
+    fraud = rng.random(count) < _CLEAR_SHARE
+    kind = rng.choice(4, count, p=[0.4, 0.25, 0.15, 0.2])
+    for at, fields, distance in ((0, 8, 6.0), (1, 6, 4.0), (2, 4, 3.0)):
+        its = np.flatnonzero(fraud & (kind == at))
+        columns = rng.choice(28, fields, replace=False)
+        shift = rng.choice([-1.0, 1.0], fields) * distance * np.linspace(2.0, 0.3, 28)[columns]
+        x[np.ix_(its, columns)] += shift * rng.gamma(2.0, 0.5, (its.size, 1))
+    amount = _amounts(rng.standard_normal(count) - 0.5 * fraud)
+    numeric = {f"v{at + 1}": x[:, at] for at in range(28)}
+    return _Shape(amount, np.where(fraud, 60.0, -60.0), numeric, {}, {}, np.arange(count))
 
 
 def categories(count: int, rng: np.random.Generator) -> _Shape:
@@ -308,6 +326,7 @@ def _regions(x: Numbers, depth: int, rng: np.random.Generator) -> Numbers:
 _SHAPES: Final[dict[str, Any]] = {
     "wide": wide,
     "no entity": no_entity,
+    "clear": clear,
     "categories": categories,
     "noise": noise,
     "deep": deep,
@@ -370,6 +389,7 @@ _LATE: Final = Stream(
 STREAMS: Final = (
     _stream("wide", "wide", 240_000, 0.01),
     _stream("no entity", "no entity", 240_000, 0.02),
+    _stream("clear", "clear", 285_000, _CLEAR_SHARE, seeds=(0,)),
     _stream("categories", "categories", 240_000, 0.02),
     _stream("noise", "noise", 180_000, 0.01),
     _stream("deep", "deep", 300_000, 0.035, seeds=(0,)),
