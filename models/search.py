@@ -40,6 +40,8 @@ from models.vocabulary import MS_PER_DAY, ChallengerMode
 CUTS: Final = 3
 _JUDGED_SHARE: Final = 0.35
 """Of the span of the examples, at most so much is judged; the rest is always learnt."""
+_JUDGED_SHARE_IN_HINDSIGHT: Final = 0.5
+"""The same where there are so few examples that the judged ones must be many to say anything."""
 _JUDGED_DAYS: Final = 7.0
 """The days after a cut, as many as a generation is in force."""
 LEAST_FRAUDS: Final = 30
@@ -54,18 +56,24 @@ BOOSTED_ROWS: Final = 120_000
 """The most rows that trees are fitted to at the end: all frauds up to half of them, the legits sampled and weighted."""
 _MANY_FRAUDS: Final = 3_000
 """From so many on, larger trees are candidates."""
+_LEAST_KNOWN_SHARE: Final = 0.5
+"""Where a cut knows less of what a generation knows, its trees are too poor to say what the generation's are worth."""
 
 
 _Score = Callable[[NDArray[np.float32]], NDArray[np.float64]]
 
 
 class _Cut(NamedTuple):
-    """What was known at the cut of the rows that were mature then, what trees learn of it, and the rows judged."""
+    """What was known at the cut of the rows that were mature then, what trees learn of it, and the rows judged.
+
+    Or what is known by now of all rows before it, where a stream is too young for another.
+    """
 
     at_ms: int
     known: TrainingRows
     sample: TreeSample
     judged: NDArray[np.int64]
+    in_hindsight: bool = False
 
 
 class Found(NamedTuple):
@@ -334,17 +342,33 @@ class Searcher:
         return np.concatenate([np.empty(0), *logits])
 
     def _cuts(self) -> list[_Cut]:
+        """Return the cuts to judge at, the newest one last; none where too few frauds are known to judge anything.
+
+        Labels take their time, so that a cut knows nothing of the days before it. A young stream has few others: there
+        cuts know by hindsight, as if labels came at once. Order in time still holds.
+        """
         if not len(self._time_ms):
             return []
+        cuts = self._cuts_that(in_hindsight=False)
+        if cuts and len(cuts[-1].known.y) >= _LEAST_KNOWN_SHARE * len(self._rows.y):
+            return cuts
+        return self._cuts_that(in_hindsight=True) or cuts
+
+    def _cuts_that(self, *, in_hindsight: bool) -> list[_Cut]:
         first, last = int(self._time_ms[0]), int(self._time_ms[-1])
-        judged_ms = min(_JUDGED_DAYS * MS_PER_DAY, _JUDGED_SHARE / CUTS * (last - first))
+        share = _JUDGED_SHARE_IN_HINDSIGHT if in_hindsight else _JUDGED_SHARE
+        judged_ms = min(_JUDGED_DAYS * MS_PER_DAY, share / CUTS * (last - first))
         cuts = []
         for back in range(CUTS, 0, -1):
             begin = int(last + 1 - back * judged_ms)
             inside = (self._time_ms >= begin) & (self._time_ms < begin + judged_ms)
-            known = self._ripening.known_at(begin, self._ripening.mature_at(begin))
+            if in_hindsight:
+                known = self._rows.take(np.flatnonzero(self._time_ms < begin))
+            else:
+                known = self._ripening.known_at(begin, self._ripening.mature_at(begin))
             if np.count_nonzero(known.y) >= LEAST_FRAUDS and inside.any():
-                cuts.append(_Cut(begin, known, self._sample(known, SEARCH_ROWS), np.flatnonzero(inside)))
+                sample = self._sample(known, SEARCH_ROWS)
+                cuts.append(_Cut(begin, known, sample, np.flatnonzero(inside), in_hindsight))
         frauds = sum(int(np.count_nonzero(self._rows.y[cut.judged])) for cut in cuts)
         return cuts if frauds >= LEAST_FRAUDS else []
 
@@ -360,14 +384,15 @@ class Searcher:
             for each in range(int(day[-1]) + 1):
                 logits.append(blend.score_batch(self._rows.X[cut.judged[day == each]]))
                 begun_ms = cut.at_ms + each * MS_PER_DAY
-                blend.learn_batch(*self._ripening.verdicts_between(begun_ms, begun_ms + MS_PER_DAY))
+                if not cut.in_hindsight:
+                    blend.learn_batch(*self._ripening.verdicts_between(begun_ms, begun_ms + MS_PER_DAY))
         return np.concatenate([np.empty(0), *logits])
 
     def _table_sample(self, cut: _Cut, params: LogisticParams, order: NDArray[np.int16]) -> TableSample:
         """Return the rows that tables learn at a cut, made once for all that have as many bins."""
         key = cut.at_ms, params.get("main_bins"), params.get("cross_bins"), order.tobytes()
         if key not in self._table_samples:
-            rows = self._ripening.in_order(cut.at_ms, _TABLE_ROWS)
+            rows = cut.known if cut.in_hindsight else self._ripening.in_order(cut.at_ms, _TABLE_ROWS)
             self._table_samples[key] = TableSample.of(rows, self._categorical, order, params)
         return self._table_samples[key]
 

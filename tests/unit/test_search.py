@@ -160,6 +160,33 @@ def test_nothing_of_a_cuts_days_or_of_the_wait_for_labels_is_learnt_before_it() 
     assert len(set(judged.tolist())) == len(judged)
 
 
+def test_a_young_stream_is_judged_by_hindsight_but_in_the_order_of_time() -> None:
+    """Labels take as long as the stream is old: at a moment within it, nothing was known."""
+    found, wait_ms = examples(6, 200), 6 * MS_PER_DAY
+    now_ms = int(found.event_time_ms[-1]) + wait_ms
+    ripening = Ripening(found, np.zeros(len(found)), LabelDelays.none(), now_ms, wait_ms - 1)
+    searcher = Searcher(ripening, NAMES, CATEGORICAL, fraud_weight=1.0, seed=7)
+    cuts = searcher._cuts()
+    assert cuts
+    assert all(cut.in_hindsight for cut in cuts)
+    for cut in cuts:
+        count = len(cut.known.y)
+        assert found.event_time_ms[count - 1] < cut.at_ms <= found.event_time_ms[count]
+        assert count == cut.judged[0]
+        np.testing.assert_array_equal(cut.known.y, found.label[:count])
+    assert {it for cut in cuts for it in found.event_time_ms[cut.judged] // MS_PER_DAY} == {3, 4, 5}
+    choice = searcher.search().choice
+    assert choice.has_judged
+    assert choice.mix.trees > 0.5
+
+
+def test_a_stream_of_whose_examples_a_cut_knew_half_is_judged_as_it_was_known_then() -> None:
+    searcher = search(examples(30, 60))
+    for cut in searcher._cuts():
+        assert not cut.in_hindsight
+        assert len(cut.known.y) >= 0.5 * len(searcher._rows.y)
+
+
 @pytest.mark.parametrize("beyond_noise", [False, True])
 def test_a_candidate_that_loses_the_newest_days_is_judged_there_alone_and_one_that_wins_them_at_every_cut(
     *, beyond_noise: bool
