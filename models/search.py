@@ -350,7 +350,8 @@ class Searcher:
         if not len(self._time_ms):
             return []
         cuts = self._cuts_that(in_hindsight=False)
-        if cuts and len(cuts[-1].known.y) >= _LEAST_KNOWN_SHARE * len(self._rows.y):
+        is_old = self._ripening.learns_young
+        if cuts and (is_old or len(cuts[-1].known.y) >= _LEAST_KNOWN_SHARE * len(self._rows.y)):
             return cuts
         return self._cuts_that(in_hindsight=True) or cuts
 

@@ -180,6 +180,20 @@ def test_a_young_stream_is_judged_by_hindsight_but_in_the_order_of_time() -> Non
     assert choice.mix.trees > 0.5
 
 
+def test_an_old_stream_is_judged_as_it_was_known_then_however_long_labels_take() -> None:
+    """Its models are as old as its labels when they decide, and by hindsight they would not be."""
+    found, wait_ms = examples(30, 60), 16 * MS_PER_DAY
+    now_ms = int(found.event_time_ms[-1]) + wait_ms
+    young = Ripening(found, np.zeros(len(found)), LabelDelays.none(), now_ms, wait_ms - 1)
+    old = dataclasses.replace(young, learns_young=True)
+    by_hindsight, as_then = (
+        Searcher(it, NAMES, CATEGORICAL, fraud_weight=1.0, seed=7)._cuts() for it in (young, old)
+    )
+    assert all(cut.in_hindsight for cut in by_hindsight)
+    assert not any(cut.in_hindsight for cut in as_then)
+    assert len(as_then[-1].known.y) < 0.5 * len(found)
+
+
 def test_a_stream_of_whose_examples_a_cut_knew_half_is_judged_as_it_was_known_then() -> None:
     searcher = search(examples(30, 60))
     for cut in searcher._cuts():
