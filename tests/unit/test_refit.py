@@ -81,7 +81,7 @@ def test_the_first_generation_waits_for_a_thousand_examples_and_enough_frauds(
 
 def test_a_generation_is_redone_when_its_week_is_over() -> None:
     state = state_with(learnt=1_000, frauds=100)
-    begun_ms = START_MS + 10 * MS_PER_DAY
+    begun_ms = START_MS + 15 * MS_PER_DAY
     add(state, clock_ms=begun_ms)
     state.fold(2, run(generation_job(state, PLAN)))
     assert not generation_due(state, PLAN)
@@ -91,11 +91,11 @@ def test_a_generation_is_redone_when_its_week_is_over() -> None:
     assert generation_due(state, PLAN)
 
 
-def test_a_generation_of_few_hours_is_redone_when_as_many_hours_more_have_matured() -> None:
+def test_a_generation_of_few_hours_is_redone_when_half_as_many_hours_more_have_matured() -> None:
     """In dense traffic a thousand examples mature within minutes: their generation is not in force for a week."""
     hour_ms = MS_PER_DAY // 24
     state = state_with(learnt=1_000, frauds=100)
-    for hours, next_ms in ((0, hour_ms), (1, hour_ms), (3, 3 * hour_ms), (6, 6 * hour_ms)):
+    for hours, next_ms in ((0, hour_ms), (1, hour_ms), (3, 3 * hour_ms // 2), (6, 3 * hour_ms)):
         begun_ms = START_MS + hours * hour_ms
         add(state, clock_ms=begun_ms)
         state.fold(state.offset + 1, run(generation_job(state, PLAN)))
@@ -105,10 +105,10 @@ def test_a_generation_of_few_hours_is_redone_when_as_many_hours_more_have_mature
         assert generation_due(state, PLAN), hours
 
 
-def test_a_generation_is_redone_when_it_has_learnt_twice_the_frauds() -> None:
+def test_a_generation_is_redone_when_it_has_learnt_half_as_many_frauds_more() -> None:
     state = state_with(learnt=1_000, frauds=100)
     state.fold(1, run(generation_job(state, PLAN)))
-    add(state, learnt=99, frauds=99)
+    add(state, learnt=49, frauds=49)
     assert not generation_due(state, PLAN)
     add(state, learnt=1, frauds=1)
     assert generation_due(state, PLAN)
