@@ -17,7 +17,7 @@ many and missed ones for too few. Where few of a kind are known, what is known o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import numpy as np
@@ -270,6 +270,18 @@ class Ripening:
         weight = self.examples.weight[rows].astype(np.float64)
         weight *= np.where(fraud, 1.0 / np.maximum(share, LEAST_SHARE), legit)
         return TrainingRows(self.examples.features[rows], fraud.view(np.uint8), weight)
+
+    def in_hindsight(self) -> Ripening:
+        """Return the mature examples as if the verdicts of now had come at once, each worth what it is worth now."""
+        rows = self.mature_at(self.now_ms)
+        known, examples = self.known_at(self.now_ms, rows), self.examples.take(rows)
+        at_once = replace(
+            examples,
+            label=np.where(known.y == 1, examples.label, examples.label & ~np.uint8(Verdict.FRAUD)),
+            weight=known.w.astype(np.float32),
+            verdict_ms=examples.event_time_ms,
+        )
+        return Ripening(at_once, np.zeros(len(rows)), LabelDelays.none(), self.now_ms, wait_ms=0)
 
     def verdicts_between(self, from_ms: int, until_ms: int) -> TrainingRows:
         """Return the rows whose verdict came then, as they are learnt online, in the order of their verdicts.

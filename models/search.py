@@ -30,6 +30,7 @@ from models.candidates import (
     Shadow,
 )
 from models.challenger import Challenger
+from models.cuts import Cut, draw_cuts
 from models.generation import TrainingRows
 from models.label_delay import Ripening
 from models.online import LogisticParams
@@ -37,15 +38,6 @@ from models.stacking import blended_logit, fit_mix
 from models.threshold import Calibration
 from models.vocabulary import MS_PER_DAY, ChallengerMode
 
-CUTS: Final = 3
-_JUDGED_SHARE: Final = 0.35
-"""Of the span of the examples, at most so much is judged; the rest is always learnt."""
-_JUDGED_SHARE_IN_HINDSIGHT: Final = 0.5
-"""The same where there are so few examples that the judged ones must be many to say anything."""
-_JUDGED_DAYS: Final = 7.0
-"""The days after a cut, as many as a generation is in force."""
-LEAST_FRAUDS: Final = 30
-"""Frauds that must lie before a cut, and in the days after all cuts, for a judgement to mean anything."""
 SEARCH_ROWS: Final = 60_000
 """The most rows that trees are fitted to in a search."""
 _ORDER_ROWS: Final = 10_000
@@ -56,24 +48,7 @@ BOOSTED_ROWS: Final = 120_000
 """The most rows that trees are fitted to at the end: all frauds up to half of them, the legits sampled and weighted."""
 _MANY_FRAUDS: Final = 3_000
 """From so many on, larger trees are candidates."""
-_LEAST_KNOWN_SHARE: Final = 0.5
-"""Where a cut knows less of what a generation knows, its trees are too poor to say what the generation's are worth."""
-
-
 _Score = Callable[[NDArray[np.float32]], NDArray[np.float64]]
-
-
-class _Cut(NamedTuple):
-    """What was known at the cut of the rows that were mature then, what trees learn of it, and the rows judged.
-
-    Or what is known by now of all rows before it, where a stream is too young for another.
-    """
-
-    at_ms: int
-    known: TrainingRows
-    sample: TreeSample
-    judged: NDArray[np.int64]
-    in_hindsight: bool = False
 
 
 class Found(NamedTuple):
@@ -153,6 +128,7 @@ class Searcher:
         self._names, self._categorical, self._fraud_weight = names, categorical, fraud_weight
         self._seed = seed
         self._plain_order = np.arange(len(names), dtype=np.int16)
+        self._tree_samples: dict[int, TreeSample] = {}
         self._table_samples: dict[tuple[object, ...], TableSample] = {}
 
     def search(self) -> Found:
@@ -163,6 +139,7 @@ class Searcher:
         trees, order = self._chosen_trees(cuts)
         beside = trees.logit if self._challenger is ChallengerMode.CHOOSE else None
         tables = self._chosen_tables(cuts, order, beside)
+        self._tree_samples.clear()
         self._table_samples.clear()
         rows = self._judged_rows(cuts)
         y, w = rows.y, rows.w
@@ -230,7 +207,7 @@ class Searcher:
         its = Mix(slope * mix.tables, slope * mix.trees, intercept)
         return Shadow(trees.at, its) if mix.trees > 0.0 else None
 
-    def _chosen_trees(self, cuts: list[_Cut]) -> tuple[_Judged, NDArray[np.int16]]:
+    def _chosen_trees(self, cuts: list[Cut]) -> tuple[_Judged, NDArray[np.int16]]:
         """Choose trees whose loss is lower, and by the first ones the order of the columns for the tables.
 
         Larger ones need not be better by more than noise: a generation knows more frauds than the cuts do, and what is
@@ -244,14 +221,14 @@ class Searcher:
         order = _order(fits[-1], self._rows.X[cuts[-1].judged[-_ORDER_ROWS:]])
         smallest = _Judged(first, self._logits(cuts, fits))
 
-        def judged(some: list[_Cut], at: int) -> NDArray[np.float64]:
+        def judged(some: list[Cut], at: int) -> NDArray[np.float64]:
             return self._logits(some, [self._trees(cut, TREES[at]) for cut in some])
 
         candidates = [] if self._challenger is ChallengerMode.OFF else larger
         return self._best(cuts, smallest, candidates, judged, _alone, beyond_noise=False), order
 
     def _chosen_tables(
-        self, cuts: list[_Cut], order: NDArray[np.int16], beside: NDArray[np.float64] | None
+        self, cuts: list[Cut], order: NDArray[np.int16], beside: NDArray[np.float64] | None
     ) -> _Judged:
         """Choose the default tables, or others that beside the trees are better by more than noise.
 
@@ -269,10 +246,10 @@ class Searcher:
             The logits of the trees on the days of all cuts; None where there are no trees.
         """
 
-        def judged(some: list[_Cut], at: int) -> NDArray[np.float64]:
+        def judged(some: list[Cut], at: int) -> NDArray[np.float64]:
             return self._judged_tables(some, at, order)
 
-        def blended(some: list[_Cut], logit: NDArray[np.float64]) -> NDArray[np.float64]:
+        def blended(some: list[Cut], logit: NDArray[np.float64]) -> NDArray[np.float64]:
             rows = self._judged_rows(some)
             trees = None if beside is None else beside[-len(logit) :]
             return blended_logit(logit, trees, *fit_mix(logit, trees, rows.y == 1, rows.w))
@@ -282,11 +259,11 @@ class Searcher:
 
     def _best(
         self,
-        cuts: list[_Cut],
+        cuts: list[Cut],
         simplest: _Judged,
         others: list[int],
-        judged: Callable[[list[_Cut], int], NDArray[np.float64]],
-        used: Callable[[list[_Cut], NDArray[np.float64]], NDArray[np.float64]],
+        judged: Callable[[list[Cut], int], NDArray[np.float64]],
+        used: Callable[[list[Cut], NDArray[np.float64]], NDArray[np.float64]],
         *,
         beyond_noise: bool,
     ) -> _Judged:
@@ -323,7 +300,7 @@ class Searcher:
         return simplest
 
     def _is_better(
-        self, cuts: list[_Cut], found: NDArray[np.float64], best: NDArray[np.float64], *, beyond_noise: bool
+        self, cuts: list[Cut], found: NDArray[np.float64], best: NDArray[np.float64], *, beyond_noise: bool
     ) -> bool:
         """Return whether logits lower the loss: by more than one standard error over days, or by anything at all."""
         judged = np.concatenate([cut.judged for cut in cuts])
@@ -334,49 +311,20 @@ class Searcher:
         by_day = np.bincount(np.unique(day, return_inverse=True)[1], gain)
         return len(by_day) > 1 and float(by_day.sum()) > float(by_day.std(ddof=1) * np.sqrt(len(by_day)))
 
-    def _judged_rows(self, cuts: list[_Cut]) -> TrainingRows:
+    def _judged_rows(self, cuts: list[Cut]) -> TrainingRows:
         return self._rows.take(np.concatenate([cut.judged for cut in cuts]))
 
-    def _logits(self, cuts: list[_Cut], fits: list[Trees]) -> NDArray[np.float64]:
+    def _logits(self, cuts: list[Cut], fits: list[Trees]) -> NDArray[np.float64]:
         logits = [fit.score(self._rows.X[cut.judged]) for fit, cut in zip(fits, cuts, strict=True)]
         return np.concatenate([np.empty(0), *logits])
 
-    def _cuts(self) -> list[_Cut]:
-        """Return the cuts to judge at, the newest one last; none where too few frauds are known to judge anything.
-
-        Labels take their time, so that a cut knows nothing of the days before it. A young stream has few others: there
-        cuts know by hindsight, as if labels came at once. Order in time still holds.
-        """
-        if not len(self._time_ms):
-            return []
-        cuts = self._cuts_that(in_hindsight=False)
-        is_old = self._ripening.learns_young
-        if cuts and (is_old or len(cuts[-1].known.y) >= _LEAST_KNOWN_SHARE * len(self._rows.y)):
-            return cuts
-        return self._cuts_that(in_hindsight=True) or cuts
-
-    def _cuts_that(self, *, in_hindsight: bool) -> list[_Cut]:
-        first, last = int(self._time_ms[0]), int(self._time_ms[-1])
-        share = _JUDGED_SHARE_IN_HINDSIGHT if in_hindsight else _JUDGED_SHARE
-        judged_ms = min(_JUDGED_DAYS * MS_PER_DAY, share / CUTS * (last - first))
-        cuts = []
-        for back in range(CUTS, 0, -1):
-            begin = int(last + 1 - back * judged_ms)
-            inside = (self._time_ms >= begin) & (self._time_ms < begin + judged_ms)
-            if in_hindsight:
-                known = self._rows.take(np.flatnonzero(self._time_ms < begin))
-            else:
-                known = self._ripening.known_at(begin, self._ripening.mature_at(begin))
-            if np.count_nonzero(known.y) >= LEAST_FRAUDS and inside.any():
-                sample = self._sample(known, SEARCH_ROWS)
-                cuts.append(_Cut(begin, known, sample, np.flatnonzero(inside), in_hindsight))
-        frauds = sum(int(np.count_nonzero(self._rows.y[cut.judged])) for cut in cuts)
-        return cuts if frauds >= LEAST_FRAUDS else []
+    def _cuts(self) -> list[Cut]:
+        return draw_cuts(self._ripening, self._time_ms, self._rows.y)
 
     def _table_params(self, at: int) -> LogisticParams:
         return {**TABLES[at], "fraud_weight": self._fraud_weight}
 
-    def _judged_tables(self, cuts: list[_Cut], at: int, order: NDArray[np.int16]) -> NDArray[np.float64]:
+    def _judged_tables(self, cuts: list[Cut], at: int, order: NDArray[np.int16]) -> NDArray[np.float64]:
         """Return the logits of tables on the judged rows of all cuts, learning day by day what becomes known."""
         logits, params = [], self._table_params(at)
         for cut in cuts:
@@ -385,21 +333,22 @@ class Searcher:
             for each in range(int(day[-1]) + 1):
                 logits.append(blend.score_batch(self._rows.X[cut.judged[day == each]]))
                 begun_ms = cut.at_ms + each * MS_PER_DAY
-                if not cut.in_hindsight:
-                    blend.learn_batch(*self._ripening.verdicts_between(begun_ms, begun_ms + MS_PER_DAY))
+                blend.learn_batch(*cut.ripening.verdicts_between(begun_ms, begun_ms + MS_PER_DAY))
         return np.concatenate([np.empty(0), *logits])
 
-    def _table_sample(self, cut: _Cut, params: LogisticParams, order: NDArray[np.int16]) -> TableSample:
+    def _table_sample(self, cut: Cut, params: LogisticParams, order: NDArray[np.int16]) -> TableSample:
         """Return the rows that tables learn at a cut, made once for all that have as many bins."""
         key = cut.at_ms, params.get("main_bins"), params.get("cross_bins"), order.tobytes()
         if key not in self._table_samples:
-            rows = cut.known if cut.in_hindsight else self._ripening.in_order(cut.at_ms, _TABLE_ROWS)
+            rows = cut.ripening.in_order(cut.at_ms, _TABLE_ROWS)
             self._table_samples[key] = TableSample.of(rows, self._categorical, order, params)
         return self._table_samples[key]
 
-    def _trees(self, cut: _Cut, size: BoostingParams) -> Trees:
-        """Fit trees to what lies before a cut."""
-        return cut.sample.fit(size, self._seed)
+    def _trees(self, cut: Cut, size: BoostingParams) -> Trees:
+        """Fit trees to what is known at a cut, sampled once for all sizes."""
+        if cut.at_ms not in self._tree_samples:
+            self._tree_samples[cut.at_ms] = self._sample(cut.known, SEARCH_ROWS)
+        return self._tree_samples[cut.at_ms].fit(size, self._seed)
 
     def _sample(self, rows: TrainingRows, most: int) -> TreeSample:
         return TreeSample.of(rows, self._categorical, _sampled(rows, most, self._seed))
@@ -467,7 +416,7 @@ def _log_loss(logit: NDArray[np.float64], y: NDArray[np.uint8]) -> NDArray[np.fl
     return np.logaddexp(0.0, logit) - y * logit
 
 
-def _alone(_: list[_Cut], logit: NDArray[np.float64]) -> NDArray[np.float64]:
+def _alone(_: list[Cut], logit: NDArray[np.float64]) -> NDArray[np.float64]:
     return logit
 
 

@@ -230,6 +230,26 @@ def test_what_was_told_on_a_day_is_learnt_as_a_worker_learns_it_online() -> None
     assert (y.tolist(), w.tolist()) == ([1, 0], pytest.approx([1.0, 0.5 / 0.75]))
 
 
+def test_in_hindsight_the_verdicts_of_now_came_at_once_and_what_is_not_mature_is_left_out() -> None:
+    # Half the frauds are labelled within 18 days, then all. At day 20 the silence of day 6 is doubted, day 15 is young.
+    shares = np.ones((2, HOURS))
+    shares[:, : 18 * DAY_HOURS] = 0.5
+    known = examples(
+        np.array([0.0, 3.0, 6.0, 15.0]), np.array([7.0, 12.0, 13.0, 16.0]), np.array([0, 1, 0, 1], np.uint8)
+    )
+    known = dataclasses.replace(known, features=np.arange(4, dtype=np.float32)[:, None])
+    now = Ripening(known, np.full(4, 0.5), LabelDelays(shares), 20 * MS_PER_DAY, 7 * MS_PER_DAY)
+    then = now.in_hindsight()
+    X, y, w = then.in_order(4 * MS_PER_DAY)
+    assert (X.ravel().tolist(), y.tolist()) == ([0, 1], [0, 1])
+    # The fraud is 17 days old and stands for two; silence of 20 days is believed.
+    assert w.tolist() == pytest.approx([1.0, 2.0])
+    X, y, w = then.verdicts_between(6 * MS_PER_DAY, 20 * MS_PER_DAY)
+    assert (X.ravel().tolist(), y.tolist(), w.tolist()) == ([2], [0], pytest.approx([0.5 / 0.75]))
+    assert then.mature_at(20 * MS_PER_DAY).tolist() == [0, 1, 2]
+    assert now.known_at(4 * MS_PER_DAY, np.arange(2)).y.tolist() == [0, 0]
+
+
 def test_verdicts_of_a_day_are_learnt_as_they_came_not_frauds_last() -> None:
     # A fraud of day 6 is known on day 7; silence about days 0 and 1 speaks on days 7 and 8.
     known = examples(np.array([0.0, 1.0, 6.0]), np.array([7.6, 8.2, 7.3]), np.array([0, 0, 1], np.uint8))

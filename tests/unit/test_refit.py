@@ -304,7 +304,7 @@ def test_a_forest_is_refitted_when_its_time_is_over() -> None:
 def test_a_generation_equals_one_built_by_hand_from_the_last_verdicts_in_transaction_order(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("models.search.LEAST_FRAUDS", 1_000)  # nothing is judged
+    monkeypatch.setattr("models.cuts.LEAST_FRAUDS", 1_000)  # nothing is judged
     state = ModelState(dataclasses.replace(LINEAGE, fraud_weight=2.5), EAGER, DIGEST_EVERY)
     rng = np.random.default_rng(11)
     old = examples(rng, 40, START_MS - POLICY.memory_ms - 2 * MS_PER_DAY)

@@ -9,9 +9,10 @@ import pytest
 from models import search as search_module
 from models.blend import Mix, Parts, Trees
 from models.candidates import FOR_FEW_FRAUDS, FOR_MANY_FRAUDS, TABLES, TREES, Choice
+from models.cuts import Cut
 from models.examples import Examples
 from models.label_delay import LabelDelays, Ripening
-from models.search import Searcher, _Cut, _Judged
+from models.search import Searcher, _Judged
 from models.stacking import fit_mix
 from models.vocabulary import MS_PER_DAY, ChallengerMode
 from tests.support.blends import CATEGORICAL, NAMES, rows
@@ -168,7 +169,7 @@ def test_a_young_stream_is_judged_by_hindsight_but_in_the_order_of_time() -> Non
     searcher = Searcher(ripening, NAMES, CATEGORICAL, fraud_weight=1.0, seed=7)
     cuts = searcher._cuts()
     assert cuts
-    assert all(cut.in_hindsight for cut in cuts)
+    assert all(cut.ripening is not ripening for cut in cuts)
     for cut in cuts:
         count = len(cut.known.y)
         assert found.event_time_ms[count - 1] < cut.at_ms <= found.event_time_ms[count]
@@ -189,15 +190,15 @@ def test_an_old_stream_is_judged_as_it_was_known_then_however_long_labels_take()
     by_hindsight, as_then = (
         Searcher(it, NAMES, CATEGORICAL, fraud_weight=1.0, seed=7)._cuts() for it in (young, old)
     )
-    assert all(cut.in_hindsight for cut in by_hindsight)
-    assert not any(cut.in_hindsight for cut in as_then)
+    assert all(cut.ripening is not young for cut in by_hindsight)
+    assert all(cut.ripening is old for cut in as_then)
     assert len(as_then[-1].known.y) < 0.5 * len(found)
 
 
 def test_a_stream_of_whose_examples_a_cut_knew_half_is_judged_as_it_was_known_then() -> None:
     searcher = search(examples(30, 60))
     for cut in searcher._cuts():
-        assert not cut.in_hindsight
+        assert cut.ripening is searcher._ripening
         assert len(cut.known.y) >= 0.5 * len(searcher._rows.y)
 
 
@@ -211,11 +212,11 @@ def test_a_candidate_that_loses_the_newest_days_is_judged_there_alone_and_one_th
     perfect, hopeless = np.where(fraud, 20.0, -20.0), np.where(fraud, -20.0, 20.0)
     asked: list[int] = []
 
-    def judged(some: list[_Cut], at: int) -> np.ndarray:
+    def judged(some: list[Cut], at: int) -> np.ndarray:
         asked.append(len(some))
         return np.concatenate([0.001 * at + 1e-9 * cut.judged for cut in some])
 
-    def used(_: list[_Cut], logit: np.ndarray) -> np.ndarray:
+    def used(_: list[Cut], logit: np.ndarray) -> np.ndarray:
         return logit
 
     best = _Judged(0, perfect)
@@ -237,12 +238,12 @@ def test_of_candidates_that_lead_in_turn_only_the_last_is_made_at_every_cut_unle
     cuts = searcher._cuts()
     asked: list[int] = []
 
-    def logits(cut: _Cut, at: int) -> np.ndarray:
+    def logits(cut: Cut, at: int) -> np.ndarray:
         # The second candidate is better than the first on the newest days, and may be worse on the others.
         size = 2.0 * at if cut is cuts[-1] or at < 2 else elsewhere
         return np.where(searcher._rows.y[cut.judged] == 1, size, -size)
 
-    def judged(some: list[_Cut], at: int) -> np.ndarray:
+    def judged(some: list[Cut], at: int) -> np.ndarray:
         asked.append(len(some))
         return np.concatenate([logits(cut, at) for cut in some])
 
@@ -277,7 +278,7 @@ def test_larger_trees_need_a_lower_loss_and_other_tables_one_that_is_lower_beyon
 ) -> None:
     searcher, asked = search(examples(30, 60)), list[tuple[list[int], bool]]()
 
-    def best(_: list[_Cut], first: _Judged, others: list[int], *_rest: Any, beyond_noise: bool) -> _Judged:
+    def best(_: list[Cut], first: _Judged, others: list[int], *_rest: Any, beyond_noise: bool) -> _Judged:
         asked.append(([first.at, *others], beyond_noise))
         return first
 
@@ -297,7 +298,7 @@ def test_tables_are_chosen_by_what_they_add_to_the_trees_and_by_their_own_loss_w
     # The second repeats the trees, and alone is the better; the third knows something else.
     logit_of = {0: np.zeros(len(fraud)), 1: 1.5 * trees, 2: 0.5 * other}
 
-    def judged(some: list[_Cut], at: int, _: Any) -> np.ndarray:
+    def judged(some: list[Cut], at: int, _: Any) -> np.ndarray:
         own = logit_of.get(at, np.zeros(len(fraud)))
         return np.concatenate([np.empty(0), *(own[cut.judged] for cut in some)])
 
