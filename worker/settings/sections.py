@@ -225,7 +225,7 @@ class ModelSettings(Section):
         1.0, description="class weight of fraud; the probability is corrected for it"
     )
     min_frauds: Positive = Field(
-        100,
+        50,
         description="the online model decides once it has learnt so many frauds, all of them older than "
         "labels.negatives_after_days",
     )
