@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.repository import ROOT
-from tests.tools.quality import ablation, recorded, registry, table, weekdays
+from tests.tools.quality import ablation, first_weeks, recorded, registry, table, weekdays
 from tests.tools.quality.baselines import make_baselines, make_recorded_named
 from tests.tools.quality.cache import CACHE_VARIABLE
 from tests.tools.quality.families import FAMILIES, LIGHTGBM, Family
@@ -41,10 +41,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "command",
         nargs="?",
-        choices=["table", "baselines", "list", "record", "weekdays", "ablation"],
+        choices=["table", "baselines", "list", "record", "weekdays", "ablation", "first-weeks"],
         default="table",
         help="default: table; record keeps the bars of quality.json in the repository; weekdays shows what a bar owes"
-        " to the day of its refits, ablation what each part of the worker adds",
+        " to the day of its refits, ablation what each part of the worker adds, first-weeks what the worker does while"
+        " a stream is young",
     )
     parser.add_argument(
         "--only", action="append", default=[], metavar="PART", help="streams whose name contains it"
@@ -101,6 +102,8 @@ def _run(args: argparse.Namespace, changes: Mapping[str, Mapping[str, Any]]) -> 
             _weekdays(streams)
         case "ablation":
             _ablation(streams, args.part or [*ablation.PARTS], args.jobs, args.out)
+        case "first-weeks":
+            _first_weeks(streams, args.jobs, args.out, changes)
         case "baselines":
             families = _installed([it for it in FAMILIES if not args.family or it.name in args.family])
             if args.kept:
@@ -200,6 +203,24 @@ def _ablation(streams: list[Stream], parts: list[str], jobs: int, out: Path) -> 
                     say(str(one))
             out.mkdir(parents=True, exist_ok=True)
             (out / "ablation.md").write_text(ablation.markdown(found), encoding="utf-8")
+
+
+def _first_weeks(
+    streams: list[Stream], jobs: int, out: Path, changes: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Run the worker on the first weeks of each stream, and write first-weeks.md."""
+    context, found = multiprocessing.get_context("spawn"), []
+    with ProcessPoolExecutor(max(jobs, 1), mp_context=context, max_tasks_per_child=1) as pool:
+        running = {it.name: pool.submit(first_weeks.young_weeks_of_named, it.name, changes) for it in streams}
+        for name, job in running.items():
+            try:
+                found += job.result()
+            except AbsentError as error:
+                say(f"{name} is left out: {error}")
+                continue
+            say(f"{name}: average precision {', '.join(f'{it.ap:.3f}' for it in found if it.stream == name)}")
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "first-weeks.md").write_text(first_weeks.markdown(found), encoding="utf-8")
 
 
 def _table(
