@@ -21,9 +21,10 @@ FOREST_ROWS: Final = 16_384
 """The most rows that a forest is fitted on: once traffic exceeds them, its growth makes no forest due."""
 _SHORTEST_MS: Final = 3_600_000
 """Between the first two generations."""
-_GROWTH: Final = 1.5
-"""A generation is due at so many times the matured time, or the frauds, of the one in force: young trees learn fast."""
-_FOREST_GROWTH: Final = 2
+_TIME_GROWTH: Final = 1.5
+"""A generation is due at so many times the matured time of the one in force: trees of a young stream age fast."""
+_GROWTH: Final = 2
+"""So many times the frauds make a generation due, and so much traffic a forest."""
 _SEARCH_EVERY: Final = 4
 """Generations from one search to the next; a search costs several times as much as making a generation."""
 _CHEAP_ROWS: Final = 20_000
@@ -63,7 +64,7 @@ def generation_due(model: ModelState, plan: RefitPlan) -> bool:
     The first one needs enough frauds, and enough examples old enough to be learnt from: where traffic is dense,
     those of minutes. Its job waits until so many frauds are old enough, too. After that, one is due when half as
     much time again has matured as the last one was made of, at the latest when the last is old, and when the number
-    of frauds has grown by half.
+    of frauds has doubled.
     """
     clock_ms, begun = model.clock_ms, model.generation
     if clock_ms is None:
@@ -75,7 +76,7 @@ def generation_due(model: ModelState, plan: RefitPlan) -> bool:
             and model.examples.count_before(clock_ms - wait_ms) >= FEWEST_EXAMPLES
         )
     matured_ms = begun.clock_ms - wait_ms - (model.first_clock_ms or 0)
-    grown_ms = max(int((_GROWTH - 1.0) * matured_ms), _SHORTEST_MS)
+    grown_ms = max(int((_TIME_GROWTH - 1.0) * matured_ms), _SHORTEST_MS)
     return (
         clock_ms >= begun.clock_ms + min(grown_ms, plan.generation_ms)
         or model.frauds_learnt >= _GROWTH * begun.frauds_learnt
@@ -91,7 +92,7 @@ def forest_due(model: ModelState, plan: RefitPlan) -> bool:
         return True
     fitted = model.forest_fitted
     return clock_ms >= fitted.clock_ms + plan.forest_ms or (
-        fitted.traffic_seen < FOREST_ROWS and model.traffic_seen >= _FOREST_GROWTH * fitted.traffic_seen
+        fitted.traffic_seen < FOREST_ROWS and model.traffic_seen >= _GROWTH * fitted.traffic_seen
     )
 
 

@@ -105,10 +105,10 @@ def test_a_generation_of_few_hours_is_redone_when_half_as_many_hours_more_have_m
         assert generation_due(state, PLAN), hours
 
 
-def test_a_generation_is_redone_when_it_has_learnt_half_as_many_frauds_more() -> None:
+def test_a_generation_is_redone_when_it_has_learnt_twice_the_frauds() -> None:
     state = state_with(learnt=1_000, frauds=100)
     state.fold(1, run(generation_job(state, PLAN)))
-    add(state, learnt=49, frauds=49)
+    add(state, learnt=99, frauds=99)
     assert not generation_due(state, PLAN)
     add(state, learnt=1, frauds=1)
     assert generation_due(state, PLAN)

@@ -232,7 +232,7 @@ class ModelSettings(Section):
     generation_days: PositiveFloat = Field(
         7.0,
         description="the longest time from one generation, with new bin edges, to the next; while little has matured, "
-        "and when the frauds learnt have grown by half, it comes sooner",
+        "and when the frauds learnt have doubled, it comes sooner",
     )
     challenger: Literal["off", "shadow", "choose"] = Field(
         "choose",
