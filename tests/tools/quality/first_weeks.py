@@ -73,11 +73,11 @@ def markdown(found: Sequence[YoungWeek]) -> str:
     lines = [f"| data | {' | '.join(heads)} |", "|---|" + "---|" * len(heads)]
     for name in dict.fromkeys(it.stream for it in found):
         lines.append(f"| {name} | {' | '.join(_cell(it) for it in found if it.stream == name)} |")
-    notes = (
+    note = (
         "Of each week: average precision; cost over that of alerting on nothing; the share of the rows that the online "
         "model decided, and its mean probability over their rate of fraud."
     )
-    return "\n".join(["# The first weeks", "", notes, "", *lines, ""])
+    return "\n".join(["# The first weeks", "", note, "", *lines, ""])
 
 
 def _beginning(loaded: Loaded) -> Loaded:
