@@ -13,6 +13,7 @@ from models.evaluation import average_precision
 from models.vocabulary import Decider, Flag
 from tests.tools.quality import registry
 from tests.tools.quality.journal import run_worker
+from tests.tools.quality.money import decided_costs
 from tests.tools.quality.streams import Loaded, Stream
 from worker.offline.worker_run import Decisions
 from worker.settings.sections import CostSettings
@@ -89,13 +90,12 @@ def _judged(name: str, week: int, loaded: Loaded, decisions: Decisions, costs: C
     rows = np.flatnonzero((loaded.day // 7 == week) & loaded.judged & decisions.decided)
     fraud, flags, loss = loaded.fraud[rows], decisions.flags[rows], decisions.loss[rows]
     is_online = ((flags & Flag.DECIDER) == Decider.ONLINE) & np.isfinite(decisions.probability[rows])
-    missed = fraud & ((flags & Flag.ALERTED) == 0)
     return YoungWeek(
         name,
         week,
         int(fraud.sum()),
         average_precision(fraud, decisions.score[rows]) if fraud.any() else np.nan,
-        costs.review_cost * np.count_nonzero(flags & Flag.OPENS_CASE) + float(loss[missed].sum()),
+        float(decided_costs(decisions, rows, loaded.judged[rows], fraud, costs).sum()),
         float(loss[fraud].sum()),
         float(is_online.mean()) if rows.size else 0.0,
         _expected(decisions.probability[rows][is_online], fraud[is_online]),

@@ -18,7 +18,13 @@ from tests.tools.quality.baselines import read_baselines, read_settings
 from tests.tools.quality.curves import DayCosts, DayCurves
 from tests.tools.quality.families import FAMILIES, LIGHTGBM, LIGHTGBM_CODED
 from tests.tools.quality.journal import Unit, features_of, run_worker
-from tests.tools.quality.money import day_costs, fixed_policy_cost, rule_alerts, worst_excess_days
+from tests.tools.quality.money import (
+    day_costs,
+    decided_costs,
+    fixed_policy_cost,
+    rule_alerts,
+    worst_excess_days,
+)
 from tests.tools.quality.refits import stretch
 from tests.tools.quality.streams import Loaded, Stream, Window
 from worker.offline.worker_run import Decisions
@@ -243,23 +249,20 @@ def _over_fixed(
     # Rows whose truth is unknown are not judged, but they take their share of the budget.
     late = np.flatnonzero(decisions.decided & (loaded.day >= first_day) & (loaded.day < window.end_day))
     judged = np.isin(late, rows)
-    fraud, loss, flags = loaded.fraud[late] & judged, decisions.loss[late], decisions.flags[late]
+    fraud, loss = loaded.fraud[late] & judged, decisions.loss[late]
     if not fraud.any():
         return math.nan
     probability = np.nan_to_num(decisions.probability[late].astype(np.float64))
     best = fixed_policy_cost(loaded.dataset, late, judged, fraud, probability, loss, costs)
-    missed = float(loss[fraud & ((flags & Flag.ALERTED) == 0)].sum())
-    return (costs.review_cost * np.count_nonzero((flags & Flag.OPENS_CASE != 0) & judged) + missed) / best
+    return float(decided_costs(decisions, late, judged, fraud, costs).sum()) / best
 
 
 def _worst_excess_days(loaded: Loaded, decisions: Decisions, costs: CostSettings) -> float:
     if math.isinf(costs.alert_budget_cases_per_day):
         return math.nan
     rows = np.flatnonzero(decisions.decided)
-    judged, flags, loss = loaded.judged[rows], decisions.flags[rows], decisions.loss[rows]
-    fraud = loaded.fraud[rows] & judged
-    cost = costs.review_cost * ((flags & Flag.OPENS_CASE != 0) & judged)
-    cost = cost + loss * (fraud & (flags & Flag.ALERTED == 0))
+    judged, fraud, loss = loaded.judged[rows], loaded.fraud[rows], decisions.loss[rows]
+    cost = decided_costs(decisions, rows, judged, fraud, costs)
     return worst_excess_days(loaded.dataset, rows, judged, fraud, loss, cost, costs)
 
 

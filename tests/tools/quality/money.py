@@ -8,9 +8,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from models.vocabulary import MS_PER_DAY
+from models.vocabulary import MS_PER_DAY, Flag
 from tests.tools.quality.curves import DayCosts
 from worker.offline.dataset import Dataset
+from worker.offline.worker_run import Decisions
 from worker.settings.sections import CostSettings
 
 LAMBDAS: Final = (0.0, 0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0, 16.0, 32.0, 64.0)
@@ -50,6 +51,30 @@ def rule_alerts(
     return _within_budget(rows.size, would, case, -best[case], dataset.event_time_ms[rows], costs)
 
 
+def row_costs(
+    fraud: NDArray[np.bool_],
+    alerted: NDArray[np.bool_],
+    opens_case: NDArray[np.bool_],
+    loss: NDArray[np.float64],
+    review_cost: float,
+) -> NDArray[np.float64]:
+    """Return what each of k decisions costs, float64 (k,): a review, and the loss of a missed fraud."""
+    return np.asarray(review_cost * opens_case + loss * (fraud & ~alerted), np.float64)
+
+
+def decided_costs(
+    decisions: Decisions,
+    rows: NDArray[np.int64],
+    judged: NDArray[np.bool_],
+    fraud: NDArray[np.bool_],
+    costs: CostSettings,
+) -> NDArray[np.float64]:
+    """Return what the worker's decision of each of k rows costs, float64 (k,), 0 where it is not `judged`."""
+    flags = decisions.flags[rows]
+    alerted, opens_case = (flags & Flag.ALERTED) != 0, (flags & Flag.OPENS_CASE) != 0
+    return row_costs(fraud & judged, alerted, opens_case & judged, decisions.loss[rows], costs.review_cost)
+
+
 def fixed_policy_cost(
     dataset: Dataset,
     rows: NDArray[np.int64],
@@ -72,7 +97,7 @@ def fixed_policy_cost(
         alerted, opens = _within_budget(
             rows.size, would, case[would], would.astype(np.float64), dataset.event_time_ms[rows], costs
         )
-        found.append(float(costs.review_cost * (opens & judged).sum() + loss[fraud & ~alerted].sum()))
+        found.append(float(row_costs(fraud, alerted, opens & judged, loss, costs.review_cost).sum()))
     return min(found)
 
 
@@ -102,7 +127,7 @@ def worst_excess_days(
     alerted, opens = _within_budget(
         rows.size, order, case, order.astype(np.float64), dataset.event_time_ms[rows], costs
     )
-    everything = costs.review_cost * (opens & judged) + loss * (fraud & judged & ~alerted)
+    everything = row_costs(fraud & judged, alerted, opens & judged, loss, costs.review_cost)
     so_far = [np.cumsum(np.bincount(day, weights=it)) for it in (cost, loss * (fraud & judged), everything)]
     excess = so_far[0] - np.minimum(so_far[1], so_far[2])
     return float(excess.max() / (costs.review_cost * costs.alert_budget_cases_per_day))
@@ -154,7 +179,7 @@ def day_costs(
         return np.asarray(np.bincount(day, weights=values, minlength=days), np.float64)
 
     return DayCosts(
-        decided=by_day(review_cost * opens_case + loss * (fraud & ~alerted)),
+        decided=by_day(row_costs(fraud, alerted, opens_case, loss, review_cost)),
         nothing=by_day(loss * fraud),
         everything=by_day(review_cost * first_of_window.astype(np.float64)),
     )
