@@ -126,7 +126,3 @@ def build_parser() -> argparse.ArgumentParser:
     for verb in VERBS:
         verb.add_to(verbs)
     return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -107,7 +107,7 @@ def test_topics_of_the_factory_have_names_partitions_and_settings_of_their_own(
 
 def test_the_verb_kafka_ends_its_broker_with_itself() -> None:
     port = free_port()
-    command = [sys.executable, "-m", "worker.cli", "kafka", "--port", str(port)]
+    command = [sys.executable, "-m", "worker", "kafka", "--port", str(port)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         assert f"127.0.0.1:{port}" in server.stdout.readline()

@@ -50,7 +50,7 @@ class Demo:
             "LINES": "",
         }
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "worker.cli", "demo", *arguments],
+            [sys.executable, "-m", "worker", "demo", *arguments],
             cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
             start_new_session=True,
         )  # fmt: skip

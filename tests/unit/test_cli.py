@@ -186,7 +186,7 @@ def test_ctrl_c_ends_quietly(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
 def test_a_reader_that_leaves_is_no_error(config: Path) -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    command = [sys.executable, "-m", "worker.cli", "config", "show", "--config", str(config)]
+    command = [sys.executable, "-m", "worker", "config", "show", "--config", str(config)]
     try:
         ended = subprocess.run(
             command, cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, text=True, check=False

@@ -33,7 +33,7 @@ def test_completion_knows_every_verb_and_its_options(shell: str, capsys: pytest.
 def test_bash_completes_a_verb_an_option_and_a_file(tmp_path: Path) -> None:
     (tmp_path / "past.parquet").touch()
     script = subprocess.run(
-        [sys.executable, "-m", "worker.cli", "completion", "bash"],
+        [sys.executable, "-m", "worker", "completion", "bash"],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -139,7 +139,7 @@ class WorkerProcess(Program):
     def __init__(self, values: Values, folder: Path) -> None:
         config = folder / "worker.toml"
         config.write_text(to_toml(values), encoding="utf-8")
-        super().__init__(folder, "-m", "worker.cli", "run", "--config", str(config))
+        super().__init__(folder, "-m", "worker", "run", "--config", str(config))
         self._port: int = values["health"]["port"]
         self._samples: Samples = {}
 
