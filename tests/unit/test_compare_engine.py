@@ -76,6 +76,25 @@ def test_an_online_model_learns_each_verdict_once_in_order_of_arrival_and_never_
     assert max(len(sample) for sample in model.scored[1:]) <= 1
 
 
+def test_no_row_is_learnt_before_it_is_scored_where_labels_come_at_once_and_times_are_whole_hours() -> None:
+    """As in a file that is dated to the hour or to the day."""
+    hour_ms = MS_PER_DAY // 24
+    times_ms = MATERIAL.event_time_ms // hour_ms * hour_ms
+    fraud_ms = np.where(TRUTH, times_ms, MATERIAL.fraud_ms)
+    material = dataclasses.replace(
+        MATERIAL, event_time_ms=times_ms, fraud_ms=fraud_ms, matures_ms=times_ms.copy()
+    )
+    made, strategy = watched("online")
+    list(try_out(material, strategy, seed=1))
+    [model] = made
+    first, *later = model.fitted
+    frozen, *hours = model.scored
+    assert first.event_time_ms.max() < frozen.event_time_ms.min()
+    assert len(hours) == len(later)
+    for scored, learnt in zip(hours, later, strict=True):
+        np.testing.assert_array_equal(scored.event_time_ms, learnt.event_time_ms)
+
+
 def test_a_fraud_label_that_comes_late_is_learnt_again() -> None:
     late = MATERIAL.event_time_ms + 2 * DELAY_MS
     material = dataclasses.replace(MATERIAL, fraud_ms=np.where(TRUTH, late, MATERIAL.fraud_ms))

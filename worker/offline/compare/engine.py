@@ -260,7 +260,7 @@ def _rates(
 
     How many come until the end is taken from those that had come by the end of the train window.
     """
-    known = time_ms <= windows.tune_ms
+    known = time_ms < windows.tune_ms
     if cap is None or not known.any():
         return 1.0, 1.0
     since_ms = int(time_ms.min())
@@ -297,7 +297,8 @@ class _Online(_Run):
 
     def _learn_until(self, now_ms: int) -> None:
         arrivals = self._arrivals
-        end = int(np.searchsorted(arrivals.time_ms, now_ms, side="right"))
+        # What arrives at that very moment may be of a transaction of it, which is not scored yet.
+        end = int(np.searchsorted(arrivals.time_ms, now_ms, side="left"))
         chosen = slice(self._learnt, end)
         if end == self._learnt:
             return
