@@ -48,8 +48,9 @@ class Cut(NamedTuple):
 def draw_cuts(ripening: Ripening, time_ms: NDArray[np.int64], y: NDArray[np.uint8]) -> list[Cut]:
     """Return the cuts to judge at, the newest one last; none where too few frauds are known to judge anything.
 
-    Labels take their time, so that a cut knows nothing of the days before it. A young stream has few others: there
-    cuts know in hindsight, as if labels came at once. Order in time still holds.
+    Labels take their time, so that a cut knows nothing of the days before it. A young stream has few others, and where
+    fraud is rare too few frauds lie before them: there cuts know in hindsight, as if labels came at once. Order in time
+    still holds.
 
     Parameters
     ----------
@@ -63,7 +64,7 @@ def draw_cuts(ripening: Ripening, time_ms: NDArray[np.int64], y: NDArray[np.uint
     if not len(time_ms):
         return []
     cuts = _cuts_of(ripening, time_ms, y, _JUDGED_SHARE)
-    if cuts and (ripening.learns_young or len(cuts[-1].known.y) >= _LEAST_KNOWN_SHARE * len(y)):
+    if cuts and (ripening.is_old or len(cuts[-1].known.y) >= _LEAST_KNOWN_SHARE * len(y)):
         return cuts
     return _cuts_of(ripening.in_hindsight(), time_ms, y, _JUDGED_SHARE_IN_HINDSIGHT) or cuts
 
@@ -72,10 +73,10 @@ def _cuts_of(
     ripening: Ripening, time_ms: NDArray[np.int64], y: NDArray[np.uint8], judged_share: float
 ) -> list[Cut]:
     first_ms, last_ms = int(time_ms[0]), int(time_ms[-1])
-    judged_ms = min(_JUDGED_DAYS * MS_PER_DAY, judged_share / CUTS * (last_ms - first_ms))
+    judged_ms = int(min(_JUDGED_DAYS * MS_PER_DAY, judged_share / CUTS * (last_ms - first_ms)))
     cuts = []
     for back in range(CUTS, 0, -1):
-        at_ms = int(last_ms + 1 - back * judged_ms)
+        at_ms = last_ms + 1 - back * judged_ms
         judged = np.flatnonzero((time_ms >= at_ms) & (time_ms < at_ms + judged_ms))
         known = ripening.known_at(at_ms, ripening.mature_at(at_ms))
         if np.count_nonzero(known.y) >= LEAST_FRAUDS and judged.size:

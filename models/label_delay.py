@@ -222,6 +222,8 @@ class Ripening:
         Whether the labels of younger decisions are learnt: there are enough mature ones that these shift no prior.
     legit_delays
         Of all legits; None where silence says that a decision is legit.
+    is_old
+        Whether so much has matured that a moment of the past knew enough, too; without it the stream is young.
     """
 
     examples: Examples
@@ -231,6 +233,7 @@ class Ripening:
     wait_ms: int
     learns_young: bool = False
     legit_delays: LabelDelays | None = None
+    is_old: bool = False
 
     def mature_at(self, now_ms: int) -> NDArray[np.int64]:
         """Return the rows that are mature at a moment."""

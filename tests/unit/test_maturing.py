@@ -35,16 +35,28 @@ def examples_of(partition: int, days: int, now_ms: int) -> Examples:
     return rows.take(np.flatnonzero(rows.verdict_ms <= now_ms))
 
 
-@pytest.mark.parametrize("lag_days", [0, 6, 10])
-def test_a_partition_that_lags_adds_no_frauds_whose_legits_are_still_to_come(lag_days: int) -> None:
-    days = 20
+def memory_of(days: int, lag_days: int) -> Memory:
+    """Return the memory of a model of two partitions, of which one lags."""
     clocks_ms = {0: START_MS + days * MS_PER_DAY, 1: START_MS + (days - lag_days) * MS_PER_DAY}
     policy = replace(model_log.POLICY, max_examples=200_000, memory_ms=90 * MS_PER_DAY, min_frauds=50)
     model = model_log.new_state(policy=policy)
     known = Examples.concatenate([examples_of(at, days, now_ms) for at, now_ms in clocks_ms.items()])
     commit = model_log.commit(np.random.default_rng(9), 0, clocks_ms=clocks_ms)
     model.fold(0, replace(commit, examples=known, newest_label_ms=max(clocks_ms.values())))
-    ripening = Memory.of(model).ripen().ripening
+    return Memory.of(model)
+
+
+@pytest.mark.parametrize(("days", "lag_days", "is_old"), [(20, 0, False), (60, 0, True), (60, 2, True)])
+def test_a_partition_that_lags_makes_no_old_stream_young(*, days: int, lag_days: int, is_old: bool) -> None:
+    """A young one is judged by hindsight; the verdicts of days that are not mature wait for the one that lags."""
+    ripening = memory_of(days, lag_days).ripen().ripening
+    assert ripening.is_old == is_old
+    assert ripening.learns_young == (is_old and not lag_days)
+
+
+@pytest.mark.parametrize("lag_days", [0, 6, 10])
+def test_a_partition_that_lags_adds_no_frauds_whose_legits_are_still_to_come(lag_days: int) -> None:
+    ripening = memory_of(20, lag_days).ripen().ripening
     rows = ripening.known_at(ripening.now_ms, ripening.mature_at(ripening.now_ms))
     share = float(np.average(rows.y, weights=rows.w))
     frauds = int(rows.y.sum())

@@ -186,7 +186,7 @@ def test_an_old_stream_is_judged_as_it_was_known_then_however_long_labels_take()
     found, wait_ms = examples(30, 60), 16 * MS_PER_DAY
     now_ms = int(found.event_time_ms[-1]) + wait_ms
     young = Ripening(found, np.zeros(len(found)), LabelDelays.none(), now_ms, wait_ms - 1)
-    old = dataclasses.replace(young, learns_young=True)
+    old = dataclasses.replace(young, is_old=True)
     by_hindsight, as_then = (
         Searcher(it, NAMES, CATEGORICAL, fraud_weight=1.0, seed=7)._cuts() for it in (young, old)
     )
