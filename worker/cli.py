@@ -40,7 +40,7 @@ EXIT_CODES: Final = {
     3: "Kafka does not answer, refuses the credentials, or lacks a topic",
     4: "the topics were written under other settings than these",
     5: "another process took over this worker.id: stop one of the two",
-    6: "the outcome of a commit is unknown: start again, the journal shows it",
+    6: "the outcome of a commit is unknown: start again, the decisions topic shows it",
     7: "a record that a worker wrote does not decode, or model states differ",
     8: "too large a share of the records is bad",
     9: "the embedded broker lacks Java or Maven, or does not start",

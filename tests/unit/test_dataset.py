@@ -257,7 +257,10 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
         {"card": [None, None]},
         "a live worker would refuse 2 of 2 rows: card: missing_field in 2 rows, first in row 1. Check [transaction]",
     ),
-    "an amount that is text": ({"paid": ["1", "1,50"]}, "column 'paid' does not hold numbers in row 2"),
+    "an amount that is text": (
+        {"paid": ["1", "1,50"]},
+        "column 'paid' (transaction.amount) does not hold numbers in row 2",
+    ),
     "nothing that is taken": (
         {"paid": [float("inf"), 1.0], "at": [1_700_000_000_000, None]},
         "refuse 2 of 2 rows: at: missing_field in 1 rows, first in row 2; paid: not_finite in 1 rows, first in row 1",
@@ -265,16 +268,16 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     "seconds for milliseconds": ({"at": [1_700_000_000, 1]}, 'set transaction.time_format = "epoch_s"'),
     "times that are words": (
         {"at": ["2024-01-01", "today"]},
-        "column 'at' does not hold ISO 8601 times, all with or all without an offset, nor epoch times: "
-        "row 2 holds 'today'",
+        "column 'at' (transaction.event_time) does not hold ISO 8601 times, all with or all without an offset, nor "
+        "epoch times: row 2 holds 'today'",
     ),
     "a word among epoch times": ({"at": ["1700000000000", "today"]}, "row 2 holds 'today'"),
     "a truth of neither kind": (
         {"fraud": [0, 3]},
-        "column 'fraud' holds '3' in row 2; make it one of fraud, 1, true, t, yes, y, legit,",
+        "column 'fraud' (--fraud-column) holds '3' in row 2; make it one of fraud, 1, true, t, yes, y, legit,",
     ),
     "no truth at all": ({"fraud": [None, None]}, "column 'fraud' says of no transaction whether it is fraud"),
-    "lists for text": ({"card": [["c"], ["d"]]}, "column 'card' does not hold text"),
+    "lists for text": ({"card": [["c"], ["d"]]}, "column 'card' (transaction.card_id) does not hold text"),
 }
 
 
@@ -325,7 +328,9 @@ def test_a_value_that_is_no_number_is_named_by_its_line_and_shows_no_card_number
     path = tmp_path / "rows.csv"
     good = "".join(f"a{row},c,2024-01-01,{row}\n" for row in range(5_000))
     path.write_text(f"id,card,at,paid\n{good}a,c,2024-01-01,4111 1111 1111 1111\n{good}", encoding="utf-8")
-    with pytest.raises(SettingsError, match="'paid' does not hold numbers in line 5002") as raised:
+    with pytest.raises(
+        SettingsError, match=r"'paid' \(transaction.amount\) does not hold numbers in line 5002"
+    ) as raised:
         read_dataset(path, PLAIN)
     assert "4111" not in str(raised.value)
 
@@ -355,11 +360,28 @@ def test_every_fault_of_a_csv_is_named_by_the_line_that_an_editor_shows(
     assert said in str(raised.value)
 
 
-def test_a_csv_of_another_separator_says_which_one_is_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("paid", ["1,50", "1.50"])
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+def test_a_csv_of_another_separator_says_which_one_is_read(tmp_path: Path, separator: str, paid: str) -> None:
     path = tmp_path / "rows.csv"
-    path.write_text("id;card;at;paid\na;c;2024-01-01;1,50\n", encoding="utf-8")
+    rows = [["id", "card", "at", "paid"], ["a", "c", "2024-01-01", paid]]
+    path.write_text("".join(f"{separator.join(row)}\n" for row in rows), encoding="utf-8")
     with pytest.raises(SettingsError, match="columns have to be separated by commas"):
         read_dataset(path, PLAIN)
+
+
+@pytest.mark.parametrize("cell", ["NA", "pos", "5_08"])
+def test_a_cell_that_is_no_number_names_its_setting_and_what_would_be_right(
+    tmp_path: Path, cell: str
+) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(f"id,card,at,paid,far\na,c,2024-01-01,1,{cell}\n", encoding="utf-8")
+    with pytest.raises(SettingsError) as raised:
+        read_dataset(path, PLAIN.model_copy(update={"numeric": ("far",)}))
+    assert "column 'far' (transaction.numeric) does not hold numbers in line 2" in str(raised.value)
+    assert "a missing one is an empty cell; a field of words belongs in transaction.categorical" in str(
+        raised.value
+    )
 
 
 def test_a_text_of_several_lines_may_lie_anywhere_in_a_large_csv(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ import pytest
 from models.vocabulary import MS_PER_DAY
 from worker.offline.dataset import TruthColumns, read_dataset
 from worker.offline.dataset_notes import notes
-from worker.settings.fields import TransactionFields
+from worker.offline.label_file import LabelFile
+from worker.settings.fields import LabelFields, TransactionFields
 
 START_MS = 1_700_000_000_000
 FIELDS = TransactionFields(entities=("shop",), currency="money", event_time="at")
@@ -29,7 +30,7 @@ def said(
     tmp_path: Path,
     rows: list[dict[str, Any]],
     fields: TransactionFields = FIELDS,
-    truth: TruthColumns = TRUTH,
+    truth: TruthColumns | LabelFile | None = TRUTH,
 ) -> str:
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(it) + "\n" for it in rows), encoding="utf-8")
@@ -71,9 +72,26 @@ def test_records_that_a_live_worker_refuses_name_the_setting_that_takes_them(tmp
     assert "set transaction.integer_texts = true" in said(tmp_path, whole)
     takes = FIELDS.model_copy(update={"integer_texts": True})
     assert said(tmp_path, whole, takes) == ""
+    dates = [row(at, at=f"2024-03-{at // 24 + 1:02}T{at % 24:02}:00:00Z") for at in range(300)]
+    assert 'set transaction.time_format = "iso8601"' in said(tmp_path, dates, truth=None)
+    takes = FIELDS.model_copy(update={"time_format": "iso8601"})
+    assert said(tmp_path, dates, takes, truth=None) == ""
     texts = [row(at, amount="1.50") for at in range(300)]
     assert 'set transaction.amount_format = "text"' in said(tmp_path, texts)
     takes = FIELDS.model_copy(update={"amount_format": "text"})
     assert said(tmp_path, texts, takes) == ""
     assert 'set transaction.amount_format = "number"' in said(tmp_path, PLAIN, takes)
     assert "integers in card_id: it takes texts" in said(tmp_path, [row(at, card_id=7) for at in range(300)])
+
+
+def test_labels_without_any_time_of_theirs_are_said_to_come_by_the_delay(tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text(
+        "transaction_id,label,known_at\nt1,fraud,2023-11-20\nt2,legit,2023-11-20\n", encoding="utf-8"
+    )
+    sentence = (
+        "no label says when it became known: each is taken to come --label-delay-days after its payment"
+    )
+    assert sentence in said(tmp_path, PLAIN, truth=LabelFile(path, LabelFields()))
+    named = LabelFields(label_time="known_at", time_format="iso8601")
+    assert said(tmp_path, PLAIN, truth=LabelFile(path, named)) == ""

@@ -71,6 +71,32 @@ def test_words_of_the_settings_and_sources_of_any_name_are_read(transactions: Pa
         read_dataset(transactions, FIELDS, LabelFile(path, LABELS))
 
 
+def test_words_of_the_settings_may_mean_outcomes_in_either_column(transactions: Path) -> None:
+    rows = [
+        {"transaction_id": "t1", "label": "NO_REVIEW"},
+        {"transaction_id": "t2", "outcome": "STOPPED"},
+        {"transaction_id": "t3", "label": "fraud", "outcome": "STOPPED"},
+    ]
+    path = lines(transactions.with_name("labels.jsonl"), rows)
+    fields = LabelFields(values={"NO_REVIEW": "not_reviewed", "STOPPED": "blocked"})
+    read = read_dataset(transactions, FIELDS, LabelFile(path, fields))
+    assert read.matches is not None
+    assert (read.matches.labels, read.matches.outcomes, read.matches.undated) == (3, 2, 3)
+    assert read.arrivals().kind.tolist() == [LabelKind.OUTCOME, LabelKind.OUTCOME, LabelKind.FRAUD]
+    with pytest.raises(SettingsError, match=r"'outcome'.* 'STOPPED'.*\[label.values\]"):
+        read_dataset(transactions, FIELDS, LabelFile(path, LabelFields(values={"NO_REVIEW": "not_reviewed"})))
+
+
+def test_a_word_of_the_settings_is_named_and_taken_as_it_is_written(transactions: Path) -> None:
+    """As a live worker takes it."""
+    path = lines(transactions.with_name("labels.jsonl"), [label("t1", "CHARGEBACK", 9)])
+    for values in ({}, {"chargeback": "fraud"}):
+        with pytest.raises(SettingsError, match="holds 'CHARGEBACK' in row 1"):
+            read_dataset(
+                transactions, FIELDS, LabelFile(path, LabelFields.model_validate({"values": values}))
+            )
+
+
 def test_labels_find_their_transactions_and_the_others_are_counted_and_named(transactions: Path) -> None:
     read = joined(
         transactions,

@@ -323,6 +323,11 @@ def _unlike_records(file: TableFile, transaction: TransactionFields) -> Iterator
     never = [name for name in required if file.holds_integers(name)]
     if never:
         yield f"a live worker refuses records with integers in {', '.join(never)}: it takes texts there"
+    if file.holds_dates(transaction.event_time) and transaction.time_format != "iso8601":
+        yield (
+            f"a live worker refuses records whose {transaction.event_time} is a text: set "
+            'transaction.time_format = "iso8601"'
+        )
     is_text = file.holds_texts(transaction.amount)
     if is_text != (transaction.amount_format == "text"):
         found = "text" if is_text else "number"

@@ -29,6 +29,12 @@ def notes(dataset: Dataset) -> Iterator[str]:
             f"{dataset.early_labels:,} labels are dated before their transaction: taken to have arrived with it; check "
             "the column of label times"
         )
+    matches = dataset.matches
+    if matches is not None and matches.labels and matches.undated == matches.labels:
+        yield (
+            "no label says when it became known: each is taken to come --label-delay-days after its payment; set "
+            "label.label_time to the column that has it"
+        )
     if dataset.is_fraud is None:
         return
     yield from _contradicting_repeats(dataset, dataset.is_fraud)

@@ -16,11 +16,14 @@ from worker.errors import SettingsError
 from worker.offline.label_delay import LabelDelay
 from worker.offline.table_files import TableFile
 from worker.redaction import redact
-from worker.settings.fields import OUTCOME_WORDS, LabelFields
+from worker.settings.fields import LabelFields
+from worker.wire.label_words import LabelWords
 
 _NAMED: Final = 3
 _SOURCES: Final = pa.array([source.name.lower() for source in [*LabelSource][1:]])
 """In the order of `LabelSource`, which counts from 1."""
+_SAYS_FRAUD: Final = {"fraud": True, "legit": False, "reversal": False}
+"""What a word of `[label.values]` means; the others mean outcomes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,8 @@ class LabelMatches(NamedTuple):
         Labels that a later label of the same transaction overrules. They do not arrive.
     early
         Labels that are dated before their transaction: it is when they are taken to have arrived.
+    undated
+        Rows that say no time.
     """
 
     labels: int
@@ -68,6 +73,7 @@ class LabelMatches(NamedTuple):
     examples: tuple[str, ...]
     superseded: int
     early: int = 0
+    undated: int = 0
 
 
 class JoinedLabels(NamedTuple):
@@ -159,11 +165,7 @@ def join_labels(
     )
     ids = file.text(fields.transaction_id)
     row = _rows_of(ids, transaction_id, decided)
-    own = {
-        word: meaning == "fraud"
-        for word, meaning in fields.values.items()
-        if meaning in {"fraud", "legit", "reversal"}
-    }
+    own = {word: _SAYS_FRAUD.get(meaning) for word, meaning in fields.values.items()}
     is_fraud, unsaid = file.truth(fields.label, own)
     _require_words(file, fields, unsaid)
     sources = file.text(fields.source)
@@ -193,6 +195,7 @@ def join_labels(
             examples=tuple(redact(str(ids[int(one)].as_py())) for one in unmatched[:_NAMED]),
             superseded=len(said) - int(labelled.sum()),
             early=early,
+            undated=int(np.count_nonzero(no_time)),
         ),
     )
 
@@ -210,15 +213,14 @@ def _rows_of(
 
 def _require_words(file: TableFile, fields: LabelFields, unsaid: NDArray[np.bool_]) -> None:
     """Refuse a file whose outcomes are no known words, or whose rows say neither a label nor an outcome."""
-    outcomes = file.text(fields.outcome)
-    words = [word for word in outcomes.unique().to_pylist() if word is not None]
-    odd = [word for word in words if word not in OUTCOME_WORDS]
+    outcomes, known = file.text(fields.outcome), LabelWords.of(fields).outcomes
+    odd = [word for word in outcomes.unique().to_pylist() if word is not None and word not in known]
     if odd:
         raise SettingsError(
-            f"{file.path}: column {fields.outcome!r} holds {redact(odd[0])!r}; "
-            f"make it one of {', '.join(OUTCOME_WORDS)}, or empty"
+            f"{file.path}: column {fields.outcome!r} holds {redact(odd[0])!r}; make it one of {', '.join(known)}, or "
+            "empty, or give the word a meaning in [label.values]"
         )
-    silent = np.flatnonzero(unsaid & np.array(outcomes.is_null()))
+    silent = np.flatnonzero(unsaid & np.array(pc.and_(outcomes.is_null(), file.text(fields.label).is_null())))
     if silent.size:
         raise SettingsError(
             f"{file.path}: {silent.size} rows, first {file.place(int(silent[0]) + 1)}, have neither {fields.label!r} "

@@ -49,10 +49,13 @@ class TableFile:
         Where it was read from.
     table
         Only the columns that were asked for.
+    named_by
+        Column by column, the setting or option that names it.
     """
 
     path: Path
     table: pa.Table
+    named_by: Mapping[str, str]
 
     @classmethod
     def read(
@@ -97,7 +100,7 @@ class TableFile:
         for name in optional:
             if name not in table.column_names:
                 table = table.append_column(name, pa.nulls(len(table), pa.string()))
-        return cls(path, table)
+        return cls(path, table, columns)
 
     @property
     def holds_records(self) -> bool:
@@ -111,6 +114,13 @@ class TableFile:
     def holds_texts(self, name: str) -> bool:
         """Return whether a column was read as texts."""
         return bool(pa.types.is_string(self.table[name].type))
+
+    def holds_dates(self, name: str) -> bool:
+        """Return whether a column was read as times, or as texts that are more than digits."""
+        column = self.table[name]
+        if not pa.types.is_string(column.type):
+            return bool(pa.types.is_temporal(column.type))
+        return not pc.all(pc.utf8_is_digit(column), min_count=0).as_py()
 
     def lines(self, rows: Collection[int]) -> dict[int, int]:
         """Return, by row from 1, the line of the file; nothing where the format has no lines of its own."""
@@ -130,7 +140,10 @@ class TableFile:
         column = self.table[name]
         if pa.types.is_boolean(column.type):
             column = column.cast(pa.int8())
-        numbers = self._cast(name, column, pa.float64(), "numbers")
+        fix = "; numbers have a decimal point, and a missing one is an empty cell"
+        if self.named_by.get(name) == "transaction.numeric":
+            fix += "; a field of words belongs in transaction.categorical"
+        numbers = self._cast(name, column, pa.float64(), "numbers", fix)
         return np.array(numbers.fill_null(np.nan).to_numpy(zero_copy_only=False))
 
     def optional_times_ms(
@@ -152,32 +165,39 @@ class TableFile:
         return np.array(instants.fill_null(0).to_numpy()), missing
 
     def truth(
-        self, name: str, own: Mapping[str, bool] | None = None
+        self, name: str, own: Mapping[str, bool | None] | None = None
     ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Return a column of booleans, of 0 and 1, of `fraud` and `legit` or of yes and no; and where it is missing.
+        """Return a column of booleans, of 0 and 1, of `fraud` and `legit` or of yes and no; and where it says neither.
 
         Parameters
         ----------
         name
             Of the column.
         own
-            Further words, of `[label.values]`, and whether each means fraud; None where that setting does not apply.
+            Further words, of `[label.values]`, as they are written, and whether each means fraud; None for one that
+            means neither. Without `own` that setting does not apply.
         """
-        known = _TRUTH | {word.lower(): is_fraud for word, is_fraud in (own or {}).items()}
         column = self.table[name]
         if pa.types.is_floating(column.type):
             column = pc.if_else(pc.is_nan(column), None, column)
-        words = pc.utf8_lower(pc.utf8_trim_whitespace(self._cast(name, column, pa.string(), "truth")))
-        odd = [word for word in words.unique().to_pylist() if word is not None and word not in known]
+        words = pc.utf8_trim_whitespace(self._cast(name, column, pa.string(), "truth"))
+        further = dict(own or {})
+        known = {word: _TRUTH.get(word.lower()) for word in words.unique().to_pylist() if word is not None}
+        odd = [word for word in known if word not in further and word.lower() not in _TRUTH]
+        known |= further
         if odd:
             remedy = "" if own is None else ", or give the word a meaning in [label.values]"
             raise self._error(
                 name,
                 f"holds {redact(odd[0])!r} in {self.place(pc.index(words, odd[0]).as_py() + 1)}; make it one of "
-                f"{', '.join(known)}, or empty{remedy}",
+                f"{', '.join([*_TRUTH, *further])}, or empty{remedy}",
             )
-        frauds = pa.array([word for word, is_fraud in known.items() if is_fraud])
-        return pc.is_in(words, frauds).to_numpy(zero_copy_only=False), _missing(words)
+        frauds, legits = (
+            pa.array([word for word, is_fraud in known.items() if is_fraud is meaning], pa.string())
+            for meaning in (True, False)
+        )
+        is_fraud, is_legit = (pc.is_in(words, its).to_numpy(zero_copy_only=False) for its in (frauds, legits))
+        return is_fraud, ~(is_fraud | is_legit)
 
     def _epochs(self, name: str, time_format: TimeFormat | None, setting: str) -> pa.ChunkedArray:
         numbers = self.numbers(name)
@@ -208,7 +228,14 @@ class TableFile:
         )
 
     def _cast(
-        self, name: str, column: pa.ChunkedArray, kind: pa.DataType, what: str, *, safe: bool = True
+        self,
+        name: str,
+        column: pa.ChunkedArray,
+        kind: pa.DataType,
+        what: str,
+        fix: str = "",
+        *,
+        safe: bool = True,
     ) -> pa.Array:
         try:
             return column.cast(kind, safe=safe).combine_chunks()
@@ -216,10 +243,11 @@ class TableFile:
             # Arrow lacks the cast where the type as a whole is not of the kind.
             is_one_value = isinstance(error, pa.ArrowInvalid)
             where = f" in {self.place(_first_odd(column, kind))}" if is_one_value else ""
-            raise self._error(name, f"does not hold {what}{where}: {_for_people(error)}") from None
+            raise self._error(name, f"does not hold {what}{where}: {_for_people(error)}{fix}") from None
 
     def _error(self, name: str, what: str) -> SettingsError:
-        return SettingsError(f"{self.path}: column {name!r} {what}")
+        named_by = f" ({self.named_by[name]})" if name in self.named_by else ""
+        return SettingsError(f"{self.path}: column {name!r}{named_by} {what}")
 
 
 def _first_odd(column: pa.ChunkedArray, kind: pa.DataType) -> int:
@@ -264,6 +292,11 @@ def _missing(column: pa.Array | pa.ChunkedArray) -> NDArray[np.bool_]:
 def _require_columns(path: Path, available: Collection[str], columns: Mapping[str, str]) -> None:
     for name, named_by in columns.items():
         if name not in available:
+            other = re.search(r"[;\t|]", next(iter(available), "")) if len(available) == 1 else None
+            if other:
+                raise SettingsError(
+                    f"{path}: its columns are separated by {other[0]!r}; columns have to be separated by commas"
+                )
             fix = f" (set {named_by} to those that it has, or to [])" if named_by in _DECLARED else ""
             raise SettingsError(
                 f"{path} lacks column {name!r}, which {named_by} names{fix}; it has {', '.join(available)}"
