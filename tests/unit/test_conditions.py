@@ -98,6 +98,20 @@ def test_a_state_is_logged_once_when_it_begins_and_once_when_it_ends(
     assert logged(caplog)[1][0] == "INFO"
 
 
+def test_another_policy_in_place_of_one_that_was_logged_is_logged_too(
+    conditions: Conditions, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    for change in (LOWER, NOTHING, NOTHING, BY_FOREST, {}):
+        conditions.observe(Facts(**{**FINE.__dict__, **change}))
+        clock.now_s += 1_200
+    messages = [message for _, message in logged(caplog)]
+    assert len(messages) == 4
+    for words, message in zip(
+        ("0.25", "on nothing", "it decides", "one review on again"), messages, strict=True
+    ):
+        assert words in message
+
+
 def test_a_state_that_comes_and_goes_is_not_logged_at_every_turn(
     conditions: Conditions, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -17,7 +17,7 @@ from tests.support.clusters import (
 from worker.doctor import group_checks
 from worker.doctor.cluster import Group, TransactionState
 from worker.doctor.finding import Verdict, ok
-from worker.errors import IncompatibleError
+from worker.errors import IncompatibleError, SettingsError
 
 
 def committed(transactions: int, labels: int) -> dict[tuple[str, int], int]:
@@ -29,7 +29,7 @@ def committed(transactions: int, labels: int) -> dict[tuple[str, int], int]:
 def test_a_group_that_has_not_begun_needs_a_place_to_begin() -> None:
     assert "'latest'" in group_checks.group(settings(start_from="latest"), cluster()).found
     assert_failed(
-        group_checks.group(settings(start_from="committed"), cluster()), IncompatibleError, "kafka.start_from"
+        group_checks.group(settings(start_from="committed"), cluster()), SettingsError, "kafka.start_from"
     )
 
 

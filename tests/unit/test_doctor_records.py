@@ -282,12 +282,17 @@ def test_a_word_for_fraud_that_no_setting_knows_fails_however_rare() -> None:
         found,
         Verdict.FAILED,
         "all of 1 records whose label is 'CONFIRMED_FRAUD' are bad",
-        "[label.values]",
-        "CONFIRMED_FRAUD = ",
+        "say in [label.values] what 'CONFIRMED_FRAUD' means: fraud, legit, reversal, declined",
     )
     assert found.error is SettingsError
     mapped = settings(label=LabelFields(values={"CONFIRMED_FRAUD": "fraud"}))
     assert decoding_labels(mapped, labels_of({"label": "CONFIRMED_FRAUD"})).status is Verdict.OK
+
+
+def test_a_word_for_an_outcome_that_no_setting_knows_is_never_advised_to_be_a_fraud() -> None:
+    found = decoding_labels(settings(), labels_of({"label": None, "source": None, "outcome": "released"}))
+    assert_finding(found, Verdict.FAILED, "'released' means: declined, blocked, challenged, not_reviewed")
+    assert "fraud" not in (found.fix or "").partition("means:")[2]
 
 
 def test_a_source_of_which_every_label_is_bad_fails_though_most_labels_are_good() -> None:

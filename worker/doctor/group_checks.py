@@ -7,7 +7,7 @@ from typing import Final
 
 from worker.doctor.cluster import INPUT, Cluster, Group, Topic
 from worker.doctor.finding import Finding, failed, not_checked, ok, warning
-from worker.errors import IncompatibleError
+from worker.errors import IncompatibleError, SettingsError
 from worker.kafka_io.topic_reader import open_topic
 from worker.settings.sections import Settings
 
@@ -60,7 +60,7 @@ def _begins(settings: Settings) -> Finding:
         return failed(
             f"kafka.group = {name!r} has not begun, and kafka.start_from = 'committed' names no place to begin",
             "set kafka.start_from = 'earliest' or 'latest' for the first start",
-            IncompatibleError,
+            SettingsError,
         )
     return ok(f"{name} has not begun; it begins at kafka.start_from = {start!r}")
 

@@ -13,11 +13,11 @@ from worker.doctor.finding import Finding, failed, not_checked, ok
 from worker.errors import FuseError, SettingsError, WorkerError
 from worker.kafka_io.record_batches import RecordColumns
 from worker.kafka_io.topic_reader import open_topic
-from worker.settings.fields import LabelFields
+from worker.settings.fields import LABEL_WORDS, OUTCOME_WORDS, LabelFields
 from worker.settings.sections import Settings
 from worker.view.foreign_text import shortened
 from worker.wire.dead_letters import Wanted, letters
-from worker.wire.label_words import LabelWords
+from worker.wire.label_words import REVERSAL, LabelWords
 
 Coordinates = tuple[int, int]
 """Partition and offset of a record."""
@@ -52,7 +52,10 @@ class LostClass:
     def fix(self) -> str:
         """What to do."""
         if self.unknown:
-            return f'give the word a meaning in [label.values], such as {self.value} = "fraud"'
+            meanings = (
+                OUTCOME_WORDS if self.setting == "outcome" else (*LABEL_WORDS, REVERSAL, *OUTCOME_WORDS)
+            )
+            return f"say in [label.values] what {self.value!r} means: {', '.join(meanings)}"
         return f"look at `fraud-worker dead-letters list`: nothing is learnt from {self.setting} = {self.value!r}"
 
     @property

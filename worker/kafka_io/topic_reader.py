@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -121,4 +122,8 @@ def open_topic(settings: Settings, topic: str) -> Iterator[TopicReader]:
 
 
 def _in_order(polled: dict[TopicPartition, list[Any]]) -> list[Any]:
-    return sorted((it for records in polled.values() for it in records), key=lambda it: int(it.timestamp))
+    """Put the records of several partitions in order of time, those of each one as they lie in it.
+
+    Clocks differ between producers and are set back: a later record may have an earlier time.
+    """
+    return list(heapq.merge(*polled.values(), key=lambda it: int(it.timestamp)))

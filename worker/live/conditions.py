@@ -109,7 +109,7 @@ class Conditions:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._logged_s: dict[str, float] = {}
-        self._holding: set[str] = set()
+        self._holding: dict[str, object] = {}
         self._held_back = 0
         self._dated_ahead = 0
 
@@ -123,20 +123,24 @@ class Conditions:
         self._dates(facts)
         # A partition that another worker has now takes its state with it.
         owned = {_labels_of(partition) for partition in facts.waiting}
-        self._holding -= {state for state in self._holding if state.startswith(_LABELS)} - owned
+        for gone in {state for state in self._holding if state.startswith(_LABELS)} - owned:
+            del self._holding[gone]
         for partition, waiting in facts.waiting.items():
             self._future(partition, waiting)
         self._day(facts)
 
-    def _changes(self, state: str, holds: bool) -> bool:
-        """Return whether the state differs from the one logged, and the log may say so by now."""
-        if holds == (state in self._holding):
+    def _changes(self, state: str, holds: object) -> bool:
+        """Return whether the state differs from the one logged, and the log may say so by now.
+
+        `holds` is false where there is nothing to say, and else says what is the case.
+        """
+        if holds == self._holding.get(state, False):
             return False
         now_s = self._clock()
         if now_s - self._logged_s.get(state, -_QUIET_S) < _QUIET_S:
             return False
         self._logged_s[state] = now_s
-        (self._holding.add if holds else self._holding.discard)(state)
+        self._holding[state] = holds
         return True
 
     def _feed(self, facts: Facts) -> None:
@@ -175,7 +179,7 @@ class Conditions:
 
     def _policy(self, policy: InForce) -> None:
         usual = policy.least_lambda == 1.0 and not policy.forest_decides
-        if not self._changes("policy", not usual):
+        if not self._changes("policy", not usual and (policy.least_lambda, policy.forest_decides)):
             return
         if usual:
             log.info("the online model alerts from an expected loss of one review on again")
