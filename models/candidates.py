@@ -30,7 +30,7 @@ With larger trees, half are as good and take less time.
 """
 _MIDDLE: Final = replace(_BASE, trees=400, leaves=15, column_shares=_HALF)
 _LARGE: Final = replace(_BASE, trees=800, leaves=15, learning_rate=0.06, column_shares=_HALF)
-_LARGEST: Final = replace(_BASE, trees=800, leaves=31, learning_rate=0.04, column_shares=_HALF)
+_LARGEST: Final = replace(_BASE, trees=350, leaves=63, column_shares=_HALF)
 _PAIRS: Final = replace(_BASE, trees=500, leaves=3, learning_rate=0.09)
 """Two splits a tree: a sum of effects of single columns and of pairs, which is best where there is little else."""
 TREES: Final = (_SMALL, _MIDDLE, _LARGE, _LARGEST, _PAIRS)
