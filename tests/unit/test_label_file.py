@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from models.vocabulary import MS_PER_DAY, LabelKind, LabelSource
@@ -85,6 +87,14 @@ def test_words_of_the_settings_may_mean_outcomes_in_either_column(transactions: 
     assert read.arrivals().kind.tolist() == [LabelKind.OUTCOME, LabelKind.OUTCOME, LabelKind.FRAUD]
     with pytest.raises(SettingsError, match=r"'outcome'.* 'STOPPED'.*\[label.values\]"):
         read_dataset(transactions, FIELDS, LabelFile(path, LabelFields(values={"NO_REVIEW": "not_reviewed"})))
+
+
+def test_a_number_that_is_missing_says_neither_a_label_nor_an_outcome(transactions: Path) -> None:
+    """As pandas writes it: no null, but NaN."""
+    path = transactions.with_name("labels.parquet")
+    pq.write_table(pa.table({"transaction_id": ["t1", "t2"], "label": pa.array([1.0, np.nan])}), path)
+    with pytest.raises(SettingsError, match="1 rows, first row 2, have neither 'label' nor 'outcome'"):
+        read_dataset(transactions, FIELDS, LabelFile(path, LABELS))
 
 
 def test_a_word_of_the_settings_is_named_and_taken_as_it_is_written(transactions: Path) -> None:

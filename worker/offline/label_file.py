@@ -220,7 +220,11 @@ def _require_words(file: TableFile, fields: LabelFields, unsaid: NDArray[np.bool
             f"{file.path}: column {fields.outcome!r} holds {redact(odd[0])!r}; make it one of {', '.join(known)}, or "
             "empty, or give the word a meaning in [label.values]"
         )
-    silent = np.flatnonzero(unsaid & np.array(pc.and_(outcomes.is_null(), file.text(fields.label).is_null())))
+    acting = pa.array(
+        [word for word, meaning in fields.values.items() if meaning not in _SAYS_FRAUD], pa.string()
+    )
+    acted = pc.is_in(pc.utf8_trim_whitespace(file.text(fields.label)), acting).to_numpy(zero_copy_only=False)
+    silent = np.flatnonzero(unsaid & ~acted & np.array(outcomes.is_null()))
     if silent.size:
         raise SettingsError(
             f"{file.path}: {silent.size} rows, first {file.place(int(silent[0]) + 1)}, have neither {fields.label!r} "
