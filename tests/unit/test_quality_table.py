@@ -22,7 +22,15 @@ from tests.tools.quality.measure import Judged, JudgedWindow, Measured
 pytestmark = pytest.mark.usefixtures("own_quality_cache")
 
 MEASURED = Measured(
-    0, (), (), 10, 1.0, features_changed=False, worst_excess_days=0.5, generations_cpu_s=(2.0, 3.0)
+    0,
+    (),
+    (),
+    10,
+    1.0,
+    is_kept=False,
+    features_changed=False,
+    worst_excess_days=0.5,
+    generations_cpu_s=(2.0, 3.0),
 )
 
 

@@ -275,7 +275,8 @@ def _say_finished(name: str, job: Future[Measured]) -> None:
     if isinstance(job.exception(), AbsentError):
         return
     found = job.result()
-    say(f"{name}, seed {found.seed}: {found.rows:,} rows in {found.seconds:.0f} s")
+    kept = ", kept from before" if found.is_kept else ""
+    say(f"{name}, seed {found.seed}: {found.rows:,} rows in {found.seconds:.0f} s{kept}")
 
 
 def _summary(row: table.Row) -> str:

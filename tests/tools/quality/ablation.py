@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -17,9 +15,10 @@ from models import search
 from models.blend import Blend
 from models.state import ModelState
 from tests.tools.quality import registry
-from tests.tools.quality.cache import CACHE_VARIABLE
 from tests.tools.quality.curves import Interval, paired_interval
-from tests.tools.quality.measure import JudgedWindow, measure
+from tests.tools.quality.journal import Unit
+from tests.tools.quality.measure import JudgedWindow, judged_windows
+from tests.tools.quality.runs import kept_run
 from tests.tools.quality.streams import Stream
 from tests.tools.quality.table import figure_of
 from worker.partition.task import PartitionTask
@@ -139,13 +138,11 @@ PARTS: Final[Mapping[str, Part]] = {
 def judged_without(stream: Stream, part: str) -> tuple[JudgedWindow, ...]:
     """Judge the worker without a part, or whole, on a stream's first seed; raises `AbsentError` without the data."""
     chosen = PARTS[part] if part != WHOLE else Part("")
-    # The features of such a run may become no baseline's.
-    with (
-        tempfile.TemporaryDirectory(prefix="fraud-worker-quality-") as folder,
-        mock.patch.dict(os.environ, {CACHE_VARIABLE: folder}),
-        chosen.left_out(),
-    ):
-        return measure(stream.with_settings(chosen.settings), stream.seeds[0]).windows
+    changed, seed = stream.with_settings(chosen.settings), stream.seeds[0]
+    loaded = changed.load(seed)
+    with chosen.left_out():
+        run = kept_run(changed, loaded, Unit(changed, seed, loaded), without=part)
+    return judged_windows(changed, loaded, run.decisions, {})
 
 
 def judged_without_named(name: str, part: str) -> tuple[JudgedWindow, ...]:

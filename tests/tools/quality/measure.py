@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,7 +16,7 @@ from tests.tools.quality import registry
 from tests.tools.quality.baselines import read_baselines, read_settings
 from tests.tools.quality.curves import DayCosts, DayCurves
 from tests.tools.quality.families import FAMILIES, LIGHTGBM, LIGHTGBM_CODED
-from tests.tools.quality.journal import Unit, features_of, run_worker
+from tests.tools.quality.journal import Unit
 from tests.tools.quality.money import (
     day_costs,
     decided_costs,
@@ -26,6 +25,7 @@ from tests.tools.quality.money import (
     worst_excess_days,
 )
 from tests.tools.quality.refits import stretch
+from tests.tools.quality.runs import kept_run
 from tests.tools.quality.streams import Loaded, Stream, Window
 from worker.offline.worker_run import Decisions
 from worker.settings.sections import CostSettings
@@ -127,6 +127,8 @@ class Measured:
         What was judged.
     rows, seconds
         Of the worker's run.
+    is_kept
+        Whether the run was there already.
     features_changed
         Whether the worker journals other features than those that are frozen.
     worst_excess_days
@@ -140,6 +142,7 @@ class Measured:
     weeks: tuple[Week, ...]
     rows: int
     seconds: float
+    is_kept: bool
     features_changed: bool
     worst_excess_days: float
     generations_cpu_s: tuple[float, ...]
@@ -154,28 +157,44 @@ def measure(stream: Stream, seed: int) -> Measured:
     """Run the worker on a stream and judge it; raises `AbsentError` where the data are absent."""
     loaded = stream.load(seed)
     unit = Unit(stream, seed, loaded)
-    started = time.perf_counter()
-    decisions, generations_cpu_s = run_worker(stream, loaded)
-    seconds = time.perf_counter() - started
-    features = unit.keep(features_of(stream, loaded, decisions))
+    run = kept_run(stream, loaded, unit)
     first = unit if seed == stream.seeds[0] else Unit(stream, stream.seeds[0], stream.load(stream.seeds[0]))
     baselines = read_baselines(stream, FAMILIES, unit, first)
-    rows = stretch(loaded, stream.first_day, stream.end_day)
     scored = {f"{it.family} ({it.features} features)": (it.setting, it.score) for it in baselines}
     every = [*read_settings(LIGHTGBM, unit), *read_settings(LIGHTGBM_CODED, unit)]
-    windows = tuple(
-        _judge(stream, window, loaded, decisions, rows, scored, every) for window in stream.windows
-    )
     return Measured(
         seed,
-        windows,
-        _weeks(loaded, decisions),
+        judged_windows(stream, loaded, run.decisions, scored, every),
+        _weeks(loaded, run.decisions),
         len(loaded.dataset),
-        seconds,
-        features.version == "current",
-        _worst_excess_days(loaded, decisions, stream.worker_settings(loaded).costs),
-        tuple(generations_cpu_s),
+        run.seconds,
+        run.is_kept,
+        run.features_changed,
+        _worst_excess_days(loaded, run.decisions, stream.worker_settings(loaded).costs),
+        run.generations_cpu_s,
     )
+
+
+def judged_windows(
+    stream: Stream,
+    loaded: Loaded,
+    decisions: Decisions,
+    scored: Mapping[str, tuple[str, NDArray[np.float32]]],
+    every: Sequence[NDArray[np.float32]] = (),
+) -> tuple[JudgedWindow, ...]:
+    """Judge the worker's decisions on each window of a stream.
+
+    Parameters
+    ----------
+    stream, loaded, decisions
+        What was decided on which data.
+    scored
+        Of each baseline its setting and its scores, float32 (k,), of the rows from the first judged day to the last.
+    every
+        The scores of those settings that the best in hindsight is looked for among.
+    """
+    rows = stretch(loaded, stream.first_day, stream.end_day)
+    return tuple(_judge(stream, it, loaded, decisions, rows, scored, every) for it in stream.windows)
 
 
 def _judge(
@@ -184,8 +203,8 @@ def _judge(
     loaded: Loaded,
     decisions: Decisions,
     rows: NDArray[np.int64],
-    scored: dict[str, tuple[str, NDArray[np.float32]]],
-    every: list[NDArray[np.float32]],
+    scored: Mapping[str, tuple[str, NDArray[np.float32]]],
+    every: Sequence[NDArray[np.float32]],
 ) -> JudgedWindow:
     inside = window.holds(loaded, rows) & decisions.decided[rows]
     chosen = rows[inside]
