@@ -1,7 +1,8 @@
 """Watches whether traffic, scores and the rate of fraud still are what they were.
 
-What is watched becomes one number a day of event time, so that the time of day moves nothing: of a feature or score the
-mean position of its values among the deciles of a first sample, of fraud the share of a matured day. The first days say
+What is watched becomes one number a day of event time, so that the time of day moves nothing: of a feature the mean
+position of its values among the deciles of a first sample, of fraud the share of a matured day, and of the score the
+share that the day's probabilities expect, which generations have in common. The first days say
 how much such a number varies; then the test of Page (1954) and Hinkley (1971), of river, finds where its mean has
 moved, and the days after that are the new usual ones. It informs people and decides nothing, so it is no fold.
 """
@@ -117,18 +118,13 @@ class DriftWatch:
 
     def __init__(self, names: Sequence[str]) -> None:
         self._features = _Positions(names)
-        self._score = _Positions([SCORE])
-        self._generation: int | None = None
-        self._rate = _Series()
+        self._expected, self._scored = 0.0, 0
+        self._score, self._rate = _Series(), _Series()
         self._day: int | None = None
         self._rate_day: int | None = None
 
     def decided(
-        self,
-        features: NDArray[np.float32],
-        probability: NDArray[np.float32],
-        clock_ms: int,
-        generation: int,
+        self, features: NDArray[np.float32], probability: NDArray[np.float32], clock_ms: int
     ) -> list[str]:
         """Take note of n decisions; return what the days that have ended since show to have changed.
 
@@ -139,29 +135,36 @@ class DriftWatch:
             NaN without an online model.
         clock_ms
             The partition's clock after them.
-        generation
-            In force: another one scores anew.
         """
         day, changed = clock_ms // MS_PER_DAY, []
         if self._day is not None and day > self._day:
-            changed = self._features.end_day() + self._score.end_day()
+            changed = self._features.end_day() + self._end_score()
         self._day = day if self._day is None else max(day, self._day)
-        if generation != self._generation:
-            self._generation, self._score = generation, _Positions([SCORE])
         step = max(1, -(-len(features) // _SAMPLED_AT_ONCE))
         sampled = np.where(np.isfinite(features[::step]), features[::step], np.nan).astype(np.float64)
         self._features.add(sampled)
-        self._score.add(probability[::step].astype(np.float64)[:, None])
+        scored = probability[np.isfinite(probability)]
+        self._expected, self._scored = (
+            self._expected + float(scored.sum(dtype=np.float64)),
+            self._scored + scored.size,
+        )
         return changed
+
+    def _end_score(self) -> list[str]:
+        expected, scored, self._expected, self._scored = self._expected, self._scored, 0.0, 0
+        return [SCORE] if scored and _share_moves(self._score, expected, scored) else []
 
     def matured(self, day: int, frauds: float, decided: float) -> list[str]:
         """Take note of the fraud in a day of event time whose labels are in, once; return `BASE_RATE` if it changed."""
         if not decided or (self._rate_day is not None and day <= self._rate_day):
             return []
         self._rate_day = day
-        # The square root of a count varies by about a half, at any count: so does that of a rate, over the root.
-        moves = self._rate.moves(float(np.sqrt(frauds / decided)), float(0.5 / np.sqrt(decided)))
-        return [BASE_RATE] if moves else []
+        return [BASE_RATE] if _share_moves(self._rate, frauds, decided) else []
+
+
+def _share_moves(series: _Series, frauds: float, of: float) -> bool:
+    # The square root of a count varies by about a half, at any count: so does that of a rate, over the root.
+    return series.moves(float(np.sqrt(frauds / of)), float(0.5 / np.sqrt(of)))
 
 
 def _edges(values: NDArray[np.float64]) -> NDArray[np.float64]:

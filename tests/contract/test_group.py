@@ -11,6 +11,7 @@ import pytest
 from kafka import KafkaAdminClient, TopicPartition
 from kafka.errors import FencedInstanceIdError
 
+from worker.broker.embedded import EmbeddedKafka
 from worker.kafka_io.consumer import ColumnarConsumer, ConsumerCorruptError
 
 if TYPE_CHECKING:
@@ -75,3 +76,27 @@ def test_an_idle_member_whose_static_id_was_taken_notices_it(
             with pytest.raises(ConsumerCorruptError) as raised:
                 poll_for(10.0, newer, older)
             assert isinstance(raised.value.__cause__, FencedInstanceIdError)
+
+
+def poll_until(consumer: ColumnarConsumer, *, is_cut_off: bool) -> None:
+    deadline_s = time.monotonic() + DEADLINE_S
+    while consumer.is_cut_off != is_cut_off:
+        assert time.monotonic() < deadline_s, f"is_cut_off stays {consumer.is_cut_off}"
+        consumer.poll(50)
+
+
+def test_a_member_notices_that_no_broker_answers_and_that_one_does_again() -> None:
+    """The client itself polls on for ever, without an error, and its newest offsets stay what they were."""
+    with EmbeddedKafka(properties={"group.min.session.timeout.ms": "1000"}) as broker:
+        with KafkaAdminClient(bootstrap_servers=broker.bootstrap) as admin:
+            admin.create_topics({"quiet": {"num_partitions": 1}}, wait_for_metadata=True)
+        quick = {"group_instance_id": "w1", "session_timeout_ms": 2_000, "heartbeat_interval_ms": 500}
+        with member_of(broker, "g", "quiet", **quick) as consumer:
+            assert not consumer.is_cut_off, "it has not joined yet"
+            poll_until_assigned(consumer, {TopicPartition("quiet", 0)}, timeout_ms=100)
+            poll_for(3.0, consumer)
+            assert not consumer.is_cut_off
+            broker.stop()
+            poll_until(consumer, is_cut_off=True)
+            broker.start()
+            poll_until(consumer, is_cut_off=False)

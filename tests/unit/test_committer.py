@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from kafka import ConsumerGroupMetadata, TopicPartition
-from kafka.errors import MessageSizeTooLargeError
+from kafka.errors import MessageSizeTooLargeError, TopicAuthorizationFailedError
 
 from worker.errors import IndefiniteError
 from worker.kafka_io.committer import Committer, KafkaTransaction, Outgoing
@@ -69,3 +69,15 @@ def test_no_offset_is_sent_before_every_record_is_written(
     with pytest.raises(IndefiniteError, match="MessageSizeTooLarge"):
         committer.commit(KafkaTransaction(records(), OFFSETS), GROUP)
     assert "send_offsets_to_transaction" not in Producer.calls
+
+
+def test_what_kafka_forbids_is_no_unknown_outcome(
+    committer: Committer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A supervisor starts a worker again after an unknown outcome: that would go on for ever."""
+    monkeypatch.setattr(Producer, "failure", TopicAuthorizationFailedError("dead-letters"))
+    with pytest.raises(TopicAuthorizationFailedError, match="dead-letters"):
+        committer.commit(KafkaTransaction(records(), OFFSETS), GROUP)
+    assert "commit_transaction" not in Producer.calls
+    with pytest.raises(IndefiniteError, match="only a new process"):
+        committer.commit(KafkaTransaction(records(), OFFSETS), GROUP)

@@ -9,7 +9,7 @@ import pytest
 
 from models.payoff import InForce
 from models.vocabulary import MS_PER_DAY
-from worker.live.conditions import STANDSTILL_S, Conditions, Facts, Standstill, WaitingLabels
+from worker.live.conditions import STANDSTILL_S, Conditions, CutOff, Facts, Standstill, WaitingLabels
 from worker.telemetry.health import WorkerStatus
 
 FINE = Facts(
@@ -162,6 +162,28 @@ def test_a_group_that_stands_still_is_not_ready_and_logged_once_when_it_begins_a
     (_, began), ended = logged(caplog)
     assert "kafka.max_poll_interval_s" in began
     assert ended == ("INFO", "the group has rebalanced, after 60 s")
+
+
+def test_a_worker_that_kafka_does_not_answer_is_not_ready_until_it_does_again(
+    conditions: Conditions, caplog: pytest.LogCaptureFixture, clock: Clock
+) -> None:
+    del conditions
+    status = WorkerStatus()
+    status.not_ready("restoring partition 2")
+    cut_off = CutOff(status, clock)
+    for clock.now_s, is_cut_off in ((1.0, False), (5.0, True), (30.0, True)):
+        cut_off.observe(is_cut_off=is_cut_off)
+    assert (status.snapshot().ready, status.snapshot().reason) == (False, "Kafka does not answer")
+    cut_off.observe(is_cut_off=False)
+    assert status.snapshot().reason == "restoring partition 2", "what it waited for before it still waits for"
+    status.ready()
+    cut_off.observe(is_cut_off=True)
+    assert not status.snapshot().ready
+    cut_off.observe(is_cut_off=False)
+    assert status.snapshot().ready
+    (_, began), ended, *_ = logged(caplog)
+    assert "no transaction is decided until it does" in began
+    assert ended == ("INFO", "Kafka answers again, after 25 s")
 
 
 def test_ordinary_rebalances_one_after_another_are_no_standstill(

@@ -25,6 +25,7 @@ from tests.support.dashboard import (
     tool,
 )
 from tests.support.repository import ROOT
+from worker.telemetry.health import WorkerStatus
 from worker.telemetry.metrics import Metrics
 
 QUERIES = sorted(set(queries()))
@@ -36,7 +37,9 @@ ANNOTATIONS = dashboard()["annotations"]["list"]
 
 def exposed() -> dict[str, str]:
     """Return every series of a worker's /metrics, with the type of its metric."""
-    metrics = Metrics(version="1", poll_age_s=lambda: 0.0, dead_letter_reasons={"decode": ["not_json"]})
+    metrics = Metrics(
+        version="1", status=WorkerStatus().snapshot, dead_letter_reasons={"decode": ["not_json"]}
+    )
     metrics.lag({("t", 0): 1})
     metrics.waiting_labels({0: (1, 1.0)})
     metrics.drifted(["amount"])

@@ -29,13 +29,12 @@ def watched(
     days: int,
     rng: np.random.Generator,
     first: int = 0,
-    generation: int = 1,
     changes: dict[str, float] | None = None,
 ) -> list[str]:
     changed = []
     for day in range(first, first + days):
         for hour, (X, p) in enumerate(day_of(rng, **(changes or {}))):
-            changed += watch.decided(X, p, day * MS_PER_DAY + hour * MS_PER_DAY // PER_DAY, generation)
+            changed += watch.decided(X, p, day * MS_PER_DAY + hour * MS_PER_DAY // PER_DAY)
     return changed
 
 
@@ -52,20 +51,22 @@ def test_what_changes_is_named_within_days_and_nothing_else(changes: dict[str, f
     assert watched(watch, 20, rng, first=60, changes=changes) == [], "the new state is the usual one"
 
 
-def test_scores_of_another_generation_are_no_drift_and_others_of_the_same_are() -> None:
+def test_scores_drift_where_they_expect_another_share_of_fraud_however_they_are_spread() -> None:
+    """Generations spread their scores differently: what their probabilities have in common is the share they expect."""
     watch, rng = DriftWatch(NAMES), np.random.default_rng(2)
 
-    def scored(first: int, days: int, level: float, generation: int) -> list[str]:
+    def scored(first: int, days: int, level: float, spread: float) -> list[str]:
         changed = []
         for day in range(first, first + days):
-            for hour, (X, p) in enumerate(day_of(rng)):
+            for hour, (X, _) in enumerate(day_of(rng)):
                 at_ms = day * MS_PER_DAY + hour * MS_PER_DAY // PER_DAY
-                changed += watch.decided(X, level * p, at_ms, generation)
+                p = rng.beta(spread * level, spread * (1.0 - level), len(X))
+                changed += watch.decided(X, p.astype(np.float32), at_ms)
         return changed
 
-    assert scored(0, 20, 1.0, 1) == []
-    assert scored(20, 20, 3.0, 2) == []
-    assert scored(40, 8, 9.0, 2) == [SCORE]
+    assert scored(0, 20, 0.01, 20.0) == []
+    assert scored(20, 20, 0.01, 200.0) == [], "a generation of other spread and of the same mean"
+    assert scored(40, 10, 0.04, 200.0) == [SCORE]
 
 
 def test_a_rate_of_fraud_that_jumps_is_found_and_one_that_stays_is_not() -> None:
@@ -88,7 +89,7 @@ def test_few_and_odd_rows_are_no_reason_to_fail() -> None:
     watch = DriftWatch(NAMES)
     nothing = np.full((1, 3), np.nan, np.float32)
     for day in range(4_000):
-        assert watch.decided(nothing, np.full(1, np.nan, np.float32), day * MS_PER_DAY, 1) == []
+        assert watch.decided(nothing, np.full(1, np.nan, np.float32), day * MS_PER_DAY) == []
     odd = np.array([[np.inf, -np.inf, 1e38]], np.float32)
     for day in range(4_000, 4_010):
-        watch.decided(odd, np.ones(1, np.float32), day * MS_PER_DAY, 1)
+        watch.decided(odd, np.ones(1, np.float32), day * MS_PER_DAY)

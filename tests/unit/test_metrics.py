@@ -16,6 +16,7 @@ from models.ledger import Ledger, Truth, decided_deltas, settled_deltas, summed
 from models.payoff import NAMES, InForce
 from models.vocabulary import MS_PER_DAY, Decider, Flag, LabelEffect, LabelKind, LabelSource
 from worker.telemetry import metrics as metrics_module
+from worker.telemetry.health import StatusSnapshot, WorkerStatus
 from worker.telemetry.metrics import Metrics
 
 NOTHING = np.zeros(0)
@@ -25,7 +26,7 @@ NOTHING = np.zeros(0)
 def metrics() -> Metrics:
     return Metrics(
         version="1.2.3",
-        poll_age_s=lambda: 4.5,
+        status=lambda: StatusSnapshot(age_s=4.5, ready=True, reason=""),
         dead_letter_reasons={"decode": ["not_json", "no_amount"], "join": ["orphan"]},
     )
 
@@ -66,8 +67,10 @@ def test_waiting_labels_and_what_the_budget_holds_back_have_metrics(metrics: Met
     metrics.drifted(["amount", "score", "amount"])
     assert value(metrics, "drift_total", of="hour") == 0
     assert value(metrics, "drift_total", of="amount") == 2
-    metrics.postponed_labels(4)
+    metrics.postponed_labels(4, np.bincount([LabelSource.ANALYST], minlength=len(LabelSource)))
     assert value(metrics, "postponed_labels") == 4
+    assert value(metrics, "rationed_labels", source="analyst") == 1
+    assert value(metrics, "rationed_labels", source="chargeback") == 0
     assert value(metrics, "waiting_labels", partition="1") == 7
     assert value(metrics, "waiting_labels_ahead_seconds", partition="1") == 3
     assert [it[1] for it in samples(metrics) if it[0] == "waiting_labels"] == [{"partition": "1"}]
@@ -87,8 +90,8 @@ def test_the_table_of_the_module_names_exactly_what_is_exposed(metrics: Metrics)
     metrics.lag({("t", 0): 1})
     metrics.waiting_labels({0: (1, 1.0)})
     metrics.drifted(["amount"])
-    table = re.findall(r"^([a-z0-9_]+)  ?.*$", metrics_module.__doc__ or "", re.MULTILINE)
-    rows = {name for name in table if "_" in name}
+    _, _, table, _ = re.split(r"^=.*=$", metrics_module.__doc__ or "", flags=re.MULTILINE)
+    rows = {line.split()[0] for line in table.strip().splitlines()}
     exposed: dict[str, set[str]] = {}
     for family in families(metrics):
         suffix = {"counter": "_total", "info": "_info"}.get(family.type, "")
@@ -124,9 +127,10 @@ def test_all_combinations_of_labels_exist_from_the_start(metrics: Metrics) -> No
 
 
 def test_two_workers_of_one_process_share_nothing(metrics: Metrics) -> None:
-    other = Metrics(version="1", poll_age_s=lambda: 0.0, dead_letter_reasons={})
+    other = Metrics(version="1", status=WorkerStatus().snapshot, dead_letter_reasons={})
     metrics.repeated(3)
     assert value(other, "repeats_total") == 0.0
+    assert value(other, "ready") == 0.0, "it has only begun to start"
 
 
 def test_decisions_are_counted_by_their_flags(metrics: Metrics) -> None:
@@ -283,7 +287,7 @@ def test_other_gauges_show_what_they_were_given(metrics: Metrics) -> None:
     assert shown["model_forest_cases_per_day"] == 57.0
     assert value(metrics, "model_policy_gain", policy="rule from 1") == 30.0
     assert value(metrics, "model_policy_gain", policy="forest") == 80.0
-    assert shown["last_poll_age_seconds"] == 4.5
+    assert (shown["last_poll_age_seconds"], shown["ready"]) == (4.5, 1)
     assert value(metrics, "matured_total", outcome="unresolved") == 3
     assert value(metrics, "evictions_total", table="entities") == 9
     assert value(metrics, "evictions_total", table="card_values") == 5

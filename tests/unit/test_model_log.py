@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ from kafka.structs import TopicPartition
 
 from models.records import Digest, ModelRecord
 from models.state import ModelState
+from models.vocabulary import MS_PER_DAY
 from tests.support.model_log import LINEAGE, POLICY, commit, new_state
 from worker.errors import CorruptError, IncompatibleError
 from worker.live.model_log import KafkaModelLog
@@ -24,6 +26,7 @@ class Record(NamedTuple):
     headers: list[tuple[str, bytes]]
     topic: str = "model-log"
     partition: int = 0
+    timestamp: float = time.time() * 1000
 
 
 class Consumer:
@@ -124,6 +127,17 @@ def test_a_stray_record_is_skipped_and_counted(monkeypatch: pytest.MonkeyPatch) 
     log, counts = opened(monkeypatch, Consumer(written(None, LINEAGE, POLICY, None, commit(rng, 5))))
     model = caught_up(log)
     assert (model.traffic_seen, model.offset, counts.seen) == (5, 4, ["model_log", "model_log"])
+
+
+def test_troubles_of_long_ago_raise_no_alarm_at_each_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    log_records = written(LINEAGE, None, POLICY, wrong_digest(OTHER))
+    long_ago = [record._replace(timestamp=record.timestamp - 2 * MS_PER_DAY) for record in log_records]
+    log, counts = opened(monkeypatch, Consumer(long_ago))
+    assert caught_up(log).offset == 3
+    log.stray("decisions", long_ago[1])
+    assert counts.seen == []
+    log.stray("decisions", log_records[1])
+    assert counts.seen == ["decisions"]
 
 
 def test_a_log_without_its_beginning_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

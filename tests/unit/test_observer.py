@@ -12,7 +12,7 @@ import pytest
 from models.blend import Mix
 from models.candidates import Choice
 from models.state import GenerationStart
-from models.vocabulary import MS_PER_DAY, Decider, Flag
+from models.vocabulary import MS_PER_DAY, Decider, Flag, LabelSource
 from worker.live.observer import MetricsObserver, _held_back
 from worker.live.publisher import ORPHAN, ORPHAN_DETAIL, WRONG_CARD, WRONG_CARD_DETAIL
 from worker.settings.sections import TopicSettings
@@ -22,7 +22,12 @@ from worker.settings.sections import TopicSettings
 def observer(caplog: pytest.LogCaptureFixture) -> MetricsObserver:
     caplog.set_level(logging.INFO, "worker.live.observer")
     layout = SimpleNamespace(names=("amount",))
-    model: Any = SimpleNamespace(frauds_learnt=7, policy=SimpleNamespace(min_frauds=100), layout=layout)
+    model: Any = SimpleNamespace(
+        frauds_learnt=7,
+        policy=SimpleNamespace(min_frauds=100),
+        layout=layout,
+        shared=SimpleNamespace(evictions=40),
+    )
     nothing: Any = None
     metrics: Any = SimpleNamespace(watched_for_drift=lambda _: None)
     return MetricsObserver(
@@ -61,7 +66,7 @@ def test_drift_is_counted_and_logged_by_name(
     )
     rest._metrics = SimpleNamespace(drifted=counted.append)
     rest._tasks = {0: SimpleNamespace(clock_ms=5)}
-    rest._model.generation, rest._model.verdicts_until_ms = None, None
+    rest._model.verdicts_until_ms = None
     outcome: Any = SimpleNamespace(
         partition=0, decided=SimpleNamespace(rows=SimpleNamespace(features=None, probability=None))
     )
@@ -79,7 +84,8 @@ def test_each_generation_is_logged_once_with_what_it_was_made_of(caplog: pytest.
     choice = Choice(0, 0, Mix(0.25, 0.75), np.arange(2, dtype=np.int16), None, 0.03, 0.02, 0.0125)
     model: Any = SimpleNamespace(
         choice=choice, generation=GenerationStart(12, 5, 100), silent_weight=0.5, policy=None, challenger=None,
-        layout=SimpleNamespace(names=("amount",)), online=SimpleNamespace(trees_in_words="250 trees of 7 leaves"),
+        layout=SimpleNamespace(names=("amount",)),
+        shared=SimpleNamespace(evictions=0), online=SimpleNamespace(trees_in_words="250 trees of 7 leaves"),
     )  # fmt: skip
     shown: list[Any] = []
     metrics: Any = SimpleNamespace(
@@ -119,3 +125,44 @@ def test_alerts_that_the_budget_held_back_are_counted() -> None:
     )
     decided: Any = SimpleNamespace(scores=scores)
     assert _held_back([decided, decided]) == 2
+
+
+class Task:
+    """As much of a partition's task as evictions show."""
+
+    def __init__(self, cards: int, values: int) -> None:
+        self.cards = SimpleNamespace(evictions=cards, value_evictions=values)
+
+
+def test_evictions_that_a_restore_repeats_are_not_counted_again(observer: MetricsObserver) -> None:
+    counted: list[tuple[int, int, int]] = []
+    rest: Any = observer
+    rest._metrics = SimpleNamespace(evicted=lambda *counts: counted.append(counts))
+    kept, gained = Task(1_000, 500), Task(9_000, 4_000)
+    rest._tasks = {0: kept, 1: Task(70, 7)}
+    rest._count_evictions()
+    kept.cards.evictions += 3
+    rest._tasks[1].cards.value_evictions += 2
+    rest._model.shared.evictions += 5
+    rest._count_evictions()
+    rest._tasks[1] = gained
+    kept.cards.evictions += 1
+    rest._count_evictions()
+    gained.cards.evictions += 4
+    rest._count_evictions()
+    assert counted == [(0, 0, 0), (3, 5, 2), (1, 0, 0), (4, 0, 0)]
+
+
+def test_a_label_that_waits_for_several_days_is_surplus_once(observer: MetricsObserver) -> None:
+    rest: Any = observer
+    counted: list[list[int]] = []
+    rest._metrics = SimpleNamespace(surplus_labels=lambda source: counted.append(source.tolist()))
+    rest._tasks = {0: SimpleNamespace(clock_ms=0)}
+    source = np.array([LabelSource.ANALYST, LabelSource.CHARGEBACK], np.uint8)
+    outcome: Any = SimpleNamespace(
+        partition=0,
+        surplus=SimpleNamespace(offsets=np.array([7, 8]), source=source),
+        released=SimpleNamespace(offsets=np.array([7])),
+    )
+    rest._observe_surplus(outcome)
+    assert counted == [[LabelSource.CHARGEBACK]]

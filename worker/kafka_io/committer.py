@@ -118,6 +118,8 @@ class Committer:
         ------
         FencedError
             Another process has the transactional id, or the group has given our partitions to another worker.
+        AuthorizationError
+            Kafka's own: a topic, the group or the transactional id is forbidden. Nothing was committed.
         IndefiniteError
             Any other failure: it is unknown whether the transaction was committed.
         """
@@ -177,7 +179,11 @@ class Committer:
                 "happened; the next start reads which"
             ) from None
         except kafka_errors.KafkaError as error:
-            raise self._explained(self._root(error)) from error
+            root = self._root(error)
+            if isinstance(root, kafka_errors.AuthorizationError):
+                # Nothing was committed, and no start helps until somebody permits it: Kafka's own word says what.
+                raise root from error
+            raise self._explained(root) from error
         self._state = _State.IDLE
 
     def _root(self, error: Exception) -> Exception:

@@ -145,6 +145,17 @@ class ColumnarConsumer:
         fenced: Exception = FencedInstanceIdError("another process has joined under this static member id")
         return fenced
 
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether no broker has answered the member's heartbeats for a session: `poll` finds nothing, and says nothing.
+
+        The client looks for its group without end, and keeps the newest offsets that it has heard of.
+        """
+        coordinator = getattr(self._consumer, "_coordinator", None)
+        if getattr(coordinator, "state", None) != MemberState.STABLE:
+            return False
+        return bool(coordinator.heartbeat.session_timeout_expired())  # type: ignore[union-attr]
+
     def rejoin(self) -> None:
         """Ask the group for a new assignment, in the next `poll`."""
         coordinator = getattr(self._consumer, "_coordinator", None)

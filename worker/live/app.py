@@ -18,7 +18,7 @@ from worker.kafka_io import topic_setup
 from worker.kafka_io.client import consumer_config, kafka_errors_explained, producer_config, wait_for_brokers
 from worker.kafka_io.committer import Committer
 from worker.kafka_io.consumer import ColumnarConsumer
-from worker.live.conditions import Standstill
+from worker.live.conditions import CutOff, Standstill
 from worker.live.guard import InputGuard
 from worker.live.model_log import KafkaModelLog
 from worker.live.observer import MetricsObserver
@@ -69,7 +69,7 @@ class Worker:
         self._tasks: dict[int, PartitionTask] = {}
         self._metrics = Metrics(
             version=version("fraud-worker"),
-            poll_age_s=lambda: self._status.snapshot().age_s,
+            status=self._status.snapshot,
             dead_letter_reasons={
                 "decode": [reason.value for reason in Reason],
                 SETTLE_STAGE: [ORPHAN, WRONG_CARD],
@@ -178,11 +178,12 @@ class Worker:
             Refits(refit_plan(settings), BackgroundJobs(), self._metrics.refitted),
             MetricsObserver(self._metrics, model, self._tasks, source, settings.topics),
         )
-        standstill = Standstill(self._status)
+        standstill, cut_off = Standstill(self._status), CutOff(self._status)
         while not self._stopping.is_set():
             processor.run_once()
             self._status.beat()
             standstill.observe(stands=source.stands_still)
+            cut_off.observe(is_cut_off=source.is_cut_off)
         consumer.close()
         model_log.close()
         committer.close()

@@ -292,6 +292,38 @@ class Standstill:
         )
 
 
+class CutOff:
+    """Says so where Kafka no longer answers: the client looks for it without end, and finds no transaction meanwhile.
+
+    Parameters
+    ----------
+    status
+        Is not ready while the worker is cut off.
+    clock
+        Monotonic seconds.
+    """
+
+    def __init__(self, status: WorkerStatus, clock: Callable[[], float] = time.monotonic) -> None:
+        self._status = status
+        self._clock = clock
+        self._since_s: float | None = None
+
+    def observe(self, *, is_cut_off: bool) -> None:
+        """Take note after one cycle of whether Kafka answers."""
+        if is_cut_off == (self._since_s is not None):
+            return
+        self._status.cut_off(is_cut_off=is_cut_off)
+        if self._since_s is None:
+            self._since_s = self._clock()
+            log.warning(
+                "Kafka does not answer any more: no transaction is decided until it does. Is the broker down, or the "
+                "network?"
+            )
+        else:
+            log.info("Kafka answers again, after %.0f s", self._clock() - self._since_s)
+            self._since_s = None
+
+
 def _labels_of(partition: int) -> str:
     return f"{_LABELS}{partition}"
 

@@ -12,6 +12,7 @@ from kafka.structs import TopicPartition
 
 from models.digest import DigestMismatch
 from models.state import LineageMismatchError, ModelState
+from models.vocabulary import MS_PER_DAY
 from worker.errors import CorruptError, IncompatibleError, UnreachableError
 from worker.partition.record_layouts import ModelLogDecoder, kind_of
 
@@ -88,10 +89,10 @@ class KafkaModelLog:
         if decoded is not None:
             model.fold(record.offset, decoded)
         for mismatch in model.digests.mismatches:
-            self._judge(mismatch)
+            self._judge(mismatch, record)
         model.digests.mismatches.clear()
 
-    def _judge(self, mismatch: DigestMismatch) -> None:
+    def _judge(self, mismatch: DigestMismatch, record: Any) -> None:
         """Report a digest that differs from ours; end the process if it is our own.
 
         One faulty machine must not stop all others at every start: they count and alarm. A worker that contradicts
@@ -106,16 +107,19 @@ class KafkaModelLog:
                 f"{said}: this machine folds one log to two states. Test its memory; replace it"
             )
         log.error("%s: one of the two folds wrongly; run all workers from one image, and test memory", said)
-        if self._troubles is not None:
+        if self._troubles is not None and _is_news(record):
             self._troubles.digest_differed()
 
     def stray(self, name: str, record: Any) -> None:
-        """Count and report a record of `model_log` or `decisions` that no worker wrote; every worker skips it alike."""
+        """Report a record of `model_log` or `decisions` that no worker wrote, and count one of the last day.
+
+        Every worker skips it alike.
+        """
         log.warning(
             "%s-%d, offset %d: a record that no worker wrote is skipped; only workers may write to this topic",
             record.topic, record.partition, record.offset,
         )  # fmt: skip
-        if self._troubles is not None:
+        if self._troubles is not None and _is_news(record):
             self._troubles.stray_record(name)
 
     def _headless(self, found: str) -> IncompatibleError:
@@ -171,3 +175,11 @@ class KafkaModelLog:
     def close(self) -> None:
         """Close the consumer."""
         self._consumer.close()
+
+
+def _is_news(record: Any) -> bool:
+    """Return whether a record is of the last day.
+
+    Both logs are kept for ever and read at every start: older troubles would raise an alarm at each of them.
+    """
+    return bool(time.time() * 1000 - record.timestamp < MS_PER_DAY)

@@ -56,7 +56,9 @@ class MetricsObserver:
         self._source = source
         self._topics = topics
         self._rebalances = 0
-        self._evicted = np.zeros(3, np.int64)
+        self._evicted: dict[PartitionTask, NDArray[np.int64]] = {}
+        """What each task has evicted, its restore included: that repeats what was counted when it happened."""
+        self._shared_evicted = model.shared.evictions
         self._closed_days = -1
         self._decider: Decider | None = None
         self._generation: GenerationStart | None = None
@@ -162,8 +164,9 @@ class MetricsObserver:
         )
 
     def _observe_surplus(self, outcome: Outcome) -> None:
-        """Count labels that are too many for their source's day, and log each source once a day."""
-        self._metrics.surplus_labels(outcome.surplus.source)
+        """Count labels that are too many for their source's day, each once, and log each source once a day."""
+        is_new = ~np.isin(outcome.surplus.offsets, outcome.released.offsets)
+        self._metrics.surplus_labels(outcome.surplus.source[is_new])
         day = self._tasks[outcome.partition].clock_ms // MS_PER_DAY
         for code in np.unique(outcome.surplus.source).tolist():
             if self._surplus_logged.get(code) != day:
@@ -213,6 +216,7 @@ class MetricsObserver:
         )
         metrics.lag(self._lag())
         self._count_changes()
+        self._count_evictions()
 
     def _observe_model(self, online_lambda: float, forest_cut: float) -> None:
         gauges, model = self._metrics.model, self._model
@@ -240,34 +244,38 @@ class MetricsObserver:
             if partition in self._source.owned
         }
         metrics.waiting_labels({at: (it.count, it.ahead_ms / 1000.0) for at, it in waiting.items()})
-        metrics.postponed_labels(sum(task.shelf.postponed for task in tasks.values()))
+        shelves = [task.shelf for task in tasks.values()]
+        by_source = sum((it.rationed_by_source for it in shelves), np.zeros(len(LabelSource), np.int64))
+        metrics.postponed_labels(sum(it.postponed for it in shelves), by_source)
         return halted, waiting
 
     def _count_changes(self) -> None:
-        """Count rebalances and evictions since the last cycle, and publish the days that have closed since."""
+        """Count rebalances since the last cycle, and publish the days that have closed since."""
         metrics, model = self._metrics, self._model
         while self._rebalances < self._source.rebalances:
             metrics.rebalanced()
             self._rebalances += 1
-        cards = [task.cards for task in self._tasks.values()]
-        of_cards, of_values = sum(it.evictions for it in cards), sum(it.value_evictions for it in cards)
-        evicted = np.array([of_cards, model.shared.evictions, of_values])
-        # A partition that has gone takes its evictions along.
-        metrics.evicted(*np.maximum(evicted - self._evicted, 0).tolist())
-        self._evicted = evicted
         if (closed := model.ledger.closed_days) != self._closed_days:
             self._closed_days = closed
             metrics.cohorts(model.ledger, model.policy.costs.review_cost)
             self._day_is_unlabelled = model.ledger.unlabelled_days(1) > 0
 
+    def _count_evictions(self) -> None:
+        """Count what was evicted since the last cycle."""
+        now = {it: np.array([it.cards.evictions, it.cards.value_evictions]) for it in self._tasks.values()}
+        new = [now[task] - before for task, before in self._evicted.items() if task in now]
+        of_cards, of_values = sum(new, np.zeros(2, np.int64)).tolist()
+        shared = self._model.shared.evictions
+        self._metrics.evicted(of_cards, shared - self._shared_evicted, of_values)
+        self._evicted, self._shared_evicted = now, shared
+
     def _observe_drift(self, outcomes: list[Outcome]) -> None:
         model, watch = self._model, self._drift
-        generation = -1 if model.generation is None else model.generation.offset
         changed = []
         for outcome in outcomes:
             if outcome.decided is not None:
                 rows, clock_ms = outcome.decided.rows, self._tasks[outcome.partition].clock_ms
-                changed += watch.decided(rows.features, rows.probability, clock_ms, generation)
+                changed += watch.decided(rows.features, rows.probability, clock_ms)
         if model.verdicts_until_ms is not None:
             day = model.verdicts_until_ms // MS_PER_DAY - 1
             changed += watch.matured(day, *model.ledger.fraud_of_day(day))
@@ -279,8 +287,9 @@ class MetricsObserver:
             )
 
     def _lag(self) -> dict[tuple[str, int], int]:
+        """Return how much waits in each partition; nothing while no broker says so."""
         lags = {}
-        for partition in self._source.owned:
+        for partition in set() if self._source.is_cut_off else self._source.owned:
             lag = self._source.lag(partition)
             lags[self._topics.transactions, partition] = lag.transactions
             lags[self._topics.labels, partition] = lag.labels

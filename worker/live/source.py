@@ -96,6 +96,11 @@ class KafkaSource:
         return bool(self._listener.joining or self._group.generation_id < 0)
 
     @property
+    def is_cut_off(self) -> bool:
+        """Whether Kafka has not answered for a session: nothing is read, and how much waits is not known."""
+        return self._consumer.is_cut_off
+
+    @property
     def owned(self) -> set[int]:
         """The partitions owned now; none while the group rebalances."""
         return set() if self._listener.joining else set(self._inboxes)

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from models.columns import Columns
-from models.vocabulary import MS_PER_DAY
+from models.vocabulary import MS_PER_DAY, LabelSource
 from worker.redaction import redact_bytes
 from worker.wire.decoder import LabelColumns
 
@@ -117,6 +117,12 @@ class LabelShelf:
     def rationed_ids(self) -> NDArray[np.uint64]:
         """The `id_hash` of the transactions whose labels wait for the next day, uint64 (k,)."""
         return np.asarray(self._kept.id_hash[wait_for_next_day(self._kept)])
+
+    @property
+    def rationed_by_source(self) -> NDArray[np.int64]:
+        """How many labels of each `LabelSource` wait for the next day, int64 (sources,)."""
+        rationed = self._kept.source[wait_for_next_day(self._kept)]
+        return np.bincount(rationed, minlength=len(LabelSource)).astype(np.int64)
 
     @property
     def first_due_ms(self) -> int | None:

@@ -35,7 +35,7 @@ class StatusSnapshot:
     age_s
         Seconds since the poll loop last moved.
     ready
-        Whether it has partitions and has restored them.
+        Whether it has partitions, has restored them and hears from Kafka.
     reason
         Why it is not ready; empty when it is.
     """
@@ -59,6 +59,7 @@ class WorkerStatus:
         self._lock = threading.Lock()
         self._beat = clock()
         self._reason = "starting"
+        self._is_cut_off = False
 
     def beat(self) -> None:
         """Report that the poll loop moved."""
@@ -75,11 +76,17 @@ class WorkerStatus:
         with self._lock:
             self._reason = ""
 
+    def cut_off(self, *, is_cut_off: bool) -> None:
+        """Report whether Kafka has ceased to answer; once it does again, what was reported before holds."""
+        with self._lock:
+            self._is_cut_off = is_cut_off
+
     def snapshot(self) -> StatusSnapshot:
         """Return the status at this moment."""
         with self._lock:
             age_s = self._clock() - self._beat
-            return StatusSnapshot(age_s, not self._reason, self._reason)
+            reason = "Kafka does not answer" if self._is_cut_off else self._reason
+            return StatusSnapshot(age_s, not reason, reason)
 
 
 @dataclass(frozen=True)

@@ -51,12 +51,14 @@ lag_records                         topic, partition            records not read
 waiting_labels                      partition                   labels read whose label_time is not reached
 waiting_labels_ahead_seconds        partition                   from the clock to the first of them
 postponed_labels                                                labels that wait for their transaction, or the next day
-surplus_labels_total                   source                      labels beyond what a source may teach in a day
+surplus_labels_total                source                      labels beyond what a source may teach in a day
+rationed_labels                     source                      of them those that wait for the next day
 budget_binding                                                  1: the budget raises the online threshold
 budget_held_back_total                                          online alerts that the budget held back
 transactions_dated_ahead_total                                  decided, but too far ahead to move the clock
 rebalances_total                                                changes of the partitions owned
 last_poll_age_seconds                                           since the poll loop moved, at the scrape
+ready                                                           1: the worker decides, as /readyz says
 model_log_offset                                                the version: last offset folded
 model_generation_offset                                         where the generation took force
 model_mix                           part                        weights of tables and trees in the logit, as of now
@@ -72,8 +74,8 @@ model_forest_cases_per_day                                      that the forest 
 model_policy_gain                   policy                      what a policy brought a day, on matured days
 evictions_total                     table                       rows forgotten for lack of room
 drift_total                         of                          changes of a feature, score, base_rate found
-digest_mismatches_total                                         model states of other workers that differ
-stray_records_total                 log                         records of a log that no worker wrote
+digest_mismatches_total                                         other states of other workers, of the last day
+stray_records_total                 log                         that no worker wrote, of the last day
 build_info                          version                     always 1
 =================================== =========================== ===========================================
 
@@ -103,6 +105,7 @@ from models.ledger import Ledger
 from models.vocabulary import Decider, Flag, LabelEffect, LabelKind, LabelSource
 from worker.telemetry.cohort_gauges import CohortGauges
 from worker.telemetry.decision_counters import DECIDERS, DECISIONS, DecisionCounters
+from worker.telemetry.health import StatusSnapshot
 from worker.telemetry.instruments import ArrayHistogram, CounterGrid
 from worker.telemetry.model_gauges import ModelGauges
 
@@ -125,8 +128,8 @@ class Metrics:
     ----------
     version
         Of the worker, for `build_info`.
-    poll_age_s
-        Returns the seconds since the poll loop last moved; called at every scrape.
+    status
+        Returns the worker's status; called at every scrape.
     dead_letter_reasons
         The reasons of each stage; any other is counted as `other`.
     """
@@ -135,7 +138,7 @@ class Metrics:
         self,
         *,
         version: str,
-        poll_age_s: Callable[[], float],
+        status: Callable[[], StatusSnapshot],
         dead_letter_reasons: Mapping[str, Sequence[str]],
     ) -> None:
         # Prometheus' client adds a series with the time of creation to every counter, which would double their number.
@@ -144,7 +147,7 @@ class Metrics:
         self.decisions = DecisionCounters(self._counter, self._counters, self._gauge)
         self._build_records(dead_letter_reasons)
         self._build_labels()
-        self._build_runtime(poll_age_s)
+        self._build_runtime(status)
         self.model = ModelGauges(self._gauge)
         self._build_logs()
         build = Info("build", "The worker's version.", namespace=PREFIX, registry=self._registry)
@@ -201,7 +204,7 @@ class Metrics:
         self._pending = self._gauge("pending_decisions", "Decisions that wait for a label.")
         self._cohorts = CohortGauges(self._gauge)
 
-    def _build_runtime(self, poll_age_s: Callable[[], float]) -> None:
+    def _build_runtime(self, status: Callable[[], StatusSnapshot]) -> None:
         self._scoring = self._histogram(
             "scoring_seconds", "Features, decisions and settling of one commit.", _DURATION_S
         )
@@ -224,9 +227,15 @@ class Metrics:
         self._postponed = self._gauge(
             "postponed_labels", "Labels waiting for their transaction or the next day."
         )
+        rationed = self._gauge("rationed_labels", "Labels of a source that wait for the next day.", "source")
+        self._rationed = [rationed.labels(source.name.lower()) for source in LabelSource]
         self._with_waiting: set[int] = set()
         self._rebalances = self._counter("rebalances_total", "Changes of the partitions owned.")
-        self._gauge("last_poll_age_seconds", "Since the poll loop last moved.").set_function(poll_age_s)
+        poll_age = self._gauge("last_poll_age_seconds", "Since the poll loop last moved.")
+        poll_age.set_function(lambda: status().age_s)
+        self._gauge("ready", "1 while the worker decides, as /readyz says.").set_function(
+            lambda: status().ready
+        )
         self._evictions = self._counters(
             "evictions_total", "Rows forgotten for lack of room.", table=("cards", "entities", "card_values")
         )
@@ -386,9 +395,19 @@ class Metrics:
         """Count labels, by `LabelSource`, that wait for the next day, since their source has taught enough today."""
         self._surplus.add(np.bincount(source, minlength=len(LabelSource)))
 
-    def postponed_labels(self, count: int) -> None:
-        """Set how many labels wait for their transaction to be decided, or for the next day."""
+    def postponed_labels(self, count: int, rationed: NDArray[np.int64]) -> None:
+        """Set how many labels wait for their transaction to be decided or for the next day.
+
+        Parameters
+        ----------
+        count
+            Of both.
+        rationed : int64 (sources,)
+            Those of each `LabelSource` that wait for the next day.
+        """
         self._postponed.set(count)
+        for gauge, waiting in zip(self._rationed, rationed.tolist(), strict=True):
+            gauge.set(waiting)
 
     def held_back(self, count: int, *, binds: bool) -> None:
         """Count online alerts that the budget held back, and set whether it raises the threshold."""
