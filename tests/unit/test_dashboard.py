@@ -241,7 +241,7 @@ def evaluate(
 
 
 def test_workers_up_are_workers_alone_and_one_that_went_down_is_missed(tmp_path: Path) -> None:
-    [expr] = [query.expr for query in QUERIES if query.panel == "Workers up"]
+    decide, expr = sorted(query.expr for query in QUERIES if query.panel == "Workers up")
     series = {
         'up{job="workers", instance="a"}': "1x20",
         'up{job="workers", instance="b"}': "1x4 0x15",
@@ -249,8 +249,11 @@ def test_workers_up_are_workers_alone_and_one_that_went_down_is_missed(tmp_path:
         'fraud_worker_build_info{job="workers", instance="a", version="2"}': "_x5 1x14",
         'fraud_worker_build_info{job="workers", instance="b", version="1"}': "1x4 stale",
         'up{job="prometheus", instance="a"}': "1x20",
+        'fraud_worker_ready{job="workers", instance="a"}': "1x4 0x15",
+        'fraud_worker_ready{job="workers", instance="b"}': "1x4 stale",
     }
     evaluate(tmp_path, expr, series, {"1m": [{"value": 2}], "3m": [{"value": 1}]})
+    evaluate(tmp_path, decide, series, {"1m": [{"value": 2}], "3m": [{"value": 0}]})
 
 
 def test_it_is_marked_when_the_forest_begins_to_decide_and_not_while_it_does(tmp_path: Path) -> None:
