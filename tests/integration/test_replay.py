@@ -19,8 +19,9 @@ from worker.broker.embedded import EmbeddedKafka
 from worker.errors import SettingsError, UnreachableError, WorkerError
 from worker.kafka_io import topic_setup
 from worker.kafka_io.bulk import BulkProducer
+from worker.kafka_io.partitioner import partition_of
 from worker.offline.dataset import Dataset
-from worker.offline.replay import ReplayOptions, partition_of, replay
+from worker.offline.replay import ReplayOptions, replay
 from worker.settings.sections import KafkaSettings, Settings, TopicSettings
 from worker.simulation import FIELDS, Traffic, simulate
 

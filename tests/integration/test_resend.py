@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from kafka import KafkaProducer
+from kafka.partitioner import murmur2
 
 from tests.conftest import Broker
 from tests.support.processes import to_toml
@@ -121,6 +122,24 @@ def test_what_is_not_whole_any_more_stays(kafka: Broker, tmp_path: Path) -> None
     assert (found.sent, found.before) == ({"missing_field": 1}, 0)
     assert sorted(found.refused.values()) == [1, 1, 1, 1, 2]
     assert sent_to(site, names.transactions) == [values[5]]
+
+
+def test_a_record_without_its_key_goes_to_the_partition_of_its_card(kafka: Broker, tmp_path: Path) -> None:
+    """Where it lay, no label would find it; enough of them would stop the worker at every start."""
+    site = Site(kafka.bootstrap, tmp_path, 4)
+    names, cards = site.settings.topics, [f"c{at}" for at in range(40)]
+    producer = KafkaProducer(bootstrap_servers=kafka.bootstrap)
+    for offset, card in enumerate(cards):
+        letter = DeadLetter.of(
+            json.dumps({"card_id": card}).encode(), topic=names.transactions, partition=offset % 4, offset=offset,
+            timestamp_ms=1, stage="decode", reason="null_key", detail="d",
+        )  # fmt: skip
+        producer.send(names.dead_letters, letter.to_json())
+    producer.close()
+    assert resend(site.settings, Wanted()).sent == {"null_key": 40}
+    with open_topic(site.settings, names.transactions) as reader:
+        lies = {record.key.decode(): record.partition for record in reader.since(None)}
+    assert lies == {card: (murmur2(card.encode()) & 0x7FFFFFFF) % 4 for card in cards}
 
 
 def test_of_two_runs_at_once_the_later_one_sends(kafka: Broker, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from tests.support.processes import to_toml
 from tests.support.site import Site
 from worker.broker.embedded import EmbeddedKafka
 from worker.cli import main
-from worker.offline.replay import partition_of
+from worker.kafka_io.partitioner import partition_of
 from worker.simulation import FIELDS
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("own_surroundings")]

@@ -21,7 +21,7 @@ def test_every_id_is_found_and_the_filter_answers_for_nearly_all_that_are_not_th
     index_ids(slots, words, ids, 0, ROWS // 2)
     index_ids(slots, words, ids, ROWS // 2, ROWS)
     found = np.empty(2 * ROWS, np.int64)
-    find_ids(slots, words, ids, ids, ids, ids, found)
+    find_ids(slots, words, ids, ids, ids, ids, ids, ids, found)
     assert found.tolist() == [*range(ROWS), *[-1] * ROWS]
     passed = [words[int(_word(it, len(words)))] & _bits(it) == _bits(it) for it in ids]
     assert all(passed[:ROWS])

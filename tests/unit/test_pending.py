@@ -12,16 +12,19 @@ import pytest
 from numpy.typing import NDArray
 
 from models.vocabulary import MS_PER_DAY, Flag, Status
+from tests.support import partition
 from tests.support.model_log import ENTITIES, FEATURES, START_MS
-from tests.support.partition import HASHER, decisions
+from tests.support.partition import HASHER
 from worker.errors import WorkerError
 from worker.partition import pending as pending_module
+from worker.partition.id_index import ANOTHER_CARD, NOWHERE
 from worker.partition.journal import DecisionRows, Settlements
 from worker.partition.pending import PendingDecisions
 
 SEGMENT = 8
 MINUTE_MS = 60_000
 FAR = 1 << 60
+CARD = 4
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +43,17 @@ def hashes(*ids: str) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
     return HASHER.entities(names), HASHER.checks(names)
 
 
+def cards(count: int, card: int = CARD) -> NDArray[np.uint64]:
+    return np.full(count, card, np.uint64)
+
+
+def decisions(ids: list[str], card: int = CARD, **given: Any) -> DecisionRows:
+    """Return decisions as `partition.decisions` makes them, but all of one card."""
+    rows = partition.decisions(ids, **given)
+    rows.entities[:, 0] = card
+    return rows
+
+
 def add(pending: PendingDecisions, rows: DecisionRows) -> None:
     pending.append(rows, *hashes(*rows.transaction_id.to_pylist()))
 
@@ -52,9 +66,9 @@ def fill(pending: PendingDecisions, count: int) -> None:
     add(pending, numbered(pending.next_sequence, count))
 
 
-def find(pending: PendingDecisions, *ids: str, times: list[int] | None = None) -> list[int]:
+def find(pending: PendingDecisions, *ids: str, times: list[int] | None = None, card: int = CARD) -> list[int]:
     asked = None if times is None else np.array(times, np.int64)
-    return [int(sequence) for sequence in pending.find(*hashes(*ids), asked)]
+    return [int(sequence) for sequence in pending.find(*hashes(*ids), cards(len(ids), card), asked)]
 
 
 def statuses(pending: PendingDecisions) -> list[int]:
@@ -155,17 +169,25 @@ def test_of_decisions_with_one_id_the_newest_is_found(pending: PendingDecisions)
     assert find(pending, "a", "x", "b") == [10, 9, 1]
 
 
+def test_an_id_of_two_cards_is_found_on_each_and_on_no_third(pending: PendingDecisions) -> None:
+    add(pending, decisions(["a", "b"], card=1))
+    add(pending, decisions(["a"] * 12, card=2, first=2))
+    assert find(pending, "a", card=1) == [0], "behind newer ones of another card, and in another segment"
+    assert find(pending, "a", "b", card=2) == [13, ANOTHER_CARD]
+    assert find(pending, "a", "b", "c", card=3) == [ANOTHER_CARD, ANOTHER_CARD, NOWHERE]
+
+
 def test_ids_whose_first_hash_collides_are_told_apart_by_the_second(pending: PendingDecisions) -> None:
     id_hash, id_check = np.array([77, 77, 77], np.uint64), np.array([1, 2, 3], np.uint64)
     pending.append(decisions(["a", "b", "c"]), id_hash, id_check)
     asked = np.array([3, 1, 4, 2], np.uint64)
-    assert pending.find(np.full(4, 77, np.uint64), asked).tolist() == [2, 0, -1, 1]
+    assert pending.find(np.full(4, 77, np.uint64), asked, cards(4)).tolist() == [2, 0, -1, 1]
 
 
 def test_a_probe_goes_round_the_end_of_the_index(pending: PendingDecisions) -> None:
     id_hash = np.array([15, 31, 47, 15 + 64, 0, 16], np.uint64)
     pending.append(decisions([*"abcdef"]), id_hash, id_hash + np.uint64(1))
-    assert pending.find(id_hash, id_hash + np.uint64(1)).tolist() == [0, 1, 2, 3, 4, 5]
+    assert pending.find(id_hash, id_hash + np.uint64(1), cards(6)).tolist() == [0, 1, 2, 3, 4, 5]
 
 
 def test_a_told_time_narrows_the_search_to_the_segments_that_span_it(pending: PendingDecisions) -> None:
@@ -194,9 +216,9 @@ def test_a_label_of_a_transaction_long_forgotten_asks_no_segment(
     asked: list[int] = []
     find_in = pending_module._Segment.find
 
-    def counted(segment: Any, id_hash: NDArray[np.uint64], id_check: NDArray[np.uint64]) -> Any:
+    def counted(segment: Any, id_hash: NDArray[np.uint64], *others: NDArray[np.uint64]) -> Any:
         asked.append(len(id_hash))
-        return find_in(segment, id_hash, id_check)
+        return find_in(segment, id_hash, *others)
 
     monkeypatch.setattr(pending_module._Segment, "find", counted)
     long_ago_ms = START_MS - 100 * MS_PER_DAY
@@ -216,9 +238,9 @@ def test_a_late_event_is_found_by_its_own_time(pending: PendingDecisions) -> Non
 def test_segments_before_an_offset_can_be_left_out(pending: PendingDecisions) -> None:
     fill(pending, 24)  # offsets 0, 10, 20, ...; the second segment ends at 150
     asked = hashes("t0", "t9", "t20")
-    assert pending.find(*asked, min_offset=71).tolist() == [-1, 9, 20]
-    assert pending.find(*asked, min_offset=70).tolist() == [0, 9, 20]
-    assert pending.find(*asked, min_offset=151).tolist() == [-1, -1, 20]
+    assert pending.find(*asked, cards(3), min_offset=71).tolist() == [-1, 9, 20]
+    assert pending.find(*asked, cards(3), min_offset=70).tolist() == [0, 9, 20]
+    assert pending.find(*asked, cards(3), min_offset=151).tolist() == [-1, -1, 20]
 
 
 def test_the_truth_is_written_and_read_across_segments(pending: PendingDecisions) -> None:

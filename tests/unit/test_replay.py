@@ -9,6 +9,7 @@ import pytest
 from kafka.record.memory_records import MemoryRecordsBuilder
 
 from worker.kafka_io.bulk import BATCH_BYTES, encode_batches, varint
+from worker.kafka_io.partitioner import partition_of
 from worker.offline.dataset import NEVER, Dataset
 from worker.offline.replay import (
     CHUNK_RECORDS,
@@ -18,7 +19,6 @@ from worker.offline.replay import (
     due_times_s,
     label_values,
     paced,
-    partition_of,
     transaction_values,
 )
 from worker.settings.fields import LabelFields, TransactionFields

@@ -83,6 +83,16 @@ def test_an_id_is_not_a_repeat_of_another_whose_first_hash_collides(tmp_path: Pa
     assert run(task, model, dataclasses.replace(later, id_hash=same)).rows.offset.tolist() == [3, 5]
 
 
+def test_an_id_of_two_cards_is_two_transactions(tmp_path: Path) -> None:
+    """Issuers and terminals number their payments themselves: both are decided, in one batch or in two."""
+    task, model = running_task(tmp_path), deciding_model()
+    ids, cards = ["a", "a", "a"], ["x", "y", "x"]
+    assert run(task, model, transactions(ids, cards=cards)).rows.offset.tolist() == [0, 1]
+    assert run(
+        task, model, transactions(ids, cards=["y", "z", "x"], first_offset=3)
+    ).rows.offset.tolist() == [4]
+
+
 def test_a_repeat_changes_nothing(tmp_path: Path) -> None:
     task, model = running_task(tmp_path), deciding_model()
     came = transactions(["a", "b", "c"], cards=["x", "x", "y"])

@@ -1,10 +1,12 @@
-"""The partitioners of Kafka's producers, for a whole column of keys."""
+"""The partitioners of Kafka's producers, for a whole column of keys and for one."""
 
 from __future__ import annotations
 
+import zlib
 from typing import Literal
 
 import numpy as np
+from kafka.partitioner import murmur2
 from numba import njit
 from numpy.typing import NDArray
 
@@ -64,6 +66,12 @@ def _murmur2(data: NDArray[np.uint8], start: int, length: int) -> np.uint32:
         h = (h * m) & mask
     h = ((h ^ (h >> np.uint64(13))) * m) & mask
     return np.uint32(h ^ (h >> np.uint64(15)))
+
+
+def partition_of(key: bytes, partition_count: int, partitioner: Partitioner) -> int:
+    """Return the partition that a producer's partitioner chooses for one key that is not empty."""
+    hashed = murmur2(key) & 0x7FFFFFFF if partitioner == "murmur2" else zlib.crc32(key)
+    return int(hashed % partition_count)
 
 
 @njit(cache=True, nogil=True)

@@ -1,8 +1,8 @@
 """Sends dead letters again, each exactly once.
 
-A letter's record goes back to the partition that it came from, in one Kafka transaction with a *marker* on the
-dead-letter topic, which names what was sent again. The next run leaves those out. Two runs at once cannot both send:
-they share a transactional id, and a run reads the topic only once it holds the id.
+A letter's record goes to the partition of its card, which it came from unless its key was wrong or missing, in one
+Kafka transaction with a *marker* on the dead-letter topic, which names what was sent again. The next run leaves those
+out. Two runs at once cannot both send: they share a transactional id, and a run reads the topic only once it holds the id.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from kafka.structs import TopicPartition
 from worker.errors import UnreachableError
 from worker.kafka_io.client import consumer_config, producer_config
 from worker.kafka_io.committer import Committer, KafkaTransaction, Outgoing
+from worker.kafka_io.partitioner import partition_of
 from worker.kafka_io.topic_reader import open_topic
 from worker.settings.sections import Settings
 from worker.wire.dead_letters import MARKER, Wanted, is_marker, letters, original_of
@@ -96,7 +97,7 @@ def resend(
             sendable = _sendable(chosen, done, partitions, settings, found)
             while part := list(islice(sendable, AT_ONCE)):
                 if committer is not None:
-                    committer.commit(KafkaTransaction(_records(part, settings)), None)
+                    committer.commit(KafkaTransaction(_records(part, partitions, settings)), None)
                 found.sent.update(letter.reason for letter, _ in part)
         return found
     finally:
@@ -198,9 +199,12 @@ def _key(letter: DeadLetter, partitions: Mapping[str, int], settings: Settings) 
     return card.encode() if isinstance(card, str) and card else "its record names no card"
 
 
-def _records(part: Sequence[tuple[DeadLetter, bytes]], settings: Settings) -> Iterator[Outgoing]:
+def _records(
+    part: Sequence[tuple[DeadLetter, bytes]], partitions: Mapping[str, int], settings: Settings
+) -> Iterator[Outgoing]:
     for letter, key in part:
-        yield Outgoing(letter.topic, original_of(letter), key=key, partition=letter.partition)
+        partition = partition_of(key, partitions[letter.topic], settings.kafka.partitioner)
+        yield Outgoing(letter.topic, original_of(letter), key=key, partition=partition)
     places = orjson.dumps([_place(letter) for letter, _ in part])
     yield Outgoing(settings.topics.dead_letters, places, partition=0, headers=[MARKER])
 

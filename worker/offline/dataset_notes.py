@@ -74,10 +74,12 @@ def _odd_times(dataset: Dataset) -> Iterator[str]:
 
 
 def _contradicting_repeats(dataset: Dataset, is_fraud: NDArray[np.bool_]) -> Iterator[str]:
-    first = first_of_ids(dataset.transaction_id)
+    first = first_of_ids(dataset.transaction_id, dataset.card_id)
     if first.all():
         return
-    codes = dataset.transaction_id.dictionary_encode().indices.to_numpy()
+    cards = dataset.card_id.dictionary_encode().indices.to_numpy().astype(np.int64)
+    ids = dataset.transaction_id.dictionary_encode().indices.to_numpy()
+    _, codes = np.unique(ids * (int(cards.max()) + 1) + cards, return_inverse=True)
     truth = np.zeros(int(codes.max()) + 1, np.bool_)
     truth[codes[first]] = is_fraud[first]
     other = dataset.labelled & ~first & (truth[codes] != is_fraud)

@@ -124,9 +124,12 @@ def known_times_ms(
     return np.maximum(given_ms, happened_ms), int(np.count_nonzero(given & (given_ms < happened_ms)))
 
 
-def first_of_ids(ids: pa.StringArray) -> NDArray[np.bool_]:
-    """Return which rows are the first of their transaction id, bool (n,)."""
-    codes = ids.dictionary_encode().indices.to_numpy()
+def first_of_ids(ids: pa.StringArray, cards: pa.StringArray | None = None) -> NDArray[np.bool_]:
+    """Return which rows are the first of their transaction id, on their card where cards are given, bool (n,)."""
+    codes = ids.dictionary_encode().indices.to_numpy().astype(np.int64)
+    if cards is not None:
+        of_card = cards.dictionary_encode().indices.to_numpy()
+        codes = codes * (int(of_card.max(initial=0)) + 1) + of_card
     first = np.zeros(len(codes), np.bool_)
     first[np.unique(codes, return_index=True)[1]] = True
     return first

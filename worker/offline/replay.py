@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import time
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -15,13 +14,13 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import orjson
 import pyarrow as pa
-from kafka.partitioner import murmur2
 from numpy.typing import NDArray
 
 from models.vocabulary import LabelSource
 from worker.errors import SettingsError
 from worker.kafka_io import topic_setup
 from worker.kafka_io.bulk import BulkProducer
+from worker.kafka_io.partitioner import partition_of
 from worker.offline.dataset import Dataset, Labels
 from worker.progress import OnProgress, ignore_progress
 from worker.settings.fields import LabelFields, TimeFormat
@@ -168,12 +167,6 @@ class Timeline:
                 [values[i] for i in here],
                 times_ms[here].tolist(),
             )
-
-
-def partition_of(key: bytes, partitions: int, partitioner: str) -> int:
-    """Return the partition that a producer of that kind chooses: Java's `murmur2` or librdkafka's `crc32`."""
-    hashed = murmur2(key) & 0x7FFFFFFF if partitioner == "murmur2" else zlib.crc32(key)
-    return int(hashed % partitions)
 
 
 def transaction_values(dataset: Dataset, rows: NDArray[np.int64]) -> list[bytes]:

@@ -15,6 +15,10 @@ from numpy.typing import NDArray
 ROWS_A_WORD: Final = 8
 """Of the filter: so it takes a byte a row, and answers for 97 of 100 ids that are not in the segment."""
 
+NOWHERE: Final = -1
+ANOTHER_CARD: Final = -2
+"""In the place of a row: the id is not there, or there on other cards alone."""
+
 
 @numba.njit(cache=True, nogil=True)
 def _word(id_hash: np.uint64, words: int) -> np.uint64:
@@ -52,19 +56,24 @@ def index_ids(
 
 
 @numba.njit(cache=True, nogil=True)
-def find_ids(
+def find_ids(  # noqa: PLR0913 - arrays of one segment and of the search
     slots: NDArray[np.uint32],
     words: NDArray[np.uint64],
     id_hash: NDArray[np.uint64],
     id_check: NDArray[np.uint64],
+    card: NDArray[np.uint64],
     wanted_hash: NDArray[np.uint64],
     wanted_check: NDArray[np.uint64],
+    wanted_card: NDArray[np.uint64],
     found: NDArray[np.int64],
 ) -> None:
-    """Write the newest row of each wanted id, -1 where there is none, into `found`, int64 (m,)."""
+    """Write the newest row of each wanted id on its card into `found`, int64 (m,).
+
+    `NOWHERE` where no card has the id, `ANOTHER_CARD` where only others have it.
+    """
     mask = np.uint64(len(slots) - 1)
     for i in range(len(wanted_hash)):
-        found[i] = -1
+        found[i] = NOWHERE
         # The filter lies close together in memory, slots and rows do not: most segments do not have the id.
         bits = _bits(wanted_hash[i])
         if words[_word(wanted_hash[i], len(words))] & bits != bits:
@@ -74,5 +83,8 @@ def find_ids(
         while slots[slot] != 0:
             row = np.int64(slots[slot]) - 1
             if id_hash[row] == wanted_hash[i] and id_check[row] == wanted_check[i]:
-                found[i] = row
+                if card[row] == wanted_card[i]:
+                    found[i] = row
+                elif found[i] < 0:
+                    found[i] = ANOTHER_CARD
             slot = (slot + np.uint64(1)) & mask

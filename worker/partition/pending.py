@@ -24,7 +24,7 @@ from models.columns import Columns, Layout, Wide
 from models.labels import DecisionTruth
 from models.vocabulary import MS_PER_DAY, Status
 from worker.errors import WorkerError
-from worker.partition.id_index import ROWS_A_WORD, find_ids, index_ids
+from worker.partition.id_index import ANOTHER_CARD, NOWHERE, ROWS_A_WORD, find_ids, index_ids
 from worker.partition.journal import DecisionRows, Settlements
 
 SEGMENT_ROWS: Final = 1 << 18
@@ -126,10 +126,13 @@ class _Segment:
     def spans(self, event_time_ms: NDArray[np.int64]) -> NDArray[np.bool_]:
         return np.asarray((event_time_ms >= self.first_event_ms) & (event_time_ms <= self.last_event_ms))
 
-    def find(self, id_hash: NDArray[np.uint64], id_check: NDArray[np.uint64]) -> NDArray[np.int64]:
+    def find(
+        self, id_hash: NDArray[np.uint64], id_check: NDArray[np.uint64], card_hash: NDArray[np.uint64]
+    ) -> NDArray[np.int64]:
         found = np.empty(len(id_hash), np.int64)
         columns = self.columns
-        find_ids(self.slots, self.filter, columns["id_hash"], columns["id_check"], id_hash, id_check, found)
+        own = columns["id_hash"], columns["id_check"], columns["entities"][:, 0]
+        find_ids(self.slots, self.filter, *own, id_hash, id_check, card_hash, found)
         return found
 
 
@@ -233,16 +236,21 @@ class PendingDecisions:
         self,
         id_hash: NDArray[np.uint64],
         id_check: NDArray[np.uint64],
+        card_hash: NDArray[np.uint64],
         event_time_ms: NDArray[np.int64] | None = None,
         *,
         min_offset: int = 0,
     ) -> NDArray[np.int64]:
-        """Return the sequence of each named decision, int64 (m,), -1 where there is none; the newest wins.
+        """Return the sequence of each named decision, int64 (m,); the newest wins.
+
+        `NOWHERE` (-1) where no decision has the id, `ANOTHER_CARD` (-2) where those that have it are of other cards.
 
         Parameters
         ----------
         id_hash, id_check : uint64 (m,)
             As in `append`.
+        card_hash : uint64 (m,)
+            The first of the decision's entities.
         event_time_ms : int64 (m,)
             The transaction's event time where the label names it, else -1. The search begins in the segments that
             span that time and then goes on to all others, because labels may name it rounded. It ends at once for a
@@ -250,14 +258,14 @@ class PendingDecisions:
         min_offset
             The search leaves out segments whose transactions all lie before this offset.
         """
-        found = np.full(len(id_hash), -1, np.int64)
+        found = np.full(len(id_hash), NOWHERE, np.int64)
         # In the order of the segments' filters, where the search may go through many.
         order = np.arange(len(id_hash)) if event_time_ms is None else np.argsort(id_hash)
         for named_ms in [None] if event_time_ms is None else [event_time_ms, None]:
             missing = order[found[order] < 0]
             if event_time_ms is not None:
                 missing = missing[self._may_hold(event_time_ms[missing])]
-            wanted = id_hash[missing], id_check[missing]
+            wanted = id_hash[missing], id_check[missing], card_hash[missing]
             for number in sorted(self._segments, reverse=True):
                 segment = self._segments[number]
                 if not len(missing) or segment.last_offset < min_offset:
@@ -266,13 +274,14 @@ class PendingDecisions:
                 if not len(asked):
                     continue
                 if asked is not missing:
-                    wanted = id_hash[asked], id_check[asked]
+                    wanted = id_hash[asked], id_check[asked], card_hash[asked]
                 row = segment.find(*wanted)
+                found[asked[row == ANOTHER_CARD]] = ANOTHER_CARD
                 hit = row >= 0
                 if hit.any():
                     found[asked[hit]] = number * SEGMENT_ROWS + row[hit]
                     missing = missing[found[missing] < 0]
-                    wanted = id_hash[missing], id_check[missing]
+                    wanted = id_hash[missing], id_check[missing], card_hash[missing]
         return found
 
     def read(self, sequence: NDArray[np.int64]) -> Waiting:

@@ -1,4 +1,4 @@
-"""Which transactions repeat an id that was decided within a window of offsets."""
+"""Which transactions repeat an id that was decided on their card within a window of offsets."""
 
 from __future__ import annotations
 
@@ -19,9 +19,8 @@ def fresh_rows(
     """Return which of n transactions repeat none of the last `window` offsets, decided or in this batch; bool (n,)."""
     slots = np.zeros(1 << (2 * len(transactions)).bit_length(), np.int64)
     fresh = np.empty(len(transactions), np.bool_)
-    _find_fresh(
-        transactions.id_hash, transactions.id_check, transactions.offsets, decided_at, window, slots, fresh
-    )
+    names = transactions.id_hash, transactions.id_check, transactions.card_hash
+    _find_fresh(*names, transactions.offsets, decided_at, window, slots, fresh)
     return fresh
 
 
@@ -29,6 +28,7 @@ def fresh_rows(
 def _find_fresh(
     id_hash: NDArray[np.uint64],
     id_check: NDArray[np.uint64],
+    card_hash: NDArray[np.uint64],
     offsets: NDArray[np.int64],
     decided_at: NDArray[np.int64],
     window: int,
@@ -44,7 +44,7 @@ def _find_fresh(
         # Later ones of one id lie further along the probe: the last match is the newest.
         while slots[slot] != 0:
             j = slots[slot] - 1
-            if id_hash[j] == id_hash[i] and id_check[j] == id_check[i]:
+            if id_hash[j] == id_hash[i] and id_check[j] == id_check[i] and card_hash[j] == card_hash[i]:
                 decided = offsets[j]
             slot = (slot + np.uint64(1)) & mask
         fresh[i] = decided == NEVER_DECIDED or offsets[i] - decided > window

@@ -13,6 +13,7 @@ from models.ledger import LedgerDeltas, Truth, settled_deltas
 from models.payoff import PayoffDeltas, settled_payoffs
 from models.records import Evidence
 from models.vocabulary import Flag, LabelEffect, Status
+from worker.partition.id_index import ANOTHER_CARD, NOWHERE
 from worker.partition.journal import Settlements
 from worker.partition.pending import PendingDecisions, Waiting
 from worker.wire.decoder import LabelColumns
@@ -121,10 +122,8 @@ class Settler:
         """
         if len(labels) == 0:
             return Settling()
-        sequence = self._pending.find(labels.id_hash, labels.id_check, labels.event_time_ms)
-        unknown = np.flatnonzero(sequence < 0)
-        wrong_card = self._of_another_card(sequence, labels.card_hash)
-        sequence[wrong_card] = -1
+        sequence = self._pending.find(labels.id_hash, labels.id_check, labels.card_hash, labels.event_time_ms)
+        unknown, wrong_card = np.flatnonzero(sequence == NOWHERE), np.flatnonzero(sequence == ANOTHER_CARD)
         matched = np.flatnonzero(sequence >= 0)
         distinct, position = np.unique(sequence[matched], return_inverse=True)
         truth = self._pending.read_truth(distinct)
@@ -142,17 +141,6 @@ class Settler:
         settling.wrong_card, settling.unknown = wrong_card, unknown
         settling.label_delay_ms = labels.label_time_ms[matched] - waiting.event_time_ms
         return settling
-
-    def _of_another_card(
-        self, sequence: NDArray[np.int64], card_hash: NDArray[np.uint64]
-    ) -> NDArray[np.int64]:
-        """Return the rows of the labels whose decision is of another card: they must not settle it."""
-        found = np.flatnonzero(sequence >= 0)
-        if not len(found):
-            return found
-        cards = self._pending.column("entities", sequence[found])[:, 0]
-        another: NDArray[np.int64] = found[cards != card_hash[found]]
-        return another
 
     def mature(self, start: int, stop: int, clock_ms: int) -> Settling:
         """Make silence on the decisions `start` to `stop` provisionally legit, where no one acted.

@@ -128,13 +128,12 @@ class PartitionTask:
             self.pending.close()
 
     def admit(self, transactions: TransactionColumns) -> TransactionColumns:
-        """Return the transactions without the repeats of an id within the last `repeat_window` offsets."""
+        """Return the transactions without the repeats of an id on its card within the last `repeat_window` offsets."""
         if len(transactions) == 0:
             return transactions
         window = self._limits.repeat_window
-        sequence = self.pending.find(
-            transactions.id_hash, transactions.id_check, min_offset=int(transactions.offsets[0]) - window
-        )
+        names = transactions.id_hash, transactions.id_check, transactions.card_hash
+        sequence = self.pending.find(*names, min_offset=int(transactions.offsets[0]) - window)
         decided_at = np.full(len(transactions), NEVER_DECIDED, np.int64)
         seen = np.flatnonzero(sequence >= 0)
         decided_at[seen] = self.pending.column("offset", sequence[seen])

@@ -66,7 +66,7 @@ class TransactionFields(Section):
     """`[transaction]`: the user's names of the fields of a transaction, and further fields to learn from."""
 
     transaction_id: Name = Field(
-        "transaction_id", description="required; a second record of the same id is a repeat"
+        "transaction_id", description="required; a second record of the same id and card is a repeat"
     )
     card_id: Name = Field(
         "card_id", description="required; a token, never a card number; also the key of the record"

@@ -82,7 +82,7 @@ def cleaned(dataset: Dataset, default_delay_ms: int, *, trust_columns: bool) -> 
             f"{moved:,} labels are dated at or before their transaction: taken to have arrived "
             f"{default_delay_ms / 86_400_000:g} days after it"
         )
-    first = first_of_ids(dataset.transaction_id)
+    first = first_of_ids(dataset.transaction_id, dataset.card_id)
     repeats = int(np.count_nonzero(~first))
     if repeats:
         notes.append(f"{repeats:,} transactions repeat an earlier transaction id: left out")
@@ -91,7 +91,7 @@ def cleaned(dataset: Dataset, default_delay_ms: int, *, trust_columns: bool) -> 
 
 def _copies(dataset: Dataset) -> NDArray[np.bool_]:
     """Return which rows equal an earlier one in everything but their id, bool (n,); repeats of an id are none."""
-    rows = np.flatnonzero(first_of_ids(dataset.transaction_id))
+    rows = np.flatnonzero(first_of_ids(dataset.transaction_id, dataset.card_id))
     group = np.zeros(len(rows), np.int64)
     for column in _everything_but_ids(dataset):
         _, code = np.unique(column[rows], return_inverse=True)
