@@ -88,6 +88,26 @@ def test_a_late_event_is_due_with_the_one_before_it() -> None:
     assert take(box, 50) == [50, 10, 20]
 
 
+def test_an_upload_of_old_payments_in_order_of_time_is_one_batch_and_holds_up_no_other_partition() -> None:
+    days, now = 40, 50 * MS_PER_DAY
+    uploads, other = inbox(came(now)), inbox(came(now + 5), partition=1)
+    take(uploads, now)
+    uploads.put_transactions(came(*(day * MS_PER_DAY for day in range(days)), first_offset=2), [])
+    until = cut(uploads, other)
+    assert until is not None
+    assert len(take(uploads, until)) == days
+    assert take(other, until) == [now + 5]
+
+
+def test_labels_of_a_late_transaction_that_is_left_wait_for_it() -> None:
+    box = inbox(came(50_000))
+    take(box, 50_000)
+    box.put_transactions(came(10_000, 20_000, first_offset=2), [])
+    assert box.labels_until_ms(START_MS + 50_000) == START_MS + 10_000 - 1
+    take(box, 50_000)
+    assert box.labels_until_ms(START_MS + 50_000) == START_MS + 50_000
+
+
 def test_an_event_dated_ahead_of_its_arrival_is_due_when_it_arrived_and_a_skew() -> None:
     box = inbox(came(99_999, 5, stamped=100))
     assert (box.transactions.due_ms - START_MS).tolist() == [400, 400]

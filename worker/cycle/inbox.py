@@ -88,6 +88,13 @@ class _Queue(Generic[C]):
         """When each waiting row is due, int64 (n,)."""
         return self._due_ms[self._cursor :]
 
+    @property
+    def first_claim_ms(self) -> int | None:
+        """The time that the first waiting row gives; None without one."""
+        return (
+            int(self._columns.claim_ms[self._cursor]) if self.waiting and self._columns is not None else None
+        )
+
     def take(self, until_ms: int, bound: Bound = UNBOUNDED, room: Room = NO_ROOM) -> C | None:
         """Take the rows due by `until_ms`, within a bound; None before the first fetch.
 
@@ -241,8 +248,11 @@ class Inbox:
     ) -> None:
         """Append one fetch of transactions; `wall_ms` is now, None where the time of the records is not ours."""
         claim_ms = self._capped(columns.event_time_ms, columns.timestamps_ms, wall_ms)
+        clock_ms = self.watermark.clock_ms
         allowed_ms = self.watermark.advance(claim_ms)
-        self.transactions.put(replace(columns, claim_ms=allowed_ms), allowed_ms, bad)
+        # Late ones are decided as of the clock, and so are due by it: by their own times, those of an upload of old
+        # payments would come one batch after the other, before all others.
+        self.transactions.put(replace(columns, claim_ms=allowed_ms), np.maximum(allowed_ms, clock_ms), bad)
 
     def put_labels(self, columns: LabelColumns, bad: list[BadRecord], wall_ms: int | None = None) -> None:
         """Append one fetch of labels."""
@@ -271,8 +281,8 @@ class Inbox:
         would find no decision.
         """
         self.watermark.follow(clock_ms)
-        left_ms = self.transactions.due_ms
-        return min(clock_ms, int(left_ms[0]) - 1) if len(left_ms) else clock_ms
+        left_ms = self.transactions.first_claim_ms
+        return clock_ms if left_ms is None else min(clock_ms, left_ms - 1)
 
     def take_labels(
         self, until_ms: int, bound: Bound = UNBOUNDED, room: Room = NO_ROOM
