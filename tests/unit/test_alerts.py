@@ -203,6 +203,27 @@ def test_every_reason_is_a_sentence_in_an_analysts_words(online: ModelState, tmp
         assert other.sentence == "all other features together"
 
 
+@pytest.mark.parametrize(
+    ("number", "carried"),
+    [
+        (4111111111111111.0, False),
+        (4111111111111111.5, False),
+        (-41111111111111.11, False),
+        (0.4111111111111111, True),
+        (411111.1111111111, True),
+        (1704067200000.5, True),
+    ],
+)
+def test_a_number_with_the_digits_of_a_card_is_not_carried_and_a_fraction_is(
+    online: ModelState, tmp_path: Path, number: float, carried: bool
+) -> None:
+    came = dataclasses.replace(transactions(["a"], amount=[900.0]), numeric=np.array([[number, 1.0, 2.0]]))
+    [alert] = alerts(
+        AlertWriter("alerts", HASHER, ("age",)).write(0, decided(online, came, tmp_path), online)
+    )
+    assert alert.fields == {"age": number if carried else None}
+
+
 def test_an_alert_carries_the_fields_that_the_settings_name_and_no_card_number(
     online: ModelState, tmp_path: Path
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +21,9 @@ from worker.wire.alert_reasons import alert_reasons
 from worker.wire.decoder import TransactionColumns
 from worker.wire.schema import SCHEMA_VERSION, Alert
 from worker.wire.sentences import Sentences
+
+_LEAST_LIKE_A_CARD: Final = 1e9
+"""A smaller number has fewer digits before its point than a card's whole number may have with a point in it."""
 
 
 class AlertWriter:
@@ -163,9 +166,15 @@ def _field(transactions: TransactionColumns, row: int, name: str, model: ModelSt
     if name not in numeric:
         return _text(transactions, row, name)
     number = float(transactions.numeric[row, numeric.index(name)])
-    if not np.isfinite(number) or looks_like_card_number(f"{number:.0f}"):
+    if not np.isfinite(number) or _is_like_a_card(number):
         return None
     return number
+
+
+def _is_like_a_card(number: float) -> bool:
+    # The digits of a fraction are no card's, however many there are; those beside a long whole part may be.
+    written = (f"{number:.0f}", repr(number)) if abs(number) >= _LEAST_LIKE_A_CARD else ()
+    return any(looks_like_card_number(it) for it in written)
 
 
 def _currency(values: pa.Array | None, row: int) -> str | None:

@@ -2,7 +2,7 @@
 
 A letter's record goes to the partition of its card, which it came from unless its key was wrong or missing, in one
 Kafka transaction with a *marker* on the dead-letter topic, which names what was sent again. The next run leaves those
-out. Two runs at once cannot both send: they share a transactional id, and a run reads the topic only once it holds the id.
+out. Two runs at once cannot both send: they share a transactional id, and a run reads the topic only once it holds it.
 """
 
 from __future__ import annotations
