@@ -128,9 +128,11 @@ def test_a_data_set_that_ends_sooner_is_decided_alike_up_to_its_end(result: Back
 
 def test_a_repeated_transaction_is_decided_the_first_time_only() -> None:
     some = DATA.take(np.arange(300))
-    names = some.transaction_id.to_pylist()
-    names[200] = names[10]
-    found = backtest(settings(), dataclasses.replace(some, transaction_id=pa.array(names)))
+    names, cards = some.transaction_id.to_pylist(), some.card_id.to_pylist()
+    names[200], cards[200], names[201] = names[10], cards[10], names[10]
+    assert cards[201] != cards[10], "of another card, it is another transaction"
+    changed = {"transaction_id": pa.array(names), "card_id": pa.array(cards)}
+    found = backtest(settings(), dataclasses.replace(some, **changed))
     assert np.flatnonzero(~found.decisions.decided).tolist() == [200]
     plain = backtest(settings(), some)
     assert (plain.evaluation.n, found.evaluation.n) == (300, 299)

@@ -163,6 +163,16 @@ def test_a_column_that_nearly_separates_is_named_with_its_figure_and_kept() -> N
     assert cleaned(near, WEEK_MS, trust_columns=True).notes == ()
 
 
+def test_of_a_handful_of_frauds_no_column_of_noise_is_named() -> None:
+    """Of 300 columns some rank a single fraud among the first hundredth."""
+    rng, one = np.random.default_rng(7), np.zeros(len(DATA), np.bool_)
+    one[len(DATA) // 2] = True
+    noisy = dataclasses.replace(DATA, is_fraud=one)
+    for at in range(300):
+        noisy = with_numeric(noisy, f"v{at}", rng.standard_normal(len(DATA)))
+    assert cleaned(noisy, WEEK_MS, trust_columns=False).notes == ()
+
+
 def test_a_column_that_only_some_frauds_have_is_named() -> None:
     half = (truth(DATA) > 0) & (np.arange(len(DATA)) % 2 == 0)
     some = with_numeric(DATA, "refund", np.where(half, 5.0, np.nan))

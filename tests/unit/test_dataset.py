@@ -194,6 +194,24 @@ def test_a_column_of_label_times_wins_over_the_delay_where_it_is_filled(tmp_path
     assert read.labels(frauds_only=True).row.tolist() == [2, 0]
 
 
+def test_what_a_repeat_says_reaches_no_worker(tmp_path: Path) -> None:
+    """It would overrule the label of the first row, by which the decision is judged."""
+    path = parquet_of(
+        tmp_path, id=["a", "a", "a"], card=["x", "y", "x"], paid=[1.0, 1.0, 1.0],
+        at=pa.array([10**9, 2 * 10**9, 3 * 10**9], pa.timestamp("ms")), fraud=[0, 0, 1],
+    )  # fmt: skip
+    read = read_dataset(path, PLAIN, TruthColumns("fraud"))
+    assert read.labels().row.tolist() == [0, 1]
+    assert read.arrivals().row.tolist() == [0, 1]
+
+
+def test_integers_too_long_for_a_number_are_rounded_as_a_live_worker_rounds_them(tmp_path: Path) -> None:
+    long = 794_395_160_122_058_561
+    fields = PLAIN.model_copy(update={"numeric": ("score",)})
+    read = read_dataset(parquet_of(tmp_path, score=pa.array([long, 2], pa.int64())), fields)
+    assert read.numeric["score"].tolist() == [float(long), 2.0]
+
+
 def test_label_times_may_be_in_seconds_where_events_are_in_milliseconds(tmp_path: Path) -> None:
     for known in ([1_700_000_500, 1_700_000_600], [1_700_000_500_000, 1_700_000_600_000]):
         path = parquet_of(tmp_path, fraud=[0, 1], known=known)

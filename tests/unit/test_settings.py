@@ -39,6 +39,18 @@ def sections() -> Iterator[tuple[str, type[BaseModel]]]:
             yield name, field.annotation
 
 
+def test_a_setting_whose_description_offers_inf_takes_it() -> None:
+    offered = [
+        (kind, name)
+        for _, kind in sections()
+        for name, field in kind.model_fields.items()
+        if "inf for" in (field.description or "")
+    ]
+    assert "times_usual" in [name for _, name in offered]
+    for kind, name in offered:
+        assert getattr(kind.model_validate({name: float("inf")}), name) == float("inf")
+
+
 def test_every_setting_has_a_description() -> None:
     without = [
         f"{section}.{name}"

@@ -77,7 +77,7 @@ def skip(
     config = producer_config(settings) | {"transactional_id": f"{settings.kafka.group}.skip"}
     committer = Committer(config, settings.kafka.commit_deadline_s)
     try:
-        # Once more: reading the journal may have taken minutes, and a worker that began meanwhile has written behind it.
+        # Once more: to read the journal may have taken minutes, and a worker that began meanwhile has written more.
         _refuse_a_group_at_work(settings)
         offsets = dict(zip(inputs, after, strict=True))
         committer.commit(KafkaTransaction(records, offsets), ConsumerGroupMetadata(settings.kafka.group))

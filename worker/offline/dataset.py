@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from models.vocabulary import MS_PER_DAY, LabelKind
 from worker.errors import SettingsError
 from worker.offline.label_delay import LabelDelay
-from worker.offline.label_file import LabelFile, LabelMatches, join_labels, known_times_ms
+from worker.offline.label_file import LabelFile, LabelMatches, first_of_ids, join_labels, known_times_ms
 from worker.offline.refusals import Mask, Refusal, Refusals
 from worker.offline.table_files import TableFile
 from worker.settings.fields import NOT_FIELDS, TransactionFields
@@ -180,19 +180,27 @@ class Dataset:
         row, time_ms, is_fraud = self.labels()
         kind = np.where(is_fraud, np.uint8(LabelKind.FRAUD), np.uint8(LabelKind.LEGIT))
         if self.outcome_time_ms is not None:
-            acted = np.flatnonzero(self.outcome_time_ms != NEVER)
+            acted = np.flatnonzero((self.outcome_time_ms != NEVER) & self._has_a_say)
             row = np.concatenate([row, acted])
             time_ms = np.concatenate([time_ms, self.outcome_time_ms[acted]])
             kind = np.concatenate([kind, np.full(acted.size, LabelKind.OUTCOME, np.uint8)])
         order = np.argsort(time_ms, kind="stable")
         return Arrivals(row[order], time_ms[order], kind[order])
 
+    @property
+    def _has_a_say(self) -> NDArray[np.bool_]:
+        """Which rows' labels and outcomes reach a worker, bool (n,).
+
+        That of a repeat would overrule what the first row of its id says, by which the decision is judged.
+        """
+        return first_of_ids(self.transaction_id, self.card_id)
+
     def labels(self, *, frauds_only: bool = False) -> Labels:
-        """Return the known labels in the order in which they became known."""
+        """Return the known labels in the order in which they became known; repeats of an id have none."""
         if self.is_fraud is None or self.label_time_ms is None:
             none = np.empty(0, np.int64)
             return Labels(none, none, none.astype(np.bool_))
-        known = self.label_time_ms != NEVER
+        known = (self.label_time_ms != NEVER) & self._has_a_say
         rows = np.flatnonzero(known & self.is_fraud if frauds_only else known)
         rows = rows[np.argsort(self.label_time_ms[rows], kind="stable")]
         return Labels(rows, self.label_time_ms[rows], self.is_fraud[rows])

@@ -140,6 +140,9 @@ class TableFile:
         column = self.table[name]
         if pa.types.is_boolean(column.type):
             column = column.cast(pa.int8())
+        if pa.types.is_integer(column.type):
+            # Rounded where it is too long for a number, as a live worker rounds it.
+            column = column.cast(pa.float64(), safe=False)
         fix = "; numbers have a decimal point, and a missing one is an empty cell"
         if self.named_by.get(name) == "transaction.numeric":
             fix += "; a field of words belongs in transaction.categorical"

@@ -157,7 +157,7 @@ class LabelSettings(Section):
         1.0,
         description="event time that a label without a decision waits for its transaction; then it is a dead letter",
     )
-    times_usual: PositiveFloat = Field(
+    times_usual: PositiveOrInfinite = Field(
         10.0,
         description="so many times its usual number of frauds, or legits, a source of labels may teach in a day; the "
         "rest waits for the next day. inf for no bound",

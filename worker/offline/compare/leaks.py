@@ -131,6 +131,7 @@ class _Alone(NamedTuple):
     name: str
     ap: float
     auc: float
+    of_frauds: int
     share: float
     frauds: int
     filled: bool
@@ -138,10 +139,15 @@ class _Alone(NamedTuple):
     @property
     def is_suspect(self) -> bool:
         pure = self.share >= _SUSPECT_SHARE and self.frauds >= _LEAST_FRAUDS
-        return pure or self.ap >= _SUSPECT_AP or self.auc >= _SUSPECT_AUC
+        return pure or self._ranks
+
+    @property
+    def _ranks(self) -> bool:
+        # Of many columns of noise, one ranks a handful of frauds as high.
+        return self.of_frauds >= _LEAST_FRAUDS and (self.ap >= _SUSPECT_AP or self.auc >= _SUSPECT_AUC)
 
     def words(self) -> str:
-        if self.ap >= _SUSPECT_AP or self.auc >= _SUSPECT_AUC:
+        if self._ranks:
             found = f"alone reaches an average precision of {self.ap:.3f} (ROC AUC {self.auc:.3f})"
         else:
             which = "filled in" if self.filled else "missing"
@@ -223,7 +229,7 @@ def _alone(name: str, fraud: NDArray[np.bool_], scores: _Scores) -> _Alone:
     filled = _share_of(fraud, present) >= _share_of(fraud, ~present)
     chosen = present if filled else ~present
     share = 0.0 if chosen.all() else _share_of(fraud, chosen)
-    return _Alone(name, ap, auc, share, int(fraud[chosen].sum()), filled)
+    return _Alone(name, ap, auc, int(fraud.sum()), share, int(fraud[chosen].sum()), filled)
 
 
 def _share_of(fraud: NDArray[np.bool_], chosen: NDArray[np.bool_]) -> float:
