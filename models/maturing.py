@@ -75,6 +75,8 @@ class Memory(NamedTuple):
     known_ms
         Of later moments no label is known, or not all: the clock, or before it where the feed of labels has fallen
         silent, or where a partition lags whose frauds are labelled and whose legits have not matured.
+    since_ms
+        Older examples are not learnt.
     policy, calibration
         In force.
     """
@@ -82,6 +84,7 @@ class Memory(NamedTuple):
     examples: Examples
     clock_ms: int
     known_ms: int
+    since_ms: int
     policy: Policy
     calibration: Calibration
 
@@ -93,13 +96,14 @@ class Memory(NamedTuple):
         known_ms = clock_ms if clock_ms - slowest_ms <= _COMMIT_SPANS_MS else slowest_ms
         if policy.silence_is_legit and model.newest_label_ms is not None:
             known_ms = min(known_ms, model.newest_label_ms + policy.max_silence_ms)
-        return cls(model.examples.snapshot()[0], clock_ms, known_ms, policy, model.calibration)
+        examples = model.examples.snapshot()[0]
+        since_ms = _since_ms(examples, clock_ms, known_ms, policy, is_first=model.online is None)
+        return cls(examples, clock_ms, known_ms, since_ms, policy, model.calibration)
 
     def mature_frauds(self) -> int:
         """Return how many verdicts of fraud there are on decisions of which silence has spoken."""
-        time_ms, label = self.examples.event_time_ms, self.examples.label
-        mature = (time_ms >= self._since_ms) & (time_ms < self.known_ms - self.policy.negatives_after_ms)
-        return int(np.count_nonzero(label[mature] & Verdict.FRAUD))
+        until_ms = self.known_ms - self.policy.negatives_after_ms
+        return int(np.count_nonzero(_fraud_times_ms(self.examples, until_ms) >= self.since_ms))
 
     def ripen(self) -> Ripe:
         """Return the last verdicts of the memory as they are learnt by now.
@@ -107,7 +111,7 @@ class Memory(NamedTuple):
         Of a steady stream, old enough, the young ones are among them that a label or silence has spoken of: as many
         frauds come by then as in any week, and beside all the mature rows they shift no prior.
         """
-        recent = self.examples.for_generation(self._since_ms)
+        recent = self.examples.for_generation(self.since_ms)
         delays = LabelDelays.measured(recent, self.known_ms)
         legit_delays = (
             None if self.policy.silence_is_legit else LabelDelays.measured(recent, self.known_ms, 0)
@@ -132,10 +136,6 @@ class Memory(NamedTuple):
         rows = int(np.count_nonzero(mature[chosen]))
         return Ripe(ripening, rows, silent, held_from_ms, _come_at_once(recent))
 
-    @property
-    def _since_ms(self) -> int:
-        return self.clock_ms - self.policy.memory_ms
-
     def _wait_ms(self, recent: Examples, delays: LabelDelays, legit_delays: LabelDelays | None) -> int:
         """Return the age at which an example is mature."""
         maturity_ms = [it.maturity_ms for it in (delays, legit_delays) if it is not None]
@@ -144,6 +144,26 @@ class Memory(NamedTuple):
         enough_frauds = np.count_nonzero(mature & Verdict.FRAUD) >= self.policy.min_frauds
         # With fewer, delays are not known yet, as when the first labels come all at once.
         return wait_ms if enough_frauds and len(mature) >= FEWEST_EXAMPLES else self.policy.negatives_after_ms
+
+
+def _since_ms(examples: Examples, clock_ms: int, known_ms: int, policy: Policy, *, is_first: bool) -> int:
+    """Return from when on examples are learnt: the memory, or longer where frauds are few.
+
+    Where a first generation would never find enough frauds within the memory, because there are fewer than one in two
+    days or because labels come later than that, older ones say more than none. Later generations reach back as far
+    while there is any fraud within their memory: after a long silence of the labels the one in force stays.
+    """
+    since_ms = clock_ms - policy.memory_ms
+    times_ms = np.sort(_fraud_times_ms(examples, known_ms - policy.negatives_after_ms))
+    if not times_ms.size or not (is_first or times_ms[-1] >= since_ms):
+        return since_ms
+    return min(since_ms, int(times_ms[-min(policy.min_frauds, times_ms.size)]))
+
+
+def _fraud_times_ms(examples: Examples, until_ms: int) -> NDArray[np.int64]:
+    """Return the event times of verdicts of fraud on decisions before `until_ms`, int64 (k,)."""
+    fraud = (examples.label & Verdict.FRAUD) != 0
+    return np.asarray(examples.event_time_ms[fraud & (examples.event_time_ms < until_ms)])
 
 
 def legits_come_as_soon(mature: Examples, delays: LabelDelays) -> bool:

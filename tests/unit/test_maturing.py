@@ -12,6 +12,7 @@ from models.maturing import Memory
 from models.vocabulary import MS_PER_DAY
 from tests.support import model_log
 from tests.support.model_log import START_MS
+from tests.support.scripted_blend import constant, scripted
 
 SHARE = 0.02
 A_DAY = 1_000
@@ -52,6 +53,44 @@ def test_a_partition_that_lags_makes_no_old_stream_young(*, days: int, lag_days:
     ripening = memory_of(days, lag_days).ripen().ripening
     assert ripening.is_old == is_old
     assert ripening.learns_young == (is_old and not lag_days)
+
+
+def rare(*fraud_days: int, days: int, has_model: bool) -> Memory:
+    """Return the memory of 40 days of a model, ten legits a day and a fraud on each of these days; three are needed."""
+    policy = replace(model_log.POLICY, max_examples=200_000, memory_ms=40 * MS_PER_DAY, min_frauds=3)
+    model = model_log.new_state(policy=policy)
+    day = np.concatenate([np.repeat(np.arange(days), 10), fraud_days])
+    rows = model_log.examples(np.random.default_rng(1), len(day), START_MS, 0.0)
+    rows = replace(
+        rows, event_time_ms=START_MS + day * MS_PER_DAY, verdict_ms=START_MS + (day + 7) * MS_PER_DAY
+    )
+    rows.label[-len(fraud_days) :] = Verdict.FRAUD
+    clock_ms = START_MS + days * MS_PER_DAY
+    commit = model_log.commit(np.random.default_rng(9), 0, clocks_ms={0: clock_ms})
+    model.fold(0, replace(commit, examples=rows, newest_label_ms=clock_ms))
+    model.online = scripted(constant(0.0)) if has_model else None
+    return Memory.of(model)
+
+
+@pytest.mark.parametrize(
+    ("fraud_days", "has_model", "reaches_back_to", "frauds"),
+    [
+        ((70, 80, 85, 90), False, 60, 4),  # enough within the memory, of the days 60 to 100
+        ((5, 20, 45, 80), False, 20, 3),  # the newest three are enough
+        ((5, 20, 45, 80), True, 20, 3),
+        ((5, 20, 45), False, 5, 3),  # labels come later than the memory lasts
+        ((5, 20, 45), True, 60, 0),  # the feed has fallen silent: what is in force stays
+        ((20, 80), True, 20, 2),
+    ],
+)
+def test_the_memory_reaches_back_until_there_are_frauds_enough(
+    *, fraud_days: tuple[int, ...], has_model: bool, reaches_back_to: int, frauds: int
+) -> None:
+    memory = rare(*fraud_days, days=100, has_model=has_model)
+    assert (memory.since_ms - START_MS) / MS_PER_DAY == reaches_back_to
+    assert memory.mature_frauds() == frauds
+    learnt = memory.examples.for_generation(memory.since_ms)
+    assert int(np.count_nonzero(learnt.label == Verdict.FRAUD)) == frauds
 
 
 @pytest.mark.parametrize("lag_days", [0, 6, 10])

@@ -49,8 +49,8 @@ def test_each_change_of_the_decider_is_logged_once(
     assert "no decider yet" in none
     assert "model.forest_min_rows" in none
     assert forest == (
-        "the isolation forest decides; labelled frauds: 7; model.min_frauds = 100 of them must be older than "
-        "labels.negatives_after_days"
+        "the isolation forest decides; labelled frauds: 7; model.min_frauds = 100 of them, and 1000 examples in all, "
+        "must be older than labels.negatives_after_days"
     )
     assert online == "the online model decides; frauds learnt: 7"
 

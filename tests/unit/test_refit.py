@@ -31,6 +31,7 @@ from tests.support.model_log import (
     examples,
     fold_days,
 )
+from tests.support.scripted_blend import constant, scripted
 
 PLAN = RefitPlan(generation_ms=7 * MS_PER_DAY, forest_ms=5 * MS_PER_DAY, forest_min_rows=500)
 
@@ -342,9 +343,10 @@ def test_a_generation_equals_one_built_by_hand_from_the_last_verdicts_in_transac
     assert (refit.kind, refit.cut_offset, refit.clock_ms) == ("generation", 2, START_MS)
 
 
-def test_no_generation_is_built_where_no_fraud_lies_within_its_memory() -> None:
+def test_no_generation_follows_another_where_no_fraud_lies_within_its_memory() -> None:
     state = state_with(learnt=1_000, frauds=100)
     add(state, learnt=50, clock_ms=START_MS + POLICY.memory_ms + MS_PER_DAY)
+    state.online = scripted(constant(0.0))
     assert generation_job(state, PLAN) is None
 
 

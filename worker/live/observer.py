@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.drift import BASE_RATE, SCORE, DriftWatch
+from models.maturing import FEWEST_EXAMPLES
 from models.state import GenerationStart, ModelState
 from models.vocabulary import MS_PER_DAY, Decider, Flag, LabelEffect, LabelSource
 from worker.cycle.contracts import Decided, Outcome, StepTimes
@@ -94,10 +95,11 @@ class MetricsObserver:
                 log.info("no decider yet: the isolation forest waits for model.forest_min_rows transactions")
             case Decider.FOREST:
                 log.info(
-                    "the isolation forest decides; labelled frauds: %d; model.min_frauds = %d of them must be older "
-                    "than labels.negatives_after_days",
+                    "the isolation forest decides; labelled frauds: %d; model.min_frauds = %d of them, and %d examples "
+                    "in all, must be older than labels.negatives_after_days",
                     learnt,
                     needed,
+                    FEWEST_EXAMPLES,
                 )
             case Decider.ONLINE:
                 log.info("the online model decides; frauds learnt: %d", learnt)

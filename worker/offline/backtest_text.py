@@ -12,6 +12,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from models.anomaly import MINIMUM_ROWS
+from models.maturing import FEWEST_EXAMPLES, Memory
 from models.vocabulary import MS_PER_DAY, Decider
 from worker.offline.alert_handling import ANSWERED_AFTER_MS
 from worker.offline.backtest import BacktestResult
@@ -244,11 +246,19 @@ def _short_file(result: BacktestResult) -> str:
 def _remarks(result: BacktestResult) -> Iterator[RenderableType]:
     wait_days = f"{result.settings.labels.negatives_after_days:g} days"
     if result.steady_from_ms is None:
+        known = Memory.of(result.model)
+        mature = result.model.examples.count_before(known.clock_ms - result.model.policy.negatives_after_ms)
         yield _remark(
             f"All of it is cold start: the online model decided nothing. It needs {result.settings.model.min_frauds} "
-            f"labelled frauds (model.min_frauds) that are older than {wait_days} (labels.negatives_after_days)."
+            f"labelled frauds (model.min_frauds) and {FEWEST_EXAMPLES:,} examples that are older than {wait_days} "
+            f"(labels.negatives_after_days); at the end there were {known.mature_frauds():,} and {mature:,}."
             + _short_file(result)
         )
+        if result.decided_by["none"] > 0.0:
+            yield _remark(
+                f"The isolation forest decides once {result.settings.model.forest_min_rows:,} transactions have come "
+                f"(model.forest_min_rows) and {MINIMUM_ROWS} of those looked at are neither known frauds nor alerted."
+            )
     elif result.cold is not None and result.steady is not None:
         yield _remark(
             f"Cold start lasts until the online model first decides and {wait_days} more "
