@@ -271,7 +271,7 @@ def _remarks(result: BacktestResult) -> Iterator[RenderableType]:
             "forest, and these above the rows without a decider."
         )
     line, costs = result.evaluation, result.settings.costs
-    if line.cost > min(line.cost_none, line.cost_all):
+    if line.frauds < line.n and line.cost > min(line.cost_none, line.cost_all):
         better = "nothing" if line.cost_none < line.cost_all else "everything"
         least = money(min(line.cost_none, line.cost_all))
         text = f"Alerting on {better} would have cost less: {least} instead of {money(line.cost)}."

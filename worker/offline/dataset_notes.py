@@ -41,8 +41,14 @@ def notes(dataset: Dataset) -> Iterator[str]:
     known = dataset.truth_known
     if known.any() and bool(dataset.is_fraud[known].all()):
         yield (
-            "every transaction of known truth is a fraud, so precision and prevalence say nothing: where an empty "
-            "cell means legit, add --unlabelled legit"
+            "every transaction of known truth is a fraud, so precision, prevalence and costs say nothing: where an "
+            "empty cell means legit, add --unlabelled legit"
+        )
+    elif known.any() and not known.all() and not dataset.silence_is_legit:
+        yield (
+            f"of {int((~known).sum()):,} transactions the truth is not known: ranking, precision, reviews and all "
+            "costs are of the others, and say something of these too only where labels are a random sample; where an "
+            "empty cell means legit, add --unlabelled legit"
         )
 
 
