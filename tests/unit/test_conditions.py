@@ -171,13 +171,24 @@ def test_a_worker_that_kafka_does_not_answer_is_not_ready_until_it_does_again(
     status = WorkerStatus()
     status.not_ready("restoring partition 2")
     cut_off = CutOff(status, clock)
-    for clock.now_s, is_cut_off in ((1.0, False), (5.0, True), (30.0, True)):
+    for clock.now_s, is_cut_off in (
+        (1.0, False),
+        (5.0, True),
+        (9.0, True),
+        (9.5, False),
+        (20.0, True),
+        (24.0, True),
+    ):
         cut_off.observe(is_cut_off=is_cut_off)
+    assert status.snapshot().reason == "restoring partition 2", "a step that kept the heartbeats back"
+    for clock.now_s in (25.0, 45.0):
+        cut_off.observe(is_cut_off=True)
     assert (status.snapshot().ready, status.snapshot().reason) == (False, "Kafka does not answer")
     cut_off.observe(is_cut_off=False)
     assert status.snapshot().reason == "restoring partition 2", "what it waited for before it still waits for"
     status.ready()
-    cut_off.observe(is_cut_off=True)
+    for clock.now_s in (50.0, 55.0):
+        cut_off.observe(is_cut_off=True)
     assert not status.snapshot().ready
     cut_off.observe(is_cut_off=False)
     assert status.snapshot().ready

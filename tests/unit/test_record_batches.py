@@ -21,6 +21,7 @@ from kafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchB
 from kafka.record.util import calc_crc32c
 from numpy.typing import NDArray
 
+from tests.support.records import record_columns
 from worker.errors import CorruptError, SettingsError
 from worker.kafka_io.consumer import _ColumnarPartitionRecords, columns_of, require_seam
 from worker.kafka_io.partitioner import Partitioner, partitions_of_keys
@@ -383,3 +384,16 @@ def test_columns_that_point_outside_their_data_are_refused(start: int) -> None:
     for partitioner in partitioners:
         with pytest.raises(IndexError):
             partitions_of_keys(columns, 3, partitioner)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 7, 8])
+def test_pieces_are_the_records_one_after_the_other_with_the_position_behind_each(rows: int) -> None:
+    whole = record_columns([b"v%d" % at for at in range(7)], [b"k%d" % at for at in range(7)])
+    pieces = list(whole.pieces(rows))
+    assert [len(it) for it in pieces] == [min(rows, 7 - start) for start in range(0, 7, rows)]
+    assert [it.value(at) for it in pieces for at in range(len(it))] == [whole.value(at) for at in range(7)]
+    assert [it.key(at) for it in pieces for at in range(len(it))] == [whole.key(at) for at in range(7)]
+    for piece, behind in zip(pieces, [*(it.offsets[0] for it in pieces[1:]), whole.next_offset], strict=True):
+        assert piece.next_offset == behind
+    [nothing] = record_columns([], []).pieces(rows)
+    assert (len(nothing), nothing.next_offset) == (0, record_columns([], []).next_offset)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 from kafka import TopicPartition
 
+from tests.support.records import record_columns
 from tests.support.scripted_client import TOPICS, Client, Tasks, source_of, tp
 from worker.cycle.contracts import Standing
-from worker.errors import IncompatibleError
+from worker.errors import FuseError, IncompatibleError
+from worker.kafka_io.record_batches import RecordColumns
 from worker.partition.journal import Positions
+from worker.wire.decoder import Decoder
 
 
 def test_partitions_are_paused_from_their_assignment_until_their_tasks_are_there() -> None:
@@ -216,3 +220,25 @@ def test_a_worker_stands_still_from_the_revocation_of_its_partitions_until_the_n
         source.poll()
         seen.append(source.stands_still)
     assert seen == [False, True, True, False]
+
+
+def test_of_a_fetch_of_bad_records_no_more_are_decoded_than_blow_the_fuse(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A legal batch of a megabyte inflates to a million of them: as objects they would fill the memory first."""
+    monkeypatch.setattr("worker.live.source._DECODED_AT_ONCE", 500)
+    client = Client()
+    source = source_of(client, Tasks({0: Positions(100, 0)}))
+    client.script = [lambda: client.rebalance(0)]
+    source.poll()
+    decoded, decode = [], Decoder.transactions
+
+    def counted(decoder: Decoder, columns: RecordColumns) -> Any:
+        decoded.append(len(columns))
+        return decode(decoder, columns)
+
+    monkeypatch.setattr(Decoder, "transactions", counted)
+    client.fetched = [record_columns([None] * 30_000, [b"c"] * 30_000, TOPICS[0], partition=0)]
+    with pytest.raises(FuseError, match="records were bad"):
+        source.poll()
+    assert decoded == [500] * 20, "as many as batch.fuse_window"

@@ -9,8 +9,8 @@ before it is used, in a form that cannot overflow (`length > stop - at`, never `
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numba import njit
@@ -84,6 +84,21 @@ class RecordColumns:
 
     def __len__(self) -> int:
         return self.offsets.size
+
+    def pieces(self, rows: int) -> Iterator[RecordColumns]:
+        """Yield views of `rows` records at most, one after the other; of no records these themselves."""
+        for start in range(0, max(len(self), 1), rows):
+            part, is_last = slice(start, start + rows), start + rows >= len(self)
+            yield replace(
+                self,
+                offsets=self.offsets[part],
+                timestamps_ms=self.timestamps_ms[part],
+                key_start=self.key_start[part],
+                key_length=self.key_length[part],
+                value_start=self.value_start[part],
+                value_length=self.value_length[part],
+                next_offset=self.next_offset if is_last else int(self.offsets[part.stop]),
+            )
 
     def key(self, i: int) -> bytes | None:
         """Return the key of record `i`, a copy."""

@@ -25,6 +25,8 @@ _AHEAD_MS: Final = 600_000
 """Labels always run a little ahead of the transactions; beyond this they are dated in the future."""
 STANDSTILL_S: Final = 10.0
 """A rebalance in which every member answers takes less."""
+CUT_OFF_S: Final = 5.0
+"""After a long step of its own a worker hears from Kafka sooner: heartbeats are at most 3 s apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +300,7 @@ class CutOff:
     Parameters
     ----------
     status
-        Is not ready while the worker is cut off.
+        Is not ready once the worker has been cut off for `CUT_OFF_S`.
     clock
         Monotonic seconds.
     """
@@ -307,21 +309,26 @@ class CutOff:
         self._status = status
         self._clock = clock
         self._since_s: float | None = None
+        self._is_logged = False
 
     def observe(self, *, is_cut_off: bool) -> None:
         """Take note after one cycle of whether Kafka answers."""
-        if is_cut_off == (self._since_s is not None):
+        now_s = self._clock()
+        if not is_cut_off:
+            if self._is_logged and self._since_s is not None:
+                self._status.cut_off(is_cut_off=False)
+                log.info("Kafka answers again, after %.0f s", now_s - self._since_s)
+            self._since_s, self._is_logged = None, False
             return
-        self._status.cut_off(is_cut_off=is_cut_off)
         if self._since_s is None:
-            self._since_s = self._clock()
-            log.warning(
-                "Kafka does not answer any more: no transaction is decided until it does. Is the broker down, or the "
-                "network?"
-            )
-        else:
-            log.info("Kafka answers again, after %.0f s", self._clock() - self._since_s)
-            self._since_s = None
+            self._since_s = now_s
+        if now_s - self._since_s < CUT_OFF_S or self._is_logged:
+            return
+        self._is_logged = True
+        self._status.cut_off(is_cut_off=True)
+        log.warning(
+            "Kafka does not answer any more: no transaction is decided until it does. Is a broker down, or the network?"
+        )
 
 
 def _labels_of(partition: int) -> str:

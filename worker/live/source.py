@@ -25,6 +25,8 @@ from worker.wire.decoder import BadRecord, Decoder, LabelColumns, TransactionCol
 from worker.wire.schema import Fault, Reason
 
 C = TypeVar("C", TransactionColumns, LabelColumns)
+_DECODED_AT_ONCE: Final = 1 << 16
+"""Of one fetch; an ordinary one has fewer records."""
 _MISPLACED: Final = Fault(
     Reason.MISPLACED, "the record lies in another partition than kafka.partitioner chooses for its key"
 )
@@ -261,13 +263,15 @@ class KafkaSource:
         inbox = self._inboxes.get(columns.partition)
         if inbox is None:
             return
-        if columns.topic == self._topics.transactions:
-            transactions, bad = self._set_aside(columns, *self._decoder.transactions(columns))
-            inbox.put_transactions(transactions, bad, wall_ms)
-        else:
-            labels, bad = self._set_aside(columns, *self._decoder.labels(columns))
-            inbox.put_labels(labels, bad, wall_ms)
-        self._guard.count(columns.topic, len(columns), bad)
+        # A batch of a megabyte may inflate to a million bad records: the fuse blows before all of them are objects.
+        for part in columns.pieces(_DECODED_AT_ONCE):
+            if part.topic == self._topics.transactions:
+                transactions, bad = self._set_aside(part, *self._decoder.transactions(part))
+                inbox.put_transactions(transactions, bad, wall_ms)
+            else:
+                labels, bad = self._set_aside(part, *self._decoder.labels(part))
+                inbox.put_labels(labels, bad, wall_ms)
+            self._guard.count(part.topic, len(part), bad)
 
     def _set_aside(
         self, records: RecordColumns, decoded: C, bad: list[BadRecord]

@@ -285,8 +285,8 @@ def _remarks(result: BacktestResult) -> Iterator[RenderableType]:
     silent = (result.judged.decider == Decider.FOREST) & np.isposinf(result.judged.threshold)
     if silent.any():
         yield _remark(
-            f"In {int(silent.sum()):,} of its decisions the isolation forest could not alert: its credit was spent, or "
-            "labels had spoken against its alerts."
+            f"In {int(silent.sum()):,} of its decisions the isolation forest could not alert: it had just begun, its "
+            "credit was spent, or labels had spoken against its alerts."
         )
     closed = result.model.ledger.total(costs.review_cost)
     if result.model.challenger is not None and closed.days:
