@@ -70,6 +70,25 @@ class LedgerDeltas:
     decided_day: NDArray[np.int32]
     decided_count: IntArray
 
+    def bytes_of_days(self, days: NDArray[np.int32]) -> IntArray:
+        """Return how many bytes are of each of these days, int64 (d,); they are ascending, and all there are."""
+        cells = np.bincount(np.searchsorted(days, self.day), minlength=len(days))
+        decided = np.bincount(np.searchsorted(days, self.decided_day), minlength=len(days))
+        cell_bytes = self.day.itemsize + self.cell.itemsize + SUMS * self.sums.itemsize
+        return cells * cell_bytes + decided * (self.decided_day.itemsize + self.decided_count.itemsize)
+
+    def of_days(self, first: int, last: int) -> LedgerDeltas:
+        """Return what is said of the days `first` to `last`, both included."""
+        cells = (self.day >= first) & (self.day <= last)
+        decided = (self.decided_day >= first) & (self.decided_day <= last)
+        return LedgerDeltas(
+            self.day[cells],
+            self.cell[cells],
+            self.sums[cells],
+            self.decided_day[decided],
+            self.decided_count[decided],
+        )
+
 
 def settled_deltas(
     *,

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import accumulate
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,9 @@ from models.threshold import BINS, CostPolicy
 
 FOLD_VERSION = 14
 """The version of folds and features: a change of their meaning raises it, and so begins a new lineage."""
+
+_MONEY_BYTES: Final = 32 << 10
+"""Of a piece of a commit, beside its rows: ordinary days take a few hundred."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,10 +191,14 @@ class Commit:
     def split(self, piece_bytes: int) -> Iterator[Commit]:
         """Cut into commits that fold to the same state, to the bit; the last row of each may exceed `piece_bytes`.
 
-        As within one commit, the traffic is folded first, then the evidence, then the examples.
+        As within one commit, the traffic is folded first, then the evidence, then the examples. Where the money is of
+        hundreds of days, sums over merged days round otherwise, and the day's policy is chosen by the first days.
         """
         # The rows of all kinds lie behind one another, in the order in which one commit folds them, and are cut there
-        # every so many bytes. What the money's folds count and the digest go with the first piece.
+        # every so many bytes. What the money's folds count and the digest go with the first piece; what is too much for
+        # it, as where somebody sends payments of all days since 1970, comes behind.
+        (ledger, payoff), *behind = self._money_by_days()
+        first = replace(self, ledger=ledger, payoff=payoff)
         kinds = (self.traffic, self.evidence, self.examples)
         *begins, end = accumulate((len(rows) * rows.row_bytes for rows in kinds), initial=0)
         rest = replace(
@@ -203,11 +210,37 @@ class Commit:
                 for rows, begin in zip(kinds, begins, strict=True)
             )
             yield replace(
-                rest if start else self,
+                rest if start else first,
                 traffic=self.traffic.rows(*traffic),
                 evidence=self.evidence.rows(*evidence),
                 examples=self.examples.rows(*examples),
             )
+        nothing = replace(
+            rest,
+            traffic=self.traffic.rows(0, 0),
+            evidence=self.evidence.rows(0, 0),
+            examples=self.examples.rows(0, 0),
+        )
+        for ledger, payoff in behind:
+            yield replace(nothing, ledger=ledger, payoff=payoff)
+
+    def _money_by_days(self) -> list[tuple[LedgerDeltas, PayoffDeltas]]:
+        """Cut what the money's folds count between days, in their order: a day closes by all that is said of it."""
+        ledger, payoff = self.ledger, self.payoff
+        days = np.unique(np.concatenate([ledger.day, ledger.decided_day, payoff.day]))
+        of_payoff = np.bincount(np.searchsorted(days, payoff.day), minlength=len(days))
+        ends = np.cumsum(ledger.bytes_of_days(days) + of_payoff * payoff.row_bytes)
+        if not len(days) or ends[-1] <= _MONEY_BYTES:
+            return [(ledger, payoff)]
+        cuts = np.flatnonzero(np.diff(ends // _MONEY_BYTES, prepend=0))
+        parts = [it for it in np.split(days, cuts) if len(it)]
+        return [
+            (
+                ledger.of_days(int(it[0]), int(it[-1])),
+                payoff.take((payoff.day >= it[0]) & (payoff.day <= it[-1])),
+            )
+            for it in parts
+        ]
 
 
 def _first_row(rows: Columns, byte: int) -> int:

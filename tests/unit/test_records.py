@@ -8,12 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from models.ledger import decided_deltas, settled_deltas, summed
+from models.payoff import PayoffDeltas, settled_payoffs
 from models.records import Budget, Commit, Digest, EntityEvents, Evidence, ModelRecord, Policy, Refit
 from models.refit import RefitPlan, generation_job
 from models.state import ModelState
 from models.threshold import CostPolicy
-from models.vocabulary import MS_PER_DAY
+from models.vocabulary import MS_PER_DAY, Decider, Flag
 from tests.support.model_log import EAGER, LINEAGE, POLICY, START_MS, commit, new_state
+from worker.doctor.topic_checks import LARGEST_BATCH_BYTES
+from worker.partition.record_layouts import encode_model
 
 COUNTS = [
     (0, 0, 0),
@@ -88,6 +92,49 @@ def test_money_and_the_digest_are_in_the_first_piece_and_clocks_in_every_one() -
         assert not piece.budget.forest.any()
         assert (piece.budget.alerts, piece.budget.cases, piece.digest) == (0, 0, None)
         assert (piece.clocks_ms, piece.newest_label_ms) == (whole.clocks_ms, whole.newest_label_ms)
+
+
+def of_many_days(days: int) -> Commit:
+    """Return a commit that decides and settles payments of so many days, as an upload of a century would."""
+    rng, count = np.random.default_rng(5), 4 * days
+    times_ms = START_MS - MS_PER_DAY * rng.permutation(np.repeat(np.arange(days), 4)).astype(np.int64)
+    flags = rng.choice(
+        np.array([Decider.ONLINE, Decider.FOREST | Flag.ALERTED | Flag.OPENS_CASE], np.uint16), count
+    )
+    loss, signs = rng.uniform(1.0, 9.0, count), np.ones((3, count), np.int8)
+    settled = settled_deltas(
+        event_time_ms=times_ms,
+        flags=flags,
+        loss=loss,
+        truth=rng.integers(0, 2, count).astype(np.uint8),
+        labelled=np.ones(count, np.bool_),
+        sign=np.ones(count, np.int8),
+    )
+    payoff = settled_payoffs(times_ms, flags, rng.normal(size=count).astype(np.float32), loss, signs)
+    ledger = summed([settled, decided_deltas(times_ms[: count // 2])])
+    return dataclasses.replace(commit(rng, 20), ledger=ledger, payoff=PayoffDeltas.summed([payoff]))
+
+
+def test_money_of_thousands_of_days_is_cut_between_days_and_folds_alike(generation: Refit) -> None:
+    whole = of_many_days(3_000)
+    before = commit(np.random.default_rng(0), 30)
+    cut, at_once = (folded(generation, [before, *it]) for it in (whole.split(700_000), [whole]))
+    assert cut.ledger.closed_days == at_once.ledger.closed_days > 2_900
+    np.testing.assert_allclose(
+        dataclasses.astuple(cut.ledger.total(5.0)), dataclasses.astuple(at_once.ledger.total(5.0)), rtol=1e-12
+    )
+    newest, same = (dataclasses.astuple(it.ledger.window(30, 5.0)) for it in (cut, at_once))
+    np.testing.assert_array_equal(newest, same)
+    assert cut.payoffs.in_force == at_once.payoffs.in_force
+    pieces = list(whole.split(700_000))
+    assert len(pieces) > 10
+    assert sum(len(it.traffic) for it in pieces) == len(whole.traffic)
+    seen = [
+        {*it.ledger.day.tolist(), *it.ledger.decided_day.tolist(), *it.payoff.day.tolist()} for it in pieces
+    ]
+    assert sum(map(len, seen)) == len(set().union(*seen)) == 3_000, "all of a day is in one piece"
+    sizes = [len(value) for value, _ in encode_model(whole)]
+    assert max(sizes) < LARGEST_BATCH_BYTES
 
 
 def test_an_empty_commit_is_one_piece() -> None:
