@@ -13,7 +13,7 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata
 
-from worker.errors import FencedError, IndefiniteError, UnreachableError
+from worker.errors import FencedError, IncompatibleError, IndefiniteError, UnreachableError
 from worker.kafka_io.client import producer_config
 from worker.kafka_io.committer import Committer, KafkaTransaction, Outgoing
 from worker.kafka_io.consumer import ColumnarConsumer
@@ -108,7 +108,7 @@ def test_without_a_group_no_offset_is_touched(place: Place) -> None:
 def test_a_record_that_cannot_be_sent_commits_nothing_of_its_transaction(place: Place) -> None:
     committer = place.committer()
     committer.commit(place.transaction(b"before", next_offset=1), place.empty_group())
-    with pytest.raises(IndefiniteError, match="the next start reads what happened"):
+    with pytest.raises(IncompatibleError, match="takes no record as large"):
         committer.commit(
             place.transaction(b"first", _incompressible(2 << 20), b"last", next_offset=7), place.empty_group()
         )
@@ -119,7 +119,7 @@ def test_a_record_that_cannot_be_sent_commits_nothing_of_its_transaction(place: 
 
 def test_a_record_beyond_the_clients_own_limit_commits_nothing_either(place: Place) -> None:
     committer = place.committer()
-    with pytest.raises(IndefiniteError, match="MessageSizeTooLarge"):
+    with pytest.raises(IncompatibleError, match="MessageSizeTooLarge"):
         committer.commit(place.transaction(b"first", bytes(9 << 20), next_offset=7), place.empty_group())
     place.committer()
     assert place.visible() == []
@@ -128,7 +128,7 @@ def test_a_record_beyond_the_clients_own_limit_commits_nothing_either(place: Pla
 
 def test_offsets_of_a_failed_transaction_do_not_leak_into_the_next_start(place: Place) -> None:
     """kafka-python commits the offsets of an aborted transaction with the next one of the same producer."""
-    with pytest.raises(IndefiniteError):
+    with pytest.raises(IncompatibleError):
         place.committer().commit(
             place.transaction(_incompressible(2 << 20), next_offset=70), place.empty_group()
         )
@@ -141,7 +141,7 @@ def test_offsets_of_a_failed_transaction_do_not_leak_into_the_next_start(place: 
 
 def test_after_an_error_the_committer_refuses_everything(place: Place) -> None:
     committer = place.committer()
-    with pytest.raises(IndefiniteError):
+    with pytest.raises(IncompatibleError):
         committer.commit(place.transaction(_incompressible(2 << 20)), place.empty_group())
     with pytest.raises(IndefiniteError, match="failed before"):
         committer.commit(place.transaction(b"once more", next_offset=3), place.empty_group())

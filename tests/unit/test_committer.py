@@ -9,7 +9,7 @@ import pytest
 from kafka import ConsumerGroupMetadata, TopicPartition
 from kafka.errors import MessageSizeTooLargeError, TopicAuthorizationFailedError
 
-from worker.errors import IndefiniteError
+from worker.errors import IncompatibleError, IndefiniteError
 from worker.kafka_io.committer import Committer, KafkaTransaction, Outgoing
 
 
@@ -66,7 +66,7 @@ def test_no_offset_is_sent_before_every_record_is_written(
     committer: Committer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Producer, "failure", MessageSizeTooLargeError())
-    with pytest.raises(IndefiniteError, match="MessageSizeTooLarge"):
+    with pytest.raises(IncompatibleError, match="MessageSizeTooLarge"):
         committer.commit(KafkaTransaction(records(), OFFSETS), GROUP)
     assert "send_offsets_to_transaction" not in Producer.calls
 

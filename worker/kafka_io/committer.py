@@ -27,11 +27,14 @@ from kafka import ConsumerGroupMetadata, KafkaProducer
 from kafka import errors as kafka_errors
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
-from worker.errors import FencedError, IndefiniteError, WorkerError
+from worker.errors import FencedError, IncompatibleError, IndefiniteError, WorkerError
 from worker.kafka_io.client import FENCED
 from worker.kafka_io.producer_logger import keep_producer_logger
 
 Finish = Callable[[], None]
+
+
+_TOO_LARGE = (kafka_errors.MessageSizeTooLargeError, kafka_errors.RecordListTooLargeError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +121,8 @@ class Committer:
         ------
         FencedError
             Another process has the transactional id, or the group has given our partitions to another worker.
+        IncompatibleError
+            A topic takes no record as large. Nothing was committed.
         AuthorizationError
             Kafka's own: a topic, the group or the transactional id is forbidden. Nothing was committed.
         IndefiniteError
@@ -197,6 +202,11 @@ class Committer:
                 f"{type(error).__name__}: another process works under worker.id = {self._worker_id!r}, or owns our "
                 "partitions now: if two share the id, stop one or give it an id of its own; a worker that was too "
                 "slow for its group may be started again"
+            )
+        if isinstance(error, _TOO_LARGE):
+            return IncompatibleError(
+                f"{type(error).__name__}: a topic takes no record as large as a worker writes, and nothing was "
+                "committed: raise max.message.bytes of the topics of [topics]; `fraud-worker doctor` says to what"
             )
         return IndefiniteError(f"the commit failed ({error!r}); the next start reads what happened")
 
