@@ -93,14 +93,9 @@ def test_a_forest_waits_while_the_owners_partition_has_seen_too_little(model: Mo
     assert [refit.kind for refit in refits.advance(model, recent.as_task())] == ["forest"]
 
 
-@pytest.mark.parametrize(("frauds", "age_days"), [(200, 31), (0, 1)])
-def test_a_generation_waits_while_no_fraud_is_remembered(
-    model: ModelState, frauds: int, age_days: int
-) -> None:
-    then_ms = NOW_MS - age_days * MS_PER_DAY
-    model.fold(0, commit(model, NOW_MS, examples=examples_at(model, then_ms, frauds, 2_000)))
-    if frauds == 0:
-        model.frauds_learnt = 200  # long ago: their examples are gone
+def test_a_generation_waits_while_no_fraud_is_remembered(model: ModelState) -> None:
+    model.fold(0, commit(model, NOW_MS, examples=examples_at(model, NOW_MS - MS_PER_DAY, 0, 2_000)))
+    model.frauds_learnt = 200  # long ago: their examples are gone
     took_s: dict[str, float] = {}
     refits = Refits(PLAN, ImmediateJobs(), took_s.__setitem__)
     recent = Recent(model, rows=0)
