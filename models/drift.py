@@ -144,10 +144,8 @@ class DriftWatch:
         sampled = np.where(np.isfinite(features[::step]), features[::step], np.nan).astype(np.float64)
         self._features.add(sampled)
         scored = probability[np.isfinite(probability)]
-        self._expected, self._scored = (
-            self._expected + float(scored.sum(dtype=np.float64)),
-            self._scored + scored.size,
-        )
+        self._expected += float(scored.sum(dtype=np.float64))
+        self._scored += scored.size
         return changed
 
     def _end_score(self) -> list[str]:

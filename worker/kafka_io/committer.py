@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Any
+from typing import Any, Final
 
 from kafka import ConsumerGroupMetadata, KafkaProducer
 from kafka import errors as kafka_errors
@@ -34,7 +34,7 @@ from worker.kafka_io.producer_logger import keep_producer_logger
 Finish = Callable[[], None]
 
 
-_TOO_LARGE = (kafka_errors.MessageSizeTooLargeError, kafka_errors.RecordListTooLargeError)
+_TOO_LARGE: Final = (kafka_errors.MessageSizeTooLargeError, kafka_errors.RecordListTooLargeError)
 
 
 @dataclass(frozen=True, slots=True)

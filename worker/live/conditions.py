@@ -254,6 +254,39 @@ class Conditions:
             log.info("the day %s closed with labels", day)
 
 
+class _Lasting:
+    """A state that counts once it has lasted for so long.
+
+    Parameters
+    ----------
+    least_s
+        For how long.
+    clock
+        Monotonic seconds.
+    """
+
+    def __init__(self, least_s: float, clock: Callable[[], float]) -> None:
+        self._least_s = least_s
+        self._clock = clock
+        self._since_s: float | None = None
+        self._counts = False
+
+    def begins(self) -> float | None:
+        """Note that the state holds; return for how long it has, s, the first time that it counts."""
+        now_s = self._clock()
+        self._since_s = now_s if self._since_s is None else self._since_s
+        if self._counts or now_s - self._since_s < self._least_s:
+            return None
+        self._counts = True
+        return now_s - self._since_s
+
+    def ends(self) -> float | None:
+        """Note that the state does not hold; return for how long it has held, s, if it counted."""
+        held_s = self._clock() - self._since_s if self._counts and self._since_s is not None else None
+        self._since_s, self._counts = None, False
+        return held_s
+
+
 class Standstill:
     """Says so where a rebalance lasts: until every member has joined, no worker of the group decides anything.
 
@@ -269,29 +302,20 @@ class Standstill:
 
     def __init__(self, status: WorkerStatus, clock: Callable[[], float] = time.monotonic) -> None:
         self._status = status
-        self._clock = clock
-        self._since_s: float | None = None
-        self._is_logged = False
+        self._lasting = _Lasting(STANDSTILL_S, clock)
 
     def observe(self, *, stands: bool) -> None:
         """Take note after one cycle of whether the worker stands still."""
         if not stands:
-            if self._is_logged and self._since_s is not None:
-                log.info("the group has rebalanced, after %.0f s", self._clock() - self._since_s)
-            self._since_s, self._is_logged = None, False
-            return
-        now_s = self._clock()
-        if self._since_s is None:
-            self._since_s = now_s
-        if now_s - self._since_s < STANDSTILL_S or self._is_logged:
-            return
-        self._is_logged = True
-        self._status.not_ready("the group rebalances: it waits for a worker that has not joined yet")
-        log.warning(
-            "the group has been rebalancing for %.0f s, and decides nothing meanwhile: it waits for a worker that has "
-            "not joined yet. Does one restore, or hang? Kafka gives it kafka.max_poll_interval_s",
-            now_s - self._since_s,
-        )
+            if (held_s := self._lasting.ends()) is not None:
+                log.info("the group has rebalanced, after %.0f s", held_s)
+        elif (holds_s := self._lasting.begins()) is not None:
+            self._status.not_ready("the group rebalances: it waits for a worker that has not joined yet")
+            log.warning(
+                "the group has been rebalancing for %.0f s, and decides nothing meanwhile: it waits for a worker that "
+                "has not joined yet. Does one restore, or hang? Kafka gives it kafka.max_poll_interval_s",
+                holds_s,
+            )
 
 
 class CutOff:
@@ -307,28 +331,20 @@ class CutOff:
 
     def __init__(self, status: WorkerStatus, clock: Callable[[], float] = time.monotonic) -> None:
         self._status = status
-        self._clock = clock
-        self._since_s: float | None = None
-        self._is_logged = False
+        self._lasting = _Lasting(CUT_OFF_S, clock)
 
     def observe(self, *, is_cut_off: bool) -> None:
         """Take note after one cycle of whether Kafka answers."""
-        now_s = self._clock()
         if not is_cut_off:
-            if self._is_logged and self._since_s is not None:
+            if (held_s := self._lasting.ends()) is not None:
                 self._status.cut_off(is_cut_off=False)
-                log.info("Kafka answers again, after %.0f s", now_s - self._since_s)
-            self._since_s, self._is_logged = None, False
-            return
-        if self._since_s is None:
-            self._since_s = now_s
-        if now_s - self._since_s < CUT_OFF_S or self._is_logged:
-            return
-        self._is_logged = True
-        self._status.cut_off(is_cut_off=True)
-        log.warning(
-            "Kafka does not answer any more: no transaction is decided until it does. Is a broker down, or the network?"
-        )
+                log.info("Kafka answers again, after %.0f s", held_s)
+        elif self._lasting.begins() is not None:
+            self._status.cut_off(is_cut_off=True)
+            log.warning(
+                "Kafka does not answer any more: no transaction is decided until it does. Is a broker down, or the "
+                "network?"
+            )
 
 
 def _labels_of(partition: int) -> str:
