@@ -109,3 +109,9 @@ def test_what_cannot_be_combined_is_refused_with_the_names_that_can(
     with pytest.raises(ValidationError) as refused:
         TransactionFields(categorical=("country",), combined=combined)
     assert [word for word in words if word not in str(refused.value)] == []
+
+
+def test_fields_joined_among_the_entities_are_refused_with_the_setting_that_joins_them() -> None:
+    with pytest.raises(ValidationError, match=r"'card_id\+country' .* transaction\.combined instead"):
+        TransactionFields(categorical=("country",), entities=("merchant_id", "card_id+country"))
+    assert TransactionFields(entities=("zip+four",)).entities == ("zip+four",)

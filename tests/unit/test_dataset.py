@@ -321,6 +321,19 @@ def test_a_declared_column_that_a_file_lacks_is_named_with_the_remedy(tmp_path: 
         read_dataset(parquet_of(tmp_path), declared)
 
 
+def test_a_file_that_knows_no_card_is_refused_with_what_to_add(tmp_path: Path) -> None:
+    path = parquet_of(tmp_path, **{f"v{number}": [1.0, 2.0] for number in range(60)})
+    pq.write_table(pq.read_table(path).drop_columns(["card"]), path)
+    with pytest.raises(SettingsError) as raised:
+        read_dataset(path, PLAIN)
+    assert "lacks column 'card', which transaction.card_id names" in str(raised.value)
+    assert "add one that numbers the rows" in str(raised.value)
+    named = str(raised.value).partition("it has ")[2]
+    assert named.startswith("id, ")
+    assert named.count(",") == 39
+    assert named.endswith(f" and {len(pq.read_schema(path)) - 40} more")
+
+
 def test_files_that_do_not_read_are_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"none\.csv: there is no such file"):
         read_dataset(tmp_path / "none.csv", PLAIN)

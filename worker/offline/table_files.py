@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Final, Self
 
@@ -37,6 +38,14 @@ _TRUTH: Final = {
 _MISSING: Final = ["", "null", "NULL", "NaN", "nan"]
 _DECLARED: Final = ("transaction.entities", "transaction.categorical", "transaction.numeric")
 """Settings that name any number of columns: their defaults are those of the example's payments."""
+_REMEDIES: Final = {setting: f"set {setting} to those that it has, or to []" for setting in _DECLARED} | {
+    "transaction.transaction_id": "set it to the column of a unique id, or add one that numbers the rows",
+    "transaction.card_id": "set it to the column of the card or the account; where payments have neither, add one "
+    "that numbers the rows, so that each is of a card of its own",
+}
+"""What to do about a column that is not there, by the setting that names it."""
+_NAMED: Final = 40
+"""So many columns a message lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,9 +309,11 @@ def _require_columns(path: Path, available: Collection[str], columns: Mapping[st
                 raise SettingsError(
                     f"{path}: its columns are separated by {other[0]!r}; columns have to be separated by commas"
                 )
-            fix = f" (set {named_by} to those that it has, or to [])" if named_by in _DECLARED else ""
+            remedy = f" ({_REMEDIES[named_by]})" if named_by in _REMEDIES else ""
+            more = f" and {len(available) - _NAMED} more" if len(available) > _NAMED else ""
             raise SettingsError(
-                f"{path} lacks column {name!r}, which {named_by} names{fix}; it has {', '.join(available)}"
+                f"{path} lacks column {name!r}, which {named_by} names{remedy}; it has "
+                f"{', '.join(islice(available, _NAMED))}{more}"
             )
 
 

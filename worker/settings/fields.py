@@ -127,6 +127,12 @@ class TransactionFields(Section):
 
     def _combinations_are_of_fields(self) -> None:
         known = [self.card_id, *self.entities, *self.categorical]
+        for name in self.entities:
+            parts = name.split("+")
+            if len(parts) > 1 and set(parts) <= set(known):
+                raise ValueError(
+                    f"transaction.entities: {name!r} joins fields; name it in transaction.combined instead"
+                )
         for name in self.combined:
             parts = name.split("+")
             unknown = [part for part in parts if part not in known]
