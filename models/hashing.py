@@ -10,6 +10,17 @@ from numpy.typing import NDArray
 
 MISSING: Final = 0
 """The hash of a missing value; no value hashes to it."""
+# The finaliser of splitmix64 (Steele, Lea and Flood 2014): every bit of its input reaches every bit of its result.
+_FIRST: Final = (np.uint64(30), np.uint64(0xBF58476D1CE4E5B9))
+_SECOND: Final = (np.uint64(27), np.uint64(0x94D049BB133111EB))
+_LAST_SHIFT: Final = np.uint64(31)
+
+
+def mixed(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Return one number for each, uint64 (n,), of which every bit depends on every bit of it."""
+    for shift, factor in (_FIRST, _SECOND):
+        numbers = (numbers ^ (numbers >> shift)) * factor
+    return numbers ^ (numbers >> _LAST_SHIFT)
 
 
 @njit(cache=True, nogil=True)

@@ -1,7 +1,8 @@
 """The cost ledger: settled decisions by day of event time, and their recall, precision and cost.
 
-A *cohort* is the decisions of one day of event time. It closes once all of them are settled, or the label horizon has
-passed. Only closed cohorts are published, and they stay as published; the ledger counts apart what arrives later.
+A *cohort* is the decisions of one day of event time. It closes once all of them are settled, by labels or by silence;
+the few that are late, or never, hold it open only until silence has settled a later one. Only closed cohorts are
+published, and they stay as published; the ledger counts apart what arrives later.
 """
 
 from __future__ import annotations
@@ -40,6 +41,10 @@ COUNT, LOSS, CASES, WINDOWS, LABELLED = range(5)
 SUMS: Final = 5
 """The sums of a cell: decisions, loss if missed, cases opened, first of a case window, settled by a label."""
 CLOSED_DAYS_KEPT: Final = 64
+_LEFT_OPEN: Final = 0.01
+"""The share of a day that may be open though silence has passed it: payments that came late, or were lost."""
+_GIVEN_UP_AFTER_MS: Final = 365 * MS_PER_DAY
+"""Past the horizon, no day stays open for longer: many days of a wrong clock, decided at once, would fill memory."""
 _DENSE_SPAN: Final = 1 << 16
 """Keys that span no more than this are summed densely; a sort would be slower."""
 # Of the merged days: how many, the decisions in them, and the newest of them.
@@ -261,7 +266,7 @@ class Ledger:
     """Settled decisions by cohort: the source of truth for every published recall, precision and cost.
 
     A fold: `fold` and `close` alone change it. It keeps the days sorted and merges the oldest closed ones into one sum,
-    so the horizon bounds its size.
+    so it is as large as there are open days.
     """
 
     def __init__(self) -> None:
@@ -284,12 +289,33 @@ class Ledger:
         row, is_open = self._rows(deltas.decided_day)
         np.add.at(self._decided, row[is_open], deltas.decided_count[is_open])
 
-    def close(self, clock_ms: int, horizon_ms: int) -> int:
-        """Close the days that are over and either wholly settled or past the horizon; return how many."""
+    def close(self, clock_ms: int, final_until_ms: int | None) -> int:
+        """Close the days that are over and either wholly settled or before a day that silence has settled.
+
+        Silence settles decisions in their order: what it has passed and left open came late, or is lost. That the
+        horizon has passed is no proof: of a lowered one, the partitions have yet to settle what it makes final.
+
+        Parameters
+        ----------
+        clock_ms
+            That of the slowest partition.
+        final_until_ms
+            Silence makes the decisions before it final; None before the first label of all, while it means nothing.
+
+        Returns
+        -------
+        int
+            How many days close.
+        """
         # Counts are whole numbers: their sum is the same in any order.
         end_ms = (self._days.astype(np.int64) + 1) * MS_PER_DAY
-        settled = self._sums[:, :, COUNT].sum(axis=1)
-        ready = (end_ms <= clock_ms) & ((settled >= self._decided) | (end_ms <= clock_ms - horizon_ms))
+        still_open = self._decided - self._sums[:, :, COUNT].sum(axis=1)
+        ready = still_open <= 0
+        if final_until_ms is not None:
+            passed = (end_ms <= final_until_ms) & (still_open <= _LEFT_OPEN * self._decided)
+            ready |= end_ms < end_ms.max(where=passed, initial=np.iinfo(np.int64).min)
+            ready |= end_ms <= final_until_ms - _GIVEN_UP_AFTER_MS
+        ready &= end_ms <= clock_ms
         newly = int(np.count_nonzero(ready & ~self._closed))
         if newly:
             self._closed |= ready

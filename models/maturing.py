@@ -98,6 +98,8 @@ class Memory(NamedTuple):
             known_ms = min(known_ms, model.newest_label_ms + policy.max_silence_ms)
         examples = model.examples.snapshot()[0]
         since_ms = _since_ms(examples, clock_ms, known_ms, policy, is_first=model.online is None)
+        # Of older transactions the verdicts on frauds have gone before those on legits.
+        since_ms = max(since_ms, model.examples.complete_from_ms)
         return cls(examples, clock_ms, known_ms, since_ms, policy, model.calibration)
 
     def mature_frauds(self) -> int:

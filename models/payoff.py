@@ -4,7 +4,9 @@ A probability that is miscalibrated, or a forest that finds nothing, can cost mo
 decision is also judged by policies that did not decide it: the cost rule at several multiples of the review cost (0 is
 alerting on everything), the isolation forest, and nothing. What a policy brings in a day is the loss of the frauds it
 would have stopped, less a review for each case it would have opened. The rule at 1 is in force unless another policy
-has brought more, day by day, beyond noise. Once a case is open, every rule alerts on the card from `JOINS_FROM` on,
+has brought more, day by day, beyond noise. Where frauds are few, days without any are nearly alike, whatever the rule
+is worth: so it gives alerts up only where they held fewer frauds, beyond noise, than their probabilities claim. Once a
+case is open, every rule alerts on the card from `JOINS_FROM` on,
 for the review is paid.
 
 The forest claims no probability, so while it decides nothing vouches for its alerts. Until matured days do, it alerts
@@ -39,13 +41,14 @@ _NOTHING: Final = _FOREST + 1
 POLICIES: Final = _NOTHING + 1
 _AS_DECIDED: Final = _NOTHING
 """In the sums, the place of a policy that brings nothing is that of the alerts which the forest did raise."""
-_CASES, _SILENT, _CAUGHT, _MISSED = range(4)
-_SUMS: Final = 4
+_CASES, _SILENT, _CAUGHT, _MISSED, _CLAIMED, _CLAIMED_SILENT, _CLAIMED_MISSED, _FRAUDS = range(8)
+_SUMS: Final = 8
 DAYS: Final = 28
 """The newest matured days that are compared."""
 _FEWEST_DAYS: Final = 7
 _STANDARD_ERRORS: Final = 1.5
 """With two, a change overnight that costs a week of misses may pass for noise; to take one of equals costs little."""
+_ANSCOMBE: Final = 0.8
 _FOREST_ERRORS: Final = 2.5
 """The forest takes all of a day's decisions, and while it is idle few days of its sample hold most of the frauds."""
 _DAYS_KEPT: Final = 128
@@ -75,6 +78,11 @@ class PayoffDeltas(Columns):
         By policy (the rule at each of `LAMBDAS`, the forest, the forest's own alerts while it decided): cases opened
         by decisions with a verdict, cases opened by alerts that no one has answered, and losses stopped, by alerts
         that join a case included: of frauds that the worker alerted on, and of those that it missed.
+    claimed, claimed_silent, claimed_missed : float64 (k, 10)
+        By policy of the rule, the frauds that the probabilities of its decisions claim at least, in units of the review
+        cost: of alerts with a verdict, of alerts that no one has answered, and of what the worker did not alert on.
+    frauds : float64 (k, 10)
+        By policy of the rule, how many of its decisions are fraud.
     """
 
     day: NDArray[np.int32]
@@ -82,6 +90,15 @@ class PayoffDeltas(Columns):
     silent: Annotated[FloatArray, Wide("policies")]
     caught: Annotated[FloatArray, Wide("policies")]
     missed: Annotated[FloatArray, Wide("policies")]
+    claimed: Annotated[FloatArray, Wide("policies")]
+    claimed_silent: Annotated[FloatArray, Wide("policies")]
+    claimed_missed: Annotated[FloatArray, Wide("policies")]
+    frauds: Annotated[FloatArray, Wide("policies")]
+
+    @property
+    def sums(self) -> FloatArray:
+        """All of them, float64 (k, 8, 10)."""
+        return np.stack([getattr(self, name) for name in self.layout() if name != "day"], axis=1)
 
     @classmethod
     def nothing(cls) -> PayoffDeltas:
@@ -93,10 +110,9 @@ class PayoffDeltas(Columns):
         """Sum all parts into one, a row each day: a commit is no larger for having many partitions."""
         joined = cls.concatenate(parts, policies=POLICIES)
         days, at = np.unique(joined.day, return_inverse=True)
-        sums = np.zeros((_SUMS, len(days), POLICIES))
-        for into, of in zip(sums, (joined.cases, joined.silent, joined.caught, joined.missed), strict=True):
-            np.add.at(into, at, of)
-        return cls(days.astype(np.int32), *sums)
+        sums = np.zeros((len(days), _SUMS, POLICIES))
+        np.add.at(sums, at, joined.sums)
+        return cls(days.astype(np.int32), *sums.swapaxes(0, 1))
 
 
 def decided_payoffs(event_time_ms: IntArray, flags: NDArray[np.uint16]) -> PayoffDeltas:
@@ -145,16 +161,21 @@ def _sum(
     for i in range(len(at)):
         flag, day = flags[i], at[i]
         case, silent, stopped = float(signs[0, i]), float(signs[1, i]), signs[2, i] * loss[i]
-        of = _CAUGHT if flag & _ALERTED else _MISSED
+        of, claimed = (_CAUGHT, _CLAIMED) if flag & _ALERTED else (_MISSED, _CLAIMED_MISSED)
         if scored[i]:
             before = (flag & _LEVEL_BEFORE) >> BEFORE_SHIFT
             level = (flag & _LEVEL) >> LEVEL_SHIFT
+            # The level says that probability times loss is at least so many reviews.
+            claim = _LOWEST[level] / loss[i] if level else 0.0
             for k in range(level + 1):
                 opens = k > before if k > 0 else (flag & _FIRST_OF_WINDOW) != 0
                 if opens:
                     sums[_CASES, day, k] += case
                     sums[_SILENT, day, k] += silent
                 sums[of, day, k] += stopped
+                sums[claimed, day, k] += case * claim
+                sums[_CLAIMED_SILENT, day, k] += silent * claim
+                sums[_FRAUDS, day, k] += signs[2, i]
             if level >= _JOINING_LEVEL:
                 for k in range(level + 1, before + 1):
                     sums[of, day, k] += stopped
@@ -170,6 +191,7 @@ def _sum(
 
 
 _JOINING_LEVEL: Final = LAMBDAS.index(JOINS_FROM)
+_LOWEST: Final = np.array(LAMBDAS)
 # Compiled loops take plain numbers for the bits of an enumeration.
 _FIRST_OF_WINDOW: Final = int(Flag.FIRST_OF_WINDOW)
 _FOREST_WOULD: Final = int(Flag.FOREST_WOULD_ALERT)
@@ -232,10 +254,11 @@ class Matured:
 class Payoffs:
     """The days of every policy: the source of truth for which one is in force.
 
-    A fold: `fold` and `choose` alone change it.
+    A fold: `fold`, `choose` and `begin_again` alone change it.
     """
 
     def __init__(self) -> None:
+        self._first_day = np.iinfo(np.int64).min
         self._days = np.zeros(0, np.int32)
         self._sums = np.zeros((0, _SUMS, POLICIES))
         self._forest_balance = 0.0
@@ -267,21 +290,25 @@ class Payoffs:
         return min(budget, on_credit + max(balance, 0.0))
 
     def fold(self, deltas: PayoffDeltas, costs: CostPolicy) -> None:
-        """Add one commit's deltas; the verdicts on days no longer kept only change the forest's balance."""
+        """Add one commit's deltas; the verdicts on days that are not kept only change the forest's balance."""
         if not len(deltas):
             return
-        new = np.setdiff1d(deltas.day, self._days)
+        new = np.setdiff1d(deltas.day[deltas.day >= self._first_day], self._days)
         at = np.searchsorted(self._days, new)
         self._days = np.insert(self._days, at, new)[-_DAYS_KEPT:]
         self._sums = np.insert(self._sums, at, 0.0, axis=0)[-_DAYS_KEPT:]
-        row = np.searchsorted(self._days, deltas.day)
+        row, added = np.searchsorted(self._days, deltas.day), deltas.sums
         for i in range(len(deltas)):
             self._forest_balance += deltas.caught[i, _AS_DECIDED]
             self._forest_balance -= deltas.cases[i, _AS_DECIDED] * costs.review_cost
-            if deltas.day[i] >= self._days[0]:
-                self._sums[row[i]] += np.stack(
-                    [deltas.cases[i], deltas.silent[i], deltas.caught[i], deltas.missed[i]]
-                )
+            if len(self._days) and deltas.day[i] >= self._days[0]:
+                self._sums[row[i]] += added[i]
+
+    def begin_again(self, now_ms: int) -> None:
+        """Judge by decisions of later days only: the levels of those before are multiples of another review cost."""
+        self._first_day = now_ms // MS_PER_DAY + 1
+        self._days, self._sums = self._days[:0], self._sums[:0]
+        self.in_force, self.daily_gain = _BY_DEFAULT, np.full(POLICIES, np.nan)
 
     def choose(self, matured: Matured, costs: CostPolicy) -> None:
         """Choose the policy of the day of event time that `matured.now_ms` is in, once."""
@@ -294,7 +321,7 @@ class Payoffs:
         # The model scores the day on which it begins in part only.
         both = gains[np.flatnonzero(scored)[1:]]
         found = _against(both, _USUAL)
-        best = _best(found)
+        best = _best(found, self._claims_too_much(matured, costs))
         # The idle forest's figures are noisy, so it has to be better than the best of the others beyond noise.
         forest_decides = _beyond_noise(_against(both, best), _FOREST, 1.0)
         self.daily_gain = _against(both, _NOTHING)[0]
@@ -310,18 +337,37 @@ class Payoffs:
 
         Beside it on which of them the online model scored, bool (days,): the rule brings nothing on the others.
         """
+        rows, share = self._matured_days(matured)
+        sums, share = self._sums[rows[-DAYS:]], share[-DAYS:]
+        gains = np.zeros((len(sums), POLICIES))
+        budget = np.inf if costs.alert_budget_cases_per_day is None else costs.alert_budget_cases_per_day
+        _gain(sums, share, matured.silent_weight, costs.review_cost, float(budget), gains)
+        return gains, sums[:, _CASES, 0] + sums[:, _SILENT, 0] > 0.0
+
+    def _matured_days(self, matured: Matured) -> tuple[IntArray, FloatArray]:
+        """Return the rows of the days whose verdicts are in, and which shares of their frauds are labelled, (k, 2).
+
+        Those of the frauds that were alerted on, and of the others.
+        """
         end_ms = (self._days.astype(np.int64) + 1) * MS_PER_DAY
         age_ms = matured.known_ms - end_ms
         share = np.stack([matured.delays.labelled_by(age_ms, alerted) for alerted in (True, False)], axis=1)
         # Where nearly all the frauds of a day are silent yet, reviews would be all that the rule seems to bring. What
         # alerts bring is known before what was missed is: an alert that no fraud justifies must not wait for that.
         enough_known = share.max(axis=1) >= LEAST_SHARE
-        rows = np.flatnonzero((end_ms <= matured.until_ms) & enough_known)[-DAYS:]
-        share = np.maximum(share, LEAST_SHARE)
-        gains = np.zeros((len(rows), POLICIES))
-        budget = np.inf if costs.alert_budget_cases_per_day is None else costs.alert_budget_cases_per_day
-        _gain(self._sums[rows], share[rows], matured.silent_weight, costs.review_cost, float(budget), gains)
-        return gains, self._sums[rows, _CASES, 0] + self._sums[rows, _SILENT, 0] > 0.0
+        rows = np.flatnonzero((end_ms <= matured.until_ms) & enough_known)
+        return rows, np.maximum(share[rows], LEAST_SHARE)
+
+    def _claims_too_much(self, matured: Matured, costs: CostPolicy) -> BoolArray:
+        """Return which policies give up only alerts that held fewer frauds than claimed, bool (policies,).
+
+        Of the newest matured days, or of all that are kept: where frauds are few, it takes months to see.
+        """
+        rows, share = self._matured_days(matured)
+        sums = self._sums[rows]
+        claims = (sums[:, _CLAIMED] + matured.silent_weight * sums[:, _CLAIMED_SILENT]) * share[:, :1]
+        claims = (claims + sums[:, _CLAIMED_MISSED] * share[:, 1:]) * costs.review_cost
+        return _are_fewer(claims[-DAYS:], sums[-DAYS:, _FRAUDS]) | _are_fewer(claims, sums[:, _FRAUDS])
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return copies of the arrays that the state consists of, by name."""
@@ -329,7 +375,7 @@ class Payoffs:
             "days": self._days.copy(),
             "sums": self._sums.copy(),
             "forest_balance": np.array([self._forest_balance]),
-            "chosen_day": np.array([self._chosen_day], np.int64),
+            "chosen_day": np.array([self._chosen_day, self._first_day], np.int64),
             "in_force": np.array(self.in_force, np.float64),
             "daily_gain": self.daily_gain.copy(),
         }
@@ -390,7 +436,26 @@ def _beyond_noise(found: FloatArray, policy: int, sign: float) -> bool:
     return bool(mean > 0.0 and mean > (_FOREST_ERRORS if policy == _FOREST else _STANDARD_ERRORS) * error)
 
 
-def _best(found: FloatArray) -> int:
-    """Return what brings the most of the rule and nothing, if it is better beyond noise; the usual one if none is."""
-    better = [k for k in range(POLICIES) if k != _FOREST and _beyond_noise(found, k, 1.0)]
+def _are_fewer(claims: FloatArray, frauds: FloatArray) -> BoolArray:
+    """Return for each policy whether what it gives up of the usual one held fewer frauds than claimed, beyond noise.
+
+    Square roots of Poisson counts have a standard deviation of one half (Anscombe 1948). With the constant, one and a
+    half errors are the exact quantile of 6.7 % for none to ten frauds, to a tenth of a fraud.
+    """
+    claimed, found = claims.sum(axis=0), frauds.sum(axis=0)
+    given_up, of_these = claimed[_USUAL] - claimed, found[_USUAL] - found
+    errors = 2.0 * (np.sqrt(np.maximum(given_up, 0.0)) - np.sqrt(np.maximum(of_these, 0.0) + _ANSCOMBE))
+    return np.asarray(errors > _STANDARD_ERRORS)
+
+
+def _best(found: FloatArray, claims_too_much: BoolArray) -> int:
+    """Return what brings the most of the rule and nothing, if it is better beyond noise; the usual one if none is.
+
+    What alerts on less than the usual one must claim too much in what it gives up.
+    """
+    better = [
+        k
+        for k in range(POLICIES)
+        if k != _FOREST and _beyond_noise(found, k, 1.0) and (k < _USUAL or claims_too_much[k])
+    ]
     return max(better, key=lambda k: float(found[0, k]), default=_USUAL)

@@ -16,9 +16,11 @@ from models.blend import Blend, Parts
 from models.candidates import Choice
 from models.challenger import Challenger
 from models.digest import DigestHistory, digest_of
-from models.examples import ExampleBuffer, Examples, Verdict
+from models.example_buffer import FILLED, ExampleBuffer
+from models.examples import Examples, Verdict
 from models.feature_layout import FeatureLayout
 from models.features import SharedAggregates
+from models.inflow import Amounts, Inflow
 from models.label_delay import LabelDelays, chance_of_fraud, verdicts, weight_online
 from models.ledger import Ledger
 from models.payoff import CREDIT_SHARE, JOINS_FROM, Matured, Payoffs
@@ -26,10 +28,10 @@ from models.records import Commit, Digest, Lineage, ModelRecord, Policy, Refit
 from models.threshold import SHORTEST_DAYS, AlertBudget, Calibration, Thresholds
 from models.vocabulary import MS_PER_DAY
 
-_LEAST_ELAPSED_MS: Final = 6 * 3_600_000
-"""Before so much event time, the traffic of a first hour is not taken for that of all hours."""
-_FILLED: Final = 0.9
-"""The share of the buffer that the traffic of the memory may fill: it is not as even as it is taken to be."""
+_WOULD_ALERT: Final = 2.0
+"""Rows that either decider would alert on, for each alert: what is not alerted but would be, is kept whole, too."""
+_MOST_WHOLE: Final = 0.5
+"""The share of the buffer's room that is left to what is kept whole: beyond that, the buffer samples it."""
 
 
 class LineageMismatchError(Exception):
@@ -93,6 +95,7 @@ class ModelState:
         self.layout = FeatureLayout.from_spec(lineage.spec)
         self.shared = SharedAggregates(lineage.spec, policy.max_entities)
         self.examples = ExampleBuffer(policy.max_examples, len(self.layout.names))
+        self.inflow = Inflow()
         self.budget = AlertBudget()
         self.ledger = Ledger()
         self.payoffs = Payoffs()
@@ -227,11 +230,18 @@ class ModelState:
             [
                 self.frauds_learnt, self.traffic_seen, len(self.examples), self.newest_label_ms or -1,
                 self._sample_one_in, self.first_clock_ms or -1, -1 if self.held_from_ms is None else self.held_from_ms,
+                *self.examples.kept_one_in, self.examples.complete_from_ms,
             ]
         )  # fmt: skip
         clocks = np.array(sorted(self.clocks_ms.items()), np.int64)
         numbers = np.array(
-            [self.calibration.slope, self.calibration.intercept, self.silent_weight, self.weight_learnt]
+            [
+                self.calibration.slope,
+                self.calibration.intercept,
+                self.silent_weight,
+                self.weight_learnt,
+                *self.inflow.numbers(),
+            ]
         )
         starts = [start for start in (self.generation, self.forest_fitted) if start is not None]
         offsets = np.array([*(number for start in starts for number in astuple(start)), self.policy_offset])
@@ -263,6 +273,8 @@ class ModelState:
             )
 
     def _fold_policy(self, offset: int, policy: Policy) -> None:
+        if self.policy_offset >= 0 and not policy.costs.prices_like(self.policy.costs):
+            self.payoffs.begin_again(self.clock_ms or 0)
         self.policy, self.policy_offset = policy, offset
         self.shared.bound(policy.max_entities)
         self.examples.bound(policy.max_examples)
@@ -275,7 +287,6 @@ class ModelState:
             self.newest_label_ms = max(commit.newest_label_ms, self.newest_label_ms or commit.newest_label_ms)
         traffic, evidence, examples = commit.traffic, commit.evidence, commit.examples
         self.traffic_seen += len(traffic)
-        self._follow_traffic()
         self.shared.fold_transactions(traffic.entities, traffic.event_time_ms)
         self.shared.fold_evidence(
             evidence.hashes,
@@ -283,11 +294,9 @@ class ModelState:
             evidence.legits.astype(np.float64),
             evidence.at_ms,
         )
-        self.examples.append(examples, offset)
+        self._keep(commit, offset)
         self.frauds_learnt += int(np.count_nonzero(examples.label & Verdict.FRAUD))
-        # Weights are whole numbers, so their sum is exact in any order.
-        said = examples.label != Verdict.ALERTED
-        self.weight_learnt += float(examples.weight.sum(dtype=np.float64, where=said))
+        self.weight_learnt += _said(examples)
         self._learn(examples, offset)
         self._fold_money(commit)
 
@@ -315,21 +324,36 @@ class ModelState:
             parts = Parts(known.tables_logit.astype(np.float64), known.trees_logit.astype(np.float64))
             self.online.follow(parts, label, weight, self.calibration)
 
-    def _follow_traffic(self) -> None:
-        """Set the sampling rate so that the examples of the memory fit, whatever the traffic."""
-        clock_ms = self.clock_ms
+    def _keep(self, commit: Commit, offset: int) -> None:
+        """Keep the commit's examples, and set the sampling rates so that those of the memory fit."""
+        clock_ms, examples = self.clock_ms, commit.examples
         if clock_ms is None:
             return
         self.first_clock_ms = clock_ms if self.first_clock_ms is None else self.first_clock_ms
-        elapsed_ms = max(clock_ms - self.first_clock_ms, _LEAST_ELAPSED_MS)
+        frauds = int(np.count_nonzero(examples.label & Verdict.FRAUD))
         # Where silence is learnt all traffic becomes examples; otherwise only what labels name does.
-        learnt = self.traffic_seen if self.policy.silence_is_legit else self.weight_learnt
-        expected = learnt * (self.policy.memory_ms / elapsed_ms)
+        decisions = len(commit.traffic) if self.policy.silence_is_legit else _said(examples)
+        whole = frauds + _WOULD_ALERT * commit.budget.alerts
+        self.inflow.fold(Amounts(decisions, whole, len(examples) - frauds, frauds), clock_ms)
+        since_ms = clock_ms - self.policy.memory_ms
+        self.examples.append(examples, offset, since_ms, self.policy.min_frauds)
+        memory_days = self.policy.memory_ms / MS_PER_DAY
+        a_day = self.inflow.a_day()
+        a_memory = memory_days * a_day.legit_examples, memory_days * a_day.fraud_examples
+        self.examples.keep_more(a_memory, since_ms)
+        self._sample_one_in = self._rate(memory_days * a_day.decisions, memory_days * a_day.whole)
+
+    def _rate(self, decisions: float, whole: float) -> int:
+        """Return 1 in how many legits are sampled so that they fit beside what is kept whole of the memory."""
+        room = FILLED * self.policy.max_examples
+        if decisions <= room:
+            return 1
+        room -= min(whole, _MOST_WHOLE * room)
         rate = 1
         # Powers of two: a hash that is sampled at one rate is sampled at every denser one too.
-        while rate * self.policy.max_examples * _FILLED < expected:
+        while rate * room < decisions:
             rate *= 2
-        self._sample_one_in = rate
+        return rate
 
     def _fold_money(self, commit: Commit) -> None:
         self.ledger.fold(commit.ledger)
@@ -339,7 +363,9 @@ class ModelState:
             clock_ms = max(commit.clocks_ms.values())
             budget = commit.budget
             self.budget.fold(budget.online, budget.forest, budget.alerts, budget.cases, clock_ms)
-            self.ledger.close(min(self.clocks_ms.values()), self.policy.horizon_ms)
+            until_ms, policy = self.verdicts_until_ms, self.policy
+            final_ms = None if until_ms is None else until_ms + policy.negatives_after_ms - policy.horizon_ms
+            self.ledger.close(min(self.clocks_ms.values()), final_ms)
 
     @property
     def verdicts_until_ms(self) -> int | None:
@@ -383,3 +409,12 @@ class ModelState:
         self.generation = GenerationStart(offset, refit.clock_ms, self.frauds_learnt)
         # The job has not seen the examples that were folded while it ran.
         self._learn(self.examples.since(refit.cut_offset), refit.cut_offset + 1)
+
+
+def _said(examples: Examples) -> float:
+    """Return how many decisions the examples stand for; silence after an alert says nothing of one.
+
+    Weights are whole numbers, so their sum is exact in any order.
+    """
+    said = examples.label != Verdict.ALERTED
+    return float(examples.weight.sum(dtype=np.float64, where=said))

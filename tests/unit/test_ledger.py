@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -11,15 +12,17 @@ from models.ledger import (
     CLOSED_DAYS_KEPT,
     Cohort,
     Ledger,
+    LedgerDeltas,
     Truth,
     decided_deltas,
     settled_deltas,
     summed,
 )
+from models.state import ModelState
 from models.vocabulary import MS_PER_DAY, Decider, Flag
+from tests.support.model_log import POLICY, commit, new_state
 
 DAY = 19_000
-HORIZON = 30 * MS_PER_DAY
 REVIEW = 5.0
 LATER = (DAY + 1_000) * MS_PER_DAY
 
@@ -75,7 +78,7 @@ def test_a_closed_day_by_hand() -> None:
             (PASS, 20.0, Truth.LEGIT),
         ],
     )
-    assert ledger.close((DAY + 1) * MS_PER_DAY, HORIZON) == 1
+    assert ledger.close((DAY + 1) * MS_PER_DAY, None) == 1
     cohort = ledger.window(1, REVIEW)
     assert (cohort.decisions, cohort.settled, cohort.frauds) == (7, 7, 3)
     assert (cohort.alerts, cohort.cases) == (4, 3)
@@ -122,7 +125,7 @@ def test_the_ledger_equals_a_count_over_the_rows() -> None:
     for part in np.array_split(np.random.default_rng(2).permutation(5_000), 13):
         some = {name: column[part] for name, column in rows.items()}
         ledger.fold(summed([settled_deltas(**some), decided_deltas(some["event_time_ms"])]))
-    ledger.close(LATER, HORIZON)
+    ledger.close(LATER, None)
     cohort = ledger.window(2, REVIEW)
 
     last_two = rows["event_time_ms"] // MS_PER_DAY >= DAY + 3
@@ -160,7 +163,7 @@ def test_nothing_is_published_while_a_day_is_open() -> None:
     ledger = Ledger()
     decide(ledger, DAY, 2)
     settle(ledger, DAY, [(CASE, 1.0, Truth.FRAUD)])
-    assert ledger.close((DAY + 1) * MS_PER_DAY, HORIZON) == 0
+    assert ledger.close((DAY + 1) * MS_PER_DAY, None) == 0
     cohort = ledger.window(30, REVIEW)
     assert (cohort.days, cohort.settled, cohort.cost) == (0, 0, 0.0)
     undefined = (cohort.recall, cohort.precision, cohort.f1, cohort.prevalence, cohort.label_coverage)
@@ -182,7 +185,7 @@ def test_days_that_close_without_a_label_are_counted() -> None:
     )
     ledger.fold(silent)
     assert ledger.unlabelled_days(30) == 0, "none is closed"
-    assert ledger.close(LATER, HORIZON) == 2
+    assert ledger.close(LATER, None) == 2
     assert (ledger.unlabelled_days(1), ledger.unlabelled_days(30)) == (1, 1)
 
 
@@ -190,25 +193,92 @@ def test_a_settled_day_stays_open_until_it_is_over() -> None:
     ledger = Ledger()
     decide(ledger, DAY, 1)
     settle(ledger, DAY, [(CASE, 1.0, Truth.FRAUD)])
-    assert ledger.close((DAY + 1) * MS_PER_DAY - 1, HORIZON) == 0
-    assert ledger.close((DAY + 1) * MS_PER_DAY, HORIZON) == 1
-    assert ledger.close((DAY + 1) * MS_PER_DAY, HORIZON) == 0
+    assert ledger.close((DAY + 1) * MS_PER_DAY - 1, None) == 0
+    assert ledger.close((DAY + 1) * MS_PER_DAY, None) == 1
+    assert ledger.close((DAY + 1) * MS_PER_DAY, None) == 0
 
 
-def test_the_horizon_closes_a_day_that_is_not_wholly_settled() -> None:
+def end_of(day: int) -> int:
+    return (day + 1) * MS_PER_DAY
+
+
+def test_rows_that_never_settle_hold_a_day_open_until_silence_has_settled_a_later_one() -> None:
     ledger = Ledger()
     decide(ledger, DAY, 3)
     settle(ledger, DAY, [(CASE, 1.0, Truth.FRAUD)])
-    assert ledger.close((DAY + 1) * MS_PER_DAY + HORIZON - 1, HORIZON) == 0
-    assert ledger.close((DAY + 1) * MS_PER_DAY + HORIZON, HORIZON) == 1
+    decide(ledger, DAY + 1, 200)
+    settle(ledger, DAY + 1, [(PASS, 1.0, Truth.LEGIT)] * 197)
+    assert ledger.close(LATER, end_of(DAY + 1)) == 0, "a hundredth and a half of the later day is open"
+    settle(ledger, DAY + 1, [(PASS, 1.0, Truth.LEGIT)])
+    assert ledger.close(LATER, None) == 0
+    assert ledger.close(LATER, end_of(DAY + 1) - 1) == 0, "labels alone may have settled it"
+    assert ledger.close(LATER, end_of(DAY + 1)) == 1
     assert (ledger.window(1, REVIEW).decisions, ledger.window(1, REVIEW).settled) == (3, 1)
+
+
+def test_the_horizon_closes_no_day_that_silence_has_yet_to_settle() -> None:
+    ledger = Ledger()
+    for day in range(DAY, DAY + 20):
+        decide(ledger, day, 3)
+        settle(ledger, day, [(CASE, 1.0, Truth.FRAUD)])
+    assert ledger.close(LATER, end_of(DAY + 30)) == 0
+    for day in range(DAY, DAY + 20):
+        settle(ledger, day, [(PASS, 1.0, Truth.LEGIT)] * 2)
+        assert ledger.close(LATER, end_of(DAY + 30)) == 1
+    assert (ledger.total(REVIEW).decisions, ledger.total(REVIEW).settled) == (60, 60)
+
+
+def test_a_day_closes_a_year_past_the_horizon_whatever_is_open() -> None:
+    ledger = Ledger()
+    decide(ledger, DAY, 3)
+    assert ledger.close(LATER, None) == 0
+    assert ledger.close(LATER, end_of(DAY + 365) - 1) == 0
+    assert ledger.close(LATER, end_of(DAY + 365)) == 1
+
+
+def fold_money(state: ModelState, day: int, deltas: list[LedgerDeltas], newest_label_ms: int | None) -> None:
+    """Fold a commit at the end of a day that changes the ledger alone."""
+    record = commit(np.random.default_rng(0), 0, clocks_ms={0: end_of(day)})
+    record = dataclasses.replace(record, ledger=summed(deltas), newest_label_ms=newest_label_ms)
+    state.fold(state.offset + 1, record)
+
+
+@pytest.mark.parametrize("newest_label_ms", [None, end_of(DAY + 1)])
+def test_no_day_closes_on_its_frauds_alone_while_the_label_feed_is_silent(
+    newest_label_ms: int | None,
+) -> None:
+    state = new_state(policy=dataclasses.replace(POLICY, horizon_ms=10 * MS_PER_DAY))
+    for day in range(DAY, DAY + 40):
+        times_ms = np.full(100, day * MS_PER_DAY + 7, np.int64)
+        # The last day but two is settled by labels alone: it proves nothing of silence.
+        count = 100 if day == DAY + 37 else 2
+        frauds = settled_deltas(
+            event_time_ms=times_ms[:count],
+            flags=np.full(count, CASE, np.uint16),
+            loss=np.ones(count),
+            truth=np.full(count, Truth.FRAUD, np.uint8),
+            labelled=np.ones(count, np.bool_),
+            sign=np.ones(count, np.int8),
+        )
+        fold_money(state, day, [decided_deltas(times_ms), frauds], newest_label_ms)
+    assert state.ledger.closed_days == 1, "the one that is settled"
+
+
+def test_no_day_closes_for_a_lower_horizon_before_the_partitions_have_settled_it() -> None:
+    state = new_state(policy=POLICY)
+    for day in range(DAY, DAY + 25):
+        decided = decided_deltas(np.full(100, day * MS_PER_DAY + 7, np.int64))
+        fold_money(state, day, [decided], newest_label_ms=end_of(day))
+    state.fold(state.offset + 1, dataclasses.replace(POLICY, horizon_ms=10 * MS_PER_DAY))
+    fold_money(state, DAY + 25, [], newest_label_ms=end_of(DAY + 25))
+    assert state.ledger.closed_days == 0
 
 
 def test_a_closed_day_stays_as_published_and_what_comes_later_is_counted_apart() -> None:
     ledger = Ledger()
     decide(ledger, DAY, 1)
     settle(ledger, DAY, [(PASS, 80.0, Truth.LEGIT)])
-    ledger.close((DAY + 1) * MS_PER_DAY, HORIZON)
+    ledger.close((DAY + 1) * MS_PER_DAY, None)
     published = str(ledger.window(1, REVIEW))
     settle(ledger, DAY, [(PASS, 80.0, Truth.LEGIT)], sign=-1)
     settle(ledger, DAY, [(PASS, 80.0, Truth.FRAUD)])
@@ -223,7 +293,7 @@ def test_a_changed_truth_moves_a_decision_of_an_open_day() -> None:
     settle(ledger, DAY, [(PASS, 80.0, Truth.LEGIT)])
     settle(ledger, DAY, [(PASS, 80.0, Truth.LEGIT)], sign=-1)
     settle(ledger, DAY, [(PASS, 80.0, Truth.FRAUD)])
-    ledger.close((DAY + 1) * MS_PER_DAY, HORIZON)
+    ledger.close((DAY + 1) * MS_PER_DAY, None)
     cohort = ledger.window(1, REVIEW)
     assert (cohort.settled, cohort.frauds, cohort.cost_none) == (1, 1, 80.0)
 
@@ -236,7 +306,7 @@ def test_the_idle_forest_is_judged_by_the_rows_it_scored() -> None:
     ledger = Ledger()
     decide(ledger, DAY, len(rows))
     settle(ledger, DAY, rows)
-    ledger.close((DAY + 1) * MS_PER_DAY, HORIZON)
+    ledger.close((DAY + 1) * MS_PER_DAY, None)
     # Of 64 rows it scored 8 and would have alerted on 1: on 8 in all. Of the 40 lost in the frauds it scored
     # it would have missed 10, a quarter: so a quarter of 600 in all.
     assert ledger.window(1, REVIEW).forest_cost == pytest.approx(8 * 5 + 150)
@@ -246,7 +316,7 @@ def test_a_forest_that_scored_nothing_has_no_cost() -> None:
     ledger = Ledger()
     decide(ledger, DAY, 1)
     settle(ledger, DAY, [(PASS, 80.0, Truth.FRAUD)])
-    ledger.close((DAY + 1) * MS_PER_DAY, HORIZON)
+    ledger.close((DAY + 1) * MS_PER_DAY, None)
     assert math.isnan(ledger.window(1, REVIEW).forest_cost)
 
 
@@ -254,7 +324,7 @@ def test_before_the_first_forest_every_fraud_is_lost_on_its_account() -> None:
     ledger = Ledger()
     decide(ledger, DAY, 2)
     settle(ledger, DAY, [(int(Decider.NONE), 80.0, Truth.FRAUD), (int(Decider.NONE), 9.0, Truth.LEGIT)])
-    ledger.close((DAY + 1) * MS_PER_DAY, HORIZON)
+    ledger.close((DAY + 1) * MS_PER_DAY, None)
     cohort = ledger.window(1, REVIEW)
     assert (cohort.forest_cost, cohort.online_cost, cohort.cost) == (80.0, 80.0, 80.0)
 
@@ -265,7 +335,7 @@ def test_old_closed_days_are_merged_and_never_open_again() -> None:
     for day in range(DAY, DAY + CLOSED_DAYS_KEPT + extra):
         decide(ledger, day, 1)
         settle(ledger, day, [(CASE, 10.0, Truth.FRAUD)])
-        ledger.close((day + 1) * MS_PER_DAY, HORIZON)
+        ledger.close((day + 1) * MS_PER_DAY, None)
     assert len(ledger.arrays()["days"]) == CLOSED_DAYS_KEPT
     total = ledger.total(REVIEW)
     assert (total.days, total.decisions, total.frauds) == (CLOSED_DAYS_KEPT + extra,) * 3
@@ -284,10 +354,10 @@ def test_an_open_day_is_not_merged_with_closed_ones_around_it() -> None:
     for day in range(DAY + 1, DAY + CLOSED_DAYS_KEPT + 10):
         decide(ledger, day, 1)
         settle(ledger, day, [(CASE, 10.0, Truth.FRAUD)])
-        ledger.close((day + 1) * MS_PER_DAY, 365 * MS_PER_DAY)
+        ledger.close((day + 1) * MS_PER_DAY, None)
     assert ledger.closed_days == CLOSED_DAYS_KEPT + 9
     settle(ledger, DAY, [(CASE, 10.0, Truth.FRAUD)])
-    ledger.close(LATER, HORIZON)
+    ledger.close(LATER, None)
     assert ledger.total(REVIEW).frauds == CLOSED_DAYS_KEPT + 11
 
 

@@ -245,7 +245,7 @@ def test_the_closed_days_are_published_by_window(metrics: Metrics) -> None:
         )
         ledger.fold(summed([settled, decided_deltas(times)]))
     assert math.isnan(value(metrics, "cohort_recall", window="1d"))
-    ledger.close(19_002 * MS_PER_DAY, MS_PER_DAY)
+    ledger.close(19_002 * MS_PER_DAY, None)
     metrics.cohorts(ledger, review_cost=5.0)
     assert value(metrics, "cohort_recall", window="1d") == 1.0
     assert value(metrics, "cohort_recall", window="7d") == 0.5

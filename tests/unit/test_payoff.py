@@ -39,13 +39,17 @@ def day_of(
     stopped: dict[int, float],
     missed: dict[int, float] | None = None,
     silent: float = 0.0,
+    claimed: float = 100.0,
+    frauds: float = 0.0,
 ) -> PayoffDeltas:
     """Return a day whose policies opened so many cases and stopped so much; `silent` cases more of every policy.
 
-    What they `stopped` was alerted on, what it `missed` would have been.
+    What they `stopped` was alerted on, what it `missed` would have been. Of what only the rule from one on alerts on,
+    so many frauds were `claimed`, and so many `frauds` there were.
     """
-    sums = np.zeros((4, 1, POLICIES))
+    sums = np.zeros((8, 1, POLICIES))
     sums[1] = silent
+    sums[4, 0, : USUAL + 1], sums[7, 0, : USUAL + 1] = claimed / REVIEW, frauds
     # Every day has decisions that the model scored.
     sums[0, 0, 0] = 1e-9
     for kind, values in ((0, cases), (2, stopped), (3, missed or {})):
@@ -131,7 +135,9 @@ def test_parts_are_summed_by_day_so_that_many_are_no_larger_than_one() -> None:
     parts = [payoff_deltas(np.random.default_rng(seed), 30) for seed in range(6)]
     joined = PayoffDeltas.summed([*parts, PayoffDeltas.nothing()])
     assert joined.day.tolist() == sorted({day for part in parts for day in part.day.tolist()})
-    for name in ("cases", "silent", "caught", "missed"):
+    names = [name for name in PayoffDeltas.layout() if name != "day"]
+    assert len(names) == 8
+    for name in names:
         for day, its in zip(joined.day.tolist(), getattr(joined, name), strict=True):
             of_day = [getattr(part, name)[part.day == day].sum(axis=0) for part in parts]
             np.testing.assert_allclose(its, np.sum(of_day, axis=0))
@@ -162,6 +168,99 @@ def test_days_before_the_model_scored_say_nothing_of_the_rule_but_vouch_for_the_
     payoffs = after(alone)
     assert payoffs.in_force == (1.0, False, 1)
     assert np.isnan(payoffs.daily_gain).all()
+
+
+@pytest.mark.parametrize(
+    ("claimed", "frauds", "gives_up"), [(2.6, 0, False), (2.8, 0, True), (9.8, 5, False)]
+)
+def test_the_rule_gives_up_alerts_only_where_they_held_fewer_frauds_than_claimed(
+    claimed: float, frauds: int, gives_up: bool
+) -> None:
+    """P(none) is 6.7 % where 2.7 are claimed, P(five or fewer) where 10.0 are."""
+    days = [
+        day_of(DAY + back, cases=rule([10.0] * 4), stopped={}, claimed=claimed / 14, frauds=frauds / 14)
+        for back in range(15)
+    ]
+    # The day on which the model begins counts as well: its claims are as good as those of any.
+    days[0] = day_of(DAY, cases=rule([10.0] * 4), stopped={}, claimed=0.0)
+    least = after(days).in_force.least_lambda
+    assert (least > 1.0) == gives_up
+
+
+def test_a_calibrated_rule_goes_on_alerting_where_a_fraud_comes_once_in_months() -> None:
+    """Twenty alerts a day with a chance of fraud of 1 in 2,000 each, worth four reviews each, over two years."""
+    rng = np.random.default_rng(2)
+    payoffs, usual, count = Payoffs(), 0, 20
+    flags = level_bits(np.full(count, 4.0)) | np.uint16(Flag.ALERTED | Flag.FIRST_OF_WINDOW)
+    loss = np.full(count, 4.0 * REVIEW * 2_000.0)
+    for day in range(DAY, DAY + 730):
+        fraud = rng.random(count) < 1 / 2_000
+        signs = np.stack([np.ones(count), np.zeros(count), fraud]).astype(np.int8)
+        payoffs.fold(
+            settled_payoffs(
+                np.full(count, day * MS_PER_DAY),
+                flags.astype(np.uint16),
+                np.zeros(count, np.float32),
+                loss,
+                signs,
+            ),
+            COSTS,
+        )
+        chosen(payoffs, day + 1)
+        usual += payoffs.in_force.least_lambda <= 4.0
+    assert usual >= 0.95 * 730
+
+
+def test_where_frauds_are_few_the_days_of_months_show_what_a_month_does_not() -> None:
+    def least_after(months: int) -> float:
+        days = [
+            day_of(DAY + back, cases=rule([10.0] * 4), stopped={}, claimed=2.0 / 28)
+            for back in range(28 * months)
+        ]
+        return after(days).in_force.least_lambda
+
+    assert least_after(1) == 1.0
+    assert least_after(2) > 1.0
+
+
+def test_what_is_alerted_on_beyond_the_usual_rule_needs_no_claim() -> None:
+    days = [
+        day_of(DAY + back, cases={}, stopped=rule([91.0 + back % 2, 10.0, 10.0, 10.0]), claimed=0.0)
+        for back in range(10)
+    ]
+    assert after(days).in_force.least_lambda == 0.0
+
+
+def test_claims_are_the_least_probabilities_that_reach_the_level_by_hand() -> None:
+    """Losses of 100 at levels of 4 and 1 reviews, and of 50 at a quarter of one."""
+    ratio, loss = np.array([5.0, 1.5, 0.3, 0.1]), np.array([100.0, 100.0, 50.0, 70.0])
+    flags = level_bits(ratio) | np.array([Flag.ALERTED, Flag.ALERTED, 0, 0]).astype(np.uint16)
+    signs = np.array([[1, 0, 1, 1], [0, 1, 0, 0], [1, 0, 0, 0]], np.int8)
+    found = settled_payoffs(np.full(4, DAY * MS_PER_DAY), flags, np.zeros(4, np.float32), loss, signs)
+    by_level = {
+        name: getattr(found, name)[0, : len(LAMBDAS)].tolist() for name in found.layout() if name != "day"
+    }
+    assert by_level["claimed"] == pytest.approx([0.04] * 6 + [0.0] * 2)
+    assert by_level["claimed_silent"] == pytest.approx([0.01] * 4 + [0.0] * 4)
+    assert by_level["claimed_missed"] == pytest.approx([0.005] * 2 + [0.0] * 6)
+    assert by_level["frauds"] == [1.0] * 6 + [0.0] * 2
+
+
+def test_after_a_change_of_costs_only_decisions_of_later_days_are_judged() -> None:
+    costly = [day_of(DAY + back, cases=rule([10.0] * 4), stopped={}) for back in range(30)]
+    payoffs = after(costly)
+    assert payoffs.in_force.least_lambda > 1.0
+    payoffs.begin_again((DAY + 30) * MS_PER_DAY)
+    assert payoffs.in_force.least_lambda == 1.0
+    # Verdicts on decisions of before still come.
+    for one in costly[20:]:
+        payoffs.fold(one, COSTS)
+    chosen(payoffs, DAY + 40)
+    assert payoffs.in_force.least_lambda == 1.0
+    for back in range(31, 40):
+        payoffs.fold(dataclasses.replace(costly[0], day=costly[0].day + back), COSTS)
+    chosen(payoffs, DAY + 41)
+    assert payoffs.in_force.least_lambda > 1.0
 
 
 def test_of_equal_policies_the_usual_one_mostly_stays_in_force() -> None:

@@ -243,7 +243,7 @@ class ModelSettings(Section):
     )
     memory_days: PositiveFloat = Field(90.0, description="days of examples that a new generation learns from")
     max_examples: Positive = Field(
-        400_000, description="examples kept in memory; the oldest are dropped first"
+        400_000, description="examples kept in memory; what does not fit is sampled, and weighs more"
     )
     forest_days: PositiveFloat = Field(7.0, description="how often the isolation forest is refitted")
     forest_min_rows: Positive = Field(256, description="transactions seen before the forest decides")

@@ -7,13 +7,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.hashing import MISSING
+from models.hashing import MISSING, mixed
 from worker.settings.fields import TransactionFields
 
-# The finaliser of splitmix64 (Steele, Lea and Flood 2014): every bit of its input reaches every bit of its result.
-_FIRST: Final = (np.uint64(30), np.uint64(0xBF58476D1CE4E5B9))
-_SECOND: Final = (np.uint64(27), np.uint64(0x94D049BB133111EB))
-_LAST_SHIFT: Final = np.uint64(31)
 _STEP: Final = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -52,9 +48,7 @@ def _combined(hashes: list[NDArray[np.uint64]]) -> NDArray[np.uint64]:
     """Return one hash of several, uint64 (n,); missing where one is. Keyed parts leave no sender a choice of it."""
     found = np.zeros(len(hashes[0]), np.uint64)
     for one in hashes:
-        found = (found ^ one) + _STEP
-        for shift, factor in (_FIRST, _SECOND):
-            found = (found ^ (found >> shift)) * factor
-        found ^= found >> _LAST_SHIFT
+        # A step of splitmix64 (Steele, Lea and Flood 2014).
+        found = mixed((found ^ one) + _STEP)
     missing = np.any([one == MISSING for one in hashes], axis=0)
     return np.where(missing, np.uint64(MISSING), np.where(found == MISSING, np.uint64(1), found))
