@@ -19,6 +19,7 @@ from tests.support.model_log import ENTITIES, FEATURES, LINEAGE, SPEC, START_MS
 from tests.support.scripted_blend import scripted
 from worker.identity import Hasher
 from worker.partition.journal import DecisionRows, JournalEntry, JournalHeader, JournalParts
+from worker.partition.ration import Rationed
 from worker.partition.record_layouts import decode_journal, encode_journal
 from worker.partition.settling import Settling
 from worker.partition.task import PartitionTask, TaskLimits, TaskState
@@ -177,6 +178,7 @@ class Commit:
     rows: DecisionRows
     settled: list[Settling]
     entry: JournalEntry
+    overflow: LabelColumns = dataclasses.field(default_factory=LabelColumns.none)
 
 
 def run(
@@ -200,10 +202,11 @@ def run(
     ids = fresh.id_hash if len(fresh) else np.empty(0, np.uint64)
     sifted = task.shelf.sift(labelled, task.clock_ms, ids)
     by_label, early = Settling(), sifted.early
-    if sifted.due is not None:
-        due, surplus = task.within_ration(sifted.due)
-        by_label = task.settle(due)
-        early = LabelColumns.concatenate([early, surplus, task.postpone(due, by_label)])
+    rationed = Rationed() if sifted.due is None else task.within_ration(sifted.due)
+    if rationed.today is not None:
+        by_label = task.settle(rationed.today)
+        unmatched = task.postpone(rationed.today, by_label)
+        early = LabelColumns.concatenate([early, rationed.waiting, unmatched])
     matured = task.mature(model.policy, task.newest_label_ms, task.shelf.silent_until_ms(task.clock_ms))
     header = JournalHeader(
         worker="w", lineage=model.lineage.id, model_version=model.version, partition=0, partitions=1,
@@ -216,7 +219,7 @@ def run(
     )  # fmt: skip
     settled = [by_label, matured.provisional, matured.final]
     entry = JournalEntry(header, rows, by_label.settlements, early, sifted.released)
-    return Commit(rows, settled, entry)
+    return Commit(rows, settled, entry, rationed.overflow)
 
 
 def replayed(folder: Path, entries: list[JournalEntry], limits: TaskLimits) -> PartitionTask:

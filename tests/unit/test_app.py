@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import resource
+from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import MagicMock
 
@@ -111,3 +113,35 @@ def test_the_lock_of_the_folder_is_given_back_only_once_the_tasks_have_deleted_t
     monkeypatch.setattr(app, "Processor", lambda *_: MagicMock(run_once=run_once))
     worker.run()
     assert left_at_unlocking == [False]
+
+
+@pytest.fixture
+def limit_of_files() -> Iterator[tuple[int, int]]:
+    """A soft limit of open files below the hard one."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limits = (min(1024, before[1] - 1), before[1])
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    yield limits
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_a_worker_may_have_as_many_files_open_as_the_hard_limit_allows(
+    monkeypatch: pytest.MonkeyPatch, limit_of_files: tuple[int, int]
+) -> None:
+    seen = []
+    running = MagicMock(run=lambda: seen.append(resource.getrlimit(resource.RLIMIT_NOFILE)))
+    monkeypatch.setattr(app, "Worker", lambda _: running)
+    assert app.run(Settings(entity_key="00" * 16)) == 0
+    assert seen == [(limit_of_files[1], limit_of_files[1])]
+
+
+@pytest.mark.parametrize("refused", [ValueError, OSError])
+def test_a_worker_that_may_not_raise_its_limit_of_open_files_starts_with_the_one_it_has(
+    monkeypatch: pytest.MonkeyPatch, limit_of_files: tuple[int, int], refused: type[Exception]
+) -> None:
+    monkeypatch.setattr(app, "Worker", MagicMock())
+    with monkeypatch.context() as here:
+        here.setattr(resource, "setrlimit", setrlimit := MagicMock(side_effect=refused))
+        assert app.run(Settings(entity_key="00" * 16)) == 0
+    setrlimit.assert_called_once()
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == limit_of_files

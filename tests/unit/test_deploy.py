@@ -20,6 +20,7 @@ from tests.support.dashboard import DEPLOY, tool
 from tests.support.repository import ROOT
 from tests.tools.dockerfile import context, instructions
 from worker.cli import build_parser
+from worker.partition.pending import SEGMENT_ROWS
 from worker.settings.loading import load_settings
 from worker.settings.report import refuse_unknown_variables
 from worker.simulation import FIELDS
@@ -249,6 +250,11 @@ def test_one_service_builds_the_image_and_all_others_of_it_wait_for_that_one() -
     assert [name for name, service in SERVICES.items() if "build" in service] == ["topics"]
     for name in WORKERS:
         assert name == "topics" or (SERVICES[name]["pull_policy"] == "never" and "topics" in needed_by(name))
+
+
+def test_the_worker_of_the_stack_may_have_a_file_open_for_each_segment_of_heavy_traffic() -> None:
+    # A thousand decisions a second over the 90 days that the default settings keep.
+    assert SERVICES["worker"]["ulimits"]["nofile"] > 1_000 * 90 * 86_400 / SEGMENT_ROWS
 
 
 def test_kafka_is_the_version_of_the_tests() -> None:

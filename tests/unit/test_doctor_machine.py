@@ -96,13 +96,18 @@ def test_the_memory_of_a_container_counts(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert machine_checks.memory_bytes() == 1_048_576
 
 
-def test_more_segments_than_open_files_are_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 4096))
-    # 90 days of 2**18 a day are 90 segments; of ten times that, 900.
-    assert machine_checks.limits(settings(), cluster(per_day=float(1 << 18))).status is Verdict.OK
-    found = machine_checks.limits(settings(), cluster(per_day=10.0 * (1 << 18)))
+@pytest.mark.parametrize("limits", [(1024, 4096), (4096, resource.RLIM_INFINITY)])
+def test_more_segments_are_warned_of_than_the_worker_may_have_files_open(
+    monkeypatch: pytest.MonkeyPatch, limits: tuple[int, int]
+) -> None:
+    """A worker raises its soft limit to the hard one, where that is a number."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _: limits)
+    # 90 days of 2**18 a day are 90 segments; of forty times that, 3,600.
+    assert machine_checks.limits(settings(), cluster(per_day=40.0 * (1 << 18))).status is Verdict.OK
+    found = machine_checks.limits(settings(), cluster(per_day=50.0 * (1 << 18)))
     assert found.status is Verdict.WARNING
-    assert "1,100 are needed" in found.found
+    assert "4,096 open files" in found.found
+    assert "4,700 are needed" in found.found
     assert machine_checks.limits(settings(), None).status is Verdict.OK
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from types import SimpleNamespace
 from typing import Any
@@ -12,10 +13,12 @@ import pytest
 from models.blend import Mix
 from models.candidates import Choice
 from models.state import GenerationStart
-from models.vocabulary import MS_PER_DAY, Decider, Flag, LabelSource
+from models.vocabulary import MS_PER_DAY, Decider, Flag, LabelKind, LabelSource
+from tests.support.partition import labels
 from worker.live.observer import MetricsObserver, _held_back
 from worker.live.publisher import ORPHAN, ORPHAN_DETAIL, WRONG_CARD, WRONG_CARD_DETAIL
 from worker.settings.sections import TopicSettings
+from worker.wire.decoder import LabelColumns
 
 
 @pytest.fixture
@@ -106,8 +109,8 @@ def test_labels_without_a_decision_are_warned_of_once(
     observer: MetricsObserver, caplog: pytest.LogCaptureFixture
 ) -> None:
     for partition in (2, 3):
-        observer._log_orphans(partition, ORPHAN, ORPHAN_DETAIL)
-        observer._log_orphans(partition, WRONG_CARD, WRONG_CARD_DETAIL)
+        observer._log_dead_letters(partition, ORPHAN, ORPHAN_DETAIL)
+        observer._log_dead_letters(partition, WRONG_CARD, WRONG_CARD_DETAIL)
     warning, other = logged(caplog)
     assert other.startswith("chargebacks, partition 2: wrong_card goes to the dead letters: ")
     assert warning.startswith("chargebacks, partition 2: orphan_label goes to the dead letters: ")
@@ -162,7 +165,31 @@ def test_a_label_that_waits_for_several_days_is_surplus_once(observer: MetricsOb
     outcome: Any = SimpleNamespace(
         partition=0,
         surplus=SimpleNamespace(offsets=np.array([7, 8]), source=source),
+        overflow=LabelColumns.none(),
         released=SimpleNamespace(offsets=np.array([7])),
     )
     rest._observe_surplus(outcome)
     assert counted == [[LabelSource.CHARGEBACK]]
+
+
+def test_labels_without_room_to_wait_for_their_day_are_counted_as_surplus_and_as_dead_letters(
+    observer: MetricsObserver, caplog: pytest.LogCaptureFixture
+) -> None:
+    rest: Any = observer
+    counted: list[Any] = []
+    rest._metrics = SimpleNamespace(
+        surplus_labels=lambda source: counted.append(source.tolist()),
+        dead_lettered=lambda *given: counted.append(given),
+    )
+    rest._tasks = {0: SimpleNamespace(clock_ms=0)}
+    source = np.array([LabelSource.ANALYST, LabelSource.CHARGEBACK], np.uint8)
+    two = labels(("a", LabelKind.FRAUD, 1), ("b", LabelKind.FRAUD, 1))
+    outcome: Any = SimpleNamespace(
+        partition=0,
+        surplus=LabelColumns.none(),
+        overflow=dataclasses.replace(two, offsets=np.array([7, 8]), source=source),
+        released=SimpleNamespace(offsets=np.array([7])),
+    )
+    rest._observe_surplus(outcome)
+    assert counted == [[LabelSource.CHARGEBACK], ("settle", "surplus", 2)]
+    assert any("partition 0: surplus goes to the dead letters: " in line for line in logged(caplog))

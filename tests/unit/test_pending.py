@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,35 @@ def test_a_full_disk_is_told_before_anything_is_written_to_it(
     with pytest.raises(WorkerError, match=r"0000000000 .*No space left.*worker\.state_dir"):
         fill(pending, 1)
     assert statuses(pending) == [Status.WAITING] * 4
+
+
+def test_a_limit_of_open_files_is_named_with_what_to_raise(pending: PendingDecisions) -> None:
+    fill(pending, 1)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    few = len(os.listdir("/proc/self/fd")) + 10
+    resource.setrlimit(resource.RLIMIT_NOFILE, (few, before[1]))
+    try:
+        named = (
+            rf"waiting/\d{{10}} .*\b{few} open files.*{SEGMENT} decisions.*ulimit -n.*LimitNOFILE.*ulimits"
+        )
+        with pytest.raises(WorkerError, match=named):
+            fill(pending, 200 * SEGMENT)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"), [(errno.ENFILE, r"fs\.file-max"), (errno.ENOMEM, r"vm\.max_map_count")]
+)
+def test_a_segment_that_cannot_be_mapped_names_the_limit_of_the_machine(
+    pending: PendingDecisions, monkeypatch: pytest.MonkeyPatch, number: int, remedy: str
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("worker.partition.pending.np.memmap", refused)
+    with pytest.raises(WorkerError, match=rf"0000000000 .*{os.strerror(number)}.*{remedy}"):
+        fill(pending, 1)
 
 
 @pytest.mark.parametrize("step", [1, 3, 8, 1_000])

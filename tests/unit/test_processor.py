@@ -284,6 +284,26 @@ def early(worker: Worker, partition: int, count: int) -> None:
     worker.around.inboxes[partition].put_labels(labels(*dated, timestamps_ms=stamps), [])
 
 
+def test_labels_without_room_to_wait_for_their_day_are_read_once_and_handed_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.partition.ration.LEAST_A_DAY", 1)
+    monkeypatch.setattr("worker.partition.ration._KNOWN_AFTER", 0.5)
+    monkeypatch.setattr("worker.partition.early_labels.MOST_ROWS", 2)
+    worker = Worker(tmp_path, partitions=1)
+    worker.put(0, "a", "b", "c")
+    worker.around.inboxes[0].put_labels(labels(("a", LabelKind.OUTCOME, START_MS)), [])
+    worker.processor.run_once()
+    worker.put(0, "d", hour=24)
+    flood = labels(*[(it, LabelKind.FRAUD, START_MS) for it in "abc"], first_offset=1)
+    worker.around.inboxes[0].put_labels(flood, [])
+    (outcome,) = worker.processor.run_once()
+    assert outcome.labels is not None
+    parts = outcome.labels, outcome.surplus, outcome.early, outcome.overflow
+    assert [part.offsets.tolist() for part in parts] == [[1], [2], [2], [3]]
+    assert outcome.positions.labels == 4
+
+
 def release_at_once(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     for module in ("worker.cycle.processor", "worker.partition.early_labels"):
         monkeypatch.setattr(f"{module}.RELEASED_AT_ONCE", count, raising=False)

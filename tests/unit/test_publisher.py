@@ -18,7 +18,7 @@ from tests.support.partition import labels, running_task
 from worker.cycle.contracts import Finish, Outcome
 from worker.kafka_io.client import consumer_config
 from worker.kafka_io.committer import KafkaTransaction
-from worker.live.publisher import ORPHAN, WRONG_CARD, Publisher
+from worker.live.publisher import ORPHAN, SURPLUS, WRONG_CARD, Publisher
 from worker.partition.early_labels import LabelShelf
 from worker.partition.journal import Positions
 from worker.partition.settling import Matured, Settling
@@ -93,6 +93,24 @@ def test_an_orphan_of_another_card_has_a_reason_of_its_own(publisher: Publisher,
     publisher.begin([one], [], new_state())
     letters = [it.value for it in kept.begun[-1].records if it.topic == TOPICS.dead_letters]
     assert [DeadLetter.model_validate_json(it).reason for it in letters] == [ORPHAN, WRONG_CARD]
+
+
+def test_a_label_without_room_to_wait_for_its_day_is_a_dead_letter(publisher: Publisher, kept: Kept) -> None:
+    came = labels(("a", LabelKind.FRAUD, 1), ("b", LabelKind.FRAUD, 1), first_offset=40)
+    came = dataclasses.replace(came, value=pa.array([b'{"a": 1}', b'{"b": 1}'], pa.large_binary()))
+    publisher.begin(
+        [dataclasses.replace(outcome(0, Positions(1, 42), changed=True), overflow=came)], [], new_state()
+    )
+    letters = [
+        DeadLetter.model_validate_json(it.value or b"")
+        for it in kept.begun[-1].records
+        if it.topic == TOPICS.dead_letters
+    ]
+    found = [(it.topic, it.partition, it.offset, it.stage, it.reason, original_of(it)) for it in letters]
+    assert found == [
+        (TOPICS.labels, 0, 40, "settle", SURPLUS, b'{"a": 1}'),
+        (TOPICS.labels, 0, 41, "settle", SURPLUS, b'{"b": 1}'),
+    ]
 
 
 def test_the_dead_letter_of_a_long_label_that_waited_says_that_it_is_cut(

@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from models.state import ModelState
@@ -23,6 +24,7 @@ from tests.support.partition import (
     transactions,
 )
 from worker.errors import CorruptError
+from worker.partition import early_labels
 from worker.partition import ration as ration_module
 from worker.partition.ration import LEAST_A_DAY, Ration
 from worker.partition.task import PartitionTask
@@ -211,3 +213,54 @@ def test_labels_beyond_the_ration_are_applied_the_next_day(
     days += [run(task, model, NOTHING, None, DAY_0_MS + day * MS_PER_DAY) for day in (1, 2, 3, 4)]
     taught = [sum(int(it.frauds.sum()) for it in day.settled[0].evidence) for day in days]
     assert taught == [2, 0, 2, 2, 0], "two always pass; the same day teaches no more"
+
+
+@pytest.mark.parametrize(("most_rows", "most_bytes"), [(4, 1_000), (100, 4)])
+def test_labels_beyond_the_ration_without_room_to_wait_are_not_applied(
+    two_a_day: tuple[PartitionTask, ModelState],
+    monkeypatch: pytest.MonkeyPatch,
+    most_rows: int,
+    most_bytes: int,
+) -> None:
+    monkeypatch.setattr(early_labels, "MOST_ROWS", most_rows)
+    monkeypatch.setattr(early_labels, "MOST_BYTES", most_bytes)
+    task, model = two_a_day
+    flood = frauds(*[f"t{row}" for row in range(6)], first_offset=1)
+    flood = dataclasses.replace(flood, value=pa.array([b"x"] * 6, pa.large_binary()))
+    first = run(task, model, NOTHING, flood, DAY_1_MS)
+    # Half of the shelf is for labels that wait beyond their own time: two of four, in rows as in bytes.
+    assert (first.entry.early.offsets.tolist(), first.overflow.offsets.tolist()) == ([3, 4], [5, 6])
+    assert statuses(task) == [Status.FRAUD] * 2 + [Status.PROVISIONAL] * 4
+    assert task.ration.numbers()[2:].count(2.0) == 1, "two frauds of today"
+    second = run(task, model, NOTHING, None, DAY_1_MS + MS_PER_DAY)
+    # A day later the horizon of both others is over, and silence has spoken.
+    assert statuses(task) == [Status.FRAUD] * 4 + [Status.FINAL_LEGIT] * 2
+    assert len(second.overflow) == 0
+
+
+def test_a_reversal_does_not_outlive_its_fraud_that_has_no_room_to_wait(
+    two_a_day: tuple[PartitionTask, ModelState], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(early_labels, "MOST_ROWS", 2)
+    task, model = two_a_day
+    flood = frauds("t0", "t1", "t2", "t3", first_offset=1)
+    reversals = labels(
+        ("t0", LabelKind.REVERSAL, DAY_1_MS), ("t3", LabelKind.REVERSAL, DAY_1_MS), first_offset=5
+    )
+    first = run(task, model, NOTHING, LabelColumns.concatenate([flood, reversals]), DAY_1_MS)
+    assert (first.settled[0].orphans.tolist(), first.overflow.offsets.tolist()) == ([], [4, 6])
+    assert statuses(task)[:2] == [Status.LEGIT, Status.FRAUD]
+
+
+def test_labels_that_wait_for_the_next_day_keep_their_place_when_the_shelf_fills(
+    two_a_day: tuple[PartitionTask, ModelState], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(early_labels, "MOST_ROWS", 8)
+    task, model = two_a_day
+    run(task, model, NOTHING, frauds(*[f"t{row}" for row in range(6)], first_offset=1), DAY_1_MS)
+    far_ms = DAY_1_MS + 30 * MS_PER_DAY
+    ahead = labels(*[(f"later{row}", LabelKind.FRAUD, far_ms) for row in range(4)], first_offset=7)
+    days = [run(task, model, NOTHING, ahead, DAY_1_MS + MS_PER_DAY)]
+    days.append(run(task, model, NOTHING, None, DAY_1_MS + 2 * MS_PER_DAY))
+    assert [day.overflow.offsets.tolist() for day in days] == [[], []]
+    assert statuses(task) == [Status.FRAUD] * 6

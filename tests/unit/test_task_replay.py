@@ -23,6 +23,7 @@ from tests.support.partition import (
     transactions,
 )
 from worker.errors import CorruptError
+from worker.partition import early_labels
 from worker.partition import pending as pending_module
 from worker.partition import ration as ration_module
 from worker.partition.task import PartitionTask, TaskLimits
@@ -139,6 +140,21 @@ def test_a_task_replayed_from_its_journal_is_the_one_that_wrote_it(tmp_path: Pat
     assert live.pending.first_sequence > 0, "nothing was forgotten"
     assert live.final_sequence > live.pending.first_sequence
     assert live.cards.evictions > 0
+
+
+def test_a_task_whose_labels_find_no_room_to_wait_is_restored_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(early_labels, "MOST_ROWS", 12)
+    model, stream, live = deciding_model(), Stream(3), running_task(tmp_path / "live", TIGHT)
+    commits = [run(live, model, *stream.next(START_MS)) for _ in range(60)]
+    assert sum(len(it.overflow) for it in commits) > 0
+    restored = replayed(tmp_path / "restored", [it.entry for it in commits], TIGHT)
+    assert_same_task(live, restored)
+    for _ in range(40):
+        batch = stream.next(live.clock_ms)
+        assert_same_commit(run(live, model, *batch), run(restored, model, *batch))
+        assert_same_task(live, restored)
 
 
 def test_a_change_of_the_policy_is_replayed_where_it_happened(tmp_path: Path) -> None:

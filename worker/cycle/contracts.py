@@ -72,6 +72,8 @@ class Outcome:
         Labels set aside because they are not due yet, and those of earlier commits that are due now.
     surplus
         Those of `early` that are due, but more than their source may teach in a day.
+    overflow
+        Those that are so too, and find no room to wait: dead letters.
     by_label
         What those labels settled.
     matured
@@ -100,6 +102,7 @@ class Outcome:
     early: LabelColumns = field(default_factory=LabelColumns.none)
     released: Released = field(default_factory=Released.empty)
     surplus: LabelColumns = field(default_factory=LabelColumns.none)
+    overflow: LabelColumns = field(default_factory=LabelColumns.none)
 
     @property
     def settled(self) -> tuple[Settling, Settling, Settling]:

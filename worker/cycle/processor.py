@@ -41,6 +41,7 @@ from worker.cycle.contracts import (
 )
 from worker.cycle.refits import Refits
 from worker.partition.early_labels import RELEASED_AT_ONCE
+from worker.partition.ration import Rationed
 from worker.partition.settling import Settling
 from worker.partition.task import PartitionTask, TaskState
 from worker.wire.decoder import LabelColumns, TransactionColumns
@@ -132,9 +133,8 @@ class Processor:
             read = self._source.take_labels(part.partition, until_ms, room)
         just_decided = np.empty(0, np.uint64) if decided is None else decided.transactions.id_hash
         sifted = task.shelf.sift(read, until_ms, just_decided, at_once)
-        labels, surplus = (
-            (None, LabelColumns.none()) if sifted.due is None else task.within_ration(sifted.due)
-        )
+        rationed = Rationed() if sifted.due is None else task.within_ration(sifted.due)
+        labels = rationed.today
         # Labels before silence: a label that is due keeps its decision from maturing unlabelled.
         by_label = Settling() if labels is None else task.settle(labels)
         unmatched = LabelColumns.none() if labels is None else task.postpone(labels, by_label)
@@ -156,8 +156,9 @@ class Processor:
             changed=bool(
                 decided or repeats or bad or sifted.due or sifted.early or before != after or part.begins
             ),
-            early=LabelColumns.concatenate([sifted.early, surplus, unmatched]),
-            surplus=surplus,
+            early=LabelColumns.concatenate([sifted.early, rationed.waiting, unmatched]),
+            surplus=rationed.waiting,
+            overflow=rationed.overflow,
             released=sifted.released,
         )
 

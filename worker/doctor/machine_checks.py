@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import resource
 import shutil
 import socket
 from pathlib import Path
@@ -25,6 +24,7 @@ from worker.kafka_io.consumer import require_seam
 from worker.local_http import ask
 from worker.parameters import feature_spec
 from worker.partition.pending import SEGMENT_ROWS, bytes_per_decision
+from worker.partition.segment_files import most_mappings, most_open_files
 from worker.settings.sections import Settings
 
 _GIB: Final = 1 << 30
@@ -113,9 +113,8 @@ def memory_bytes() -> int:
 
 
 def limits(settings: Settings, cluster: Cluster | None) -> Finding:
-    """Check that the segments of waiting decisions, a file and a mapping each, stay below the process's limits."""
-    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    maps = _max_map_count()
+    """Check that the segments of waiting decisions, a file and a mapping each, stay below a worker's limits."""
+    files, maps = most_open_files(), most_mappings()
     found = f"{files:,} open files" + (f", {maps:,} mappings" if maps else "")
     waiting = _waiting(settings, cluster)
     if waiting is None:
@@ -123,14 +122,10 @@ def limits(settings: Settings, cluster: Cluster | None) -> Finding:
     needed = _OTHER_FILES + round(waiting / SEGMENT_ROWS)
     found += f"; at the last day's rate some {needed:,} are needed"
     if needed > min(files, maps or files):
-        fix = "raise the limit of open files (ulimit -n, LimitNOFILE) and vm.max_map_count"
+        fix = "raise the hard limit of open files (ulimit -Hn, LimitNOFILE, ulimits of a compose file) and "
+        fix += "vm.max_map_count"
         return warning(found, fix)
     return ok(found)
-
-
-def _max_map_count() -> int | None:
-    path = Path("/proc/sys/vm/max_map_count")
-    return int(path.read_text(encoding="ascii")) if path.is_file() else None
 
 
 def health_port(settings: Settings) -> Finding:

@@ -22,12 +22,13 @@ from worker.live.conditions import CutOff, Standstill
 from worker.live.guard import InputGuard
 from worker.live.model_log import KafkaModelLog
 from worker.live.observer import MetricsObserver
-from worker.live.publisher import ORPHAN, SETTLE_STAGE, WRONG_CARD, Publisher
+from worker.live.publisher import ORPHAN, SETTLE_STAGE, SURPLUS, WRONG_CARD, Publisher
 from worker.live.rebalance import Rebalance
 from worker.live.source import KafkaSource
 from worker.live.state_folder import StateFolder
 from worker.memory import keep_freed_memory
 from worker.parameters import lineage, new_model, policy, refit_plan
+from worker.partition.segment_files import raise_open_files
 from worker.partition.task import PartitionTask, TaskState
 from worker.settings.report import changed
 from worker.settings.sections import Settings
@@ -72,7 +73,7 @@ class Worker:
             status=self._status.snapshot,
             dead_letter_reasons={
                 "decode": [reason.value for reason in Reason],
-                SETTLE_STAGE: [ORPHAN, WRONG_CARD],
+                SETTLE_STAGE: [ORPHAN, SURPLUS, WRONG_CARD],
             },
         )
         self._health = HealthServer(
@@ -234,6 +235,7 @@ def run(settings: Settings) -> int:
         The worker cannot go on; the process ends with the exit code of the error.
     """
     keep_freed_memory()
+    raise_open_files()
     # A segment truncated under the worker kills it (SIGBUS): without this, without a word.
     faulthandler.enable()
     worker = Worker(settings)

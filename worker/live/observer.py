@@ -16,7 +16,15 @@ from models.state import GenerationStart, ModelState
 from models.vocabulary import MS_PER_DAY, Decider, Flag, LabelEffect, LabelSource
 from worker.cycle.contracts import Decided, Outcome, StepTimes
 from worker.live.conditions import Conditions, Facts, WaitingLabels
-from worker.live.publisher import ORPHAN, ORPHAN_DETAIL, SETTLE_STAGE, WRONG_CARD, WRONG_CARD_DETAIL
+from worker.live.publisher import (
+    ORPHAN,
+    ORPHAN_DETAIL,
+    SETTLE_STAGE,
+    SURPLUS,
+    SURPLUS_DETAIL,
+    WRONG_CARD,
+    WRONG_CARD_DETAIL,
+)
 from worker.live.source import KafkaSource
 from worker.partition.task import PartitionTask
 from worker.settings.sections import TopicSettings
@@ -63,7 +71,7 @@ class MetricsObserver:
         self._closed_days = -1
         self._decider: Decider | None = None
         self._generation: GenerationStart | None = None
-        self._orphans_logged: set[str] = set()
+        self._dead_letters_logged: set[str] = set()
         self._surplus_logged: dict[int, int] = {}
         self._drift = DriftWatch(model.layout.names)
         metrics.watched_for_drift([*model.layout.names, SCORE, BASE_RATE])
@@ -135,7 +143,7 @@ class MetricsObserver:
         metrics.undecoded(len(outcome.bad) - of_labels, of_labels)
         if outcome.labels is not None:
             self._observe_labels(outcome, outcome.labels)
-        if len(outcome.surplus):
+        if len(outcome.surplus) or len(outcome.overflow):
             self._observe_surplus(outcome)
         provisional, final = outcome.matured.provisional, outcome.matured.final
         metrics.matured(sum(map(len, provisional.evidence)), final.finally_legit, final.unresolved)
@@ -156,7 +164,7 @@ class MetricsObserver:
             ):
                 if count:
                     self._metrics.dead_lettered(SETTLE_STAGE, reason, count)
-                    self._log_orphans(outcome.partition, reason, detail)
+                    self._log_dead_letters(outcome.partition, reason, detail)
         counted = np.isin(settling.label_effects, _COUNTED)
         self._metrics.labelled(
             settling.label_flags[counted],
@@ -167,10 +175,16 @@ class MetricsObserver:
 
     def _observe_surplus(self, outcome: Outcome) -> None:
         """Count labels that are too many for their source's day, each once, and log each source once a day."""
-        is_new = ~np.isin(outcome.surplus.offsets, outcome.released.offsets)
-        self._metrics.surplus_labels(outcome.surplus.source[is_new])
+        parts = outcome.surplus, outcome.overflow
+        offsets, source = (
+            np.concatenate([getattr(it, name) for it in parts]) for name in ("offsets", "source")
+        )
+        self._metrics.surplus_labels(source[~np.isin(offsets, outcome.released.offsets)])
+        if len(outcome.overflow):
+            self._metrics.dead_lettered(SETTLE_STAGE, SURPLUS, len(outcome.overflow))
+            self._log_dead_letters(outcome.partition, SURPLUS, SURPLUS_DETAIL)
         day = self._tasks[outcome.partition].clock_ms // MS_PER_DAY
-        for code in np.unique(outcome.surplus.source).tolist():
+        for code in np.unique(source).tolist():
             if self._surplus_logged.get(code) != day:
                 self._surplus_logged[code] = day
                 log.warning(
@@ -179,9 +193,9 @@ class MetricsObserver:
                     LabelSource(code).name.lower(),
                 )
 
-    def _log_orphans(self, partition: int, reason: str, detail: str) -> None:
-        if reason not in self._orphans_logged:
-            self._orphans_logged.add(reason)
+    def _log_dead_letters(self, partition: int, reason: str, detail: str) -> None:
+        if reason not in self._dead_letters_logged:
+            self._dead_letters_logged.add(reason)
             where = f"{self._topics.labels}, partition {partition}"
             log.warning("%s: %s goes to the dead letters: %s (logged once)", where, reason, detail)
 

@@ -20,7 +20,7 @@ from worker.partition.journal import DecisionRows, JournalEntry, JournalHeader, 
 from worker.partition.record_layouts import encode_journal, encode_model
 from worker.partition.task import PartitionTask
 from worker.settings.sections import Settings
-from worker.wire.decoder import BadRecord
+from worker.wire.decoder import BadRecord, LabelColumns
 from worker.wire.schema import DeadLetter
 
 SETTLE_STAGE = "settle"
@@ -28,6 +28,11 @@ ORPHAN = "orphan_label"
 ORPHAN_DETAIL = (
     "no decision waits for this label: its transaction_id and card_id are unknown or long gone, or its label_time lies "
     "before the transaction"
+)
+SURPLUS = "surplus"
+SURPLUS_DETAIL = (
+    "its source has taught as much as it may in a day (labels.times_usual), and so many labels wait already that there "
+    "is no room for more"
 )
 WRONG_CARD = "wrong_card"
 WRONG_CARD_DETAIL = "the decision of this transaction_id is on another card than the label's card_id"
@@ -118,28 +123,35 @@ class Publisher:
         return self._alerts.write(outcome.partition, outcome.decided, model)
 
     def _of_partition(self, outcome: Outcome, entry: JournalEntry) -> Iterator[Outgoing]:
-        for record in [*outcome.bad, *self._orphans(outcome)]:
+        for record in [*outcome.bad, *self._unused_labels(outcome)]:
             yield _dead_letter(self._topics.dead_letters, record)
         for value, headers in encode_journal(entry):
             yield Outgoing(self._topics.decisions, value, partition=outcome.partition, headers=headers)
 
-    def _orphans(self, outcome: Outcome) -> Iterator[BadRecord]:
-        if outcome.labels is None:
-            return
-        wrong_card = set(outcome.by_label.wrong_card.tolist())
-        for row in outcome.by_label.orphans.tolist():
-            value, value_bytes = original_of(outcome.labels.value[row].as_py())
-            yield BadRecord(
-                topic=self._topics.labels,
-                partition=outcome.partition,
-                offset=int(outcome.labels.offsets[row]),
-                timestamp_ms=int(outcome.labels.timestamps_ms[row]),
-                stage=SETTLE_STAGE,
-                reason=WRONG_CARD if row in wrong_card else ORPHAN,
-                detail=WRONG_CARD_DETAIL if row in wrong_card else ORPHAN_DETAIL,
-                value=value,
-                value_bytes=value_bytes,
-            )
+    def _unused_labels(self, outcome: Outcome) -> Iterator[BadRecord]:
+        """Yield the orphans, and the labels that find no room to wait for the next day."""
+        labels, overflow = outcome.labels, outcome.overflow
+        if labels is not None:
+            wrong_card = set(outcome.by_label.wrong_card.tolist())
+            for row in outcome.by_label.orphans.tolist():
+                why = (WRONG_CARD, WRONG_CARD_DETAIL) if row in wrong_card else (ORPHAN, ORPHAN_DETAIL)
+                yield self._unused(outcome.partition, labels, row, *why)
+        for row in range(len(overflow)):
+            yield self._unused(outcome.partition, overflow, row, SURPLUS, SURPLUS_DETAIL)
+
+    def _unused(self, partition: int, labels: LabelColumns, row: int, reason: str, detail: str) -> BadRecord:
+        value, value_bytes = original_of(labels.value[row].as_py())
+        return BadRecord(
+            topic=self._topics.labels,
+            partition=partition,
+            offset=int(labels.offsets[row]),
+            timestamp_ms=int(labels.timestamps_ms[row]),
+            stage=SETTLE_STAGE,
+            reason=reason,
+            detail=detail,
+            value=value,
+            value_bytes=value_bytes,
+        )
 
     def _entry(self, outcome: Outcome, model: ModelState) -> JournalEntry:
         task = self._tasks[outcome.partition]

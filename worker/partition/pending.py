@@ -8,7 +8,6 @@ journal: a restart rebuilds them.
 
 from __future__ import annotations
 
-import errno
 import math
 import os
 import shutil
@@ -23,9 +22,9 @@ from numpy.typing import NDArray
 from models.columns import Columns, Layout, Wide
 from models.labels import DecisionTruth
 from models.vocabulary import MS_PER_DAY, Status
-from worker.errors import WorkerError
 from worker.partition.id_index import ANOTHER_CARD, NOWHERE, ROWS_A_WORD, find_ids, index_ids
 from worker.partition.journal import DecisionRows, Settlements
+from worker.partition.segment_files import no_segment
 
 SEGMENT_ROWS: Final = 1 << 18
 _SLOTS: Final = SEGMENT_ROWS * 2
@@ -146,24 +145,7 @@ def _take_space(path: Path, ranges: list[tuple[int, int]]) -> None:
             for start, length in ranges:
                 os.posix_fallocate(file.fileno(), start, length)
     except OSError as error:
-        raise _no_file(path, error) from error
-
-
-def _no_file(path: Path, error: OSError) -> WorkerError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return WorkerError(
-            f"waiting decisions find no room at {path} ({error.strerror}): free disk space there, or name another "
-            "folder in worker.state_dir"
-        )
-    if isinstance(error, FileNotFoundError):
-        return WorkerError(
-            f"waiting decisions: {path} is gone: somebody deletes files below worker.state_dir while the worker runs. "
-            "Stop that, and start again: the folder is rebuilt"
-        )
-    return WorkerError(
-        f"waiting decisions: {path} cannot be written ({error.strerror}): see that worker.state_dir is a local folder "
-        "that no other process uses"
-    )
+        raise no_segment(path, error, SEGMENT_ROWS) from error
 
 
 def _mapped(path: Path, shapes: _Shapes) -> tuple[dict[str, NDArray[Any]], dict[str, int]]:
@@ -178,9 +160,9 @@ def _mapped(path: Path, shapes: _Shapes) -> tuple[dict[str, NDArray[Any]], dict[
         # Never an existing file: to truncate one kills the process that has it mapped.
         with path.open("xb") as file:
             file.truncate(int(ends[-1]))
+        whole = np.memmap(path, np.uint8, "r+", shape=(int(ends[-1]),))
     except OSError as error:
-        raise _no_file(path, error) from error
-    whole = np.memmap(path, np.uint8, "r+", shape=(int(ends[-1]),))
+        raise no_segment(path, error, SEGMENT_ROWS) from error
     starts = dict(zip(shapes, [0, *ends[:-1].tolist()], strict=True))
     arrays = {}
     for name, (dtype, shape) in shapes.items():

@@ -2,11 +2,13 @@
 
 A faulty or bought source that calls everything fraud, or everything legit, would teach the model within minutes what
 takes weeks to unlearn. So labels far beyond what is usual for their source wait for the next day. If the jump lasts, it
-becomes usual, and is learnt day by day; if it does not, somebody has had a day to stop it.
+becomes usual, and is learnt day by day; if it does not, somebody has had a day to stop it. What finds no room to wait
+is not applied either: it goes to the dead letters, from which it can be sent again.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -24,6 +26,25 @@ _KNOWN_AFTER: Final = (1.0 - _FADE**7) / (1.0 - _FADE)
 """The weight of seven days: before, nothing is usual yet, and nothing waits."""
 _KINDS: Final = (LabelKind.FRAUD, LabelKind.LEGIT)
 _SHAPE: Final = (len(LabelSource), len(_KINDS))
+
+
+@dataclass(frozen=True, slots=True)
+class Rationed:
+    """What is done with the labels that are due.
+
+    Attributes
+    ----------
+    today
+        Those to apply now; None where none was read yet.
+    waiting
+        Those that wait for the next day, as they are journalled.
+    overflow
+        Those that would have to wait but find no room to: dead letters.
+    """
+
+    today: LabelColumns | None = None
+    waiting: LabelColumns = field(default_factory=LabelColumns.none)
+    overflow: LabelColumns = field(default_factory=LabelColumns.none)
 
 
 class Ration:

@@ -18,10 +18,10 @@ from models.state import ModelState
 from models.vocabulary import MS_PER_DAY, MS_PER_MINUTE, Flag, LabelKind, Status
 from worker.errors import CorruptError
 from worker.partition.cases import CaseBook
-from worker.partition.early_labels import LabelShelf, wait_for_transaction
+from worker.partition.early_labels import LabelShelf, wait_for_next_day, wait_for_transaction
 from worker.partition.journal import DecisionRows, JournalEntry
 from worker.partition.pending import PendingDecisions
-from worker.partition.ration import Ration, with_followers
+from worker.partition.ration import Ration, Rationed, with_followers
 from worker.partition.repeats import NEVER_DECIDED, fresh_rows
 from worker.partition.settling import Matured, Settler, Settling
 from worker.wire.decoder import LabelColumns, TransactionColumns
@@ -241,23 +241,34 @@ class PartitionTask:
             clock_ms -= clock_ms % MS_PER_MINUTE
         self.move_clock(clock_ms)
 
-    def within_ration(self, labels: LabelColumns) -> tuple[LabelColumns, LabelColumns]:
-        """Return the labels to apply today, and as they are journalled those that wait for the next day."""
+    def within_ration(self, labels: LabelColumns) -> Rationed:
+        """Divide the labels into those of today, those that wait for the next day, and those without room to wait."""
         if not len(labels):
-            return labels, LabelColumns.none()
+            return Rationed(labels)
         self.ration.begin(self.clock_ms)
         # Labels that have waited for their transaction were counted when they came.
         fresh = np.flatnonzero(~wait_for_transaction(labels))
         came = labels.take(fresh)
-        surplus = self.shelf.fitting(came, self.ration.surplus(came))
-        waits = with_followers(came.id_hash, surplus, self.shelf.rationed_ids)
-        waits = fresh[self.shelf.fitting(came, waits, whole=True)]
-        self.ration.count(labels.take(np.setdiff1d(fresh, waits)))
-        if not len(waits):
-            return labels, LabelColumns.none()
+        surplus = self.ration.surplus(came)
+        held = with_followers(came.id_hash, surplus, self.shelf.rationed_ids)
+        self.ration.count(came.take(np.setdiff1d(np.arange(len(came)), held)))
+        if not len(held):
+            return Rationed(labels)
+        waits = self._with_room(came, surplus)
         tomorrow_ms = (self.clock_ms // MS_PER_DAY + 1) * MS_PER_DAY
-        rest = np.setdiff1d(np.arange(len(labels)), waits)
-        return labels.take(rest), self.shelf.set_aside(labels.take(waits), tomorrow_ms)
+        return Rationed(
+            labels.take(np.setdiff1d(np.arange(len(labels)), fresh[held])),
+            self.shelf.set_aside(came.take(waits), tomorrow_ms),
+            came.take(np.setdiff1d(held, waits)),
+        )
+
+    def _with_room(self, came: LabelColumns, surplus: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the rows of the labels that may wait: of the surplus what fits, and what follows it."""
+        # What has waited already keeps its place, which labels of the future may have made narrow.
+        waited = surplus[wait_for_next_day(came)[surplus]]
+        placed = np.union1d(waited, self.shelf.fitting(came, surplus))
+        followed = with_followers(came.id_hash, placed, self.shelf.rationed_ids)
+        return self.shelf.fitting(came, followed, whole=True)
 
     def settle(self, labels: LabelColumns) -> Settling:
         """Apply the labels that are due; those whose transaction may still come are `Settling.postponed`."""

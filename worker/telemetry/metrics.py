@@ -392,7 +392,7 @@ class Metrics:
             self._waiting_ahead.labels(str(partition)).set(ahead_s)
 
     def surplus_labels(self, source: NDArray[np.uint8]) -> None:
-        """Count labels, by `LabelSource`, that wait for the next day, since their source has taught enough today."""
+        """Count labels, by `LabelSource`, that are not applied today, since their source has taught enough."""
         self._surplus.add(np.bincount(source, minlength=len(LabelSource)))
 
     def postponed_labels(self, count: int, rationed: NDArray[np.int64]) -> None:
