@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.blend import Parts
-from models.payoff import IDLE_FOREST_ONE_IN, level_bits
+from models.payoff_deltas import IDLE_FOREST_ONE_IN, level_bits
 from models.threshold import forest_rank, online_ratio
 from models.vocabulary import Decider, Flag
 

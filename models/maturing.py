@@ -55,11 +55,13 @@ class Ripe(NamedTuple):
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return what the record of the generation says of them, by name."""
-        says_legit = self.ripening.legit_delays is None
+        legit = self.ripening.legit_delays
         return {
             "silent_weight": np.array([self.silent_weight]),
             "held_from_ms": np.array([self.held_from_ms], np.int64),
-            "label_delays": (self.ripening.delays if says_legit else LabelDelays.none()).shares,
+            "label_delays": self.ripening.delays.shares,
+            # Where silence is legit it is so at once for all.
+            **({} if legit is None else {"legit_delays": legit.shares}),
         }
 
 

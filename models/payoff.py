@@ -6,8 +6,7 @@ alerting on everything), the isolation forest, and nothing. What a policy brings
 would have stopped, less a review for each case it would have opened. The rule at 1 is in force unless another policy
 has brought more, day by day, beyond noise. Where frauds are few, days without any are nearly alike, whatever the rule
 is worth: so it gives alerts up only where they held fewer frauds, beyond noise, than their probabilities claim. Once a
-case is open, every rule alerts on the card from `JOINS_FROM` on,
-for the review is paid.
+case is open, every rule alerts on the card from `JOINS_FROM` on, for the review is paid.
 
 The forest claims no probability, so while it decides nothing vouches for its alerts. Until matured days do, it alerts
 on credit: the reviews it has cost, less the losses it has stopped, may reach two days of the budget. It spends the
@@ -19,30 +18,35 @@ have earned it may spend within a day.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 from models.arrays import BoolArray, FloatArray, IntArray
-from models.columns import Columns, Wide
 from models.label_delay import LEAST_SHARE, LabelDelays
+from models.payoff_deltas import (
+    AS_DECIDED,
+    CASES,
+    CAUGHT,
+    CLAIMED,
+    CLAIMED_MISSED,
+    CLAIMED_SILENT,
+    FOREST,
+    FRAUDS,
+    LAMBDAS,
+    MISSED,
+    POLICIES,
+    SILENT,
+    SUMS,
+    PayoffDeltas,
+)
 from models.threshold import CostPolicy
-from models.vocabulary import BEFORE_SHIFT, LEVEL_SHIFT, MS_PER_DAY, Decider, Flag
+from models.vocabulary import MS_PER_DAY
 
-LAMBDAS: Final = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 32.0)
-"""The multiples of the review cost from which the rule may alert; a decision's *level* counts those it reaches."""
-JOINS_FROM: Final = LAMBDAS[1]
-"""From so many reviews of expected loss on an alert joins an open case: it costs none, and nothing of the budget."""
 _USUAL: Final = LAMBDAS.index(1.0)
-_FOREST: Final = len(LAMBDAS)
-_NOTHING: Final = _FOREST + 1
-POLICIES: Final = _NOTHING + 1
-_AS_DECIDED: Final = _NOTHING
-"""In the sums, the place of a policy that brings nothing is that of the alerts which the forest did raise."""
-_CASES, _SILENT, _CAUGHT, _MISSED, _CLAIMED, _CLAIMED_SILENT, _CLAIMED_MISSED, _FRAUDS = range(8)
-_SUMS: Final = 8
+_NOTHING: Final = POLICIES - 1
 DAYS: Final = 28
 """The newest matured days that are compared."""
 _FEWEST_DAYS: Final = 7
@@ -56,151 +60,6 @@ CREDIT_DAYS: Final = 2.0
 """For so many days of its budget the forest may alert before labels vouch for it."""
 CREDIT_SHARE: Final = 0.25
 """Of the decisions, on which it alerts on credit at most: a budget may be larger than the traffic."""
-IDLE_FOREST_ONE_IN: Final = 8
-"""The forest is the dearest step: while it does not decide, it scores one row in so many, chosen by hash."""
-
-
-def level_bits(ratio: FloatArray) -> NDArray[np.uint16]:
-    """Return the level of each ratio of expected loss to review cost, as `Flag.LEVEL` has it; NaN has level 0."""
-    reached = np.searchsorted(np.array(LAMBDAS[1:]), ratio, side="right")
-    return np.where(np.isnan(ratio), 0, reached << LEVEL_SHIFT).astype(np.uint16)
-
-
-@dataclass(frozen=True, slots=True)
-class PayoffDeltas(Columns):
-    """What one commit adds to the days of event time that it touches.
-
-    Attributes
-    ----------
-    day : int32 (k,)
-        ``event_time_ms // 86_400_000``.
-    cases, silent, caught, missed : float64 (k, 10)
-        By policy (the rule at each of `LAMBDAS`, the forest, the forest's own alerts while it decided): cases opened
-        by decisions with a verdict, cases opened by alerts that no one has answered, and losses stopped, by alerts
-        that join a case included: of frauds that the worker alerted on, and of those that it missed.
-    claimed, claimed_silent, claimed_missed : float64 (k, 10)
-        By policy of the rule, the frauds that the probabilities of its decisions claim at least, in units of the review
-        cost: of alerts with a verdict, of alerts that no one has answered, and of what the worker did not alert on.
-    frauds : float64 (k, 10)
-        By policy of the rule, how many of its decisions are fraud.
-    """
-
-    day: NDArray[np.int32]
-    cases: Annotated[FloatArray, Wide("policies")]
-    silent: Annotated[FloatArray, Wide("policies")]
-    caught: Annotated[FloatArray, Wide("policies")]
-    missed: Annotated[FloatArray, Wide("policies")]
-    claimed: Annotated[FloatArray, Wide("policies")]
-    claimed_silent: Annotated[FloatArray, Wide("policies")]
-    claimed_missed: Annotated[FloatArray, Wide("policies")]
-    frauds: Annotated[FloatArray, Wide("policies")]
-
-    @property
-    def sums(self) -> FloatArray:
-        """All of them, float64 (k, 8, 10)."""
-        return np.stack([getattr(self, name) for name in self.layout() if name != "day"], axis=1)
-
-    @classmethod
-    def nothing(cls) -> PayoffDeltas:
-        """Return what a commit without a decision or a verdict adds."""
-        return cls.empty(policies=POLICIES)
-
-    @classmethod
-    def summed(cls, parts: list[PayoffDeltas]) -> PayoffDeltas:
-        """Sum all parts into one, a row each day: a commit is no larger for having many partitions."""
-        joined = cls.concatenate(parts, policies=POLICIES)
-        days, at = np.unique(joined.day, return_inverse=True)
-        sums = np.zeros((len(days), _SUMS, POLICIES))
-        np.add.at(sums, at, joined.sums)
-        return cls(days.astype(np.int32), *sums.swapaxes(0, 1))
-
-
-def decided_payoffs(event_time_ms: IntArray, flags: NDArray[np.uint16]) -> PayoffDeltas:
-    """Count the cases that the forest's own alerts open, as they are decided; arrays of n decisions."""
-    own = ((flags & Flag.OPENS_CASE) != 0) & ((flags & Flag.DECIDER) == Decider.FOREST)
-    if not own.any():
-        return PayoffDeltas.nothing()
-    days, at = np.unique(event_time_ms[own] // MS_PER_DAY, return_inverse=True)
-    sums = np.zeros((_SUMS, len(days), POLICIES))
-    sums[_CASES, :, _AS_DECIDED] = np.bincount(at)
-    return PayoffDeltas(days.astype(np.int32), *sums)
-
-
-def settled_payoffs(
-    event_time_ms: IntArray,
-    flags: NDArray[np.uint16],
-    logit: NDArray[np.float32],
-    loss: FloatArray,
-    signs: NDArray[np.int8],
-) -> PayoffDeltas:
-    """Sum what the verdicts on n decisions say of every policy.
-
-    Parameters
-    ----------
-    event_time_ms, flags, logit, loss
-        Of the decisions; those without a finite logit say nothing of the rule.
-    signs : int8 (3, n)
-        What counts once more (1) or no longer (-1): the cases that the decision would have opened, once a verdict is
-        known; the same of an alert that no one has answered; the loss, of a fraud.
-    """
-    days, at = np.unique(event_time_ms // MS_PER_DAY, return_inverse=True)
-    sums = np.zeros((_SUMS, len(days), POLICIES))
-    _sum(at, flags, np.isfinite(logit), loss, signs, sums)
-    return PayoffDeltas(days.astype(np.int32), *sums)
-
-
-@njit(cache=True, nogil=True)
-def _sum(
-    at: IntArray,
-    flags: NDArray[np.uint16],
-    scored: NDArray[np.bool_],
-    loss: FloatArray,
-    signs: NDArray[np.int8],
-    sums: FloatArray,
-) -> None:
-    for i in range(len(at)):
-        flag, day = flags[i], at[i]
-        case, silent, stopped = float(signs[0, i]), float(signs[1, i]), signs[2, i] * loss[i]
-        of, claimed = (_CAUGHT, _CLAIMED) if flag & _ALERTED else (_MISSED, _CLAIMED_MISSED)
-        if scored[i]:
-            before = (flag & _LEVEL_BEFORE) >> BEFORE_SHIFT
-            level = (flag & _LEVEL) >> LEVEL_SHIFT
-            # The level says that probability times loss is at least so many reviews.
-            claim = _LOWEST[level] / loss[i] if level else 0.0
-            for k in range(level + 1):
-                opens = k > before if k > 0 else (flag & _FIRST_OF_WINDOW) != 0
-                if opens:
-                    sums[_CASES, day, k] += case
-                    sums[_SILENT, day, k] += silent
-                sums[of, day, k] += stopped
-                sums[claimed, day, k] += case * claim
-                sums[_CLAIMED_SILENT, day, k] += silent * claim
-                sums[_FRAUDS, day, k] += signs[2, i]
-            if level >= _JOINING_LEVEL:
-                for k in range(level + 1, before + 1):
-                    sums[of, day, k] += stopped
-        if flag & _FOREST_WOULD:
-            by_forest = (flag & _DECIDER) == _BY_FOREST
-            stands_for = 1.0 if by_forest else float(IDLE_FOREST_ONE_IN)
-            if flag & _OPENS_FOREST_CASE:
-                sums[_CASES, day, _FOREST] += stands_for * case
-                sums[_SILENT, day, _FOREST] += stands_for * silent
-            sums[of, day, _FOREST] += stands_for * stopped
-            if by_forest and flag & _ALERTED:
-                sums[_CAUGHT, day, _AS_DECIDED] += stopped
-
-
-_JOINING_LEVEL: Final = LAMBDAS.index(JOINS_FROM)
-_LOWEST: Final = np.array(LAMBDAS)
-# Compiled loops take plain numbers for the bits of an enumeration.
-_FIRST_OF_WINDOW: Final = int(Flag.FIRST_OF_WINDOW)
-_FOREST_WOULD: Final = int(Flag.FOREST_WOULD_ALERT)
-_OPENS_FOREST_CASE: Final = int(Flag.OPENS_FOREST_CASE)
-_ALERTED: Final = int(Flag.ALERTED)
-_DECIDER: Final = int(Flag.DECIDER)
-_LEVEL: Final = int(Flag.LEVEL)
-_LEVEL_BEFORE: Final = int(Flag.LEVEL_BEFORE)
-_BY_FOREST: Final = int(Decider.FOREST)
 
 
 class InForce(NamedTuple):
@@ -240,6 +99,8 @@ class Matured:
         The lowest clock of any partition, or when the feed of labels fell silent: of later days no label is known.
     delays
         How late those are: the losses of a day stand for so many more, those of missed and of caught frauds apart.
+    legit_delays
+        Likewise of the labels of legits, where only labels make a decision legit: cases stand for so many more.
     silent_weight
         With which a silent alert of the rule counts as legit; its review then brought nothing.
     """
@@ -248,6 +109,7 @@ class Matured:
     until_ms: int
     known_ms: int
     delays: LabelDelays
+    legit_delays: LabelDelays
     silent_weight: float
 
 
@@ -260,7 +122,7 @@ class Payoffs:
     def __init__(self) -> None:
         self._first_day = np.iinfo(np.int64).min
         self._days = np.zeros(0, np.int32)
-        self._sums = np.zeros((0, _SUMS, POLICIES))
+        self._sums = np.zeros((0, SUMS, POLICIES))
         self._forest_balance = 0.0
         self._chosen_day = np.iinfo(np.int64).min
         self.in_force = _BY_DEFAULT
@@ -299,8 +161,8 @@ class Payoffs:
         self._sums = np.insert(self._sums, at, 0.0, axis=0)[-_DAYS_KEPT:]
         row, added = np.searchsorted(self._days, deltas.day), deltas.sums
         for i in range(len(deltas)):
-            self._forest_balance += deltas.caught[i, _AS_DECIDED]
-            self._forest_balance -= deltas.cases[i, _AS_DECIDED] * costs.review_cost
+            self._forest_balance += deltas.caught[i, AS_DECIDED]
+            self._forest_balance -= deltas.cases[i, AS_DECIDED] * costs.review_cost
             if len(self._days) and deltas.day[i] >= self._days[0]:
                 self._sums[row[i]] += added[i]
 
@@ -323,13 +185,13 @@ class Payoffs:
         found = _against(both, _USUAL)
         best = _best(found, self._claims_too_much(matured, costs))
         # The idle forest's figures are noisy, so it has to be better than the best of the others beyond noise.
-        forest_decides = _beyond_noise(_against(both, best), _FOREST, 1.0)
+        forest_decides = _beyond_noise(_against(both, best), FOREST, 1.0)
         self.daily_gain = _against(both, _NOTHING)[0]
         self.in_force = InForce(
             least_lambda=float("inf") if best == _NOTHING else LAMBDAS[best],
             forest_decides=forest_decides,
-            forest_vouched=int(_beyond_noise(vouched, _FOREST, 1.0))
-            - int(_beyond_noise(vouched, _FOREST, -1.0)),
+            forest_vouched=int(_beyond_noise(vouched, FOREST, 1.0))
+            - int(_beyond_noise(vouched, FOREST, -1.0)),
         )
 
     def _gains(self, matured: Matured, costs: CostPolicy) -> tuple[FloatArray, BoolArray]:
@@ -342,19 +204,26 @@ class Payoffs:
         gains = np.zeros((len(sums), POLICIES))
         budget = np.inf if costs.alert_budget_cases_per_day is None else costs.alert_budget_cases_per_day
         _gain(sums, share, matured.silent_weight, costs.review_cost, float(budget), gains)
-        return gains, sums[:, _CASES, 0] + sums[:, _SILENT, 0] > 0.0
+        return gains, sums[:, CASES, 0] + sums[:, SILENT, 0] > 0.0
 
     def _matured_days(self, matured: Matured) -> tuple[IntArray, FloatArray]:
-        """Return the rows of the days whose verdicts are in, and which shares of their frauds are labelled, (k, 2).
+        """Return the rows of the days whose verdicts are in, and which shares of these are by now, (k, 3).
 
-        Those of the frauds that were alerted on, and of the others.
+        Of the frauds that were alerted on, of the other frauds, and of the legits.
         """
         end_ms = (self._days.astype(np.int64) + 1) * MS_PER_DAY
         age_ms = matured.known_ms - end_ms
-        share = np.stack([matured.delays.labelled_by(age_ms, alerted) for alerted in (True, False)], axis=1)
+        share = np.stack(
+            [
+                matured.delays.labelled_by(age_ms, alerted=True),
+                matured.delays.labelled_by(age_ms, alerted=False),
+                matured.legit_delays.labelled_by(age_ms, alerted=False),
+            ],
+            axis=1,
+        )
         # Where nearly all the frauds of a day are silent yet, reviews would be all that the rule seems to bring. What
         # alerts bring is known before what was missed is: an alert that no fraud justifies must not wait for that.
-        enough_known = share.max(axis=1) >= LEAST_SHARE
+        enough_known = (share[:, :2].max(axis=1) >= LEAST_SHARE) & (share[:, 2] >= LEAST_SHARE)
         rows = np.flatnonzero((end_ms <= matured.until_ms) & enough_known)
         return rows, np.maximum(share[rows], LEAST_SHARE)
 
@@ -365,9 +234,9 @@ class Payoffs:
         """
         rows, share = self._matured_days(matured)
         sums = self._sums[rows]
-        claims = (sums[:, _CLAIMED] + matured.silent_weight * sums[:, _CLAIMED_SILENT]) * share[:, :1]
-        claims = (claims + sums[:, _CLAIMED_MISSED] * share[:, 1:]) * costs.review_cost
-        return _are_fewer(claims[-DAYS:], sums[-DAYS:, _FRAUDS]) | _are_fewer(claims, sums[:, _FRAUDS])
+        claims = (sums[:, CLAIMED] + matured.silent_weight * sums[:, CLAIMED_SILENT]) * share[:, :1]
+        claims = (claims + sums[:, CLAIMED_MISSED] * share[:, 1:2]) * (costs.review_cost / share[:, 2:])
+        return _are_fewer(claims[-DAYS:], sums[-DAYS:, FRAUDS]) | _are_fewer(claims, sums[:, FRAUDS])
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return copies of the arrays that the state consists of, by name."""
@@ -385,20 +254,20 @@ class Payoffs:
 def _gain(
     sums: FloatArray, share: FloatArray, silent_weight: float, review: float, budget: float, out: FloatArray
 ) -> None:
-    cases = np.empty(_FOREST + 1)
+    cases = np.empty(FOREST + 1)
     for i in range(len(sums)):
-        for k in range(_FOREST + 1):
+        for k in range(FOREST + 1):
             # Nothing else vouches for the forest: did its silent alerts not count, one fraud would outweigh them all.
-            silent = silent_weight if k < _FOREST else 1.0
-            cases[k] = sums[i, _CASES, k] + silent * sums[i, _SILENT, k]
-            stopped = sums[i, _CAUGHT, k] / share[i, 0] + sums[i, _MISSED, k] / share[i, 1]
+            silent = silent_weight if k < FOREST else 1.0
+            cases[k] = (sums[i, CASES, k] + silent * sums[i, SILENT, k]) / share[i, 2]
+            stopped = sums[i, CAUGHT, k] / share[i, 0] + sums[i, MISSED, k] / share[i, 1]
             out[i, k] = stopped - review * cases[k]
-        for k in (_FOREST - 1, _FOREST):
+        for k in (FOREST - 1, FOREST):
             if cases[k] > budget:
                 out[i, k] *= budget / cases[k]
                 cases[k] = budget
         # The budget raises lambda until it is met, which lies between the lowest one within it and the next below.
-        for k in range(_FOREST - 2, -1, -1):
+        for k in range(FOREST - 2, -1, -1):
             if cases[k] > budget:
                 part = (budget - cases[k + 1]) / (cases[k] - cases[k + 1]) if cases[k + 1] < budget else 0.0
                 out[i, k] = out[i, k + 1] + part * (out[i, k] - out[i, k + 1])
@@ -433,7 +302,7 @@ def _against(gains: FloatArray, policy: int) -> FloatArray:
 
 def _beyond_noise(found: FloatArray, policy: int, sign: float) -> bool:
     mean, error = sign * found[0, policy], found[1, policy]
-    return bool(mean > 0.0 and mean > (_FOREST_ERRORS if policy == _FOREST else _STANDARD_ERRORS) * error)
+    return bool(mean > 0.0 and mean > (_FOREST_ERRORS if policy == FOREST else _STANDARD_ERRORS) * error)
 
 
 def _are_fewer(claims: FloatArray, frauds: FloatArray) -> BoolArray:
@@ -456,6 +325,6 @@ def _best(found: FloatArray, claims_too_much: BoolArray) -> int:
     better = [
         k
         for k in range(POLICIES)
-        if k != _FOREST and _beyond_noise(found, k, 1.0) and (k < _USUAL or claims_too_much[k])
+        if k != FOREST and _beyond_noise(found, k, 1.0) and (k < _USUAL or claims_too_much[k])
     ]
     return max(better, key=lambda k: float(found[0, k]), default=_USUAL)

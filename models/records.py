@@ -16,7 +16,7 @@ from models.columns import Columns, Wide
 from models.examples import Examples
 from models.feature_layout import FeatureSpec
 from models.ledger import LedgerDeltas, summed
-from models.payoff import PayoffDeltas
+from models.payoff_deltas import PayoffDeltas
 from models.threshold import BINS, CostPolicy
 
 FOLD_VERSION = 15

@@ -23,7 +23,8 @@ from models.features import SharedAggregates
 from models.inflow import Amounts, Inflow
 from models.label_delay import LabelDelays, chance_of_fraud, verdicts, weight_online
 from models.ledger import Ledger
-from models.payoff import CREDIT_SHARE, JOINS_FROM, Matured, Payoffs
+from models.payoff import CREDIT_SHARE, Matured, Payoffs
+from models.payoff_deltas import JOINS_FROM
 from models.records import Commit, Digest, Lineage, ModelRecord, Policy, Refit
 from models.threshold import SHORTEST_DAYS, AlertBudget, Calibration, Thresholds
 from models.vocabulary import MS_PER_DAY
@@ -107,6 +108,8 @@ class ModelState:
         """With which a silent alert is learnt as legit; see `models.alert_silence`."""
         self.delays = LabelDelays.none()
         """Of the frauds' labels, as of the generation in force."""
+        self.legit_delays: LabelDelays | None = None
+        """Of the legits' labels, where silence is unknown; None where it is legit."""
         self.held_from_ms: int | None = None
         """Verdicts on decisions since then are held until silence speaks of them; None while each is learnt at once."""
         self.forest: FlatForest | None = None
@@ -257,6 +260,7 @@ class ModelState:
             ("choice", self.choice.arrays() if self.choice is not None else {}),
             ("forest", self.forest.arrays() if self.forest is not None else {}),
             ("delays", {"shares": self.delays.shares}),
+            ("legit delays", {} if self.legit_delays is None else {"shares": self.legit_delays.shares}),
             ("state", {"counts": counts, "clocks": clocks, "numbers": numbers, "offsets": offsets}),
             ("policy", {"json": np.frombuffer(policy.encode(), np.uint8)}),
         ]
@@ -318,7 +322,9 @@ class ModelState:
     def _learn_now(self, examples: Examples) -> None:
         if self.online is not None and len(examples):
             known = resolved(examples, self.silent_weight)
-            weight = weight_online(known, chance_of_fraud(known, self.calibration), self.delays)
+            # What silence is worth until a fraud is labelled: nothing where it is unknown.
+            delays = self.delays if self.legit_delays is None else LabelDelays.none()
+            weight = weight_online(known, chance_of_fraud(known, self.calibration), delays)
             label = verdicts(known.label)[0].view(np.uint8)
             self.online.learn_batch(known.features, label, weight)
             parts = Parts(known.tables_logit.astype(np.float64), known.trees_logit.astype(np.float64))
@@ -379,7 +385,8 @@ class ModelState:
         until_ms, clock_ms = self.verdicts_until_ms, self.clock_ms
         if until_ms is not None and clock_ms is not None:
             known_ms = until_ms + self.policy.negatives_after_ms
-            matured = Matured(clock_ms, until_ms, known_ms, self.delays, self.silent_weight)
+            legit_delays = self.legit_delays or LabelDelays.none()
+            matured = Matured(clock_ms, until_ms, known_ms, self.delays, legit_delays, self.silent_weight)
             self.payoffs.choose(matured, self.policy.costs)
 
     def _begun_ms(self, refit: Refit) -> int:
@@ -399,6 +406,10 @@ class ModelState:
             return
         self.silent_weight = float(arrays.pop("silent_weight")[0])
         self.delays = LabelDelays(np.asarray(arrays.pop("label_delays"), np.float64))
+        legit_shares = arrays.pop("legit_delays", None)
+        self.legit_delays = (
+            None if legit_shares is None else LabelDelays(np.asarray(legit_shares, np.float64))
+        )
         held_from_ms = int(arrays.pop("held_from_ms")[0])
         self.held_from_ms = None if held_from_ms < 0 else held_from_ms
         slope, intercept = arrays.pop("calibration")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from models.examples import Examples
 from models.feature_layout import FeatureLayout, FeatureSpec
 from models.ledger import LedgerDeltas, Truth, decided_deltas, settled_deltas, summed
-from models.payoff import PayoffDeltas, decided_payoffs, settled_payoffs
+from models.payoff_deltas import PayoffDeltas, decided_payoffs, settled_payoffs
 from models.records import Budget, Commit, Digest, EntityEvents, Evidence, Lineage, Policy
 from models.state import ModelState
 from models.threshold import BINS, CostPolicy

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from models.anomaly import FlatForest
 from models.decision import Scores, decide
-from models.payoff import IDLE_FOREST_ONE_IN, InForce, decided_payoffs
+from models.payoff import InForce
+from models.payoff_deltas import IDLE_FOREST_ONE_IN, decided_payoffs
 from models.state import ModelState
 from models.threshold import BINS, EDGES, Calibration, CostPolicy, histogram
 from models.vocabulary import MS_PER_DAY, Decider, Flag

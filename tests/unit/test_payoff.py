@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 from models.feature_layout import FeatureSpec
 from models.features import CardAggregates
 from models.label_delay import HOURS, LabelDelays
-from models.payoff import (
+from models.payoff import Matured, Payoffs
+from models.payoff_deltas import (
     IDLE_FOREST_ONE_IN,
     LAMBDAS,
     POLICIES,
-    Matured,
     PayoffDeltas,
-    Payoffs,
     decided_payoffs,
     level_bits,
     settled_payoffs,
@@ -68,10 +67,12 @@ def chosen(
     costs: CostPolicy = COSTS,
     delays: LabelDelays | None = None,
     silent: float = 1.0,
+    legit_delays: LabelDelays | None = None,
 ) -> None:
     """Choose at the beginning of a day up to which all verdicts are in."""
     at_ms = day * MS_PER_DAY
-    payoffs.choose(Matured(at_ms, at_ms, at_ms, delays or LabelDelays.none(), silent), costs)
+    nothing = LabelDelays.none()
+    payoffs.choose(Matured(at_ms, at_ms, at_ms, delays or nothing, legit_delays or nothing, silent), costs)
 
 
 def after(days: list[PayoffDeltas], costs: CostPolicy = COSTS, silent: float = 1.0) -> Payoffs:
@@ -358,7 +359,7 @@ def test_a_day_is_judged_once_its_verdicts_are_in_and_a_policy_holds_for_the_day
     for back in range(9):
         payoffs.fold(dataclasses.replace(better, day=better.day + back), COSTS)
     until_ms = (DAY + 7) * MS_PER_DAY
-    halted = Matured((DAY + 30) * MS_PER_DAY, until_ms, until_ms, LabelDelays.none(), 1.0)
+    halted = Matured((DAY + 30) * MS_PER_DAY, until_ms, until_ms, LabelDelays.none(), LabelDelays.none(), 1.0)
     payoffs.choose(halted, COSTS)
     assert payoffs.in_force.least_lambda == 1.0, "of six days alone, and the first"
     payoffs.choose(dataclasses.replace(halted, until_ms=(DAY + 9) * MS_PER_DAY), COSTS)
@@ -431,12 +432,35 @@ def test_days_of_whose_frauds_hardly_any_is_labelled_yet_speak_for_no_policy() -
     assert np.isnan(payoffs.daily_gain).all()
     # A label feed that has fallen silent adds nothing as time goes by.
     silent = Matured(
-        (DAY + 70) * MS_PER_DAY, (DAY + 10) * MS_PER_DAY, (DAY + 17) * MS_PER_DAY, LabelDelays(late), 1.0
+        (DAY + 70) * MS_PER_DAY,
+        (DAY + 10) * MS_PER_DAY,
+        (DAY + 17) * MS_PER_DAY,
+        LabelDelays(late),
+        LabelDelays.none(),
+        1.0,
     )
     payoffs.choose(silent, COSTS)
     assert payoffs.in_force.least_lambda == 1.0
     chosen(payoffs, DAY + 71, delays=LabelDelays(late))
     assert payoffs.in_force.least_lambda == math.inf
+
+
+def test_cases_that_are_confirmed_legit_late_stand_for_the_ones_still_to_come() -> None:
+    def least_lambda(legit_share: float) -> float:
+        payoffs = Payoffs()
+        for back in range(10):
+            payoffs.fold(
+                day_of(DAY + back, cases=rule([5.0] * 4), stopped=rule([30.0 + back % 2] * 4)), COSTS
+            )
+        shares = LabelDelays(np.full((2, HOURS), legit_share))
+        chosen(payoffs, DAY + 10, legit_delays=shares)
+        return payoffs.in_force.least_lambda
+
+    # Five cases cost 25 and stop 30; ten, of which half are known, cost 50.
+    assert least_lambda(1.0) == 1.0
+    assert least_lambda(0.5) > 1.0
+    # Of so few nothing is judged.
+    assert least_lambda(0.2) == 1.0
 
 
 def test_silent_alerts_cost_their_review_as_far_as_silence_means_legit() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from models.ledger import decided_deltas, settled_deltas, summed
-from models.payoff import PayoffDeltas, settled_payoffs
+from models.payoff_deltas import PayoffDeltas, settled_payoffs
 from models.records import Budget, Commit, Digest, EntityEvents, Evidence, ModelRecord, Policy, Refit
 from models.refit import RefitPlan, generation_job
 from models.state import ModelState

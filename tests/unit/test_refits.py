@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from models.examples import Examples
 from models.ledger import LedgerDeltas, summed
-from models.payoff import PayoffDeltas
+from models.payoff_deltas import PayoffDeltas
 from models.records import Budget, Commit, EntityEvents, Evidence
 from models.refit import RefitPlan
 from models.state import ModelState

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from models.decision import Scores
 from models.ledger import SHAPE
-from models.payoff import LAMBDAS
+from models.payoff_deltas import LAMBDAS
 from models.records import Policy
 from models.vocabulary import MS_PER_DAY, Decider, Flag, LabelEffect, LabelKind, Status
 from tests.support.model_log import FEATURES, POLICY, START_MS, new_state

@@ -4,14 +4,18 @@ import dataclasses
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from models.anomaly import FlatForest
 from models.blend import Blend, Parts
 from models.digest import DigestMismatch
+from models.examples import Examples
+from models.label_delay import HOURS, LabelDelays, weight_online
+from models.payoff import Matured, Payoffs
 from models.records import Budget, Commit, Digest, ModelRecord, Policy, Refit
 from models.refit import RefitPlan, generation_job
 from models.state import ForestStart, GenerationStart, LineageMismatchError, ModelState
-from models.threshold import BINS, Calibration
+from models.threshold import BINS, Calibration, CostPolicy
 from models.vocabulary import MS_PER_DAY
 from tests.support.model_log import (
     EAGER,
@@ -137,6 +141,42 @@ def test_reading_the_state_does_not_change_it() -> None:
         assert read.thresholds() == left_alone.thresholds()
     assert read.digest() == left_alone.digest()
     assert read.digests.latest == left_alone.digests.latest
+
+
+@pytest.mark.parametrize("is_legit", [True, False])
+def test_where_silence_is_unknown_its_delays_are_known_to_the_guard_and_teach_nothing(
+    is_legit: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = dataclasses.replace(EAGER, silence_is_legit=is_legit)
+    state = new_state(policy=policy)
+    for offset, record in enumerate(day_of_commits(np.random.default_rng(5), 8)):
+        state.fold(offset, record)
+    refit = begun(state)
+    assert ("legit_delays" in refit.arrays) != is_legit
+    state.fold(state.offset + 1, refit)
+    # Half of the frauds, and a third of the legits, have their labels within any time.
+    state.delays = LabelDelays(np.full((2, HOURS), 0.5))
+    if state.legit_delays is not None:
+        state.legit_delays = LabelDelays(np.full((2, HOURS), 1.0 / 3.0))
+    judged: list[Matured] = []
+    learnt: list[LabelDelays] = []
+
+    def choose(_: Payoffs, matured: Matured, costs: CostPolicy) -> None:
+        assert costs == policy.costs
+        judged.append(matured)
+
+    def weighed(some: Examples, chance: NDArray[np.float64], delays: LabelDelays) -> NDArray[np.float64]:
+        learnt.append(delays)
+        return weight_online(some, chance, delays)
+
+    monkeypatch.setattr(Payoffs, "choose", choose)
+    monkeypatch.setattr("models.state.weight_online", weighed)
+    state.held_from_ms = None
+    state.fold(state.offset + 1, commit(np.random.default_rng(6), 15, from_ms=START_MS + 9 * MS_PER_DAY))
+    [matured] = judged
+    assert matured.delays.shares[0, 0] == 0.5
+    assert matured.legit_delays.shares[0, 0] == (1.0 if is_legit else 1.0 / 3.0)
+    assert [delays.shares[0, 0] for delays in learnt] == [0.5 if is_legit else 1.0]
 
 
 def test_a_digest_is_remembered_wherever_a_multiple_is_reached_or_stepped_over() -> None:

@@ -24,7 +24,7 @@ import numpy as np
 from models.decision import decide
 from models.examples import Examples
 from models.ledger import LedgerDeltas, decided_deltas, summed
-from models.payoff import PayoffDeltas, decided_payoffs
+from models.payoff_deltas import PayoffDeltas, decided_payoffs
 from models.records import Budget, Commit, Digest, EntityEvents, Evidence, ModelRecord
 from models.state import ModelState
 from models.threshold import histogram

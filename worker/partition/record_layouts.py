@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from models.examples import Examples
 from models.feature_layout import FeatureSpec
 from models.ledger import LedgerDeltas, summed
-from models.payoff import PayoffDeltas
+from models.payoff_deltas import PayoffDeltas
 from models.records import Budget, Commit, Digest, EntityEvents, Evidence, Lineage, ModelRecord, Policy, Refit
 from models.threshold import BINS
 from worker.errors import CorruptError

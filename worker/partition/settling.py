@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from models.examples import Examples, Verdict
 from models.labels import LabelResult, apply_labels
 from models.ledger import LedgerDeltas, Truth, settled_deltas
-from models.payoff import PayoffDeltas, settled_payoffs
+from models.payoff_deltas import PayoffDeltas, settled_payoffs
 from models.records import Evidence
 from models.vocabulary import Flag, LabelEffect, Status
 from worker.partition.id_index import ANOTHER_CARD, NOWHERE
