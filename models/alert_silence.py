@@ -31,13 +31,15 @@ def silent_weight(examples: Examples, calibration: Calibration) -> float:
     Parameters
     ----------
     examples
-        The last verdict on each decision, silent alerts with them. Those that the forest decided predict nothing.
+        The last verdict on each decision, silent alerts with them, each for as many as its weight. Those that the
+        forest decided predict nothing.
     calibration
         Makes probabilities of their logits.
     """
     alerted = (examples.label & Verdict.ALERTED > 0) & np.isfinite(examples.logit)
-    predicted = calibration.probability(examples.logit[alerted].astype(np.float64)).sum()
-    confirmed = np.count_nonzero(examples.label[alerted] & Verdict.FRAUD)
+    weight = examples.weight[alerted].astype(np.float64)
+    predicted = np.dot(weight, calibration.probability(examples.logit[alerted].astype(np.float64)))
+    confirmed = np.sum(weight, where=examples.label[alerted] & Verdict.FRAUD != 0)
     return float(min(_ENOUGH * confirmed / (predicted + _PRIOR_FRAUDS), 1.0))
 
 

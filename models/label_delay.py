@@ -224,6 +224,8 @@ class Ripening:
         Of all legits; None where silence says that a decision is legit.
     is_old
         Whether so much has matured that a moment of the past knew enough, too; without it the stream is young.
+    silent_weight
+        With which an alert is learnt as legit that no label has answered yet, see `models.alert_silence`.
     """
 
     examples: Examples
@@ -234,6 +236,7 @@ class Ripening:
     learns_young: bool = False
     legit_delays: LabelDelays | None = None
     is_old: bool = False
+    silent_weight: float = 1.0
 
     def mature_at(self, now_ms: int) -> NDArray[np.int64]:
         """Return the rows that are mature at a moment."""
@@ -264,6 +267,8 @@ class Ripening:
         age_ms = now_ms - self.examples.event_time_ms[rows]
         is_known = self.examples.verdict_ms[rows] < now_ms
         fraud, alerted = verdicts(self.examples.label[rows])
+        # One that is never labelled has its weight already: what labels say later must make no difference.
+        silent_yet = fraud & alerted & ~is_known
         fraud &= is_known
         share = self.delays.labelled_by(age_ms, alerted)
         if self.legit_delays is None:
@@ -272,6 +277,7 @@ class Ripening:
             legit = is_known / np.maximum(self.legit_delays.labelled_by(age_ms, alerted=False), LEAST_SHARE)
         weight = self.examples.weight[rows].astype(np.float64)
         weight *= np.where(fraud, 1.0 / np.maximum(share, LEAST_SHARE), legit)
+        weight[silent_yet] *= self.silent_weight
         return TrainingRows(self.examples.features[rows], fraud.view(np.uint8), weight)
 
     def in_hindsight(self) -> Ripening:

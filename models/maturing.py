@@ -133,7 +133,7 @@ class Memory(NamedTuple):
         )
         # A moment later than the clock, so that the verdicts of the newest commit are known.
         ripening = Ripening(
-            known, chance, delays, self.known_ms + 1, wait_ms + 1, steady, legit_delays, is_old
+            known, chance, delays, self.known_ms + 1, wait_ms + 1, steady, legit_delays, is_old, silent
         )
         # The generation has learnt the decisions before; of a young stream, later ones are learnt as they grow old.
         held_from_ms = -1 if is_old else self.known_ms - wait_ms

@@ -41,9 +41,18 @@ def test_the_weight_is_three_times_the_confirmed_share_of_predicted_frauds_and_b
     assert silent_weight(examples(), Calibration()) == 0.0
     # Forty alerts of one half each predict twenty frauds, beside ten of the prior; five are confirmed.
     given = examples(*[(SILENT, 0.0)] * 35, *[(ALERTED_FRAUD, 0.0)] * 5, (FRAUD, 5.0), (SILENT, NAN))
+    given = dataclasses.replace(given, weight=np.ones(len(given), np.float32))
     assert silent_weight(given, Calibration()) == pytest.approx(3 * 5 / 30)
     # The calibration makes three quarters of one half.
     assert silent_weight(given, Calibration(1.0, np.log(3.0))) == pytest.approx(3 * 5 / 40)
+
+
+def test_where_frauds_and_legits_are_sampled_apart_the_weight_is_that_of_all() -> None:
+    every = examples(*[(SILENT, 0.0)] * 36, *[(ALERTED_FRAUD, 0.0)] * 4)
+    every = dataclasses.replace(every, weight=np.ones(len(every), np.float32))
+    sampled = every.take(np.r_[0:9, 36:38])
+    sampled.weight[:] = [4.0] * 9 + [2.0] * 2
+    assert silent_weight(sampled, Calibration()) == silent_weight(every, Calibration()) > 0.0
 
 
 def test_where_alerts_are_blocked_and_never_charge_back_their_silence_teaches_nothing() -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from models.alert_silence import resolved
 from models.examples import Examples, Verdict
 from models.label_delay import (
     HOURS,
@@ -162,6 +163,21 @@ def test_only_what_silence_calls_legit_is_doubted() -> None:
     assert chance.tolist() == pytest.approx([0.0, 0.75, 0.75, 0.75], rel=2e-3)
     unscored = dataclasses.replace(given, logit=np.full(4, np.nan, np.float32))
     assert chance_of_fraud(unscored, Calibration()).tolist() == [0.0] * 4
+
+
+def test_an_alert_without_an_answer_yet_weighs_the_same_whatever_labels_say_of_it_later() -> None:
+    begun, labelled = np.array([0.0, 0.0, 0.0]), np.array([30.0, 7.0, 30.0])
+    label = np.array([Verdict.FRAUD | Verdict.ALERTED, Verdict.ALERTED, Verdict.FRAUD], np.uint8)
+    given = resolved(examples(begun, labelled, label), 0.3)
+    ripening = Ripening(
+        given, np.zeros(3), LabelDelays.none(), 60 * MS_PER_DAY, 7 * MS_PER_DAY, silent_weight=0.3
+    )
+    _, y, w = ripening.known_at(10 * MS_PER_DAY, np.arange(3))
+    assert y.tolist() == [0, 0, 0]
+    # A fraud that was not alerted is silence like any other.
+    assert w.tolist() == pytest.approx([0.3, 0.3, 1.0])
+    _, y, w = ripening.known_at(60 * MS_PER_DAY, np.arange(3))
+    assert (y.tolist(), w.tolist()) == ([1, 0, 1], pytest.approx([1.0, 0.3, 1.0]))
 
 
 def test_a_fraud_labelled_after_a_moment_is_silent_at_that_moment_and_a_known_one_stands_for_others() -> None:
