@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from models.examples import Examples, Verdict
 from models.hashing import mixed
 
+NEVER_MS: Final = int(np.iinfo(np.int64).min)
 FILLED: Final = 0.9
 """The share of the buffer that what is expected of the memory may fill: it is not as even as it is taken to be."""
 _LEGIT, _FRAUD = 0, 1
@@ -32,7 +33,7 @@ class ExampleBuffer:
     def __init__(self, capacity: int, feature_count: int) -> None:
         self.kept_one_in = np.ones(2, np.int64)
         """Of the legits and of the frauds that come, 1 in so many decisions is kept, with that weight."""
-        self.complete_from_ms = int(np.iinfo(np.int64).min)
+        self.complete_from_ms = NEVER_MS
         """Of transactions from here on no verdict has gone to make room."""
         self._allocate(capacity, feature_count)
 
@@ -84,7 +85,7 @@ class ExampleBuffer:
         rows, offsets = self.snapshot()
         one_in = self._one_in[self._kept()].copy()
         gone = rows.verdict_ms[: max(len(rows) - capacity, 0)]
-        self.complete_from_ms = max(self.complete_from_ms, int(gone.max(initial=-1)) + 1)
+        self.complete_from_ms = max(self.complete_from_ms, int(gone.max(initial=NEVER_MS)) + 1)
         self._allocate(capacity, rows.features.shape[1])
         self._put(rows.take(slice(-capacity, None)), offsets[-capacity:], one_in[-capacity:])
 
@@ -150,12 +151,22 @@ class ExampleBuffer:
     def _fits(self, rows: Examples, since_ms: int, least_frauds: int) -> bool:
         """Return whether there is room for rows, at most by what may go."""
         gone = self._gone(rows)
-        if not len(gone):
-            return True
-        kept = self._kept()
-        of_fraud = self._rows.event_time_ms[kept][_class(self._rows.label[kept]) == _FRAUD]
-        frauds_ms = np.sort(of_fraud)[-least_frauds:] if least_frauds else of_fraud[:0]
-        return int(gone.max()) < min(since_ms, int(frauds_ms[0]) if len(frauds_ms) else since_ms)
+        newest_ms = int(gone.max(initial=NEVER_MS))
+        if newest_ms == NEVER_MS or newest_ms >= since_ms:
+            return newest_ms == NEVER_MS
+        return least_frauds == 0 or newest_ms < self._frauds_since_ms(least_frauds, since_ms)
+
+    def _frauds_since_ms(self, least: int, since_ms: int) -> int:
+        """Return `since_ms`, or since when there are so many frauds, if that is earlier."""
+        times_ms = np.zeros(0, np.int64)
+        # From the newest rows backwards: mostly the first few thousand have enough.
+        for count in (1 << 14, 1 << 18, len(self)):
+            rows = slice(self._end - min(count, len(self)), self._end)
+            frauds = np.flatnonzero(self._rows.label[rows] & np.uint8(Verdict.FRAUD))
+            times_ms = self._rows.event_time_ms[rows][frauds]
+            if np.count_nonzero(times_ms >= since_ms) >= least:
+                return since_ms
+        return min(since_ms, int(np.sort(times_ms)[-least:].min(initial=since_ms)))
 
     def _gone(self, rows: Examples) -> NDArray[np.int64]:
         """Return the times of the verdicts that rows leave no room for, int64 (k,)."""
