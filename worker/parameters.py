@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import isinf
+from math import inf, isinf
 
 from models.feature_layout import FeatureSpec
 from models.records import Lineage, Policy
@@ -12,6 +12,7 @@ from models.threshold import CostPolicy
 from models.vocabulary import MS_PER_DAY, ChallengerMode
 from worker.identity import Hasher
 from worker.partition.task import TaskLimits
+from worker.settings.report import as_toml
 from worker.settings.sections import Settings
 
 _MS_PER_HOUR = MS_PER_DAY // 24
@@ -47,6 +48,30 @@ def policy(settings: Settings) -> Policy:
         silence_is_legit=labels.silence == "legit",
         max_cards=settings.features.max_cards,
     )
+
+
+def by_setting(policy: Policy) -> dict[str, str]:
+    """Return the values of a policy as the settings that they follow from, by dotted names and as TOML writes them."""
+    costs = policy.costs
+    budget = costs.alert_budget_cases_per_day
+    values = {
+        "costs.review_cost": costs.review_cost,
+        "costs.missed_fraud_fixed": costs.loss_fixed,
+        "costs.missed_fraud_factor": costs.loss_factor,
+        "costs.alert_budget_cases_per_day": inf if budget is None else budget,
+        "costs.case_window_hours": policy.case_window_ms / _MS_PER_HOUR,
+        "labels.silence": "legit" if policy.silence_is_legit else "unknown",
+        "labels.negatives_after_days": policy.negatives_after_ms / MS_PER_DAY,
+        "labels.horizon_days": policy.horizon_ms / MS_PER_DAY,
+        "labels.max_silence_days": policy.max_silence_ms / MS_PER_DAY,
+        "features.max_cards": policy.max_cards,
+        "features.max_entities": policy.max_entities,
+        "model.sample_one_in": policy.sample_one_in,
+        "model.min_frauds": policy.min_frauds,
+        "model.memory_days": policy.memory_ms / MS_PER_DAY,
+        "model.max_examples": policy.max_examples,
+    }
+    return {name: "not set" if value is None else as_toml(value) for name, value in values.items()}
 
 
 def lineage(settings: Settings) -> Lineage:

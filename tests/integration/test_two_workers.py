@@ -142,3 +142,19 @@ def test_a_worker_whose_group_waits_for_a_hanging_one_is_not_ready_until_that_jo
             assert [worker.stop() for worker in workers] == [0, 0, 0]
     assert waiting.log.count("has been rebalancing") == 1
     assert waiting.log.count("the group has rebalanced, after") == 1
+
+
+def test_a_worker_says_so_where_another_restarts_with_old_settings(kafka: Broker, tmp_path: Path) -> None:
+    site = Site(kafka.bootstrap, tmp_path, 2)
+    differs = "fraud_worker_policy_differs"
+    with site.worker("w1") as old:
+        old.wait_until_ready()
+        with site.worker("w2", costs={"review_cost": 9.0}) as new:
+            wait_for(lambda: old.metric(differs) == 1, START_S, lambda: old.log, [old, new])
+            new.wait_until_ready()
+            assert new.metric(differs) == 0
+            old.stop()
+            old.start()
+            wait_for(lambda: new.metric(differs) == 1, START_S, lambda: new.log, [old, new])
+    [said] = [message for message in new.messages if "settings of another worker" in message]
+    assert "costs.review_cost = 5.0 (here 9.0)" in said

@@ -6,16 +6,19 @@ import logging
 import resource
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
 
+from models.state import ModelState
 from tests.support.partition import running_task
 from tests.support.processes import run_python
+from tests.support.state_folders import left_by
 from worker.live import app
 from worker.live.app import Worker
 from worker.live.state_folder import StateFolder
-from worker.parameters import lineage
+from worker.parameters import lineage, new_model, policy
 from worker.settings.sections import (
     CostSettings,
     HealthSettings,
@@ -83,19 +86,82 @@ KAFKA = [
 ]
 
 
-def test_the_lock_of_the_folder_is_given_back_only_once_the_tasks_have_deleted_their_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A successor that waits for the lock makes files of the same names at once."""
-    settings = Settings(
+@pytest.fixture
+def settings_without_kafka(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Settings of a worker whose parts that speak with Kafka are replaced."""
+    for name in KAFKA:
+        monkeypatch.setattr(app, name, MagicMock())
+    app._opening.return_value = []  # type: ignore[attr-defined]
+    return Settings(
         entity_key="00" * 16,
         worker=WorkerSettings(id="w1", state_dir=tmp_path),
         health=HealthSettings(port=0),
     )
-    for name in KAFKA:
-        monkeypatch.setattr(app, name, MagicMock())
-    app._opening.return_value = []  # type: ignore[attr-defined]
-    worker = Worker(settings)
+
+
+def test_a_worker_that_runs_says_when_another_one_starts_with_other_settings(
+    settings_without_kafka: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    worker = Worker(settings_without_kafka)
+    others = settings_without_kafka.model_copy(update={"costs": CostSettings(review_cost=9.0)})
+    started = iter([None, others, settings_without_kafka])
+    shown: list[bool] = []
+
+    def processor(*parts: Any) -> Any:
+        model: ModelState = parts[4]
+        model.fold(0, model.lineage)
+
+        def run_once() -> None:
+            shown.append(b"fraud_worker_policy_differs 1.0" in worker._metrics.render())
+            if (settings := next(started)) is not None:
+                model.fold(len(shown), policy(settings))
+            if settings is settings_without_kafka:
+                worker.stop()
+
+        return MagicMock(run_once=run_once)
+
+    monkeypatch.setattr(app, "Processor", processor)
+    caplog.set_level(logging.INFO, "worker.live.conditions")
+    worker.run()
+    said = [(it.levelname, it.getMessage()) for it in caplog.records if it.name == "worker.live.conditions"]
+    assert [level for level, _ in said] == ["WARNING", "INFO"]
+    assert "costs.review_cost = 9.0 (here 5.0)" in said[0][1]
+    assert shown == [False, False, True]
+
+
+def test_a_start_that_changes_the_policy_in_force_names_the_settings_with_both_values(
+    settings_without_kafka: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = new_model(settings_without_kafka)
+    model.fold(0, model.lineage)
+    model.fold(1, policy(settings_without_kafka.model_copy(update={"costs": CostSettings(review_cost=9.0)})))
+    caplog.set_level(logging.INFO, "worker.live.app")
+    app._log_policy(model, settings_without_kafka)
+    assert caplog.messages == ["the settings change the policy in force: costs.review_cost: 9.0 -> 5.0"]
+
+
+def test_a_start_says_in_one_line_how_much_the_folders_of_former_ids_take(
+    settings_without_kafka: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    worker = Worker(settings_without_kafka)
+    monkeypatch.setattr(app, "Processor", lambda *_: MagicMock(run_once=worker.stop))
+    for name in ("7f3a", "c0de"):
+        left_by(tmp_path / name, 3 << 20)
+    worker.run()
+    [line] = [it.getMessage() for it in caplog.records if it.name == "worker.live.state_folder"]
+    assert line.startswith("2 folder(s) of other worker ids")
+    assert "0.00586 GiB" in line
+    assert {it.name for it in tmp_path.iterdir()} == {"w1", "7f3a", "c0de"}
+
+
+def test_the_lock_of_the_folder_is_given_back_only_once_the_tasks_have_deleted_their_files(
+    settings_without_kafka: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A successor that waits for the lock makes files of the same names at once."""
+    worker = Worker(settings_without_kafka)
     files = tmp_path / "w1" / "0"
     left_at_unlocking: list[bool] = []
 

@@ -9,7 +9,17 @@ import pytest
 
 from models.payoff import InForce
 from models.vocabulary import MS_PER_DAY
-from worker.live.conditions import STANDSTILL_S, Conditions, CutOff, Facts, Standstill, WaitingLabels
+from worker.live.conditions import (
+    STANDSTILL_S,
+    Conditions,
+    CutOff,
+    Facts,
+    OtherSettings,
+    Standstill,
+    WaitingLabels,
+)
+from worker.parameters import policy
+from worker.settings.sections import CostSettings, KafkaSettings, LabelSettings, Settings
 from worker.telemetry.health import WorkerStatus
 
 FINE = Facts(
@@ -209,3 +219,42 @@ def test_ordinary_rebalances_one_after_another_are_no_standstill(
         standstill.observe(stands=step % 2 == 0)
     assert status.snapshot().ready
     assert logged(caplog) == []
+
+
+def settings_with(review_cost: float = 5.0, horizon_days: float = 60.0) -> Settings:
+    return Settings(
+        entity_key="00" * 16,
+        kafka=KafkaSettings(group="cards"),
+        costs=CostSettings(review_cost=review_cost),
+        labels=LabelSettings(horizon_days=horizon_days),
+    )
+
+
+def test_settings_of_another_worker_in_force_are_logged_once_a_change_with_both_values_and_the_remedy(
+    conditions: Conditions, caplog: pytest.LogCaptureFixture
+) -> None:
+    del conditions  # sets the level of the log
+    own = settings_with()
+    shown: list[bool] = []
+    watch = OtherSettings(own, shown.append)
+    for in_force in (own, settings_with(9.0, 90.0), settings_with(9.0, 90.0), settings_with(9.0), own, own):
+        watch.observe(policy(in_force))
+    (first_level, first), (second_level, second), ended = logged(caplog)
+    assert (first_level, second_level, ended[0]) == ("WARNING", "WARNING", "INFO")
+    assert "costs.review_cost = 9.0 (here 5.0); labels.horizon_days = 90.0 (here 60.0)." in first
+    assert "Give all workers of kafka.group = 'cards' the same settings" in first
+    assert "the newest start decides" in first
+    assert "costs.review_cost = 9.0 (here 5.0)." in second
+    assert "labels.horizon_days" not in second
+    assert "this worker's settings are in force again" in ended[1]
+    assert shown == [True, True, False]
+
+
+def test_settings_that_come_and_go_at_once_are_each_logged_for_no_clock_decides(
+    conditions: Conditions, caplog: pytest.LogCaptureFixture
+) -> None:
+    del conditions
+    watch = OtherSettings(settings_with(), lambda _: None)
+    for review_cost in (9.0, 5.0, 9.0, 5.0):
+        watch.observe(policy(settings_with(review_cost)))
+    assert [level for level, _ in logged(caplog)] == ["WARNING", "INFO", "WARNING", "INFO"]

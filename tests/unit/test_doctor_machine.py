@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from tests.support.clusters import cluster
-from worker.doctor import machine_checks
+from tests.support.state_folders import left_by
+from worker.doctor import examination, machine_checks
 from worker.doctor.finding import Finding, Verdict
 from worker.errors import BrokerError, SettingsError
 from worker.partition.pending import SEGMENT_ROWS, _Segment, bytes_per_decision
@@ -68,6 +69,36 @@ def test_a_state_folder_that_cannot_be_one_fails(tmp_path: Path) -> None:
     assert_failed(
         machine_checks.disk(settings(worker={"state_dir": tmp_path / "file" / "x"}), None), "worker.state_dir"
     )
+
+
+def test_folders_of_former_ids_are_named_with_size_and_last_change_and_what_to_do(tmp_path: Path) -> None:
+    here = settings(worker={"state_dir": tmp_path, "id": "w1"})
+    assert machine_checks.left_folders(here).status is Verdict.OK
+    for name, size_bytes in (("7f3a", GIB >> 8), ("c0de", GIB >> 7)):
+        left_by(tmp_path / name, size_bytes)
+        os.utime(tmp_path / name / "0" / f"{0:010d}", (86_400, 86_400))
+    found = machine_checks.left_folders(here)
+    assert found.status is Verdict.WARNING
+    each = ("c0de (0.00781 GiB", "7f3a (0.00391 GiB")
+    assert all(f"{one}, last change 1970-01-02 00:00Z)" in found.found for one in each), found
+    assert "can be deleted once no worker of that id will run again" in found.fix
+    assert "worker.id" in found.fix
+    assert {it.name for it in tmp_path.iterdir()} == {"7f3a", "c0de"}
+
+
+def test_the_doctor_looks_for_folders_of_former_ids() -> None:
+    assert machine_checks.left_folders in [check.look for check in examination._MACHINE_CHECKS]
+
+
+def test_a_state_folder_that_cannot_be_listed_is_not_called_free_of_former_ids(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    found = machine_checks.left_folders(settings(worker={"state_dir": tmp_path}))
+    assert (found.status, "Permission denied" in found.found) == (Verdict.NOT_CHECKED, True), found
 
 
 def test_tables_that_may_outgrow_the_memory_are_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:

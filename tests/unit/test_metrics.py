@@ -80,6 +80,12 @@ def test_waiting_labels_and_what_the_budget_holds_back_have_metrics(metrics: Met
     assert value(metrics, "budget_binding") == 0
 
 
+def test_settings_of_another_worker_in_force_have_a_gauge(metrics: Metrics) -> None:
+    for differs in (False, True, False):
+        metrics.policy_differs(differs)
+        assert value(metrics, "policy_differs") == differs
+
+
 def test_transactions_dated_far_ahead_are_counted(metrics: Metrics) -> None:
     metrics.dated_ahead(2)
     metrics.dated_ahead(0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import signal
 import subprocess
 import sys
@@ -10,17 +12,18 @@ from pathlib import Path
 import pytest
 
 from tests.support.partition import decisions, new_task
+from tests.support.state_folders import left_by
 from worker.errors import FencedError, SettingsError, WorkerError
 from worker.identity import Hasher
-from worker.live.state_folder import StateFolder
+from worker.live.state_folder import StateFolder, left_folders, log_left_folders
 from worker.partition.pending import PendingDecisions
 from worker.settings.sections import Settings, WorkerSettings
 
 HASHER = Hasher((1, 2))
 
 
-def settings_of(folder: Path) -> Settings:
-    return Settings(entity_key="00" * 16, worker=WorkerSettings(id="w1", state_dir=folder))
+def settings_of(folder: Path, worker_id: str = "w1") -> Settings:
+    return Settings(entity_key="00" * 16, worker=WorkerSettings(id=worker_id, state_dir=folder))
 
 
 def test_a_second_process_of_one_id_is_refused_and_touches_nothing(tmp_path: Path) -> None:
@@ -71,6 +74,70 @@ def test_a_state_dir_that_cannot_be_written_is_a_wrong_setting() -> None:
     # Not even root makes a folder there.
     with pytest.raises(SettingsError, match=r"worker\.state_dir = '/proc/state' cannot be written"):
         StateFolder(settings_of(Path("/proc/state")))
+
+
+def left_in(folder: Path) -> list[str]:
+    return [left.path.name for left in left_folders(settings_of(folder).worker)]
+
+
+def test_the_folders_that_killed_workers_left_are_found_with_their_size_and_last_change(
+    tmp_path: Path,
+) -> None:
+    left_by(tmp_path / "7f3a", 1 << 20)
+    left_by(tmp_path / "c0de", 5 << 20)
+    os.utime(tmp_path / "7f3a" / "0" / f"{0:010d}", (86_400, 86_400))
+    large, small = left_folders(settings_of(tmp_path).worker)
+    assert (large.path, small.path) == (tmp_path / "c0de", tmp_path / "7f3a")
+    assert (large.size_bytes, small.size_bytes) == (5 << 20, 1 << 20)
+    assert small.changed_s == 86_400
+
+
+def test_a_folder_takes_what_its_files_take_of_the_disk_and_not_their_length(tmp_path: Path) -> None:
+    """A segment is a sparse file: one of few decisions is as long as a full one."""
+    left_by(tmp_path / "7f3a", 1 << 20)
+    with (tmp_path / "7f3a" / "0" / f"{0:010d}").open("r+b") as segment:
+        segment.truncate(1 << 30)
+    [left] = left_folders(settings_of(tmp_path).worker)
+    assert left.size_bytes == 1 << 20
+
+
+def test_the_folder_of_a_worker_that_runs_is_not_named_as_left(tmp_path: Path) -> None:
+    for name in ("w1", "w2"):
+        left_by(tmp_path / name, 1 << 20)
+    running = StateFolder(settings_of(tmp_path, "w2"))
+    assert left_in(tmp_path) == [], "our own, and one whose lock is taken"
+    running.close()
+    assert left_in(tmp_path) == ["w2"]
+
+
+def test_two_that_look_at_once_do_not_take_each_other_for_a_worker(tmp_path: Path) -> None:
+    left_by(tmp_path / "7f3a", 1 << 20)
+    looking = os.open(tmp_path / "7f3a" / "lock", os.O_RDONLY)
+    fcntl.flock(looking, fcntl.LOCK_SH)
+    assert left_in(tmp_path) == ["7f3a"]
+    os.close(looking)
+
+
+def test_what_no_worker_made_and_what_holds_no_files_is_not_named_as_left(tmp_path: Path) -> None:
+    StateFolder(settings_of(tmp_path, "ended")).close()
+    for name in ("lost+found", "database"):
+        (tmp_path / name / "data").mkdir(parents=True)
+        (tmp_path / name / "data" / "file").write_bytes(bytes(1 << 20))
+    (tmp_path / "database" / "lock").touch()
+    (tmp_path / "file").touch()
+    assert left_in(tmp_path) == []
+    assert left_in(tmp_path / "not yet") == []
+
+
+def test_a_worker_that_may_not_list_its_state_dir_starts_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(_: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    log_left_folders(settings_of(tmp_path).worker)
+    assert caplog.records == []
 
 
 def append(pending: PendingDecisions, first: int, count: int) -> None:

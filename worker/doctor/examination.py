@@ -118,6 +118,7 @@ _SAMPLE_CHECKS: Final = (
 _MACHINE_CHECKS: Final = (
     _Check("client", machine_checks.client),
     _Check("disk", machine_checks.disk, _S, _C),
+    _Check("left folders", machine_checks.left_folders, _S),
     _Check("memory", machine_checks.memory, _S, _C),
     _Check("limits", machine_checks.limits, _S, _C),
     _Check("health port", machine_checks.health_port, _S),

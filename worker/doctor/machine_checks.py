@@ -7,6 +7,7 @@ import os
 import platform
 import shutil
 import socket
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -18,9 +19,10 @@ from models.feature_layout import FeatureLayout
 from models.tables import table_bytes
 from worker.broker.jars import find_java
 from worker.doctor.cluster import Cluster
-from worker.doctor.finding import Finding, failed, ok, warning
+from worker.doctor.finding import Finding, failed, not_checked, ok, warning
 from worker.errors import BrokerError, SettingsError
 from worker.kafka_io.consumer import require_seam
+from worker.live import state_folder
 from worker.local_http import ask
 from worker.parameters import feature_spec
 from worker.partition.pending import SEGMENT_ROWS, bytes_per_decision
@@ -60,6 +62,26 @@ def disk(settings: Settings, cluster: Cluster | None) -> Finding:
             found, "give it a larger disk, or lower labels.horizon_days or labels.keep_after_horizon_days"
         )
     return ok(found)
+
+
+def left_folders(settings: Settings) -> Finding:
+    """Look for folders of other worker ids that no process uses: nobody empties them, and they fill the disk."""
+    where = f"worker.state_dir = {str(settings.worker.state_dir)!r}"
+    try:
+        left = state_folder.left_folders(settings.worker)
+    except OSError as error:
+        return not_checked(f"{where} cannot be listed ({error.strerror})")
+    if not left:
+        return ok(f"no other worker id left files below {where}")
+    each = [
+        f"{it.path} ({_size(it.size_bytes)}, last change {datetime.fromtimestamp(it.changed_s, UTC):%Y-%m-%d %H:%MZ})"
+        for it in left
+    ]
+    return warning(
+        f"no process uses {', '.join(each)}: what other worker ids left",
+        "each can be deleted once no worker of that id will run again. A worker.id that is set, the same at every "
+        "start, leaves none: unset, the id is the name of the host, which a new container does not keep",
+    )
 
 
 def _bytes_per_decision(settings: Settings) -> int:

@@ -18,16 +18,16 @@ from worker.kafka_io import topic_setup
 from worker.kafka_io.client import consumer_config, kafka_errors_explained, producer_config, wait_for_brokers
 from worker.kafka_io.committer import Committer
 from worker.kafka_io.consumer import ColumnarConsumer
-from worker.live.conditions import CutOff, Standstill
+from worker.live.conditions import CutOff, OtherSettings, Standstill
 from worker.live.guard import InputGuard
 from worker.live.model_log import KafkaModelLog
 from worker.live.observer import MetricsObserver
 from worker.live.publisher import ORPHAN, SETTLE_STAGE, SURPLUS, WRONG_CARD, Publisher
 from worker.live.rebalance import Rebalance
 from worker.live.source import KafkaSource
-from worker.live.state_folder import StateFolder
+from worker.live.state_folder import StateFolder, log_left_folders
 from worker.memory import keep_freed_memory
-from worker.parameters import lineage, new_model, policy, refit_plan
+from worker.parameters import by_setting, lineage, new_model, policy, refit_plan
 from worker.partition.segment_files import raise_open_files
 from worker.partition.task import PartitionTask, TaskState
 from worker.settings.report import changed
@@ -152,6 +152,7 @@ class Worker:
         self._status.not_ready("waiting for the lock of its state folder")
         folder = StateFolder(settings, self._alive)
         folder.clear()
+        log_left_folders(settings.worker)
         committer = Committer(producer_config(settings), settings.kafka.commit_deadline_s)
         model_log = KafkaModelLog(
             consumer_config(settings, group=False),
@@ -180,11 +181,13 @@ class Worker:
             MetricsObserver(self._metrics, model, self._tasks, source, settings.topics),
         )
         standstill, cut_off = Standstill(self._status), CutOff(self._status)
+        other_settings = OtherSettings(settings, self._metrics.policy_differs)
         while not self._stopping.is_set():
             processor.run_once()
             self._status.beat()
             standstill.observe(stands=source.stands_still)
             cut_off.observe(is_cut_off=source.is_cut_off)
+            other_settings.observe(model.policy)
         consumer.close()
         model_log.close()
         committer.close()
@@ -273,6 +276,6 @@ def _log_policy(model: ModelState, settings: Settings) -> None:
     if model.policy_offset < 0:
         log.info("the model log is new: it begins with this lineage and policy")
         return
-    before, now = model.policy.to_json(), policy(settings).to_json()
+    before, now = by_setting(model.policy), by_setting(policy(settings))
     differing = [f"{name}: {before[name]} -> {now[name]}" for name in now if before[name] != now[name]]
     log.info("the settings change the policy in force: %s", "; ".join(differing))

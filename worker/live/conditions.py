@@ -14,6 +14,9 @@ from math import inf
 from typing import Final
 
 from models.payoff import InForce
+from models.records import Policy
+from worker.parameters import by_setting, policy
+from worker.settings.sections import Settings
 from worker.telemetry.health import WorkerStatus
 
 log = logging.getLogger(__name__)
@@ -345,6 +348,47 @@ class CutOff:
                 "Kafka does not answer any more: no transaction is decided until it does. Is a broker down, or the "
                 "network?"
             )
+
+
+class OtherSettings:
+    """Says so where another worker's costs, horizons or bounds are in force: the newest start decides for the group.
+
+    Only a start changes them, so that each change is logged, and no clock is needed.
+
+    Parameters
+    ----------
+    settings
+        This worker's.
+    show
+        Called with each change: whether those in force differ from these.
+    """
+
+    def __init__(self, settings: Settings, show: Callable[[bool], None]) -> None:
+        self._group = settings.kafka.group
+        self._own = self._seen = policy(settings)
+        self._show = show
+
+    def observe(self, in_force: Policy) -> None:
+        """Take note after one cycle of the policy in force."""
+        if in_force == self._seen:
+            return
+        self._seen = in_force
+        self._show(in_force != self._own)
+        if in_force == self._own:
+            log.info("this worker's settings are in force again")
+            return
+        own = by_setting(self._own)
+        differing = [
+            f"{name} = {value} (here {own[name]})"
+            for name, value in by_setting(in_force).items()
+            if value != own[name]
+        ]
+        log.warning(
+            "settings of another worker, which started later, are in force: %s. Give all workers of kafka.group = %r "
+            "the same settings: the newest start decides for all of them",
+            "; ".join(differing),
+            self._group,
+        )
 
 
 def _labels_of(partition: int) -> str:

@@ -7,20 +7,28 @@ each other's waiting decisions, and no digest sees that.
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from worker.errors import FencedError, SettingsError
-from worker.settings.sections import Settings
+from worker.settings.sections import Settings, WorkerSettings
+
+log = logging.getLogger(__name__)
 
 _LOCK: Final = "lock"
 _WAIT_S: Final = 10.0
 """A process that was told to end may need this long."""
 _STEP_S: Final = 0.1
+_BLOCK_BYTES: Final = 512
+"""The unit of `st_blocks`."""
+_GIB: Final = 1 << 30
 
 
 class StateFolder:
@@ -86,3 +94,80 @@ class StateFolder:
         except BlockingIOError:
             return False
         return True
+
+
+@dataclass(frozen=True, slots=True)
+class LeftFolder:
+    """The folder of another worker id, which holds files and which no process uses.
+
+    Attributes
+    ----------
+    path
+        The folder.
+    size_bytes
+        What it takes of the disk. Segments are sparse: their lengths say more.
+    changed_s
+        When a file of it last changed, Unix time.
+    """
+
+    path: Path
+    size_bytes: int
+    changed_s: float
+
+
+def left_folders(worker: WorkerSettings) -> list[LeftFolder]:
+    """Return what other ids left below `worker.state_dir`, the largest first.
+
+    A worker that ends deletes its files, and one that was killed does so when it starts under its id again. Where it
+    comes back under another, as a container without `worker.id` does, nobody does.
+
+    Raises
+    ------
+    OSError
+        The folder cannot be listed.
+    """
+    if not worker.state_dir.is_dir():
+        return []
+    others = [_left(path) for path in worker.state_dir.iterdir() if path.name != worker.id]
+    return sorted((it for it in others if it is not None), key=lambda left: -left.size_bytes)
+
+
+def log_left_folders(worker: WorkerSettings) -> None:
+    """Log how much other ids left, if they did."""
+    # Nothing that a worker needs for its work hangs on it.
+    with suppress(OSError):
+        if left := left_folders(worker):
+            log.warning(
+                "%d folder(s) of other worker ids, which no process uses, take %.3g GiB below worker.state_dir = %r. "
+                "fraud-worker doctor names them; each can be deleted once no worker of that id will run again. A "
+                "worker.id that is set leaves none",
+                len(left),
+                sum(it.size_bytes for it in left) / _GIB,
+                str(worker.state_dir),
+            )
+
+
+def _left(path: Path) -> LeftFolder | None:
+    """Return what lies in a folder; None where a process uses it, where it is no worker's, or holds nothing."""
+    # A folder that vanishes meanwhile, or that this user may not read, is none to delete.
+    with suppress(OSError):
+        parts = [it for it in path.iterdir() if it.name.isdecimal()] if path.is_dir() else []
+        if not parts or not _is_free(path / _LOCK):
+            return None
+        files = [it.stat() for part in parts for it in part.rglob("*") if it.is_file()]
+        if size_bytes := sum(_BLOCK_BYTES * it.st_blocks for it in files):
+            return LeftFolder(path, size_bytes, max(it.st_mtime for it in files))
+    return None
+
+
+def _is_free(lock: Path) -> bool:
+    """Return whether no process holds a lock that is there."""
+    file = os.open(lock, os.O_RDONLY)
+    try:
+        # Shared, so that of two who look at once neither takes the other for the folder's worker.
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(file)
+    return True

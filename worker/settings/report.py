@@ -104,7 +104,7 @@ def changed(settings: Settings) -> dict[str, str]:
             f"{section}.{name}": (getattr(ours, name), getattr(theirs, name))
             for name in type(ours).model_fields
         }
-    return {name: _toml(value) for name, (value, default) in values.items() if value != default}
+    return {name: as_toml(value) for name, (value, default) in values.items() if value != default}
 
 
 def refuse_unknown_variables(environment: Mapping[str, str] = os.environ) -> None:
@@ -156,16 +156,17 @@ def _lines(
         meaning = type(section).model_fields[name].description
         comment = f"{origin}: {meaning}" if meaning else origin
         value = getattr(section, name)
-        setting = f"# {name} is not set" if value is None else f"{name} = {_toml(value)}"
+        setting = f"# {name} is not set" if value is None else f"{name} = {as_toml(value)}"
         yield f"{setting}  # {comment}"
 
 
-def _toml(value: Any) -> str:
+def as_toml(value: Any) -> str:
+    """Return a value as TOML writes it; secrets are masked."""
     if isinstance(value, SecretStr):
         return f'"{MASK}"'
     if value == math.inf:
         return "inf"
     if isinstance(value, dict):
-        return f"{{{', '.join(f'{_toml(name)} = {_toml(it)}' for name, it in value.items())}}}"
+        return f"{{{', '.join(f'{as_toml(name)} = {as_toml(it)}' for name, it in value.items())}}}"
     # TOML writes all other values as JSON does: texts, numbers, booleans, and lists of them.
     return json.dumps(value, default=str, ensure_ascii=False)

@@ -72,6 +72,7 @@ model_policy_lambda                                             what matured day
 model_policy_forest                                             1: they chose the isolation forest
 model_forest_cases_per_day                                      that the forest may open, on credit or earned
 model_policy_gain                   policy                      what a policy brought a day, on matured days
+policy_differs                                                  1: another worker's settings are in force
 evictions_total                     table                       rows forgotten for lack of room
 drift_total                         of                          changes of a feature, score, base_rate found
 digest_mismatches_total                                         other states of other workers, of the last day
@@ -246,6 +247,9 @@ class Metrics:
         )
         strays = self._counter("stray_records_total", "Records of a log that no worker wrote.", "log")
         self._strays = {log: strays.labels(log) for log in LOGS}
+        self._policy_differs = self._gauge(
+            "policy_differs", "1 while settings of another worker are in force."
+        )
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, labels, namespace=PREFIX, registry=self._registry)
@@ -339,6 +343,10 @@ class Metrics:
     def stray_record(self, log: str) -> None:
         """Count a record of a log, one of `LOGS`, that no worker wrote."""
         self._strays[log].inc()
+
+    def policy_differs(self, differs: bool) -> None:
+        """Set whether costs, horizons or bounds in force are not those of this worker's settings."""
+        self._policy_differs.set(differs)
 
     def matured(self, provisional_legit: int, final_legit: int, unresolved: int) -> None:
         """Count decisions that silence settled."""
