@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,9 @@ from models.vocabulary import MS_PER_DAY, Decider, Flag
 from worker.errors import SettingsError
 from worker.offline.alert_handling import AlertShares
 from worker.offline.backtest import BacktestResult, backtest
+from worker.offline.backtest_document import document
 from worker.offline.backtest_text import backtest_text
-from worker.offline.dataset import NEVER
+from worker.offline.dataset import NEVER, Dataset
 from worker.offline.worker_run import Decisions, ranking_score
 from worker.settings.sections import Settings
 from worker.simulation import FIELDS, Traffic, simulate
@@ -43,6 +45,12 @@ def result() -> BacktestResult:
 
 def deciders(decisions: Decisions) -> NDArray[np.uint16]:
     return decisions.flags & np.uint16(Flag.DECIDER)
+
+
+def arrived(dataset: Dataset) -> NDArray[np.bool_]:
+    """Return which labels come before the file ends."""
+    assert dataset.label_time_ms is not None
+    return np.asarray(dataset.label_time_ms <= dataset.event_time_ms[-1])
 
 
 def assert_same_decisions(one: Decisions, other: Decisions, rows: NDArray[np.bool_]) -> None:
@@ -136,7 +144,7 @@ def test_a_repeated_transaction_is_decided_the_first_time_only() -> None:
     assert np.flatnonzero(~found.decisions.decided).tolist() == [200]
     plain = backtest(settings(), some)
     assert (plain.evaluation.n, found.evaluation.n) == (300, 299)
-    assert found.label_coverage == 1.0
+    assert found.label_coverage == pytest.approx(arrived(some)[np.arange(300) != 200].mean())
     assert sum(found.decided_by.values()) == pytest.approx(1.0)
     assert_same_decisions(found.decisions, plain.decisions, np.arange(300) < 200)
 
@@ -167,7 +175,7 @@ def test_the_figures_are_those_of_the_decisions(result: BacktestResult) -> None:
         share = np.mean(deciders(result.decisions) == decider)
         assert result.decided_by[decider.name.lower()] == pytest.approx(share)
     assert result.figures()["decided_by_online"] == result.decided_by["online"]
-    assert result.label_coverage == 1.0
+    assert result.label_coverage == pytest.approx(arrived(DATA).mean())
 
 
 def test_only_the_stretch_asked_for_is_judged(result: BacktestResult) -> None:
@@ -194,10 +202,32 @@ def test_rows_whose_truth_is_never_known_are_neither_learnt_as_labels_nor_judged
     hidden = dataclasses.replace(DATA, label_time_ms=np.where(known, DATA.label_time_ms, NEVER))
     found = backtest(settings(), hidden)
     assert found.evaluation.n == known.sum()
-    assert found.label_coverage == pytest.approx(known.mean())
+    assert found.label_coverage == pytest.approx((known & arrived(DATA)).mean())
     assert DATA.is_fraud is not None
+    judged = found.judged
+    reviewed = judged.take(judged.alerted & judged.truth_known)
+    assert found.evaluation.cases == len(np.unique(reviewed.case)) > reviewed.opens_case.sum()
     lied = dataclasses.replace(hidden, is_fraud=np.where(known, DATA.is_fraud, ~DATA.is_fraud))
     assert_same_decisions(found.decisions, backtest(settings(), lied).decisions, np.ones(len(DATA), np.bool_))
+
+
+def test_a_label_that_comes_behind_the_file_covers_nothing() -> None:
+    some = DATA.take(np.arange(1_000))
+    end_ms = int(some.event_time_ms[-1])
+    none = backtest(settings(), some.with_label_delay(100.0))
+    assert (none.label_coverage, none.evaluation.n) == (0.0, 1_000)
+    assert {week.label_coverage for week in none.weeks} == {0.0}
+    assert document(none)["label_coverage"] == document(none)["cold_start"]["label_coverage"] == 0.0
+    half = backtest(settings(), some.with_label_delay(1.0))
+    known = some.event_time_ms + MS_PER_DAY <= end_ms
+    assert half.label_coverage == pytest.approx(known.mean())
+    assert 0.2 < half.label_coverage < 0.8
+
+
+def test_labels_between_the_stretch_asked_for_and_the_end_of_the_file_do_reach_the_worker() -> None:
+    some = DATA.take(np.arange(1_000)).with_label_delay(0.5)
+    until_ms = int(some.event_time_ms[-1]) - MS_PER_DAY
+    assert backtest(settings(), some, evaluate_to_ms=until_ms).label_coverage == 1.0
 
 
 def test_without_any_label_the_forest_decides_and_nothing_is_judged() -> None:
@@ -226,6 +256,22 @@ def test_cold_start_ends_once_the_online_model_has_decided_and_silence_has_matur
     assert result.steady.decided_by["online"] == 1.0
     assert sum(week.decisions for week in result.weeks) == len(DATA)
     assert result.days.decisions.sum() == len(DATA)
+
+
+def test_of_a_file_of_days_the_cold_start_ends_at_an_hour(result: BacktestResult) -> None:
+    assert DATA.label_time_ms is not None
+    quick_ms = [
+        TRAFFIC.start_ms + (it - TRAFFIC.start_ms) // 4 for it in (DATA.event_time_ms, DATA.label_time_ms)
+    ]
+    labels = {"negatives_after_days": 0.5, "horizon_days": 5.0, "max_silence_days": 2.0}
+    quick = dataclasses.replace(DATA, event_time_ms=quick_ms[0], label_time_ms=quick_ms[1])
+    for run, when in (
+        (backtest(settings(labels=labels), quick), r"2024-01-0\d \d\d:\d\d"),
+        (result, r"2024-01-\d\d"),
+    ):
+        console = Console(width=120, record=True)
+        console.print(*backtest_text(run, weeks=False))
+        assert re.search(rf"until {when} +from {when}\n", console.export_text())
 
 
 def test_an_online_model_that_never_decides_leaves_a_cold_start_alone() -> None:
@@ -276,7 +322,8 @@ def test_one_case_is_what_one_review_covers(result: BacktestResult) -> None:
     judged = result.judged
     alerted = judged.take(judged.alerted)
     assert alerted.opens_case.sum() == len(np.unique(alerted.case))
-    assert judged.first_of_window.sum() == len(np.unique(judged.case))
+    assert judged.charged.sum() == alerted.opens_case.sum(), "all of the truth is known"
+    assert judged.charged_for_all.sum() == len(np.unique(judged.case))
 
 
 def test_every_alert_has_the_reasons_that_its_alert_would_have(result: BacktestResult) -> None:
@@ -324,7 +371,7 @@ def test_labels_of_declined_alerts_do_not_arrive_and_outcomes_do(result: Backtes
     # Only frauds that were not alerted are learnt, and no alert is believed to be legit.
     assert found.model.frauds_learnt <= (DATA.is_fraud & ~alerted).sum()
     assert found.model.frauds_learnt < result.model.frauds_learnt
-    assert found.label_coverage == pytest.approx(1 - alerted.mean())
+    assert found.label_coverage == pytest.approx((arrived(DATA) & ~alerted).mean())
     assert found.evaluation.n == len(DATA), "figures use the truth of declined alerts too"
     assert not result.declined.any()
 
@@ -357,7 +404,8 @@ def test_an_answer_says_what_an_alert_is_before_the_label_of_the_file_would() ->
     # Answers on alerts of the last hours are still on their way.
     assert answered_frauds - 3 <= found.model.frauds_learnt <= answered_frauds
     assert answered_frauds > 100
-    assert found.label_coverage == pytest.approx((DATA.is_fraud | alerted).mean())
+    in_time = DATA.event_time_ms + 4 * 3_600_000 <= DATA.event_time_ms[-1]
+    assert found.label_coverage == pytest.approx((alerted & in_time).mean()), "no label comes within the file"
     said_legit = found.model.examples.snapshot()[0].label == 0
     assert np.count_nonzero(said_legit) == pytest.approx((alerted & ~DATA.is_fraud).sum(), rel=0.05)
     assert not (alone.model.examples.snapshot()[0].label == 0).any()

@@ -39,10 +39,9 @@ def test_a_batch_model_is_fitted_before_the_test_and_then_every_week() -> None:
     frozen, refreshed = try_out(MATERIAL, strategy, seed=1)
     assert (frozen.block, refreshed.block) == (Block.FROZEN, Block.REFRESHED)
     assert len(frozen.decided) == len(refreshed.decided) == TEST.stop - TEST.start
-    weeks = -(-(WINDOWS.end_ms - WINDOWS.test_ms) // REFIT_MS)
-    moments = [WINDOWS.tune_ms, *range(WINDOWS.test_ms, WINDOWS.end_ms, REFIT_MS)]
-    assert len(made) == len(moments) == 1 + weeks
-    for model, now_ms in zip(made, moments, strict=True):
+    weeks = list(range(WINDOWS.test_ms, WINDOWS.end_ms, REFIT_MS))
+    assert len(made) == 1 + 2 * len(weeks)
+    for model, now_ms in zip([made[0], *made[2::2]], [WINDOWS.tune_ms, *weeks], strict=True):
         [train] = model.fitted
         # Only what is old enough to be known, and all of that up to the memory, but for the warm-up.
         since_ms = max(WINDOWS.train_ms, now_ms - MEMORY_MS)
@@ -51,6 +50,37 @@ def test_a_batch_model_is_fitted_before_the_test_and_then_every_week() -> None:
         np.testing.assert_array_equal(train.event_time_ms, expected)
         known = TRUTH[np.searchsorted(MATERIAL.event_time_ms, train.event_time_ms)]
         np.testing.assert_array_equal(train.fraud, known)
+
+
+def test_every_week_is_tuned_on_its_newest_matured_rows_by_a_model_of_all_older_ones() -> None:
+    made, strategy = watched("good")
+    list(try_out(MATERIAL, strategy, seed=1))
+    weeks = range(WINDOWS.test_ms, WINDOWS.end_ms, REFIT_MS)
+    times_ms, gap_ms = MATERIAL.event_time_ms, WINDOWS.test_ms - WINDOWS.gap_ms
+    for model, now_ms in zip(made[1::2], weeks, strict=True):
+        [train], [scored] = model.fitted, model.scored
+        end_ms = now_ms - gap_ms
+        start_ms = end_ms - WINDOWS.tune_length_ms
+        np.testing.assert_array_equal(
+            scored.event_time_ms, times_ms[(times_ms >= start_ms) & (times_ms < end_ms)]
+        )
+        np.testing.assert_array_equal(train.event_time_ms, times_ms[times_ms < start_ms])
+
+
+def test_no_row_is_tuned_on_by_a_model_that_has_learnt_it_where_times_are_whole_days() -> None:
+    times_ms = MATERIAL.event_time_ms // MS_PER_DAY * MS_PER_DAY
+    # Delays that are no whole days are rounded up to the gap: younger rows than those of the gap mature, too.
+    for delay_ms in (DELAY_MS, DELAY_MS - MS_PER_DAY // 2):
+        arrived = dataclasses.replace(
+            MATERIAL,
+            event_time_ms=times_ms,
+            matures_ms=times_ms + delay_ms,
+            fraud_ms=np.where(TRUTH, times_ms + delay_ms, MATERIAL.fraud_ms),
+        )
+        made, strategy = watched("good")
+        list(try_out(arrived, strategy, seed=1))
+        for model in made:
+            assert model.fitted[0].event_time_ms.max() < model.scored[0].event_time_ms.min()
 
 
 def test_what_is_scored_carries_no_truth() -> None:

@@ -76,7 +76,7 @@ def test_a_column_that_holds_the_label_of_the_future_moves_no_figure(honest: lis
 
 
 def test_a_label_dated_before_its_transaction_moves_no_figure() -> None:
-    # Labels arrive after 5 to 9 days, so a verdict counts after negatives_after, a week; some are dated wrongly.
+    # Labels arrive after 5 to 9 days, but for some that are dated wrongly.
     rng = np.random.default_rng(1)
     delays_ms = rng.integers(5 * MS_PER_DAY, 9 * MS_PER_DAY, len(DATA))
     early = rng.random(len(DATA)) < 0.2
@@ -199,6 +199,23 @@ def test_copies_under_ids_of_their_own_move_no_figure(honest: list[Figures | Non
     assert any(
         note.startswith(f"{copies:,} transactions ({copies:,} of them frauds)") for note in caught.notes
     )
+
+
+@pytest.mark.parametrize("step_ms", [MS_PER_DAY, 3_600_000, 60_000])
+def test_equal_payments_are_kept_where_times_name_no_second(step_ms: int) -> None:
+    """Card testing: three payments of one amount on one card, within the day, the hour or the minute of the file."""
+    frauds = np.flatnonzero(truth(DATA))
+    tested = DATA.take(np.sort(np.concatenate([np.arange(len(DATA)), np.repeat(frauds, 2)])))
+    tested = dataclasses.replace(
+        tested,
+        transaction_id=pa.array([f"t{at}" for at in range(len(tested))]),
+        event_time_ms=tested.event_time_ms // step_ms * step_ms,
+    )
+    found = cleaned(tested, WEEK_MS, trust_columns=False)
+    assert len(found.dataset) == len(tested)
+    [note] = found.notes
+    assert note.startswith(f"{2 * len(frauds):,} transactions ({2 * len(frauds):,} of them frauds)")
+    assert "kept" in note
 
 
 def test_honest_columns_identifiers_and_constants_are_kept() -> None:

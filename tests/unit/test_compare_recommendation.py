@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -8,7 +9,13 @@ import pytest
 from models.threshold import CostPolicy
 from tests.support.comparisons import COSTS, comparison
 from worker.offline.compare.recommendation import accuracy_explained, recommend
-from worker.offline.compare.result import Block, Comparison, Figures, Row, Severity
+from worker.offline.compare.result import (
+    Block,
+    Comparison,
+    Figures,
+    Row,
+    Severity,
+)
 from worker.offline.compare.strategy import Rule
 
 CHEAP = Figures(
@@ -149,6 +156,71 @@ def test_simplicity_does_not_excuse_more_cases_than_the_budget() -> None:
     assert "Every strategy opens more cases a day than the budget of 50." in text
 
 
+FIFTEEN = dataclasses.replace(COSTS, alert_budget_cases_per_day=15.0)
+SILENT = row(
+    "logistic", "nothing", 6_916.0, 1_500.0, savings=-0.07, recall=0.0, recall_by_value=0.0, precision=math.nan,
+    cases_per_day=0.0,
+)  # fmt: skip
+
+
+def test_where_only_what_is_over_the_budget_saves_the_budget_is_the_reason() -> None:
+    cheapest = row("threshold_cost", "threshold", 1_000.0, 0.0, cases_per_day=28.4)
+    advised = row("smote", "resampling", 1_300.0, 600.0, cases_per_day=34.1)
+    strategy, text = words(cheapest, advised, SILENT, severity=Severity.MODERATE, costs=FIFTEEN)
+    assert strategy == "logistic"
+    assert text.startswith(
+        "No strategy within the budget of 15 cases a day saves anything: alerting on nothing,"
+    )
+    assert "The best of those within it is logistic" in text
+    assert "It alerted on nothing. It is the cheapest within the budget of 15 cases a day." in text
+    assert (
+        "threshold_cost is cheaper at 1,000, but opens 28.4 cases a day, more than the budget of 15." in text
+    )
+    assert "smote, the best of that advice, opens 34.1 cases a day, more than the budget of 15." in text
+    for untrue in ("nan", "No strategy saves", "within noise", "nothing simpler", "simpler to run"):
+        assert untrue not in text
+
+
+def test_within_the_budget_the_cheapest_is_called_no_more_than_that() -> None:
+    cheapest = row("balanced_forest", "ensembles", 1_000.0, 0.0, cases_per_day=15.2)
+    over, within = (
+        row("smote", "resampling", 1_900.0, 80.0, cases_per_day=40.0),
+        row("smote_boosting", "resampling", 2_000.0, 9_000.0, cases_per_day=14.0, ap=0.3),
+    )
+    chosen = row("logistic", "nothing", 1_400.0, 10.0, cases_per_day=9.0)
+    strategy, text = words(cheapest, over, within, chosen, severity=Severity.MODERATE, costs=FIFTEEN)
+    assert strategy == "logistic"
+    assert text.startswith("Use logistic")
+    assert "It is the cheapest within the budget of 15 cases a day." in text
+    # Rounded, it would be within the budget.
+    assert (
+        "balanced_forest is cheaper at 1,000, but opens 15.2 cases a day, more than the budget of 15." in text
+    )
+    assert "smote_boosting, the best of that advice, costs 600 more than logistic" in text
+    assert "within noise" not in text
+
+
+def test_a_worker_over_the_budget_is_said_to_be() -> None:
+    own = row("worker", "ours", 1_000.0, 0.0, cases_per_day=28.4)
+    _, text = words(own, row("logistic", "nothing", 1_400.0, 10.0, cases_per_day=9.0), costs=FIFTEEN)
+    assert "cost 1,000, the least, and saved 60.0 %, with 28.4 cases a day, more than the budget." in text
+
+
+def test_where_every_strategy_is_over_the_budget_none_is_left_out_for_it() -> None:
+    cheapest = row("logistic", "nothing", 1_000.0, 0.0)
+    strategy, text = words(cheapest, row("smote", "resampling", 1_500.0, 80.0), costs=FIFTEEN)
+    assert strategy == "logistic"
+    assert "Every strategy opens more cases a day than the budget of 15." in text
+    assert "within the budget" not in text
+
+
+def test_nothing_is_said_to_save_while_something_within_noise_of_it_does() -> None:
+    saving = row("balanced_forest", "ensembles", 1_000.0, 0.0, savings=0.01)
+    strategy, text = words(saving, row("logistic", "nothing", 1_030.0, 80.0, savings=-0.02))
+    assert strategy == "logistic"
+    assert "No strategy saves anything" not in text
+
+
 def test_what_saves_nothing_is_not_praised() -> None:
     _, text = words(row("logistic", "nothing", 1_000.0, 0.0, savings=-0.25))
     assert text.startswith(
@@ -170,3 +242,27 @@ def test_accuracy_is_explained_by_the_users_own_numbers() -> None:
     assert f"right in {int((~fraud).sum()):,} of {len(fraud):,} test transactions" in text
     assert f"an accuracy of {100 * np.mean(~fraud):.1f} %" in text
     assert f"none of the {int(fraud.sum()):,} frauds" in text
+
+
+@pytest.mark.parametrize(
+    ("right", "said"),
+    [
+        (
+            0.852,
+            "; its accuracy of 85.2 % beats the 77.9 % of the model that does nothing, and says neither.",
+        ),
+        (0.783, ", yet by its accuracy of 78.3 % it would hardly beat the model that does nothing."),
+        (0.700, ", yet by its accuracy of 70.0 % it would lose to the model that does nothing."),
+    ],
+)
+def test_an_accuracy_is_said_to_hardly_beat_only_what_it_hardly_beats(right: float, said: str) -> None:
+    drawn = comparison()
+    name, block = drawn.recommendation.strategy, drawn.recommendation.block
+    chosen = next(it for it in drawn.block(block) if it.strategy == name)
+    assert chosen.decided is not None
+    rows = np.arange(1_000) % len(drawn.test)
+    fraud, wrong = np.arange(1_000) < 221, np.arange(1_000) >= round(1_000 * right)
+    test = dataclasses.replace(drawn.test.take(rows), fraud=fraud)
+    decided = dataclasses.replace(chosen.decided.take(rows), alerted=fraud ^ wrong)
+    judged = dataclasses.replace(drawn, test=test, rows=(dataclasses.replace(chosen, decided=decided),))
+    assert accuracy_explained(judged).endswith(said)

@@ -21,7 +21,7 @@ from worker.settings.mistakes import ENV_PREFIX
 
 pytestmark = pytest.mark.usefixtures("own_surroundings")
 
-SMALL = ("--simulate", "--cards", "70", "--days", "60", "--prevalence", "0.06", "--seed", "3")
+SMALL = ("--simulate", "--cards", "70", "--days", "90", "--prevalence", "0.06", "--seed", "3")
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_the_table_says_what_was_compared(outputs: dict[str, str]) -> None:
     assert text.startswith("simulated traffic, seed 3\n")
     for words in (
         "frauds: 6 %, moderate imbalance (1 to 10 %)",
-        "label delays vary: a verdict counts after 7 days",
+        "label delays vary: a verdict counts after 22 days, whatever its class",
         "a review costs 5, a missed fraud 5 + 1 x amount; budget 200 cases a day",
         "Frozen: fitted once before the test window",
         "Refreshed: batch models refitted every week",

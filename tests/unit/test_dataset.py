@@ -266,6 +266,67 @@ def test_rows_can_be_taken_in_any_order(tmp_path: Path) -> None:
     assert taken.is_fraud.tolist() == [False, True]
 
 
+COMPACT = {
+    "days": ([20250115, 20250116, 20240229], "2025-01-15"),
+    "minutes": ([202501151030, 202501160000, 202402292359], "2025-01-15T10:30:00"),
+    "seconds": ([20250115103059, 20250116000000, 20240229235959], "2025-01-15T10:30:59"),
+}
+
+
+@pytest.mark.parametrize("time_format", ["epoch_ms", "epoch_s", "iso8601"])
+@pytest.mark.parametrize("kind", COMPACT)
+def test_dates_without_separators_are_not_taken_for_seconds_of_1970(
+    kind: str, time_format: Any, tmp_path: Path
+) -> None:
+    numbers, written = COMPACT[kind]
+    path = parquet_of(tmp_path, id=["a", "b", "c"], card=["x"] * 3, paid=[1.0] * 3, at=numbers)
+    with pytest.raises(SettingsError) as raised:
+        read_dataset(path, PLAIN.model_copy(update={"time_format": time_format}))
+    said = str(raised.value)
+    assert f"column 'at' (transaction.event_time) holds {numbers[0]}, a date without separators" in said
+    assert f"write ISO 8601, such as {written}" in said
+    assert ('set transaction.time_format = "iso8601"' in said) == (time_format != "iso8601")
+
+
+def test_seconds_of_august_1970_that_are_no_dates_are_seconds(tmp_path: Path) -> None:
+    read = read_dataset(
+        parquet_of(tmp_path, at=[20_250_115, 20_251_399]), PLAIN.model_copy(update={"time_format": "epoch_s"})
+    )
+    assert read.event_time_ms.tolist() == [20_250_115_000, 20_251_399_000]
+
+
+@pytest.mark.parametrize(("unit", "divisor"), [("microseconds", 1_000), ("nanoseconds", 1_000_000)])
+@pytest.mark.parametrize("time_format", ["epoch_ms", "epoch_s"])
+def test_event_times_in_finer_units_say_by_what_to_divide(
+    unit: str, divisor: int, time_format: Any, tmp_path: Path
+) -> None:
+    first = SOME_S * 1000 * divisor
+    path = parquet_of(tmp_path, at=[first, first + divisor])
+    with pytest.raises(SettingsError) as raised:
+        read_dataset(path, PLAIN.model_copy(update={"time_format": time_format}))
+    assert f"holds {first}, which is in {unit}: divide by {divisor:,}" in str(raised.value)
+    assert ('set transaction.time_format = "epoch_ms"' in str(raised.value)) == (time_format == "epoch_s")
+
+
+@pytest.mark.parametrize(
+    ("known", "said"),
+    [
+        ([20250115, 20250116], "holds 20250115, a date without separators: write ISO 8601, such as 2025-01-15"),
+        ([SOME_S * 10**6, SOME_S * 10**6 + 1], "which is in microseconds: divide by 1,000"),
+        ([SOME_S * 10**9, SOME_S * 10**9 + 1], "which is in nanoseconds: divide by 1,000,000"),
+        ([SOME_S * 1000, SOME_S * 10**6], f"holds {SOME_S * 10**6} in row 2: a label time lies before 2100"),
+        (pa.array([dt.date(2024, 1, 1), dt.date(9999, 12, 31)]), "holds 9999-12-31 in row 2: a label time lies"),
+    ],
+)  # fmt: skip
+def test_label_times_that_never_come_are_refused_by_name(known: Any, said: str, tmp_path: Path) -> None:
+    path = parquet_of(tmp_path, fraud=[0, 1], known=known)
+    with pytest.raises(SettingsError) as raised:
+        read_dataset(path, PLAIN, TruthColumns("fraud", time="known"))
+    assert "column 'known' (--label-time-column) holds" in str(raised.value)
+    assert said in str(raised.value)
+    assert "time_format" not in str(raised.value), "no setting says it of this column"
+
+
 BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     "no such column": (
         {"paid": None},

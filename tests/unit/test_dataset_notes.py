@@ -63,6 +63,7 @@ def test_what_is_odd_is_named(tmp_path: Path, more: list[dict[str, Any]], senten
 def test_a_file_with_unknown_truth_says_of_what_its_figures_are(tmp_path: Path) -> None:
     some = [row(at, fraud=None if at % 3 == 0 else at % 7 == 0) for at in range(300)]
     assert said(tmp_path, some).startswith("of 100 transactions the truth is not known: ranking, precision,")
+    assert "a case is charged once if one of its alerts is of known truth" in said(tmp_path, some)
 
 
 def test_a_file_that_flags_frauds_alone_says_nothing_of_precision(tmp_path: Path) -> None:

@@ -7,10 +7,14 @@ import math
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score, roc_auc_score
 
 from models.vocabulary import MS_PER_DAY, Decider
+from models.working_points import WorkingPoints, first_alerts
 from worker.offline import figures
+from worker.offline.compare.figures import figures_of
+from worker.offline.compare.result import Decided, JudgedRows
 from worker.offline.figures import Judged
 
 START_MS = 1_704_067_200_000 + 5 * 3_600_000
@@ -23,9 +27,12 @@ def made_up(count: int = 3_000, seed: int = 1, days: float = 20.0) -> Judged:
     fraud, known = rng.random(count) < 0.1, rng.random(count) < 0.8
     alerted = rng.random(count) < np.where(fraud, 0.6, 0.05)
     decider = rng.integers(0, 3, count).astype(np.uint8)
+    time_ms = START_MS + np.sort(rng.integers(0, round(days * MS_PER_DAY), count))
+    _, case = np.unique(time_ms // MS_PER_DAY * 100 + rng.integers(0, 50, count), return_inverse=True)
+    charged = figures.charge(case, alerted, known)
     return Judged(
         row=np.arange(count),
-        event_time_ms=START_MS + np.sort(rng.integers(0, round(days * MS_PER_DAY), count)),
+        event_time_ms=time_ms,
         fraud=fraud & known,
         truth_known=known,
         labelled=known & (rng.random(count) < 0.5),
@@ -37,10 +44,47 @@ def made_up(count: int = 3_000, seed: int = 1, days: float = 20.0) -> Judged:
         threshold=rng.integers(1, 30, count).astype(np.float64),
         decider=decider,
         alerted=alerted,
-        opens_case=alerted & (rng.random(count) < 0.8),
-        first_of_window=rng.random(count) < 0.7,
-        case=np.arange(count),
+        opens_case=first_alerts(case, alerted),
+        case=case,
+        charged=charged.of_alerts,
+        charged_for_all=charged.of_all,
     )
+
+
+def test_a_case_is_charged_once_at_its_first_alert_of_known_truth() -> None:
+    case = np.array([0, 0, 0, 0, 1, 1, 2, 2, 3])
+    alerted = np.array([1, 0, 1, 1, 1, 0, 1, 1, 0], np.bool_)
+    known = np.array([0, 1, 1, 1, 0, 1, 0, 0, 1], np.bool_)
+    charged = figures.charge(case, alerted, known)
+    # Of case 1 the only alert is of unknown truth, of case 2 all is, and of case 3 nothing is alerted.
+    assert np.flatnonzero(charged.of_alerts).tolist() == [2]
+    assert np.flatnonzero(charged.of_all).tolist() == [1, 5, 8]
+
+
+def test_one_rule_charges_reviews_in_a_backtest_in_a_comparison_and_in_a_curve() -> None:
+    """A fifth of the truth is not known, of first alerts too."""
+    judged = made_up()
+    known = judged.take(judged.truth_known)
+    opened_by_others = judged.alerted & ~judged.truth_known & judged.opens_case
+    assert np.isin(known.case[known.alerted], judged.case[opened_by_others]).any()
+    whole = figures.stretch(judged, REVIEW_COST, START_MS, START_MS + 20 * MS_PER_DAY).evaluation
+    rows = JudgedRows(known.fraud, known.loss, known.amount, known.event_time_ms, known.case)
+    nothing = np.full(len(known), np.nan)
+    decided = Decided(known.score, nothing, known.score, nothing, known.alerted)
+    compared = figures_of(rows, decided, REVIEW_COST, 20, fit_seconds=0.0, score_us=0.0)
+    swept = WorkingPoints.of(known.fraud, known.alerted.astype(np.float64), known.loss, known.case)
+    assert compared.cost == pytest.approx(whole.cost)
+    assert compared.savings == pytest.approx(whole.savings)
+    assert compared.cases_per_day == whole.cases / 20 == swept.cases[1] / 20
+    assert swept.cost(REVIEW_COST)[1] == pytest.approx(whole.cost)
+    assert swept.savings(REVIEW_COST)[1] == pytest.approx(whole.savings)
+
+
+def opened_in(judged: Judged, alerted: NDArray[np.bool_], inside: list[int]) -> int:
+    """Count the cases whose first alert of known truth is one of the rows inside."""
+    rows = np.flatnonzero(alerted & judged.truth_known).tolist()
+    first = {int(judged.case[row]): row for row in reversed(rows)}
+    return len(set(first.values()) & set(inside))
 
 
 def test_a_stretch_counts_what_lies_in_it_and_judges_what_is_known() -> None:
@@ -63,7 +107,7 @@ def test_a_stretch_counts_what_lies_in_it_and_judges_what_is_known() -> None:
     assert sum(found.decided_by.values()) == pytest.approx(1.0)
 
     assert (line.n, line.frauds, line.alerts, line.cases) == (
-        len(known), known.fraud.sum(), known.alerted.sum(), known.opens_case.sum()
+        len(known), known.fraud.sum(), known.alerted.sum(), opened_in(judged, judged.alerted, inside)
     )  # fmt: skip
     assert line.prevalence == pytest.approx(known.fraud.mean())
     assert line.ap == pytest.approx(average_precision_score(known.fraud, known.score), abs=1e-12)
@@ -74,11 +118,11 @@ def test_a_stretch_counts_what_lies_in_it_and_judges_what_is_known() -> None:
     caught = sum(known.loss[row] for row in range(len(known)) if known.fraud[row] and known.alerted[row])
     at_stake = sum(known.loss[row] for row in range(len(known)) if known.fraud[row])
     assert line.recall_by_value == pytest.approx(caught / at_stake)
-    assert line.cost_reviews == REVIEW_COST * known.opens_case.sum()
+    assert line.cost_reviews == REVIEW_COST * line.cases
     assert line.cost_missed == pytest.approx(at_stake - caught)
     assert line.cost == pytest.approx(line.cost_reviews + line.cost_missed)
     assert line.cost_none == pytest.approx(at_stake)
-    assert line.cost_all == REVIEW_COST * known.first_of_window.sum()
+    assert line.cost_all == REVIEW_COST * opened_in(judged, np.ones(len(judged), np.bool_), inside)
     assert line.savings == pytest.approx(1 - line.cost / min(line.cost_none, line.cost_all))
     names = set(dataclasses.asdict(line)) | {"decisions", "label_coverage", "alerts_per_day", "cases_per_day"}
     assert names <= set(found.figures())

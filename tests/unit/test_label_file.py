@@ -212,6 +212,23 @@ def test_a_date_without_an_hour_is_known_at_the_end_of_its_day(transactions: Pat
         read_dataset(transactions, FIELDS, LabelFile(path, LABELS))
 
 
+@pytest.mark.parametrize(
+    ("time", "said"),
+    [
+        ("20231116", r'such as 2023-11-16, and set label\.time_format = "iso8601"'),
+        ("1700092800000000", r"in microseconds: divide by 1,000"),
+        ("2199-01-01", r"holds 2199-01-01 in line 2: a label time lies before 2100"),
+    ],
+)
+def test_a_file_of_labels_whose_times_never_come_is_refused(
+    transactions: Path, tmp_path: Path, time: str, said: str
+) -> None:
+    path = tmp_path / "chargebacks.csv"
+    path.write_text(f"transaction_id,label,label_time\nt1,fraud,{time}\n", encoding="utf-8")
+    with pytest.raises(SettingsError, match=rf"column 'label_time' .*{said}"):
+        read_dataset(transactions, FIELDS, LabelFile(path, LABELS))
+
+
 def test_columns_may_have_other_names_and_a_csv_will_do(transactions: Path, tmp_path: Path) -> None:
     path = tmp_path / "chargebacks.csv"
     path.write_text("payment,verdict\nt5,Y\nt0,N\n", encoding="utf-8")

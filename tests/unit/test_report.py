@@ -18,11 +18,14 @@ from worker.offline.backtest import BacktestResult, backtest
 from worker.offline.compare.mistakes import Mistake
 from worker.offline.compare.result import OURS, Block, Comparison, Decided, Figures, Row
 from worker.offline.compare.strategy import Caps, Rule
+from worker.offline.dataset import NEVER
 from worker.offline.figures import days, weeks
+from worker.offline.report import backtested as backtested_page
 from worker.offline.report import require_page, wording, write_backtest, write_comparison, write_mistakes
 from worker.offline.report.compared import comparison_page
 from worker.offline.report.course import course
-from worker.offline.report.curves import recall_and_precision
+from worker.offline.report.curves import Ranked, recall_and_precision
+from worker.offline.report.markup import NOTHING, Html
 from worker.offline.report.plots import MOST_SERIES
 from worker.settings.sections import Settings
 from worker.simulation import FIELDS, Traffic, simulate
@@ -52,12 +55,14 @@ def settings(**sections: Any) -> Settings:
     return Settings(entity_key="0f" * 16, transaction=FIELDS, **(quick | sections))
 
 
+TRAFFIC = Traffic(
+    cards=150, merchants=30, days=16, per_card_day=2.0, prevalence=0.06, seed=3, label_delay_days=1.5
+)
+
+
 @pytest.fixture(scope="module")
 def backtested() -> BacktestResult:
-    traffic = Traffic(
-        cards=150, merchants=30, days=16, per_card_day=2.0, prevalence=0.06, seed=3, label_delay_days=1.5
-    )
-    return backtest(settings(), simulate(traffic))
+    return backtest(settings(), simulate(TRAFFIC))
 
 
 def compared(result: Comparison, folder: Path) -> str:
@@ -206,6 +211,32 @@ def test_the_report_of_a_backtest_has_every_section_and_keeps_its_promises(
     assert backtested.costliest_misses[0].transaction_id in found["misses"].text
     assert f"{backtested.evaluation.cost:,.0f}" in found["money"].text
     assert page.lower().count("accuracy") == 1
+
+
+def test_the_marker_of_a_backtest_costs_what_its_curve_charges_for_the_same_alerts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A third of the truth is not known, and the steady state begins amid the cases of a day."""
+    data = simulate(TRAFFIC)
+    label_ms = data.label_time_ms
+    assert label_ms is not None
+    some = replace(data, label_time_ms=np.where(np.arange(len(data)) % 3 == 0, NEVER, label_ms))
+    drawn: list[Ranked] = []
+
+    def keep(shown: list[Ranked]) -> Html:
+        drawn.extend(shown)
+        return NOTHING
+
+    for plot in ("capacity", "cost_over_threshold"):
+        monkeypatch.setattr(backtested_page, plot, keep)
+    backtested_page.backtest_page(backtest(settings(), some), "file")
+    assert len(drawn) == 4
+    for one in drawn:
+        its, review_cost = one.judged, one.review_cost
+        swept = WorkingPoints.of(its.fraud, its.alerted.astype(np.float64), its.loss, its.case)
+        assert one.reached.cases_per_day == pytest.approx(swept.cases[1] / one.days)
+        assert one.reached.cost == pytest.approx(swept.cost(review_cost)[1])
+        assert one.reached.savings == pytest.approx(swept.savings(review_cost)[1])
 
 
 def test_a_backtest_without_labels_gives_a_whole_page(tmp_path: Path) -> None:

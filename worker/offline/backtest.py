@@ -16,7 +16,7 @@ from models.state import ModelState
 from models.vocabulary import Decider, Flag
 from worker.errors import SettingsError
 from worker.offline import figures
-from worker.offline.alert_handling import AS_THE_FILE_SAYS, AlertShares
+from worker.offline.alert_handling import ANSWERED_AFTER_MS, AS_THE_FILE_SAYS, AlertShares
 from worker.offline.dataset import Dataset
 from worker.offline.figures import Days, ExplainedAlert, Judged, Miss, ReasonCount, Stretch
 from worker.offline.reasons import explained_alerts, frequent_reasons
@@ -97,7 +97,7 @@ class BacktestResult:
 
     @property
     def label_coverage(self) -> float:
-        """The share of the judged decisions whose label reaches the worker."""
+        """The share of the judged decisions whose label reaches the worker by the end of the run."""
         return self.whole.label_coverage
 
     @property
@@ -164,7 +164,7 @@ def backtest(
         decisions = run.to_the_end(progress)
     seconds = time.perf_counter() - started_s
     declined, answered = run.alerts.declined(), run.alerts.answered()
-    labelled = (dataset.labelled & ~declined) | answered
+    labelled = _reached(dataset, decisions, declined, answered)
     judged = _judged(settings, dataset, decisions, labelled, start_ms, end_ms)
     review_cost = run.model.policy.costs.review_cost
     steady_from_ms = _steady_from_ms(run.model, dataset, decisions)
@@ -194,6 +194,17 @@ def backtest(
     )
 
 
+def _reached(
+    dataset: Dataset, decisions: Decisions, declined: NDArray[np.bool_], answered: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Return which rows' label, or answer, the worker has had by its last clock: none comes behind the file."""
+    last_ms = int(decisions.clock_ms.max(initial=0))
+    arrived = np.zeros(len(dataset), np.bool_)
+    if dataset.label_time_ms is not None:
+        arrived = dataset.label_time_ms <= last_ms
+    return (arrived & ~declined) | (answered & (dataset.event_time_ms + ANSWERED_AFTER_MS <= last_ms))
+
+
 def _judged(
     settings: Settings,
     dataset: Dataset,
@@ -213,6 +224,8 @@ def _judged(
     expected_loss = np.where(decider == Decider.ONLINE, probability.astype(np.float64) * loss, np.nan)
     window_ms = round(settings.costs.case_window_hours * 3_600_000)
     counted_ms = np.minimum(times_ms[row], decisions.clock_ms[row])
+    alerted, case = (flags & Flag.ALERTED) != 0, _case_numbers(dataset, row, counted_ms // window_ms)
+    charged = figures.charge(case, alerted, known)
     return Judged(
         row=row,
         event_time_ms=times_ms[row],
@@ -226,10 +239,11 @@ def _judged(
         expected_loss=expected_loss,
         threshold=decisions.threshold[row],
         decider=decider,
-        alerted=(flags & Flag.ALERTED) != 0,
+        alerted=alerted,
         opens_case=(flags & Flag.OPENS_CASE) != 0,
-        first_of_window=(flags & Flag.FIRST_OF_WINDOW) != 0,
-        case=_case_numbers(dataset, row, counted_ms // window_ms),
+        case=case,
+        charged=charged.of_alerts,
+        charged_for_all=charged.of_all,
     )
 
 

@@ -19,9 +19,11 @@ from worker.offline.alert_handling import ANSWERED_AFTER_MS
 from worker.offline.backtest import BacktestResult
 from worker.offline.backtest_document import Against
 from worker.offline.figures import Stretch
-from worker.offline.report.wording import MINUS, count, date, decimal, moment, money, percent, rate
+from worker.offline.report.wording import MINUS, count, date, decimal, minute, moment, money, percent, rate
 
 _FEW_FRAUDS: Final = 100
+_SHORT_MS: Final = 7 * MS_PER_DAY
+"""In a shorter file the day alone says little of when the cold start ends."""
 _NAMES: Final = {Decider.NONE: "no one", Decider.FOREST: "isolation forest", Decider.ONLINE: "online model"}
 
 Write = Callable[[float], str]
@@ -209,12 +211,13 @@ def _deciders(result: BacktestResult) -> Table:
 
 def _figures(result: BacktestResult) -> Table:
     columns: dict[str, Stretch] = {"all": result.whole}
+    write = date if _length_ms(result) >= _SHORT_MS else minute
     if result.cold is not None and result.steady is not None:
         columns |= {"cold start": result.cold, "steady state": result.steady}
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("Figures", min_width=30)
     for name, stretch in columns.items():
-        heading = f"{name}\n{_within(name, stretch)}" if len(columns) > 1 else name
+        heading = f"{name}\n{_within(name, stretch, write)}" if len(columns) > 1 else name
         table.add_column(heading, justify="right", no_wrap=True)
     figures = [stretch.figures() for stretch in columns.values()]
     for title, lines in _SECTIONS.items():
@@ -226,19 +229,23 @@ def _figures(result: BacktestResult) -> Table:
     return table
 
 
-def _within(name: str, stretch: Stretch) -> str:
+def _within(name: str, stretch: Stretch, write: Write) -> str:
     if name == "all":
         return ""
-    return f"until {date(stretch.end_ms)}" if name == "cold start" else f"from {date(stretch.start_ms)}"
+    return f"until {write(stretch.end_ms)}" if name == "cold start" else f"from {write(stretch.start_ms)}"
+
+
+def _length_ms(result: BacktestResult) -> int:
+    return int(result.dataset.event_time_ms[-1] - result.dataset.event_time_ms[0])
 
 
 def _short_file(result: BacktestResult) -> str:
     """Return what to set where a file is too short for its waits, as a public one of two days is; nothing elsewhere."""
-    first_ms, last_ms = (int(result.dataset.event_time_ms[at]) for at in (0, -1))
-    if last_ms - first_ms >= 2 * result.settings.labels.negatives_after_days * MS_PER_DAY:
+    length_ms = _length_ms(result)
+    if length_ms >= 2 * result.settings.labels.negatives_after_days * MS_PER_DAY:
         return ""
     return (
-        f" The file spans {_days(last_ms - first_ms)}: to see what the model makes of so little, let labels and "
+        f" The file spans {_days(length_ms)}: to see what the model makes of so little, let labels and "
         "silence speak within hours (labels.negatives_after_days = 0.1 and --label-delay-days 0.05)."
     )
 

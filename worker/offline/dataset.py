@@ -354,7 +354,7 @@ def _with_truth(whole: Dataset, file: TableFile, labels: TruthColumns) -> Datase
     label_time_ms, early = whole.event_time_ms + labels.delay.draw_ms(whole.transaction_id), 0
     if labels.time is not None:
         # In seconds or milliseconds whatever the events are in: no setting says it of this column.
-        given_ms, absent = file.optional_times_ms(labels.time, None)
+        given_ms, absent = file.label_times_ms(labels.time, None)
         known_ms, early = known_times_ms(given_ms, whole.event_time_ms, ~absent & ~unknown)
         label_time_ms = np.where(absent, label_time_ms, known_ms)
     return replace(

@@ -47,8 +47,9 @@ def notes(dataset: Dataset) -> Iterator[str]:
     elif known.any() and not known.all() and not dataset.silence_is_legit:
         yield (
             f"of {int((~known).sum()):,} transactions the truth is not known: ranking, precision, reviews and all "
-            "costs are of the others, and say something of these too only where labels are a random sample; where an "
-            "empty cell means legit, add --unlabelled legit"
+            "costs are of the others (a case is charged once if one of its alerts is of known truth), and say "
+            "something of these too only where labels are a random sample; where an empty cell means legit, add "
+            "--unlabelled legit"
         )
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from models.columns import Columns
 from models.evaluation import Evaluation, evaluate
 from models.vocabulary import MS_PER_DAY, Decider
+from models.working_points import first_alerts
 from worker.wire.schema import AlertReason
 
 WEEK_MS: Final = 7 * MS_PER_DAY
@@ -28,7 +29,7 @@ class Judged(Columns):
     fraud : bool (m,)
         The truth; False where it is not known.
     truth_known, labelled : bool (m,)
-        Whether the truth counts in the figures; whether a label brought it to the worker.
+        Whether the truth counts in the figures; whether a label brought it to the worker by the end of the run.
     amount, loss : float64 (m,)
         Amount, and the cost of missing the transaction if it is a fraud.
     score : float64 (m,)
@@ -43,11 +44,11 @@ class Judged(Columns):
     decider : uint8 (m,)
         `models.vocabulary.Decider`.
     alerted, opens_case : bool (m,)
-        The decision, and whether its review is charged here: the first alert of its card in a case window.
-    first_of_window : bool (m,)
-        Where a review would be charged if everything were alerted.
+        The decision, and whether it opens a case: the first alert of its card in a case window.
     case : int64 (m,)
         Number of the card and case window: equal for the transactions that one review would cover.
+    charged, charged_for_all : bool (m,)
+        Where the figures charge a review, and where they would if everything were alerted: as `charge` says.
     """
 
     row: NDArray[np.int64]
@@ -64,8 +65,9 @@ class Judged(Columns):
     decider: NDArray[np.uint8]
     alerted: NDArray[np.bool_]
     opens_case: NDArray[np.bool_]
-    first_of_window: NDArray[np.bool_]
     case: NDArray[np.int64]
+    charged: NDArray[np.bool_]
+    charged_for_all: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +79,11 @@ class Stretch:
     start_ms, end_ms
         From the first moment on and before the second.
     decisions
-        All of them; `evaluation` covers those whose truth is known.
+        All of them; `evaluation` covers those whose truth is known, with the reviews that `charge` charges for these.
     alerts, cases
         Of all decisions: what investigators would have seen.
     label_coverage
-        The share of the decisions whose label reaches the worker; NaN without a decision.
+        The share of the decisions whose label reaches the worker by the end of the run; NaN without a decision.
     decided_by
         The share of the decisions that each decider made, by name; NaN without a decision.
     evaluation
@@ -239,6 +241,28 @@ class ExplainedAlert:
     reasons: tuple[AlertReason, ...]
 
 
+class Charges(NamedTuple):
+    """Where reviews are charged, bool (n,): those of the alerts, and those of everything if it were alerted."""
+
+    of_alerts: NDArray[np.bool_]
+    of_all: NDArray[np.bool_]
+
+
+def charge(case: NDArray[np.int64], alerted: NDArray[np.bool_], known: NDArray[np.bool_]) -> Charges:
+    """Charge one review for each case that has an alert of known truth, at the first of these.
+
+    Losses are of transactions of known truth alone, and so are reviews: of a case without any, no loss is known.
+
+    Parameters
+    ----------
+    case : int64 (n,)
+        Number of the card and case window, in order of event time.
+    alerted, known : bool (n,)
+        The decision, and whether the truth is known.
+    """
+    return Charges(first_alerts(case, alerted & known), first_alerts(case, known))
+
+
 def stretch(judged: Judged, review_cost: float, start_ms: int, end_ms: int) -> Stretch:
     """Return the figures of the decisions from `start_ms` on and before `end_ms`.
 
@@ -268,8 +292,8 @@ def stretch(judged: Judged, review_cost: float, start_ms: int, end_ms: int) -> S
             score=known.score,
             alerted=known.alerted,
             loss=known.loss,
-            opens_case=known.opens_case,
-            first_of_window=known.first_of_window,
+            opens_case=known.charged,
+            first_of_window=known.charged_for_all,
             review_cost=review_cost,
         ),
     )
@@ -314,10 +338,10 @@ def days(judged: Judged, review_cost: float) -> Days:
         decided_by_none=shares[Decider.NONE],
         decided_by_forest=shares[Decider.FOREST],
         decided_by_online=shares[Decider.ONLINE],
-        cost_reviews=np.float64(review_cost) * counted(known & judged.opens_case),
+        cost_reviews=np.float64(review_cost) * counted(judged.charged),
         cost_missed=lost(fraud & ~judged.alerted),
         cost_none=lost(fraud),
-        cost_all=np.float64(review_cost) * counted(known & judged.first_of_window),
+        cost_all=np.float64(review_cost) * counted(judged.charged_for_all),
     )
 
 

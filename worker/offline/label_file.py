@@ -174,7 +174,7 @@ def join_labels(
     sources = file.text(fields.source)
     source = pc.index_in(sources, value_set=_SOURCES).fill_null(-1).to_numpy() + 1
     source[(source == 0) & np.array(sources.is_valid())] = LabelSource.OTHER
-    given_ms, no_time = file.optional_times_ms(fields.label_time, fields.time_format, "label.time_format")
+    given_ms, no_time = file.label_times_ms(fields.label_time, fields.time_format, "label.time_format")
     happened_ms = event_time_ms[row]
     known_ms, early = known_times_ms(given_ms, happened_ms, ~no_time & (row >= 0))
     time_ms = np.where(no_time, happened_ms + label_file.delay.draw_ms(ids), known_ms)

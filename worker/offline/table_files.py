@@ -22,12 +22,10 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from worker.errors import SettingsError
+from worker.offline.epochs import SECONDS_END, not_epochs
 from worker.redaction import redact
 from worker.settings.fields import TimeFormat
 from worker.wire.schema import END_OF_TIME_MS
-
-SECONDS_END: Final = 100_000_000_000
-"""Numbers below are seconds (until the year 5138), numbers from it on milliseconds (since 1973)."""
 
 _TRUTH: Final = {
     **dict.fromkeys(("fraud", "1", "true", "t", "yes", "y"), True),
@@ -176,6 +174,21 @@ class TableFile:
         missing = _missing(instants)
         return np.array(instants.fill_null(0).to_numpy()), missing
 
+    def label_times_ms(
+        self, name: str, time_format: TimeFormat | None, setting: str = ""
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Return the same of a column of label times; one beyond the end of time, which never comes, is refused."""
+        times_ms, missing = self.optional_times_ms(name, time_format, setting)
+        beyond = np.flatnonzero(times_ms >= END_OF_TIME_MS)
+        if beyond.size:
+            row = int(beyond[0])
+            raise self._error(
+                name,
+                f"holds {redact(str(self.table[name][row]))} in {self.place(row + 1)}: a label time lies before 2100; "
+                "correct it, or empty the cell, which then takes --label-delay-days",
+            )
+        return times_ms, missing
+
     def truth(
         self, name: str, own: Mapping[str, bool | None] | None = None
     ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -213,6 +226,9 @@ class TableFile:
 
     def _epochs(self, name: str, time_format: TimeFormat | None, setting: str) -> pa.ChunkedArray:
         numbers = self.numbers(name)
+        odd = not_epochs(numbers, time_format, setting)
+        if odd:
+            raise self._error(name, odd)
         # The median: one odd value is a row to refuse, not another format.
         usual = float(np.nanmedian(numbers)) if np.isfinite(numbers).any() else np.nan
         in_seconds = usual < SECONDS_END if time_format is None else time_format == "epoch_s"

@@ -23,6 +23,8 @@ MEMORY_MS: Final = 90 * MS_PER_DAY
 """A refit learns from so much time, as the worker does by default, or from the train window's length if it is more."""
 _HOUR_MS: Final = MS_PER_DAY // 24
 _LARGEST_SEED: Final = 2**32 - 1
+_NO_END: Final = np.iinfo(np.int64).max
+_Scores = Callable[[int], NDArray[np.float64]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +103,9 @@ def capped(sample: Sample, rows: int | None, seed: int) -> Sample:
 
 
 class _Run:
-    """What batch and online strategies share: rows from the tuning window on with the scores given to them so far.
+    """What batch and online strategies share: rows from the tuning window on, and how they are scored and decided.
 
-    Thresholds are tuned on the scores that rows had when they were scored, never on those of a model that has learnt
-    them.
+    Thresholds are tuned on the scores of a model that had not learnt the rows.
     """
 
     def __init__(self, material: Material, strategy: Strategy, seed: int) -> None:
@@ -112,7 +113,6 @@ class _Run:
         self.seed = seed % _LARGEST_SEED
         self.scored = material.between(self.windows.tune_ms, self.windows.end_ms)
         self.times_ms = material.event_time_ms[self.scored]
-        self.scores = np.full(len(self.times_ms), np.nan)
         self.fit_seconds, self.score_seconds, self.rows_scored, self.rows_learnt = 0.0, 0.0, 0, 0
 
     def train_rows(self, now_ms: int) -> NDArray[np.int64]:
@@ -137,11 +137,14 @@ class _Run:
             raise LeftOutError(f"it gave {np.count_nonzero(~np.isfinite(scores))} scores that are not finite")
         return scores
 
+    def tuning(self, now_ms: int) -> tuple[int, int]:
+        """Return the newest stretch of time that has matured, as long as the tuning window."""
+        end_ms = now_ms - (self.windows.test_ms - self.windows.gap_ms)
+        return end_ms - self.windows.tune_length_ms, end_ms
+
     def alerting(self, scores: NDArray[np.float64], now_ms: int) -> Alerting:
-        """Settle the threshold on the newest matured rows, as many days of them as the tuning window has."""
-        gap_ms = self.windows.test_ms - self.windows.gap_ms
-        end_ms = now_ms - gap_ms
-        start_ms = end_ms - self.windows.tune_length_ms
+        """Settle the threshold on the rows of `tuning`."""
+        start_ms, end_ms = self.tuning(now_ms)
         rows = learnable(self.material.event_time_ms, self.material.verdicts, start_ms, end_ms, now_ms)
         strategy = self.strategy
         return Alerting.settled(
@@ -152,19 +155,27 @@ class _Run:
             is_probability=strategy.is_probability,
         )
 
-    def decide(self, scores: NDArray[np.float64], weeks: list[int]) -> Decided:
-        """Decide the test rows, the threshold being settled anew at the beginning of each of the weeks."""
+    def decide(self, weeks: list[int], tuned_on: _Scores, scores: _Scores) -> Decided:
+        """Decide the test rows, the threshold being settled anew at the beginning of each of the weeks.
+
+        Parameters
+        ----------
+        weeks
+            Their beginnings.
+        tuned_on, scores
+            Return scores for a week, float64 (n,) as `scored`: those of the rows of `tuning`, and those of the week's.
+        """
         parts, loss = [], self.material.loss[self.scored]
         alerting: Alerting | None = None
         for start_ms, end_ms in zip(weeks, [*weeks[1:], self.windows.end_ms], strict=True):
             rows = self.rows(start_ms, end_ms)
             try:
-                alerting = self.alerting(scores, start_ms)
+                alerting = self.alerting(tuned_on(start_ms), start_ms)
             except LeftOutError:
-                # A week without a fraud to tune on keeps the threshold of the week before.
+                # A week that has too little to tune on keeps the threshold of the week before.
                 if alerting is None:
                     raise
-            parts.append(alerting.decide(scores[rows], loss[rows]))
+            parts.append(alerting.decide(scores(start_ms)[rows], loss[rows]))
         return Decided.concatenate(parts)
 
     def rows(self, start_ms: int, end_ms: int) -> slice:
@@ -192,17 +203,39 @@ class _Batch(_Run):
         self._make = make
 
     def blocks(self) -> Iterator[Tried]:
-        frozen = self._fitted(self.windows.tune_ms)
-        self.scores = self.score(frozen, slice(0, len(self.scores)))
-        yield self.tried(Block.FROZEN, self.decide(self.scores, [self.windows.test_ms]))
-        weeks = self.weeks()
-        for start_ms, end_ms in zip(weeks, [*weeks[1:], self.windows.end_ms], strict=True):
-            rows = self.rows(start_ms, end_ms)
-            self.scores[rows] = self.score(self._fitted(start_ms), rows)
-        yield self.tried(Block.REFRESHED, self.decide(self.scores, weeks))
+        frozen = self._scored_by(
+            self._fitted(self.windows.tune_ms), self.windows.tune_ms, self.windows.end_ms
+        )
+        yield self.tried(
+            Block.FROZEN, self.decide([self.windows.test_ms], lambda _: frozen, lambda _: frozen)
+        )
+        yield self.tried(Block.REFRESHED, self.decide(self.weeks(), self._held_out, self._in_use))
 
-    def _fitted(self, now_ms: int) -> Model:
-        train = self.material.known_by(self.train_rows(now_ms), now_ms)
+    def _in_use(self, now_ms: int) -> NDArray[np.float64]:
+        """Return scores of the week that begins, by a model that has learnt all that has matured."""
+        return self._scored_by(self._fitted(now_ms), now_ms, now_ms + REFIT_MS)
+
+    def _held_out(self, now_ms: int) -> NDArray[np.float64]:
+        """Return scores of the rows to tune on, by the model of a tuning window's length ago, which has learnt none.
+
+        It has learnt from nearly as much as the one in use, so that the scores of both are alike: the fewer rows a
+        model learns, the further off its probabilities are. One fitted before the first of these rows would lack the
+        verdicts of another delay of the labels, which costs more than what it would show: how scores age meanwhile.
+        """
+        start_ms, end_ms = self.tuning(now_ms)
+        model = self._fitted(now_ms - self.windows.tune_length_ms, before_ms=start_ms)
+        return self._scored_by(model, start_ms, end_ms)
+
+    def _scored_by(self, model: Model, start_ms: int, end_ms: int) -> NDArray[np.float64]:
+        """Return the scores of a stretch of time, NaN elsewhere."""
+        scores, rows = np.full(len(self.times_ms), np.nan), self.rows(start_ms, end_ms)
+        scores[rows] = self.score(model, rows)
+        return scores
+
+    def _fitted(self, now_ms: int, before_ms: int = _NO_END) -> Model:
+        rows = self.train_rows(now_ms)
+        rows = rows[self.material.event_time_ms[rows] < before_ms]
+        train = self.material.known_by(rows, now_ms)
         train = capped(train, self.strategy.caps.rows, self.seed)
         if not train.fraud.any() or train.fraud.all():
             raise LeftOutError("the training window has only one class")
@@ -285,15 +318,18 @@ class _Online(_Run):
 
     def blocks(self) -> Iterator[Tried]:
         self._learn_until(self.windows.tune_ms)
-        frozen = self.score(self._model, slice(0, len(self.scores)))
-        yield self.tried(Block.FROZEN, self.decide(frozen, [self.windows.test_ms]))
+        frozen = self.score(self._model, slice(0, len(self.times_ms)))
+        yield self.tried(
+            Block.FROZEN, self.decide([self.windows.test_ms], lambda _: frozen, lambda _: frozen)
+        )
         # One model does for both blocks: scoring changes nothing, so that the frozen block is scored before more is
         # learnt.
+        scores = np.full(len(self.times_ms), np.nan)
         for start_ms in range(self.windows.tune_ms, self.windows.end_ms, _HOUR_MS):
             rows = self.rows(start_ms, start_ms + _HOUR_MS)
-            self.scores[rows] = self.score(self._model, rows)
+            scores[rows] = self.score(self._model, rows)
             self._learn_until(start_ms + _HOUR_MS)
-        yield self.tried(Block.REFRESHED, self.decide(self.scores, self.weeks()))
+        yield self.tried(Block.REFRESHED, self.decide(self.weeks(), lambda _: scores, lambda _: scores))
 
     def _learn_until(self, now_ms: int) -> None:
         arrivals = self._arrivals

@@ -20,6 +20,8 @@ def figures_of(
 ) -> Figures:  # fmt: skip
     """Return the figures of one row, those beside other rows not yet known.
 
+    Reviews are charged as `worker.offline.figures.charge` does: all rows here are of known truth.
+
     Parameters
     ----------
     judged

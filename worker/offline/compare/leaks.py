@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from models.evaluation import average_precision, roc_auc
+from models.vocabulary import MS_PER_MINUTE
 from worker.offline.dataset import Dataset
 from worker.offline.label_file import first_of_ids
 
@@ -37,8 +38,8 @@ class Cleaned:
     Attributes
     ----------
     dataset
-        Without the columns that give the truth away, and without copies of rows under other ids; label times that lie
-        before their transaction are moved.
+        Without the columns that give the truth away, and without copies of rows under other ids where times name
+        seconds; label times that lie before their transaction are moved.
     first : bool (n,)
         False for a repeat of a transaction id.
     notes
@@ -64,15 +65,7 @@ def cleaned(dataset: Dataset, default_delay_ms: int, *, trust_columns: bool) -> 
     trust_columns
         Keep columns that give the truth away, and name none.
     """
-    notes: list[str] = []
-    copies = _copies(dataset)
-    if copies.any():
-        frauds = 0 if dataset.is_fraud is None else int(np.count_nonzero(dataset.is_fraud & copies))
-        notes.append(
-            f"{int(copies.sum()):,} transactions ({frauds:,} of them frauds) have the card, time, amount and "
-            "all declared fields of another one under an id of their own: left out, as copies that oversampling makes"
-        )
-        dataset = dataset.take(np.flatnonzero(~copies))
+    dataset, notes = _without_copies(dataset)
     if not trust_columns:
         dataset, found = _without_giveaways(dataset)
         notes += found
@@ -87,6 +80,30 @@ def cleaned(dataset: Dataset, default_delay_ms: int, *, trust_columns: bool) -> 
     if repeats:
         notes.append(f"{repeats:,} transactions repeat an earlier transaction id: left out")
     return Cleaned(dataset, first, tuple(notes))
+
+
+def _without_copies(dataset: Dataset) -> tuple[Dataset, list[str]]:
+    """Leave out rows that equal an earlier one under an id of their own, where times show that they are copies."""
+    copies = _copies(dataset)
+    if not copies.any():
+        return dataset, []
+    frauds = 0 if dataset.is_fraud is None else int(np.count_nonzero(dataset.is_fraud & copies))
+    equal = (
+        f"{int(copies.sum()):,} transactions ({frauds:,} of them frauds) have the card, time, amount and "
+        "all declared fields of another one under an id of their own"
+    )
+    if _times_name_seconds(dataset):
+        left = dataset.take(np.flatnonzero(~copies))
+        return left, [f"{equal}: left out, as copies that oversampling makes"]
+    return dataset, [
+        f"{equal}: kept, for times without seconds do not part copies from payments; where oversampling made "
+        "them, compare the file from before it"
+    ]
+
+
+def _times_name_seconds(dataset: Dataset) -> bool:
+    """Return whether most times are no whole days, hours or minutes, within which a card may pay the same again."""
+    return float(np.mean(dataset.event_time_ms % MS_PER_MINUTE != 0)) > 0.5
 
 
 def _copies(dataset: Dataset) -> NDArray[np.bool_]:

@@ -18,7 +18,7 @@ from worker.offline.compare.material import Material
 from worker.offline.compare.ours import Watch
 from worker.offline.compare.raw_features import Features, layout_of, raw_features
 from worker.offline.compare.result import JudgedRows, Window
-from worker.offline.compare.windows import Delay, Shares, Verdicts, Windows, delay_of, shares_that_do
+from worker.offline.compare.windows import Delay, Shares, Verdicts, Windows, delay_of, what_helps
 from worker.offline.dataset import NEVER, Dataset
 from worker.offline.worker_run import Decisions, WorkerRun
 from worker.parameters import policy
@@ -185,11 +185,7 @@ def _lay_out(settings: Settings, dataset: Dataset, shares: Shares | None, *, tru
     try:
         counted = windows.counted(*rows)
     except SettingsError as error:
-        others = shares_that_do(span_ms, delay, *rows)
-        if others is None:
-            raise
-        would_do = ",".join(f"{share:g}" for share in others)
-        raise SettingsError(f"{error}, of which {would_do} would do") from None
+        raise SettingsError(f"{error}; {what_helps(span_ms, delay, *rows)}") from None
     return Laid(clean, delay, windows, counted, usable, truth, verdicts, tuple(notes))
 
 

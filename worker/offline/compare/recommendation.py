@@ -6,8 +6,9 @@ strategies have an interval that includes 0 where frauds are few, however much t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from models.threshold import CostPolicy
 from worker.offline.compare.result import (
@@ -49,6 +50,7 @@ BANDS: Final = {
 }
 """The share of frauds of each severity."""
 _SAME_AP: Final = 0.02
+_SAME_ACCURACY: Final = 0.01
 _RESAMPLED: Final = ("resampling", "ensembles", "combinations", "weights")
 
 
@@ -76,26 +78,16 @@ def recommend(rows: Sequence[Row], costs: CostPolicy, severity: Severity, test_d
         return Recommendation(
             None, block, None, names, ("No strategy could be run: there is nothing to choose from.",)
         )
-    cheapest = min(candidates, key=_cost)
-    budget = costs.alert_budget_cases_per_day
-    affordable = [it for it in candidates if not is_over_budget(it[1], costs)]
-    pool = affordable or candidates
-    over_budget = bool(affordable) and is_over_budget(cheapest[1], costs)
-    best = min(pool, key=_cost)
-    chosen = best if over_budget else _simplest_within_noise(pool, best)
-    paragraphs = [_choice(chosen, best, block), *_chosen_on_the_test(len(pool), test_days)]
-    if not over_budget:
-        paragraphs += _simpler_still(pool, chosen)
-    if over_budget:
-        paragraphs.append(
-            f"{cheapest[0].strategy} is cheaper at {_money(cheapest[1].cost)}, but opens "
-            f"{cheapest[1].cases_per_day:,.0f} cases a day, more than the budget of {budget:,.0f}."
-        )
-    elif not affordable:
-        paragraphs.append(f"Every strategy opens more cases a day than the budget of {budget:,.0f}.")
-    paragraphs += _advice(phrase, names, severity, chosen, candidates, costs)
-    paragraphs += _own(chosen, candidates)
-    return Recommendation(chosen[0].strategy, block, cheapest[0].strategy, names, tuple(paragraphs))
+    choice = _chosen_from(candidates, costs)
+    chosen, pool = choice.judged, choice.pool
+    paragraphs = [_choice(choice, block), *_chosen_on_the_test(len(pool), test_days)]
+    paragraphs += _simpler_still(choice) if choice.budget is None else [_too_many(choice, choice.budget)]
+    if all(is_over_budget(it[1], costs) for it in candidates):
+        budget = _cases(costs.alert_budget_cases_per_day or 0.0)
+        paragraphs.append(f"Every strategy opens more cases a day than the budget of {budget}.")
+    paragraphs += _advice(phrase, names, severity, choice, candidates, costs)
+    paragraphs += _own(chosen, candidates, costs)
+    return Recommendation(chosen[0].strategy, block, choice.cheapest[0].strategy, names, tuple(paragraphs))
 
 
 def accuracy_explained(comparison: Comparison) -> str:
@@ -113,15 +105,55 @@ def accuracy_explained(comparison: Comparison) -> str:
     if row is None or row.decided is None or row.figures is None:
         return text
     accuracy = float((row.decided.alerted == judged.fraud).mean())
-    verdict = "lose to" if accuracy < trivial else "hardly beat"
     return (
         f"{text} {row.strategy} catches {_share(row.figures.recall)} of the frauds and saves "
-        f"{_share(row.figures.savings)} of the cost, yet by its accuracy of {_share(accuracy)} it would {verdict} the "
-        "model that does nothing."
+        f"{_share(row.figures.savings)} of the cost{_beside(accuracy, trivial)}."
     )
 
 
+def _beside(accuracy: float, trivial: float) -> str:
+    if accuracy > trivial + _SAME_ACCURACY:
+        return (
+            f"; its accuracy of {_share(accuracy)} beats the {_share(trivial)} of the model that does nothing, and says "
+            "neither"
+        )
+    verdict = "lose to" if accuracy < trivial else "hardly beat"
+    return f", yet by its accuracy of {_share(accuracy)} it would {verdict} the model that does nothing"
+
+
 _Judged = tuple[Row, Figures]
+
+
+class _Choice(NamedTuple):
+    """The strategy to recommend, and what it was chosen from.
+
+    Attributes
+    ----------
+    judged
+        That strategy.
+    pool
+        Those within the budget of cases; all where none is.
+    best, cheapest
+        The cheapest of the pool and of all.
+    budget
+        The budget, where it rules the cheapest out; None where cost alone decides.
+    """
+
+    judged: _Judged
+    pool: Sequence[_Judged]
+    best: _Judged
+    cheapest: _Judged
+    budget: float | None
+
+
+def _chosen_from(candidates: Sequence[_Judged], costs: CostPolicy) -> _Choice:
+    cheapest = min(candidates, key=_cost)
+    pool = [it for it in candidates if not is_over_budget(it[1], costs)] or candidates
+    best = min(pool, key=_cost)
+    if pool is not candidates and is_over_budget(cheapest[1], costs):
+        # Intervals are of the difference to the cheapest of all: they do not say what is within noise of this one.
+        return _Choice(best, pool, best, cheapest, costs.alert_budget_cases_per_day)
+    return _Choice(_simplest_within_noise(pool, best), pool, best, cheapest, None)
 
 
 def _with_figures(rows: Sequence[Row], block: Block) -> list[_Judged]:
@@ -138,9 +170,10 @@ def _standard_error(worth: Figures) -> float:
     return (worth.excess_high - worth.excess_low) / 4.0
 
 
-def _simpler_still(pool: Sequence[_Judged], chosen: _Judged) -> list[str]:
+def _simpler_still(choice: _Choice) -> list[str]:
     """Name the simplest strategy that the test is too short to rule out."""
-    undecided = [it for it in pool if it[1].excess_low <= 0.0 and _simplicity(it[0]) < _simplicity(chosen[0])]
+    simplicity = _simplicity(choice.judged[0])
+    undecided = [it for it in choice.pool if it[1].excess_low <= 0.0 and _simplicity(it[0]) < simplicity]
     if not undecided:
         return []
     row, worth = min(undecided, key=lambda it: it[1].cost)
@@ -150,28 +183,57 @@ def _simpler_still(pool: Sequence[_Judged], chosen: _Judged) -> list[str]:
     ]
 
 
-def _choice(chosen: _Judged, best: _Judged, block: Block) -> str:
-    row, worth = chosen
+def _too_many(choice: _Choice, budget: float) -> str:
+    row, worth = choice.cheapest
+    return (
+        f"{row.strategy} is cheaper at {_money(worth.cost)}, but opens {_cases(worth.cases_per_day)} cases a day, more "
+        f"than the budget of {_cases(budget)}."
+    )
+
+
+def _choice(choice: _Choice, block: Block) -> str:
+    row, worth = choice.judged
     begun = "refitted every week" if block is Block.REFRESHED else "fitted once"
     if row.family in ("online", OURS):
         begun = "learning as labels arrive" if block is Block.REFRESHED else "frozen before the test"
-    lead = "Use"
-    if worth.savings <= 0.0:
-        trivial = worth.cost / (1.0 - worth.savings)
-        lead = (
-            f"No strategy saves anything: alerting on nothing, or on everything, would cost {_money(trivial)}. Look at "
-            "[costs] and at the features before you look at strategies. The best of them is"
-        )
     text = (
-        f"{lead} {row.strategy} ({row.meaning}), {begun}: it cost {_money(worth.cost)} in the test window and saved "
-        f"{_share(worth.savings)}. It caught {_share(worth.recall)} of the frauds ({_share(worth.recall_by_value)} by "
-        f"value) with a precision of {_share(worth.precision)} and {worth.cases_per_day:,.0f} cases a day."
+        f"{_lead(choice)} {row.strategy} ({row.meaning}), {begun}: it cost {_money(worth.cost)} in the test window and "
+        f"saved {_share(worth.savings)}. {_caught(worth)}"
     )
-    if chosen is best:
+    if choice.budget is not None:
+        return f"{text} It is the cheapest within the budget of {_cases(choice.budget)} cases a day."
+    if choice.judged is choice.best:
         return f"{text} It is the cheapest, and nothing simpler is within one standard error of its cost."
+    best = choice.best
     return (
         f"{text} {best[0].strategy} cost least, {_money(best[1].cost)}. The difference of {_money(worth.excess)} is "
         f"within its standard error (95 % interval {_interval(worth)}), and {row.strategy} is simpler."
+    )
+
+
+def _lead(choice: _Choice) -> str:
+    best = choice.best[1]
+    if best.savings > 0.0:
+        return "Use"
+    trivial = _money(best.cost / (1.0 - best.savings))
+    if choice.cheapest[1].savings > 0.0 and choice.budget is not None:
+        return (
+            f"No strategy within the budget of {_cases(choice.budget)} cases a day saves anything: alerting on "
+            f"nothing, or on everything, would cost {trivial}. Look at the budget before you look at strategies. The "
+            "best of those within it is"
+        )
+    return (
+        f"No strategy saves anything: alerting on nothing, or on everything, would cost {trivial}. Look at [costs] and "
+        "at the features before you look at strategies. The best of them is"
+    )
+
+
+def _caught(worth: Figures) -> str:
+    if math.isnan(worth.precision):
+        return "It alerted on nothing."
+    return (
+        f"It caught {_share(worth.recall)} of the frauds ({_share(worth.recall_by_value)} by value) with a precision "
+        f"of {_share(worth.precision)} and {worth.cases_per_day:,.0f} cases a day."
     )
 
 
@@ -189,7 +251,7 @@ def _advice(
     phrase: str,
     names: Sequence[str],
     severity: Severity,
-    chosen: _Judged,
+    choice: _Choice,
     candidates: Sequence[_Judged],
     costs: CostPolicy,
 ) -> list[str]:
@@ -204,24 +266,31 @@ def _advice(
         f"{', over the budget' if is_over_budget(worth, costs) else ''})"
         for row, worth in advised
     )
-    if chosen[0].strategy in names:
+    if choice.judged[0].strategy in names:
         return [f"{text} Here it holds: {measured}."]
-    followed = min(advised, key=lambda it: it[1].cost)
-    return [f"{text} Measured here: {measured}.", _why(followed, chosen)]
+    within = [it for it in advised if not is_over_budget(it[1], costs)]
+    followed = min(within or advised, key=lambda it: it[1].cost)
+    return [f"{text} Measured here: {measured}.", _why(followed, choice, costs)]
 
 
-def _why(followed: _Judged, chosen: _Judged) -> str:
-    """Say what in the table makes the advised strategy dearer than the chosen one, or as good but less simple."""
-    (row, worth), (winner, best) = followed, chosen
+def _why(followed: _Judged, choice: _Choice, costs: CostPolicy) -> str:
+    """Say what in the table speaks against the advised strategy: its cases, its cost, or that it is less simple."""
+    (row, worth), (winner, best) = followed, choice.judged
+    lead, budget = f"{row.strategy}, the best of that advice,", costs.alert_budget_cases_per_day
+    if budget is not None and is_over_budget(worth, costs) and not is_over_budget(best, costs):
+        return f"{lead} opens {_cases(worth.cases_per_day)} cases a day, more than the budget of {_cases(budget)}."
     dearer = worth.cost - best.cost
-    if dearer <= 0.0 or worth.excess <= _standard_error(worth):
+    if choice.budget is None and (dearer <= 0.0 or worth.excess <= _standard_error(worth)):
         return (
             f"{row.strategy} is within noise of the cheapest too. {winner.strategy} is preferred because it is simpler "
             "to run and to explain."
         )
     unsure = ", a difference that a longer test may clear" if worth.excess_low <= 0.0 else ""
-    lead = f"{row.strategy}, the best of that advice, costs {_money(dearer)} more than {winner.strategy}{unsure}: "
-    return lead + "; ".join(_reasons(row, worth, best)) + "."
+    return (
+        f"{lead} costs {_money(dearer)} more than {winner.strategy}{unsure}: "
+        + "; ".join(_reasons(row, worth, best))
+        + "."
+    )
 
 
 def _reasons(row: Row, worth: Figures, best: Figures) -> list[str]:
@@ -254,16 +323,16 @@ def _reasons(row: Row, worth: Figures, best: Figures) -> list[str]:
     return reasons
 
 
-def _own(chosen: _Judged, candidates: Sequence[_Judged]) -> list[str]:
+def _own(chosen: _Judged, candidates: Sequence[_Judged], costs: CostPolicy) -> list[str]:
     """Say where the worker itself stands, whether or not it is the choice."""
     worker = next((it for it in candidates if it[0].strategy == "worker"), None)
     if worker is None or worker is chosen:
         return []
     worth = worker[1]
+    many = f", with {_cases(worth.cases_per_day)} cases a day, more than the budget"
+    saved = f"saved {_share(worth.savings)}{many if is_over_budget(worth, costs) else ''}"
     if worth.excess <= 0.0:
-        return [
-            f"This worker as it would run cost {_money(worth.cost)}, the least, and saved {_share(worth.savings)}."
-        ]
+        return [f"This worker as it would run cost {_money(worth.cost)}, the least, and {saved}."]
     if worth.excess <= _standard_error(worth):
         within = "within noise of the cheapest"
     elif worth.excess_low <= 0.0:
@@ -271,8 +340,8 @@ def _own(chosen: _Judged, candidates: Sequence[_Judged]) -> list[str]:
     else:
         within = "beyond noise above the cheapest"
     return [
-        f"This worker as it would run cost {_money(worth.cost)} and saved {_share(worth.savings)}: {within} (95 % "
-        f"interval of the difference {_interval(worth)})."
+        f"This worker as it would run cost {_money(worth.cost)} and {saved}: {within} (95 % interval of the difference "
+        f"{_interval(worth)})."
     ]
 
 
@@ -291,6 +360,11 @@ def _interval(worth: Figures) -> str:
 
 def _money(value: float) -> str:
     return f"{value:,.0f}"
+
+
+def _cases(a_day: float) -> str:
+    """Return cases a day by the digits of the table: rounded, they might equal the budget that they exceed."""
+    return f"{a_day:,.1f}".removesuffix(".0")
 
 
 def _share(value: float) -> str:

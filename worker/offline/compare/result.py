@@ -255,9 +255,10 @@ class Comparison:
     windows
         In order of time: warm-up, train, tune, gap, test.
     delay_days
-        Age at which a verdict counts as known: the label delay, or `labels.negatives_after_days` where delays vary.
+        Age at which a verdict counts as known: the label delay. Where delays vary, `labels.negatives_after_days`, or
+        what nine in ten fraud labels take if that is longer.
     delay_varies
-        Which of the two it is.
+        Whether delays vary.
     features
         `journalled` or `raw`.
     feature_names

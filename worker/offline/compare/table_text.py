@@ -159,7 +159,8 @@ def _heading(comparison: Comparison) -> Iterator[RenderableType]:
     )
     days = f"{comparison.delay_days:g} days"
     yield Text(
-        f"  label delays vary: a verdict counts after {days} (labels.negatives_after_days), whatever its class"
+        f"  label delays vary: a verdict counts after {days}, whatever its class (labels.negatives_after_days, or what "
+        "nine in ten fraud labels take if that is longer)"
         if comparison.delay_varies
         else f"  labels arrive after {days}"
     )

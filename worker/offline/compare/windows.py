@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -38,8 +39,14 @@ _OTHER_SHARES: Final = (
     Shares(5, 40, 15, 30),
     Shares(5, 30, 30, 15),
     Shares(5, 20, 30, 35),
+    Shares(5, 70, 15, 15),
 )
 """What may do where a window has too few frauds, the more usual first."""
+_LABELLED: Final = 0.9
+"""By the age at which a verdict counts, this share of the frauds has its label; strategies take the others for legit.
+
+So few change neither a model nor a threshold much, and what the last tenth takes would cost the windows weeks.
+"""
 
 
 class Delay(NamedTuple):
@@ -48,13 +55,23 @@ class Delay(NamedTuple):
     Attributes
     ----------
     ms
-        The delay of the labels where all have the same, otherwise `labels.negatives_after_days`.
+        The delay of the labels where all have the same. Otherwise `labels.negatives_after_days`, or what nine in ten
+        fraud labels take if that is longer.
     varies
-        Which of the two it is.
+        Whether delays vary.
+    by_frauds
+        Whether late fraud labels decide it.
     """
 
     ms: int
     varies: bool
+    by_frauds: bool = False
+
+    def __str__(self) -> str:
+        days = f"{self.ms / MS_PER_DAY:g}"
+        if self.by_frauds:
+            return f"nine in ten fraud labels come within {days} days"
+        return f"labels.negatives_after_days is {days}" if self.varies else f"labels take {days} days"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +165,8 @@ class Windows:
         lengths = np.diff(ends, prepend=0)
         if days <= gap or lengths[1:].min() < 1:
             raise SettingsError(
-                f"the transactions span {days} days and labels take {delay.ms / MS_PER_DAY:g}: that leaves no day for "
-                "one of the windows; give a longer file"
+                f"the transactions span {days} days and {delay}: that leaves no day for one of the windows; give a "
+                "longer file"
             )
         warm_up, train, tune, test = (int(day) for day in lengths)
         starts = np.cumsum([first_day, warm_up, train, tune, gap, test]) * MS_PER_DAY
@@ -235,6 +252,21 @@ def shares_that_do(
     return None
 
 
+def what_helps(
+    span_ms: tuple[int, int],
+    delay: Delay,
+    times_ms: NDArray[np.int64],
+    verdicts: Verdicts,
+    truth: NDArray[np.bool_],
+) -> str:
+    """Return what helps where a window has too few of a class; parameters as of `shares_that_do`."""
+    others = shares_that_do(span_ms, delay, times_ms, verdicts, truth)
+    if others is None:
+        return f"{delay}, and no other --windows that were tried would do: give a longer file"
+    would_do = ",".join(f"{share:g}" for share in others)
+    return f"give a longer file, or change the proportions by --windows, of which {would_do} would do"
+
+
 def learnable(
     times_ms: NDArray[np.int64], verdicts: Verdicts, start_ms: int, end_ms: int, now_ms: int
 ) -> NDArray[np.int64]:
@@ -243,18 +275,29 @@ def learnable(
 
 
 def delay_of(dataset: Dataset, negatives_after_ms: int) -> Delay:
-    """Return the age at which a verdict counts: the labels' delay if it is one, else `negatives_after_ms`.
+    """Return the age at which a verdict counts: the labels' delay if it is one.
+
+    Where delays vary it is `negatives_after_ms`, or in whole days what nine in ten fraud labels take if that is longer:
+    of younger rows, strategies would learn most frauds as legit. That takes all labels, those of the test window too,
+    as users know how late their chargebacks come. It lays the windows out, alike for all strategies, and is no leak:
+    no strategy sees a label before it came.
 
     Raises
     ------
     SettingsError
         No row has a label.
     """
-    if dataset.label_time_ms is None or not dataset.labelled.any():
+    if dataset.label_time_ms is None or dataset.is_fraud is None or not dataset.labelled.any():
         raise SettingsError("no transaction has a label: name the column of the truth by --fraud-column")
-    delays_ms = (dataset.label_time_ms - dataset.event_time_ms)[dataset.labelled]
-    varies = bool(delays_ms.max() - delays_ms.min() > _SAME_MS)
-    return Delay(negatives_after_ms if varies else max(int(delays_ms.max()), 0), varies)
+    labelled = dataset.labelled
+    delays_ms = (dataset.label_time_ms - dataset.event_time_ms)[labelled]
+    if delays_ms.max() - delays_ms.min() <= _SAME_MS:
+        return Delay(max(int(delays_ms.max()), 0), varies=False)
+    of_frauds_ms = delays_ms[dataset.is_fraud[labelled]]
+    taken_ms = float(np.quantile(of_frauds_ms, _LABELLED)) if len(of_frauds_ms) else 0.0
+    if taken_ms <= negatives_after_ms:
+        return Delay(negatives_after_ms, varies=True)
+    return Delay(math.ceil(taken_ms / MS_PER_DAY) * MS_PER_DAY, varies=True, by_frauds=True)
 
 
 def _require_both_classes(window: Window) -> None:
@@ -262,8 +305,7 @@ def _require_both_classes(window: Window) -> None:
         if count < LEAST_FRAUDS:
             raise SettingsError(
                 f"the {window.name} window, {_day(window.start_ms)} to {_day(window.end_ms)}, has {count} {what} whose "
-                f"label had arrived in time: a comparison needs {LEAST_FRAUDS} in each window; give a longer file, or "
-                "change the proportions by --windows"
+                f"label had arrived in time: a comparison needs {LEAST_FRAUDS} in each window"
             )
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from models.vocabulary import Decider
 from worker.offline.backtest import BacktestResult
-from worker.offline.figures import Stretch, stretch
+from worker.offline.figures import Judged, Stretch, charge, stretch
 from worker.offline.report import wording
 from worker.offline.report.course import (
     Course,
@@ -267,7 +269,10 @@ def _cost_over_time(shown: Course) -> Html:
         Axis("cost a day", 0.0, 1.1 * most or 1.0, wording.compact),
         [("reviews", shown.cost_reviews), ("missed", shown.cost_missed)],
     )
-    return figure(plot, "Reviews are charged when the case opens, a missed fraud when it happened.")
+    return figure(
+        plot,
+        "A review is charged at the first alert of its case whose truth is known, a missed fraud when it happened.",
+    )
 
 
 def _ranked(result: BacktestResult, shown: Stretch, series: Series, *, online_alone: bool) -> Ranked:
@@ -277,11 +282,9 @@ def _ranked(result: BacktestResult, shown: Stretch, series: Series, *, online_al
         every.truth_known & (every.event_time_ms >= shown.start_ms) & (every.event_time_ms < shown.end_ms)
     )
     is_online = every.decider == Decider.ONLINE
-    judged = every.take(chosen & is_online if online_alone else chosen)
+    judged = _on_its_own(every.take(chosen & is_online if online_alone else chosen))
     review_cost = result.model.policy.costs.review_cost
-    its = shown.evaluation
-    if online_alone:
-        its = stretch(judged, review_cost, shown.start_ms, shown.end_ms).evaluation
+    its = stretch(judged, review_cost, shown.start_ms, shown.end_ms).evaluation
     by_online = judged.decider == Decider.ONLINE
     return Ranked(
         series=series,
@@ -297,6 +300,12 @@ def _ranked(result: BacktestResult, shown: Stretch, series: Series, *, online_al
         days=shown.days,
         review_cost=review_cost,
     )
+
+
+def _on_its_own(judged: Judged) -> Judged:
+    """Charge reviews as the curves do, which know of these decisions alone: also where a case began before them."""
+    charged = charge(judged.case, judged.alerted, judged.truth_known)
+    return replace(judged, charged=charged.of_alerts, charged_for_all=charged.of_all)
 
 
 def _setup(result: BacktestResult) -> list[Html]:

@@ -7,10 +7,8 @@ from dataclasses import replace
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models.vocabulary import MS_PER_DAY, Decider
-from models.working_points import first_alerts
 from worker.offline.compare.recommendation import BANDS
 from worker.offline.compare.result import (
     OURS,
@@ -24,7 +22,7 @@ from worker.offline.compare.result import (
     Row,
 )
 from worker.offline.compare.strategy import Rule
-from worker.offline.figures import Judged, Stretch, weeks
+from worker.offline.figures import Judged, Stretch, charge, weeks
 from worker.offline.report import wording
 from worker.offline.report.course import over_time, week_table
 from worker.offline.report.curves import (
@@ -91,8 +89,7 @@ _NAMES_SHOWN: Final = 200
 def comparison_page(result: Comparison) -> str:
     """Return the report as one page."""
     series = _series(result)
-    first = first_alerts(result.test.case, np.ones(len(result.test), np.bool_))
-    ranked = {block: _ranked(result, block, series, first) for block in Block}
+    ranked = {block: _ranked(result, block, series) for block in Block}
     few = ranked[result.recommendation.block][:_CURVES]
     return page(
         "Ways to handle imbalance, compared",
@@ -243,14 +240,12 @@ def _decides_alike(one: Row, other: Row) -> bool:
     )
 
 
-def _ranked(
-    result: Comparison, block: Block, series: dict[str, Series], first: NDArray[np.bool_]
-) -> list[Ranked]:
+def _ranked(result: Comparison, block: Block, series: dict[str, Series]) -> list[Ranked]:
     rows = {row.strategy: row for row in judged_rows(result, block)}
     return [
         Ranked(
             series=one,
-            judged=_judged(result.test, row.decided, first),
+            judged=_judged(result.test, row.decided),
             reached=Reached(
                 row.figures.recall,
                 row.figures.recall_by_value,
@@ -282,8 +277,9 @@ def _rank_label(row: Row) -> str:
     )
 
 
-def _judged(test: JudgedRows, decided: Decided, first_of_window: NDArray[np.bool_]) -> Judged:
+def _judged(test: JudgedRows, decided: Decided) -> Judged:
     every = np.ones(len(test), np.bool_)
+    charged = charge(test.case, decided.alerted, every)
     return Judged(
         row=np.arange(len(test)),
         event_time_ms=test.event_time_ms,
@@ -299,9 +295,10 @@ def _judged(test: JudgedRows, decided: Decided, first_of_window: NDArray[np.bool
         # Any decider but none: a strategy decides always, and its thresholds count.
         decider=np.full(len(test), Decider.ONLINE, np.uint8),
         alerted=decided.alerted,
-        opens_case=first_alerts(test.case, decided.alerted),
-        first_of_window=first_of_window,
+        opens_case=charged.of_alerts,
         case=test.case,
+        charged=charged.of_alerts,
+        charged_for_all=charged.of_all,
     )
 
 

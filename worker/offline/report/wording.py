@@ -104,6 +104,11 @@ def short_date(time_ms: float) -> str:
     return f"{at.day} {at:%b}"
 
 
+def minute(time_ms: float) -> str:
+    """Write a time to the minute, UTC."""
+    return _utc(time_ms).strftime("%Y-%m-%d %H:%M")
+
+
 def moment(time_ms: float) -> str:
     """Write a time to the second, UTC."""
     return _utc(time_ms).strftime("%Y-%m-%d %H:%M:%S")
