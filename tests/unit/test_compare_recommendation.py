@@ -196,7 +196,7 @@ def test_within_the_budget_the_cheapest_is_called_no_more_than_that() -> None:
     assert (
         "balanced_forest is cheaper at 1,000, but opens 15.2 cases a day, more than the budget of 15." in text
     )
-    assert "smote_boosting, the best of that advice, costs 600 more than logistic" in text
+    assert "smote_boosting, the best of that advice, costs 600 more than logistic: it ranks" in text
     assert "within noise" not in text
 
 

@@ -220,7 +220,7 @@ class _Batch(_Run):
 
         It has learnt from nearly as much as the one in use, so that the scores of both are alike: the fewer rows a
         model learns, the further off its probabilities are. One fitted before the first of these rows would lack the
-        verdicts of another delay of the labels, which costs more than what it would show: how scores age meanwhile.
+        verdicts of another delay of the labels: thresholds from its scores cost more, though its scores are as old.
         """
         start_ms, end_ms = self.tuning(now_ms)
         model = self._fitted(now_ms - self.windows.tune_length_ms, before_ms=start_ms)

@@ -114,8 +114,8 @@ def accuracy_explained(comparison: Comparison) -> str:
 def _beside(accuracy: float, trivial: float) -> str:
     if accuracy > trivial + _SAME_ACCURACY:
         return (
-            f"; its accuracy of {_share(accuracy)} beats the {_share(trivial)} of the model that does nothing, and says "
-            "neither"
+            f"; its accuracy of {_share(accuracy)} beats the {_share(trivial)} of the model that does nothing, and "
+            "says neither"
         )
     verdict = "lose to" if accuracy < trivial else "hardly beat"
     return f", yet by its accuracy of {_share(accuracy)} it would {verdict} the model that does nothing"
@@ -285,12 +285,10 @@ def _why(followed: _Judged, choice: _Choice, costs: CostPolicy) -> str:
             f"{row.strategy} is within noise of the cheapest too. {winner.strategy} is preferred because it is simpler "
             "to run and to explain."
         )
-    unsure = ", a difference that a longer test may clear" if worth.excess_low <= 0.0 else ""
-    return (
-        f"{lead} costs {_money(dearer)} more than {winner.strategy}{unsure}: "
-        + "; ".join(_reasons(row, worth, best))
-        + "."
-    )
+    is_unsure = choice.budget is None and worth.excess_low <= 0.0
+    unsure = ", a difference that a longer test may clear" if is_unsure else ""
+    reasons = "; ".join(_reasons(row, worth, best))
+    return f"{lead} costs {_money(dearer)} more than {winner.strategy}{unsure}: {reasons}."
 
 
 def _reasons(row: Row, worth: Figures, best: Figures) -> list[str]:
@@ -363,7 +361,7 @@ def _money(value: float) -> str:
 
 
 def _cases(a_day: float) -> str:
-    """Return cases a day by the digits of the table: rounded, they might equal the budget that they exceed."""
+    """Return cases a day by the digits of the table: rounded to a case, they might equal a budget that they exceed."""
     return f"{a_day:,.1f}".removesuffix(".0")
 
 
