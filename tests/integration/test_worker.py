@@ -277,7 +277,7 @@ def test_a_restart_continues_where_the_worker_ended(finished: Finished) -> None:
     assert costs == {4.5}, "the settings of the restart are in force from its first decision on"
     folded = site.folded()
     assert folded.traffic_seen == len(site.fed.transaction_ids)
-    assert len(folded.examples) == 300, "the log's bounds hold, not those of the reader that folds it"
+    assert 0 < len(folded.examples) <= 300, "the log's bounds hold, not those of the reader that folds it"
     assert folded.shared.evictions > 0
 
 
