@@ -11,7 +11,7 @@ import pytest
 from models.vocabulary import MS_PER_DAY
 from tests.support.materials import START_MS
 from worker.errors import SettingsError
-from worker.offline.compare.prepared import prepare
+from worker.offline.compare.prepared import Prepared, prepare
 from worker.offline.compare.windows import (
     Delay,
     Shares,
@@ -205,3 +205,26 @@ def test_where_late_labels_leave_too_little_that_is_said_and_windows_are_named_o
 def test_a_delay_that_a_setting_decides_is_named_by_it() -> None:
     with pytest.raises(SettingsError, match=r"labels\.negatives_after_days is 45: that leaves no day"):
         over(40, Delay(45 * MS_PER_DAY, varies=True))
+
+
+def test_a_file_too_short_for_its_late_labels_is_compared_with_the_usual_gap_and_that_is_said() -> None:
+    late = labelled_late(24.0)
+    assert late.label_time_ms is not None
+    soon = np.arange(len(late)) % 3 > 0
+    mixed = dataclasses.replace(
+        late, label_time_ms=np.where(soon, late.event_time_ms + 2 * MS_PER_DAY, late.label_time_ms)
+    )
+    settings = Settings(entity_key="0f" * 16, transaction=late.fields)
+
+    def prepared_of(days: int) -> Prepared:
+        part = mixed.take(np.flatnonzero(late.event_time_ms < late.event_time_ms[0] + days * MS_PER_DAY))
+        return prepare(settings, part, "raw", own_rows=False)
+
+    long, short = prepared_of(120), prepared_of(55)
+    assert long.laid.delay == Delay(26 * MS_PER_DAY, varies=True, by_frauds=True)
+    assert short.laid.delay == Delay(7 * MS_PER_DAY, varies=True)
+    said = (
+        "nine in ten fraud labels come within 25 days, for which the file is too short: the gap is of 7 days"
+    )
+    assert [note.startswith(said) for note in short.notes] == [True]
+    assert long.notes == ()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import tempfile
 import time
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.threshold import CostPolicy
+from models.vocabulary import MS_PER_DAY
 from worker.errors import SettingsError
 from worker.offline.compare.leaks import Cleaned, cleaned
 from worker.offline.compare.material import Material
@@ -163,8 +165,30 @@ def prepare(
 def _lay_out(settings: Settings, dataset: Dataset, shares: Shares | None, *, trust_columns: bool) -> Laid:
     negatives_after_ms = policy(settings).negatives_after_ms
     clean = cleaned(dataset, negatives_after_ms, trust_columns=trust_columns)
+    delay = delay_of(clean.dataset, negatives_after_ms)
+    try:
+        return _by_delay(clean, delay, shares)
+    except SettingsError:
+        if not delay.by_frauds:
+            raise
+        shorter = Delay(negatives_after_ms, varies=True)
+        with suppress(SettingsError):
+            laid = _by_delay(clean, shorter, shares)
+            return replace(laid, notes=(*laid.notes, _too_short_for(delay, shorter)))
+        raise
+
+
+def _too_short_for(delay: Delay, shorter: Delay) -> str:
+    return (
+        f"{delay}, for which the file is too short: the gap is of {shorter.ms / MS_PER_DAY:g} days "
+        "(labels.negatives_after_days), so that strategies learn the newest frauds as legit, where the worker allows "
+        "for late labels; a longer file compares better"
+    )
+
+
+def _by_delay(clean: Cleaned, delay: Delay, shares: Shares | None) -> Laid:
+    """Lay the windows out so that a verdict counts from an age of `delay` on."""
     dataset, notes = clean.dataset, list(clean.notes)
-    delay = delay_of(dataset, negatives_after_ms)
     times_ms, truth, known = dataset.event_time_ms, dataset.is_fraud, dataset.truth_known
     if truth is None or dataset.label_time_ms is None:
         truth, label_ms = np.zeros(len(dataset), np.bool_), np.full(len(dataset), NEVER)
