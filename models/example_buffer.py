@@ -69,7 +69,7 @@ class ExampleBuffer:
         rows, one_in = self._sampled(examples)
         while not self._fits(rows, since_ms, least_frauds) and self._halve():
             rows, one_in = self._sampled(examples)
-        self._forget(rows)
+        self._forget(self._gone(rows))
         newest = slice(max(0, len(rows) - self._capacity), None)
         rows, one_in = rows.take(newest), one_in[newest]
         if self._end + len(rows) > len(self._offsets):
@@ -84,8 +84,7 @@ class ExampleBuffer:
             pass
         rows, offsets = self.snapshot()
         one_in = self._one_in[self._kept()].copy()
-        gone = rows.verdict_ms[: max(len(rows) - capacity, 0)]
-        self.complete_from_ms = max(self.complete_from_ms, int(gone.max(initial=NEVER_MS)) + 1)
+        self._forget(rows.verdict_ms[: max(len(rows) - capacity, 0)])
         self._allocate(capacity, rows.features.shape[1])
         self._put(rows.take(slice(-capacity, None)), offsets[-capacity:], one_in[-capacity:])
 
@@ -174,8 +173,8 @@ class ExampleBuffer:
         oldest = self._rows.verdict_ms[self._kept()][:over]
         return np.concatenate([oldest, rows.verdict_ms[: over - len(oldest)]])
 
-    def _forget(self, rows: Examples) -> None:
-        gone = self._gone(rows)
+    def _forget(self, gone: NDArray[np.int64]) -> None:
+        """Note the times of verdicts that go to make room."""
         if len(gone):
             self.complete_from_ms = max(self.complete_from_ms, int(gone.max()) + 1)
 

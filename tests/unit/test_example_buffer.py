@@ -234,3 +234,13 @@ def test_more_is_kept_again_only_where_there_will_be_room() -> None:
     assert buffer.kept_one_in.tolist() == [legits, frauds]
     buffer.keep_more((0.0, 100.0), 70 * MS_PER_DAY)
     assert buffer.kept_one_in[1] == frauds / 2
+
+
+def test_a_buffer_that_had_another_bound_while_it_was_empty_is_as_one_that_always_had_this_one() -> None:
+    begun, rebound = ExampleBuffer(10, FEATURES), ExampleBuffer(40, FEATURES)
+    rebound.bound(10)
+    assert rebound.complete_from_ms == begun.complete_from_ms
+    for buffer in (begun, rebound):
+        buffer.append(numbered(0, 30), 0, ALL_OLD)
+    assert rebound.complete_from_ms == begun.complete_from_ms
+    assert numbers(rebound.snapshot()[0]) == numbers(begun.snapshot()[0])
