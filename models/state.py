@@ -33,6 +33,11 @@ _WOULD_ALERT: Final = 2.0
 """Rows that either decider would alert on, for each alert: what is not alerted but would be, is kept whole, too."""
 _MOST_WHOLE: Final = 0.5
 """The share of the buffer's room that is left to what is kept whole: beyond that, the buffer samples it."""
+_MANY_FRAUDS: Final = 0.1
+"""Frauds that fill so much of the buffer are many: then of as many examples the newest are worth most."""
+_REACH_DAYS: Final = 42.0
+"""So far back, and by the wait of silence, it must reach all the same: three weeks that a search judges, and as many
+before them to learn from."""
 
 
 class LineageMismatchError(Exception):
@@ -341,13 +346,21 @@ class ModelState:
         decisions = len(commit.traffic) if self.policy.silence_is_legit else _said(examples)
         whole = frauds + _WOULD_ALERT * commit.budget.alerts
         self.inflow.fold(Amounts(decisions, whole, len(examples) - frauds, frauds), clock_ms)
-        since_ms = clock_ms - self.policy.memory_ms
+        a_day, days = self.inflow.a_day(), self._days_kept()
+        since_ms = clock_ms - round(days * MS_PER_DAY)
         self.examples.append(examples, offset, since_ms, self.policy.min_frauds)
+        self.examples.keep_more((days * a_day.legit_examples, days * a_day.fraud_examples), since_ms)
         memory_days = self.policy.memory_ms / MS_PER_DAY
-        a_day = self.inflow.a_day()
-        a_memory = memory_days * a_day.legit_examples, memory_days * a_day.fraud_examples
-        self.examples.keep_more(a_memory, since_ms)
         self._sample_one_in = self._rate(memory_days * a_day.decisions, memory_days * a_day.whole)
+
+    def _days_kept(self) -> float:
+        """Return of how many days a full buffer keeps the examples, or a sample of them."""
+        memory_days = self.policy.memory_ms / MS_PER_DAY
+        wait_ms = max(self.policy.negatives_after_ms, self.delays.maturity_ms)
+        reach_days = min(memory_days, wait_ms / MS_PER_DAY + _REACH_DAYS)
+        _, frauds_one_in = self.examples.kept_one_in.tolist()
+        frauds = reach_days * self.inflow.a_day().fraud_examples / frauds_one_in
+        return reach_days if frauds >= _MANY_FRAUDS * self.policy.max_examples else memory_days
 
     def _rate(self, decisions: float, whole: float) -> int:
         """Return 1 in how many legits are sampled so that they fit beside what is kept whole of the memory."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from models.anomaly import FlatForest
 from models.blend import Blend, Parts
 from models.digest import DigestMismatch
-from models.examples import Examples
+from models.examples import Examples, Verdict
 from models.label_delay import HOURS, LabelDelays, weight_online
 from models.payoff import Matured, Payoffs
 from models.records import Budget, Commit, Digest, ModelRecord, Policy, Refit
@@ -415,6 +415,50 @@ def test_where_silence_means_nothing_the_sampling_rate_follows_what_labels_name(
         )
     # 30 in two days, for a step of the clock counts as one at most, are 300 in the memory: all fit.
     assert state.sample_one_in == 1
+
+
+def days_of_verdicts(frauds: int, legits: int, max_examples: int = 400) -> ModelState:
+    """A state of 200 days of so many verdicts each; the memory is of 90 days, and silence takes 7."""
+    policy = dataclasses.replace(
+        EAGER, max_examples=max_examples, memory_ms=90 * MS_PER_DAY, negatives_after_ms=7 * MS_PER_DAY
+    )
+    state = new_state(policy=policy)
+    rng = np.random.default_rng(3)
+    for day in range(200):
+        now_ms = START_MS + day * MS_PER_DAY
+        its = dataclasses.replace(
+            examples(rng, frauds + legits, now_ms),
+            label=np.repeat([Verdict.FRAUD, Verdict.SILENT], [frauds, legits]).astype(np.uint8),
+            weight=np.ones(frauds + legits, np.float32),
+        )
+        record = commit(rng, 0, clocks_ms={0: now_ms + MS_PER_DAY}, counts=(1, 0, 0))
+        state.fold(day, dataclasses.replace(record, examples=its, budget=Budget.empty()))
+    return state
+
+
+def test_of_many_frauds_a_full_buffer_keeps_the_newest_seven_weeks_whole() -> None:
+    """7 verdicts a day are 343 in the 7 + 42 days that it must reach back, so that no class is sampled."""
+    kept = days_of_verdicts(frauds=3, legits=4).examples
+    assert kept.kept_one_in.tolist() == [1, 1]
+    rows = kept.snapshot()[0]
+    assert len(rows) == 400
+    assert int(rows.event_time_ms.min() - START_MS) // MS_PER_DAY == 200 - 58
+
+
+def test_of_many_frauds_that_do_not_fit_in_seven_weeks_both_classes_are_sampled() -> None:
+    """28 a day are 1,372 in 49 days; at 1 in 4 of both, 400 reach back 57 days."""
+    kept = days_of_verdicts(frauds=14, legits=14).examples
+    assert kept.kept_one_in.tolist() == [4, 4]
+    rows = kept.snapshot()[0]
+    assert 200 - 90 < (rows.event_time_ms.min() - START_MS) / MS_PER_DAY < 200 - 49
+
+
+def test_few_frauds_are_kept_of_the_whole_memory_and_the_legits_beside_them_sampled() -> None:
+    """Of 600 examples the 49 frauds of seven weeks are less than a tenth; 90 of them leave room for 1 legit in 4."""
+    kept = days_of_verdicts(frauds=1, legits=16, max_examples=600).examples
+    assert kept.kept_one_in.tolist() == [4, 1]
+    rows = kept.snapshot()[0].for_generation(START_MS + 110 * MS_PER_DAY)
+    assert np.count_nonzero(rows.label & Verdict.FRAUD) == 90
 
 
 def test_shared_aggregates_are_folded_from_traffic_and_evidence() -> None:
