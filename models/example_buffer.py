@@ -14,6 +14,10 @@ NEVER_MS: Final = int(np.iinfo(np.int64).min)
 FILLED: Final = 0.9
 """The share of the buffer that what is expected of the memory may fill: it is not as even as it is taken to be."""
 _LEGIT, _FRAUD = 0, 1
+_UNORDERED: Final = 1 << 14
+"""So many of the newest rows are searched one by one, before all are put in order again."""
+_COMPACT: Final = 0.75
+"""Where no more of the buffer is last verdicts that count, the others make room enough."""
 _LEAST_KEPT: Final = 2.0**-40
 """A class of which less is kept holds many verdicts on few decisions: halving it would make no room."""
 
@@ -47,7 +51,13 @@ class ExampleBuffer:
         )
         self._offsets = np.empty(room, np.int64)
         self._one_in = np.empty(room, np.int64)
+        self._empty()
+
+    def _empty(self) -> None:
         self._end = 0
+        self._ordered = np.zeros(0, np.uint64)
+        """The keys of the rows before the next number, and of some that have left."""
+        self._ordered_end = 0
 
     def __len__(self) -> int:
         return min(self._end, self._capacity)
@@ -67,7 +77,7 @@ class ExampleBuffer:
             Not so while there are fewer frauds from then on: those that so many reach back to stay, and what is as old.
         """
         rows, one_in = self._sampled(examples)
-        while not self._fits(rows, since_ms, least_frauds) and self._halve():
+        while not self._fits(rows, since_ms, least_frauds) and self._halve(rows):
             rows, one_in = self._sampled(examples)
         self._forget(self._gone(rows))
         newest = slice(max(0, len(rows) - self._capacity), None)
@@ -80,7 +90,7 @@ class ExampleBuffer:
         """Keep at most `capacity` examples from now on."""
         if capacity == self._capacity:
             return
-        while len(self) > capacity and self._halve():
+        while len(self) > capacity and self._halve(self._rows.take(slice(0))):
             pass
         rows, offsets = self.snapshot()
         one_in = self._one_in[self._kept()].copy()
@@ -88,23 +98,25 @@ class ExampleBuffer:
         self._allocate(capacity, rows.features.shape[1])
         self._put(rows.take(slice(-capacity, None)), offsets[-capacity:], one_in[-capacity:])
 
-    def keep_more(self, a_memory: tuple[float, float], since_ms: int) -> None:
+    def keep_more(self, expected: tuple[float, float], since_ms: int) -> None:
         """Keep of each class twice as many from now on, where there will be room for it.
 
         Parameters
         ----------
-        a_memory
-            How many examples of legits and of frauds come in the time of the memory.
+        expected
+            How many examples of legits and of frauds come in the time that the buffer is to hold.
         since_ms
             Examples of verdicts from before it are not counted.
         """
         if np.all(self.kept_one_in == 1):
             return
-        counted = np.count_nonzero(self._rows.verdict_ms[self._kept()] >= since_ms)
         for each in np.flatnonzero(self.kept_one_in > 1):
             then = np.where(np.arange(2) == each, self.kept_one_in // 2, self.kept_one_in)
-            expected = float(np.dot(a_memory, 1.0 / then))
-            if 2 * counted <= self._capacity and expected <= FILLED * self._capacity:
+            rows = expected[_LEGIT] / then[_LEGIT] + expected[_FRAUD] / then[_FRAUD]
+            if rows > FILLED * self._capacity:
+                continue
+            counted = np.count_nonzero(self._rows.verdict_ms[self._kept()] >= since_ms)
+            if 2 * counted <= self._capacity:
                 self.kept_one_in = then
 
     def count_before(self, event_ms: int) -> int:
@@ -138,14 +150,29 @@ class ExampleBuffer:
         one_in = self.kept_one_in[_class(examples.label)]
         if np.all(one_in == 1):
             return examples, one_in
-        chosen = _is_chosen(examples.key, one_in)
-        overrules = np.zeros(len(chosen), np.bool_)
-        overrules[~chosen] = _are_among(examples.key[~chosen], self._rows.key[self._kept()])
+        chosen = _is_chosen(examples.key, one_in) & (examples.weight > 0)
         weight = np.where(chosen, examples.weight * one_in, 0).astype(np.float32)
-        rows = np.flatnonzero(chosen | overrules | (examples.weight == 0))
+        rows = np.flatnonzero(chosen | self._overrules(examples.key, chosen))
         kept = examples.take(rows)
         kept.weight[:] = weight[rows]
         return kept, one_in[rows]
+
+    def _overrules(self, key: NDArray[np.uint64], chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return which of a commit's other decisions are kept by an earlier verdict, or by one of the same commit."""
+        others = np.flatnonzero(~chosen)
+        found = np.zeros(len(key), np.bool_)
+        found[others] = self._were_kept(key[others]) | _are_among(key[others], key[chosen])
+        return found
+
+    def _were_kept(self, key: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """Return which keys are in the buffer, or were until lately: a row without weight too many does no harm."""
+        if self._end - self._ordered_end > _UNORDERED:
+            self._ordered, self._ordered_end = np.sort(self._rows.key[self._kept()]), self._end
+        among_newest = _are_among(key, self._rows.key[self._ordered_end : self._end])
+        if not len(self._ordered):
+            return among_newest
+        at = np.minimum(np.searchsorted(self._ordered, key), len(self._ordered) - 1)
+        return np.asarray(among_newest | (self._ordered[at] == key))
 
     def _fits(self, rows: Examples, since_ms: int, least_frauds: int) -> bool:
         """Return whether there is room for rows, at most by what may go."""
@@ -178,24 +205,28 @@ class ExampleBuffer:
         if len(gone):
             self.complete_from_ms = max(self.complete_from_ms, int(gone.max()) + 1)
 
-    def _halve(self) -> bool:
-        """Keep half as many decisions of the larger class; return whether that can make room."""
+    def _halve(self, coming: Examples) -> bool:
+        """Keep half as many decisions of the larger class; return whether that can make room for what comes."""
         kept = self._kept()
         rows, offsets = self.snapshot()
-        # Of each decision its last verdict alone: an earlier one must not come back.
+        # Of each decision its last verdict alone, and none if it is taken back: an earlier one must not come back.
         last = rows.rows_of_last_verdicts()
+        last = last[rows.weight[last] > 0]
         rows, offsets, one_in = rows.take(last), offsets[last], self._one_in[kept][last]
         of_class = _class(rows.label)
-        larger = int(2 * np.count_nonzero(of_class) > len(of_class))
-        if 1.0 / self.kept_one_in[larger] < _LEAST_KEPT:
-            return False
-        self.kept_one_in[larger] *= 2
-        # Rows that came at a lower rate than this stay as they are.
-        target = np.where(of_class == larger, np.maximum(one_in, self.kept_one_in[larger]), one_in)
-        stays = (target == one_in) | _is_chosen(rows.key, target)
-        rows.weight[:] *= (target // one_in).astype(np.float32)
-        self._end = 0
-        self._put(rows.take(stays), offsets[stays], target[stays])
+        if len(rows) > _COMPACT * self._capacity or len(rows) == len(self):
+            frauds = np.count_nonzero(of_class) + np.count_nonzero(_class(coming.label))
+            larger = int(2 * frauds > len(of_class) + len(coming))
+            if 1.0 / self.kept_one_in[larger] < _LEAST_KEPT:
+                return False
+            self.kept_one_in[larger] *= 2
+            # Rows that came at a lower rate than this stay as they are.
+            target = np.where(of_class == larger, np.maximum(one_in, self.kept_one_in[larger]), one_in)
+            stays = (target == one_in) | _is_chosen(rows.key, target)
+            rows.weight[:] *= (target // one_in).astype(np.float32)
+            rows, offsets, one_in = rows.take(stays), offsets[stays], target[stays]
+        self._empty()
+        self._put(rows, offsets, one_in)
         return True
 
     def _put(self, examples: Examples, offset: int | NDArray[np.int64], one_in: NDArray[np.int64]) -> None:
@@ -212,7 +243,7 @@ class ExampleBuffer:
         for array in (*arrays, self._offsets, self._one_in):
             # A copy, as the two ranges may overlap.
             array[:kept] = array[newest].copy()
-        self._end = kept
+        self._end, self._ordered_end = kept, max(self._ordered_end - newest.start, 0)
 
 
 def _class(label: NDArray[np.uint8]) -> NDArray[np.int64]:

@@ -64,16 +64,20 @@ class LabelDelays:
     ) -> LabelDelays:
         """Measure the frauds among the examples, or the legits by a label, as of `now_ms`.
 
-        The examples have all the bits of `Verdict`; a legit by a label does not say whether it was alerted.
+        Each counts for those that it stands for: of the sampled ones more come late than of those kept whole. The
+        examples have all the bits of `Verdict`; a legit by a label does not say whether it was alerted.
         """
-        found = np.flatnonzero(examples.label & Verdict.FRAUD if label else examples.label == 0)
+        of_kind = (examples.label & Verdict.FRAUD) != 0 if label else examples.label == 0
+        found = np.flatnonzero(of_kind & (examples.verdict_ms <= now_ms))
         begun_ms, alerted = examples.event_time_ms[found], verdicts(examples.label[found])[1]
         delay, age = _hours(examples.verdict_ms[found] - begun_ms), _hours(now_ms - begun_ms)
-        of_all = _shares(delay, age)
+        weight = examples.weight[found].astype(np.float64)
+        of_all = _shares(delay, age, _counts(weight))
         shares = []
         for kind in (~alerted, alerted):
-            count = np.count_nonzero(kind)
-            own = count * _shares(delay[kind], age[kind])
+            counts = _counts(weight[kind])
+            count = counts.sum()
+            own = count * _shares(delay[kind], age[kind], counts)
             shares.append((own + _OF_ALL * of_all) / (count + _OF_ALL))
         return cls(np.stack(shares))
 
@@ -89,9 +93,20 @@ class LabelDelays:
         return self.shares[np.asarray(alerted).astype(np.intp), _hours(age_ms)]
 
 
-def _shares(delay: NDArray[np.int64], age: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the share labelled by the end of each hour of age, float64 (2880,), of n frauds: both in hours."""
-    came, reached = np.bincount(delay, minlength=HOURS), np.bincount(age, minlength=HOURS)
+def _counts(weight: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return weights that sum to as many rows of one weight as would say as much (Kish 1965), float64 (n,)."""
+    squares = float(np.square(weight).sum())
+    return weight * (float(weight.sum()) / squares if squares else 0.0)
+
+
+def _shares(
+    delay: NDArray[np.int64], age: NDArray[np.int64], counts: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the share labelled by the end of each hour of age, float64 (2880,), of n frauds: both in hours.
+
+    Each of them counts for so many.
+    """
+    came, reached = (np.bincount(it, counts, minlength=HOURS) for it in (delay, age))
     # Of those that came within an hour's delay or sooner, the ones that are old enough for it.
     at_risk = np.cumsum(came) - (np.cumsum(reached) - reached)
     stays = np.log1p(-came / (np.maximum(at_risk, came) + _PRIOR_FRAUDS))

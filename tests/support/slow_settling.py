@@ -54,8 +54,9 @@ class SlowSettling:
         if decision is None:
             return LabelEffect.ORPHAN
         if kind is LabelKind.OUTCOME:
+            taught = decision.sequence in self._silent and not decision.acted
             decision.acted = True
-            if decision.status is Status.WAITING and decision.flags & Flag.ALERTED:
+            if taught and decision.status is Status.WAITING:
                 self.examples.append(decision.example(fraud=False, weight=0.0))
             if decision.status is Status.PROVISIONAL:
                 self._waits_again(decision)

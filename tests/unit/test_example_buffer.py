@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.example_buffer import ExampleBuffer
+from models import example_buffer
+from models.example_buffer import NEVER_MS, ExampleBuffer
 from models.examples import Examples, Verdict
 from models.vocabulary import MS_PER_DAY
 from tests.support.examples import FEATURES, assert_same, numbered, numbers
@@ -225,6 +226,74 @@ def test_rows_that_came_at_a_lower_rate_keep_their_weight_when_that_rate_returns
     for count in (len(first), len(rows) - len(first)):
         # 1 in 4 of 800, within four standard errors.
         assert abs(count - 200) <= 4.0 * np.sqrt(800 * 0.25 * 0.75)
+
+
+@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize(("kept", "fraud_first"), [([8, 1], True), ([1, 8], False)])
+def test_a_verdict_that_is_sampled_out_takes_back_an_earlier_one_of_the_same_commit_too(
+    kept: list[int], fraud_first: bool, together: bool
+) -> None:
+    keys = [*range(1_000)]
+    first = rows_of(keys, [1.0] * 1_000, fraud=fraud_first)
+    second = rows_of(keys, [1.0] * 1_000, fraud=not fraud_first)
+    buffer = ExampleBuffer(10_000, FEATURES)
+    buffer.kept_one_in = np.array(kept)
+    if together:
+        buffer.append(Examples.concatenate([first, second]), 1, NONE_OLD)
+    else:
+        buffer.append(first, 1, NONE_OLD)
+        buffer.append(second, 2, NONE_OLD)
+    learnt = buffer.snapshot()[0].for_generation(NONE_OLD)
+    assert 60 < len(learnt) < 190
+    assert np.all((learnt.label == Verdict.FRAUD) == (not fraud_first))
+
+
+def test_what_has_been_taken_back_makes_room_before_anything_is_sampled() -> None:
+    buffer = ExampleBuffer(1_000, FEATURES)
+    buffer.append(rows_of([*range(500)], [1.0] * 500, fraud=False), 1, NONE_OLD)
+    taken_back = rows_of([*range(400)], [1.0] * 400, fraud=False, weight=0.0)
+    buffer.append(taken_back, 2, NONE_OLD)
+    buffer.append(rows_of([*range(500, 700)], [2.0] * 200, fraud=True), 3, NONE_OLD)
+    assert buffer.kept_one_in.tolist() == [1, 1]
+    assert buffer.complete_from_ms == NEVER_MS
+    assert buffer.snapshot()[0].key.tolist() == [*range(400, 700)]
+
+
+def test_once_a_class_is_sampled_what_takes_back_nothing_that_is_kept_takes_no_room() -> None:
+    buffer = ExampleBuffer(1_000, FEATURES)
+    buffer.kept_one_in = np.array([2, 1])
+    buffer.append(rows_of([*range(100)], [1.0] * 100, fraud=False), 1, NONE_OLD)
+    kept = buffer.snapshot()[0].key.tolist()
+    buffer.append(rows_of([*range(200)], [1.0] * 200, fraud=False, weight=0.0), 2, NONE_OLD)
+    assert buffer.snapshot()[0].key.tolist() == kept + kept
+
+
+def test_frauds_of_one_commit_that_do_not_fit_are_sampled_themselves_and_no_legit_is_lost_for_them() -> None:
+    buffer = ExampleBuffer(1_000, FEATURES)
+    buffer.append(rows_of([*range(600)], [1.0] * 600, fraud=False), 1, NONE_OLD)
+    buffer.append(rows_of([*range(1_000, 6_000)], [2.0] * 5_000, fraud=True), 2, NONE_OLD)
+    assert buffer.kept_one_in[0] <= 2
+    rows = buffer.snapshot()[0]
+    assert np.count_nonzero(rows.label != Verdict.FRAUD) > 200
+    assert float(rows.weight[rows.label == Verdict.FRAUD].sum()) == pytest.approx(5_000, rel=0.3)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_was_kept_is_found_whatever_has_been_put_in_order_by_then(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against a plain set, over appends of which some make the buffer move and forget."""
+    monkeypatch.setattr(example_buffer, "_UNORDERED", 16)
+    rng = np.random.default_rng(seed)
+    buffer = ExampleBuffer(200, FEATURES)
+    buffer.kept_one_in = np.array([2, 2])
+    for offset in range(200):
+        keys = rng.integers(0, 2_000, 12)
+        before = set(buffer.snapshot()[0].key.tolist())
+        buffer.append(rows_of(keys.tolist(), [float(offset)] * 12, fraud=bool(offset % 2)), offset, ALL_OLD)
+        rows, offsets = buffer.snapshot()
+        came = {int(key) for key in rows.key[offsets == offset]}
+        assert before & set(keys.tolist()) <= came
 
 
 def test_more_is_kept_again_only_where_there_will_be_room() -> None:

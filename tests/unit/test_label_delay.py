@@ -67,6 +67,33 @@ def test_the_share_labelled_by_an_age_is_that_of_the_delays_though_long_ones_are
         ), day
 
 
+def test_those_that_are_kept_whole_and_labelled_at_once_do_not_outnumber_the_sampled_ones() -> None:
+    """Alerts are answered within the hour; of the others 1 in 50 is kept, each standing for 50."""
+    quick, slow = seen_by(90.0, mean_days=0.02, count=3_000), seen_by(90.0, mean_days=10.0, count=3_000)
+    both = Examples.concatenate([quick, dataclasses.replace(slow, weight=np.full(len(slow), 50, np.float32))])
+    share = LabelDelays.measured(both, 90 * MS_PER_DAY).labelled_by(
+        np.array([7 * MS_PER_DAY - 1]), alerted=False
+    )[0]
+    truth = (1.0 + 50.0 * (1.0 - np.exp(-0.7))) / 51.0
+    assert share == pytest.approx(truth, abs=0.03)
+    assert truth + 0.2 < (1.0 + (1.0 - np.exp(-0.7))) / 2.0
+
+
+def test_equal_weights_say_what_no_weights_do() -> None:
+    seen = seen_by(40.0, mean_days=6.0, count=500)
+    once = LabelDelays.measured(seen, 40 * MS_PER_DAY)
+    eight = dataclasses.replace(seen, weight=np.full(len(seen), 8, np.float32))
+    np.testing.assert_allclose(LabelDelays.measured(eight, 40 * MS_PER_DAY).shares, once.shares, rtol=1e-12)
+
+
+def test_labels_after_the_moment_that_all_partitions_have_reached_are_not_counted() -> None:
+    """A partition lags by three weeks: by then more labels are known of some of the days than of others."""
+    seen, until_ms = seen_by(90.0, mean_days=6.0), 69 * MS_PER_DAY
+    by_then = seen.take(seen.verdict_ms <= until_ms)
+    expected = LabelDelays.measured(by_then, until_ms).shares
+    np.testing.assert_array_equal(LabelDelays.measured(seen, until_ms).shares, expected)
+
+
 def test_the_naive_share_of_the_delays_seen_would_have_been_too_high() -> None:
     seen = seen_by(20.0, mean_days=12.0)
     delay = seen.verdict_ms - seen.event_time_ms

@@ -292,6 +292,30 @@ def test_an_outcome_undoes_what_silence_has_taught(tmp_path: Path) -> None:
     assert both.status("declined") is Status.UNRESOLVED
 
 
+def test_silence_that_has_never_counted_is_not_taken_back_once_silence_means_legit(tmp_path: Path) -> None:
+    """`labels.silence` is changed from unknown by a restart, and then the alerts of before are answered."""
+    both = Both(tmp_path, dataclasses.replace(SHORT, silence_is_legit=False))
+    both.decide(("alerted", START_MS, ALERT | Flag.FIRST_OF_WINDOW), first=np.ones(1, np.bool_))
+    tick(both, START_MS + SHORT.negatives_after_ms)
+    assert both.task.mature(SHORT, both.task.clock_ms).provisional.examples == []
+    both.label(("alerted", LEGIT, START_MS))
+    assert both.slow.payoff()[START_MS // MS_PER_DAY, "all"] == (1.0, 0.0, 0.0, 0.0)
+
+
+def test_outcomes_of_an_alert_take_back_once_what_its_silence_has_taught_and_nothing_before(
+    tmp_path: Path,
+) -> None:
+    both = Both(tmp_path)
+    both.decide(("early", START_MS, ALERT), ("late", START_MS, ALERT))
+    both.label(("early", OUTCOME, START_MS))
+    assert both.slow.examples == []
+    tick(both, START_MS + SHORT.negatives_after_ms)
+    assert [example[:3] for example in both.slow.examples] == [(1, 2, 1.0)]
+    for _ in range(2):
+        both.label(("early", OUTCOME, START_MS), ("late", OUTCOME, START_MS))
+    assert [example[:3] for example in both.slow.examples] == [(1, 2, 1.0), (1, 0, 0.0)]
+
+
 def test_what_a_forest_or_an_online_model_would_have_alerted_still_matures(tmp_path: Path) -> None:
     both = Both(tmp_path)
     both.decide(

@@ -107,8 +107,8 @@ class Settler:
     def __init__(self, partition: int, pending: PendingDecisions) -> None:
         self._partition = partition
         self._pending = pending
-        self._silent_until = 0
-        """Silent alerts before this sequence number count as unanswered in the payoffs."""
+        self._silent = range(0)
+        """Silent alerts of these sequence numbers count as unanswered: those since silence means legit."""
 
     def apply(self, labels: LabelColumns, clock_ms: int) -> Settling:
         """Join labels with their decisions and apply the label table (`models.labels.apply_labels`).
@@ -134,7 +134,7 @@ class Settler:
         self._pending.write_truth(settlements)
         waiting = self._pending.read(sequence[matched])
         settling = self._learnt(waiting, result, clock_ms)
-        settling.payoff.append(_moved_payoff(waiting, result, self._silent_until))
+        settling.payoff.append(_moved_payoff(waiting, result, self._silent))
         settling.settlements = settlements
         orphaned = matched[result.effect == LabelEffect.ORPHAN]
         settling.orphans = np.sort(np.concatenate([np.flatnonzero(sequence < 0), orphaned]))
@@ -176,7 +176,8 @@ class Settler:
 
     def replay_mature(self, start: int, stop: int, clock_ms: int) -> NDArray[np.int64]:
         """Do what `mature` does to the decisions; return the sequence numbers that moved, int64 (k,)."""
-        self._silent_until = max(self._silent_until, stop)
+        began = self._silent.start if start <= self._silent.stop else start
+        self._silent = range(began, max(self._silent.stop, stop))
         return self._pending.mature(
             start,
             stop,
@@ -210,8 +211,9 @@ class Settler:
         # A label that reopens a decision cancels its earlier example: the same key with weight 0.
         reopened = changed & (result.after == Status.WAITING)
         alerted = (waiting.flags & Flag.ALERTED) != 0
-        # So does an outcome of an alert, whose silence may have become an example.
-        answered = alerted & (result.effect == LabelEffect.NOTED) & (result.after == Status.WAITING)
+        # So does the first outcome of an alert whose silence has become an example.
+        was_silent = alerted & _is_within(self._silent, waiting.sequence) & (result.acted_before == 0)
+        answered = was_silent & (result.effect == LabelEffect.NOTED) & (result.after == Status.WAITING)
         chosen = (fraud | legit | reopened | answered) & (weight > 0)
         weight[reopened | answered] = 0
         label = fraud * np.uint8(Verdict.FRAUD) + (fraud & alerted) * np.uint8(Verdict.ALERTED)
@@ -286,12 +288,16 @@ def _moved_truth(waiting: Waiting, result: LabelResult, changed: NDArray[np.bool
     return deltas
 
 
-def _moved_payoff(waiting: Waiting, result: LabelResult, silent_until: int) -> PayoffDeltas:
+def _is_within(span: range, sequence: NDArray[np.int64]) -> NDArray[np.bool_]:
+    return np.asarray((sequence >= span.start) & (sequence < span.stop))
+
+
+def _moved_payoff(waiting: Waiting, result: LabelResult, silent: range) -> PayoffDeltas:
     """Return what labels change: an alert whose silence has counted as unanswered counts as answered instead."""
     open_before, open_after = np.isin(result.before, _OPEN), np.isin(result.after, _OPEN)
     case = open_before.astype(np.int8) - open_after.astype(np.int8)
     noted = result.effect == LabelEffect.NOTED
-    counted = (waiting.sequence < silent_until) & ((waiting.flags & Flag.ALERTED) != 0)
+    counted = _is_within(silent, waiting.sequence) & ((waiting.flags & Flag.ALERTED) != 0)
     counted &= open_before & (result.acted_before == 0)
     answered = counted & (noted | ~open_after)
     fraud = (result.after == Status.FRAUD).astype(np.int8) - (result.before == Status.FRAUD).astype(np.int8)
