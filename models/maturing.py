@@ -96,9 +96,13 @@ class Memory(NamedTuple):
         clock_ms, policy = model.clock_ms or 0, model.policy
         slowest_ms = min(model.clocks_ms.values(), default=clock_ms)
         known_ms = clock_ms if clock_ms - slowest_ms <= _COMMIT_SPANS_MS else slowest_ms
-        if policy.silence_is_legit and model.newest_label_ms is not None:
-            known_ms = min(known_ms, model.newest_label_ms + policy.max_silence_ms)
         examples = model.examples.snapshot()[0]
+        if policy.silence_is_legit and model.newest_label_ms is not None:
+            halted_ms = model.newest_label_ms + policy.max_silence_ms
+            if halted_ms < known_ms:
+                known_ms = halted_ms
+                # What has a verdict is known, though the clock was far ahead of the labels when they came.
+                np.minimum(examples.verdict_ms, known_ms, out=examples.verdict_ms)
         since_ms = _since_ms(examples, clock_ms, known_ms, policy, is_first=model.online is None)
         # Of older transactions the verdicts on frauds have gone before those on legits.
         since_ms = max(since_ms, model.examples.complete_from_ms)

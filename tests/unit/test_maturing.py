@@ -55,6 +55,25 @@ def test_a_partition_that_lags_makes_no_old_stream_young(*, days: int, lag_days:
     assert ripening.learns_young == (is_old and not lag_days)
 
 
+def test_verdicts_that_came_as_the_clock_leapt_ahead_of_the_labels_are_known() -> None:
+    """Times are the first days of months: the labels of a month are dated a week after it and come with the next one."""
+    policy = replace(model_log.POLICY, max_examples=200_000, memory_ms=90 * MS_PER_DAY)
+    model = model_log.new_state(policy=policy)
+    rows = model_log.examples(np.random.default_rng(1), 5_000, START_MS, SHARE)
+    clock_ms = START_MS + 30 * MS_PER_DAY
+    rows = replace(
+        rows,
+        event_time_ms=np.full(5_000, START_MS),
+        verdict_ms=np.full(5_000, clock_ms),
+        key=np.arange(5_000, dtype=np.uint64),
+    )
+    commit = model_log.commit(np.random.default_rng(9), 0, clocks_ms={0: clock_ms})
+    model.fold(0, replace(commit, examples=rows, newest_label_ms=START_MS + 7 * MS_PER_DAY))
+    ripening = Memory.of(model).ripen().ripening
+    known = ripening.known_at(ripening.now_ms, ripening.mature_at(ripening.now_ms))
+    assert int(known.y.sum()) == np.count_nonzero(rows.label & Verdict.FRAUD) > 50
+
+
 def rare(*fraud_days: int, days: int, has_model: bool) -> Memory:
     """Return the memory of 40 days of a model, ten legits a day and a fraud on each of these days; three are needed."""
     policy = replace(model_log.POLICY, max_examples=200_000, memory_ms=40 * MS_PER_DAY, min_frauds=3)

@@ -82,6 +82,18 @@ def test_days_fade_and_days_without_labels_count() -> None:
     assert len(ration.surplus(many)) == 1_000 - int(10.0 * usual)
 
 
+def test_labels_after_days_without_any_are_those_of_all_these_days() -> None:
+    """A file a month, or a stream whose times are the first days of months: all of it is learnt as it comes."""
+    ration = Ration(10.0)
+    for month in range(6):
+        ration.begin(DAY_0_MS + 30 * month * MS_PER_DAY)
+        assert len(ration.surplus(sent(12_000, LabelSource.CHARGEBACK))) == 0
+        ration.count(sent(12_000, LabelSource.CHARGEBACK))
+    ration.begin(DAY_0_MS + 151 * MS_PER_DAY)
+    # A day later it is what a day may teach: ten times some 400, of which the newest month counts most.
+    assert 4_000 < 12_000 - len(ration.surplus(sent(12_000, LabelSource.CHARGEBACK))) < 12_000
+
+
 @pytest.mark.parametrize(
     ("counts", "times_usual", "what"),
     [

@@ -2,8 +2,9 @@
 
 A faulty or bought source that calls everything fraud, or everything legit, would teach the model within minutes what
 takes weeks to unlearn. So labels far beyond what is usual for their source wait for the next day. If the jump lasts, it
-becomes usual, and is learnt day by day; if it does not, somebody has had a day to stop it. What finds no room to wait
-is not applied either: it goes to the dead letters, from which it can be sent again.
+becomes usual, and is learnt day by day; if it does not, somebody has had a day to stop it. Where no label came for days,
+as with a file a month, what may be taught is that of all these days. What finds no room to wait is not applied either:
+it goes to the dead letters, from which it can be sent again.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ class Ration:
         self._times_usual = times_usual
         self._day: int | None = None
         self._weight = 0.0
+        self._days = 1
         self._today = np.zeros(_SHAPE)
         self._total = np.zeros(_SHAPE)
 
@@ -70,8 +72,9 @@ class Ration:
             self._day = day
         if day <= self._day:
             return
-        empty = day - self._day - 1
-        fade = _FADE**empty
+        # What comes after days without any label is that of all these days.
+        self._days = day - self._day
+        fade = _FADE ** (self._days - 1)
         self._total = (_FADE * self._total + self._today) * fade
         self._weight = (_FADE * self._weight + 1.0) * fade + (1.0 - fade) / (1.0 - _FADE)
         self._today = np.zeros(_SHAPE)
@@ -81,7 +84,7 @@ class Ration:
         """Return the rows of the labels that are too many for today, the last ones of each source and verdict."""
         if self._weight < _KNOWN_AFTER or np.isinf(self._times_usual):
             return np.zeros(0, np.int64)
-        allowed = np.maximum(LEAST_A_DAY, self._times_usual * self._total / self._weight)
+        allowed = self._days * np.maximum(LEAST_A_DAY, self._times_usual * self._total / self._weight)
         # A mean of equal days may lie a rounding below them.
         room = np.floor(np.maximum(allowed - self._today, 0.0) + 1e-6).astype(np.int64)
         over = np.argwhere(_counted(labels) > room)
@@ -99,7 +102,7 @@ class Ration:
         """Return the state as a journal header holds it; none before the first day."""
         if self._day is None:
             return ()
-        return float(self._day), self._weight, *self._today.ravel().tolist(), *self._total.ravel().tolist()
+        return float(self._day), float(self._days), self._weight, *self._today.ravel().tolist(), *self._total.ravel().tolist()
 
     def replay(self, numbers: tuple[float, ...]) -> None:
         """Take over the state that `numbers` gave.
@@ -113,11 +116,11 @@ class Ration:
             return
         cells = _SHAPE[0] * _SHAPE[1]
         values = np.array(numbers, np.float64)
-        if values.shape != (2 + 2 * cells,) or not np.all(np.isfinite(values)) or values[1:].min() < 0.0:
+        if values.shape != (3 + 2 * cells,) or not np.all(np.isfinite(values)) or values[1:].min() < 0.0:
             raise CorruptError(f"journal header: taught is {numbers!r}")
-        self._day, self._weight = int(values[0]), float(values[1])
-        self._today = values[2 : 2 + cells].reshape(_SHAPE).copy()
-        self._total = values[2 + cells :].reshape(_SHAPE).copy()
+        self._day, self._days, self._weight = int(values[0]), int(values[1]), float(values[2])
+        self._today = values[3 : 3 + cells].reshape(_SHAPE).copy()
+        self._total = values[3 + cells :].reshape(_SHAPE).copy()
 
 
 def with_followers(
