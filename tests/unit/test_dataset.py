@@ -355,6 +355,15 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
         {"fraud": [0, 3]},
         "column 'fraud' (--fraud-column) holds '3' in row 2; make it one of fraud, 1, true, t, yes, y, legit,",
     ),
+    "a truth in words of one's own": (
+        {"fraud": ["ja", "nein"]},
+        "; or give the word a meaning in [label.values], and the file as --labels given.parquet in place of",
+    ),
+    "card numbers": (
+        {"card": ["4111111111111111", "5500000000000004"]},
+        "card: card_number in 2 rows, first in row 1. Put a token, such as a keyed hash, in the place of the card "
+        'numbers of card; where they are made up, set transaction.not_searched = ["card"]',
+    ),
     "no truth at all": ({"fraud": [None, None]}, "column 'fraud' says of no transaction whether it is fraud"),
     "lists for text": ({"card": [["c"], ["d"]]}, "column 'card' (transaction.card_id) does not hold text"),
 }
@@ -371,6 +380,35 @@ def test_a_fault_is_told_with_its_file_and_column(fault: str, tmp_path: Path) ->
         read_dataset(path, PLAIN, TruthColumns("fraud"))
     assert message in str(raised.value)
     assert str(path) in str(raised.value)
+
+
+@pytest.mark.parametrize("time_format", ["epoch_ms", "epoch_s"])
+def test_numbers_of_hours_or_months_are_not_taken_for_seconds(tmp_path: Path, time_format: str) -> None:
+    count = 1_000
+    columns = {name: [f"{name}{row}" for row in range(count)] for name in ("id", "card")}
+    path = parquet_of(tmp_path, **columns, paid=[1.0] * count, at=[row % 744 for row in range(count)])
+    with pytest.raises(
+        SettingsError, match=r"no two of its numbers are a day apart in seconds: .* as ISO 8601"
+    ):
+        read_dataset(path, PLAIN.model_copy(update={"time_format": time_format}))
+
+
+def test_seconds_since_the_first_payment_are_taken(tmp_path: Path) -> None:
+    count = 1_000
+    columns = {name: [f"{name}{row}" for row in range(count)] for name in ("id", "card")}
+    path = parquet_of(tmp_path, **columns, paid=[1.0] * count, at=[173 * row for row in range(count)])
+    read = read_dataset(path, PLAIN.model_copy(update={"time_format": "epoch_s"}))
+    assert read.event_time_ms[-1] == 173 * 999 * 1_000
+
+
+def test_the_cell_that_is_quoted_is_that_of_the_row_that_is_named(tmp_path: Path) -> None:
+    """Arrow casts each block of a large file for itself, and quotes whichever fails first."""
+    path = tmp_path / "rows.csv"
+    paid = {40: "first", 19_000: "later"}
+    rows = "".join(f"a{row},{'c' * 200},2024-01-01,{paid.get(row, row)}\n" for row in range(20_000))
+    path.write_text(f"id,card,at,paid\n{rows}", encoding="utf-8")
+    with pytest.raises(SettingsError, match="in line 42: 'first'"):
+        read_dataset(path, PLAIN)
 
 
 def test_a_declared_column_that_a_file_lacks_is_named_with_the_remedy(tmp_path: Path) -> None:

@@ -60,6 +60,12 @@ def test_what_is_odd_is_named(tmp_path: Path, more: list[dict[str, Any]], senten
     assert text.count("\n") == 0
 
 
+def test_a_file_whose_cards_are_hardly_ever_seen_again_says_what_else_may_be_the_card(tmp_path: Path) -> None:
+    once = [row(at, card_id=f"c{at}") for at in range(1_200)]
+    assert said(tmp_path, once).startswith("1,200 cards have 1,200 transactions: of most there is no history")
+    assert said(tmp_path, [row(at, card_id=f"c{at % 1_000}") for at in range(1_200)]) == ""
+
+
 def test_a_file_with_unknown_truth_says_of_what_its_figures_are(tmp_path: Path) -> None:
     some = [row(at, fraud=None if at % 3 == 0 else at % 7 == 0) for at in range(300)]
     assert said(tmp_path, some).startswith("of 100 transactions the truth is not known: ranking, precision,")

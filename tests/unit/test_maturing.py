@@ -56,7 +56,7 @@ def test_a_partition_that_lags_makes_no_old_stream_young(*, days: int, lag_days:
 
 
 def test_verdicts_that_came_as_the_clock_leapt_ahead_of_the_labels_are_known() -> None:
-    """Times are the first days of months: the labels of a month are dated a week after it and come with the next one."""
+    """Times are first days of months: the labels of a month are dated a week after it and come with the next one."""
     policy = replace(model_log.POLICY, max_examples=200_000, memory_ms=90 * MS_PER_DAY)
     model = model_log.new_state(policy=policy)
     rows = model_log.examples(np.random.default_rng(1), 5_000, START_MS, SHARE)

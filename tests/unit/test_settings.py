@@ -118,12 +118,19 @@ def test_a_list_in_a_variable_is_read_as_json(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(
     ("section", "field"),
     [
-        ('[transaction]\namount = "x"\nnumeric = ["x"]', "transaction: field 'x'"),
-        ('[label]\nlabel = "status"\noutcome = "status"', "label: field 'status'"),
+        (
+            '[transaction]\namount = "x"\nnumeric = ["x"]',
+            "transaction: field 'x' is declared by amount and numeric",
+        ),
+        ('[transaction]\nnumeric = ["x", "x"]', "transaction: field 'x' is declared by numeric, twice"),
+        (
+            '[label]\nlabel = "status"\noutcome = "status"',
+            "label: field 'status' is declared by label and outcome",
+        ),
     ],
 )
 def test_one_field_cannot_have_two_meanings(tmp_path: Path, section: str, field: str) -> None:
-    assert f"{field} is declared twice" in refusal(tmp_path, section)
+    assert f"{field}: declare it once" in refusal(tmp_path, section)
 
 
 @pytest.mark.parametrize(

@@ -313,7 +313,7 @@ def _refusals(file: TableFile, whole: Dataset, no_time: Mask) -> Refusals:
     if refused > _MOST_REFUSED * len(whole):
         raise SettingsError(
             f"{file.path}: a live worker would refuse {refused:,} of {len(whole):,} rows: "
-            f"{'; '.join(map(str, refusals.found))}. Check [transaction]"
+            f"{'; '.join(map(str, refusals.found))}. {refusals.remedy()}"
         )
     return refusals
 

@@ -17,6 +17,9 @@ _NAMED: Final = 4
 _FAR: Final = 3.0
 """Rows lie far off where they are outside the middle of the events by more than so many times its length."""
 _MIDDLE: Final = (1.0, 99.0)
+_SEEN_ONCE: Final = 0.9
+"""Cards are hardly ever seen again where there are so many for each transaction."""
+_MANY: Final = 1_000
 
 
 def notes(dataset: Dataset) -> Iterator[str]:
@@ -24,6 +27,7 @@ def notes(dataset: Dataset) -> Iterator[str]:
     yield from dataset.notes
     yield from _currencies(dataset)
     yield from _odd_times(dataset)
+    yield from _cards_seen_once(dataset)
     if dataset.early_labels:
         yield (
             f"{dataset.early_labels:,} labels are dated before their transaction: taken to have arrived with it; check "
@@ -77,6 +81,15 @@ def _odd_times(dataset: Dataset) -> Iterator[str]:
             f"{far.size:,} transactions lie far from all others ({', '.join(map(str, first))}"
             f"{', ...' if far.size > _NAMED else ''} UTC): what is given a day counts the time between; check the "
             "column of event times, or leave them out by --from and --to"
+        )
+
+
+def _cards_seen_once(dataset: Dataset) -> Iterator[str]:
+    cards = len(dataset.card_id.unique())
+    if cards > _SEEN_ONCE * len(dataset.card_id) and len(dataset.card_id) >= _MANY:
+        yield (
+            f"{cards:,} cards have {len(dataset.card_id):,} transactions: of most there is no history to learn from; "
+            "where the file knows who is paid, or an account, set transaction.card_id to its column"
         )
 
 

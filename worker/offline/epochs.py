@@ -13,6 +13,9 @@ SECONDS_END: Final = 100_000_000_000
 """Numbers below are seconds (until the year 5138), numbers from it on milliseconds (since 1973)."""
 _FINER: Final = ((10**17, "nanoseconds", 1_000_000), (10**14, "microseconds", 1_000))
 """Units since 1973, the least number of each, and how many make a millisecond."""
+_SECONDS_A_DAY: Final = 86_400
+_FEWEST: Final = 1_000
+"""So many transactions and more are of more than a day."""
 _CLOCKS: Final = (1, 10**4, 10**6)
 """What a date without separators is multiplied by where nothing, hours and minutes, or seconds too follow it."""
 _FIRST_DAY: Final = 1900_01_01
@@ -43,6 +46,11 @@ def not_epochs(numbers: NDArray[np.float64], time_format: TimeFormat | None, set
         if dates.size > 0.5 * present.size:
             right = _iso_8601(int(dates[0]), clock) + _and_set("iso8601", time_format, setting)
             return f"holds {dates[0]}, a date without separators: write ISO 8601, such as {right}"
+    if present.size >= _FEWEST and np.ptp(present) < _SECONDS_A_DAY and usual < _SECONDS_A_DAY:
+        return (
+            f"holds {usual:.0f}, and no two of its numbers are a day apart in seconds: where they count hours, days or "
+            "months, write the time as ISO 8601, the first moment and so many of these later"
+        )
     return ""
 
 

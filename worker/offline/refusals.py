@@ -98,6 +98,16 @@ class Refusals:
         """Name the line of each first row that has one, by row from 1."""
         self.found = [it._replace(line=lines.get(it.first)) for it in self.found]
 
+    def remedy(self) -> str:
+        """Return what can be done about most of them."""
+        most = max(self.found, key=lambda it: it.rows)
+        if most.reason == Reason.CARD_NUMBER.value:
+            return (
+                f"Put a token, such as a keyed hash, in the place of the card numbers of {most.column}; where they are "
+                f'made up, set transaction.not_searched = ["{most.column}"]'
+            )
+        return "Check [transaction]"
+
     def _refuse(self, column: str, reason: Reason, bad: Mask) -> None:
         rows = np.flatnonzero(bad & self.good)
         if len(rows):

@@ -34,6 +34,8 @@ _TRUTH: Final = {
 
 # "NA" is a country, so it is not a missing value here.
 _MISSING: Final = ["", "null", "NULL", "NaN", "nan"]
+_SHOWN: Final = 60
+"""Characters of a cell in an error."""
 _DECLARED: Final = ("transaction.entities", "transaction.categorical", "transaction.numeric")
 """Settings that name any number of columns: their defaults are those of the example's payments."""
 _REMEDIES: Final = {setting: f"set {setting} to those that it has, or to []" for setting in _DECLARED} | {
@@ -211,7 +213,12 @@ class TableFile:
         odd = [word for word in known if word not in further and word.lower() not in _TRUTH]
         known |= further
         if odd:
-            remedy = "" if own is None else ", or give the word a meaning in [label.values]"
+            remedy = (
+                f"; or give the word a meaning in [label.values], and the file as --labels {self.path.name} in place of"
+                " --fraud-column, which knows no other words"
+                if own is None
+                else ", or give the word a meaning in [label.values]"
+            )
             raise self._error(
                 name,
                 f"holds {redact(odd[0])!r} in {self.place(pc.index(words, odd[0]).as_py() + 1)}; make it one of "
@@ -269,9 +276,12 @@ class TableFile:
             return column.cast(kind, safe=safe).combine_chunks()
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             # Arrow lacks the cast where the type as a whole is not of the kind.
-            is_one_value = isinstance(error, pa.ArrowInvalid)
-            where = f" in {self.place(_first_odd(column, kind))}" if is_one_value else ""
-            raise self._error(name, f"does not hold {what}{where}: {_for_people(error)}{fix}") from None
+            if not isinstance(error, pa.ArrowInvalid):
+                raise self._error(name, f"does not hold {what}: {_for_people(error)}{fix}") from None
+            # Arrow may quote another one: it casts a part of the column at a time.
+            row = _first_odd(column, kind)
+            value = redact(str(column[row - 1].as_py()))[:_SHOWN]
+            raise self._error(name, f"does not hold {what} in {self.place(row)}: {value!r}{fix}") from None
 
     def _error(self, name: str, what: str) -> SettingsError:
         named_by = f" ({self.named_by[name]})" if name in self.named_by else ""

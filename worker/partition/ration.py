@@ -2,9 +2,9 @@
 
 A faulty or bought source that calls everything fraud, or everything legit, would teach the model within minutes what
 takes weeks to unlearn. So labels far beyond what is usual for their source wait for the next day. If the jump lasts, it
-becomes usual, and is learnt day by day; if it does not, somebody has had a day to stop it. Where no label came for days,
-as with a file a month, what may be taught is that of all these days. What finds no room to wait is not applied either:
-it goes to the dead letters, from which it can be sent again.
+becomes usual, and is learnt day by day; if it does not, somebody has had a day to stop it. Where no label has come for
+days, as with a file a month, what may be taught is that of all these days. What finds no room to wait is not applied
+either: it goes to the dead letters, from which it can be sent again.
 """
 
 from __future__ import annotations
@@ -102,7 +102,13 @@ class Ration:
         """Return the state as a journal header holds it; none before the first day."""
         if self._day is None:
             return ()
-        return float(self._day), float(self._days), self._weight, *self._today.ravel().tolist(), *self._total.ravel().tolist()
+        return (
+            float(self._day),
+            float(self._days),
+            self._weight,
+            *self._today.ravel().tolist(),
+            *self._total.ravel().tolist(),
+        )
 
     def replay(self, numbers: tuple[float, ...]) -> None:
         """Take over the state that `numbers` gave.

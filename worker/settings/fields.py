@@ -43,10 +43,14 @@ NOT_FIELDS: Final = frozenset(
 """Settings of [transaction] and [label] that name no field."""
 
 
-def _refuse_twice(section: str, fields: list[str]) -> None:
-    twice = sorted({name for name in fields if fields.count(name) > 1})
+def _refuse_twice(named: list[tuple[str, str]]) -> None:
+    """Refuse a field that two settings name, or one setting twice; of (setting, field)."""
+    fields = [field for _, field in named]
+    twice = sorted({field for field in fields if fields.count(field) > 1})
     if twice:
-        raise ValueError(f"{section}: field {twice[0]!r} is declared twice; declare it once")
+        by = list(dict.fromkeys(setting for setting, field in named if field == twice[0]))
+        where = " and ".join(by) if len(by) > 1 else f"{by[0]}, twice"
+        raise ValueError(f"field {twice[0]!r} is declared by {where}: declare it once")
 
 
 def _refuse_nested(section: str, fields: Section) -> None:
@@ -108,11 +112,11 @@ class TransactionFields(Section):
 
     @model_validator(mode="after")
     def _fields_are_distinct(self) -> TransactionFields:
-        required = [self.transaction_id, self.card_id, self.event_time, self.amount]
-        names = [*required, *self.numeric, *self.categorical, *self.entities]
-        if self.currency is not None:
-            names.append(self.currency)
-        _refuse_twice("transaction", names)
+        single = ("transaction_id", "card_id", "event_time", "amount")
+        several = {"numeric": self.numeric, "categorical": self.categorical, "entities": self.entities}
+        named = [(setting, getattr(self, setting)) for setting in single]
+        named += [("currency", self.currency)] if self.currency is not None else []
+        _refuse_twice(named + [(setting, field) for setting, fields in several.items() for field in fields])
         if not self.dotted_names:
             _refuse_nested("transaction", self)
         self._combinations_are_of_fields()
@@ -144,7 +148,7 @@ class TransactionFields(Section):
                 raise ValueError(
                     f"transaction.combined: {name!r} must join two or more different fields by +"
                 )
-        _refuse_twice("transaction.combined", ["+".join(sorted(name.split("+"))) for name in self.combined])
+        _refuse_twice([("combined", "+".join(sorted(name.split("+")))) for name in self.combined])
 
     def _place_is_two_numbers(self) -> None:
         if self.place and (len(self.place) != 2 or self.place[0] == self.place[1]):
@@ -190,7 +194,7 @@ class LabelFields(Section):
 
     @model_validator(mode="after")
     def _fields_are_distinct(self) -> LabelFields:
-        _refuse_twice("label", [value for name, value in self if name not in NOT_FIELDS])
+        _refuse_twice([(name, value) for name, value in self if name not in NOT_FIELDS])
         if not self.dotted_names:
             _refuse_nested("label", self)
         return self
