@@ -100,7 +100,7 @@ def test_a_combination_has_the_features_of_an_entity() -> None:
         (("card_id+zip",), ("'card_id+zip'", "'zip'", "country")),
         (("card_id",), ("'card_id'", "two or more")),
         (("country+country",), ("two or more different",)),
-        (("card_id+country", "country+card_id"), ("transaction.combined", "twice")),
+        (("card_id+country", "country+card_id"), ("declared by combined, twice",)),
     ],
 )
 def test_what_cannot_be_combined_is_refused_with_the_names_that_can(
