@@ -252,8 +252,8 @@ def explain_kafka_error(error: Exception, settings: Settings) -> WorkerError:
 
 def _is_about_tls(error: Exception) -> bool:
     """Return whether a connection failed in the TLS handshake."""
-    # kafka-python raises one class for every failed connection, with OpenSSL's message in it.
-    return "[SSL" in str(error)
+    # kafka-python raises one class for every failed connection, with the message of OpenSSL or of Python's ssl in it.
+    return any(words in str(error) for words in ("[SSL", "TLS/SSL"))
 
 
 def _topics_of(error: Exception) -> set[str]:
