@@ -49,7 +49,7 @@ def not_epochs(numbers: NDArray[np.float64], time_format: TimeFormat | None, set
     if present.size >= _FEWEST and np.ptp(present) < _SECONDS_A_DAY and usual < _SECONDS_A_DAY:
         return (
             f"holds {usual:.0f}, and no two of its numbers are a day apart in seconds: where they count hours, days or "
-            "months, write the time as ISO 8601, the first moment and so many of these later"
+            "months, write the time as ISO 8601, the first moment and so many of these later; seconds of one day, too"
         )
     return ""
 
