@@ -21,11 +21,11 @@ from models.hashing import MISSING
 from models.tables import Rows, find, find_or_insert
 from models.vocabulary import BEFORE_SHIFT, LEVEL_SHIFT, MS_PER_DAY, Flag
 
-CARD_WIDTH: Final = 11
+CARD_WIDTH: Final = 12
 CARD_FRAUDS_WIDTH: Final = 1
 CARD_FRAUDS: Final = 0
 ENTITY_WIDTH: Final = 7
-CARD_FEATURES: Final = 8
+CARD_FEATURES: Final = 10
 CARD_COUNT_FEATURE: Final = 7
 ENTITY_FEATURES: Final = 6
 
@@ -46,6 +46,7 @@ _SPREAD: Final = 7
 _WINDOW: Final = 8
 WINDOWS_SEEN: Final = 9
 _REACHED: Final = 10
+_COUNT_BURST: Final = 11
 # Columns of another entity's row. Frauds have one for each half-life; legits for the short and the middle one.
 _RATE_SHORT: Final = 0
 ENTITY_COUNT: Final = 1
@@ -69,6 +70,9 @@ _NO_AMOUNT: Final = 1e-30
 """A usual amount below this is none: shares of it would be zero or infinite."""
 _NO_LEGITS: Final = 1e-12
 """The least count of legits that a logarithm is taken of: about 40 half-lives after a single one."""
+BURST_SHARE: Final = 1.0 / 24.0
+"""Of the short half-life: that of a burst, an hour where the short one is a day."""
+_MS_PER_HOUR: Final = MS_PER_DAY / 24
 _LN2: Final = 0.6931471805599453
 # Compiled loops take plain numbers for the bits of an enumeration.
 _LEVEL: Final = int(Flag.LEVEL)
@@ -107,8 +111,10 @@ def advance_cards(
         short = exp2(-abs(elapsed_ms) * decays[_SHORT])
         middle = exp2(-abs(elapsed_ms) * decays[_MIDDLE])
         long = exp2(-abs(elapsed_ms) * decays[_LONG])
+        burst = exp2(-abs(elapsed_ms) * decays[_SHORT] / BURST_SHARE)
         if elapsed_ms >= 0:
             rows.last_ms[row] = event_time_ms[i]
+            v[_COUNT_BURST] *= burst
             v[_COUNT_SHORT] *= short
             v[_EXCESS] *= short
             v[_LARGE] *= middle
@@ -117,13 +123,14 @@ def advance_cards(
             v[_SQUARES] *= long
             v[_USUAL] *= long
             v[_SPREAD] *= long
-            short = middle = long = 1.0
+            burst = short = middle = long = 1.0
         x = amount[i]
         count = v[CARD_COUNT]
         usual = v[_USUAL] / count if count > NOTHING else np.nan
         if usual < _NO_AMOUNT:
             usual = 0.0
-        _card_features(v, x, usual, out[i])
+        _card_features(v, x, usual, elapsed_ms, out[i])
+        v[_COUNT_BURST] += burst
         v[_COUNT_SHORT] += short
         v[CARD_COUNT] += long
         v[_SUM] += long * x
@@ -143,7 +150,9 @@ def advance_cards(
 
 
 @njit(cache=True, nogil=True)
-def _card_features(v: NDArray[np.float64], amount: float, usual: float, out: NDArray[np.float32]) -> None:
+def _card_features(
+    v: NDArray[np.float64], amount: float, usual: float, elapsed_ms: int, out: NDArray[np.float32]
+) -> None:
     count = v[CARD_COUNT]
     if count > NOTHING:
         mean = v[_SUM] / count
@@ -157,6 +166,9 @@ def _card_features(v: NDArray[np.float64], amount: float, usual: float, out: NDA
     out[5] = v[_LARGE]
     out[6] = v[_COUNT_SHORT]
     out[CARD_COUNT_FEATURE] = count
+    out[8] = v[_COUNT_BURST]
+    if count > 0.0:
+        out[9] = max(elapsed_ms, 0) / _MS_PER_HOUR
 
 
 @njit(cache=True, nogil=True)

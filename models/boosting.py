@@ -64,6 +64,9 @@ class BoostingParams:
         Shrinkage of every tree.
     l2
         Penalty on the leaves' values: added to the sum of hessians, which for rare frauds is what bounds a leaf.
+    least_hessian
+        What the hessians on each side of a split sum to at least (Chen and Guestrin 2016). One over it bounds the
+        variance of a leaf's value: where fraud is rare, a leaf of a few frauds alone is chance.
     column_shares
         The share of the columns, drawn anew for each tree, that it may split; the trees take these shares in turn.
     rows
@@ -74,6 +77,7 @@ class BoostingParams:
     leaves: int = 15
     learning_rate: float = 0.15
     l2: float = 20.0
+    least_hessian: float = 0.0
     column_shares: tuple[float, ...] = (1.0,)
     rows: int = 30_000
 
@@ -161,7 +165,7 @@ class FlatBooster:
         for tree, its in enumerate(seen):
             share = params.column_shares[tree % len(params.column_shares)]
             its[rng.permutation(len(varied))[: max(1, math.ceil(share * len(varied)))]] = True
-        growth = Growth(params.leaves, params.learning_rate, params.l2, params.rows)
+        growth = Growth(params.leaves, params.learning_rate, params.l2, params.rows, params.least_hessian)
         grown = grow(codes[varied], bins, y, w, Drawn(seen, rng.random(params.trees)), growth)
         return cls._of(grown, len(codes), varied, [edges[at] for at in varied])
 

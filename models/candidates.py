@@ -22,7 +22,7 @@ TABLES: Final[tuple[LogisticParams, ...]] = ({}, {"passes": 3}, _SLOW, _COARSE, 
 FOR_NEARLY_NO_FRAUDS: Final = TABLES.index(_COARSE)
 """The place of the tables that are made where nothing can be judged."""
 _HALF: Final = (0.5,)
-_BASE: Final = BoostingParams(learning_rate=0.05)
+_BASE: Final = BoostingParams(learning_rate=0.05, least_hessian=5.0)
 _SMALL: Final = replace(_BASE, trees=250, leaves=7, column_shares=(1.0, 0.5))
 """Half of the columns for each tree are best on some streams, all of them on others; in turn they are near the better.
 

@@ -106,6 +106,7 @@ def _others_than(taken: tuple[str, ...], names: list[str]) -> list[str]:
 
 def _card_columns(spec: FeatureSpec) -> list[tuple[str, str]]:
     short, _, long = (f"{days:g}" for days in spec.half_lives_days)
+    burst = f"{24 * aggregates.BURST_SHARE * spec.half_lives_days[0]:g}"
     return [
         ("card_amount_to_usual", "amount against the card's own usual amount"),
         ("card_amount_to_mean", "amount against the card's own mean"),
@@ -115,6 +116,8 @@ def _card_columns(spec: FeatureSpec) -> list[tuple[str, str]]:
         ("card_large_count", "the card's recent amounts far above its usual one"),
         ("card_count_short", f"the card's latest transactions (half-life in days: {short})"),
         ("card_count_long", f"the card's transactions over a longer time (half-life in days: {long})"),
+        ("card_count_burst", f"the card's transactions just before (half-life in hours: {burst})"),
+        ("card_idle_hours", "hours since the card's last transaction"),
         *(_PLACE if spec.place else ()),
         *(
             (f"card_{it}_share", f"share of the card's transactions with the same {it}")

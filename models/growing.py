@@ -43,12 +43,15 @@ class Growth(NamedTuple):
         Added to the sum of hessians of every leaf; above 0.
     rows
         The most rows, in the mean, by which the splits of a tree are found.
+    least_hessian
+        What the hessians of a leaf sum to at least.
     """
 
     leaves: int
     learning_rate: float
     l2: float
     rows: int
+    least_hessian: float = 0.0
 
 
 class Drawn(NamedTuple):
@@ -220,7 +223,7 @@ def _grow_all(
         leaves.end[0] = draw_rows(its_gradients, sums, drawn.turn[tree], growth.rows, order)
         _take_rows(codes.by_row, its, order[: leaves.end[0]], taken)
         _sum_rows(taken, its, packed, order, leaves, 0)
-        _find_split(leaves, 0, its, units, growth.l2)
+        _find_split(leaves, 0, its, units, growth)
         free, used = root + 1, 1
         while used < most:
             at = int(np.argmax(leaves.gain[:used]))
@@ -231,8 +234,8 @@ def _grow_all(
             used += 1
             if used < most:
                 _sum_children(taken, its, packed, order, leaves, at, used - 1)
-                _find_split(leaves, at, its, units, growth.l2)
-                _find_split(leaves, used - 1, its, units, growth.l2)
+                _find_split(leaves, at, its, units, growth)
+                _find_split(leaves, used - 1, its, units, growth)
         _descend(codes.by_column, cells, grown, root, free, reached)
         _set_values(its_gradients, reached, codes.has_missing, growth, grown, root, free)
         for row in range(n):
@@ -323,9 +326,11 @@ def _sum_children(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _find_split(leaves: _Leaves, leaf: int, its: _Columns, units: tuple[float, float], l2: float) -> None:
+def _find_split(
+    leaves: _Leaves, leaf: int, its: _Columns, units: tuple[float, float], growth: Growth
+) -> None:
     """Fill in the best split of a leaf, its gain in units of the loss."""
-    best = best_split(leaves.sums[leaf], its.starts, l2 / units[1])
+    best = best_split(leaves.sums[leaf], its.starts, growth.l2 / units[1], growth.least_hessian / units[1])
     leaves.gain[leaf] = best.gain * units[0] * (units[0] / units[1])
     leaves.slot[leaf], leaves.code[leaf], leaves.missing_left[leaf] = best.slot, best.code, best.missing_left
 

@@ -33,7 +33,7 @@ class Split(NamedTuple):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def best_split(sums: NDArray[np.int64], starts: NDArray[np.uint64], penalty: float) -> Split:
+def best_split(sums: NDArray[np.int64], starts: NDArray[np.uint64], penalty: float, enough: float) -> Split:
     """Return the split that lowers the loss most.
 
     Of equals it is the first: the columns in their order, of each first all codes with missing values on the right.
@@ -45,8 +45,9 @@ def best_split(sums: NDArray[np.int64], starts: NDArray[np.uint64], penalty: flo
         Packed gradients by cell, column by column; the last cell of each column is for missing values.
     starts : uint64 (S + 1,)
         Where the cells of each column begin, and the end.
-    penalty
-        Above 0, in units of the whole numbers.
+    penalty, enough
+        Added to the sum of hessians of each side, above 0; and how much that sum has to be at least. In units of the
+        whole numbers.
     """
     packed = sums[: starts[1]].sum()
     whole, hessian = gradient_of(packed), hessian_of(packed)
@@ -62,10 +63,10 @@ def best_split(sums: NDArray[np.int64], starts: NDArray[np.uint64], penalty: flo
         for missing_left in range(missing_ways):
             beside = missing_left * sums[missing]
             # All splits of a column are asked at once whether one is better, and few columns have one.
-            if not _has_better(upto[:cells], beside, whole, hessian, penalty, best):
+            if not _has_better(upto[:cells], beside, whole, hessian, penalty, enough, best):
                 continue
             for cell in range(cells):
-                found, both = _worth(upto[cell] + beside, whole, hessian, penalty)
+                found, both = _worth(upto[cell] + beside, whole, hessian, penalty, enough)
                 if found > best * both * _MORE:
                     best = found / both
                     at_slot, at_code, at_missing_left = slot, cell, missing_left == 1
@@ -83,20 +84,33 @@ def _add_up(sums: NDArray[np.int64], upto: NDArray[np.int64]) -> None:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _has_better(
-    upto: NDArray[np.int64], beside: np.int64, whole: float, hessian: float, penalty: float, best: float
+    upto: NDArray[np.int64],
+    beside: np.int64,
+    whole: float,
+    hessian: float,
+    penalty: float,
+    enough: float,
+    best: float,
 ) -> bool:
     """Return whether any split of a column, missing values on one side, is better than the best: without a branch."""
     better = 0
     for cell in range(len(upto)):
-        found, both = _worth(upto[cell] + beside, whole, hessian, penalty)
+        found, both = _worth(upto[cell] + beside, whole, hessian, penalty, enough)
         better |= found > best * both * _MORE
     return better != 0
 
 
 @njit(cache=True, nogil=True, error_model="numpy", inline="always")
-def _worth(packed: np.int64, whole: float, hessian: float, penalty: float) -> tuple[float, float]:
-    """Return the sum of g * g / (h + penalty) over both sides as a fraction: to divide takes longer than the rest."""
+def _worth(
+    packed: np.int64, whole: float, hessian: float, penalty: float, enough: float
+) -> tuple[float, float]:
+    """Return the sum of g * g / (h + penalty) over both sides as a fraction: to divide takes longer than the rest.
+
+    It is 0 where the hessians of a side are not enough.
+    """
     left, left_h = gradient_of(packed), hessian_of(packed)
-    right, right_h = whole - left, hessian - left_h + penalty
+    right, right_h = whole - left, hessian - left_h
+    is_enough = np.float64(min(left_h, right_h) >= enough)
     left_h += penalty
-    return left * left * right_h + right * right * left_h, left_h * right_h
+    right_h += penalty
+    return is_enough * (left * left * right_h + right * right * left_h), left_h * right_h

@@ -16,6 +16,7 @@ from models.vocabulary import MS_PER_DAY
 _SPEC = FeatureSpec(numeric=("age",), categorical=("country", "channel"), entities=("merchant", "device"))
 _SHORT, _MIDDLE, _LONG = _SPEC.half_lives_days
 _CARD = ["to_usual", "to_mean", "deviation", "usual", "excess", "large", "count_short", "count_long"]
+_CARD += ["count_burst", "idle_hours"]
 _ENTITY = ["odds_short", "odds_middle", "fraud_share", "legit_age", "frauds", "rate_ratio"]
 _WINDOW_MS = MS_PER_DAY
 
@@ -77,6 +78,8 @@ def _expected_card(card: _History, at_ms: int, amount: float) -> list[float]:
         card.total("large", _MIDDLE, at_ms),
         card.total("count", _SHORT, at_ms),
         count,
+        card.total("count", _SHORT / 24, at_ms),
+        math.nan if card.last_ms is None else max(at_ms - card.last_ms, 0) / 3_600_000,
     ]
     first = math.isnan(usual)
     spread = (card.total("spread", _LONG, at_ms) + 0.8 * usual) / (count + 2.0)
@@ -105,8 +108,8 @@ def test_card_features_equal_sums_over_the_whole_history_late_events_included() 
         expected.append(_expected_card(histories[card], at, amount))
     aggregates = CardAggregates(_SPEC, 100)
     features, first = aggregates.advance(cards, _none(900), times, amounts, _WINDOW_MS)
-    np.testing.assert_allclose(features[:, :8], np.array(expected), rtol=2e-6)
-    assert np.isnan(features[:, 8:]).all(), "without entities nothing is familiar"
+    np.testing.assert_allclose(features[:, :10], np.array(expected), rtol=2e-6)
+    assert np.isnan(features[:, 10:]).all(), "without entities nothing is familiar"
     assert first.tolist() == windows
     assert len(aggregates) == 7
     state = aggregates.arrays()
@@ -138,7 +141,7 @@ def test_a_spree_raises_the_mean_but_hardly_the_usual_amount() -> None:
     features, _ = aggregates.advance(
         np.full(4, 5, np.uint64), _none(4), np.zeros(4, np.int64), amounts, _WINDOW_MS
     )
-    last = dict(zip(_CARD, features[3, :8].tolist(), strict=True))
+    last = dict(zip(_CARD, features[3, :10].tolist(), strict=True))
     assert last["to_mean"] == pytest.approx(10 / (1020 / 3))
     # Two steady amounts and the first spread, 0.4 of the usual amount, that weighs as much as three: (4 + 0 + 8) / 4.
     assert last["usual"] == pytest.approx((10 + 10 + 10 + 3 * 3) / 3)

@@ -35,9 +35,7 @@ def grown_by_hand(
         each = np.where(chance > place, 1 / np.minimum(chance, 1), 0)
         leaves = [np.ones(len(y), bool)]
         while len(leaves) < growth.leaves:
-            splits = [
-                best_split(codes, bins, columns, leaf, g * each, h * each, growth.l2) for leaf in leaves
-            ]
+            splits = [best_split(codes, bins, columns, leaf, g * each, h * each, growth) for leaf in leaves]
             at = int(np.argmax([split.gain for split in splits]))
             if splits[at].gain <= 1e-9:
                 break
@@ -56,10 +54,10 @@ def best_split(
     leaf: np.ndarray,
     g: np.ndarray,
     h: np.ndarray,
-    l2: float,
+    growth: Growth,
 ) -> Split:
     def part(rows: np.ndarray) -> float:
-        return float(g[rows].sum() ** 2 / (h[rows].sum() + l2))
+        return float(g[rows].sum() ** 2 / (h[rows].sum() + growth.l2))
 
     best = Split(0.0, 0, 0, False, leaf)
     for column in columns:
@@ -69,6 +67,8 @@ def best_split(
             for code in np.unique(codes[column, leaf & (h > 0) & ~missing]):
                 left = (codes[column] <= code) & ~missing | missing & missing_left
                 if not (leaf & left).any() or not (leaf & ~left).any():
+                    continue
+                if min(h[leaf & left].sum(), h[leaf & ~left].sum()) < growth.least_hessian:
                     continue
                 gain = part(leaf & left) + part(leaf & ~left) - part(leaf)
                 if gain > best.gain + 1e-9:
@@ -110,9 +110,12 @@ def by_chance(drawn: list[list[int]]) -> Drawn:
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("rows", [1_000, 300, 150, 40])
 @pytest.mark.parametrize("drawn", [[[0, 1, 2, 3]] * 4, [[0, 1], [1, 2, 3], [0, 3], [2]], [[2], [1], [2]]])
-def test_trees_are_those_that_brute_force_grows(seed: int, rows: int, drawn: list[list[int]]) -> None:
+@pytest.mark.parametrize("least_hessian", [0.0, 60.0])
+def test_trees_are_those_that_brute_force_grows(
+    seed: int, rows: int, drawn: list[list[int]], least_hessian: float
+) -> None:
     codes, bins, y, w = sample(seed)
-    growth = Growth(leaves=7, learning_rate=0.3, l2=4.0, rows=rows)
+    growth = Growth(leaves=7, learning_rate=0.3, l2=4.0, rows=rows, least_hessian=least_hessian)
     grown = grow(codes, np.array(bins), y, w, by_chance(drawn), growth)
     expected = grown_by_hand(codes, bins, y, w, drawn, growth)
     np.testing.assert_allclose(logits(grown, codes, bins), expected, atol=1e-6)

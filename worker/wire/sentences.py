@@ -146,6 +146,8 @@ _CARD: Final[tuple[Callable[[float], str], ...]] = (
     lambda value: f"{_about(value, 'recent amount')} of this card far above what is usual for it",
     lambda value: f"{_about(value, 'latest payment')} of this card",
     lambda value: f"{_about(value, 'payment')} of this card over a longer time",
+    lambda value: f"{_about(value, 'payment')} of this card just before",
+    _known(lambda value: f"this card last paid {_ago(value)}", "this card has no earlier payment"),
     _known(lambda value: f"{value:,.0f} km from this card's last place", _NO_PLACE),
     _known(lambda value: f"{value:,.0f} km/h since this card's last place", _NO_PLACE),
     _known(lambda value: f"{value:,.0f} km from this card's usual place", _NO_PLACE),
@@ -157,6 +159,14 @@ def _about(count: float, noun: str) -> str:
     if not count >= _NO_COUNT:
         return f"no {noun}"
     return f"about {count:,.0f} {noun}" + ("s" if count >= 1.5 else "")
+
+
+def _ago(hours: float) -> str:
+    """Return a time in the greatest unit of which there are at least two."""
+    for unit, its_hours in (("days", 24.0), ("hours", 1.0), ("minutes", 1.0 / 60.0)):
+        if hours >= 2.0 * its_hours:
+            return f"{hours / its_hours:,.0f} {unit} before"
+    return "less than two minutes before"
 
 
 def _power(base: float, exponent: float) -> float:
