@@ -39,12 +39,10 @@ class Growth(NamedTuple):
         The most leaves of a tree, at most 128: the number of a node fits into a byte.
     learning_rate
         Shrinkage of every tree.
-    l2
-        Added to the sum of hessians of every leaf; above 0.
+    l2, least_hessian
+        Added to the sum of hessians of every leaf, above 0; and how much that sum is at least.
     rows
         The most rows, in the mean, by which the splits of a tree are found.
-    least_hessian
-        What the hessians of a leaf sum to at least.
     """
 
     leaves: int

@@ -46,8 +46,8 @@ def free_bytes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 def test_a_disk_must_hold_what_waits_at_the_last_days_rate(free_bytes: Any, tmp_path: Path) -> None:
     here = settings(worker={"state_dir": tmp_path / "not" / "yet"})
     busy = cluster(per_day=1e6)
-    # 60 + 30 days of a million a day, with 18 features and one entity beside the card.
-    needed = 90 * 1e6 * bytes_per_decision(1, 18)
+    # 60 + 30 days of a million a day, with 20 features and one entity beside the card.
+    needed = 90 * 1e6 * bytes_per_decision(1, 20)
     free_bytes(int(needed * 1.01))
     found = machine_checks.disk(here, busy)
     assert (found.status, f"{needed / GIB:.3g} GiB" in found.found) == (Verdict.OK, True), found
@@ -59,9 +59,9 @@ def test_a_disk_must_hold_what_waits_at_the_last_days_rate(free_bytes: Any, tmp_
 
 
 def test_a_waiting_decision_takes_its_share_of_a_segments_file(tmp_path: Path) -> None:
-    _Segment(tmp_path / "segment", {"hashes": 2, "features": 18})
+    _Segment(tmp_path / "segment", {"hashes": 2, "features": 20})
     size = (tmp_path / "segment").stat().st_size
-    assert size / SEGMENT_ROWS == pytest.approx(bytes_per_decision(1, 18), abs=0.1)
+    assert size / SEGMENT_ROWS == pytest.approx(bytes_per_decision(1, 20), abs=0.1)
 
 
 def test_a_state_folder_that_cannot_be_one_fails(tmp_path: Path) -> None:
@@ -102,9 +102,9 @@ def test_a_state_folder_that_cannot_be_listed_is_not_called_free_of_former_ids(
 
 
 def test_tables_that_may_outgrow_the_memory_are_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    # A card: 11 numbers, a key and a time, 104 bytes; 2 slots of 4 bytes; 4 values of its merchants, of 32 bytes.
+    # A card: 12 numbers, a key and a time, 112 bytes; 2 slots of 4 bytes; 4 values of its merchants, of 32 bytes.
     small = settings(features={"max_cards": 1 << 20, "max_entities": 1})
-    for limit, status in ((2 * (1 << 20) * 240 + 1000, Verdict.OK), (2 * (1 << 20) * 240, Verdict.WARNING)):
+    for limit, status in ((2 * (1 << 20) * 248 + 1000, Verdict.OK), (2 * (1 << 20) * 248, Verdict.WARNING)):
         monkeypatch.setattr(machine_checks, "memory_bytes", lambda limit=limit: limit)
         found = machine_checks.memory(small, cluster())
         assert found.status is status, found
@@ -112,7 +112,7 @@ def test_tables_that_may_outgrow_the_memory_are_warned_of(monkeypatch: pytest.Mo
     # The places of cards are a table of their own, of 7 numbers a row: 80 bytes with the slots.
     moving = small.transaction.model_copy(update={"numeric": ("lat", "lon"), "place": ("lat", "lon")})
     placed = small.model_copy(update={"transaction": moving})
-    for limit, status in ((2 * (1 << 20) * 320 + 1000, Verdict.OK), (2 * (1 << 20) * 320, Verdict.WARNING)):
+    for limit, status in ((2 * (1 << 20) * 328 + 1000, Verdict.OK), (2 * (1 << 20) * 328, Verdict.WARNING)):
         monkeypatch.setattr(machine_checks, "memory_bytes", lambda limit=limit: limit)
         assert machine_checks.memory(placed, cluster()).status is status
 

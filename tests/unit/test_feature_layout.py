@@ -15,12 +15,12 @@ _ENTITY = ["odds_short", "odds_middle", "fraud_share", "legit_age", "frauds", "r
 
 
 def test_the_layout_names_every_column_once_and_marks_the_categories() -> None:
-    assert len(set(_LAYOUT.names)) == len(_LAYOUT.names) == len(_LAYOUT.texts) == 1 + 8 + 2 + 1 + 12 + 1 + 3
+    assert len(set(_LAYOUT.names)) == len(_LAYOUT.names) == len(_LAYOUT.texts) == 1 + 10 + 2 + 1 + 12 + 1 + 3
     assert _LAYOUT.names[-4:] == ("hour", "age", "country", "channel")
-    assert np.flatnonzero(_LAYOUT.categorical).tolist() == [26, 27]
+    assert np.flatnonzero(_LAYOUT.categorical).tolist() == [28, 29]
     assert _LAYOUT.texts[_LAYOUT.names.index("card_amount_to_mean")] == "amount against the card's own mean"
-    assert _LAYOUT.names[9:11] == ("card_merchant_share", "card_device_share")
-    assert _LAYOUT.names[12:24] == tuple(f"{entity}_{name}" for entity in _SPEC.entities for name in _ENTITY)
+    assert _LAYOUT.names[11:13] == ("card_merchant_share", "card_device_share")
+    assert _LAYOUT.names[14:26] == tuple(f"{entity}_{name}" for entity in _SPEC.entities for name in _ENTITY)
 
 
 def test_a_declared_field_keeps_its_name_and_a_computed_column_of_that_name_gets_another() -> None:
@@ -33,7 +33,7 @@ def test_a_declared_field_keeps_its_name_and_a_computed_column_of_that_name_gets
 
 
 def test_the_matrix_holds_blocks_hour_and_declared_fields_in_layout_order() -> None:
-    card_block = np.arange(20, dtype=np.float32).reshape(2, 10)
+    card_block = np.arange(24, dtype=np.float32).reshape(2, 12)
     shared_block = np.arange(26, dtype=np.float32).reshape(2, 13) + 100
     x = assemble(
         _LAYOUT,

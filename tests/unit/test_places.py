@@ -163,7 +163,7 @@ def test_places_do_not_depend_on_how_they_were_batched_evictions_included() -> N
 def test_the_features_of_places_follow_those_of_amounts() -> None:
     with_place, without = (FeatureLayout.from_spec(it) for it in (SPEC, dataclasses.replace(SPEC, place=())))
     added = ("card_distance_km", "card_speed_kmh", "card_usual_distance_km")
-    assert with_place.names == (*without.names[:9], *added, *without.names[9:])
+    assert with_place.names == (*without.names[:11], *added, *without.names[11:])
     assert SPEC.place_columns().tolist() == [2, 0]
 
 
