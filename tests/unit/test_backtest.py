@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from typing import Any
 
@@ -17,6 +18,7 @@ from worker.offline.backtest import BacktestResult, backtest
 from worker.offline.backtest_document import document
 from worker.offline.backtest_text import backtest_text
 from worker.offline.dataset import NEVER, Dataset
+from worker.offline.figures import stretch
 from worker.offline.worker_run import Decisions, ranking_score
 from worker.settings.sections import Settings
 from worker.simulation import FIELDS, Traffic, simulate
@@ -189,6 +191,41 @@ def test_only_the_stretch_asked_for_is_judged(result: BacktestResult) -> None:
         np.mean(deciders(result.decisions)[rows] == Decider.ONLINE)
     )
     assert_same_decisions(part.decisions, result.decisions, np.ones(len(DATA), np.bool_))
+
+
+def test_what_would_have_cost_less_says_whether_the_budget_allows_it_and_whose_reviews_were_dear(
+    result: BacktestResult,
+) -> None:
+    """A worker that alerted on nothing, where a review costs next to nothing and everything would have been caught."""
+
+    def remarks(budget: float, **columns: Any) -> str:
+        judged = dataclasses.replace(result.judged, **columns)
+        costs = result.settings.costs.model_copy(
+            update={"review_cost": 0.01, "alert_budget_cases_per_day": budget}
+        )
+        changed = dataclasses.replace(
+            result,
+            settings=result.settings.model_copy(update={"costs": costs}),
+            judged=judged,
+            whole=stretch(judged, 0.01, result.whole.start_ms, result.whole.end_ms),
+        )
+        console = Console(width=4_000, record=True)
+        console.print(*backtest_text(changed, weeks=False))
+        return console.export_text()
+
+    count = len(result.judged)
+    never = {name: np.zeros(count, np.bool_) for name in ("alerted", "opens_case", "charged")}
+    by_model = np.full(count, Decider.ONLINE, np.uint8)
+    cases_a_day = np.count_nonzero(result.judged.charged_for_all) / result.whole.days
+    text = remarks(1.0, decider=by_model, **never)
+    assert "Alerting on everything would have cost less" in text
+    assert f"That takes {cases_a_day:,.0f} cases a day, more than the budget" in text
+    assert "(costs.alert_budget_cases_per_day = 1)" in text
+    assert "isolation forest's reviews" not in text
+    assert "more than the budget" not in remarks(math.inf, decider=by_model, **never)
+    by_forest = np.full(count, Decider.FOREST, np.uint8)
+    lost = {**never, "charged": ~result.judged.fraud}
+    assert "isolation forest's reviews cost more than they stopped" in remarks(1.0, decider=by_forest, **lost)
 
 
 def test_a_stretch_without_a_transaction_is_refused_before_the_run() -> None:

@@ -101,6 +101,11 @@ class BacktestResult:
         return self.whole.label_coverage
 
     @property
+    def cases_for_all_per_day(self) -> float:
+        """Cases a day if everything were alerted."""
+        return np.count_nonzero(self.judged.charged_for_all) / self.whole.days
+
+    @property
     def transactions(self) -> int:
         """How many transactions the data set has."""
         return len(self.dataset)

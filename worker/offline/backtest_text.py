@@ -19,7 +19,18 @@ from worker.offline.alert_handling import ANSWERED_AFTER_MS
 from worker.offline.backtest import BacktestResult
 from worker.offline.backtest_document import Against
 from worker.offline.figures import Stretch
-from worker.offline.report.wording import MINUS, count, date, decimal, minute, moment, money, percent, rate
+from worker.offline.report.wording import (
+    MINUS,
+    beyond_budget,
+    count,
+    date,
+    decimal,
+    minute,
+    moment,
+    money,
+    percent,
+    rate,
+)
 
 _FEW_FRAUDS: Final = 100
 _SHORT_MS: Final = 7 * MS_PER_DAY
@@ -229,6 +240,25 @@ def _figures(result: BacktestResult) -> Table:
     return table
 
 
+def _dearer_than_a_trivial_policy(result: BacktestResult) -> str:
+    line, costs = result.evaluation, result.settings.costs
+    better = "nothing" if line.cost_none < line.cost_all else "everything"
+    least = money(min(line.cost_none, line.cost_all))
+    text = f"Alerting on {better} would have cost less: {least} instead of {money(line.cost)}."
+    if better == "everything":
+        text += beyond_budget(result.cases_for_all_per_day, costs.alert_budget_cases_per_day)
+    forest = result.judged.take(np.flatnonzero(result.judged.decider == Decider.FOREST))
+    stopped = float(forest.loss[forest.fraud & forest.alerted].sum())
+    if costs.review_cost * np.count_nonzero(forest.charged) > stopped:
+        text += (
+            " The isolation forest's reviews cost more than they stopped. It has no probability to weigh: it opens "
+            "cases for two days of the budget (costs.alert_budget_cases_per_day = "
+            f"{costs.alert_budget_cases_per_day:g}), on at most a quarter of its decisions, and from then on for what "
+            "its alerts have earned by their labels."
+        )
+    return text
+
+
 def _within(name: str, stretch: Stretch, write: Write) -> str:
     if name == "all":
         return ""
@@ -279,16 +309,7 @@ def _remarks(result: BacktestResult) -> Iterator[RenderableType]:
         )
     line, costs = result.evaluation, result.settings.costs
     if line.frauds < line.n and line.cost > min(line.cost_none, line.cost_all):
-        better = "nothing" if line.cost_none < line.cost_all else "everything"
-        least = money(min(line.cost_none, line.cost_all))
-        text = f"Alerting on {better} would have cost less: {least} instead of {money(line.cost)}."
-        if result.decided_by["forest"] > 0.0:
-            text += (
-                " The forest has no probability to weigh: it opens cases for two days of the budget "
-                f"(costs.alert_budget_cases_per_day = {costs.alert_budget_cases_per_day:g}), and from then on for what "
-                "its alerts have earned by their labels."
-            )
-        yield _remark(text)
+        yield _remark(_dearer_than_a_trivial_policy(result))
     silent = (result.judged.decider == Decider.FOREST) & np.isposinf(result.judged.threshold)
     if silent.any():
         yield _remark(

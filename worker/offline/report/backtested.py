@@ -141,6 +141,9 @@ def _money(result: BacktestResult) -> list[Html]:
         f" {wording.money(its.cost_missed)} in {its.frauds - its.caught:,} missed frauds. Alerting on {better}, the"
         f" better trivial policy, would have cost {wording.money(abs(saved))} {'more' if saved >= 0.0 else 'less'}."
     )
+    if better == "everything":
+        budget = result.settings.costs.alert_budget_cases_per_day
+        words += wording.beyond_budget(result.cases_for_all_per_day, budget)
     cards = [
         _card(title, its_stretch)
         for title, its_stretch in (

@@ -49,6 +49,16 @@ def rate(number: float | None) -> str:
     return f"{number:.1f}" if abs(number) >= 1.0 else f"{number:.2g}"
 
 
+def beyond_budget(cases_per_day: float, budget: float) -> str:
+    """Say that a policy opens more cases than investigators may have; nothing where it does not."""
+    if cases_per_day <= budget:
+        return ""
+    return (
+        f" That takes {rate(cases_per_day)} cases a day, more than the budget "
+        f"(costs.alert_budget_cases_per_day = {budget:g})."
+    )
+
+
 def decimal(number: float | None, digits: int = 3) -> str:
     """Write a figure without a unit."""
     return UNKNOWN if number is None or not math.isfinite(number) else _signed(f"{number:,.{digits}f}")
