@@ -289,7 +289,7 @@ def test_what_is_refused_is_counted_and_enters_no_figure(
     figures = json.loads(out)
     assert (figures["transactions"], figures["n"]) == (299, 299)
     assert figures["refused"] == [
-        {"column": "card_id", "reason": "card_number", "rows": 1, "first": 4, "line": None}
+        {"column": "card_id", "reason": "card_number", "rows": 1, "first": 4, "line": None, "allowed": ""}
     ]
     assert "left out, as a live worker refuses it: card_id: card_number in 1 rows, first in row 4" in err
     assert "4111111111111111" not in out + err

@@ -420,6 +420,15 @@ def test_a_declared_column_that_a_file_lacks_is_named_with_the_remedy(tmp_path: 
         read_dataset(parquet_of(tmp_path), declared)
 
 
+def test_all_columns_that_a_file_lacks_are_named_at_once(tmp_path: Path) -> None:
+    declared = PLAIN.model_copy(update={"entities": ("shop",), "amount": "price"})
+    with pytest.raises(SettingsError) as raised:
+        read_dataset(parquet_of(tmp_path), declared)
+    lacking = str(raised.value).partition("; it has ")[0]
+    assert "column 'shop', which transaction.entities names" in lacking
+    assert "column 'price', which transaction.amount names" in lacking
+
+
 def test_a_file_that_knows_no_card_is_refused_with_what_to_add(tmp_path: Path) -> None:
     path = parquet_of(tmp_path, **{f"v{number}": [1.0, 2.0] for number in range(60)})
     pq.write_table(pq.read_table(path).drop_columns(["card"]), path)
@@ -557,7 +566,8 @@ def test_one_odd_time_is_refused_and_changes_no_format(tmp_path: Path) -> None:
     read = read_dataset(
         parquet_of(tmp_path, id=["a", "b", "c"], card=["x"] * 3, paid=[1.0] * 3, at=dates), PLAIN
     )
-    assert read.refused == (("at", "out_of_range", 1, 3, None),)
+    assert read.refused == (("at", "out_of_range", 1, 3, None, "the years 1970 to 2099"),)
+    assert str(read.refused[0]) == "at: out_of_range (the years 1970 to 2099) in 1 rows, first in row 3"
 
 
 def test_a_delay_may_be_spread_and_a_part_of_the_file_has_the_delays_of_the_whole(tmp_path: Path) -> None:

@@ -95,8 +95,8 @@ def test_what_json_cannot_say_is_refused_too_and_each_row_counts_once(tmp_path: 
     path = tmp_path / "rows.parquet"
     pa.parquet.write_table(pa.Table.from_pylist([*given, *rows()[-4:]]), path)
     assert read_dataset(path, FIELDS).refused == (
-        ("amount", "missing_field", 2, 1, None),
-        ("amount", "not_finite", 1, 3, None),
+        ("amount", "missing_field", 2, 1, None, ""),
+        ("amount", "not_finite", 1, 3, None, ""),
     )
 
 

@@ -23,6 +23,9 @@ from worker.wire.spans import Spans, card_numbers
 
 Mask = NDArray[np.bool_]
 _CONTROL: Final = r"\p{Cc}"
+_TIMES: Final = "the years 1970 to 2099"
+_AMOUNTS: Final = f"0 to {MAX_AMOUNT:g}"
+_NUMBERS: Final = f"at most {MAX_NUMBER:g}, of either sign"
 
 
 class Refusal(NamedTuple):
@@ -38,6 +41,8 @@ class Refusal(NamedTuple):
         The first of them, counted from 1 without a header.
     line
         Its line in a CSV; None for other files.
+    allowed
+        In words, the values that are not out of range; empty for other reasons.
     """
 
     column: str
@@ -45,10 +50,12 @@ class Refusal(NamedTuple):
     rows: int
     first: int
     line: int | None = None
+    allowed: str = ""
 
     def __str__(self) -> str:
         place = f"row {self.first:,}" if self.line is None else f"line {self.line:,}"
-        return f"{self.column}: {self.reason} in {self.rows:,} rows, first in {place}"
+        reason = f"{self.reason} ({self.allowed})" if self.allowed else self.reason
+        return f"{self.column}: {reason} in {self.rows:,} rows, first in {place}"
 
 
 class Refusals:
@@ -81,18 +88,18 @@ class Refusals:
     def time(self, column: str, times_ms: NDArray[np.int64], missing: Mask) -> None:
         """Refuse event times that are missing or outside 1970-2099."""
         self._refuse(column, Reason.MISSING_FIELD, missing)
-        self._refuse(column, Reason.OUT_OF_RANGE, (times_ms < 0) | (times_ms >= END_OF_TIME_MS))
+        self._refuse(column, Reason.OUT_OF_RANGE, (times_ms < 0) | (times_ms >= END_OF_TIME_MS), _TIMES)
 
     def amount(self, column: str, values: NDArray[np.float64]) -> None:
         """Refuse amounts that are missing, negative, too large or not finite."""
         self._refuse(column, Reason.MISSING_FIELD, np.isnan(values))
         self._refuse(column, Reason.NOT_FINITE, np.isinf(values))
-        self._refuse(column, Reason.OUT_OF_RANGE, (values < 0.0) | (values > MAX_AMOUNT))
+        self._refuse(column, Reason.OUT_OF_RANGE, (values < 0.0) | (values > MAX_AMOUNT), _AMOUNTS)
 
     def number(self, column: str, values: NDArray[np.float64]) -> None:
         """Refuse numbers that are too large or not finite; NaN is a missing one."""
         self._refuse(column, Reason.NOT_FINITE, np.isinf(values))
-        self._refuse(column, Reason.OUT_OF_RANGE, np.abs(values) > MAX_NUMBER)
+        self._refuse(column, Reason.OUT_OF_RANGE, np.abs(values) > MAX_NUMBER, _NUMBERS)
 
     def name_lines(self, lines: Mapping[int, int]) -> None:
         """Name the line of each first row that has one, by row from 1."""
@@ -108,10 +115,10 @@ class Refusals:
             )
         return "Check [transaction]"
 
-    def _refuse(self, column: str, reason: Reason, bad: Mask) -> None:
+    def _refuse(self, column: str, reason: Reason, bad: Mask, allowed: str = "") -> None:
         rows = np.flatnonzero(bad & self.good)
         if len(rows):
-            self.found.append(Refusal(column, reason.value, len(rows), int(rows[0]) + 1))
+            self.found.append(Refusal(column, reason.value, len(rows), int(rows[0]) + 1, allowed=allowed))
             self.good[rows] = False
 
 

@@ -328,19 +328,23 @@ def _missing(column: pa.Array | pa.ChunkedArray) -> NDArray[np.bool_]:
 
 
 def _require_columns(path: Path, available: Collection[str], columns: Mapping[str, str]) -> None:
-    for name, named_by in columns.items():
-        if name not in available:
-            other = re.search(r"[;\t|]", next(iter(available), "")) if len(available) == 1 else None
-            if other:
-                raise SettingsError(
-                    f"{path}: its columns are separated by {other[0]!r}; columns have to be separated by commas"
-                )
-            remedy = f" ({_REMEDIES[named_by]})" if named_by in _REMEDIES else ""
-            more = f" and {len(available) - _NAMED} more" if len(available) > _NAMED else ""
-            raise SettingsError(
-                f"{path} lacks column {name!r}, which {named_by} names{remedy}; it has "
-                f"{', '.join(islice(available, _NAMED))}{more}"
-            )
+    lacking = {name: named_by for name, named_by in columns.items() if name not in available}
+    if not lacking:
+        return
+    other = re.search(r"[;\t|]", next(iter(available), "")) if len(available) == 1 else None
+    if other:
+        raise SettingsError(
+            f"{path}: its columns are separated by {other[0]!r}; columns have to be separated by commas"
+        )
+    named = [
+        f"column {name!r}, which {named_by} names"
+        + (f" ({_REMEDIES[named_by]})" if named_by in _REMEDIES else "")
+        for name, named_by in lacking.items()
+    ]
+    more = f" and {len(available) - _NAMED} more" if len(available) > _NAMED else ""
+    raise SettingsError(
+        f"{path} lacks {', '.join(named)}; it has {', '.join(islice(available, _NAMED))}{more}"
+    )
 
 
 def _require_once(path: Path, available: Collection[str], wanted: Collection[str]) -> None:
