@@ -39,6 +39,19 @@ def test_the_trees_score_as_those_of_scikit_learn_do() -> None:
     np.testing.assert_allclose(flat.score(fresh), theirs.decision_function(fresh), atol=1e-5)
 
 
+def test_no_leaf_has_less_than_the_least_hessian() -> None:
+    """Before the first tree every row has the same probability, so that a leaf's hessian follows from its rows."""
+    X, y, w = rows()
+    p = np.average(y, weights=w)
+
+    def least(least_hessian: float) -> float:
+        one = dataclasses.replace(PARAMS, trees=1, leaves=30, least_hessian=least_hessian)
+        score = FlatBooster.fit(Binned.of(X), y, w, one, seed=9).score(X)
+        return min(p * (1 - p) * w[score == leaf].sum() for leaf in np.unique(score))
+
+    assert least(0.0) < 10.0 <= least(10.0) < 30.0 <= least(30.0)
+
+
 def test_a_column_of_many_values_is_split_between_evenly_many_rows_and_one_of_few_between_all() -> None:
     many = np.random.default_rng(1).lognormal(0.0, 2.0, 51_000).astype(np.float32)
     edges = split_values(np.append(many, [np.nan, np.inf]).astype(np.float32))

@@ -83,6 +83,11 @@ def test_a_file_is_refused_what_a_live_worker_refuses_and_for_the_same_reasons(t
     for refusal in read.refused:
         found[refusal.reason] += refusal.rows
     assert found == Counter(record.reason for record in bad)
+    assert {it.column: it.allowed for it in read.refused if it.allowed} == {
+        "event_time": "the years 1970 to 2099",
+        "amount": "0 to 1e+12",
+        "age": "at most 3e+38, of either sign",
+    }
     assert sorted(read.transaction_id.to_pylist()) == sorted(columns.transaction_id.to_pylist())
 
 
