@@ -28,7 +28,7 @@ _SMALL: Final = replace(_BASE, trees=250, leaves=7, column_shares=(1.0, 0.5))
 
 With larger trees, half are as good and take less time.
 """
-_MIDDLE: Final = replace(_BASE, trees=400, leaves=15, column_shares=_HALF)
+_MIDDLE: Final = replace(_BASE, trees=200, leaves=15, column_shares=_HALF)
 _LARGE: Final = replace(_BASE, trees=800, leaves=15, learning_rate=0.06, column_shares=_HALF)
 _LARGEST: Final = replace(_BASE, trees=350, leaves=63, column_shares=_HALF)
 _PAIRS: Final = replace(_BASE, trees=500, leaves=3, learning_rate=0.09)
