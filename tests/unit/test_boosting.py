@@ -47,7 +47,7 @@ def test_no_leaf_has_less_than_the_least_hessian() -> None:
     def least(least_hessian: float) -> float:
         one = dataclasses.replace(PARAMS, trees=1, leaves=30, least_hessian=least_hessian)
         score = FlatBooster.fit(Binned.of(X), y, w, one, seed=9).score(X)
-        return min(p * (1 - p) * w[score == leaf].sum() for leaf in np.unique(score))
+        return float(min(p * (1 - p) * w[score == leaf].sum() for leaf in np.unique(score)))
 
     assert least(0.0) < 10.0 <= least(10.0) < 30.0 <= least(30.0)
 
