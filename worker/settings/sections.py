@@ -195,7 +195,9 @@ class FeatureSettings(Section):
     """`[features]`: the memory of cards and other entities."""
 
     half_lives_days: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = Field(
-        (1.0, 5.0, 20.0), description="half-lives of the decayed counts and sums: short, middle, long"
+        (1.0, 5.0, 20.0),
+        description="half-lives of the decayed counts and sums: short, middle, long; "
+        "bursts of a card have a 24th of the short one",
     )
     max_cards: Positive = Field(
         5_000_000,
