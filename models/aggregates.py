@@ -33,8 +33,8 @@ ENTITY_FEATURES: Final = 6
 _SHORT: Final = 0
 _MIDDLE: Final = 1
 _LONG: Final = 2
-# Columns of a card's row: sums of decayed counts and amounts, then the windows that the card was seen in, and what the
-# newest of them has reached: a level, and whether the forest would have alerted.
+# Columns of a card's row: sums of decayed counts and amounts, then the windows that the card was seen in, what the
+# newest of them has reached (a level, and whether the forest would have alerted), and the count of a burst.
 _COUNT_SHORT: Final = 0
 CARD_COUNT: Final = 1
 _SUM: Final = 2
@@ -162,13 +162,12 @@ def _card_features(
         # The variance is a difference of large numbers: for equal amounts only rounding is left of it.
         out[2] = (amount - mean) / np.sqrt(variance) if variance > NOTHING * mean * mean else np.nan
         out[3] = usual
+        out[9] = max(elapsed_ms, 0) / _MS_PER_HOUR
     out[4] = v[_EXCESS]
     out[5] = v[_LARGE]
     out[6] = v[_COUNT_SHORT]
     out[CARD_COUNT_FEATURE] = count
     out[8] = v[_COUNT_BURST]
-    if count > 0.0:
-        out[9] = max(elapsed_ms, 0) / _MS_PER_HOUR
 
 
 @njit(cache=True, nogil=True)

@@ -40,7 +40,7 @@ class Growth(NamedTuple):
     learning_rate
         Shrinkage of every tree.
     l2, least_hessian
-        Added to the sum of hessians of every leaf, above 0; and how much that sum is at least.
+        Added to the sum of hessians of every leaf, above 0; and what the drawn rows on each side of a split sum to.
     rows
         The most rows, in the mean, by which the splits of a tree are found.
     """

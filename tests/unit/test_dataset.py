@@ -425,8 +425,8 @@ def test_all_columns_that_a_file_lacks_are_named_at_once(tmp_path: Path) -> None
     with pytest.raises(SettingsError) as raised:
         read_dataset(parquet_of(tmp_path), declared)
     lacking = str(raised.value).partition("; it has ")[0]
-    assert "column 'shop', which transaction.entities names" in lacking
-    assert "column 'price', which transaction.amount names" in lacking
+    assert "column 'shop', which transaction.entities names and column" in lacking
+    assert "column 'price', which transaction.amount names (set transaction.entities to" in lacking
 
 
 def test_a_file_that_knows_no_card_is_refused_with_what_to_add(tmp_path: Path) -> None:

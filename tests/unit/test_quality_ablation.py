@@ -44,7 +44,14 @@ def test_left_out_features_are_missing_and_all_others_are_there() -> None:
     loaded = stream.load(0)
     model = new_model(stream.worker_settings(loaded))
     left_out = {model.layout.names[at] for at in ablation.left_out_columns(model)}
-    assert {"card_excess", "card_large_count", "card_merchant_id_share", "merchant_id_legit_age"} <= left_out
+    assert {
+        "card_excess",
+        "card_large_count",
+        "card_count_burst",
+        "card_idle_hours",
+        "card_merchant_id_share",
+        "merchant_id_legit_age",
+    } <= left_out
     assert not left_out & {
         "amount",
         "card_usual_amount",

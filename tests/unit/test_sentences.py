@@ -42,6 +42,7 @@ def said(feature: str, values: dict[str, float], category: str | None = None) ->
         ("card_count_short", 7.3, "about 7 latest payments of this card"),
         ("card_count_burst", 3.2, "about 3 payments of this card just before"),
         ("card_count_burst", 0.2, "no payment of this card just before"),
+        ("card_idle_hours", 0.0, "this card last paid at this time or later"),
         ("card_idle_hours", 0.01, "this card last paid less than two minutes before"),
         ("card_idle_hours", 0.5, "this card last paid 30 minutes before"),
         ("card_idle_hours", 47.0, "this card last paid 47 hours before"),

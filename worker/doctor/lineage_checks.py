@@ -44,7 +44,8 @@ def compare(settings: Settings, first: object) -> Finding:
     except LineageMismatchError as error:
         return failed(
             f"{settings.topics.model_log} was written under other settings: {error}",
-            "restore those, or start over with another kafka.group and other topics for decisions and model log",
+            "restore those (a fold_version is of a release: run the one that wrote the log), or start over with "
+            "another kafka.group and other topics for decisions and model log",
             IncompatibleError,
         )
     return ok(

@@ -74,8 +74,9 @@ class KafkaModelLog:
                 self._fold(record, model)
         except LineageMismatchError as error:
             raise IncompatibleError(
-                f"the model log was written under other settings ({error}): restore those settings, or begin a new "
-                "lineage by naming a new kafka.group, topics.model_log and topics.decisions"
+                f"the model log was written under other settings ({error}): restore those settings (a fold_version is "
+                "of a release: run the one that wrote the log), or begin a new lineage by naming a new kafka.group, "
+                "topics.model_log and topics.decisions"
             ) from None
 
     def _fold(self, record: Any, model: ModelState) -> None:

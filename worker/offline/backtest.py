@@ -102,8 +102,8 @@ class BacktestResult:
 
     @property
     def cases_for_all_per_day(self) -> float:
-        """Cases a day if everything were alerted."""
-        return np.count_nonzero(self.judged.charged_for_all) / self.whole.days
+        """Cases a day if everything were alerted: also those of unknown truth, for which no review is charged."""
+        return len(np.unique(self.judged.case)) / self.whole.days
 
     @property
     def transactions(self) -> int:

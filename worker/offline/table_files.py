@@ -336,15 +336,11 @@ def _require_columns(path: Path, available: Collection[str], columns: Mapping[st
         raise SettingsError(
             f"{path}: its columns are separated by {other[0]!r}; columns have to be separated by commas"
         )
-    named = [
-        f"column {name!r}, which {named_by} names"
-        + (f" ({_REMEDIES[named_by]})" if named_by in _REMEDIES else "")
-        for name, named_by in lacking.items()
-    ]
+    named = " and ".join(f"column {name!r}, which {named_by} names" for name, named_by in lacking.items())
+    remedies = dict.fromkeys(_REMEDIES[it] for it in lacking.values() if it in _REMEDIES)
+    remedy = f" ({'; '.join(remedies)})" if remedies else ""
     more = f" and {len(available) - _NAMED} more" if len(available) > _NAMED else ""
-    raise SettingsError(
-        f"{path} lacks {', '.join(named)}; it has {', '.join(islice(available, _NAMED))}{more}"
-    )
+    raise SettingsError(f"{path} lacks {named}{remedy}; it has {', '.join(islice(available, _NAMED))}{more}")
 
 
 def _require_once(path: Path, available: Collection[str], wanted: Collection[str]) -> None:

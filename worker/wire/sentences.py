@@ -163,6 +163,8 @@ def _about(count: float, noun: str) -> str:
 
 def _ago(hours: float) -> str:
     """Return a time in the greatest unit of which there are at least two."""
+    if hours == 0.0:
+        return "at this time or later"
     for unit, its_hours in (("days", 24.0), ("hours", 1.0), ("minutes", 1.0 / 60.0)):
         if hours >= 2.0 * its_hours:
             return f"{hours / its_hours:,.0f} {unit} before"

@@ -84,6 +84,8 @@ class Added:
 _FEATURES_OF_A_CARD: Final = (
     "card_excess",
     "card_large_count",
+    "card_count_burst",
+    "card_idle_hours",
     "card_distance_km",
     "card_speed_kmh",
     "card_usual_distance_km",
@@ -128,8 +130,8 @@ PARTS: Final[Mapping[str, Part]] = {
         replaced=((Blend, "follow", _nothing),),
     ),
     "features": Part(
-        "nothing of sprees, of places, of how usual an entity is for the card, of its rate of traffic and of its "
-        "latest labels, but for their log odds and the number of frauds",
+        "nothing of sprees, of bursts, of places, of how usual an entity is for the card, of its rate of traffic and "
+        "of its latest labels, but for their log odds and the number of frauds",
         replaced=((PartitionTask, "features", _without_features),),
     ),
 }

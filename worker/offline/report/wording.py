@@ -51,7 +51,7 @@ def rate(number: float | None) -> str:
 
 def beyond_budget(cases_per_day: float, budget: float) -> str:
     """Say that a policy opens more cases than investigators may have; nothing where it does not."""
-    if cases_per_day <= budget:
+    if cases_per_day <= budget or rate(cases_per_day) == rate(budget):
         return ""
     return (
         f" That takes {rate(cases_per_day)} cases a day, more than the budget "
