@@ -40,7 +40,7 @@ class Growth(NamedTuple):
     learning_rate
         Shrinkage of every tree.
     l2, least_hessian
-        Added to the sum of hessians of every leaf, above 0; and what the drawn rows on each side of a split sum to.
+        Added to the sum of hessians of every leaf, above 0; and the least that each side of a split has of it.
     rows
         The most rows, in the mean, by which the splits of a tree are found.
     """

@@ -135,6 +135,17 @@ def test_the_least_amounts_there_are_stop_nothing(least: float) -> None:
     assert features[4, _CARD.index("to_usual")] == pytest.approx(100 / (100 / 4), rel=0.01)
 
 
+def test_of_a_card_whose_history_has_faded_nothing_is_known_nor_when_it_last_paid() -> None:
+    times = np.array([0, 300, 800]) * MS_PER_DAY
+    features, _ = CardAggregates(_SPEC, 10).advance(
+        np.full(3, 5, np.uint64), _none(3), times, np.full(3, 9.0), _WINDOW_MS
+    )
+    idle, usual = (features[:, _CARD.index(name)] for name in ("idle_hours", "usual"))
+    # After 25 half-lives of 20 days a count of one is 2**-25.
+    np.testing.assert_array_equal(idle, np.array([math.nan, 300 * 24.0, math.nan], np.float32))
+    np.testing.assert_array_equal(np.isnan(usual), [True, False, True])
+
+
 def test_a_spree_raises_the_mean_but_hardly_the_usual_amount() -> None:
     aggregates = CardAggregates(_SPEC, 10)
     amounts = np.array([10.0, 10.0, 1000.0, 10.0])

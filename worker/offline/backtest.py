@@ -101,6 +101,11 @@ class BacktestResult:
         return self.whole.label_coverage
 
     @property
+    def better_trivial_policy(self) -> str:
+        """`nothing` or `everything`: alerting on which would have cost less."""
+        return "nothing" if self.evaluation.cost_none <= self.evaluation.cost_all else "everything"
+
+    @property
     def cases_for_all_per_day(self) -> float:
         """Cases a day if everything were alerted: also those of unknown truth, for which no review is charged."""
         return len(np.unique(self.judged.case)) / self.whole.days

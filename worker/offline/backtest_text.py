@@ -241,8 +241,7 @@ def _figures(result: BacktestResult) -> Table:
 
 
 def _dearer_than_a_trivial_policy(result: BacktestResult) -> str:
-    line, costs = result.evaluation, result.settings.costs
-    better = "nothing" if line.cost_none <= line.cost_all else "everything"
+    line, costs, better = result.evaluation, result.settings.costs, result.better_trivial_policy
     least = money(min(line.cost_none, line.cost_all))
     text = f"Alerting on {better} would have cost less: {least} instead of {money(line.cost)}."
     if better == "everything":

@@ -134,7 +134,7 @@ def _money(result: BacktestResult) -> list[Html]:
             )
         ]
     saved = min(its.cost_none, its.cost_all) - its.cost
-    better = "nothing" if its.cost_none <= its.cost_all else "everything"
+    better = result.better_trivial_policy
     words = (
         f"In {whole.days:.3g} days the worker would have cost {wording.money(its.cost)}:"
         f" {wording.money(its.cost_reviews)} for the reviews of {its.cases:,} cases, and"
