@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import logging
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import Final
+from typing import Final, NoReturn
 
 from worker.commands import (
     alerts,
@@ -66,6 +68,31 @@ VERBS: Final = (
     completion,
 )
 """The modules that declare a verb, in the order of the help."""
+
+
+def command() -> NoReturn:
+    """Run the command of the process's arguments, and end the process with its exit code."""
+    end_process(main())
+
+
+def end_process(code: int) -> NoReturn:
+    """End the process, without waiting for threads that may be left behind.
+
+    Python unloads its libraries under daemon threads that still run: one inside Arrow or LLVM aborts the process then,
+    after all was done, with SIGABRT for an exit code.
+
+    Parameters
+    ----------
+    code
+        Of the process.
+    """
+    others = [thread for thread in threading.enumerate() if thread is not threading.current_thread()]
+    if not others or not all(thread.daemon for thread in others):
+        sys.exit(code)
+    atexit._run_exitfuncs()  # noqa: SLF001 - `os._exit` runs none, and they end what was started
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

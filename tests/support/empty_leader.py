@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from kafka import KafkaConsumer
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.structs import MemberState
 
 from worker.kafka_io.client import consumer_config
+from worker.kafka_io.consumer import ColumnarConsumer
 from worker.settings.loading import load_settings
 
 
@@ -34,11 +34,12 @@ def main(config: str) -> None:
     """Join the group with an empty assignment, say so on standard output, and stay until killed."""
     settings = load_settings(Path(config))
     own = {"partition_assignment_strategy": [NothingForAnyone]}
-    member = KafkaConsumer(**(consumer_config(settings, group=True) | own))
+    # Not the bare client: it forgets a join that outlasts a poll, as on a slow machine.
+    member = ColumnarConsumer(consumer_config(settings, group=True) | own)
     member.subscribe([settings.topics.transactions, settings.topics.labels])
     joined = False
     while True:
-        member.poll(timeout_ms=100)
+        member.poll(100)
         if not joined and member.group_metadata().state is MemberState.STABLE:
             joined = True
             print("joined with", sorted(member.assignment()), flush=True)

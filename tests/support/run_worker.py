@@ -11,6 +11,7 @@ from typing import Final
 
 from numba.core.dispatcher import Dispatcher
 
+from worker.cli import end_process
 from worker.errors import WorkerError
 from worker.live import app
 from worker.settings.loading import load_settings
@@ -40,4 +41,4 @@ def main(config: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    end_process(main(sys.argv[1]))

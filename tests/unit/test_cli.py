@@ -111,6 +111,31 @@ def ended_run(*arguments: str, code: str = "") -> subprocess.CompletedProcess[st
     )
 
 
+@pytest.mark.parametrize(
+    ("thread", "unloaded"),
+    [
+        ("", "unloaded\n"),
+        ("threading.Thread(target=threading.Event().wait, daemon=True).start()", ""),
+        ("threading.Thread(target=time.sleep, args=(0.3,)).start()", "unloaded\n"),
+    ],
+)
+def test_a_process_that_leaves_a_daemon_thread_behind_unloads_nothing_under_it(
+    thread: str, unloaded: str
+) -> None:
+    code = (
+        "import atexit, threading, time, worker.cli\n"
+        "class Library:\n"
+        "    def __del__(self): print('unloaded')\n"
+        "library = Library()\n"
+        "atexit.register(print, 'closed')\n"
+        f"{thread}\n"
+        "print('decided', end=' ')\n"
+        "worker.cli.end_process(6)"
+    )
+    ended = run_python(code)
+    assert (ended.stdout, ended.stderr, ended.returncode) == (f"decided closed\n{unloaded}", "", 6)
+
+
 def test_what_ends_a_worker_is_json_where_its_log_is() -> None:
     ended = ended_run()
     assert ended.returncode == SettingsError.exit_code
