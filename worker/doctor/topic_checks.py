@@ -28,6 +28,10 @@ _MAY: Final = {
     "model_log": {"READ", "WRITE"},
     "dead_letters": {"WRITE"},
 }
+_MORE_COPIES: Final = (
+    "`topics create --replication 3` before the first start; later give the topics more replicas with Kafka's own "
+    "kafka-reassign-partitions.sh, and delete none: what they hold is nowhere else"
+)
 _NO_LIMIT: Final = (1 << 63) - 1
 _NO_TOPIC: Final = "none of the topics exists, as far as Kafka shows"
 _NO_CONFIG: Final = "no permission to read the topics' configuration (DESCRIBE_CONFIGS on them)"
@@ -96,13 +100,13 @@ def replication(cluster: Cluster) -> Finding:
     if single:
         return warning(
             f"one copy only: {', '.join(single)}: lost with its broker's disk",
-            "fine for a trial; otherwise create the topics again with `topics create --replication 3`",
+            f"fine for a trial; otherwise {_MORE_COPIES}",
         )
     pairs = [topic.name for topic in cluster.topics.values() if topic.replicas == 2]
     if pairs:
         return warning(
             f"two copies only: {', '.join(pairs)}: without one broker either nothing is written or one copy is left",
-            "create the topics again with `topics create --replication 3`, and set min.insync.replicas = 2",
+            f"{_MORE_COPIES}, and set min.insync.replicas = 2",
         )
     seen = [topic for topic in cluster.topics.values() if topic.config]
     return _in_sync(seen) if seen else not_checked(_NO_CONFIG)

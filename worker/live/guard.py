@@ -62,7 +62,7 @@ class InputGuard:
         if found != set(range(self._partitions)):
             raise IncompatibleError(
                 f"{topic} has {len(found)} partitions now, {self._partitions} when the worker started: cards have "
-                "moved. Begin anew with new topics of the new count and replay into them"
+                "moved. Begin anew with new topics of that count; `fraud-worker replay` sends past payments there"
             )
 
     def misplaced(self, columns: RecordColumns, offsets: NDArray[np.int64]) -> NDArray[np.bool_]:

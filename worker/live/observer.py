@@ -28,7 +28,7 @@ from worker.live.publisher import (
 from worker.live.source import KafkaSource
 from worker.partition.task import PartitionTask
 from worker.settings.sections import TopicSettings
-from worker.telemetry.metrics import Metrics
+from worker.telemetry.metrics import LABELS, TRANSACTIONS, Metrics
 from worker.wire.decoder import LabelColumns
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class MetricsObserver:
     model, tasks, source
         Read, never changed.
     topics
-        Names of the input topics, for the lag.
+        Names of the input topics, for bad records and the log.
     """
 
     def __init__(
@@ -307,8 +307,8 @@ class MetricsObserver:
         lags = {}
         for partition in set() if self._source.is_cut_off else self._source.owned:
             lag = self._source.lag(partition)
-            lags[self._topics.transactions, partition] = lag.transactions
-            lags[self._topics.labels, partition] = lag.labels
+            lags[TRANSACTIONS, partition] = lag.transactions
+            lags[LABELS, partition] = lag.labels
         return lags
 
 

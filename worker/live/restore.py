@@ -154,7 +154,7 @@ class Restorer:
         if header.partitions != partitions:
             raise IncompatibleError(
                 f"{where} was written for {header.partitions} partitions, the topics have {partitions} now: cards "
-                "have moved. Begin anew with new topics of the new count and replay into them"
+                "have moved. Begin anew with new topics of that count; `fraud-worker replay` sends past payments there"
             )
         journalled = header.positions
         if committed is None:

@@ -77,6 +77,7 @@ evictions_total                     table                       rows forgotten f
 drift_total                         of                          changes of a feature, score, base_rate found
 digest_mismatches_total                                         other states of other workers, of the last day
 stray_records_total                 log                         that no worker wrote, of the last day
+start_time_seconds                                              when the worker started, Unix time
 build_info                          version                     always 1
 =================================== =========================== ===========================================
 
@@ -115,7 +116,9 @@ PREFIX: Final = "fraud_worker"
 OTHER: Final = "other"
 """Stage or reason of dead letters that the table of reasons does not name: the number of series stays bounded."""
 LOGS: Final = ("model_log", "decisions")
-_INPUT: Final = ("transactions", "labels")
+TRANSACTIONS: Final = "transactions"
+LABELS: Final = "labels"
+"""What the input topics are called here, whatever their names."""
 _LATENCY_S: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _DURATION_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _BATCH: Final = (1.0, 10.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0, 20000.0, 50000.0)
@@ -153,6 +156,7 @@ class Metrics:
         self._build_logs()
         build = Info("build", "The worker's version.", namespace=PREFIX, registry=self._registry)
         build.info({"version": version})
+        self._gauge("start_time_seconds", "When the worker started, Unix time.").set_to_current_time()
 
     def _build_records(self, dead_letter_reasons: Mapping[str, Sequence[str]]) -> None:
         self._binding = self._gauge("budget_binding", "1 while the budget raises the online threshold.")
@@ -165,7 +169,7 @@ class Metrics:
         self._repeats = self._counter("repeats_total", "Repeated transactions dropped.")
         letters = self._counter("dead_letters_total", "Records that could not be used.", "stage", "reason")
         self._undecoded = self._counters(
-            "undecoded_total", "Records of an input topic that do not decode.", topic=_INPUT
+            "undecoded_total", "Records of an input topic that do not decode.", topic=(TRANSACTIONS, LABELS)
         )
         self._dead_letters = {
             (stage, reason): letters.labels(stage, reason)
