@@ -18,6 +18,7 @@ from tests.support import model_log
 from tests.support.model_log import ENTITIES, FEATURES, LINEAGE, SPEC, START_MS
 from tests.support.scripted_blend import scripted
 from worker.identity import Hasher
+from worker.partition.early_labels import transactions_of
 from worker.partition.journal import DecisionRows, JournalEntry, JournalHeader, JournalParts
 from worker.partition.ration import Rationed
 from worker.partition.record_layouts import decode_journal, encode_journal
@@ -199,8 +200,8 @@ def run(
         rows = task.record(fresh, features, first, scores, model.policy)
     if quiet_until_ms is not None:
         task.move_clock(quiet_until_ms)
-    ids = fresh.id_hash if len(fresh) else np.empty(0, np.uint64)
-    sifted = task.shelf.sift(labelled, task.clock_ms, ids)
+    decided = transactions_of(fresh) if len(fresh) else np.empty(0, np.uint64)
+    sifted = task.shelf.sift(labelled, task.clock_ms, decided)
     by_label, early = Settling(), sifted.early
     rationed = Rationed() if sifted.due is None else task.within_ration(sifted.due)
     if rationed.today is not None:

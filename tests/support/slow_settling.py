@@ -56,7 +56,7 @@ class SlowSettling:
         if kind is LabelKind.OUTCOME:
             taught = decision.sequence in self._silent and not decision.acted
             decision.acted = True
-            if taught and decision.status is Status.WAITING:
+            if taught and decision.status in (Status.WAITING, Status.UNRESOLVED):
                 self.examples.append(decision.example(fraud=False, weight=0.0))
             if decision.status is Status.PROVISIONAL:
                 self._waits_again(decision)

@@ -10,7 +10,7 @@ from models.vocabulary import LabelKind
 from tests.support.model_log import START_MS
 from tests.support.partition import labels
 from worker.partition import early_labels
-from worker.partition.early_labels import LabelShelf, Released
+from worker.partition.early_labels import LabelShelf, Released, transactions_of
 from worker.wire.decoder import LabelColumns
 
 LATEST = START_MS + 10**9
@@ -99,7 +99,7 @@ def test_labels_of_a_transaction_just_decided_come_beside_those_released_at_once
     shelf = LabelShelf()
     kept = postponed(shelf, read(10, 20, 30), 9_000)
     shelf.sift(read(500, 600, first_offset=3), START_MS, NOBODY)
-    found = shelf.sift(None, START_MS + 900, kept.id_hash[[0, 2]], 1)
+    found = shelf.sift(None, START_MS + 900, transactions_of(kept)[[0, 2]], 1)
     assert offsets(found.due) == [0, 2, 3], "without its decision it would wait until its time is over"
 
 
@@ -113,11 +113,27 @@ def test_a_label_that_waits_for_its_transaction_is_due_with_it_or_when_its_time_
     again.replay(kept, Released.empty())
     assert (shelf.postponed, shelf.first_due_ms) == (3, None)
     assert shelf.silent_until_ms(LATEST) == LATEST, "it keeps no other decision from maturing"
-    found = shelf.sift(None, START_MS + 50, kept.id_hash[[1]])
+    found = shelf.sift(None, START_MS + 50, transactions_of(kept)[[1]])
     assert (offsets(found.due), offsets(found.released)) == ([1], [1])
     again.replay(found.early, found.released)
     assert again.postponed == shelf.postponed == 2
     assert offsets(shelf.sift(None, START_MS + 1_000, NOBODY).due) == [0, 2]
+
+
+def test_a_label_that_waits_for_its_transaction_is_not_due_with_that_of_another_card() -> None:
+    shelf = LabelShelf()
+    kept = postponed(shelf, labels(("x", LabelKind.FRAUD, START_MS), cards=["b"]), 1_000)
+    elsewhere = labels(("x", LabelKind.FRAUD, START_MS), cards=["a"])
+    assert shelf.sift(None, START_MS + 50, transactions_of(elsewhere)).due is None
+    assert offsets(shelf.sift(None, START_MS + 50, transactions_of(kept)).due) == [0]
+
+
+def test_labels_are_due_in_the_order_of_their_offsets_whenever_they_were_set_aside() -> None:
+    shelf = LabelShelf()
+    read_ahead = read(10, 900, 20)
+    shelf.sift(read_ahead, START_MS + 50, NOBODY)
+    postponed(shelf, read_ahead.take(np.array([0])), 900)
+    assert offsets(shelf.sift(None, START_MS + 900, NOBODY).due) == [0, 1]
 
 
 def test_no_more_wait_for_their_transactions_than_half_of_the_shelf_holds(

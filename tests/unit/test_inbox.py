@@ -99,10 +99,11 @@ def test_an_upload_of_old_payments_in_order_of_time_is_one_batch_and_holds_up_no
     assert take(other, until) == [now + 5]
 
 
-def test_labels_of_a_late_transaction_that_is_left_wait_for_it() -> None:
+@pytest.mark.parametrize("left", [(10_000, 20_000), (50_000, 10_000), (20_000, 50_000, 10_000)])
+def test_labels_of_a_late_transaction_that_is_left_wait_for_it(left: tuple[int, ...]) -> None:
     box = inbox(came(50_000))
     take(box, 50_000)
-    box.put_transactions(came(10_000, 20_000, first_offset=2), [])
+    box.put_transactions(came(*left, first_offset=2), [])
     assert box.labels_until_ms(START_MS + 50_000) == START_MS + 10_000 - 1
     take(box, 50_000)
     assert box.labels_until_ms(START_MS + 50_000) == START_MS + 50_000

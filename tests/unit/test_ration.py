@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from functools import partialmethod
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from tests.support.partition import (
 from worker.errors import CorruptError
 from worker.partition import early_labels
 from worker.partition import ration as ration_module
+from worker.partition.early_labels import LabelShelf
 from worker.partition.ration import LEAST_A_DAY, Ration
 from worker.partition.task import PartitionTask
 from worker.wire.decoder import LabelColumns
@@ -167,6 +169,41 @@ def test_a_reversal_does_not_overtake_its_fraud_that_waits_for_the_next_day(
     assert (orphans, len(task.shelf)) == ([[]] * (batches + 1), 0)
 
 
+def test_frauds_and_their_reversals_do_not_wait_for_each_other_for_ever(
+    two_a_day: tuple[PartitionTask, ModelState], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A release of two labels takes frauds alone from the shelf, and a later one their reversals alone."""
+    task, model = two_a_day
+    ids = [f"t{row}" for row in range(6)]
+    run(task, model, NOTHING, frauds(*ids, first_offset=1), DAY_1_MS)
+    reversals = labels(*[(it, LabelKind.REVERSAL, DAY_1_MS) for it in ids], first_offset=7)
+    run(task, model, NOTHING, reversals, DAY_1_MS)
+    assert len(task.shelf) == 8, "two frauds are applied, and reversed at once"
+    monkeypatch.setattr(LabelShelf, "sift", partialmethod(LabelShelf.sift, at_once=2))
+    orphans = [
+        run(task, model, NOTHING, None, DAY_1_MS + day * MS_PER_DAY).settled[0].orphans.tolist()
+        for day in (1, 2, 3, 4)
+        for _ in range(4)
+    ]
+    assert (len(task.shelf), orphans) == (0, [[]] * 16)
+    assert statuses(task)[:6] == [Status.LEGIT] * 6
+
+
+@pytest.mark.parametrize("ahead_ms", [-1, 0])
+def test_a_reversal_that_waits_for_its_own_time_does_not_overtake_its_fraud(
+    two_a_day: tuple[PartitionTask, ModelState], ahead_ms: int
+) -> None:
+    """The fraud waits for the next day, and its reversal is dated as that begins."""
+    task, model = two_a_day
+    day_2_ms = DAY_1_MS + MS_PER_DAY
+    dated = labels(("t2", LabelKind.REVERSAL, day_2_ms + ahead_ms), first_offset=4)
+    flood = LabelColumns.concatenate([frauds("t0", "t1", "t2", first_offset=1), dated])
+    run(task, model, NOTHING, flood, DAY_1_MS)
+    assert len(task.shelf) == 2
+    second = run(task, model, NOTHING, None, day_2_ms)
+    assert (second.settled[0].orphans.tolist(), statuses(task)[2]) == ([], Status.LEGIT)
+
+
 def test_silence_waits_for_labels_that_wait_for_the_next_day(
     two_a_day: tuple[PartitionTask, ModelState],
 ) -> None:
@@ -211,7 +248,7 @@ def test_a_label_never_waits_for_its_transaction_until_the_beginning_of_a_day(
 ) -> None:
     task, model = two_a_day
     run(task, model, NOTHING, labels(("x", LabelKind.FRAUD, DAY_1_MS - HOUR_MS)), DAY_1_MS - HOUR_MS)
-    assert task.shelf.rationed_ids.tolist() == []
+    assert len(task.shelf.rationed) == 0
     assert [len(run(task, model, NOTHING, None, DAY_1_MS + ms).settled[0].orphans) for ms in (0, 1)] == [0, 1]
 
 

@@ -316,6 +316,36 @@ def test_outcomes_of_an_alert_take_back_once_what_its_silence_has_taught_and_not
     assert [example[:3] for example in both.slow.examples] == [(1, 2, 1.0), (1, 0, 0.0)]
 
 
+def test_an_outcome_after_the_horizon_takes_back_what_the_silence_of_an_alert_has_taught(
+    tmp_path: Path,
+) -> None:
+    both = Both(tmp_path)
+    both.decide(("alerted", START_MS, ALERT))
+    tick(both, START_MS + SHORT.horizon_ms)
+    assert both.status("alerted") == Status.UNRESOLVED
+    both.label(("alerted", OUTCOME, START_MS))
+    assert [example[1:3] for example in both.slow.examples] == [(2, 1.0), (0, 0.0)]
+
+
+def test_silence_that_has_counted_is_taken_back_after_silence_has_meant_nothing_for_a_time(
+    tmp_path: Path,
+) -> None:
+    """`labels.silence` goes from legit to unknown and back, and then an alert of the first time is answered."""
+    both = Both(tmp_path)
+    both.decide(("first", START_MS, ALERT))
+    tick(both, START_MS + SHORT.negatives_after_ms)
+    task = both.task
+    for name, meaning in (("second", False), ("third", True)):
+        both.decide((name, task.clock_ms, ALERT))
+        task.move_clock(task.clock_ms + SHORT.negatives_after_ms)
+        task.mature(dataclasses.replace(SHORT, silence_is_legit=meaning), task.clock_ms)
+    answers = [(name, OUTCOME, START_MS) for name in ("first", "second", "third")]
+    [found] = task.settle(labels(*answers, cards=["t", "d", "d"])).examples
+    sequence = [both.slow.decisions[name].sequence for name in ("first", "third")]
+    assert (found.key & np.uint64((1 << SEQUENCE_BITS) - 1)).tolist() == sequence
+    assert found.weight.tolist() == [0.0, 0.0]
+
+
 def test_what_a_forest_or_an_online_model_would_have_alerted_still_matures(tmp_path: Path) -> None:
     both = Both(tmp_path)
     both.decide(

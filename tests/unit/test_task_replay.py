@@ -63,6 +63,7 @@ def assert_same_task(one: PartitionTask, other: PartitionTask) -> None:
     for name in pending_module._LAYOUT:
         np.testing.assert_array_equal(one.pending.column(name, kept), other.pending.column(name, kept), name)
     assert one._cases._open == other._cases._open
+    assert one._settler._silent == other._settler._silent
     for name, array in one.cards.arrays().items():
         np.testing.assert_array_equal(array, other.cards.arrays()[name], name)
 
@@ -171,11 +172,15 @@ def test_a_change_of_the_policy_is_replayed_where_it_happened(tmp_path: Path) ->
         max_cards=8,
     )
     entries += [run(live, model, *stream.next(live.clock_ms)).entry for _ in range(20)]
+    model.policy = dataclasses.replace(model.policy, silence_is_legit=True)
+    # A cycle without news, which writes nothing, changes nothing.
+    live.mature(model.policy, live.newest_label_ms, 0)
     restored = replayed(tmp_path / "restored", entries, TIGHT)
     assert_same_task(live, restored)
     for _ in range(20):
         batch = stream.next(live.clock_ms)
         assert_same_commit(run(live, model, *batch), run(restored, model, *batch))
+        assert_same_task(live, restored)
 
 
 def test_an_entry_that_does_not_follow_the_one_before_is_corrupt(tmp_path: Path) -> None:

@@ -88,12 +88,12 @@ class _Queue(Generic[C]):
         """When each waiting row is due, int64 (n,)."""
         return self._due_ms[self._cursor :]
 
-    @property
-    def first_claim_ms(self) -> int | None:
-        """The time that the first waiting row gives; None without one."""
-        return (
-            int(self._columns.claim_ms[self._cursor]) if self.waiting and self._columns is not None else None
-        )
+    def first_claim_ms(self, until_ms: int) -> int | None:
+        """Return the earliest time that a waiting row gives of those due by `until_ms`; None where none is."""
+        due = int(np.searchsorted(self.due_ms, until_ms, side="right"))
+        if not due or self._columns is None:
+            return None
+        return int(self._columns.claim_ms[self._cursor : self._cursor + due].min())
 
     def take(self, until_ms: int, bound: Bound = UNBOUNDED, room: Room = NO_ROOM) -> C | None:
         """Take the rows due by `until_ms`, within a bound; None before the first fetch.
@@ -277,11 +277,11 @@ class Inbox:
     def labels_until_ms(self, clock_ms: int) -> int:
         """Return up to when labels are due: the partition's clock, which the watermark follows.
 
-        Where a batch was cut within one event time, it is just before the first transaction left: a label of that time
-        would find no decision.
+        Where a batch was cut within one event time, it is just before the earliest transaction left: a label of that
+        time would find no decision.
         """
         self.watermark.follow(clock_ms)
-        left_ms = self.transactions.first_claim_ms
+        left_ms = self.transactions.first_claim_ms(clock_ms)
         return clock_ms if left_ms is None else min(clock_ms, left_ms - 1)
 
     def take_labels(

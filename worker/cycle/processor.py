@@ -40,7 +40,7 @@ from worker.cycle.contracts import (
     StepTimes,
 )
 from worker.cycle.refits import Refits
-from worker.partition.early_labels import RELEASED_AT_ONCE
+from worker.partition.early_labels import RELEASED_AT_ONCE, transactions_of
 from worker.partition.ration import Rationed
 from worker.partition.settling import Settling
 from worker.partition.task import PartitionTask, TaskState
@@ -131,7 +131,7 @@ class Processor:
             unnamed = LOOKUPS // partitions // max(1, task.pending.segments)
             room = task.shelf.room._replace(unnamed=unnamed)
             read = self._source.take_labels(part.partition, until_ms, room)
-        just_decided = np.empty(0, np.uint64) if decided is None else decided.transactions.id_hash
+        just_decided = np.empty(0, np.uint64) if decided is None else transactions_of(decided.transactions)
         sifted = task.shelf.sift(read, until_ms, just_decided, at_once)
         rationed = Rationed() if sifted.due is None else task.within_ration(sifted.due)
         labels = rationed.today

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from models.columns import Columns
 from models.vocabulary import MS_PER_DAY, LabelSource
 from worker.redaction import redact_bytes
-from worker.wire.decoder import LabelColumns
+from worker.wire.decoder import LabelColumns, TransactionColumns
 
 MOST_ROWS: Final = 65_536
 MOST_BYTES: Final = 16 << 20
@@ -81,6 +81,11 @@ class Sifted:
     released: Released = field(default_factory=Released.empty)
 
 
+def transactions_of(columns: TransactionColumns | LabelColumns) -> NDArray[np.uint64]:
+    """Return what names each row's transaction, uint64 (n,): an id of two cards is two transactions."""
+    return np.asarray(columns.id_hash ^ columns.card_hash)
+
+
 def wait_for_transaction(labels: LabelColumns) -> NDArray[np.bool_]:
     """Return which labels wait, or have waited, for their transaction, bool (n,)."""
     return np.asarray((labels.claim_ms > labels.label_time_ms) & (labels.claim_ms % MS_PER_DAY != 0))
@@ -92,7 +97,7 @@ def wait_for_next_day(labels: LabelColumns) -> NDArray[np.bool_]:
 
 
 class LabelShelf:
-    """The labels of one partition that were set aside; `sift` and `replay` alone change it."""
+    """The labels of one partition that were set aside, in offset order; `sift` and `replay` alone change it."""
 
     def __init__(self) -> None:
         self._kept = LabelColumns.none()
@@ -114,9 +119,9 @@ class LabelShelf:
         return int(np.count_nonzero(self._kept.claim_ms > self._kept.label_time_ms))
 
     @property
-    def rationed_ids(self) -> NDArray[np.uint64]:
-        """The `id_hash` of the transactions whose labels wait for the next day, uint64 (k,)."""
-        return np.asarray(self._kept.id_hash[wait_for_next_day(self._kept)])
+    def rationed(self) -> LabelColumns:
+        """Those that wait for the next day."""
+        return self._kept.take(wait_for_next_day(self._kept)) if len(self) else self._kept
 
     @property
     def rationed_by_source(self) -> NDArray[np.int64]:
@@ -179,7 +184,7 @@ class LabelShelf:
         until_ms
             Labels up to here are due.
         decided : uint64 (n,)
-            The `id_hash` of the transactions decided in this commit: labels that wait for one of them are due.
+            The transactions decided in this commit, as of `transactions_of`: labels that wait for one of them are due.
         at_once
             So many are released at most, beside those of the transactions decided.
         """
@@ -201,7 +206,7 @@ class LabelShelf:
         chosen = np.zeros(len(kept), np.bool_)
         postponed = np.flatnonzero(wait_for_transaction(kept))
         if len(postponed) and len(decided):
-            chosen[postponed] = np.isin(kept.id_hash[postponed], decided)
+            chosen[postponed] = np.isin(transactions_of(kept)[postponed], decided)
         chosen[np.flatnonzero((kept.claim_ms <= until_ms) & ~chosen)[:at_once]] = True
         return np.flatnonzero(chosen)
 
@@ -210,7 +215,10 @@ class LabelShelf:
         if len(released):
             self._kept = self._kept.take(~np.isin(self._kept.offsets, released.offsets))
         if len(early):
-            self._kept = LabelColumns.concatenate([self._kept, early])
+            kept = LabelColumns.concatenate([self._kept, early])
+            # A label that is set aside again has waited longer than others: a reversal must not overtake its fraud.
+            is_in_order = bool(np.all(np.diff(kept.offsets) > 0))
+            self._kept = kept if is_in_order else kept.take(np.argsort(kept.offsets, kind="stable"))
 
     def silent_until_ms(self, until_ms: int) -> int:
         """Return up to when silence is known: just before the first label that is due by its own time and still here.

@@ -130,7 +130,7 @@ class Ration:
 
 
 def with_followers(
-    id_hash: NDArray[np.uint64], surplus: NDArray[np.int64], waiting: NDArray[np.uint64]
+    labels: LabelColumns, surplus: NDArray[np.int64], waiting: LabelColumns
 ) -> NDArray[np.int64]:
     """Return the rows of the labels that are too many, and of those that follow one of their transaction, in order.
 
@@ -138,19 +138,23 @@ def with_followers(
 
     Parameters
     ----------
-    id_hash : uint64 (n,)
-        Of each label's transaction.
+    labels
+        Those that are due.
     surplus : int64 (k,)
         The rows that are too many, ascending.
-    waiting : uint64 (m,)
-        Transactions of which a label waits already.
+    waiting
+        Labels that wait for the next day already: none of a greater offset holds a label back, or the two would wait
+        for each other for ever.
     """
-    waits = np.isin(id_hash, waiting)
-    if len(surplus):
-        ids, first = np.unique(id_hash[surplus], return_index=True)
-        at = np.minimum(np.searchsorted(ids, id_hash), len(ids) - 1)
-        waits |= (ids[at] == id_hash) & (np.arange(len(id_hash)) >= surplus[first][at])
-    return np.flatnonzero(waits)
+    ids = np.concatenate([waiting.id_hash, labels.id_hash[surplus]])
+    offsets = np.concatenate([waiting.offsets, labels.offsets[surplus]])
+    if not len(ids):
+        return surplus
+    in_order = np.lexsort((offsets, ids))
+    ids, first = np.unique(ids[in_order], return_index=True)
+    offsets = offsets[in_order][first]
+    at = np.minimum(np.searchsorted(ids, labels.id_hash), len(ids) - 1)
+    return np.flatnonzero((ids[at] == labels.id_hash) & (offsets[at] <= labels.offsets))
 
 
 def _counted(labels: LabelColumns) -> NDArray[np.float64]:

@@ -107,8 +107,8 @@ class Settler:
     def __init__(self, partition: int, pending: PendingDecisions) -> None:
         self._partition = partition
         self._pending = pending
-        self._silent = range(0)
-        """Silent alerts of these sequence numbers count as unanswered: those since silence means legit."""
+        self._silent: list[range] = []
+        """Silent alerts of these sequence numbers count as unanswered: those for which silence has meant legit."""
 
     def apply(self, labels: LabelColumns, clock_ms: int) -> Settling:
         """Join labels with their decisions and apply the label table (`models.labels.apply_labels`).
@@ -176,8 +176,9 @@ class Settler:
 
     def replay_mature(self, start: int, stop: int, clock_ms: int) -> NDArray[np.int64]:
         """Do what `mature` does to the decisions; return the sequence numbers that moved, int64 (k,)."""
-        began = self._silent.start if start <= self._silent.stop else start
-        self._silent = range(began, max(self._silent.stop, stop))
+        if stop > start:
+            goes_on = bool(self._silent) and self._silent[-1].stop == start
+            self._silent.append(range(self._silent.pop().start if goes_on else start, stop))
         return self._pending.mature(
             start,
             stop,
@@ -213,7 +214,7 @@ class Settler:
         alerted = (waiting.flags & Flag.ALERTED) != 0
         # So does the first outcome of an alert whose silence has become an example.
         was_silent = alerted & _is_within(self._silent, waiting.sequence) & (result.acted_before == 0)
-        answered = was_silent & (result.effect == LabelEffect.NOTED) & (result.after == Status.WAITING)
+        answered = was_silent & (result.effect == LabelEffect.NOTED) & np.isin(result.after, _OPEN)
         chosen = (fraud | legit | reopened | answered) & (weight > 0)
         weight[reopened | answered] = 0
         label = fraud * np.uint8(Verdict.FRAUD) + (fraud & alerted) * np.uint8(Verdict.ALERTED)
@@ -288,11 +289,14 @@ def _moved_truth(waiting: Waiting, result: LabelResult, changed: NDArray[np.bool
     return deltas
 
 
-def _is_within(span: range, sequence: NDArray[np.int64]) -> NDArray[np.bool_]:
-    return np.asarray((sequence >= span.start) & (sequence < span.stop))
+def _is_within(spans: list[range], sequence: NDArray[np.int64]) -> NDArray[np.bool_]:
+    within = np.zeros(len(sequence), np.bool_)
+    for span in spans:
+        within |= (sequence >= span.start) & (sequence < span.stop)
+    return within
 
 
-def _moved_payoff(waiting: Waiting, result: LabelResult, silent: range) -> PayoffDeltas:
+def _moved_payoff(waiting: Waiting, result: LabelResult, silent: list[range]) -> PayoffDeltas:
     """Return what labels change: an alert whose silence has counted as unanswered counts as answered instead."""
     open_before, open_after = np.isin(result.before, _OPEN), np.isin(result.after, _OPEN)
     case = open_before.astype(np.int8) - open_after.astype(np.int8)

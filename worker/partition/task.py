@@ -250,7 +250,7 @@ class PartitionTask:
         fresh = np.flatnonzero(~wait_for_transaction(labels))
         came = labels.take(fresh)
         surplus = self.ration.surplus(came)
-        held = with_followers(came.id_hash, surplus, self.shelf.rationed_ids)
+        held = with_followers(came, surplus, self.shelf.rationed)
         self.ration.count(came.take(np.setdiff1d(np.arange(len(came)), held)))
         if not len(held):
             return Rationed(labels)
@@ -267,7 +267,7 @@ class PartitionTask:
         # What has waited already keeps its place, which labels of the future may have made narrow.
         waited = surplus[wait_for_next_day(came)[surplus]]
         placed = np.union1d(waited, self.shelf.fitting(came, surplus))
-        followed = with_followers(came.id_hash, placed, self.shelf.rationed_ids)
+        followed = with_followers(came, placed, self.shelf.rationed)
         return self.shelf.fitting(came, followed, whole=True)
 
     def settle(self, labels: LabelColumns) -> Settling:
