@@ -249,13 +249,13 @@ def holds_card(data: Bytes, begin: int, end: int) -> bool:
 
 
 @njit(cache=True, nogil=True)
-def strike_cards(data: Bytes, out: Bytes) -> None:
+def strike_cards(data: Bytes, out: Bytes, is_json: bool) -> None:
     """Overwrite, in a copy of the data, all digits of card numbers but the last four of each with stars.
 
     The fraction of a number of JSON is none: outside its texts, and in nothing but JSON.
     """
     after_digit, at, end = False, 0, data.size
-    is_json, in_text, escaped = _begins_as_json(data), False, False
+    in_text, escaped = False, False
     while at < end:
         digit, size = _digit_at(data, at, end)
         if digit >= 0 and not after_digit:
@@ -281,12 +281,6 @@ def _strike(data: Bytes, at: int, stop: int, hidden: int, out: Bytes) -> None:
         counted += counted > 0 or digit > 0
         out[at : at + size] = _STAR
         at += size
-
-
-@njit(cache=True, nogil=True)
-def _begins_as_json(data: Bytes) -> bool:
-    at = _behind_blanks(data, 0, data.size)
-    return bool(at < data.size and (data[at] == ord("{") or data[at] == ord("[")))
 
 
 @njit(cache=True, nogil=True)

@@ -109,7 +109,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except WorkerError as error:
         if not _log_fatal(error, str(error), error.exit_code):
-            print(f"fraud-worker: {error}", file=sys.stderr)
+            from worker.redaction import printable  # noqa: PLC0415 - `--help` needs none of it
+
+            print("\n".join(map(printable, f"fraud-worker: {error}".splitlines())), file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED

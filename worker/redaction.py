@@ -1,4 +1,7 @@
-"""Strikes card numbers out: none leaves the worker. `worker.card_numbers` says what a card number is."""
+"""Strikes card numbers out: none leaves the worker. `worker.card_numbers` says what a card number is.
+
+A text that goes to a terminal is `printable`, too.
+"""
 
 from __future__ import annotations
 
@@ -40,8 +43,23 @@ def redact_bytes(data: bytes) -> bytes:
 
     found = np.frombuffer(data, np.uint8)
     out = found.copy()
-    strike_cards(found, out)
+    strike_cards(found, out, is_json=False)
+    struck = out.tobytes()
+    if struck == data or not _is_json(data):
+        return struck
+    out[:] = found
+    strike_cards(found, out, is_json=True)
     return out.tobytes()
+
+
+def _is_json(data: bytes) -> bool:
+    """Return whether these bytes are an object or an array of JSON: in them a fraction is no card number."""
+    from pydantic_core import from_json  # noqa: PLC0415 - see `redact_bytes`
+
+    try:
+        return isinstance(from_json(data), dict | list)
+    except ValueError:
+        return False
 
 
 def _has_too_few_digits(text: str) -> bool:
@@ -49,3 +67,12 @@ def _has_too_few_digits(text: str) -> bool:
     if "\\" in text:
         return False
     return sum(map(str.isdecimal, text)) < _LEAST_DIGITS
+
+
+def printable(text: str) -> str:
+    r"""Redact card numbers, and write every character that does not print as an escape such as ``\x1b``."""
+    return "".join(it if it.isprintable() else _escaped(it) for it in redact(text))
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")

@@ -152,6 +152,6 @@ def test_json_that_spans_lines_or_holds_control_characters_becomes_one_equal_lin
         assert line.decode().isprintable()
 
 
-@pytest.mark.parametrize("value", [None, b"", b"{", b"\xff"])
+@pytest.mark.parametrize("value", [None, b"", b"{", b"\xff", b"[" * 1_010 + b'"\x7f"' + b"]" * 1_010])
 def test_what_is_not_json_is_no_line(value: bytes | None) -> None:
     assert one_line(value) is None

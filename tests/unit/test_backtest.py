@@ -151,6 +151,22 @@ def test_a_repeated_transaction_is_decided_the_first_time_only() -> None:
     assert_same_decisions(found.decisions, plain.decisions, np.arange(300) < 200)
 
 
+def test_a_repeat_beyond_the_window_is_decided_and_has_no_label_of_its_own() -> None:
+    some = DATA.take(np.arange(300))
+    names, cards = some.transaction_id.to_pylist(), some.card_id.to_pylist()
+    names[200], cards[200] = names[10], cards[10]
+    changed = {"transaction_id": pa.array(names), "card_id": pa.array(cards)}
+    found = backtest(settings(batch={"repeat_window": 1}), dataclasses.replace(some, **changed))
+    assert found.decisions.decided.all()
+    assert found.label_coverage == pytest.approx((arrived(some) & (np.arange(300) != 200)).mean())
+
+
+def test_rates_of_a_file_of_dates_are_of_its_whole_days() -> None:
+    day_ms = DATA.event_time_ms // MS_PER_DAY * MS_PER_DAY
+    found = backtest(settings(), dataclasses.replace(DATA, event_time_ms=day_ms))
+    assert found.whole.days == len(np.unique(day_ms))
+
+
 def test_the_figures_are_those_of_the_decisions(result: BacktestResult) -> None:
     assert DATA.is_fraud is not None
     flags, fraud = result.decisions.flags, DATA.is_fraud

@@ -97,6 +97,18 @@ def test_an_error_of_ours_is_one_message_and_its_exit_code(
     assert capsys.readouterr() == ("", "fraud-worker: the reason\n")
 
 
+def test_an_error_steers_no_terminal_and_shows_no_card_number(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_: argparse.Namespace) -> int:
+        raise SettingsError("\x1b]0;title\x07 4111111111111111\nand a second line")
+
+    monkeypatch.setattr(config_verbs, "check", fail)
+    assert main(["config", "check"]) == 2
+    shown = "fraud-worker: \\x1b]0;title\\x07 ************1111\nand a second line\n"
+    assert capsys.readouterr() == ("", shown)
+
+
 def ended_run(*arguments: str, code: str = "") -> subprocess.CompletedProcess[str]:
     """Run the command `run` in a process without settings, and without a terminal."""
     program = f"import sys, worker.cli\n{code}\nsys.exit(worker.cli.main(sys.argv[1:]))"

@@ -3,7 +3,10 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import gzip
+import json
+import math
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +110,11 @@ TIMES = {
     "whole milliseconds": (pa.array([SOME_S * 1000 + 1, SOME_S * 1000 + 2]), "epoch_ms", [1, 2]),
     "milliseconds as floats": (pa.array([SOME_S * 1000 + 1.0, SOME_S * 1000 + 2.0]), "epoch_ms", [1, 2]),
     "seconds": (pa.array([SOME_S, SOME_S + 1]), "epoch_s", [0, 1000]),
+    "decimals": (
+        pa.array([Decimal(SOME_S * 1000 + 1), Decimal(SOME_S * 1000 + 2)], pa.decimal128(38, 0)),
+        "epoch_ms",
+        [1, 2],
+    ),
     "seconds with fractions": (pa.array([SOME_S + 0.25, SOME_S + 1.5]), "epoch_s", [250, 1500]),
     "time stamps of nanoseconds": (
         pa.array([SOME_S * 10**9 + 1_999_999, SOME_S * 10**9 + 2_000_000], pa.timestamp("ns")),
@@ -143,6 +151,25 @@ def test_numbers_that_are_identifiers_become_text(tmp_path: Path) -> None:
     read = read_dataset(parquet_of(tmp_path, id=[10**15, 2], card=[7.0, 8.0]), PLAIN)
     assert read.transaction_id.to_pylist() == ["1000000000000000", "2"]
     assert read.card_id.to_pylist() == ["7", "8"]
+
+
+def test_whole_numbers_that_a_missing_one_has_made_floating_are_written_as_such(tmp_path: Path) -> None:
+    """As pandas writes a column of integers in which some are missing."""
+    path = parquet_of(tmp_path, device=[123_456_789_012.0, math.nan], odd=[0.5, 2.0])
+    read = read_dataset(path, PLAIN.model_copy(update={"entities": ("device",), "categorical": ("odd",)}))
+    assert read.entities["device"].to_pylist() == ["123456789012", None]
+    assert read.categorical["odd"].to_pylist() == ["0.5", "2"]
+
+
+def test_numbers_too_long_to_be_told_apart_are_no_ids(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    rows = [
+        {"id": 12_345_678_901_234_000_000 + n, "card": "c", "at": SOME_S * 1000, "paid": 1.0}
+        for n in range(3)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    with pytest.raises(SettingsError, match=r"'id'.*too many digits, first in row 1: write them as texts"):
+        read_dataset(path, PLAIN)
 
 
 def test_text_that_looks_like_a_date_stays_text_in_json(tmp_path: Path) -> None:
@@ -442,6 +469,20 @@ def test_a_file_that_knows_no_card_is_refused_with_what_to_add(tmp_path: Path) -
     assert named.endswith(f" and {len(pq.read_schema(path)) - 40} more")
 
 
+def test_a_file_without_a_header_shows_no_card_number(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("a,4111111111111111,2024-01-01,1\nb,4111111111111111,2024-01-02,1\n", encoding="utf-8")
+    with pytest.raises(SettingsError, match=r"it has a, \*{12}1111, 2024-01-01"):
+        read_dataset(path, PLAIN)
+
+
+def test_texts_that_are_not_utf_8_are_refused_in_every_format(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b'{"id": "a\xff", "card": "c", "at": 1700000000000, "paid": 1.0}\n')
+    with pytest.raises(SettingsError, match="does not read"):
+        read_dataset(path, PLAIN)
+
+
 def test_files_that_do_not_read_are_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"none\.csv: there is no such file"):
         read_dataset(tmp_path / "none.csv", PLAIN)
@@ -542,6 +583,9 @@ def test_a_text_of_another_encoding_and_an_array_of_objects_say_what_to_do(tmp_p
     path = tmp_path / "rows.csv"
     path.write_text("id,card,at,paid\nü,c,2024-01-01,1\n", encoding="latin-1")
     with pytest.raises(SettingsError, match="the file has to be UTF-8"):
+        read_dataset(path, PLAIN)
+    path.write_text("id,card,at,paid,libellé\na,c,2024-01-01,1,x\n", encoding="latin-1")
+    with pytest.raises(SettingsError, match="names of its columns are not UTF-8; the file has to be UTF-8"):
         read_dataset(path, PLAIN)
     path = tmp_path / "rows.json"
     path.write_text('[\n{"id": "a"},\n{"id": "b"}\n]\n', encoding="utf-8")

@@ -115,7 +115,7 @@ def tampered() -> DeadLetter:
             "original": base64.b64encode(f"\x1b[2J[red]{CARD}".encode()).decode(),
             "detail": f"[bold]\x1b]0;title\x07 {CARD}",
             "topic": "\x9b31m",
-            "reason": "\u202e",
+            "reason": f"\u202e {CARD}",
         }
     )
 
@@ -133,7 +133,8 @@ def test_json_is_the_letter_of_the_topic_with_card_numbers_redacted_again() -> N
     assert redacted_json(letter(5)) == letter(5).to_json()
     assert json.loads(redacted_json(letter(5, value=None)))["original"] is None
     written = json.loads(redacted_json(tampered()))
-    assert CARD not in written["detail"]
+    assert CARD not in written["detail"] + written["reason"]
+    assert redacted_json(tampered()).decode().isprintable()
     assert base64.b64decode(written["original"]) == b"\x1b[2J[red]************1111"
 
 

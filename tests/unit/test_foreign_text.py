@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from worker.view.foreign_text import printable, printable_bytes, short_id, shortened
+from worker.redaction import printable
+from worker.view.foreign_text import printable_bytes, short_id, shortened
 
 CARD = "4111111111111111"
 

@@ -107,6 +107,35 @@ def test_a_word_of_the_settings_is_named_and_taken_as_it_is_written(transactions
             )
 
 
+def test_labels_of_cards_that_share_ids_find_the_transaction_of_their_card(tmp_path: Path) -> None:
+    rows = [
+        {"transaction_id": f"t{number}", "card_id": card, "event_time": START_MS + number, "amount": 1.0}
+        for number in (1, 2)
+        for card in ("a", "b")
+    ]
+    path = lines(tmp_path / "rows.jsonl", rows)
+    said = [label("t1", "legit", 9, card_id="a"), label("t1", "fraud", 9, card_id="b")]
+    read = joined(path, [*said, label("t2", "fraud", 9, card_id="z")])
+    assert read.is_fraud is not None
+    assert read.is_fraud.tolist() == [False, True, False, False]
+    assert days(read.label_time_ms) == [9, 9, None, None]
+    assert read.matches is not None
+    assert (read.matches.unmatched, read.matches.superseded) == (1, 0)
+    without = [{name: value for name, value in row.items() if name != "card_id"} for row in said]
+    with pytest.raises(SettingsError, match=r"several cards share a transaction id: add a column 'card_id'"):
+        joined(path, without)
+
+
+def test_labels_of_dates_alone_are_known_at_the_end_of_their_day(tmp_path: Path) -> None:
+    """Where payments have dates alone, too: none of a day is decided with its own labels."""
+    day_ms = START_MS // MS_PER_DAY * MS_PER_DAY
+    row = {"transaction_id": "t1", "card_id": "c", "event_time": day_ms, "amount": 1.0}
+    said = label("t1", "fraud", 0) | {"label_time": day_ms}
+    read = joined(lines(tmp_path / "rows.jsonl", [row]), [said])
+    assert read.label_time_ms is not None
+    assert read.label_time_ms.tolist() == [day_ms + MS_PER_DAY - 1]
+
+
 def test_labels_find_their_transactions_and_the_others_are_counted_and_named(transactions: Path) -> None:
     read = joined(
         transactions,

@@ -92,6 +92,8 @@ def test_other_numbers_stay(text: str) -> None:
         '{{"note": "\\\\", "other": "1.{}"}}',
         '{{"pan": 1.{}',
         '{{"pan": x1.{}}}',
+        '{{" "note":"ref:0.{},"}}',
+        "[card:1.{}, x",
     ],
 )
 def test_a_card_number_behind_a_point_is_struck_out_unless_it_is_part_of_a_number(text: str) -> None:

@@ -83,6 +83,34 @@ def test_a_section_that_is_no_section_is_not_quoted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("section", "line", "bound"),
+    [
+        ("labels", "horizon_days = 1e12", "36500"),
+        ("labels", "max_silence_days = 1e300", "36500"),
+        ("model", "memory_days = 1e300", "36500"),
+        ("features", "half_lives_days = [1.0, 2.0, 1e300]", "36500"),
+        ("costs", "case_window_hours = 1e-12", "0.001"),
+        ("features", "max_cards = 10000000000000000000", "1099511627776"),
+        ("model", "max_examples = 1000000000000", "100000000"),
+    ],
+)
+def test_a_number_that_no_clock_or_memory_can_hold_is_refused_with_the_bound(
+    section: str, line: str, bound: str, tmp_path: Path
+) -> None:
+    message = refusal(tmp_path, f"[{section}]\n{line}\n")
+    assert f"{section}.{line.partition(' ')[0]}" in message
+    assert bound in message
+
+
+@pytest.mark.parametrize("text", ["x = " + "[" * 5_000 + "]" * 5_000, "x = " + "1" * 5_000])
+def test_a_file_without_end_is_no_settings_file(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "worker.toml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(SettingsError, match="is not TOML"):
+        load_settings(path)
+
+
+@pytest.mark.parametrize(
     ("name", "value", "words"),
     [
         (

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from worker.commands.parsing import TIMES, at_least, time_ms
 from worker.errors import SettingsError
+from worker.redaction import printable
 
 if TYPE_CHECKING:
     from worker.offline.dataset import Dataset, TruthColumns
@@ -125,7 +126,7 @@ def _report_matches(path: Path, matches: LabelMatches) -> None:
         more = ", ..." if matches.unmatched > len(matches.examples) else ""
         print(
             f"{path}: {matches.unmatched:,} of {matches.labels:,} labels find no transaction: "
-            f"{', '.join(matches.examples)}{more}",
+            f"{', '.join(map(printable, matches.examples))}{more}",
             file=sys.stderr,
         )
     if matches.superseded:

@@ -74,6 +74,7 @@ def replay(args: argparse.Namespace) -> int:
     """Send dead letters again."""
     from worker.kafka_io.client import kafka_errors_explained
     from worker.live.resend import resend
+    from worker.redaction import printable
     from worker.wire.dead_letters import Wanted
 
     settings = read_settings(args, keyless=True)
@@ -85,7 +86,7 @@ def replay(args: argparse.Namespace) -> int:
         print(json.dumps({"sent": found.sent, "sent_before": found.before, "refused": found.refused}))
         return 0
     verb = "would send" if args.dry_run else "sent"
-    by_reason = ", ".join(f"{reason} {number:,}" for reason, number in found.sent.most_common())
+    by_reason = ", ".join(f"{printable(reason)} {number:,}" for reason, number in found.sent.most_common())
     print(f"{verb} {found.sent.total():,} records again" + (f": {by_reason}" if by_reason else ""))
     if found.before:
         print(f"{found.before:,} were sent by an earlier run")

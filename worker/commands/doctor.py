@@ -75,7 +75,7 @@ def _print_finding(finding: Finding) -> None:
 
 
 def _wrapped(text: str, room: int) -> list[str]:
-    from worker.view.foreign_text import printable
+    from worker.redaction import printable
 
     lines = [printable(line.strip()) for line in text.splitlines()]
     return [part for line in lines for part in wrap(line, room, break_on_hyphens=False)]

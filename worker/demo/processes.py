@@ -22,10 +22,10 @@ from worker.kafka_io import topic_setup
 from worker.kafka_io.admin import AdminClient
 from worker.kafka_io.client import admin_config, kafka_errors_explained, wait_for_brokers
 from worker.local_http import Answer, ask
+from worker.redaction import printable
 from worker.settings.mistakes import ENV_PREFIX
 from worker.settings.sections import Settings
 from worker.signals import held_back
-from worker.view.foreign_text import printable
 
 READY_WITHIN_S: Final = 300.0
 _STOP_WITHIN_S: Final = 1.5

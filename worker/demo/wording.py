@@ -8,7 +8,7 @@ from typing import Final
 
 from models.vocabulary import MS_PER_DAY
 from worker.demo.figures import Figures
-from worker.view.foreign_text import printable
+from worker.redaction import printable
 from worker.wire.schema import Alert
 
 NAMES: Final = {"none": "no decider", "forest": "isolation forest", "online": "online model"}

@@ -18,6 +18,7 @@ from typing import Any, Final
 import orjson
 from kafka import KafkaConsumer
 from kafka.structs import TopicPartition
+from pydantic_core import from_json
 
 from worker.errors import UnreachableError
 from worker.kafka_io.client import consumer_config, producer_config
@@ -193,8 +194,9 @@ def _key(letter: DeadLetter, partitions: Mapping[str, int], settings: Settings) 
     if original.count(b"*") >= _STRUCK_OUT:
         return "card numbers are struck out of its record"
     try:
-        card = orjson.loads(original)[names[letter.topic]]
-    except (orjson.JSONDecodeError, LookupError, TypeError):
+        # As the decoder reads it, with the NaN that some producers write.
+        card = from_json(original)[names[letter.topic]]
+    except (ValueError, LookupError, TypeError):
         return "its record names no card"
     return card.encode() if isinstance(card, str) and card else "its record names no card"
 

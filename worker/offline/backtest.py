@@ -19,6 +19,7 @@ from worker.offline import figures
 from worker.offline.alert_handling import ANSWERED_AFTER_MS, AS_THE_FILE_SAYS, AlertShares
 from worker.offline.dataset import Dataset
 from worker.offline.figures import Days, ExplainedAlert, Judged, Miss, ReasonCount, Stretch
+from worker.offline.label_file import first_of_ids
 from worker.offline.reasons import explained_alerts, frequent_reasons
 from worker.offline.worker_run import AlertReasons, Decisions, WorkerRun
 from worker.progress import OnProgress, ignore_progress
@@ -161,7 +162,7 @@ def backtest(
     """
     times_ms = dataset.event_time_ms
     start_ms = int(times_ms[0]) if evaluate_from_ms is None else evaluate_from_ms
-    end_ms = int(times_ms[-1]) + 1 if evaluate_to_ms is None else evaluate_to_ms
+    end_ms = dataset.end_ms if evaluate_to_ms is None else evaluate_to_ms
     if not ((times_ms >= start_ms) & (times_ms < end_ms)).any():
         first, last = times_ms[[0, -1]].astype("datetime64[ms]")
         raise SettingsError(
@@ -211,7 +212,8 @@ def _reached(
     last_ms = int(decisions.clock_ms.max(initial=0))
     arrived = np.zeros(len(dataset), np.bool_)
     if dataset.label_time_ms is not None:
-        arrived = dataset.label_time_ms <= last_ms
+        first = first_of_ids(dataset.transaction_id, dataset.card_id)
+        arrived = first & (dataset.label_time_ms <= last_ms)
     return (arrived & ~declined) | (answered & (dataset.event_time_ms + ANSWERED_AFTER_MS <= last_ms))
 
 

@@ -110,7 +110,7 @@ def read_document(path: Path) -> dict[str, Any]:
         earlier = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(f"--against {path}: {error.strerror}") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         earlier = None
     if not isinstance(earlier, dict) or "savings" not in earlier:
         raise SettingsError(f"--against {path}: this is not what `backtest --json` prints")
@@ -149,7 +149,8 @@ def _unequal(earlier: Any, now: dict[str, Any]) -> list[str]:
         for name in ("judged_from", "judged_to", "declined_share", "answered_share")
         if earlier.get(name) != now[name]
     ]
-    before, after = earlier.get("settings") or {}, now["settings"]
+    given, after = earlier.get("settings"), now["settings"]
+    before = given if isinstance(given, dict) else {}
     found += [
         f"{name} was {_value(before, name)}, now {_value(after, name)}"
         for name in sorted({*before, *after})
@@ -164,7 +165,10 @@ def _value(settings: dict[str, Any], name: str) -> str:
 
 def _number(figures: dict[str, Any], name: str) -> float:
     value = figures.get(name)
-    return float(value) if isinstance(value, int | float) else math.nan
+    try:
+        return float(value) if isinstance(value, int | float) else math.nan
+    except OverflowError:
+        return math.nan
 
 
 def _stretch(stretch: Stretch | None) -> dict[str, Any] | None:

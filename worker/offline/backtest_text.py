@@ -31,6 +31,7 @@ from worker.offline.report.wording import (
     percent,
     rate,
 )
+from worker.redaction import printable
 
 _FEW_FRAUDS: Final = 100
 _SHORT_MS: Final = 7 * MS_PER_DAY
@@ -133,7 +134,7 @@ def against_text(against: Against) -> Iterator[RenderableType]:
     if against.unequal:
         yield _indented(Text("The runs differ in more than the code; the figures may differ for that alone:"))
         for what in against.unequal:
-            yield _indented(Text(f"- {what}"))
+            yield _indented(Text(f"- {printable(what)}"))
     else:
         yield _indented(Text("Both runs had the same data, labels and settings."))
     table = _table("", "earlier", "now", "difference")
@@ -166,19 +167,19 @@ def _data(result: BacktestResult) -> Table:
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_row("transactions", f"{len(dataset):,}, of {len(dataset.card_id.unique()):,} cards")
     table.add_row("span", f"{moment(first_ms)} to {moment(last_ms)} UTC, {_days(last_ms - first_ms)}")
-    if (result.whole.start_ms, result.whole.end_ms) != (first_ms, last_ms + 1):
+    if (result.whole.start_ms, result.whole.end_ms) != (first_ms, dataset.end_ms):
         table.add_row("judged", f"{moment(result.whole.start_ms)} to {moment(result.whole.end_ms)} UTC")
     for refusal in dataset.refused:
-        table.add_row("refused", str(refusal))
+        table.add_row("refused", Text(printable(str(refusal))))
     repeats = len(dataset) - int(result.decisions.decided.sum())
     if repeats:
         table.add_row("repeats", f"{repeats:,} transactions of an id decided before, dropped")
     table.add_row("labels", _labels(result))
     if result.handled.declined > 0.0:
-        declined = int(result.declined.sum())
+        declined = int(result.declined[result.judged.row].sum())
         table.add_row("declined", f"{declined:,} alerts: their labels did not arrive; the figures know them")
     if result.handled.answered > 0.0:
-        answered = int(result.answered.sum())
+        answered = int(result.answered[result.judged.row].sum())
         table.add_row("answered", f"{answered:,} alerts, within {ANSWERED_AFTER_MS // 3_600_000} hours")
     seconds = f"{result.seconds:,.1f} s, {result.transactions_per_second:,.0f} transactions/s"
     table.add_row("run", seconds if not refused else f"{seconds}; refused rows are in no figure")
@@ -275,7 +276,8 @@ def _short_file(result: BacktestResult) -> str:
         return ""
     return (
         f" The file spans {_days(length_ms)}: to see what the model makes of so little, let labels and "
-        "silence speak within hours (labels.negatives_after_days = 0.1 and --label-delay-days 0.05)."
+        "silence speak within hours (labels.negatives_after_days = 0.1 and, where the file does not date its labels, "
+        "--label-delay-days 0.05)."
     )
 
 

@@ -175,6 +175,12 @@ class Dataset:
         delayed = self.event_time_ms + round(days * MS_PER_DAY)
         return replace(self, label_time_ms=np.where(self.label_time_ms == NEVER, NEVER, delayed))
 
+    @property
+    def end_ms(self) -> int:
+        """The moment after the last transaction; where times are dates alone, the end of its day."""
+        last_ms = int(self.event_time_ms[-1])
+        return last_ms + (1 if (self.event_time_ms % MS_PER_DAY).any() else MS_PER_DAY)
+
     def arrivals(self) -> Arrivals:
         """Return labels and outcomes in the order in which they became known; outcomes after labels of one time."""
         row, time_ms, is_fraud = self.labels()
@@ -367,7 +373,7 @@ def _with_truth(whole: Dataset, file: TableFile, labels: TruthColumns) -> Datase
 
 
 def _joined(whole: Dataset, label_file: LabelFile, decided: NDArray[np.int64]) -> Dataset:
-    joined = join_labels(label_file, whole.transaction_id, whole.event_time_ms, decided)
+    joined = join_labels(label_file, whole.transaction_id, whole.card_id, whole.event_time_ms, decided)
     return replace(
         whole,
         is_fraud=joined.is_fraud,

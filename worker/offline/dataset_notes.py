@@ -106,5 +106,5 @@ def _contradicting_repeats(dataset: Dataset, is_fraud: NDArray[np.bool_]) -> Ite
     if other.any():
         yield (
             f"{int(other.sum()):,} repeats of a transaction id say otherwise than the first whether it is fraud: the "
-            "worker drops repeats, and what they say with them"
+            "worker drops repeats within batch.repeat_window, and what they say with them"
         )

@@ -39,7 +39,7 @@ class LabelDelay:
         It is a function of the seed and the transaction id alone: a part of a file has the delays of the whole.
         """
         if self.sigma == 0.0:
-            return np.full(len(transaction_id), round(self.median_days * MS_PER_DAY))
+            return np.full(len(transaction_id), round(min(self.median_days, _LONGEST_DAYS) * MS_PER_DAY))
         hasher = Hasher((self.seed, 0))
         radius, angle = _uniform(hasher.entities(transaction_id)), _uniform(hasher.checks(transaction_id))
         # Two independent uniform numbers make one normal number (Box and Muller 1958).

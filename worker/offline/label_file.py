@@ -1,4 +1,4 @@
-"""A file of labels apart from its transactions, as on the labels topic, joined by transaction id."""
+"""A file of labels apart from its transactions, as on the labels topic, joined by transaction id and card."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class LabelFile:
     ----------
     path
         CSV, Parquet or JSON lines, its columns named as in [label]. Only the transaction id and a label or an outcome
-        are required.
+        are required, and the card where cards share ids.
     fields
         The names of the columns.
     delay
@@ -118,8 +118,7 @@ def known_times_ms(
     given : bool (m,)
         Which of them say a time.
     """
-    are_dates = bool(given.any()) and not (given_ms[given] % MS_PER_DAY).any()
-    if are_dates and (happened_ms[given] % MS_PER_DAY).any():
+    if given.any() and not (given_ms[given] % MS_PER_DAY).any():
         given_ms = given_ms + (MS_PER_DAY - 1)
     return np.maximum(given_ms, happened_ms), int(np.count_nonzero(given & (given_ms < happened_ms)))
 
@@ -138,6 +137,7 @@ def first_of_ids(ids: pa.StringArray, cards: pa.StringArray | None = None) -> ND
 def join_labels(
     label_file: LabelFile,
     transaction_id: pa.StringArray,
+    card_id: pa.StringArray,
     event_time_ms: NDArray[np.int64],
     decided: NDArray[np.int64],
 ) -> JoinedLabels:
@@ -149,25 +149,33 @@ def join_labels(
     ----------
     label_file
         The file.
-    transaction_id, event_time_ms
-        Of the transactions.
+    transaction_id, card_id, event_time_ms
+        Of the transactions: an id on two cards is two of them.
     decided
         The rows of those that a worker decides, in order of time: of several of one id the first has the labels.
 
     Raises
     ------
     SettingsError
-        The file does not read, lacks a column, or holds other words than those of a label.
+        The file does not read, lacks a column, holds other words than those of a label, or does not say of which card
+        a label is although cards share ids.
     """
     fields, count = label_file.fields, len(transaction_id)
     file = TableFile.read(
         label_file.path,
         {fields.transaction_id: "label.transaction_id"},
-        [fields.transaction_id, fields.label, fields.outcome, fields.source],
-        optional=(fields.label, fields.outcome, fields.source, fields.label_time),
+        [fields.transaction_id, fields.card_id, fields.label, fields.outcome, fields.source],
+        optional=(fields.card_id, fields.label, fields.outcome, fields.source, fields.label_time),
     )
-    ids = file.text(fields.transaction_id)
-    row = _rows_of(ids, transaction_id, decided)
+    ids, cards = file.text(fields.transaction_id), file.text(fields.card_id)
+    names_cards = cards.null_count < len(cards)
+    theirs = transaction_id.take(pa.array(decided)), card_id.take(pa.array(decided))
+    if not names_cards and not np.array_equal(first_of_ids(*theirs), first_of_ids(theirs[0])):
+        raise SettingsError(
+            f"{label_file.path} does not say of which card a label is, and several cards share a transaction id: add "
+            f"a column {fields.card_id!r} (label.card_id)"
+        )
+    row = _rows_of((ids, cards) if names_cards else (ids,), theirs if names_cards else theirs[:1], decided)
     own = {word: _SAYS_FRAUD.get(meaning) for word, meaning in fields.values.items()}
     is_fraud, unsaid = file.truth(fields.label, own)
     _require_words(file, fields, unsaid)
@@ -204,14 +212,29 @@ def join_labels(
 
 
 def _rows_of(
-    ids: pa.StringArray, transaction_id: pa.StringArray, decided: NDArray[np.int64]
+    named: tuple[pa.StringArray, ...], own: tuple[pa.StringArray, ...], decided: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Return the row of each id, -1 where none of those that are decided has it."""
-    own = transaction_id.take(pa.array(decided))
-    first = np.flatnonzero(first_of_ids(own))
-    at = pc.index_in(ids, value_set=own.take(pa.array(first)), skip_nulls=True).fill_null(-1)
-    found = np.array(at.to_numpy(zero_copy_only=False), np.int64)
-    return np.where(found >= 0, decided[first[found]], -1) if first.size else found
+    """Return the row of each label, -1 where none of the transactions that are decided is named as it is.
+
+    Parameters
+    ----------
+    named, own
+        Ids and, where labels say it, cards: of the labels, and of the decided transactions in order of time.
+    """
+    label_key, own_key = np.zeros(len(named[0]), np.int64), np.zeros(len(own[0]), np.int64)
+    is_named = np.ones(len(named[0]), np.bool_)
+    for given, known in zip(named, own, strict=True):
+        values = known.unique()
+        at = pc.index_in(given, value_set=values, skip_nulls=True).fill_null(-1)
+        code = np.array(at.to_numpy(zero_copy_only=False), np.int64)
+        is_named &= code >= 0
+        label_key = label_key * len(values) + code
+        own_key = own_key * len(values) + pc.index_in(known, value_set=values).to_numpy()
+    keys, first = np.unique(own_key, return_index=True)
+    if not len(keys):
+        return np.full(len(label_key), -1, np.int64)
+    at = np.minimum(np.searchsorted(keys, label_key), len(keys) - 1)
+    return np.where(is_named & (keys[at] == label_key), decided[first[at]], -1)
 
 
 def _require_words(file: TableFile, fields: LabelFields, unsaid: NDArray[np.bool_]) -> None:

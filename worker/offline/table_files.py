@@ -45,6 +45,9 @@ _REMEDIES: Final = {setting: f"set {setting} to those that it has, or to []" for
 }
 """What to do about a column that is not there, by the setting that names it."""
 _NAMED: Final = 40
+_MOST_EXACT: Final = 2.0**53
+"""Above, two whole numbers may be one floating one."""
+_AS_UTF8: Final = "; the file has to be UTF-8, such as `iconv --from latin1 --to utf-8` makes it"
 """So many columns a message lists."""
 
 
@@ -102,9 +105,14 @@ class TableFile:
             raise SettingsError(f"{path}: there is no such file")
         try:
             table = reader(path, columns, text, optional)
+            table.validate(full=True)
         except OSError as error:
             raise SettingsError(str(error)) from None
-        except pa.ArrowInvalid as error:
+        except UnicodeDecodeError:
+            raise SettingsError(
+                f"{path} does not read: names of its columns are not UTF-8{_AS_UTF8}"
+            ) from None
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise SettingsError(f"{path} does not read: {_for_people(error, path)}") from None
         for name in optional:
             if name not in table.column_names:
@@ -142,7 +150,21 @@ class TableFile:
 
     def text(self, name: str) -> pa.StringArray:
         """Return a column as text, null where missing."""
-        return self._cast(name, self.table[name], pa.string(), "text")
+        column = self.table[name]
+        if pa.types.is_floating(column.type):
+            column = self._whole(name, pc.if_else(pc.is_nan(column), None, column))
+        return self._cast(name, column, pa.string(), "text")
+
+    def _whole(self, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
+        """Return whole numbers as such: a missing value, or one beyond 64 bits, made floating ones of them all."""
+        long = pc.index(pc.greater(pc.abs(column), _MOST_EXACT), True).as_py()
+        if long >= 0:
+            raise self._error(
+                name,
+                f"holds numbers of too many digits, first in {self.place(long + 1)}: write them as texts",
+            )
+        are_whole = pc.all(pc.equal(column, pc.floor(column)), min_count=0).as_py()
+        return column.cast(pa.int64()) if are_whole else column
 
     def numbers(self, name: str) -> NDArray[np.float64]:
         """Return a column as numbers, NaN where missing."""
@@ -168,7 +190,8 @@ class TableFile:
         """
         column = self.table[name]
         if not pa.types.is_temporal(column.type):
-            is_number = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
+            kind = column.type
+            is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
             column = self._epochs(name, time_format, setting) if is_number else self._iso_8601(name, column)
         # Unchecked: the years that nanoseconds cannot express lie outside what `refusals` accepts anyway.
         kind = pa.timestamp("ms", getattr(column.type, "tz", None))
@@ -340,7 +363,9 @@ def _require_columns(path: Path, available: Collection[str], columns: Mapping[st
     remedies = dict.fromkeys(_REMEDIES[it] for it in lacking.values() if it in _REMEDIES)
     remedy = f" ({'; '.join(remedies)})" if remedies else ""
     more = f" and {len(available) - _NAMED} more" if len(available) > _NAMED else ""
-    raise SettingsError(f"{path} lacks {named}{remedy}; it has {', '.join(islice(available, _NAMED))}{more}")
+    # Of a file without a header these are the values of its first row.
+    has = ", ".join(map(redact, islice(available, _NAMED)))
+    raise SettingsError(f"{path} lacks {named}{remedy}; it has {has}{more}")
 
 
 def _require_once(path: Path, available: Collection[str], wanted: Collection[str]) -> None:
@@ -429,7 +454,7 @@ def _for_people(error: Exception, path: Path | None = None) -> str:
     if "Expected 1 columns" in message:
         message += "; columns have to be separated by commas"
     if "invalid UTF8" in message:
-        message += "; the file has to be UTF-8, such as `iconv --from latin1 --to utf-8` makes it"
+        message += _AS_UTF8
     if "from object to array" in message:
         message += "; each line has to be an object of its own, as `jq --compact-output '.[]'` writes them"
     return redact(message)

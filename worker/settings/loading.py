@@ -84,5 +84,8 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise SettingsError(
             f"settings file {path}: {error.strerror}; name an existing file with --config"
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # beside what is not TOML: a number or a nesting without end
         raise SettingsError(f"settings file {path} is not TOML: {error}") from None

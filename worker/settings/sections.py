@@ -20,6 +20,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from worker.settings.fields import (
+    Days,
     LabelFields,
     Name,
     NotNegative,
@@ -140,16 +141,16 @@ class LabelSettings(Section):
         description="what no label means: legit, where labels name frauds alone; or unknown, where labels name frauds "
         "and legits, but only of some transactions: the worker then neither learns nor counts silence",
     )
-    negatives_after_days: PositiveFloat = Field(
+    negatives_after_days: Days = Field(
         7.0, description="a decision without a label is provisionally legit after this long"
     )
-    horizon_days: PositiveFloat = Field(
+    horizon_days: Days = Field(
         60.0, description="a decision without a label is finally legit after this long"
     )
-    keep_after_horizon_days: PositiveFloat = Field(
+    keep_after_horizon_days: Days = Field(
         30.0, description="how long after the horizon a label still finds its decision"
     )
-    max_silence_days: PositiveFloat = Field(
+    max_silence_days: Days = Field(
         3.0, description="maturing halts while the label feed is silent for longer"
     )
 
@@ -186,7 +187,7 @@ class CostSettings(Section):
         description="cases a day that investigators can take; a day (UTC) opens at most twice as many; inf: no limit, "
         "but then the forest never alerts",
     )
-    case_window_hours: PositiveFloat = Field(
+    case_window_hours: Annotated[float, Field(ge=0.001, le=24 * 36_500)] = Field(
         24.0, description="alerts of one card within this window are one case"
     )
 
@@ -194,7 +195,7 @@ class CostSettings(Section):
 class FeatureSettings(Section):
     """`[features]`: the memory of cards and other entities."""
 
-    half_lives_days: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = Field(
+    half_lives_days: tuple[Days, Days, Days] = Field(
         (1.0, 5.0, 20.0),
         description="half-lives of the decayed counts and sums: short, middle, long; "
         "bursts of a card have a 24th of the short one",
@@ -231,7 +232,7 @@ class ModelSettings(Section):
         description="the online model decides once it has learnt so many frauds, all of them older than "
         "labels.negatives_after_days",
     )
-    generation_days: PositiveFloat = Field(
+    generation_days: Days = Field(
         7.0,
         description="the longest time from one generation, with new bin edges, to the next; while little has matured, "
         "and when the frauds learnt have doubled, it comes sooner",
@@ -243,11 +244,11 @@ class ModelSettings(Section):
         "tables decide; off makes none, and scoring is faster. A change acts with a generation to come: at the latest "
         "the fifth",
     )
-    memory_days: PositiveFloat = Field(90.0, description="days of examples that a new generation learns from")
-    max_examples: Positive = Field(
+    memory_days: Days = Field(90.0, description="days of examples that a new generation learns from")
+    max_examples: Annotated[int, Field(gt=0, le=100_000_000)] = Field(
         400_000, description="examples kept in memory; what does not fit is sampled, and weighs more"
     )
-    forest_days: PositiveFloat = Field(7.0, description="how often the isolation forest is refitted")
+    forest_days: Days = Field(7.0, description="how often the isolation forest is refitted")
     forest_min_rows: Positive = Field(256, description="transactions seen before the forest decides")
     digest_every: Positive = Field(
         256, description="model-log offsets between two digests of the model state"

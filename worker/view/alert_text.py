@@ -10,7 +10,8 @@ import orjson
 from pydantic import ValidationError
 from rich.text import Text
 
-from worker.view.foreign_text import printable, short_id, shortened
+from worker.redaction import printable
+from worker.view.foreign_text import short_id, shortened
 from worker.wire.schema import Alert, AlertReason, explain_record
 
 _SHOWN_REASONS: Final = 3
@@ -117,4 +118,7 @@ def one_line(value: bytes | None) -> bytes | None:
     except orjson.JSONDecodeError:
         return None
     text = value.decode()
-    return value if text.isprintable() else json.dumps(decoded).encode()
+    try:
+        return value if text.isprintable() else json.dumps(decoded).encode()
+    except RecursionError:
+        return None

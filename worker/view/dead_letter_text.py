@@ -11,9 +11,9 @@ from typing import Any, Final
 from rich.table import Table
 from rich.text import Text
 
-from worker.redaction import redact, redact_bytes
-from worker.view.alert_text import moment
-from worker.view.foreign_text import printable, printable_bytes, shortened
+from worker.redaction import printable, redact, redact_bytes
+from worker.view.alert_text import moment, one_line
+from worker.view.foreign_text import printable_bytes, shortened
 from worker.wire.dead_letters import EVERYTHING, Wanted, is_marker, original_of, read_letter
 from worker.wire.schema import DeadLetter
 
@@ -100,9 +100,10 @@ def summary(counts: Counter[tuple[str, str]]) -> Table:
 
 
 def redacted_json(letter: DeadLetter) -> bytes:
-    """Return the JSON of a dead letter as on the topic, with card numbers redacted once more."""
+    """Return the JSON of a dead letter as on the topic, with card numbers redacted once more, in what prints."""
     original = letter.original and base64.b64encode(redact_bytes(original_of(letter))).decode()
-    return letter.model_copy(update={"original": original, "detail": redact(letter.detail)}).to_json()
+    texts = {name: redact(getattr(letter, name)) for name in ("topic", "stage", "reason", "detail")}
+    return one_line(letter.model_copy(update={"original": original, **texts}).to_json()) or b""
 
 
 def _beginning(letter: DeadLetter) -> str:

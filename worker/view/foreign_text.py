@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from worker.redaction import redact
+from worker.redaction import printable
 
 _ELLIPSIS = ".."
-
-
-def printable(text: str) -> str:
-    r"""Redact card numbers, and write every character that does not print as an escape such as ``\x1b``."""
-    return "".join(it if it.isprintable() else _escaped(it) for it in redact(text))
 
 
 def printable_bytes(data: bytes) -> str:
@@ -31,7 +26,3 @@ def short_id(text: str, limit: int) -> str:
         return shown
     tail = (limit - len(_ELLIPSIS)) // 2
     return shown[: limit - len(_ELLIPSIS) - tail] + _ELLIPSIS + shown[-tail:]
-
-
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape").decode("ascii")
