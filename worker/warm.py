@@ -168,7 +168,7 @@ class _Source(InboxSource):
         self._topics = settings.topics
         self._decoder = Decoder(settings)
         self._guard = InputGuard(1, settings.kafka.partitioner, settings.batch)
-        self._timeline = Timeline(settings, dataset, dataset.labels(), 1)
+        self._timeline = Timeline(settings, dataset, dataset.arrivals(), 1)
         self._sent, self._offsets = 0, {self._topics.transactions: 0, self._topics.labels: 0}
 
     @property

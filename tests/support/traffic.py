@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from models.vocabulary import LabelKind
 from worker.offline.dataset import Dataset
 from worker.offline.replay import label_values, transaction_values
 from worker.settings.fields import LabelFields
@@ -66,10 +67,10 @@ def records_of(dataset: Dataset, legit_one_in: int = 10) -> list[InputRecord]:
     records = [
         InputRecord("transactions", keys[row], values[row], int(dataset.event_time_ms[row])) for row in rows
     ]
-    labels = dataset.labels()
+    labels = dataset.arrivals()
     known = labels.time_ms <= dataset.event_time_ms[-1]
-    known &= labels.is_fraud | (labels.row % legit_one_in == 0)
-    labels = type(labels)(*(column[known] for column in labels))
+    known &= (labels.kind != LabelKind.LEGIT) | (labels.row % legit_one_in == 0)
+    labels = labels.take(known)
     texts = label_values(LabelFields(), dataset, labels)
     records += [
         InputRecord("labels", keys[row], value, int(time_ms))

@@ -116,7 +116,7 @@ def _live(load: Load) -> Dataset:
 
 def _ticks(settings: Settings, live: Dataset, rate: int) -> list[Tick]:
     """Return the records of every tick; made before the load begins, because the sender is not what is measured."""
-    nothing = live.labels(frauds_only=True).take(np.arange(0))
+    nothing = live.arrivals(frauds_only=True).take(np.arange(0))
     timeline = Timeline(settings, live, nothing, PARTITIONS)
     size = max(1, int(rate * TICK_S))
     ticks: list[Tick] = []

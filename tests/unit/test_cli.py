@@ -276,7 +276,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         calls.append((dataset, options))
         progress(1, 4)
         progress(4, 4)
-        return replay.Totals(3, 1, 1, 1, 0.5)
+        return replay.Totals(3, 1, 1, 0, 1, 0.5)
 
     monkeypatch.setattr(replay, "replay", send)
     monkeypatch.setattr(worker.kafka_io.client, "wait_for_brokers", lambda settings, timeout_s: None)  # noqa: ARG005

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import pyarrow as pa
 import pytest
 from kafka.record.memory_records import MemoryRecordsBuilder
 
+from tests.support.records import json_columns
 from worker.kafka_io.bulk import BATCH_BYTES, encode_batches, varint
 from worker.kafka_io.partitioner import partition_of
 from worker.offline.dataset import NEVER, Dataset
@@ -23,6 +25,7 @@ from worker.offline.replay import (
 )
 from worker.settings.fields import LabelFields, TransactionFields
 from worker.settings.sections import KafkaSettings, Settings
+from worker.wire.decoder import Decoder
 
 FIELDS = TransactionFields(
     transaction_id="TX", card_id="CUSTOMER", event_time="AT", amount="AMOUNT", currency="CUR",
@@ -113,7 +116,7 @@ def test_crc32_puts_keys_where_librdkafka_does() -> None:
 def test_transactions_and_labels_interleave_in_the_order_of_their_times() -> None:
     topics = Topics()
     data = dataset()
-    timeline = Timeline(SETTINGS, data, data.labels(), partitions=4)
+    timeline = Timeline(SETTINGS, data, data.arrivals(), partitions=4)
     for at in range(len(timeline)):
         timeline.send(slice(at, at + 1), topics.send)
     names = {SETTINGS.topics.transactions: "TX", SETTINGS.topics.labels: "transaction_id"}
@@ -135,7 +138,7 @@ def test_transactions_and_labels_interleave_in_the_order_of_their_times() -> Non
 def test_a_cards_records_go_under_its_key_to_its_partition_in_both_topics(partitioner: Any) -> None:
     topics, data = Topics(), dataset()
     settings = SETTINGS.model_copy(update={"kafka": KafkaSettings(partitioner=partitioner)})
-    Timeline(settings, data, data.labels(), partitions=5).send(slice(0, 7), topics.send)
+    Timeline(settings, data, data.arrivals(), partitions=5).send(slice(0, 7), topics.send)
     assert len(topics.sent) == 7
     for _, partition, key, value, _ in topics.sent:
         assert key.decode() == value.get("CUSTOMER", value.get("card_id"))
@@ -160,7 +163,7 @@ def test_times_are_written_as_the_settings_say(time_format: Any, written: object
     fields = FIELDS.model_copy(update={"time_format": time_format})
     assert orjson.loads(transaction_values(dataset(fields), np.array([0]))[0])["AT"] == written
     data = dataset()
-    labels = data.with_label_delay(0).labels()
+    labels = data.with_label_delay(0).arrivals()
     names = LabelFields(time_format=time_format, label_time="KNOWN", label="TRUTH")
     first = orjson.loads(label_values(names, data, labels)[0])
     assert (first["KNOWN"], first["event_time"]) == (written, written)
@@ -168,12 +171,28 @@ def test_times_are_written_as_the_settings_say(time_format: Any, written: object
 
 
 def test_frauds_only_leaves_the_legit_labels_out() -> None:
-    labels = dataset().labels(frauds_only=True)
+    labels = dataset().arrivals(frauds_only=True)
     values = [orjson.loads(value) for value in label_values(LabelFields(), dataset(), labels)]
     assert [(value["transaction_id"], value["label"]) for value in values] == [
         ("t0", "fraud"),
         ("t3", "fraud"),
     ]
+
+
+def test_outcomes_are_sent_as_such_among_the_labels_in_the_order_of_their_times() -> None:
+    acted_ms = START_MS + DAY_MS * np.array([1, 4, 3, 0]) + np.array([1, 0, 0, NEVER - START_MS])
+    data = dataclasses.replace(dataset(), outcome_time_ms=acted_ms)
+    values = [orjson.loads(value) for value in label_values(LabelFields(), data, data.arrivals())]
+    assert [(value["transaction_id"], value.get("label"), value.get("outcome")) for value in values] == [
+        ("t1", "legit", None),
+        ("t0", None, "declined"),
+        ("t0", "fraud", None),
+        ("t3", "fraud", None),
+        ("t2", None, "declined"),
+        ("t1", None, "declined"),
+    ]
+    columns, bad = Decoder(SETTINGS).labels(json_columns(values))
+    assert (columns.kind.tolist(), bad) == (data.arrivals().kind.tolist(), [])
 
 
 def test_records_fall_due_by_rate_and_by_speed_whichever_is_later() -> None:

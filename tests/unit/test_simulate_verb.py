@@ -172,7 +172,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     def send(_: Settings, dataset: Any, options: Any, progress: Any) -> replay.Totals:
         calls.append((dataset, options))
         progress(len(dataset), len(dataset))
-        return replay.Totals(len(dataset), 5, 0, 2, 0.5)
+        return replay.Totals(len(dataset), 5, 0, 0, 2, 0.5)
 
     monkeypatch.setattr(replay, "replay", send)
     monkeypatch.setattr(worker.kafka_io.client, "wait_for_brokers", lambda settings, timeout_s: None)  # noqa: ARG005

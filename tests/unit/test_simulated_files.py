@@ -106,7 +106,7 @@ def test_json_lines_are_what_replay_would_send(
     dataset = naming.of(simulation.dataset())
     sent = [orjson.loads(value) for value in transaction_values(dataset, np.arange(len(dataset)))]
     assert [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()] == sent
-    labels = [orjson.loads(value) for value in label_values(wire, dataset, dataset.labels())]
+    labels = [orjson.loads(value) for value in label_values(wire, dataset, dataset.arrivals())]
     assert [json.loads(line) for line in (tmp_path / "b.jsonl").read_text().splitlines()] == labels
     assert count == len(labels) > 500
     assert {label["source"] for label in labels} == {"chargeback", "customer", "early_warning", "analyst"}

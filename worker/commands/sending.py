@@ -26,11 +26,13 @@ def add_pace(parser: argparse.ArgumentParser) -> None:
 
 def print_totals(totals: Totals, settings: Settings) -> None:
     """Print what was sent, and how fast."""
-    labels = totals.fraud_labels + totals.legit_labels
+    labels = totals.fraud_labels + totals.legit_labels + totals.outcomes
     print(f"{totals.transactions:,} transactions to {settings.topics.transactions}")
     print(
         f"{totals.fraud_labels:,} fraud and {totals.legit_labels:,} legit labels to {settings.topics.labels}"
     )
+    if totals.outcomes:
+        print(f"{totals.outcomes:,} outcomes to {settings.topics.labels}")
     if totals.labels_ahead:
         print(f"{totals.labels_ahead:,} labels become known only after today and were not sent")
     print(f"{totals.seconds:.1f} s, {(totals.transactions + labels) / totals.seconds:,.0f} records/s")

@@ -88,7 +88,7 @@ class _Stopped(Exception):  # noqa: N818 - no error
 def send_stream(settings: Settings, stream: Stream, speed: float, stopping: threading.Event) -> None:
     """Send a stream, `speed` seconds of it in one second, until its end or until `stopping` is set."""
     dataset = stream.dataset
-    timeline = Timeline(settings, dataset, dataset.labels(), topic_setup.check(settings))
+    timeline = Timeline(settings, dataset, dataset.arrivals(), topic_setup.check(settings))
     due_s = due_times_s(timeline.times_ms, ReplayOptions(speed=speed))
     # The producer waits for its records at the end of the `with`; an exception makes it drop them instead.
     with suppress(_Stopped), BulkProducer(settings) as producer:

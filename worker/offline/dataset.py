@@ -67,10 +67,6 @@ class Labels(NamedTuple):
     time_ms: NDArray[np.int64]
     is_fraud: NDArray[np.bool_]
 
-    def take(self, chosen: NDArray[np.int64]) -> Labels:
-        """Return those labels, in that order."""
-        return Labels(self.row[chosen], self.time_ms[chosen], self.is_fraud[chosen])
-
 
 class Arrivals(NamedTuple):
     """Labels and outcomes in the order in which they became known.
@@ -81,6 +77,10 @@ class Arrivals(NamedTuple):
     row: NDArray[np.int64]
     time_ms: NDArray[np.int64]
     kind: NDArray[np.uint8]
+
+    def take(self, chosen: NDArray[Any]) -> Arrivals:
+        """Return those labels and outcomes, by a mask or in that order."""
+        return Arrivals(self.row[chosen], self.time_ms[chosen], self.kind[chosen])
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,9 +181,9 @@ class Dataset:
         last_ms = int(self.event_time_ms[-1])
         return last_ms + (1 if (self.event_time_ms % MS_PER_DAY).any() else MS_PER_DAY)
 
-    def arrivals(self) -> Arrivals:
+    def arrivals(self, *, frauds_only: bool = False) -> Arrivals:
         """Return labels and outcomes in the order in which they became known; outcomes after labels of one time."""
-        row, time_ms, is_fraud = self.labels()
+        row, time_ms, is_fraud = self.labels(frauds_only=frauds_only)
         kind = np.where(is_fraud, np.uint8(LabelKind.FRAUD), np.uint8(LabelKind.LEGIT))
         if self.outcome_time_ms is not None:
             acted = np.flatnonzero((self.outcome_time_ms != NEVER) & self._has_a_say)

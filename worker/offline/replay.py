@@ -16,12 +16,12 @@ import orjson
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from models.vocabulary import LabelSource
+from models.vocabulary import LabelKind, LabelSource
 from worker.errors import SettingsError
 from worker.kafka_io import topic_setup
 from worker.kafka_io.bulk import BulkProducer
 from worker.kafka_io.partitioner import partition_of
-from worker.offline.dataset import Dataset, Labels
+from worker.offline.dataset import Arrivals, Dataset
 from worker.progress import OnProgress, ignore_progress
 from worker.settings.fields import LabelFields, TimeFormat
 from worker.settings.sections import Settings
@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 CHUNK_RECORDS: Final = 20_000
 TICK_S: Final = 0.02
+_OUTCOME: Final = "declined"
+"""A file of labels says that someone acted, and how does not matter: any outcome means the same to a worker."""
 FUTURE_ALLOWED_MS: Final = 3_600_000
 """Kafka's own limit, `message.timestamp.after.max.ms`."""
 
@@ -62,12 +64,13 @@ class ReplayOptions:
 class Totals(NamedTuple):
     """Counts of the records sent.
 
-    `labels_ahead` counts labels that become known only after today, which are not sent.
+    `labels_ahead` counts labels and outcomes that become known only after today, which are not sent.
     """
 
     transactions: int
     fraud_labels: int
     legit_labels: int
+    outcomes: int
     labels_ahead: int
     seconds: float
 
@@ -78,7 +81,7 @@ def replay(
     options: ReplayOptions | None = None,
     progress: OnProgress = ignore_progress,
 ) -> Totals:
-    """Send a data set's transactions and labels to their topics, in the order of their times.
+    """Send a data set's transactions, labels and outcomes to their topics, in the order of their times.
 
     Raises
     ------
@@ -90,7 +93,7 @@ def replay(
     options = options or ReplayOptions()
     partitions = topic_setup.check(settings)
     now_ms = time.time_ns() // 1_000_000
-    labels, ahead = _known_by(dataset.labels(frauds_only=options.frauds_only), now_ms)
+    labels, ahead = _known_by(dataset.arrivals(frauds_only=options.frauds_only), now_ms)
     _refuse_future(dataset, now_ms)
     if not options.stamp_now:
         _warn_of_retention(settings, int(dataset.event_time_ms[0]), now_ms)
@@ -100,8 +103,11 @@ def replay(
         for chunk in paced(due_times_s(timeline.times_ms, options)):
             timeline.send(chunk, _stamping(producer.send) if options.stamp_now else producer.send)
             progress(chunk.stop, len(timeline))
-    frauds = int(labels.is_fraud.sum())
-    return Totals(len(dataset), frauds, labels.row.size - frauds, ahead, time.monotonic() - started)
+    frauds, legits, outcomes = (
+        int(np.count_nonzero(labels.kind == kind))
+        for kind in (LabelKind.FRAUD, LabelKind.LEGIT, LabelKind.OUTCOME)
+    )
+    return Totals(len(dataset), frauds, legits, outcomes, ahead, time.monotonic() - started)
 
 
 def _stamping(send_to: Send) -> Send:
@@ -112,7 +118,7 @@ def _stamping(send_to: Send) -> Send:
 
 
 class Timeline:
-    """Transactions and labels as records in one order; of equal times the transaction comes first.
+    """Transactions, labels and outcomes as records in one order; of equal times the transaction comes first.
 
     Attributes
     ----------
@@ -120,7 +126,7 @@ class Timeline:
         Time of each record, ascending.
     """
 
-    def __init__(self, settings: Settings, dataset: Dataset, labels: Labels, partitions: int) -> None:
+    def __init__(self, settings: Settings, dataset: Dataset, labels: Arrivals, partitions: int) -> None:
         times_ms = np.concatenate([dataset.event_time_ms, labels.time_ms])
         self._order = np.argsort(times_ms, kind="stable")
         self.times_ms = times_ms[self._order]
@@ -185,23 +191,31 @@ def transaction_values(dataset: Dataset, rows: NDArray[np.int64]) -> list[bytes]
     return _json_rows(columns)
 
 
-def label_values(fields: LabelFields, dataset: Dataset, labels: Labels) -> list[bytes]:
-    """Return labels as JSON."""
-    rows = pa.array(labels.row)
-    return _json_rows(
-        {
-            fields.transaction_id: dataset.transaction_id.take(rows).to_pylist(),
-            fields.card_id: dataset.card_id.take(rows).to_pylist(),
-            fields.label: np.where(labels.is_fraud, "fraud", "legit").tolist(),
-            fields.source: _sources(dataset, labels),
-            fields.label_time: _written_times(labels.time_ms, fields.time_format),
-            fields.event_time: _written_times(dataset.event_time_ms[labels.row], fields.time_format),
-        }
-    )
+def label_values(fields: LabelFields, dataset: Dataset, labels: Arrivals) -> list[bytes]:
+    """Return labels and outcomes as JSON."""
+    values, is_outcome = np.empty(len(labels.row), np.object_), labels.kind == LabelKind.OUTCOME
+    for chosen in (is_outcome, ~is_outcome):
+        some = labels.take(chosen)
+        said: dict[str, Sequence[Any]] = {fields.outcome: [_OUTCOME] * len(some.row)}
+        if chosen is not is_outcome:
+            words = np.where(some.kind == LabelKind.FRAUD, "fraud", "legit").tolist()
+            said = {fields.label: words, fields.source: _sources(dataset, some)}
+        rows = pa.array(some.row)
+        written = _json_rows(
+            {
+                fields.transaction_id: dataset.transaction_id.take(rows).to_pylist(),
+                fields.card_id: dataset.card_id.take(rows).to_pylist(),
+                **said,
+                fields.label_time: _written_times(some.time_ms, fields.time_format),
+                fields.event_time: _written_times(dataset.event_time_ms[some.row], fields.time_format),
+            }
+        )
+        values[chosen] = np.array(written, np.object_)
+    return list(values)
 
 
-def _sources(dataset: Dataset, labels: Labels) -> list[str]:
-    by_truth = np.where(labels.is_fraud, LabelSource.CHARGEBACK, LabelSource.ANALYST)
+def _sources(dataset: Dataset, labels: Arrivals) -> list[str]:
+    by_truth = np.where(labels.kind == LabelKind.FRAUD, LabelSource.CHARGEBACK, LabelSource.ANALYST)
     sources = by_truth if dataset.label_source is None else dataset.label_source[labels.row]
     names: list[str] = np.array([source.name.lower() for source in LabelSource])[sources].tolist()
     return names
@@ -255,7 +269,7 @@ def _written_times(times_ms: NDArray[np.int64], time_format: TimeFormat) -> Sequ
     return numbers
 
 
-def _known_by(labels: Labels, now_ms: int) -> tuple[Labels, int]:
+def _known_by(labels: Arrivals, now_ms: int) -> tuple[Arrivals, int]:
     known = int(np.searchsorted(labels.time_ms, now_ms, side="right"))
     return labels.take(np.arange(known)), labels.row.size - known
 
