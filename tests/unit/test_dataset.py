@@ -572,6 +572,25 @@ def test_a_text_of_several_lines_may_lie_anywhere_in_a_large_csv(tmp_path: Path)
     assert len(read_dataset(path, PLAIN)) == count
 
 
+@pytest.mark.parametrize("ending", ["csv", "csv.gz"])
+def test_a_quote_that_is_never_closed_swallows_no_row(ending: str, tmp_path: Path) -> None:
+    rows = [f"{n},c,{SOME_S + n}000,1,a note" for n in range(5_000)]
+    path = tmp_path / f"rows.{ending}"
+
+    def written(changed: dict[int, str]) -> Path:
+        text = "\n".join(["id,card,at,paid,memo", *(changed.get(n, row) for n, row in enumerate(rows))])
+        path.write_bytes(gzip.compress(text.encode()) if ending.endswith("gz") else text.encode())
+        return path
+
+    opened = f"100,c,{SOME_S + 100}000,1,\"Joe's bar"
+    with pytest.raises(SettingsError, match=r"a quote opens in line 102 goes on to the end of the file"):
+        read_dataset(written({100: opened}), PLAIN)
+    closed = f'100,c,{SOME_S + 100}000,1,"Joe\'s\n""bar"""'
+    assert (
+        len(read_dataset(written({100: closed, 101: "", 102: 'x,c,1700000000000,1,5" pipe'}), PLAIN)) == 4_999
+    )
+
+
 def test_a_csv_that_names_a_column_twice_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text("id,card,at,paid,paid,x,x\na,c,2024-01-01,1,2,3,4\n", encoding="utf-8")

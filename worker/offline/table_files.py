@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -22,6 +19,7 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from worker.errors import SettingsError
+from worker.offline.csv_lines import lines_of_rows, refuse_open_quote
 from worker.offline.epochs import SECONDS_END, not_epochs
 from worker.redaction import redact
 from worker.settings.fields import TimeFormat
@@ -141,7 +139,7 @@ class TableFile:
 
     def lines(self, rows: Collection[int]) -> dict[int, int]:
         """Return, by row from 1, the line of the file; nothing where the format has no lines of its own."""
-        return _csv_lines(self.path, rows) if _ending(self.path) == "csv" else {}
+        return lines_of_rows(self.path, rows) if _ending(self.path) == "csv" else {}
 
     def place(self, row: int) -> str:
         """Return how an editor finds a row, counted from 1: its line in a CSV, the row itself elsewhere."""
@@ -328,24 +326,6 @@ def _ending(path: Path) -> str:
     return path.name.lower().removesuffix(".gz").rpartition(".")[2]
 
 
-def _csv_lines(path: Path, rows: Collection[int]) -> dict[int, int]:
-    """Return the lines of rows, counted from 1 behind the header: Arrow skips empty lines, and a text may have many."""
-    opened = gzip.open if path.suffix.lower() == ".gz" else open
-    found: dict[int, int] = {}
-    row, line, last = 0, 1, max(rows, default=-1)
-    with opened(path, "rt", encoding="utf-8", errors="replace", newline="") as file, suppress(csv.Error):
-        reader = csv.reader(file)
-        for cells in reader:
-            if cells:
-                if row in rows:
-                    found[row] = line
-                if row >= last:
-                    break
-                row += 1
-            line = reader.line_num + 1
-    return found
-
-
 def _missing(column: pa.Array | pa.ChunkedArray) -> NDArray[np.bool_]:
     return np.array(column.is_null().to_numpy(zero_copy_only=False))
 
@@ -393,11 +373,13 @@ def _read_csv(
             strings_can_be_null=True,
             null_values=_MISSING,
         )
-        return pa.csv.read_csv(path, parse_options=_CSV_TEXTS, convert_options=options)
+        table = pa.csv.read_csv(path, parse_options=_CSV_TEXTS, convert_options=options)
     except pa.ArrowInvalid:
         # One thread alone counts the lines: this reading names the one that is wrong.
         pa.csv.read_csv(path, pa.csv.ReadOptions(use_threads=False), _CSV_TEXTS)
         raise
+    refuse_open_quote(path, len(table))
+    return table
 
 
 def _read_parquet(
@@ -440,7 +422,7 @@ _READERS: Final[dict[str, _Reader]] = {
 
 def _line(path: Path | None, number: int) -> str:
     """Return the line of a row as Arrow counts it, from 1 with the header."""
-    return f"line {_csv_lines(path, [number - 1]).get(number - 1, number) if path else number}"
+    return f"line {lines_of_rows(path, [number - 1]).get(number - 1, number) if path else number}"
 
 
 def _for_people(error: Exception, path: Path | None = None) -> str:

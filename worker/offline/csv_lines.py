@@ -1,0 +1,80 @@
+"""The lines of a CSV: where its rows lie, and a quote that is never closed, which swallows all lines behind it."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+from collections.abc import Collection
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Final
+
+from worker.errors import SettingsError
+
+_CHUNK_BYTES: Final = 1 << 20
+
+
+def lines_of_rows(path: Path, rows: Collection[int]) -> dict[int, int]:
+    """Return the lines of rows, counted from 1 behind the header: Arrow skips empty lines, and a text may have many."""
+    opened = gzip.open if path.suffix.lower() == ".gz" else open
+    found: dict[int, int] = {}
+    row, line, last = 0, 1, max(rows, default=-1)
+    with opened(path, "rt", encoding="utf-8", errors="replace", newline="") as file, suppress(csv.Error):
+        reader = csv.reader(file)
+        for cells in reader:
+            if cells:
+                if row in rows:
+                    found[row] = line
+                if row >= last:
+                    break
+                row += 1
+            line = reader.line_num + 1
+    return found
+
+
+def refuse_open_quote(path: Path, rows: int) -> None:
+    """Refuse a CSV that ends within a quoted text: Arrow takes it for one of many lines, without a word.
+
+    Parameters
+    ----------
+    path
+        The file; compressed if its name ends in .gz.
+    rows
+        As many as were read, without the header. A file of as many lines has no text of several, and is not read again.
+
+    Raises
+    ------
+    SettingsError
+        The last text is never closed.
+    """
+    with _opened(path) as file:
+        lines = sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(_CHUNK_BYTES), b""))
+    if lines <= rows + 1:
+        return
+    line = _line_of_open_quote(path)
+    if line is not None:
+        raise SettingsError(
+            f"{path}: the text that a quote opens in line {line} goes on to the end of the file, {lines - line:,} "
+            'lines on: close it, or write "" for a quote within a text'
+        )
+
+
+def _line_of_open_quote(path: Path) -> int | None:
+    """Return the line in which the row begins that the end of the file cuts off; None without one."""
+    begun = 1
+    with _opened(path) as file:
+        texts = (line.decode("utf-8", errors="replace") for line in file)
+        reader = csv.reader(texts, strict=True)
+        while True:
+            try:
+                next(reader)
+            except StopIteration:
+                return None
+            except csv.Error as error:
+                if "end of data" in str(error) or "field limit" in str(error):
+                    return begun
+            begun = reader.line_num + 1
+
+
+def _opened(path: Path) -> IO[bytes]:
+    return gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")  # type: ignore[return-value]
