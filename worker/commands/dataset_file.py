@@ -52,8 +52,8 @@ def add_file(parser: argparse.ArgumentParser, *, optional: bool = False) -> None
     )
     truth.add_argument(
         "--labels", type=Path, metavar="LABELS",
-        help="file of labels instead, joined by transaction id, with columns named as in [label], as `simulate` writes "
-        "it beside OUT.jsonl",
+        help="file of labels instead, joined by transaction id and card, with columns named as in [label], as "
+        "`simulate` writes it beside OUT.jsonl",
     )  # fmt: skip
     truth.add_argument(
         "--unlabelled", choices=("legit", "unknown"),
