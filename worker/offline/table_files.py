@@ -43,10 +43,10 @@ _REMEDIES: Final = {setting: f"set {setting} to those that it has, or to []" for
 }
 """What to do about a column that is not there, by the setting that names it."""
 _NAMED: Final = 40
+"""So many columns a message lists."""
 _MOST_EXACT: Final = 2.0**53
 """Above, two whole numbers may be one floating one."""
 _AS_UTF8: Final = "; the file has to be UTF-8, such as `iconv --from latin1 --to utf-8` makes it"
-"""So many columns a message lists."""
 
 
 @dataclass(frozen=True, slots=True)

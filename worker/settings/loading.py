@@ -84,8 +84,6 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise SettingsError(
             f"settings file {path}: {error.strerror}; name an existing file with --config"
         ) from None
-    except (
-        ValueError,
-        RecursionError,
-    ) as error:  # beside what is not TOML: a number or a nesting without end
+    # Beside what is not TOML: a number or a nesting without end.
+    except (ValueError, RecursionError) as error:
         raise SettingsError(f"settings file {path} is not TOML: {error}") from None
