@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import Final
+from typing import Any, Final
 
 ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -54,3 +55,36 @@ def held_back() -> Iterator[None]:
         yield
     if received:
         signal.raise_signal(received[0])
+
+
+def run_process(
+    command: Sequence[str], timeout_s: float | None = None, **options: Any
+) -> subprocess.CompletedProcess[str]:
+    """Do as `subprocess.run`, but wait for a process that is killed, even on Ctrl-C: none outlives the command.
+
+    Parameters
+    ----------
+    command
+        The program and its arguments.
+    timeout_s
+        After so long the process is killed; None for no limit.
+    options
+        Of `subprocess.Popen`.
+
+    Raises
+    ------
+    subprocess.TimeoutExpired
+        It did not end in time.
+    """
+    process: subprocess.Popen[str] | None = None
+    try:
+        with held_back():
+            process = subprocess.Popen(command, text=True, **options)
+        out, errors = process.communicate(timeout=timeout_s)
+    except BaseException:
+        if process is not None:
+            process.kill()
+            with process:  # waits, and closes its pipes
+                pass
+        raise
+    return subprocess.CompletedProcess(command, process.returncode, out, errors)

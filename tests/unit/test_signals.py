@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
+from types import FrameType
 
 import pytest
 
 from worker.live import app
 from worker.settings.sections import Settings
-from worker.signals import ENDING, handled_by, held_back, ignore, interrupt
+from worker.signals import ENDING, handled_by, held_back, ignore, interrupt, run_process
 
 
 @pytest.mark.parametrize("number", ENDING)
@@ -87,3 +90,30 @@ def test_under_nohup_a_command_outlives_its_terminal() -> None:
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_a_process_ends_with_the_command_that_is_interrupted(tmp_path: Path) -> None:
+    def once_it_runs(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        if (tmp_path / "pid").exists() and (tmp_path / "pid").read_text(encoding="utf-8"):
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, once_it_runs)
+    signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_process(["sh", "-c", f"echo $$ > {tmp_path}/pid; exec sleep 60"])
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, before)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text(encoding="utf-8")), 0)
+
+
+def test_a_process_that_takes_too_long_is_ended_and_one_that_ends_is_returned() -> None:
+    with pytest.raises(subprocess.TimeoutExpired):
+        run_process(["sleep", "60"], timeout_s=0.05)
+    ended = run_process(
+        ["sh", "-c", "echo out; echo err >&2; exit 3"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert (ended.stdout, ended.stderr, ended.returncode) == ("out\n", "err\n", 3)

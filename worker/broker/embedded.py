@@ -28,7 +28,7 @@ from kafka.errors import KafkaError
 from worker.broker.jars import INSTEAD, fetch_jars, find_java
 from worker.errors import BrokerError
 from worker.kafka_io.admin import AdminClient
-from worker.signals import held_back
+from worker.signals import held_back, run_process
 
 log = logging.getLogger(__name__)
 
@@ -210,9 +210,8 @@ class EmbeddedKafka:
             return
         tool = [*command, "kafka.tools.StorageTool", "format", "-t", cluster_id(), "-c", "server.properties"]
         with self._log_file() as out:
-            code = subprocess.run(
-                tool, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=out, stderr=out, check=False
-            ).returncode
+            streams = {"stdin": subprocess.DEVNULL, "stdout": out, "stderr": out}
+            code = run_process(tool, cwd=self.folder, **streams).returncode
         if code != 0:
             raise BrokerError(self._report(f"formatting the data folder failed with code {code}"))
 

@@ -14,6 +14,7 @@ from importlib import resources
 from pathlib import Path
 
 from worker.errors import BrokerError
+from worker.signals import run_process
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ def find_java() -> str:
     need = f"The built-in Kafka broker needs Java {MIN_JAVA} or newer"
     if java is None:
         raise BrokerError(f"{need}, and there is no java {where}. {_INSTALL_JAVA} {INSTEAD}")
-    ended = subprocess.run([java, "-version"], capture_output=True, text=True, check=False)
+    ended = run_process([java, "-version"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     major = java_major(ended.stderr + ended.stdout)
     if ended.returncode != 0 or major is None:
         raise BrokerError(f"{need}, and {java} does not print its version. {_INSTALL_JAVA} {INSTEAD}")
@@ -118,8 +119,8 @@ def _run_maven(pom: bytes, jars: Path) -> None:
         (Path(folder) / "pom.xml").write_bytes(pom)
         command = [maven, "-q", "-B", "-C", "dependency:copy-dependencies", "-DoutputDirectory=jars"]
         try:
-            ended = subprocess.run(
-                command, cwd=folder, capture_output=True, text=True, check=False, timeout=FETCH_TIMEOUT_S
+            ended = run_process(
+                command, FETCH_TIMEOUT_S, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE
             )
         except subprocess.TimeoutExpired as error:
             raise BrokerError(f"Maven did not end within {FETCH_TIMEOUT_S} s. {INSTEAD}") from error
