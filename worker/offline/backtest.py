@@ -19,7 +19,6 @@ from worker.offline import figures
 from worker.offline.alert_handling import ANSWERED_AFTER_MS, AS_THE_FILE_SAYS, AlertShares
 from worker.offline.dataset import Dataset
 from worker.offline.figures import Days, ExplainedAlert, Judged, Miss, ReasonCount, Stretch
-from worker.offline.label_file import first_of_ids
 from worker.offline.reasons import explained_alerts, frequent_reasons
 from worker.offline.worker_run import AlertReasons, Decisions, WorkerRun
 from worker.progress import OnProgress, ignore_progress
@@ -212,8 +211,7 @@ def _reached(
     last_ms = int(decisions.clock_ms.max(initial=0))
     arrived = np.zeros(len(dataset), np.bool_)
     if dataset.label_time_ms is not None:
-        first = first_of_ids(dataset.transaction_id, dataset.card_id)
-        arrived = first & (dataset.label_time_ms <= last_ms)
+        arrived = dataset.has_a_say & (dataset.label_time_ms <= last_ms)
     return (arrived & ~declined) | (answered & (dataset.event_time_ms + ANSWERED_AFTER_MS <= last_ms))
 
 

@@ -186,7 +186,7 @@ class Dataset:
         row, time_ms, is_fraud = self.labels(frauds_only=frauds_only)
         kind = np.where(is_fraud, np.uint8(LabelKind.FRAUD), np.uint8(LabelKind.LEGIT))
         if self.outcome_time_ms is not None:
-            acted = np.flatnonzero((self.outcome_time_ms != NEVER) & self._has_a_say)
+            acted = np.flatnonzero((self.outcome_time_ms != NEVER) & self.has_a_say)
             row = np.concatenate([row, acted])
             time_ms = np.concatenate([time_ms, self.outcome_time_ms[acted]])
             kind = np.concatenate([kind, np.full(acted.size, LabelKind.OUTCOME, np.uint8)])
@@ -194,7 +194,7 @@ class Dataset:
         return Arrivals(row[order], time_ms[order], kind[order])
 
     @property
-    def _has_a_say(self) -> NDArray[np.bool_]:
+    def has_a_say(self) -> NDArray[np.bool_]:
         """Which rows' labels and outcomes reach a worker, bool (n,).
 
         That of a repeat would overrule what the first row of its id says, by which the decision is judged.
@@ -206,7 +206,7 @@ class Dataset:
         if self.is_fraud is None or self.label_time_ms is None:
             none = np.empty(0, np.int64)
             return Labels(none, none, none.astype(np.bool_))
-        known = (self.label_time_ms != NEVER) & self._has_a_say
+        known = (self.label_time_ms != NEVER) & self.has_a_say
         rows = np.flatnonzero(known & self.is_fraud if frauds_only else known)
         rows = rows[np.argsort(self.label_time_ms[rows], kind="stable")]
         return Labels(rows, self.label_time_ms[rows], self.is_fraud[rows])

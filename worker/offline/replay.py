@@ -193,25 +193,32 @@ def transaction_values(dataset: Dataset, rows: NDArray[np.int64]) -> list[bytes]
 
 def label_values(fields: LabelFields, dataset: Dataset, labels: Arrivals) -> list[bytes]:
     """Return labels and outcomes as JSON."""
-    values, is_outcome = np.empty(len(labels.row), np.object_), labels.kind == LabelKind.OUTCOME
-    for chosen in (is_outcome, ~is_outcome):
-        some = labels.take(chosen)
-        said: dict[str, Sequence[Any]] = {fields.outcome: [_OUTCOME] * len(some.row)}
-        if chosen is not is_outcome:
-            words = np.where(some.kind == LabelKind.FRAUD, "fraud", "legit").tolist()
-            said = {fields.label: words, fields.source: _sources(dataset, some)}
-        rows = pa.array(some.row)
-        written = _json_rows(
-            {
-                fields.transaction_id: dataset.transaction_id.take(rows).to_pylist(),
-                fields.card_id: dataset.card_id.take(rows).to_pylist(),
-                **said,
-                fields.label_time: _written_times(some.time_ms, fields.time_format),
-                fields.event_time: _written_times(dataset.event_time_ms[some.row], fields.time_format),
-            }
-        )
-        values[chosen] = np.array(written, np.object_)
+    is_outcome = labels.kind == LabelKind.OUTCOME
+    outcomes, verdicts = labels.take(is_outcome), labels.take(~is_outcome)
+    words = np.where(verdicts.kind == LabelKind.FRAUD, "fraud", "legit").tolist()
+    said = {fields.label: words, fields.source: _sources(dataset, verdicts)}
+    values = np.empty(len(is_outcome), np.object_)
+    values[is_outcome] = _label_rows(
+        fields, dataset, outcomes, {fields.outcome: [_OUTCOME] * len(outcomes.row)}
+    )
+    values[~is_outcome] = _label_rows(fields, dataset, verdicts, said)
     return list(values)
+
+
+def _label_rows(
+    fields: LabelFields, dataset: Dataset, labels: Arrivals, said: dict[str, list[str]]
+) -> NDArray[np.object_]:
+    rows = pa.array(labels.row)
+    written = _json_rows(
+        {
+            fields.transaction_id: dataset.transaction_id.take(rows).to_pylist(),
+            fields.card_id: dataset.card_id.take(rows).to_pylist(),
+            **said,
+            fields.label_time: _written_times(labels.time_ms, fields.time_format),
+            fields.event_time: _written_times(dataset.event_time_ms[labels.row], fields.time_format),
+        }
+    )
+    return np.array(written, np.object_)
 
 
 def _sources(dataset: Dataset, labels: Arrivals) -> list[str]:
