@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from kafka import KafkaProducer
+from kafka import KafkaAdminClient, KafkaProducer
+from kafka.structs import TopicPartition
 
 from tests.support.site import Site
 from tests.support.traffic import records_of, small_traffic
@@ -47,6 +48,33 @@ def test_a_worker_that_inherits_an_empty_assignment_joins_again(kafka: Broker, t
     with site.worker() as worker:
         worker.wait_until_ready()
         assert worker.stop() == 0
+
+
+def test_a_worker_goes_on_past_aborted_records_at_the_end_and_starts_again_once_they_are_deleted(
+    kafka: Broker, kafka_admin: KafkaAdminClient, tmp_path: Path
+) -> None:
+    site = Site(kafka.bootstrap, tmp_path, 1)
+    records = records_of(small_traffic(days=2, cards=60))
+    site.feed(records[:40])
+    topic = TopicPartition(site.settings.topics.transactions, 0)
+    producer = KafkaProducer(bootstrap_servers=kafka.bootstrap, transactional_id=f"{site.tag}-input")
+    producer.init_transactions()
+    with site.worker() as worker:
+        site.wait_until_decided(worker)
+        producer.begin_transaction()
+        for record in records[:20]:
+            producer.send(topic.topic, record.value, record.key, timestamp_ms=record.timestamp_ms)
+        producer.flush()
+        producer.abort_transaction()
+        site.wait_until_decided(worker)
+        assert worker.stop() == 0
+    producer.close(null_logger=False)
+    kafka_admin.delete_records({topic: site.offsets()[topic][1]})
+    site.feed(records[40:80])
+    with site.worker() as worker:
+        site.wait_until_decided(worker)
+        assert worker.stop() == 0
+    site.assert_everything_once()
 
 
 def test_aborted_transactions_of_a_producer_are_not_decided(kafka: Broker, tmp_path: Path) -> None:

@@ -59,15 +59,13 @@ def test_a_partition_that_was_set_forward_goes_on_there(kafka: Broker, tmp_path:
         assert worker.stop() == 0
 
 
-def set_forward(site: Site, partition: int, transactions: int | None = None) -> None:
-    """Skip once the group has forgotten the static member that has stopped."""
+def set_forward(site: Site, folder: Path, *offsets: str) -> None:
+    """Skip by the command once the group has forgotten the static member that has stopped."""
 
     def skipped() -> bool:
-        try:
-            skip(site.settings, partition, transactions, None)
-        except FencedError:
-            return False
-        return True
+        exit_code = main(["skip", "--partition", "0", *offsets, "--config", str(config_of(site, folder))])
+        assert exit_code in (0, FencedError.exit_code)
+        return exit_code == 0
 
     wait_for(skipped, 60, lambda: "the member stays in the group")
 
@@ -100,7 +98,7 @@ def test_records_that_were_deleted_unread_are_skipped_as_worker_and_doctor_say(
     kafka_admin.delete_records({tp: oldest})
     assert f"`fraud-worker skip --partition 0 --transactions {oldest}`" in doctor(site, tmp_path, capsys)
     assert "`fraud-worker skip`" in refused(site)
-    set_forward(site, 0, oldest)
+    set_forward(site, tmp_path, "--transactions", str(oldest))
     with site.worker() as worker:
         site.wait_until_decided(worker)
         assert worker.stop() == 0
@@ -110,11 +108,11 @@ def test_offsets_that_expired_are_set_again_as_worker_and_doctor_say(
     kafka: Broker, kafka_admin: KafkaAdminClient, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     site, rest = stopped_site(kafka, tmp_path)
-    set_forward(site, 0)  # waits until the group is empty
+    set_forward(site, tmp_path)  # waits until the group is empty
     kafka_admin.delete_groups([site.settings.kafka.group])
     assert "`fraud-worker skip --partition N`" in doctor(site, tmp_path, capsys)
     assert "`fraud-worker skip --partition 0`" in refused(site)
-    set_forward(site, 0)
+    set_forward(site, tmp_path)
     site.feed(rest)
     with site.worker() as worker:
         site.wait_until_decided(worker)
@@ -124,7 +122,12 @@ def test_offsets_that_expired_are_set_again_as_worker_and_doctor_say(
 
 def doctor(site: Site, folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
     """Return what the doctor says."""
+    main(["doctor", "--json", "--config", str(config_of(site, folder))])
+    return capsys.readouterr().out
+
+
+def config_of(site: Site, folder: Path) -> Path:
+    """Return a file of the site's settings."""
     path = folder / "worker.toml"
     path.write_text(to_toml(site.settings), encoding="utf-8")
-    main(["doctor", "--json", "--config", str(path)])
-    return capsys.readouterr().out
+    return path

@@ -149,6 +149,18 @@ def test_windows_are_four_proportions(text: str, capsys: pytest.CaptureFixture[s
     assert "is not four numbers above 0" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("seed", ["-1", "4294967296", "1.5", ""])
+@pytest.mark.parametrize("option", ["--seed", "--label-seed"])
+def test_a_seed_is_a_whole_number_that_every_library_takes(
+    option: str, seed: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["compare", "x.csv", f"{option}={seed}"])
+    assert (
+        f"argument {option}: '{seed}' is not a whole number from 0 to 4294967295" in capsys.readouterr().err
+    )
+
+
 def options(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Options:
     taken: list[Options] = []
 

@@ -35,7 +35,7 @@ class Surroundings:
         self.inboxes = {partition: Inbox(partition, SKEW_MS) for partition in range(partitions)}
         self.quiet: set[int] = set()
         self.idle_ms = HOUR_MS
-        self.begins: set[int] = set()
+        self.moved: set[int] = set()
         self.quiet_at_ms: dict[int, int] = {}
         self.commits: list[list[ModelRecord]] = []
         self.steps: list[str] = []
@@ -50,7 +50,7 @@ class Surroundings:
                 inbox.transactions.take(EVERYTHING),
                 quiet=partition in self.quiet,
                 idle_ms=self.idle_ms,
-                begins=partition in self.begins,
+                moved=partition in self.moved,
                 quiet_at_ms=self.quiet_at_ms.get(partition),
                 first_label_ms=inbox.labels.first_due_ms,
             )
@@ -484,7 +484,7 @@ def test_the_beginning_of_a_partition_is_committed_although_nothing_came(tmp_pat
     worker = Worker(tmp_path)
     worker.processor.run_once()
     assert worker.around.commits == []
-    worker.around.begins = {1}
+    worker.around.moved = {1}
     [_, begun] = worker.processor.run_once()
     assert begun.changed
     assert len(worker.around.commits) == 1

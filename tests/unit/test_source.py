@@ -57,6 +57,37 @@ def test_a_partition_is_idle_only_since_its_last_transaction(monkeypatch: pytest
         source.poll()
 
 
+def test_the_position_passes_what_an_aborted_transaction_leaves_behind_and_is_committed() -> None:
+    """Records that a reader never sees: Kafka deletes them in time, and a start from before them would fail."""
+    client = Client()
+    source = source_of(client, Tasks({0: Positions(100, 40)}))
+    client.script = [lambda: client.rebalance(0), lambda: client.fetch(0, 100)]
+    source.poll()
+    [batch] = source.poll()
+    assert not batch.moved
+    client.positions |= {tp(0): 122, tp(0, TOPICS[1]): 45}
+    [batch] = source.poll()
+    assert (batch.moved, source.positions(0)) == (True, (122, 45))
+    [batch] = source.poll()
+    assert (batch.moved, source.positions(0)) == (False, (122, 45))
+
+
+def test_the_position_passes_nothing_while_a_record_waits_before_it() -> None:
+    client = Client()
+    source = source_of(client, Tasks({0: Positions(100, 40), 1: Positions(5, 5)}))
+    client.script = [lambda: client.rebalance(0, 1), lambda: client.fetch(0, 100)]
+    client.behind = {tp(1): 7}  # more comes of partition 1, for which partition 0 waits
+    source.poll()
+    assert source.poll() == []
+    client.positions[tp(0)] = 122
+    assert source.poll() == []
+    assert source.positions(0) == (100, 40)
+    client.behind = {}
+    [batch, _] = source.poll()
+    assert batch.transactions is not None
+    assert (len(batch.transactions), batch.transactions.next_offset) == (1, 101)
+
+
 def test_what_stays_keeps_its_task_and_goes_on_from_the_committed_offsets() -> None:
     client, tasks = Client(), Tasks({0: Positions(7, 8), 1: Positions(9, 10)})
     source = source_of(client, tasks)

@@ -41,7 +41,7 @@ def test_where_a_partition_begins_is_committed_with_the_first_batch_although_not
     client.ends = {tp(0, topic): 40 for topic in TOPICS}
     client.script = [lambda: client.rebalance(0, 1)]
     source.poll()
-    assert [[batch.begins for batch in source.poll()] for _ in range(2)] == [[True, False], [False, False]]
+    assert [[batch.moved for batch in source.poll()] for _ in range(2)] == [[True, False], [False, False]]
 
 
 def test_a_first_start_that_is_not_declared_is_refused() -> None:

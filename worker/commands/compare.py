@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from worker.commands.dataset_file import add_file, read_file
-from worker.commands.parsing import Verbs, above, add_verb, count
+from worker.commands.parsing import MOST_SEED, Verbs, above, add_verb, count, whole
 from worker.commands.terminal import log_for_a_person, output, progress_bar, read_settings
 from worker.errors import SettingsError
 
@@ -102,7 +102,11 @@ def add_to(verbs: Verbs) -> None:
         "--jobs", type=count, metavar="N", help="strategies at a time (default: one a processor, at most 4)"
     )
     how.add_argument(
-        "--seed", type=int, default=42, metavar="N", help="decides everything random (default: 42)"
+        "--seed",
+        type=whole(MOST_SEED),
+        default=42,
+        metavar="N",
+        help="decides everything random (default: 42)",
     )
     how.add_argument(
         "--max-seconds", type=above(0), metavar="S", help="bound of a strategy in a block (default: 600)"

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from worker.commands.parsing import TIMES, at_least, time_ms
+from worker.commands.parsing import MOST_SEED, TIMES, at_least, time_ms, whole
 from worker.errors import SettingsError
 from worker.redaction import printable
 
@@ -73,8 +73,12 @@ def add_file(parser: argparse.ArgumentParser, *, optional: bool = False) -> None
         help="the same, drawn for each transaction from a log-normal distribution of this median",
     )  # fmt: skip
     truth.add_argument(
-        "--label-seed", type=int, default=0, metavar="N", help="another seed draws other delays (default: 0)"
-    )
+        "--label-seed",
+        type=whole(MOST_SEED),
+        default=0,
+        metavar="N",
+        help="another seed draws other delays (default: 0)",
+    )  # fmt: skip
 
 
 def read_file(args: argparse.Namespace, settings: Settings) -> Dataset:

@@ -10,6 +10,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Final, NoReturn, TypeAlias
 
+MOST_OFFSET: Final = 2**63 - 1
+MOST_SEED: Final = 2**32 - 1
+"""The greatest that scikit-learn takes."""
 TIMES: Final = "a date or time in ISO 8601, in UTC if it names no offset"
 
 _UNKNOWN: Final = "unrecognized arguments: "
@@ -152,6 +155,17 @@ def count(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
     return int(text)
+
+
+def whole(most: int) -> Callable[[str], int]:
+    """Return the type of an argument that is a whole number from 0 to `most`."""
+
+    def parse(text: str) -> int:
+        if not (text.isascii() and text.isdecimal()) or int(text) > most:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {most}")
+        return int(text)
+
+    return parse
 
 
 def port(text: str) -> int:

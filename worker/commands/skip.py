@@ -7,7 +7,7 @@ from __future__ import annotations
 import argparse
 from typing import Final
 
-from worker.commands.parsing import Verbs, add_verb, at_least
+from worker.commands.parsing import MOST_OFFSET, Verbs, add_verb, whole
 from worker.commands.terminal import read_settings, wait_for_kafka
 
 _MORE: Final = """\
@@ -22,10 +22,15 @@ def add_to(verbs: Verbs) -> None:
     parser = add_verb(
         verbs, "skip", "set a partition forward, past records that no worker shall read", run, _MORE
     )
-    parser.add_argument("--partition", type=at_least(0), required=True, metavar="N", help="which partition")
+    parser.add_argument(
+        "--partition", type=whole(MOST_OFFSET), required=True, metavar="N", help="which partition"
+    )
     for name in ("transactions", "labels"):
         parser.add_argument(
-            f"--{name}", type=at_least(0), metavar="OFFSET", help=f"the next offset to read of topics.{name}"
+            f"--{name}",
+            type=whole(MOST_OFFSET),
+            metavar="OFFSET",
+            help=f"the next offset to read of topics.{name}",
         )
 
 

@@ -28,8 +28,9 @@ class PartitionBatch:
         Cut at the batch's event time; None before the partition's first fetch.
     quiet
         Whether there has been no transaction to read or to take for a while.
-    begins
-        Whether no worker has worked on the partition yet: where it begins is committed although nothing came.
+    moved
+        Whether its positions are committed although nothing came: no worker has worked on the partition yet, or the
+        input went on past aborted records.
     idle_ms
         For how long, by the wall clock.
     quiet_at_ms
@@ -41,7 +42,7 @@ class PartitionBatch:
     partition: int
     transactions: TransactionColumns | None
     quiet: bool
-    begins: bool = False
+    moved: bool = False
     idle_ms: int = 0
     quiet_at_ms: int | None = None
     first_label_ms: int | None = None

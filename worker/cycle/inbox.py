@@ -74,6 +74,15 @@ class _Queue(Generic[C]):
         self._columns, self._due_ms, self._cursor = columns, self._in_turn(due_ms), 0
         self._bad.extend(bad)
 
+    def pass_gap(self, position: int) -> bool:
+        """Move to where reading goes on if everything before it was taken; return whether that is farther on."""
+        if self.held or position <= self.next_offset:
+            return False
+        self.next_offset = position
+        if self._columns is not None:
+            self._columns = replace(self._columns, next_offset=position)
+        return True
+
     def _in_turn(self, due_ms: NDArray[np.int64]) -> NDArray[np.int64]:
         """No row is due before the rows ahead of it."""
         return np.maximum.accumulate(due_ms) if len(due_ms) else due_ms

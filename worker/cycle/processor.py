@@ -154,7 +154,7 @@ class Processor:
             repeats=repeats,
             first_sequence=first_sequence,
             changed=bool(
-                decided or repeats or bad or sifted.due or sifted.early or before != after or part.begins
+                decided or repeats or bad or sifted.due or sifted.early or before != after or part.moved
             ),
             early=LabelColumns.concatenate([sifted.early, rationed.waiting, unmatched]),
             surplus=rationed.waiting,

@@ -81,8 +81,9 @@ class KafkaSource:
         self._start_from = start_from
         self._refuses_misplaced = refuses_misplaced
         self._first_offsets: dict[TopicPartition, int] = {}
-        self._beginning: set[int] = set()
-        """Partitions without committed offsets: the next batch commits where they begin, or a start would ask again."""
+        self._moved: set[int] = set()
+        """Partitions whose positions the next batch commits, whatever comes. Those without committed offsets are among
+        them: a start would ask again where they begin."""
         self._inboxes: dict[int, Inbox] = {}
         self._bound = Bound(batch.max_records, DEAD_LETTERS, VALUE_BYTES)
         self._listener = _Listener(consumer)
@@ -129,6 +130,7 @@ class KafkaSource:
         for columns in fetched:
             self._put(columns, wall_ms)
         for partition, inbox in self._inboxes.items():
+            self._pass_gaps(partition, inbox)
             inbox.at_end = self._read_all(self._topics.transactions, partition)
             inbox.has_all_labels = self._is_up_to_date(inbox) and self._read_all(
                 self._topics.labels, partition
@@ -203,7 +205,7 @@ class KafkaSource:
         kept = owned & set(self._inboxes) if self._has_stayed() else set()
         standing = self._close_and_restore(set(self._inboxes) - kept, owned - kept)
         skew_ms = int(self._batch.allowed_skew_s * 1000)
-        self._beginning.clear()
+        self._moved.clear()
         self._inboxes = {
             partition: Inbox(partition, skew_ms, standing[partition].clock_ms) for partition in sorted(owned)
         }
@@ -211,7 +213,7 @@ class KafkaSource:
         for partition, inbox in self._inboxes.items():
             at = standing[partition].positions
             if at is None:
-                self._beginning.add(partition)
+                self._moved.add(partition)
             transactions, labels = (None, None) if at is None else (at.transactions, at.labels)
             inbox.transactions.next_offset = self._begin(self._topics.transactions, partition, transactions)
             inbox.labels.next_offset = self._begin(self._topics.labels, partition, labels)
@@ -273,6 +275,17 @@ class KafkaSource:
                 inbox.put_labels(labels, bad, wall_ms)
             self._guard.count(part.topic, len(part), bad)
 
+    def _pass_gaps(self, partition: int, inbox: Inbox) -> None:
+        """Go on past aborted records and markers behind which nothing waits: no fetch with rows would do so.
+
+        Kafka may delete them while the position stands before them, and the next start would miss them.
+        """
+        queues = ((self._topics.transactions, inbox.transactions), (self._topics.labels, inbox.labels))
+        for topic, queue in queues:
+            position = self._consumer.position(TopicPartition(topic, partition))
+            if position is not None and queue.pass_gap(position):
+                self._moved.add(partition)
+
     def _set_aside(
         self, records: RecordColumns, decoded: C, bad: list[BadRecord]
     ) -> tuple[C, list[BadRecord]]:
@@ -308,15 +321,13 @@ class KafkaSource:
             if inbox.labels.is_full:
                 inbox.labels_paused_s = time.monotonic()
             self._note_idle(inbox, came=taken is not None and len(taken) > 0)
-            begins, quiet = partition in self._beginning, self._is_quiet(inbox)
+            moved, quiet = partition in self._moved, self._is_quiet(inbox)
             quiet_ms = inbox.watermark.fall_quiet(round(time.time() * 1000)) if quiet else NEVER_MS
             quiet_at_ms = None if quiet_ms == NEVER_MS else quiet_ms
             idle_ms = round((time.monotonic() - (inbox.idle_since_s or time.monotonic())) * 1000)
             first_label_ms = inbox.labels.first_due_ms
-            batch.append(
-                PartitionBatch(partition, taken, quiet, begins, idle_ms, quiet_at_ms, first_label_ms)
-            )
-        self._beginning.clear()
+            batch.append(PartitionBatch(partition, taken, quiet, moved, idle_ms, quiet_at_ms, first_label_ms))
+        self._moved.clear()
         return batch
 
     def _note_idle(self, inbox: Inbox, *, came: bool) -> None:
