@@ -54,6 +54,22 @@ def test_unequal_numbers_of_partitions_are_refused(
     assert f"{site.settings.topics.labels} has 3 partitions instead of 2" in message
 
 
+@pytest.mark.parametrize(
+    ("name", "bound"),
+    [
+        ("session_timeout_ms", "group.max.session.timeout.ms"),
+        ("transaction_timeout_ms", "transaction.max.timeout.ms"),
+    ],
+)
+def test_a_timeout_that_the_broker_does_not_allow_is_named_with_its_bound(
+    name: str, bound: str, kafka: Broker, tmp_path: Path
+) -> None:
+    code, message = refusal(Site(kafka.bootstrap, tmp_path, 1), kafka={name: 3_000_000})
+    assert code == 2
+    assert f"kafka.{name} = 3000000 is " in message
+    assert bound in message
+
+
 def test_a_first_start_must_be_declared(kafka: Broker, tmp_path: Path) -> None:
     site = Site(kafka.bootstrap, tmp_path, 1)
     code, message = refusal(site, kafka={"start_from": "committed"})

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from kafka import ConsumerGroupMetadata, TopicPartition
-from kafka.errors import MessageSizeTooLargeError, TopicAuthorizationFailedError
+from kafka.errors import (
+    CoordinatorNotAvailableError,
+    InvalidTransactionTimeoutError,
+    KafkaError,
+    MessageSizeTooLargeError,
+    TopicAuthorizationFailedError,
+)
 
-from worker.errors import IncompatibleError, IndefiniteError
+from worker.errors import IncompatibleError, IndefiniteError, UnreachableError
 from worker.kafka_io.committer import Committer, KafkaTransaction, Outgoing
 
 
@@ -81,3 +88,46 @@ def test_what_kafka_forbids_is_no_unknown_outcome(
     assert "commit_transaction" not in Producer.calls
     with pytest.raises(IndefiniteError, match="only a new process"):
         committer.commit(KafkaTransaction(records(), OFFSETS), GROUP)
+
+
+def refused(monkeypatch: pytest.MonkeyPatch, init: Callable[[], None]) -> Exception:
+    """Return why no committer is made, where this happens when it asks for its transactional id."""
+    monkeypatch.setattr("worker.kafka_io.committer.KafkaProducer", Producer)
+    monkeypatch.setattr(Producer, "init_transactions", lambda _: init(), raising=False)
+    with pytest.raises(Exception) as raised:  # noqa: PT011 - each test says which one
+        Committer({"client_id": "w"}, deadline_s=0.05)
+    return raised.value
+
+
+def failing(error: Exception) -> Callable[[], None]:
+    def init() -> None:
+        raise error
+
+    return init
+
+
+def test_no_commit_is_in_doubt_before_kafka_has_granted_the_transactional_id(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answer = threading.Event()
+    silent = refused(monkeypatch, lambda: (answer.wait(), None)[1])
+    answer.set()
+    unavailable = refused(monkeypatch, failing(CoordinatorNotAvailableError()))
+    for error, reason in (
+        (silent, "no answer within kafka.commit_deadline_s = 0.05"),
+        (unavailable, "CoordinatorNotAvailableError"),
+    ):
+        assert isinstance(error, UnreachableError)
+        assert f"no transactional id to worker.id = 'w' ({reason}" in str(error)
+        assert "commit may" not in str(error)
+
+
+def test_a_transaction_timeout_beyond_the_brokers_is_kafkas_own_error_for_the_setting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # So kafka-python 3.0 puts it.
+    mentioned = KafkaError(
+        "Unexpected error in InitProducerIdResponse: [Error 50] InvalidTransactionTimeoutError"
+    )
+    error = refused(monkeypatch, failing(mentioned))
+    assert isinstance(error, InvalidTransactionTimeoutError)

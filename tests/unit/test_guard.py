@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.support.records import record_columns
-from worker.errors import FuseError, IncompatibleError
+from worker.errors import FuseError, IncompatibleError, UnreachableError
 from worker.kafka_io.partitioner import Partitioner, partitions_of_keys
 from worker.kafka_io.record_batches import RecordColumns
 from worker.live.guard import InputGuard
@@ -91,6 +91,11 @@ def test_a_topic_that_has_grown_or_shrunk_stops_the_worker() -> None:
     for found in ({0, 1, 2}, {0, 1, 2, 3, 4}):
         with pytest.raises(IncompatibleError, match=f"transactions has {len(found)} partitions now, 4 when"):
             guard().check_partitions("transactions", found)
+
+
+def test_a_topic_that_is_gone_is_not_taken_for_one_of_another_size() -> None:
+    with pytest.raises(UnreachableError, match="transactions is gone since the worker started"):
+        guard().check_partitions("transactions", set())
 
 
 def bad(count: int, topic: str = "transactions", detail: str = "amount: Field required") -> list[BadRecord]:

@@ -101,6 +101,18 @@ _EXPLANATIONS: Final[tuple[tuple[tuple[type[Exception], ...], type[WorkerError],
         "and sets lost offsets to where the journal ends",
     ),
     (
+        (kafka_errors.InvalidSessionTimeoutError,),
+        SettingsError,
+        "kafka.session_timeout_ms = {kafka.session_timeout_ms} is not within what {where} allows ({reason}): choose "
+        "one between its group.min.session.timeout.ms and group.max.session.timeout.ms",
+    ),
+    (
+        (kafka_errors.InvalidTransactionTimeoutError,),
+        SettingsError,
+        "kafka.transaction_timeout_ms = {kafka.transaction_timeout_ms} is more than {where} allows ({reason}): choose "
+        "one of at most its transaction.max.timeout.ms",
+    ),
+    (
         FENCED,
         FencedError,
         "another process works under worker.id = {worker.id!r} ({reason}): stop one of them, or give it an "
@@ -110,7 +122,8 @@ _EXPLANATIONS: Final[tuple[tuple[tuple[type[Exception], ...], type[WorkerError],
         _NO_ANSWER,
         UnreachableError,
         "{where} does not answer ({reason}): start it or correct the address, and check that it listens with "
-        "kafka.security_protocol = {kafka.security_protocol!r}",
+        "kafka.security_protocol = {kafka.security_protocol!r} and that the addresses it hands out "
+        "(advertised.listeners) can be reached from here",
     ),
     ((Exception,), WorkerError, "{where} answers {reason}"),
 )

@@ -27,13 +27,14 @@ from kafka import ConsumerGroupMetadata, KafkaProducer
 from kafka import errors as kafka_errors
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
-from worker.errors import FencedError, IncompatibleError, IndefiniteError, WorkerError
+from worker.errors import FencedError, IncompatibleError, IndefiniteError, UnreachableError, WorkerError
 from worker.kafka_io.client import FENCED
 from worker.kafka_io.producer_logger import keep_producer_logger
 
 Finish = Callable[[], None]
 
 
+_UNTIL_SOMEBODY_ACTS: Final = (kafka_errors.AuthorizationError, kafka_errors.InvalidTransactionTimeoutError)
 _TOO_LARGE: Final = (kafka_errors.MessageSizeTooLargeError, kafka_errors.RecordListTooLargeError)
 
 
@@ -85,8 +86,10 @@ class Committer:
 
     Raises
     ------
-    FencedError, IndefiniteError
+    FencedError, UnreachableError
         Kafka did not grant the transactional id.
+    KafkaError
+        Kafka's own: the transactional id is forbidden, or `kafka.transaction_timeout_ms` is too long for it.
     """
 
     def __init__(self, config: Mapping[str, Any], deadline_s: float) -> None:
@@ -95,7 +98,7 @@ class Committer:
         self._state = _State.IDLE
         keep_producer_logger()
         self._producer = KafkaProducer(**config)
-        self._begin(self._producer.init_transactions)()
+        self._ask_for_id()
 
     def commit(self, transaction: KafkaTransaction, group: ConsumerGroupMetadata | None) -> None:
         """Begin a commit and wait until it is visible; see `begin`."""
@@ -133,6 +136,16 @@ class Committer:
     def close(self) -> None:
         """Close the producer; an open transaction is left to its time-out."""
         self._producer.close(timeout=5, null_logger=False)
+
+    def _ask_for_id(self) -> None:
+        """Have Kafka grant the transactional id; nothing was written yet, so no commit is in doubt."""
+        try:
+            self._begin(self._producer.init_transactions)()
+        except IndefiniteError as error:
+            raise UnreachableError(
+                f"Kafka grants no transactional id to worker.id = {self._worker_id!r} ({_reason(error)}): "
+                "`fraud-worker doctor` says what its transactions lack"
+            ) from error
 
     def _commit(self, transaction: KafkaTransaction, group: ConsumerGroupMetadata | None) -> None:
         producer = self._producer
@@ -185,15 +198,17 @@ class Committer:
             ) from None
         except kafka_errors.KafkaError as error:
             root = self._root(error)
-            if isinstance(root, kafka_errors.AuthorizationError):
-                # Nothing was committed, and no start helps until somebody permits it: Kafka's own word says what.
+            if isinstance(root, _UNTIL_SOMEBODY_ACTS):
+                # Nothing was committed, and no start helps before: Kafka's own word says what.
                 raise root from error
-            raise self._explained(root) from error
+            raise self._explained(root) from root
         self._state = _State.IDLE
 
     def _root(self, error: Exception) -> Exception:
         # Once the client's own thread has met an error, its calls raise a general one that only mentions it.
         met = getattr(getattr(self._producer, "_transaction_manager", None), "last_error", None)
+        if kafka_errors.InvalidTransactionTimeoutError.__name__ in str(error):
+            return kafka_errors.InvalidTransactionTimeoutError()
         return met if isinstance(met, Exception) else error
 
     def _explained(self, error: Exception) -> WorkerError:
@@ -209,6 +224,11 @@ class Committer:
                 "committed: raise max.message.bytes of the topics of [topics]; `fraud-worker doctor` says to what"
             )
         return IndefiniteError(f"the commit failed ({error!r}); the next start reads what happened")
+
+
+def _reason(error: IndefiniteError) -> str:
+    cause = error.__cause__
+    return str(error).partition(":")[0] if cause is None else f"{type(cause).__name__}: {cause}"
 
 
 def _run(call: Callable[[], None], outcome: Future[None]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.errors import FuseError, IncompatibleError
+from worker.errors import FuseError, IncompatibleError, UnreachableError
 from worker.kafka_io.partitioner import Partitioner, partitions_of_keys
 from worker.kafka_io.record_batches import RecordColumns
 from worker.settings.sections import BatchSettings
@@ -56,9 +56,16 @@ class InputGuard:
 
         Raises
         ------
+        UnreachableError
+            The topic is gone.
         IncompatibleError
             Cards have moved away from the partitions that know them.
         """
+        if not found:
+            raise UnreachableError(
+                f"{topic} is gone since the worker started: if it was deleted by mistake, create it again; with other "
+                "records under its name, begin anew with new topics"
+            )
         if found != set(range(self._partitions)):
             raise IncompatibleError(
                 f"{topic} has {len(found)} partitions now, {self._partitions} when the worker started: cards have "
