@@ -138,7 +138,9 @@ def advance_cards(
         if usual > 0.0:
             first_amounts = _FIRST_WEIGHT * _FIRST_SPREAD * usual
             spread = (v[_SPREAD] + first_amounts) / (count + _FIRST_WEIGHT)
-            cut = min(x, usual + _USUAL_LIMIT * spread)
+            # Of a single amount nobody knows what is far from it: after a charge of a cent, by which shops check
+            # cards, all that follows would be cut for months.
+            cut = min(x, usual + _USUAL_LIMIT * spread) if count > 1.0 else x
             v[_USUAL] += long * cut
             v[_SPREAD] += long * abs(cut - usual)
             v[_EXCESS] += short * min(max((x - usual) / spread - _EXCESS_FROM, 0.0), _EXCESS_LIMIT)

@@ -31,12 +31,14 @@ With larger trees, half are as good and take less time.
 _MIDDLE: Final = replace(_BASE, trees=200, leaves=15, column_shares=_HALF)
 _LARGE: Final = replace(_BASE, trees=800, leaves=15, learning_rate=0.06, column_shares=_HALF)
 _LARGEST: Final = replace(_BASE, trees=350, leaves=63, column_shares=_HALF)
+_HUGE: Final = replace(_BASE, trees=500, leaves=127, column_shares=_HALF, rows=60_000)
+"""Where many small groups of payments are nearly all fraud, as those of accounts that were taken over."""
 _PAIRS: Final = replace(_BASE, trees=500, leaves=3, learning_rate=0.09)
 """Two splits a tree: a sum of effects of single columns and of pairs, which is best where there is little else."""
-TREES: Final = (_SMALL, _MIDDLE, _LARGE, _LARGEST, _PAIRS)
+TREES: Final = (_SMALL, _MIDDLE, _LARGE, _LARGEST, _PAIRS, _HUGE)
 """Choices record the places of these and of `TABLES`, so that none may move."""
 FOR_FEW_FRAUDS: Final = (TREES.index(_SMALL), TREES.index(_PAIRS), TREES.index(_MIDDLE))
-FOR_MANY_FRAUDS: Final = (*FOR_FEW_FRAUDS, TREES.index(_LARGE), TREES.index(_LARGEST))
+FOR_MANY_FRAUDS: Final = (*FOR_FEW_FRAUDS, TREES.index(_LARGE), TREES.index(_LARGEST), TREES.index(_HUGE))
 """The places of the candidates in `TREES`, the simplest first."""
 _MOST_GROWTH: Final = 2.0
 _MOST_TREES: Final = 1_000

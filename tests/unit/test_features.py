@@ -83,7 +83,7 @@ def _expected_card(card: _History, at_ms: int, amount: float) -> list[float]:
     ]
     first = math.isnan(usual)
     spread = (card.total("spread", _LONG, at_ms) + 0.8 * usual) / (count + 2.0)
-    cut = amount if first else min(amount, usual + 3.0 * spread)
+    cut = min(amount, usual + 3.0 * spread) if count > 1.0 else amount
     card.add(
         at_ms,
         count=1.0,
@@ -159,6 +159,18 @@ def test_a_spree_raises_the_mean_but_hardly_the_usual_amount() -> None:
     assert last["excess"] == pytest.approx(15.0)
     assert last["large"] == 1.0
     assert features[2, _CARD.index("to_usual")] == 100.0
+
+
+def test_a_first_charge_of_a_cent_does_not_hide_what_a_card_usually_pays() -> None:
+    """Shops check new cards so: honest payments of fifty would look like a spree for months."""
+    amounts = np.array([0.01, 50.0, 50.0, 50.0])
+    features, _ = CardAggregates(_SPEC, 10).advance(
+        np.full(4, 5, np.uint64), _none(4), np.zeros(4, np.int64), amounts, _WINDOW_MS
+    )
+    # Of one amount nobody knows what is far from it; and from then on fifty is within three spreads of what is usual.
+    expected = [math.nan, 0.01, 50.01 / 2, 100.01 / 3]
+    np.testing.assert_allclose(features[:, _CARD.index("usual")], expected, rtol=1e-6)
+    assert features[3, _CARD.index("large")] == 1.0
 
 
 def test_what_counts_as_large_follows_from_how_much_the_card_varies() -> None:
