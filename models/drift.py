@@ -27,6 +27,8 @@ _SAMPLED_AT_ONCE: Final = 64
 _REFERENCE_ROWS: Final = 2_048
 _DECILES: Final = np.linspace(0.1, 0.9, 9)
 _FIRST_DAYS: Final = 14
+_SETTLED_DAYS: Final = 28
+"""So long histories of cards take to fill. Later values would all lie above the deciles of a stream's first rows."""
 _DEVIATIONS: Final = 12.0
 """So far the sum of the deviations runs up before the mean counts as moved: a few days of a clear change."""
 _SLACK: Final = 0.75
@@ -71,14 +73,21 @@ def _page_hinkley() -> PageHinkley:
 
 
 class _Positions:
-    """The daily mean position of the values of k columns among the deciles of their first rows."""
+    """The daily mean position of the values of k columns among the deciles of their first rows.
+
+    After `_SETTLED_DAYS` the next rows are the first ones, once.
+    """
 
     def __init__(self, names: Sequence[str]) -> None:
         self._names = names
+        self._days = 0
+        self._begin()
+
+    def _begin(self) -> None:
         self._reference: list[NDArray[np.float64]] = []
         self._edges: list[NDArray[np.float64]] | None = None
-        self._sum, self._rows = np.zeros(len(names)), 0
-        self._series = [_Series() for _ in names]
+        self._sum, self._rows = np.zeros(len(self._names)), 0
+        self._series = [_Series() for _ in self._names]
 
     def add(self, values: NDArray[np.float64]) -> None:
         if self._edges is None:
@@ -97,6 +106,9 @@ class _Positions:
 
     def end_day(self) -> list[str]:
         """Return the names of the columns that the day has shown to have changed."""
+        self._days += 1
+        if self._days == _SETTLED_DAYS:
+            self._begin()
         if not self._rows:
             return []
         means, self._sum, self._rows = self._sum / self._rows, np.zeros(len(self._names)), 0

@@ -51,6 +51,24 @@ def test_what_changes_is_named_within_days_and_nothing_else(changes: dict[str, f
     assert watched(watch, 20, rng, first=60, changes=changes) == [], "the new state is the usual one"
 
 
+def test_a_history_that_filled_in_the_first_weeks_is_watched_from_then_on() -> None:
+    """Counts of a card are zero on a stream's first day."""
+    watch, rng = DriftWatch(("count",)), np.random.default_rng(4)
+
+    def counted(first: int, days: int, level: float) -> list[str]:
+        changed = []
+        for day in range(first, first + days):
+            filled = min(day / 21.0, 1.0)
+            for hour in range(PER_DAY):
+                X = (filled * rng.gamma(2.0, level, (64, 1))).astype(np.float32)
+                at_ms = day * MS_PER_DAY + hour * MS_PER_DAY // PER_DAY
+                changed += watch.decided(X, np.full(64, 0.01, np.float32), at_ms)
+        return changed
+
+    counted(0, 60, 5.0)
+    assert counted(60, 8, 10.0) == ["count"]
+
+
 def test_scores_drift_where_they_expect_another_share_of_fraud_however_they_are_spread() -> None:
     """Generations spread their scores differently: what their probabilities have in common is the share they expect."""
     watch, rng = DriftWatch(NAMES), np.random.default_rng(2)
