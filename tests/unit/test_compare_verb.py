@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
+from tests.support.comparisons import comparison
 from worker.cli import main
 from worker.commands import compare as verb
+from worker.errors import SettingsError
 from worker.offline.compare import comparing
 from worker.offline.compare.comparing import Options
 from worker.offline.compare.mistakes import Mistake
@@ -219,6 +221,37 @@ def test_mistakes_are_shown_beside_the_honest_figure(
             "\naccuracy as the metric\n  accuracy 98.4 %   honest: recall 0.0 %\n  It catches none.\n" in text
         )
         assert "\none method only\n  Not shown: too few frauds.\n" in text
+
+
+@pytest.mark.parametrize(
+    ("writer", "more", "shown"),
+    [
+        ("write_comparison", ["--only", "logistic"], "\nRecommendation\n"),
+        ("write_mistakes", ["--mistakes"], "It catches none."),
+    ],
+)
+def test_what_a_page_should_have_shown_is_printed_although_it_cannot_be_written(
+    writer: str,
+    more: list[str],
+    shown: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    def full(*_: object) -> None:
+        raise SettingsError("--report: no space left")
+
+    made = (Mistake("accuracy as the metric", "accuracy", 0.984, "recall", 0.0, "It catches none."),)
+    monkeypatch.setattr(f"worker.offline.report.{writer}", full)
+    monkeypatch.setattr("worker.offline.compare.mistakes.mistakes", lambda *_: made)
+    monkeypatch.setattr(comparing, "compare", lambda *_, **__: comparison(rows=300))
+    path = tmp_path / "page.html"
+    for output in ([], ["--json"]):
+        assert main(["compare", *SMALL, *more, *output, "--report", str(path)]) == 2
+        printed = capsys.readouterr()
+        assert (shown if not output else "{") in printed.out
+        assert f"{path}: the report" not in printed.out
+        assert "no space left" in printed.err
 
 
 def test_the_list_names_every_strategy(capsys: pytest.CaptureFixture[str]) -> None:

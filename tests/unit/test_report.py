@@ -136,6 +136,11 @@ def without_decisions(row: Row) -> Row:
     return replace(row, left_out="it took too long", figures=None, decided=None)
 
 
+def without_interval(row: Row) -> Row:
+    assert row.figures is not None
+    return replace(row, figures=replace(row.figures, excess_low=math.nan, excess_high=math.nan))
+
+
 def with_nan(row: Row) -> Row:
     assert row.decided is not None
     unknown = np.full(len(row.decided), np.nan)
@@ -144,7 +149,7 @@ def with_nan(row: Row) -> Row:
 
 
 @pytest.mark.parametrize(
-    "case", ["one strategy", "no frauds", "nan", "no figures", "no rows", "equal scores"]
+    "case", ["one strategy", "no frauds", "nan", "no intervals", "no figures", "no rows", "equal scores"]
 )
 def test_odd_results_give_a_whole_page(case: str, tmp_path: Path) -> None:
     one = {("worker", OURS): 2.0}
@@ -156,6 +161,9 @@ def test_odd_results_give_a_whole_page(case: str, tmp_path: Path) -> None:
         case "nan":
             result = comparison(rows=300, strengths=one)
             result = replace(result, prevalence=math.nan, rows=tuple(map(with_nan, result.rows)))
+        case "no intervals":
+            result = comparison(rows=300)
+            result = replace(result, rows=tuple(map(without_interval, result.rows)))
         case "no figures":
             result = comparison(rows=300, strengths=one)
             advice = replace(result.recommendation, strategy=None, cheapest=None, paragraphs=())
@@ -280,6 +288,25 @@ def test_a_file_that_cannot_be_written_is_an_error_of_its_setting(tmp_path: Path
         require_page(tmp_path / "none" / "report.html")
     with pytest.raises(SettingsError, match=r"end its name in \.html"):
         require_page(tmp_path / "report.pdf")
+
+
+def test_a_page_that_is_a_folder_or_that_nobody_may_write_is_refused_before_the_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder, locked = tmp_path / "folder.html", tmp_path / "locked.html"
+    folder.mkdir()
+    locked.touch()
+    with pytest.raises(SettingsError, match=r"--report = .*folder\.html'.*is a folder"):
+        require_page(folder)
+    # The user of the tests may be root, who may write everything.
+    monkeypatch.setattr("os.access", lambda path, _mode: path != locked)
+    with pytest.raises(SettingsError, match=r"--report = .*locked\.html'.*cannot be written"):
+        require_page(locked)
+    require_page(tmp_path / "new.html")
+    monkeypatch.setattr("os.access", lambda path, _mode: path != tmp_path)
+    with pytest.raises(SettingsError, match=r"--report = .*new\.html'.*cannot be written"):
+        require_page(tmp_path / "new.html")
+    require_page(locked)
 
 
 def test_recall_and_precision_are_those_of_every_threshold_at_a_fraud() -> None:

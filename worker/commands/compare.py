@@ -10,7 +10,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -147,11 +147,13 @@ def compare(args: argparse.Namespace) -> int:
     settings, dataset, source = _simulated(args) if args.simulate else _from_file(args)
     with _bars() as (progress, on_change):
         comparison = side_by_side(settings, dataset, options, source, progress=progress, on_change=on_change)
+    # The table first: a page that cannot be written must not take it along.
+    _print(comparison, args)
     if args.report is not None:
         from worker.offline.report import write_comparison
 
         write_comparison(comparison, args.report)
-    _print(comparison, args)
+        _name_page(args)
     return INTERRUPTED if comparison.interrupted else 0
 
 
@@ -177,21 +179,26 @@ def _mistakes(args: argparse.Namespace) -> int:
     )
     with progress_bar("mistakes") as progress:
         made = mistakes(prepared.material, args.seed, progress)
+    _print_mistakes(args, made, source, prepared.notes)
     if args.report is not None:
         from worker.offline.report import write_mistakes
 
         write_mistakes(made, args.report, source, prepared.notes)
+        _name_page(args)
+    return 0
+
+
+def _print_mistakes(
+    args: argparse.Namespace, made: Sequence[Mistake], source: str, notes: Sequence[str]
+) -> None:
     if args.json:
         print(json.dumps({"mistakes": [_json_mistake(it) for it in made]}))
-        return 0
+        return
     from worker.offline.compare.table_text import WIDTH_ELSEWHERE, mistakes_text
 
     console = output(WIDTH_ELSEWHERE)
-    for part in mistakes_text(made, source, prepared.notes, console.width):
+    for part in mistakes_text(made, source, notes, console.width):
         console.print(part)
-    if args.report is not None:
-        print(f"\n{args.report}: the report")
-    return 0
 
 
 def _json_mistake(mistake: Mistake) -> dict[str, str | float | None]:
@@ -287,7 +294,10 @@ def _print(comparison: Comparison, args: argparse.Namespace) -> None:
     console = output(WIDTH_ELSEWHERE)
     for part in comparison_text(comparison, args.metric or "cost", console.width):
         console.print(part)
-    if args.report is not None:
+
+
+def _name_page(args: argparse.Namespace) -> None:
+    if not args.json:
         print(f"\n{args.report}: the report")
 
 

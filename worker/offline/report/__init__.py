@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,17 +33,23 @@ def require_plots() -> None:
 
 
 def require_page(path: Path) -> None:
-    """Refuse a file that is no page or whose folder does not exist, before the work that it is to show.
+    """Refuse a file that is no page or that cannot be written, before the work that it is to show.
 
     Raises
     ------
     SettingsError
-        The name does not end in .html, or the folder does not exist; the message names `--report`.
+        The name does not end in .html or is that of a folder, the folder does not exist, or the user may not write
+        there; the message names `--report`.
     """
+    given = f"--report = {str(path)!r}"
     if path.suffix.lower() not in {".html", ".htm"}:
-        raise SettingsError(f"--report = {str(path)!r}: the report is a page of HTML; end its name in .html")
+        raise SettingsError(f"{given}: the report is a page of HTML; end its name in .html")
     if not path.parent.is_dir():
-        raise SettingsError(f"--report = {str(path)!r}: there is no folder {str(path.parent)!r}; create it")
+        raise SettingsError(f"{given}: there is no folder {str(path.parent)!r}; create it")
+    if path.is_dir():
+        raise SettingsError(f"{given}: that is a folder; name a file in it")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise SettingsError(f"{given}: it cannot be written; name a file that can")
 
 
 def write_comparison(result: Comparison, path: Path) -> None:

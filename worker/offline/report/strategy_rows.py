@@ -149,8 +149,8 @@ def _shown(rows: list[Figures], nothing: float) -> tuple[float, float]:
         [max(it.excess, it.excess_high) if math.isfinite(it.excess_high) else it.excess for it in rows]
     )
     high = float(max(min(ends.max(), max(2.0 * np.median(ends), 1.3 * nothing)), 1e-9))
-    low = min(0.0, *(it.excess_low for it in rows if math.isfinite(it.excess_low)))
-    return max(low, -0.5 * high), high
+    low = min((it.excess_low for it in rows if math.isfinite(it.excess_low)), default=0.0)
+    return max(min(low, 0.0), -0.5 * high), high
 
 
 def _marks(rows: list[tuple[Series, Figures]], low: float, high: float) -> tuple[list[Point], list[Span]]:
