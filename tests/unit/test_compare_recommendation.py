@@ -203,7 +203,10 @@ def test_within_the_budget_the_cheapest_is_called_no_more_than_that() -> None:
 def test_a_worker_over_the_budget_is_said_to_be() -> None:
     own = row("worker", "ours", 1_000.0, 0.0, cases_per_day=28.4)
     _, text = words(own, row("logistic", "nothing", 1_400.0, 10.0, cases_per_day=9.0), costs=FIFTEEN)
-    assert "cost 1,000, the least, and saved 60.0 %, with 28.4 cases a day, more than the budget." in text
+    assert (
+        "cost 1,000 and saved 60.0 %, with 28.4 cases a day, more than the budget: it is the cheapest."
+        in text
+    )
 
 
 def test_where_every_strategy_is_over_the_budget_none_is_left_out_for_it() -> None:
@@ -221,6 +224,22 @@ def test_nothing_is_said_to_save_while_something_within_noise_of_it_does() -> No
     assert "No strategy saves anything" not in text
 
 
+def test_where_no_fraud_loses_money_the_costs_are_named_and_no_figure_is_nan() -> None:
+    worthless = row("logistic", "nothing", 1_000.0, 0.0, savings=math.nan, recall_by_value=math.nan)
+    own = row("worker", "ours", 1_100.0, 10.0, savings=math.nan, recall_by_value=math.nan)
+    strategy, text = words(worthless, own)
+    assert strategy == "logistic"
+    assert text.startswith(
+        "By [costs] no fraud of the test window loses money, so there is nothing to save: set costs.missed_fraud_fixed "
+        "to what a missed fraud costs whatever its amount. The cheapest is logistic"
+    )
+    assert (
+        "it cost 1,000 in the test window. It caught 70.0 % of the frauds with a precision of 30.0 %" in text
+    )
+    assert "This worker as it would run cost 1,100: beyond noise above the cheapest" in text
+    assert "nan" not in text
+
+
 def test_what_saves_nothing_is_not_praised() -> None:
     _, text = words(row("logistic", "nothing", 1_000.0, 0.0, savings=-0.25))
     assert text.startswith(
@@ -233,6 +252,18 @@ def test_without_figures_there_is_nothing_to_choose() -> None:
     advised = recommend([none], COSTS, Severity.SEVERE, 14)
     assert (advised.strategy, advised.cheapest) == (None, None)
     assert "nothing to choose from" in advised.paragraphs[0]
+
+
+def test_where_no_fraud_loses_money_accuracy_is_explained_without_savings() -> None:
+    drawn = comparison()
+    rows = [
+        dataclasses.replace(it, figures=it.figures and dataclasses.replace(it.figures, savings=math.nan))
+        for it in drawn.rows
+    ]
+    text = accuracy_explained(dataclasses.replace(drawn, rows=tuple(rows)))
+    assert f"{drawn.recommendation.strategy} catches" in text
+    assert "of the frauds, yet by its accuracy" in text
+    assert "nan" not in text
 
 
 def test_accuracy_is_explained_by_the_users_own_numbers() -> None:

@@ -106,9 +106,13 @@ def accuracy_explained(comparison: Comparison) -> str:
         return text
     accuracy = float((row.decided.alerted == judged.fraud).mean())
     return (
-        f"{text} {row.strategy} catches {_share(row.figures.recall)} of the frauds and saves "
-        f"{_share(row.figures.savings)} of the cost{_beside(accuracy, trivial)}."
+        f"{text} {row.strategy} catches {_share(row.figures.recall)} of the frauds{_saves(row.figures)}"
+        f"{_beside(accuracy, trivial)}."
     )
+
+
+def _saves(worth: Figures) -> str:
+    return "" if math.isnan(worth.savings) else f" and saves {_share(worth.savings)} of the cost"
 
 
 def _beside(accuracy: float, trivial: float) -> str:
@@ -197,8 +201,8 @@ def _choice(choice: _Choice, block: Block) -> str:
     if row.family in ("online", OURS):
         begun = "learning as labels arrive" if block is Block.REFRESHED else "frozen before the test"
     text = (
-        f"{_lead(choice)} {row.strategy} ({row.meaning}), {begun}: it cost {_money(worth.cost)} in the test window and "
-        f"saved {_share(worth.savings)}. {_caught(worth)}"
+        f"{_lead(choice)} {row.strategy} ({row.meaning}), {begun}: it cost {_money(worth.cost)} in the test window"
+        f"{_saved(worth)}. {_caught(worth)}"
     )
     if choice.budget is not None:
         return f"{text} It is the cheapest within the budget of {_cases(choice.budget)} cases a day."
@@ -213,6 +217,11 @@ def _choice(choice: _Choice, block: Block) -> str:
 
 def _lead(choice: _Choice) -> str:
     best = choice.best[1]
+    if math.isnan(best.savings):
+        return (
+            "By [costs] no fraud of the test window loses money, so there is nothing to save: set "
+            "costs.missed_fraud_fixed to what a missed fraud costs whatever its amount. The cheapest is"
+        )
     if best.savings > 0.0:
         return "Use"
     trivial = _money(best.cost / (1.0 - best.savings))
@@ -228,12 +237,18 @@ def _lead(choice: _Choice) -> str:
     )
 
 
+def _saved(worth: Figures) -> str:
+    return "" if math.isnan(worth.savings) else f" and saved {_share(worth.savings)}"
+
+
 def _caught(worth: Figures) -> str:
     if math.isnan(worth.precision):
         return "It alerted on nothing."
+    is_worthless = math.isnan(worth.recall_by_value)
+    by_value = "" if is_worthless else f" ({_share(worth.recall_by_value)} by value)"
     return (
-        f"It caught {_share(worth.recall)} of the frauds ({_share(worth.recall_by_value)} by value) with a precision "
-        f"of {_share(worth.precision)} and {worth.cases_per_day:,.0f} cases a day."
+        f"It caught {_share(worth.recall)} of the frauds{by_value} with a precision of {_share(worth.precision)} and "
+        f"{worth.cases_per_day:,.0f} cases a day."
     )
 
 
@@ -327,20 +342,18 @@ def _own(chosen: _Judged, candidates: Sequence[_Judged], costs: CostPolicy) -> l
     if worker is None or worker is chosen:
         return []
     worth = worker[1]
-    many = f", with {_cases(worth.cases_per_day)} cases a day, more than the budget"
-    saved = f"saved {_share(worth.savings)}{many if is_over_budget(worth, costs) else ''}"
+    is_over = is_over_budget(worth, costs)
+    many = f", with {_cases(worth.cases_per_day)} cases a day, more than the budget" if is_over else ""
+    text = f"This worker as it would run cost {_money(worth.cost)}{_saved(worth)}{many}"
     if worth.excess <= 0.0:
-        return [f"This worker as it would run cost {_money(worth.cost)}, the least, and {saved}."]
+        return [f"{text}: it is the cheapest."]
     if worth.excess <= _standard_error(worth):
         within = "within noise of the cheapest"
     elif worth.excess_low <= 0.0:
         within = "above the cheapest, which a longer test may clear"
     else:
         within = "beyond noise above the cheapest"
-    return [
-        f"This worker as it would run cost {_money(worth.cost)} and {saved}: {within} (95 % interval of the difference "
-        f"{_interval(worth)})."
-    ]
+    return [f"{text}: {within} (95 % interval of the difference {_interval(worth)})."]
 
 
 def _cost(it: _Judged) -> tuple[float, bool]:
