@@ -67,6 +67,19 @@ def test_a_delay_that_leaves_no_window_is_refused() -> None:
         over(40, Delay(45 * MS_PER_DAY, varies=False))
 
 
+def test_a_test_window_of_one_day_is_refused_as_its_intervals_are_over_days() -> None:
+    # 42 days without the gap, of which 2 in 85 are one.
+    with pytest.raises(
+        SettingsError,
+        match=r"test window of 1 day, .* need 2; change --windows = 15,40,28,2, or give a longer file$",
+    ):
+        over(49, shares=Shares(15, 40, 28, 2))
+    assert lengths(over(92, shares=Shares(15, 40, 28, 2)))[-1] == 2
+    # 5 days without the gap are 1, 2, 1 and 1 by the usual proportions.
+    with pytest.raises(SettingsError, match=r"test window of 1 day, .* need 2; give a longer file$"):
+        over(30, Delay(25 * MS_PER_DAY, varies=False))
+
+
 def test_both_classes_mature_alike_and_only_known_frauds_are_frauds() -> None:
     day = MS_PER_DAY
     times = np.array([0, 1, 2, 3]) * day

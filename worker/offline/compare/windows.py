@@ -19,6 +19,8 @@ from worker.offline.dataset import Dataset
 LEAST_DAYS: Final = 30
 LEAST_FRAUDS: Final = 30
 """In each of the train, tune and test windows, and as many legits."""
+_LEAST_TEST_DAYS: Final = 2
+"""One day has no spread, and so no interval: nobody could say what is within noise."""
 _SAME_MS: Final = 1_000
 """Delays that differ by no more than a file's precision of time are one delay."""
 
@@ -30,6 +32,9 @@ class Shares(NamedTuple):
     train: float = 40.0
     tune: float = 14.0
     test: float = 14.0
+
+    def __str__(self) -> str:
+        return ",".join(f"{share:g}" for share in self)
 
 
 _OTHER_SHARES: Final = (
@@ -152,6 +157,7 @@ class Windows:
         SettingsError
             The stretch is too short.
         """
+        change = "" if shares is None else f"change --windows = {shares}, or "
         shares = shares or Shares()
         first_day, end_day = first_ms // MS_PER_DAY, last_ms // MS_PER_DAY + 1
         days, gap = end_day - first_day, -(-delay.ms // MS_PER_DAY)
@@ -169,6 +175,11 @@ class Windows:
                 "longer file"
             )
         warm_up, train, tune, test = (int(day) for day in lengths)
+        if test < _LEAST_TEST_DAYS:
+            raise SettingsError(
+                f"the transactions span {days} days and {delay}: that leaves a test window of {test} day, and the "
+                f"intervals of a comparison, which are over days, need {_LEAST_TEST_DAYS}; {change}give a longer file"
+            )
         starts = np.cumsum([first_day, warm_up, train, tune, gap, test]) * MS_PER_DAY
         return cls(*(int(start) for start in starts))
 
@@ -263,8 +274,7 @@ def what_helps(
     others = shares_that_do(span_ms, delay, times_ms, verdicts, truth)
     if others is None:
         return f"{delay}, and no other --windows that were tried would do: give a longer file"
-    would_do = ",".join(f"{share:g}" for share in others)
-    return f"give a longer file, or change the proportions by --windows, of which {would_do} would do"
+    return f"give a longer file, or change the proportions by --windows, of which {others} would do"
 
 
 def learnable(
