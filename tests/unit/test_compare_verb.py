@@ -144,11 +144,26 @@ def test_a_file_of_ten_rows_is_refused_in_words(tmp_path: Path, capsys: pytest.C
     assert "span 1 days: a comparison needs 30" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("text", ["15,40,14", "1,2,3,x", "15,0,14,14", "-1,2,3,4", ""])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "15,40,14",
+        "1,2,3,x",
+        "15,0,14,14",
+        "-1,2,3,4",
+        "",
+        "nan,nan,nan,nan",
+        "15,40,inf,14",
+        "1,1,1e308,1e308",
+    ],
+)
 def test_windows_are_four_proportions(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["compare", "--simulate", f"--windows={text}"])
-    assert "is not four numbers above 0" in capsys.readouterr().err
+    assert (
+        f"{text!r} is not four numbers, that of the warm-up from 0 and the others above 0, such as 15,40,14,14"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize("seed", ["-1", "4294967296", "1.5", ""])
@@ -190,9 +205,9 @@ def test_strategies_own_rows_and_families_are_chosen_by_name(monkeypatch: pytest
     ours = options(monkeypatch, "--only", "ours")
     assert (len(ours.strategies), len(ours.own_rows)) == (0, 3)
     others = options(
-        monkeypatch, "--skip", "ours", "--max-seconds", "5", "--windows", "1,2,3,4", "--jobs", "3"
+        monkeypatch, "--skip", "ours", "--max-seconds", "5", "--windows", "0,2,3,4", "--jobs", "3"
     )
-    assert (len(others.own_rows), others.jobs, others.shares) == (0, 3, (1.0, 2.0, 3.0, 4.0))
+    assert (len(others.own_rows), others.jobs, others.shares) == (0, 3, (0.0, 2.0, 3.0, 4.0))
     assert {it.caps.seconds for it in others.strategies} == {5.0}
 
 

@@ -80,6 +80,17 @@ def test_a_test_window_of_one_day_is_refused_as_its_intervals_are_over_days() ->
         over(30, Delay(25 * MS_PER_DAY, varies=False))
 
 
+def test_proportions_that_leave_a_window_no_day_are_named_where_they_were_chosen() -> None:
+    # 83 days without the gap: 0.1 of 69.1 is a tenth of a day.
+    with pytest.raises(
+        SettingsError, match=r"no day for one of the windows; change --windows = 15,40,0\.1,14, or"
+    ):
+        over(90, shares=Shares(15, 40, 0.1, 14))
+    # No proportions help where the gap alone takes all.
+    with pytest.raises(SettingsError, match=r"no day for one of the windows; give a longer file$"):
+        over(40, Delay(45 * MS_PER_DAY, varies=False), Shares(15, 40, 14, 14))
+
+
 def test_both_classes_mature_alike_and_only_known_frauds_are_frauds() -> None:
     day = MS_PER_DAY
     times = np.array([0, 1, 2, 3]) * day

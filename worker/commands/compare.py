@@ -387,14 +387,17 @@ def _shares(text: str) -> Shares:
     from worker.offline.compare.windows import Shares
 
     try:
-        shares = Shares(*(float(part) for part in text.split(",")))
-    except (TypeError, ValueError):
-        shares = None
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    # The sum, by which they are divided, is finite only where each is.
     if (
-        shares is None
-        or len(text.split(",")) != len(Shares._fields)
-        or min(shares[1:]) <= 0
-        or shares.warm_up < 0
+        len(numbers) != len(Shares._fields)
+        or not math.isfinite(sum(numbers))
+        or numbers[0] < 0
+        or min(numbers[1:]) <= 0
     ):
-        raise argparse.ArgumentTypeError(f"{text!r} is not four numbers above 0, such as 15,40,14,14")
-    return shares
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not four numbers, that of the warm-up from 0 and the others above 0, such as {Shares()}"
+        )
+    return Shares(*numbers)

@@ -171,8 +171,8 @@ class Windows:
         lengths = np.diff(ends, prepend=0)
         if days <= gap or lengths[1:].min() < 1:
             raise SettingsError(
-                f"the transactions span {days} days and {delay}: that leaves no day for one of the windows; give a "
-                "longer file"
+                f"the transactions span {days} days and {delay}: that leaves no day for one of the windows; "
+                f"{change if days > gap else ''}give a longer file"
             )
         warm_up, train, tune, test = (int(day) for day in lengths)
         if test < _LEAST_TEST_DAYS:
