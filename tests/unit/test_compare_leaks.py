@@ -18,6 +18,8 @@ from worker.offline.compare.registry import chosen
 from worker.offline.compare.result import Comparison, Figures
 from worker.offline.compare.windows import Shares, learnable
 from worker.offline.dataset import NEVER, Dataset
+from worker.offline.label_file import LabelMatches
+from worker.offline.refusals import Refusal
 from worker.settings.sections import Settings
 from worker.simulation import FIELDS, Traffic, simulate
 
@@ -252,6 +254,37 @@ def test_frauds_alone_labelled_make_silence_legitimate() -> None:
     comparison = run(only_frauds)
     assert comparison.known == len(DATA)
     assert any("a transaction without a label counts as legitimate" in note for note in comparison.notes)
+    # A backtest of the same file would say so.
+    assert not any("every transaction of known truth is a fraud" in note for note in comparison.notes)
+
+
+def test_what_the_file_lacks_and_what_is_odd_in_it_is_among_the_notes() -> None:
+    money = pa.array(["EUR", "JPY"] * (len(DATA) // 2) + ["EUR"] * (len(DATA) % 2))
+    odd = dataclasses.replace(
+        DATA,
+        currency=money,
+        refused=(Refusal("amount", "missing_field", 3, 7, line=8),),
+        matches=LabelMatches(labels=90, outcomes=0, unmatched=4, examples=("x",), superseded=0),
+    )
+    notes = run(odd).to_json()["notes"]
+    assert (
+        notes[0] == "left out, as a live worker refuses it: amount: missing_field in 3 rows, first in line 8"
+    )
+    assert notes[1] == "4 of 90 labels find no transaction"
+    assert notes[2].startswith("amounts are in 2 currencies (EUR, JPY)")
+
+
+def test_labels_that_are_dated_early_are_said_once_to_be_moved() -> None:
+    early = np.arange(len(DATA)) % 10 == 0
+    moved = dataclasses.replace(
+        DATA,
+        label_time_ms=DATA.event_time_ms + np.where(early, 0, WEEK_MS),
+        early_labels=int(early.sum()),
+    )
+    said = [note for note in run(moved).notes if "labels are dated" in note]
+    assert said == [
+        f"{early.sum():,} labels are dated at or before their transaction: taken to have arrived 7 days after it"
+    ]
 
 
 def test_rows_without_truth_are_neither_learnt_nor_judged() -> None:

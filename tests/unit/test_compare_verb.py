@@ -225,17 +225,22 @@ def test_mistakes_are_shown_beside_the_honest_figure(
         Mistake("accuracy as the metric", "accuracy", 0.984, "recall", 0.0, "It catches none."),
         Mistake("one method only", "", nan, "", nan, "Not shown: too few frauds."),
     )
+    prepared = SimpleNamespace(material=None, notes=("labels are late", "amounts are odd"))
+    monkeypatch.setattr("worker.offline.compare.prepared.prepare", lambda *_, **__: prepared)
     monkeypatch.setattr("worker.offline.compare.mistakes.mistakes", lambda *_: made)
     assert main(["compare", *SMALL, "--mistakes", *(["--json"] if as_json else [])]) == 0
     text = capsys.readouterr().out
     if as_json:
-        first, second = json.loads(text)["mistakes"]
+        whole = json.loads(text)
+        first, second = whole["mistakes"]
+        assert whole["notes"] == ["labels are late", "amounts are odd"]
         assert (first["reported"], first["honest"], second["reported"]) == (0.984, 0.0, None)
     else:
         assert (
             "\naccuracy as the metric\n  accuracy 98.4 %   honest: recall 0.0 %\n  It catches none.\n" in text
         )
         assert "\none method only\n  Not shown: too few frauds.\n" in text
+        assert "  note: labels are late\n  note: amounts are odd\n" in text
 
 
 @pytest.mark.parametrize(

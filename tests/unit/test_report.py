@@ -20,6 +20,8 @@ from worker.offline.compare.result import OURS, Block, Comparison, Decided, Figu
 from worker.offline.compare.strategy import Caps, Rule
 from worker.offline.dataset import NEVER
 from worker.offline.figures import days, weeks
+from worker.offline.label_file import LabelMatches
+from worker.offline.refusals import Refusal
 from worker.offline.report import backtested as backtested_page
 from worker.offline.report import require_page, wording, write_backtest, write_comparison, write_mistakes
 from worker.offline.report.compared import comparison_page
@@ -219,6 +221,26 @@ def test_the_report_of_a_backtest_has_every_section_and_keeps_its_promises(
     assert backtested.costliest_misses[0].transaction_id in found["misses"].text
     assert f"{backtested.evaluation.cost:,.0f}" in found["money"].text
     assert page.lower().count("accuracy") == 1
+
+
+def test_the_page_of_a_backtest_says_what_its_file_lacks_and_what_is_odd_in_it(
+    backtested: BacktestResult,
+) -> None:
+    odd = replace(
+        backtested.dataset,
+        refused=(Refusal("amount", "missing_field", 3, 7),),
+        notes=("shop is cast",),
+        matches=LabelMatches(labels=90, outcomes=0, unmatched=4, examples=("x",), superseded=0),
+    )
+    page = backtested_page.backtest_page(replace(backtested, dataset=odd), "payments.csv")
+    setup = sections(assert_keeps_its_promises(page))["setup"]
+    assert [it.text for it in setup.all("li")] == [
+        "left out, as a live worker refuses it: amount: missing_field in 3 rows, first in row 7",
+        "4 of 90 labels find no transaction",
+        "shop is cast",
+    ]
+    # Refused rows are in the file too.
+    assert "transactions read" in setup.text
 
 
 def test_the_marker_of_a_backtest_costs_what_its_curve_charges_for_the_same_alerts(

@@ -192,7 +192,7 @@ def _print_mistakes(
     args: argparse.Namespace, made: Sequence[Mistake], source: str, notes: Sequence[str]
 ) -> None:
     if args.json:
-        print(json.dumps({"mistakes": [_json_mistake(it) for it in made]}))
+        print(json.dumps({"mistakes": [_json_mistake(it) for it in made], "notes": list(notes)}))
         return
     from worker.offline.compare.table_text import WIDTH_ELSEWHERE, mistakes_text
 

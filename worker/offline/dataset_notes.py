@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from models.vocabulary import MS_PER_DAY
 from worker.offline.dataset import Dataset
 from worker.offline.label_file import first_of_ids
-from worker.redaction import redact
+from worker.redaction import printable, redact
 
 _NAMED: Final = 4
 _FAR: Final = 3.0
@@ -20,6 +20,16 @@ _MIDDLE: Final = (1.0, 99.0)
 _SEEN_ONCE: Final = 0.9
 """Cards are hardly ever seen again where there are so many for each transaction."""
 _MANY: Final = 1_000
+
+
+def what_to_know(dataset: Dataset) -> Iterator[str]:
+    """Yield what a page says of its file: rows left out, labels without a transaction, and the `notes`."""
+    for refusal in dataset.refused:
+        yield f"left out, as a live worker refuses it: {printable(str(refusal))}"
+    matches = dataset.matches
+    if matches is not None and matches.unmatched:
+        yield f"{matches.unmatched:,} of {matches.labels:,} labels find no transaction"
+    yield from notes(dataset)
 
 
 def notes(dataset: Dataset) -> Iterator[str]:

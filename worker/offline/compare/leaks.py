@@ -281,4 +281,5 @@ def _with_possible_label_times(dataset: Dataset, default_delay_ms: int) -> tuple
     if not early.any() or early.sum() == dataset.labelled.sum():
         return dataset, 0
     moved_ms = np.where(early, dataset.event_time_ms + default_delay_ms, dataset.label_time_ms)
-    return replace(dataset, label_time_ms=moved_ms), int(early.sum())
+    # Who reads a file takes early labels to come with their transaction: here they come later.
+    return replace(dataset, label_time_ms=moved_ms, early_labels=0), int(early.sum())

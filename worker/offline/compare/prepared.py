@@ -22,6 +22,7 @@ from worker.offline.compare.raw_features import Features, layout_of, raw_feature
 from worker.offline.compare.result import JudgedRows, Window
 from worker.offline.compare.windows import Delay, Shares, Verdicts, Windows, delay_of, what_helps
 from worker.offline.dataset import NEVER, Dataset
+from worker.offline.dataset_notes import what_to_know
 from worker.offline.worker_run import Decisions, WorkerRun
 from worker.parameters import policy
 from worker.progress import OnProgress, ignore_progress
@@ -195,8 +196,9 @@ def _by_delay(clean: Cleaned, delay: Delay, shares: Shares | None) -> Laid:
     else:
         label_ms = dataset.label_time_ms
     if not (known & ~truth).any():
-        known = np.ones(len(dataset), np.bool_)
+        known, dataset = np.ones(len(dataset), np.bool_), replace(dataset, silence_is_legit=True)
         notes.append("labels name frauds alone: a transaction without a label counts as legitimate")
+    notes = [*what_to_know(dataset), *notes]
     truth = truth & known
     span_ms = int(times_ms[0]), int(times_ms[-1])
     windows = Windows.over(*span_ms, delay, shares)

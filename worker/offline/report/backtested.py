@@ -8,6 +8,7 @@ import numpy as np
 
 from models.vocabulary import Decider
 from worker.offline.backtest import BacktestResult
+from worker.offline.dataset_notes import what_to_know
 from worker.offline.figures import Judged, Stretch, charge, stretch
 from worker.offline.report import wording
 from worker.offline.report.course import (
@@ -319,18 +320,13 @@ def _setup(result: BacktestResult) -> list[Html]:
         ("missed fraud", f"{costs.loss_fixed:,g} + {costs.loss_factor:g} \N{MULTIPLICATION SIGN} amount"),
         ("alert budget", "none" if budget is None else f"{budget:,g} cases a day"),
         ("case window", f"{result.settings.costs.case_window_hours:g} hours"),
-        ("transactions in the file", wording.count(result.transactions)),
+        ("transactions read", wording.count(result.transactions)),
         ("alerts declined", wording.percent(result.handled.declined)),
         ("alerts answered within hours", wording.percent(result.handled.answered)),
         ("model", result.model.version),
         ("speed", f"{wording.count(result.transactions_per_second)} a second"),
     ]
-    dataset = result.dataset
-    notes = [f"Rows refused: {refusal}." for refusal in dataset.refused]
-    if dataset.matches is not None and dataset.matches.unmatched:
-        notes.append(
-            f"{dataset.matches.unmatched:,} of {dataset.matches.labels:,} labels find no transaction."
-        )
+    notes = list(what_to_know(result.dataset))
     return [
         definitions(facts),
         element("ul", *(element("li", text(note)) for note in notes)) if notes else NOTHING,
