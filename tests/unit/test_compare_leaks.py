@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,9 +14,10 @@ from tests.support.fake_strategies import run_here
 from worker.errors import SettingsError
 from worker.offline.compare.comparing import Options, compare
 from worker.offline.compare.leaks import cleaned
+from worker.offline.compare.ours import OWN_ROWS
 from worker.offline.compare.prepared import prepare
 from worker.offline.compare.registry import chosen
-from worker.offline.compare.result import Comparison, Figures
+from worker.offline.compare.result import Block, Comparison, Figures
 from worker.offline.compare.windows import Shares, learnable
 from worker.offline.dataset import NEVER, Dataset
 from worker.offline.label_file import LabelMatches
@@ -297,6 +299,41 @@ def test_rows_without_truth_are_neither_learnt_nor_judged() -> None:
     assert np.isin(comparison.test.event_time_ms, DATA.event_time_ms[~unknown]).all()
     train = next(window for window in comparison.windows if window.name == "train")
     assert all(row.rows_learnt == train.rows for row in comparison.rows[:1])
+
+
+def test_cases_a_day_are_as_many_whether_or_not_their_truth_is_known() -> None:
+    options: dict[str, Any] = {
+        "strategies": list(chosen(["logistic", "weights_balanced"]).values()),
+        "own_rows": [it for it in OWN_ROWS if it.name == "forest"],
+    }
+    whole = run(DATA, **options)
+    window = next(it for it in whole.windows if it.name == "test")
+    # Of the test window alone: frozen strategies learn nothing of it.
+    unknown = (DATA.event_time_ms >= window.start_ms) & (np.arange(len(DATA)) % 3 == 0)
+    label_ms = np.where(unknown, NEVER, DATA.event_time_ms + WEEK_MS)
+    some = run(dataclasses.replace(DATA, label_time_ms=label_ms), **options)
+    assert len(some.test) == len(whole.test) - unknown.sum() == len(whole.test) - some.unjudged
+    for before, after in zip(whole.block(Block.FROZEN), some.block(Block.FROZEN), strict=True):
+        assert before.figures is not None
+        assert after.figures is not None
+        assert after.decided is not None
+        assert after.figures.cases_per_day == before.figures.cases_per_day
+        assert len(after.decided) == len(some.test)
+        assert after.figures.cost < before.figures.cost
+    # Those of known truth alone are fewer.
+    balanced = some.block(Block.FROZEN)[1]
+    assert balanced.figures is not None
+    assert balanced.decided is not None
+    days = (window.end_ms - window.start_ms) // MS_PER_DAY
+    assert (
+        len(np.unique(some.test.case[balanced.decided.alerted])) / days < 0.9 * balanced.figures.cases_per_day
+    )
+    said = (
+        f"cases a day, which the budget bounds, are of all {len(whole.test):,} test transactions; the other figures "
+        f"are of the {len(some.test):,} whose truth is known"
+    )
+    assert said in some.notes
+    assert not any("cases a day" in note for note in whole.notes)
 
 
 def test_in_a_file_with_unknown_truth_no_later_label_chooses_what_was_learnt_before() -> None:

@@ -225,7 +225,9 @@ def test_mistakes_are_shown_beside_the_honest_figure(
         Mistake("accuracy as the metric", "accuracy", 0.984, "recall", 0.0, "It catches none."),
         Mistake("one method only", "", nan, "", nan, "Not shown: too few frauds."),
     )
-    prepared = SimpleNamespace(material=None, notes=("labels are late", "amounts are odd"))
+    prepared = SimpleNamespace(
+        material=SimpleNamespace(usable=None), notes=("labels are late", "amounts are odd")
+    )
     monkeypatch.setattr("worker.offline.compare.prepared.prepare", lambda *_, **__: prepared)
     monkeypatch.setattr("worker.offline.compare.mistakes.mistakes", lambda *_: made)
     assert main(["compare", *SMALL, "--mistakes", *(["--json"] if as_json else [])]) == 0

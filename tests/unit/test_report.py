@@ -12,7 +12,7 @@ import pytest
 
 from models.working_points import WorkingPoints
 from tests.support.comparisons import COSTS, STRENGTHS, comparison
-from tests.support.pages import assert_keeps_its_promises, sections
+from tests.support.pages import assert_keeps_its_promises, read, sections
 from worker.errors import SettingsError
 from worker.offline.backtest import BacktestResult, backtest
 from worker.offline.compare.mistakes import Mistake
@@ -23,6 +23,7 @@ from worker.offline.figures import days, weeks
 from worker.offline.label_file import LabelMatches
 from worker.offline.refusals import Refusal
 from worker.offline.report import backtested as backtested_page
+from worker.offline.report import compared as compared_page
 from worker.offline.report import require_page, wording, write_backtest, write_comparison, write_mistakes
 from worker.offline.report.compared import comparison_page
 from worker.offline.report.course import course
@@ -253,7 +254,7 @@ def test_the_marker_of_a_backtest_costs_what_its_curve_charges_for_the_same_aler
     some = replace(data, label_time_ms=np.where(np.arange(len(data)) % 3 == 0, NEVER, label_ms))
     drawn: list[Ranked] = []
 
-    def keep(shown: list[Ranked]) -> Html:
+    def keep(shown: list[Ranked], **_: bool) -> Html:
         drawn.extend(shown)
         return NOTHING
 
@@ -267,6 +268,36 @@ def test_the_marker_of_a_backtest_costs_what_its_curve_charges_for_the_same_aler
         assert one.reached.cases_per_day == pytest.approx(swept.cases[1] / one.days)
         assert one.reached.cost == pytest.approx(swept.cost(review_cost)[1])
         assert one.reached.savings == pytest.approx(swept.savings(review_cost)[1])
+
+
+def test_the_cases_a_day_of_a_capacity_are_said_to_be_of_known_truth_where_some_is_unknown(
+    backtested: BacktestResult,
+) -> None:
+    def axes(result: BacktestResult) -> set[str]:
+        found = sections(read(backtested_page.backtest_page(result, "file")))["capacity"]
+        return {it.text for it in found.all("text") if "cases a day" in it.text}
+
+    assert axes(backtested) == {"cases a day"}
+    data = simulate(TRAFFIC)
+    assert data.label_time_ms is not None
+    some = replace(data, label_time_ms=np.where(np.arange(len(data)) % 3 == 0, NEVER, data.label_time_ms))
+    assert axes(backtest(settings(), some)) == {"cases a day of known truth"}
+
+
+def test_the_capacity_of_a_comparison_is_of_known_truth_and_its_markers_lie_at_those_cases() -> None:
+    result = comparison(rows=1_500)
+    rows = tuple(
+        replace(it, figures=it.figures and replace(it.figures, cases_per_day=4.0 * it.figures.cases_per_day))
+        for it in result.rows
+    )
+    some = replace(result, rows=rows, unjudged=4_500)
+    whole, known = (
+        compared_page._ranked(it, Block.REFRESHED, compared_page._series(it)) for it in (result, some)
+    )
+    assert [it.reached for it in known] == [it.reached for it in whole]
+    for it, label in ((result, "cases a day"), (some, "cases a day of known truth")):
+        found = sections(read(comparison_page(it)))["capacity"].all("text")
+        assert {axis.text for axis in found if "cases a day" in axis.text} == {label}
 
 
 def test_a_backtest_without_labels_gives_a_whole_page(tmp_path: Path) -> None:

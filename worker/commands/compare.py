@@ -178,7 +178,7 @@ def _mistakes(args: argparse.Namespace) -> int:
         settings, dataset, "raw", args.windows, own_rows=False, trust_columns=args.trust_columns
     )
     with progress_bar("mistakes") as progress:
-        made = mistakes(prepared.material, args.seed, progress)
+        made = mistakes(prepared.material.usable, args.seed, progress)
     _print_mistakes(args, made, source, prepared.notes)
     if args.report is not None:
         from worker.offline.report import write_mistakes

@@ -16,7 +16,7 @@ from worker.offline.compare.isolated import Finished, OnChange, Results, ignore_
 from worker.offline.compare.ours import OwnRow, OwnView, frozen_view, refreshed_view
 from worker.offline.compare.prepared import FeatureKind, OwnRun, Prepared, prepare
 from worker.offline.compare.recommendation import recommend
-from worker.offline.compare.result import OURS, Block, Comparison, Decided, Figures, Row, Severity
+from worker.offline.compare.result import OURS, Block, Comparison, Decided, Row, Severity
 from worker.offline.compare.strategy import LeftOutError, Strategy
 from worker.offline.compare.windows import Shares
 from worker.offline.dataset import Dataset
@@ -123,9 +123,20 @@ def compare(
         test=prepared.judged,
         rows=tuple(rows),
         recommendation=recommend(rows, prepared.costs, severity, laid.windows.test_days),
-        notes=prepared.notes,
+        notes=(*prepared.notes, *_unjudged(prepared)),
         interrupted=results.interrupted,
+        unjudged=prepared.unjudged,
     )
+
+
+def _unjudged(prepared: Prepared) -> list[str]:
+    """Say which figures are of all transactions where the truth of some is unknown."""
+    if not prepared.unjudged:
+        return []
+    return [
+        f"cases a day, which the budget bounds, are of all {len(prepared.tested):,} test transactions; the other "
+        f"figures are of the {len(prepared.judged):,} whose truth is known"
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,23 +168,23 @@ class _Table:
         tried = finished.blocks.get(block)
         if tried is None:
             return replace(row, left_out=finished.reason)
-        worth = self._figures(tried.decided, tried.fit_seconds, tried.score_us)
-        return replace(row, rows_learnt=tried.rows_learnt, figures=worth, decided=tried.decided)
+        row = replace(row, rows_learnt=tried.rows_learnt)
+        return self._judged(row, tried.decided, tried.fit_seconds, tried.score_us)
 
     def _own_rows(self, own: OwnRun, block: Block) -> list[Row]:
-        decisions, watch = own.decisions.take(self.prepared.judged_rows), own.watch
-        judged, costs = self.prepared.judged, self.prepared.costs
+        decisions, watch = own.decisions.take(self.prepared.tested_rows), own.watch
+        tested, costs = self.prepared.tested, self.prepared.costs
         started_s = time.perf_counter()
         if block is Block.FROZEN and watch.frozen is not None:
             view = frozen_view(
-                watch.frozen, decisions.features, judged.loss, judged.amount, judged.case, costs
+                watch.frozen, decisions.features, tested.loss, tested.amount, tested.case, costs
             )
             score_us = 1e6 * (time.perf_counter() - started_s) / max(len(decisions), 1)
             return [
                 self._own_row(it, view, block, watch.seconds_to_test, score_us)
                 for it in self.options.own_rows
             ]
-        view = refreshed_view(decisions, watch.days, judged.event_time_ms, judged.amount, costs)
+        view = refreshed_view(decisions, watch.days, tested.event_time_ms, tested.amount, costs)
         return [self._own_row(it, view, block, own.seconds, np.nan) for it in self.options.own_rows]
 
     def _own_row(self, own: OwnRow, view: OwnView, block: Block, fit_seconds: float, score_us: float) -> Row:
@@ -182,14 +193,18 @@ class _Table:
             decided = own.decide(view)
         except LeftOutError as reason:
             return replace(row, left_out=str(reason))
-        return replace(row, figures=self._figures(decided, fit_seconds, score_us), decided=decided)
+        return self._judged(row, decided, fit_seconds, score_us)
 
-    def _figures(self, decided: Decided, fit_seconds: float, score_us: float) -> Figures:
-        return figures_of(
+    def _judged(self, row: Row, tested: Decided, fit_seconds: float, score_us: float) -> Row:
+        """Return the row with its decisions whose truth is known, and their figures."""
+        decided = tested.take(self.prepared.is_judged)
+        figures = figures_of(
             self.prepared.judged,
             decided,
             self.prepared.costs.review_cost,
             self.prepared.laid.windows.test_days,
             fit_seconds=fit_seconds,
             score_us=score_us,
+            opened=len(np.unique(self.prepared.tested.case[tested.alerted])),
         )
+        return replace(row, figures=figures, decided=decided)

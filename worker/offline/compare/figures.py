@@ -16,8 +16,15 @@ from worker.offline.compare.result import Decided, Figures, JudgedRows, Row
 
 
 def figures_of(
-    judged: JudgedRows, decided: Decided, review_cost: float, days: int, *, fit_seconds: float, score_us: float
-) -> Figures:  # fmt: skip
+    judged: JudgedRows,
+    decided: Decided,
+    review_cost: float,
+    days: int,
+    *,
+    fit_seconds: float,
+    score_us: float,
+    opened: int | None = None,
+) -> Figures:
     """Return the figures of one row, those beside other rows not yet known.
 
     Reviews are charged as `worker.offline.figures.charge` does: all rows here are of known truth.
@@ -34,6 +41,8 @@ def figures_of(
         Length of the test window.
     fit_seconds, score_us
         What it took.
+    opened
+        Cases, with those of transactions whose truth is unknown; None where there are none of these.
     """
     worth = evaluate(
         fraud=judged.fraud,
@@ -51,7 +60,7 @@ def figures_of(
         recall_by_value=worth.recall_by_value,
         precision=worth.precision,
         f1=worth.f1,
-        cases_per_day=worth.cases / days,
+        cases_per_day=(worth.cases if opened is None else opened) / days,
         cost=worth.cost,
         savings=worth.savings,
         fit_seconds=fit_seconds,

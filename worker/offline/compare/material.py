@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from models.columns import Columns, Shared, Wide
 from worker.offline.compare.sample import Sample
 from worker.offline.compare.windows import Verdicts, Windows
+from worker.offline.dataset import NEVER
 
 _NUMBERS: Final = "material.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Material(Columns):
-    """The n usable transactions from the train window on, in order of event time.
+    """The n transactions from the train window on, in order of event time; of unknown truth in the test window alone.
 
     Attributes
     ----------
@@ -53,6 +54,11 @@ class Material(Columns):
     def verdicts(self) -> Verdicts:
         """When the truth of each row became known."""
         return Verdicts(self.matures_ms, self.fraud_ms)
+
+    @property
+    def usable(self) -> Material:
+        """The transactions whose truth is known."""
+        return self.take(np.flatnonzero(self.matures_ms != NEVER))
 
     def between(self, start_ms: int, end_ms: int) -> slice:
         """Return the rows of a stretch of time."""

@@ -94,10 +94,12 @@ class Prepared:
         Names of the features.
     material
         What strategies may see.
-    judged_rows : int64 (m,)
-        Rows of the data set that are judged.
-    judged
-        These rows with their truth.
+    tested_rows : int64 (m,)
+        Rows of the data set that strategies decide in the test window.
+    tested
+        These rows; without a truth that is known they count as legit.
+    is_judged : bool (m,)
+        Where the truth is known.
     costs
         The user's costs.
     notes
@@ -108,10 +110,21 @@ class Prepared:
     own: OwnRun | None
     features: tuple[str, ...]
     material: Material
-    judged_rows: NDArray[np.int64]
-    judged: JudgedRows
+    tested_rows: NDArray[np.int64]
+    tested: JudgedRows
+    is_judged: NDArray[np.bool_]
     costs: CostPolicy
     notes: tuple[str, ...]
+
+    @property
+    def judged(self) -> JudgedRows:
+        """The tested rows whose truth is known."""
+        return self.tested.take(self.is_judged)
+
+    @property
+    def unjudged(self) -> int:
+        """How many tested rows are of unknown truth."""
+        return int(np.count_nonzero(~self.is_judged))
 
 
 def prepare(
@@ -157,10 +170,10 @@ def prepare(
     features, unseen = _features(settings, dataset, kind, own, rows)
     costs = policy(settings).costs
     material = _material(settings, dataset, laid, features, costs, rows)
-    judged_rows = rows[material.between(laid.windows.test_ms, laid.windows.end_ms)]
-    judged = _judged(material, laid, judged_rows)
+    tested_rows = rows[material.between(laid.windows.test_ms, laid.windows.end_ms)]
+    tested, is_judged = _tested(material, laid, tested_rows), laid.usable[tested_rows]
     notes = (*laid.notes, *unseen)
-    return Prepared(laid, own, features.names, material, judged_rows, judged, costs, notes)
+    return Prepared(laid, own, features.names, material, tested_rows, tested, is_judged, costs, notes)
 
 
 def _lay_out(settings: Settings, dataset: Dataset, shares: Shares | None, *, trust_columns: bool) -> Laid:
@@ -205,7 +218,7 @@ def _by_delay(clean: Cleaned, delay: Delay, shares: Shares | None) -> Laid:
     matures_ms = np.where(
         _chosen_by_label(dataset, known), np.maximum(times_ms + delay.ms, label_ms), times_ms + delay.ms
     )
-    verdicts = Verdicts(matures_ms, np.where(truth, label_ms, NEVER))
+    verdicts = Verdicts(np.where(known, matures_ms, NEVER), np.where(truth, label_ms, NEVER))
     usable = known & clean.first
     rows = times_ms[usable], verdicts.take(usable), truth[usable]
     try:
@@ -237,8 +250,12 @@ def _run_worker(settings: Settings, dataset: Dataset, windows: Windows, progress
 
 
 def _chosen(laid: Laid, dataset: Dataset, own: OwnRun | None) -> NDArray[np.bool_]:
-    """Return the rows that strategies learn and are judged by: usable ones from the train window on."""
-    chosen = laid.usable & (dataset.event_time_ms >= laid.windows.train_ms)
+    """Return the rows from the train window on that strategies see: usable ones, and all of the test window.
+
+    Those of unknown truth open cases too, but nothing is learnt of them or judged by them.
+    """
+    tested = laid.cleaned.first & (dataset.event_time_ms >= laid.windows.test_ms)
+    chosen = tested | (laid.usable & (dataset.event_time_ms >= laid.windows.train_ms))
     return chosen if own is None else chosen & own.decisions.decided
 
 
@@ -290,7 +307,7 @@ def _material(
     )
 
 
-def _judged(material: Material, laid: Laid, rows: NDArray[np.int64]) -> JudgedRows:
+def _tested(material: Material, laid: Laid, rows: NDArray[np.int64]) -> JudgedRows:
     test = material.between(laid.windows.test_ms, laid.windows.end_ms)
     return JudgedRows(
         fraud=laid.truth[rows],

@@ -86,7 +86,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class JudgedRows(Columns):
-    """The n judged transactions of the test window, in order of event time.
+    """The n judged transactions of the test window, those of known truth, in order of event time.
 
     Attributes
     ----------
@@ -144,7 +144,7 @@ class Figures:
     recall, recall_by_value, precision, f1
         Of the alerts; by value weighs each fraud by its loss.
     cases_per_day
-        Cases opened a day of the test window.
+        Cases opened a day of the test window, with those of transactions whose truth is unknown.
     cost
         A review for each case, and the loss of every missed fraud.
     savings
@@ -277,6 +277,8 @@ class Comparison:
         What the reader has to know, such as a column left out; plain sentences.
     interrupted
         Whether rows are missing because the user stopped the comparison.
+    unjudged
+        Transactions of the test window whose truth is unknown: of the figures, they count in cases a day alone.
     """
 
     source: str
@@ -297,6 +299,7 @@ class Comparison:
     recommendation: Recommendation
     notes: tuple[str, ...] = ()
     interrupted: bool = False
+    unjudged: int = 0
 
     def block(self, block: Block) -> tuple[Row, ...]:
         """Return the rows of one block."""
@@ -327,6 +330,7 @@ class Comparison:
             "recommendation": {**asdict(self.recommendation), "block": self.recommendation.block.value},
             "notes": list(self.notes),
             "interrupted": self.interrupted,
+            "unjudged": self.unjudged,
         }
 
 

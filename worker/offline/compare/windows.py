@@ -88,7 +88,7 @@ class Verdicts(Columns):
     matures_ms : int64 (n,)
         Before this moment no window learns the row, whatever its class: frauds are labelled early, and would otherwise
         be nearly all that the newest days show. In a file whose truth is partly unknown not before its label: silence
-        chooses no row there.
+        chooses no row there. The largest int64 where the truth is unknown.
     fraud_ms : int64 (n,)
         When a fraud label arrived; the largest int64 where none did.
     """

@@ -76,6 +76,7 @@ def _judged_sections(result: BacktestResult) -> list[Section]:
         "The median expected loss from which the online model alerted: the review cost, or more where the budget of"
         " cases demands it. Alerts that join an open case need a quarter of a review."
     )
+    is_all_known = result.whole.evaluation.n == result.whole.decisions
     shown = course(result.days)
     return [
         Section(
@@ -91,7 +92,11 @@ def _judged_sections(result: BacktestResult) -> list[Section]:
                 cost_over_threshold(online),
             ],
         ),
-        Section("capacity", "Capacity: what so many cases a day bring", [capacity(every)]),
+        Section(
+            "capacity",
+            "Capacity: what so many cases a day bring",
+            [capacity(every, is_all_known=is_all_known)],
+        ),
         Section(
             "time",
             "Over time",

@@ -91,6 +91,7 @@ def comparison_page(result: Comparison) -> str:
     series = _series(result)
     ranked = {block: _ranked(result, block, series) for block in Block}
     few = ranked[result.recommendation.block][:_CURVES]
+    curves = capacity(few, is_all_known=result.unjudged == 0)
     return page(
         "Ways to handle imbalance, compared",
         _lead(result),
@@ -99,7 +100,7 @@ def comparison_page(result: Comparison) -> str:
             Section("table", "Every strategy", _tables(result, series)),
             Section("precision-recall", "Precision and recall", [_precision_recall(result, ranked, series)]),
             Section("cost", "Cost over the threshold", [_which(result), cost_over_threshold(few)]),
-            Section("capacity", "Capacity: what so many cases a day bring", [_which(result), capacity(few)]),
+            Section("capacity", "Capacity: what so many cases a day bring", [_which(result), curves]),
             Section("calibration", "Calibration", [_which(result), figures([calibration(few)])]),
             Section(
                 "time",
@@ -113,7 +114,7 @@ def comparison_page(result: Comparison) -> str:
                         " expected loss over review cost.",
                     ),
                     week_table(
-                        "Week by week; the counts are of the test window.",
+                        "Week by week, of the transactions of the test window whose truth is known.",
                         [(one.series, _weeks(one)) for one in few],
                     ),
                 ],
@@ -243,27 +244,29 @@ def _decides_alike(one: Row, other: Row) -> bool:
 def _ranked(result: Comparison, block: Block, series: dict[str, Series]) -> list[Ranked]:
     rows = {row.strategy: row for row in judged_rows(result, block)}
     return [
-        Ranked(
-            series=one,
-            judged=_judged(result.test, row.decided),
-            reached=Reached(
-                row.figures.recall,
-                row.figures.recall_by_value,
-                row.figures.precision,
-                row.figures.savings,
-                row.figures.cost,
-                row.figures.cases_per_day,
-            ),
-            rank=row.decided.rank,
-            rank_label=_rank_label(row),
-            threshold=row.decided.threshold,
-            has_probability=bool(np.isfinite(row.decided.probability).any()),
-            days=_test_days(result),
-            review_cost=result.costs.review_cost,
-        )
+        _drawn(result, one, row, row.figures, row.decided)
         for name, one in series.items()
         if (row := rows.get(name)) is not None and row.decided is not None and row.figures is not None
     ]
+
+
+def _drawn(result: Comparison, series: Series, row: Row, its: Figures, decided: Decided) -> Ranked:
+    judged, days = _judged(result.test, decided), _test_days(result)
+    # The curves know of the decisions of known truth alone.
+    cases = int(np.count_nonzero(judged.charged))
+    return Ranked(
+        series=series,
+        judged=judged,
+        reached=Reached(
+            its.recall, its.recall_by_value, its.precision, its.savings, its.cost, cases_per_day=cases / days
+        ),
+        rank=decided.rank,
+        rank_label=_rank_label(row),
+        threshold=decided.threshold,
+        has_probability=bool(np.isfinite(decided.probability).any()),
+        days=days,
+        review_cost=result.costs.review_cost,
+    )
 
 
 def _weeks(one: Ranked) -> tuple[Stretch, ...]:

@@ -220,13 +220,22 @@ def _threshold_axis(thresholds: FloatArray, chosen: float, one: Ranked) -> Axis 
     return Axis(one.rank_label, low, high, form, is_log=is_positive and high / low > 20.0)
 
 
-def capacity(ranked: Sequence[Ranked]) -> Html:
-    """Return recall, recall by value, precision and savings over cases a day, a plot for each measure."""
+def capacity(ranked: Sequence[Ranked], *, is_all_known: bool) -> Html:
+    """Return recall, recall by value, precision and savings over cases a day, a plot for each measure.
+
+    Parameters
+    ----------
+    ranked
+        Ways to decide.
+    is_all_known
+        Whether these are all decisions; where the truth of others is unknown, they have cases that no curve counts.
+    """
     low = min((1.0 / one.days for one in ranked), default=1.0)
     high = max((float(one.by_rank.cases[-1]) / one.days for one in ranked), default=0.0)
     if high <= low:
         return missing("There are too few cases for a curve.")
-    axis = Axis("cases a day", low, high, wording.compact, is_log=True)
+    cases = "cases a day" if is_all_known else "cases a day of known truth"
+    axis = Axis(cases, low, high, wording.compact, is_log=True)
     return figures(_capacity_plot(measure, axis, ranked) for measure in _MEASURES)
 
 
@@ -239,7 +248,7 @@ def _capacity_plot(measure: _Measure, axis: Axis, ranked: Sequence[Ranked]) -> H
     plot = Plot(
         f"capacity-{measure.title.lower().replace(' ', '-')}",
         measure.title,
-        f"{measure.title} against cases a day. Reached: {described} cases a day.",
+        f"{measure.title} against {axis.label}. Reached: {described} {axis.label}.",
         axis,
         Axis(measure.title.lower(), measure.low, 1.0, wording.whole_percent, ticks=measure.ticks),
         curves=[
