@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from worker.offline.backtest_document import document
 from worker.offline.backtest_text import backtest_text
 from worker.offline.dataset import NEVER, Dataset
 from worker.offline.figures import stretch
-from worker.offline.worker_run import Decisions, ranking_score
+from worker.offline.worker_run import Decisions, Moment, WorkerRun, ranking_score
 from worker.settings.sections import Settings
 from worker.simulation import FIELDS, Traffic, simulate
 
@@ -77,6 +78,25 @@ def test_two_runs_agree_to_the_bit(result: BacktestResult) -> None:
     assert_same_decisions(result.decisions, again.decisions, np.ones(len(DATA), np.bool_))
     assert result.model.digest() == again.model.digest()
     assert (result.model.version, result.evaluation) == (again.model.version, again.evaluation)
+
+
+def test_who_looks_at_the_model_changes_no_decision_and_sees_none_of_what_comes_after(
+    result: BacktestResult, tmp_path: Path
+) -> None:
+    seen: list[tuple[int, int]] = []
+
+    def look(at_ms: int) -> Moment:
+        return Moment(at_ms, lambda model: seen.append((at_ms, model.clock_ms or 0)))
+
+    # Amid a batch, and after the last transaction.
+    times = [TRAFFIC.start_ms + day * MS_PER_DAY + MS_PER_DAY // 3 for day in (2, 5, 11, 30)]
+    observed = WorkerRun(settings(), DATA, tmp_path).to_the_end(moments=[look(at_ms) for at_ms in times])
+    for name in Decisions.layout():
+        np.testing.assert_array_equal(getattr(observed, name), getattr(result.decisions, name), name)
+    assert [at_ms for at_ms, _ in seen] == times
+    # A batch spans at most an hour, and transactions lie minutes apart.
+    assert all(at_ms - 2 * MS_PER_DAY // 24 < clock_ms < at_ms for at_ms, clock_ms in seen[:-1])
+    assert seen[-1][1] == DATA.event_time_ms[-1]
 
 
 def test_in_shadow_all_is_decided_as_without_trees_and_what_trees_would_decide_is_noted() -> None:

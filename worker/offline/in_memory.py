@@ -21,17 +21,19 @@ class InboxSource:
     def __init__(self, settings: Settings) -> None:
         batch = settings.batch
         self._span_ms, self._max_records = round(batch.max_event_time_s * 1000), batch.max_records
-        self.stop_ms: int | None = None
         self._inbox = Inbox(0, round(batch.allowed_skew_s * 1000))
 
     def poll(self) -> list[PartitionBatch]:
-        """Cut a batch of the waiting rows, all of them before `stop_ms`."""
+        """Cut a batch of the waiting rows."""
         found = cut([self._inbox], self._span_ms, self._max_records)
         until_ms, [most] = (NEVER_MS, [0]) if found is None else found
-        if self.stop_ms is not None:
-            until_ms = min(until_ms, self.stop_ms - 1)
         taken = self._inbox.transactions.take(until_ms, UNBOUNDED._replace(rows=most))
         return [PartitionBatch(0, taken, quiet=False)]
+
+    def reaches_ms(self) -> int | None:
+        """Return the event time of the last transaction of the next batch; None where nothing waits."""
+        found = cut([self._inbox], self._span_ms, self._max_records)
+        return None if found is None else int(self._inbox.transactions.due_ms[found.rows[0] - 1])
 
     def labels_until_ms(self, partition: int, clock_ms: int) -> int:
         """Return up to when labels are due; see `worker.cycle.inbox.Inbox`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,7 +105,10 @@ class AlertReasons:
 
 
 class Moment(NamedTuple):
-    """Looks at the model once, when all transactions before a time are decided and none from it on."""
+    """Looks at the model once, before the batch that reaches a time: nothing from then on is decided or learnt.
+
+    To cut that batch would move all later ones, and with them what the worker knows when it decides.
+    """
 
     time_ms: int
     look: Callable[[ModelState], None]
@@ -157,10 +161,14 @@ class WorkerRun:
 
     def to_the_end(self, progress: OnProgress = ignore_progress, moments: Sequence[Moment] = ()) -> Decisions:
         """Run the cycle until every transaction is decided; look at the model at the moments, ascending in time."""
-        for moment in moments:
-            self._run(progress, moment.time_ms)
+        waiting = deque(moments)
+        while (reaches_ms := self._source.reaches_ms()) is not None:
+            while waiting and waiting[0].time_ms <= reaches_ms:
+                waiting.popleft().look(self.model)
+            self._processor.run_once()
+            progress(self._memory.count, len(self._memory.decisions))
+        for moment in waiting:
             moment.look(self.model)
-        self._run(progress, None)
         return self._memory.decisions
 
     def alert_reasons(self) -> AlertReasons:
@@ -175,13 +183,6 @@ class WorkerRun:
     def _refitted(self, kind: RefitKind, cpu_s: float) -> None:
         if kind == "generation":
             self.generations_cpu_s.append(cpu_s)
-
-    def _run(self, progress: OnProgress, stop_ms: int | None) -> None:
-        """Run the cycle until no transaction before `stop_ms` waits; no batch reaches beyond it."""
-        self._source.stop_ms = stop_ms
-        while self._source.has_more():
-            self._processor.run_once()
-            progress(self._memory.count, len(self._memory.decisions))
 
 
 class _DatasetSource(InboxSource):
@@ -205,11 +206,6 @@ class _DatasetSource(InboxSource):
     def silent_until_ms(self, partition: int, clock_ms: int) -> int:
         """Return the clock, or just before the first label that is due by the clock and was not taken or handed on."""
         return self.alerts.silent_until_ms(super().silent_until_ms(partition, clock_ms))
-
-    def has_more(self) -> bool:
-        """Return whether a transaction before `stop_ms` waits."""
-        due_ms = self._inbox.transactions.due_ms
-        return bool(len(due_ms)) and (self.stop_ms is None or int(due_ms[0]) < self.stop_ms)
 
 
 class _Memory:
