@@ -88,13 +88,13 @@ class FeatureLayout:
         """
         columns = [("amount", "amount"), *_card_columns(spec), *_shared_columns(spec), _HOUR]
         declared = spec.numeric + spec.categorical
-        names = (*_others_than(declared, [name for name, _ in columns]), *declared)
+        names = (*others_than(declared, [name for name, _ in columns]), *declared)
         categorical = np.arange(len(names)) >= len(names) - len(spec.categorical)
         return cls(names, (*(text for _, text in columns), *declared), categorical)
 
 
-def _others_than(taken: tuple[str, ...], names: list[str]) -> list[str]:
-    """Return the names, with a suffix where one is taken or was there before."""
+def others_than(taken: tuple[str, ...], names: list[str]) -> list[str]:
+    """Return the names of computed features, with a suffix where one is taken or was there before."""
     found: list[str] = []
     for name in names:
         its = name

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.feature_layout import FeatureLayout, FeatureSpec, assemble
+from models.feature_layout import FeatureLayout, FeatureSpec, assemble, others_than
 from models.vocabulary import MS_PER_DAY
 from worker.identity import Hasher
 from worker.offline.dataset import Dataset
@@ -47,7 +47,10 @@ def layout_of(settings: Settings) -> FeatureLayout:
 
 
 def raw_features(settings: Settings, dataset: Dataset) -> Features:
-    """Return amount, hour and weekday (UTC), and the declared numbers and categories."""
+    """Return amount, hour and weekday (UTC), and the declared numbers and categories.
+
+    Declared fields keep their names: beside a field `weekday` the computed one is called `weekday_computed`.
+    """
     spec = FeatureSpec(settings.transaction.numeric, settings.transaction.categorical, ())
     layout = FeatureLayout.from_spec(spec)
     count = len(dataset)
@@ -70,6 +73,6 @@ def raw_features(settings: Settings, dataset: Dataset) -> Features:
     weekday = ((dataset.event_time_ms // MS_PER_DAY + _FIRST_WEEKDAY) % 7).astype(np.float32)
     return Features(
         np.column_stack([whole[:, 0], whole[:, at], weekday, whole[:, at + 1 :]]),
-        (layout.names[0], layout.names[at], "weekday", *layout.names[at + 1 :]),
+        (layout.names[0], layout.names[at], *others_than(layout.names, ["weekday"]), *layout.names[at + 1 :]),
         np.concatenate([[False, False, False], layout.categorical[at + 1 :]]),
     )
