@@ -86,7 +86,7 @@ _BY_NAME = {
     "half": Strategy("half", "fake", "no probability", FirstFeature, is_probability=False),
     "nan": Strategy("nan", "fake", "not finite", NotFinite, rule=Rule.CHEAPEST, is_probability=False),
     "missing": Strategy("missing", "fake", "needs what is not there", FirstFeature, needs=("xgboost",)),
-    "slow": Strategy("slow", "fake", "sleeps", lambda: Failing(lambda: time.sleep(60)), caps=Caps(seconds=1.0)),
+    "slow": Strategy("slow", "fake", "sleeps", lambda: Failing(lambda: time.sleep(60)), caps=Caps(seconds=0.5)),
     "hungry": Strategy("hungry", "fake", "grows", lambda: Failing(_grow), caps=Caps(memory_bytes=600 << 20)),
 }  # fmt: skip
 for _name, _happen in {

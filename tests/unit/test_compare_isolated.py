@@ -67,7 +67,7 @@ def test_what_one_strategy_does_wrong_no_other_notices(tmp_path: Path) -> None:
 
 def test_a_strategy_that_exceeds_a_cap_is_ended(tmp_path: Path) -> None:
     results, _ = run(tmp_path, "slow", "hungry")
-    assert results.finished["slow"].reason == "took longer than its 1 s"
+    assert results.finished["slow"].reason == "took longer than its 0.5 s"
     assert results.finished["hungry"].reason == "needed more than its 0.586 GiB of memory"
 
 

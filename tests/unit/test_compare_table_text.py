@@ -8,6 +8,7 @@ from rich.console import Console
 
 from tests.support.comparisons import comparison
 from worker.offline.compare.result import Block
+from worker.offline.compare.strategy import Caps
 from worker.offline.compare.table_text import comparison_text
 
 WHOLE = comparison()
@@ -62,3 +63,13 @@ def test_why_the_workers_own_rows_have_no_time_to_score_is_said() -> None:
     frozen, refreshed = shown(170).split("\nRefreshed: ")
     assert "scoring has no time of its own" in " ".join(refreshed.split())
     assert "scoring has no time of its own" not in frozen
+
+
+def test_a_cap_below_a_second_is_no_0_s() -> None:
+    caps = Caps(rows=None, seconds=0.5, memory_bytes=1 << 30)
+    rows = tuple(dataclasses.replace(row, caps=row.caps and caps) for row in WHOLE.rows)
+    assert "caps: all: all rows, 0.5 s and 1 GiB a block" in shown(170, rows=rows)
+    hours = tuple(
+        dataclasses.replace(row, caps=row.caps and dataclasses.replace(caps, seconds=86_400)) for row in rows
+    )
+    assert "caps: all: all rows, 86,400 s and 1 GiB a block" in shown(170, rows=hours)

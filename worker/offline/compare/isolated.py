@@ -167,7 +167,7 @@ class _Process:
         if done > self.blocks_done:
             self.blocks_done, self.block_since_s = done, now_s
         if now_s - self.block_since_s > caps.seconds:
-            self.reason = f"took longer than its {caps.seconds:,.0f} s"
+            self.reason = f"took longer than its {time_text(caps)}"
         elif now_s >= self.memory_due_s:
             self.memory_due_s = now_s + _MEMORY_EVERY_S
             if resident_bytes(self.popen.pid) > caps.memory_bytes:
@@ -201,6 +201,11 @@ class _Process:
         lines = (self.job / _LOG).read_text(errors="replace").split("\n")
         last = next((line.strip() for line in reversed(lines) if line.strip()), "no message")
         return f"ended with code {code}: {last[:200]}"
+
+
+def time_text(caps: Caps) -> str:
+    """Return the bound of time for a reader."""
+    return f"{caps.seconds:,.10g} s"
 
 
 def memory_text(caps: Caps) -> str:

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from models.threshold import CostPolicy
 from models.vocabulary import MS_PER_DAY
+from worker.offline.compare.isolated import memory_text, time_text
 from worker.offline.compare.recommendation import BANDS, accuracy_explained
 from worker.offline.compare.result import (
     OURS_KNOW_MORE,
@@ -248,7 +249,7 @@ def _left_out(rows: Sequence[Row], width: int) -> Iterator[RenderableType]:
     for cap, names in sorted(caps.items(), key=lambda it: it[0] is usual):
         who = "others" if cap is usual and len(caps) > 1 else "all" if cap is usual else ", ".join(names)
         learnt = "all rows" if cap.rows is None else f"{cap.rows:,} rows to learn from"
-        limits = f"{learnt}, {cap.seconds:,.0f} s and {cap.memory_bytes / (1 << 30):.3g} GiB a block"
+        limits = f"{learnt}, {time_text(cap)} and {memory_text(cap)} a block"
         yield Text("\n  ".join(wrap(f"caps: {who}: {limits}", min(width, _PROSE_WIDTH) - 2)), style="dim")
     reasons: dict[tuple[str, str], list[str]] = {}
     for row in rows:
