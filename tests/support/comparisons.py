@@ -107,6 +107,7 @@ def row(test: JudgedRows, name: tuple[str, str], block: Block, rule: Rule | None
             excess=0.0,
             excess_low=0.0,
             excess_high=0.0,
+            excess_error=0.0,
         ),
         decided=its,
     )
@@ -117,7 +118,13 @@ def _against(it: Row, cheapest: float) -> Row:
     if it.figures is None:
         return it
     excess = it.figures.cost - cheapest
-    figures = replace(it.figures, excess=excess, excess_low=0.7 * excess, excess_high=1.4 * excess)
+    figures = replace(
+        it.figures,
+        excess=excess,
+        excess_low=0.7 * excess,
+        excess_high=1.4 * excess,
+        excess_error=0.2 * excess,
+    )
     return replace(it, figures=figures)
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import statistics
 
 import numpy as np
 import pytest
@@ -85,6 +86,13 @@ def test_rows_stand_beside_the_cheapest() -> None:
     assert (cheapest.excess, cheapest.excess_low, cheapest.excess_high) == (0.0, 0.0, 0.0)
     assert worse.excess == pytest.approx(worse.cost - cheapest.cost)
     assert 0.0 < worse.excess_low < worse.excess < worse.excess_high
+    by_day = [cost_by_day(data, row.decided, REVIEW, 0, DAYS) for row in rows[:2] if row.decided is not None]
+    # The variance of a sum of n days is n times that of a day.
+    expected = math.sqrt(DAYS * statistics.variance((by_day[0] - by_day[1]).tolist()))
+    assert worse.excess_error == pytest.approx(expected)
+    assert cheapest.excess_error == 0.0
+    # The interval reaches 2.26 standard errors for ten days, and is widened: no quarter of it is one.
+    assert worse.excess_high - worse.excess_low > 4.2 * worse.excess_error
     assert close.excess_low <= 0.0 <= close.excess_high
     again = beside_the_cheapest([*rows, left_out], data, REVIEW, 0, DAYS, seed=1)
     assert [row.figures for row in again[:3]] == [row.figures for row in done]

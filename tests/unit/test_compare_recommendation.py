@@ -21,15 +21,28 @@ from worker.offline.compare.strategy import Rule
 CHEAP = Figures(
     ap=0.6, roc_auc=0.9, recall=0.7, recall_by_value=0.8, precision=0.3, f1=0.4, cases_per_day=20.0, cost=1_000.0,
     savings=0.6, fit_seconds=1.0, score_us=1.0, excess=0.0, excess_low=0.0, excess_high=0.0,
+    excess_error=0.0,
 )  # fmt: skip
 
 
 def row(
-    name: str, family: str, cost: float, noise: float, block: Block = Block.REFRESHED, **figures: float
+    name: str,
+    family: str,
+    cost: float,
+    noise: float,
+    block: Block = Block.REFRESHED,
+    error: float | None = None,
+    **figures: float,
 ) -> Row:
     excess = cost - CHEAP.cost
     worth = dataclasses.replace(
-        CHEAP, cost=cost, excess=excess, excess_low=excess - noise, excess_high=excess + noise, **figures
+        CHEAP,
+        cost=cost,
+        excess=excess,
+        excess_low=excess - noise,
+        excess_high=excess + noise,
+        excess_error=error if error is not None else noise / 2.0,
+        **figures,
     )
     return Row(name, family, f"meaning of {name}", block, rule=Rule.HALF, figures=worth)
 
@@ -78,6 +91,14 @@ def test_a_difference_beyond_noise_is_not_forgiven() -> None:
     )
     assert strategy == "threshold_cost"
     assert "It is the cheapest, and nothing simpler is within one standard error of its cost." in text
+
+
+def test_noise_is_the_standard_error_and_no_share_of_the_interval() -> None:
+    cheapest = row("threshold_cost", "threshold", 1_000.0, 0.0)
+    # Of few days the interval is wide: half of its reach would be 80.
+    within, beyond = (row("logistic", "nothing", 1_050.0, 160.0, error=error) for error in (50.0, 49.0))
+    assert words(cheapest, within)[0] == "logistic"
+    assert words(cheapest, beyond)[0] == "threshold_cost"
 
 
 def test_an_interval_that_includes_0_alone_is_not_enough() -> None:

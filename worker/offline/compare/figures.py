@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from models.evaluation import evaluate
 from models.vocabulary import MS_PER_DAY
 from models.working_points import first_alerts
-from worker.offline.compare.intervals import day_draws, interval_of
+from worker.offline.compare.intervals import day_draws, interval_of, standard_error
 from worker.offline.compare.result import Decided, Figures, JudgedRows, Row
 
 
@@ -68,6 +68,7 @@ def figures_of(
         excess=np.nan,
         excess_low=np.nan,
         excess_high=np.nan,
+        excess_error=np.nan,
     )
 
 
@@ -114,6 +115,12 @@ def beside_the_cheapest(
         figures, above = rows[place].figures, cost - cheapest
         if figures is not None:
             low, high = interval_of(drawn @ above, days)
-            figures = replace(figures, excess=float(above.sum()), excess_low=low, excess_high=high)
+            figures = replace(
+                figures,
+                excess=float(above.sum()),
+                excess_low=low,
+                excess_high=high,
+                excess_error=standard_error(above),
+            )
             completed[place] = replace(rows[place], figures=figures)
     return completed

@@ -39,6 +39,12 @@ def interval_of(drawn: NDArray[np.float64], days: int) -> Interval:
     return Interval(float(low), float(high))
 
 
+def standard_error(by_day: NDArray[np.float64]) -> float:
+    """Return the standard error of the sum over days; NaN for a single day."""
+    days = len(by_day)
+    return float(np.sqrt(days) * by_day.std(ddof=1)) if days > 1 else float("nan")
+
+
 def _student(share: float, freedom: int) -> float:
     """Return a quantile of Student's distribution by Cornish and Fisher's expansion (Abramowitz and Stegun 26.7.5)."""
     z = NormalDist().inv_cdf(share)

@@ -1,7 +1,7 @@
 """The recommendation: the simplest strategy within noise of the cheapest, in words that follow from the table.
 
-Noise is one standard error of the difference, a quarter of its 95 % interval (the rule of Breiman et al. 1984). Most
-strategies have an interval that includes 0 where frauds are few, however much they cost.
+Noise is one standard error of the difference (the rule of Breiman et al. 1984). Most strategies have an interval that
+includes 0 where frauds are few, however much they cost.
 """
 
 from __future__ import annotations
@@ -166,12 +166,8 @@ def _with_figures(rows: Sequence[Row], block: Block) -> list[_Judged]:
 
 def _simplest_within_noise(pool: Sequence[_Judged], best: _Judged) -> _Judged:
     # The cheapest is always within noise of itself: its interval is [0, 0].
-    within = [it for it in pool if it is best or it[1].excess <= _standard_error(it[1])]
+    within = [it for it in pool if it is best or it[1].excess <= it[1].excess_error]
     return min(within, key=lambda it: (_simplicity(it[0]), _cost(it)))
-
-
-def _standard_error(worth: Figures) -> float:
-    return (worth.excess_high - worth.excess_low) / 4.0
 
 
 def _simpler_still(choice: _Choice) -> list[str]:
@@ -295,7 +291,7 @@ def _why(followed: _Judged, choice: _Choice, costs: CostPolicy) -> str:
     if budget is not None and is_over_budget(worth, costs) and not is_over_budget(best, costs):
         return f"{lead} opens {_cases(worth.cases_per_day)} cases a day, more than the budget of {_cases(budget)}."
     dearer = worth.cost - best.cost
-    if choice.budget is None and (dearer <= 0.0 or worth.excess <= _standard_error(worth)):
+    if choice.budget is None and (dearer <= 0.0 or worth.excess <= worth.excess_error):
         return (
             f"{row.strategy} is within noise of the cheapest too. {winner.strategy} is preferred because it is simpler "
             "to run and to explain."
@@ -347,7 +343,7 @@ def _own(chosen: _Judged, candidates: Sequence[_Judged], costs: CostPolicy) -> l
     text = f"This worker as it would run cost {_money(worth.cost)}{_saved(worth)}{many}"
     if worth.excess <= 0.0:
         return [f"{text}: it is the cheapest."]
-    if worth.excess <= _standard_error(worth):
+    if worth.excess <= worth.excess_error:
         within = "within noise of the cheapest"
     elif worth.excess_low <= 0.0:
         within = "above the cheapest, which a longer test may clear"

@@ -155,6 +155,8 @@ class Figures:
         Microseconds a transaction to score; NaN for the worker's own refreshed rows, whose run does more than score.
     excess, excess_low, excess_high
         Cost above that of the cheapest row of the block, and its 95 % interval (bootstrap over days).
+    excess_error
+        Its standard error, from how far the days differ.
     """
 
     ap: float
@@ -171,6 +173,7 @@ class Figures:
     excess: float
     excess_low: float
     excess_high: float
+    excess_error: float
 
 
 def is_over_budget(figures: Figures, costs: CostPolicy) -> bool:
