@@ -164,6 +164,16 @@ def test_a_budget_of_cases_excludes_what_opens_more() -> None:
     assert "near_miss is cheaper at 1,000, but opens 400 cases a day, more than the budget of 50." in text
 
 
+def test_a_single_case_a_day_is_written_as_one() -> None:
+    costs = dataclasses.replace(COSTS, alert_budget_cases_per_day=1.0)
+    many = row("smote", "resampling", 1_000.0, 0.0, cases_per_day=9.6)
+    strategy, text = words(many, row("logistic", "nothing", 1_400.0, 10.0, cases_per_day=0.96), costs=costs)
+    assert strategy == "logistic"
+    assert "and 1 case a day. It is the cheapest within the budget of 1 case a day." in text
+    assert "but opens 9.6 cases a day, more than the budget of 1." in text
+    assert "1 cases" not in text
+
+
 def test_simplicity_does_not_excuse_more_cases_than_the_budget() -> None:
     costs = dataclasses.replace(COSTS, alert_budget_cases_per_day=50.0)
     cheapest = row("smote", "resampling", 1_000.0, 0.0)

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from tests.support.comparisons import comparison
-from worker.offline.compare.result import Block
+from worker.offline.compare.result import Block, Severity
 from worker.offline.compare.strategy import Caps
 from worker.offline.compare.table_text import comparison_text
 
@@ -73,3 +73,11 @@ def test_a_cap_below_a_second_is_no_0_s() -> None:
         dataclasses.replace(row, caps=row.caps and dataclasses.replace(caps, seconds=86_400)) for row in rows
     )
     assert "caps: all: all rows, 86,400 s and 1 GiB a block" in shown(170, rows=hours)
+
+
+def test_classes_that_are_nearly_equal_are_called_balanced_and_a_budget_of_one_case_is_one() -> None:
+    costs = dataclasses.replace(WHOLE.costs, alert_budget_cases_per_day=1.0)
+    heading = shown(170, severity=Severity.BALANCED, prevalence=0.5, costs=costs)
+    assert "frauds: 50 %, balanced (30 % or more)\n" in heading
+    assert "budget 1 case a day\n" in heading
+    assert "frauds: 1 %, moderate imbalance (1 to 10 %)\n" in shown(170)

@@ -186,7 +186,7 @@ def _simpler_still(choice: _Choice) -> list[str]:
 def _too_many(choice: _Choice, budget: float) -> str:
     row, worth = choice.cheapest
     return (
-        f"{row.strategy} is cheaper at {_money(worth.cost)}, but opens {_cases(worth.cases_per_day)} cases a day, more "
+        f"{row.strategy} is cheaper at {_money(worth.cost)}, but opens {_cases_a_day(worth.cases_per_day)}, more "
         f"than the budget of {_cases(budget)}."
     )
 
@@ -201,7 +201,7 @@ def _choice(choice: _Choice, block: Block) -> str:
         f"{_saved(worth)}. {_caught(worth)}"
     )
     if choice.budget is not None:
-        return f"{text} It is the cheapest within the budget of {_cases(choice.budget)} cases a day."
+        return f"{text} It is the cheapest within the budget of {_cases_a_day(choice.budget)}."
     if choice.judged is choice.best:
         return f"{text} It is the cheapest, and nothing simpler is within one standard error of its cost."
     best = choice.best
@@ -223,7 +223,7 @@ def _lead(choice: _Choice) -> str:
     trivial = _money(best.cost / (1.0 - best.savings))
     if choice.cheapest[1].savings > 0.0 and choice.budget is not None:
         return (
-            f"No strategy within the budget of {_cases(choice.budget)} cases a day saves anything: alerting on "
+            f"No strategy within the budget of {_cases_a_day(choice.budget)} saves anything: alerting on "
             f"nothing, or on everything, would cost {trivial}. Look at the budget before you look at strategies. The "
             "best of those within it is"
         )
@@ -244,7 +244,7 @@ def _caught(worth: Figures) -> str:
     by_value = "" if is_worthless else f" ({_share(worth.recall_by_value)} by value)"
     return (
         f"It caught {_share(worth.recall)} of the frauds{by_value} with a precision of {_share(worth.precision)} and "
-        f"{worth.cases_per_day:,.0f} cases a day."
+        f"{_about(worth.cases_per_day)}."
     )
 
 
@@ -273,7 +273,7 @@ def _advice(
     if not advised:
         return [f"{text} None of {', '.join(names)} has figures here."]
     measured = "; ".join(
-        f"{row.strategy} cost {_money(worth.cost)} (AP {worth.ap:.3f}, {worth.cases_per_day:,.0f} cases a day"
+        f"{row.strategy} cost {_money(worth.cost)} (AP {worth.ap:.3f}, {_about(worth.cases_per_day)}"
         f"{', over the budget' if is_over_budget(worth, costs) else ''})"
         for row, worth in advised
     )
@@ -289,7 +289,7 @@ def _why(followed: _Judged, choice: _Choice, costs: CostPolicy) -> str:
     (row, worth), (winner, best) = followed, choice.judged
     lead, budget = f"{row.strategy}, the best of that advice,", costs.alert_budget_cases_per_day
     if budget is not None and is_over_budget(worth, costs) and not is_over_budget(best, costs):
-        return f"{lead} opens {_cases(worth.cases_per_day)} cases a day, more than the budget of {_cases(budget)}."
+        return f"{lead} opens {_cases_a_day(worth.cases_per_day)}, more than the budget of {_cases(budget)}."
     dearer = worth.cost - best.cost
     if choice.budget is None and (dearer <= 0.0 or worth.excess <= worth.excess_error):
         return (
@@ -315,9 +315,7 @@ def _reasons(row: Row, worth: Figures, best: Figures) -> list[str]:
             f"it ranks the transactions as well (AP {worth.ap:.3f} against {best.ap:.3f}), so the threshold decides"
         )
     if worth.cases_per_day > best.cases_per_day * 1.1:
-        reasons.append(
-            f"it opens {worth.cases_per_day:,.0f} cases a day instead of {best.cases_per_day:,.0f}"
-        )
+        reasons.append(f"it opens {_about(worth.cases_per_day)} instead of {best.cases_per_day:,.0f}")
     if worth.recall_by_value < best.recall_by_value - 0.01:
         reasons.append(
             f"it catches {_share(worth.recall_by_value)} of the lost value instead of {_share(best.recall_by_value)}"
@@ -339,7 +337,7 @@ def _own(chosen: _Judged, candidates: Sequence[_Judged], costs: CostPolicy) -> l
         return []
     worth = worker[1]
     is_over = is_over_budget(worth, costs)
-    many = f", with {_cases(worth.cases_per_day)} cases a day, more than the budget" if is_over else ""
+    many = f", with {_cases_a_day(worth.cases_per_day)}, more than the budget" if is_over else ""
     text = f"This worker as it would run cost {_money(worth.cost)}{_saved(worth)}{many}"
     if worth.excess <= 0.0:
         return [f"{text}: it is the cheapest."]
@@ -367,6 +365,19 @@ def _interval(worth: Figures) -> str:
 
 def _money(value: float) -> str:
     return f"{value:,.0f}"
+
+
+def _cases_a_day(a_day: float) -> str:
+    """Return a rate of cases in words, by the digits of the table."""
+    return _in_words(_cases(a_day))
+
+
+def _about(a_day: float) -> str:
+    return _in_words(f"{a_day:,.0f}")
+
+
+def _in_words(cases: str) -> str:
+    return f"{cases} {'case' if cases == '1' else 'cases'} a day"
 
 
 def _cases(a_day: float) -> str:

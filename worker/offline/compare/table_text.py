@@ -24,6 +24,7 @@ from worker.offline.compare.result import (
     Comparison,
     Figures,
     Row,
+    Severity,
     Window,
     is_over_budget,
 )
@@ -152,10 +153,11 @@ def _prose(text: str, width: int) -> Text:
 
 def _heading(comparison: Comparison) -> Iterator[RenderableType]:
     severity = comparison.severity
+    imbalance = "" if severity is Severity.BALANCED else " imbalance"
     yield Text(f"{comparison.source}", style="bold")
     yield Text(
         f"  {comparison.transactions:,} transactions, {comparison.known:,} with known truth, "
-        f"{comparison.frauds:,} frauds: {100 * comparison.prevalence:.3g} %, {severity.value} imbalance "
+        f"{comparison.frauds:,} frauds: {100 * comparison.prevalence:.3g} %, {severity.value}{imbalance} "
         f"({BANDS[severity]})"
     )
     days = f"{comparison.delay_days:g} days"
@@ -170,7 +172,11 @@ def _heading(comparison: Comparison) -> Iterator[RenderableType]:
     yield Text(
         f"  a review costs {costs.review_cost:g}, a missed fraud {costs.loss_fixed:g} + {costs.loss_factor:g} x "
         + "amount; "
-        + ("no budget of cases" if budget is None else f"budget {budget:g} cases a day")
+        + (
+            "no budget of cases"
+            if budget is None
+            else f"budget {budget:g} {'case' if budget == 1.0 else 'cases'} a day"
+        )
     )
     yield Text(
         f"  features: {comparison.features}, {len(comparison.feature_names)} of them; seed {comparison.seed}"
