@@ -178,6 +178,16 @@ def test_a_seed_is_a_whole_number_that_every_library_takes(
     )
 
 
+@pytest.mark.parametrize("option", ["--only", "--skip"])
+@pytest.mark.parametrize("text", [",", "", " , "])
+def test_a_list_of_strategies_that_names_none_is_refused(
+    option: str, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["compare", "--simulate", f"{option}={text}"])
+    assert f"argument {option}: {text!r} names no strategy: see --list" in capsys.readouterr().err
+
+
 def options(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Options:
     taken: list[Options] = []
 

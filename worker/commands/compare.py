@@ -380,7 +380,11 @@ class _Lines:
 
 
 def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        # Taken for no choice, it would run all of them.
+        raise argparse.ArgumentTypeError(f"{text!r} names no strategy: see --list")
+    return names
 
 
 def _shares(text: str) -> Shares:
