@@ -208,7 +208,7 @@ class Committer:
         # Once the client's own thread has met an error, its calls raise a general one that only mentions it.
         met = getattr(getattr(self._producer, "_transaction_manager", None), "last_error", None)
         if kafka_errors.InvalidTransactionTimeoutError.__name__ in str(error):
-            return kafka_errors.InvalidTransactionTimeoutError()
+            met = kafka_errors.InvalidTransactionTimeoutError()
         return met if isinstance(met, Exception) else error
 
     def _explained(self, error: Exception) -> WorkerError:
