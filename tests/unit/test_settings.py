@@ -76,6 +76,13 @@ def test_a_refused_section_never_quotes_the_password_in_it(tmp_path: Path, kafka
     assert HUSH not in message
 
 
+@pytest.mark.parametrize("name", ["dead-letters", "skip"])
+def test_a_worker_takes_no_transactional_id_of_a_command(tmp_path: Path, name: str) -> None:
+    """Whoever used it last would fence the other."""
+    message = refusal(tmp_path, f'[worker]\nid = "{name}"\n')
+    assert f"worker.id = '{name}' is what `fraud-worker {name}` calls itself" in message
+
+
 def test_a_section_that_is_no_section_is_not_quoted(tmp_path: Path) -> None:
     message = refusal(tmp_path, f'kafka = "{HUSH}"\n')
     assert "  kafka: Input should be" in message

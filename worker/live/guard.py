@@ -139,7 +139,7 @@ class InputGuard:
                 raise FuseError(
                     f"{share:.0%} of the last {self._seen} records were bad, batch.fuse_share = "
                     f"{self._batch.fuse_share}{_commonest(bad)}. Check [transaction], [label] and the producers; the "
-                    "dead letters topic holds the reasons"
+                    "lines above name the first record of each kind"
                 )
             # Half of what was seen fades, so that the share follows the present.
             self._seen, self._bad = self._seen // 2, self._bad // 2

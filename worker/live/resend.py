@@ -25,7 +25,7 @@ from worker.kafka_io.client import consumer_config, producer_config
 from worker.kafka_io.committer import Committer, KafkaTransaction, Outgoing
 from worker.kafka_io.partitioner import partition_of
 from worker.kafka_io.topic_reader import open_topic
-from worker.settings.sections import Settings
+from worker.settings.sections import RESENDING, Settings
 from worker.wire.dead_letters import MARKER, Wanted, is_marker, letters, original_of
 from worker.wire.schema import DeadLetter
 
@@ -87,7 +87,7 @@ def resend(
         It is unknown whether the last letters were sent; the next run finds out.
     """
     # An id of its own: that of a worker would be fenced.
-    config = producer_config(settings) | {"transactional_id": f"{settings.kafka.group}.dead-letters"}
+    config = producer_config(settings) | {"transactional_id": f"{settings.kafka.group}.{RESENDING}"}
     committer = None if dry_run else Committer(config, settings.kafka.commit_deadline_s)
     try:
         partitions = _partitions(settings)

@@ -18,7 +18,7 @@ from worker.kafka_io.committer import Committer, KafkaTransaction, Outgoing
 from worker.kafka_io.topic_reader import open_topic
 from worker.partition.journal import DecisionRows, JournalEntry, JournalHeader, Positions, Settlements
 from worker.partition.record_layouts import decode_journal, encode_journal, kind_of
-from worker.settings.sections import Settings
+from worker.settings.sections import SKIPPING, Settings
 
 
 def skip(
@@ -74,7 +74,7 @@ def skip(
         for value, headers in encode_journal(entry)
     ]
     # An id of its own: that of a worker that starts now would be fenced.
-    config = producer_config(settings) | {"transactional_id": f"{settings.kafka.group}.skip"}
+    config = producer_config(settings) | {"transactional_id": f"{settings.kafka.group}.{SKIPPING}"}
     committer = Committer(config, settings.kafka.commit_deadline_s)
     try:
         # Once more: to read the journal may have taken minutes, and a worker that began meanwhile has written more.

@@ -9,7 +9,7 @@ import re
 import socket
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import (
     Field,
@@ -33,6 +33,11 @@ from worker.settings.fields import (
 )
 from worker.settings.mistakes import ENV_PREFIX
 
+RESENDING: Final = "dead-letters"
+SKIPPING: Final = "skip"
+"""What stands for `worker.id` in the transactional ids of these commands."""
+NOT_WORKERS: Final = (RESENDING, SKIPPING)
+
 
 def _host_name() -> str:
     """Return the name of this host, as far as it can stand in an id."""
@@ -51,6 +56,16 @@ class WorkerSettings(Section):
         Path("state"),
         description="local folder of the decisions that wait for a label; a cache of the journal",
     )
+
+    @field_validator("id")
+    @classmethod
+    def _is_no_name_of_a_command(cls, value: str) -> str:
+        if value in NOT_WORKERS:
+            raise ValueError(
+                f"worker.id = {value!r} is what `fraud-worker {value}` calls itself, which would shut the worker out: "
+                "choose another"
+            )
+        return value
 
 
 class KafkaSettings(Section):
