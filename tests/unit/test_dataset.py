@@ -48,6 +48,10 @@ def write_compressed_csv(folder: Path) -> Path:
     return path
 
 
+def write_compressed_csv_in_capitals(folder: Path) -> Path:
+    return write_compressed_csv(folder).rename(folder / "ROWS.CSV.GZ")
+
+
 def write_json_lines(folder: Path) -> Path:
     path = folder / "rows.jsonl"
     path.write_text(JSON_LINES, encoding="utf-8")
@@ -73,7 +77,10 @@ def write_parquet(folder: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("write", [write_csv, write_compressed_csv, write_json_lines, write_parquet])
+@pytest.mark.parametrize(
+    "write",
+    [write_csv, write_compressed_csv, write_compressed_csv_in_capitals, write_json_lines, write_parquet],
+)
 def test_every_format_gives_the_same_columns_in_order_of_time(
     write: Callable[[Path], Path], tmp_path: Path
 ) -> None:

@@ -326,6 +326,11 @@ def _ending(path: Path) -> str:
     return path.name.lower().removesuffix(".gz").rpartition(".")[2]
 
 
+def _opened(path: Path) -> pa.NativeFile:
+    # Arrow takes an ending in capitals for a file that is not compressed.
+    return pa.input_stream(path, compression="gzip" if path.suffix.lower() == ".gz" else None)
+
+
 def _missing(column: pa.Array | pa.ChunkedArray) -> NDArray[np.bool_]:
     return np.array(column.is_null().to_numpy(zero_copy_only=False))
 
@@ -363,7 +368,7 @@ def _read_csv(
     path: Path, columns: Mapping[str, str], text: Collection[str], optional: Collection[str]
 ) -> pa.Table:
     try:
-        with pa.csv.open_csv(path, parse_options=_CSV_TEXTS) as reader:
+        with pa.csv.open_csv(_opened(path), parse_options=_CSV_TEXTS) as reader:
             available = reader.schema.names
         _require_columns(path, available, columns)
         _require_once(path, available, _wanted(available, columns, optional))
@@ -373,10 +378,10 @@ def _read_csv(
             strings_can_be_null=True,
             null_values=_MISSING,
         )
-        table = pa.csv.read_csv(path, parse_options=_CSV_TEXTS, convert_options=options)
+        table = pa.csv.read_csv(_opened(path), parse_options=_CSV_TEXTS, convert_options=options)
     except pa.ArrowInvalid:
         # One thread alone counts the lines: this reading names the one that is wrong.
-        pa.csv.read_csv(path, pa.csv.ReadOptions(use_threads=False), _CSV_TEXTS)
+        pa.csv.read_csv(_opened(path), pa.csv.ReadOptions(use_threads=False), _CSV_TEXTS)
         raise
     refuse_open_quote(path, len(table))
     return table
@@ -396,13 +401,13 @@ def _read_parquet(
 def _read_json_lines(
     path: Path, columns: Mapping[str, str], text: Collection[str], optional: Collection[str]
 ) -> pa.Table:
-    table = pa.json.read_json(path, _JSON_BLOCKS)
+    table = pa.json.read_json(_opened(path), _JSON_BLOCKS)
     _require_columns(path, table.column_names, columns)
     wanted = _wanted(table.column_names, columns, optional)
     dated = [name for name in text if name in wanted and pa.types.is_temporal(table[name].type)]
     if dated:  # read once more, leaving alone what only looks like a date
         schema = pa.schema([(name, pa.string()) for name in dated])
-        table = pa.json.read_json(path, _JSON_BLOCKS, pa.json.ParseOptions(explicit_schema=schema))
+        table = pa.json.read_json(_opened(path), _JSON_BLOCKS, pa.json.ParseOptions(explicit_schema=schema))
     return table.select(wanted)
 
 
@@ -430,7 +435,9 @@ def _for_people(error: Exception, path: Path | None = None) -> str:
     message = re.sub(r"(got \d+):.*", r"\1", str(error), flags=re.DOTALL)
     message = re.sub(r"\bRow #(\d+)", lambda found: _line(path, int(found[1])), message)
     # Arrow counts the rows of JSON within its block, from 0.
-    in_first_block = path is not None and path.suffix != ".gz" and path.stat().st_size <= _JSON_BLOCK_BYTES
+    in_first_block = (
+        path is not None and path.suffix.lower() != ".gz" and path.stat().st_size <= _JSON_BLOCK_BYTES
+    )
     line = (lambda found: f"in line {int(found[1]) + 1}") if in_first_block else ""
     message = re.sub(r"in row (\d+)", line, message)
     if "Expected 1 columns" in message:
