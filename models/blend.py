@@ -94,7 +94,8 @@ class TreeSample(NamedTuple):
 
     def fit(self, params: BoostingParams, seed: int) -> Trees:
         """Fit trees; parameters and seed decide the fit."""
-        return Trees(FlatBooster.fit(self.binned, self.y, self.w, params, seed), self.codes)
+        closed = () if params.by_odds else self.codes.columns
+        return Trees(FlatBooster.fit(self.binned, self.y, self.w, params, seed, closed), self.codes)
 
 
 class TableSample(NamedTuple):

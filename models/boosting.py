@@ -8,7 +8,7 @@ and the reference sum to its logit.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -71,6 +71,9 @@ class BoostingParams:
         The share of the columns, drawn anew for each tree, that it may split; the trees take these shares in turn.
     rows
         The most rows, in the mean, by which the splits of a tree are found; all rows set the values of its leaves.
+    by_odds
+        Whether trees may split categories by the odds of fraud of their values (`models.category_codes`), beside
+        their ranks.
     """
 
     trees: int = 60
@@ -80,6 +83,7 @@ class BoostingParams:
     least_hessian: float = 0.0
     column_shares: tuple[float, ...] = (1.0,)
     rows: int = 30_000
+    by_odds: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +145,7 @@ class FlatBooster:
         w: NDArray[np.float64],
         params: BoostingParams,
         seed: int,
+        closed: Collection[int] = (),
     ) -> FlatBooster:
         """Fit and flatten.
 
@@ -154,9 +159,12 @@ class FlatBooster:
             Sampling weights.
         params, seed
             What decides the fit.
+        closed
+            Columns that no tree may split.
         """
         edges, codes = binned
         varied = np.flatnonzero(codes.min(axis=1) != codes.max(axis=1))
+        varied = varied[~np.isin(varied, list(closed))]
         if not len(varied):
             return cls._constant(y, w, len(codes))
         bins = np.array([len(edges[at]) + 1 for at in varied])

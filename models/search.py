@@ -3,10 +3,10 @@
 The examples of matured days are cut at moments of the past. At each cut every candidate learns what lies before it and
 is judged on the days after it by weighted log loss: as a generation meets the days after its own making. Trees learn
 nothing of the time that labels need, tables only what has a verdict by then, where a generation does. Larger trees are
-chosen where their loss is lower. Tables are judged by what they bring beside these trees, and chosen in place of the
-default ones where that is better by more than one standard error (Breiman et al. 1984), so that noise moves little.
-From the logits on those days come the weights of tables and trees, and slope and intercept, which make a probability of
-them.
+chosen where their loss is lower, once each has the slope and intercept that suit these days. Tables are judged by what
+they bring beside these trees, and chosen in place of the default ones where that is better by more than one standard
+error (Breiman et al. 1984), so that noise moves little. From the logits on those days come the weights of tables and
+trees, and slope and intercept, which make a probability of them.
 """
 
 from __future__ import annotations
@@ -225,7 +225,16 @@ class Searcher:
             return self._logits(some, [self._trees(cut, TREES[at]) for cut in some])
 
         candidates = [] if self._challenger is ChallengerMode.OFF else larger
-        return self._best(cuts, smallest, candidates, judged, _alone, beyond_noise=False), order
+        return self._best(cuts, smallest, candidates, judged, self._calibrated, beyond_noise=False), order
+
+    def _calibrated(self, cuts: list[Cut], logit: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the logits of trees with the slope and intercept that suit the judged days: the mix has its own.
+
+        Large trees are too sure of themselves, and as they are they would lose to small ones that rank worse.
+        """
+        rows = self._judged_rows(cuts)
+        calibration = Calibration.fit(logit, rows.y == 1, rows.w)
+        return calibration.slope * logit + calibration.intercept
 
     def _chosen_tables(
         self, cuts: list[Cut], order: NDArray[np.int16], beside: NDArray[np.float64] | None
@@ -414,10 +423,6 @@ def _some(rows: NDArray[np.int64], most: int, rng: np.random.Generator) -> NDArr
 
 def _log_loss(logit: NDArray[np.float64], y: NDArray[np.uint8]) -> NDArray[np.float64]:
     return np.logaddexp(0.0, logit) - y * logit
-
-
-def _alone(_: list[Cut], logit: NDArray[np.float64]) -> NDArray[np.float64]:
-    return logit
 
 
 def _mean_loss(logit: NDArray[np.float64], y: NDArray[np.uint8], w: NDArray[np.float64]) -> float:

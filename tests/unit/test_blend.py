@@ -9,7 +9,7 @@ from models.blend import Blend, BoostedRows, Mix, Parts, TreeSample
 from models.category_codes import odds_elsewhere
 from models.column_edges import Binned
 from models.threshold import Calibration
-from tests.support.blends import BOTH, CATEGORICAL, blend, rows
+from tests.support.blends import BOTH, CATEGORICAL, PARAMS, blend, rows
 
 
 def test_the_logit_is_the_weighted_sum_of_the_two_parts() -> None:
@@ -26,6 +26,17 @@ def test_contributions_stand_in_declared_order_and_sum_to_the_logit() -> None:
     # The third feature is noise: what it adds is little beside the pair that makes a fraud.
     part = np.abs(both.contributions(X)).mean(axis=0)
     assert part[2] < 0.5 * max(part[0], part[1])
+
+
+def test_trees_that_may_not_split_by_odds_know_a_category_by_its_rank_alone() -> None:
+    some = rows(800)
+    sample = TreeSample.of(some, CATEGORICAL, BoostedRows(np.arange(800), some.w))
+    by_both = sample.fit(PARAMS, 5)
+    by_rank = sample.fit(dataclasses.replace(PARAMS, by_odds=False), 5)
+    # Odds stand in the place of the category, column 3, ranks behind all columns.
+    assert 3 in by_both.booster.feature
+    assert 3 not in by_rank.booster.feature
+    assert 4 in by_rank.booster.feature
 
 
 def test_the_order_of_columns_changes_nothing_where_all_are_crossed() -> None:

@@ -8,11 +8,12 @@ import pytest
 
 from models import search as search_module
 from models.blend import Mix, Parts, Trees
+from models.boosting import BoostingParams
 from models.candidates import FOR_FEW_FRAUDS, FOR_MANY_FRAUDS, TABLES, TREES, Choice
 from models.cuts import Cut
 from models.examples import Examples
 from models.label_delay import LabelDelays, Ripening
-from models.search import Searcher, _Judged
+from models.search import Searcher, _Judged, _mean_loss
 from models.stacking import fit_mix
 from models.vocabulary import MS_PER_DAY, ChallengerMode
 from tests.support.blends import CATEGORICAL, NAMES, rows
@@ -286,6 +287,32 @@ def test_larger_trees_need_a_lower_loss_and_other_tables_one_that_is_lower_beyon
     monkeypatch.setattr(searcher, "_best", best)
     searcher.search()
     assert asked == [(list(candidates), False), (list(range(len(TABLES))), True)]
+
+
+def test_trees_that_rank_better_are_chosen_though_they_are_too_sure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mix sets their scale."""
+    searcher = search(examples(30, 200))
+    cuts, rng = searcher._cuts(), np.random.default_rng(3)
+    fraud = searcher._rows.y == 1
+    better = np.where(fraud, 1.0, -1.0) + rng.normal(size=len(fraud))
+    # Ten times as sure as it may be, its loss as it is exceeds that of the other, which knows less.
+    logit_of = {
+        FOR_FEW_FRAUDS[0]: better + 2.0 * rng.normal(size=len(fraud)),
+        FOR_FEW_FRAUDS[1]: 20.0 * better,
+    }
+
+    def logits(some: list[Cut], fits: list[BoostingParams]) -> np.ndarray:
+        at = TREES.index(fits[0])
+        return np.concatenate([logit_of.get(at, np.zeros(len(fraud)))[cut.judged] for cut in some])
+
+    monkeypatch.setattr(search_module, "_order", lambda *_: searcher._plain_order)
+    monkeypatch.setattr(searcher, "_trees", lambda _, size: size)
+    monkeypatch.setattr(searcher, "_logits", logits)
+    found, _ = searcher._chosen_trees(cuts)
+    assert found.at == FOR_FEW_FRAUDS[1]
+    judged = searcher._judged_rows(cuts)
+    smaller = logits(cuts, [TREES[FOR_FEW_FRAUDS[0]]])
+    assert _mean_loss(smaller, judged.y, judged.w) < _mean_loss(found.logit, judged.y, judged.w)
 
 
 def test_tables_are_chosen_by_what_they_add_to_the_trees_and_by_their_own_loss_where_there_are_none(

@@ -268,6 +268,44 @@ def accounts(count: int, rng: np.random.Generator) -> _Shape:
     return _Shape(amount, logit, numeric, categorical, entities, card)
 
 
+def takeovers(count: int, rng: np.random.Generator) -> _Shape:
+    """Accounts that come and go, taken over in many small groups that share some fields: then nearly all is fraud."""
+    day, size = DAYS * _drift(count), count // 8
+    opened = np.sort(rng.uniform(-100.0, DAYS, size))
+    newest = np.searchsorted(opened, day)
+    account = np.maximum(newest - 1 - rng.exponential(size / 8, count).astype(np.int64), 0)
+    kinds = {
+        "product": 5,
+        "email": 60,
+        "network": 4,
+        "browser": 80,
+        "screen": 200,
+        "region": 300,
+        "device": 2_500,
+    }
+    fields = {name: _zipf(values, size, rng) for name, values in kinds.items()}
+    numbers = rng.standard_normal((size, 8)) @ rng.standard_normal((8, 16))
+    taken_at = np.full(size, np.inf)
+    for _ in range(400):
+        one, near = rng.integers(size), numbers[:, rng.integers(16)]
+        begins, days = rng.uniform(-30.0, DAYS), rng.uniform(20.0, 80.0)
+        alike = (opened > begins) & (opened < begins + days) & (np.abs(near - near[one]) < 0.7 * near.std())
+        for name in rng.choice(sorted(fields), 3, replace=False):
+            alike &= fields[name] == fields[name][one]
+        if alike.mean() < 0.004:  # a small group
+            group = np.flatnonzero(alike & (rng.random(size) < 0.85))
+            taken_at[group] = np.minimum(taken_at[group], opened[group] + rng.exponential(1.0, group.size))
+    x = numbers[account] + 0.7 * rng.standard_normal((count, 16))
+    logit = 1.2 * _standard(np.sum([_regions(x, 6, rng) for _ in range(40)], axis=0))
+    logit += 9.0 * (day > taken_at[account])
+    numeric = {f"n{at:02d}": np.round(x[:, at], 1 + at % 2) for at in range(16)}
+    numeric["age"] = np.floor(day - opened[account])
+    entities = {name: fields.pop(name)[account] for name in ("region", "device")}
+    categorical = {name: codes[account] for name, codes in fields.items()}
+    card = _zipf(max(count // 45, 1), size, rng)[account]
+    return _Shape(_amounts(x[:, 0] / 3.0), logit, numeric, categorical, entities, card)
+
+
 def _flag(x: Numbers, product: Codes, at: int) -> Codes:
     """Return 0 or 1, or 2 for the products that do not ask."""
     return np.where((product + at) % 4 == 0, 2, (x > 0.8).astype(np.int64))
@@ -332,6 +370,7 @@ _SHAPES: Final[dict[str, Any]] = {
     "deep": deep,
     "rings": rings,
     "accounts": accounts,
+    "takeovers": takeovers,
     "travel": travel,
     "mixed": mixed,
 }
@@ -395,6 +434,7 @@ STREAMS: Final = (
     _stream("deep", "deep", 300_000, 0.035, seeds=(0,)),
     _stream("rings", "rings", 300_000, 0.035, seeds=(0,)),
     _stream("accounts", "accounts", 300_000, 0.035, seeds=(0,)),
+    _stream("takeovers", "takeovers", 300_000, 0.035, seeds=(0,)),
     _stream("travel", "travel", 180_000, 0.01, seeds=(0,)),
     _LATE,
     _stream("20 %", "mixed", 90_000, 0.2),
