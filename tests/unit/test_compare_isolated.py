@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +75,7 @@ def test_ctrl_c_keeps_what_is_done(tmp_path: Path) -> None:
 
     def stop_when_slow(done: int, total: int, hand: list[str]) -> None:
         if done == 1 and hand == ["slow"] and total == 3:
-            threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+            signal.raise_signal(signal.SIGINT)
 
     strategies = [strategy_named(name) for name in ("good", "slow", "online")]
     results = run_isolated(tmp_path, strategies, seed=1, jobs=1, on_change=stop_when_slow, registry=REGISTRY)
