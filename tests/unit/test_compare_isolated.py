@@ -78,7 +78,14 @@ def test_ctrl_c_keeps_what_is_done(tmp_path: Path) -> None:
             signal.raise_signal(signal.SIGINT)
 
     strategies = [strategy_named(name) for name in ("good", "slow", "online")]
-    results = run_isolated(tmp_path, strategies, seed=1, jobs=1, on_change=stop_when_slow, registry=REGISTRY)
+    # A shell starts what it runs in the background with this signal ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        results = run_isolated(
+            tmp_path, strategies, seed=1, jobs=1, on_change=stop_when_slow, registry=REGISTRY
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert results.interrupted
     assert results.finished["good"].reason is None
     assert results.finished["good"].blocks[Block.FROZEN].decided.alerted.any()
