@@ -226,10 +226,7 @@ def rings(count: int, rng: np.random.Generator) -> _Shape:
 def accounts(count: int, rng: np.random.Generator) -> _Shape:
     """Card numbers that many accounts share; accounts come and go, and once one is taken over all it does is fraud."""
     day, size = DAYS * _drift(count), count // 10
-    opened = np.sort(rng.uniform(-120.0, DAYS, size))
-    # An account is the likelier to pay the younger it is.
-    newest = np.searchsorted(opened, day)
-    account = np.maximum(newest - 1 - rng.exponential(size / 12, count).astype(np.int64), 0)
+    opened, account = _opened(size, -120.0, day, size / 12, rng)
     of_account = {
         "product": 5,
         "email": 60,
@@ -271,9 +268,7 @@ def accounts(count: int, rng: np.random.Generator) -> _Shape:
 def takeovers(count: int, rng: np.random.Generator) -> _Shape:
     """Accounts that come and go, taken over in many small groups that share some fields: then nearly all is fraud."""
     day, size = DAYS * _drift(count), count // 8
-    opened = np.sort(rng.uniform(-100.0, DAYS, size))
-    newest = np.searchsorted(opened, day)
-    account = np.maximum(newest - 1 - rng.exponential(size / 8, count).astype(np.int64), 0)
+    opened, account = _opened(size, -100.0, day, size / 8, rng)
     kinds = {
         "product": 5,
         "email": 60,
@@ -304,6 +299,18 @@ def takeovers(count: int, rng: np.random.Generator) -> _Shape:
     categorical = {name: codes[account] for name, codes in fields.items()}
     card = _zipf(max(count // 45, 1), size, rng)[account]
     return _Shape(_amounts(x[:, 0] / 3.0), logit, numeric, categorical, entities, card)
+
+
+def _opened(
+    size: int, first_day: float, day: Numbers, younger: float, rng: np.random.Generator
+) -> tuple[Numbers, Codes]:
+    """Return the days on which accounts open, from the first day on, and which of them pays on each day.
+
+    An account is the likelier to pay the younger it is: in the mean so many are younger than the one that pays.
+    """
+    opened = np.sort(rng.uniform(first_day, DAYS, size))
+    newest = np.searchsorted(opened, day)
+    return opened, np.maximum(newest - 1 - rng.exponential(younger, len(day)).astype(np.int64), 0)
 
 
 def _flag(x: Numbers, product: Codes, at: int) -> Codes:
