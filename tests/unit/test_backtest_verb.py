@@ -316,8 +316,8 @@ def test_without_labels_it_says_how_to_name_them(folder: Path, capsys: pytest.Ca
         ),
         (["--label-time-column", "known"], "--label-time-column needs --fraud-column"),
         (["--unlabelled", "legit"], "--unlabelled needs --labels or --fraud-column"),
-        (["--out", "decisions.csv"], "decisions.csv: the name must end in .parquet"),
-        (["--out", "nowhere/decisions.parquet"], "there is no folder nowhere"),
+        (["--out", "decisions.csv"], "--out = 'decisions.csv': the name must end in .parquet"),
+        (["--out", "nowhere/decisions.parquet"], "there is no folder 'nowhere'"),
         (["--against", "none.json"], "--against none.json: No such file or directory"),
     ],
 )
@@ -326,6 +326,14 @@ def test_what_cannot_be_done_is_said_before_the_run(
 ) -> None:
     assert main(command(folder, *options)) == 2
     assert message in capsys.readouterr().err
+
+
+def test_the_name_of_a_folder_is_refused_before_the_run(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out.parquet").mkdir()
+    assert main(command(folder, *TRUTH, "--out", str(tmp_path / "out.parquet"))) == 2
+    assert "out.parquet': that is a folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

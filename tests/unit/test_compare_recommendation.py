@@ -72,7 +72,7 @@ def test_the_simplest_within_noise_is_recommended() -> None:
         cheapest, row("logistic", "nothing", 1_030.0, 80.0), row("smote", "resampling", 1_020.0, 90.0)
     )
     assert strategy == "logistic"
-    assert "balanced_forest cost least, 1,000" in text
+    assert "balanced_forest cost least, 1,000 and saved " in text
     assert "The difference of 30 is within its standard error (95 % interval -50 to 110)" in text
     assert "balanced_forest cost 1,000" in text
     assert "balanced_forest is within noise of the cheapest too" in text

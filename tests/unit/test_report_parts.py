@@ -54,6 +54,12 @@ def test_percent(share: float | None, words: str) -> None:
     assert wording.percent(share) == words
 
 
+def test_a_budget_of_one_case_is_one_case() -> None:
+    assert [wording.alert_budget(it) for it in (None, 1.0, 2.5, 1_000.0)] == [
+        "none", "1 case a day", "2.5 cases a day", "1,000 cases a day",
+    ]  # fmt: skip
+
+
 def test_figures_in_words() -> None:
     assert [wording.money(it) for it in (1234567.8, 12.3456, 0.0, -45.5, math.inf)] == [
         "1,234,568", "12.35", "0", f"{wording.MINUS}45.50", wording.UNKNOWN,

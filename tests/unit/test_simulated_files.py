@@ -17,7 +17,7 @@ from worker.offline.dataset import NEVER, Dataset, TruthColumns, read_dataset
 from worker.offline.replay import label_values, transaction_values
 from worker.settings.fields import LabelFields, TransactionFields
 from worker.simulation import FIELDS, Simulation, Traffic, files
-from worker.simulation.files import holds_truth, require_writable, write_labels, write_transactions
+from worker.simulation.files import holds_truth, require_data_file, write_labels, write_transactions
 from worker.simulation.naming import TRUTH, Naming
 
 TRAFFIC = Traffic(cards=200, merchants=60, days=12, prevalence=0.03, seed=3, legit_labels=0.1)
@@ -155,8 +155,8 @@ def test_a_declared_field_that_is_the_truth_is_not_simulated(declared: tuple[str
 WRONG = {
     "a.xlsx": "the name must end in one of .parquet, .pq, .csv, .jsonl, .ndjson, .json",
     "a.parquet.gz": "the name must end in one of",
-    "none/a.csv": "there is no folder .*none; create it first",
-    "folder.csv": "this exists and is not a file",
+    "none/a.csv": "there is no folder .*none'; create it first",
+    "folder.csv": "that is a folder",
 }
 
 
@@ -164,15 +164,15 @@ WRONG = {
 def test_a_file_that_cannot_be_written_is_refused_before_the_work(name: str, tmp_path: Path) -> None:
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(SettingsError, match=WRONG[name]):
-        require_writable(tmp_path / name)
+        require_data_file(tmp_path / name)
 
 
 def test_labels_are_json_lines() -> None:
-    require_writable(Path("labels.jsonl"), lines_only=True)
+    require_data_file(Path("labels.jsonl"), lines_only=True)
     with pytest.raises(
         SettingsError, match=r"labels\.csv: the name must end in one of \.jsonl, \.ndjson, \.json$"
     ):
-        require_writable(Path("labels.csv"), lines_only=True)
+        require_data_file(Path("labels.csv"), lines_only=True)
 
 
 def test_what_is_interrupted_leaves_the_old_file_and_nothing_else(

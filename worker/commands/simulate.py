@@ -113,18 +113,18 @@ def _to_file(args: argparse.Namespace) -> int:
     from worker.settings.fields import LabelFields
     from worker.settings.loading import load_settings_if_any
     from worker.simulation import FIELDS, Simulation
-    from worker.simulation.files import holds_truth, require_writable, write_labels, write_transactions
+    from worker.simulation.files import holds_truth, require_data_file, write_labels, write_transactions
     from worker.simulation.naming import Naming
 
     log_for_a_person()
     if args.rate is not None or args.speed is not None:
         raise SettingsError("--rate and --speed are for --to-kafka: leave them out for a file")
-    require_writable(args.file)
+    require_data_file(args.file)
     labels = args.labels
     if labels is None and not holds_truth(args.file):
         labels = _beside(args.file)
     if labels is not None:
-        require_writable(labels, lines_only=True)
+        require_data_file(labels, lines_only=True)
         if labels.resolve() == args.file.resolve():
             raise SettingsError(f"--labels = {labels}: the transactions go there: name another file")
     if not args.force:

@@ -60,18 +60,6 @@ _FORMAT: Final = """\
 """
 
 
-def require_folder(path: Path) -> None:
-    """Refuse a file whose folder does not exist, before the demo spends its time.
-
-    Raises
-    ------
-    SettingsError
-        The folder does not exist; the message names `--picture`.
-    """
-    if not path.parent.is_dir():
-        raise SettingsError(f"--picture = {str(path)!r}: there is no folder {str(path.parent)!r}; create it")
-
-
 def save_picture(figures: Figures, path: Path) -> None:
     """Write the page of these figures to a file.
 

@@ -21,7 +21,7 @@ from worker.broker.jars import are_fetched
 from worker.demo.background import BackgroundCall
 from worker.demo.display import Display, display_for
 from worker.demo.figures import Figures
-from worker.demo.picture import require_folder, save_picture
+from worker.demo.picture import save_picture
 from worker.demo.processes import OwnKafka, Program, WorkerProcess, remove_from_kafka
 from worker.demo.scenario import PARTITIONS, demo_settings, demo_traffic, setting_values, stream_speed
 from worker.demo.stream import send_stream, simulated_stream
@@ -31,6 +31,7 @@ from worker.errors import WorkerError
 from worker.kafka_io import topic_setup
 from worker.kafka_io.client import wait_for_brokers
 from worker.kafka_io.topic_reader import open_topic
+from worker.output_files import require_writable
 from worker.settings.sections import Settings
 from worker.signals import handled_by, held_back, ignore, interrupt
 from worker.view.alert_text import read_alert
@@ -90,7 +91,7 @@ def run_demo(options: DemoOptions, console: Console) -> int:
         Kafka or the worker did not start, or failed; or the picture cannot be written.
     """
     if options.picture is not None:
-        require_folder(options.picture)
+        require_writable(f"--picture = {str(options.picture)!r}", options.picture)
     # A signal interrupts the run alone: cleaning up is never interrupted.
     with _quiet(), handled_by(ignore), ExitStack() as started:
         session = DemoSession(options, display_for(console), started)

@@ -14,6 +14,7 @@ from models.vocabulary import Decider, Flag
 from worker.errors import SettingsError
 from worker.offline.backtest import BacktestResult
 from worker.offline.refusals import looks_like_card_numbers
+from worker.output_files import require_writable
 from worker.redaction import redact
 from worker.wire.alert_reasons import OTHER
 
@@ -62,12 +63,13 @@ def require_parquet(path: Path) -> None:
     Raises
     ------
     SettingsError
-        The name does not end in `.parquet`, or there is no such folder.
+        The name does not end in `.parquet` or is that of a folder, the folder does not exist, or the user may not
+        write there; the message names `--out`.
     """
+    given = f"--out = {str(path)!r}"
     if path.suffix.lower() != ".parquet":
-        raise SettingsError(f"{path}: the name must end in .parquet")
-    if not path.parent.is_dir():
-        raise SettingsError(f"{path}: there is no folder {path.parent}; create it first")
+        raise SettingsError(f"{given}: the name must end in .parquet")
+    require_writable(given, path)
 
 
 def write_decisions(result: BacktestResult, path: Path) -> int:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from models.vocabulary import LabelSource
 from worker.errors import SettingsError
 from worker.offline.dataset import NEVER, Dataset
+from worker.output_files import require_writable
 from worker.progress import OnProgress, ignore_progress
 from worker.settings.fields import LabelFields, TimeFormat
 from worker.simulation.fraud_kinds import FraudKind
@@ -31,7 +32,7 @@ _KINDS: Final = pa.array([None, *(kind.name.lower() for kind in [*FraudKind][1:]
 _SOURCES: Final = pa.array([None, *(source.name.lower() for source in [*LabelSource][1:])])
 
 
-def require_writable(path: Path, *, lines_only: bool = False) -> None:
+def require_data_file(path: Path, *, lines_only: bool = False) -> None:
     """Refuse a file that cannot be written, before the simulation spends its time.
 
     Parameters
@@ -44,15 +45,13 @@ def require_writable(path: Path, *, lines_only: bool = False) -> None:
     Raises
     ------
     SettingsError
-        The ending is another one, the folder does not exist, or the path is not a file.
+        The ending is another one, the folder does not exist, the path is not that of a file, or the user may not write
+        there.
     """
     endings = [name for name, write in _WRITERS.items() if write is _write_json_lines or not lines_only]
     if _ending(path) not in endings or path.name.lower().endswith((".parquet.gz", ".pq.gz")):
         raise SettingsError(f"{path}: the name must end in one of {', '.join('.' + it for it in endings)}")
-    if not path.parent.is_dir():
-        raise SettingsError(f"{path}: there is no folder {path.parent}; create it first")
-    if path.exists() and not path.is_file():
-        raise SettingsError(f"{path}: this exists and is not a file; choose another name")
+    require_writable(str(path), path)
 
 
 def holds_truth(path: Path) -> bool:
@@ -75,7 +74,7 @@ def write_transactions(
     simulation
         What to write.
     path
-        The file; `require_writable` says which names are possible.
+        The file; `require_data_file` says which names are possible.
     naming
         The names of the fields.
     progress

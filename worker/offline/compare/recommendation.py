@@ -206,8 +206,9 @@ def _choice(choice: _Choice, block: Block) -> str:
         return f"{text} It is the cheapest, and nothing simpler is within one standard error of its cost."
     best = choice.best
     return (
-        f"{text} {best[0].strategy} cost least, {_money(best[1].cost)}. The difference of {_money(worth.excess)} is "
-        f"within its standard error (95 % interval {_interval(worth)}), and {row.strategy} is simpler."
+        f"{text} {best[0].strategy} cost least, {_money(best[1].cost)}{_saved(best[1])}. "
+        f"The difference of {_money(worth.excess)} is within its standard error "
+        f"(95 % interval {_interval(worth)}), and {row.strategy} is simpler."
     )
 
 

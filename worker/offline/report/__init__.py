@@ -5,12 +5,12 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from worker.errors import SettingsError
+from worker.output_files import require_writable
 
 if TYPE_CHECKING:
     from worker.offline.backtest import BacktestResult
@@ -44,12 +44,7 @@ def require_page(path: Path) -> None:
     given = f"--report = {str(path)!r}"
     if path.suffix.lower() not in {".html", ".htm"}:
         raise SettingsError(f"{given}: the report is a page of HTML; end its name in .html")
-    if not path.parent.is_dir():
-        raise SettingsError(f"{given}: there is no folder {str(path.parent)!r}; create it")
-    if path.is_dir():
-        raise SettingsError(f"{given}: that is a folder; name a file in it")
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise SettingsError(f"{given}: it cannot be written; name a file that can")
+    require_writable(given, path)
 
 
 def write_comparison(result: Comparison, path: Path) -> None:

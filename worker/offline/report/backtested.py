@@ -264,7 +264,9 @@ def _course(result: BacktestResult) -> Html:
         shown,
         Axis("a day", 0.0, 1.1 * most or 1.0, wording.compact),
         [("cases", shown.cases), ("alerts", shown.alerts)],
-        [Reference(ends, (budget, budget), f"budget: {budget:,g} cases")] if budget is not None else [],
+        [Reference(ends, (budget, budget), f"budget: {wording.alert_budget(budget)}")]
+        if budget is not None
+        else [],
     )
     return figures([figure(deciders, f"In all: {shares}."), figure(alerts, cases)])
 
@@ -319,11 +321,10 @@ def _on_its_own(judged: Judged) -> Judged:
 
 def _setup(result: BacktestResult) -> list[Html]:
     costs = result.model.policy.costs
-    budget = costs.alert_budget_cases_per_day
     facts = [
         ("review of a case", wording.money(costs.review_cost)),
         ("missed fraud", f"{costs.loss_fixed:,g} + {costs.loss_factor:g} \N{MULTIPLICATION SIGN} amount"),
-        ("alert budget", "none" if budget is None else f"{budget:,g} cases a day"),
+        ("alert budget", wording.alert_budget(costs.alert_budget_cases_per_day)),
         ("case window", f"{result.settings.costs.case_window_hours:g} hours"),
         ("transactions read", wording.count(result.transactions)),
         ("alerts declined", wording.percent(result.handled.declined)),

@@ -351,11 +351,10 @@ def _setup(result: Comparison) -> list[Html]:
         unused = window.rows == 0 and window.name != "test"
         windows.add(text(window.name), *map(text, [*cells, *([wording.UNKNOWN] * 2 if unused else counts)]))
     costs = result.costs
-    budget = costs.alert_budget_cases_per_day
     facts = [
         ("review of a case", wording.money(costs.review_cost)),
         ("missed fraud", f"{costs.loss_fixed:,g} + {costs.loss_factor:g} \N{MULTIPLICATION SIGN} amount"),
-        ("alert budget", "none" if budget is None else f"{budget:,g} cases a day"),
+        ("alert budget", wording.alert_budget(costs.alert_budget_cases_per_day)),
         ("seed", str(result.seed)),
     ]
     notes = element("ul", *(element("li", text(note)) for note in result.notes)) if result.notes else NOTHING

@@ -49,6 +49,13 @@ def rate(number: float | None) -> str:
     return f"{number:.1f}" if abs(number) >= 1.0 else f"{number:.2g}"
 
 
+def alert_budget(cases_per_day: float | None) -> str:
+    """Return the budget as a page shows it."""
+    if cases_per_day is None:
+        return "none"
+    return f"{cases_per_day:,g} {'case' if cases_per_day == 1.0 else 'cases'} a day"
+
+
 def beyond_budget(cases_per_day: float, budget: float) -> str:
     """Say that a policy opens more cases than investigators may have; nothing where it does not."""
     if cases_per_day <= budget or rate(cases_per_day) == rate(budget):
