@@ -15,8 +15,6 @@ _DAYS_PER_E_FOLD: Final = _HALF_LIFE_DAYS * 1.4426950408889634
 """Half-life / ln 2: the integral of the decay over all time."""
 _LEAST_DAYS: Final = 0.25
 """Before so much event time, the traffic of a first hour is not taken for that of all hours."""
-_LONGEST_STEP_DAYS: Final = 1.0
-"""A longer step of the clock is no time without traffic: it is a pause, or a first record of years ago."""
 
 
 class Amounts(NamedTuple):
@@ -53,8 +51,10 @@ class Inflow:
         """Add what one commit brought at a clock; a clock behind the newest one adds no time."""
         newest_ms = clock_ms if self._clock_ms is None else max(clock_ms, self._clock_ms)
         passed_ms = 0 if self._clock_ms is None else newest_ms - self._clock_ms
+        # A pause counts as time, too: traffic that is dated by the month looks like one. After a real pause the rate is
+        # too low for some days, in which the buffer of the examples makes room by itself.
         # The plain exp2: the rate must be the same in every worker.
-        decay = exp2(-min(passed_ms / MS_PER_DAY, _LONGEST_STEP_DAYS) / _HALF_LIFE_DAYS)
+        decay = exp2(-passed_ms / MS_PER_DAY / _HALF_LIFE_DAYS)
         self._sums = self._sums * decay + np.array(added)
         # The integral of the decay over the time passed: so a constant stream has a constant rate.
         self._elapsed_days = self._elapsed_days * decay + (1.0 - decay) * _DAYS_PER_E_FOLD

@@ -398,6 +398,16 @@ def test_a_first_record_of_years_ago_does_not_change_the_sampling_rate(first_ms:
     assert state.sample_one_in == 8
 
 
+def test_traffic_dated_by_the_month_is_not_taken_for_that_of_a_day() -> None:
+    """Of 400 examples legits may fill 360; the memory spans 20 days, of which 100 a month are some 70."""
+    state = new_state(policy=dataclasses.replace(EAGER, sample_one_in=None, max_examples=400))
+    fold_day(state, 0.0, 100)
+    for month in range(1, 4):
+        fold_day(state, 30.0 * month, 100)
+        # All of the weight is that of the newest month, over the ten days of an e-fold: 220.
+        assert state.sample_one_in == 1
+
+
 def test_where_silence_means_nothing_the_sampling_rate_follows_what_labels_name() -> None:
     """Of 400 examples legits may fill 360; of 6,000 transactions labels name 30."""
     state = new_state(
@@ -413,7 +423,7 @@ def test_where_silence_means_nothing_the_sampling_rate_follows_what_labels_name(
             state.offset + 1,
             dataclasses.replace(record, examples=named if days == 10 else named.take(slice(0))),
         )
-    # 30 in two days, for a step of the clock counts as one at most, are 300 in the memory: all fit.
+    # 30 in 11 days are some 55 in the memory: all fit.
     assert state.sample_one_in == 1
 
 
