@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,8 @@ from worker.offline.dataset import Dataset
 from worker.offline.dataset_columns import transaction_columns
 from worker.parameters import feature_spec
 from worker.settings.fields import TransactionFields
+from worker.settings.loading import load_settings
+from worker.settings.report import rows
 from worker.settings.sections import Settings
 from worker.wire.combined import with_combined
 from worker.wire.decoder import Decoder
@@ -111,7 +114,30 @@ def test_what_cannot_be_combined_is_refused_with_the_names_that_can(
     assert [word for word in words if word not in str(refused.value)] == []
 
 
-def test_fields_joined_among_the_entities_are_refused_with_the_setting_that_joins_them() -> None:
-    with pytest.raises(ValidationError, match=r"'card_id\+country' .* transaction\.combined instead"):
-        TransactionFields(categorical=("country",), entities=("merchant_id", "card_id+country"))
-    assert TransactionFields(entities=("zip+four",)).entities == ("zip+four",)
+def test_fields_joined_among_the_entities_are_combined_unless_a_field_has_that_name() -> None:
+    joined = TransactionFields.model_validate(
+        {"categorical": ["country"], "entities": ["merchant_id", "card_id+country", "zip+four"]}
+    )
+    assert joined.entities == ("merchant_id", "zip+four")
+    assert joined.combined == ("card_id+country",)
+    both = TransactionFields(
+        card_id="token",
+        entities=("shop", "token+shop"),
+        categorical=("country",),
+        combined=("token+country",),
+    )
+    assert both.entities == ("shop",)
+    assert both.combined == ("token+country", "token+shop")
+    with pytest.raises(ValidationError, match=r"'shop\+token' .*twice"):
+        TransactionFields(card_id="token", entities=("shop", "token+shop", "shop+token"))
+
+
+def test_the_settings_shown_say_where_a_combination_comes_from(tmp_path: Path) -> None:
+    file = tmp_path / "worker.toml"
+    file.write_text(
+        f'entity_key = "{"00" * 16}"\n[transaction]\nentities = ["shop", "card_id+shop"]\n', encoding="utf-8"
+    )
+    shown = {it["name"]: it for it in rows(load_settings(file), file)}
+    assert shown["transaction.combined"]["value"] == ["card_id+shop"]
+    assert shown["transaction.combined"]["origin"] == "file"
+    assert shown["transaction.place"]["origin"] == "default"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
     BaseModel,
@@ -95,7 +95,8 @@ class TransactionFields(Section):
     )
     entities: tuple[Name, ...] = Field(
         ("merchant_id",),
-        description="further fields to learn from: identifiers, each with a history of its own",
+        description="further fields to learn from: identifiers, each with a history of its own; joined ones go to "
+        "`combined`",
     )
     combined: tuple[Name, ...] = Field(
         (),
@@ -111,6 +112,24 @@ class TransactionFields(Section):
         description="which of card_id and the entities are not searched for card numbers, because their values only "
         "look like some; labels follow",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _joined_entities_are_combined(cls, given: Any) -> Any:
+        """Take `entities = ["card_id+country"]` for a combination, unless a field has that name."""
+        entities = given.get("entities") if isinstance(given, dict) else None
+        if not isinstance(entities, list | tuple) or not all(isinstance(it, str) for it in entities):
+            return given
+        categorical, combined = given.get("categorical", ()), given.get("combined", ())
+        if not isinstance(categorical, list | tuple) or not isinstance(combined, list | tuple):
+            return given
+        card_id = given.get("card_id", cls.model_fields["card_id"].default)
+        known = {card_id, *categorical, *(it for it in entities if "+" not in it)}
+        joined = [it for it in entities if "+" in it and known.issuperset(it.split("+"))]
+        if not joined:
+            return given
+        plain = [it for it in entities if it not in joined]
+        return {**given, "entities": plain, "combined": [*combined, *joined]}
 
     @model_validator(mode="after")
     def _fields_are_distinct(self) -> TransactionFields:
@@ -133,12 +152,6 @@ class TransactionFields(Section):
 
     def _combinations_are_of_fields(self) -> None:
         known = [self.card_id, *self.entities, *self.categorical]
-        for name in self.entities:
-            parts = name.split("+")
-            if len(parts) > 1 and set(parts) <= set(known):
-                raise ValueError(
-                    f"transaction.entities: {name!r} joins fields; name it in transaction.combined instead"
-                )
         for name in self.combined:
             parts = name.split("+")
             unknown = [part for part in parts if part not in known]

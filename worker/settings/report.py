@@ -64,15 +64,19 @@ def _row(
     return {
         "name": dotted,
         "value": json.loads(json.dumps(value, default=str)),
-        "origin": _origin(name, from_file, from_environment),
+        "origin": _origin(section, name, from_file, from_environment),
         "meaning": type(section).model_fields[name].description,
     }
 
 
-def _origin(name: str, from_file: Mapping[str, Any], from_environment: Mapping[str, Any]) -> str:
-    if name in from_environment:
+def _origin(
+    section: BaseModel, name: str, from_file: Mapping[str, Any], from_environment: Mapping[str, Any]
+) -> str:
+    # Entities that join fields become combinations.
+    names = {name, "entities"} if name == "combined" and getattr(section, name) else {name}
+    if not names.isdisjoint(from_environment):
         return "environment"
-    return "file" if name in from_file else "default"
+    return "default" if names.isdisjoint(from_file) else "file"
 
 
 def defaults() -> Iterator[str]:
@@ -152,7 +156,7 @@ def _lines(
     section: BaseModel, names: list[str], from_file: Mapping[str, Any], from_environment: Mapping[str, Any]
 ) -> Iterator[str]:
     for name in names:
-        origin = _origin(name, from_file, from_environment)
+        origin = _origin(section, name, from_file, from_environment)
         meaning = type(section).model_fields[name].description
         comment = f"{origin}: {meaning}" if meaning else origin
         value = getattr(section, name)
