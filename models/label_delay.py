@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from models.alert_silence import resolved
 from models.arithmetic import exp
+from models.daily_traffic import DailyTraffic
 from models.examples import Examples, Verdict
 from models.generation import TrainingRows
 from models.threshold import Calibration
@@ -241,6 +242,10 @@ class Ripening:
         Whether so much has matured that a moment of the past knew enough, too; without it the stream is young.
     silent_weight
         With which an alert is learnt as legit that no label has answered yet, see `models.alert_silence`.
+    traffic
+        By which verdicts of young decisions are weighed; None where nothing is learnt by silence.
+    silence_ms
+        The age at which silence speaks of a decision.
     """
 
     examples: Examples
@@ -252,6 +257,8 @@ class Ripening:
     legit_delays: LabelDelays | None = None
     is_old: bool = False
     silent_weight: float = 1.0
+    traffic: DailyTraffic | None = None
+    silence_ms: int = 0
 
     def mature_at(self, now_ms: int) -> NDArray[np.int64]:
         """Return the rows that are mature at a moment."""
@@ -324,6 +331,8 @@ class Ripening:
         """Return some rows as a worker learns them when their verdict comes."""
         some = self.examples.take(rows)
         weight = weight_online(some, self.chance[rows], self.delays)
+        if self.traffic is not None:
+            weight *= self.traffic.weights(some, self.silence_ms)
         return TrainingRows(some.features, verdicts(some.label)[0].view(np.uint8), weight)
 
 

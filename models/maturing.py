@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.alert_silence import silent_weight
+from models.daily_traffic import DailyTraffic
 from models.examples import Examples, Verdict
 from models.label_delay import LEAST_SHARE, LabelDelays, Ripening, learnt_as
 from models.records import Policy
@@ -81,6 +82,8 @@ class Memory(NamedTuple):
         Older examples are not learnt.
     policy, calibration
         In force.
+    traffic
+        Of each day.
     """
 
     examples: Examples
@@ -89,6 +92,7 @@ class Memory(NamedTuple):
     since_ms: int
     policy: Policy
     calibration: Calibration
+    traffic: DailyTraffic
 
     @classmethod
     def of(cls, model: ModelState) -> Self:
@@ -106,7 +110,8 @@ class Memory(NamedTuple):
         since_ms = _since_ms(examples, clock_ms, known_ms, policy, is_first=model.online is None)
         # Of older transactions the verdicts on frauds have gone before those on legits.
         since_ms = max(since_ms, model.examples.complete_from_ms)
-        return cls(examples, clock_ms, known_ms, since_ms, policy, model.calibration)
+        traffic = model.daily_traffic.snapshot()
+        return cls(examples, clock_ms, known_ms, since_ms, policy, model.calibration, traffic)
 
     def mature_frauds(self) -> int:
         """Return how many verdicts of fraud there are on decisions of which silence has spoken."""
@@ -136,9 +141,12 @@ class Memory(NamedTuple):
             recent.take(chosen), mature[chosen], silent, self.calibration, delays, self.known_ms
         )
         # A moment later than the clock, so that the verdicts of the newest commit are known.
+        traffic = self.traffic if self.policy.silence_is_legit else None
+        silence_ms = self.policy.negatives_after_ms
         ripening = Ripening(
-            known, chance, delays, self.known_ms + 1, wait_ms + 1, steady, legit_delays, is_old, silent
-        )
+            known, chance, delays, self.known_ms + 1, wait_ms + 1, steady, legit_delays, is_old, silent,
+            traffic, silence_ms,
+        )  # fmt: skip
         # The generation has learnt the decisions before; of a young stream, later ones are learnt as they grow old.
         held_from_ms = -1 if is_old else self.known_ms - wait_ms
         rows = int(np.count_nonzero(mature[chosen]))

@@ -15,6 +15,7 @@ from models.anomaly import FlatForest
 from models.blend import Blend, Parts
 from models.candidates import Choice
 from models.challenger import Challenger
+from models.daily_traffic import DailyTraffic
 from models.digest import DigestHistory, digest_of
 from models.example_buffer import FILLED, ExampleBuffer
 from models.examples import Examples, Verdict
@@ -102,6 +103,7 @@ class ModelState:
         self.shared = SharedAggregates(lineage.spec, policy.max_entities)
         self.examples = ExampleBuffer(policy.max_examples, len(self.layout.names))
         self.inflow = Inflow()
+        self.daily_traffic = DailyTraffic()
         self.budget = AlertBudget()
         self.ledger = Ledger()
         self.payoffs = Payoffs()
@@ -257,6 +259,7 @@ class ModelState:
         policy = json.dumps(self.policy.to_json() if self.policy_offset >= 0 else None, sort_keys=True)
         return [
             ("shared", self.shared.arrays()),
+            ("daily traffic", self.daily_traffic.arrays()),
             ("budget", self.budget.arrays()),
             ("ledger", self.ledger.arrays()),
             ("payoffs", self.payoffs.arrays()),
@@ -303,6 +306,7 @@ class ModelState:
             evidence.legits.astype(np.float64),
             evidence.at_ms,
         )
+        self.daily_traffic.fold(traffic.event_time_ms, self.clock_ms or 0)
         self._keep(commit, offset)
         self.frauds_learnt += int(np.count_nonzero(examples.label & Verdict.FRAUD))
         self.weight_learnt += _said(examples)
@@ -330,6 +334,8 @@ class ModelState:
             # What silence is worth until a fraud is labelled: nothing where it is unknown.
             delays = self.delays if self.legit_delays is None else LabelDelays.none()
             weight = weight_online(known, chance_of_fraud(known, self.calibration), delays)
+            if self.legit_delays is None:
+                weight *= self.daily_traffic.weights(known, self.policy.negatives_after_ms)
             label = verdicts(known.label)[0].view(np.uint8)
             self.online.learn_batch(known.features, label, weight)
             parts = Parts(known.tables_logit.astype(np.float64), known.trees_logit.astype(np.float64))
