@@ -1,4 +1,4 @@
-"""How many candidates there are: each costs a fit of trees or a pass of tables at every cut that it reaches."""
+"""The candidates of a search: how many there are, as each costs time at every cut that it reaches, and their words."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from models import search as search_module
 from models.blend import Blend, TableSample, Trees, TreeSample, build_blend
 from models.boosting import BoostingParams
 from models.candidates import FOR_FEW_FRAUDS, FOR_MANY_FRAUDS, TABLES, TREES
-from models.online import LogisticParams
+from models.online import BinnedLogistic, LogisticParams
 from models.vocabulary import ChallengerMode
 from tests.unit.test_search import examples, search
 
@@ -51,3 +51,13 @@ def test_a_search_makes_at_most_twelve_candidates(
     # What is counted is all that the search makes: every size that it may choose, and all tables.
     without_trees = challenger is ChallengerMode.OFF
     assert (len(trees), len(tables)) == (1 if without_trees else len(sizes), len(TABLES))
+
+
+def test_each_candidate_for_tables_has_words_of_its_own_for_a_log() -> None:
+    words = [BinnedLogistic(**params).in_words for params in TABLES]
+    assert len(set(words)) == len(TABLES)
+    assert words[:3] == [
+        "tables of 64 bins and 16 in crosses, learnt in 1 pass at rates of 0.05 and 0.03",
+        "tables of 64 bins and 16 in crosses, learnt in 3 passes at rates of 0.05 and 0.03",
+        "tables of 64 bins and 16 in crosses, learnt in 1 pass at rates of 0.02 and 0.008",
+    ]
