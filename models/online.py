@@ -129,6 +129,15 @@ class BinnedLogistic(base.Classifier):
         self._generation: Generation | None = None
         self._warm_up: list[tuple[dict[Hashable, Any], bool, float]] = []
 
+    @property
+    def in_words(self) -> str:
+        """What it is, for a log: what the candidates of a search differ in."""
+        passes = "1 pass" if self.passes == 1 else f"{self.passes} passes"
+        return (
+            f"tables of {self.main_bins} bins and {self.cross_bins} in crosses, learnt in {passes} "
+            f"at rates of {self.learning_rate:g} and {self.cross_learning_rate:g}"
+        )
+
     def restart(
         self,
         X: NDArray[np.float32],

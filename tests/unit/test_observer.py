@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from models.blend import Mix
-from models.candidates import Choice
+from models.candidates import TABLES, Choice
+from models.online import BinnedLogistic
 from models.state import GenerationStart
 from models.vocabulary import MS_PER_DAY, Decider, Flag, LabelKind, LabelSource
 from tests.support.partition import labels
@@ -84,11 +85,12 @@ def test_drift_is_counted_and_logged_by_name(
 
 def test_each_generation_is_logged_once_with_what_it_was_made_of(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "worker.live.observer")
-    choice = Choice(0, 0, Mix(0.25, 0.75), np.arange(2, dtype=np.int16), None, 0.03, 0.02, 0.0125)
+    choice = Choice(3, 0, Mix(0.25, 0.75), np.arange(2, dtype=np.int16), None, 0.03, 0.02, 0.0125)
+    tables, trees = BinnedLogistic(**TABLES[choice.tables_at]), "250 trees of 7 leaves"
     model: Any = SimpleNamespace(
         choice=choice, generation=GenerationStart(12, 5, 100), silent_weight=0.5, policy=None, challenger=None,
         layout=SimpleNamespace(names=("amount",)),
-        shared=SimpleNamespace(evictions=0), online=SimpleNamespace(trees_in_words="250 trees of 7 leaves"),
+        shared=SimpleNamespace(evictions=0), online=SimpleNamespace(tables=tables, trees_in_words=trees),
     )  # fmt: skip
     shown: list[Any] = []
     metrics: Any = SimpleNamespace(
@@ -99,7 +101,8 @@ def test_each_generation_is_logged_once_with_what_it_was_made_of(caplog: pytest.
     observer._observe_generation()
     observer._observe_generation()
     assert logged(caplog) == [
-        "a generation takes force: 0.25 of the tables and 0.75 of 250 trees of 7 leaves; "
+        "a generation takes force: 0.25 of tables of 16 bins and 8 in crosses, learnt in 1 pass at rates of 0.05 and "
+        "0.03, and 0.75 of 250 trees of 7 leaves; "
         "judged log loss 0.03000, 0.02000, together 0.01250; an alert that no label answers weighs 0.50"
     ]
     assert shown == [({"tables": 0.03, "trees": 0.02, "both": 0.0125}, 0.5)]

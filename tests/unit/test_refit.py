@@ -16,7 +16,7 @@ from models.label_delay import LabelDelays, Ripening
 from models.online import BinnedLogistic, build_generation
 from models.records import Refit
 from models.refit import FOREST_ROWS, Job, RefitPlan, forest_due, forest_job, generation_due, generation_job
-from models.search import Searcher
+from models.search import Found, Searcher
 from models.state import ModelState
 from models.threshold import Calibration
 from models.vocabulary import MS_PER_DAY
@@ -263,6 +263,32 @@ def test_a_search_that_could_judge_nothing_is_made_again_and_one_that_could_is_k
     state.choice = Choice(0, -1, Mix(), order, None, 0.5, 0.5, 0.25, rows=1_600)
     again = run(generation_job(state, PLAN)).arrays
     assert (again["losses"][0] != 0.5, again["choice"][2:4].tolist()) == (True, [0, 2_400])
+
+
+def test_every_fourth_generation_searches_where_examples_are_many_and_have_not_grown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # The 2,400 mature rows of the state lie between few, 2,000 here, and half as many again as the search had.
+    monkeypatch.setattr(refit, "_CHEAP_ROWS", 2_000)
+    state, searched = state_of_a_stream(), 0
+    search = Searcher.search
+
+    def counted(searcher: Searcher) -> Found:
+        nonlocal searched
+        searched += 1
+        return search(searcher)
+
+    monkeypatch.setattr(Searcher, "search", counted)
+    searches, ages = [], []
+    for _ in range(6):
+        record = run(generation_job(state, PLAN))
+        state.fold(state.offset + 1, record)
+        assert state.choice is not None
+        assert (state.choice.has_judged, state.choice.rows) == (True, 2_400)
+        searches.append(searched)
+        ages.append(state.choice.age)
+    assert searches == [1, 1, 1, 1, 2, 2]
+    assert ages == [0, 1, 2, 3, 0, 1]
 
 
 def test_the_first_forest_waits_for_its_least_traffic() -> None:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import Executor
 from typing import cast
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_info
 
 from models.examples import Examples
 from models.ledger import LedgerDeltas, summed
 from models.payoff_deltas import PayoffDeltas
-from models.records import Budget, Commit, EntityEvents, Evidence
+from models.records import Budget, Commit, EntityEvents, Evidence, Refit
 from models.refit import RefitPlan
 from models.state import ModelState
 from models.vocabulary import MS_PER_DAY
+from tests.support.waiting import wait_for
+from worker.cycle import refits as refits_module
 from worker.cycle.refits import BackgroundJobs, Refits
 from worker.offline.in_memory import ImmediateJobs
 from worker.parameters import new_model
@@ -104,6 +108,33 @@ def test_a_generation_waits_while_no_fraud_is_remembered(model: ModelState) -> N
     assert [refit.kind for refit in refits.advance(model, recent.as_task())] == ["generation"]
     assert list(took_s) == ["generation"]
     assert took_s["generation"] > 0.0
+
+
+def pools() -> dict[str, int]:
+    """Return how many threads each library, such as BLAS, may use for one call; on one processor it is one."""
+    return {library["filepath"]: library["num_threads"] for library in threadpool_info()}
+
+
+@pytest.mark.parametrize("jobs", [ImmediateJobs, BackgroundJobs])
+def test_libraries_use_one_thread_within_a_job_and_as_many_as_before_after_it(
+    monkeypatch: pytest.MonkeyPatch, model: ModelState, jobs: type[Executor]
+) -> None:
+    model.fold(0, commit(model, NOW_MS, transactions=2_000))
+    refits, task = Refits(PLAN, jobs()), Recent(model, rows=0).as_task()
+    before, within, finished = pools(), list[dict[str, int]](), list[Refit]()
+
+    def job() -> Refit:
+        within.append(pools())
+        return Refit("forest", 0, NOW_MS, {})
+
+    def has_finished() -> bool:
+        finished.extend(refits.advance(model, task))
+        return bool(finished)
+
+    monkeypatch.setattr(refits_module, "forest_job", lambda *_: job)
+    wait_for(has_finished, 30, lambda: "the job has not ended")
+    assert within == [dict.fromkeys(before, 1)]
+    assert pools() == before
 
 
 def test_jobs_run_one_after_another_in_threads_that_do_not_keep_the_process() -> None:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import Any, Final, Literal
 
+from threadpoolctl import threadpool_limits
+
 from models.records import Refit
 from models.refit import FOREST_ROWS, Job, RefitPlan, forest_due, forest_job, generation_due, generation_job
 from models.state import ModelState
@@ -101,9 +103,15 @@ class Refits:
 
 
 def _timed(job: Job) -> tuple[Refit, float]:
-    """Run a job, and return the CPU seconds of its thread: it uses no other."""
-    began_s = time.thread_time()
-    return job(), time.thread_time() - began_s
+    """Run a job, and return the CPU seconds of its thread: it uses no other.
+
+    BLAS would share long sums among threads of its own. They would take the processors that decide transactions, their
+    time would not count, and the last bits of a sum would depend on how many processors there are. Until the job ends,
+    the limit holds for the BLAS of the whole process.
+    """
+    with threadpool_limits(1):
+        began_s = time.thread_time()
+        return job(), time.thread_time() - began_s
 
 
 def _folded_ms(model: ModelState, kind: RefitKind) -> int | None:

@@ -121,9 +121,10 @@ class MetricsObserver:
         losses = {"tables": choice.tables_loss, "trees": choice.trees_loss, "both": choice.blend_loss}
         self._metrics.model.generation(losses, model.silent_weight)
         log.info(
-            "a generation takes force: %.2f of the tables and %.2f of %s; judged log loss %.5f, %.5f, together %.5f; "
+            "a generation takes force: %.2f of %s, and %.2f of %s; judged log loss %.5f, %.5f, together %.5f; "
             "an alert that no label answers weighs %.2f%s",
             choice.mix.tables,
+            model.online.tables.in_words,
             choice.mix.trees,
             model.online.trees_in_words,
             *losses.values(),

@@ -1,0 +1,63 @@
+"""The candidates of a search: how many there are, as each costs time at every cut that it reaches, and their words."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from models import search as search_module
+from models.blend import Blend, TableSample, Trees, TreeSample, build_blend
+from models.boosting import BoostingParams
+from models.candidates import FOR_FEW_FRAUDS, FOR_MANY_FRAUDS, TABLES, TREES
+from models.online import BinnedLogistic, LogisticParams
+from models.vocabulary import ChallengerMode
+from tests.unit.test_search import examples, search
+
+MOST = 12
+"""The requirement: a search on one thread judges no more, so that its time has a bound."""
+
+
+def test_there_are_at_most_twelve_candidates_trees_and_tables_together() -> None:
+    assert len(TREES) + len(TABLES) <= MOST
+
+
+@pytest.mark.parametrize("challenger", list(ChallengerMode))
+@pytest.mark.parametrize(("many_frauds", "sizes"), [(1, FOR_MANY_FRAUDS), (10**9, FOR_FEW_FRAUDS)])
+def test_a_search_makes_at_most_twelve_candidates(
+    monkeypatch: pytest.MonkeyPatch, many_frauds: int, sizes: tuple[int, ...], challenger: ChallengerMode
+) -> None:
+    trees, tables = set[BoostingParams](), set[tuple[tuple[str, Any], ...]]()
+    fit = TreeSample.fit
+
+    def fitted(sample: TreeSample, params: BoostingParams, seed: int) -> Trees:
+        trees.add(params)
+        return fit(sample, dataclasses.replace(params, trees=2), seed)
+
+    def built(
+        sample: TableSample, names: tuple[str, ...], params: LogisticParams, *rest: Any
+    ) -> tuple[Blend, NDArray[np.float64]]:
+        tables.add(tuple(sorted(params.items())))
+        return build_blend(sample, names, params, *rest)
+
+    monkeypatch.setattr(search_module, "_MANY_FRAUDS", many_frauds)
+    monkeypatch.setattr(TreeSample, "fit", fitted)
+    monkeypatch.setattr(search_module, "build_blend", built)
+    search(examples(30, 60), challenger).search()
+    assert len(trees) + len(tables) <= MOST
+    # What is counted is all that the search makes: every size that it may choose, and all tables.
+    without_trees = challenger is ChallengerMode.OFF
+    assert (len(trees), len(tables)) == (1 if without_trees else len(sizes), len(TABLES))
+
+
+def test_each_candidate_for_tables_has_words_of_its_own_for_a_log() -> None:
+    words = [BinnedLogistic(**params).in_words for params in TABLES]
+    assert len(set(words)) == len(TABLES)
+    assert words[:3] == [
+        "tables of 64 bins and 16 in crosses, learnt in 1 pass at rates of 0.05 and 0.03",
+        "tables of 64 bins and 16 in crosses, learnt in 3 passes at rates of 0.05 and 0.03",
+        "tables of 64 bins and 16 in crosses, learnt in 1 pass at rates of 0.02 and 0.008",
+    ]
