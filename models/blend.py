@@ -84,9 +84,15 @@ class TreeSample(NamedTuple):
     w: NDArray[np.float64]
 
     @classmethod
-    def of(cls, rows: TrainingRows, categorical: NDArray[np.bool_], boosted: BoostedRows) -> TreeSample:
-        """Take a sample of rows that are in transaction order."""
-        codes = CategoryCodes.of_rows(rows, categorical)
+    def of(
+        cls,
+        rows: TrainingRows,
+        categorical: NDArray[np.bool_],
+        boosted: BoostedRows,
+        recent: NDArray[np.float32] | None = None,
+    ) -> TreeSample:
+        """Take a sample of rows that are in transaction order; `recent` is as of `CategoryCodes.of_rows`."""
+        codes = CategoryCodes.of_rows(rows, categorical, recent)
         X = codes.of(rows.X[boosted.rows])
         if len(codes.columns):
             X[:, codes.columns] = odds_elsewhere(rows, codes.columns)[boosted.rows]

@@ -44,7 +44,7 @@ class CategoryCodes:
     values : float32 (K,)
         Of each column ascending.
     numbers : float32 (K, 2)
-        Log odds of fraud, and rank, of each value.
+        Log odds of fraud, and rank, of each value; NaN of one that has become frequent since.
     unknown : float32 (C, 2)
         The numbers of a value that is not among them; a missing value stays missing.
     """
@@ -56,22 +56,38 @@ class CategoryCodes:
     unknown: NDArray[np.float32]
 
     @classmethod
-    def of_rows(cls, rows: TrainingRows, categorical: NDArray[np.bool_]) -> CategoryCodes:
+    def of_rows(
+        cls, rows: TrainingRows, categorical: NDArray[np.bool_], recent: NDArray[np.float32] | None = None
+    ) -> CategoryCodes:
         """Give every value the log odds of fraud among its rows, shrunk towards the odds of all rows, and a rank.
 
         The most frequent values have the ranks from 0 on, and all others the next one.
+
+        Parameters
+        ----------
+        rows
+            What trees learn; their labels are known, so that they end days ago.
+        categorical : bool (F,)
+            Which columns are categories.
+        recent : float32 (n, F)
+            Features of the traffic of now. A value that is frequent there and rare among the rows counts as missing: it
+            is a new version of an app rather than one of the odd values that frauds come with.
         """
         prior, columns = _Prior.of(rows), np.flatnonzero(categorical)
-        values, numbers = [np.empty(0, np.float32)], [np.empty((0, 2), np.float32)]
+        values: list[NDArray[np.float32]] = [np.empty(0, np.float32)]
+        numbers: list[NDArray[np.float32]] = [np.empty((0, 2), np.float32)]
         unknown = np.empty((len(columns), 2), np.float32)
         for at, column in enumerate(columns):
-            known = np.flatnonzero(np.isfinite(rows.X[:, column]))
-            its, place, counts = np.unique(rows.X[known, column], return_inverse=True, return_counts=True)
-            frauds, legits = (_sums(place, weight[known], len(its)) for weight in _weights(rows))
+            filled = np.flatnonzero(np.isfinite(rows.X[:, column]))
+            its, place, counts = np.unique(rows.X[filled, column], return_inverse=True, return_counts=True)
+            frauds, legits = (_sums(place, weight[filled], len(its)) for weight in _weights(rows))
             ranks, next_rank = _ranks(counts)
             kept = np.sort(np.argsort(-counts, kind="stable")[:_MOST_VALUES])
-            values.append(its[kept])
-            numbers.append(np.column_stack([prior.log_odds(frauds, legits), ranks])[kept])
+            grown = _grown(its[counts >= _FEWEST_ROWS], None if recent is None else recent[:, column])
+            its_numbers = np.column_stack([prior.log_odds(frauds, legits), ranks])
+            its_values, its_numbers = _with_unknown(its[kept], its_numbers[kept], grown)
+            values.append(its_values)
+            numbers.append(its_numbers)
             unknown[at] = prior.log_odds(np.zeros(1), np.zeros(1))[0], next_rank
         starts = np.cumsum([0, *(len(its) for its in values[1:])])
         return cls(columns, starts, np.concatenate(values), np.concatenate(numbers), unknown)
@@ -133,7 +149,7 @@ class CategoryCodes:
             or read.starts[0] != 0
             or read.starts[-1] != len(read.values)
             or np.any(read.starts[1:] < read.starts[:-1])
-            or not np.all(np.isfinite(read.numbers))
+            or np.any(np.isinf(read.numbers))
             or not np.all(np.isfinite(read.unknown))
         ):
             msg = "the codes of categories are of a wrong type or shape"
@@ -180,6 +196,25 @@ def _ranks(counts: NDArray[np.int64]) -> tuple[NDArray[np.float32], int]:
     ranks = np.full(len(counts), len(kept), np.float32)
     ranks[kept] = np.arange(len(kept))
     return ranks, len(kept)
+
+
+def _grown(frequent: NDArray[np.float32], recent: NDArray[np.float32] | None) -> NDArray[np.float32]:
+    """Return the values that are frequent in recent traffic and were not before, ascending."""
+    if recent is None:
+        return np.empty(0, np.float32)
+    values, counts = np.unique(recent[np.isfinite(recent)], return_counts=True)
+    return np.setdiff1d(values[counts >= _FEWEST_ROWS], frequent)
+
+
+def _with_unknown(
+    values: NDArray[np.float32], numbers: NDArray[np.float32], unknown: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return ascending values and their numbers with some more, or the same, whose numbers are NaN."""
+    every = np.union1d(values, unknown)
+    out = np.full((len(every), numbers.shape[1]), np.nan, np.float32)
+    out[np.searchsorted(every, values)] = numbers
+    out[np.searchsorted(every, unknown)] = np.nan
+    return every, out
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,11 +96,18 @@ def forest_due(model: ModelState, plan: RefitPlan) -> bool:
     )
 
 
-def generation_job(model: ModelState, plan: RefitPlan) -> Job | None:
+def generation_job(
+    model: ModelState, plan: RefitPlan, recent: NDArray[np.float32] | None = None
+) -> Job | None:
     """Copy what a generation needs out of the state; the job itself may run in any thread.
 
     It searches at the first generation, at every fourth, while examples are few, and once they have grown by half; in
     between, it makes the next generation by the recipe in force, with the weights that its mix has reached.
+
+    Parameters
+    ----------
+    recent : float32 (n, F)
+        Features of the newest traffic, of which no verdict is known yet: it says which categories are frequent now.
 
     Returns
     -------
@@ -124,6 +131,7 @@ def generation_job(model: ModelState, plan: RefitPlan) -> Job | None:
             lineage.fraud_weight,
             seed=max(cut_offset, 0),
             challenger=plan.challenger,
+            recent=recent,
         )
         found = recipe
         if found is None or not _may_stay(found.choice, ripe.mature_rows, plan.challenger):

@@ -109,6 +109,8 @@ class Searcher:
         Decides every sample.
     challenger
         What trees may do.
+    recent : float32 (n, F)
+        Features of the traffic of now, whose labels are not known yet; None where there is none.
     """
 
     def __init__(
@@ -119,8 +121,10 @@ class Searcher:
         fraud_weight: float,
         seed: int,
         challenger: ChallengerMode = ChallengerMode.CHOOSE,
+        recent: NDArray[np.float32] | None = None,
     ) -> None:
         self._challenger = challenger
+        self._recent = recent
         self._ripening = ripening
         mature = ripening.mature_at(ripening.now_ms)
         self._time_ms = ripening.examples.event_time_ms[mature]
@@ -178,7 +182,8 @@ class Searcher:
         choice, trees = found.choice, None
         if choice.trees_at >= 0 or choice.shadow is not None:
             size = choice.size(_frauds(self._rows, BOOSTED_ROWS))
-            trees = self._sample(self._rows, BOOSTED_ROWS).fit(size, self._seed)
+            sampled = _sampled(self._rows, BOOSTED_ROWS, self._seed)
+            trees = TreeSample.of(self._rows, self._categorical, sampled, self._recent).fit(size, self._seed)
         learnt = self._ripening.in_order(self._ripening.now_ms)
         tables = self._table_params(choice.tables_at)
         sample = TableSample.of(learnt, self._categorical, choice.order, tables)
@@ -356,11 +361,9 @@ class Searcher:
     def _trees(self, cut: Cut, size: BoostingParams) -> Trees:
         """Fit trees to what is known at a cut, sampled once for all sizes."""
         if cut.at_ms not in self._tree_samples:
-            self._tree_samples[cut.at_ms] = self._sample(cut.known, SEARCH_ROWS)
+            sampled = _sampled(cut.known, SEARCH_ROWS, self._seed)
+            self._tree_samples[cut.at_ms] = TreeSample.of(cut.known, self._categorical, sampled)
         return self._tree_samples[cut.at_ms].fit(size, self._seed)
-
-    def _sample(self, rows: TrainingRows, most: int) -> TreeSample:
-        return TreeSample.of(rows, self._categorical, _sampled(rows, most, self._seed))
 
 
 def _levelled(score: _Score, calibration: Calibration, found: Found) -> Calibration:

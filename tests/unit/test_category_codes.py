@@ -81,6 +81,20 @@ def test_what_a_category_adds_is_the_sum_of_what_its_two_numbers_add() -> None:
     np.testing.assert_array_equal(codes.summed(parts), [[1.0, 2.5], [-1.0, 7.0]])
 
 
+def test_a_value_that_has_become_frequent_since_counts_as_missing_and_an_odd_one_as_rare() -> None:
+    some = rows([7.0] * 40 + [5.0] * 40 + [9.0] * 3, [1] + [0] * 82)
+    # Of the traffic of now 30 have a value that nobody had, 30 one that three had; 29 one that is as odd as before.
+    recent = np.zeros((129, 2), np.float32)
+    recent[:, 1] = np.repeat([7, 8, 9, 6], [40, 30, 30, 29])
+    given = np.array([[0, 7], [0, 5], [0, 8], [0, 9], [0, 6]], np.float32)
+    before, now = (CategoryCodes.of_rows(some, CATEGORICAL, it) for it in (None, recent))
+    expected = before.of(given)
+    expected[2:4, 1:] = NAN
+    np.testing.assert_array_equal(now.of(given), expected)
+    assert np.isfinite(before.of(given)).all()
+    np.testing.assert_array_equal(CategoryCodes.from_arrays(now.arrays(), 2).of(given), expected)
+
+
 def test_codes_restored_from_their_arrays_are_the_same_and_foreign_ones_are_refused() -> None:
     codes = CategoryCodes.of_rows(rows([7, 5, 7], [1, 0, 0]), CATEGORICAL)
     again = CategoryCodes.from_arrays(codes.arrays(), 2)
@@ -88,7 +102,7 @@ def test_codes_restored_from_their_arrays_are_the_same_and_foreign_ones_are_refu
     np.testing.assert_array_equal(again.of(given), codes.of(given))
     foreign: dict[str, Any] = {
         "columns": np.array([2]), "starts": np.array([0, 3]),
-        "numbers": np.full((2, 2), NAN, np.float32), "unknown": np.zeros(2, np.float32),
+        "numbers": np.full((2, 2), np.inf, np.float32), "unknown": np.zeros(2, np.float32),
     }  # fmt: skip
     for name, value in foreign.items():
         with pytest.raises(ValueError, match="codes of categories"):

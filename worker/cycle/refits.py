@@ -70,7 +70,11 @@ class Refits:
         if forest_due(model, self._plan):
             self._begin("forest", lambda: forest_job(model, task.believed_legit(FOREST_ROWS)), model)
         if generation_due(model, self._plan):
-            self._begin("generation", lambda: generation_job(model, self._plan), model)
+            self._begin(
+                "generation",
+                lambda: generation_job(model, self._plan, task.believed_legit(FOREST_ROWS)),
+                model,
+            )
         return self._finished()
 
     def _begin(self, kind: RefitKind, prepare: Callable[[], Job | None], model: ModelState) -> None:
