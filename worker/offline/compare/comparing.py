@@ -13,12 +13,12 @@ import numpy as np
 from models.vocabulary import MS_PER_DAY
 from worker.offline.compare.figures import beside_the_cheapest, figures_of
 from worker.offline.compare.isolated import Finished, OnChange, Results, ignore_change, run_isolated
-from worker.offline.compare.ours import OwnRow, OwnView, frozen_view, refreshed_view
+from worker.offline.compare.ours import Deciding, OwnRow, OwnView, frozen_view, refreshed_view
 from worker.offline.compare.prepared import FeatureKind, OwnRun, Prepared, prepare
 from worker.offline.compare.recommendation import recommend
 from worker.offline.compare.result import OURS, Block, Comparison, Decided, Row, Severity
 from worker.offline.compare.strategy import LeftOutError, Strategy
-from worker.offline.compare.windows import Shares
+from worker.offline.compare.windows import Shares, learnable
 from worker.offline.dataset import Dataset
 from worker.progress import OnProgress, ignore_progress
 from worker.settings.sections import Settings
@@ -176,16 +176,23 @@ class _Table:
         tested, costs = self.prepared.tested, self.prepared.costs
         started_s = time.perf_counter()
         if block is Block.FROZEN and watch.frozen is not None:
-            view = frozen_view(
-                watch.frozen, decisions.features, tested.loss, tested.amount, tested.case, costs
-            )
+            deciding = self._calibrated(watch.frozen, own)
+            view = frozen_view(deciding, decisions.features, tested.loss, tested.amount, tested.case, costs)
             score_us = 1e6 * (time.perf_counter() - started_s) / max(len(decisions), 1)
             return [
-                self._own_row(it, view, block, watch.seconds_to_test, score_us)
+                self._own_row(it, view, block, watch.seconds_to_freeze, score_us)
                 for it in self.options.own_rows
             ]
         view = refreshed_view(decisions, watch.days, tested.event_time_ms, tested.amount, costs)
         return [self._own_row(it, view, block, own.seconds, np.nan) for it in self.options.own_rows]
+
+    def _calibrated(self, frozen: Deciding, own: OwnRun) -> Deciding:
+        material, windows = self.prepared.material, self.prepared.laid.windows
+        rows = learnable(
+            material.event_time_ms, material.verdicts, windows.tune_ms, windows.gap_ms, windows.test_ms
+        )
+        features = own.decisions.features[self.prepared.rows[rows]]
+        return frozen.calibrated(features, material.known_by(rows, windows.test_ms))
 
     def _own_row(self, own: OwnRow, view: OwnView, block: Block, fit_seconds: float, score_us: float) -> Row:
         row = Row(own.name, OURS, own.meaning, block)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -19,6 +19,8 @@ from models.state import ModelState
 from models.threshold import Calibration, CostPolicy, Thresholds, forest_rank, online_ratio
 from models.vocabulary import MS_PER_DAY, Decider, Flag
 from worker.offline.compare.result import Decided
+from worker.offline.compare.rules import calibrated
+from worker.offline.compare.sample import Sample
 from worker.offline.compare.strategy import LeftOutError
 from worker.offline.worker_run import Decisions, Moment, ranking_score
 from worker.partition.cases import CaseBook
@@ -58,6 +60,21 @@ class Deciding:
             model.online_decides,
         )
 
+    def calibrated(self, features: NDArray[np.float32], tune: Sample) -> Deciding:
+        """Return it with a calibration of the tuning window, as every strategy has.
+
+        Parameters
+        ----------
+        features : float32 (n, F)
+            Of the tuning window, as the worker journals them.
+        tune
+            Its n rows.
+        """
+        if self.online is None:
+            return self
+        logit = _logit(self.online, features).astype(np.float64)
+        return replace(self, calibration=calibrated(logit, tune))
+
 
 class ForestAt(NamedTuple):
     """The forest and its cut in force at a moment."""
@@ -69,33 +86,36 @@ class ForestAt(NamedTuple):
 
 @dataclass(slots=True)
 class Watch:
-    """Keeps what decides at the start of the test window, and the forest of each of its days.
+    """Keeps what decides at the end of the train window, and the forest of each day of the test window.
 
     Parameters
     ----------
+    freeze_ms
+        End of the train window: what is learnt from later labels, no strategy of the frozen block knows.
     test_ms, end_ms
         The test window.
     """
 
+    freeze_ms: int
     test_ms: int
     end_ms: int
     frozen: Deciding | None = None
     days: list[ForestAt] = field(default_factory=list)
-    seconds_to_test: float = 0.0
+    seconds_to_freeze: float = 0.0
     _started_s: float = field(default_factory=time.perf_counter)
 
     def moments(self) -> list[Moment]:
         """Return the moments at which a run of the worker has to show its model."""
 
         def freeze(model: ModelState) -> None:
-            self.frozen = Deciding.of(model, self.test_ms)
-            self.seconds_to_test = time.perf_counter() - self._started_s
+            self.frozen = Deciding.of(model, self.freeze_ms)
+            self.seconds_to_freeze = time.perf_counter() - self._started_s
 
         def daily(at_ms: int) -> Callable[[ModelState], None]:
             return lambda model: self.days.append(ForestAt(at_ms, model.forest, model.thresholds(at_ms)))
 
         days = range(self.test_ms, self.end_ms, MS_PER_DAY)
-        return [Moment(self.test_ms, freeze), *(Moment(at_ms, daily(at_ms)) for at_ms in days)]
+        return [Moment(self.freeze_ms, freeze), *(Moment(at_ms, daily(at_ms)) for at_ms in days)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,7 +70,7 @@ class OwnRun:
     decisions
         Of all rows.
     watch
-        What decided at the start of the test window, and on each of its days.
+        What decided at the end of the train window, and on each day of the test window.
     seconds
         What the run took.
     """
@@ -94,10 +94,10 @@ class Prepared:
         Names of the features.
     material
         What strategies may see.
-    tested_rows : int64 (m,)
-        Rows of the data set that strategies decide in the test window.
+    rows : int64 (n,)
+        Rows of the data set that the material holds.
     tested
-        These rows; without a truth that is known they count as legit.
+        Those of the test window; without a truth that is known they count as legit.
     is_judged : bool (m,)
         Where the truth is known.
     costs
@@ -110,11 +110,16 @@ class Prepared:
     own: OwnRun | None
     features: tuple[str, ...]
     material: Material
-    tested_rows: NDArray[np.int64]
+    rows: NDArray[np.int64]
     tested: JudgedRows
     is_judged: NDArray[np.bool_]
     costs: CostPolicy
     notes: tuple[str, ...]
+
+    @property
+    def tested_rows(self) -> NDArray[np.int64]:
+        """Rows of the data set that strategies decide in the test window, int64 (m,)."""
+        return self.rows[self.material.between(self.laid.windows.test_ms, self.laid.windows.end_ms)]
 
     @property
     def judged(self) -> JudgedRows:
@@ -173,7 +178,7 @@ def prepare(
     tested_rows = rows[material.between(laid.windows.test_ms, laid.windows.end_ms)]
     tested, is_judged = _tested(material, laid, tested_rows), laid.usable[tested_rows]
     notes = (*laid.notes, *unseen)
-    return Prepared(laid, own, features.names, material, tested_rows, tested, is_judged, costs, notes)
+    return Prepared(laid, own, features.names, material, rows, tested, is_judged, costs, notes)
 
 
 def _lay_out(settings: Settings, dataset: Dataset, shares: Shares | None, *, trust_columns: bool) -> Laid:
@@ -242,7 +247,7 @@ def _chosen_by_label(dataset: Dataset, known: NDArray[np.bool_]) -> NDArray[np.b
 
 
 def _run_worker(settings: Settings, dataset: Dataset, windows: Windows, progress: OnProgress) -> OwnRun:
-    watch = Watch(windows.test_ms, windows.end_ms)
+    watch = Watch(windows.tune_ms, windows.test_ms, windows.end_ms)
     started_s = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="fraud-worker-compare-") as folder:
         decisions = WorkerRun(settings, dataset, Path(folder)).to_the_end(progress, watch.moments())

@@ -16,9 +16,9 @@ from worker.offline.compare.strategy import Caps, Rule
 
 OURS: Final = "ours"
 """The family of the worker's own rows."""
-OURS_KNOW_MORE: Final = (
-    "The worker's own rows know what it had learnt by the start of the test window, the others what was known by the "
-    "end of the train window."
+OURS_FROZEN: Final = (
+    "The worker's own rows are its models at the end of the train window, calibrated on the tuning window as the "
+    "others are; they alert from the thresholds that were in force at the end of the train window."
 )
 """What a reader of the frozen block has to know."""
 OURS_UNTIMED: Final = (
@@ -32,7 +32,7 @@ class Block(Enum):
     """How a strategy meets the test window; rows of different blocks are never compared.
 
     FROZEN
-        Fitted once, before the test window, and left alone.
+        Fitted once, at the end of the train window, and left alone.
     REFRESHED
         Batch models are refitted every week, online models learn each label as it arrives.
     """

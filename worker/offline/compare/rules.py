@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -32,11 +32,8 @@ class Alerting:
         Whether the scores are probabilities.
     centre, scale
         Of the scores that are none: less `centre`, over `scale`, they are taken for logits.
-    shift
-        Added to the logit: on the tuning window the probabilities then sum to its frauds. It undoes the prior of a
-        resampled or reweighted training set.
     calibration
-        Of the shifted logit.
+        Of the logit.
     threshold
         What `rank` is compared with.
     review_cost
@@ -47,7 +44,6 @@ class Alerting:
     is_probability: bool
     centre: float
     scale: float
-    shift: float
     calibration: Calibration
     threshold: float
     review_cost: float
@@ -81,16 +77,13 @@ class Alerting:
         if not tune.fraud.any() or tune.fraud.all():
             raise LeftOutError("the tuning window has only one class, so no threshold can be tuned")
         centre, scale = float(np.mean(score)), float(np.std(score)) or 1.0
-        raw = cls(rule, is_probability, centre, scale, 0.0, Calibration(), 0.5, review_cost)
-        logit = raw._logit(score)
-        shift = _prior_shift(logit, tune.fraud, tune.weight)
-        calibration = Calibration.fit(logit + shift, tune.fraud, tune.weight)
-        threshold = _threshold(rule, score, tune, review_cost)
-        return cls(rule, is_probability, centre, scale, shift, calibration, threshold, review_cost)
+        raw = cls(rule, is_probability, centre, scale, Calibration(), 0.5, review_cost)
+        calibration = calibrated(raw._logit(score), tune)
+        return replace(raw, calibration=calibration, threshold=_threshold(rule, score, tune, review_cost))
 
     def decide(self, score: NDArray[np.float64], loss: NDArray[np.float64]) -> Decided:
         """Return probabilities and decisions of n scored transactions."""
-        probability = self.calibration.probability(self._logit(score) + self.shift)
+        probability = self.calibration.probability(self._logit(score))
         rank = probability * loss / self.review_cost if self.rule is Rule.COST else score
         return Decided(
             score=score,
@@ -105,6 +98,24 @@ class Alerting:
             return (score - self.centre) / self.scale
         inside = np.clip(score, _LEAST_PROBABILITY, 1.0 - _LEAST_PROBABILITY)
         return np.log(inside) - np.log1p(-inside)
+
+
+def calibrated(logit: NDArray[np.float64], tune: Sample) -> Calibration:
+    """Return the calibration of a tuning window.
+
+    Its prior comes first: a shift of the logit by which the probabilities sum to the frauds undoes that of a resampled
+    or reweighted training set. The fit is pulled towards what is shifted so, where frauds are few.
+
+    Parameters
+    ----------
+    logit : float64 (n,)
+        Finite.
+    tune
+        The n rows of the window, at natural prevalence.
+    """
+    shift = _prior_shift(logit, tune.fraud, tune.weight)
+    fitted = Calibration.fit(logit + shift, tune.fraud, tune.weight)
+    return replace(fitted, intercept=fitted.intercept + fitted.slope * shift)
 
 
 def _threshold(rule: Rule, score: NDArray[np.float64], tune: Sample, review_cost: float) -> float:

@@ -18,7 +18,7 @@ from models.vocabulary import MS_PER_DAY
 from worker.offline.compare.isolated import memory_text, time_text
 from worker.offline.compare.recommendation import BANDS, accuracy_explained
 from worker.offline.compare.result import (
-    OURS_KNOW_MORE,
+    OURS_FROZEN,
     OURS_UNTIMED,
     Block,
     Comparison,
@@ -225,7 +225,7 @@ def _block(comparison: Comparison, block: Block, metric: str, width: int) -> Ite
             break
     yield from tables
     if any(row.rule is None for row, _ in rows):
-        said = OURS_KNOW_MORE if block is Block.FROZEN else OURS_UNTIMED
+        said = OURS_FROZEN if block is Block.FROZEN else OURS_UNTIMED
         yield Text("\n".join(f"  {line}" for line in wrap(said, width - 2)), style="dim")
 
 

@@ -12,7 +12,7 @@ from models.vocabulary import MS_PER_DAY, Decider
 from worker.offline.compare.recommendation import BANDS
 from worker.offline.compare.result import (
     OURS,
-    OURS_KNOW_MORE,
+    OURS_FROZEN,
     OURS_UNTIMED,
     Block,
     Comparison,
@@ -59,7 +59,7 @@ from worker.offline.report.strategy_rows import (
 _BLOCKS: Final = {
     Block.FROZEN: (
         "Frozen",
-        f"Each strategy is fitted once, before the test, and then left alone. {OURS_KNOW_MORE}",
+        f"Each strategy is fitted once, at the end of the train window, and then left alone. {OURS_FROZEN}",
     ),
     Block.REFRESHED: (
         "Refreshed weekly",
