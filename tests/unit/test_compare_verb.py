@@ -28,7 +28,7 @@ SMALL = ("--simulate", "--cards", "70", "--days", "90", "--prevalence", "0.06", 
 
 @pytest.fixture(scope="module")
 def outputs() -> dict[str, str]:
-    """Compare once, and print it in three ways."""
+    """Compare once, and print it in several ways."""
     made: dict[str, str] = {}
     done: list[Comparison] = []
     once = comparing.compare
@@ -38,7 +38,13 @@ def outputs() -> dict[str, str]:
             done.append(once(*args, **named))
         return done[0]
 
-    for name, more in (("text", ("--metric", "accuracy")), ("ap", ("--metric", "ap")), ("json", ("--json",))):
+    ways = {
+        "text": ("--metric", "accuracy"),
+        "ap": ("--metric", "ap"),
+        "json": ("--json",),
+        "accuracy": ("--json", "--metric", "accuracy"),
+    }
+    for name, more in ways.items():
         out = io.StringIO()
         with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out):
             patch.setattr(comparing, "compare", remembered)
@@ -75,6 +81,14 @@ def test_the_table_says_what_was_compared(outputs: dict[str, str]) -> None:
 def test_accuracy_is_nowhere_but_where_it_is_asked_for(outputs: dict[str, str]) -> None:
     assert "ccuracy" not in outputs["ap"]
     assert "ccuracy" not in outputs["json"]
+
+
+def test_json_explains_accuracy_to_who_asks_for_it(outputs: dict[str, str]) -> None:
+    explained = json.loads(outputs["accuracy"]).pop("accuracy")
+    test = json.loads(outputs["json"])["windows"][-1]
+    assert explained["always_legit"] == pytest.approx(1.0 - test["frauds"] / test["rows"])
+    said = " ".join(outputs["text"].partition("\nAccuracy\n")[2].partition("\nRecommendation\n")[0].split())
+    assert explained["words"] == said
 
 
 def test_rows_are_ordered_by_the_metric(outputs: dict[str, str]) -> None:

@@ -286,10 +286,16 @@ def _chosen(only: list[str], skip: list[str]) -> tuple[list[Strategy], list[OwnR
 
 
 def _print(comparison: Comparison, args: argparse.Namespace) -> None:
+    from worker.offline.compare.recommendation import accuracy_explained, accuracy_of_nothing
+    from worker.offline.compare.table_text import ACCURACY, WIDTH_ELSEWHERE, comparison_text
+
     if args.json:
-        print(json.dumps(comparison.to_json()))
+        printed = comparison.to_json()
+        if args.metric == ACCURACY:
+            words = accuracy_explained(comparison)
+            printed[ACCURACY] = {"always_legit": accuracy_of_nothing(comparison), "words": words}
+        print(json.dumps(printed))
         return
-    from worker.offline.compare.table_text import WIDTH_ELSEWHERE, comparison_text
 
     console = output(WIDTH_ELSEWHERE)
     for part in comparison_text(comparison, args.metric or "cost", console.width):

@@ -90,11 +90,17 @@ def recommend(rows: Sequence[Row], costs: CostPolicy, severity: Severity, test_d
     return Recommendation(chosen[0].strategy, block, choice.cheapest[0].strategy, names, tuple(paragraphs))
 
 
+def accuracy_of_nothing(comparison: Comparison) -> float:
+    """Return the accuracy in the test window of a model that calls every transaction legitimate."""
+    fraud = comparison.test.fraud
+    return float((~fraud).sum() / max(len(fraud), 1))
+
+
 def accuracy_explained(comparison: Comparison) -> str:
     """Return why accuracy is not in the table, by the user's own numbers."""
     judged = comparison.test
     legits, frauds = int((~judged.fraud).sum()), int(judged.fraud.sum())
-    trivial = legits / max(len(judged), 1)
+    trivial = accuracy_of_nothing(comparison)
     text = (
         f"Accuracy is worthless here. A model that calls every transaction legitimate would be right in {legits:,} of "
         f"{len(judged):,} test transactions: an accuracy of {_share(trivial)}. It would catch none of the {frauds:,} "
