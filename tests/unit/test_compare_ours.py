@@ -68,13 +68,36 @@ def test_the_frozen_online_model_is_calibrated_on_the_tuning_window() -> None:
         model, None, Calibration(1.0, 0.0), Thresholds(1.0, np.inf, np.inf, np.inf), trusted=True
     )
     features = logit[:, np.newaxis].astype(np.float32)
-    view = frozen_view(
-        deciding.calibrated(features, tune), features, tune.loss, tune.amount, tune.case, COSTS
-    )
-    assert view.probability.sum() == pytest.approx(tune.fraud.sum(), rel=0.01)
+    known = np.arange(len(tune)) % 5 > 0
+    unseen = dataclasses.replace(tune, fraud=np.where(known, tune.fraud, ~tune.fraud))
+    tuned = deciding.tuned(features, unseen, known, COSTS, most_cases=None)
+    assert tuned.thresholds == deciding.thresholds
+    view = frozen_view(tuned, features, tune.loss, tune.amount, tune.case, COSTS)
+    assert view.probability[known].sum() == pytest.approx(tune.fraud[known].sum(), rel=0.01)
     np.testing.assert_allclose(view.probability, 1.0 / (1.0 + np.exp(-logit)), atol=0.05)
     without = dataclasses.replace(deciding, online=None)
-    assert without.calibrated(features, tune) is without
+    assert without.tuned(features, unseen, known, COSTS, most_cases=3.0) is without
+
+
+@pytest.mark.parametrize(("guarded", "most_cases"), [(1.0, 12.5), (1.0, 1e9), (2.0, 1e9), (np.inf, 12.5)])
+def test_the_frozen_lambda_is_that_of_the_guard_raised_to_the_budget_of_the_tuning_window(
+    guarded: float, most_cases: float
+) -> None:
+    tune = drawn_sample(5_000, seed=1, prevalence=0.02)
+    drawn = np.random.default_rng(2).normal(-3.9, 1.0, len(tune)) + 2.0 * tune.fraud
+    features = drawn[:, np.newaxis].astype(np.float32)
+    model: Any = SimpleNamespace(score_batch=lambda X: X[:, 0].astype(np.float64))
+    in_force = Thresholds(7.0, np.inf, np.inf, np.inf)
+    deciding = Deciding(model, None, Calibration(), in_force, trusted=True, least_lambda=guarded)
+    tuned = deciding.tuned(features, tune, np.ones(len(tune), np.bool_), COSTS, most_cases)
+    view = frozen_view(tuned, features, tune.loss, tune.amount, tune.case, COSTS)
+    opened = {int(case) for case in tune.case[view.alerted]}
+    if guarded < np.inf and most_cases < len(tune):
+        assert len(opened) == 12
+        assert tuned.thresholds.online_lambda > guarded
+    else:
+        assert tuned.thresholds.online_lambda == guarded
+        assert opened == {int(case) for case in tune.case[view.ratio >= guarded]}
 
 
 def test_the_frozen_worker_joins_the_cases_that_it_has_opened_as_a_running_one_does() -> None:

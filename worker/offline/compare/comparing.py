@@ -18,7 +18,7 @@ from worker.offline.compare.prepared import FeatureKind, OwnRun, Prepared, prepa
 from worker.offline.compare.recommendation import recommend
 from worker.offline.compare.result import OURS, Block, Comparison, Decided, Row, Severity
 from worker.offline.compare.strategy import LeftOutError, Strategy
-from worker.offline.compare.windows import Shares, learnable
+from worker.offline.compare.windows import Shares
 from worker.offline.dataset import Dataset
 from worker.progress import OnProgress, ignore_progress
 from worker.settings.sections import Settings
@@ -176,7 +176,7 @@ class _Table:
         tested, costs = self.prepared.tested, self.prepared.costs
         started_s = time.perf_counter()
         if block is Block.FROZEN and watch.frozen is not None:
-            deciding = self._calibrated(watch.frozen, own)
+            deciding = self._tuned(watch.frozen, own)
             view = frozen_view(deciding, decisions.features, tested.loss, tested.amount, tested.case, costs)
             score_us = 1e6 * (time.perf_counter() - started_s) / max(len(decisions), 1)
             return [
@@ -186,13 +186,17 @@ class _Table:
         view = refreshed_view(decisions, watch.days, tested.event_time_ms, tested.amount, costs)
         return [self._own_row(it, view, block, own.seconds, np.nan) for it in self.options.own_rows]
 
-    def _calibrated(self, frozen: Deciding, own: OwnRun) -> Deciding:
-        material, windows = self.prepared.material, self.prepared.laid.windows
-        rows = learnable(
-            material.event_time_ms, material.verdicts, windows.tune_ms, windows.gap_ms, windows.test_ms
+    def _tuned(self, frozen: Deciding, own: OwnRun) -> Deciding:
+        material, windows, costs = self.prepared.material, self.prepared.laid.windows, self.prepared.costs
+        tuned = material.between(windows.tune_ms, windows.gap_ms)
+        rows, budget = np.arange(tuned.start, tuned.stop), costs.alert_budget_cases_per_day
+        return frozen.tuned(
+            own.decisions.features[self.prepared.rows[rows]],
+            material.known_by(rows, windows.test_ms),
+            material.verdicts.take(rows).mature(windows.test_ms),
+            costs,
+            None if budget is None else budget * windows.tune_length_ms / MS_PER_DAY,
         )
-        features = own.decisions.features[self.prepared.rows[rows]]
-        return frozen.calibrated(features, material.known_by(rows, windows.test_ms))
 
     def _own_row(self, own: OwnRow, view: OwnView, block: Block, fit_seconds: float, score_us: float) -> Row:
         row = Row(own.name, OURS, own.meaning, block)

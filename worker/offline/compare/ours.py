@@ -19,7 +19,7 @@ from models.state import ModelState
 from models.threshold import Calibration, CostPolicy, Thresholds, forest_rank, online_ratio
 from models.vocabulary import MS_PER_DAY, Decider, Flag
 from worker.offline.compare.result import Decided
-from worker.offline.compare.rules import calibrated
+from worker.offline.compare.rules import calibrated, threshold_within
 from worker.offline.compare.sample import Sample
 from worker.offline.compare.strategy import LeftOutError
 from worker.offline.worker_run import Decisions, Moment, ranking_score
@@ -41,6 +41,8 @@ class Deciding:
         In force at that moment.
     trusted
         Whether the online model decides.
+    least_lambda
+        The guard's choice, which the budget may have raised in `thresholds`.
     """
 
     online: Blend | None
@@ -48,6 +50,7 @@ class Deciding:
     calibration: Calibration
     thresholds: Thresholds
     trusted: bool
+    least_lambda: float = 1.0
 
     @classmethod
     def of(cls, model: ModelState, now_ms: int) -> Deciding:
@@ -58,10 +61,18 @@ class Deciding:
             model.calibration,
             model.thresholds(now_ms),
             model.online_decides,
+            model.payoffs.in_force.least_lambda,
         )
 
-    def calibrated(self, features: NDArray[np.float32], tune: Sample) -> Deciding:
-        """Return it with a calibration of the tuning window, as every strategy has.
+    def tuned(
+        self,
+        features: NDArray[np.float32],
+        tune: Sample,
+        known: NDArray[np.bool_],
+        costs: CostPolicy,
+        most_cases: float | None,
+    ) -> Deciding:
+        """Return it calibrated on the tuning window, and its lambda raised to the budget there, as of every strategy.
 
         Parameters
         ----------
@@ -69,11 +80,23 @@ class Deciding:
             Of the tuning window, as the worker journals them.
         tune
             Its n rows.
+        known : bool (n,)
+            Whose verdict is known.
+        costs
+            The user's costs.
+        most_cases
+            What the budget allows there; None for no limit.
         """
         if self.online is None:
             return self
         logit = _logit(self.online, features).astype(np.float64)
-        return replace(self, calibration=calibrated(logit, tune))
+        calibration, least = calibrated(logit[known], tune.take(known)), self.least_lambda
+        if most_cases is not None:
+            ratio = _ratio(calibration.probability(logit).astype(np.float32), tune.loss, costs)
+            least = max(least, threshold_within(most_cases, ratio, tune.case))
+        return replace(
+            self, calibration=calibration, thresholds=self.thresholds._replace(online_lambda=least)
+        )
 
 
 class ForestAt(NamedTuple):

@@ -255,12 +255,12 @@ def _run_worker(settings: Settings, dataset: Dataset, windows: Windows, progress
 
 
 def _chosen(laid: Laid, dataset: Dataset, own: OwnRun | None) -> NDArray[np.bool_]:
-    """Return the rows from the train window on that strategies see: usable ones, and all of the test window.
+    """Return the rows from the train window on that strategies see: usable ones, and all from the tune window on.
 
     Those of unknown truth open cases too, but nothing is learnt of them or judged by them.
     """
-    tested = laid.cleaned.first & (dataset.event_time_ms >= laid.windows.test_ms)
-    chosen = tested | (laid.usable & (dataset.event_time_ms >= laid.windows.train_ms))
+    scored = laid.cleaned.first & (dataset.event_time_ms >= laid.windows.tune_ms)
+    chosen = scored | (laid.usable & (dataset.event_time_ms >= laid.windows.train_ms))
     return chosen if own is None else chosen & own.decisions.decided
 
 
@@ -309,6 +309,7 @@ def _material(
         categorical=features.categorical,
         windows=laid.windows,
         review_cost=costs.review_cost,
+        budget_cases_per_day=costs.alert_budget_cases_per_day,
     )
 
 

@@ -17,10 +17,16 @@ from worker.offline.compare.strategy import Caps, Rule
 OURS: Final = "ours"
 """The family of the worker's own rows."""
 OURS_FROZEN: Final = (
-    "The worker's own rows are its models at the end of the train window, calibrated on the tuning window as the "
-    "others are; they alert from the thresholds that were in force at the end of the train window."
+    "The worker's own rows are its models at the end of the train window, calibrated on the tuning window and held to "
+    "the budget there as the others are; what its guard had chosen and the forest's cuts are of the end of the train "
+    "window."
 )
 """What a reader of the frozen block has to know."""
+HELD_TO_BUDGET: Final = (
+    "Thresholds by cost are raised until the window that they are tuned on keeps within the budget of cases; 0.5 and "
+    "the best F1 know nothing of it."
+)
+"""What a reader has to know where there is a budget."""
 OURS_UNTIMED: Final = (
     "The worker's own rows come from one run of the worker, which scores and learns in turn: their fit time is that of "
     "the whole run, and scoring has no time of its own."

@@ -18,6 +18,8 @@ from worker.offline.compare.strategy import LeftOutError, Rule
 _LEAST_PROBABILITY: Final = 1e-12
 _HALVINGS: Final = 80
 _WIDEST_SHIFT: Final = 60.0
+_BY_COST: Final = (Rule.COST, Rule.CHEAPEST)
+"""Rules that charge for reviews, and so have to know how many there may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,22 @@ class Alerting:
             alerted=rank >= self.threshold,
         )
 
+    def within(
+        self,
+        most_cases: float,
+        score: NDArray[np.float64],
+        loss: NDArray[np.float64],
+        case: NDArray[np.int64],
+    ) -> Alerting:
+        """Return it with its threshold raised until n transactions open no more than so many cases.
+
+        A worker raises its own likewise. Rules that do not go by cost stay: 0.5 and best F1 know nothing of reviews.
+        """
+        if self.rule not in _BY_COST:
+            return self
+        least = threshold_within(most_cases, self.decide(score, loss).rank, case)
+        return replace(self, threshold=max(self.threshold, least))
+
     def _logit(self, score: NDArray[np.float64]) -> NDArray[np.float64]:
         if not self.is_probability:
             return (score - self.centre) / self.scale
@@ -116,6 +134,17 @@ def calibrated(logit: NDArray[np.float64], tune: Sample) -> Calibration:
     shift = _prior_shift(logit, tune.fraud, tune.weight)
     fitted = Calibration.fit(logit + shift, tune.fraud, tune.weight)
     return replace(fitted, intercept=fitted.intercept + fitted.slope * shift)
+
+
+def threshold_within(most_cases: float, rank: NDArray[np.float64], case: NDArray[np.int64]) -> float:
+    """Return the least threshold from which on ranks open no more than so many cases; -inf where any does."""
+    cases, number = np.unique(case, return_inverse=True)
+    opens_at = np.full(len(cases), -np.inf)
+    np.maximum.at(opens_at, number, rank)
+    most = math.floor(most_cases)
+    if most >= len(cases):
+        return -math.inf
+    return math.nextafter(float(np.sort(opens_at)[-1 - most]), math.inf)
 
 
 def _threshold(rule: Rule, score: NDArray[np.float64], tune: Sample, review_cost: float) -> float:

@@ -18,6 +18,7 @@ from models.vocabulary import MS_PER_DAY
 from worker.offline.compare.isolated import memory_text, time_text
 from worker.offline.compare.recommendation import BANDS, accuracy_explained
 from worker.offline.compare.result import (
+    HELD_TO_BUDGET,
     OURS_FROZEN,
     OURS_UNTIMED,
     Block,
@@ -103,6 +104,7 @@ def comparison_text(comparison: Comparison, metric: str, width: int) -> Iterator
     yield from _heading(comparison)
     for block in Block:
         yield from _block(comparison, block, "cost" if metric == ACCURACY else metric, width)
+    yield from _legend(comparison.costs, width)
     yield from _left_out(comparison.rows, width)
     if metric == ACCURACY:
         yield Text("\nAccuracy", style="bold")
@@ -244,9 +246,14 @@ def _table(
     return table
 
 
-def _left_out(rows: Sequence[Row], width: int) -> Iterator[RenderableType]:
+def _legend(costs: CostPolicy, width: int) -> Iterator[RenderableType]:
     legend = "\n> recommended   ~ the interval of its difference to the cheapest includes 0"
     yield Text(f"{legend}   ! opens more cases a day than the budget", style="dim")
+    if costs.alert_budget_cases_per_day is not None:
+        yield Text("\n".join(wrap(HELD_TO_BUDGET, width)), style="dim")
+
+
+def _left_out(rows: Sequence[Row], width: int) -> Iterator[RenderableType]:
     caps: dict[Caps, list[str]] = {}
     for row in rows:
         if row.caps is not None and row.strategy not in caps.setdefault(row.caps, []):

@@ -11,6 +11,7 @@ import numpy as np
 from models.vocabulary import MS_PER_DAY, Decider
 from worker.offline.compare.recommendation import BANDS
 from worker.offline.compare.result import (
+    HELD_TO_BUDGET,
     OURS,
     OURS_FROZEN,
     OURS_UNTIMED,
@@ -191,8 +192,10 @@ def _tables(result: Comparison, series: dict[str, Series]) -> list[Html]:
     plots = [
         cost_plot(result, block, f"{title}: cost above the cheapest", series) for block, title, _ in blocks
     ]
+    is_bounded = result.costs.alert_budget_cases_per_day is not None
     return [
         figures(plots),
+        paragraph(HELD_TO_BUDGET, class_="quiet") if is_bounded else NOTHING,
         *(
             joined(
                 [
