@@ -369,11 +369,20 @@ def test_in_a_file_with_unknown_truth_no_later_label_chooses_what_was_learnt_bef
     np.testing.assert_array_equal(from_whole, from_then)
 
 
-@pytest.mark.parametrize("frauds", ["none", "all"])
-def test_one_class_only_is_refused_in_words(frauds: str) -> None:
-    one_class = dataclasses.replace(DATA, is_fraud=np.full(len(DATA), frauds == "all"))
-    with pytest.raises(SettingsError, match="a comparison needs 30 in each window"):
+@pytest.mark.parametrize(
+    ("is_fraud", "said"),
+    [
+        (False, f"the file has no fraud at all: by column 'stolen' none of the {len(DATA):,} transactions whose trut"),
+        (True, f"the file has no legitimate transaction: by column 'stolen' each of the {len(DATA):,} transactions w"),
+    ],
+)  # fmt: skip
+def test_one_class_only_is_refused_with_the_column_that_says_so(is_fraud: bool, said: str) -> None:
+    one_class = dataclasses.replace(DATA, is_fraud=np.full(len(DATA), is_fraud), truth_from="column 'stolen'")
+    with pytest.raises(SettingsError) as refused:
         run(one_class)
+    assert str(refused.value).startswith(said)
+    assert "fraud, 1, true, t, yes, y" in str(refused.value)
+    assert "in time" not in str(refused.value)
 
 
 def test_a_refused_window_names_proportions_that_would_do_and_these_do() -> None:

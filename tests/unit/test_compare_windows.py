@@ -60,6 +60,15 @@ def test_less_than_thirty_days_are_refused() -> None:
     over(30)
     with pytest.raises(SettingsError, match=r"span 29 days: a comparison needs 30"):
         over(29)
+    with pytest.raises(SettingsError, match=r"span 1 day: a comparison needs 30"):
+        over(1)
+
+
+def test_a_delay_of_one_day_is_one_day() -> None:
+    day = MS_PER_DAY
+    assert str(Delay(day, varies=False)) == "labels take 1 day"
+    assert str(Delay(day, varies=True, by_frauds=True)) == "nine in ten fraud labels come within 1 day"
+    assert str(Delay(3 * day // 2, varies=False)) == "labels take 1.5 days"
 
 
 def test_a_delay_that_leaves_no_window_is_refused() -> None:
@@ -127,8 +136,10 @@ def test_windows_count_what_a_strategy_may_use() -> None:
 def test_a_window_without_frauds_is_refused(fraud_days: range, window: str) -> None:
     times, fraud = drawn(fraud_days)
     verdicts = Verdicts(times + WEEK.ms, np.where(fraud, times + WEEK.ms, NEVER))
-    with pytest.raises(SettingsError, match=f"the {window} window, .* has 0 frauds"):
+    with pytest.raises(SettingsError, match=f"the {window} window, .* has 0 frauds") as refused:
         over(90).counted(times, verdicts, fraud)
+    # The test window is judged by every label there is, however late.
+    assert ("whose label had arrived in time" in str(refused.value)) == (window != "test")
 
 
 def test_proportions_are_named_by_which_every_window_has_enough_frauds() -> None:

@@ -23,6 +23,7 @@ from worker.offline.compare.result import JudgedRows, Window
 from worker.offline.compare.windows import Delay, Shares, Verdicts, Windows, delay_of, what_helps
 from worker.offline.dataset import NEVER, Dataset
 from worker.offline.dataset_notes import what_to_know
+from worker.offline.table_files import FRAUD_WORDS
 from worker.offline.worker_run import Decisions, WorkerRun
 from worker.parameters import policy
 from worker.progress import OnProgress, ignore_progress
@@ -223,6 +224,7 @@ def _by_delay(clean: Cleaned, delay: Delay, shares: Shares | None) -> Laid:
     matures_ms = np.where(
         _chosen_by_label(dataset, known), np.maximum(times_ms + delay.ms, label_ms), times_ms + delay.ms
     )
+    _require_both_classes(dataset, known, truth)
     verdicts = Verdicts(np.where(known, matures_ms, NEVER), np.where(truth, label_ms, NEVER))
     usable = known & clean.first
     rows = times_ms[usable], verdicts.take(usable), truth[usable]
@@ -231,6 +233,18 @@ def _by_delay(clean: Cleaned, delay: Delay, shares: Shares | None) -> Laid:
     except SettingsError as error:
         raise SettingsError(f"{error}; {what_helps(span_ms, delay, *rows)}") from None
     return Laid(clean, delay, windows, counted, usable, truth, verdicts, tuple(notes))
+
+
+def _require_both_classes(dataset: Dataset, known: NDArray[np.bool_], truth: NDArray[np.bool_]) -> None:
+    """Refuse a file of one class with the column that says so: no other windows would help."""
+    frauds, count = int(np.count_nonzero(truth)), int(np.count_nonzero(known))
+    if 0 < frauds < count:
+        return
+    lacks, those = ("legitimate transaction", "each") if frauds else ("fraud at all", "none")
+    raise SettingsError(
+        f"the file has no {lacks}: by {dataset.truth_from} {those} of the {count:,} transactions whose truth is known "
+        f"is a fraud (as which it understands {', '.join(FRAUD_WORDS)}); a comparison needs both"
+    )
 
 
 def _chosen_by_label(dataset: Dataset, known: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -30,6 +30,7 @@ from worker.offline.compare.result import (
     is_over_budget,
 )
 from worker.offline.compare.strategy import Caps
+from worker.offline.compare.windows import days_text
 
 if TYPE_CHECKING:
     from worker.offline.compare.mistakes import Mistake
@@ -162,7 +163,7 @@ def _heading(comparison: Comparison) -> Iterator[RenderableType]:
         f"{comparison.frauds:,} frauds: {100 * comparison.prevalence:.3g} %, {severity.value}{imbalance} "
         f"({BANDS[severity]})"
     )
-    days = f"{comparison.delay_days:g} days"
+    days = days_text(comparison.delay_days)
     yield Text(
         f"  label delays vary: a verdict counts after {days}, whatever its class (labels.negatives_after_days, or what "
         "nine in ten fraud labels take if that is longer)"

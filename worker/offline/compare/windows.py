@@ -54,6 +54,11 @@ So few change neither a model nor a threshold much, and what the last tenth take
 """
 
 
+def days_text(days: float) -> str:
+    """Return a number of days for a reader."""
+    return f"{days:g} {'day' if days == 1 else 'days'}"
+
+
 class Delay(NamedTuple):
     """The age at which a verdict counts as known.
 
@@ -73,10 +78,16 @@ class Delay(NamedTuple):
     by_frauds: bool = False
 
     def __str__(self) -> str:
-        days = f"{self.ms / MS_PER_DAY:g}"
         if self.by_frauds:
-            return f"nine in ten fraud labels come within {days} days"
-        return f"labels.negatives_after_days is {days}" if self.varies else f"labels take {days} days"
+            return f"nine in ten fraud labels come within {self.in_days}"
+        if self.varies:
+            return f"labels.negatives_after_days is {self.ms / MS_PER_DAY:g}"
+        return f"labels take {self.in_days}"
+
+    @property
+    def in_days(self) -> str:
+        """How long it is, in words."""
+        return days_text(self.ms / MS_PER_DAY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +174,8 @@ class Windows:
         days, gap = end_day - first_day, -(-delay.ms // MS_PER_DAY)
         if days < LEAST_DAYS:
             raise SettingsError(
-                f"the transactions span {days} days: a comparison needs {LEAST_DAYS}, for windows to warm up, train, "
-                "tune and test; give a longer file"
+                f"the transactions span {days_text(days)}: a comparison needs {LEAST_DAYS}, for windows to warm up, "
+                "train, tune and test; give a longer file"
             )
         # The running sum is rounded, not each window: no day is lost.
         ends = np.round(np.cumsum(shares) / sum(shares) * (days - gap)).astype(np.int64)
@@ -313,9 +324,11 @@ def delay_of(dataset: Dataset, negatives_after_ms: int) -> Delay:
 def _require_both_classes(window: Window) -> None:
     for count, what in ((window.frauds, "frauds"), (window.rows - window.frauds, "legitimate transactions")):
         if count < LEAST_FRAUDS:
+            # The test is judged by every label there is.
+            arrived = "" if window.name == "test" else " whose label had arrived in time"
             raise SettingsError(
-                f"the {window.name} window, {_day(window.start_ms)} to {_day(window.end_ms)}, has {count} {what} whose "
-                f"label had arrived in time: a comparison needs {LEAST_FRAUDS} in each window"
+                f"the {window.name} window, {_day(window.start_ms)} to {_day(window.end_ms)}, has {count} {what}"
+                f"{arrived}: a comparison needs {LEAST_FRAUDS} in each window"
             )
 
 

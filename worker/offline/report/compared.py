@@ -23,6 +23,7 @@ from worker.offline.compare.result import (
     Row,
 )
 from worker.offline.compare.strategy import Rule
+from worker.offline.compare.windows import days_text
 from worker.offline.figures import Judged, Stretch, charge, weeks
 from worker.offline.report import wording
 from worker.offline.report.course import over_time, week_table
@@ -136,7 +137,7 @@ def _lead(result: Comparison) -> list[Html]:
         ("severity", f"{result.severity.value} ({BANDS[result.severity]})"),
         ("test window", f"{test:g} days"),
         ("tested on", f"{len(result.test):,} ({int(result.test.fraud.sum()):,} frauds)"),
-        ("verdicts known after", f"{result.delay_days:g} days"),
+        ("verdicts known after", days_text(result.delay_days)),
         ("features", f"{len(result.feature_names)} {result.features}"),
     ]
     stopped = paragraph("The comparison was stopped: rows are missing.") if result.interrupted else NOTHING
