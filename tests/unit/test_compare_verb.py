@@ -19,6 +19,7 @@ from worker.offline.compare import comparing
 from worker.offline.compare.comparing import Options
 from worker.offline.compare.mistakes import Mistake
 from worker.offline.compare.result import Comparison
+from worker.offline.compare.windows import Shares
 from worker.settings.mistakes import ENV_PREFIX
 
 pytestmark = pytest.mark.usefixtures("own_surroundings")
@@ -156,7 +157,7 @@ def test_a_file_of_ten_rows_is_refused_in_words(tmp_path: Path, capsys: pytest.C
     lines = [f"t{row},c1,{1_700_000_000_000 + row},5.0,m1,{row % 2}" for row in range(10)]
     path.write_text("\n".join(["transaction_id,card_id,event_time,amount,merchant_id,fraud", *lines]))
     assert main(["compare", str(path), "--fraud-column", "fraud", "--only", "logistic"]) == 2
-    assert "span 1 days: a comparison needs 30" in capsys.readouterr().err
+    assert "span 1 day: a comparison needs 30" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -170,15 +171,26 @@ def test_a_file_of_ten_rows_is_refused_in_words(tmp_path: Path, capsys: pytest.C
         "nan,nan,nan,nan",
         "15,40,inf,14",
         "1,1,1e308,1e308",
+        "15,40,14,-1,14",
+        "15,40,14,inf,14",
+        "15,40,14,7,14,1",
     ],
 )
-def test_windows_are_four_proportions(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_windows_are_four_proportions_or_five_numbers(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["compare", "--simulate", f"--windows={text}"])
     assert (
-        f"{text!r} is not four numbers, that of the warm-up from 0 and the others above 0, such as 15,40,14,14"
-        in capsys.readouterr().err
-    )
+        f"{text!r} is not four numbers, that of the warm-up from 0 and the others above 0, such as 15,40,14,14, or "
+        "five with the days of the gap in the fourth place, such as 15,40,14,7,14"
+    ) in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "shares"),
+    [("0,2,3,4", Shares(0, 2, 3, 4)), ("15,40,14,0,13", Shares(15, 40, 14, 13, gap_days=0))],
+)
+def test_the_gap_is_the_fourth_of_five_numbers(text: str, shares: Shares) -> None:
+    assert verb._shares(text) == shares
 
 
 @pytest.mark.parametrize("seed", ["-1", "4294967296", "1.5", ""])
@@ -232,7 +244,7 @@ def test_strategies_own_rows_and_families_are_chosen_by_name(monkeypatch: pytest
     others = options(
         monkeypatch, "--skip", "ours", "--max-seconds", "5", "--windows", "0,2,3,4", "--jobs", "3"
     )
-    assert (len(others.own_rows), others.jobs, others.shares) == (0, 3, (0.0, 2.0, 3.0, 4.0))
+    assert (len(others.own_rows), others.jobs, others.shares) == (0, 3, Shares(0.0, 2.0, 3.0, 4.0))
     assert {it.caps.seconds for it in others.strategies} == {5.0}
 
 

@@ -7,7 +7,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,9 @@ from worker.parameters import policy
 from worker.progress import OnProgress, ignore_progress
 from worker.settings.sections import Settings
 
+_COST_OF_A_SHORT_GAP: Final = (
+    "strategies learn the newest frauds as legit, where the worker allows for late labels"
+)
 FeatureKind = Literal["journalled", "raw"]
 
 
@@ -186,10 +189,12 @@ def _lay_out(settings: Settings, dataset: Dataset, shares: Shares | None, *, tru
     negatives_after_ms = policy(settings).negatives_after_ms
     clean = cleaned(dataset, negatives_after_ms, trust_columns=trust_columns)
     delay = delay_of(clean.dataset, negatives_after_ms)
+    age = delay if shares is None else shares.age_of(delay)
     try:
-        return _by_delay(clean, delay, shares)
+        laid = _by_delay(clean, age, shares)
+        return replace(laid, notes=(*laid.notes, _cut_short(delay, age))) if age.is_chosen else laid
     except SettingsError:
-        if not delay.by_frauds:
+        if not age.by_frauds:
             raise
         shorter = Delay(negatives_after_ms, varies=True)
         with suppress(SettingsError):
@@ -198,11 +203,14 @@ def _lay_out(settings: Settings, dataset: Dataset, shares: Shares | None, *, tru
         raise
 
 
+def _cut_short(delay: Delay, chosen: Delay) -> str:
+    return f"{delay}, and {chosen}: {_COST_OF_A_SHORT_GAP}"
+
+
 def _too_short_for(delay: Delay, shorter: Delay) -> str:
     return (
         f"{delay}, for which the file is too short: the gap is of {shorter.ms / MS_PER_DAY:g} days "
-        "(labels.negatives_after_days), so that strategies learn the newest frauds as legit, where the worker allows "
-        "for late labels; a longer file compares better"
+        f"(labels.negatives_after_days), so that {_COST_OF_A_SHORT_GAP}; a longer file compares better"
     )
 
 
@@ -231,7 +239,9 @@ def _by_delay(clean: Cleaned, delay: Delay, shares: Shares | None) -> Laid:
     try:
         counted = windows.counted(*rows)
     except SettingsError as error:
-        raise SettingsError(f"{error}; {what_helps(span_ms, delay, *rows)}") from None
+        raise SettingsError(
+            f"{error}; {what_helps(span_ms, delay, *rows, shares and shares.gap_days)}"
+        ) from None
     return Laid(clean, delay, windows, counted, usable, truth, verdicts, tuple(notes))
 
 

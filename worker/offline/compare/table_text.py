@@ -166,7 +166,7 @@ def _heading(comparison: Comparison) -> Iterator[RenderableType]:
     days = days_text(comparison.delay_days)
     yield Text(
         f"  label delays vary: a verdict counts after {days}, whatever its class (labels.negatives_after_days, or what "
-        "nine in ten fraud labels take if that is longer)"
+        "nine in ten fraud labels take if that is longer, but no longer than a gap of --windows)"
         if comparison.delay_varies
         else f"  labels arrive after {days}"
     )
