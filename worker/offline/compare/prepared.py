@@ -253,7 +253,7 @@ def _require_both_classes(dataset: Dataset, known: NDArray[np.bool_], truth: NDA
     lacks, those = ("legitimate transaction", "each") if frauds else ("fraud at all", "none")
     raise SettingsError(
         f"the file has no {lacks}: by {dataset.truth_from} {those} of the {count:,} transactions whose truth is known "
-        f"is a fraud (as which it understands {', '.join(FRAUD_WORDS)}); a comparison needs both"
+        f"is a fraud, of which the words are {', '.join(FRAUD_WORDS)}; a comparison needs both classes"
     )
 
 

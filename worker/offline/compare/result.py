@@ -265,7 +265,7 @@ class Comparison:
         In order of time: warm-up, train, tune, gap, test.
     delay_days
         Age at which a verdict counts as known: the label delay. Where delays vary, `labels.negatives_after_days`, or
-        what nine in ten fraud labels take if that is longer.
+        what nine in ten fraud labels take if that is longer, but no longer than a gap of `--windows`.
     delay_varies
         Whether delays vary.
     features
