@@ -295,6 +295,25 @@ def test_what_is_refused_is_counted_and_enters_no_figure(
     assert "4111111111111111" not in out + err
 
 
+def test_delays_are_drawn_for_labels_without_a_time_and_refused_where_each_has_one(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels, config = folder / "a.labels.jsonl", tmp_path / "untimed.toml"
+    drawn = ["--labels", str(labels), "--label-delay", "lognormal:30:0.5", "--to", "2024-01-05", "--json"]
+    assert main(command(folder, *drawn, file="a.jsonl")) == 2
+    assert (
+        f"--label-delay draws when labels without a time come, and each of --labels {labels} has its own: leave "
+        "--label-delay out, or set label.label_time to a name that no column has, and all are drawn"
+    ) in " ".join(capsys.readouterr().err.split())
+    worker = (folder / "worker.toml").read_text(encoding="utf-8")
+    config.write_text(f'{worker}\n[label]\nlabel_time = "no_such_column"\n', encoding="utf-8")
+    assert main(["backtest", str(folder / "a.jsonl"), "--config", str(config), *drawn]) == 0
+    out, err = capsys.readouterr()
+    assert "no label says when it became known" in err
+    # With a median of thirty days hardly a label comes within four; with those of the file, of one day, most do.
+    assert json.loads(out)["label_coverage"] < 0.05
+
+
 @pytest.mark.usefixtures("remembered")
 def test_without_labels_it_says_how_to_name_them(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(command(folder, "--to", "2024-01-03")) == 0

@@ -13,6 +13,7 @@ from tests.support.samples import drawn_sample
 from worker.offline.compare.engine import MEMORY_MS, REFIT_MS, capped, try_out
 from worker.offline.compare.result import Block
 from worker.offline.compare.strategy import Caps, LeftOutError, Strategy
+from worker.offline.dataset import NEVER
 
 MATERIAL, TRUTH = material_of(days=70, a_day=24)
 WINDOWS = MATERIAL.windows
@@ -81,6 +82,29 @@ def test_no_row_is_tuned_on_by_a_model_that_has_learnt_it_where_times_are_whole_
         list(try_out(arrived, strategy, seed=1))
         for model in made:
             assert model.fitted[0].event_time_ms.max() < model.scored[0].event_time_ms.min()
+
+
+@pytest.mark.parametrize("name", ["good", "online"])
+def test_every_threshold_keeps_the_days_it_is_tuned_on_within_the_budget(name: str) -> None:
+    """Of all their transactions, also those whose truth is never known."""
+    rng = np.random.default_rng(3)
+    unknown = (MATERIAL.event_time_ms >= WINDOWS.tune_ms) & (rng.random(len(MATERIAL)) < 0.3)
+    some = dataclasses.replace(
+        MATERIAL,
+        matures_ms=np.where(unknown, NEVER, MATERIAL.matures_ms),
+        fraud_ms=np.where(unknown, NEVER, MATERIAL.fraud_ms),
+        budget_cases_per_day=0.5,
+    )
+    _, strategy = watched(name)
+    frozen, refreshed = try_out(some, strategy, seed=1)
+    weeks = range(WINDOWS.test_ms, WINDOWS.end_ms, REFIT_MS)
+    times_ms = MATERIAL.event_time_ms
+    for now_ms, block in [(WINDOWS.test_ms, frozen), *((week, refreshed) for week in weeks)]:
+        end_ms = now_ms - (WINDOWS.test_ms - WINDOWS.gap_ms)
+        tuned = (times_ms >= end_ms - WINDOWS.tune_length_ms) & (times_ms < end_ms)
+        threshold = block.decided.threshold[np.searchsorted(times_ms[TEST], now_ms)]
+        opened = np.unique(MATERIAL.case[tuned & (MATERIAL.features[:, 0] >= threshold)])
+        assert len(opened) == WINDOWS.tune_length_ms // MS_PER_DAY // 2
 
 
 def test_what_is_scored_carries_no_truth() -> None:

@@ -336,6 +336,19 @@ def test_cases_a_day_are_as_many_whether_or_not_their_truth_is_known() -> None:
     assert not any("cases a day" in note for note in whole.notes)
 
 
+def test_strategies_see_the_budget_and_all_rows_from_the_tune_window_on() -> None:
+    """Cases of transactions whose truth is unknown are as many to review as others."""
+    unknown = np.arange(len(DATA)) % 4 == 0
+    some = dataclasses.replace(DATA, label_time_ms=np.where(unknown, NEVER, DATA.event_time_ms + WEEK_MS))
+    costs = SETTINGS.costs.model_copy(update={"alert_budget_cases_per_day": 3.5})
+    settings = SETTINGS.model_copy(update={"transaction": DATA.fields, "costs": costs})
+    material = prepare(settings, some, "raw", own_rows=False).material
+    assert material.budget_cases_per_day == 3.5
+    windows, times_ms = material.windows, some.event_time_ms
+    seen = (times_ms >= windows.tune_ms) | ((times_ms >= windows.train_ms) & ~unknown)
+    np.testing.assert_array_equal(material.event_time_ms, times_ms[seen])
+
+
 def test_in_a_file_with_unknown_truth_no_later_label_chooses_what_was_learnt_before() -> None:
     rng = np.random.default_rng(6)
     delays_ms = rng.integers(MS_PER_DAY, 12 * MS_PER_DAY, len(DATA))
@@ -356,11 +369,20 @@ def test_in_a_file_with_unknown_truth_no_later_label_chooses_what_was_learnt_bef
     np.testing.assert_array_equal(from_whole, from_then)
 
 
-@pytest.mark.parametrize("frauds", ["none", "all"])
-def test_one_class_only_is_refused_in_words(frauds: str) -> None:
-    one_class = dataclasses.replace(DATA, is_fraud=np.full(len(DATA), frauds == "all"))
-    with pytest.raises(SettingsError, match="a comparison needs 30 in each window"):
+@pytest.mark.parametrize(
+    ("is_fraud", "said"),
+    [
+        (False, f"the file has no fraud at all: by column 'stolen' none of the {len(DATA):,} transactions whose trut"),
+        (True, f"the file has no legitimate transaction: by column 'stolen' each of the {len(DATA):,} transactions w"),
+    ],
+)  # fmt: skip
+def test_one_class_only_is_refused_with_the_column_that_says_so(is_fraud: bool, said: str) -> None:
+    one_class = dataclasses.replace(DATA, is_fraud=np.full(len(DATA), is_fraud), truth_from="column 'stolen'")
+    with pytest.raises(SettingsError) as refused:
         run(one_class)
+    assert str(refused.value).startswith(said)
+    assert "fraud, 1, true, t, yes, y" in str(refused.value)
+    assert "in time" not in str(refused.value)
 
 
 def test_a_refused_window_names_proportions_that_would_do_and_these_do() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 
 import numpy as np
 import pytest
@@ -75,7 +76,53 @@ def test_the_simplest_within_noise_is_recommended() -> None:
     assert "balanced_forest cost least, 1,000 and saved " in text
     assert "The difference of 30 is within its standard error (95 % interval -50 to 110)" in text
     assert "balanced_forest cost 1,000" in text
-    assert "balanced_forest is within noise of the cheapest too" in text
+    assert "balanced_forest is the cheapest. logistic is within noise of it, and is preferred because" in text
+    assert "within noise of the cheapest too" not in text
+
+
+@pytest.mark.parametrize(
+    ("family", "cost", "error", "said"),
+    [
+        ("ensembles", 1_010.0, 20.0, "is within noise of the cheapest too. logistic is preferred because it is simp"),
+        ("ensembles", 1_010.0, 5.0, "cost 20 less than logistic. logistic is within noise of the cheapest, and is pre"),
+        ("ensembles", 1_030.0, 50.0, "is within noise of the cheapest too. logistic is preferred because it is simp"),
+        ("nothing", 1_035.0, 50.0, "is within noise of the cheapest too. logistic is preferred because it cost less."),
+    ],
+)  # fmt: skip
+def test_advice_that_is_not_taken_though_it_is_near_is_said_to_be_what_the_table_shows(
+    family: str, cost: float, error: float, said: str
+) -> None:
+    _, text = words(
+        row("online_logistic", "online", 1_000.0, 0.0),
+        row("logistic", "nothing", 1_030.0, 80.0),
+        row("balanced_forest", family, cost, 90.0, error=error),
+    )
+    assert f"balanced_forest {said}" in text
+
+
+def test_advice_that_costs_the_same_to_the_cent_is_not_called_the_cheapest() -> None:
+    _, text = words(
+        row("logistic", "nothing", 1_000.0, 0.0), row("balanced_forest", "ensembles", 1_000.0, 0.0)
+    )
+    assert "balanced_forest cost as little as logistic. logistic is preferred because it is simpler" in text
+
+
+def test_less_than_a_case_a_day_is_said_as_in_the_table() -> None:
+    rare = row("logistic", "nothing", 1_000.0, 0.0, cases_per_day=0.31)
+    advised = row("balanced_forest", "ensembles", 1_500.0, 50.0, cases_per_day=0.96)
+    _, text = words(rare, advised)
+    assert "with a precision of 30.0 % and 0.3 cases a day." in text
+    assert "it opens 1 case a day instead of 0.3" in text
+
+
+@pytest.mark.parametrize("savings", [math.nan, -0.2])
+def test_where_nothing_is_saved_a_simpler_choice_is_not_called_the_cheapest(savings: float) -> None:
+    best = row("threshold_cost", "threshold", 1_000.0, 0.0, savings=savings)
+    _, text = words(best, row("logistic", "nothing", 1_030.0, 80.0, savings=savings))
+    assert "The simplest within noise of the cheapest is logistic (meaning of logistic)" in text
+    assert "threshold_cost cost least" in text
+    assert not re.search("(cheapest|best of them) is logistic", text.replace("noise of the cheapest", ""))
+    assert re.search("The (cheapest|best of them) is threshold_cost", words(best)[1])
 
 
 def test_the_best_of_several_is_said_to_be_chosen_where_it_is_measured() -> None:

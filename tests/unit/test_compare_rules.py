@@ -72,6 +72,37 @@ def test_each_rule_alerts_where_it_says() -> None:
     assert cost(float(by_rule[Rule.CHEAPEST].threshold[0])) <= min(map(cost, candidates))
 
 
+def cases_of(alerted: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> int:
+    return len({int(case) for case in TUNE.case[alerted]})
+
+
+@pytest.mark.parametrize("rule", [Rule.COST, Rule.CHEAPEST])
+@pytest.mark.parametrize("most", [0.0, 1.0, 40.5, 400.0])
+def test_a_threshold_by_cost_is_raised_no_further_than_the_budget_demands(rule: Rule, most: float) -> None:
+    score = probability(logits())
+    free = Alerting.settled(rule, score, TUNE, REVIEW, is_probability=True)
+    assert cases_of(free.decide(score, TUNE.loss).alerted) > 400
+    bound = free.within(most, score, TUNE.loss, TUNE.case)
+    its = bound.decide(score, TUNE.loss)
+    # With the next lower rank as the threshold, more cases would open.
+    lower = its.rank >= its.rank[~its.alerted].max()
+    assert cases_of(its.alerted) == int(most) < cases_of(lower)
+
+
+@pytest.mark.parametrize("rule", list(Rule))
+def test_an_ample_budget_moves_no_threshold(rule: Rule) -> None:
+    score = probability(logits())
+    free = Alerting.settled(rule, score, TUNE, REVIEW, is_probability=True)
+    assert free.within(float(len(np.unique(TUNE.case))), score, TUNE.loss, TUNE.case) == free
+
+
+@pytest.mark.parametrize("rule", [Rule.HALF, Rule.BEST_F1])
+def test_rules_that_know_nothing_of_reviews_know_nothing_of_their_budget(rule: Rule) -> None:
+    score = probability(logits())
+    free = Alerting.settled(rule, score, TUNE, REVIEW, is_probability=True)
+    assert free.within(1.0, score, TUNE.loss, TUNE.case) == free
+
+
 def test_certain_probabilities_stay_finite() -> None:
     score = TUNE.fraud.astype(np.float64)
     its = Alerting.settled(Rule.COST, score, TUNE, REVIEW, is_probability=True).decide(score, TUNE.loss)

@@ -10,6 +10,7 @@ from tests.support.comparisons import comparison
 from worker.offline.compare.result import Block, Severity
 from worker.offline.compare.strategy import Caps
 from worker.offline.compare.table_text import comparison_text
+from worker.offline.report.compared import comparison_page
 
 WHOLE = comparison()
 
@@ -81,3 +82,16 @@ def test_classes_that_are_nearly_equal_are_called_balanced_and_a_budget_of_one_c
     assert "frauds: 50 %, balanced (30 % or more)\n" in heading
     assert "budget 1 case a day\n" in heading
     assert "frauds: 1 %, moderate imbalance (1 to 10 %)\n" in shown(170)
+
+
+def test_where_there_is_a_budget_what_it_does_to_thresholds_is_said() -> None:
+    costs = dataclasses.replace(WHOLE.costs, alert_budget_cases_per_day=15.0)
+    said = "Thresholds by cost are raised until the window that they are tuned on keeps within the budget of cases"
+    for width in (170, 80):
+        text = shown(width, costs=costs)
+        assert said in " ".join(text.split())
+        assert max(map(len, text.splitlines())) <= width
+    assert said not in shown(170)
+    bounded, free = (comparison_page(it) for it in (dataclasses.replace(WHOLE, costs=costs), WHOLE))
+    assert said in bounded
+    assert said not in free

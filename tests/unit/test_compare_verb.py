@@ -19,6 +19,7 @@ from worker.offline.compare import comparing
 from worker.offline.compare.comparing import Options
 from worker.offline.compare.mistakes import Mistake
 from worker.offline.compare.result import Comparison
+from worker.offline.compare.windows import Shares
 from worker.settings.mistakes import ENV_PREFIX
 
 pytestmark = pytest.mark.usefixtures("own_surroundings")
@@ -28,7 +29,7 @@ SMALL = ("--simulate", "--cards", "70", "--days", "90", "--prevalence", "0.06", 
 
 @pytest.fixture(scope="module")
 def outputs() -> dict[str, str]:
-    """Compare once, and print it in three ways."""
+    """Compare once, and print it in several ways."""
     made: dict[str, str] = {}
     done: list[Comparison] = []
     once = comparing.compare
@@ -38,7 +39,13 @@ def outputs() -> dict[str, str]:
             done.append(once(*args, **named))
         return done[0]
 
-    for name, more in (("text", ("--metric", "accuracy")), ("ap", ("--metric", "ap")), ("json", ("--json",))):
+    ways = {
+        "text": ("--metric", "accuracy"),
+        "ap": ("--metric", "ap"),
+        "json": ("--json",),
+        "accuracy": ("--json", "--metric", "accuracy"),
+    }
+    for name, more in ways.items():
         out = io.StringIO()
         with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out):
             patch.setattr(comparing, "compare", remembered)
@@ -59,6 +66,7 @@ def test_the_table_says_what_was_compared(outputs: dict[str, str]) -> None:
     for words in (
         "frauds: 6 %, moderate imbalance (1 to 10 %)",
         "label delays vary: a verdict counts after 22 days, whatever its class",
+        "Thresholds by cost are raised until the window that they are tuned on keeps within the budget of cases",
         "a review costs 5, a missed fraud 5 + 1 x amount; budget 200 cases a day",
         "Frozen: fitted once before the test window",
         "Refreshed: batch models refitted every week",
@@ -75,6 +83,14 @@ def test_the_table_says_what_was_compared(outputs: dict[str, str]) -> None:
 def test_accuracy_is_nowhere_but_where_it_is_asked_for(outputs: dict[str, str]) -> None:
     assert "ccuracy" not in outputs["ap"]
     assert "ccuracy" not in outputs["json"]
+
+
+def test_json_explains_accuracy_to_who_asks_for_it(outputs: dict[str, str]) -> None:
+    explained = json.loads(outputs["accuracy"]).pop("accuracy")
+    test = json.loads(outputs["json"])["windows"][-1]
+    assert explained["always_legit"] == pytest.approx(1.0 - test["frauds"] / test["rows"])
+    said = " ".join(outputs["text"].partition("\nAccuracy\n")[2].partition("\nRecommendation\n")[0].split())
+    assert explained["words"] == said
 
 
 def test_rows_are_ordered_by_the_metric(outputs: dict[str, str]) -> None:
@@ -141,7 +157,7 @@ def test_a_file_of_ten_rows_is_refused_in_words(tmp_path: Path, capsys: pytest.C
     lines = [f"t{row},c1,{1_700_000_000_000 + row},5.0,m1,{row % 2}" for row in range(10)]
     path.write_text("\n".join(["transaction_id,card_id,event_time,amount,merchant_id,fraud", *lines]))
     assert main(["compare", str(path), "--fraud-column", "fraud", "--only", "logistic"]) == 2
-    assert "span 1 days: a comparison needs 30" in capsys.readouterr().err
+    assert "span 1 day: a comparison needs 30" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -155,15 +171,26 @@ def test_a_file_of_ten_rows_is_refused_in_words(tmp_path: Path, capsys: pytest.C
         "nan,nan,nan,nan",
         "15,40,inf,14",
         "1,1,1e308,1e308",
+        "15,40,14,-1,14",
+        "15,40,14,inf,14",
+        "15,40,14,7,14,1",
     ],
 )
-def test_windows_are_four_proportions(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_windows_are_four_proportions_or_five_numbers(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["compare", "--simulate", f"--windows={text}"])
     assert (
-        f"{text!r} is not four numbers, that of the warm-up from 0 and the others above 0, such as 15,40,14,14"
-        in capsys.readouterr().err
-    )
+        f"{text!r} is not four numbers, that of the warm-up from 0 and the others above 0, such as 15,40,14,14, or "
+        "five with the days of the gap in the fourth place, such as 15,40,14,7,14"
+    ) in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "shares"),
+    [("0,2,3,4", Shares(0, 2, 3, 4)), ("15,40,14,0,13", Shares(15, 40, 14, 13, gap_days=0))],
+)
+def test_the_gap_is_the_fourth_of_five_numbers(text: str, shares: Shares) -> None:
+    assert verb._shares(text) == shares
 
 
 @pytest.mark.parametrize("seed", ["-1", "4294967296", "1.5", ""])
@@ -217,7 +244,7 @@ def test_strategies_own_rows_and_families_are_chosen_by_name(monkeypatch: pytest
     others = options(
         monkeypatch, "--skip", "ours", "--max-seconds", "5", "--windows", "0,2,3,4", "--jobs", "3"
     )
-    assert (len(others.own_rows), others.jobs, others.shares) == (0, 3, (0.0, 2.0, 3.0, 4.0))
+    assert (len(others.own_rows), others.jobs, others.shares) == (0, 3, Shares(0.0, 2.0, 3.0, 4.0))
     assert {it.caps.seconds for it in others.strategies} == {5.0}
 
 

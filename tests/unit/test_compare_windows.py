@@ -56,10 +56,41 @@ def test_proportions_can_be_chosen() -> None:
     assert lengths(over(107, shares=Shares(10, 20, 10, 60))) == [10, 20, 10, 7, 60]
 
 
+def test_a_gap_can_be_chosen_in_days() -> None:
+    month = Delay(22 * MS_PER_DAY, varies=True, by_frauds=True)
+    asked = Shares(15, 40, 14, 14, gap_days=7)
+    assert lengths(over(90, asked.age_of(month), asked)) == [15, 40, 14, 7, 14]
+    assert str(asked) == "15,40,14,7,14"
+    # What is beyond 90 days goes to the other windows.
+    assert lengths(over(173, asked.age_of(month), asked)) == [30, 80, 28, 7, 28]
+    assert str(asked.age_of(month)) == "the gap of --windows is 7 days"
+
+
+def test_a_verdict_counts_no_later_for_a_long_gap_and_no_sooner_than_labels_that_all_take_as_long() -> None:
+    long = Shares(gap_days=20)
+    assert long.age_of(WEEK) == WEEK
+    assert lengths(over(103, WEEK, long)) == [15, 40, 14, 20, 14]
+    assert long.age_of(Delay(7 * MS_PER_DAY, varies=True)) == Delay(7 * MS_PER_DAY, varies=True)
+    with pytest.raises(
+        SettingsError, match=r"labels take 7 days, longer than the gap of --windows = 15,40,14,3,14"
+    ):
+        Shares(gap_days=3).age_of(WEEK)
+    assert Shares().age_of(WEEK) == WEEK
+
+
 def test_less_than_thirty_days_are_refused() -> None:
     over(30)
     with pytest.raises(SettingsError, match=r"span 29 days: a comparison needs 30"):
         over(29)
+    with pytest.raises(SettingsError, match=r"span 1 day: a comparison needs 30"):
+        over(1)
+
+
+def test_a_delay_of_one_day_is_one_day() -> None:
+    day = MS_PER_DAY
+    assert str(Delay(day, varies=False)) == "labels take 1 day"
+    assert str(Delay(day, varies=True, by_frauds=True)) == "nine in ten fraud labels come within 1 day"
+    assert str(Delay(3 * day // 2, varies=False)) == "labels take 1.5 days"
 
 
 def test_a_delay_that_leaves_no_window_is_refused() -> None:
@@ -127,8 +158,10 @@ def test_windows_count_what_a_strategy_may_use() -> None:
 def test_a_window_without_frauds_is_refused(fraud_days: range, window: str) -> None:
     times, fraud = drawn(fraud_days)
     verdicts = Verdicts(times + WEEK.ms, np.where(fraud, times + WEEK.ms, NEVER))
-    with pytest.raises(SettingsError, match=f"the {window} window, .* has 0 frauds"):
+    with pytest.raises(SettingsError, match=f"the {window} window, .* has 0 frauds") as refused:
         over(90).counted(times, verdicts, fraud)
+    # The test window is judged by every label there is, however late.
+    assert ("whose label had arrived in time" in str(refused.value)) == (window != "test")
 
 
 def test_proportions_are_named_by_which_every_window_has_enough_frauds() -> None:
@@ -224,6 +257,27 @@ def test_where_late_labels_leave_too_little_that_is_said_and_windows_are_named_o
     named = re.findall(r"of which ([\d,]+) would do", refused(100))[0]
     prepare(settings, short(100), "raw", Shares(*map(float, named.split(","))), own_rows=False)
     assert "and nine in ten fraud labels come within 31 days: that leaves no day" in refused(32)
+
+
+def test_a_gap_that_is_chosen_shorter_than_labels_take_is_said_to_cost_the_newest_frauds() -> None:
+    late = labelled_late(30.0)
+    assert late.label_time_ms is not None
+    soon = np.arange(len(late)) % 3 > 0
+    mixed = dataclasses.replace(
+        late, label_time_ms=np.where(soon, late.event_time_ms + 2 * MS_PER_DAY, late.label_time_ms)
+    )
+    settings = Settings(entity_key="0f" * 16, transaction=late.fields)
+    prepared = prepare(settings, mixed, "raw", Shares(15, 40, 14, 14, gap_days=10), own_rows=False)
+    assert prepared.laid.delay.ms == 10 * MS_PER_DAY
+    assert lengths(prepared.laid.windows)[3] == 10
+    [note] = prepared.notes
+    assert re.match(
+        r"nine in ten fraud labels come within 3\d days, and the gap of --windows is 10 days: strategies le",
+        note,
+    )
+    # Proportions that would do are named with the gap that was chosen.
+    with pytest.raises(SettingsError, match=r"of which [\d.]+,[\d.]+,[\d.]+,10,[\d.]+ would do"):
+        prepare(settings, mixed, "raw", Shares(15, 40, 0.5, 14, gap_days=10), own_rows=False)
 
 
 def test_a_delay_that_a_setting_decides_is_named_by_it() -> None:

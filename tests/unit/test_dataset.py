@@ -93,6 +93,7 @@ def test_every_format_gives_the_same_columns_in_order_of_time(
     assert read.amount.tolist() == [3.0, 12.5, 4.25]
     assert read.entities["shop"].to_pylist() == ["s2", "s1", None]
     assert read.categorical["kind"].to_pylist() == [None, "NA", "online"]
+    assert read.truth_from == "column 'fraud'"
     np.testing.assert_array_equal(read.numeric["score"], [np.nan, 0.5, -1.0])
     assert read.is_fraud is not None
     assert read.is_fraud.tolist() == [True, False, False]

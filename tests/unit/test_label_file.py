@@ -200,6 +200,7 @@ def test_a_label_without_a_time_takes_the_delay_and_none_comes_before_its_transa
     assert days(read.label_time_ms) == [None, 3.5, None, None, 6.5, None]
     read = joined(transactions, [label("t3", "fraud", 1)])
     assert days(read.label_time_ms)[3] == 3
+    assert read.truth_from == "column 'label' of labels.jsonl"
 
 
 def test_a_label_goes_to_the_row_that_a_worker_decides_where_an_id_repeats(tmp_path: Path) -> None:

@@ -45,6 +45,8 @@ _METRICS: Final = (
     "accuracy",
 )
 _MOST_JOBS: Final = 4
+_WITH_A_GAP: Final = 5
+"""So many numbers of `--windows` name the gap too."""
 _SPEED_PERIOD_S: Final = 86_400.0
 _SIMULATED_CARDS: Final = 2_000
 _SIMULATED_DAYS: Final = 90
@@ -92,8 +94,9 @@ def add_to(verbs: Verbs) -> None:
         help="those that the worker journals at decision time (default), or the declared columns alone",
     )  # fmt: skip
     how.add_argument(
-        "--windows", type=_shares, metavar="W,T,U,E",
-        help="proportions of the warm-up, train, tune and test windows (default: 15,40,14,14)",
+        "--windows", type=_shares, metavar="W,T,U[,GAP],E",
+        help="proportions of the warm-up, train, tune and test windows (default: 15,40,14,14); of five numbers the "
+        "fourth is the gap, in days",
     )  # fmt: skip
     how.add_argument(
         "--trust-columns", action="store_true", help="keep columns that alone tell fraud from legit"
@@ -286,10 +289,16 @@ def _chosen(only: list[str], skip: list[str]) -> tuple[list[Strategy], list[OwnR
 
 
 def _print(comparison: Comparison, args: argparse.Namespace) -> None:
+    from worker.offline.compare.recommendation import accuracy_explained, accuracy_of_nothing
+    from worker.offline.compare.table_text import ACCURACY, WIDTH_ELSEWHERE, comparison_text
+
     if args.json:
-        print(json.dumps(comparison.to_json()))
+        printed = comparison.to_json()
+        if args.metric == ACCURACY:
+            words = accuracy_explained(comparison)
+            printed[ACCURACY] = {"always_legit": accuracy_of_nothing(comparison), "words": words}
+        print(json.dumps(printed))
         return
-    from worker.offline.compare.table_text import WIDTH_ELSEWHERE, comparison_text
 
     console = output(WIDTH_ELSEWHERE)
     for part in comparison_text(comparison, args.metric or "cost", console.width):
@@ -394,14 +403,17 @@ def _shares(text: str) -> Shares:
         numbers = [float(part) for part in text.split(",")]
     except ValueError:
         numbers = []
+    gap_days = numbers.pop(3) if len(numbers) == _WITH_A_GAP else None
     # The sum, by which they are divided, is finite only where each is.
     if (
-        len(numbers) != len(Shares._fields)
+        len(numbers) != _WITH_A_GAP - 1
         or not math.isfinite(sum(numbers))
         or numbers[0] < 0
         or min(numbers[1:]) <= 0
+        or not 0 <= (gap_days or 0) < math.inf
     ):
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not four numbers, that of the warm-up from 0 and the others above 0, such as {Shares()}"
+            f"{text!r} is not four numbers, that of the warm-up from 0 and the others above 0, such as {Shares()}, or "
+            f"five with the days of the gap in the fourth place, such as {Shares(gap_days=7)}"
         )
-    return Shares(*numbers)
+    return Shares(*numbers)._replace(gap_days=gap_days)

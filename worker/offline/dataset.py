@@ -119,6 +119,8 @@ class Dataset:
         How labels of a file of their own were joined; None without such a file.
     early_labels
         Labels that the file dates before their transaction: it is when they are taken to have arrived.
+    truth_from
+        Where the truth comes from, in words.
     notes
         What a live worker would make of the same records otherwise, a sentence each.
     """
@@ -140,6 +142,7 @@ class Dataset:
     refused: tuple[Refusal, ...] = ()
     matches: LabelMatches | None = None
     early_labels: int = 0
+    truth_from: str = "its labels"
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -212,7 +215,7 @@ class Dataset:
         return Labels(rows, self.label_time_ms[rows], self.is_fraud[rows])
 
 
-_SHARED: Final = ("fields", "silence_is_legit", "refused", "matches", "early_labels", "notes")
+_SHARED: Final = ("fields", "silence_is_legit", "refused", "matches", "early_labels", "truth_from", "notes")
 """Attributes of a `Dataset` that are no columns."""
 
 
@@ -369,6 +372,7 @@ def _with_truth(whole: Dataset, file: TableFile, labels: TruthColumns) -> Datase
         label_time_ms=np.where(unknown, NEVER, label_time_ms),
         silence_is_legit=labels.empty_is_legit,
         early_labels=early,
+        truth_from=f"column {labels.fraud!r}",
     )
 
 
@@ -383,6 +387,7 @@ def _joined(whole: Dataset, label_file: LabelFile, decided: NDArray[np.int64]) -
         silence_is_legit=label_file.silence_is_legit,
         matches=joined.matches,
         early_labels=joined.matches.early,
+        truth_from=f"column {label_file.fields.label!r} of {label_file.path.name}",
     )
 
 

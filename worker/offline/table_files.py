@@ -30,6 +30,9 @@ _TRUTH: Final = {
     **dict.fromkeys(("legit", "0", "false", "f", "no", "n"), False),
 }
 
+FRAUD_WORDS: Final = tuple(word for word, is_fraud in _TRUTH.items() if is_fraud)
+"""What a cell says of a fraud, in any case; `[label.values]` may add to it."""
+
 # "NA" is a country, so it is not a missing value here.
 _MISSING: Final = ["", "null", "NULL", "NaN", "nan"]
 _SHOWN: Final = 60

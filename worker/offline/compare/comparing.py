@@ -13,7 +13,7 @@ import numpy as np
 from models.vocabulary import MS_PER_DAY
 from worker.offline.compare.figures import beside_the_cheapest, figures_of
 from worker.offline.compare.isolated import Finished, OnChange, Results, ignore_change, run_isolated
-from worker.offline.compare.ours import OwnRow, OwnView, frozen_view, refreshed_view
+from worker.offline.compare.ours import Deciding, OwnRow, OwnView, frozen_view, refreshed_view
 from worker.offline.compare.prepared import FeatureKind, OwnRun, Prepared, prepare
 from worker.offline.compare.recommendation import recommend
 from worker.offline.compare.result import OURS, Block, Comparison, Decided, Row, Severity
@@ -176,16 +176,27 @@ class _Table:
         tested, costs = self.prepared.tested, self.prepared.costs
         started_s = time.perf_counter()
         if block is Block.FROZEN and watch.frozen is not None:
-            view = frozen_view(
-                watch.frozen, decisions.features, tested.loss, tested.amount, tested.case, costs
-            )
+            deciding = self._tuned(watch.frozen, own)
+            view = frozen_view(deciding, decisions.features, tested.loss, tested.amount, tested.case, costs)
             score_us = 1e6 * (time.perf_counter() - started_s) / max(len(decisions), 1)
             return [
-                self._own_row(it, view, block, watch.seconds_to_test, score_us)
+                self._own_row(it, view, block, watch.seconds_to_freeze, score_us)
                 for it in self.options.own_rows
             ]
         view = refreshed_view(decisions, watch.days, tested.event_time_ms, tested.amount, costs)
         return [self._own_row(it, view, block, own.seconds, np.nan) for it in self.options.own_rows]
+
+    def _tuned(self, frozen: Deciding, own: OwnRun) -> Deciding:
+        material, windows, costs = self.prepared.material, self.prepared.laid.windows, self.prepared.costs
+        tuned = material.between(windows.tune_ms, windows.gap_ms)
+        rows, budget = np.arange(tuned.start, tuned.stop), costs.alert_budget_cases_per_day
+        return frozen.tuned(
+            own.decisions.features[self.prepared.rows[rows]],
+            material.known_by(rows, windows.test_ms),
+            material.verdicts.take(rows).mature(windows.test_ms),
+            costs,
+            None if budget is None else budget * windows.tune_length_ms / MS_PER_DAY,
+        )
 
     def _own_row(self, own: OwnRow, view: OwnView, block: Block, fit_seconds: float, score_us: float) -> Row:
         row = Row(own.name, OURS, own.meaning, block)

@@ -143,17 +143,23 @@ class _Run:
         return end_ms - self.windows.tune_length_ms, end_ms
 
     def alerting(self, scores: NDArray[np.float64], now_ms: int) -> Alerting:
-        """Settle the threshold on the rows of `tuning`."""
+        """Settle the threshold on the rows of `tuning`, within the budget of cases."""
         start_ms, end_ms = self.tuning(now_ms)
         rows = learnable(self.material.event_time_ms, self.material.verdicts, start_ms, end_ms, now_ms)
-        strategy = self.strategy
-        return Alerting.settled(
+        strategy, budget = self.strategy, self.material.budget_cases_per_day
+        alerting = Alerting.settled(
             strategy.rule,
             scores[rows - self.scored.start],
             self.material.known_by(rows, now_ms),
             self.material.review_cost,
             is_probability=strategy.is_probability,
         )
+        if budget is None:
+            return alerting
+        # Whether their truth is known or not, cases have to be reviewed.
+        tuned = self.rows(start_ms, end_ms)
+        loss, case = self.material.loss[self.scored][tuned], self.material.case[self.scored][tuned]
+        return alerting.within(budget * (end_ms - start_ms) / MS_PER_DAY, scores[tuned], loss, case)
 
     def decide(self, weeks: list[int], tuned_on: _Scores, scores: _Scores) -> Decided:
         """Decide the test rows, the threshold being settled anew at the beginning of each of the weeks.

@@ -20,7 +20,9 @@ _NUMBERS: Final = "material.json"
 
 @dataclass(frozen=True, slots=True)
 class Material(Columns):
-    """The n transactions from the train window on, in order of event time; of unknown truth in the test window alone.
+    """The n transactions from the train window on, in order of event time.
+
+    Of the train window those of known truth alone; from the tune window on the others open cases too.
 
     Attributes
     ----------
@@ -37,6 +39,8 @@ class Material(Columns):
         Boundaries of the windows.
     review_cost
         Of one case.
+    budget_cases_per_day
+        Cases that there is time for; None for no limit.
     """
 
     features: Annotated[NDArray[np.float32], Wide("features")]
@@ -49,6 +53,7 @@ class Material(Columns):
     categorical: Annotated[NDArray[np.bool_], Shared()]
     windows: Windows
     review_cost: float
+    budget_cases_per_day: float | None = None
 
     @property
     def verdicts(self) -> Verdicts:
@@ -89,7 +94,11 @@ class Material(Columns):
         """Write it into a folder, each array as a .npy file."""
         for name in (*self.layout(), "categorical"):
             np.save(folder / f"{name}.npy", getattr(self, name), allow_pickle=False)
-        numbers = {"windows": asdict(self.windows), "review_cost": self.review_cost}
+        numbers = {
+            "windows": asdict(self.windows),
+            "review_cost": self.review_cost,
+            "budget_cases_per_day": self.budget_cases_per_day,
+        }
         (folder / _NUMBERS).write_text(json.dumps(numbers))
 
     @classmethod
@@ -100,4 +109,4 @@ class Material(Columns):
             for name in (*cls.layout(), "categorical")
         }
         numbers = json.loads((folder / _NUMBERS).read_text())
-        return cls(**arrays, windows=Windows(**numbers["windows"]), review_cost=numbers["review_cost"])
+        return cls(**{**arrays, **numbers, "windows": Windows(**numbers["windows"])})

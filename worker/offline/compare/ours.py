@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -19,6 +19,8 @@ from models.state import ModelState
 from models.threshold import Calibration, CostPolicy, Thresholds, forest_rank, online_ratio
 from models.vocabulary import MS_PER_DAY, Decider, Flag
 from worker.offline.compare.result import Decided
+from worker.offline.compare.rules import calibrated, threshold_within
+from worker.offline.compare.sample import Sample
 from worker.offline.compare.strategy import LeftOutError
 from worker.offline.worker_run import Decisions, Moment, ranking_score
 from worker.partition.cases import CaseBook
@@ -39,6 +41,8 @@ class Deciding:
         In force at that moment.
     trusted
         Whether the online model decides.
+    least_lambda
+        The guard's choice, which the budget may have raised in `thresholds`.
     """
 
     online: Blend | None
@@ -46,6 +50,7 @@ class Deciding:
     calibration: Calibration
     thresholds: Thresholds
     trusted: bool
+    least_lambda: float = 1.0
 
     @classmethod
     def of(cls, model: ModelState, now_ms: int) -> Deciding:
@@ -56,6 +61,41 @@ class Deciding:
             model.calibration,
             model.thresholds(now_ms),
             model.online_decides,
+            model.payoffs.in_force.least_lambda,
+        )
+
+    def tuned(
+        self,
+        features: NDArray[np.float32],
+        tune: Sample,
+        known: NDArray[np.bool_],
+        costs: CostPolicy,
+        most_cases: float | None,
+    ) -> Deciding:
+        """Return it calibrated on the tuning window, and its lambda raised to the budget there, as of every strategy.
+
+        Parameters
+        ----------
+        features : float32 (n, F)
+            Of the tuning window, as the worker journals them.
+        tune
+            Its n rows.
+        known : bool (n,)
+            Whose verdict is known.
+        costs
+            The user's costs.
+        most_cases
+            What the budget allows there; None for no limit.
+        """
+        if self.online is None:
+            return self
+        logit = _logit(self.online, features).astype(np.float64)
+        calibration, least = calibrated(logit[known], tune.take(known)), self.least_lambda
+        if most_cases is not None:
+            ratio = _ratio(calibration.probability(logit).astype(np.float32), tune.loss, costs)
+            least = max(least, threshold_within(most_cases, ratio, tune.case))
+        return replace(
+            self, calibration=calibration, thresholds=self.thresholds._replace(online_lambda=least)
         )
 
 
@@ -69,33 +109,36 @@ class ForestAt(NamedTuple):
 
 @dataclass(slots=True)
 class Watch:
-    """Keeps what decides at the start of the test window, and the forest of each of its days.
+    """Keeps what decides at the end of the train window, and the forest of each day of the test window.
 
     Parameters
     ----------
+    freeze_ms
+        End of the train window: what is learnt from later labels, no strategy of the frozen block knows.
     test_ms, end_ms
         The test window.
     """
 
+    freeze_ms: int
     test_ms: int
     end_ms: int
     frozen: Deciding | None = None
     days: list[ForestAt] = field(default_factory=list)
-    seconds_to_test: float = 0.0
+    seconds_to_freeze: float = 0.0
     _started_s: float = field(default_factory=time.perf_counter)
 
     def moments(self) -> list[Moment]:
         """Return the moments at which a run of the worker has to show its model."""
 
         def freeze(model: ModelState) -> None:
-            self.frozen = Deciding.of(model, self.test_ms)
-            self.seconds_to_test = time.perf_counter() - self._started_s
+            self.frozen = Deciding.of(model, self.freeze_ms)
+            self.seconds_to_freeze = time.perf_counter() - self._started_s
 
         def daily(at_ms: int) -> Callable[[ModelState], None]:
             return lambda model: self.days.append(ForestAt(at_ms, model.forest, model.thresholds(at_ms)))
 
         days = range(self.test_ms, self.end_ms, MS_PER_DAY)
-        return [Moment(self.test_ms, freeze), *(Moment(at_ms, daily(at_ms)) for at_ms in days)]
+        return [Moment(self.freeze_ms, freeze), *(Moment(at_ms, daily(at_ms)) for at_ms in days)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +23,15 @@ from worker.offline.compare.result import JudgedRows, Window
 from worker.offline.compare.windows import Delay, Shares, Verdicts, Windows, delay_of, what_helps
 from worker.offline.dataset import NEVER, Dataset
 from worker.offline.dataset_notes import what_to_know
+from worker.offline.table_files import FRAUD_WORDS
 from worker.offline.worker_run import Decisions, WorkerRun
 from worker.parameters import policy
 from worker.progress import OnProgress, ignore_progress
 from worker.settings.sections import Settings
 
+_COST_OF_A_SHORT_GAP: Final = (
+    "strategies learn the newest frauds as legit, where the worker allows for late labels"
+)
 FeatureKind = Literal["journalled", "raw"]
 
 
@@ -70,7 +74,7 @@ class OwnRun:
     decisions
         Of all rows.
     watch
-        What decided at the start of the test window, and on each of its days.
+        What decided at the end of the train window, and on each day of the test window.
     seconds
         What the run took.
     """
@@ -94,10 +98,10 @@ class Prepared:
         Names of the features.
     material
         What strategies may see.
-    tested_rows : int64 (m,)
-        Rows of the data set that strategies decide in the test window.
+    rows : int64 (n,)
+        Rows of the data set that the material holds.
     tested
-        These rows; without a truth that is known they count as legit.
+        Those of the test window; without a truth that is known they count as legit.
     is_judged : bool (m,)
         Where the truth is known.
     costs
@@ -110,11 +114,16 @@ class Prepared:
     own: OwnRun | None
     features: tuple[str, ...]
     material: Material
-    tested_rows: NDArray[np.int64]
+    rows: NDArray[np.int64]
     tested: JudgedRows
     is_judged: NDArray[np.bool_]
     costs: CostPolicy
     notes: tuple[str, ...]
+
+    @property
+    def tested_rows(self) -> NDArray[np.int64]:
+        """Rows of the data set that strategies decide in the test window, int64 (m,)."""
+        return self.rows[self.material.between(self.laid.windows.test_ms, self.laid.windows.end_ms)]
 
     @property
     def judged(self) -> JudgedRows:
@@ -173,17 +182,19 @@ def prepare(
     tested_rows = rows[material.between(laid.windows.test_ms, laid.windows.end_ms)]
     tested, is_judged = _tested(material, laid, tested_rows), laid.usable[tested_rows]
     notes = (*laid.notes, *unseen)
-    return Prepared(laid, own, features.names, material, tested_rows, tested, is_judged, costs, notes)
+    return Prepared(laid, own, features.names, material, rows, tested, is_judged, costs, notes)
 
 
 def _lay_out(settings: Settings, dataset: Dataset, shares: Shares | None, *, trust_columns: bool) -> Laid:
     negatives_after_ms = policy(settings).negatives_after_ms
     clean = cleaned(dataset, negatives_after_ms, trust_columns=trust_columns)
     delay = delay_of(clean.dataset, negatives_after_ms)
+    age = delay if shares is None else shares.age_of(delay)
     try:
-        return _by_delay(clean, delay, shares)
+        laid = _by_delay(clean, age, shares)
+        return replace(laid, notes=(*laid.notes, _cut_short(delay, age))) if age.is_chosen else laid
     except SettingsError:
-        if not delay.by_frauds:
+        if not age.by_frauds:
             raise
         shorter = Delay(negatives_after_ms, varies=True)
         with suppress(SettingsError):
@@ -192,11 +203,14 @@ def _lay_out(settings: Settings, dataset: Dataset, shares: Shares | None, *, tru
         raise
 
 
+def _cut_short(delay: Delay, chosen: Delay) -> str:
+    return f"{delay}, and {chosen}: {_COST_OF_A_SHORT_GAP}"
+
+
 def _too_short_for(delay: Delay, shorter: Delay) -> str:
     return (
         f"{delay}, for which the file is too short: the gap is of {shorter.ms / MS_PER_DAY:g} days "
-        "(labels.negatives_after_days), so that strategies learn the newest frauds as legit, where the worker allows "
-        "for late labels; a longer file compares better"
+        f"(labels.negatives_after_days), so that {_COST_OF_A_SHORT_GAP}; a longer file compares better"
     )
 
 
@@ -218,14 +232,29 @@ def _by_delay(clean: Cleaned, delay: Delay, shares: Shares | None) -> Laid:
     matures_ms = np.where(
         _chosen_by_label(dataset, known), np.maximum(times_ms + delay.ms, label_ms), times_ms + delay.ms
     )
+    _require_both_classes(dataset, known, truth)
     verdicts = Verdicts(np.where(known, matures_ms, NEVER), np.where(truth, label_ms, NEVER))
     usable = known & clean.first
     rows = times_ms[usable], verdicts.take(usable), truth[usable]
     try:
         counted = windows.counted(*rows)
     except SettingsError as error:
-        raise SettingsError(f"{error}; {what_helps(span_ms, delay, *rows)}") from None
+        raise SettingsError(
+            f"{error}; {what_helps(span_ms, delay, *rows, shares and shares.gap_days)}"
+        ) from None
     return Laid(clean, delay, windows, counted, usable, truth, verdicts, tuple(notes))
+
+
+def _require_both_classes(dataset: Dataset, known: NDArray[np.bool_], truth: NDArray[np.bool_]) -> None:
+    """Refuse a file of one class with the column that says so: no other windows would help."""
+    frauds, count = int(np.count_nonzero(truth)), int(np.count_nonzero(known))
+    if 0 < frauds < count:
+        return
+    lacks, those = ("legitimate transaction", "each") if frauds else ("fraud at all", "none")
+    raise SettingsError(
+        f"the file has no {lacks}: by {dataset.truth_from} {those} of the {count:,} transactions whose truth is known "
+        f"is a fraud, of which the words are {', '.join(FRAUD_WORDS)}; a comparison needs both classes"
+    )
 
 
 def _chosen_by_label(dataset: Dataset, known: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -242,7 +271,7 @@ def _chosen_by_label(dataset: Dataset, known: NDArray[np.bool_]) -> NDArray[np.b
 
 
 def _run_worker(settings: Settings, dataset: Dataset, windows: Windows, progress: OnProgress) -> OwnRun:
-    watch = Watch(windows.test_ms, windows.end_ms)
+    watch = Watch(windows.tune_ms, windows.test_ms, windows.end_ms)
     started_s = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="fraud-worker-compare-") as folder:
         decisions = WorkerRun(settings, dataset, Path(folder)).to_the_end(progress, watch.moments())
@@ -250,12 +279,12 @@ def _run_worker(settings: Settings, dataset: Dataset, windows: Windows, progress
 
 
 def _chosen(laid: Laid, dataset: Dataset, own: OwnRun | None) -> NDArray[np.bool_]:
-    """Return the rows from the train window on that strategies see: usable ones, and all of the test window.
+    """Return the rows from the train window on that strategies see: usable ones, and all from the tune window on.
 
     Those of unknown truth open cases too, but nothing is learnt of them or judged by them.
     """
-    tested = laid.cleaned.first & (dataset.event_time_ms >= laid.windows.test_ms)
-    chosen = tested | (laid.usable & (dataset.event_time_ms >= laid.windows.train_ms))
+    scored = laid.cleaned.first & (dataset.event_time_ms >= laid.windows.tune_ms)
+    chosen = scored | (laid.usable & (dataset.event_time_ms >= laid.windows.train_ms))
     return chosen if own is None else chosen & own.decisions.decided
 
 
@@ -304,6 +333,7 @@ def _material(
         categorical=features.categorical,
         windows=laid.windows,
         review_cost=costs.review_cost,
+        budget_cases_per_day=costs.alert_budget_cases_per_day,
     )
 
 

@@ -90,11 +90,17 @@ def recommend(rows: Sequence[Row], costs: CostPolicy, severity: Severity, test_d
     return Recommendation(chosen[0].strategy, block, choice.cheapest[0].strategy, names, tuple(paragraphs))
 
 
+def accuracy_of_nothing(comparison: Comparison) -> float:
+    """Return the accuracy in the test window of a model that calls every transaction legitimate."""
+    fraud = comparison.test.fraud
+    return float((~fraud).sum() / max(len(fraud), 1))
+
+
 def accuracy_explained(comparison: Comparison) -> str:
     """Return why accuracy is not in the table, by the user's own numbers."""
     judged = comparison.test
     legits, frauds = int((~judged.fraud).sum()), int(judged.fraud.sum())
-    trivial = legits / max(len(judged), 1)
+    trivial = accuracy_of_nothing(comparison)
     text = (
         f"Accuracy is worthless here. A model that calls every transaction legitimate would be right in {legits:,} of "
         f"{len(judged):,} test transactions: an accuracy of {_share(trivial)}. It would catch none of the {frauds:,} "
@@ -213,11 +219,13 @@ def _choice(choice: _Choice, block: Block) -> str:
 
 
 def _lead(choice: _Choice) -> str:
-    best = choice.best[1]
+    best, simpler = choice.best[1], "The simplest within noise of the cheapest is"
+    is_best = choice.judged is choice.best
     if math.isnan(best.savings):
         return (
             "By [costs] no fraud of the test window loses money, so there is nothing to save: set "
-            "costs.missed_fraud_fixed to what a missed fraud costs whatever its amount. The cheapest is"
+            "costs.missed_fraud_fixed to what a missed fraud costs whatever its amount. "
+            f"{'The cheapest is' if is_best else simpler}"
         )
     if best.savings > 0.0:
         return "Use"
@@ -230,7 +238,7 @@ def _lead(choice: _Choice) -> str:
         )
     return (
         f"No strategy saves anything: alerting on nothing, or on everything, would cost {trivial}. Look at [costs] and "
-        "at the features before you look at strategies. The best of them is"
+        f"at the features before you look at strategies. {'The best of them is' if is_best else simpler}"
     )
 
 
@@ -293,14 +301,26 @@ def _why(followed: _Judged, choice: _Choice, costs: CostPolicy) -> str:
         return f"{lead} opens {_cases_a_day(worth.cases_per_day)}, more than the budget of {_cases(budget)}."
     dearer = worth.cost - best.cost
     if choice.budget is None and (dearer <= 0.0 or worth.excess <= worth.excess_error):
-        return (
-            f"{row.strategy} is within noise of the cheapest too. {winner.strategy} is preferred because it is simpler "
-            "to run and to explain."
-        )
+        return _though_near(followed, choice)
     is_unsure = choice.budget is None and worth.excess_low <= 0.0
     unsure = ", a difference that a longer test may clear" if is_unsure else ""
     reasons = "; ".join(_reasons(row, worth, best))
     return f"{lead} costs {_money(dearer)} more than {winner.strategy}{unsure}: {reasons}."
+
+
+def _though_near(followed: _Judged, choice: _Choice) -> str:
+    """Say why advice is not taken that costs less than the choice, or is within noise of the cheapest too."""
+    (row, worth), (winner, best) = followed, choice.judged
+    is_simpler = _simplicity(winner) < _simplicity(row)
+    why = f"preferred because it {'is simpler to run and to explain' if is_simpler else 'cost less'}."
+    if worth.excess <= 0.0 < best.excess:
+        return f"{row.strategy} is the cheapest. {winner.strategy} is within noise of it, and is {why}"
+    if worth.excess <= 0.0:
+        return f"{row.strategy} cost as little as {winner.strategy}. {winner.strategy} is {why}"
+    if worth.excess <= worth.excess_error:
+        return f"{row.strategy} is within noise of the cheapest too. {winner.strategy} is {why}"
+    less = f"{row.strategy} cost {_money(best.cost - worth.cost)} less than {winner.strategy}."
+    return f"{less} {winner.strategy} is within noise of the cheapest, and is {why}"
 
 
 def _reasons(row: Row, worth: Figures, best: Figures) -> list[str]:
@@ -316,7 +336,7 @@ def _reasons(row: Row, worth: Figures, best: Figures) -> list[str]:
             f"it ranks the transactions as well (AP {worth.ap:.3f} against {best.ap:.3f}), so the threshold decides"
         )
     if worth.cases_per_day > best.cases_per_day * 1.1:
-        reasons.append(f"it opens {_about(worth.cases_per_day)} instead of {best.cases_per_day:,.0f}")
+        reasons.append(f"it opens {_about(worth.cases_per_day)} instead of {_rounded(best.cases_per_day)}")
     if worth.recall_by_value < best.recall_by_value - 0.01:
         reasons.append(
             f"it catches {_share(worth.recall_by_value)} of the lost value instead of {_share(best.recall_by_value)}"
@@ -374,7 +394,11 @@ def _cases_a_day(a_day: float) -> str:
 
 
 def _about(a_day: float) -> str:
-    return _in_words(f"{a_day:,.0f}")
+    return _in_words(_rounded(a_day))
+
+
+def _rounded(a_day: float) -> str:
+    return f"{a_day:,.0f}" if a_day >= 1.0 else _cases(a_day)
 
 
 def _in_words(cases: str) -> str:

@@ -16,11 +16,17 @@ from worker.offline.compare.strategy import Caps, Rule
 
 OURS: Final = "ours"
 """The family of the worker's own rows."""
-OURS_KNOW_MORE: Final = (
-    "The worker's own rows know what it had learnt by the start of the test window, the others what was known by the "
-    "end of the train window."
+OURS_FROZEN: Final = (
+    "The worker's own rows are its models at the end of the train window, calibrated on the tuning window and held to "
+    "the budget there as the others are; what its guard had chosen and the forest's cuts are of the end of the train "
+    "window."
 )
 """What a reader of the frozen block has to know."""
+HELD_TO_BUDGET: Final = (
+    "Thresholds by cost are raised until the window that they are tuned on keeps within the budget of cases; 0.5 and "
+    "the best F1 know nothing of it."
+)
+"""What a reader has to know where there is a budget."""
 OURS_UNTIMED: Final = (
     "The worker's own rows come from one run of the worker, which scores and learns in turn: their fit time is that of "
     "the whole run, and scoring has no time of its own."
@@ -32,7 +38,7 @@ class Block(Enum):
     """How a strategy meets the test window; rows of different blocks are never compared.
 
     FROZEN
-        Fitted once, before the test window, and left alone.
+        Fitted once, at the end of the train window, and left alone.
     REFRESHED
         Batch models are refitted every week, online models learn each label as it arrives.
     """
@@ -259,7 +265,7 @@ class Comparison:
         In order of time: warm-up, train, tune, gap, test.
     delay_days
         Age at which a verdict counts as known: the label delay. Where delays vary, `labels.negatives_after_days`, or
-        what nine in ten fraud labels take if that is longer.
+        what nine in ten fraud labels take if that is longer, but no longer than a gap of `--windows`.
     delay_varies
         Whether delays vary.
     features

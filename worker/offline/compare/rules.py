@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -18,6 +18,8 @@ from worker.offline.compare.strategy import LeftOutError, Rule
 _LEAST_PROBABILITY: Final = 1e-12
 _HALVINGS: Final = 80
 _WIDEST_SHIFT: Final = 60.0
+_BY_COST: Final = (Rule.COST, Rule.CHEAPEST)
+"""Rules that charge for reviews, and so have to know how many there may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +34,8 @@ class Alerting:
         Whether the scores are probabilities.
     centre, scale
         Of the scores that are none: less `centre`, over `scale`, they are taken for logits.
-    shift
-        Added to the logit: on the tuning window the probabilities then sum to its frauds. It undoes the prior of a
-        resampled or reweighted training set.
     calibration
-        Of the shifted logit.
+        Of the logit.
     threshold
         What `rank` is compared with.
     review_cost
@@ -47,7 +46,6 @@ class Alerting:
     is_probability: bool
     centre: float
     scale: float
-    shift: float
     calibration: Calibration
     threshold: float
     review_cost: float
@@ -81,16 +79,13 @@ class Alerting:
         if not tune.fraud.any() or tune.fraud.all():
             raise LeftOutError("the tuning window has only one class, so no threshold can be tuned")
         centre, scale = float(np.mean(score)), float(np.std(score)) or 1.0
-        raw = cls(rule, is_probability, centre, scale, 0.0, Calibration(), 0.5, review_cost)
-        logit = raw._logit(score)
-        shift = _prior_shift(logit, tune.fraud, tune.weight)
-        calibration = Calibration.fit(logit + shift, tune.fraud, tune.weight)
-        threshold = _threshold(rule, score, tune, review_cost)
-        return cls(rule, is_probability, centre, scale, shift, calibration, threshold, review_cost)
+        raw = cls(rule, is_probability, centre, scale, Calibration(), 0.5, review_cost)
+        calibration = calibrated(raw._logit(score), tune)
+        return replace(raw, calibration=calibration, threshold=_threshold(rule, score, tune, review_cost))
 
     def decide(self, score: NDArray[np.float64], loss: NDArray[np.float64]) -> Decided:
         """Return probabilities and decisions of n scored transactions."""
-        probability = self.calibration.probability(self._logit(score) + self.shift)
+        probability = self.calibration.probability(self._logit(score))
         rank = probability * loss / self.review_cost if self.rule is Rule.COST else score
         return Decided(
             score=score,
@@ -100,11 +95,56 @@ class Alerting:
             alerted=rank >= self.threshold,
         )
 
+    def within(
+        self,
+        most_cases: float,
+        score: NDArray[np.float64],
+        loss: NDArray[np.float64],
+        case: NDArray[np.int64],
+    ) -> Alerting:
+        """Return it with its threshold raised until n transactions open no more than so many cases.
+
+        A worker raises its own likewise. Rules that do not go by cost stay: 0.5 and best F1 know nothing of reviews.
+        """
+        if self.rule not in _BY_COST:
+            return self
+        least = threshold_within(most_cases, self.decide(score, loss).rank, case)
+        return replace(self, threshold=max(self.threshold, least))
+
     def _logit(self, score: NDArray[np.float64]) -> NDArray[np.float64]:
         if not self.is_probability:
             return (score - self.centre) / self.scale
         inside = np.clip(score, _LEAST_PROBABILITY, 1.0 - _LEAST_PROBABILITY)
         return np.log(inside) - np.log1p(-inside)
+
+
+def calibrated(logit: NDArray[np.float64], tune: Sample) -> Calibration:
+    """Return the calibration of a tuning window.
+
+    Its prior comes first: a shift of the logit by which the probabilities sum to the frauds undoes that of a resampled
+    or reweighted training set. The fit is pulled towards what is shifted so, where frauds are few.
+
+    Parameters
+    ----------
+    logit : float64 (n,)
+        Finite.
+    tune
+        The n rows of the window, at natural prevalence.
+    """
+    shift = _prior_shift(logit, tune.fraud, tune.weight)
+    fitted = Calibration.fit(logit + shift, tune.fraud, tune.weight)
+    return replace(fitted, intercept=fitted.intercept + fitted.slope * shift)
+
+
+def threshold_within(most_cases: float, rank: NDArray[np.float64], case: NDArray[np.int64]) -> float:
+    """Return the least threshold from which on ranks open no more than so many cases; -inf where any does."""
+    cases, number = np.unique(case, return_inverse=True)
+    opens_at = np.full(len(cases), -np.inf)
+    np.maximum.at(opens_at, number, rank)
+    most = math.floor(most_cases)
+    if most >= len(cases):
+        return -math.inf
+    return math.nextafter(float(np.sort(opens_at)[-1 - most]), math.inf)
 
 
 def _threshold(rule: Rule, score: NDArray[np.float64], tune: Sample, review_cost: float) -> float:

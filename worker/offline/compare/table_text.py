@@ -18,7 +18,8 @@ from models.vocabulary import MS_PER_DAY
 from worker.offline.compare.isolated import memory_text, time_text
 from worker.offline.compare.recommendation import BANDS, accuracy_explained
 from worker.offline.compare.result import (
-    OURS_KNOW_MORE,
+    HELD_TO_BUDGET,
+    OURS_FROZEN,
     OURS_UNTIMED,
     Block,
     Comparison,
@@ -29,6 +30,7 @@ from worker.offline.compare.result import (
     is_over_budget,
 )
 from worker.offline.compare.strategy import Caps
+from worker.offline.compare.windows import days_text
 
 if TYPE_CHECKING:
     from worker.offline.compare.mistakes import Mistake
@@ -103,6 +105,7 @@ def comparison_text(comparison: Comparison, metric: str, width: int) -> Iterator
     yield from _heading(comparison)
     for block in Block:
         yield from _block(comparison, block, "cost" if metric == ACCURACY else metric, width)
+    yield from _legend(comparison.costs, width)
     yield from _left_out(comparison.rows, width)
     if metric == ACCURACY:
         yield Text("\nAccuracy", style="bold")
@@ -160,10 +163,10 @@ def _heading(comparison: Comparison) -> Iterator[RenderableType]:
         f"{comparison.frauds:,} frauds: {100 * comparison.prevalence:.3g} %, {severity.value}{imbalance} "
         f"({BANDS[severity]})"
     )
-    days = f"{comparison.delay_days:g} days"
+    days = days_text(comparison.delay_days)
     yield Text(
         f"  label delays vary: a verdict counts after {days}, whatever its class (labels.negatives_after_days, or what "
-        "nine in ten fraud labels take if that is longer)"
+        "nine in ten fraud labels take if that is longer, but no longer than a gap of --windows)"
         if comparison.delay_varies
         else f"  labels arrive after {days}"
     )
@@ -225,7 +228,7 @@ def _block(comparison: Comparison, block: Block, metric: str, width: int) -> Ite
             break
     yield from tables
     if any(row.rule is None for row, _ in rows):
-        said = OURS_KNOW_MORE if block is Block.FROZEN else OURS_UNTIMED
+        said = OURS_FROZEN if block is Block.FROZEN else OURS_UNTIMED
         yield Text("\n".join(f"  {line}" for line in wrap(said, width - 2)), style="dim")
 
 
@@ -244,9 +247,14 @@ def _table(
     return table
 
 
-def _left_out(rows: Sequence[Row], width: int) -> Iterator[RenderableType]:
+def _legend(costs: CostPolicy, width: int) -> Iterator[RenderableType]:
     legend = "\n> recommended   ~ the interval of its difference to the cheapest includes 0"
     yield Text(f"{legend}   ! opens more cases a day than the budget", style="dim")
+    if costs.alert_budget_cases_per_day is not None:
+        yield Text("\n".join(wrap(HELD_TO_BUDGET, width)), style="dim")
+
+
+def _left_out(rows: Sequence[Row], width: int) -> Iterator[RenderableType]:
     caps: dict[Caps, list[str]] = {}
     for row in rows:
         if row.caps is not None and row.strategy not in caps.setdefault(row.caps, []):

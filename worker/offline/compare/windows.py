@@ -26,15 +26,38 @@ _SAME_MS: Final = 1_000
 
 
 class Shares(NamedTuple):
-    """The proportions of the windows; the gap is as long as the labels take."""
+    """The proportions of the windows, and the days of the gap; None where it is as long as the labels take."""
 
     warm_up: float = 15.0
     train: float = 40.0
     tune: float = 14.0
     test: float = 14.0
+    gap_days: float | None = None
+
+    @property
+    def of_windows(self) -> tuple[float, ...]:
+        """The proportions alone."""
+        return self.warm_up, self.train, self.tune, self.test
 
     def __str__(self) -> str:
-        return ",".join(f"{share:g}" for share in self)
+        numbers = list(self.of_windows)
+        if self.gap_days is not None:
+            numbers.insert(3, self.gap_days)
+        return ",".join(f"{number:g}" for number in numbers)
+
+    def age_of(self, delay: Delay) -> Delay:
+        """Return the age at which a verdict counts: that of the labels, cut short where the gap is shorter.
+
+        Raises
+        ------
+        SettingsError
+            All labels take as long, and longer than the gap: nothing would be known of the newest days.
+        """
+        if self.gap_days is None or delay.ms <= self.gap_days * MS_PER_DAY:
+            return delay
+        if not delay.varies:
+            raise SettingsError(f"{delay}, longer than the gap of --windows = {self}: make the gap as long")
+        return Delay(round(self.gap_days * MS_PER_DAY), varies=True, is_chosen=True)
 
 
 _OTHER_SHARES: Final = (
@@ -54,6 +77,11 @@ So few change neither a model nor a threshold much, and what the last tenth take
 """
 
 
+def days_text(days: float) -> str:
+    """Return a number of days for a reader."""
+    return f"{days:g} {'day' if days == 1 else 'days'}"
+
+
 class Delay(NamedTuple):
     """The age at which a verdict counts as known.
 
@@ -66,17 +94,28 @@ class Delay(NamedTuple):
         Whether delays vary.
     by_frauds
         Whether late fraud labels decide it.
+    is_chosen
+        Whether the user chose it, by a gap that is shorter.
     """
 
     ms: int
     varies: bool
     by_frauds: bool = False
+    is_chosen: bool = False
 
     def __str__(self) -> str:
-        days = f"{self.ms / MS_PER_DAY:g}"
+        if self.is_chosen:
+            return f"the gap of --windows is {self.in_days}"
         if self.by_frauds:
-            return f"nine in ten fraud labels come within {days} days"
-        return f"labels.negatives_after_days is {days}" if self.varies else f"labels take {days} days"
+            return f"nine in ten fraud labels come within {self.in_days}"
+        if self.varies:
+            return f"labels.negatives_after_days is {self.ms / MS_PER_DAY:g}"
+        return f"labels take {self.in_days}"
+
+    @property
+    def in_days(self) -> str:
+        """How long it is, in words."""
+        return days_text(self.ms / MS_PER_DAY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +187,7 @@ class Windows:
         first_ms, last_ms
             Of the first and the last transaction.
         delay
-            The gap is the whole days that it takes.
+            The gap is the whole days that it takes, or longer where `shares` say so.
         shares
             Of the days without the gap; None for the usual ones.
 
@@ -160,14 +199,15 @@ class Windows:
         change = "" if shares is None else f"change --windows = {shares}, or "
         shares = shares or Shares()
         first_day, end_day = first_ms // MS_PER_DAY, last_ms // MS_PER_DAY + 1
-        days, gap = end_day - first_day, -(-delay.ms // MS_PER_DAY)
+        days = end_day - first_day
+        gap = max(-(-delay.ms // MS_PER_DAY), math.ceil(shares.gap_days or 0.0))
         if days < LEAST_DAYS:
             raise SettingsError(
-                f"the transactions span {days} days: a comparison needs {LEAST_DAYS}, for windows to warm up, train, "
-                "tune and test; give a longer file"
+                f"the transactions span {days_text(days)}: a comparison needs {LEAST_DAYS}, for windows to warm up, "
+                "train, tune and test; give a longer file"
             )
         # The running sum is rounded, not each window: no day is lost.
-        ends = np.round(np.cumsum(shares) / sum(shares) * (days - gap)).astype(np.int64)
+        ends = np.round(np.cumsum(shares.of_windows) / sum(shares.of_windows) * (days - gap)).astype(np.int64)
         lengths = np.diff(ends, prepend=0)
         if days <= gap or lengths[1:].min() < 1:
             raise SettingsError(
@@ -244,6 +284,7 @@ def shares_that_do(
     times_ms: NDArray[np.int64],
     verdicts: Verdicts,
     truth: NDArray[np.bool_],
+    gap_days: float | None = None,
 ) -> Shares | None:
     """Return proportions by which every window has enough of both classes; None where none of those tried does.
 
@@ -255,8 +296,11 @@ def shares_that_do(
         As `Windows.over` takes it.
     times_ms, verdicts, truth
         As `Windows.counted` takes them.
+    gap_days
+        Of the gap, where it was chosen.
     """
-    for shares in _OTHER_SHARES:
+    for proportions in _OTHER_SHARES:
+        shares = proportions._replace(gap_days=gap_days)
         with suppress(SettingsError):
             Windows.over(*span_ms, delay, shares).counted(times_ms, verdicts, truth)
             return shares
@@ -269,9 +313,10 @@ def what_helps(
     times_ms: NDArray[np.int64],
     verdicts: Verdicts,
     truth: NDArray[np.bool_],
+    gap_days: float | None = None,
 ) -> str:
     """Return what helps where a window has too few of a class; parameters as of `shares_that_do`."""
-    others = shares_that_do(span_ms, delay, times_ms, verdicts, truth)
+    others = shares_that_do(span_ms, delay, times_ms, verdicts, truth, gap_days)
     if others is None:
         return f"{delay}, and no other --windows that were tried would do: give a longer file"
     return f"give a longer file, or change the proportions by --windows, of which {others} would do"
@@ -313,9 +358,11 @@ def delay_of(dataset: Dataset, negatives_after_ms: int) -> Delay:
 def _require_both_classes(window: Window) -> None:
     for count, what in ((window.frauds, "frauds"), (window.rows - window.frauds, "legitimate transactions")):
         if count < LEAST_FRAUDS:
+            # The test is judged by every label there is.
+            arrived = "" if window.name == "test" else " whose label had arrived in time"
             raise SettingsError(
-                f"the {window.name} window, {_day(window.start_ms)} to {_day(window.end_ms)}, has {count} {what} whose "
-                f"label had arrived in time: a comparison needs {LEAST_FRAUDS} in each window"
+                f"the {window.name} window, {_day(window.start_ms)} to {_day(window.end_ms)}, has {count} {what}"
+                f"{arrived}: a comparison needs {LEAST_FRAUDS} in each window"
             )
 
 

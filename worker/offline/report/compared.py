@@ -11,8 +11,9 @@ import numpy as np
 from models.vocabulary import MS_PER_DAY, Decider
 from worker.offline.compare.recommendation import BANDS
 from worker.offline.compare.result import (
+    HELD_TO_BUDGET,
     OURS,
-    OURS_KNOW_MORE,
+    OURS_FROZEN,
     OURS_UNTIMED,
     Block,
     Comparison,
@@ -22,6 +23,7 @@ from worker.offline.compare.result import (
     Row,
 )
 from worker.offline.compare.strategy import Rule
+from worker.offline.compare.windows import days_text
 from worker.offline.figures import Judged, Stretch, charge, weeks
 from worker.offline.report import wording
 from worker.offline.report.course import over_time, week_table
@@ -59,7 +61,7 @@ from worker.offline.report.strategy_rows import (
 _BLOCKS: Final = {
     Block.FROZEN: (
         "Frozen",
-        f"Each strategy is fitted once, before the test, and then left alone. {OURS_KNOW_MORE}",
+        f"Each strategy is fitted once, at the end of the train window, and then left alone. {OURS_FROZEN}",
     ),
     Block.REFRESHED: (
         "Refreshed weekly",
@@ -135,7 +137,7 @@ def _lead(result: Comparison) -> list[Html]:
         ("severity", f"{result.severity.value} ({BANDS[result.severity]})"),
         ("test window", f"{test:g} days"),
         ("tested on", f"{len(result.test):,} ({int(result.test.fraud.sum()):,} frauds)"),
-        ("verdicts known after", f"{result.delay_days:g} days"),
+        ("verdicts known after", days_text(result.delay_days)),
         ("features", f"{len(result.feature_names)} {result.features}"),
     ]
     stopped = paragraph("The comparison was stopped: rows are missing.") if result.interrupted else NOTHING
@@ -191,8 +193,10 @@ def _tables(result: Comparison, series: dict[str, Series]) -> list[Html]:
     plots = [
         cost_plot(result, block, f"{title}: cost above the cheapest", series) for block, title, _ in blocks
     ]
+    is_bounded = result.costs.alert_budget_cases_per_day is not None
     return [
         figures(plots),
+        paragraph(HELD_TO_BUDGET, class_="quiet") if is_bounded else NOTHING,
         *(
             joined(
                 [
