@@ -110,6 +110,17 @@ def test_a_generation_waits_while_no_fraud_is_remembered(model: ModelState) -> N
     assert took_s["generation"] > 0.0
 
 
+def test_a_generation_is_given_the_newest_traffic_of_the_owners_partition(
+    monkeypatch: pytest.MonkeyPatch, model: ModelState
+) -> None:
+    model.fold(0, commit(model, NOW_MS, examples=examples_at(model, NOW_MS - MS_PER_DAY, 200, 2_000)))
+    given = list[NDArray[np.float32]]()
+    monkeypatch.setattr(refits_module, "generation_job", lambda _model, _plan, recent: given.append(recent))
+    recent = Recent(model, rows=300)
+    assert Refits(PLAN, ImmediateJobs()).advance(model, recent.as_task()) == []
+    assert [len(it) for it in given] == [300]
+
+
 def pools() -> dict[str, int]:
     """Return how many threads each library, such as BLAS, may use for one call; on one processor it is one."""
     return {library["filepath"]: library["num_threads"] for library in threadpool_info()}

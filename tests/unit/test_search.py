@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from models import search as search_module
 from models.blend import Mix, Parts, Trees
@@ -49,7 +50,11 @@ def examples(days: int, per_day: int, seed: int = 1) -> Examples:
     )  # fmt: skip
 
 
-def search(found: Examples, challenger: ChallengerMode = ChallengerMode.CHOOSE) -> Searcher:
+def search(
+    found: Examples,
+    challenger: ChallengerMode = ChallengerMode.CHOOSE,
+    recent: NDArray[np.float32] | None = None,
+) -> Searcher:
     known = Ripening(
         found,
         np.zeros(len(found)),
@@ -57,7 +62,7 @@ def search(found: Examples, challenger: ChallengerMode = ChallengerMode.CHOOSE) 
         int(found.event_time_ms[-1]) + 2 * MS_PER_DAY,
         2 * MS_PER_DAY - 1,
     )
-    return Searcher(known, NAMES, CATEGORICAL, fraud_weight=1.0, seed=7, challenger=challenger)
+    return Searcher(known, NAMES, CATEGORICAL, fraud_weight=1.0, seed=7, challenger=challenger, recent=recent)
 
 
 def test_a_search_reports_what_it_judged_and_its_choice_makes_a_model() -> None:
@@ -93,6 +98,23 @@ def test_the_trees_of_a_generation_are_as_many_as_its_frauds_call_for() -> None:
     assert trees is not None
     frauds = int(np.count_nonzero(searcher._rows.y))
     assert len(trees.booster.roots) == chosen.choice.size(frauds).trees > TREES[trees_at].trees
+
+
+def test_the_trees_of_a_generation_take_a_value_that_is_frequent_by_now_for_missing() -> None:
+    found = examples(30, 60)
+    recent = np.full((30, len(NAMES)), 987.0, np.float32)
+    before, now = search(found), search(found, recent=recent)
+    chosen = before.search()
+    chosen = chosen._replace(choice=dataclasses.replace(chosen.choice, trees_at=0))
+    new, missing = found.features[:50].copy(), found.features[:50].copy()
+    new[:, CATEGORICAL], missing[:, CATEGORICAL] = 987.0, np.nan
+    scores = []
+    for searcher in (before, now):
+        trees = searcher.build(chosen).blend.trees
+        assert trees is not None
+        scores.append((trees.score(new), trees.score(missing)))
+    assert (scores[0][0] != scores[0][1]).any()
+    np.testing.assert_array_equal(scores[1][0], scores[1][1])
 
 
 def test_columns_are_put_in_order_by_days_that_the_trees_have_not_learnt(
