@@ -259,14 +259,18 @@ def test_where_late_labels_leave_too_little_that_is_said_and_windows_are_named_o
     assert "and nine in ten fraud labels come within 31 days: that leaves no day" in refused(32)
 
 
-def test_a_gap_that_is_chosen_shorter_than_labels_take_is_said_to_cost_the_newest_frauds() -> None:
-    late = labelled_late(30.0)
+def labelled_soon_or_late(days: float) -> Dataset:
+    """Label a third of the transactions so many days later, the others after two."""
+    late = labelled_late(days)
     assert late.label_time_ms is not None
     soon = np.arange(len(late)) % 3 > 0
-    mixed = dataclasses.replace(
-        late, label_time_ms=np.where(soon, late.event_time_ms + 2 * MS_PER_DAY, late.label_time_ms)
-    )
-    settings = Settings(entity_key="0f" * 16, transaction=late.fields)
+    label_time_ms = np.where(soon, late.event_time_ms + 2 * MS_PER_DAY, late.label_time_ms)
+    return dataclasses.replace(late, label_time_ms=label_time_ms)
+
+
+def test_a_gap_that_is_chosen_shorter_than_labels_take_is_said_to_cost_the_newest_frauds() -> None:
+    mixed = labelled_soon_or_late(30.0)
+    settings = Settings(entity_key="0f" * 16, transaction=mixed.fields)
     prepared = prepare(settings, mixed, "raw", Shares(15, 40, 14, 14, gap_days=10), own_rows=False)
     assert prepared.laid.delay.ms == 10 * MS_PER_DAY
     assert lengths(prepared.laid.windows)[3] == 10
@@ -286,16 +290,11 @@ def test_a_delay_that_a_setting_decides_is_named_by_it() -> None:
 
 
 def test_a_file_too_short_for_its_late_labels_is_compared_with_the_usual_gap_and_that_is_said() -> None:
-    late = labelled_late(24.0)
-    assert late.label_time_ms is not None
-    soon = np.arange(len(late)) % 3 > 0
-    mixed = dataclasses.replace(
-        late, label_time_ms=np.where(soon, late.event_time_ms + 2 * MS_PER_DAY, late.label_time_ms)
-    )
-    settings = Settings(entity_key="0f" * 16, transaction=late.fields)
+    mixed = labelled_soon_or_late(24.0)
+    settings = Settings(entity_key="0f" * 16, transaction=mixed.fields)
 
     def prepared_of(days: int) -> Prepared:
-        part = mixed.take(np.flatnonzero(late.event_time_ms < late.event_time_ms[0] + days * MS_PER_DAY))
+        part = mixed.take(np.flatnonzero(mixed.event_time_ms < mixed.event_time_ms[0] + days * MS_PER_DAY))
         return prepare(settings, part, "raw", own_rows=False)
 
     long, short = prepared_of(120), prepared_of(55)
