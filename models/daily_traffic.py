@@ -4,7 +4,7 @@ Frauds are labelled days before silence speaks of the legits of their time, so a
 come learns the frauds of today beside the legits of a week ago. While traffic is as it was, as many of both come as on
 any day. In a week of three times the traffic the frauds are three times too many, and every probability rises; in the
 week after, the legits are. So a fraud counts for as many as the traffic from which the legits come, over that of its
-own day.
+own day. What a label says after silence has spoken of the legits of its day counts as it is: they have been learnt.
 """
 
 from __future__ import annotations
@@ -54,17 +54,17 @@ class DailyTraffic:
         Parameters
         ----------
         examples
-            Frauds are weighed, and legits that a label named before silence spoke of them.
+            What a label named before silence spoke of its day is weighed, frauds and legits alike.
         silence_ms
             The age at which silence speaks of a decision.
         """
         event_ms, verdict_ms = examples.event_time_ms, examples.verdict_ms
         fraud = (examples.label & Verdict.FRAUD) != 0
-        labelled = fraud | ((examples.label == 0) & (verdict_ms - event_ms < silence_ms))
+        early = (fraud | (examples.label == 0)) & (verdict_ms - event_ms < silence_ms)
         # Of the day under way not all has been seen: the day before is as near.
         its = self._of(np.minimum(event_ms // MS_PER_DAY, verdict_ms // MS_PER_DAY - 1))
         beside = self._of((verdict_ms - silence_ms) // MS_PER_DAY)
-        known = labelled & (its > 0) & (beside > 0)
+        known = early & (its > 0) & (beside > 0)
         return np.where(known, np.clip(beside / np.maximum(its, 1), 1.0 / _MOST, _MOST), 1.0)
 
     def _of(self, day: NDArray[np.int64]) -> NDArray[np.int64]:
