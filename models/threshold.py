@@ -217,6 +217,10 @@ def bin_of(values: FloatArray) -> IntArray:
     return np.where(np.isnan(values), 0, np.searchsorted(EDGES, values, side="right")).astype(np.int64)
 
 
+def _lower_edge(place: int) -> float:
+    return float(EDGES[place - 1]) if place else 0.0
+
+
 def histogram(values: FloatArray, weights: FloatArray) -> FloatArray:
     """Sum the weights per bin, float64 (256,)."""
     return np.bincount(bin_of(values), weights=weights, minlength=BINS).astype(np.float64)
@@ -283,7 +287,11 @@ class AlertBudget:
         self._clock_ms = newest
 
     def online_lambda(self, policy: CostPolicy, now_ms: int | None = None, least: float = 1.0) -> float:
-        """Find the smallest lambda of at least `least`, 0, inf or one of `EDGES`, whose cases a day meet the budget.
+        """Find the smallest lambda of at least `least` whose cases a day meet the budget.
+
+        Ratios are counted in bins. While fewer cases have been opened than the budget allows, lambda lies within a bin
+        as if its ratios were spread evenly: with a model that gives many decisions nearly the same ratio, a whole bin
+        more or less is a tenth of the alerts. Otherwise it is the bin's upper edge.
 
         Until the online model has scored for an hour of event time, its counts are taken as an hour's. Lambda is inf
         where no edge meets the budget, and once the current day has had its `MOST_DAILY_BUDGETS`. The current day is
@@ -294,7 +302,10 @@ class AlertBudget:
             return least
         first = 0 if least == 0.0 else int(np.searchsorted(EDGES, least)) + 1
         allowed = self._allowed_per_day(budget, now_ms)
-        return self._lowest_edge(self._state[_ONLINE], allowed, self.online_elapsed_days, first)
+        has_room = self._cases_per_day <= allowed
+        return self._lowest(
+            self._state[_ONLINE], allowed, self.online_elapsed_days, first, within_bin=has_room
+        )
 
     def forest_cut(
         self, policy: CostPolicy, now_ms: int | None = None, cases_per_day: float | None = None
@@ -309,7 +320,9 @@ class AlertBudget:
         if budget is None or self.forest_elapsed_days < SHORTEST_DAYS:
             return float(np.inf)
         allowed = self._allowed_per_day(budget if cases_per_day is None else cases_per_day, now_ms)
-        return self._lowest_edge(self._state[_FOREST], allowed, self.forest_elapsed_days, first=1)
+        return self._lowest(
+            self._state[_FOREST], allowed, self.forest_elapsed_days, first=1, within_bin=False
+        )
 
     def cases_of(self, share: float) -> float:
         """Return how many cases a day the forest would open if it alerted on such a share of the decisions.
@@ -337,7 +350,15 @@ class AlertBudget:
         alerts, cases = float(self._state[_ALERTS]), float(self._state[_CASES])
         return min(cases / alerts, 1.0) if alerts > 0.0 else 1.0
 
-    def _lowest_edge(self, hist: FloatArray, allowed: float, elapsed_days: float, first: int) -> float:
+    @property
+    def _cases_per_day(self) -> float:
+        """How many were opened of late, since the online model's first score."""
+        return float(self._state[_CASES]) / max(self.online_elapsed_days, SHORTEST_DAYS)
+
+    def _lowest(
+        self, hist: FloatArray, allowed: float, elapsed_days: float, first: int, *, within_bin: bool
+    ) -> float:
+        """Return the lowest value, at the lower edge of the bin `first` or above, whose cases a day are allowed."""
         if allowed <= 0.0:
             return float(np.inf)
         from_here_on = np.cumsum(hist[::-1])[::-1]
@@ -346,7 +367,12 @@ class AlertBudget:
         if not len(meets):
             return float(np.inf)
         lowest = first + int(meets[0])
-        return float(EDGES[lowest - 1]) if lowest else 0.0
+        edge = _lower_edge(lowest)
+        if lowest == first or not within_bin:
+            return edge
+        too_many, few_enough = cases_per_day[lowest - 1], cases_per_day[lowest]
+        part = (allowed - few_enough) / (too_many - few_enough)
+        return edge - float(part) * (edge - _lower_edge(lowest - 1))
 
     def _allowed_per_day(self, budget: float, now_ms: int | None) -> float:
         """Return the budget, or less where the cases left for the day would not last at that rate until midnight."""
