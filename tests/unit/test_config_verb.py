@@ -136,6 +136,27 @@ def test_a_variable_that_sets_nothing_is_refused(
     assert f"{ENV_PREFIX}{name}: no such setting" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["FRAUD_WORKER_COSTS__REVIEW_COST", "FRAUD_WORKER_COSTS_REVIEW_COST"])
+@pytest.mark.parametrize(
+    "verb", [["config", "check"], ["backtest", "no such file.csv"], ["compare", "--simulate"]]
+)
+def test_a_variable_with_a_single_underscore_behind_the_prefix_is_refused_by_every_verb(
+    name: str, verb: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(name, "7.5")
+    assert main(verb) == 2
+    said = f"{name}: no such setting (did you mean FRAUD_WORKER__COSTS__REVIEW_COST?)"
+    assert said in capsys.readouterr().err
+
+
+def test_a_variable_that_an_orchestrator_sets_for_a_service_of_this_name_is_not_refused(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SERVICE_HOST", "PORT", "PORT_8080_TCP_ADDR", "CONFIG_DIR"):
+        monkeypatch.setenv(f"FRAUD_WORKER_{name}", "x")
+    assert main(["config", "check", "--config", str(config)]) == 0
+
+
 def test_missing_settings_are_reported_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["config", "check"]) == SettingsError.exit_code
     error = capsys.readouterr().err

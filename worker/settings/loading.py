@@ -14,6 +14,7 @@ from pydantic_settings import SettingsError as UnreadableVariableError
 
 from worker.errors import SettingsError
 from worker.settings.mistakes import ENV_PREFIX, explain_settings, explain_variables
+from worker.settings.report import refuse_unknown_variables
 from worker.settings.sections import Settings
 
 _NO_KEY: Final = "0" * 32
@@ -57,6 +58,7 @@ def load_settings(path: Path | None = None, *, keyless: bool = False) -> Setting
 
 def load_settings_if_any(path: Path | None = None) -> Settings | None:
     """Read the settings, which need no `entity_key`; None where neither a file nor the environment holds any."""
+    refuse_unknown_variables()
     given = config_file(path) or any(name.startswith(ENV_PREFIX) for name in os.environ)
     return load_settings(path, keyless=True) if given else None
 

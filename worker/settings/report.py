@@ -114,13 +114,21 @@ def changed(settings: Settings) -> dict[str, str]:
 def refuse_unknown_variables(environment: Mapping[str, str] = os.environ) -> None:
     """Refuse variables that look like settings and are none, which pydantic ignores.
 
+    One with a single underscore behind the prefix looks like a setting where only underscores are wrong: others may be
+    those that an orchestrator sets for a service of this name, as FRAUD_WORKER_SERVICE_HOST.
+
     Raises
     ------
     SettingsError
         There are some; the message names them.
     """
     known = tuple(f"{ENV_PREFIX}{name}".upper() for name in Settings.model_fields)
-    ours = [name for name in environment if name.upper().startswith(ENV_PREFIX)]
+    bare = {name.replace("_", "") for name in _variables()}
+    ours = [
+        name
+        for name in environment
+        if name.upper().startswith(ENV_PREFIX) or name.upper().replace("_", "") in bare
+    ]
     unknown = [
         name for name in ours if name.upper() not in known and not name.upper().startswith(_nested(known))
     ]
