@@ -138,7 +138,8 @@ def test_a_variable_that_sets_nothing_is_refused(
 
 @pytest.mark.parametrize("name", ["FRAUD_WORKER_COSTS__REVIEW_COST", "FRAUD_WORKER_COSTS_REVIEW_COST"])
 @pytest.mark.parametrize(
-    "verb", [["config", "check"], ["backtest", "no such file.csv"], ["compare", "--simulate"]]
+    "verb",
+    [["config", "check"], ["config", "show"], ["backtest", "no such file.csv"], ["compare", "--simulate"]],
 )
 def test_a_variable_with_a_single_underscore_behind_the_prefix_is_refused_by_every_verb(
     name: str, verb: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

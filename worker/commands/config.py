@@ -23,9 +23,10 @@ def show(args: argparse.Namespace) -> int:
     """Print every setting with its origin and its meaning, or the defaults if the settings cannot be read."""
     from worker.errors import SettingsError
     from worker.settings.loading import config_file, load_settings
-    from worker.settings.report import defaults, report, rows
+    from worker.settings.report import defaults, refuse_unknown_variables, report, rows
 
     try:
+        refuse_unknown_variables()
         settings = load_settings(args.config)
     except SettingsError:
         # The list of settings is what helps to correct one: print it before the error.
