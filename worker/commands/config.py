@@ -23,10 +23,9 @@ def show(args: argparse.Namespace) -> int:
     """Print every setting with its origin and its meaning, or the defaults if the settings cannot be read."""
     from worker.errors import SettingsError
     from worker.settings.loading import config_file, load_settings
-    from worker.settings.report import defaults, refuse_unknown_variables, report, rows
+    from worker.settings.report import defaults, report, rows
 
     try:
-        refuse_unknown_variables()
         settings = load_settings(args.config)
     except SettingsError:
         # The list of settings is what helps to correct one: print it before the error.
@@ -45,9 +44,7 @@ def show(args: argparse.Namespace) -> int:
 def check(args: argparse.Namespace) -> int:
     """Read the settings and print that they are valid."""
     from worker.settings.loading import config_file, load_settings
-    from worker.settings.report import refuse_unknown_variables
 
-    refuse_unknown_variables()
     load_settings(args.config)
     print(f"The settings from {config_file(args.config) or 'the environment'} are valid.")
     return 0

@@ -42,12 +42,10 @@ def add_to(verbs: Verbs) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run a worker until a signal or an error ends it."""
     from worker.settings.loading import load_settings
-    from worker.settings.report import refuse_unknown_variables
     from worker.telemetry import logs
 
     logs.configure(args.log_level.upper(), as_json=_FORMATS[args.log_format])
     settings = load_settings(args.config)
-    refuse_unknown_variables()
     from worker.live import app  # last: its imports take seconds, and a wrong setting should show at once
 
     return app.run(settings)

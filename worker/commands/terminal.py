@@ -34,10 +34,8 @@ def log_for_a_person() -> None:
 def read_settings(args: argparse.Namespace, *, keyless: bool = False) -> Settings:
     """Log for a person, and return the settings that the arguments name, as `load_settings` reads them."""
     from worker.settings.loading import load_settings
-    from worker.settings.report import refuse_unknown_variables
 
     log_for_a_person()
-    refuse_unknown_variables()
     return load_settings(args.config, keyless=keyless)
 
 

@@ -150,11 +150,11 @@ def examine(config: Path | None) -> Iterator[Finding]:
 
 def _read_settings(config: Path | None, known: _Known) -> Finding:
     try:
-        known.settings = known.keyed = load_settings(config)
+        known.settings = known.keyed = load_settings(config, ignore_unknown_variables=True)
     except SettingsError as error:
         try:
             # Nothing but the secret may be missing: most checks do without it.
-            known.settings = load_settings(config, keyless=True)
+            known.settings = load_settings(config, keyless=True, ignore_unknown_variables=True)
         except SettingsError:
             known.why = dict.fromkeys(_MISSING, _MISSING["settings"])
         return replace(refused(error), check="settings")

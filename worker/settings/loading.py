@@ -27,7 +27,9 @@ def config_file(path: Path | None = None) -> Path | None:
     return Path(named) if named else None
 
 
-def load_settings(path: Path | None = None, *, keyless: bool = False) -> Settings:
+def load_settings(
+    path: Path | None = None, *, keyless: bool = False, ignore_unknown_variables: bool = False
+) -> Settings:
     """Read the settings from a TOML file and the environment.
 
     Parameters
@@ -37,12 +39,16 @@ def load_settings(path: Path | None = None, *, keyless: bool = False) -> Setting
     keyless
         Whether `entity_key` may be missing, for verbs whose hashes leave the process nowhere: their users need not know
         the secret.
+    ignore_unknown_variables
+        Whether variables that look like settings and are none may be there, for a caller that checks them itself.
 
     Raises
     ------
     SettingsError
-        A setting is wrong or missing; the message has a line for each, with its value and the fix.
+        A setting is wrong or missing, with a line for each, its value and the fix; or a variable names no setting.
     """
+    if not ignore_unknown_variables:
+        refuse_unknown_variables()
     chosen = config_file(path)
     values = _read_toml(chosen) if chosen else {}
     if keyless:
@@ -58,9 +64,11 @@ def load_settings(path: Path | None = None, *, keyless: bool = False) -> Setting
 
 def load_settings_if_any(path: Path | None = None) -> Settings | None:
     """Read the settings, which need no `entity_key`; None where neither a file nor the environment holds any."""
-    refuse_unknown_variables()
     given = config_file(path) or any(name.startswith(ENV_PREFIX) for name in os.environ)
-    return load_settings(path, keyless=True) if given else None
+    if given:
+        return load_settings(path, keyless=True)
+    refuse_unknown_variables()
+    return None
 
 
 def _with_one_time_format(values: dict[str, Any]) -> dict[str, Any]:
