@@ -13,7 +13,7 @@ from models.arrays import FloatArray, IntArray
 from models.columns import Columns, Wide
 from models.vocabulary import BEFORE_SHIFT, LEVEL_SHIFT, MS_PER_DAY, Decider, Flag
 
-LAMBDAS: Final = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 32.0)
+LAMBDAS: Final = (0.0, 0.1, 0.5, 1.0, 2.0, 4.0, 8.0, 32.0)
 """The multiples of the review cost from which the rule may alert; a decision's *level* counts those it reaches."""
 JOINS_FROM: Final = LAMBDAS[1]
 """From so many reviews of expected loss on an alert joins an open case: it costs none, and nothing of the budget."""

@@ -192,7 +192,7 @@ def test_without_a_challenger_or_another_decider_the_bit_says_what_was_decided()
 
 
 def test_an_alert_of_the_challenger_joins_the_cases_of_actual_alerts_and_makes_none() -> None:
-    # A quarter of a review is reached at a probability of 1/8, a logit of -1.95.
+    # A tenth of a review is reached at a probability of 1/20, a logit of -2.94.
     online, trees = [-1.0, -9.0, -9.0, 0.1, 0.1, 0.1, -1.0], [-9.0, -1.0, -1.0, -1.0, -1.0, -9.0, -1.0]
     scores = scored(online, trees)
     assert scores.may_join.tolist() == [True, True, True, True, True, False, True]

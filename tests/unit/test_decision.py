@@ -169,7 +169,7 @@ def test_a_forest_that_has_spent_nothing_is_not_limited_however_small_the_traffi
     assert state.forest_is_limited
 
 
-def test_an_open_case_takes_an_alert_from_a_quarter_of_a_review_on_whatever_the_budget() -> None:
+def test_an_open_case_takes_an_alert_from_a_tenth_of_a_review_on_whatever_the_budget() -> None:
     state = model(online=True, frauds=TRUSTED, budget=10.0)
     for clock_ms in (START_MS, START_MS + MS_PER_DAY):
         state.budget.fold(histogram(np.full(1_000, 3.0), np.ones(1_000)), np.zeros(256), 0, 0, clock_ms)
@@ -182,12 +182,12 @@ def test_an_open_case_takes_an_alert_from_a_quarter_of_a_review_on_whatever_the_
     assert joined.alerted.tolist() == [True, False, True, True, False]
     assert joined.joined.tolist() == [True, False, True, False, False]
     assert has(joined, Flag.ONLINE_WOULD_ALERT) == joined.alerted.tolist()
-    assert joined.online_threshold.tolist() == [0.25, scores.online_lambda] * 2 + [scores.online_lambda]
+    assert joined.online_threshold.tolist() == [0.1, scores.online_lambda] * 2 + [scores.online_lambda]
     assert joined.legit_weight[[0, 2]].tolist() == [1.0, 1.0]
     assert not scores.joined.any(), "the scores that were asked are as they were"
 
 
-@pytest.mark.parametrize(("least", "from_reviews"), [(0.0, 0.25), (4.0, 0.25), (np.inf, np.inf)])
+@pytest.mark.parametrize(("least", "from_reviews"), [(0.0, 0.1), (4.0, 0.1), (np.inf, np.inf)])
 def test_what_joins_a_case_follows_no_policy_but_to_alert_on_nothing(
     least: float, from_reviews: float
 ) -> None:

@@ -84,7 +84,7 @@ def after(days: list[PayoffDeltas], costs: CostPolicy = COSTS, silent: float = 1
 
 
 def test_a_level_counts_the_multiples_of_the_review_cost_that_a_ratio_reaches() -> None:
-    ratio = np.array([0.0, 0.24, 0.25, 0.99, 1.0, 3.0, 8.0, 31.0, 32.0, 1e9, math.nan])
+    ratio = np.array([0.0, 0.09, 0.1, 0.99, 1.0, 3.0, 8.0, 31.0, 32.0, 1e9, math.nan])
     assert (level_bits(ratio) >> LEVEL_SHIFT).tolist() == [0, 0, 1, 2, 3, 4, 6, 6, 7, 7, 0]
 
 
@@ -117,8 +117,8 @@ def test_every_policy_opens_the_cases_and_stops_the_losses_that_it_would_by_brut
     for policy, would in [*((k, ratio >= lowest) for k, lowest in enumerate(LAMBDAS)), (FOREST, forest)]:
         opened = {one for one, alerts in zip(case, would, strict=True) if alerts}
         alerts_on = would.copy()
-        # What is worth a quarter of a review joins an open case, but one of the forest.
-        for row in np.flatnonzero(ratio >= (math.inf if policy == FOREST else 0.25)):
+        # What is worth a tenth of a review joins an open case, but one of the forest.
+        for row in np.flatnonzero(ratio >= (math.inf if policy == FOREST else 0.1)):
             alerts_on[row] |= any(case[row] == case[other] for other in np.flatnonzero(would[:row]))
         stands_for = IDLE_FOREST_ONE_IN if policy == FOREST else 1
         expected = stands_for * len(opened)
@@ -233,8 +233,8 @@ def test_what_is_alerted_on_beyond_the_usual_rule_needs_no_claim() -> None:
 
 
 def test_claims_are_the_least_probabilities_that_reach_the_level_by_hand() -> None:
-    """Losses of 100 at levels of 4 and 1 reviews, and of 50 at a quarter of one."""
-    ratio, loss = np.array([5.0, 1.5, 0.3, 0.1]), np.array([100.0, 100.0, 50.0, 70.0])
+    """Losses of 100 at levels of 4 and 1 reviews, and of 50 at a tenth of one."""
+    ratio, loss = np.array([5.0, 1.5, 0.3, 0.05]), np.array([100.0, 100.0, 50.0, 70.0])
     flags = level_bits(ratio) | np.array([Flag.ALERTED, Flag.ALERTED, 0, 0]).astype(np.uint16)
     signs = np.array([[1, 0, 1, 1], [0, 1, 0, 0], [1, 0, 0, 0]], np.int8)
     found = settled_payoffs(np.full(4, DAY * MS_PER_DAY), flags, np.zeros(4, np.float32), loss, signs)
@@ -243,7 +243,7 @@ def test_claims_are_the_least_probabilities_that_reach_the_level_by_hand() -> No
     }
     assert by_level["claimed"] == pytest.approx([0.04] * 6 + [0.0] * 2)
     assert by_level["claimed_silent"] == pytest.approx([0.01] * 4 + [0.0] * 4)
-    assert by_level["claimed_missed"] == pytest.approx([0.005] * 2 + [0.0] * 6)
+    assert by_level["claimed_missed"] == pytest.approx([0.002] * 2 + [0.0] * 6)
     assert by_level["frauds"] == [1.0] * 6 + [0.0] * 2
 
 
@@ -381,7 +381,7 @@ def test_frauds_that_are_labelled_late_stand_for_the_ones_still_to_come() -> Non
 
 
 def test_missed_frauds_that_are_charged_back_late_stand_for_more_than_alerts_answered_at_once() -> None:
-    """From a quarter of a review on the rule would pay: 12 cases more for four frauds of 20, of which one is known."""
+    """From half a review on the rule would pay: 12 cases more for four frauds of 20, of which one is known."""
     days = [
         day_of(
             DAY + back,

@@ -74,7 +74,7 @@ def _judged_sections(result: BacktestResult) -> list[Section]:
     online = [one for one in online if len(one.judged)]
     threshold_note = (
         "The median expected loss from which the online model alerted: the review cost, or more where the budget of"
-        " cases demands it. Alerts that join an open case need a quarter of a review."
+        " cases demands it. Alerts that join an open case need a tenth of a review."
     )
     is_all_known = result.whole.evaluation.n == result.whole.decisions
     shown = course(result.days)
