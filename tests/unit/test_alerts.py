@@ -99,15 +99,15 @@ def test_an_alert_that_joins_a_case_is_of_that_case_and_says_what_it_needed(
     names, at_ms = [f"t{row}" for row in range(40)], START_MS + np.arange(40)
     batch = decided(online, transactions(names, at_ms, amount=amount, cards=["c"] * 40), tmp_path)
     ratio, review = batch.scores.ratio, online.policy.costs.review_cost
-    joins = (ratio >= 0.25) & (ratio < 1.0)
+    joins = (ratio >= 0.1) & (ratio < 1.0)
     assert ratio[0] > 1.0, "the first one opens the case"
     assert 0 < np.count_nonzero(joins) < np.count_nonzero(ratio < 1.0)
     sent = alerts(WRITER.write(0, batch, online))
-    assert [alert.transaction_id for alert in sent] == [f"t{row}" for row in np.flatnonzero(ratio >= 0.25)]
+    assert [alert.transaction_id for alert in sent] == [f"t{row}" for row in np.flatnonzero(ratio >= 0.1)]
     assert len({alert.case_id for alert in sent}) == 1
-    assert [alert.threshold for alert in sent] == [
-        review * (0.25 if joins[row] else 1.0) for row in np.flatnonzero(ratio >= 0.25)
-    ]
+    assert [alert.threshold for alert in sent] == pytest.approx(
+        [review * (0.1 if joins[row] else 1.0) for row in np.flatnonzero(ratio >= 0.1)]
+    )
 
 
 def test_without_an_alert_nothing_is_written(online: ModelState, tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_an_online_alert_says_what_was_expected_to_be_lost_and_what_a_review_cos
         assert alert.probability == float(batch.scores.probability[row])
         assert alert.expected_loss == pytest.approx(alert.probability * alert.loss)
         joined = batch.scores.ratio[row] < 1.0
-        assert (alert.threshold, alert.review_cost) == (1.0 if joined else 4.0, 4.0)
+        assert (alert.threshold, alert.review_cost) == (pytest.approx(0.4) if joined else 4.0, 4.0)
         assert alert.joins_case == joined
         assert alert.expected_loss is not None
         assert alert.expected_loss >= alert.threshold
