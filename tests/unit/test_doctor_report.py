@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import islice
 
 import pytest
 
@@ -95,3 +96,14 @@ def test_an_unexpected_answer_fails_one_check_only(broken: Callable[[Exception],
     found = broken(KeyError("broker_id"))
     assert found.status is Verdict.NOT_CHECKED
     assert found.found == "the check itself failed (KeyError: 'broker_id')"
+
+
+def test_a_variable_that_names_no_setting_fails_the_check_of_variables_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("FRAUD_WORKER__ENTITY_KEY", "0f" * 16)
+    monkeypatch.setenv("FRAUD_WORKER__COST__REVIEW_COST", "7")
+    settings, environment = islice(examine(None), 2)
+    assert (settings.check, settings.status) == ("settings", Verdict.OK)
+    assert (environment.check, environment.error) == ("environment", SettingsError)
+    assert "FRAUD_WORKER__COST__REVIEW_COST" in environment.found
