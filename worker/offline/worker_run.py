@@ -15,8 +15,8 @@ from models.columns import Columns, Wide
 from models.explanation import REASONS, Explanations, explain
 from models.records import ModelRecord
 from models.state import ModelState
-from models.vocabulary import Decider, Flag
-from worker.cycle.contracts import Decided, Finish, Outcome
+from models.vocabulary import MS_PER_DAY, Decider, Flag
+from worker.cycle.contracts import Decided, Finish, Outcome, PartitionBatch
 from worker.cycle.processor import Processor
 from worker.cycle.refits import RefitKind, Refits
 from worker.identity import Hasher
@@ -185,8 +185,17 @@ class WorkerRun:
             self.generations_cpu_s.append(cpu_s)
 
 
+_QUIET_MS: Final = MS_PER_DAY
+_QUIET_STEP_MS: Final = 3_600_000
+
+
 class _DatasetSource(InboxSource):
-    """The whole data set, which waits from the beginning."""
+    """The whole data set, which waits from the beginning.
+
+    Where it has no transaction for more than a day, as where all of a month bear one date, the clock goes on without
+    any: traffic that the file leaves out would move it. So labels and silence are learnt when they come, rather than
+    beside the next transactions, which would be decided without them.
+    """
 
     def __init__(
         self, settings: Settings, dataset: Dataset, handled: AlertShares, decisions: Decisions
@@ -197,6 +206,38 @@ class _DatasetSource(InboxSource):
         self._inbox.put_transactions(transactions, [])
         self._inbox.put_labels(label_columns(dataset, transactions), [])
         self._inbox.at_end = True
+        self._horizon_ms = round(settings.labels.horizon_days * MS_PER_DAY)
+        self._last_ms: int | None = None
+        """Event time of the last transaction taken."""
+        self._clock_ms = 0
+
+    def poll(self) -> list[PartitionBatch]:
+        """Cut a batch of the waiting rows, or let the clock of a quiet time go on by an hour."""
+        step_ms = self._quiet_step_ms()
+        if step_ms is not None:
+            return [PartitionBatch(0, None, quiet=False, quiet_at_ms=step_ms)]
+        self._last_ms = super().reaches_ms()
+        return super().poll()
+
+    def reaches_ms(self) -> int | None:
+        """Return the event time that the next batch reaches; None where nothing waits."""
+        step_ms = self._quiet_step_ms()
+        return super().reaches_ms() if step_ms is None else step_ms
+
+    def labels_until_ms(self, partition: int, clock_ms: int) -> int:
+        """Return up to when labels are due, and note the clock."""
+        self._clock_ms = clock_ms
+        return super().labels_until_ms(partition, clock_ms)
+
+    def _quiet_step_ms(self) -> int | None:
+        """Return where the clock goes without a transaction; None where one comes first, or soon enough."""
+        due_ms = self._inbox.transactions.due_ms
+        if self._last_ms is None or not len(due_ms) or due_ms[0] - self._last_ms <= _QUIET_MS:
+            return None
+        step_ms = self._clock_ms + _QUIET_STEP_MS
+        # By then silence has spoken of all decisions for good: a wrong date does not take decades.
+        until_ms = min(int(due_ms[0]), self._last_ms + self._horizon_ms)
+        return step_ms if step_ms < until_ms else None
 
     def take_labels(self, partition: int, until_ms: int, room: Room) -> LabelColumns | None:
         """Take labels up to the last one that is due, and what people did with the alerts of the last batch."""
