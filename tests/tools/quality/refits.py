@@ -72,6 +72,8 @@ def _refitted(
     scored = []
     for day in range(days[0], days[1], refit_days):
         rows = stretch(loaded, day, min(day + refit_days, days[1]))
+        if not rows.size:
+            continue
         known = verdicts_at(
             loaded,
             loaded.start_ms + day * MS_PER_DAY,

@@ -6,7 +6,7 @@ labelled after a gamma-distributed delay (mean 5 days, of `late` 40), legits by 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from models.vocabulary import MS_PER_DAY
 from tests.tools.quality.streams import Loaded, Stream, Window, labels_at
-from worker.offline.dataset import Dataset
+from worker.offline.dataset import NEVER, Dataset
 from worker.settings.fields import TransactionFields
 
 DAYS: Final = 90
@@ -432,6 +432,28 @@ _LATE: Final = Stream(
     windows=(Window(80, 150),),
 )
 
+_MONTH_DAYS: Final = 30
+
+
+def _dated_by_the_month(seed: int) -> Loaded:
+    """Give all transactions of thirty days one date, as files do from which the time was taken; labels wait from it."""
+    loaded = shaped("mixed", 240_000, 0.015, seed, days=8 * _MONTH_DAYS)
+    dataset = loaded.dataset
+    since_ms = (dataset.event_time_ms - _START_MS) % (_MONTH_DAYS * MS_PER_DAY)
+    assert dataset.label_time_ms is not None
+    label_time_ms = np.where(dataset.label_time_ms == NEVER, NEVER, dataset.label_time_ms - since_ms)
+    dated = replace(dataset, event_time_ms=dataset.event_time_ms - since_ms, label_time_ms=label_time_ms)
+    return Loaded(dated, loaded.judged)
+
+
+_MONTHLY: Final = Stream(
+    name="shape monthly",
+    about="Cards and merchants; all of a month bear one date. 240,000 rows, 1.5 % fraud",
+    load=_dated_by_the_month,
+    tune_days=(60, 90),
+    windows=(Window(90, 240),),
+)
+
 STREAMS: Final = (
     _stream("wide", "wide", 240_000, 0.01),
     _stream("no entity", "no entity", 240_000, 0.02),
@@ -444,6 +466,7 @@ STREAMS: Final = (
     _stream("takeovers", "takeovers", 300_000, 0.035, seeds=(0,)),
     _stream("travel", "travel", 180_000, 0.01, seeds=(0,)),
     _LATE,
+    _MONTHLY,
     _stream("20 %", "mixed", 90_000, 0.2),
     _stream("1 %", "mixed", 270_000, 0.01),
     _stream("0.1 %", "mixed", 720_000, 0.001),
