@@ -437,7 +437,7 @@ _MONTH_DAYS: Final = 30
 
 def _dated_by_the_month(seed: int) -> Loaded:
     """Give all transactions of thirty days one date, as files do from which the time was taken; labels wait from it."""
-    loaded = shaped("mixed", 240_000, 0.015, seed, days=8 * _MONTH_DAYS)
+    loaded = shaped("mixed", 120_000, 0.015, seed, days=8 * _MONTH_DAYS)
     dataset = loaded.dataset
     since_ms = (dataset.event_time_ms - _START_MS) % (_MONTH_DAYS * MS_PER_DAY)
     assert dataset.label_time_ms is not None
@@ -448,7 +448,7 @@ def _dated_by_the_month(seed: int) -> Loaded:
 
 _MONTHLY: Final = Stream(
     name="shape monthly",
-    about="Cards and merchants; all of a month bear one date. 240,000 rows, 1.5 % fraud",
+    about="Cards and merchants; all of a month bear one date. 120,000 rows, 1.5 % fraud",
     load=_dated_by_the_month,
     tune_days=(60, 90),
     windows=(Window(90, 240),),
