@@ -30,6 +30,38 @@ def test_texts_that_are_not_utf_8_are_refused_in_every_format(tmp_path: Path) ->
         read_dataset(path, PLAIN)
 
 
+@pytest.mark.parametrize(("opens", "closes"), [("[", "]"), ('{"a": ', "}")])
+def test_json_that_would_overflow_the_stack_of_its_reader_is_refused_by_its_line(
+    opens: str, closes: str, tmp_path: Path
+) -> None:
+    row = '{"id": "a", "card": "c", "at": 1700000000000, "paid": 1.0, "more": %s}'
+    path = tmp_path / "rows.jsonl"
+    for depth, refused in ((999, False), (1_000, True), (100_000, True)):
+        lines = [row % "null", row % (opens * depth + "1" + closes * depth)]
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        if refused:
+            with pytest.raises(SettingsError, match=r"line 2 has objects or lists more than 1,000 deep"):
+                read_dataset(path, PLAIN)
+        else:
+            assert len(read_dataset(path, PLAIN)) == 2
+
+
+def test_json_lines_that_do_not_inflate_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl.gz"
+    packed = gzip.compress(b'{"id": "a", "card": "c", "at": 1700000000000, "paid": 1.0}\n' * 1_000)
+    for broken in (packed[:-12], b"no gzip", packed[:20] + b"\xff" * 20 + packed[40:]):
+        path.write_bytes(broken)
+        with pytest.raises(SettingsError):
+            read_dataset(path, PLAIN)
+
+
+def test_brackets_side_by_side_and_within_texts_are_not_deep(tmp_path: Path) -> None:
+    row = '{"id": "a", "card": "c", "at": 1700000000000, "paid": 1.0, "more": [%s], "said": "\\\\\\"%s"}\n'
+    path = tmp_path / "rows.jsonl.gz"
+    path.write_bytes(gzip.compress((row % (",".join(["[]"] * 3_000), "[{" * 3_000)).encode()))
+    assert len(read_dataset(path, PLAIN)) == 1
+
+
 def test_files_that_do_not_read_are_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"none\.csv: there is no such file"):
         read_dataset(tmp_path / "none.csv", PLAIN)

@@ -16,10 +16,10 @@ _CHUNK_BYTES: Final = 1 << 20
 
 def lines_of_rows(path: Path, rows: Collection[int]) -> dict[int, int]:
     """Return the lines of rows, counted from 1 behind the header: Arrow skips empty lines, and a text may have many."""
-    opened = gzip.open if path.suffix.lower() == ".gz" else open
+    opener = gzip.open if path.suffix.lower() == ".gz" else open
     found: dict[int, int] = {}
     row, line, last = 0, 1, max(rows, default=-1)
-    with opened(path, "rt", encoding="utf-8", errors="replace", newline="") as file, suppress(csv.Error):
+    with opener(path, "rt", encoding="utf-8", errors="replace", newline="") as file, suppress(csv.Error):
         reader = csv.reader(file)
         for cells in reader:
             if cells:
@@ -47,7 +47,7 @@ def refuse_open_quote(path: Path, rows: int) -> None:
     SettingsError
         The last text is never closed.
     """
-    with _opened(path) as file:
+    with opened(path) as file:
         lines = sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(_CHUNK_BYTES), b""))
     if lines <= rows + 1:
         return
@@ -62,7 +62,7 @@ def refuse_open_quote(path: Path, rows: int) -> None:
 def _line_of_open_quote(path: Path) -> int | None:
     """Return the line in which the row begins that the end of the file cuts off; None without one."""
     begun = 1
-    with _opened(path) as file:
+    with opened(path) as file:
         texts = (line.decode("utf-8", errors="replace") for line in file)
         reader = csv.reader(texts, strict=True)
         while True:
@@ -76,5 +76,6 @@ def _line_of_open_quote(path: Path) -> int | None:
             begun = reader.line_num + 1
 
 
-def _opened(path: Path) -> IO[bytes]:
+def opened(path: Path) -> IO[bytes]:
+    """Open a file of text as bytes; it is compressed if its name ends in .gz."""
     return gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")  # type: ignore[return-value]

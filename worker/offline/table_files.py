@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from worker.errors import SettingsError
 from worker.offline.csv_lines import lines_of_rows, refuse_open_quote
 from worker.offline.epochs import SECONDS_END, not_epochs
+from worker.offline.json_nesting import refuse_deep_nesting
 from worker.redaction import redact
 from worker.settings.fields import TimeFormat
 from worker.wire.schema import END_OF_TIME_MS
@@ -404,6 +405,7 @@ def _read_parquet(
 def _read_json_lines(
     path: Path, columns: Mapping[str, str], text: Collection[str], optional: Collection[str]
 ) -> pa.Table:
+    refuse_deep_nesting(path)
     table = pa.json.read_json(_opened(path), _JSON_BLOCKS)
     _require_columns(path, table.column_names, columns)
     wanted = _wanted(table.column_names, columns, optional)
