@@ -6,6 +6,7 @@ import csv
 import gzip
 from collections.abc import Collection
 from contextlib import suppress
+from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, Final
 
@@ -16,11 +17,10 @@ _CHUNK_BYTES: Final = 1 << 20
 
 def lines_of_rows(path: Path, rows: Collection[int]) -> dict[int, int]:
     """Return the lines of rows, counted from 1 behind the header: Arrow skips empty lines, and a text may have many."""
-    opener = gzip.open if path.suffix.lower() == ".gz" else open
     found: dict[int, int] = {}
     row, line, last = 0, 1, max(rows, default=-1)
-    with opener(path, "rt", encoding="utf-8", errors="replace", newline="") as file, suppress(csv.Error):
-        reader = csv.reader(file)
+    with opened(path) as file, suppress(csv.Error):
+        reader = csv.reader(TextIOWrapper(file, encoding="utf-8", errors="replace", newline=""))
         for cells in reader:
             if cells:
                 if row in rows:

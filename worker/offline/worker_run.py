@@ -216,8 +216,11 @@ class _DatasetSource(InboxSource):
         step_ms = self._quiet_step_ms()
         if step_ms is not None:
             return [PartitionBatch(0, None, quiet=False, quiet_at_ms=step_ms)]
-        self._last_ms = super().reaches_ms()
-        return super().poll()
+        batch = super().poll()
+        taken = batch[0].transactions
+        if taken is not None and len(taken):
+            self._last_ms = int(taken.claim_ms[-1])
+        return batch
 
     def reaches_ms(self) -> int | None:
         """Return the event time that the next batch reaches; None where nothing waits."""
