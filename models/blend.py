@@ -378,6 +378,24 @@ class BoostedRows(NamedTuple):
     rows: NDArray[np.int64]
     weight: NDArray[np.float64]
 
+    @classmethod
+    def of(cls, rows: TrainingRows, most: int, seed: int) -> BoostedRows:
+        """Keep all frauds, up to half of `most`, and as many legits as fit, each weighted for those left out."""
+        rng = np.random.default_rng(seed)
+        frauds, legits = np.flatnonzero(rows.y == 1), np.flatnonzero(rows.y == 0)
+        kept = [_some(frauds, most // 2, rng), _some(legits, most - min(len(frauds), most // 2), rng)]
+        weights = [
+            rows.w[some] * (len(all_of) / max(len(some), 1))
+            for some, all_of in zip(kept, (frauds, legits), strict=True)
+        ]
+        chosen, weight = np.concatenate(kept), np.concatenate(weights)
+        ascending = np.argsort(chosen)
+        return cls(chosen[ascending], weight[ascending])
+
+
+def _some(rows: NDArray[np.int64], most: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    return rows if len(rows) <= most else rng.choice(rows, most, replace=False)
+
 
 def _flag(array: NDArray[Any]) -> bool:
     if array.shape != (1,) or array.dtype != np.uint8 or array[0] > 1:

@@ -260,6 +260,11 @@ class Ripening:
     traffic: DailyTraffic | None = None
     silence_ms: int = 0
 
+    @property
+    def mature_rows(self) -> int:
+        """How many examples are mature by now."""
+        return len(self.mature_at(self.now_ms))
+
     def mature_at(self, now_ms: int) -> NDArray[np.int64]:
         """Return the rows that are mature at a moment."""
         return np.arange(np.searchsorted(self.examples.event_time_ms, now_ms - self.wait_ms))
@@ -301,6 +306,11 @@ class Ripening:
         weight *= np.where(fraud, 1.0 / np.maximum(share, LEAST_SHARE), legit)
         weight[silent_yet] *= self.silent_weight
         return TrainingRows(self.examples.features[rows], fraud.view(np.uint8), weight)
+
+    def since(self, from_ms: int) -> Ripening:
+        """Return what is known of the decisions since a moment, as of a stream that began then."""
+        rows = np.arange(np.searchsorted(self.examples.event_time_ms, from_ms), len(self.chance))
+        return replace(self, examples=self.examples.take(rows), chance=self.chance[rows], is_old=False)
 
     def in_hindsight(self) -> Ripening:
         """Return the mature examples as if the verdicts of now had come at once, each worth what it is worth now."""

@@ -38,8 +38,6 @@ class Ripe(NamedTuple):
     ----------
     ripening
         As they are learnt.
-    mature_rows
-        How many of them are mature.
     silent_weight
         With which a silent alert is learnt as legit.
     held_from_ms
@@ -49,7 +47,6 @@ class Ripe(NamedTuple):
     """
 
     ripening: Ripening
-    mature_rows: int
     silent_weight: float
     held_from_ms: int
     come_at_once: bool
@@ -149,8 +146,7 @@ class Memory(NamedTuple):
         )  # fmt: skip
         # The generation has learnt the decisions before; of a young stream, later ones are learnt as they grow old.
         held_from_ms = -1 if is_old else self.known_ms - wait_ms
-        rows = int(np.count_nonzero(mature[chosen]))
-        return Ripe(ripening, rows, silent, held_from_ms, _come_at_once(recent))
+        return Ripe(ripening, silent, held_from_ms, _come_at_once(recent))
 
     def _wait_ms(self, recent: Examples, delays: LabelDelays, legit_delays: LabelDelays | None) -> int:
         """Return the age at which an example is mature."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from models.anomaly import MINIMUM_ROWS, FlatForest
 from models.candidates import Choice
+from models.change_point import change_point_ms
 from models.maturing import FEWEST_EXAMPLES, Memory
 from models.records import Refit
 from models.search import Found, Searcher
@@ -64,7 +65,7 @@ def generation_due(model: ModelState, plan: RefitPlan) -> bool:
     The first one needs enough frauds, and enough examples old enough to be learnt from: where traffic is dense,
     those of minutes. Its job waits until so many frauds are old enough, too. After that, one is due when half as
     much time again has matured as the last one was made of, at the latest when the last is old, and when the number
-    of frauds has doubled.
+    of frauds has doubled. After a change of everything the time that has matured is that since the change.
     """
     clock_ms, begun = model.clock_ms, model.generation
     if clock_ms is None:
@@ -75,7 +76,7 @@ def generation_due(model: ModelState, plan: RefitPlan) -> bool:
             model.frauds_learnt >= model.policy.min_frauds
             and model.examples.count_before(clock_ms - wait_ms) >= FEWEST_EXAMPLES
         )
-    matured_ms = begun.clock_ms - wait_ms - (model.first_clock_ms or 0)
+    matured_ms = begun.clock_ms - wait_ms - max(model.first_clock_ms or 0, begun.change_ms)
     grown_ms = max(int((_TIME_GROWTH - 1.0) * matured_ms), _SHORTEST_MS)
     return (
         clock_ms >= begun.clock_ms + min(grown_ms, plan.generation_ms)
@@ -101,8 +102,9 @@ def generation_job(
 ) -> Job | None:
     """Copy what a generation needs out of the state; the job itself may run in any thread.
 
-    It searches at the first generation, at every fourth, while examples are few, and once they have grown by half; in
-    between, it makes the next generation by the recipe in force, with the weights that its mix has reached.
+    It searches at the first generation, at every fourth, while examples are few, once they have grown by half, and
+    where it finds that everything has changed (`models.change_point`): then it learns only what came since. In between
+    it makes the next generation by the recipe in force, with the weights that its mix has reached.
 
     Parameters
     ----------
@@ -120,12 +122,17 @@ def generation_job(
         return None
     cut_offset, lineage, layout = model.offset, model.lineage, model.layout
     recipe = _recipe(model, plan.challenger)
+    believed_ms = 0 if model.generation is None else model.generation.change_ms
 
     def job() -> Refit:
         ripe = memory.ripen()
+        change_ms = change_point_ms(
+            ripe.ripening, memory.calibration, layout.categorical, believed_ms, seed=max(cut_offset, 0)
+        )
+        ripening = ripe.ripening.since(change_ms) if change_ms else ripe.ripening
         # The seed is the log's offset: no chance comes from outside.
         searcher = Searcher(
-            ripe.ripening,
+            ripening,
             layout.names,
             layout.categorical,
             lineage.fraud_weight,
@@ -134,7 +141,8 @@ def generation_job(
             recent=recent,
         )
         found = recipe
-        if found is None or not _may_stay(found.choice, ripe.mature_rows, plan.challenger):
+        may_stay = found is not None and _may_stay(found.choice, ripening.mature_rows, plan.challenger)
+        if found is None or not may_stay or change_ms != believed_ms:
             found = searcher.search()
         built = searcher.build(found)
         newest = searcher.newest_rows(_FOLLOWED_ROWS)
@@ -143,6 +151,7 @@ def generation_job(
             newest.X, newest.w, numbers, built.certainty, balance_alone=not ripe.come_at_once
         )
         arrays = {**built.arrays(), **found.choice.arrays(), **ripe.arrays()}
+        arrays["change_ms"] = np.array([change_ms], np.int64)
         arrays["calibration"] = np.array([numbers.slope, numbers.intercept])
         return Refit("generation", cut_offset, memory.clock_ms, arrays)
 

@@ -182,7 +182,7 @@ class Searcher:
         choice, trees = found.choice, None
         if choice.trees_at >= 0 or choice.shadow is not None:
             size = choice.size(_frauds(self._rows, BOOSTED_ROWS))
-            sampled = _sampled(self._rows, BOOSTED_ROWS, self._seed)
+            sampled = BoostedRows.of(self._rows, BOOSTED_ROWS, self._seed)
             trees = TreeSample.of(self._rows, self._categorical, sampled, self._recent).fit(size, self._seed)
         learnt = self._ripening.in_order(self._ripening.now_ms)
         tables = self._table_params(choice.tables_at)
@@ -361,7 +361,7 @@ class Searcher:
     def _trees(self, cut: Cut, size: BoostingParams) -> Trees:
         """Fit trees to what is known at a cut, sampled once for all sizes."""
         if cut.at_ms not in self._tree_samples:
-            sampled = _sampled(cut.known, SEARCH_ROWS, self._seed)
+            sampled = BoostedRows.of(cut.known, SEARCH_ROWS, self._seed)
             self._tree_samples[cut.at_ms] = TreeSample.of(cut.known, self._categorical, sampled)
         return self._tree_samples[cut.at_ms].fit(size, self._seed)
 
@@ -401,27 +401,9 @@ def _order(trees: Trees, X: NDArray[np.float32]) -> NDArray[np.int16]:
     return np.argsort(-part, kind="stable").astype(np.int16)
 
 
-def _sampled(rows: TrainingRows, most: int, seed: int) -> BoostedRows:
-    """Keep all frauds, up to half of `most`, and as many legits as fit, each weighted for those left out."""
-    rng = np.random.default_rng(seed)
-    frauds, legits = np.flatnonzero(rows.y == 1), np.flatnonzero(rows.y == 0)
-    kept = [_some(frauds, most // 2, rng), _some(legits, most - min(len(frauds), most // 2), rng)]
-    weights = [
-        rows.w[some] * (len(all_of) / max(len(some), 1))
-        for some, all_of in zip(kept, (frauds, legits), strict=True)
-    ]
-    chosen, weight = np.concatenate(kept), np.concatenate(weights)
-    ascending = np.argsort(chosen)
-    return BoostedRows(chosen[ascending], weight[ascending])
-
-
 def _frauds(rows: TrainingRows, most: int) -> int:
     """Return how many frauds such a sample has."""
     return min(int(np.count_nonzero(rows.y)), most // 2)
-
-
-def _some(rows: NDArray[np.int64], most: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    return rows if len(rows) <= most else rng.choice(rows, most, replace=False)
 
 
 def _log_loss(logit: NDArray[np.float64], y: NDArray[np.uint8]) -> NDArray[np.float64]:

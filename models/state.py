@@ -51,17 +51,18 @@ class GenerationStart:
 
     Attributes
     ----------
-    offset
-        The offset of its record.
-    clock_ms
-        The model log's clock when its job was made.
+    offset, clock_ms
+        Of its record, and the model log's clock when its job was made.
     frauds_learnt
         How many frauds the state had learnt.
+    change_ms
+        Since when it has learnt, because everything changed then (`models.change_point`); 0 for all of the memory.
     """
 
     offset: int
     clock_ms: int
     frauds_learnt: int
+    change_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -436,7 +437,8 @@ class ModelState:
         self.online = Blend.from_arrays(arrays)
         self.challenger = Challenger.from_record(arrays, len(self.layout.names))
         self.choice = Choice.from_arrays(arrays, self.online.mix, self.online.order)
-        self.generation = GenerationStart(offset, refit.clock_ms, self.frauds_learnt)
+        change_ms = int(arrays["change_ms"][0])
+        self.generation = GenerationStart(offset, refit.clock_ms, self.frauds_learnt, change_ms)
         # The job has not seen the examples that were folded while it ran.
         self._learn(self.examples.since(refit.cut_offset), refit.cut_offset + 1)
 

@@ -291,6 +291,67 @@ def test_every_fourth_generation_searches_where_examples_are_many_and_have_not_g
     assert ages == [0, 1, 2, 3, 0, 1]
 
 
+def changing(monkeypatch: pytest.MonkeyPatch, change_ms: int) -> tuple[list[int], list[Ripening]]:
+    """Let everything have changed at a moment; return what was believed before each job, and what each searcher had."""
+    believed, searched = [], []
+
+    def changed(*given: Any, **_: int) -> int:
+        believed.append(given[3])
+        return change_ms
+
+    def noted(ripening: Ripening, *args: Any, **named: Any) -> Searcher:
+        searched.append(ripening)
+        return Searcher(ripening, *args, **named)
+
+    monkeypatch.setattr(refit, "change_point_ms", changed)
+    monkeypatch.setattr(refit, "Searcher", noted)
+    return believed, searched
+
+
+def test_after_a_change_of_everything_a_generation_learns_what_came_since(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    state = state_of_a_stream()
+    change_ms = START_MS + 8 * MS_PER_DAY
+    believed, searched = changing(monkeypatch, change_ms)
+    for _ in range(2):
+        state.fold(state.offset + 1, run(generation_job(state, PLAN)))
+        assert state.generation is not None
+        assert state.generation.change_ms == change_ms
+    assert believed == [0, change_ms]
+    # Twelve days of 200 rows are mature, and of each job's searcher the last four.
+    assert [it.mature_rows for it in searched] == [4 * 200] * 2
+    assert all(it.examples.event_time_ms.min() >= change_ms for it in searched)
+
+
+@pytest.mark.parametrize(("moved_days", "searches"), [(0, False), (1, True)])
+def test_where_everything_has_changed_anew_a_generation_searches(
+    monkeypatch: pytest.MonkeyPatch, moved_days: int, searches: bool
+) -> None:
+    monkeypatch.setattr(refit, "_CHEAP_ROWS", 0)
+    state = state_of_a_stream()
+    changing(monkeypatch, START_MS + 4 * MS_PER_DAY)
+    state.fold(state.offset + 1, run(generation_job(state, PLAN)))
+    changing(monkeypatch, START_MS + (4 + moved_days) * MS_PER_DAY)
+    age = int(run(generation_job(state, PLAN)).arrays["choice"][2])
+    assert (age == 0) is searches
+
+
+def test_a_generation_of_few_days_since_a_change_is_redone_when_half_as_many_more_have_matured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    state = state_with(learnt=1_000, frauds=100)
+    begun_ms = START_MS + 15 * MS_PER_DAY
+    add(state, clock_ms=begun_ms)
+    changing(monkeypatch, begun_ms - 4 * MS_PER_DAY)
+    monkeypatch.setattr(Ripening, "since", lambda ripening, _: ripening)
+    state.fold(state.offset + 1, run(generation_job(state, PLAN)))
+    add(state, clock_ms=begun_ms + 2 * MS_PER_DAY - 1)
+    assert not generation_due(state, PLAN)
+    add(state, clock_ms=begun_ms + 2 * MS_PER_DAY)
+    assert generation_due(state, PLAN)
+
+
 def test_the_first_forest_waits_for_its_least_traffic() -> None:
     assert not forest_due(state_with(traffic=499), PLAN)
     assert forest_due(state_with(traffic=500), PLAN)

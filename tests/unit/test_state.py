@@ -94,6 +94,7 @@ def test_the_digest_depends_on_when_parts_began_and_on_the_policy_in_force() -> 
         ("generation", dataclasses.replace(begun, offset=begun.offset + 1)),
         ("generation", dataclasses.replace(begun, clock_ms=begun.clock_ms + 1)),
         ("generation", dataclasses.replace(begun, frauds_learnt=begun.frauds_learnt + 1)),
+        ("generation", dataclasses.replace(begun, change_ms=START_MS)),
         ("forest_fitted", None),
         ("forest_fitted", dataclasses.replace(fitted, clock_ms=fitted.clock_ms + 1)),
         ("forest_fitted", dataclasses.replace(fitted, traffic_seen=fitted.traffic_seen + 1)),
@@ -105,7 +106,7 @@ def test_the_digest_depends_on_when_parts_began_and_on_the_policy_in_force() -> 
         setattr(state, name, value)
         seen.add(state.digest())
         setattr(state, name, before)
-    assert len(seen) == 11
+    assert len(seen) == 12
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.int64, np.float32, np.uint8])

@@ -1,0 +1,164 @@
+"""Finds the moment at which nearly everything changed, before which examples mislead.
+
+After most changes much of what was learnt stays true, and all of the memory teaches best. Where what was fraud is legit
+from one night to the next, it does not: examples of before outnumber those of the new pattern for weeks.
+
+So decisions that lost far more than the model that made them expected make a change suspected (as a rise of the error
+beyond its own deviation does: Gama et al. 2004, "Learning with drift detection"). It is believed where trees that learn
+only what came since lose far less, on the newest matured days, than trees that learn the whole memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.arrays import FloatArray
+from models.blend import BoostedRows, TreeSample
+from models.candidates import TREES
+from models.cuts import LEAST_FRAUDS
+from models.generation import TrainingRows
+from models.label_delay import Ripening
+from models.threshold import Calibration
+from models.vocabulary import MS_PER_DAY
+
+_STEP_MS: Final = MS_PER_DAY // 4
+"""Of the time in which decisions are compared with what was expected."""
+_TIMES_EXPECTED: Final = 2.0
+"""So many times the expected loss is suspicious, if it is more by `_SUSPICIOUS_ERRORS` standard errors."""
+_SUSPICIOUS_ERRORS: Final = 6.0
+_SUSPECTED_MS: Final = 28 * MS_PER_DAY
+"""A change is suspected for so long. Later there is enough of the new pattern for a model to have learnt it."""
+_MOST_SUSPICIONS: Final = 2
+_JUDGED_MS: Final = 7 * MS_PER_DAY
+"""The newest days, which judge; of less time since the change, its second half."""
+_LEAST_ROWS: Final = 1_000
+"""Examples that must have been learnt since the change."""
+_LEAST_FRAUDS: Final = 2 * LEAST_FRAUDS
+"""To be learnt since the change, and to be judged after: so a search among both has enough to judge by, too."""
+_FITTED_ROWS: Final = 60_000
+_BLOCKS: Final = 20
+"""Stretches of the judged time, whose sums of losses are taken for independent."""
+_BELIEVED_ERRORS: Final = 5.0
+_BELIEVED_SHARE: Final = 0.8
+"""A change is believed where the loss falls below this share, and by so many standard errors.
+
+Both are far from what streams show whose fraud grows, moves or comes in bursts, where the memory is worth keeping, and
+from what they show after a change of everything, where the loss falls to a half and less by tens of standard errors.
+"""
+
+
+class _Judge:
+    """Compares what was learnt since a moment with all that was learnt, on the newest matured rows."""
+
+    def __init__(
+        self,
+        time_ms: NDArray[np.int64],
+        rows: TrainingRows,
+        categorical: NDArray[np.bool_],
+        seed: int,
+    ) -> None:
+        self._time_ms, self._rows = time_ms, rows
+        self._categorical, self._seed = categorical, seed
+
+    def losses(self, since_ms: int) -> tuple[FloatArray, FloatArray] | None:
+        """Return what each block loses by what was learnt since a moment, and by all; None where that is too little."""
+        time_ms, rows = self._time_ms, self._rows
+        until_ms = int(time_ms[-1]) + 1
+        judged_ms = max(until_ms - _JUDGED_MS, (since_ms + until_ms) // 2)
+        first, cut = np.searchsorted(time_ms, [since_ms, judged_ms])
+        learnt, judged = rows.take(np.arange(first, cut)), rows.take(np.arange(cut, len(time_ms)))
+        frauds = min(np.count_nonzero(it.y) for it in (learnt, judged))
+        if len(learnt.y) < _LEAST_ROWS or frauds < _LEAST_FRAUDS:
+            return None
+        block = (time_ms[cut:] - judged_ms) * _BLOCKS // (until_ms - judged_ms)
+        whole = rows.take(np.arange(cut))
+        return self._by_block(block, learnt, judged), self._by_block(block, whole, judged)
+
+    def _by_block(self, block: NDArray[np.int64], learnt: TrainingRows, judged: TrainingRows) -> FloatArray:
+        return np.bincount(block, self._loss(learnt, judged), _BLOCKS).astype(np.float64)
+
+    def _loss(self, learnt: TrainingRows, judged: TrainingRows) -> FloatArray:
+        """Return the weighted log loss of judged rows, with the slope and intercept that suit them best."""
+        sampled = BoostedRows.of(learnt, _FITTED_ROWS, self._seed)
+        trees = TreeSample.of(learnt, self._categorical, sampled).fit(TREES[0], self._seed)
+        logit, y, w = trees.score(judged.X), judged.y, judged.w
+        fitted = Calibration.fit(logit, y == 1, w)
+        # A model that ranks the wrong way round is worth nothing, not as much as its opposite.
+        calibration = replace(fitted, slope=max(fitted.slope, 0.0)).expecting(float(np.dot(w, y)), logit, w)
+        return w * _log_loss(calibration.slope * logit + calibration.intercept, y)
+
+
+def change_point_ms(
+    ripening: Ripening, calibration: Calibration, categorical: NDArray[np.bool_], believed_ms: int, seed: int
+) -> int:
+    """Return since when examples are worth learning; 0 for all that there are.
+
+    Parameters
+    ----------
+    ripening
+        All examples of the memory.
+    calibration
+        Makes probabilities of the logits that the decisions had.
+    categorical : bool (F,)
+        Of the features.
+    believed_ms
+        The change that the generation in force believes in; 0 for none. It stays until the whole memory teaches better.
+    seed
+        Decides every sample.
+    """
+    mature = ripening.mature_at(ripening.now_ms)
+    if not len(mature):
+        return 0
+    time_ms = ripening.examples.event_time_ms[mature]
+    rows = ripening.known_at(ripening.now_ms, mature)
+    judge = _Judge(time_ms, rows, categorical, seed)
+    suspected = _suspected_ms(time_ms, rows, ripening.examples.logit[mature], calibration)
+    for since_ms in suspected:
+        if since_ms > believed_ms + MS_PER_DAY and _is_far_better(judge.losses(since_ms)):
+            return since_ms
+    if believed_ms <= time_ms[0]:
+        return 0
+    losses = judge.losses(believed_ms)
+    return 0 if losses is not None and losses[0].sum() > losses[1].sum() else believed_ms
+
+
+def _suspected_ms(
+    time_ms: NDArray[np.int64], rows: TrainingRows, logit: NDArray[np.float32], calibration: Calibration
+) -> list[int]:
+    """Return when decisions began to lose far more than expected, the newest such moment first."""
+    scored = np.flatnonzero(np.isfinite(logit))
+    if not len(scored):
+        return []
+    z = np.clip(calibration.slope * logit[scored].astype(np.float64) + calibration.intercept, -30.0, 30.0)
+    p, y, w = 1.0 / (1.0 + np.exp(-z)), rows.y[scored], rows.w[scored]
+    step = time_ms[scored] // _STEP_MS
+    first = int(step[0])
+    step -= first
+    # The loss of a row is log(1 + e^z) - y z, and y is 1 with probability p.
+    lost, expected, variance = (
+        np.bincount(step, it)
+        for it in (w * _log_loss(z, y), w * _log_loss(z, p), w**2 * p * (1.0 - p) * z**2)
+    )
+    beyond = lost - expected > _SUSPICIOUS_ERRORS * np.sqrt(variance)
+    off = np.flatnonzero(beyond & (lost > _TIMES_EXPECTED * expected))
+    begun = off[np.diff(off, prepend=-MS_PER_DAY) > MS_PER_DAY // _STEP_MS]
+    since_ms = (first + begun) * _STEP_MS
+    recent = since_ms[since_ms > time_ms[-1] - _SUSPECTED_MS]
+    return [int(it) for it in recent[::-1][:_MOST_SUSPICIONS]]
+
+
+def _is_far_better(losses: tuple[FloatArray, FloatArray] | None) -> bool:
+    if losses is None:
+        return False
+    recent, whole = losses
+    gain = whole - recent
+    error = float(gain.std(ddof=1)) * np.sqrt(_BLOCKS)
+    return bool(recent.sum() < _BELIEVED_SHARE * whole.sum() and gain.sum() > _BELIEVED_ERRORS * error)
+
+
+def _log_loss(logit: FloatArray, y: NDArray[np.uint8] | FloatArray) -> FloatArray:
+    return np.asarray(np.logaddexp(0.0, logit) - y * logit, np.float64)

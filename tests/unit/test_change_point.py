@@ -1,0 +1,177 @@
+"""When a change of everything is believed, and what a generation learns then."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from models import change_point
+from models.change_point import change_point_ms
+from models.examples import Examples
+from models.generation import TrainingRows
+from models.label_delay import LabelDelays, Ripening
+from models.threshold import Calibration
+from models.vocabulary import MS_PER_DAY
+
+PLAIN = Calibration()
+CATEGORICAL = np.zeros(2, np.bool_)
+A_DAY = 2_000
+SURE = 3.0
+"""The logit, or its negative, that decisions had."""
+Days = NDArray[np.float64]
+Pattern = Callable[[Days, NDArray[np.float32]], NDArray[np.bool_]]
+
+
+def chance(right: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Return labels that are as sure as a logit of `SURE` says."""
+    wrong: NDArray[np.bool_] = rng.random(len(right)) > 1.0 / (1.0 + np.exp(-SURE))
+    return right ^ wrong
+
+
+def stream(until_day: float, pattern: Pattern, model: Pattern, seed: int = 3) -> Ripening:
+    """Return the examples of days of even traffic, all of them mature, and what decided them.
+
+    Parameters
+    ----------
+    until_day
+        The first is day 100.
+    pattern
+        Which are rather fraud, by the days and two features of normal noise.
+    model
+        The same as the model in force thought it was.
+    """
+    rng = np.random.default_rng(seed)
+    days = 100.0 + np.arange(int((until_day - 100.0) * A_DAY)) / A_DAY
+    X = rng.normal(size=(len(days), 2)).astype(np.float32)
+    logit = np.where(model(days, X), SURE, -SURE).astype(np.float32)
+    time_ms = np.round(days * MS_PER_DAY).astype(np.int64)
+    examples = Examples(
+        features=X, label=chance(pattern(days, X), rng).astype(np.uint8), weight=np.ones(len(days), np.float32),
+        event_time_ms=time_ms, key=np.arange(len(days), dtype=np.uint64), logit=logit, tables_logit=logit,
+        trees_logit=logit, verdict_ms=time_ms,
+    )  # fmt: skip
+    return Ripening(examples, np.zeros(len(days)), LabelDelays.none(), int(time_ms[-1]) + 1, 0, is_old=True)
+
+
+def first_is_high(_: Days, X: NDArray[np.float32]) -> NDArray[np.bool_]:
+    return X[:, 0] > 0.0
+
+
+def turned_on(day: float) -> Pattern:
+    """Return the pattern that is the opposite from a day on."""
+    return lambda days, X: (X[:, 0] > 0.0) ^ (days >= day)
+
+
+def found_day(known: Ripening, believed_day: float = 0.0) -> float:
+    """Return the day of the change, 0 for none."""
+    return change_point_ms(known, PLAIN, CATEGORICAL, round(believed_day * MS_PER_DAY), 7) / MS_PER_DAY
+
+
+def test_a_change_of_everything_is_believed_from_the_quarter_of_a_day_on_in_which_it_began() -> None:
+    assert found_day(stream(114.0, turned_on(112.25), first_is_high)) == 112.25
+
+
+def test_nothing_is_fitted_while_decisions_lose_what_they_expect(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(change_point._Judge, "losses", None)
+    assert found_day(stream(114.0, first_is_high, first_is_high)) == 0.0
+
+
+def test_a_model_that_is_wrong_though_the_pattern_stays_is_no_change() -> None:
+    """A bad generation loses far more than it expects, too: the whole memory teaches as well as its last days."""
+    assert found_day(stream(114.0, first_is_high, turned_on(112.25))) == 0.0
+
+
+def test_of_two_changes_the_newest_is_believed() -> None:
+    def twice(days: Days, X: NDArray[np.float32]) -> NDArray[np.bool_]:
+        now = np.where(days < 117.0, X[:, 0], X[:, 1])
+        return np.where(days < 110.0, -X[:, 0], now) > 0.0
+
+    def once(days: Days, X: NDArray[np.float32]) -> NDArray[np.bool_]:
+        return np.where(days < 114.0, -X[:, 0], X[:, 0]) > 0.0
+
+    assert found_day(stream(119.0, twice, once)) == 117.0
+
+
+def test_a_pattern_that_adds_to_what_was_is_no_change_of_everything() -> None:
+    """Another fraud comes beside the old one, and what was learnt of that one stays true."""
+
+    def more(days: Days, X: NDArray[np.float32]) -> NDArray[np.bool_]:
+        return (X[:, 0] > 0.0) | ((days >= 112.0) & (X[:, 1] > 2.0))
+
+    assert found_day(stream(116.0, more, first_is_high)) == 0.0
+
+
+def test_a_change_is_believed_once_a_thousand_examples_of_the_new_pattern_can_be_learnt() -> None:
+    """Of the time since the change the second half judges: of 2,000 examples 1,000 are learnt."""
+    assert found_day(stream(112.99, turned_on(112.0), first_is_high)) == 0.0
+    assert found_day(stream(113.01, turned_on(112.0), first_is_high)) == 112.0
+
+
+def test_what_is_believed_stays_while_the_whole_memory_teaches_worse() -> None:
+    """Decisions have been right for longer than a change is suspected."""
+
+    def learnt_soon(days: Days, X: NDArray[np.float32]) -> NDArray[np.bool_]:
+        return (X[:, 0] > 0.0) ^ (days >= 111.0)
+
+    known = stream(143.0, turned_on(110.0), learnt_soon)
+    assert found_day(known) == 0.0
+    assert found_day(known, believed_day=110.0) == 110.0
+
+
+def test_what_is_believed_goes_where_the_whole_memory_teaches_better(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = stream(114.0, first_is_high, first_is_high)
+    losses = {False: (np.full(20, 1.01), np.ones(20)), True: (np.ones(20), np.full(20, 1.01))}
+    for recent_is_better, found in losses.items():
+        monkeypatch.setattr(change_point._Judge, "losses", lambda *_, found=found: found)
+        assert (found_day(known, believed_day=110.0) == 110.0) is recent_is_better
+
+
+def test_what_is_believed_stays_while_too_little_is_known_to_judge() -> None:
+    assert found_day(stream(110.5, first_is_high, first_is_high), believed_day=110.0) == 110.0
+
+
+def test_a_change_before_all_of_the_memory_needs_no_belief() -> None:
+    assert found_day(stream(114.0, first_is_high, first_is_high), believed_day=99.0) == 0.0
+
+
+def test_without_examples_and_without_scores_there_is_no_change() -> None:
+    known = stream(114.0, turned_on(112.0), first_is_high)
+    unscored = dataclasses.replace(known.examples, logit=np.full(len(known.examples), np.nan, np.float32))
+    assert found_day(dataclasses.replace(known, examples=unscored)) == 0.0
+    assert found_day(dataclasses.replace(known, now_ms=99 * MS_PER_DAY)) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("recent", "whole", "believed"),
+    [
+        (np.ones(20), np.full(20, 1.26), True),
+        (np.ones(20), np.full(20, 1.24), False),
+        # The gain of 20 is 4.5 times its error of sqrt(20), and 5.02 times.
+        (np.full(20, 0.5), 1.5 + np.tile([-1.0, 1.0], 10) * np.sqrt(0.95), False),
+        (np.full(20, 0.5), 1.5 + np.tile([-1.0, 1.0], 10) * 0.89 * np.sqrt(0.95), True),
+    ],
+)
+def test_a_change_is_believed_where_the_loss_falls_below_four_fifths_and_by_five_errors(
+    recent: NDArray[np.float64], whole: NDArray[np.float64], believed: bool
+) -> None:
+    assert change_point._is_far_better((recent, whole)) is believed
+
+
+def test_both_learn_nothing_of_the_judged_days(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of three days since the change the newest one and a half judge, of twenty the newest week."""
+    learnt: list[tuple[int, int]] = []
+
+    def noted(_: object, rows: TrainingRows, judged: TrainingRows) -> NDArray[np.float64]:
+        learnt.append((len(rows.y), len(judged.y)))
+        return np.zeros(len(judged.y))
+
+    monkeypatch.setattr(change_point._Judge, "_loss", noted)
+    for since, until, days in ((111.0, 114.0, (1.5, 12.5, 1.5)), (104.0, 124.0, (13.0, 17.0, 7.0))):
+        learnt.clear()
+        found_day(stream(until, first_is_high, first_is_high), believed_day=since)
+        recent, whole, judged = (round(it * A_DAY) for it in days)
+        assert learnt == [(recent, judged), (whole, judged)]
