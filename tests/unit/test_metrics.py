@@ -277,13 +277,13 @@ def test_other_gauges_show_what_they_were_given(metrics: Metrics) -> None:
         forest_cut=math.inf,
     )
     metrics.model.mix(0.3, 0.8)
-    metrics.model.generation({"tables": 0.02, "trees": 0.01, "both": 0.009}, 0.5)
+    metrics.model.generation({"tables": 0.02, "trees": 0.01, "both": 0.009}, 0.5, 9_000)
     chosen = InForce(0.25, forest_decides=False, forest_vouched=-1)
     metrics.model.policy(chosen, 57.0, 10.0 * np.arange(len(NAMES), dtype=np.float64))
     shown = {name: found for name, labels, found in samples(metrics) if not labels}
     assert [value(metrics, "model_mix", part=part) for part in ("tables", "trees")] == [0.3, 0.8]
     assert value(metrics, "model_judged_loss", part="both") == 0.009
-    assert shown["model_silent_alert_weight"] == 0.5
+    assert (shown["model_silent_alert_weight"], shown["model_change_timestamp_seconds"]) == (0.5, 9.0)
     assert shown["pending_decisions"] == 12
     assert shown["label_feed_halted"] == shown["rebalances_total"] == 1
     assert (shown["model_log_offset"], shown["model_generation_offset"]) == (90, 40)

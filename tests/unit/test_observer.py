@@ -83,12 +83,25 @@ def test_drift_is_counted_and_logged_by_name(
     assert "amount, score, base_rate" in logged(caplog)[0]
 
 
-def test_each_generation_is_logged_once_with_what_it_was_made_of(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ("change_ms", "said"),
+    [
+        (0, ""),
+        (
+            1_706_140_800_000,
+            "; everything changed at 2024-01-25 00:00:00Z, and it has learnt what came since",
+        ),
+    ],
+)
+def test_each_generation_is_logged_once_with_what_it_was_made_of(
+    caplog: pytest.LogCaptureFixture, change_ms: int, said: str
+) -> None:
     caplog.set_level(logging.INFO, "worker.live.observer")
     choice = Choice(3, 0, Mix(0.25, 0.75), np.arange(2, dtype=np.int16), None, 0.03, 0.02, 0.0125)
     tables, trees = BinnedLogistic(**TABLES[choice.tables_at]), "250 trees of 7 leaves"
     model: Any = SimpleNamespace(
-        choice=choice, generation=GenerationStart(12, 5, 100), silent_weight=0.5, policy=None, challenger=None,
+        choice=choice, generation=GenerationStart(12, 5, 100, change_ms), silent_weight=0.5, policy=None,
+        challenger=None,
         layout=SimpleNamespace(names=("amount",)),
         shared=SimpleNamespace(evictions=0), online=SimpleNamespace(tables=tables, trees_in_words=trees),
     )  # fmt: skip
@@ -104,8 +117,9 @@ def test_each_generation_is_logged_once_with_what_it_was_made_of(caplog: pytest.
         "a generation takes force: 0.25 of tables of 16 bins and 8 in crosses, learnt in 1 pass at rates of 0.05 and "
         "0.03, and 0.75 of 250 trees of 7 leaves; "
         "judged log loss 0.03000, 0.02000, together 0.01250; an alert that no label answers weighs 0.50"
+        + said
     ]
-    assert shown == [({"tables": 0.03, "trees": 0.02, "both": 0.0125}, 0.5)]
+    assert shown == [({"tables": 0.03, "trees": 0.02, "both": 0.0125}, 0.5, change_ms)]
 
 
 def test_labels_without_a_decision_are_warned_of_once(

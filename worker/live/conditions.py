@@ -155,13 +155,13 @@ class Conditions:
             newest = (
                 "none has come"
                 if facts.newest_label_ms is None
-                else f"the newest is of {_moment(facts.newest_label_ms)}"
+                else f"the newest is of {moment(facts.newest_label_ms)}"
             )
             log.warning(
                 "the label feed is silent for longer than labels.max_silence_days (%s; the transactions have "
                 "reached %s): nothing matures, so the model learns no legit decision and no day closes",
                 newest,
-                _moment(facts.clock_ms),
+                moment(facts.clock_ms),
             )
         else:
             log.info("labels come again: decisions mature")
@@ -223,7 +223,7 @@ class Conditions:
             log.warning(
                 "transactions are dated a day or more ahead of the others in their partition: they are decided as of "
                 "the clock, %s, and do not move it. See to their producer's clock",
-                _moment(facts.clock_ms),
+                moment(facts.clock_ms),
             )
         else:
             log.info("no transaction is dated far ahead any more; %d were", self._dated_ahead)
@@ -237,8 +237,8 @@ class Conditions:
                 "partition %d: %d labels wait for their label_time, the first for %s; the transactions have reached %s",
                 partition,
                 waiting.count,
-                _moment(waiting.first_due_ms),
-                _moment(waiting.clock_ms),
+                moment(waiting.first_due_ms),
+                moment(waiting.clock_ms),
             )
         else:
             log.info("partition %d: no label waits for a time in the future", partition)
@@ -246,7 +246,7 @@ class Conditions:
     def _day(self, facts: Facts) -> None:
         if not self._changes("day", facts.day_is_unlabelled):
             return
-        day = "none" if facts.day_closed_ms is None else _moment(facts.day_closed_ms - 1)[:10]
+        day = "none" if facts.day_closed_ms is None else moment(facts.day_closed_ms - 1)[:10]
         if facts.day_is_unlabelled:
             log.warning(
                 "the day %s closed without a label: its recall, precision and cost are those of silence. Do labels "
@@ -395,7 +395,8 @@ def _labels_of(partition: int) -> str:
     return f"{_LABELS}{partition}"
 
 
-def _moment(time_ms: int | None) -> str:
+def moment(time_ms: int | None) -> str:
+    """Return a time in UTC, to the second; a time beyond the calendar as its number of milliseconds."""
     if time_ms is None:
         return "no time yet"
     try:

@@ -15,7 +15,7 @@ from models.maturing import FEWEST_EXAMPLES
 from models.state import GenerationStart, ModelState
 from models.vocabulary import MS_PER_DAY, Decider, Flag, LabelEffect, LabelSource
 from worker.cycle.contracts import Decided, Outcome, StepTimes
-from worker.live.conditions import Conditions, Facts, WaitingLabels
+from worker.live.conditions import Conditions, Facts, WaitingLabels, moment
 from worker.live.publisher import (
     ORPHAN,
     ORPHAN_DETAIL,
@@ -115,14 +115,15 @@ class MetricsObserver:
     def _observe_generation(self) -> None:
         """Log what each generation was made of, and how its parts did on days that they had not seen."""
         model, choice = self._model, self._model.choice
-        if choice is None or model.online is None or model.generation == self._generation:
+        generation = model.generation
+        if choice is None or model.online is None or generation is None or generation == self._generation:
             return
-        self._generation = model.generation
+        self._generation = generation
         losses = {"tables": choice.tables_loss, "trees": choice.trees_loss, "both": choice.blend_loss}
-        self._metrics.model.generation(losses, model.silent_weight)
+        self._metrics.model.generation(losses, model.silent_weight, generation.change_ms)
         log.info(
             "a generation takes force: %.2f of %s, and %.2f of %s; judged log loss %.5f, %.5f, together %.5f; "
-            "an alert that no label answers weighs %.2f%s",
+            "an alert that no label answers weighs %.2f%s%s",
             choice.mix.tables,
             model.online.tables.in_words,
             choice.mix.trees,
@@ -130,6 +131,9 @@ class MetricsObserver:
             *losses.values(),
             model.silent_weight,
             "" if model.challenger is None else f"; {model.challenger.in_words}",
+            f"; everything changed at {moment(generation.change_ms)}, and it has learnt what came since"
+            if generation.change_ms
+            else "",
         )
 
     def _observe_partition(self, outcome: Outcome) -> None:

@@ -64,6 +64,7 @@ model_generation_offset                                         where the genera
 model_mix                           part                        weights of tables and trees in the logit, as of now
 model_judged_loss                   part                        log loss on unseen days, at the last search
 model_silent_alert_weight                                       with which silent alerts are learnt as legit
+model_change_timestamp_seconds                                  since when it has learnt, as all changed; or 0
 model_frauds_learnt                                             by the online model
 model_prevalence                                                share of frauds among decisions learnt
 model_threshold_lambda                                          alert from lambda times the review cost on
@@ -81,9 +82,8 @@ start_time_seconds                                              when the worker 
 build_info                          version                     always 1
 =================================== =========================== ===========================================
 
-The windows (1d, 7d, 30d) are the newest closed days of event time. A series "by arrival" counts when the label came:
-there a new fraud pattern first *raises* recall, because caught frauds are labelled first. No label of a metric ever
-names a card, a merchant or a transaction.
+The windows (1d, 7d, 30d) are the newest closed days of event time. Series "by arrival" count when the label came: a new
+fraud pattern first *raises* recall there, as caught frauds are labelled first. No label names card, merchant or payment.
 """
 
 from __future__ import annotations

@@ -33,6 +33,10 @@ class ModelGauges:
         self._silent = gauge(
             "model_silent_alert_weight", "With which alerts that no label answers are learnt as legit."
         )
+        self._change = gauge(
+            "model_change_timestamp_seconds",
+            "Event time since which it has learnt, as all changed; 0: of no change.",
+        )
         self._frauds = gauge("model_frauds_learnt", "Frauds the online model has learnt.")
         self._prevalence = gauge("model_prevalence", "Share of frauds among the decisions learnt from.")
         self._lambda = gauge("model_threshold_lambda", "Alert from lambda times the review cost on.")
@@ -49,14 +53,14 @@ class ModelGauges:
             InForce(np.nan, forest_decides=False, forest_vouched=0), np.nan, np.full(len(NAMES), np.nan)
         )
         self.mix(np.nan, np.nan)
-        self.generation(dict.fromkeys((*_PARTS, "both"), np.nan), np.nan)
+        self.generation(dict.fromkeys((*_PARTS, "both"), np.nan), np.nan, change_ms=0)
 
     def mix(self, tables: float, trees: float) -> None:
         """Set the gauges of the weights of the two logits, which follow the verdicts."""
         for part, weight in zip(_PARTS, (tables, trees), strict=True):
             self._mix.labels(part).set(weight)
 
-    def generation(self, judged_loss: Mapping[str, float], silent_weight: float) -> None:
+    def generation(self, judged_loss: Mapping[str, float], silent_weight: float, change_ms: int) -> None:
         """Set the gauges of what the generation in force was made of.
 
         Parameters
@@ -66,10 +70,13 @@ class ModelGauges:
             may have moved since; NaN where none were judged.
         silent_weight
             With which alerts that no label answers are learnt as legit.
+        change_ms
+            When everything changed, so that it has learnt only what came since; 0 for no such moment.
         """
         for part, loss in judged_loss.items():
             self._loss.labels(part).set(loss)
         self._silent.set(silent_weight)
+        self._change.set(change_ms / 1_000.0)
 
     def policy(
         self, chosen: InForce, forest_cases_per_day: float | None, daily_gain: NDArray[np.float64]
