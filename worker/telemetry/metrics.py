@@ -83,7 +83,7 @@ build_info                          version                     always 1
 =================================== =========================== ===========================================
 
 The windows (1d, 7d, 30d) are the newest closed days of event time. Series "by arrival" count when the label came: a new
-fraud pattern first *raises* recall there, as caught frauds are labelled first. No label names card, merchant or payment.
+fraud pattern first *raises* recall there, as caught frauds are labelled first. No label names cards or transactions.
 """
 
 from __future__ import annotations
