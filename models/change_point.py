@@ -29,16 +29,21 @@ _STEP_MS: Final = MS_PER_DAY // 4
 """Of the time in which decisions are compared with what was expected."""
 _TIMES_EXPECTED: Final = 2.0
 """So many times the expected loss is suspicious, if it is more by `_SUSPICIOUS_ERRORS` standard errors."""
-_SUSPICIOUS_ERRORS: Final = 6.0
+_SUSPICIOUS_ERRORS: Final = 4.0
 _SUSPECTED_MS: Final = 28 * MS_PER_DAY
 """A change is suspected for so long. Later there is enough of the new pattern for a model to have learnt it."""
 _MOST_SUSPICIONS: Final = 2
-_JUDGED_MS: Final = 7 * MS_PER_DAY
-"""The newest days, which judge; of less time since the change, its second half."""
+"""The newest ones."""
+_LEAST_MS: Final = MS_PER_DAY
+"""A burst of an hour may look like all that there is."""
 _LEAST_ROWS: Final = 1_000
 """Examples that must have been learnt since the change."""
 _LEAST_FRAUDS: Final = 2 * LEAST_FRAUDS
 """To be learnt since the change, and to be judged after: so a search among both has enough to judge by, too."""
+_LEAST_RATE: Final = 0.5
+"""Where the rate of fraud has fallen to less, labels may have stopped coming for some: that teaches nothing."""
+_JUDGED_MS: Final = 7 * MS_PER_DAY
+"""The newest days judge, or as many as hold so many frauds; of less time since the change, its second half."""
 _FITTED_ROWS: Final = 60_000
 _BLOCKS: Final = 20
 """Stretches of the judged time, whose sums of losses are taken for independent."""
@@ -52,34 +57,45 @@ from what they show after a change of everything, where the loss falls to a half
 
 
 class _Judge:
-    """Compares what was learnt since a moment with all that was learnt, on the newest matured rows."""
+    """Compares what was learnt since a moment with what was learnt since an earlier one, on the newest matured rows."""
 
     def __init__(
-        self,
-        time_ms: NDArray[np.int64],
-        rows: TrainingRows,
-        categorical: NDArray[np.bool_],
-        seed: int,
+        self, time_ms: NDArray[np.int64], rows: TrainingRows, categorical: NDArray[np.bool_], seed: int
     ) -> None:
         self._time_ms, self._rows = time_ms, rows
+        fraud_ms = time_ms[rows.y == 1]
+        self._enough_ms = int(fraud_ms[-min(_LEAST_FRAUDS, len(fraud_ms))]) if len(fraud_ms) else 0
         self._categorical, self._seed = categorical, seed
 
-    def losses(self, since_ms: int) -> tuple[FloatArray, FloatArray] | None:
-        """Return what each block loses by what was learnt since a moment, and by all; None where that is too little."""
-        time_ms, rows = self._time_ms, self._rows
-        until_ms = int(time_ms[-1]) + 1
-        judged_ms = max(until_ms - _JUDGED_MS, (since_ms + until_ms) // 2)
-        first, cut = np.searchsorted(time_ms, [since_ms, judged_ms])
-        learnt, judged = rows.take(np.arange(first, cut)), rows.take(np.arange(cut, len(time_ms)))
+    def losses(self, earlier_ms: int, since_ms: int) -> tuple[FloatArray, FloatArray] | None:
+        """Return what each block loses by what was learnt since each moment; None where that is too little."""
+        time_ms, until_ms = self._time_ms, int(self._time_ms[-1]) + 1
+        judged_ms = max(min(until_ms - _JUDGED_MS, self._enough_ms), (since_ms + until_ms) // 2)
+        begin, first, cut = np.searchsorted(time_ms, [earlier_ms, since_ms, judged_ms]).tolist()
+        more, learnt, judged = self._between(begin, cut), self._between(first, cut), self._between(cut, None)
         frauds = min(np.count_nonzero(it.y) for it in (learnt, judged))
-        if len(learnt.y) < _LEAST_ROWS or frauds < _LEAST_FRAUDS:
+        if until_ms - since_ms < _LEAST_MS or len(learnt.y) < _LEAST_ROWS or frauds < _LEAST_FRAUDS:
             return None
         block = (time_ms[cut:] - judged_ms) * _BLOCKS // (until_ms - judged_ms)
-        whole = rows.take(np.arange(cut))
-        return self._by_block(block, learnt, judged), self._by_block(block, whole, judged)
+        by_more, by_less = (
+            np.bincount(block, self._loss(it, judged), _BLOCKS).astype(np.float64) for it in (more, learnt)
+        )
+        return by_more, by_less
 
-    def _by_block(self, block: NDArray[np.int64], learnt: TrainingRows, judged: TrainingRows) -> FloatArray:
-        return np.bincount(block, self._loss(learnt, judged), _BLOCKS).astype(np.float64)
+    def lost_frauds(self, earlier_ms: int, since_ms: int) -> bool:
+        """Return whether far fewer are known to be fraud since a moment than were before."""
+        begin, first = np.searchsorted(self._time_ms, [earlier_ms, since_ms]).tolist()
+        before, after = (_rate(self._between(*it)) for it in ((begin, first), (first, None)))
+        return after < _LEAST_RATE * before
+
+    def is_empty(self, since_ms: int) -> bool:
+        """Return whether too little has come since a moment to make a generation of."""
+        rows = self._between(int(np.searchsorted(self._time_ms, since_ms)), None)
+        return len(rows.y) < _LEAST_ROWS or int(np.count_nonzero(rows.y)) < LEAST_FRAUDS
+
+    def _between(self, first: int, end: int | None) -> TrainingRows:
+        X, y, w = self._rows
+        return TrainingRows(X[first:end], y[first:end], w[first:end])
 
     def _loss(self, learnt: TrainingRows, judged: TrainingRows) -> FloatArray:
         """Return the weighted log loss of judged rows, with the slope and intercept that suit them best."""
@@ -102,7 +118,7 @@ def change_point_ms(
     ripening
         All examples of the memory.
     calibration
-        Makes probabilities of the logits that the decisions had.
+        In force: makes probabilities of the logits that the decisions had.
     categorical : bool (F,)
         Of the features.
     believed_ms
@@ -116,20 +132,27 @@ def change_point_ms(
     time_ms = ripening.examples.event_time_ms[mature]
     rows = ripening.known_at(ripening.now_ms, mature)
     judge = _Judge(time_ms, rows, categorical, seed)
-    suspected = _suspected_ms(time_ms, rows, ripening.examples.logit[mature], calibration)
-    for since_ms in suspected:
-        if since_ms > believed_ms + MS_PER_DAY and _is_far_better(judge.losses(since_ms)):
-            return since_ms
-    if believed_ms <= time_ms[0]:
+    first_ms = int(time_ms[0])
+    found_ms = max(believed_ms, first_ms)
+    if judge.is_empty(found_ms):
         return 0
-    losses = judge.losses(believed_ms)
-    return 0 if losses is not None and losses[0].sum() > losses[1].sum() else believed_ms
+    for since_ms in _suspected_ms(time_ms, rows, ripening.examples.logit[mature], calibration):
+        # What came before a change that is believed would lose to anything.
+        is_new = since_ms > found_ms + MS_PER_DAY and not judge.lost_frauds(found_ms, since_ms)
+        if is_new and _is_far_less(judge.losses(found_ms, since_ms)):
+            found_ms = since_ms
+    if found_ms == first_ms:
+        return 0
+    if found_ms > believed_ms:
+        return found_ms
+    losses = judge.losses(first_ms, found_ms)
+    return 0 if losses is not None and losses[0].sum() < losses[1].sum() else found_ms
 
 
 def _suspected_ms(
     time_ms: NDArray[np.int64], rows: TrainingRows, logit: NDArray[np.float32], calibration: Calibration
 ) -> list[int]:
-    """Return when decisions began to lose far more than expected, the newest such moment first."""
+    """Return when decisions of late began to lose far more than expected, ascending."""
     scored = np.flatnonzero(np.isfinite(logit))
     if not len(scored):
         return []
@@ -139,25 +162,29 @@ def _suspected_ms(
     first = int(step[0])
     step -= first
     # The loss of a row is log(1 + e^z) - y z, and y is 1 with probability p.
-    lost, expected, variance = (
-        np.bincount(step, it)
-        for it in (w * _log_loss(z, y), w * _log_loss(z, p), w**2 * p * (1.0 - p) * z**2)
+    excess = w * (p - y) * z
+    expected, beyond, variance = (np.bincount(step, it) for it in (w * _log_loss(z, p), excess, excess**2))
+    off = np.flatnonzero(
+        (beyond > _SUSPICIOUS_ERRORS * np.sqrt(variance)) & (beyond > (_TIMES_EXPECTED - 1.0) * expected)
     )
-    beyond = lost - expected > _SUSPICIOUS_ERRORS * np.sqrt(variance)
-    off = np.flatnonzero(beyond & (lost > _TIMES_EXPECTED * expected))
     begun = off[np.diff(off, prepend=-MS_PER_DAY) > MS_PER_DAY // _STEP_MS]
     since_ms = (first + begun) * _STEP_MS
-    recent = since_ms[since_ms > time_ms[-1] - _SUSPECTED_MS]
-    return [int(it) for it in recent[::-1][:_MOST_SUSPICIONS]]
+    return [int(it) for it in since_ms[since_ms > time_ms[-1] - _SUSPECTED_MS][-_MOST_SUSPICIONS:]]
 
 
-def _is_far_better(losses: tuple[FloatArray, FloatArray] | None) -> bool:
+def _rate(rows: TrainingRows) -> float:
+    weight = float(rows.w.sum())
+    return float(np.dot(rows.w, rows.y)) / weight if weight else 0.0
+
+
+def _is_far_less(losses: tuple[FloatArray, FloatArray] | None) -> bool:
+    """Return whether the second losses, by block, are far below the first."""
     if losses is None:
         return False
-    recent, whole = losses
-    gain = whole - recent
+    more, less = losses
+    gain = more - less
     error = float(gain.std(ddof=1)) * np.sqrt(_BLOCKS)
-    return bool(recent.sum() < _BELIEVED_SHARE * whole.sum() and gain.sum() > _BELIEVED_ERRORS * error)
+    return bool(less.sum() < _BELIEVED_SHARE * more.sum() and gain.sum() > _BELIEVED_ERRORS * error)
 
 
 def _log_loss(logit: FloatArray, y: NDArray[np.uint8] | FloatArray) -> FloatArray:

@@ -307,11 +307,6 @@ class Ripening:
         weight[silent_yet] *= self.silent_weight
         return TrainingRows(self.examples.features[rows], fraud.view(np.uint8), weight)
 
-    def since(self, from_ms: int) -> Ripening:
-        """Return what is known of the decisions since a moment, as of a stream that began then."""
-        rows = np.arange(np.searchsorted(self.examples.event_time_ms, from_ms), len(self.chance))
-        return replace(self, examples=self.examples.take(rows), chance=self.chance[rows], is_old=False)
-
     def in_hindsight(self) -> Ripening:
         """Return the mature examples as if the verdicts of now had come at once, each worth what it is worth now."""
         rows = self.mature_at(self.now_ms)

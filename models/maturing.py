@@ -115,11 +115,17 @@ class Memory(NamedTuple):
         until_ms = self.known_ms - self.policy.negatives_after_ms
         return int(np.count_nonzero(_fraud_times_ms(self.examples, until_ms) >= self.since_ms))
 
-    def ripen(self) -> Ripe:
-        """Return the last verdicts of the memory as they are learnt by now.
+    def ripen(self, change_ms: int = 0) -> Ripe:
+        """Return the last verdicts of the memory, or of decisions since everything changed, as they are learnt by now.
 
         Of a steady stream, old enough, the young ones are among them that a label or silence has spoken of: as many
-        frauds come by then as in any week, and beside all the mature rows they shift no prior.
+        frauds come by then as in any week, and beside all the mature rows they shift no prior. After a change of
+        everything the stream is young again, but for what is known of the delays of labels.
+
+        Parameters
+        ----------
+        change_ms
+            As of `models.change_point`; 0 for no such moment.
         """
         recent = self.examples.for_generation(self.since_ms)
         delays = LabelDelays.measured(recent, self.known_ms)
@@ -130,10 +136,15 @@ class Memory(NamedTuple):
         mature = recent.event_time_ms < self.known_ms - wait_ms
         old = recent.take(mature)
         silent = silent_weight(old, self.calibration)
+        if change_ms:
+            since = recent.event_time_ms >= change_ms
+            recent, mature = recent.take(since), mature[since]
+            old = recent.take(mature)
         longest_ms = min(_STEADY * wait_ms, _FULL * (self.policy.memory_ms - wait_ms))
-        is_old = _spans(old) >= longest_ms or legits_come_as_soon(old, delays)
-        steady = is_old and self.known_ms == self.clock_ms
-        chosen = (mature | steady) & ((recent.label != Verdict.ALERTED) | (silent > 0.0))
+        spans = _spans(old) >= longest_ms
+        is_steady = spans or legits_come_as_soon(old, delays)
+        learns_young = is_steady and self.known_ms == self.clock_ms
+        chosen = (mature | learns_young) & ((recent.label != Verdict.ALERTED) | (silent > 0.0))
         known, chance = learnt_as(
             recent.take(chosen), mature[chosen], silent, self.calibration, delays, self.known_ms
         )
@@ -141,11 +152,11 @@ class Memory(NamedTuple):
         traffic = self.traffic if self.policy.silence_is_legit else None
         silence_ms = self.policy.negatives_after_ms
         ripening = Ripening(
-            known, chance, delays, self.known_ms + 1, wait_ms + 1, steady, legit_delays, is_old, silent,
-            traffic, silence_ms,
+            known, chance, delays, self.known_ms + 1, wait_ms + 1, learns_young, legit_delays,
+            spans or (is_steady and not change_ms), silent, traffic, silence_ms,
         )  # fmt: skip
         # The generation has learnt the decisions before; of a young stream, later ones are learnt as they grow old.
-        held_from_ms = -1 if is_old else self.known_ms - wait_ms
+        held_from_ms = -1 if is_steady else self.known_ms - wait_ms
         return Ripe(ripening, silent, held_from_ms, _come_at_once(recent))
 
     def _wait_ms(self, recent: Examples, delays: LabelDelays, legit_delays: LabelDelays | None) -> int:

@@ -129,10 +129,11 @@ def generation_job(
         change_ms = change_point_ms(
             ripe.ripening, memory.calibration, layout.categorical, believed_ms, seed=max(cut_offset, 0)
         )
-        ripening = ripe.ripening.since(change_ms) if change_ms else ripe.ripening
+        if change_ms:
+            ripe = memory.ripen(change_ms)
         # The seed is the log's offset: no chance comes from outside.
         searcher = Searcher(
-            ripening,
+            ripe.ripening,
             layout.names,
             layout.categorical,
             lineage.fraud_weight,
@@ -141,7 +142,7 @@ def generation_job(
             recent=recent,
         )
         found = recipe
-        may_stay = found is not None and _may_stay(found.choice, ripening.mature_rows, plan.challenger)
+        may_stay = found is not None and _may_stay(found.choice, ripe.ripening.mature_rows, plan.challenger)
         if found is None or not may_stay or change_ms != believed_ms:
             found = searcher.search()
         built = searcher.build(found)

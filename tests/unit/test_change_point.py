@@ -67,7 +67,7 @@ def turned_on(day: float) -> Pattern:
 
 
 def found_day(known: Ripening, believed_day: float = 0.0) -> float:
-    """Return the day of the change, 0 for none."""
+    """Return the day of the change; 0 for none."""
     return change_point_ms(known, PLAIN, CATEGORICAL, round(believed_day * MS_PER_DAY), 7) / MS_PER_DAY
 
 
@@ -96,13 +96,52 @@ def test_of_two_changes_the_newest_is_believed() -> None:
     assert found_day(stream(119.0, twice, once)) == 117.0
 
 
-def test_a_pattern_that_adds_to_what_was_is_no_change_of_everything() -> None:
-    """Another fraud comes beside the old one, and what was learnt of that one stays true."""
+def test_a_jump_of_the_base_rate_alone_is_no_change_of_everything() -> None:
+    """From a day on three in four of those that looked safe are fraud, too, whatever their features are."""
 
     def more(days: Days, X: NDArray[np.float32]) -> NDArray[np.bool_]:
-        return (X[:, 0] > 0.0) | ((days >= 112.0) & (X[:, 1] > 2.0))
+        by_chance = np.random.default_rng(8).random(len(days)) < 0.75
+        return (X[:, 0] > 0.0) | ((days >= 112.0) & by_chance)
 
     assert found_day(stream(116.0, more, first_is_high)) == 0.0
+
+
+def test_labels_that_stop_coming_for_most_frauds_are_no_change() -> None:
+    """What was nearly always fraud is legit from then on, as far as anyone knows, but for a fifth."""
+
+    def fewer(days: Days, X: NDArray[np.float32]) -> NDArray[np.bool_]:
+        return (X[:, 0] > 0.0) & ((days < 112.0) | (X[:, 1] > 0.84))
+
+    def other(days: Days, X: NDArray[np.float32]) -> NDArray[np.bool_]:
+        return np.where(days < 112.0, X[:, 0] > 0.0, (X[:, 0] < 0.0) & (X[:, 1] > -0.25))
+
+    assert found_day(stream(116.0, fewer, first_is_high)) == 0.0
+    assert found_day(stream(116.0, other, first_is_high)) == 112.0
+
+
+def test_a_later_suspicion_is_judged_by_what_came_since_the_change_that_is_believed() -> None:
+    """What came before that change would lose to any days since it, and so to those of a bad generation."""
+
+    def bad_for_days(days: Days, X: NDArray[np.float32]) -> NDArray[np.bool_]:
+        return (X[:, 0] > 0.0) ^ (days >= 110.0) ^ ((days >= 118.0) & (days < 119.0))
+
+    known = stream(124.0, turned_on(110.0), bad_for_days)
+    assert found_day(known, believed_day=110.0) == 110.0
+    assert found_day(known) == 118.0
+
+
+def test_a_burst_of_less_than_a_day_is_no_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(change_point, "_LEAST_ROWS", 100)
+    assert found_day(stream(112.99, turned_on(112.0), first_is_high)) == 0.0
+    assert found_day(stream(113.01, turned_on(112.0), first_is_high)) == 112.0
+
+
+def test_a_belief_without_enough_to_make_a_generation_of_goes() -> None:
+    """As where labels are found to take longer, so that what came since is not mature any more."""
+    known = stream(110.6, first_is_high, first_is_high)
+    assert found_day(known, believed_day=110.0) == 110.0
+    assert found_day(known, believed_day=110.2) == 0.0
+    assert found_day(known, believed_day=111.0) == 0.0
 
 
 def test_a_change_is_believed_once_a_thousand_examples_of_the_new_pattern_can_be_learnt() -> None:
@@ -124,14 +163,10 @@ def test_what_is_believed_stays_while_the_whole_memory_teaches_worse() -> None:
 
 def test_what_is_believed_goes_where_the_whole_memory_teaches_better(monkeypatch: pytest.MonkeyPatch) -> None:
     known = stream(114.0, first_is_high, first_is_high)
-    losses = {False: (np.full(20, 1.01), np.ones(20)), True: (np.ones(20), np.full(20, 1.01))}
+    losses = {False: (np.ones(20), np.full(20, 1.01)), True: (np.full(20, 1.01), np.ones(20))}
     for recent_is_better, found in losses.items():
         monkeypatch.setattr(change_point._Judge, "losses", lambda *_, found=found: found)
         assert (found_day(known, believed_day=110.0) == 110.0) is recent_is_better
-
-
-def test_what_is_believed_stays_while_too_little_is_known_to_judge() -> None:
-    assert found_day(stream(110.5, first_is_high, first_is_high), believed_day=110.0) == 110.0
 
 
 def test_a_change_before_all_of_the_memory_needs_no_belief() -> None:
@@ -158,20 +193,36 @@ def test_without_examples_and_without_scores_there_is_no_change() -> None:
 def test_a_change_is_believed_where_the_loss_falls_below_four_fifths_and_by_five_errors(
     recent: NDArray[np.float64], whole: NDArray[np.float64], believed: bool
 ) -> None:
-    assert change_point._is_far_better((recent, whole)) is believed
+    assert change_point._is_far_less((whole, recent)) is believed
+
+
+def learnt_and_judged(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Return a list of how many rows are learnt and judged, filled as they are."""
+    rows: list[tuple[int, int]] = []
+
+    def noted(_: object, learnt: TrainingRows, judged: TrainingRows) -> NDArray[np.float64]:
+        rows.append((len(learnt.y), len(judged.y)))
+        return np.zeros(len(judged.y))
+
+    monkeypatch.setattr(change_point._Judge, "_loss", noted)
+    return rows
 
 
 def test_both_learn_nothing_of_the_judged_days(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of three days since the change the newest one and a half judge, of twenty the newest week."""
-    learnt: list[tuple[int, int]] = []
-
-    def noted(_: object, rows: TrainingRows, judged: TrainingRows) -> NDArray[np.float64]:
-        learnt.append((len(rows.y), len(judged.y)))
-        return np.zeros(len(judged.y))
-
-    monkeypatch.setattr(change_point._Judge, "_loss", noted)
+    found = learnt_and_judged(monkeypatch)
     for since, until, days in ((111.0, 114.0, (1.5, 12.5, 1.5)), (104.0, 124.0, (13.0, 17.0, 7.0))):
-        learnt.clear()
+        found.clear()
         found_day(stream(until, first_is_high, first_is_high), believed_day=since)
         recent, whole, judged = (round(it * A_DAY) for it in days)
-        assert learnt == [(recent, judged), (whole, judged)]
+        assert found == [(whole, judged), (recent, judged)]
+
+
+def test_where_fraud_is_rare_as_many_days_judge_as_hold_sixty_frauds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Row 36,000 of 60,000 is the sixtieth fraud from the end, where each 400th is one; the change is row 6,000."""
+    found = learnt_and_judged(monkeypatch)
+    known = stream(130.0, first_is_high, first_is_high)
+    label = (np.arange(60_000) % 400 == 0).astype(np.uint8)
+    rare = dataclasses.replace(known, examples=dataclasses.replace(known.examples, label=label))
+    found_day(rare, believed_day=103.0)
+    assert found[-2:] == [(36_000, 24_000), (30_000, 24_000)]

@@ -13,6 +13,7 @@ from models.blend import Mix
 from models.candidates import Choice
 from models.examples import Examples, Verdict
 from models.label_delay import LabelDelays, Ripening
+from models.maturing import Memory
 from models.online import BinnedLogistic, build_generation
 from models.records import Refit
 from models.refit import FOREST_ROWS, Job, RefitPlan, forest_due, forest_job, generation_due, generation_job
@@ -344,7 +345,8 @@ def test_a_generation_of_few_days_since_a_change_is_redone_when_half_as_many_mor
     begun_ms = START_MS + 15 * MS_PER_DAY
     add(state, clock_ms=begun_ms)
     changing(monkeypatch, begun_ms - 4 * MS_PER_DAY)
-    monkeypatch.setattr(Ripening, "since", lambda ripening, _: ripening)
+    ripen = Memory.ripen
+    monkeypatch.setattr(Memory, "ripen", lambda memory, _=0: ripen(memory))
     state.fold(state.offset + 1, run(generation_job(state, PLAN)))
     add(state, clock_ms=begun_ms + 2 * MS_PER_DAY - 1)
     assert not generation_due(state, PLAN)
