@@ -185,6 +185,22 @@ def test_late_verdicts_move_the_balance_of_the_mix_alone(delay_hours: int, at_on
     assert bool(run(generation_job(state, PLAN)).arrays["balance_alone"]) is not at_once
 
 
+def labelled_after(days: int, memory_days: int, fraud_hours: int, legit_hours: int) -> tuple[ModelState, int]:
+    """Return a state of so many days, each verdict so long after its decision, and its clock."""
+    policy = dataclasses.replace(POLICY, memory_ms=memory_days * MS_PER_DAY)
+    state = ModelState(LINEAGE, policy, DIGEST_EVERY)
+    rng, clock_ms = np.random.default_rng(9), START_MS + (days + 7) * MS_PER_DAY
+    rows = Examples.concatenate(
+        [examples(rng, 100, START_MS + day * MS_PER_DAY, frauds=0.1) for day in range(days)]
+    )
+    # A verdict comes with a commit, minutes after the label.
+    hours = np.where(rows.label == 1, fraud_hours, legit_hours) + rng.uniform(0.0, 0.5, len(rows))
+    rows = dataclasses.replace(rows, verdict_ms=rows.event_time_ms + (hours * 3_600_000).astype(np.int64))
+    record = commit(rng, 0, clocks_ms={0: clock_ms})
+    state.fold(0, dataclasses.replace(record, examples=rows, newest_label_ms=clock_ms))
+    return state, clock_ms
+
+
 @pytest.mark.parametrize(
     ("days", "memory_days", "fraud_hours", "legit_hours", "holds"),
     [
@@ -201,19 +217,24 @@ def test_late_verdicts_move_the_balance_of_the_mix_alone(delay_hours: int, at_on
 def test_verdicts_of_a_young_stream_are_held_where_legits_come_later_than_frauds(
     days: int, memory_days: int, fraud_hours: int, legit_hours: int, holds: bool
 ) -> None:
-    policy = dataclasses.replace(POLICY, memory_ms=memory_days * MS_PER_DAY)
-    state = ModelState(LINEAGE, policy, DIGEST_EVERY)
-    rng, clock_ms = np.random.default_rng(9), START_MS + (days + 7) * MS_PER_DAY
-    rows = Examples.concatenate(
-        [examples(rng, 100, START_MS + day * MS_PER_DAY, frauds=0.1) for day in range(days)]
-    )
-    # A verdict comes with a commit, minutes after the label.
-    hours = np.where(rows.label == 1, fraud_hours, legit_hours) + rng.uniform(0.0, 0.5, len(rows))
-    rows = dataclasses.replace(rows, verdict_ms=rows.event_time_ms + (hours * 3_600_000).astype(np.int64))
-    record = commit(rng, 0, clocks_ms={0: clock_ms})
-    state.fold(0, dataclasses.replace(record, examples=rows, newest_label_ms=clock_ms))
+    state, clock_ms = labelled_after(days, memory_days, fraud_hours, legit_hours)
     expected = clock_ms - POLICY.negatives_after_ms if holds else -1
     assert run(generation_job(state, PLAN)).arrays["held_from_ms"].tolist() == [expected]
+
+
+@pytest.mark.parametrize(("fraud_hours", "holds"), [(48, True), (200, False)])
+def test_after_a_change_of_everything_a_stream_is_young_but_for_what_is_known_of_its_delays(
+    monkeypatch: pytest.MonkeyPatch, fraud_hours: int, holds: bool
+) -> None:
+    """Forty days are more than four times the wait for silence, and the ten since the change are less."""
+    state, clock_ms = labelled_after(40, 90, fraud_hours, 200)
+    steady = run(generation_job(state, PLAN)).arrays
+    changing(monkeypatch, START_MS + 30 * MS_PER_DAY)
+    young = run(generation_job(state, PLAN)).arrays
+    assert steady["held_from_ms"].tolist() == [-1]
+    assert (young["held_from_ms"].tolist() == [-1]) is not holds
+    assert not holds or young["held_from_ms"].tolist() == [clock_ms - POLICY.negatives_after_ms]
+    np.testing.assert_array_equal(young["label_delays"], steady["label_delays"])
 
 
 def test_the_first_generation_is_made_once_enough_frauds_are_mature() -> None:
