@@ -226,3 +226,102 @@ def test_where_fraud_is_rare_as_many_days_judge_as_hold_sixty_frauds(monkeypatch
     rare = dataclasses.replace(known, examples=dataclasses.replace(known.examples, label=label))
     found_day(rare, believed_day=103.0)
     assert found[-2:] == [(36_000, 24_000), (30_000, 24_000)]
+
+
+def judge_of(time_ms: NDArray[np.int64], label: NDArray[np.bool_]) -> change_point._Judge:
+    rows = TrainingRows(
+        np.zeros((len(label), 2), np.float32), label.astype(np.uint8), np.ones(len(label), np.float64)
+    )
+    return change_point._Judge(time_ms, rows, CATEGORICAL, 7)
+
+
+@pytest.mark.parametrize(
+    ("learnt", "judged", "is_enough"), [(60, 60, True), (59, 60, False), (60, 59, False)]
+)
+def test_sixty_frauds_must_be_learnt_and_judged(
+    monkeypatch: pytest.MonkeyPatch, learnt: int, judged: int, is_enough: bool
+) -> None:
+    learnt_and_judged(monkeypatch)
+    time_ms = np.arange(4_000, dtype=np.int64) * (MS_PER_DAY // 2_000)
+    label = np.zeros(4_000, np.bool_)
+    label[:learnt] = label[2_000 : 2_000 + judged] = True
+    assert (judge_of(time_ms, label).losses(0, 0) is not None) is is_enough
+
+
+@pytest.mark.parametrize(("rows", "is_enough"), [(2_000, True), (1_998, False)])
+def test_a_thousand_examples_must_be_learnt(
+    monkeypatch: pytest.MonkeyPatch, rows: int, is_enough: bool
+) -> None:
+    """The later half of two days judges."""
+    learnt_and_judged(monkeypatch)
+    time_ms = np.linspace(0, 2 * MS_PER_DAY - 1, rows).astype(np.int64)
+    assert (judge_of(time_ms, np.arange(rows) % 4 == 0).losses(0, 0) is not None) is is_enough
+
+
+@pytest.mark.parametrize(("frauds", "stays"), [(30, True), (29, False)])
+def test_a_belief_needs_thirty_frauds_to_make_a_generation_of(frauds: int, stays: bool) -> None:
+    known = stream(101.0, first_is_high, first_is_high)
+    label = np.zeros(2_000, np.uint8)
+    label[[*range(50), *range(1_000, 1_000 + frauds)]] = 1
+    known = dataclasses.replace(known, examples=dataclasses.replace(known.examples, label=label))
+    assert (found_day(known, believed_day=100.5) == 100.5) is stays
+
+
+def test_a_suspicion_within_a_day_of_the_change_that_is_believed_is_of_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def noted(_: object, earlier_ms: int, since_ms: int) -> None:
+        asked.append((earlier_ms, since_ms))
+
+    monkeypatch.setattr(change_point._Judge, "losses", noted)
+    known = stream(114.0, turned_on(112.0), first_is_high)
+    for believed_day, judged in ((110.75, 2), (111.0, 1), (111.25, 1)):
+        asked.clear()
+        assert found_day(known, believed_day) == believed_day
+        assert len(asked) == judged
+
+
+HELD = Calibration(2.0, -1.0)
+"""Makes -3 of the logit -1: the probability of fraud is 0.0474, and the expected loss 0.1909."""
+
+
+def suspected_days(rows: list[int], frauds: list[int]) -> list[float]:
+    """Return when something is suspected, where each quarter of a day has so many rows and frauds, all of logit -1."""
+    step = np.repeat(np.arange(len(rows)), rows)
+    label = np.concatenate([np.arange(n) < k for n, k in zip(rows, frauds, strict=True)]).astype(np.uint8)
+    known = TrainingRows(np.zeros((len(step), 2), np.float32), label, np.ones(len(step)))
+    time_ms = step.astype(np.int64) * MS_PER_DAY // 4
+    found = change_point._suspected_ms(time_ms, known, np.full(len(step), -1.0, np.float32), HELD)
+    return [it / MS_PER_DAY for it in found]
+
+
+@pytest.mark.parametrize(
+    ("rows", "frauds", "is_suspected"),
+    [
+        # Beyond what is expected, in rows: (k - 0.0474 n) 3. That is 1.75 and 2.14 times the expected loss of 190.9.
+        (1_000, 95, False),
+        (1_000, 120, True),
+        # Its square error: 8.17 k + 0.02 (n - k). So 2.6 and 5.1 errors.
+        (100, 14, False),
+        (400, 56, True),
+    ],
+)
+def test_twice_the_expected_loss_is_suspicious_by_four_errors(
+    rows: int, frauds: int, is_suspected: bool
+) -> None:
+    assert suspected_days([1_000, 1_000, rows], [47, 47, frauds]) == ([0.5] if is_suspected else [])
+
+
+def test_of_what_is_suspected_the_newest_two_of_four_weeks_count() -> None:
+    def bad_on(*steps: int) -> list[float]:
+        frauds = np.full(160, 9)
+        frauds[list(steps)] = 60
+        return suspected_days([200] * 160, frauds.tolist())
+
+    assert bad_on(60, 80, 81, 82, 86, 100) == [80 / 4, 100 / 4]
+    assert bad_on(60, 80, 85, 100) == [85 / 4, 100 / 4]
+    # The newest row is of step 159: four weeks are 112 steps.
+    assert bad_on(47, 100) == [100 / 4]
+    assert bad_on(48, 100) == [48 / 4, 100 / 4]

@@ -229,8 +229,9 @@ def test_after_a_change_of_everything_a_stream_is_young_but_for_what_is_known_of
     """Forty days are more than four times the wait for silence, and the ten since the change are less."""
     state, clock_ms = labelled_after(40, 90, fraud_hours, 200)
     steady = run(generation_job(state, PLAN)).arrays
-    changing(monkeypatch, START_MS + 30 * MS_PER_DAY)
+    _, searched = changing(monkeypatch, START_MS + 30 * MS_PER_DAY)
     young = run(generation_job(state, PLAN)).arrays
+    assert not searched[0].is_old
     assert steady["held_from_ms"].tolist() == [-1]
     assert (young["held_from_ms"].tolist() == [-1]) is not holds
     assert not holds or young["held_from_ms"].tolist() == [clock_ms - POLICY.negatives_after_ms]
