@@ -22,6 +22,8 @@ from models.candidates import TREES
 from models.cuts import LEAST_FRAUDS
 from models.generation import TrainingRows
 from models.label_delay import Ripening
+from models.maturing import FEWEST_EXAMPLES
+from models.search import SEARCH_ROWS, log_loss
 from models.threshold import Calibration
 from models.vocabulary import MS_PER_DAY
 
@@ -36,15 +38,12 @@ _MOST_SUSPICIONS: Final = 2
 """The newest ones."""
 _LEAST_MS: Final = MS_PER_DAY
 """A burst of an hour may look like all that there is."""
-_LEAST_ROWS: Final = 1_000
-"""Examples that must have been learnt since the change."""
 _LEAST_FRAUDS: Final = 2 * LEAST_FRAUDS
 """To be learnt since the change, and to be judged after: so a search among both has enough to judge by, too."""
 _LEAST_RATE: Final = 0.5
 """Where the rate of fraud has fallen to less, labels may have stopped coming for some: that teaches nothing."""
 _JUDGED_MS: Final = 7 * MS_PER_DAY
 """The newest days judge, or as many as hold so many frauds; of less time since the change, its second half."""
-_FITTED_ROWS: Final = 60_000
 _BLOCKS: Final = 20
 """Stretches of the judged time, whose sums of losses are taken for independent."""
 _BELIEVED_ERRORS: Final = 5.0
@@ -74,7 +73,7 @@ class _Judge:
         begin, first, cut = np.searchsorted(time_ms, [earlier_ms, since_ms, judged_ms]).tolist()
         more, learnt, judged = self._between(begin, cut), self._between(first, cut), self._between(cut, None)
         frauds = min(np.count_nonzero(it.y) for it in (learnt, judged))
-        if until_ms - since_ms < _LEAST_MS or len(learnt.y) < _LEAST_ROWS or frauds < _LEAST_FRAUDS:
+        if until_ms - since_ms < _LEAST_MS or len(learnt.y) < FEWEST_EXAMPLES or frauds < _LEAST_FRAUDS:
             return None
         block = (time_ms[cut:] - judged_ms) * _BLOCKS // (until_ms - judged_ms)
         by_more, by_less = (
@@ -91,7 +90,7 @@ class _Judge:
     def is_empty(self, since_ms: int) -> bool:
         """Return whether too little has come since a moment to make a generation of."""
         rows = self._between(int(np.searchsorted(self._time_ms, since_ms)), None)
-        return len(rows.y) < _LEAST_ROWS or int(np.count_nonzero(rows.y)) < LEAST_FRAUDS
+        return len(rows.y) < FEWEST_EXAMPLES or int(np.count_nonzero(rows.y)) < LEAST_FRAUDS
 
     def _between(self, first: int, end: int | None) -> TrainingRows:
         X, y, w = self._rows
@@ -99,13 +98,13 @@ class _Judge:
 
     def _loss(self, learnt: TrainingRows, judged: TrainingRows) -> FloatArray:
         """Return the weighted log loss of judged rows, with the slope and intercept that suit them best."""
-        sampled = BoostedRows.of(learnt, _FITTED_ROWS, self._seed)
+        sampled = BoostedRows.of(learnt, SEARCH_ROWS, self._seed)
         trees = TreeSample.of(learnt, self._categorical, sampled).fit(TREES[0], self._seed)
         logit, y, w = trees.score(judged.X), judged.y, judged.w
         fitted = Calibration.fit(logit, y == 1, w)
         # A model that ranks the wrong way round is worth nothing, not as much as its opposite.
         calibration = replace(fitted, slope=max(fitted.slope, 0.0)).expecting(float(np.dot(w, y)), logit, w)
-        return w * _log_loss(calibration.slope * logit + calibration.intercept, y)
+        return w * log_loss(calibration.slope * logit + calibration.intercept, y)
 
 
 def change_point_ms(
@@ -163,7 +162,7 @@ def _suspected_ms(
     step -= first
     # The loss of a row is log(1 + e^z) - y z, and y is 1 with probability p.
     excess = w * (p - y) * z
-    expected, beyond, variance = (np.bincount(step, it) for it in (w * _log_loss(z, p), excess, excess**2))
+    expected, beyond, variance = (np.bincount(step, it) for it in (w * log_loss(z, p), excess, excess**2))
     off = np.flatnonzero(
         (beyond > _SUSPICIOUS_ERRORS * np.sqrt(variance)) & (beyond > (_TIMES_EXPECTED - 1.0) * expected)
     )
@@ -185,7 +184,3 @@ def _is_far_less(losses: tuple[FloatArray, FloatArray] | None) -> bool:
     gain = more - less
     error = float(gain.std(ddof=1)) * np.sqrt(_BLOCKS)
     return bool(less.sum() < _BELIEVED_SHARE * more.sum() and gain.sum() > _BELIEVED_ERRORS * error)
-
-
-def _log_loss(logit: FloatArray, y: NDArray[np.uint8] | FloatArray) -> FloatArray:
-    return np.asarray(np.logaddexp(0.0, logit) - y * logit, np.float64)

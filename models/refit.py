@@ -142,8 +142,11 @@ def generation_job(
             recent=recent,
         )
         found = recipe
-        may_stay = found is not None and _may_stay(found.choice, ripe.ripening.mature_rows, plan.challenger)
-        if found is None or not may_stay or change_ms != believed_ms:
+        if (
+            found is None
+            or change_ms != believed_ms
+            or not _may_stay(found.choice, ripe.ripening.mature_rows, plan.challenger)
+        ):
             found = searcher.search()
         built = searcher.build(found)
         newest = searcher.newest_rows(_FOLLOWED_ROWS)

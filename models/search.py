@@ -319,7 +319,7 @@ class Searcher:
         """Return whether logits lower the loss: by more than one standard error over days, or by anything at all."""
         judged = np.concatenate([cut.judged for cut in cuts])
         y, w, day = self._rows.y[judged], self._rows.w[judged], self._time_ms[judged] // MS_PER_DAY
-        gain = w * (_log_loss(best, y) - _log_loss(found, y))
+        gain = w * (log_loss(best, y) - log_loss(found, y))
         if not beyond_noise:
             return float(gain.sum()) > 0.0
         by_day = np.bincount(np.unique(day, return_inverse=True)[1], gain)
@@ -406,9 +406,10 @@ def _frauds(rows: TrainingRows, most: int) -> int:
     return min(int(np.count_nonzero(rows.y)), most // 2)
 
 
-def _log_loss(logit: NDArray[np.float64], y: NDArray[np.uint8]) -> NDArray[np.float64]:
+def log_loss(logit: NDArray[np.float64], y: NDArray[np.uint8] | NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the log loss of each row, or what it is expected to be where y is the probability of fraud."""
     return np.logaddexp(0.0, logit) - y * logit
 
 
 def _mean_loss(logit: NDArray[np.float64], y: NDArray[np.uint8], w: NDArray[np.float64]) -> float:
-    return float(np.average(_log_loss(logit, y), weights=w))
+    return float(np.average(log_loss(logit, y), weights=w))

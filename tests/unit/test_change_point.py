@@ -131,7 +131,7 @@ def test_a_later_suspicion_is_judged_by_what_came_since_the_change_that_is_belie
 
 
 def test_a_burst_of_less_than_a_day_is_no_change(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(change_point, "_LEAST_ROWS", 100)
+    monkeypatch.setattr(change_point, "FEWEST_EXAMPLES", 100)
     assert found_day(stream(112.99, turned_on(112.0), first_is_high)) == 0.0
     assert found_day(stream(113.01, turned_on(112.0), first_is_high)) == 112.0
 
