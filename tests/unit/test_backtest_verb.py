@@ -314,6 +314,16 @@ def test_delays_are_drawn_for_labels_without_a_time_and_refused_where_each_has_o
     assert json.loads(out)["label_coverage"] < 0.05
 
 
+def test_delays_are_not_drawn_where_a_column_gives_each_label_its_time(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drawn = ["--label-delay", "lognormal:30:0.5", "--to", "2024-01-05"]
+    assert main(command(folder, *TRUTH, *drawn)) == 2
+    assert (
+        "has its own in column 'label_time': leave one of --label-delay and --label-time-column out"
+    ) in " ".join(capsys.readouterr().err.split())
+
+
 @pytest.mark.usefixtures("remembered")
 def test_without_labels_it_says_how_to_name_them(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(command(folder, "--to", "2024-01-03")) == 0

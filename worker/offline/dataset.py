@@ -364,6 +364,11 @@ def _with_truth(whole: Dataset, file: TableFile, labels: TruthColumns) -> Datase
     if labels.time is not None:
         # In seconds or milliseconds whatever the events are in: no setting says it of this column.
         given_ms, absent = file.label_times_ms(labels.time, None)
+        if labels.delay.sigma > 0.0 and not (absent & ~unknown).any():
+            raise SettingsError(
+                f"--label-delay draws when labels without a time come, and each of {file.path} has its own in column "
+                f"{labels.time!r}: leave one of --label-delay and --label-time-column out"
+            )
         known_ms, early = known_times_ms(given_ms, whole.event_time_ms, ~absent & ~unknown)
         label_time_ms = np.where(absent, label_time_ms, known_ms)
     return replace(
