@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from worker.view.alert_text import alert_text, moment, one_line, read_alert
+from worker.moments import moment
+from worker.view.alert_text import alert_text, one_line, read_alert
 from worker.wire.schema import Alert
 
 REASONS: list[dict[str, Any]] = [

@@ -22,9 +22,9 @@ from worker.kafka_io.partitioner import Partitioner, partitions_of_keys
 from worker.kafka_io.record_batches import RecordColumns
 from worker.kafka_io.topic_reader import open_topic
 from worker.live.guard import MISMATCHES_TOLERATED
+from worker.moments import moment
 from worker.settings.fields import LabelFields, TimeFormat, TransactionFields
 from worker.settings.sections import Settings
-from worker.view.alert_text import moment
 from worker.view.foreign_text import shortened
 from worker.wire.decoder import BadRecord, Decoder
 

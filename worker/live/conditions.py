@@ -9,12 +9,12 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from math import inf
 from typing import Final
 
 from models.payoff import InForce
 from models.records import Policy
+from worker.moments import moment
 from worker.parameters import by_setting, policy
 from worker.settings.sections import Settings
 from worker.telemetry.health import WorkerStatus
@@ -393,13 +393,3 @@ class OtherSettings:
 
 def _labels_of(partition: int) -> str:
     return f"{_LABELS}{partition}"
-
-
-def moment(time_ms: int | None) -> str:
-    """Return a time in UTC, to the second; a time beyond the calendar as its number of milliseconds."""
-    if time_ms is None:
-        return "no time yet"
-    try:
-        return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-    except (ValueError, OverflowError, OSError):
-        return f"{time_ms} ms"

@@ -15,7 +15,7 @@ from models.maturing import FEWEST_EXAMPLES
 from models.state import GenerationStart, ModelState
 from models.vocabulary import MS_PER_DAY, Decider, Flag, LabelEffect, LabelSource
 from worker.cycle.contracts import Decided, Outcome, StepTimes
-from worker.live.conditions import Conditions, Facts, WaitingLabels, moment
+from worker.live.conditions import Conditions, Facts, WaitingLabels
 from worker.live.publisher import (
     ORPHAN,
     ORPHAN_DETAIL,
@@ -26,6 +26,7 @@ from worker.live.publisher import (
     WRONG_CARD_DETAIL,
 )
 from worker.live.source import KafkaSource
+from worker.moments import moment
 from worker.partition.task import PartitionTask
 from worker.settings.sections import TopicSettings
 from worker.telemetry.metrics import LABELS, TRANSACTIONS, Metrics

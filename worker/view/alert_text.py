@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from typing import Final
 
 import orjson
 from pydantic import ValidationError
 from rich.text import Text
 
+from worker.moments import moment
 from worker.redaction import printable
 from worker.view.foreign_text import short_id, shortened
 from worker.wire.schema import Alert, AlertReason, explain_record
@@ -42,14 +42,6 @@ def alert_text(alert: Alert) -> Text:
         style="dim",
     )
     return text
-
-
-def moment(time_ms: int) -> str:
-    """Return a time in UTC, to the second; a time beyond the calendar as its number of milliseconds."""
-    try:
-        return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-    except (ValueError, OverflowError, OSError):
-        return f"{time_ms} ms"
 
 
 def _amount(alert: Alert) -> str:

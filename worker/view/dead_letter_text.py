@@ -11,8 +11,9 @@ from typing import Any, Final
 from rich.table import Table
 from rich.text import Text
 
+from worker.moments import moment
 from worker.redaction import printable, redact, redact_bytes
-from worker.view.alert_text import moment, one_line
+from worker.view.alert_text import one_line
 from worker.view.foreign_text import printable_bytes, shortened
 from worker.wire.dead_letters import EVERYTHING, Wanted, is_marker, original_of, read_letter
 from worker.wire.schema import DeadLetter
