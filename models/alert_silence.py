@@ -5,7 +5,8 @@ all silent alerts out, and above the threshold only frauds are learnt: the model
 as it raises more of them. Learn all of them as legit, and blocked frauds teach that fraud is legit. What tells the two
 apart is the frauds: where alerts go unanswered but their frauds still charge back, labels confirm about as many as the
 model predicted; where frauds are blocked, next to none. So a silent alert is learnt as legit with a weight that follows
-from the share that is confirmed.
+from the share that is confirmed. The forest's alerts should hold as many frauds as any decisions, at least: where
+nearly all is alerted, as in a small stream of large amounts, a first generation would otherwise know hardly a legit.
 """
 
 from __future__ import annotations
@@ -32,14 +33,16 @@ def silent_weight(examples: Examples, calibration: Calibration) -> float:
     ----------
     examples
         The last verdict on each decision, silent alerts with them, each for as many as its weight. Those that the
-        forest decided predict nothing.
+        forest decided predict no more frauds than there are among all decisions.
     calibration
         Makes probabilities of their logits.
     """
-    alerted = (examples.label & Verdict.ALERTED > 0) & np.isfinite(examples.logit)
-    weight = examples.weight[alerted].astype(np.float64)
-    predicted = np.dot(weight, calibration.probability(examples.logit[alerted].astype(np.float64)))
-    confirmed = np.sum(weight, where=examples.label[alerted] & Verdict.FRAUD != 0)
+    weight, fraud = examples.weight.astype(np.float64), examples.label & Verdict.FRAUD != 0
+    alerted, online = examples.label & Verdict.ALERTED > 0, np.isfinite(examples.logit)
+    probability = np.full(len(weight), np.sum(weight, where=fraud) / max(float(weight.sum()), 1.0))
+    probability[online] = calibration.probability(examples.logit[online].astype(np.float64))
+    predicted = np.dot(weight[alerted], probability[alerted])
+    confirmed = np.sum(weight, where=alerted & fraud)
     return float(min(_ENOUGH * confirmed / (predicted + _PRIOR_FRAUDS), 1.0))
 
 

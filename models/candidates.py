@@ -40,11 +40,22 @@ Trees as deep know a value by its rank, and from the odds of it at other times t
 """
 _PAIRS: Final = replace(_BASE, trees=500, leaves=3, learning_rate=0.09)
 """Two splits a tree: a sum of effects of single columns and of pairs, which is best where there is little else."""
-TREES: Final = (_SMALL, _MIDDLE, _LARGE, _LARGEST, _PAIRS, _HUGE)
+_FEW_PAIRS: Final = replace(_PAIRS, trees=125)
+_FEW_SMALL: Final = replace(_SMALL, trees=125)
+_FEW_MIDDLE: Final = replace(_MIDDLE, trees=100)
+"""Where what can be known says little of who is a fraud, as much of real data does, a fit that stops early is best.
+
+Thousands of frauds bear all the trees.
+"""
+TREES: Final = (
+    _SMALL, _MIDDLE, _LARGE, _LARGEST, _PAIRS, _HUGE, _FEW_PAIRS, _FEW_SMALL, _FEW_MIDDLE
+)  # fmt: skip
 """Choices record the places of these and of `TABLES`, so that none may move."""
-FOR_FEW_FRAUDS: Final = (TREES.index(_SMALL), TREES.index(_PAIRS), TREES.index(_MIDDLE))
-FOR_MANY_FRAUDS: Final = (*FOR_FEW_FRAUDS, TREES.index(_LARGE), TREES.index(_LARGEST), TREES.index(_HUGE))
-"""The places of the candidates in `TREES`, the simplest first."""
+FOR_FEW_FRAUDS: Final = tuple(
+    TREES.index(it) for it in (_SMALL, _FEW_PAIRS, _FEW_SMALL, _FEW_MIDDLE, _PAIRS, _MIDDLE)
+)
+FOR_MANY_FRAUDS: Final = tuple(TREES.index(it) for it in (_SMALL, _PAIRS, _MIDDLE, _LARGE, _LARGEST, _HUGE))
+"""The places of the candidates in `TREES`: the one that stays where no other is better, then the others in turn."""
 _MOST_GROWTH: Final = 2.0
 _MOST_TREES: Final = 1_000
 """The time to score a row grows with the trees and their leaves."""

@@ -40,11 +40,25 @@ def test_a_silent_alert_is_learnt_as_legit_with_its_weight_and_all_else_as_it_is
 def test_the_weight_is_three_times_the_confirmed_share_of_predicted_frauds_and_begins_at_nothing() -> None:
     assert silent_weight(examples(), Calibration()) == 0.0
     # Forty alerts of one half each predict twenty frauds, beside ten of the prior; five are confirmed.
-    given = examples(*[(SILENT, 0.0)] * 35, *[(ALERTED_FRAUD, 0.0)] * 5, (FRAUD, 5.0), (SILENT, NAN))
+    given = examples(*[(SILENT, 0.0)] * 35, *[(ALERTED_FRAUD, 0.0)] * 5, (FRAUD, 5.0))
     given = dataclasses.replace(given, weight=np.ones(len(given), np.float32))
     assert silent_weight(given, Calibration()) == pytest.approx(3 * 5 / 30)
     # The calibration makes three quarters of one half.
     assert silent_weight(given, Calibration(1.0, np.log(3.0))) == pytest.approx(3 * 5 / 40)
+
+
+def test_the_forests_alerts_are_expected_to_hold_as_many_frauds_as_all_decisions_do() -> None:
+    # Of 400 decisions 20 are frauds, so its 80 alerts should hold four; they hold two, and beside are ten of the prior.
+    given = examples(
+        *[(SILENT, NAN)] * 78, *[(ALERTED_FRAUD, NAN)] * 2, *[(FRAUD, NAN)] * 18, *[(LEGIT, NAN)] * 302
+    )
+    given = dataclasses.replace(given, weight=np.ones(len(given), np.float32))
+    assert silent_weight(given, Calibration()) == pytest.approx(3 * 2 / (4 + 10))
+
+
+def test_where_the_forest_alerts_on_nearly_everything_its_silence_is_learnt() -> None:
+    given = examples(*[(SILENT, NAN)] * 450, *[(ALERTED_FRAUD, NAN)] * 25, *[(LEGIT, NAN)] * 25)
+    assert silent_weight(given, Calibration()) == 1.0
 
 
 def test_where_frauds_and_legits_are_sampled_apart_the_weight_is_that_of_all() -> None:

@@ -22,7 +22,8 @@ MOST = 12
 
 
 def test_there_are_at_most_twelve_candidates_trees_and_tables_together() -> None:
-    assert len(TREES) + len(TABLES) <= MOST
+    assert max(len(FOR_FEW_FRAUDS), len(FOR_MANY_FRAUDS)) + len(TABLES) <= MOST
+    assert {*FOR_FEW_FRAUDS, *FOR_MANY_FRAUDS} == set(range(len(TREES)))
 
 
 @pytest.mark.parametrize("challenger", list(ChallengerMode))
