@@ -69,7 +69,9 @@ def test_concepts_change_where_they_should() -> None:
     assert 0.45 < share < 0.55
 
 
-@pytest.mark.parametrize("shape", ["wide", "no entity", "categories", "noise", "deep", "rings", "mixed"])
+@pytest.mark.parametrize(
+    "shape", ["wide", "no entity", "categories", "noise", "faint", "deep", "rings", "mixed"]
+)
 def test_a_shape_has_its_share_of_fraud(shape: str) -> None:
     made = shapes.shaped(shape, 20_000, 0.02, seed=0)
     assert 0.015 < made.fraud.mean() < 0.025
