@@ -13,8 +13,11 @@ from models import search as search_module
 from models.blend import Blend, TableSample, Trees, TreeSample, build_blend
 from models.boosting import BoostingParams
 from models.candidates import FOR_FEW_FRAUDS, FOR_MANY_FRAUDS, TABLES, TREES
+from models.examples import Examples
+from models.label_delay import LabelDelays, Ripening
 from models.online import BinnedLogistic, LogisticParams
-from models.vocabulary import ChallengerMode
+from models.search import Searcher
+from models.vocabulary import MS_PER_DAY, ChallengerMode
 from tests.unit.test_search import examples, search
 
 MOST = 12
@@ -52,6 +55,35 @@ def test_a_search_makes_at_most_twelve_candidates(
     # What is counted is all that the search makes: every size that it may choose, and all tables.
     without_trees = challenger is ChallengerMode.OFF
     assert (len(trees), len(tables)) == (1 if without_trees else len(sizes), len(TABLES))
+
+
+def trees_chosen(X: NDArray[np.float32], y: NDArray[np.uint8], days: int) -> int:
+    """Return how many trees a search chooses by rows of so many days; labels come two days later."""
+    time_ms = np.repeat(np.arange(days), len(y) // days) * MS_PER_DAY
+    unknown = np.full(len(y), np.nan, np.float32)
+    known = Examples(
+        features=X, label=y, weight=np.ones(len(y), np.float32), event_time_ms=time_ms.astype(np.int64),
+        key=np.arange(len(y), dtype=np.uint64), logit=unknown, tables_logit=unknown, trees_logit=unknown,
+        verdict_ms=time_ms.astype(np.int64),
+    )  # fmt: skip
+    ripening = Ripening(
+        known, np.zeros(len(y)), LabelDelays.none(), int(time_ms[-1]) + 2 * MS_PER_DAY, 2 * MS_PER_DAY - 1
+    )
+    names, categorical = tuple(f"n{at}" for at in range(X.shape[1])), np.zeros(X.shape[1], np.bool_)
+    choice = Searcher(ripening, names, categorical, fraud_weight=1.0, seed=7).search().choice
+    assert choice.has_judged
+    return TREES[choice.trees_at].trees
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_fit_stops_early_where_the_fields_say_little_and_goes_on_where_they_say_much(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((3_600, 12)).astype(np.float32)
+    little = 0.5 * (X[:, 0] + X[:, 1]) - 2.2
+    y = (rng.random(3_600) < 1.0 / (1.0 + np.exp(-little))).astype(np.uint8)
+    assert trees_chosen(X, y, 60) <= 125
+    much = X[:, 0] * X[:, 1] + 0.5 * X[:, 2] > 1.2
+    assert trees_chosen(X, much.astype(np.uint8), 60) >= 200
 
 
 def test_each_candidate_for_tables_has_words_of_its_own_for_a_log() -> None:
