@@ -33,7 +33,7 @@ def silent_weight(examples: Examples, calibration: Calibration) -> float:
     ----------
     examples
         The last verdict on each decision, silent alerts with them, each for as many as its weight. Those that the
-        forest decided predict no more frauds than there are among all decisions.
+        forest decided predict as many frauds as there are among as many of all decisions.
     calibration
         Makes probabilities of their logits.
     """

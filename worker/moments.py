@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 
 def moment(time_ms: int | None) -> str:
-    """Return a time in UTC, to the second; a time beyond the calendar as its number of milliseconds."""
+    """Return a time in UTC, to the second; one beyond the calendar as its number of milliseconds; None in words."""
     if time_ms is None:
         return "no time yet"
     try:

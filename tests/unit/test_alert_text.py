@@ -118,6 +118,10 @@ def test_a_time_that_no_calendar_holds_is_shown_as_it_is() -> None:
     assert moment(10**18) == "1000000000000000000 ms"
 
 
+def test_a_time_is_shown_in_utc_and_none_in_words() -> None:
+    assert (moment(1_704_067_205_999), moment(None)) == ("2024-01-01 00:00:05Z", "no time yet")
+
+
 def test_an_alert_of_a_later_version_of_the_worker_is_read() -> None:
     later = [reason | {"since": "v9"} for reason in REASONS]
     assert isinstance(read_alert(wire(channel="web", reasons=later)), Alert)
