@@ -20,6 +20,7 @@ from models.boosting import BoostingParams, FlatBooster
 from models.category_codes import CategoryCodes, odds_elsewhere
 from models.column_edges import Binned
 from models.generation import BinnedRows, TrainingRows
+from models.linear import LinearStart
 from models.mixing import REMEMBERED, follow, information_of
 from models.online import BinnedLogistic, LogisticParams
 from models.threshold import Calibration
@@ -27,40 +28,53 @@ from models.threshold import Calibration
 _TABLES: Final = "tables."
 _BOOSTER: Final = "booster."
 _CODES: Final = "codes."
+_LINEAR: Final = "linear."
 LEAST_WEIGHT: Final = 1e-3
 """Of less, no share can be said."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trees:
-    """A booster over F features of which C are categories, and the two numbers that it takes for each of these."""
+    """A booster over F features of which C are categories, the two numbers that it takes for each of these, and slopes.
+
+    Where the booster starts from slopes, these are of the features, of categories by their odds.
+    """
 
     booster: FlatBooster
     codes: CategoryCodes
+    linear: LinearStart | None = None
 
     @property
     def in_words(self) -> str:
         """What they are, for a log."""
-        return f"{len(self.booster.roots)} trees of {self.booster.most_leaves} leaves"
+        words = f"{len(self.booster.roots)} trees of {self.booster.most_leaves} leaves"
+        return words if self.linear is None else f"{words} beside slopes"
 
     def score(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the logits, float64 (n,)."""
-        return self.booster.score(self.codes.of(X))
+        coded = self.codes.of(X)
+        score = self.booster.score(coded)
+        return score if self.linear is None else score + self.linear.score(coded)
 
     def contributions(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return what each feature adds to the booster's reference, float64 (n, F)."""
-        return self.codes.summed(self.booster.contributions(self.codes.of(X)))
+        coded = self.codes.of(X)
+        parts = self.booster.contributions(coded)
+        return self.codes.summed(parts if self.linear is None else parts + self.linear.contributions(coded))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return copies of everything as arrays of numbers, by name."""
-        parts = ((_BOOSTER, self.booster.arrays()), (_CODES, self.codes.arrays()))
+        linear = {} if self.linear is None else self.linear.arrays()
+        parts = ((_BOOSTER, self.booster.arrays()), (_CODES, self.codes.arrays()), (_LINEAR, linear))
         return {f"{prefix}{name}": array.copy() for prefix, part in parts for name, array in part.items()}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], features: int) -> Trees:
         """Restore what `arrays` returned; raises as its parts do."""
         codes = CategoryCodes.from_arrays(_below(arrays, _CODES), features)
-        return cls(FlatBooster.from_arrays(_below(arrays, _BOOSTER), features + len(codes.columns)), codes)
+        booster = FlatBooster.from_arrays(_below(arrays, _BOOSTER), features + len(codes.columns))
+        slopes = _below(arrays, _LINEAR)
+        return cls(booster, codes, LinearStart.from_arrays(slopes, features) if slopes else None)
 
 
 class TreeSample(NamedTuple):
@@ -70,8 +84,10 @@ class TreeSample(NamedTuple):
     ----------
     codes
         What is known of categories: it comes from all rows.
+    X : float32 (n, F)
+        The sample, with the odds of other times for its categories.
     binned
-        The sample, with these numbers for its categories, but for the odds, which are those of other times.
+        The same, and the ranks of its categories.
     y : uint8 (n,)
         1 for fraud.
     w : float64 (n,)
@@ -79,6 +95,7 @@ class TreeSample(NamedTuple):
     """
 
     codes: CategoryCodes
+    X: NDArray[np.float32]
     binned: Binned
     y: NDArray[np.uint8]
     w: NDArray[np.float64]
@@ -96,12 +113,18 @@ class TreeSample(NamedTuple):
         X = codes.of(rows.X[boosted.rows])
         if len(codes.columns):
             X[:, codes.columns] = odds_elsewhere(rows, codes.columns)[boosted.rows]
-        return cls(codes, Binned.of(X), rows.y[boosted.rows], boosted.weight)
+        features = rows.X.shape[1]
+        return cls(codes, X[:, :features], Binned.of(X), rows.y[boosted.rows], boosted.weight)
 
     def fit(self, params: BoostingParams, seed: int) -> Trees:
         """Fit trees; parameters and seed decide the fit."""
         closed = () if params.by_odds else self.codes.columns
-        return Trees(FlatBooster.fit(self.binned, self.y, self.w, params, seed, closed), self.codes)
+        if not params.linear:
+            return Trees(FlatBooster.fit(self.binned, self.y, self.w, params, seed, closed), self.codes)
+        linear, intercept = LinearStart.fit(self.X, self.y, self.w, seed)
+        start = intercept, linear.score(self.X)
+        booster = FlatBooster.fit(self.binned, self.y, self.w, params, seed, closed, start)
+        return Trees(booster, self.codes, linear)
 
 
 class TableSample(NamedTuple):

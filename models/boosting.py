@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from models.bins import feature_rows
 from models.column_edges import Binned
-from models.growing import LEAF, Drawn, Grown, Growth, grow, log_odds, pass_rows
+from models.growing import LEAF, Drawn, Grown, Growth, grow, pass_rows
 
 _BLOCK: Final = 1_024
 """Rows that pass through a tree together."""
@@ -27,6 +27,8 @@ _EXPONENT: Final = np.int32(0x7F800000)
 _ALL_BUT_SIGN: Final = np.int32(0x7FFFFFFF)
 _MISSING: Final = np.int32(0x7FFFFFFF)
 """The place of a missing value: behind that of every number."""
+_LEAST_SHARE: Final = 1e-9
+"""Of frauds or legits, so that either may be absent."""
 _GREATEST: Final = np.finfo(np.float32).max
 
 
@@ -74,6 +76,8 @@ class BoostingParams:
     by_odds
         Whether trees may split categories by the odds of fraud of their values (`models.category_codes`), beside
         their ranks.
+    linear
+        Whether the trees start from the slopes of a linear model (`models.linear`).
     """
 
     trees: int = 60
@@ -84,6 +88,7 @@ class BoostingParams:
     column_shares: tuple[float, ...] = (1.0,)
     rows: int = 30_000
     by_odds: bool = True
+    linear: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +151,7 @@ class FlatBooster:
         params: BoostingParams,
         seed: int,
         closed: Collection[int] = (),
+        start: tuple[float, NDArray[np.float64]] | None = None,
     ) -> FlatBooster:
         """Fit and flatten.
 
@@ -161,12 +167,16 @@ class FlatBooster:
             What decides the fit.
         closed
             Columns that no tree may split.
+        start
+            The logit before the first tree: what all rows have in common, and what each, float64 (n,), has beside it.
+            None for the log odds of fraud.
         """
         edges, codes = binned
+        baseline, beside = (log_odds(y, w), np.zeros(len(y))) if start is None else start
         varied = np.flatnonzero(codes.min(axis=1) != codes.max(axis=1))
         varied = varied[~np.isin(varied, list(closed))]
         if not len(varied):
-            return cls._constant(y, w, len(codes))
+            return cls._constant(baseline, len(codes))
         bins = np.array([len(edges[at]) + 1 for at in varied])
         rng = np.random.default_rng(seed)
         seen = np.zeros((params.trees, len(varied)), np.bool_)
@@ -174,12 +184,18 @@ class FlatBooster:
             share = params.column_shares[tree % len(params.column_shares)]
             its[rng.permutation(len(varied))[: max(1, math.ceil(share * len(varied)))]] = True
         growth = Growth(params.leaves, params.learning_rate, params.l2, params.rows, params.least_hessian)
-        grown = grow(codes[varied], bins, y, w, Drawn(seen, rng.random(params.trees)), growth)
-        return cls._of(grown, len(codes), varied, [edges[at] for at in varied])
+        drawn = Drawn(seen, rng.random(params.trees))
+        grown = grow(codes[varied], bins, y, w, drawn, growth, baseline + beside)
+        return cls._of(grown, baseline, len(codes), varied, [edges[at] for at in varied])
 
     @classmethod
     def _of(
-        cls, grown: Grown, features: int, columns: NDArray[np.int64], edges: list[NDArray[np.float32]]
+        cls,
+        grown: Grown,
+        baseline: float,
+        features: int,
+        columns: NDArray[np.int64],
+        edges: list[NDArray[np.float32]],
     ) -> FlatBooster:
         """Replace columns by features, and codes by the values that they mean."""
         feature = np.where(grown.column == LEAF, LEAF, columns[grown.column]).astype(np.int16)
@@ -190,16 +206,16 @@ class FlatBooster:
         at = np.flatnonzero((grown.column != LEAF) & (grown.code < counts[grown.column]))
         threshold[at] = np.concatenate(edges)[starts[grown.column[at]] + grown.code[at]]
         return cls(
-            features, grown.baseline, grown.roots, feature, threshold, grown.missing_left, grown.left, grown.right,
+            features, baseline, grown.roots, feature, threshold, grown.missing_left, grown.left, grown.right,
             grown.value,
         )  # fmt: skip
 
     @classmethod
-    def _constant(cls, y: NDArray[np.uint8], w: NDArray[np.float64], features: int) -> FlatBooster:
+    def _constant(cls, baseline: float, features: int) -> FlatBooster:
         """Return a model without trees, for rows that do not differ."""
         nodes, whole, single = np.empty(0, np.int32), np.empty(0, np.int16), np.empty(0, np.float32)
         return cls(
-            features, log_odds(y, w), nodes, whole, single, np.empty(0, np.bool_),
+            features, baseline, nodes, whole, single, np.empty(0, np.bool_),
             nodes, nodes, np.empty(0),
         )  # fmt: skip
 
@@ -359,3 +375,10 @@ def _add_contributions(  # noqa: PLR0913 - a compiled loop
                 child = left[node] if goes_left else right[node]
                 out[row, at] += value[child] - value[node]
                 node = child
+
+
+def log_odds(y: NDArray[np.uint8], w: NDArray[np.float64]) -> float:
+    """Return the log odds of fraud over weighted rows; finite even where either class is absent."""
+    share = np.average(y, weights=w) if w.sum() > 0.0 else 0.0
+    share = float(np.clip(share, _LEAST_SHARE, 1.0 - _LEAST_SHARE))
+    return math.log(share / (1.0 - share))

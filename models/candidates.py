@@ -41,21 +41,27 @@ Trees as deep know a value by its rank, and from the odds of it at other times t
 _PAIRS: Final = replace(_BASE, trees=500, leaves=3, learning_rate=0.09)
 """Two splits a tree: a sum of effects of single columns and of pairs, which is best where there is little else."""
 _FEW_PAIRS: Final = replace(_PAIRS, trees=125)
-_FEW_SMALL: Final = replace(_SMALL, trees=125)
 _FEW_MIDDLE: Final = replace(_MIDDLE, trees=100)
 """Where what can be known says little of who is a fraud, as much of real data does, a fit that stops early is best.
 
 Thousands of frauds bear all the trees.
 """
-TREES: Final = (
-    _SMALL, _MIDDLE, _LARGE, _LARGEST, _PAIRS, _HUGE, _FEW_PAIRS, _FEW_SMALL, _FEW_MIDDLE
-)  # fmt: skip
-"""Choices record the places of these and of `TABLES`, so that none may move."""
-FOR_FEW_FRAUDS: Final = tuple(
-    TREES.index(it) for it in (_SMALL, _FEW_PAIRS, _FEW_SMALL, _FEW_MIDDLE, _PAIRS, _MIDDLE)
-)
-FOR_MANY_FRAUDS: Final = tuple(TREES.index(it) for it in (_SMALL, _PAIRS, _MIDDLE, _LARGE, _LARGEST, _HUGE))
+_PLAIN: Final = (_SMALL, _MIDDLE, _LARGE, _LARGEST, _PAIRS, _HUGE, _FEW_PAIRS, _FEW_MIDDLE)
+TREES: Final = (*_PLAIN, *(replace(it, linear=True) for it in _PLAIN))
+"""Choices record the places of these and of `TABLES`, so that none may move: a new size raises `FOLD_VERSION`."""
+FOR_FEW_FRAUDS: Final = tuple(TREES.index(it) for it in (_SMALL, _FEW_PAIRS, _FEW_MIDDLE, _PAIRS, _MIDDLE))
+FOR_MANY_FRAUDS: Final = tuple(TREES.index(it) for it in (_SMALL, _PAIRS, _LARGE, _LARGEST, _HUGE))
 """The places of the candidates in `TREES`: the one that stays where no other is better, then the others in turn."""
+
+
+def with_slopes(at: int) -> int:
+    """Return the place of the trees that start from slopes, and are else as those at a place that do not."""
+    return at + len(_PLAIN)
+
+
+_STOPPED_EARLY: Final = {
+    replace(its, linear=linear) for its in (_FEW_PAIRS, _FEW_MIDDLE) for linear in (False, True)
+}
 _MOST_GROWTH: Final = 2.0
 _MOST_TREES: Final = 1_000
 """The time to score a row grows with the trees and their leaves."""
@@ -123,9 +129,12 @@ class Choice:
     def size(self, frauds: int) -> BoostingParams:
         """Return how trees are fitted to so many frauds: there are more trees if the search knew fewer frauds.
 
-        What is best for fewer frauds is too little for all.
+        What is best for fewer frauds is too little for all, but where a fit that stops early was best: there more trees
+        learn chance.
         """
         its = TREES[self.trees_at if self.shadow is None else self.shadow.trees_at]
+        if its in _STOPPED_EARLY:
+            return its
         growth = min(max(frauds / max(self.known_frauds, 1), 1.0), _MOST_GROWTH)
         return replace(its, trees=min(round(its.trees * growth), _MOST_TREES))
 

@@ -9,7 +9,6 @@ one thread.
 
 from __future__ import annotations
 
-import math
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -24,8 +23,6 @@ LEAF: Final = -1
 """The column of a leaf."""
 _MOST_LEAVES: Final = 128
 _LEAST_GAIN: Final = 1e-9
-_LEAST_SHARE: Final = 1e-9
-"""Of frauds or legits, so that either may be absent."""
 _BLOCK: Final = 8_192
 """Rows that go through a tree together: they stay in the processor's first cache."""
 
@@ -72,8 +69,6 @@ class Grown(NamedTuple):
 
     Attributes
     ----------
-    baseline
-        The logit before the first tree.
     roots : int32 (T,)
         The first node of each tree.
     column : int16 (M,)
@@ -88,7 +83,6 @@ class Grown(NamedTuple):
         The leaf's value; of a split, the mean of the leaves below it over the rows.
     """
 
-    baseline: float
     roots: NDArray[np.int32]
     column: NDArray[np.int16]
     code: NDArray[np.int32]
@@ -133,6 +127,7 @@ def grow(
     w: NDArray[np.float64],
     drawn: Drawn,
     growth: Growth,
+    start: NDArray[np.float64],
 ) -> Grown:
     """Grow trees, each of the gradients that those before it leave.
 
@@ -150,6 +145,8 @@ def grow(
         What chance decides.
     growth
         How trees grow.
+    start : float64 (n,)
+        The logits before the first tree.
 
     Raises
     ------
@@ -159,12 +156,10 @@ def grow(
     if growth.leaves > _MOST_LEAVES:
         msg = f"a tree has at most {_MOST_LEAVES} leaves, not {growth.leaves}"
         raise ValueError(msg)
-    baseline = log_odds(y, w)
     both = _Codes(read_only(codes), read_only(codes.T), (codes == bins[:, None]).any(axis=1))
     trees = len(drawn.turn)
     most = trees * (2 * growth.leaves - 1)
     grown = Grown(
-        baseline,
         np.zeros(trees, np.int32),
         np.full(most, LEAF, np.int16),
         np.zeros(most, np.int32),
@@ -175,18 +170,11 @@ def grow(
     )
     label = read_only(y.astype(np.float64))
     drawn = Drawn(read_only(drawn.columns), read_only(drawn.turn))
-    used = _grow_all(both, bins + 1, label, read_only(w), drawn, growth, grown)
+    used = _grow_all(both, bins + 1, label, read_only(w), drawn, growth, grown, start.copy())
     return Grown(
-        baseline, grown.roots, grown.column[:used].copy(), grown.code[:used].copy(), grown.missing_left[:used].copy(),
+        grown.roots, grown.column[:used].copy(), grown.code[:used].copy(), grown.missing_left[:used].copy(),
         grown.left[:used].copy(), grown.right[:used].copy(), grown.value[:used].copy(),
     )  # fmt: skip
-
-
-def log_odds(y: NDArray[np.uint8], w: NDArray[np.float64]) -> float:
-    """Return the log odds of fraud over weighted rows; finite even where either class is absent."""
-    share = np.average(y, weights=w) if w.sum() > 0.0 else 0.0
-    share = float(np.clip(share, _LEAST_SHARE, 1.0 - _LEAST_SHARE))
-    return math.log(share / (1.0 - share))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -198,9 +186,9 @@ def _grow_all(
     drawn: Drawn,
     growth: Growth,
     grown: Grown,
+    logit: NDArray[np.float64],
 ) -> int:
     n, most = len(y), growth.leaves
-    logit = np.full(n, grown.baseline)
     its_gradients = Gradients(np.empty(n), np.empty(n), np.empty(n, np.int64))
     order, spare = np.empty(n, np.uint32), np.empty(n, np.uint32)
     taken, reached = np.empty((n, _most_columns(drawn.columns)), np.uint8), np.empty(n, np.uint8)

@@ -28,6 +28,7 @@ from models.candidates import (
     TREES,
     Choice,
     Shadow,
+    with_slopes,
 )
 from models.challenger import Challenger
 from models.cuts import Cut, draw_cuts
@@ -216,7 +217,8 @@ class Searcher:
         """Choose trees whose loss is lower, and by the first ones the order of the columns for the tables.
 
         Larger ones need not be better by more than noise: a generation knows more frauds than the cuts do, and what is
-        best for more frauds is rather larger.
+        best for more frauds is rather larger. Last comes whether they start from slopes: a choice among all sizes with
+        and without would be one of chance where most are alike.
         """
         are_many = np.count_nonzero(self._rows.y) >= _MANY_FRAUDS
         first, *larger = FOR_MANY_FRAUDS if are_many else FOR_FEW_FRAUDS
@@ -230,7 +232,9 @@ class Searcher:
             return self._logits(some, [self._trees(cut, TREES[at]) for cut in some])
 
         candidates = [] if self._challenger is ChallengerMode.OFF else larger
-        return self._best(cuts, smallest, candidates, judged, self._calibrated, beyond_noise=False), order
+        chosen = self._best(cuts, smallest, candidates, judged, self._calibrated, beyond_noise=False)
+        sloped = [with_slopes(chosen.at)] if candidates else []
+        return self._best(cuts, chosen, sloped, judged, self._calibrated, beyond_noise=False), order
 
     def _calibrated(self, cuts: list[Cut], logit: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the logits of trees with the slope and intercept that suit the judged days: the mix has its own.

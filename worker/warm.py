@@ -17,6 +17,7 @@ from kafka import ConsumerGroupMetadata
 
 from models.boosting import BoostingParams, FlatBooster
 from models.column_edges import Binned
+from models.linear import LinearStart
 from models.state import ModelState
 from worker.cycle.contracts import Finish, PartitionBatch
 from worker.cycle.processor import Processor
@@ -94,6 +95,7 @@ def _score_trees() -> None:
     trees = FlatBooster.fit(Binned.of(X), y, np.ones(400), BoostingParams(trees=2), seed=1)
     trees.contributions(X)
     trees.score(X)
+    LinearStart.fit(X, y, np.ones(400), seed=1)[0].score(X)
 
 
 def _with_fields(dataset: Dataset, settings: Settings) -> Dataset:

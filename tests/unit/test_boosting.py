@@ -200,6 +200,14 @@ def test_a_value_that_is_missing_later_goes_with_most_rows_not_with_most_of_thos
     assert missing == many
 
 
+def test_rows_that_do_not_differ_keep_the_logit_that_they_start_from() -> None:
+    X, y = np.full((50, 2), 3.0, np.float32), np.zeros(50, np.uint8)
+    y[:10] = 1
+    params = BoostingParams(trees=3)
+    trees = FlatBooster.fit(Binned.of(X), y, np.ones(50), params, seed=1, start=(-0.5, np.ones(50)))
+    assert trees.score(X).tolist() == [-0.5] * 50
+
+
 def test_rows_that_do_not_differ_make_the_share_of_frauds_the_score() -> None:
     flat = FlatBooster.fit(
         Binned.of(np.ones((4, 2), np.float32)),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from models import search as search_module
 from models.blend import Blend, TableSample, Trees, TreeSample, build_blend
 from models.boosting import BoostingParams
-from models.candidates import FOR_FEW_FRAUDS, FOR_MANY_FRAUDS, TABLES, TREES
+from models.candidates import FOR_FEW_FRAUDS, FOR_MANY_FRAUDS, TABLES, TREES, with_slopes
 from models.examples import Examples
 from models.label_delay import LabelDelays, Ripening
 from models.online import BinnedLogistic, LogisticParams
@@ -25,8 +25,15 @@ MOST = 12
 
 
 def test_there_are_at_most_twelve_candidates_trees_and_tables_together() -> None:
-    assert max(len(FOR_FEW_FRAUDS), len(FOR_MANY_FRAUDS)) + len(TABLES) <= MOST
-    assert {*FOR_FEW_FRAUDS, *FOR_MANY_FRAUDS} == set(range(len(TREES)))
+    with_and_without_slopes = max(len(FOR_FEW_FRAUDS), len(FOR_MANY_FRAUDS)) + 1
+    assert with_and_without_slopes + len(TABLES) <= MOST
+
+
+def test_each_size_of_trees_is_a_candidate_and_may_start_from_slopes() -> None:
+    sizes = sorted({*FOR_FEW_FRAUDS, *FOR_MANY_FRAUDS})
+    assert [*sizes, *(with_slopes(at) for at in sizes)] == list(range(len(TREES)))
+    for at in sizes:
+        assert TREES[with_slopes(at)] == dataclasses.replace(TREES[at], linear=True) != TREES[at]
 
 
 @pytest.mark.parametrize("challenger", list(ChallengerMode))
@@ -52,9 +59,9 @@ def test_a_search_makes_at_most_twelve_candidates(
     monkeypatch.setattr(search_module, "build_blend", built)
     search(examples(30, 60), challenger).search()
     assert len(trees) + len(tables) <= MOST
-    # What is counted is all that the search makes: every size that it may choose, and all tables.
+    # What is counted is all that the search makes: every size that it may choose, one with slopes, and all tables.
     without_trees = challenger is ChallengerMode.OFF
-    assert (len(trees), len(tables)) == (1 if without_trees else len(sizes), len(TABLES))
+    assert (len(trees), len(tables)) == (1 if without_trees else len(sizes) + 1, len(TABLES))
 
 
 def trees_chosen(X: NDArray[np.float32], y: NDArray[np.uint8], days: int) -> int:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from models import search as search_module
 from models.blend import Mix, Parts, Trees
 from models.boosting import BoostingParams
-from models.candidates import FOR_FEW_FRAUDS, FOR_MANY_FRAUDS, TABLES, TREES, Choice
+from models.candidates import FOR_FEW_FRAUDS, FOR_MANY_FRAUDS, TABLES, TREES, Choice, with_slopes
 from models.cuts import Cut
 from models.examples import Examples
 from models.label_delay import LabelDelays, Ripening
@@ -84,6 +84,15 @@ def test_there_are_more_trees_than_the_search_had_if_it_knew_fewer_frauds() -> N
     assert [choice.size(frauds).trees for frauds in (100, 400, 600, 5_000)] == [250, 250, 375, 500]
     assert dataclasses.replace(choice, trees_at=2).size(5_000).trees == 1_000
     assert choice.size(600) == dataclasses.replace(TREES[0], trees=375)
+
+
+def test_there_are_no_more_trees_where_a_fit_that_stops_early_was_best() -> None:
+    choice = Choice(0, 0, Mix(), np.arange(2, dtype=np.int16), known_frauds=400)
+    early = [at for at in FOR_FEW_FRAUDS if TREES[at].trees <= 125]
+    assert len(early) == 2
+    for at in early:
+        for its in (at, with_slopes(at)):
+            assert dataclasses.replace(choice, trees_at=its).size(5_000) == TREES[its]
 
 
 def test_the_trees_of_a_generation_are_as_many_as_its_frauds_call_for() -> None:
@@ -283,7 +292,7 @@ def test_a_search_of_a_single_cut_judges_every_candidate(monkeypatch: pytest.Mon
     monkeypatch.setattr(Searcher, "_is_better", lambda *_, **__: True)
     trees, order = searcher._chosen_trees(only)
     tables = searcher._chosen_tables(only, order, trees.logit)
-    assert (trees.at, tables.at) == (FOR_FEW_FRAUDS[-1], len(TABLES) - 1)
+    assert (trees.at, tables.at) == (with_slopes(FOR_FEW_FRAUDS[-1]), len(TABLES) - 1)
     assert len(trees.logit) == len(tables.logit) == len(only[0].judged)
 
 
@@ -308,7 +317,33 @@ def test_larger_trees_need_a_lower_loss_and_other_tables_one_that_is_lower_beyon
     monkeypatch.setattr(search_module, "_MANY_FRAUDS", many)
     monkeypatch.setattr(searcher, "_best", best)
     searcher.search()
-    assert asked == [(list(candidates), False), (list(range(len(TABLES))), True)]
+    slopes = [candidates[0], with_slopes(candidates[0])]
+    assert asked == [(list(candidates), False), (slopes, False), (list(range(len(TABLES))), True)]
+
+
+@pytest.mark.parametrize("sloped_is_better", [False, True])
+def test_the_trees_that_are_best_start_from_slopes_where_they_then_are_better_still(
+    monkeypatch: pytest.MonkeyPatch, *, sloped_is_better: bool
+) -> None:
+    searcher = search(examples(30, 200))
+    cuts, fraud, best = searcher._cuts(), searcher._rows.y == 1, FOR_FEW_FRAUDS[2]
+    size = {
+        best: 4.0,
+        with_slopes(best): 5.0 if sloped_is_better else 3.0,
+        with_slopes(FOR_FEW_FRAUDS[1]): 9.0,
+    }
+    rng = np.random.default_rng(3)
+    noise = 2.0 * rng.normal(size=len(fraud))
+
+    def logits(some: list[Cut], fits: list[BoostingParams]) -> np.ndarray:
+        its = size.get(TREES.index(fits[0]), 0.0) * np.where(fraud, 1.0, -1.0) + noise
+        return np.concatenate([its[cut.judged] for cut in some])
+
+    monkeypatch.setattr(search_module, "_order", lambda *_: searcher._plain_order)
+    monkeypatch.setattr(searcher, "_trees", lambda _, its: its)
+    monkeypatch.setattr(searcher, "_logits", logits)
+    expected = with_slopes(best) if sloped_is_better else best
+    assert searcher._chosen_trees(cuts)[0].at == expected
 
 
 def test_trees_that_rank_better_are_chosen_though_they_are_too_sure(monkeypatch: pytest.MonkeyPatch) -> None:
