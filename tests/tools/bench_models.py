@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 from models.boosting import BoostingParams, FlatBooster
 from models.candidates import FOR_MANY_FRAUDS, TREES
 from models.column_edges import Binned
+from models.linear import LinearStart
 from models.online import build_generation
 from worker.offline.backtest import backtest
 from worker.settings.sections import Settings
@@ -31,7 +32,7 @@ def models(values: dict[str, Any], rows: int, backtest_cards: int) -> dict[str, 
     `score_us` and `learn_us` are of tables of 17 features, `..._24_us` of 24. `trees_score_us` and `trees_fit_s` are of
     100 trees of 15 leaves at 60 features, beside scikit-learn's. `trees_score_smallest_us` and `trees_score_largest_us`
     are of the first and the last size that a search may choose, at 24 features: a generation has up to twice as many
-    trees.
+    trees. `slopes_score_us` is what they take more where they start from slopes.
     """
     rng = np.random.default_rng(5)
     return {
@@ -75,7 +76,7 @@ def _trees(rng: np.random.Generator, rows: int) -> dict[str, float]:
 
 
 def _candidates(rng: np.random.Generator, rows: int) -> dict[str, float]:
-    """Measure a transaction that trees of the sizes of a search score, µs."""
+    """Measure a transaction that trees of the sizes of a search score, and the slopes from which they may start, µs."""
     features, label, weight = _examples(rng, rows, WIDTH)
     binned, scored = Binned.of(features), features[: rows // 5]
     found = {}
@@ -83,6 +84,8 @@ def _candidates(rng: np.random.Generator, rows: int) -> dict[str, float]:
         trees = FlatBooster.fit(binned, label, weight, TREES[at], seed=1)
         score_s = _seconds(partial(trees.score, scored))
         found[f"trees_score_{name}_us"] = score_s / len(scored) * 1e6
+    slopes, _ = LinearStart.fit(features, label, weight, seed=1)
+    found["slopes_score_us"] = _seconds(partial(slopes.score, scored)) / len(scored) * 1e6
     return found
 
 
