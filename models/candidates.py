@@ -47,16 +47,20 @@ _FEW_MIDDLE: Final = replace(_MIDDLE, trees=100)
 Thousands of frauds bear all the trees.
 """
 _PLAIN: Final = (_SMALL, _MIDDLE, _LARGE, _LARGEST, _PAIRS, _HUGE, _FEW_PAIRS, _FEW_MIDDLE)
-TREES: Final = (*_PLAIN, *(replace(it, linear=True) for it in _PLAIN))
+TREES: Final = (*_PLAIN, *(replace(it, linear=True) for it in _PLAIN if it is not _HUGE))
 """Choices record the places of these and of `TABLES`, so that none may move: a new size raises `FOLD_VERSION`."""
 FOR_FEW_FRAUDS: Final = tuple(TREES.index(it) for it in (_SMALL, _FEW_PAIRS, _FEW_MIDDLE, _PAIRS, _MIDDLE))
 FOR_MANY_FRAUDS: Final = tuple(TREES.index(it) for it in (_SMALL, _PAIRS, _LARGE, _LARGEST, _HUGE))
 """The places of the candidates in `TREES`: the one that stays where no other is better, then the others in turn."""
 
 
-def with_slopes(at: int) -> int:
-    """Return the place of the trees that start from slopes, and are else as those at a place that do not."""
-    return at + len(_PLAIN)
+def with_slopes(at: int) -> list[int]:
+    """Return the place of the same trees that start from slopes; nothing for the largest.
+
+    These take most of the time of a search, and have leaves enough for what is linear.
+    """
+    sloped = replace(TREES[at], linear=True)
+    return [TREES.index(sloped)] if sloped in TREES else []
 
 
 _STOPPED_EARLY: Final = {

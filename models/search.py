@@ -233,7 +233,7 @@ class Searcher:
 
         candidates = [] if self._challenger is ChallengerMode.OFF else larger
         chosen = self._best(cuts, smallest, candidates, judged, self._calibrated, beyond_noise=False)
-        sloped = [with_slopes(chosen.at)] if candidates else []
+        sloped = with_slopes(chosen.at) if candidates else []
         return self._best(cuts, chosen, sloped, judged, self._calibrated, beyond_noise=False), order
 
     def _calibrated(self, cuts: list[Cut], logit: NDArray[np.float64]) -> NDArray[np.float64]:

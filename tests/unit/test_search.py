@@ -91,7 +91,7 @@ def test_there_are_no_more_trees_where_a_fit_that_stops_early_was_best() -> None
     early = [at for at in FOR_FEW_FRAUDS if TREES[at].trees <= 125]
     assert len(early) == 2
     for at in early:
-        for its in (at, with_slopes(at)):
+        for its in (at, *with_slopes(at)):
             assert dataclasses.replace(choice, trees_at=its).size(5_000) == TREES[its]
 
 
@@ -292,7 +292,7 @@ def test_a_search_of_a_single_cut_judges_every_candidate(monkeypatch: pytest.Mon
     monkeypatch.setattr(Searcher, "_is_better", lambda *_, **__: True)
     trees, order = searcher._chosen_trees(only)
     tables = searcher._chosen_tables(only, order, trees.logit)
-    assert (trees.at, tables.at) == (with_slopes(FOR_FEW_FRAUDS[-1]), len(TABLES) - 1)
+    assert (trees.at, tables.at) == (*with_slopes(FOR_FEW_FRAUDS[-1]), len(TABLES) - 1)
     assert len(trees.logit) == len(tables.logit) == len(only[0].judged)
 
 
@@ -317,7 +317,7 @@ def test_larger_trees_need_a_lower_loss_and_other_tables_one_that_is_lower_beyon
     monkeypatch.setattr(search_module, "_MANY_FRAUDS", many)
     monkeypatch.setattr(searcher, "_best", best)
     searcher.search()
-    slopes = [candidates[0], with_slopes(candidates[0])]
+    slopes = [candidates[0], *with_slopes(candidates[0])]
     assert asked == [(list(candidates), False), (slopes, False), (list(range(len(TABLES))), True)]
 
 
@@ -327,11 +327,8 @@ def test_the_trees_that_are_best_start_from_slopes_where_they_then_are_better_st
 ) -> None:
     searcher = search(examples(30, 200))
     cuts, fraud, best = searcher._cuts(), searcher._rows.y == 1, FOR_FEW_FRAUDS[2]
-    size = {
-        best: 4.0,
-        with_slopes(best): 5.0 if sloped_is_better else 3.0,
-        with_slopes(FOR_FEW_FRAUDS[1]): 9.0,
-    }
+    (sloped,), (another,) = with_slopes(best), with_slopes(FOR_FEW_FRAUDS[1])
+    size = {best: 4.0, sloped: 5.0 if sloped_is_better else 3.0, another: 9.0}
     rng = np.random.default_rng(3)
     noise = 2.0 * rng.normal(size=len(fraud))
 
@@ -342,8 +339,7 @@ def test_the_trees_that_are_best_start_from_slopes_where_they_then_are_better_st
     monkeypatch.setattr(search_module, "_order", lambda *_: searcher._plain_order)
     monkeypatch.setattr(searcher, "_trees", lambda _, its: its)
     monkeypatch.setattr(searcher, "_logits", logits)
-    expected = with_slopes(best) if sloped_is_better else best
-    assert searcher._chosen_trees(cuts)[0].at == expected
+    assert searcher._chosen_trees(cuts)[0].at == (sloped if sloped_is_better else best)
 
 
 def test_trees_that_rank_better_are_chosen_though_they_are_too_sure(monkeypatch: pytest.MonkeyPatch) -> None:
