@@ -52,6 +52,12 @@ TREES: Final = (*_PLAIN, *(replace(it, linear=True) for it in _PLAIN if it is no
 FOR_FEW_FRAUDS: Final = tuple(TREES.index(it) for it in (_SMALL, _FEW_PAIRS, _FEW_MIDDLE, _PAIRS, _MIDDLE))
 FOR_MANY_FRAUDS: Final = tuple(TREES.index(it) for it in (_SMALL, _PAIRS, _LARGE, _LARGEST, _HUGE))
 """The places of the candidates in `TREES`: the one that stays where no other is better, then the others in turn."""
+_STOPPED_EARLY: Final = {
+    replace(its, linear=linear) for its in (_FEW_PAIRS, _FEW_MIDDLE) for linear in (False, True)
+}
+_MOST_GROWTH: Final = 2.0
+_MOST_TREES: Final = 1_000
+"""The time to score a row grows with the trees and their leaves."""
 
 
 def with_slopes(at: int) -> list[int]:
@@ -61,14 +67,6 @@ def with_slopes(at: int) -> list[int]:
     """
     sloped = replace(TREES[at], linear=True)
     return [TREES.index(sloped)] if sloped in TREES else []
-
-
-_STOPPED_EARLY: Final = {
-    replace(its, linear=linear) for its in (_FEW_PAIRS, _FEW_MIDDLE) for linear in (False, True)
-}
-_MOST_GROWTH: Final = 2.0
-_MOST_TREES: Final = 1_000
-"""The time to score a row grows with the trees and their leaves."""
 
 
 class Shadow(NamedTuple):
