@@ -285,9 +285,10 @@ class Searcher:
         *,
         beyond_noise: bool,
     ) -> _Judged:
-        """Return the candidate that is best on the newest days, if on all days it is better than the simplest one.
+        """Return the first candidate that is better on all days, of those that are on the newest ones, the best first.
 
-        If it is not, the one that led before it may be. So only few are made at all cuts.
+        The simplest one stays where none is. So only few are made at all cuts. None hides another: what is best on a
+        few days may be that by chance, and the next best may be better on all.
 
         Parameters
         ----------
@@ -303,31 +304,28 @@ class Searcher:
             Whether to be better on all days means by more than one standard error.
         """
         newest, rows = cuts[-1:], slice(-len(cuts[-1].judged), None)
-        leaders, to_beat = [], used(newest, simplest.logit[rows])
+        to_beat, better = used(newest, simplest.logit[rows]), []
         for at in others:
             found = _Judged(at, judged(newest, at))
-            its = used(newest, found.logit)
-            if self._is_better(newest, its, to_beat, beyond_noise=False):
-                leaders.append(found)
-                to_beat = its
+            gain = float(self._gains(newest, used(newest, found.logit), to_beat).sum())
+            if gain > 0.0:
+                better.append((gain, found))
         to_beat = used(cuts, simplest.logit)
-        for at, newest_logit in reversed(leaders):
+        for _, (at, newest_logit) in sorted(better, key=lambda it: -it[0]):
             logit = np.concatenate([judged(cuts[:-1], at), newest_logit])
-            if self._is_better(cuts, used(cuts, logit), to_beat, beyond_noise=beyond_noise):
+            gains = self._gains(cuts, used(cuts, logit), to_beat)
+            if float(gains.sum()) > (_noise(gains) if beyond_noise else 0.0):
                 return _Judged(at, logit)
         return simplest
 
-    def _is_better(
-        self, cuts: list[Cut], found: NDArray[np.float64], best: NDArray[np.float64], *, beyond_noise: bool
-    ) -> bool:
-        """Return whether logits lower the loss: by more than one standard error over days, or by anything at all."""
+    def _gains(
+        self, cuts: list[Cut], found: NDArray[np.float64], best: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Return by how much logits lower the weighted log loss of each day, float64 (days,)."""
         judged = np.concatenate([cut.judged for cut in cuts])
         y, w, day = self._rows.y[judged], self._rows.w[judged], self._time_ms[judged] // MS_PER_DAY
         gain = w * (log_loss(best, y) - log_loss(found, y))
-        if not beyond_noise:
-            return float(gain.sum()) > 0.0
-        by_day = np.bincount(np.unique(day, return_inverse=True)[1], gain)
-        return len(by_day) > 1 and float(by_day.sum()) > float(by_day.std(ddof=1) * np.sqrt(len(by_day)))
+        return np.asarray(np.bincount(np.unique(day, return_inverse=True)[1], gain), np.float64)
 
     def _judged_rows(self, cuts: list[Cut]) -> TrainingRows:
         return self._rows.take(np.concatenate([cut.judged for cut in cuts]))
@@ -368,6 +366,11 @@ class Searcher:
             sampled = BoostedRows.of(cut.known, SEARCH_ROWS, self._seed)
             self._tree_samples[cut.at_ms] = TreeSample.of(cut.known, self._categorical, sampled)
         return self._tree_samples[cut.at_ms].fit(size, self._seed)
+
+
+def _noise(gains: NDArray[np.float64]) -> float:
+    """Return the standard error of a sum over days; that of a single day is not known."""
+    return float(gains.std(ddof=1) * np.sqrt(len(gains))) if len(gains) > 1 else float("inf")
 
 
 def _levelled(score: _Score, calibration: Calibration, found: Found) -> Calibration:

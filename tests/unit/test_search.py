@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from models.candidates import FOR_FEW_FRAUDS, FOR_MANY_FRAUDS, TABLES, TREES, Ch
 from models.cuts import Cut
 from models.examples import Examples
 from models.label_delay import LabelDelays, Ripening
-from models.search import Searcher, _Judged, _mean_loss
+from models.search import Searcher, _Judged, _mean_loss, _noise
 from models.stacking import fit_mix
 from models.vocabulary import MS_PER_DAY, ChallengerMode
 from tests.support.blends import CATEGORICAL, NAMES, rows
@@ -260,11 +261,12 @@ def test_a_candidate_that_loses_the_newest_days_is_judged_there_alone_and_one_th
     np.testing.assert_array_equal(found.logit, judged(cuts, 1))
 
 
+@pytest.mark.parametrize("places", [[1, 2], [2, 1]])
 @pytest.mark.parametrize(
     ("elsewhere", "expected", "cuts_judged"), [(9.0, 2, [1, 1, 2]), (-20.0, 1, [1, 1, 2, 2])]
 )
-def test_of_candidates_that_lead_in_turn_only_the_last_is_made_at_every_cut_unless_it_fails_there(
-    elsewhere: float, expected: int, cuts_judged: list[int]
+def test_only_the_best_of_the_newest_days_is_made_at_every_cut_unless_it_fails_there_whichever_comes_first(
+    elsewhere: float, expected: int, cuts_judged: list[int], places: list[int]
 ) -> None:
     searcher = search(examples(30, 60))
     cuts = searcher._cuts()
@@ -281,7 +283,7 @@ def test_of_candidates_that_lead_in_turn_only_the_last_is_made_at_every_cut_unle
 
     simplest = _Judged(0, judged(cuts, 0))
     asked.clear()
-    found = searcher._best(cuts, simplest, [1, 2], judged, lambda _, logit: logit, beyond_noise=False)
+    found = searcher._best(cuts, simplest, places, judged, lambda _, logit: logit, beyond_noise=False)
     assert (found.at, asked) == (expected, cuts_judged)
     np.testing.assert_array_equal(found.logit, judged(cuts, expected))
 
@@ -289,7 +291,9 @@ def test_of_candidates_that_lead_in_turn_only_the_last_is_made_at_every_cut_unle
 def test_a_search_of_a_single_cut_judges_every_candidate(monkeypatch: pytest.MonkeyPatch) -> None:
     searcher = search(examples(30, 60))
     only = searcher._cuts()[-1:]
-    monkeypatch.setattr(Searcher, "_is_better", lambda *_, **__: True)
+    # Each is better than the one before, on two days alike.
+    gains = itertools.count(1.0)
+    monkeypatch.setattr(Searcher, "_gains", lambda *_: np.full(2, next(gains)))
     trees, order = searcher._chosen_trees(only)
     tables = searcher._chosen_tables(only, order, trees.logit)
     assert (trees.at, tables.at) == (*with_slopes(FOR_FEW_FRAUDS[-1]), len(TABLES) - 1)
@@ -389,7 +393,7 @@ def test_tables_are_chosen_by_what_they_add_to_the_trees_and_by_their_own_loss_w
     assert searcher._chosen_tables(cuts, order, None).at == 1
 
 
-def test_logits_are_better_beyond_noise_by_more_than_one_standard_error_of_the_gain_over_days() -> None:
+def test_noise_is_one_standard_error_of_the_gain_over_days_and_a_single_day_says_nothing() -> None:
     searcher = search(examples(30, 60))
     cut = searcher._cuts()[-1]
     y, day = searcher._rows.y[cut.judged], searcher._time_ms[cut.judged] // MS_PER_DAY
@@ -397,10 +401,14 @@ def test_logits_are_better_beyond_noise_by_more_than_one_standard_error_of_the_g
     assert len(np.unique(day)) > 2
     # Much is gained on one day and a little lost on the others: the gain is less than one standard error.
     lucky = np.where(first, np.where(y == 1, 5.0, -5.0), np.where(y == 1, -0.01, 0.01))
-    assert searcher._is_better([cut], lucky, plain, beyond_noise=False)
-    assert not searcher._is_better([cut], lucky, plain, beyond_noise=True)
-    assert searcher._is_better([cut], np.where(y == 1, 5.0, -5.0), plain, beyond_noise=True)
-    assert not searcher._is_better([cut], plain, plain, beyond_noise=False)
+    by_luck = searcher._gains([cut], lucky, plain)
+    assert (
+        0.0 < by_luck.sum() < _noise(by_luck) == pytest.approx(np.std(by_luck, ddof=1) * len(by_luck) ** 0.5)
+    )
+    every_day = searcher._gains([cut], np.where(y == 1, 5.0, -5.0), plain)
+    assert every_day.sum() > _noise(every_day)
+    assert not searcher._gains([cut], plain, plain).any()
+    assert _noise(every_day[:1]) == np.inf
 
 
 def test_a_mix_of_two_logits_that_are_both_the_wrong_way_round_has_no_weight() -> None:
