@@ -288,6 +288,24 @@ def test_only_the_best_of_the_newest_days_is_made_at_every_cut_unless_it_fails_t
     np.testing.assert_array_equal(found.logit, judged(cuts, expected))
 
 
+@pytest.mark.parametrize(("beyond_noise", "chosen"), [(False, 1), (True, 0)])
+def test_what_is_better_by_one_day_alone_is_taken_only_where_noise_is_no_matter(
+    *, beyond_noise: bool, chosen: int
+) -> None:
+    searcher = search(examples(30, 60))
+    cuts = searcher._cuts()
+    lucky_day = searcher._time_ms[cuts[-1].judged[0]] // MS_PER_DAY
+
+    def judged(some: list[Cut], at: int) -> np.ndarray:
+        rows = np.concatenate([cut.judged for cut in some])
+        right = np.where(searcher._rows.y[rows] == 1, 1.0, -1.0)
+        return at * right * np.where(searcher._time_ms[rows] // MS_PER_DAY == lucky_day, 5.0, -0.001)
+
+    simplest = _Judged(0, judged(cuts, 0))
+    found = searcher._best(cuts, simplest, [1], judged, lambda _, logit: logit, beyond_noise=beyond_noise)
+    assert found.at == chosen
+
+
 def test_a_search_of_a_single_cut_judges_every_candidate(monkeypatch: pytest.MonkeyPatch) -> None:
     searcher = search(examples(30, 60))
     only = searcher._cuts()[-1:]
