@@ -18,7 +18,7 @@ from worker.cli import main
 from worker.offline import backtest as offline_backtest
 from worker.offline import report
 from worker.offline.backtest import BacktestResult, backtest
-from worker.offline.backtest_text import prevalence
+from worker.offline.backtest_text import delay, prevalence
 from worker.offline.decisions_file import write_decisions
 from worker.redaction import redact
 from worker.settings.fields import LabelFields
@@ -401,3 +401,13 @@ def test_shares_of_alerts_that_are_handled_twice_are_refused(
 )
 def test_a_prevalence_is_readable_however_small(share: float, text: str) -> None:
     assert prevalence(share) == text
+
+
+def test_a_delay_of_less_than_a_day_is_written_in_hours() -> None:
+    assert [delay(days) for days in (0.0, 0.05, 0.5, 1.0, 7.04)] == [
+        "0.0 days",
+        "1.2 hours",
+        "12.0 hours",
+        "1.0 days",
+        "7.0 days",
+    ]

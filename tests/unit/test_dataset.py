@@ -365,7 +365,8 @@ def test_label_times_that_never_come_are_refused_by_name(known: Any, said: str, 
 BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     "no such column": (
         {"paid": None},
-        "lacks column 'paid', which transaction.amount names; it has id, card, at, fraud",
+        "lacks column 'paid', which transaction.amount names (set transaction.amount to the column of amounts; where "
+        "there is none, add one of 1); it has id, card, at, fraud",
     ),
     "no identifier at all": (
         {"card": [None, None]},
@@ -455,13 +456,25 @@ def test_a_declared_column_that_a_file_lacks_is_named_with_the_remedy(tmp_path: 
         read_dataset(parquet_of(tmp_path), declared)
 
 
+@pytest.mark.parametrize("declared", [{"entities": ("card+country",)}, {"card_id": "card+country"}])
+def test_a_joined_column_of_fields_that_are_not_named_says_what_joins(
+    tmp_path: Path, declared: dict[str, Any]
+) -> None:
+    with pytest.raises(
+        SettingsError, match=r"a \+ joins columns that are named each in transaction\.entities"
+    ):
+        read_dataset(parquet_of(tmp_path), PLAIN.model_copy(update=declared))
+
+
 def test_all_columns_that_a_file_lacks_are_named_at_once(tmp_path: Path) -> None:
     declared = PLAIN.model_copy(update={"entities": ("shop",), "amount": "price"})
     with pytest.raises(SettingsError) as raised:
         read_dataset(parquet_of(tmp_path), declared)
     lacking = str(raised.value).partition("; it has ")[0]
-    assert "column 'shop', which transaction.entities names and column" in lacking
-    assert "column 'price', which transaction.amount names (set transaction.entities to" in lacking
+    assert "column 'price', which transaction.amount names and column" in lacking, (
+        "in the order of the settings"
+    )
+    assert "column 'shop', which transaction.entities names (set transaction.amount to" in lacking
 
 
 def test_a_file_that_knows_no_card_is_refused_with_what_to_add(tmp_path: Path) -> None:
@@ -470,7 +483,7 @@ def test_a_file_that_knows_no_card_is_refused_with_what_to_add(tmp_path: Path) -
     with pytest.raises(SettingsError) as raised:
         read_dataset(path, PLAIN)
     assert "lacks column 'card', which transaction.card_id names" in str(raised.value)
-    assert "add one that numbers the rows" in str(raised.value)
+    assert "add another one that numbers the rows" in str(raised.value)
     named = str(raised.value).partition("it has ")[2]
     assert named.startswith("id, ")
     assert named.count(",") == 39

@@ -60,6 +60,15 @@ def test_what_is_odd_is_named(tmp_path: Path, more: list[dict[str, Any]], senten
     assert text.count("\n") == 0
 
 
+@pytest.mark.parametrize(("rows", "repeats"), [(10, "30 of 40 rows repeat"), (37, "")])
+def test_an_id_that_is_not_unique_is_named_where_many_rows_are_lost(
+    tmp_path: Path, rows: int, repeats: str
+) -> None:
+    text = said(tmp_path, [row(at % rows) for at in range(40)])
+    assert text.startswith(repeats)
+    assert ("transaction.transaction_id has to name a column of a unique id" in text) is bool(repeats)
+
+
 def test_a_file_whose_cards_are_hardly_ever_seen_again_says_what_else_may_be_the_card(tmp_path: Path) -> None:
     once = [row(at, card_id=f"c{at}") for at in range(1_200)]
     assert said(tmp_path, once).startswith("1,200 cards have 1,200 transactions: of most there is no history")

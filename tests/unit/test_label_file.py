@@ -126,6 +126,21 @@ def test_labels_of_cards_that_share_ids_find_the_transaction_of_their_card(tmp_p
         joined(path, without)
 
 
+def test_labels_of_no_transaction_at_all_are_refused_and_tokens_that_differ_are_named(
+    transactions: Path,
+) -> None:
+    with pytest.raises(
+        SettingsError, match=r"none of its 2 labels finds a transaction, first '\*{12}1111'"
+    ) as raised:
+        joined(transactions, [label("4111111111111111", "fraud", 5), label("t9", "fraud", 5)])
+    assert "'transaction_id' (label.transaction_id) has to hold what" in str(raised.value)
+    strange = [label("t1", "fraud", 9, card_id="another"), label("t9", "legit", 9, card_id="c")]
+    with pytest.raises(
+        SettingsError, match=r"the ids of 1 are there on other cards: 'card_id' \(label.card_id\)"
+    ):
+        joined(transactions, strange)
+
+
 def test_labels_of_dates_alone_are_known_at_the_end_of_their_day(tmp_path: Path) -> None:
     """Where payments have dates alone, too: none of a day is decided with its own labels."""
     day_ms = START_MS // MS_PER_DAY * MS_PER_DAY

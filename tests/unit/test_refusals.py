@@ -119,6 +119,18 @@ def test_a_file_of_which_most_is_refused_is_not_what_the_settings_say(tmp_path: 
     assert CARD_NUMBER not in str(raised.value)
 
 
+def test_a_file_of_which_most_has_no_amount_says_what_else_may_be_one(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(
+        "transaction_id,card_id,event_time,amount\na,c,1700000000000,-1\nb,c,1700000000000,-1\nc,c,1700000000000,1\n",
+        encoding="utf-8",
+    )
+    with pytest.raises(
+        SettingsError, match=r"Set transaction\.amount to a column of amounts of 0 or more; where"
+    ):
+        read_dataset(path, TransactionFields(entities=()))
+
+
 def test_card_numbers_are_found_in_slices_and_beside_missing_values() -> None:
     texts = pa.array(["x", CARD_NUMBER, None, "4111-1111-1111-1111", "41111111111111", ""])
     assert looks_like_card_numbers(texts).tolist() == [False, True, False, True, False, False]

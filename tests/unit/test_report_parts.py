@@ -60,6 +60,10 @@ def test_a_budget_of_one_case_is_one_case() -> None:
     ]  # fmt: skip
 
 
+def test_one_day_is_no_days() -> None:
+    assert [wording.days(it) for it in (0.5, 1.0, 1.001, 30.0)] == ["0.5 days", "1 day", "1 day", "30 days"]
+
+
 def test_figures_in_words() -> None:
     assert [wording.money(it) for it in (1234567.8, 12.3456, 0.0, -45.5, math.inf)] == [
         "1,234,568", "12.35", "0", f"{wording.MINUS}45.50", wording.UNKNOWN,

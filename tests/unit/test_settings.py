@@ -168,6 +168,33 @@ def test_one_field_cannot_have_two_meanings(tmp_path: Path, section: str, field:
     assert f"{field}: declare it once" in refusal(tmp_path, section)
 
 
+def test_a_field_that_is_both_id_and_card_is_refused_with_what_can_be_done(tmp_path: Path) -> None:
+    said = refusal(tmp_path, '[transaction]\ntransaction_id = "row"\ncard_id = "row"')
+    assert "by transaction_id and card_id: both are required: add a second field, a copy of this one" in said
+
+
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [
+        (
+            'card_id = ["card1", "addr1"]',
+            "transaction.card_id = ['card1', 'addr1']: Input should be a valid string",
+        ),
+        ("card_id = {a = 1}", "transaction.card_id = {'a': 1}: Input should be a valid string"),
+        (
+            'categorical = [["a", "b"]]',
+            "transaction.categorical.0 = ['a', 'b']: Input should be a valid string",
+        ),
+        ('entities = "shop"', "transaction.entities = 'shop': this is a list, such as [\"merchant_id\"]"),
+    ],
+)
+def test_names_of_fields_that_are_no_names_are_refused_beside_joined_entities(
+    tmp_path: Path, section: str, expected: str
+) -> None:
+    entities = "" if section.startswith("entities") else "entities = []\n"
+    assert expected in refusal(tmp_path, f"[transaction]\n{entities}{section}")
+
+
 @pytest.mark.parametrize(
     ("section", "field"),
     [

@@ -125,8 +125,10 @@ def test_a_csv_of_another_separator_says_which_one_is_read(tmp_path: Path, separ
     path = tmp_path / "rows.csv"
     rows = [["id", "card", "at", "paid"], ["a", "c", "2024-01-01", paid]]
     path.write_text("".join(f"{separator.join(row)}\n" for row in rows), encoding="utf-8")
-    with pytest.raises(SettingsError, match="columns have to be separated by commas"):
+    with pytest.raises(SettingsError, match="columns have to be separated by commas") as raised:
         read_dataset(path, PLAIN)
+    assert f"its columns are separated by {separator!r}" in str(raised.value)
+    assert ("decimal commas by points" in str(raised.value)) is (separator == ";")
 
 
 @pytest.mark.parametrize("cell", ["NA", "pos", "5_08"])
@@ -174,6 +176,14 @@ def test_a_csv_that_names_a_column_twice_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text("id,card,at,paid,paid,x,x\na,c,2024-01-01,1,2,3,4\n", encoding="utf-8")
     with pytest.raises(SettingsError, match=r"rows\.csv has several columns 'paid'"):
+        read_dataset(path, PLAIN)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_a_csv_of_utf_16_says_how_to_make_it_one_of_utf_8(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_bytes("\ufeffid,card,at,paid\na,c,2024-01-01,1\n".encode(encoding))
+    with pytest.raises(SettingsError, match="iconv --from utf-16 --to utf-8"):
         read_dataset(path, PLAIN)
 
 

@@ -196,12 +196,12 @@ def _labels(result: BacktestResult) -> str:
     parts = [f"{len(labelled):,} of the transactions"]
     if len(frauds):
         low, median, high = np.percentile(delay_days, [10, 50, 90])
-        spread = "" if low == high else f" (a tenth within {low:.1f}, nine tenths within {high:.1f})"
-        parts.append(f"frauds after {median:.1f} days in the median{spread}")
+        spread = "" if low == high else f" (a tenth within {delay(low)}, nine tenths within {delay(high)})"
+        parts.append(f"frauds after {delay(median)} in the median{spread}")
     legits = labelled[~dataset.is_fraud[labelled]]
     if len(legits):
         days = np.median((dataset.label_time_ms - dataset.event_time_ms)[legits]) / MS_PER_DAY
-        parts.append(f"{len(legits):,} of them said legit, after {days:.1f} days in the median")
+        parts.append(f"{len(legits):,} of them said legit, after {delay(days)} in the median")
     if dataset.silence_is_legit:
         parts.append(
             f"{int((dataset.truth_known & ~dataset.labelled).sum()):,} without a label count as legit"
@@ -209,6 +209,11 @@ def _labels(result: BacktestResult) -> str:
     if dataset.matches is not None and dataset.matches.unmatched:
         parts.append(f"{dataset.matches.unmatched:,} find no transaction")
     return ", ".join(parts)
+
+
+def delay(days: float) -> str:
+    """Write how long a label takes."""
+    return f"{days:.1f} days" if days >= 1.0 or days == 0.0 else f"{24.0 * days:.1f} hours"
 
 
 def _deciders(result: BacktestResult) -> Table:

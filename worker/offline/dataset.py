@@ -282,7 +282,7 @@ def _columns(transaction: TransactionFields, labels: TruthColumns | None) -> tup
             continue
         names = [value] if isinstance(value, str) else list(value)
         # What is named twice, as in not_searched, is named by the first.
-        columns = dict.fromkeys(names, f"transaction.{setting}") | columns
+        columns |= dict.fromkeys((it for it in names if it not in columns), f"transaction.{setting}")
         text += names if setting not in ("event_time", "amount", "numeric") else []
     if labels is not None:
         columns[labels.fraud] = "--fraud-column"

@@ -20,6 +20,7 @@ _MIDDLE: Final = (1.0, 99.0)
 _SEEN_ONCE: Final = 0.9
 """Cards are hardly ever seen again where there are so many for each transaction."""
 _MANY: Final = 1_000
+_MANY_REPEATS: Final = 0.1
 
 
 def what_to_know(dataset: Dataset) -> Iterator[str]:
@@ -51,7 +52,7 @@ def notes(dataset: Dataset) -> Iterator[str]:
         )
     if dataset.is_fraud is None:
         return
-    yield from _contradicting_repeats(dataset, dataset.is_fraud)
+    yield from _repeats(dataset, dataset.is_fraud)
     known = dataset.truth_known
     if known.any() and bool(dataset.is_fraud[known].all()):
         yield (
@@ -103,10 +104,16 @@ def _cards_seen_once(dataset: Dataset) -> Iterator[str]:
         )
 
 
-def _contradicting_repeats(dataset: Dataset, is_fraud: NDArray[np.bool_]) -> Iterator[str]:
+def _repeats(dataset: Dataset, is_fraud: NDArray[np.bool_]) -> Iterator[str]:
     first = first_of_ids(dataset.transaction_id, dataset.card_id)
     if first.all():
         return
+    repeats = len(first) - int(first.sum())
+    if repeats > _MANY_REPEATS * len(first):
+        yield (
+            f"{repeats:,} of {len(first):,} rows repeat an id of their card, and the worker drops them: "
+            "transaction.transaction_id has to name a column of a unique id"
+        )
     cards = dataset.card_id.dictionary_encode().indices.to_numpy().astype(np.int64)
     ids = dataset.transaction_id.dictionary_encode().indices.to_numpy()
     _, codes = np.unique(ids * (int(cards.max()) + 1) + cards, return_inverse=True)

@@ -157,8 +157,8 @@ def join_labels(
     Raises
     ------
     SettingsError
-        The file does not read, lacks a column, holds other words than those of a label, or does not say of which card
-        a label is although cards share ids.
+        The file does not read, lacks a column, holds other words than those of a label, has labels of no transaction
+        alone, or does not say of which card a label is although cards share ids.
     """
     fields, count = label_file.fields, len(transaction_id)
     file = TableFile.read(
@@ -175,7 +175,10 @@ def join_labels(
             f"{label_file.path} does not say of which card a label is, and several cards share a transaction id: add "
             f"a column {fields.card_id!r} (label.card_id)"
         )
-    row = _rows_of((ids, cards) if names_cards else (ids,), theirs if names_cards else theirs[:1], decided)
+    named = (ids, cards) if names_cards else (ids,)
+    row = _rows_of(named, theirs[: len(named)], decided)
+    if len(ids) and (row < 0).all():
+        _refuse_strangers(label_file, named, (transaction_id, card_id)[: len(named)])
     own = {word: _SAYS_FRAUD.get(meaning) for word, meaning in fields.values.items()}
     is_fraud, unsaid = file.truth(fields.label, own)
     _require_words(file, fields, unsaid)
@@ -235,6 +238,35 @@ def _rows_of(
         return np.full(len(label_key), -1, np.int64)
     at = np.minimum(np.searchsorted(keys, label_key), len(keys) - 1)
     return np.where(is_named & (keys[at] == label_key), decided[first[at]], -1)
+
+
+def _refuse_strangers(
+    label_file: LabelFile, named: tuple[pa.StringArray, ...], own: tuple[pa.StringArray, ...]
+) -> None:
+    """Refuse labels none of which names a transaction, not even one that is refused itself.
+
+    Parameters
+    ----------
+    label_file
+        The file.
+    named, own
+        Ids and, where labels say it, cards: of the labels, and of all transactions.
+    """
+    fields, ids, everywhere = label_file.fields, named[0], np.arange(len(own[0]))
+    if (_rows_of(named, own, everywhere) >= 0).any():
+        return
+    on_other_cards = int(np.count_nonzero(_rows_of(named[:1], own[:1], everywhere) >= 0))
+    if on_other_cards:
+        why = (
+            f"but the ids of {on_other_cards:,} are there on other cards: {fields.card_id!r} (label.card_id) has to "
+            "hold what transaction.card_id holds, the same token"
+        )
+    else:
+        why = (
+            f"first {redact(str(ids[0].as_py()))!r}: {fields.transaction_id!r} (label.transaction_id) has to hold what "
+            "transaction.transaction_id holds"
+        )
+    raise SettingsError(f"{label_file.path}: none of its {len(ids):,} labels finds a transaction, {why}")
 
 
 def _require_words(file: TableFile, fields: LabelFields, unsaid: NDArray[np.bool_]) -> None:

@@ -113,6 +113,11 @@ class Refusals:
                 f"Put a token, such as a keyed hash, in the place of the card numbers of {most.column}; where they are "
                 f'made up, set transaction.not_searched = ["{most.column}"]'
             )
+        if most.allowed == _AMOUNTS:
+            return (
+                "Set transaction.amount to a column of amounts of 0 or more; where there is none, add one of 1 and set "
+                "costs.missed_fraud_fixed to what a missed fraud costs"
+            )
         return "Check [transaction]"
 
     def _refuse(self, column: str, reason: Reason, bad: Mask, allowed: str = "") -> None:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Final, Self
 
@@ -22,6 +19,13 @@ from worker.errors import SettingsError
 from worker.offline.csv_lines import lines_of_rows, refuse_open_quote
 from worker.offline.epochs import SECONDS_END, not_epochs
 from worker.offline.json_nesting import refuse_deep_nesting
+from worker.offline.table_mistakes import (
+    JSON_BLOCK_BYTES,
+    as_utf_8,
+    for_people,
+    require_columns,
+    require_once,
+)
 from worker.redaction import redact
 from worker.settings.fields import TimeFormat
 from worker.wire.schema import END_OF_TIME_MS
@@ -38,19 +42,8 @@ FRAUD_WORDS: Final = tuple(word for word, is_fraud in _TRUTH.items() if is_fraud
 _MISSING: Final = ["", "null", "NULL", "NaN", "nan"]
 _SHOWN: Final = 60
 """Characters of a cell in an error."""
-_DECLARED: Final = ("transaction.entities", "transaction.categorical", "transaction.numeric")
-"""Settings that name any number of columns: their defaults are those of the example's payments."""
-_REMEDIES: Final = {setting: f"set {setting} to those that it has, or to []" for setting in _DECLARED} | {
-    "transaction.transaction_id": "set it to the column of a unique id, or add one that numbers the rows",
-    "transaction.card_id": "set it to the column of the card or the account; where payments have neither, add one "
-    "that numbers the rows, so that each is of a card of its own",
-}
-"""What to do about a column that is not there, by the setting that names it."""
-_NAMED: Final = 40
-"""So many columns a message lists."""
 _MOST_EXACT: Final = 2.0**53
 """Above, two whole numbers may be one floating one."""
-_AS_UTF8: Final = "; the file has to be UTF-8, such as `iconv --from latin1 --to utf-8` makes it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +105,10 @@ class TableFile:
             raise SettingsError(str(error)) from None
         except UnicodeDecodeError:
             raise SettingsError(
-                f"{path} does not read: names of its columns are not UTF-8{_AS_UTF8}"
+                f"{path} does not read: names of its columns are not UTF-8{as_utf_8(path)}"
             ) from None
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            raise SettingsError(f"{path} does not read: {_for_people(error, path)}") from None
+            raise SettingsError(f"{path} does not read: {for_people(error, path)}") from None
         for name in optional:
             if name not in table.column_names:
                 table = table.append_column(name, pa.nulls(len(table), pa.string()))
@@ -240,7 +233,8 @@ class TableFile:
         if odd:
             remedy = (
                 f"; or give the word a meaning in [label.values], and the file as --labels {self.path.name} in place of"
-                " --fraud-column, which knows no other words"
+                " --fraud-column, which knows no other words, with label.transaction_id, label.card_id and label.label "
+                "set to its columns"
                 if own is None
                 else ", or give the word a meaning in [label.values]"
             )
@@ -284,7 +278,9 @@ class TableFile:
             row = max(_first_odd(column, kind) for kind in (*kinds, pa.int64()))
             where = f": {self.place(row)} holds {redact(column[row - 1].as_py())!r}"
         raise self._error(
-            name, f"does not hold ISO 8601 times, all with or all without an offset, nor epoch times{where}"
+            name,
+            f"does not hold ISO 8601 times, all with or all without an offset, nor epoch times{where}; "
+            "write each as 2024-01-31 or 2024-01-31T09:05:00",
         )
 
     def _cast(
@@ -302,7 +298,7 @@ class TableFile:
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             # Arrow lacks the cast where the type as a whole is not of the kind.
             if not isinstance(error, pa.ArrowInvalid):
-                raise self._error(name, f"does not hold {what}: {_for_people(error)}{fix}") from None
+                raise self._error(name, f"does not hold {what}: {for_people(error)}{fix}") from None
             # Arrow may quote another one: it casts a part of the column at a time.
             row = _first_odd(column, kind)
             value = redact(str(column[row - 1].as_py()))[:_SHOWN]
@@ -339,30 +335,6 @@ def _missing(column: pa.Array | pa.ChunkedArray) -> NDArray[np.bool_]:
     return np.array(column.is_null().to_numpy(zero_copy_only=False))
 
 
-def _require_columns(path: Path, available: Collection[str], columns: Mapping[str, str]) -> None:
-    lacking = {name: named_by for name, named_by in columns.items() if name not in available}
-    if not lacking:
-        return
-    other = re.search(r"[;\t|]", next(iter(available), "")) if len(available) == 1 else None
-    if other:
-        raise SettingsError(
-            f"{path}: its columns are separated by {other[0]!r}; columns have to be separated by commas"
-        )
-    named = " and ".join(f"column {name!r}, which {named_by} names" for name, named_by in lacking.items())
-    remedies = dict.fromkeys(_REMEDIES[it] for it in lacking.values() if it in _REMEDIES)
-    remedy = f" ({'; '.join(remedies)})" if remedies else ""
-    more = f" and {len(available) - _NAMED} more" if len(available) > _NAMED else ""
-    # Of a file without a header these are the values of its first row.
-    has = ", ".join(map(redact, islice(available, _NAMED)))
-    raise SettingsError(f"{path} lacks {named}{remedy}; it has {has}{more}")
-
-
-def _require_once(path: Path, available: Collection[str], wanted: Collection[str]) -> None:
-    twice = [name for name, times in Counter(available).items() if times > 1 and name in wanted]
-    if twice:
-        raise SettingsError(f"{path} has several columns {twice[0]!r}: rename all but the one that is meant")
-
-
 def _wanted(available: Collection[str], columns: Mapping[str, str], optional: Collection[str]) -> list[str]:
     """Return the columns to read: the required ones and those of the optional ones that there are."""
     return [*columns, *(name for name in optional if name in available and name not in columns)]
@@ -374,8 +346,8 @@ def _read_csv(
     try:
         with pa.csv.open_csv(_opened(path), parse_options=_CSV_TEXTS) as reader:
             available = reader.schema.names
-        _require_columns(path, available, columns)
-        _require_once(path, available, _wanted(available, columns, optional))
+        require_columns(path, available, columns)
+        require_once(path, available, _wanted(available, columns, optional))
         options = pa.csv.ConvertOptions(
             include_columns=_wanted(available, columns, optional),
             column_types=dict.fromkeys(text, pa.string()),
@@ -398,7 +370,7 @@ def _read_parquet(
     optional: Collection[str],
 ) -> pa.Table:
     available = pa.parquet.read_schema(path).names
-    _require_columns(path, available, columns)
+    require_columns(path, available, columns)
     return pa.parquet.read_table(path, columns=_wanted(available, columns, optional))
 
 
@@ -407,7 +379,7 @@ def _read_json_lines(
 ) -> pa.Table:
     refuse_deep_nesting(path)
     table = pa.json.read_json(_opened(path), _JSON_BLOCKS)
-    _require_columns(path, table.column_names, columns)
+    require_columns(path, table.column_names, columns)
     wanted = _wanted(table.column_names, columns, optional)
     dated = [name for name in text if name in wanted and pa.types.is_temporal(table[name].type)]
     if dated:  # read once more, leaving alone what only looks like a date
@@ -418,8 +390,7 @@ def _read_json_lines(
 
 _CSV_TEXTS: Final = pa.csv.ParseOptions(newlines_in_values=True)
 _Reader = Callable[[Path, Mapping[str, str], Collection[str], Collection[str]], pa.Table]
-_JSON_BLOCK_BYTES: Final = 16 << 20
-_JSON_BLOCKS: Final = pa.json.ReadOptions(block_size=_JSON_BLOCK_BYTES)
+_JSON_BLOCKS: Final = pa.json.ReadOptions(block_size=JSON_BLOCK_BYTES)
 _READERS: Final[dict[str, _Reader]] = {
     "csv": _read_csv,
     "parquet": _read_parquet,
@@ -428,27 +399,3 @@ _READERS: Final[dict[str, _Reader]] = {
     "ndjson": _read_json_lines,
     "json": _read_json_lines,
 }
-
-
-def _line(path: Path | None, number: int) -> str:
-    """Return the line of a row as Arrow counts it, from 1 with the header."""
-    return f"line {lines_of_rows(path, [number - 1]).get(number - 1, number) if path else number}"
-
-
-def _for_people(error: Exception, path: Path | None = None) -> str:
-    """Drop the row that Arrow quotes, strike out card numbers, and count lines from 1."""
-    message = re.sub(r"(got \d+):.*", r"\1", str(error), flags=re.DOTALL)
-    message = re.sub(r"\bRow #(\d+)", lambda found: _line(path, int(found[1])), message)
-    # Arrow counts the rows of JSON within its block, from 0.
-    in_first_block = (
-        path is not None and path.suffix.lower() != ".gz" and path.stat().st_size <= _JSON_BLOCK_BYTES
-    )
-    line = (lambda found: f"in line {int(found[1]) + 1}") if in_first_block else ""
-    message = re.sub(r"in row (\d+)", line, message)
-    if "Expected 1 columns" in message:
-        message += "; columns have to be separated by commas"
-    if "invalid UTF8" in message:
-        message += _AS_UTF8
-    if "from object to array" in message:
-        message += "; each line has to be an object of its own, as `jq --compact-output '.[]'` writes them"
-    return redact(message)

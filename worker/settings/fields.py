@@ -52,7 +52,13 @@ def _refuse_twice(named: list[tuple[str, str]]) -> None:
     if twice:
         by = list(dict.fromkeys(setting for setting, field in named if field == twice[0]))
         where = " and ".join(by) if len(by) > 1 else f"{by[0]}, twice"
-        raise ValueError(f"field {twice[0]!r} is declared by {where}: declare it once")
+        both_required = by == ["transaction_id", "card_id"]
+        fix = (
+            "both are required: add a second field, a copy of this one"
+            if both_required
+            else "declare it once"
+        )
+        raise ValueError(f"field {twice[0]!r} is declared by {where}: {fix}")
 
 
 def _refuse_nested(section: str, fields: Section) -> None:
@@ -124,6 +130,8 @@ class TransactionFields(Section):
         if not isinstance(categorical, list | tuple) or not isinstance(combined, list | tuple):
             return given
         card_id = given.get("card_id", cls.model_fields["card_id"].default)
+        if not all(isinstance(it, str) for it in (card_id, *categorical)):
+            return given
         known = {card_id, *categorical, *(it for it in entities if "+" not in it)}
         joined = [it for it in entities if "+" in it and known.issuperset(it.split("+"))]
         if not joined:

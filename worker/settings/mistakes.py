@@ -45,7 +45,10 @@ def _explain_one(settings: type[BaseModel], item: dict[str, Any]) -> str:
         meant = _meant(settings, path)
         question = f": did you mean {meant}?" if meant else ": remove it or correct its spelling"
         return f"  {name} is no setting{question} (`fraud-worker config show` lists all)"
-    return f"  {name}{_shown(settings, path, item['input'])}: {item['msg'].removeprefix('Value error, ')}"
+    # TOML knows lists, no tuples.
+    is_list = item["type"] == "tuple_type"
+    said = 'this is a list, such as ["merchant_id"]' if is_list else item["msg"].removeprefix("Value error, ")
+    return f"  {name}{_shown(settings, path, item['input'])}: {said}"
 
 
 def _meant(settings: type[BaseModel], path: list[str]) -> str | None:

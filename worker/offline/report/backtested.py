@@ -142,7 +142,7 @@ def _money(result: BacktestResult) -> list[Html]:
     saved = min(its.cost_none, its.cost_all) - its.cost
     better = result.better_trivial_policy
     words = (
-        f"In {whole.days:.3g} days the worker would have cost {wording.money(its.cost)}:"
+        f"In {wording.days(whole.days)} the worker would have cost {wording.money(its.cost)}:"
         f" {wording.money(its.cost_reviews)} for the reviews of {its.cases:,} cases, and"
         f" {wording.money(its.cost_missed)} in {its.frauds - its.caught:,} missed frauds. Alerting on {better}, the"
         f" better trivial policy, would have cost {wording.money(abs(saved))} {'more' if saved >= 0.0 else 'less'}."

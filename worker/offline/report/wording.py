@@ -49,6 +49,11 @@ def rate(number: float | None) -> str:
     return f"{number:.1f}" if abs(number) >= 1.0 else f"{number:.2g}"
 
 
+def days(number: float) -> str:
+    """Write a length of time in days."""
+    return f"{number:.3g} {'day' if f'{number:.3g}' == '1' else 'days'}"
+
+
 def alert_budget(cases_per_day: float | None) -> str:
     """Return the budget as a page shows it."""
     if cases_per_day is None:
