@@ -20,10 +20,10 @@ TRUTH = TruthColumns("fraud", "known")
 
 
 def row(number: int, **more: Any) -> dict[str, Any]:
-    """Return a transaction of an hour of its own, known to be legit a day later."""
+    """Return a transaction of an hour of its own, known a day later to be legit; that of hour 1 to be fraud."""
     at_ms = START_MS + number * 3_600_000
     plain = {"transaction_id": f"t{number}", "card_id": "c", "shop": "s", "at": at_ms, "amount": 1.0}
-    return plain | {"money": "EUR", "fraud": 0, "known": at_ms + MS_PER_DAY} | more
+    return plain | {"money": "EUR", "fraud": int(number == 1), "known": at_ms + MS_PER_DAY} | more
 
 
 def said(
@@ -41,7 +41,7 @@ PLAIN = [row(at) for at in range(300)]
 
 
 def test_of_ordinary_rows_nothing_is_said(tmp_path: Path) -> None:
-    assert said(tmp_path, [*PLAIN, row(300, fraud=1)]) == ""
+    assert said(tmp_path, PLAIN) == ""
 
 
 @pytest.mark.parametrize(
@@ -86,6 +86,23 @@ def test_a_file_that_flags_frauds_alone_says_nothing_of_precision(tmp_path: Path
     assert "every transaction of known truth is a fraud" in said(tmp_path, flagged)
     assert "--unlabelled legit" in said(tmp_path, flagged)
     assert said(tmp_path, flagged, truth=TruthColumns("fraud", "known", empty_is_legit=True)) == ""
+
+
+def test_a_file_without_any_fraud_says_that_nothing_can_be_learnt_from_its_labels(tmp_path: Path) -> None:
+    for fraud in (0, None):
+        text = said(tmp_path, [row(at, fraud=fraud if at else 0) for at in range(300)])
+        assert text.startswith("no transaction is known to be a fraud, so nothing can be learnt from labels")
+        assert text.count("\n") == 0
+
+
+@pytest.mark.parametrize(
+    ("origin_s", "said_of_it"), [(86_400, "times end about 1970-01-14,"), (START_MS // 1_000, "")]
+)
+def test_times_counted_from_an_unknown_day_are_named(tmp_path: Path, origin_s: int, said_of_it: str) -> None:
+    moved = [it | {"at": origin_s + 3_600 * number, "known": None} for number, it in enumerate(PLAIN)]
+    text = said(tmp_path, moved, FIELDS.model_copy(update={"time_format": "epoch_s"}))
+    assert text.startswith(said_of_it)
+    assert bool(text) is bool(said_of_it)
 
 
 def test_records_that_a_live_worker_refuses_name_the_setting_that_takes_them(tmp_path: Path) -> None:

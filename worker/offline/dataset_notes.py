@@ -17,6 +17,8 @@ _NAMED: Final = 4
 _FAR: Final = 3.0
 """Rows lie far off where they are outside the middle of the events by more than so many times its length."""
 _MIDDLE: Final = (1.0, 99.0)
+_NO_CARDS_YET_MS: Final = 10 * 365 * MS_PER_DAY
+"""No payment by card was recorded before 1980: such times are counted from another origin than 1970."""
 _SEEN_ONCE: Final = 0.9
 """Cards are hardly ever seen again where there are so many for each transaction."""
 _MANY: Final = 1_000
@@ -38,6 +40,7 @@ def notes(dataset: Dataset) -> Iterator[str]:
     yield from dataset.notes
     yield from _currencies(dataset)
     yield from _odd_times(dataset)
+    yield from _unknown_origin(dataset)
     yield from _cards_seen_once(dataset)
     if dataset.early_labels:
         yield (
@@ -58,6 +61,11 @@ def notes(dataset: Dataset) -> Iterator[str]:
         yield (
             "every transaction of known truth is a fraud, so precision, prevalence and costs say nothing: where an "
             "empty cell means legit, add --unlabelled legit"
+        )
+    elif not dataset.is_fraud.any():
+        yield (
+            "no transaction is known to be a fraud, so nothing can be learnt from labels, and neither ranking nor "
+            "recall can be judged: check the column of truth, and which of its words mean fraud"
         )
     elif known.any() and not known.all() and not dataset.silence_is_legit:
         yield (
@@ -92,6 +100,17 @@ def _odd_times(dataset: Dataset) -> Iterator[str]:
             f"{far.size:,} transactions lie far from all others ({', '.join(map(str, first))}"
             f"{', ...' if far.size > _NAMED else ''} UTC): what is given a day counts the time between; check the "
             "column of event times, or leave them out by --from and --to"
+        )
+
+
+def _unknown_origin(dataset: Dataset) -> Iterator[str]:
+    last_ms = int(np.percentile(dataset.event_time_ms, _MIDDLE[1]))
+    if last_ms < _NO_CARDS_YET_MS:
+        last = np.datetime64(last_ms, "ms").astype("datetime64[D]")
+        yield (
+            f"times end about {last}, as those of a file do that counts from a day of its own: add the time between "
+            "1970 and that day where it is known; where it is not, dates are not the true ones, and hours of the day "
+            "are only if the count began at midnight"
         )
 
 
