@@ -294,8 +294,10 @@ class Ripening:
         age_ms = now_ms - self.examples.event_time_ms[rows]
         is_known = self.examples.verdict_ms[rows] < now_ms
         fraud, alerted = verdicts(self.examples.label[rows])
-        # One that is never labelled has its weight already: what labels say later must make no difference.
-        silent_yet = fraud & alerted & ~is_known
+        # One that is never labelled has its weight already: what labels say later must make no difference. Of legits,
+        # only one that silence had not made legit has a label of its own: an alert, or one that someone acted on.
+        by_label = (self.examples.label[rows] == 0) | (fraud & alerted)
+        silent_yet = by_label & ~is_known
         fraud &= is_known
         share = self.delays.labelled_by(age_ms, alerted)
         if self.legit_delays is None:

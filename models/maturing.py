@@ -20,7 +20,7 @@ from models.state import ModelState
 from models.threshold import Calibration
 
 FEWEST_EXAMPLES: Final = 1_000
-"""Fewer make no generation."""
+"""Fewer make no first generation, and no change of everything is believed by fewer."""
 _STEADY: Final = 4
 """The mature rows of a steady stream span so many times the wait of silence."""
 _FULL: Final = 0.75

@@ -180,7 +180,7 @@ class Payoffs:
         self._chosen_day = today
         gains, scored = self._gains(matured, costs)
         vouched = _against(gains, _NOTHING)
-        # The model scores the day on which it begins in part only.
+        # The model scores the day on which it begins in part only: the first of these days may be that one.
         both = gains[np.flatnonzero(scored)[1:]]
         found = _against(both, _USUAL)
         best = _best(found, self._claims_too_much(matured, costs))

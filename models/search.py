@@ -243,6 +243,10 @@ class Searcher:
         """
         rows = self._judged_rows(cuts)
         calibration = Calibration.fit(logit, rows.y == 1, rows.w)
+        if calibration.slope < 0.0:
+            # What ranks the wrong way round is worth nothing, as to the mix, and not as much as its opposite.
+            frauds = float(np.dot(rows.w, rows.y))
+            calibration = replace(calibration, slope=0.0).expecting(frauds, logit, rows.w)
         return calibration.slope * logit + calibration.intercept
 
     def _chosen_tables(

@@ -300,12 +300,13 @@ class AlertBudget:
         budget = policy.alert_budget_cases_per_day
         if budget is None or least == np.inf:
             return least
-        first = 0 if least == 0.0 else int(np.searchsorted(EDGES, least)) + 1
+        first = int(np.searchsorted(EDGES, least, side="right"))  # the bin that `least` lies in
         allowed = self._allowed_per_day(budget, now_ms)
         has_room = self._cases_per_day <= allowed
-        return self._lowest(
+        lowest = self._lowest(
             self._state[_ONLINE], allowed, self.online_elapsed_days, first, within_bin=has_room
         )
+        return max(least, lowest)
 
     def forest_cut(
         self, policy: CostPolicy, now_ms: int | None = None, cases_per_day: float | None = None
@@ -352,7 +353,10 @@ class AlertBudget:
 
     @property
     def _cases_per_day(self) -> float:
-        """How many were opened of late, since the online model's first score."""
+        """How many were opened of late, by either decider, over the time since the online model's first score.
+
+        On that model's first day those of the forest from before it make the rate too high, and lambda rather high.
+        """
         return float(self._state[_CASES]) / max(self.online_elapsed_days, SHORTEST_DAYS)
 
     def _lowest(

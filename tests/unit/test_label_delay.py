@@ -193,18 +193,19 @@ def test_only_what_silence_calls_legit_is_doubted() -> None:
 
 
 def test_an_alert_without_an_answer_yet_weighs_the_same_whatever_labels_say_of_it_later() -> None:
-    begun, labelled = np.array([0.0, 0.0, 0.0]), np.array([30.0, 7.0, 30.0])
-    label = np.array([Verdict.FRAUD | Verdict.ALERTED, Verdict.ALERTED, Verdict.FRAUD], np.uint8)
+    begun, labelled = np.zeros(4), np.array([30.0, 7.0, 30.0, 30.0])
+    # Of legits by a label that comes after silence, silence has said nothing: they are alerts, or someone acted.
+    label = np.array([Verdict.FRAUD | Verdict.ALERTED, Verdict.ALERTED, Verdict.FRAUD, 0], np.uint8)
     given = resolved(examples(begun, labelled, label), 0.3)
     ripening = Ripening(
-        given, np.zeros(3), LabelDelays.none(), 60 * MS_PER_DAY, 7 * MS_PER_DAY, silent_weight=0.3
+        given, np.zeros(4), LabelDelays.none(), 60 * MS_PER_DAY, 7 * MS_PER_DAY, silent_weight=0.3
     )
-    _, y, w = ripening.known_at(10 * MS_PER_DAY, np.arange(3))
-    assert y.tolist() == [0, 0, 0]
+    _, y, w = ripening.known_at(10 * MS_PER_DAY, np.arange(4))
+    assert y.tolist() == [0, 0, 0, 0]
     # A fraud that was not alerted is silence like any other.
-    assert w.tolist() == pytest.approx([0.3, 0.3, 1.0])
-    _, y, w = ripening.known_at(60 * MS_PER_DAY, np.arange(3))
-    assert (y.tolist(), w.tolist()) == ([1, 0, 1], pytest.approx([1.0, 0.3, 1.0]))
+    assert w.tolist() == pytest.approx([0.3, 0.3, 1.0, 0.3])
+    _, y, w = ripening.known_at(60 * MS_PER_DAY, np.arange(4))
+    assert (y.tolist(), w.tolist()) == ([1, 0, 1, 0], pytest.approx([1.0, 0.3, 1.0, 1.0]))
 
 
 def test_a_fraud_labelled_after_a_moment_is_silent_at_that_moment_and_a_known_one_stands_for_others() -> None:

@@ -390,6 +390,31 @@ def test_trees_that_rank_better_are_chosen_though_they_are_too_sure(monkeypatch:
     assert _mean_loss(smaller, judged.y, judged.w) < _mean_loss(found.logit, judged.y, judged.w)
 
 
+def test_trees_that_rank_the_wrong_way_round_are_worth_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    searcher = search(examples(30, 200))
+    cuts, rng = searcher._cuts(), np.random.default_rng(3)
+    fraud = searcher._rows.y == 1
+    better = np.where(fraud, 1.0, -1.0) + rng.normal(size=len(fraud))
+    logit_of = {
+        FOR_FEW_FRAUDS[0]: better + 4.0 * rng.normal(size=len(fraud)),
+        FOR_FEW_FRAUDS[1]: -better,
+    }
+
+    def logits(some: list[Cut], fits: list[BoostingParams]) -> np.ndarray:
+        at = TREES.index(fits[0])
+        return np.concatenate([logit_of.get(at, np.zeros(len(fraud)))[cut.judged] for cut in some])
+
+    monkeypatch.setattr(search_module, "_order", lambda *_: searcher._plain_order)
+    monkeypatch.setattr(searcher, "_trees", lambda _, size: size)
+    monkeypatch.setattr(searcher, "_logits", logits)
+    assert searcher._chosen_trees(cuts)[0].at == FOR_FEW_FRAUDS[0]
+    # Such logits are as good as none: all rows are as often fraud as the judged ones are in the mean.
+    judged = searcher._judged_rows(cuts)
+    flat = searcher._calibrated(cuts, logit_of[FOR_FEW_FRAUDS[1]][np.concatenate([it.judged for it in cuts])])
+    rate = float(np.average(judged.y, weights=judged.w))
+    assert flat == pytest.approx(np.full(len(judged.y), np.log(rate / (1.0 - rate))), abs=1e-6)
+
+
 def test_tables_are_chosen_by_what_they_add_to_the_trees_and_by_their_own_loss_where_there_are_none(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from models.payoff_deltas import LAMBDAS
 from models.threshold import (
     BINS,
     EDGES,
@@ -185,6 +186,13 @@ def test_lambda_rises_until_the_expected_cases_meet_the_budget() -> None:
         assert 2.0 ** (9.5 - wanted) < found <= 2.0 ** (10.5 - wanted)
         assert 2.0 ** (9.5 - wanted) < traffic.forest_cut(policy(250.0 * wanted)) <= 2.0 ** (10.5 - wanted)
     assert traffic.online_lambda(policy(2_500.0)) == 1.0
+
+
+@pytest.mark.parametrize("least", LAMBDAS)
+def test_where_nothing_binds_lambda_is_the_policys_own_between_edges_too(least: float) -> None:
+    assert AlertBudget().online_lambda(policy(50.0), least=least) == least
+    traffic = steady(hours=24 * 14, per_hour=10.0)
+    assert traffic.online_lambda(policy(2_500.0), least=least) == least
 
 
 def test_lambda_is_the_lowest_edge_that_meets_the_budget_once_that_is_used_up() -> None:
