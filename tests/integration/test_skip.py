@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from kafka import KafkaAdminClient
+from kafka import KafkaAdminClient, KafkaProducer
 from kafka.structs import TopicPartition
 
 from tests.support.processes import to_toml
@@ -15,8 +18,9 @@ from tests.support.traffic import InputRecord, records_of, small_traffic
 from tests.support.waiting import START_S, wait_for
 from worker.cli import main
 from worker.errors import FencedError, IncompatibleError, SettingsError
-from worker.live.skip import skip
-from worker.partition.journal import Positions
+from worker.live.skip import _last_header, skip
+from worker.partition.journal import DecisionRows, JournalEntry, Positions, Settlements
+from worker.partition.record_layouts import encode_journal
 
 if TYPE_CHECKING:
     from tests.conftest import Broker
@@ -57,6 +61,37 @@ def test_a_partition_that_was_set_forward_goes_on_there(kafka: Broker, tmp_path:
         site.wait_until_decided(worker)
         assert worker.metric("fraud_worker_decisions_total") <= 1
         assert worker.stop() == 0
+
+
+def test_a_commit_that_is_under_way_is_waited_for_and_its_journal_is_what_the_skip_goes_on_from(
+    kafka: Broker, tmp_path: Path
+) -> None:
+    """As of a worker that hangs: it is out of the group, and its offsets are sent, but not its last word."""
+    site, _ = stopped_site(kafka, tmp_path)
+    set_forward(site, tmp_path)  # waits until the group is empty
+    header, _ = _last_header(site.settings, 0)
+    late = dataclasses.replace(header, next_transaction_offset=header.next_transaction_offset - 1)
+    records = encode_journal(
+        JournalEntry(late, DecisionRows.empty(hashes=0, features=0), Settlements.empty())
+    )
+    producer = KafkaProducer(
+        bootstrap_servers=kafka.bootstrap, transactional_id=f"{site.settings.kafka.group}.late"
+    )
+    try:
+        producer.init_transactions()
+        producer.begin_transaction()
+        for value, headers in records:
+            producer.send(site.settings.topics.decisions, value, headers=headers, partition=0)
+        producer.flush()
+        with ThreadPoolExecutor() as pool:
+            skipping = pool.submit(skip, site.settings, 0, None, None)
+            time.sleep(2.0)
+            assert not skipping.done()
+            producer.commit_transaction()
+            before, after = skipping.result(timeout=60)
+    finally:
+        producer.close()
+    assert before == after == late.positions
 
 
 def set_forward(site: Site, folder: Path, *offsets: str) -> None:

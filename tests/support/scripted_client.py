@@ -126,10 +126,13 @@ class Tasks:
         return {partition: Standing(self.committed.get(partition), NEVER_MS) for partition in self._owned}
 
 
-def source_of(client: Client, tasks: Tasks, start_from: StartFrom = "earliest") -> KafkaSource:
-    guard = InputGuard(3, "murmur2", SETTINGS.batch)
+def source_of(
+    client: Client, tasks: Tasks, start_from: StartFrom = "earliest", fuse_share: float = 0.5
+) -> KafkaSource:
+    batch = SETTINGS.batch.model_copy(update={"fuse_share": fuse_share})
+    guard = InputGuard(3, "murmur2", batch)
     consumer = cast("ColumnarConsumer", client)
-    return KafkaSource(consumer, Decoder(SETTINGS), SETTINGS.topics, SETTINGS.batch, guard, tasks, start_from)
+    return KafkaSource(consumer, Decoder(SETTINGS), SETTINGS.topics, batch, guard, tasks, start_from)
 
 
 def tp(partition: int, topic: str = TOPICS[0]) -> TopicPartition:

@@ -127,6 +127,7 @@ def test_every_error_of_the_library_becomes_one_of_ours_with_its_name_in_it() ->
         (errors.OffsetOutOfRangeError({LABELS: 7}), IncompatibleError, "`fraud-worker skip`"),
         (errors.OffsetOutOfRangeError({MODEL_LOG: 7}), IncompatibleError, "retention.ms = -1"),
         (errors.NoOffsetForPartitionError({JOURNAL}), IncompatibleError, "retention.ms = -1"),
+        (errors.LogTruncationError("t-0"), IncompatibleError, "unclean.leader.election.enable"),
         (errors.InvalidSessionTimeoutError(), SettingsError, "kafka.session_timeout_ms = 10000 is not within"),
         (errors.InvalidTransactionTimeoutError(), SettingsError, "kafka.transaction_timeout_ms = 10000 is more than"),
         (errors.InvalidConfigurationError("x"), WorkerError, "answers InvalidConfigurationError: x"),

@@ -189,6 +189,24 @@ def test_a_label_that_waits_for_several_days_is_surplus_once(observer: MetricsOb
     assert counted == [[LabelSource.CHARGEBACK]]
 
 
+def test_partitions_on_both_sides_of_midnight_warn_of_a_surplus_once_a_day(
+    observer: MetricsObserver, caplog: pytest.LogCaptureFixture
+) -> None:
+    rest: Any = observer
+    rest._metrics = SimpleNamespace(surplus_labels=lambda _: None)
+    rest._tasks = {part: SimpleNamespace(clock_ms=part * MS_PER_DAY) for part in (1, 2)}
+    surplus = SimpleNamespace(offsets=np.array([7]), source=np.array([LabelSource.ANALYST], np.uint8))
+    for partition in (1, 2, 1, 2):
+        outcome: Any = SimpleNamespace(
+            partition=partition,
+            surplus=surplus,
+            overflow=LabelColumns.none(),
+            released=SimpleNamespace(offsets=np.empty(0, np.int64)),
+        )
+        rest._observe_surplus(outcome)
+    assert sum("labels of source analyst: many more" in line for line in logged(caplog)) == 2
+
+
 def test_labels_without_room_to_wait_for_their_day_are_counted_as_surplus_and_as_dead_letters(
     observer: MetricsObserver, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -52,6 +52,10 @@ def after_days(counts: list[int], times_usual: float = 10.0) -> Ration:
     return ration
 
 
+def test_a_bound_beyond_all_numbers_bounds_nothing() -> None:
+    assert after_days([30] * 10, times_usual=1e18).surplus(sent(500, LabelSource.CHARGEBACK)).tolist() == []
+
+
 def test_what_is_far_more_than_usual_waits_and_what_comes_first_is_applied() -> None:
     ration = after_days([30] * 10)
     assert ration.surplus(sent(300, LabelSource.CHARGEBACK)).tolist() == []

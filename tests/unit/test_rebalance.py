@@ -25,8 +25,8 @@ class Committed:
     def __init__(self, *offsets: int) -> None:
         self._found: Iterator[int] = iter(offsets)
 
-    def committed(self, tp: TopicPartition, alive: Callable[[], None]) -> int:
-        del tp
+    def committed(self, tp: TopicPartition, alive: Callable[[], None], deadline_s: float) -> int:
+        del tp, deadline_s
         alive()
         return next(self._found)
 

@@ -83,6 +83,13 @@ def test_a_worker_takes_no_transactional_id_of_a_command(tmp_path: Path, name: s
     assert f"worker.id = '{name}' is what `fraud-worker {name}` calls itself" in message
 
 
+@pytest.mark.parametrize("name", [".", "..", "..."])
+def test_a_worker_takes_no_folder_but_its_own(tmp_path: Path, name: str) -> None:
+    """It empties its folder when it starts."""
+    message = refusal(tmp_path, f'[worker]\nid = "{name}"\n')
+    assert f"worker.id = '{name}' names no folder of its own below worker.state_dir" in message
+
+
 def test_a_section_that_is_no_section_is_not_quoted(tmp_path: Path) -> None:
     message = refusal(tmp_path, f'kafka = "{HUSH}"\n')
     assert "  kafka: Input should be" in message
@@ -99,6 +106,10 @@ def test_a_section_that_is_no_section_is_not_quoted(tmp_path: Path) -> None:
         ("costs", "case_window_hours = 1e-12", "0.001"),
         ("features", "max_cards = 10000000000000000000", "1099511627776"),
         ("model", "max_examples = 1000000000000", "100000000"),
+        ("labels", "orphan_after_hours = 1e13", "876000"),
+        ("batch", "allowed_skew_s = 1e16", "3153600000"),
+        ("batch", "max_event_time_s = 1e306", "3153600000"),
+        ("kafka", "commit_deadline_s = 1e10", "3153600000"),
     ],
 )
 def test_a_number_that_no_clock_or_memory_can_hold_is_refused_with_the_bound(

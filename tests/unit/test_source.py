@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -273,3 +274,31 @@ def test_of_a_fetch_of_bad_records_no_more_are_decoded_than_blow_the_fuse(
     with pytest.raises(FuseError, match="records were bad"):
         source.poll()
     assert decoded == [500] * 20, "as many as batch.fuse_window"
+
+
+def test_without_a_fuse_a_fetch_of_bad_records_is_taken_in_parts_and_each_record_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in (("_DECODED_AT_ONCE", 500), ("_MOST_BAD", 1_200), ("DEAD_LETTERS", 700)):
+        monkeypatch.setattr(f"worker.live.source.{name}", value)
+    client = Client()
+    source = source_of(client, Tasks({0: Positions(100, 0)}), fuse_share=1.0)
+    client.script = [lambda: client.rebalance(0)]
+    source.poll()
+
+    def fetch() -> None:
+        """Bring all that is left of 5,000 records, at offsets 100, 102, ..."""
+        taken = (client.positions[tp(0)] - 100) // 2
+        if taken < 5_000 and tp(0) not in client.paused:
+            rest = record_columns([None] * (5_000 - taken), [b"c"] * (5_000 - taken), TOPICS[0], partition=0)
+            offsets = rest.offsets + 2 * taken
+            client.fetched = [replace(rest, offsets=offsets, next_offset=10_100)]
+            client.positions[tp(0)] = 10_100
+
+    found: list[int] = []
+    for _ in range(20):
+        client.script = [fetch]
+        source.poll()
+        assert source._inboxes[0].transactions.waiting_bad <= 1_200 + 500
+        found += [it.offset for it in source.take_bad(0)]
+    assert found == list(range(100, 10_100, 2))

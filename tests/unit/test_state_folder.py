@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import signal
@@ -61,6 +62,30 @@ def test_the_wait_for_the_lock_ends_when_the_worker_is_asked_to_stop(tmp_path: P
     with pytest.raises(KeyboardInterrupt):
         StateFolder(settings_of(tmp_path), stop)
     folder.close()
+
+
+def test_a_state_dir_whose_files_cannot_be_locked_is_a_wrong_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(
+        SettingsError, match=r"lock cannot be locked \(No locks available\).*worker\.state_dir"
+    ):
+        StateFolder(settings_of(tmp_path))
+
+
+def test_a_partition_for_which_the_disk_has_no_room_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    with pytest.raises(WorkerError, match="free disk space there, or name another"):
+        PendingDecisions(tmp_path / "0", entity_count=1, feature_count=1)
 
 
 def test_a_state_dir_that_is_a_file_is_a_wrong_setting(tmp_path: Path) -> None:

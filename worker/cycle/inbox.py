@@ -149,6 +149,11 @@ class _Queue(Generic[C]):
         """Whether rows or bad records were fetched and not taken yet."""
         return bool(self.waiting or self._bad)
 
+    @property
+    def waiting_bad(self) -> int:
+        """How many bad records were fetched and not taken yet."""
+        return len(self._bad)
+
     def take_bad(self) -> list[BadRecord]:
         """Take the bad records that lie before the position reached."""
         passed = []

@@ -101,6 +101,13 @@ _EXPLANATIONS: Final[tuple[tuple[tuple[type[Exception], ...], type[WorkerError],
         "and sets lost offsets to where the journal ends",
     ),
     (
+        (kafka_errors.LogTruncationError,),
+        IncompatibleError,
+        "{where} lost records after they were read ({reason}): a broker that had not all of them became the leader "
+        "(unclean.leader.election.enable = true). Transactions and labels that were read are decided and learnt; "
+        "what topics.model_log and topics.decisions have lost is nowhere else, and the next start says so",
+    ),
+    (
         (kafka_errors.InvalidSessionTimeoutError,),
         SettingsError,
         "kafka.session_timeout_ms = {kafka.session_timeout_ms} is not within what {where} allows ({reason}): choose "

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from worker.errors import CorruptError, SettingsError, UnreachableError
 from worker.kafka_io.inflate import MOST_BYTES, TooLargeError, inflate
+from worker.kafka_io.open_transactions import STALLED_S
 from worker.kafka_io.record_batches import (
     KEY_LENGTH,
     KEY_START,
@@ -47,8 +48,6 @@ _MUTE_S = 1.0
 _ASK_MS = 1_000
 _UNREADABLE = (RecordFormatError, ValueError, RuntimeError, EOFError, OSError, struct.error, zlib.error)
 """What reading a batch raises over its bytes, older formats included; anything else is a bug."""
-COMMITTED_DEADLINE_S = 120.0
-"""Longer than any transaction stays open."""
 
 
 class ConsumerCorruptError(CorruptError):
@@ -186,15 +185,16 @@ class ColumnarConsumer:
         self._consumer.seek(partition, offset)
 
     def position(self, partition: TopicPartition) -> int | None:
-        """Return the offset that is read next; wait for it if the partition has no position yet."""
-        position: int | None = self._consumer.position(partition)
+        """Return the offset that is read next; None if the partition has no position yet."""
+        # Not a moment's wait: while a partition has no leader the client asks for its epoch, for half a minute a call.
+        position: int | None = self._consumer.position(partition, timeout_ms=0)
         return position
 
     def committed(
         self,
         partition: TopicPartition,
         alive: Callable[[], None] = lambda: None,
-        deadline_s: float = COMMITTED_DEADLINE_S,
+        deadline_s: float = STALLED_S,
     ) -> int | None:
         """Return the group's committed offset; None if there is none.
 

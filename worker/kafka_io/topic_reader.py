@@ -14,11 +14,11 @@ from kafka.structs import TopicPartition
 
 from worker.errors import UnreachableError
 from worker.kafka_io.client import consumer_config, kafka_errors_explained
+from worker.kafka_io.open_transactions import STALLED_S
 from worker.settings.sections import Settings
 
 _POLL_MS: Final = 200
 _STEP: Final = 4
-_STALLED_S: Final = 60.0
 PartitionOffsets = dict[TopicPartition, int]
 
 
@@ -93,7 +93,7 @@ class TopicReader:
     def _between(self, start: PartitionOffsets) -> Iterator[Any]:
         """Yield the records from `start` up to `end`; positions decide, because a gap holds no records."""
         self._seek(start)
-        reached, deadline_s = start, time.monotonic() + _STALLED_S
+        reached, deadline_s = start, time.monotonic() + STALLED_S
         while any(reached[tp] < self.end[tp] for tp in self._partitions):
             polled = self._consumer.poll(timeout_ms=_POLL_MS)
             yield from (
@@ -101,9 +101,9 @@ class TopicReader:
             )
             before, reached = reached, {tp: self._consumer.position(tp) for tp in self._partitions}
             if reached != before:
-                deadline_s = time.monotonic() + _STALLED_S
+                deadline_s = time.monotonic() + STALLED_S
             elif time.monotonic() > deadline_s:
-                raise UnreachableError(f"{self._topic}: nothing could be read for {_STALLED_S:.0f} s")
+                raise UnreachableError(f"{self._topic}: nothing could be read for {STALLED_S:.0f} s")
 
     def _seek(self, offsets: PartitionOffsets) -> None:
         for tp, offset in offsets.items():

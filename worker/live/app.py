@@ -18,6 +18,7 @@ from worker.kafka_io import topic_setup
 from worker.kafka_io.client import consumer_config, kafka_errors_explained, producer_config, wait_for_brokers
 from worker.kafka_io.committer import Committer
 from worker.kafka_io.consumer import ColumnarConsumer
+from worker.kafka_io.open_transactions import patience_s
 from worker.live.conditions import CutOff, OtherSettings, Standstill
 from worker.live.guard import InputGuard
 from worker.live.model_log import KafkaModelLog
@@ -159,6 +160,7 @@ class Worker:
             settings.topics.model_log,
             settings.worker.id,
             self._metrics,
+            patience_s(settings),
         )
         model = new_model(settings)
         self._status.not_ready("reading the model log")

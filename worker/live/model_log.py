@@ -14,11 +14,11 @@ from models.digest import DigestMismatch
 from models.state import LineageMismatchError, ModelState
 from models.vocabulary import MS_PER_DAY
 from worker.errors import CorruptError, IncompatibleError, UnreachableError
+from worker.kafka_io.open_transactions import STALLED_S
 from worker.partition.record_layouts import ModelLogDecoder, kind_of
 
 log = logging.getLogger(__name__)
 _POLL_MS: Final = 20
-_STALLED_S: Final = 60.0
 _REPORT_S: Final = 10.0
 
 
@@ -45,11 +45,19 @@ class KafkaModelLog:
         A digest that this worker published itself must be confirmed by its own fold.
     troubles
         Counts strays and mismatches; None counts nothing.
+    stalled_s
+        After so long without a record, reading up to an offset is given up.
     """
 
     def __init__(
-        self, config: Mapping[str, Any], topic: str, worker_id: str = "", troubles: Troubles | None = None
+        self,
+        config: Mapping[str, Any],
+        topic: str,
+        worker_id: str = "",
+        troubles: Troubles | None = None,
+        stalled_s: float = STALLED_S,
     ) -> None:
+        self._stalled_s = stalled_s
         self._worker_id = worker_id
         self._troubles = troubles
         self._is_live = False
@@ -155,9 +163,9 @@ class KafkaModelLog:
         Raises
         ------
         UnreachableError
-            No record comes for a minute.
+            No record comes for too long.
         """
-        deadline_s = time.monotonic() + _STALLED_S
+        deadline_s = time.monotonic() + self._stalled_s
         reported_s = time.monotonic()
         while not reached():
             if time.monotonic() > reported_s + _REPORT_S:
@@ -165,13 +173,14 @@ class KafkaModelLog:
                 log.info("reading the model log: offset %d folded", model.offset)
             if time.monotonic() > deadline_s:
                 raise UnreachableError(
-                    f"model log: nothing after offset {model.offset} for {_STALLED_S:.0f} s; is a transaction open?"
+                    f"model log: nothing after offset {model.offset} for {self._stalled_s:.0f} s: no broker answers, "
+                    "or a transaction stays open for longer than kafka.transaction_timeout_ms"
                 )
             alive()
             before = model.offset
             self.fold_into(model, _POLL_MS)
             if model.offset > before:
-                deadline_s = time.monotonic() + _STALLED_S
+                deadline_s = time.monotonic() + self._stalled_s
 
     def close(self) -> None:
         """Close the consumer."""

@@ -191,7 +191,8 @@ class MetricsObserver:
             self._log_dead_letters(outcome.partition, SURPLUS, SURPLUS_DETAIL)
         day = self._tasks[outcome.partition].clock_ms // MS_PER_DAY
         for code in np.unique(source).tolist():
-            if self._surplus_logged.get(code) != day:
+            # Not where the days differ: around midnight the clocks of partitions are of two.
+            if day > self._surplus_logged.get(code, -1):
                 self._surplus_logged[code] = day
                 log.warning(
                     "labels of source %s: many more in a day than usual (labels.times_usual); the rest waits for the "

@@ -18,6 +18,7 @@ from worker.errors import CorruptError, FencedError, IncompatibleError
 from worker.identity import Hasher
 from worker.kafka_io.client import consumer_config
 from worker.kafka_io.consumer import ColumnarConsumer
+from worker.kafka_io.open_transactions import patience_s
 from worker.live.model_log import KafkaModelLog
 from worker.live.restore import Restorer
 from worker.live.same_topic import TopicCheck
@@ -82,6 +83,7 @@ class Rebalance:
             alive,
             lambda record: model_log.stray("decisions", record),
             TopicCheck(settings, alive),
+            patience_s(settings),
         )
 
     def __call__(self, lost: set[int], gained: set[int]) -> Mapping[int, Standing]:
@@ -129,7 +131,9 @@ class Rebalance:
     def _committed(self, partition: int) -> Positions | None:
         names = self._settings.topics
         transactions, labels = (
-            self._consumer.committed(TopicPartition(topic, partition), self._alive)
+            self._consumer.committed(
+                TopicPartition(topic, partition), self._alive, patience_s(self._settings)
+            )
             for topic in (names.transactions, names.labels)
         )
         if transactions is None or labels is None:

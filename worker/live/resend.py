@@ -8,7 +8,6 @@ out. Two runs at once cannot both send: they share a transactional id, and a run
 from __future__ import annotations
 
 import logging
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,13 +15,11 @@ from itertools import islice
 from typing import Any, Final
 
 import orjson
-from kafka import KafkaConsumer
-from kafka.structs import TopicPartition
 from pydantic_core import from_json
 
-from worker.errors import UnreachableError
-from worker.kafka_io.client import consumer_config, producer_config
+from worker.kafka_io.client import producer_config
 from worker.kafka_io.committer import Committer, KafkaTransaction, Outgoing
+from worker.kafka_io.open_transactions import wait_for_open_transactions
 from worker.kafka_io.partitioner import partition_of
 from worker.kafka_io.topic_reader import open_topic
 from worker.settings.sections import RESENDING, Settings
@@ -31,8 +28,6 @@ from worker.wire.schema import DeadLetter
 
 log = logging.getLogger(__name__)
 
-_GRACE_S: Final = 20.0
-_PAUSE_S: Final = 0.2
 AT_ONCE: Final = 500
 """Letters of one Kafka transaction."""
 _STRUCK_OUT: Final = 9
@@ -91,7 +86,8 @@ def resend(
     committer = None if dry_run else Committer(config, settings.kafka.commit_deadline_s)
     try:
         partitions = _partitions(settings)
-        _wait_for_open_transactions(settings)
+        # Behind an open transaction, of a worker that died, the marker of an earlier run is not visible yet.
+        wait_for_open_transactions(settings, settings.topics.dead_letters)
         with open_topic(settings, settings.topics.dead_letters) as reader:
             found, done = Resent(), _sent_before(reader.since(None))
             chosen = letters(reader.since(since_ms), wanted)
@@ -126,35 +122,6 @@ def _partitions(settings: Settings) -> dict[str, int]:
         with open_topic(settings, name) as reader:
             found[name] = len(reader.end)
     return found
-
-
-def _wait_for_open_transactions(settings: Settings) -> None:
-    """Wait until all that is on the dead-letter topic by now is committed or aborted.
-
-    Behind an open transaction, of a worker that died, the marker of an earlier run is not visible yet.
-
-    Raises
-    ------
-    UnreachableError
-        It takes longer than a transaction may stay open.
-    """
-    topic = settings.topics.dead_letters
-    written = _ends(settings, topic, "read_uncommitted")
-    deadline_s = time.monotonic() + settings.kafka.transaction_timeout_ms / 1000 + _GRACE_S
-    while any(end < written[tp] for tp, end in _ends(settings, topic, "read_committed").items()):
-        if time.monotonic() > deadline_s:
-            raise UnreachableError(f"{topic}: a transaction stays open; try again once Kafka has ended it")
-        time.sleep(_PAUSE_S)
-
-
-def _ends(settings: Settings, topic: str, isolation: str) -> dict[TopicPartition, int]:
-    consumer = KafkaConsumer(**consumer_config(settings, group=False) | {"isolation_level": isolation})
-    try:
-        numbers = consumer.partitions_for_topic(topic) or ()
-        ends: dict[TopicPartition, int] = consumer.end_offsets([TopicPartition(topic, it) for it in numbers])
-    finally:
-        consumer.close(autocommit=False)
-    return ends
 
 
 def _sendable(

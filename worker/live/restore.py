@@ -17,6 +17,7 @@ from kafka.structs import TopicPartition
 
 from worker.errors import CorruptError, IncompatibleError, UnreachableError
 from worker.identity import Hasher
+from worker.kafka_io.open_transactions import STALLED_S
 from worker.live.same_topic import NewestDecision
 from worker.partition.journal import JournalHeader, JournalPart, JournalParts, Positions
 from worker.partition.record_layouts import decode_journal, kind_of
@@ -24,7 +25,6 @@ from worker.partition.task import PartitionTask, TaskState
 
 log = logging.getLogger(__name__)
 _POLL_MS: Final = 20
-_STALLED_S: Final = 60.0
 _REPORT_S: Final = 10.0
 
 
@@ -51,9 +51,11 @@ class Restorer:
         Called with each record that no worker wrote, which the restore skips.
     same_topic
         Called with the partition and its newest decision; raises where the input topic is another one.
+    stalled_s
+        After so long without a record the restore is given up.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that a restore needs
         self,
         config: Mapping[str, Any],
         topic: str,
@@ -63,6 +65,7 @@ class Restorer:
         alive: Callable[[], None] = lambda: None,
         stray: Callable[[Any], None] = lambda _: None,
         same_topic: Callable[[int, NewestDecision], None] = lambda *_: None,
+        stalled_s: float = STALLED_S,
     ) -> None:
         self._config = config
         self._topic = topic
@@ -72,6 +75,7 @@ class Restorer:
         self._alive = alive
         self._stray = stray
         self._same_topic = same_topic
+        self._stalled_s = stalled_s
 
     def restore(
         self,
@@ -127,7 +131,7 @@ class Restorer:
             consumer.assign([tp])
             consumer.seek_to_beginning(tp)
             folder = JournalFolder(task, self._hasher, self._lineage)
-            header = folder.read(consumer, tp, self._alive, self._stray)
+            header = folder.read(consumer, tp, self._alive, self._stray, self._stalled_s)
         except CorruptError as error:
             if (begin := consumer.beginning_offsets([tp])[tp]) > 0:
                 raise _headless(tp, begin, error) from error
@@ -213,17 +217,19 @@ class JournalFolder:
         tp: TopicPartition,
         alive: Callable[[], None],
         stray: Callable[[Any], None],
+        stalled_s: float,
     ) -> JournalHeader | None:
         """Replay everything up to the high watermark; return the last header."""
-        deadline_s = time.monotonic() + _STALLED_S
+        deadline_s = time.monotonic() + stalled_s
         reported_s = time.monotonic()
         while not _read_all(consumer, tp):
             if time.monotonic() > deadline_s:
                 raise UnreachableError(
-                    f"journal {tp.topic}-{tp.partition}: no progress for {_STALLED_S:.0f} s; is a transaction open?"
+                    f"journal {tp.topic}-{tp.partition}: no progress for {stalled_s:.0f} s: no broker answers, or a "
+                    "transaction stays open for longer than kafka.transaction_timeout_ms"
                 )
             for record in consumer.poll(timeout_ms=_POLL_MS).get(tp, []):
-                deadline_s = time.monotonic() + _STALLED_S
+                deadline_s = time.monotonic() + stalled_s
                 if kind_of(record.headers) is None:
                     stray(record)
                 else:

@@ -15,6 +15,7 @@ from worker.errors import FencedError, IncompatibleError, SettingsError
 from worker.kafka_io.admin import AdminClient
 from worker.kafka_io.client import admin_config, consumer_config, producer_config
 from worker.kafka_io.committer import Committer, KafkaTransaction, Outgoing
+from worker.kafka_io.open_transactions import wait_for_open_transactions
 from worker.kafka_io.topic_reader import open_topic
 from worker.partition.journal import DecisionRows, JournalEntry, JournalHeader, Positions, Settlements
 from worker.partition.record_layouts import decode_journal, encode_journal, kind_of
@@ -47,10 +48,14 @@ def skip(
     IncompatibleError
         The partition has no journal.
     FencedError
-        A worker is in the group.
+        A worker is in the group, or was meanwhile.
+    UnreachableError
+        A transaction stays open.
     """
     _refuse_a_group_at_work(settings)
-    header = _last_header(settings, partition)
+    # A worker that hangs, or has just ended, may have a commit under way that is not visible yet.
+    wait_for_open_transactions(settings, settings.topics.decisions)
+    header, end = _last_header(settings, partition)
     before = header.positions
     after = Positions(
         before.transactions if transactions is None else transactions,
@@ -79,6 +84,8 @@ def skip(
     try:
         # Once more: to read the journal may have taken minutes, and a worker that began meanwhile has written more.
         _refuse_a_group_at_work(settings)
+        wait_for_open_transactions(settings, settings.topics.decisions)
+        _refuse_a_longer_journal(settings, partition, end)
         offsets = dict(zip(inputs, after, strict=True))
         committer.commit(KafkaTransaction(records, offsets), ConsumerGroupMetadata(settings.kafka.group))
     finally:
@@ -101,11 +108,24 @@ def _refuse_a_group_at_work(settings: Settings) -> None:
         )
 
 
-def _last_header(settings: Settings, partition: int) -> JournalHeader:
-    """Return the last header of a partition's journal, with the sequence number of the next decision in it."""
+def _refuse_a_longer_journal(settings: Settings, partition: int, read_to: int) -> None:
+    tp = TopicPartition(settings.topics.decisions, partition)
+    if (end := _ends(settings, [tp])[tp]) > read_to:
+        raise FencedError(
+            f"{tp.topic}, partition {partition}, has grown from offset {read_to} to {end} while it was read: a worker "
+            "has begun and ended meanwhile. Stop all of them, and run this again"
+        )
+
+
+def _last_header(settings: Settings, partition: int) -> tuple[JournalHeader, int]:
+    """Return the last header of a partition's journal, and the offset up to which that was read.
+
+    The header has the sequence number of the next decision.
+    """
     last: JournalHeader | None = None
     rows = next_sequence = 0
     with open_topic(settings, settings.topics.decisions) as reader:
+        end = reader.end.get(TopicPartition(settings.topics.decisions, partition), 0)
         for record in reader.since(None):
             if record.partition != partition or kind_of(record.headers) is None:
                 continue
@@ -118,7 +138,7 @@ def _last_header(settings: Settings, partition: int) -> JournalHeader:
             f"{settings.topics.decisions}, partition {partition}, holds no journal: no worker has worked on it yet; "
             "kafka.start_from says where it begins"
         )
-    return dataclasses.replace(last, first_sequence=next_sequence)
+    return dataclasses.replace(last, first_sequence=next_sequence), end
 
 
 def _ends(settings: Settings, inputs: list[TopicPartition]) -> Any:

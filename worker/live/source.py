@@ -26,6 +26,8 @@ from worker.wire.schema import Fault, Reason
 
 C = TypeVar("C", TransactionColumns, LabelColumns)
 _DECODED_AT_ONCE: Final = 1 << 16
+_MOST_BAD: Final = 1 << 16
+"""Where more bad records than that wait to be taken, the rest of a fetch is fetched again."""
 """Of one fetch; an ordinary one has fewer records."""
 _MISPLACED: Final = Fault(
     Reason.MISPLACED, "the record lies in another partition than kafka.partitioner chooses for its key"
@@ -266,14 +268,20 @@ class KafkaSource:
         if inbox is None:
             return
         # A batch of a megabyte may inflate to a million bad records: the fuse blows before all of them are objects.
+        is_label = columns.topic == self._topics.labels
+        queue = inbox.labels if is_label else inbox.transactions
         for part in columns.pieces(_DECODED_AT_ONCE):
-            if part.topic == self._topics.transactions:
+            if not is_label:
                 transactions, bad = self._set_aside(part, *self._decoder.transactions(part))
                 inbox.put_transactions(transactions, bad, wall_ms)
             else:
                 labels, bad = self._set_aside(part, *self._decoder.labels(part))
                 inbox.put_labels(labels, bad, wall_ms)
             self._guard.count(part.topic, len(part), bad)
+            # Without a fuse they would all become objects, and the same fetch would come again after each crash.
+            if queue.waiting_bad > _MOST_BAD:
+                self._consumer.seek(TopicPartition(part.topic, part.partition), part.next_offset)
+                return
 
     def _pass_gaps(self, partition: int, inbox: Inbox) -> None:
         """Go on past aborted records and markers behind which nothing waits: no fetch with rows would do so.

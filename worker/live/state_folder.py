@@ -93,6 +93,12 @@ class StateFolder:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
+        except OSError as error:
+            os.close(self._lock)
+            raise SettingsError(
+                f"{self.path / _LOCK} cannot be locked ({error.strerror}), as on some network file systems: name a "
+                "folder of a local disk as worker.state_dir"
+            ) from None
         return True
 
 

@@ -186,7 +186,10 @@ class PendingDecisions:
 
     def __init__(self, folder: Path, entity_count: int, feature_count: int) -> None:
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        try:
+            folder.mkdir(parents=True)
+        except OSError as error:
+            raise no_segment(folder, error, SEGMENT_ROWS) from error
         self._folder = folder
         self.widths = {"hashes": 1 + entity_count, "features": feature_count}
         """How many values the wide columns of `DecisionRows` have."""

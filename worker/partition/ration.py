@@ -25,6 +25,8 @@ _FADE: Final = 0.5 ** (1 / 14)
 """A day counts half as much two weeks later."""
 _KNOWN_AFTER: Final = (1.0 - _FADE**7) / (1.0 - _FADE)
 """The weight of seven days: before, nothing is usual yet, and nothing waits."""
+_NO_BOUND: Final = 2.0**62
+"""More than any number of labels, and a whole number of 64 bits."""
 _KINDS: Final = (LabelKind.FRAUD, LabelKind.LEGIT)
 _SHAPE: Final = (len(LabelSource), len(_KINDS))
 
@@ -86,7 +88,7 @@ class Ration:
             return np.zeros(0, np.int64)
         allowed = self._days * np.maximum(LEAST_A_DAY, self._times_usual * self._total / self._weight)
         # A mean of equal days may lie a rounding below them.
-        room = np.floor(np.maximum(allowed - self._today, 0.0) + 1e-6).astype(np.int64)
+        room = np.floor(np.clip(allowed - self._today, 0.0, _NO_BOUND) + 1e-6).astype(np.int64)
         over = np.argwhere(_counted(labels) > room)
         rows = [
             np.flatnonzero((labels.source == source) & (labels.kind == _KINDS[at]))[room[source, at] :]

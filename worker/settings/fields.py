@@ -16,6 +16,7 @@ Positive = Annotated[int, Field(gt=0, le=1 << 40)]
 PositiveOrInfinite = Annotated[float, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Days = Annotated[float, Field(gt=0, le=36_500, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(gt=0, le=86_400 * 36_500, allow_inf_nan=False)]
 """A century at most: milliseconds and dates stay far from the ends of their types."""
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1, max_length=249)]

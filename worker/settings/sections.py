@@ -27,6 +27,7 @@ from worker.settings.fields import (
     Positive,
     PositiveFloat,
     PositiveOrInfinite,
+    Seconds,
     Section,
     StartFrom,
     TransactionFields,
@@ -59,11 +60,16 @@ class WorkerSettings(Section):
 
     @field_validator("id")
     @classmethod
-    def _is_no_name_of_a_command(cls, value: str) -> str:
+    def _names_a_worker_and_a_folder_of_its_own(cls, value: str) -> str:
         if value in NOT_WORKERS:
             raise ValueError(
                 f"worker.id = {value!r} is what `fraud-worker {value}` calls itself, which would shut the worker out: "
                 "choose another"
+            )
+        if not value.strip("."):
+            raise ValueError(
+                f"worker.id = {value!r} names no folder of its own below worker.state_dir, whose content a start "
+                "deletes: choose another"
             )
         return value
 
@@ -110,7 +116,7 @@ class KafkaSettings(Section):
     transaction_timeout_ms: Positive = Field(
         10_000, description="how long an abandoned transaction stays open"
     )
-    commit_deadline_s: PositiveFloat = Field(30.0, description="a commit that takes longer ends the process")
+    commit_deadline_s: Seconds = Field(30.0, description="a commit that takes longer ends the process")
 
     @model_validator(mode="after")
     def _sasl_is_complete(self) -> KafkaSettings:
@@ -169,7 +175,7 @@ class LabelSettings(Section):
         3.0, description="maturing halts while the label feed is silent for longer"
     )
 
-    orphan_after_hours: NotNegative = Field(
+    orphan_after_hours: Annotated[float, Field(ge=0, le=24 * 36_500)] = Field(
         1.0,
         description="event time that a label without a decision waits for its transaction; then it is a dead letter",
     )
@@ -274,7 +280,7 @@ class BatchSettings(Section):
     """`[batch]`: how much one commit carries."""
 
     max_records: Positive = Field(20_000, description="transactions, and labels, in one commit at most")
-    max_event_time_s: PositiveFloat = Field(3_600.0, description="event time that one commit spans at most")
+    max_event_time_s: Seconds = Field(3_600.0, description="event time that one commit spans at most")
     commit_interval_ms: Positive = Field(
         50, description="how long a poll waits for more records under light load"
     )
@@ -282,9 +288,7 @@ class BatchSettings(Section):
         1_000,
         description="how long partitions that are ahead wait for one that is behind; then that one counts as quiet",
     )
-    allowed_skew_s: PositiveFloat = Field(
-        300.0, description="how far an event may be ahead of its Kafka timestamp"
-    )
+    allowed_skew_s: Seconds = Field(300.0, description="how far an event may be ahead of its Kafka timestamp")
     repeat_window: Positive = Field(
         1_000_000, description="offsets of a partition within which a repeat is dropped"
     )
