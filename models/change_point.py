@@ -23,12 +23,14 @@ from models.cuts import LEAST_FRAUDS
 from models.generation import TrainingRows
 from models.label_delay import Ripening
 from models.maturing import FEWEST_EXAMPLES
-from models.search import SEARCH_ROWS, log_loss
-from models.threshold import Calibration
+from models.search import SEARCH_ROWS
+from models.threshold import Calibration, log_loss, probabilities
 from models.vocabulary import MS_PER_DAY
 
 _STEP_MS: Final = MS_PER_DAY // 4
 """Of the time in which decisions are compared with what was expected."""
+_LONG_BEFORE: Final = 1 << 40
+"""So many steps before the first one nothing was off either."""
 _TIMES_EXPECTED: Final = 2.0
 """So many times the expected loss is suspicious, if it is more by `_SUSPICIOUS_ERRORS` standard errors."""
 _SUSPICIOUS_ERRORS: Final = 4.0
@@ -156,7 +158,7 @@ def _suspected_ms(
     if not len(scored):
         return []
     z = np.clip(calibration.slope * logit[scored].astype(np.float64) + calibration.intercept, -30.0, 30.0)
-    p, y, w = 1.0 / (1.0 + np.exp(-z)), rows.y[scored], rows.w[scored]
+    p, y, w = probabilities(z), rows.y[scored], rows.w[scored]
     step = time_ms[scored] // _STEP_MS
     first = int(step[0])
     step -= first
@@ -166,7 +168,7 @@ def _suspected_ms(
     off = np.flatnonzero(
         (beyond > _SUSPICIOUS_ERRORS * np.sqrt(variance)) & (beyond > (_TIMES_EXPECTED - 1.0) * expected)
     )
-    begun = off[np.diff(off, prepend=-MS_PER_DAY) > MS_PER_DAY // _STEP_MS]
+    begun = off[np.diff(off, prepend=-_LONG_BEFORE) > MS_PER_DAY // _STEP_MS]
     since_ms = (first + begun) * _STEP_MS
     return [int(it) for it in since_ms[since_ms > time_ms[-1] - _SUSPECTED_MS][-_MOST_SUSPICIONS:]]
 

@@ -164,23 +164,22 @@ def decide(
         (challenged, Flag.CHALLENGER_WOULD_ALERT),
     ):
         flags |= _flags(chosen, flag)
-    legit_weight = _legit_weight(flags, id_hash, model.sample_one_in)
     return Scores(
-        logit,
-        probability,
-        finite_logit(parts.tables),
-        finite_logit(parts.trees),
-        forest_score,
-        loss,
-        ratio,
-        rank,
-        flags,
-        legit_weight,
-        online_lambda,
-        forest_cut,
-        joining_lambda,
-        model.payoffs.in_force.least_lambda,
-        challenger_ratio,
+        logit=logit,
+        probability=probability,
+        tables_logit=finite_logit(parts.tables),
+        trees_logit=finite_logit(parts.trees),
+        forest_score=forest_score,
+        loss=loss,
+        ratio=ratio,
+        rank=rank,
+        flags=flags,
+        legit_weight=_legit_weight(flags, id_hash, model.sample_one_in),
+        online_lambda=online_lambda,
+        forest_cut=forest_cut,
+        joining_lambda=joining_lambda,
+        least_lambda=model.payoffs.in_force.least_lambda,
+        challenger_ratio=challenger_ratio,
     )
 
 
@@ -204,8 +203,7 @@ def _online_scores(model: ModelState, features: NDArray[np.float32]) -> tuple[ND
         nothing = np.full(len(features), np.nan)
         return finite_logit(nothing), Parts(nothing, nothing)
     parts = model.online.score_parts(features)
-    with np.errstate(over="ignore"):
-        return finite_logit(model.online.blended(parts)), parts
+    return finite_logit(model.online.blended(parts)), parts
 
 
 def finite_logit(logit: NDArray[np.float64]) -> NDArray[np.float32]:

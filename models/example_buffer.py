@@ -108,8 +108,6 @@ class ExampleBuffer:
         since_ms
             Examples of verdicts from before it are not counted.
         """
-        if np.all(self.kept_one_in == 1):
-            return
         for each in np.flatnonzero(self.kept_one_in > 1):
             then = np.where(np.arange(2) == each, self.kept_one_in // 2, self.kept_one_in)
             rows = expected[_LEGIT] / then[_LEGIT] + expected[_FRAUD] / then[_FRAUD]
@@ -211,7 +209,6 @@ class ExampleBuffer:
         rows, offsets = self.snapshot()
         # Of each decision its last verdict alone, and none if it is taken back: an earlier one must not come back.
         last = rows.rows_of_last_verdicts()
-        last = last[rows.weight[last] > 0]
         rows, offsets, one_in = rows.take(last), offsets[last], self._one_in[kept][last]
         of_class = _class(rows.label)
         if len(rows) > _COMPACT * self._capacity or len(rows) == len(self):

@@ -42,7 +42,6 @@ class CardAggregates:
         most_values = familiarity.most_rows(max_rows, self._entity_count)
         self._familiar = RowTable(familiarity.WIDTH, most_values, familiarity.COUNT, half_life_ms)
         self._width = spec.card_features
-        self._max_rows = max_rows
 
     def __len__(self) -> int:
         return len(self._table)
@@ -134,12 +133,10 @@ class CardAggregates:
 
     def bound(self, max_rows: int) -> None:
         """Keep at most so many cards from now on, see `RowTable.bound`."""
-        if max_rows != self._max_rows:
-            self._table.bound(max_rows)
-            if self._places is not None:
-                self._places.bound(max_rows)
-            self._familiar.bound(familiarity.most_rows(max_rows, self._entity_count))
-            self._max_rows = max_rows
+        self._table.bound(max_rows)
+        if self._places is not None:
+            self._places.bound(max_rows)
+        self._familiar.bound(familiarity.most_rows(max_rows, self._entity_count))
 
     def forget_windows(self) -> None:
         """Begin the case windows anew: their length has changed."""

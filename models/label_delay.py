@@ -18,7 +18,7 @@ many and missed ones for too few. Where few of a kind are known, what is known o
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 from numba import njit
@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from models.alert_silence import resolved
 from models.arithmetic import exp
+from models.bins import read_only
 from models.daily_traffic import DailyTraffic
 from models.examples import Examples, Verdict
 from models.generation import TrainingRows
@@ -40,6 +41,8 @@ _OF_ALL: Final = 10.0
 """What all frauds say of a kind, alerted or missed, counts for as much as so many frauds of that kind."""
 LEAST_SHARE: Final = 0.25
 """No fraud stands for more than four; days of which fewer are labelled say too little to judge by."""
+_MOST_CHANCE: Final = 0.999
+"""A decision that is all but certainly a fraud is still a little legit when nothing is said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +63,13 @@ class LabelDelays:
         return cls(np.ones((2, HOURS)))
 
     @classmethod
-    def measured(
-        cls, examples: Examples, now_ms: int, label: Verdict | Literal[0] = Verdict.FRAUD
-    ) -> LabelDelays:
+    def measured(cls, examples: Examples, now_ms: int, *, of_legits: bool = False) -> LabelDelays:
         """Measure the frauds among the examples, or the legits by a label, as of `now_ms`.
 
         Each counts for those that it stands for: of the sampled ones more come late than of those kept whole. The
         examples have all the bits of `Verdict`; a legit by a label does not say whether it was alerted.
         """
-        of_kind = (examples.label & Verdict.FRAUD) != 0 if label else examples.label == 0
+        of_kind = examples.label == 0 if of_legits else (examples.label & Verdict.FRAUD) != 0
         found = np.flatnonzero(of_kind & (examples.verdict_ms <= now_ms))
         begun_ms, alerted = examples.event_time_ms[found], verdicts(examples.label[found])[1]
         delay, age = _hours(examples.verdict_ms[found] - begun_ms), _hours(now_ms - begun_ms)
@@ -126,7 +127,7 @@ def chance_of_fraud(examples: Examples, calibration: Calibration) -> NDArray[np.
     """
     chance = np.empty(len(examples))
     unsaid = examples.label != 0
-    _chances(examples.logit, unsaid, calibration.slope, calibration.intercept, chance)
+    _chances(read_only(examples.logit), unsaid, calibration.slope, calibration.intercept, chance)
     return chance
 
 
@@ -287,7 +288,7 @@ class Ripening:
         rows = rows[np.argsort(place_ms, kind="stable")]
         rows = rows[-(most or len(rows)) :]
         known = self.known_at(now_ms, rows)
-        return known._replace(w=np.where(rows < mature, known.w, self._learnt_online(rows).w))
+        return known._replace(w=np.where(rows < mature, known.w, self._weights_online(rows)))
 
     def known_at(self, now_ms: int, rows: NDArray[np.int64]) -> TrainingRows:
         """Return some rows as they are known at a moment: what is labelled later is silent yet."""
@@ -336,11 +337,14 @@ class Ripening:
 
     def _learnt_online(self, rows: NDArray[np.int64]) -> TrainingRows:
         """Return some rows as a worker learns them when their verdict comes."""
-        some = self.examples.take(rows)
+        fraud, _ = verdicts(self.examples.label[rows])
+        return TrainingRows(self.examples.features[rows], fraud.view(np.uint8), self._weights_online(rows))
+
+    def _weights_online(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        # Not from features, which are most of the memory that a copy of the rows takes.
+        some = replace(self.examples, features=self.examples.features[:, :0]).take(rows)
         weight = weight_online(some, self.chance[rows], self.delays)
-        if self.traffic is not None:
-            weight *= self.traffic.weights(some, self.silence_ms)
-        return TrainingRows(some.features, verdicts(some.label)[0].view(np.uint8), weight)
+        return weight if self.traffic is None else weight * self.traffic.weights(some, self.silence_ms)
 
 
 @njit(cache=True, nogil=True)
@@ -357,7 +361,3 @@ def _chances(
         out[i] = (
             _MOST_CHANCE / (1.0 + exp(-min(max(z, -50.0), 50.0))) if unsaid[i] and np.isfinite(z) else 0.0
         )
-
-
-_MOST_CHANCE: Final = 0.999
-"""A decision that is all but certainly a fraud is still a little legit when nothing is said."""

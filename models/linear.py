@@ -15,6 +15,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from models.boosting import log_odds
+from models.threshold import log_loss, probabilities
 
 _MOST_DEVIATIONS: Final = 4.0
 """A value further from the mean counts as one that is so far."""
@@ -28,7 +29,6 @@ _OF_THE_INTERCEPT: Final = 1e-6
 """A penalty that is none, but lets the intercept be found where one class is absent."""
 _STEPS: Final = 30
 _CONVERGED: Final = 1e-8
-_FAR: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,13 +140,13 @@ def _newton(Z: NDArray[np.float64], y: NDArray[np.uint8], w: NDArray[np.float64]
 
     def loss(theta: NDArray[np.float64]) -> float:
         z = Z @ theta
-        return float(w @ (np.logaddexp(0.0, z) - y * z) + 0.5 * penalty @ theta**2)
+        return float(w @ log_loss(z, y) + 0.5 * penalty @ theta**2)
 
     theta = np.zeros(Z.shape[1])
     theta[-1] = log_odds(y, w)
     least = loss(theta)
     for _ in range(_STEPS):
-        p = 1.0 / (1.0 + np.exp(-np.clip(Z @ theta, -_FAR, _FAR)))
+        p = probabilities(Z @ theta)
         gradient = Z.T @ (w * (p - y)) + penalty * theta
         hessian = (Z * (w * p * (1.0 - p))[:, None]).T @ Z + np.diag(penalty)
         step = np.linalg.solve(hessian, gradient)

@@ -38,8 +38,6 @@ class Ripe(NamedTuple):
     ----------
     ripening
         As they are learnt.
-    silent_weight
-        With which a silent alert is learnt as legit.
     held_from_ms
         From which event time on nothing is learnt yet, because the stream is young; -1 for none of that.
     come_at_once
@@ -47,7 +45,6 @@ class Ripe(NamedTuple):
     """
 
     ripening: Ripening
-    silent_weight: float
     held_from_ms: int
     come_at_once: bool
 
@@ -55,7 +52,7 @@ class Ripe(NamedTuple):
         """Return what the record of the generation says of them, by name."""
         legit = self.ripening.legit_delays
         return {
-            "silent_weight": np.array([self.silent_weight]),
+            "silent_weight": np.array([self.ripening.silent_weight]),
             "held_from_ms": np.array([self.held_from_ms], np.int64),
             "label_delays": self.ripening.delays.shares,
             # Where silence is legit it is so at once for all.
@@ -130,7 +127,9 @@ class Memory(NamedTuple):
         recent = self.examples.for_generation(self.since_ms)
         delays = LabelDelays.measured(recent, self.known_ms)
         legit_delays = (
-            None if self.policy.silence_is_legit else LabelDelays.measured(recent, self.known_ms, 0)
+            None
+            if self.policy.silence_is_legit
+            else LabelDelays.measured(recent, self.known_ms, of_legits=True)
         )
         wait_ms = self._wait_ms(recent, delays, legit_delays)
         mature = recent.event_time_ms < self.known_ms - wait_ms
@@ -149,15 +148,22 @@ class Memory(NamedTuple):
             recent.take(chosen), mature[chosen], silent, self.calibration, delays, self.known_ms
         )
         # A moment later than the clock, so that the verdicts of the newest commit are known.
-        traffic = self.traffic if self.policy.silence_is_legit else None
-        silence_ms = self.policy.negatives_after_ms
         ripening = Ripening(
-            known, chance, delays, self.known_ms + 1, wait_ms + 1, learns_young, legit_delays,
-            spans or (is_steady and not change_ms), silent, traffic, silence_ms,
-        )  # fmt: skip
+            known,
+            chance,
+            delays,
+            now_ms=self.known_ms + 1,
+            wait_ms=wait_ms + 1,
+            learns_young=learns_young,
+            legit_delays=legit_delays,
+            is_old=spans or (is_steady and not change_ms),
+            silent_weight=silent,
+            traffic=self.traffic if self.policy.silence_is_legit else None,
+            silence_ms=self.policy.negatives_after_ms,
+        )
         # The generation has learnt the decisions before; of a young stream, later ones are learnt as they grow old.
         held_from_ms = -1 if is_steady else self.known_ms - wait_ms
-        return Ripe(ripening, silent, held_from_ms, _come_at_once(recent))
+        return Ripe(ripening, held_from_ms, _come_at_once(recent))
 
     def _wait_ms(self, recent: Examples, delays: LabelDelays, legit_delays: LabelDelays | None) -> int:
         """Return the age at which an example is mature."""

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from models.arithmetic import exp
 from models.arrays import FloatArray
+from models.threshold import probabilities
 
 REMEMBERED: Final = 1_000.0
 """The most verdicts that count, each by p (1 - p): they hold at least as many expected frauds."""
@@ -51,7 +52,7 @@ def information_of(
         How many verdicts the weights were fitted to, each counted by p (1 - p).
     """
     X = np.column_stack([tables, trees, np.ones(len(w))])
-    p = 1.0 / (1.0 + np.exp(-np.clip(link[0] * (X @ weights) + link[1], -30.0, 30.0)))
+    p = probabilities(link[0] * (X @ weights) + link[1])
     each = w * p * (1.0 - p)
     information = (X * (each * link[0] ** 2)[:, None]).T @ X / max(float(each.sum()), 1e-12)
     return np.asarray(min(max(certainty, _LEAST), REMEMBERED) * information, np.float64)

@@ -123,16 +123,12 @@ class Payoffs:
         self._first_day = np.iinfo(np.int64).min
         self._days = np.zeros(0, np.int32)
         self._sums = np.zeros((0, SUMS, POLICIES))
-        self._forest_balance = 0.0
+        self.forest_balance = 0.0
+        """What the forest's own alerts have stopped so far, less what their reviews have cost."""
         self._chosen_day = np.iinfo(np.int64).min
         self.in_force = _BY_DEFAULT
         self.daily_gain = np.full(POLICIES, np.nan)
         """What each policy brought a day more than nothing, on the days that the choice rests on; NaN before any."""
-
-    @property
-    def forest_balance(self) -> float:
-        """What the forest's own alerts have stopped so far, less what their reviews have cost."""
-        return self._forest_balance
 
     def forest_cases_per_day(self, costs: CostPolicy, wait_days: float, usual_cases: float) -> float | None:
         """Return how many cases a day the forest may open: the budget if matured days vouch for it; None for no limit.
@@ -146,7 +142,7 @@ class Payoffs:
             return budget
         if self.in_force.forest_vouched < 0:
             return 0.0
-        balance = self._forest_balance / costs.review_cost
+        balance = self.forest_balance / costs.review_cost
         left = CREDIT_DAYS * budget + min(balance, 0.0)
         on_credit = min(max(left, 0.0) / max(wait_days, CREDIT_DAYS), usual_cases)
         return min(budget, on_credit + max(balance, 0.0))
@@ -161,8 +157,8 @@ class Payoffs:
         self._sums = np.insert(self._sums, at, 0.0, axis=0)[-_DAYS_KEPT:]
         row, added = np.searchsorted(self._days, deltas.day), deltas.sums
         for i in range(len(deltas)):
-            self._forest_balance += deltas.caught[i, AS_DECIDED]
-            self._forest_balance -= deltas.cases[i, AS_DECIDED] * costs.review_cost
+            self.forest_balance += deltas.caught[i, AS_DECIDED]
+            self.forest_balance -= deltas.cases[i, AS_DECIDED] * costs.review_cost
             if len(self._days) and deltas.day[i] >= self._days[0]:
                 self._sums[row[i]] += added[i]
 
@@ -243,7 +239,7 @@ class Payoffs:
         return {
             "days": self._days.copy(),
             "sums": self._sums.copy(),
-            "forest_balance": np.array([self._forest_balance]),
+            "forest_balance": np.array([self.forest_balance]),
             "chosen_day": np.array([self._chosen_day, self._first_day], np.int64),
             "in_force": np.array(self.in_force, np.float64),
             "daily_gain": self.daily_gain.copy(),

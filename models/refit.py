@@ -150,13 +150,13 @@ def generation_job(
             found = searcher.search()
         built = searcher.build(found)
         newest = searcher.newest_rows(_FOLLOWED_ROWS)
-        numbers = built.calibration
+        calibration = built.calibration
         built.blend.begin_to_follow(
-            newest.X, newest.w, numbers, built.certainty, balance_alone=not ripe.come_at_once
+            newest.X, newest.w, calibration, built.certainty, balance_alone=not ripe.come_at_once
         )
         arrays = {**built.arrays(), **found.choice.arrays(), **ripe.arrays()}
         arrays["change_ms"] = np.array([change_ms], np.int64)
-        arrays["calibration"] = np.array([numbers.slope, numbers.intercept])
+        arrays["calibration"] = np.array([calibration.slope, calibration.intercept])
         return Refit("generation", cut_offset, memory.clock_ms, arrays)
 
     return job

@@ -36,7 +36,7 @@ from models.generation import TrainingRows
 from models.label_delay import Ripening
 from models.online import LogisticParams
 from models.stacking import blended_logit, fit_mix
-from models.threshold import Calibration
+from models.threshold import Calibration, log_loss, probabilities
 from models.vocabulary import MS_PER_DAY, ChallengerMode
 
 SEARCH_ROWS: Final = 60_000
@@ -402,7 +402,7 @@ def _levelled_challenger(challenger: Challenger, blend: Blend, found: Found) -> 
 
 
 def _certainty(logit: NDArray[np.float64], w: NDArray[np.float64]) -> float:
-    p = 1.0 / (1.0 + np.exp(-np.clip(logit, -30.0, 30.0)))
+    p = probabilities(logit)
     return float(np.dot(w, p * (1.0 - p)))
 
 
@@ -415,11 +415,6 @@ def _order(trees: Trees, X: NDArray[np.float32]) -> NDArray[np.int16]:
 def _frauds(rows: TrainingRows, most: int) -> int:
     """Return how many frauds such a sample has."""
     return min(int(np.count_nonzero(rows.y)), most // 2)
-
-
-def log_loss(logit: NDArray[np.float64], y: NDArray[np.uint8] | NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the log loss of each row, or what it is expected to be where y is the probability of fraud."""
-    return np.logaddexp(0.0, logit) - y * logit
 
 
 def _mean_loss(logit: NDArray[np.float64], y: NDArray[np.uint8], w: NDArray[np.float64]) -> float:

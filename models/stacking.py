@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.blend import LEAST_WEIGHT, Mix
-from models.threshold import Calibration
+from models.threshold import Calibration, probabilities
 
 _PULL: Final = 200.0
 """The prior of the mix counts for so many frauds, and fades out as more come."""
@@ -65,8 +65,7 @@ def _newton(
     pull = np.array([1.0, 1.0, 0.1]) * max(0.5, 20.0 * (1.0 - frauds / _PULL))
     theta = centre.copy()
     for _ in range(50):
-        z = np.clip(X @ theta, -30.0, 30.0)
-        p = 1.0 / (1.0 + np.exp(-z))
+        p = probabilities(X @ theta)
         gradient = X.T @ (w * (p - fraud)) + pull * (theta - centre)
         hessian = (X * (w * p * (1.0 - p))[:, None]).T @ X + np.diag(pull)
         step = np.zeros(3)

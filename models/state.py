@@ -419,20 +419,20 @@ class ModelState:
         # The owner of partition 0 may change while a job runs: its result may be older than the part in force.
         if refit.clock_ms < self._begun_ms(refit):
             return
-        arrays = dict(refit.arrays)
+        arrays = refit.arrays
         if refit.kind == "forest":
             self.forest = FlatForest.from_arrays(arrays)
             self.forest_fitted = ForestStart(refit.clock_ms, self.traffic_seen)
             return
-        self.silent_weight = float(arrays.pop("silent_weight")[0])
-        self.delays = LabelDelays(np.asarray(arrays.pop("label_delays"), np.float64))
-        legit_shares = arrays.pop("legit_delays", None)
+        self.silent_weight = float(arrays["silent_weight"][0])
+        self.delays = LabelDelays(np.asarray(arrays["label_delays"], np.float64))
+        legit_shares = arrays.get("legit_delays")
         self.legit_delays = (
             None if legit_shares is None else LabelDelays(np.asarray(legit_shares, np.float64))
         )
-        held_from_ms = int(arrays.pop("held_from_ms")[0])
+        held_from_ms = int(arrays["held_from_ms"][0])
         self.held_from_ms = None if held_from_ms < 0 else held_from_ms
-        slope, intercept = arrays.pop("calibration")
+        slope, intercept = arrays["calibration"]
         self.calibration = Calibration(float(slope), float(intercept))
         self.online = Blend.from_arrays(arrays)
         self.challenger = Challenger.from_record(arrays, len(self.layout.names))

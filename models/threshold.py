@@ -185,6 +185,16 @@ class Calibration:
         return Calibration(float(theta[0]), float(theta[1]))
 
 
+def log_loss(logit: FloatArray, y: NDArray[np.uint8] | FloatArray) -> FloatArray:
+    """Return the log loss of each row, or what it is expected to be where y is the probability of fraud."""
+    return np.asarray(np.logaddexp(0.0, logit) - y * logit, np.float64)
+
+
+def probabilities(logit: FloatArray) -> FloatArray:
+    """Return the probabilities of logits, of which those beyond 30 count as 30: none is 0 or 1."""
+    return np.asarray(1.0 / (1.0 + np.exp(-np.clip(logit, -30.0, 30.0))), np.float64)
+
+
 def _sigmoid(z: FloatArray) -> FloatArray:
     e = np.exp(-np.abs(z))
     return np.where(z >= 0.0, 1.0, e) / (1.0 + e)
@@ -193,7 +203,7 @@ def _sigmoid(z: FloatArray) -> FloatArray:
 def _objective(theta: FloatArray, x: FloatArray, y: FloatArray, w: FloatArray, pull: float) -> float:
     z = theta[0] * x + theta[1]
     off = theta - (1.0, 0.0)
-    return float(np.dot(w, np.logaddexp(0.0, z) - y * z) + 0.5 * pull * np.dot(off, off))
+    return float(np.dot(w, log_loss(z, y)) + 0.5 * pull * np.dot(off, off))
 
 
 def _descend(theta: FloatArray, x: FloatArray, y: FloatArray, w: FloatArray, pull: float) -> FloatArray:

@@ -368,7 +368,7 @@ def test_where_silence_means_nothing_legits_that_are_confirmed_late_stand_for_th
     is_known = verdict < 60.0
     given = examples(begun[is_known], verdict[is_known], fraud[is_known].astype(np.uint8))
     now_ms = 60 * MS_PER_DAY
-    frauds, legits = (LabelDelays.measured(given, now_ms, label) for label in (Verdict.FRAUD, 0))
+    frauds, legits = (LabelDelays.measured(given, now_ms, of_legits=it) for it in (False, True))
     old = np.flatnonzero(given.event_time_ms < now_ms - legits.maturity_ms)
     ripening = Ripening(given, np.zeros(len(given)), frauds, now_ms, 0, legit_delays=legits)
     _, y, w = ripening.known_at(now_ms, old)
