@@ -186,3 +186,14 @@ def test_no_cluster_id_looks_like_an_option() -> None:
     assert len(drawn) == 1000
     assert {name[0] for name in drawn} <= {*"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"}
     assert {len(base64.urlsafe_b64decode(name + "==")) for name in drawn} == {16}
+
+
+def test_a_folder_that_cannot_be_made_is_named_with_its_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(BrokerError, match=r"--data-dir = .*file' cannot be made \(File exists\)"):
+        _ = EmbeddedKafka(data_dir=tmp_path / "file").folder
+    monkeypatch.setenv("FRAUD_WORKER_CACHE", str(tmp_path / "file"))
+    with pytest.raises(BrokerError, match="FRAUD_WORKER_CACHE"):
+        fetch_jars()

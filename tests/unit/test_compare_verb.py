@@ -138,6 +138,9 @@ def test_json_has_rows_of_both_blocks_and_a_recommendation(outputs: dict[str, st
         (["--simulate", "--mistakes", "--max-seconds", "9"], "--max-seconds is not for --mistakes"),
         (["--simulate", "--mistakes", "--metric", "ap"], "--metric is not for --mistakes"),
         (["--simulate", "--report", "nowhere/at/all.html"], "there is no folder 'nowhere/at'"),
+        (["--simulate", "--label-delay-days", "45"], "--label-delay-days is for a file: leave it out"),
+        (["--simulate", "--unlabelled", "legit"], "--unlabelled is for a file: leave it out"),
+        (["--simulate", "--only", "worker", "--skip", "worker"], "no strategy is left to compare"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_in_words(

@@ -6,12 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from models.vocabulary import MS_PER_DAY
 from worker.offline.dataset import TruthColumns, read_dataset
 from worker.offline.dataset_notes import notes
-from worker.offline.label_file import LabelFile
+from worker.offline.label_file import LabelFile, codes_of_ids
 from worker.settings.fields import LabelFields, TransactionFields
 
 START_MS = 1_700_000_000_000
@@ -133,3 +135,35 @@ def test_labels_without_any_time_of_theirs_are_said_to_come_by_the_delay(tmp_pat
     assert sentence in said(tmp_path, PLAIN, truth=LabelFile(path, LabelFields()))
     named = LabelFields(label_time="known_at", time_format="iso8601")
     assert said(tmp_path, PLAIN, truth=LabelFile(path, named)) == ""
+
+
+def test_a_file_written_while_labels_were_on_their_way_says_where_to_end(tmp_path: Path) -> None:
+    """Of 300 hours, every third payment a fraud that is labelled five days later, if that is before the file ends."""
+    end_ms = START_MS + 300 * 3_600_000
+
+    def rows(end_ms: int) -> list[dict[str, Any]]:
+        late = [START_MS + at * 3_600_000 + 5 * MS_PER_DAY for at in range(300)]
+        known = [at % 3 == 0 and label_ms < end_ms for at, label_ms in enumerate(late)]
+        return [
+            row(at, fraud=int(is_known), known=late[at] if is_known else None)
+            for at, is_known in enumerate(known)
+        ]
+
+    # No label after the end, and none of the 120 hours before it: two in three of these are legit, the others silent.
+    truth = TruthColumns("fraud", "known", empty_is_legit=True)
+    text = said(tmp_path, rows(end_ms), truth=truth)
+    assert text.startswith(
+        "no label comes after the last transaction, and a tenth of the frauds took longer than 5 days"
+    )
+    assert text.endswith("leave them out with --to 2023-11-22")
+    assert said(tmp_path, rows(end_ms + 9 * MS_PER_DAY), truth=truth) == ""
+
+
+def test_ids_of_many_cards_are_told_apart() -> None:
+    """Their numbers and those of the cards multiply beyond 32 bits."""
+    count = 70_000
+    ids = pa.array([f"t{at}" for at in range(count)])
+    cards = pa.array([f"c{at}" for at in range(count)])
+    assert len(np.unique(codes_of_ids(ids, cards))) == count
+    one_card = codes_of_ids(ids, pa.array(["c0"] * (count - 1) + ["c1"]))
+    assert len(np.unique(one_card)) == count

@@ -9,10 +9,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from kafka.errors import TopicAuthorizationFailedError
 from kafka.partitioner.default import murmur2
 
 from worker.doctor.finding import Finding, Verdict
-from worker.doctor.label_classes import judge_dead
+from worker.doctor.label_classes import dead_classes, judge_dead
 from worker.doctor.record_checks import (
     Sample,
     clock,
@@ -23,6 +24,7 @@ from worker.doctor.record_checks import (
     sample_of,
 )
 from worker.errors import FuseError, IncompatibleError, SettingsError
+from worker.kafka_io.client import kafka_errors_explained
 from worker.settings.fields import LabelFields, TransactionFields
 from worker.settings.sections import KafkaSettings, Settings
 from worker.wire.schema import DeadLetter
@@ -360,6 +362,25 @@ def test_transactions_dated_after_their_own_timestamps_are_warned_of() -> None:
         [transaction(card, event_time=NOW_MS + 3_600_000 * (i < 3)) for i, card in enumerate(CARDS)]
     )
     assert_finding(event_times(settings(), ahead), Verdict.WARNING, "3 of 40", "3600 s", "time zones")
+
+
+def test_transactions_without_a_timestamp_are_not_taken_for_ahead_of_it() -> None:
+    """Kafka's -1 says that there is none."""
+    for none in (0, -1):
+        found = event_times(settings(), sample([transaction(card) for card in CARDS], timestamp_ms=none))
+        assert found.status is Verdict.NOT_CHECKED
+
+
+def test_dead_letters_that_this_user_may_not_read_are_not_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker writes them, and needs no more."""
+
+    def refuse(*_: object) -> None:
+        with kafka_errors_explained(settings()):
+            raise TopicAuthorizationFailedError("dead-letters")
+
+    monkeypatch.setattr("worker.doctor.label_classes.open_topic", refuse)
+    columns = sample([label(card) for card in CARDS]).columns
+    assert dead_classes(settings(), "labels", columns).status is Verdict.NOT_CHECKED
 
 
 def test_records_of_the_future_show_that_a_clock_is_wrong() -> None:

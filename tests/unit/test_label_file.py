@@ -180,7 +180,7 @@ def test_silence_counts_as_legit_unless_it_is_unknown_but_no_label_of_it_arrives
     assert read.truth_known.tolist() == [False, True, False, False, False, False]
 
 
-def test_of_several_labels_the_latest_counts(transactions: Path) -> None:
+def test_of_several_labels_the_last_verdict_counts_as_of_when_it_first_came(transactions: Path) -> None:
     read = joined(
         transactions,
         [
@@ -192,9 +192,19 @@ def test_of_several_labels_the_latest_counts(transactions: Path) -> None:
     )
     assert read.is_fraud is not None
     assert read.is_fraud.tolist()[:2] == [True, False]
-    assert days(read.label_time_ms)[:2] == [3, 20]
+    assert days(read.label_time_ms)[:2] == [2, 20]
     assert read.matches is not None
     assert read.matches.superseded == 2
+    again = [
+        label("t3", "fraud", 9),
+        label("t3", "legit", 6),
+        label("t3", "fraud", 12),
+        label("t3", "fraud", 4),
+    ]
+    changed = joined(transactions, [*again, label("t4", "fraud", 8)])
+    assert days(changed.label_time_ms)[3:5] == [9, 8]
+    assert changed.matches is not None
+    assert changed.matches.superseded == 3
 
 
 def test_outcomes_arrive_as_such_in_order_of_time(transactions: Path) -> None:
@@ -205,6 +215,8 @@ def test_outcomes_arrive_as_such_in_order_of_time(transactions: Path) -> None:
     assert days(time_ms) == [2, 9, 30]
     assert kind.tolist() == [LabelKind.OUTCOME, LabelKind.FRAUD, LabelKind.FRAUD]
     assert read.take(np.array([2])).arrivals().kind.tolist() == [LabelKind.OUTCOME, LabelKind.FRAUD]
+    twice = joined(transactions, [label("t2", None, 20), label("t2", None, 3)])
+    assert days(twice.arrivals().time_ms) == [3]
 
 
 def test_a_label_without_a_time_takes_the_delay_and_none_comes_before_its_transaction(

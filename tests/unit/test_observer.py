@@ -14,7 +14,7 @@ from models.blend import Mix
 from models.candidates import TABLES, Choice
 from models.online import BinnedLogistic
 from models.state import GenerationStart
-from models.vocabulary import MS_PER_DAY, Decider, Flag, LabelKind, LabelSource
+from models.vocabulary import MS_PER_DAY, Decider, Flag, LabelEffect, LabelKind, LabelSource
 from tests.support.partition import labels
 from worker.live.observer import MetricsObserver, _held_back
 from worker.live.publisher import ORPHAN, ORPHAN_DETAIL, WRONG_CARD, WRONG_CARD_DETAIL
@@ -187,6 +187,33 @@ def test_a_label_that_waits_for_several_days_is_surplus_once(observer: MetricsOb
     )
     rest._observe_surplus(outcome)
     assert counted == [[LabelSource.CHARGEBACK]]
+
+
+def test_of_labels_past_the_horizon_a_fraud_counts_for_the_figures_by_arrival(
+    observer: MetricsObserver,
+) -> None:
+    rest: Any = observer
+    counted: list[Any] = []
+    rest._metrics = SimpleNamespace(
+        labelled=lambda *columns: counted.extend(column.tolist() for column in columns),
+        labels_arrived=lambda _: None,
+        label_classes=lambda *_: None,
+    )
+    effects = np.array([LabelEffect.MATCHED, LabelEffect.AFTER_HORIZON, LabelEffect.AFTER_HORIZON], np.uint8)
+    nothing = np.empty(0, np.int64)
+    settling = SimpleNamespace(
+        orphans=nothing,
+        postponed=nothing,
+        wrong_card=nothing,
+        label_effects=effects,
+        label_flags=np.zeros(3, np.uint16),
+        label_truth=np.array([False, True, False]),
+        label_loss=np.array([1.0, 2.0, 3.0]),
+        label_delay_ms=np.array([1_000, 2_000, 3_000]),
+    )
+    three = labels(*((name, LabelKind.FRAUD, 0) for name in "abc"))
+    rest._observe_labels(SimpleNamespace(by_label=settling, partition=0), three)
+    assert counted == [[0, 0], [False, True], [1.0, 2.0], [1.0, 2.0]]
 
 
 def test_partitions_on_both_sides_of_midnight_warn_of_a_surplus_once_a_day(

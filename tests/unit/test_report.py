@@ -385,5 +385,6 @@ def test_the_course_of_weeks_adds_up_the_days(backtested: BacktestResult) -> Non
     assert by_week.name == "week"
     assert by_week.start_ms.tolist() == [week.start_ms for week in expected]
     np.testing.assert_allclose(by_week.savings, [week.evaluation.savings for week in expected])
+    np.testing.assert_allclose(by_week.cases[:-1], [week.cases_per_day for week in expected[:-1]])
     np.testing.assert_allclose(by_week.prevalence, [week.evaluation.prevalence for week in expected])
     np.testing.assert_allclose(by_week.decided_by_online, [week.decided_by["online"] for week in expected])

@@ -120,7 +120,13 @@ class EmbeddedKafka:
         if self._folder is None:
             with held_back():  # a signal in between would leave a folder that `close()` does not know
                 made = self._given_dir or Path(tempfile.mkdtemp(prefix="fraud-worker-kafka-"))
-                made.mkdir(parents=True, exist_ok=True)
+                try:
+                    made.mkdir(parents=True, exist_ok=True)
+                except OSError as error:
+                    raise BrokerError(
+                        f"--data-dir = {str(made)!r} cannot be made ({error.strerror}): name a folder that this user "
+                        "may write"
+                    ) from None
                 self._folder = made.resolve()
         return self._folder
 

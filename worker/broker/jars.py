@@ -99,7 +99,13 @@ def fetch_jars() -> Path:
     jars = _jars_folder(pom)
     if not jars.is_dir():
         cache = jars.parent
-        cache.mkdir(parents=True, exist_ok=True)
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BrokerError(
+                f"the cache {cache} cannot be made ({error.strerror}): name a folder that this user may write as "
+                f"{CACHE_VARIABLE}"
+            ) from None
         with (cache / "fetch.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not jars.is_dir():

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from worker.commands.dataset_file import add_file, read_file
+from worker.commands.dataset_file import add_file, file_options, read_file
 from worker.commands.parsing import MOST_SEED, Verbs, above, add_verb, count, whole
 from worker.commands.terminal import log_for_a_person, output, progress_bar, read_settings
 from worker.errors import SettingsError
@@ -236,6 +236,10 @@ def _simulated(args: argparse.Namespace) -> tuple[Settings, Dataset, str]:
     from worker.settings.sections import Settings
     from worker.simulation import FIELDS, Traffic, simulate
 
+    if for_a_file := file_options(args):
+        raise SettingsError(
+            f"{for_a_file[0]} is for a file: leave it out with --simulate, whose labels have their times"
+        )
     log_for_a_person()
     settings = load_settings_if_any(args.config) or Settings(entity_key="0" * 32, transaction=FIELDS)
     traffic = Traffic(cards=args.cards or _SIMULATED_CARDS, days=args.days or _SIMULATED_DAYS, seed=args.seed)
@@ -281,10 +285,12 @@ def _chosen(only: list[str], skip: list[str]) -> tuple[list[Strategy], list[OwnR
         return [name for name in names if name not in own and name != OURS], ours
 
     (only_theirs, only_own), (skip_theirs, skip_own) = split(only), split(skip)
+    own_rows = [it for name, it in own.items() if name not in skip_own and (not only or name in only_own)]
     strategies = (
         [] if only and not only_theirs else list(chosen(only_theirs, skip_theirs, [*own, OURS]).values())
     )
-    own_rows = [it for name, it in own.items() if name not in skip_own and (not only or name in only_own)]
+    if not strategies and not own_rows:
+        raise SettingsError("no strategy is left to compare: name more by --only, or fewer by --skip")
     return strategies, own_rows
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from worker.settings.sections import Settings
 
 _LOGNORMAL: Final = "lognormal"
+_DELAY_DAYS: Final = 7.0
 
 
 def add_file(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:
@@ -64,7 +65,7 @@ def add_file(parser: argparse.ArgumentParser, *, optional: bool = False) -> None
     delay.add_argument(
         "--label-delay-days",
         type=at_least(0),
-        default=7.0,
+        default=_DELAY_DAYS,
         metavar="DAYS",
         help="days from event to label, where that time is not known, as of most legits (default: 7)",
     )
@@ -79,6 +80,22 @@ def add_file(parser: argparse.ArgumentParser, *, optional: bool = False) -> None
         metavar="N",
         help="another seed draws other delays (default: 0)",
     )  # fmt: skip
+
+
+def file_options(args: argparse.Namespace) -> list[str]:
+    """Return which options of `add_file` have another value than none or their default."""
+    given = {
+        "--from": args.start is not None,
+        "--to": args.end is not None,
+        "--fraud-column": args.fraud_column is not None,
+        "--label-time-column": args.label_time_column is not None,
+        "--labels": args.labels is not None,
+        "--unlabelled": args.unlabelled is not None,
+        "--label-delay-days": args.label_delay_days != _DELAY_DAYS,
+        "--label-delay": args.label_delay is not None,
+        "--label-seed": args.label_seed != 0,
+    }
+    return [name for name, is_given in given.items() if is_given]
 
 
 def read_file(args: argparse.Namespace, settings: Settings) -> Dataset:
@@ -140,7 +157,8 @@ def _report_matches(path: Path, matches: LabelMatches) -> None:
         )
     if matches.superseded:
         print(
-            f"{path}: {matches.superseded:,} labels left out: a later one of the same transaction overrules them",
+            f"{path}: {matches.superseded:,} labels left out: of several of one transaction the last verdict counts, "
+            "as of when it first came",
             file=sys.stderr,
         )
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
+from kafka.errors import AuthorizationError
 
 from worker.doctor.finding import Finding, failed, not_checked, ok
-from worker.errors import FuseError, SettingsError, WorkerError
+from worker.errors import FuseError, SettingsError, UnreachableError, WorkerError
 from worker.kafka_io.record_batches import RecordColumns
 from worker.kafka_io.topic_reader import open_topic
 from worker.settings.fields import LABEL_WORDS, OUTCOME_WORDS, LabelFields
@@ -109,8 +110,14 @@ def dead_classes(settings: Settings, topic: str, columns: tuple[RecordColumns, .
     """
     if not columns:
         return not_checked(f"{topic} is empty")
-    with open_topic(settings, settings.topics.dead_letters) as reader:
-        records = reader.newest(_DEAD_LETTERS_READ)
+    try:
+        with open_topic(settings, settings.topics.dead_letters) as reader:
+            records = reader.newest(_DEAD_LETTERS_READ)
+    except UnreachableError as error:
+        # A worker writes dead letters and need not read them.
+        if isinstance(error.__cause__, AuthorizationError):
+            return not_checked(f"{settings.kafka.sasl_username} may not read {settings.topics.dead_letters}")
+        raise
     return judge_dead(settings, topic, columns, records)
 
 

@@ -283,10 +283,13 @@ def event_times(settings: Settings, transactions: Sample) -> Finding:
     """Check that transactions are not dated after they were written to Kafka."""
     skew_ms = settings.batch.allowed_skew_s * 1000
     decoded = [Decoder(settings).transactions(columns)[0] for columns in transactions.columns]
-    ahead = [it.event_time_ms - it.timestamps_ms for it in decoded if len(it)]
+    # Kafka's -1 says that a record has no timestamp, and some producers write 0.
+    ahead = [(it.event_time_ms - it.timestamps_ms)[it.timestamps_ms > 0] for it in decoded if len(it)]
     if not ahead:
         return not_checked(f"no record of {transactions.topic} decodes")
     ahead_ms = np.concatenate(ahead)
+    if not ahead_ms.size:
+        return not_checked(f"no record of {transactions.topic} carries a timestamp")
     late = int(np.count_nonzero(ahead_ms > skew_ms))
     if late:
         return warning(

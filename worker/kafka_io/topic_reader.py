@@ -59,7 +59,7 @@ class TopicReader:
         """Yield the records up to `end` whose timestamps are not before a moment; all of them for None."""
         start = dict(self._begin)
         if time_ms is not None:
-            found = self._consumer.offsets_for_times(dict.fromkeys(self._partitions, time_ms))
+            found = self._consumer.offsets_for_times(dict.fromkeys(self._partitions, max(time_ms, 0)))
             start = {tp: self.end[tp] if at is None else at.offset for tp, at in found.items()}
         # The broker may have found a transaction's marker, which carries the time at which it was written.
         yield from (it for it in self._between(start) if time_ms is None or it.timestamp >= time_ms)

@@ -172,6 +172,8 @@ class MetricsObserver:
                     self._metrics.dead_lettered(SETTLE_STAGE, reason, count)
                     self._log_dead_letters(outcome.partition, reason, detail)
         counted = np.isin(settling.label_effects, _COUNTED)
+        # Past the horizon a fraud changes the truth, and a legit nothing.
+        counted |= (settling.label_effects == LabelEffect.AFTER_HORIZON) & settling.label_truth
         self._metrics.labelled(
             settling.label_flags[counted],
             settling.label_truth[counted],

@@ -25,9 +25,9 @@ from worker.wire.decoder import BadRecord, Decoder, LabelColumns, TransactionCol
 from worker.wire.schema import Fault, Reason
 
 C = TypeVar("C", TransactionColumns, LabelColumns)
-_DECODED_AT_ONCE: Final = 1 << 16
 _MOST_BAD: Final = 1 << 16
 """Where more bad records than that wait to be taken, the rest of a fetch is fetched again."""
+_DECODED_AT_ONCE: Final = 1 << 16
 """Of one fetch; an ordinary one has fewer records."""
 _MISPLACED: Final = Fault(
     Reason.MISPLACED, "the record lies in another partition than kafka.partitioner chooses for its key"

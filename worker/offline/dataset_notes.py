@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from models.vocabulary import MS_PER_DAY
 from worker.offline.dataset import Dataset
-from worker.offline.label_file import first_of_ids
+from worker.offline.label_file import codes_of_ids, first_of_ids
 from worker.redaction import printable, redact
 
 _NAMED: Final = 4
@@ -21,6 +21,10 @@ _NO_CARDS_YET_MS: Final = 10 * 365 * MS_PER_DAY
 """No payment by card was recorded before 1980: such times are counted from another origin than 1970."""
 _SEEN_ONCE: Final = 0.9
 """Cards are hardly ever seen again where there are so many for each transaction."""
+_LATE: Final = 0.9
+"""By the age of so many of the labelled frauds most others are labelled, too."""
+_FEW: Final = 30
+"""So many frauds at least say how long labels take."""
 _MANY: Final = 1_000
 _MANY_REPEATS: Final = 0.1
 
@@ -56,6 +60,7 @@ def notes(dataset: Dataset) -> Iterator[str]:
     if dataset.is_fraud is None:
         return
     yield from _repeats(dataset, dataset.is_fraud)
+    yield from _young_end(dataset, dataset.is_fraud)
     known = dataset.truth_known
     if known.any() and bool(dataset.is_fraud[known].all()):
         yield (
@@ -123,6 +128,28 @@ def _cards_seen_once(dataset: Dataset) -> Iterator[str]:
         )
 
 
+def _young_end(dataset: Dataset, is_fraud: NDArray[np.bool_]) -> Iterator[str]:
+    """Yield what to do about a file that was written when labels of its last days were on their way."""
+    if dataset.label_time_ms is None:
+        return
+    found = np.flatnonzero(dataset.labelled & is_fraud)
+    if len(found) < _FEW:
+        return
+    label_ms, event_ms = dataset.label_time_ms[found], dataset.event_time_ms[found]
+    newest_ms = int(label_ms.max())
+    usual_ms, late_ms = np.quantile(label_ms - event_ms, [0.5, _LATE])
+    if usual_ms <= MS_PER_DAY or newest_ms > int(dataset.event_time_ms[-1]) + MS_PER_DAY:
+        return
+    end = np.datetime64(newest_ms - int(late_ms), "ms").astype("datetime64[D]")
+    silent = dataset.truth_known & ~is_fraud & (dataset.event_time_ms > newest_ms - late_ms)
+    if silent.any():
+        yield (
+            "no label comes after the last transaction, and a tenth of the frauds took longer than "
+            f"{late_ms / MS_PER_DAY:.0f} days: among {int(silent.sum()):,} of the last transactions, which count as "
+            f"legit, many a fraud is not known yet, and alerts on it seem false; leave them out with --to {end}"
+        )
+
+
 def _repeats(dataset: Dataset, is_fraud: NDArray[np.bool_]) -> Iterator[str]:
     first = first_of_ids(dataset.transaction_id, dataset.card_id)
     if first.all():
@@ -133,9 +160,7 @@ def _repeats(dataset: Dataset, is_fraud: NDArray[np.bool_]) -> Iterator[str]:
             f"{repeats:,} of {len(first):,} rows repeat an id of their card, and the worker drops them: "
             "transaction.transaction_id has to name a column of a unique id"
         )
-    cards = dataset.card_id.dictionary_encode().indices.to_numpy().astype(np.int64)
-    ids = dataset.transaction_id.dictionary_encode().indices.to_numpy()
-    _, codes = np.unique(ids * (int(cards.max()) + 1) + cards, return_inverse=True)
+    _, codes = np.unique(codes_of_ids(dataset.transaction_id, dataset.card_id), return_inverse=True)
     truth = np.zeros(int(codes.max()) + 1, np.bool_)
     truth[codes[first]] = is_fraud[first]
     other = dataset.labelled & ~first & (truth[codes] != is_fraud)

@@ -60,7 +60,8 @@ class LabelMatches(NamedTuple):
     unmatched, examples
         Rows of no transaction, and the first of their ids, card numbers struck out.
     superseded
-        Labels that a later label of the same transaction overrules. They do not arrive.
+        Labels beside another of the same transaction: those that repeat what it says, and earlier ones that say
+        otherwise. They do not arrive.
     early
         Labels that are dated before their transaction: it is when they are taken to have arrived.
     undated
@@ -125,13 +126,18 @@ def known_times_ms(
 
 def first_of_ids(ids: pa.StringArray, cards: pa.StringArray | None = None) -> NDArray[np.bool_]:
     """Return which rows are the first of their transaction id, on their card where cards are given, bool (n,)."""
-    codes = ids.dictionary_encode().indices.to_numpy().astype(np.int64)
-    if cards is not None:
-        of_card = cards.dictionary_encode().indices.to_numpy()
-        codes = codes * (int(of_card.max(initial=0)) + 1) + of_card
-    first = np.zeros(len(codes), np.bool_)
-    first[np.unique(codes, return_index=True)[1]] = True
+    first = np.zeros(len(ids), np.bool_)
+    first[np.unique(codes_of_ids(ids, cards), return_index=True)[1]] = True
     return first
+
+
+def codes_of_ids(ids: pa.StringArray, cards: pa.StringArray | None = None) -> NDArray[np.int64]:
+    """Return a number for each transaction id, on its card where cards are given, int64 (n,)."""
+    codes: NDArray[np.int64] = ids.dictionary_encode().indices.to_numpy().astype(np.int64)
+    if cards is None:
+        return codes
+    of_card = cards.dictionary_encode().indices.to_numpy()
+    return np.asarray(codes * (int(of_card.max(initial=0)) + 1) + of_card, np.int64)
 
 
 def join_labels(
@@ -189,10 +195,12 @@ def join_labels(
     happened_ms = event_time_ms[row]
     known_ms, early = known_times_ms(given_ms, happened_ms, ~no_time & (row >= 0))
     time_ms = np.where(no_time, happened_ms + label_file.delay.draw_ms(ids), known_ms)
-    # In order of time, so that the latest is the last one written to its row.
+    # In order of time, so that the latest verdict is the last one written to its row; of outcomes the first is.
     matched = np.flatnonzero(row >= 0)
     matched = matched[np.argsort(time_ms[matched], kind="stable")]
-    said, outcome = matched[~unsaid[matched]], matched[unsaid[matched]]
+    said, outcome = matched[~unsaid[matched]], matched[unsaid[matched]][::-1]
+    count_said = len(said)
+    said = said[_says_something_new(row[said], is_fraud[said])]
     labelled = _scattered(count, row[said], np.ones(len(said), np.bool_))
     unmatched = np.flatnonzero(row < 0)
     return JoinedLabels(
@@ -207,7 +215,7 @@ def join_labels(
             outcomes=int(unsaid.sum()),
             unmatched=len(unmatched),
             examples=tuple(redact(str(ids[int(one)].as_py())) for one in unmatched[:_NAMED]),
-            superseded=len(said) - int(labelled.sum()),
+            superseded=count_said - int(labelled.sum()),
             early=early,
             undated=int(np.count_nonzero(no_time)),
         ),
@@ -288,6 +296,14 @@ def _require_words(file: TableFile, fields: LabelFields, unsaid: NDArray[np.bool
             f"{file.path}: {silent.size} rows, first {file.place(int(silent[0]) + 1)}, have neither {fields.label!r} "
             f"nor {fields.outcome!r}; set label.label to the column that says fraud or legit"
         )
+
+
+def _says_something_new(row: NDArray[np.int64], is_fraud: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return which labels, in order of time, say otherwise than the one before on their row: others repeat it."""
+    by_row = np.argsort(row, kind="stable")
+    is_new = np.ones(len(row), np.bool_)
+    is_new[by_row[1:]] = (np.diff(row[by_row]) != 0) | (np.diff(is_fraud[by_row].view(np.int8)) != 0)
+    return is_new
 
 
 def _scattered(count: int, row: NDArray[np.int64], values: NDArray[Any]) -> NDArray[Any]:

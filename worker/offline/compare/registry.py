@@ -90,15 +90,13 @@ def chosen(
     Raises
     ------
     SettingsError
-        There is none of a name, or none is left.
+        There is none of a name.
     """
     listed = strategies()
     wanted = _named(only, others) if only else listed
     unwanted = _named(skip, others)
     place = {name: at for at, name in enumerate(listed)}
     names = sorted(wanted.keys() - unwanted.keys(), key=lambda name: (place.get(name, len(place)), name))
-    if not names:
-        raise SettingsError("no strategy is left to compare: name more by --only, or fewer by --skip")
     return {name: wanted[name] for name in names}
 
 

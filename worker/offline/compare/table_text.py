@@ -198,8 +198,8 @@ def _windows(windows: Sequence[Window]) -> Table:
         unused = window.rows == 0
         table.add_row(
             window.name,
-            _day(window.start_ms),
-            _day(window.end_ms - MS_PER_DAY),
+            _day(window.start_ms) if window.end_ms > window.start_ms else "-",
+            _day(window.end_ms - MS_PER_DAY) if window.end_ms > window.start_ms else "-",
             f"{(window.end_ms - window.start_ms) // MS_PER_DAY}",
             "-" if unused else f"{window.rows:,}",
             "-" if unused else f"{window.frauds:,}",

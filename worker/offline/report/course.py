@@ -72,7 +72,9 @@ def course(by_day: Days) -> Course:
     def share(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
         return part / np.where(whole > 0.0, whole, np.nan)
 
-    decisions, of_days = total(by_day.decisions), np.bincount(slot, minlength=len(slots))
+    decisions = total(by_day.decisions)
+    # Of its calendar days, as in the tables: of the last slot those that have begun.
+    of_days = np.minimum(length, span - slots * length)
     trivial = np.minimum(total(by_day.cost_none), total(by_day.cost_all))
     return Course(
         name="day" if length == 1 else "week",
