@@ -153,7 +153,14 @@ def test_a_variable_with_a_single_underscore_behind_the_prefix_is_refused_by_eve
 def test_a_variable_that_an_orchestrator_sets_for_a_service_of_this_name_is_not_refused(
     config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("SERVICE_HOST", "PORT", "PORT_8080_TCP_ADDR", "CONFIG_DIR"):
+    for name in (
+        "SERVICE_HOST",
+        "PORT",
+        "PORT_8080_TCP_ADDR",
+        "CONFIG_DIR",
+        "HEALTH_SERVICE_HOST",
+        "HEALTH_PORT",
+    ):
         monkeypatch.setenv(f"FRAUD_WORKER_{name}", "x")
     assert main(["config", "check", "--config", str(config)]) == 0
 

@@ -202,3 +202,12 @@ def test_a_worker_needs_no_java(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine_checks, "find_java", none)
     found = machine_checks.java()
     assert (found.status, found.found) == (Verdict.OK, "not needed by a worker. there is no java")
+
+
+def test_the_folder_that_counts_is_the_workers_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that root has made below a folder of everybody, or a mounted one below a folder of root."""
+    (tmp_path / "w1").mkdir()
+    here = settings(worker={"state_dir": tmp_path, "id": "w1"})
+    for refused, is_failed in ((tmp_path / "w1", True), (tmp_path, False)):
+        monkeypatch.setattr("os.access", lambda path, _, refused=refused: Path(path) != refused)
+        assert (machine_checks.disk(here, None).status is Verdict.FAILED) is is_failed

@@ -47,9 +47,10 @@ def client() -> Finding:
 def disk(settings: Settings, cluster: Cluster | None) -> Finding:
     """Check that the waiting decisions have a folder that can be written, and room in it."""
     folder = settings.worker.state_dir
-    existing = _nearest(folder)
+    # What a worker writes: its own folder may belong to another user than the one that holds all of them.
+    existing = _nearest(folder / settings.worker.id)
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        found = f"worker.state_dir = {str(folder)!r} cannot be written"
+        found = f"worker.state_dir = {str(folder)!r} cannot be written, at {str(existing)!r}"
         return failed(found, "set a folder on a local disk that the worker may write", SettingsError)
     free = shutil.disk_usage(existing).free
     each = _bytes_per_decision(settings)

@@ -115,7 +115,8 @@ def refuse_unknown_variables(environment: Mapping[str, str] = os.environ) -> Non
     """Refuse variables that look like settings and are none, which pydantic ignores.
 
     One with a single underscore behind the prefix looks like a setting where only underscores are wrong: others may be
-    those that an orchestrator sets for a service of this name, as FRAUD_WORKER_SERVICE_HOST.
+    those that an orchestrator sets for a service of such a name, as FRAUD_WORKER_SERVICE_HOST, and for one named
+    fraud-worker-health FRAUD_WORKER_HEALTH_PORT.
 
     Raises
     ------
@@ -127,7 +128,8 @@ def refuse_unknown_variables(environment: Mapping[str, str] = os.environ) -> Non
     ours = [
         name
         for name in environment
-        if name.upper().startswith(ENV_PREFIX) or name.upper().replace("_", "") in bare
+        if name.upper().startswith(ENV_PREFIX)
+        or (name.upper().replace("_", "") in bare and not _is_of_a_service(name, environment))
     ]
     unknown = [
         name for name in ours if name.upper() not in known and not name.upper().startswith(_nested(known))
@@ -138,6 +140,11 @@ def refuse_unknown_variables(environment: Mapping[str, str] = os.environ) -> Non
         raise SettingsError(
             f"{', '.join(sorted(unknown))}: no such setting{question}; correct the name or unset it"
         )
+
+
+def _is_of_a_service(name: str, environment: Mapping[str, str]) -> bool:
+    """Return whether an orchestrator has set a variable for a service: the port of one whose host it sets, too."""
+    return name.endswith("_PORT") and f"{name.removesuffix('_PORT')}_SERVICE_HOST" in environment
 
 
 def _variables() -> Iterator[str]:

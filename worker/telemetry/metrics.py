@@ -17,7 +17,7 @@ labelled_decisions_by_arrival_total decided_by, decision, label decisions labell
 matured_total                       outcome                     decisions settled by silence
 label_delay_seconds                                             from a transaction to its label
 label_feed_halted                                               1: labels are silent, nothing matures
-pending_decisions                                               decisions that wait for a label
+pending_decisions                                               decisions that are younger than the horizon
 review_cost_total                                               charged for the cases opened
 missed_fraud_cost_by_arrival_total                              lost in missed frauds, when the label came
 cohort_end_timestamp_seconds                                    where the newest closed day ends
@@ -44,7 +44,7 @@ cohort_unlabelled                   window                      closed days with
 cohort_changes_after_close          truth                       labels too late for a closed cohort, net
 scoring_seconds                                                 features to settled labels, one commit
 end_to_end_latency_seconds                                      transaction appended to alert committed
-commit_duration_seconds                                         one Kafka transaction
+commit_duration_seconds                                         what a cycle waits for its Kafka transaction
 batch_transactions                                              transactions in one commit
 refit_cpu_seconds                   part                        to make a generation or a forest, in the background
 lag_records                         topic, partition            records not read yet
@@ -206,7 +206,9 @@ class Metrics:
         outcomes = ("provisional_legit", "final_legit", "unresolved")
         self._matured = self._counters("matured_total", "Decisions settled by silence.", outcome=outcomes)
         self._halted = self._gauge("label_feed_halted", "1 while labels are silent, so nothing matures.")
-        self._pending = self._gauge("pending_decisions", "Decisions that wait for a label.")
+        self._pending = self._gauge(
+            "pending_decisions", "Decisions that are not final: younger than the horizon."
+        )
         self._cohorts = CohortGauges(self._gauge)
 
     def _build_runtime(self, status: Callable[[], StatusSnapshot]) -> None:
@@ -216,7 +218,11 @@ class Metrics:
         self._latency = self._histogram(
             "end_to_end_latency_seconds", "From a transaction's append to its alert's commit.", _LATENCY_S
         )
-        self._commit = self._histogram("commit_duration_seconds", "One Kafka transaction.", _DURATION_S)
+        self._commit = self._histogram(
+            "commit_duration_seconds",
+            "What a cycle waits for its Kafka transaction, beside the fold.",
+            _DURATION_S,
+        )
         self._batch = self._histogram("batch_transactions", "Transactions in one commit.", _BATCH)
         text = "CPU time to make it, off the hot path."
         refits = Summary("refit_cpu_seconds", text, ["part"], PREFIX, registry=self._registry)
