@@ -23,6 +23,9 @@ from models.generation import TrainingRows
 _MOST_FREQUENT: Final = 62
 _FEWEST_ROWS: Final = 30
 """A value of fewer rows counts as rare: what trees learn of rare ones is what they know of new ones."""
+_FEWEST_EXPECTED: Final = 8.0
+_GREW_TIMES: Final = 4
+"""A value has grown where recent traffic makes one expect so many rows, and so many times as many as there are."""
 _MOST_VALUES: Final = 20_000
 """So many of a column are told apart, the most frequent ones: they are part of the generation's record."""
 _PRIOR_ROWS: Final = 20.0
@@ -83,7 +86,7 @@ class CategoryCodes:
             frauds, legits = (_sums(place, weight[filled], len(its)) for weight in _weights(rows))
             ranks, next_rank = _ranks(counts)
             kept = np.sort(np.argsort(-counts, kind="stable")[:_MOST_VALUES])
-            grown = _grown(its[counts >= _FEWEST_ROWS], None if recent is None else recent[:, column])
+            grown = _grown(its, counts, None if recent is None else recent[:, column])
             its_numbers = np.column_stack([prior.log_odds(frauds, legits), ranks])
             its_values, its_numbers = _with_unknown(its[kept], its_numbers[kept], grown)
             values.append(its_values)
@@ -198,12 +201,30 @@ def _ranks(counts: NDArray[np.int64]) -> tuple[NDArray[np.float32], int]:
     return ranks, len(kept)
 
 
-def _grown(frequent: NDArray[np.float32], recent: NDArray[np.float32] | None) -> NDArray[np.float32]:
-    """Return the values that are frequent in recent traffic and were not before, ascending."""
+def _grown(
+    before: NDArray[np.float32], counts: NDArray[np.int64], recent: NDArray[np.float32] | None
+) -> NDArray[np.float32]:
+    """Return the values that are frequent in recent traffic and were rare before, by share too, ascending.
+
+    Parameters
+    ----------
+    before : float32 (k,)
+        The values of the rows, ascending.
+    counts : int64 (k,)
+        Of how many rows each is.
+    recent : float32 (n,) or None
+        Of recent traffic.
+    """
     if recent is None:
         return np.empty(0, np.float32)
-    values, counts = np.unique(recent[np.isfinite(recent)], return_counts=True)
-    return np.setdiff1d(values[counts >= _FEWEST_ROWS], frequent)
+    values, now = np.unique(recent[np.isfinite(recent)], return_counts=True)
+    then = np.zeros(len(values), np.int64)
+    _, at_before, at_now = np.intersect1d(before, values, assume_unique=True, return_indices=True)
+    then[at_now] = counts[at_before]
+    # Of fewer rows than of recent decisions a value that has always been there has few as well.
+    expected = now * (counts.sum() / max(int(now.sum()), 1))
+    has_grown = (expected >= _FEWEST_EXPECTED) & (then * _GREW_TIMES < expected)
+    return np.asarray(values[(now >= _FEWEST_ROWS) & (then < _FEWEST_ROWS) & has_grown], np.float32)
 
 
 def _with_unknown(

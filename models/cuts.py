@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from models.examples import begins_ms
 from models.generation import TrainingRows
 from models.label_delay import Ripening
 from models.vocabulary import MS_PER_DAY
@@ -72,7 +73,7 @@ def draw_cuts(ripening: Ripening, time_ms: NDArray[np.int64], y: NDArray[np.uint
 def _cuts_of(
     ripening: Ripening, time_ms: NDArray[np.int64], y: NDArray[np.uint8], judged_share: float
 ) -> list[Cut]:
-    first_ms, last_ms = int(time_ms[0]), int(time_ms[-1])
+    first_ms, last_ms = begins_ms(time_ms), int(time_ms[-1])
     judged_ms = int(min(_JUDGED_DAYS * MS_PER_DAY, judged_share / CUTS * (last_ms - first_ms)))
     cuts = []
     for back in range(CUTS, 0, -1):

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntFlag
-from typing import Annotated
+from typing import Annotated, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.columns import Columns, Wide
+
+_STRAY_SHARE: Final = 0.01
+_STRAY_GAP: Final = 0.25
+"""So few rows are strays where they lie that far before the others, as a share of the time of these."""
 
 
 class Verdict(IntFlag):
@@ -78,3 +82,15 @@ class Examples(Columns):
         last = np.ones(len(keys), np.bool_)
         last[:-1] = keys[1:] != keys[:-1]
         return by_key[last & (self.weight[by_key] > 0)]
+
+
+def begins_ms(event_time_ms: NDArray[np.int64]) -> int:
+    """Return when a stream begins, but for a few rows dated long before the others, as late ones of terminals are.
+
+    Parameters
+    ----------
+    event_time_ms : int64 (n,)
+        Ascending, of at least one row.
+    """
+    first, usual, last = (int(event_time_ms[at]) for at in (0, int(_STRAY_SHARE * len(event_time_ms)), -1))
+    return usual if usual - first > _STRAY_GAP * (last - usual) else first

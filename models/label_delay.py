@@ -28,7 +28,7 @@ from models.alert_silence import resolved
 from models.arithmetic import exp
 from models.bins import read_only
 from models.daily_traffic import DailyTraffic
-from models.examples import Examples, Verdict
+from models.examples import Examples, Verdict, begins_ms
 from models.generation import TrainingRows
 from models.threshold import Calibration
 
@@ -284,7 +284,7 @@ class Ripening:
         rows = np.arange(np.searchsorted(event_ms, now_ms))
         rows = rows[(rows < mature) | (verdict_ms[rows] < now_ms)]
         place_ms = np.minimum(event_ms[rows], verdict_ms[rows] - self.wait_ms)
-        place_ms = np.where(place_ms < event_ms[0], event_ms[rows], place_ms)
+        place_ms = np.where(place_ms < begins_ms(event_ms), event_ms[rows], place_ms)
         rows = rows[np.argsort(place_ms, kind="stable")]
         rows = rows[-(most or len(rows)) :]
         known = self.known_at(now_ms, rows)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from models.alert_silence import silent_weight
 from models.daily_traffic import DailyTraffic
-from models.examples import Examples, Verdict
+from models.examples import Examples, Verdict, begins_ms
 from models.label_delay import LEAST_SHARE, LabelDelays, Ripening, learnt_as
 from models.records import Policy
 from models.state import ModelState
@@ -208,4 +208,4 @@ def _come_at_once(recent: Examples) -> bool:
 
 
 def _spans(rows: Examples) -> int:
-    return int(rows.event_time_ms[-1] - rows.event_time_ms[0])
+    return int(rows.event_time_ms[-1]) - begins_ms(rows.event_time_ms)

@@ -45,10 +45,10 @@ def fit_mix(
     X = np.column_stack([tables, 0.0 * ones if trees is None else trees, ones])
     free = np.array([True, trees is not None, True])
     theta = _newton(X, fraud, w, free)
-    for at in (0, 1):
-        if theta[at] < 0.0:
-            free[at] = False
-            theta = _newton(X, fraud, w, free)
+    while (theta[:2] < 0.0).any():
+        # The first of them alone: without it the other may be worth something. Fixed ones are 0.
+        free[int(np.flatnonzero(theta[:2] < 0.0)[0])] = False
+        theta = _newton(X, fraud, w, free)
     weights, intercept = np.maximum(theta[:2], 0.0), float(theta[2])
     slope = float(weights.sum())
     if slope < LEAST_WEIGHT:

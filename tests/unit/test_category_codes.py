@@ -95,6 +95,20 @@ def test_a_value_that_has_become_frequent_since_counts_as_missing_and_an_odd_one
     np.testing.assert_array_equal(CategoryCodes.from_arrays(now.arrays(), 2).of(given), expected)
 
 
+def test_values_that_were_always_there_have_not_grown_however_few_rows_there_are() -> None:
+    """Of 200 values of even shares 5,000 rows have some 25 each, and 16,384 recent decisions some 82."""
+    rng = np.random.default_rng(5)
+    values = rng.integers(1, 201, 5_000).astype(np.float32)
+    recent = np.zeros((16_384, 2), np.float32)
+    recent[:, 1] = rng.integers(1, 201, 16_384)
+    recent[:6_000, 1] = 777.0
+    codes = CategoryCodes.of_rows(
+        rows(values.tolist(), rng.integers(0, 2, 5_000).tolist()), CATEGORICAL, recent
+    )
+    given = np.column_stack([np.zeros(201), [*range(1, 201), 777]]).astype(np.float32)
+    assert np.isnan(codes.of(given)[:, 1:]).all(axis=1).tolist() == [False] * 200 + [True]
+
+
 def test_codes_restored_from_their_arrays_are_the_same_and_foreign_ones_are_refused() -> None:
     codes = CategoryCodes.of_rows(rows([7, 5, 7], [1, 0, 0]), CATEGORICAL)
     again = CategoryCodes.from_arrays(codes.arrays(), 2)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.examples import Examples
+from models.examples import Examples, begins_ms
 from tests.support.examples import FEATURES, numbered, numbers
 
 
@@ -51,3 +51,14 @@ def test_a_generation_forgets_what_happened_before_its_memory_begins() -> None:
 def test_parts_are_joined_in_their_order(parts: list[Examples]) -> None:
     expected = [int(key) for part in parts for key in part.key]
     assert numbers(Examples.concatenate(parts, features=FEATURES)) == expected
+
+
+def test_a_stream_begins_with_its_first_row_but_for_strays_of_long_before() -> None:
+    steady = np.arange(1_000, 2_000)
+    assert begins_ms(steady) == 1_000
+    # A tenth of the time before the others is no gap that a growing stream would not have.
+    assert begins_ms(np.concatenate([[900], steady])) == 900
+    assert begins_ms(np.concatenate([[-5_000, -4_000], steady])) == 1_008
+    # One in fifty is no stray.
+    assert begins_ms(np.concatenate([np.arange(-5_020, -5_000), steady])) == -5_020
+    assert begins_ms(np.array([7])) == 7

@@ -55,6 +55,19 @@ def test_a_partition_that_lags_makes_no_old_stream_young(*, days: int, lag_days:
     assert ripening.learns_young == (is_old and not lag_days)
 
 
+def test_a_row_dated_long_before_all_others_makes_no_young_stream_old() -> None:
+    memory = memory_of(days=20, lag_days=0)
+    early = replace(
+        memory.examples.take(np.array([0])),
+        event_time_ms=np.array([START_MS - 40 * MS_PER_DAY]),
+        label=np.array([Verdict.SILENT], np.uint8),
+        key=np.array([1 << 60], np.uint64),
+    )
+    ripe = memory._replace(examples=Examples.concatenate([early, memory.examples])).ripen()
+    assert not ripe.ripening.is_old
+    assert ripe.held_from_ms == memory.ripen().held_from_ms > 0
+
+
 def test_verdicts_that_came_as_the_clock_leapt_ahead_of_the_labels_are_known() -> None:
     """Times are first days of months: the labels of a month are dated a week after it and come with the next one."""
     policy = replace(model_log.POLICY, max_examples=200_000, memory_ms=90 * MS_PER_DAY)

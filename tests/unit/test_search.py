@@ -194,6 +194,18 @@ def test_nothing_of_a_cuts_days_or_of_the_wait_for_labels_is_learnt_before_it() 
     assert len(set(judged.tolist())) == len(judged)
 
 
+def test_a_row_dated_long_before_all_others_moves_no_cut() -> None:
+    plain = examples(12, 60)
+    early = dataclasses.replace(
+        plain.take(np.array([0])), label=np.zeros(1, np.uint8),
+        event_time_ms=plain.event_time_ms[:1] - 40 * MS_PER_DAY, verdict_ms=plain.verdict_ms[:1],
+    )  # fmt: skip
+    with_it = Examples.concatenate([early, plain])
+    cuts, others = search(plain)._cuts(), search(with_it)._cuts()
+    assert len(cuts) > 1
+    assert [it.at_ms for it in others] == [it.at_ms for it in cuts]
+
+
 def test_a_young_stream_is_judged_by_hindsight_but_in_the_order_of_time() -> None:
     """Labels take as long as the stream is old: at a moment within it, nothing was known."""
     found, wait_ms = examples(6, 200), 6 * MS_PER_DAY
@@ -461,6 +473,19 @@ def test_a_mix_of_two_logits_that_are_both_the_wrong_way_round_has_no_weight() -
     mix, calibration = fit_mix(wrong, wrong + rng.normal(size=5_000), fraud, np.ones(5_000))
     assert (mix.tables, mix.trees) == (0.0, 0.0)
     assert calibration.intercept == pytest.approx(np.log(fraud.mean() / (1 - fraud.mean())), abs=0.05)
+
+
+def test_a_logit_that_is_worth_something_beside_a_useless_one_alone_leaves_no_intercept_behind() -> None:
+    """Its weight falls below nothing once the other is left out: then both are, and the rate alone is left."""
+    rng = np.random.default_rng(8)
+    signal, other = rng.normal(size=40_000), rng.normal(size=40_000)
+    fraud = rng.random(40_000) < 1.0 / (1.0 + np.exp(5.0 - signal))
+    tables, trees = 0.5 * other - 0.2 * signal - 6.0, 0.5 * other - 1.2 * signal - 6.0
+    for pair in ((tables, trees), (trees, tables)):
+        mix, calibration = fit_mix(*pair, fraud, np.ones(40_000))
+        assert mix == Mix(0.0, 0.0)
+        rate = 1.0 / (1.0 + np.exp(-calibration.intercept))
+        assert rate == pytest.approx(fraud.mean(), rel=0.02)
 
 
 def test_with_too_few_frauds_the_tables_alone_are_made() -> None:
