@@ -376,17 +376,18 @@ def test_the_trees_that_are_best_start_from_slopes_where_they_then_are_better_st
     assert searcher._chosen_trees(cuts)[0].at == (sloped if sloped_is_better else best)
 
 
-def test_trees_that_rank_better_are_chosen_though_they_are_too_sure(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The mix sets their scale."""
-    searcher = search(examples(30, 200))
-    cuts, rng = searcher._cuts(), np.random.default_rng(3)
-    fraud = searcher._rows.y == 1
-    better = np.where(fraud, 1.0, -1.0) + rng.normal(size=len(fraud))
-    # Ten times as sure as it may be, its loss as it is exceeds that of the other, which knows less.
-    logit_of = {
-        FOR_FEW_FRAUDS[0]: better + 2.0 * rng.normal(size=len(fraud)),
-        FOR_FEW_FRAUDS[1]: 20.0 * better,
-    }
+def rank_by(
+    monkeypatch: pytest.MonkeyPatch, searcher: Searcher, noise: float, other: float
+) -> tuple[list[NDArray[np.float64]], NDArray[np.int64]]:
+    """Give the simplest trees what they know with more noise, the second so many times it; none to the others.
+
+    Returns the two logits of the judged rows, and these.
+    """
+    rng, fraud = np.random.default_rng(3), searcher._rows.y == 1
+    known = np.where(fraud, 1.0, -1.0) + rng.normal(size=len(fraud))
+    logit_of = dict(
+        zip(FOR_FEW_FRAUDS[:2], (known + noise * rng.normal(size=len(fraud)), other * known), strict=True)
+    )
 
     def logits(some: list[Cut], fits: list[BoostingParams]) -> np.ndarray:
         at = TREES.index(fits[0])
@@ -395,36 +396,30 @@ def test_trees_that_rank_better_are_chosen_though_they_are_too_sure(monkeypatch:
     monkeypatch.setattr(search_module, "_order", lambda *_: searcher._plain_order)
     monkeypatch.setattr(searcher, "_trees", lambda _, size: size)
     monkeypatch.setattr(searcher, "_logits", logits)
-    found, _ = searcher._chosen_trees(cuts)
+    judged = np.concatenate([cut.judged for cut in searcher._cuts()])
+    return [it[judged] for it in logit_of.values()], judged
+
+
+def test_trees_that_rank_better_are_chosen_though_they_are_too_sure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mix sets their scale."""
+    searcher = search(examples(30, 200))
+    # Ten times as sure as it may be, its loss as it is exceeds that of the other, which knows less.
+    (smaller, _), judged = rank_by(monkeypatch, searcher, noise=2.0, other=20.0)
+    found, _ = searcher._chosen_trees(searcher._cuts())
     assert found.at == FOR_FEW_FRAUDS[1]
-    judged = searcher._judged_rows(cuts)
-    smaller = logits(cuts, [TREES[FOR_FEW_FRAUDS[0]]])
-    assert _mean_loss(smaller, judged.y, judged.w) < _mean_loss(found.logit, judged.y, judged.w)
+    y, w = searcher._rows.y[judged], searcher._rows.w[judged]
+    assert _mean_loss(smaller, y, w) < _mean_loss(found.logit, y, w)
 
 
 def test_trees_that_rank_the_wrong_way_round_are_worth_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     searcher = search(examples(30, 200))
-    cuts, rng = searcher._cuts(), np.random.default_rng(3)
-    fraud = searcher._rows.y == 1
-    better = np.where(fraud, 1.0, -1.0) + rng.normal(size=len(fraud))
-    logit_of = {
-        FOR_FEW_FRAUDS[0]: better + 4.0 * rng.normal(size=len(fraud)),
-        FOR_FEW_FRAUDS[1]: -better,
-    }
-
-    def logits(some: list[Cut], fits: list[BoostingParams]) -> np.ndarray:
-        at = TREES.index(fits[0])
-        return np.concatenate([logit_of.get(at, np.zeros(len(fraud)))[cut.judged] for cut in some])
-
-    monkeypatch.setattr(search_module, "_order", lambda *_: searcher._plain_order)
-    monkeypatch.setattr(searcher, "_trees", lambda _, size: size)
-    monkeypatch.setattr(searcher, "_logits", logits)
+    (_, wrong), judged = rank_by(monkeypatch, searcher, noise=4.0, other=-1.0)
+    cuts = searcher._cuts()
     assert searcher._chosen_trees(cuts)[0].at == FOR_FEW_FRAUDS[0]
     # Such logits are as good as none: all rows are as often fraud as the judged ones are in the mean.
-    judged = searcher._judged_rows(cuts)
-    flat = searcher._calibrated(cuts, logit_of[FOR_FEW_FRAUDS[1]][np.concatenate([it.judged for it in cuts])])
-    rate = float(np.average(judged.y, weights=judged.w))
-    assert flat == pytest.approx(np.full(len(judged.y), np.log(rate / (1.0 - rate))), abs=1e-6)
+    rate = float(np.average(searcher._rows.y[judged], weights=searcher._rows.w[judged]))
+    expected = np.full(len(judged), np.log(rate / (1.0 - rate)))
+    assert searcher._calibrated(cuts, wrong) == pytest.approx(expected, abs=1e-6)
 
 
 def test_tables_are_chosen_by_what_they_add_to_the_trees_and_by_their_own_loss_where_there_are_none(
