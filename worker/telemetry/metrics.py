@@ -206,9 +206,7 @@ class Metrics:
         outcomes = ("provisional_legit", "final_legit", "unresolved")
         self._matured = self._counters("matured_total", "Decisions settled by silence.", outcome=outcomes)
         self._halted = self._gauge("label_feed_halted", "1 while labels are silent, so nothing matures.")
-        self._pending = self._gauge(
-            "pending_decisions", "Decisions that are not final: younger than the horizon."
-        )
+        self._pending = self._gauge("pending_decisions", "Decisions that are younger than the horizon.")
         self._cohorts = CohortGauges(self._gauge)
 
     def _build_runtime(self, status: Callable[[], StatusSnapshot]) -> None:
@@ -218,11 +216,7 @@ class Metrics:
         self._latency = self._histogram(
             "end_to_end_latency_seconds", "From a transaction's append to its alert's commit.", _LATENCY_S
         )
-        self._commit = self._histogram(
-            "commit_duration_seconds",
-            "What a cycle waits for its Kafka transaction, beside the fold.",
-            _DURATION_S,
-        )
+        self._commit = self._histogram("commit_duration_seconds", "A cycle's wait for Kafka.", _DURATION_S)
         self._batch = self._histogram("batch_transactions", "Transactions in one commit.", _BATCH)
         text = "CPU time to make it, off the hot path."
         refits = Summary("refit_cpu_seconds", text, ["part"], PREFIX, registry=self._registry)
