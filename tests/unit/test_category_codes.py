@@ -109,6 +109,14 @@ def test_values_that_were_always_there_have_not_grown_however_few_rows_there_are
     assert np.isnan(codes.of(given)[:, 1:]).all(axis=1).tolist() == [False] * 200 + [True]
 
 
+def test_where_few_rows_make_one_expect_hardly_any_of_a_value_none_says_nothing_of_it() -> None:
+    """40 of 16,384 recent decisions are two in 1,000 rows."""
+    recent = np.ones((16_384, 2), np.float32)
+    recent[:40, 1] = 777.0
+    codes = CategoryCodes.of_rows(rows([1.0] * 1_000, [1] * 10 + [0] * 990), CATEGORICAL, recent)
+    assert np.isfinite(codes.of(np.array([[0, 777]], np.float32))).all()
+
+
 def test_codes_restored_from_their_arrays_are_the_same_and_foreign_ones_are_refused() -> None:
     codes = CategoryCodes.of_rows(rows([7, 5, 7], [1, 0, 0]), CATEGORICAL)
     again = CategoryCodes.from_arrays(codes.arrays(), 2)
