@@ -157,6 +157,9 @@ def test_a_file_written_while_labels_were_on_their_way_says_where_to_end(tmp_pat
     )
     assert text.endswith("leave them out with --to 2023-11-22")
     assert said(tmp_path, rows(end_ms + 9 * MS_PER_DAY), truth=truth) == ""
+    # Of silence nothing is believed: no transaction counts as legit.
+    unknown = [it | {"fraud": it["fraud"] or None} for it in rows(end_ms)]
+    assert "no label comes" not in said(tmp_path, unknown)
 
 
 def test_ids_of_many_cards_are_told_apart() -> None:
