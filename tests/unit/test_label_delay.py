@@ -383,3 +383,19 @@ def test_where_silence_means_nothing_a_verdict_that_is_yet_to_come_is_no_example
     )
     _, y, w = ripening.known_at(8 * MS_PER_DAY, np.arange(3))
     assert (y.tolist(), w.tolist()) == ([1, 0, 0], [1.0, 0.0, 1.0])
+
+
+def test_a_row_dated_long_before_all_others_moves_no_fraud_of_the_first_days() -> None:
+    """Each day 50 legits, of which silence speaks after a week, and on the second day a fraud labelled a day later."""
+    event_day = np.concatenate([[-40.0], np.repeat(np.arange(10.0), 50), [1.5]])
+    order = np.argsort(event_day, kind="stable")
+    fraud = order == len(event_day) - 1
+    verdict_day = event_day[order] + np.where(fraud, 1.0, 7.0)
+    label = np.where(fraud, Verdict.FRAUD, Verdict.SILENT).astype(np.uint8)
+    known = examples(event_day[order], verdict_day, label)
+    wait_ms = 7 * MS_PER_DAY + 1
+    ripening = Ripening(
+        known, np.zeros(len(known)), LabelDelays.none(), 30 * MS_PER_DAY, wait_ms, learns_young=True
+    )
+    _, y, _ = ripening.in_order(30 * MS_PER_DAY)
+    assert np.flatnonzero(y).tolist() == [1 + 2 * 50]
