@@ -116,7 +116,7 @@ def dead_classes(settings: Settings, topic: str, columns: tuple[RecordColumns, .
     except UnreachableError as error:
         # A worker writes dead letters and need not read them.
         if isinstance(error.__cause__, AuthorizationError):
-            return not_checked(f"{settings.kafka.sasl_username} may not read {settings.topics.dead_letters}")
+            return not_checked(f"this user may not read {settings.topics.dead_letters}")
         raise
     return judge_dead(settings, topic, columns, records)
 
