@@ -32,9 +32,9 @@ def wait_for_open_transactions(settings: Settings, topic: str) -> None:
     UnreachableError
         It takes longer than a transaction may stay open.
     """
-    written = _ends(settings, topic, "read_uncommitted")
+    written = end_offsets(settings, topic, "read_uncommitted")
     deadline_s = time.monotonic() + _longest_s(settings)
-    while any(end < written[tp] for tp, end in _ends(settings, topic, "read_committed").items()):
+    while any(end < written[tp] for tp, end in end_offsets(settings, topic).items()):
         if time.monotonic() > deadline_s:
             raise UnreachableError(
                 f"{topic}: a transaction stays open for longer than kafka.transaction_timeout_ms = "
@@ -47,7 +47,10 @@ def _longest_s(settings: Settings) -> float:
     return settings.kafka.transaction_timeout_ms / 1000 + _GRACE_S
 
 
-def _ends(settings: Settings, topic: str, isolation: str) -> dict[TopicPartition, int]:
+def end_offsets(
+    settings: Settings, topic: str, isolation: str = "read_committed"
+) -> dict[TopicPartition, int]:
+    """Return where each partition of a topic ends: before the first open transaction, or for `read_uncommitted` not."""
     consumer = KafkaConsumer(**consumer_config(settings, group=False) | {"isolation_level": isolation})
     try:
         numbers = consumer.partitions_for_topic(topic) or ()

@@ -6,16 +6,15 @@ Offsets that are set with Kafka's own tools contradict the journal, and the next
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
-from kafka import ConsumerGroupMetadata, KafkaConsumer
+from kafka import ConsumerGroupMetadata
 from kafka.structs import TopicPartition
 
 from worker.errors import FencedError, IncompatibleError, SettingsError
 from worker.kafka_io.admin import AdminClient
-from worker.kafka_io.client import admin_config, consumer_config, producer_config
+from worker.kafka_io.client import admin_config, producer_config
 from worker.kafka_io.committer import Committer, KafkaTransaction, Outgoing
-from worker.kafka_io.open_transactions import wait_for_open_transactions
+from worker.kafka_io.open_transactions import end_offsets, wait_for_open_transactions
 from worker.kafka_io.topic_reader import open_topic
 from worker.partition.journal import DecisionRows, JournalEntry, JournalHeader, Positions, Settlements
 from worker.partition.record_layouts import decode_journal, encode_journal, kind_of
@@ -64,7 +63,8 @@ def skip(
     inputs = [
         TopicPartition(topic, partition) for topic in (settings.topics.transactions, settings.topics.labels)
     ]
-    _check(inputs, before, after, _ends(settings, inputs))
+    ends = {tp: at for it in inputs for tp, at in end_offsets(settings, it.topic).items()}
+    _check(inputs, before, after, ends)
     moved = dataclasses.replace(
         header,
         worker=settings.worker.id,
@@ -110,7 +110,7 @@ def _refuse_a_group_at_work(settings: Settings) -> None:
 
 def _refuse_a_longer_journal(settings: Settings, partition: int, read_to: int) -> None:
     tp = TopicPartition(settings.topics.decisions, partition)
-    if (end := _ends(settings, [tp])[tp]) > read_to:
+    if (end := end_offsets(settings, tp.topic)[tp]) > read_to:
         raise FencedError(
             f"{tp.topic}, partition {partition}, has grown from offset {read_to} to {end} while it was read: a worker "
             "has begun and ended meanwhile. Stop all of them, and run this again"
@@ -139,14 +139,6 @@ def _last_header(settings: Settings, partition: int) -> tuple[JournalHeader, int
             "kafka.start_from says where it begins"
         )
     return dataclasses.replace(last, first_sequence=next_sequence), end
-
-
-def _ends(settings: Settings, inputs: list[TopicPartition]) -> Any:
-    consumer = KafkaConsumer(**consumer_config(settings, group=False))
-    try:
-        return consumer.end_offsets(inputs)
-    finally:
-        consumer.close(autocommit=False)
 
 
 def _check(
