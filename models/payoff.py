@@ -50,6 +50,8 @@ _NOTHING: Final = POLICIES - 1
 DAYS: Final = 28
 """The newest matured days that are compared."""
 _FEWEST_DAYS: Final = 7
+_DAY_OF_STRAYS: Final = 0.01
+"""A day with so small a share of the busiest one's traffic is one of stray decisions, such as events that came late."""
 _STANDARD_ERRORS: Final = 1.5
 """With two, a change overnight that costs a week of misses may pass for noise; to take one of equals costs little."""
 _ANSCOMBE: Final = 0.8
@@ -193,14 +195,17 @@ class Payoffs:
     def _gains(self, matured: Matured, costs: CostPolicy) -> tuple[FloatArray, BoolArray]:
         """Return what each policy brought on the newest matured days, float64 (days, policies).
 
-        Beside it on which of them the online model scored, bool (days,): the rule brings nothing on the others.
+        Beside it on which of them the online model scored traffic, bool (days,): the rule brings nothing on the others.
         """
         rows, share = self._matured_days(matured)
         sums, share = self._sums[rows[-DAYS:]], share[-DAYS:]
         gains = np.zeros((len(sums), POLICIES))
         budget = np.inf if costs.alert_budget_cases_per_day is None else costs.alert_budget_cases_per_day
         _gain(sums, share, matured.silent_weight, costs.review_cost, float(budget), gains)
-        return gains, sums[:, CASES, 0] + sums[:, SILENT, 0] > 0.0
+        # All that the model scored, in cases. Were a few strays a day like any other, on which all policies are nearly
+        # equal, some of these would halve the standard error of what a day or two say.
+        traffic = sums[:, CASES, 0] + sums[:, SILENT, 0]
+        return gains, traffic > _DAY_OF_STRAYS * traffic.max(initial=0.0)
 
     def _matured_days(self, matured: Matured) -> tuple[IntArray, FloatArray]:
         """Return the rows of the days whose verdicts are in, and which shares of these are by now, (k, 3).

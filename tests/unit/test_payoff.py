@@ -162,6 +162,20 @@ def test_the_rule_at_one_is_in_force_until_a_week_has_matured() -> None:
     assert after(days).in_force.least_lambda == 0.0
 
 
+def test_days_of_a_few_strays_make_no_week_of_two_days_that_have_matured() -> None:
+    busy = [
+        day_of(DAY + back, cases={0: 1000.0}, stopped=rule([1090.0, 91.0, 90.0, 10.0]))
+        for back in (20, 21, 22)
+    ]
+    strays = [day_of(DAY + back, cases={0: 9.0}, stopped=rule([9.1, 1.0, 1.0])) for back in range(8)]
+    payoffs = Payoffs()
+    for one in (*strays, *busy):
+        payoffs.fold(one, COSTS)
+    chosen(payoffs, DAY + 23)
+    assert payoffs.in_force.least_lambda == 1.0
+    assert np.isnan(payoffs.daily_gain).all()
+
+
 def test_days_before_the_model_scored_say_nothing_of_the_rule_but_vouch_for_the_forest() -> None:
     alone = [
         day_of(DAY + back, cases={0: 0.0, FOREST: 4.0}, stopped={FOREST: 90.0 + back}) for back in range(10)
