@@ -151,9 +151,3 @@ def test_a_worker_waits_for_an_absent_broker_and_ends_on_sigterm(kafka: Broker, 
         assert site.settings.kafka.bootstrap in json.loads(ready)["reason"]
         assert worker.get("/healthz")[0] == 200
         assert worker.stop() == 0
-
-
-def test_an_impossible_address_is_refused(tmp_path: Path) -> None:
-    code, message = refusal(Site("nowhere", tmp_path, None))
-    assert code == 2
-    assert "'nowhere' is not host:port" in message

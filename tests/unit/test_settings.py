@@ -96,6 +96,33 @@ def test_a_section_that_is_no_section_is_not_quoted(tmp_path: Path) -> None:
     assert HUSH not in message
 
 
+@pytest.mark.parametrize("address", ["kafka", "kafka:", ":9092", "kafka:port", "kafka:70000", "a:1,,b:2"])
+def test_an_address_that_cannot_be_one_is_refused_with_the_form_of_one(tmp_path: Path, address: str) -> None:
+    refused = address.split(",")[1] if "," in address else address
+    assert (
+        f"  kafka.bootstrap = '{address}': '{refused}' is not host:port, such as kafka-1.example.com:9092"
+        in refusal(tmp_path, f'[kafka]\nbootstrap = "{address}"')
+    )
+
+
+def test_several_addresses_are_taken_with_spaces_between(tmp_path: Path) -> None:
+    path = tmp_path / "worker.toml"
+    path.write_text('[kafka]\nbootstrap = "a:1, [::1]:2"')
+    assert load_settings(path).kafka.bootstrap == "a:1, [::1]:2"
+
+
+def test_a_list_that_is_too_short_is_named_as_such_and_no_variable_of_its_parts(tmp_path: Path) -> None:
+    message = refusal(tmp_path, "[features]\nhalf_lives_days = [1.0, 5.0]")
+    assert "  features.half_lives_days = [1.0, 5.0]: this list is too short" in message
+    assert ENV_PREFIX not in message
+
+
+def test_a_missed_fraud_that_costs_nothing_is_refused(tmp_path: Path) -> None:
+    message = refusal(tmp_path, "[costs]\nmissed_fraud_fixed = 0\nmissed_fraud_factor = 0")
+    assert "costs.missed_fraud_fixed and costs.missed_fraud_factor are both 0" in message
+    assert "\n  costs: " in message
+
+
 @pytest.mark.parametrize(
     ("section", "line", "bound"),
     [

@@ -81,7 +81,7 @@ class Program:
     def start(self) -> None:
         """Start the program; the caller has to `close` it, even if a signal ends this call."""
         # Settings in the environment are for the user's own workers.
-        own = {name: value for name, value in os.environ.items() if not name.startswith(ENV_PREFIX)}
+        own = {name: value for name, value in os.environ.items() if not name.upper().startswith(ENV_PREFIX)}
         with self._log.open("ab") as out, held_back():
             self._process = subprocess.Popen(
                 [sys.executable, *self._arguments],

@@ -140,7 +140,7 @@ def admin_config(settings: Settings) -> dict[str, Any]:
     """Return keyword arguments of `kafka.KafkaAdminClient`."""
     kafka = settings.kafka
     return {
-        "bootstrap_servers": _addresses(kafka),
+        "bootstrap_servers": [address.strip() for address in kafka.bootstrap.split(",")],
         "client_id": settings.worker.id,
         "reconnect_backoff_max_ms": 1_000,
         "security_protocol": kafka.security_protocol,
@@ -350,15 +350,6 @@ def _membership(settings: Settings) -> dict[str, Any]:
         # The only assignor that gives partition p of both topics to the same member.
         "partition_assignment_strategy": [RangePartitionAssignor],
     }
-
-
-def _addresses(kafka: KafkaSettings) -> list[str]:
-    addresses = [part.strip() for part in kafka.bootstrap.split(",")]
-    for address in addresses:
-        host, _, port = address.rpartition(":")
-        if not host or not port.isdecimal() or not 0 < int(port) < 65_536:
-            raise SettingsError(f"kafka.bootstrap = {kafka.bootstrap!r}: {address!r} is not host:port")
-    return addresses
 
 
 def _certificates(kafka: KafkaSettings) -> dict[str, str | None]:

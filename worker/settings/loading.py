@@ -64,7 +64,7 @@ def load_settings(
 
 def load_settings_if_any(path: Path | None = None) -> Settings | None:
     """Read the settings, which need no `entity_key`; None where neither a file nor the environment holds any."""
-    given = config_file(path) or any(name.startswith(ENV_PREFIX) for name in os.environ)
+    given = config_file(path) or any(name.upper().startswith(ENV_PREFIX) for name in os.environ)
     if given:
         return load_settings(path, keyless=True)
     refuse_unknown_variables()

@@ -39,6 +39,9 @@ def _explain_one(settings: type[BaseModel], item: dict[str, Any]) -> str:
     path = [str(part) for part in item["loc"]]
     name = ".".join(path) or "settings"
     if item["type"] == "missing":
+        *before, last = path
+        if last.isdecimal():
+            return f"  {'.'.join(before)}{_shown(settings, before, item['input'])}: this list is too short"
         variable = ENV_PREFIX + "__".join(path).upper()
         return f"  {name} is required: set it in the file, or {variable} in the environment"
     if item["type"] == "extra_forbidden":

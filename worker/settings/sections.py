@@ -118,6 +118,15 @@ class KafkaSettings(Section):
     )
     commit_deadline_s: Seconds = Field(30.0, description="a commit that takes longer ends the process")
 
+    @field_validator("bootstrap")
+    @classmethod
+    def _is_addresses(cls, value: str) -> str:
+        for address in value.split(","):
+            host, _, port = address.strip().rpartition(":")
+            if not host or not port.isdecimal() or not 0 < int(port) < 65_536:
+                raise ValueError(f"{address.strip()!r} is not host:port, such as kafka-1.example.com:9092")
+        return value
+
     @model_validator(mode="after")
     def _sasl_is_complete(self) -> KafkaSettings:
         if self.security_protocol.startswith("SASL"):
@@ -211,6 +220,15 @@ class CostSettings(Section):
     case_window_hours: Annotated[float, Field(ge=0.001, le=24 * 36_500)] = Field(
         24.0, description="alerts of one card within this window are one case"
     )
+
+    @model_validator(mode="after")
+    def _a_missed_fraud_costs_something(self) -> CostSettings:
+        if self.missed_fraud_fixed == self.missed_fraud_factor == 0:
+            raise ValueError(
+                "costs.missed_fraud_fixed and costs.missed_fraud_factor are both 0: a fraud that costs nothing is "
+                "worth no alert; give one of them what a missed fraud costs"
+            )
+        return self
 
 
 class FeatureSettings(Section):
