@@ -7,13 +7,15 @@ DATA ?=
 OPTIONS ?=
 PORT ?= 9092
 
-# Compiled loops are cached here instead of beside the sources.
-export NUMBA_CACHE_DIR := $(CURDIR)/build/numba
+# Compiled loops are cached here instead of beside the sources. A loop holds the loops of other files that it calls, and
+# numba looks only at its own file: each state of all these files has a cache of its own.
+LOOPS = cat $$(grep -rl njit models worker --include='*.py' | LC_ALL=C sort) | cksum | cut -d ' ' -f 1
+export NUMBA_CACHE_DIR := $(CURDIR)/build/numba/$(shell cd '$(CURDIR)' && $(LOOPS))
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/build/hypothesis
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv lint format unit test demo picture kafka bench quality quality-baselines faults image-check lock schemas clean
+.PHONY: help venv warm lint format unit test demo picture kafka bench quality quality-baselines faults image-check lock schemas clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-17s %s\n", $$1, $$2 }'
@@ -36,6 +38,9 @@ $(VENV)/.installed: deploy/requirements-dev.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	$(BIN)/python -m pip check
 	@touch $@
+
+warm: venv  ## Compile the loops: otherwise the first test or command that needs one does
+	$(BIN)/python -m worker.warm
 
 lint: venv  ## Check style and types
 	$(BIN)/ruff check .

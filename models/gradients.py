@@ -4,9 +4,6 @@ Gradients and hessians are summed as whole numbers that share 64 bits (quantized
 one addition a column, and a sum depends on no order. Of many rows a tree's splits are found by a sample in which a
 row's chance grows with its gradient (minimal variance sampling: Ibragimov and Gusev 2019): the many legits that a model
 is sure of say little.
-
-`models.growing` and `models.splits` compile these functions into their own, and compiled code is kept until its own
-file changes: empty `build/numba` after a change here, in `models.splits` or of `branchless_sigmoid`.
 """
 
 from __future__ import annotations

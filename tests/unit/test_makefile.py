@@ -45,6 +45,25 @@ def test_pins_are_installed_without_looking_for_what_they_depend_on(path: str) -
         assert "--require-hashes" in install
 
 
+def test_compiled_loops_are_kept_for_each_state_of_the_files_that_hold_some(checkout: Path) -> None:
+    def cache() -> str:
+        printed = make("--print-data-base", "--dry-run", "help", folder=checkout).stdout
+        found = re.search(r"(?m)^NUMBA_CACHE_DIR := (.*)$", printed)
+        assert found is not None
+        return found[1]
+
+    def append(path: str) -> None:
+        with (checkout / path).open("a", encoding="utf-8") as file:
+            file.write("\n")
+
+    before = cache()
+    assert re.fullmatch(re.escape(f"{checkout}/build/numba/") + r"\d+", before)
+    append("worker/cli.py")
+    assert cache() == before
+    append("models/arithmetic.py")
+    assert cache() != before
+
+
 def test_kafka_keeps_its_data_in_a_folder_that_is_named() -> None:
     assert "--data-dir 'kept here'" in make("--dry-run", "kafka", "DATA=kept here").stdout
     assert "--data-dir" not in make("--dry-run", "kafka").stdout
