@@ -64,6 +64,8 @@ _FIRST_SPREAD: Final = 0.4
 """A card's spread as a share of its usual amount, as long as only its first amounts are known."""
 _FIRST_WEIGHT: Final = 2.0
 """So many amounts that share weighs as much as."""
+FRAUD_PRIOR: Final = 0.02
+"""Added to the frauds before the log odds of label evidence are taken; to the legits 1 is added."""
 NOTHING: Final = 1e-6
 """A decayed count below this is no history: a quotient of what is left of it would be rounding."""
 _NO_AMOUNT: Final = 1e-30
@@ -275,7 +277,7 @@ def _entity_features(
 @njit(cache=True, nogil=True)
 def _log_odds(frauds: float, legits: float) -> float:
     # Without any label it is the log odds of a prior of one fraud in 51.
-    return log((frauds + 0.02) / (legits + 1.0))
+    return log((frauds + FRAUD_PRIOR) / (legits + 1.0))
 
 
 @njit(cache=True, nogil=True)

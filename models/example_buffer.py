@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from models.examples import Examples, Verdict
 from models.hashing import mixed
+from models.vocabulary import NEVER_MS
 
-NEVER_MS: Final = int(np.iinfo(np.int64).min)
 FILLED: Final = 0.9
 """The share of the buffer that what is expected of the memory may fill: it is not as even as it is taken to be."""
 _LEGIT, _FRAUD = 0, 1

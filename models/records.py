@@ -139,7 +139,7 @@ class Budget:
     online, forest : float64 (256,)
         Histograms of the online model's ratios and of the forest's ranks, see `models.threshold`.
     alerts, cases
-        Alerts, and alerts that opened a case.
+        Alerts without those that needed an open case, and alerts that opened one.
     """
 
     online: NDArray[np.float64]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from models.arithmetic import exp2
 from models.arrays import BoolArray, FloatArray, IntArray
-from models.vocabulary import MS_PER_DAY
+from models.vocabulary import MS_PER_DAY, NEVER_MS
 
 BINS: Final = 256
 # The alert budget's state: a histogram of each decider, then single numbers.
@@ -30,7 +30,6 @@ _LOWEST_POWER: Final = -10
 _MAX_LOGIT: Final = 50.0
 _DAYS_PER_E_FOLD: Final = 1.4426950408889634
 """1 / ln 2: the integral of 2**-t over all time."""
-_NO_CLOCK: Final = np.iinfo(np.int64).min
 SHORTEST_DAYS: Final = 1.0 / 24.0
 """A decider must have scored for so long before its counts give a rate."""
 MOST_DAILY_BUDGETS: Final = 2.0
@@ -269,7 +268,7 @@ class AlertBudget:
     def __init__(self) -> None:
         self._state = np.zeros(_STATE_SIZE)
         self._cases_today = 0.0
-        self._clock_ms = int(_NO_CLOCK)
+        self._clock_ms = NEVER_MS
 
     def fold(
         self, online_hist: FloatArray, forest_hist: FloatArray, alerts: float, cases: float, clock_ms: int
@@ -287,7 +286,7 @@ class AlertBudget:
             and adds no elapsed time.
         """
         newest = max(clock_ms, self._clock_ms)
-        passed_ms = 0 if self._clock_ms == _NO_CLOCK else newest - self._clock_ms
+        passed_ms = 0 if self._clock_ms == NEVER_MS else newest - self._clock_ms
         added = np.concatenate([online_hist, forest_hist, (alerts, cases, 0.0, 0.0)])
         _fold(self._state, added, passed_ms / MS_PER_DAY, (newest - clock_ms) / MS_PER_DAY)
         if newest // MS_PER_DAY != self._clock_ms // MS_PER_DAY:

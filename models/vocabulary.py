@@ -5,6 +5,9 @@ from __future__ import annotations
 from enum import IntEnum, IntFlag, StrEnum
 from typing import Final
 
+NEVER_MS: Final = -(1 << 63)
+"""Before every event time: a clock before the first transaction."""
+
 
 class Decider(IntEnum):
     """Who decided a transaction."""

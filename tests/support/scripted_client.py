@@ -9,9 +9,9 @@ from typing import cast
 
 from kafka import ConsumerGroupMetadata, ConsumerRebalanceListener, TopicPartition
 
+from models.vocabulary import NEVER_MS
 from tests.support.records import json_columns
 from worker.cycle.contracts import Standing
-from worker.cycle.watermark import NEVER_MS
 from worker.kafka_io.consumer import ColumnarConsumer
 from worker.kafka_io.record_batches import RecordColumns
 from worker.live.guard import InputGuard

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from models import example_buffer
-from models.example_buffer import NEVER_MS, ExampleBuffer
+from models.example_buffer import ExampleBuffer
 from models.examples import Examples, Verdict
-from models.vocabulary import MS_PER_DAY
+from models.vocabulary import MS_PER_DAY, NEVER_MS
 from tests.support.examples import FEATURES, assert_same, numbered, numbers
 
 ALL_OLD = 2**62

@@ -3,6 +3,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import socketserver
 from collections.abc import Iterator
 from typing import Any
 
@@ -156,6 +157,20 @@ def test_connections_beyond_the_bound_are_closed_at_once_and_the_rest_still_answ
         for connection in idle:
             connection.close()
     wait_for(lambda: answers(server), 20, lambda: "still full")
+
+
+def test_a_connection_for_which_no_thread_can_be_had_takes_no_place_for_ever(
+    server: HealthServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_a_thread(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as exhausted:
+        exhausted.setattr(socketserver.ThreadingMixIn, "process_request", without_a_thread)
+        for _ in range(MOST_CONNECTIONS):
+            with socket.create_connection(("127.0.0.1", server.port), timeout=10) as dropped:
+                assert dropped.recv(1) == b""
+    assert ask(server, "/metrics")[0] == 200
 
 
 def answers(server: HealthServer) -> bool:

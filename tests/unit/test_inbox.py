@@ -7,13 +7,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from models.vocabulary import MS_PER_DAY, LabelKind
+from models.vocabulary import MS_PER_DAY, NEVER_MS, LabelKind
 from tests.support.model_log import START_MS
 from tests.support.partition import labels, transactions
 from worker.cycle import inbox as inbox_module
 from worker.cycle.inbox import Bound, Inbox
 from worker.cycle.inbox import cut as cut_all
-from worker.cycle.watermark import NEVER_MS
 from worker.partition.early_labels import NO_ROOM, Room
 from worker.wire.decoder import BadRecord, TransactionColumns
 
@@ -38,8 +37,8 @@ def bad(offset: int) -> BadRecord:
     return BadRecord("t", 0, offset, START_MS, "decode", "not_json", "it is not", b"x", 1)
 
 
-def inbox(*fetches: TransactionColumns, at_end: bool = True, partition: int = 0) -> Inbox:
-    box = Inbox(partition, SKEW_MS)
+def inbox(*fetches: TransactionColumns, at_end: bool = True) -> Inbox:
+    box = Inbox(SKEW_MS)
     for fetch in fetches:
         box.put_transactions(fetch, [])
     box.at_end = at_end
@@ -69,8 +68,8 @@ def test_rows_wait_in_order_until_they_are_due() -> None:
 
 
 def test_nothing_can_be_taken_before_the_first_fetch() -> None:
-    assert Inbox(0, SKEW_MS).transactions.take(START_MS) is None
-    assert Inbox(0, SKEW_MS).transactions.take_bad() == []
+    assert Inbox(SKEW_MS).transactions.take(START_MS) is None
+    assert Inbox(SKEW_MS).transactions.take_bad() == []
 
 
 def test_what_is_left_of_one_fetch_comes_before_the_next() -> None:
@@ -90,7 +89,7 @@ def test_a_late_event_is_due_with_the_one_before_it() -> None:
 
 def test_an_upload_of_old_payments_in_order_of_time_is_one_batch_and_holds_up_no_other_partition() -> None:
     days, now = 40, 50 * MS_PER_DAY
-    uploads, other = inbox(came(now)), inbox(came(now + 5), partition=1)
+    uploads, other = inbox(came(now)), inbox(came(now + 5))
     take(uploads, now)
     uploads.put_transactions(came(*(day * MS_PER_DAY for day in range(days)), first_offset=2), [])
     until = cut(uploads, other)
@@ -136,7 +135,7 @@ def test_the_position_is_the_first_offset_not_taken() -> None:
 
 
 def test_a_fetch_without_a_good_record_moves_the_position_on() -> None:
-    box = Inbox(0, SKEW_MS)
+    box = Inbox(SKEW_MS)
     box.put_transactions(came(first_offset=7), [bad(5), bad(6)])
     box.transactions.take(NEVER_MS)
     assert box.transactions.next_offset == 7
@@ -145,7 +144,7 @@ def test_a_fetch_without_a_good_record_moves_the_position_on() -> None:
 
 
 def test_bad_records_are_taken_once_their_offset_has_been_passed() -> None:
-    box = Inbox(0, SKEW_MS)
+    box = Inbox(SKEW_MS)
     box.put_transactions(came(0, 10, 20), [bad(1), bad(3), bad(5)])  # good ones lie at 0, 2 and 4
     box.transactions.next_offset = 0
     assert box.transactions.take_bad() == []
@@ -160,7 +159,7 @@ def test_bad_records_are_taken_once_their_offset_has_been_passed() -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_every_row_and_bad_record_is_taken_once_and_never_behind_the_position(seed: int) -> None:
-    rng, box = np.random.default_rng(seed), Inbox(0, SKEW_MS)
+    rng, box = np.random.default_rng(seed), Inbox(SKEW_MS)
     box.transactions.next_offset = 0
     offset, now = 0, 0
     good, spoilt, taken, set_aside = (list[int]() for _ in range(4))
@@ -189,7 +188,7 @@ def test_every_row_and_bad_record_is_taken_once_and_never_behind_the_position(se
 
 
 def test_labels_wait_for_the_clock() -> None:
-    box = Inbox(0, SKEW_MS)
+    box = Inbox(SKEW_MS)
     dated = [(f"t{ms}", LabelKind.FRAUD, START_MS + ms) for ms in (10, 50, 20, 60)]
     box.put_labels(labels(*dated), [])
     assert [offsets_due(box, clock) for clock in (9, 10, 19, 50, 60)] == [[], [0], [], [1, 2], [3]]
@@ -201,7 +200,7 @@ def test_a_label_that_is_not_due_holds_back_none_behind_it_while_there_is_room_t
     ]
     taken = []
     for rows in (0, 1, 2, 9):
-        box = Inbox(0, SKEW_MS)
+        box = Inbox(SKEW_MS)
         box.put_labels(labels(*dated), [])
         found = box.take_labels(START_MS + 50, room=Room(rows, 1 << 20))
         assert found is not None
@@ -212,7 +211,7 @@ def test_a_label_that_is_not_due_holds_back_none_behind_it_while_there_is_room_t
 
 
 def test_due_labels_behind_more_early_ones_than_a_commit_may_hold_are_reached() -> None:
-    box = Inbox(0, SKEW_MS)
+    box = Inbox(SKEW_MS)
     dated = [(f"t{row}", LabelKind.FRAUD, START_MS + (10**6 if row < 12 else 0)) for row in range(20)]
     box.put_labels(labels(*dated), [])
     taken, room = [], 100
@@ -231,7 +230,7 @@ def test_labels_are_fetched_on_while_early_ones_wait_but_not_without_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(inbox_module, "MOST_ROWS", 3)
-    box = Inbox(0, SKEW_MS)
+    box = Inbox(SKEW_MS)
     box.put_labels(labels(*[(f"t{row}", LabelKind.FRAUD, START_MS + 10**6) for row in range(3)]), [])
     assert box.take_labels(START_MS) is not None
     assert not box.labels.is_full
@@ -240,7 +239,7 @@ def test_labels_are_fetched_on_while_early_ones_wait_but_not_without_end(
 
 
 def test_silence_is_not_known_beyond_the_last_label_read_while_the_broker_has_more() -> None:
-    box = Inbox(0, SKEW_MS)
+    box = Inbox(SKEW_MS)
     box.has_all_labels = False
     assert box.silent_until_ms(START_MS) == NEVER_MS
     box.put_labels(labels(("a", LabelKind.FRAUD, START_MS + 5)), [])
@@ -251,7 +250,7 @@ def test_silence_is_not_known_beyond_the_last_label_read_while_the_broker_has_mo
 
 
 def test_one_label_of_the_future_at_the_end_of_a_fetch_does_not_let_silence_speak() -> None:
-    box = Inbox(0, SKEW_MS)
+    box = Inbox(SKEW_MS)
     box.has_all_labels = False
     far_ms = 9 * MS_PER_DAY
     dated = [(f"t{ms}", LabelKind.FRAUD, START_MS + ms) for ms in (5, 7, far_ms)]
@@ -261,7 +260,7 @@ def test_one_label_of_the_future_at_the_end_of_a_fetch_does_not_let_silence_spea
 
 
 def test_a_label_of_long_ago_at_the_end_of_a_fetch_holds_silence_back() -> None:
-    box = Inbox(0, SKEW_MS)
+    box = Inbox(SKEW_MS)
     box.has_all_labels = False
     box.put_labels(labels(*[(f"t{ms}", LabelKind.FRAUD, START_MS + ms) for ms in (5, 90, 7)]), [])
     assert box.take_labels(START_MS + 99) is not None
@@ -269,7 +268,7 @@ def test_a_label_of_long_ago_at_the_end_of_a_fetch_holds_silence_back() -> None:
 
 
 def test_only_so_many_bytes_of_labels_that_are_not_due_are_passed() -> None:
-    box = Inbox(0, SKEW_MS)
+    box = Inbox(SKEW_MS)
     dated = labels(*[(f"t{row}", LabelKind.FRAUD, START_MS + (row % 2) * 900) for row in range(8)])
     box.put_labels(dataclasses.replace(dated, value=pa.array([b"x" * 100] * 8, pa.large_binary())), [])
     found = box.take_labels(START_MS + 50, room=Room(99, 250))
@@ -278,7 +277,7 @@ def test_only_so_many_bytes_of_labels_that_are_not_due_are_passed() -> None:
 
 
 def test_a_label_dated_ahead_of_its_arrival_is_due_when_it_arrived_and_a_skew() -> None:
-    box = Inbox(0, SKEW_MS)
+    box = Inbox(SKEW_MS)
     box.put_labels(labels(("a", LabelKind.FRAUD, START_MS + 10**10), timestamps_ms=[START_MS]), [])
     assert [offsets_due(box, clock) for clock in (SKEW_MS - 1, SKEW_MS)] == [[], [0]]
 
@@ -296,14 +295,14 @@ def test_where_nothing_waits_there_is_nothing_to_cut() -> None:
 
 
 def test_a_batch_is_cut_at_one_event_time_for_all_partitions() -> None:
-    one, other = inbox(came(0, 100, 5_000)), inbox(came(50, 900, 1_100), partition=1)
+    one, other = inbox(came(0, 100, 5_000)), inbox(came(50, 900, 1_100))
     until = cut(one, other, span_ms=1_000)
     assert until == 1_000
     assert (take(one, until), take(other, until)) == ([0, 100], [50, 900])
 
 
 def test_a_partition_of_which_more_is_to_come_holds_the_others_back() -> None:
-    behind, ahead = inbox(came(0, 100), at_end=False), inbox(came(50, 500), partition=1)
+    behind, ahead = inbox(came(0, 100), at_end=False), inbox(came(50, 500))
     assert cut(behind, ahead) == 100
     behind.at_end = True
     assert cut(behind, ahead) == SPAN_MS
@@ -312,13 +311,13 @@ def test_a_partition_of_which_more_is_to_come_holds_the_others_back() -> None:
 
 
 def test_a_batch_holds_as_many_records_as_it_may_even_of_one_moment() -> None:
-    one, other = inbox(came(0, 10, 20, 30, 30, 40)), inbox(came(5, 15, 25), partition=1)
+    one, other = inbox(came(0, 10, 20, 30, 30, 40)), inbox(came(5, 15, 25))
     assert cut(one, other, most=4) == 15
     assert cut(one, other, most=9) == SPAN_MS
     assert cut(one, most=1) == 0
     found = cut_all([one], SPAN_MS, 4)
     assert found == (START_MS + 30, [4])
-    dated_to_the_day = [inbox(came(*[0] * 50)), inbox(came(*[0] * 50), partition=1)]
+    dated_to_the_day = [inbox(came(*[0] * 50)), inbox(came(*[0] * 50))]
     assert cut_all(dated_to_the_day, SPAN_MS, 70) == (START_MS, [50, 20])
 
 
@@ -326,9 +325,9 @@ def test_a_batch_holds_as_many_records_as_it_may_even_of_one_moment() -> None:
 def test_every_cut_takes_something_and_keeps_its_bounds(seed: int) -> None:
     rng = np.random.default_rng(seed)
     boxes = []
-    for partition in range(3):
+    for _ in range(3):
         times = np.sort(rng.choice(10_000, int(rng.integers(1, 40)), replace=False))
-        boxes.append(inbox(came(*times), at_end=bool(rng.random() < 0.5), partition=partition))
+        boxes.append(inbox(came(*times), at_end=bool(rng.random() < 0.5)))
     waiting = [box.transactions.due_ms.copy() for box in boxes]
     found = cut_all(boxes, 2_000, 10)
     assert found is not None
@@ -346,7 +345,7 @@ ROOMY = Bound(MANY, MANY, 1 << 30)
 
 
 def test_bad_records_are_taken_a_bounded_number_at_a_time() -> None:
-    box = Inbox(0, SKEW_MS)
+    box = Inbox(SKEW_MS)
     box.put_transactions(came(first_offset=400_000), [bad(at) for at in range(400_000)])
     seen = []
     while box.transactions.held:
@@ -371,7 +370,7 @@ class Watched:
 
 
 def test_bad_records_that_stay_are_not_looked_at_again_in_every_cycle() -> None:
-    box = Inbox(0, SKEW_MS)
+    box = Inbox(SKEW_MS)
     box.put_transactions(came(first_offset=1_000), [cast("BadRecord", Watched(at)) for at in range(1_000)])
     Watched.looks = taken = 0
     while box.transactions.held:
@@ -382,7 +381,7 @@ def test_bad_records_that_stay_are_not_looked_at_again_in_every_cycle() -> None:
 
 
 def test_bad_records_are_taken_as_far_as_their_bytes_allow_but_one_at_least() -> None:
-    box = Inbox(0, SKEW_MS)
+    box = Inbox(SKEW_MS)
     heavy = [dataclasses.replace(bad(at), value=b"x" * 100) for at in (1, 3, 5)]
     box.put_transactions(dataclasses.replace(came(0, 10, 20), next_offset=6), heavy)
     seen = []
@@ -396,7 +395,7 @@ def test_bad_records_are_taken_as_far_as_their_bytes_allow_but_one_at_least() ->
 
 
 def test_labels_of_one_moment_come_a_bounded_number_at_a_time_and_silence_waits_for_the_rest() -> None:
-    box = Inbox(0, SKEW_MS)
+    box = Inbox(SKEW_MS)
     box.put_labels(labels(*[(f"t{row}", LabelKind.FRAUD, START_MS + 5) for row in range(10)]), [])
     seen = []
     for _ in range(3):
@@ -407,7 +406,7 @@ def test_labels_of_one_moment_come_a_bounded_number_at_a_time_and_silence_waits_
 
 
 def test_labels_come_as_far_as_their_bytes_allow() -> None:
-    box = Inbox(0, SKEW_MS)
+    box = Inbox(SKEW_MS)
     dated = labels(*[(f"t{row}", LabelKind.FRAUD, START_MS) for row in range(5)])
     box.put_labels(dataclasses.replace(dated, value=pa.array([b"x" * 100] * 5, pa.large_binary())), [])
     taken = [box.take_labels(START_MS, ROOMY._replace(value_bytes=most)) for most in (250, 10, 1_000)]
@@ -415,7 +414,7 @@ def test_labels_come_as_far_as_their_bytes_allow() -> None:
 
 
 def test_only_so_many_labels_come_at_once_that_have_to_be_looked_for_everywhere() -> None:
-    box = Inbox(0, SKEW_MS)
+    box = Inbox(SKEW_MS)
     dated = [(f"t{row}", LabelKind.FRAUD, START_MS) for row in range(9)]
     named = [START_MS, -1, START_MS, -1, START_MS, -1, -1, -1, START_MS]
     box.put_labels(labels(*dated, event_time_ms=named), [])

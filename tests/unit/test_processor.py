@@ -32,7 +32,7 @@ class Surroundings:
     """Source, sink, log and observer in memory; every poll takes all that waits."""
 
     def __init__(self, partitions: int) -> None:
-        self.inboxes = {partition: Inbox(partition, SKEW_MS) for partition in range(partitions)}
+        self.inboxes = {partition: Inbox(SKEW_MS) for partition in range(partitions)}
         self.quiet: set[int] = set()
         self.idle_ms = HOUR_MS
         self.moved: set[int] = set()

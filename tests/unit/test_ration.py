@@ -28,7 +28,7 @@ from worker.errors import CorruptError
 from worker.partition import early_labels
 from worker.partition import ration as ration_module
 from worker.partition.early_labels import LabelShelf
-from worker.partition.ration import LEAST_A_DAY, Ration
+from worker.partition.ration import LEAST_A_DAY, Ration, with_followers
 from worker.partition.task import PartitionTask
 from worker.wire.decoder import LabelColumns
 
@@ -153,6 +153,14 @@ def frauds(*ids: str, first_offset: int) -> LabelColumns:
 
 def statuses(task: PartitionTask) -> list[Status]:
     return [Status(it) for it in task.pending.column("status", np.arange(task.pending.next_sequence))]
+
+
+def test_the_label_of_another_card_with_the_same_id_follows_none() -> None:
+    due = labels(("t0", LabelKind.FRAUD, DAY_1_MS), ("t0", LabelKind.REVERSAL, DAY_1_MS))
+    surplus, none = np.array([0]), LabelColumns.none()
+    assert with_followers(due, surplus, none).tolist() == [0, 1]
+    of_two_cards = dataclasses.replace(due, card_hash=np.array([1, 2], np.uint64))
+    assert with_followers(of_two_cards, surplus, none).tolist() == [0]
 
 
 @pytest.mark.parametrize("batches", [1, 2])

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.vocabulary import MS_PER_DAY
-from worker.cycle.watermark import LEAST_AHEAD, MANY_FAR, NEVER_MS, Watermark
+from models.vocabulary import MS_PER_DAY, NEVER_MS
+from worker.cycle.watermark import LEAST_AHEAD, MANY_FAR, Watermark
 
 DAY = MS_PER_DAY
 START = 1_700_000_000_000

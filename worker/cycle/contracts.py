@@ -68,7 +68,7 @@ class Outcome:
     decided
         None where no transaction was new.
     labels
-        The labels that were due; None before the partition's first fetch of labels.
+        The labels that were applied; None before the partition's first fetch of labels.
     early, released
         Labels set aside because they are not due yet, and those of earlier commits that are due now.
     surplus

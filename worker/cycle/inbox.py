@@ -16,8 +16,8 @@ from typing import Final, Generic, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from models.vocabulary import MS_PER_DAY
-from worker.cycle.watermark import NEVER_MS, Watermark
+from models.vocabulary import MS_PER_DAY, NEVER_MS
+from worker.cycle.watermark import Watermark
 from worker.partition.early_labels import MOST_BYTES, MOST_ROWS, NO_ROOM, Room
 from worker.wire.decoder import BadRecord, LabelColumns, TransactionColumns
 from worker.wire.schema import END_OF_TIME_MS
@@ -35,7 +35,7 @@ class Bound(NamedTuple):
     dead_letters
         Bad records: each becomes a Kafka record.
     value_bytes
-        Of the good records' values, and again of the bad ones'. One record is taken even if it alone has more.
+        Of the labels' values, and again of the bad records' of either topic. One record is taken even if it has more.
     """
 
     rows: int
@@ -232,16 +232,13 @@ class Inbox:
 
     Parameters
     ----------
-    partition
-        Its number.
     allowed_skew_ms
         How far a record's own time may lie ahead of its Kafka timestamp; beyond that, timestamp + skew counts.
     clock_ms
         The partition's clock where reading begins.
     """
 
-    def __init__(self, partition: int, allowed_skew_ms: int, clock_ms: int = NEVER_MS) -> None:
-        self.partition = partition
+    def __init__(self, allowed_skew_ms: int, clock_ms: int = NEVER_MS) -> None:
         self.watermark = Watermark(clock_ms)
         self.transactions: _Queue[TransactionColumns] = _Queue()
         self.labels = _LabelQueue()

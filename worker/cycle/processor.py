@@ -95,7 +95,7 @@ class Processor:
         started_s = time.perf_counter()
         batch = self._source.poll()
         polled_s = time.perf_counter()
-        outcomes = [self._process(part, max(1, len(batch))) for part in batch]
+        outcomes = [self._process(part, len(batch)) for part in batch]
         records = self._model_records(outcomes)
         decided_s = time.perf_counter()
         finish = self._sink.begin(outcomes, records, self._model) if records else None

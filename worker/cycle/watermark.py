@@ -18,10 +18,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from models.vocabulary import MS_PER_DAY
+from models.vocabulary import MS_PER_DAY, NEVER_MS
 
-NEVER_MS: Final = np.iinfo(np.int64).min
-"""Before every event time."""
 _NOTHING_NOTED: Final = np.iinfo(np.int64).max
 MANY_FAR: Final = 1_024
 """So many claims far ahead, net of ordinary ones, move the clock; and so many rows ahead are looked at."""

@@ -225,7 +225,7 @@ def wait_for_brokers(settings: Settings, timeout_s: float, alive: Callable[[], N
     UnreachableError
         No broker answered in time, or one refused credentials or certificates (raised at once).
     SettingsError
-        An address is malformed, or a certificate file in `[kafka]` is missing or unusable.
+        A certificate file in `[kafka]` is missing or unusable.
     """
     deadline = time.monotonic() + timeout_s
     reminded = float("-inf")

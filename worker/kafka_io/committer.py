@@ -47,7 +47,6 @@ class Outgoing:
     key: bytes | None = None
     partition: int | None = None
     headers: Sequence[tuple[str, bytes]] = ()
-    timestamp_ms: int | None = None
 
 
 @dataclass(slots=True)
@@ -171,7 +170,6 @@ class Committer:
                 key=record.key,
                 partition=record.partition,
                 headers=list(record.headers),
-                timestamp_ms=record.timestamp_ms,
             )
             for record in records
         ]

@@ -103,7 +103,10 @@ class TopicReader:
             if reached != before:
                 deadline_s = time.monotonic() + STALLED_S
             elif time.monotonic() > deadline_s:
-                raise UnreachableError(f"{self._topic}: nothing could be read for {STALLED_S:.0f} s")
+                raise UnreachableError(
+                    f"{self._topic}: nothing could be read for {STALLED_S:.0f} s: "
+                    "see that the brokers at kafka.bootstrap answer, and try again"
+                )
 
     def _seek(self, offsets: PartitionOffsets) -> None:
         for tp, offset in offsets.items():

@@ -57,11 +57,6 @@ class Worker:
     ----------
     settings
         All settings.
-
-    Raises
-    ------
-    WorkerError
-        The worker cannot start; the message says what to do.
     """
 
     def __init__(self, settings: Settings) -> None:

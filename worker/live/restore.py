@@ -121,7 +121,7 @@ class Restorer:
             self._same_topic(task.partition, newest)
         self._compare(task.partition, header, committed, partitions)
         task.move_to(TaskState.RUNNING)
-        return committed if header is not None else None
+        return committed
 
     def _fold(self, task: PartitionTask) -> tuple[JournalHeader | None, NewestDecision | None]:
         tp = TopicPartition(self._topic, task.partition)

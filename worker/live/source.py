@@ -9,9 +9,9 @@ import numpy as np
 from kafka import ConsumerGroupMetadata, ConsumerRebalanceListener
 from kafka.structs import TopicPartition
 
+from models.vocabulary import NEVER_MS
 from worker.cycle.contracts import PartitionBatch, TakeOver
 from worker.cycle.inbox import DEAD_LETTERS, VALUE_BYTES, Bound, Inbox, cut
-from worker.cycle.watermark import NEVER_MS
 from worker.errors import IncompatibleError, SettingsError
 from worker.kafka_io.consumer import ColumnarConsumer
 from worker.kafka_io.record_batches import RecordColumns
@@ -35,7 +35,7 @@ _MISPLACED: Final = Fault(
 
 
 class Lag(NamedTuple):
-    """Records of one partition that are committed on the broker and not taken yet."""
+    """How far reading is behind the broker's high watermarks, in offsets: markers and aborted records count."""
 
     transactions: int
     labels: int
@@ -209,7 +209,7 @@ class KafkaSource:
         skew_ms = int(self._batch.allowed_skew_s * 1000)
         self._moved.clear()
         self._inboxes = {
-            partition: Inbox(partition, skew_ms, standing[partition].clock_ms) for partition in sorted(owned)
+            partition: Inbox(skew_ms, standing[partition].clock_ms) for partition in sorted(owned)
         }
         self._first_offsets = {tp: at for tp, at in self._first_offsets.items() if tp.partition in kept}
         for partition, inbox in self._inboxes.items():

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import Any
 
+from models.vocabulary import NEVER_MS
 from worker.cycle.contracts import Outcome, PartitionBatch, StepTimes
 from worker.cycle.inbox import UNBOUNDED, Inbox, cut
-from worker.cycle.watermark import NEVER_MS
 from worker.partition.early_labels import Room
 from worker.partition.journal import Positions
 from worker.settings.sections import Settings
@@ -21,7 +21,7 @@ class InboxSource:
     def __init__(self, settings: Settings) -> None:
         batch = settings.batch
         self._span_ms, self._max_records = round(batch.max_event_time_s * 1000), batch.max_records
-        self._inbox = Inbox(0, round(batch.allowed_skew_s * 1000))
+        self._inbox = Inbox(round(batch.allowed_skew_s * 1000))
 
     def poll(self) -> list[PartitionBatch]:
         """Cut a batch of the waiting rows."""

@@ -128,7 +128,7 @@ class JournalHeader:
     taught
         What sources of labels have taught, see `worker.partition.ration`.
     repeats, bad_records
-        Transactions dropped as repeats; records of both topics that went to the dead letters.
+        Transactions dropped as repeats; records of both topics that did not decode or were misplaced.
     """
 
     worker: str

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from models.columns import Columns, Layout, Wide
 from models.labels import DecisionTruth
-from models.vocabulary import MS_PER_DAY, Status
+from models.vocabulary import MS_PER_DAY, NEVER_MS, Status
 from worker.partition.id_index import ANOTHER_CARD, NOWHERE, ROWS_A_WORD, find_ids, index_ids
 from worker.partition.journal import DecisionRows, Settlements
 from worker.partition.segment_files import no_segment
@@ -32,7 +32,6 @@ _RESERVED_ROWS: Final = 1 << 14
 """The segment takes disk space for so many decisions at a time: a quiet partition fills only part of a segment."""
 _LINE: Final = 64
 """Columns begin at cache lines."""
-_NEVER: Final = np.iinfo(np.int64).min
 
 _NOT_KEPT: Final = {"transaction_id", "amount", "probability", "forest_score"}
 """The journal has these; no label and no refit reads them."""
@@ -82,7 +81,7 @@ class _Segment:
         self.path = path
         self.size = 0
         self.first_event_ms = np.iinfo(np.int64).max
-        self.last_event_ms = _NEVER
+        self.last_event_ms = NEVER_MS
         self.last_offset = -1
         index: _Shapes = {
             "slots": (np.dtype(np.uint32), (_SLOTS,)),

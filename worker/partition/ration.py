@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from models.vocabulary import MS_PER_DAY, LabelKind, LabelSource
 from worker.errors import CorruptError
+from worker.partition.early_labels import transactions_of
 from worker.wire.decoder import LabelColumns
 
 LEAST_A_DAY: Final = 100
@@ -148,15 +149,16 @@ def with_followers(
         Labels that wait for the next day already: none of a greater offset holds a label back, or the two would wait
         for each other for ever.
     """
-    ids = np.concatenate([waiting.id_hash, labels.id_hash[surplus]])
+    of_labels = transactions_of(labels)
+    ids = np.concatenate([transactions_of(waiting), of_labels[surplus]])
     offsets = np.concatenate([waiting.offsets, labels.offsets[surplus]])
     if not len(ids):
         return surplus
     in_order = np.lexsort((offsets, ids))
     ids, first = np.unique(ids[in_order], return_index=True)
     offsets = offsets[in_order][first]
-    at = np.minimum(np.searchsorted(ids, labels.id_hash), len(ids) - 1)
-    return np.flatnonzero((ids[at] == labels.id_hash) & (offsets[at] <= labels.offsets))
+    at = np.minimum(np.searchsorted(ids, of_labels), len(ids) - 1)
+    return np.flatnonzero((ids[at] == of_labels) & (offsets[at] <= labels.offsets))
 
 
 def _counted(labels: LabelColumns) -> NDArray[np.float64]:

@@ -326,7 +326,7 @@ def _section(batch: pa.RecordBatch, name: str, like: Any, widths: Any) -> dict[s
 def _flat(batch: pa.RecordBatch, name: str) -> NDArray[Any]:
     column = batch.column(name)
     if len(column) != 1 or not pa.types.is_large_list(column.type):
-        raise CorruptError(f"{name} is no list but {column.type}")
+        raise CorruptError(f"{name} is {len(column)} rows of {column.type}, not one list")
     return cast("NDArray[Any]", column[0].values.to_numpy())
 
 

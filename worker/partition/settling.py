@@ -42,7 +42,7 @@ class Settling:
     evidence, examples, ledger, payoff
         For the model log.
     label_flags, label_effects, label_truth : uint16, uint8, bool (m,)
-        Of each label that found a decision: the decision's flags, the `LabelEffect`, whether it says fraud.
+        Of each label that found a decision: the decision's flags, the `LabelEffect`, whether it is a fraud after it.
     label_loss : float64 (m,)
         Cost of missing each labelled decision.
     label_delay_ms : int64 (m,)

@@ -15,7 +15,7 @@ from models.feature_layout import FeatureLayout, FeatureSpec, assemble
 from models.features import CardAggregates
 from models.records import Policy
 from models.state import ModelState
-from models.vocabulary import MS_PER_DAY, MS_PER_MINUTE, Flag, LabelKind, Status
+from models.vocabulary import MS_PER_DAY, MS_PER_MINUTE, NEVER_MS, Flag, LabelKind, Status
 from worker.errors import CorruptError
 from worker.partition.cases import CaseBook
 from worker.partition.early_labels import LabelShelf, wait_for_next_day, wait_for_transaction
@@ -26,7 +26,6 @@ from worker.partition.repeats import NEVER_DECIDED, fresh_rows
 from worker.partition.settling import Matured, Settler, Settling
 from worker.wire.decoder import LabelColumns, TransactionColumns
 
-_NO_CLOCK: Final = np.iinfo(np.int64).min
 _NO_END: Final = np.iinfo(np.int64).max
 _FOREST_WINDOW_ROWS: Final = 65_536
 
@@ -77,8 +76,9 @@ class TaskLimits:
 class PartitionTask:
     """Folds one partition's transactions in journalled order; moves with the partition.
 
-    A live worker calls `admit`, `features`, `join_cases`, `record`, `settle` and `mature` once a commit, in that order;
-    a restore calls `replay` with the journal entries of those calls and ends in the same state.
+    A live worker decides by `admit`, `features`, `join_cases` and `record`, moves the clock, takes labels by
+    `shelf.sift`, `within_ration`, `settle` and `postpone`, and calls `mature`, once a commit and in that order; a
+    restore calls `replay` with the journal entries of those calls and ends in the same state.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ class PartitionTask:
     def __init__(self, partition: int, spec: FeatureSpec, limits: TaskLimits, folder: Path) -> None:
         self.partition = partition
         self.state = TaskState.RESTORING
-        self.clock_ms = int(_NO_CLOCK)
+        self.clock_ms = NEVER_MS
         self.newest_label_ms: int | None = None
         self.provisional_sequence = 0
         self.final_sequence = 0
@@ -216,7 +216,7 @@ class PartitionTask:
     @property
     def has_clock(self) -> bool:
         """Whether a transaction has set the clock yet."""
-        return self.clock_ms != _NO_CLOCK
+        return self.clock_ms != NEVER_MS
 
     def clock_after(self, transactions: TransactionColumns) -> int:
         """Return the clock just after these transactions, of which there is at least one."""

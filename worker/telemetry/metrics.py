@@ -357,7 +357,7 @@ class Metrics:
         self._matured.add(np.array([provisional_legit, final_legit, unresolved]))
 
     def waiting(self, pending: int, feed_halted: bool) -> None:
-        """Set how many decisions wait for a label, and whether the label feed's silence has halted maturing."""
+        """Set how many decisions are kept for labels, and whether the label feed's silence has halted maturing."""
         self._pending.set(pending)
         self._halted.set(feed_halted)
 

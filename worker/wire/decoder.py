@@ -35,9 +35,9 @@ class BadRecord:
     topic, partition, offset, timestamp_ms
         Where it lies in Kafka.
     stage
-        The step that refused it; `decode` here.
+        The step that refused it, such as `decode`.
     reason
-        One word of `worker.wire.schema.Reason`: a metric's label.
+        One word, such as those of `worker.wire.schema.Reason`: a metric's label.
     detail
         One sentence for the operator; never quotes the value.
     value
@@ -124,7 +124,8 @@ class LabelColumns(_PartitionColumns):
     label_time_ms, event_time_ms : int64 (n,)
         The event time is that of the labelled transaction; -1 where the label does not name it.
     claim_ms : int64 (n,)
-        When each is due: of the decoder, its label time.
+        When each is due: of the decoder, its label time; of one that was set aside, later than that, in a way that says
+        what it waits for (`worker.partition.early_labels`).
     kind : uint8 (n,)
         `models.vocabulary.LabelKind`.
     source : uint8 (n,)

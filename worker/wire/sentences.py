@@ -12,14 +12,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.aggregates import CARD_COUNT_FEATURE, ENTITY_FEATURES, NOTHING
+from models.aggregates import CARD_COUNT_FEATURE, ENTITY_FEATURES, FRAUD_PRIOR, NOTHING
 from models.feature_layout import FeatureSpec
 
 Row = NDArray[np.float32]
 _NO_COUNT: Final = 0.5
 _ONE_PERCENT: Final = 0.01
-_FRAUD_PRIOR: Final = 0.02
-"""What `models.aggregates` adds to the frauds before it takes the log odds; to the legits it adds 1."""
 
 
 class Sentences:
@@ -90,7 +88,7 @@ class Sentences:
         value = float(row[kind])
         legits = _power(2.0, -float(row[3]) / self._short_days)
         if kind in {0, 2}:
-            frauds = max(0.0, _power(math.e, float(row[0])) * (legits + 1.0) - _FRAUD_PRIOR)
+            frauds = max(0.0, _power(math.e, float(row[0])) * (legits + 1.0) - FRAUD_PRIOR)
             settled = frauds + legits
             if not settled >= _NO_COUNT:
                 return "no payment of known outcome yet"

@@ -13,13 +13,12 @@ import pyarrow as pa
 from numba import njit
 from numpy.typing import NDArray
 
-from models.vocabulary import MS_PER_DAY
+from models.vocabulary import MS_PER_DAY, MS_PER_MINUTE
 from worker.card_numbers import holds_card
 
 Bytes = NDArray[np.uint8]
 Integers = NDArray[np.int64]
 
-_MS_PER_MINUTE: Final = 60_000
 _ZERO: Final = ord("0")
 _MINUS: Final = ord("-")
 _PLUS: Final = ord("+")
@@ -189,7 +188,7 @@ def _iso_time(data: Bytes, at: int, end: int) -> int:
     if at < 0 or offset == _NO_OFFSET:
         return -1
     minutes = hour * 60 + minute - offset
-    return _days_since_1970(year, month, day) * MS_PER_DAY + minutes * _MS_PER_MINUTE + second * 1000 + ms
+    return _days_since_1970(year, month, day) * MS_PER_DAY + minutes * MS_PER_MINUTE + second * 1000 + ms
 
 
 @njit(cache=True, nogil=True, forceinline=True)
