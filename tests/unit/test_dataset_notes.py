@@ -115,7 +115,7 @@ def test_records_that_a_live_worker_refuses_name_the_setting_that_takes_them(tmp
     dates = [row(at, at=f"2024-03-{at // 24 + 1:02}T{at % 24:02}:00:00Z") for at in range(300)]
     assert 'set transaction.time_format = "iso8601"' in said(tmp_path, dates, truth=None)
     takes = FIELDS.model_copy(update={"time_format": "iso8601"})
-    assert said(tmp_path, dates, takes, truth=None) == ""
+    assert "time_format" not in said(tmp_path, dates, takes, truth=None)
     texts = [row(at, amount="1.50") for at in range(300)]
     assert 'set transaction.amount_format = "text"' in said(tmp_path, texts)
     takes = FIELDS.model_copy(update={"amount_format": "text"})
@@ -134,7 +134,7 @@ def test_labels_without_any_time_of_theirs_are_said_to_come_by_the_delay(tmp_pat
     )
     assert sentence in said(tmp_path, PLAIN, truth=LabelFile(path, LabelFields()))
     named = LabelFields(label_time="known_at", time_format="iso8601")
-    assert said(tmp_path, PLAIN, truth=LabelFile(path, named)) == ""
+    assert sentence not in said(tmp_path, PLAIN, truth=LabelFile(path, named))
 
 
 def test_a_file_written_while_labels_were_on_their_way_says_where_to_end(tmp_path: Path) -> None:

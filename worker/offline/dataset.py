@@ -20,6 +20,7 @@ from worker.offline.label_delay import LabelDelay
 from worker.offline.label_file import LabelFile, LabelMatches, first_of_ids, join_labels, known_times_ms
 from worker.offline.refusals import Mask, Refusal, Refusals
 from worker.offline.table_files import TableFile
+from worker.offline.undeclared import undeclared
 from worker.settings.fields import NOT_FIELDS, TransactionFields
 
 NEVER: Final = np.iinfo(np.int64).max
@@ -122,7 +123,7 @@ class Dataset:
     truth_from
         Where the truth comes from, in words.
     notes
-        What a live worker would make of the same records otherwise, a sentence each.
+        What a live worker would make of the same records otherwise, and what no setting names, a sentence each.
     """
 
     fields: TransactionFields
@@ -269,7 +270,8 @@ def read_dataset(
         whole = _joined(whole, labels, _in_order(times_ms, refusals.good))
     elif labels is not None:
         whole = _with_truth(whole, file, labels)
-    whole = replace(whole, refused=tuple(refusals.found), notes=tuple(_unlike_records(file, transaction)))
+    notes = (*_unlike_records(file, transaction), *undeclared(file.others, transaction))
+    whole = replace(whole, refused=tuple(refusals.found), notes=notes)
     return whole.take(_ordered_rows(path, times_ms, refusals.good, start_ms, end_ms))
 
 

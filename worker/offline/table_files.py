@@ -58,11 +58,14 @@ class TableFile:
         Only the columns that were asked for.
     named_by
         Column by column, the setting or option that names it.
+    others
+        The columns that nobody asked for; of a CSV file with the types of its first rows.
     """
 
     path: Path
     table: pa.Table
     named_by: Mapping[str, str]
+    others: pa.Schema
 
     @classmethod
     def read(
@@ -99,7 +102,7 @@ class TableFile:
         if not path.is_file():
             raise SettingsError(f"{path}: there is no such file")
         try:
-            table = reader(path, columns, text, optional)
+            table, schema = reader(path, columns, text, optional)
             table.validate(full=True)
         except OSError as error:
             raise SettingsError(str(error)) from None
@@ -109,10 +112,11 @@ class TableFile:
             ) from None
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise SettingsError(f"{path} does not read: {for_people(error, path)}") from None
+        others = pa.schema([field for field in schema if field.name not in table.column_names])
         for name in optional:
             if name not in table.column_names:
                 table = table.append_column(name, pa.nulls(len(table), pa.string()))
-        return cls(path, table, columns)
+        return cls(path, table, columns, others)
 
     @property
     def holds_records(self) -> bool:
@@ -342,10 +346,11 @@ def _wanted(available: Collection[str], columns: Mapping[str, str], optional: Co
 
 def _read_csv(
     path: Path, columns: Mapping[str, str], text: Collection[str], optional: Collection[str]
-) -> pa.Table:
+) -> tuple[pa.Table, pa.Schema]:
     try:
         with pa.csv.open_csv(_opened(path), parse_options=_CSV_TEXTS) as reader:
-            available = reader.schema.names
+            schema = reader.schema
+        available = schema.names
         require_columns(path, available, columns)
         require_once(path, available, _wanted(available, columns, optional))
         options = pa.csv.ConvertOptions(
@@ -360,7 +365,7 @@ def _read_csv(
         pa.csv.read_csv(_opened(path), pa.csv.ReadOptions(use_threads=False), _CSV_TEXTS)
         raise
     refuse_open_quote(path, len(table))
-    return table
+    return table, schema
 
 
 def _read_parquet(
@@ -368,15 +373,15 @@ def _read_parquet(
     columns: Mapping[str, str],
     text: Collection[str],  # noqa: ARG001
     optional: Collection[str],
-) -> pa.Table:
-    available = pa.parquet.read_schema(path).names
-    require_columns(path, available, columns)
-    return pa.parquet.read_table(path, columns=_wanted(available, columns, optional))
+) -> tuple[pa.Table, pa.Schema]:
+    schema = pa.parquet.read_schema(path)
+    require_columns(path, schema.names, columns)
+    return pa.parquet.read_table(path, columns=_wanted(schema.names, columns, optional)), schema
 
 
 def _read_json_lines(
     path: Path, columns: Mapping[str, str], text: Collection[str], optional: Collection[str]
-) -> pa.Table:
+) -> tuple[pa.Table, pa.Schema]:
     refuse_deep_nesting(path)
     table = pa.json.read_json(_opened(path), _JSON_BLOCKS)
     require_columns(path, table.column_names, columns)
@@ -385,11 +390,11 @@ def _read_json_lines(
     if dated:  # read once more, leaving alone what only looks like a date
         schema = pa.schema([(name, pa.string()) for name in dated])
         table = pa.json.read_json(_opened(path), _JSON_BLOCKS, pa.json.ParseOptions(explicit_schema=schema))
-    return table.select(wanted)
+    return table.select(wanted), table.schema
 
 
 _CSV_TEXTS: Final = pa.csv.ParseOptions(newlines_in_values=True)
-_Reader = Callable[[Path, Mapping[str, str], Collection[str], Collection[str]], pa.Table]
+_Reader = Callable[[Path, Mapping[str, str], Collection[str], Collection[str]], tuple[pa.Table, pa.Schema]]
 _JSON_BLOCKS: Final = pa.json.ReadOptions(block_size=JSON_BLOCK_BYTES)
 _READERS: Final[dict[str, _Reader]] = {
     "csv": _read_csv,

@@ -1,0 +1,64 @@
+"""Columns of a file that no setting names: the worker learns nothing from them, which their owner may not expect."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+import pyarrow as pa
+
+from worker.redaction import redact
+from worker.settings.fields import TransactionFields
+
+_NAMED: Final = 4
+
+
+def undeclared(others: pa.Schema, fields: TransactionFields) -> Iterator[str]:
+    """Yield that there are such columns, with the lines of settings by which the worker would learn from them.
+
+    Parameters
+    ----------
+    others
+        What nobody asked for, of the types that the file has, or seems to have.
+    fields
+        What is declared.
+    """
+    if not others:
+        return
+    numeric = [redact(it.name) for it in others if _is_number(it.type)]
+    texts = [redact(it.name) for it in others if _is_text(it.type)]
+    lines = [
+        f"{setting} = {_list((*declared, *found))}"
+        for setting, declared, found in (
+            ("numeric", fields.numeric, numeric),
+            ("categorical", fields.categorical, texts),
+        )
+        if found
+    ]
+    named = ", ".join(map(redact, others.names[:_NAMED])) + (", ..." if len(others) > _NAMED else "")
+    said = f"nothing is learnt from {len(others):,} columns that no setting names ({named})"
+    if not lines:
+        yield said
+        return
+    yield (
+        f"{said}: to learn from them write below [transaction] {' and '.join(lines)}, but nothing that is filled in "
+        "after the decision, and no number that is a name, such as the code of a region, which is categorical"
+    )
+
+
+def _list(names: Iterable[str]) -> str:
+    return json.dumps(list(names), ensure_ascii=False)
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_integer(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_decimal(kind)
+        or pa.types.is_boolean(kind)
+    )
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind))
