@@ -66,8 +66,11 @@ def test_what_one_strategy_does_wrong_no_other_notices(tmp_path: Path) -> None:
 
 def test_a_strategy_that_exceeds_a_cap_is_ended(tmp_path: Path) -> None:
     results, _ = run(tmp_path, "slow", "hungry")
-    assert results.finished["slow"].reason == "took longer than its 0.5 s"
-    assert results.finished["hungry"].reason == "needed more than its 0.586 GiB of memory"
+    assert results.finished["slow"].reason == "took longer than its 0.5 s; --max-seconds gives it more"
+    assert (
+        results.finished["hungry"].reason
+        == "needed more than its 0.586 GiB of memory; fewer columns need less"
+    )
 
 
 def test_ctrl_c_keeps_what_is_done(tmp_path: Path) -> None:

@@ -55,6 +55,17 @@ def words(
     return advised.strategy, "\n".join(advised.paragraphs)
 
 
+def test_strategies_without_figures_are_named_beside_the_choice_that_knows_nothing_of_them() -> None:
+    late = dataclasses.replace(
+        row("boosting", "baselines", 900.0, 10.0), figures=None, left_out="took longer"
+    )
+    found = row("logistic", "baselines", 1_000.0, 10.0)
+    choice, text = words(found, late)
+    assert choice == "logistic"
+    assert "1 of 2 strategies have no figures here, and may be better (boosting)" in text
+    assert "no figures" not in words(found)[1]
+
+
 @pytest.mark.parametrize(
     ("prevalence", "severity"),
     [

@@ -167,11 +167,11 @@ class _Process:
         if done > self.blocks_done:
             self.blocks_done, self.block_since_s = done, now_s
         if now_s - self.block_since_s > caps.seconds:
-            self.reason = f"took longer than its {time_text(caps)}"
+            self.reason = f"took longer than its {time_text(caps)}; --max-seconds gives it more"
         elif now_s >= self.memory_due_s:
             self.memory_due_s = now_s + _MEMORY_EVERY_S
             if resident_bytes(self.popen.pid) > caps.memory_bytes:
-                self.reason = f"needed more than its {memory_text(caps)} of memory"
+                self.reason = f"needed more than its {memory_text(caps)} of memory; fewer columns need less"
         if self.reason is not None:
             self.kill()
         return self.reason is not None

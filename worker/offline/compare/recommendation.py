@@ -80,7 +80,8 @@ def recommend(rows: Sequence[Row], costs: CostPolicy, severity: Severity, test_d
         )
     choice = _chosen_from(candidates, costs)
     chosen, pool = choice.judged, choice.pool
-    paragraphs = [_choice(choice, block), *_chosen_on_the_test(len(pool), test_days)]
+    paragraphs = [_choice(choice, block), *_not_compared(rows, block)]
+    paragraphs += _chosen_on_the_test(len(pool), test_days)
     paragraphs += _simpler_still(choice) if choice.budget is None else [_too_many(choice, choice.budget)]
     if all(is_over_budget(it[1], costs) for it in candidates):
         budget = _cases(costs.alert_budget_cases_per_day or 0.0)
@@ -168,6 +169,18 @@ def _chosen_from(candidates: Sequence[_Judged], costs: CostPolicy) -> _Choice:
 
 def _with_figures(rows: Sequence[Row], block: Block) -> list[_Judged]:
     return [(row, row.figures) for row in rows if row.block is block and row.figures is not None]
+
+
+def _not_compared(rows: Sequence[Row], block: Block) -> list[str]:
+    """Name the strategies that the choice knows nothing of."""
+    absent = [it.strategy for it in rows if it.block is block and it.figures is None]
+    if not absent:
+        return []
+    count = len(absent) + len(_with_figures(rows, block))
+    return [
+        f"{len(absent)} of {count} strategies have no figures here, and may be better ({', '.join(absent)}): the list "
+        "of what was left out says why of each."
+    ]
 
 
 def _simplest_within_noise(pool: Sequence[_Judged], best: _Judged) -> _Judged:
