@@ -15,10 +15,13 @@ import pytest
 
 from models.vocabulary import Decider
 from worker.cli import main
+from worker.errors import SettingsError
 from worker.offline import backtest as offline_backtest
 from worker.offline import report
 from worker.offline.backtest import BacktestResult, backtest
 from worker.offline.backtest_text import delay, prevalence
+from worker.offline.dataset import Dataset
+from worker.offline.dataset_notes import what_to_know
 from worker.offline.decisions_file import write_decisions
 from worker.redaction import redact
 from worker.settings.fields import LabelFields
@@ -259,6 +262,25 @@ def _as_written(reason: AlertReason) -> dict[str, Any]:
 
 def _with(result: BacktestResult, **columns: Any) -> BacktestResult:
     return replace(result, dataset=replace(result.dataset, **columns))
+
+
+def test_a_column_that_gives_the_truth_away_is_named_on_the_page_too(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = pq.read_table(folder / "a.parquet")
+    pq.write_table(rows.append_column("chargeback", rows["is_fraud"]), tmp_path / "leaking.parquet")
+    settings = SETTINGS.replace('["distance_km"]', '["distance_km", "chargeback"]')
+    (tmp_path / "worker.toml").write_text(settings, encoding="utf-8")
+    given: list[Dataset] = []
+
+    def judge(settings: Any, dataset: Dataset, **options: Any) -> BacktestResult:
+        del settings, options
+        given.append(dataset)
+        raise SettingsError("enough is known")
+
+    monkeypatch.setattr(offline_backtest, "backtest", judge)
+    assert main(command(tmp_path, *TRUTH, file="leaking.parquet")) == SettingsError.exit_code
+    assert any("chargeback" in note for note in what_to_know(given[0]))
 
 
 def test_a_report_is_written_of_the_same_result(

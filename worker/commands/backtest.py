@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -82,8 +83,11 @@ def backtest(args: argparse.Namespace) -> int:
     earlier = None if args.against is None else _earlier(args.against)
     settings = read_settings(args, keyless=True)
     dataset = read_file(args, settings)
-    for sentence in suspects(dataset):
+    found = suspects(dataset)
+    for sentence in found:
         print(f"{args.file}: {sentence}", file=sys.stderr)
+    # The page is passed on without what was printed here.
+    dataset = replace(dataset, notes=(*dataset.notes, *found))
     with progress_bar("backtest") as progress:
         result = judge(
             settings,
