@@ -349,7 +349,8 @@ def test_delays_are_not_drawn_where_a_column_gives_each_label_its_time(
 @pytest.mark.usefixtures("remembered")
 def test_without_labels_it_says_how_to_name_them(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(command(folder, "--to", "2024-01-03")) == 0
-    out = capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert "no --fraud-column and no --labels: nothing can be judged" in err
     assert "nothing can be judged: name --fraud-column, or a file by --labels" in out
     assert "All of it is cold start" in out
     assert "The file spans 2.0 days: to see what the model makes of so little" in " ".join(out.split())

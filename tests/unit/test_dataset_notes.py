@@ -162,6 +162,16 @@ def test_a_file_written_while_labels_were_on_their_way_says_where_to_end(tmp_pat
     assert "no label comes" not in said(tmp_path, unknown)
 
 
+@pytest.mark.parametrize(("unknown", "is_named"), [(20, False), (100, True)])
+def test_a_file_whose_later_part_is_without_truth_says_where_to_end(
+    tmp_path: Path, *, unknown: int, is_named: bool
+) -> None:
+    rows = PLAIN[:-unknown] + [row(300 - unknown + at, fraud=None) for at in range(unknown)]
+    # The last one that is known is of hour 199, the morning of the 23rd.
+    sentence = "of the last 100 transactions no truth is known: leave them out with --to 2023-11-24"
+    assert (sentence in said(tmp_path, rows)) == is_named
+
+
 def test_ids_of_many_cards_are_told_apart() -> None:
     """Their numbers and those of the cards multiply beyond 32 bits."""
     count = 70_000

@@ -65,6 +65,11 @@ def test_brackets_side_by_side_and_within_texts_are_not_deep(tmp_path: Path) -> 
 def test_files_that_do_not_read_are_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"none\.csv: there is no such file"):
         read_dataset(tmp_path / "none.csv", PLAIN)
+    (tmp_path / "parts.parquet").mkdir()
+    with pytest.raises(SettingsError, match=r"parts\.parquet is a folder: name one file"):
+        read_dataset(tmp_path / "parts.parquet", PLAIN)
+    with pytest.raises(SettingsError, match=r"no \.zip"):
+        read_dataset(tmp_path / "archive.zip", PLAIN)
     with pytest.raises(SettingsError, match=r"rows\.xlsx: the name must end in one of \.csv"):
         read_dataset(tmp_path / "rows.xlsx", PLAIN)
     (tmp_path / "rows.parquet").write_text("no parquet", encoding="utf-8")

@@ -83,6 +83,8 @@ def backtest(args: argparse.Namespace) -> int:
     earlier = None if args.against is None else _earlier(args.against)
     settings = read_settings(args, keyless=True)
     dataset = read_file(args, settings)
+    if dataset.is_fraud is None:
+        print(f"{args.file}: no --fraud-column and no --labels: nothing can be judged", file=sys.stderr)
     found = suspects(dataset)
     for sentence in found:
         print(f"{args.file}: {sentence}", file=sys.stderr)

@@ -30,7 +30,7 @@ def add_file(parser: argparse.ArgumentParser, *, optional: bool = False) -> None
         type=Path,
         nargs="?" if optional else None,
         metavar="FILE",
-        help="CSV, Parquet or JSON lines, with columns named as in [transaction]",
+        help="CSV or JSON lines, also as .gz, or Parquet, with columns named as in [transaction]",
     )
     window = parser.add_argument_group("stretch of the file (default: all of it)")
     window.add_argument(

@@ -24,9 +24,11 @@ _SEEN_ONCE: Final = 0.9
 _LATE: Final = 0.9
 """By the age of so many of the labelled frauds most others are labelled, too."""
 _FEW: Final = 30
-"""So many frauds at least say how long labels take."""
+"""So many frauds at least say how long labels take, and so many labels up to when there are any."""
 _MANY: Final = 1_000
 _MANY_REPEATS: Final = 0.1
+_MUCH: Final = 0.1
+"""So much of the span of a file without any known truth is one that its owner keeps back."""
 
 
 def what_to_know(dataset: Dataset) -> Iterator[str]:
@@ -61,6 +63,7 @@ def notes(dataset: Dataset) -> Iterator[str]:
         return
     yield from _repeats(dataset, dataset.is_fraud)
     yield from _young_end(dataset, dataset.is_fraud)
+    yield from _unknown_end(dataset)
     known = dataset.truth_known
     if known.any() and bool(dataset.is_fraud[known].all()):
         yield (
@@ -148,6 +151,18 @@ def _young_end(dataset: Dataset, is_fraud: NDArray[np.bool_]) -> Iterator[str]:
             f"{late_ms / MS_PER_DAY:.0f} days: among {int(silent.sum()):,} of the last transactions, which count as "
             f"legit, many a fraud is not known yet, and alerts on it seem false; leave them out with --to {end}"
         )
+
+
+def _unknown_end(dataset: Dataset) -> Iterator[str]:
+    """Yield where the truth ends, in a file such as one for a contest, whose later part is without it."""
+    known = np.flatnonzero(dataset.truth_known)
+    if len(known) < _FEW:
+        return
+    last_ms, end_ms = int(dataset.event_time_ms[known[-1]]), int(dataset.event_time_ms[-1])
+    if end_ms - last_ms > _MUCH * (end_ms - int(dataset.event_time_ms[0])):
+        end = np.datetime64(last_ms + MS_PER_DAY, "ms").astype("datetime64[D]")
+        last = len(dataset) - int(known[-1]) - 1
+        yield f"of the last {last:,} transactions no truth is known: leave them out with --to {end}"
 
 
 def _repeats(dataset: Dataset, is_fraud: NDArray[np.bool_]) -> Iterator[str]:

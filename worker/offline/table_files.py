@@ -97,8 +97,11 @@ class TableFile:
         reader = _READERS.get(_ending(path))
         if reader is None:
             raise SettingsError(
-                f"{path}: the name must end in one of {', '.join('.' + it for it in _READERS)}"
+                f"{path}: the name must end in one of {', '.join('.' + it for it in _READERS)}; a text may be "
+                "compressed (.csv.gz), but no .zip"
             )
+        if path.is_dir():
+            raise SettingsError(f"{path} is a folder: name one file")
         if not path.is_file():
             raise SettingsError(f"{path}: there is no such file")
         try:

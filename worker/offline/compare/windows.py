@@ -204,7 +204,7 @@ class Windows:
         if days < LEAST_DAYS:
             raise SettingsError(
                 f"the transactions span {days_text(days)}: a comparison needs {LEAST_DAYS}, for windows to warm up, "
-                "train, tune and test; give a longer file"
+                "train, tune and test; give a longer file (`backtest` judges a shorter one)"
             )
         # The running sum is rounded, not each window: no day is lost.
         ends = np.round(np.cumsum(shares.of_windows) / sum(shares.of_windows) * (days - gap)).astype(np.int64)
