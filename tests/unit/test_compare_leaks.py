@@ -179,11 +179,33 @@ def test_of_a_handful_of_frauds_no_column_of_noise_is_named() -> None:
 
 def test_a_column_that_only_some_frauds_have_is_named() -> None:
     half = (truth(DATA) > 0) & (np.arange(len(DATA)) % 2 == 0)
-    some = with_numeric(DATA, "refund", np.where(half, 5.0, np.nan))
+    some = with_numeric(DATA, "refund", np.where(half, DATA.amount, np.nan))
     [note] = cleaned(some, WEEK_MS, trust_columns=False).notes
     assert note.startswith(
         f"column 'refund' is filled in for {half.sum()} frauds and hardly a legit transaction"
     )
+
+
+@pytest.mark.parametrize(
+    ("values", "state"),
+    [((1.0, 0.0), "1"), ((np.nan, 7.0), "missing"), (("disputed", "none"), "'disputed'")],
+    ids=["a number", "a gap", "a text"],
+)
+def test_a_flag_of_some_frauds_is_named_though_it_is_filled_in_everywhere(
+    values: tuple[Any, Any], state: str
+) -> None:
+    """It ranks the other frauds no better than any legit, so that neither average precision nor AUC shows it."""
+    half = (truth(DATA) > 0) & (np.arange(len(DATA)) % 2 == 0)
+    flag = [values[0] if it else values[1] for it in half]
+    if isinstance(values[0], str):
+        fields = DATA.fields.model_copy(update={"categorical": (*DATA.fields.categorical, "flag")})
+        some = dataclasses.replace(
+            DATA, fields=fields, categorical={**DATA.categorical, "flag": pa.array(flag)}
+        )
+    else:
+        some = with_numeric(DATA, "flag", np.array(flag))
+    [note] = cleaned(some, WEEK_MS, trust_columns=False).notes
+    assert note.startswith(f"column 'flag' is {state} for {half.sum()} frauds and hardly a legit transaction")
 
 
 def test_copies_under_ids_of_their_own_move_no_figure(honest: list[Figures | None]) -> None:

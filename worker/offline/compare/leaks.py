@@ -14,6 +14,7 @@ from models.evaluation import average_precision, roc_auc
 from models.vocabulary import MS_PER_MINUTE
 from worker.offline.dataset import Dataset
 from worker.offline.label_file import first_of_ids
+from worker.redaction import redact
 
 TOO_GOOD: Final = 0.99
 """Average precision of one column alone from which on it must have been filled in after the fact."""
@@ -143,7 +144,7 @@ def _codes(texts: pa.StringArray) -> NDArray[np.int64]:
 
 
 class _Alone(NamedTuple):
-    """How one column alone tells fraud from legit; `share` is that of `frauds` where it is filled in, or missing."""
+    """How one column alone tells fraud from legit; `share` is that of `frauds` where it is as `state` says."""
 
     name: str
     ap: float
@@ -151,7 +152,7 @@ class _Alone(NamedTuple):
     of_frauds: int
     share: float
     frauds: int
-    filled: bool
+    state: str
 
     @property
     def is_suspect(self) -> bool:
@@ -167,8 +168,7 @@ class _Alone(NamedTuple):
         if self._ranks:
             found = f"alone reaches an average precision of {self.ap:.3f} (ROC AUC {self.auc:.3f})"
         else:
-            which = "filled in" if self.filled else "missing"
-            found = f"is {which} for {self.frauds:,} frauds and hardly a legit transaction"
+            found = f"is {self.state} for {self.frauds:,} frauds and hardly a legit transaction"
         return f"column {self.name!r} {found}: make sure that it is known when a transaction is decided"
 
 
@@ -186,7 +186,7 @@ def _judged_columns(dataset: Dataset, most_rows: int | None = None) -> list[_Alo
     fraud = dataset.is_fraud[rows]
     if not fraud.any() or fraud.all():
         return []
-    return [_alone(name, fraud, scores) for name, scores in _columns(dataset, fraud, rows)]
+    return [_alone(name, fraud, scores, states) for name, scores, states in _columns(dataset, fraud, rows)]
 
 
 def _without_giveaways(dataset: Dataset) -> tuple[Dataset, list[str]]:
@@ -205,18 +205,49 @@ def _without_giveaways(dataset: Dataset) -> tuple[Dataset, list[str]]:
 _Scores = list[NDArray[np.float64]]
 
 
+class _States(NamedTuple):
+    """What a column is in each row, int64 (n,), as places in a list of words."""
+
+    of_row: NDArray[np.int64]
+    words: list[str]
+
+
 def _columns(
     dataset: Dataset, fraud: NDArray[np.bool_], rows: NDArray[np.int64]
-) -> Iterator[tuple[str, _Scores]]:
-    """Yield each column by name, as scores of the rows, the last of them whether it is filled in."""
-    yield dataset.fields.amount, _by_value(dataset.amount[rows])
+) -> Iterator[tuple[str, _Scores, _States]]:
+    """Yield each column by name, as scores of the rows and as what it is in each of them."""
+    yield dataset.fields.amount, _by_value(dataset.amount[rows]), _filled(np.isfinite(dataset.amount[rows]))
     for name, values in dataset.numeric.items():
-        yield name, _by_value(values[rows])
+        yield name, _by_value(values[rows]), _numbers(values[rows])
     for name, texts in dataset.categorical.items():
-        yield name, _by_category(_codes(texts)[rows], fraud)
+        yield name, _by_category(_codes(texts)[rows], fraud), _texts(texts.take(pa.array(rows)))
     # What an entity did is learnt as it happens; only that it is named at all can be known too early.
     for name, texts in dataset.entities.items():
-        yield name, [(_codes(texts)[rows] >= 0).astype(np.float64)]
+        present = _codes(texts)[rows] >= 0
+        yield name, [present.astype(np.float64)], _filled(present)
+
+
+def _filled(present: NDArray[np.bool_]) -> _States:
+    return _States(present.astype(np.int64), ["missing", "filled in"])
+
+
+def _numbers(values: NDArray[np.float64]) -> _States:
+    """Tell numbers apart where there are few; of others, which are there at all."""
+    present = np.isfinite(values)
+    found, code = np.unique(values[present], return_inverse=True)
+    if len(found) > _MOST_VALUES:
+        return _filled(present)
+    of_row = np.zeros(len(values), np.int64)
+    of_row[present] = code + 1
+    return _States(of_row, ["missing", *(f"{it:g}" for it in found.tolist())])
+
+
+def _texts(texts: pa.StringArray) -> _States:
+    coded = texts.dictionary_encode()
+    if len(coded.dictionary) > _MOST_VALUES:
+        return _filled(np.asarray(texts.is_valid()))
+    names = [repr(redact(it)) for it in coded.dictionary.to_pylist()]
+    return _States(np.asarray(coded.indices.fill_null(-1)).astype(np.int64) + 1, ["missing", *names])
 
 
 def _by_value(values: NDArray[np.float64]) -> _Scores:
@@ -236,21 +267,18 @@ def _by_category(codes: NDArray[np.int64], fraud: NDArray[np.bool_]) -> _Scores:
     return [(np.bincount(code, fraud) / np.bincount(code))[code], present]
 
 
-def _alone(name: str, fraud: NDArray[np.bool_], scores: _Scores) -> _Alone:
-    present = scores[-1] > 0.0
+def _alone(name: str, fraud: NDArray[np.bool_], scores: _Scores, states: _States) -> _Alone:
     ap, auc = (
         max(measure(fraud, it) for it in (*scores, 1.0 - scores[-1]))
         for measure in (average_precision, roc_auc)
     )
-    # Where all are filled in, or none, that says nothing.
-    filled = _share_of(fraud, present) >= _share_of(fraud, ~present)
-    chosen = present if filled else ~present
-    share = 0.0 if chosen.all() else _share_of(fraud, chosen)
-    return _Alone(name, ap, auc, int(fraud.sum()), share, int(fraud[chosen].sum()), filled)
-
-
-def _share_of(fraud: NDArray[np.bool_], chosen: NDArray[np.bool_]) -> float:
-    return float(fraud[chosen].mean()) if chosen.any() else 0.0
+    count = len(states.words)
+    rows, frauds = (np.bincount(states.of_row, weight, count) for weight in (None, fraud))
+    # One state of all rows says nothing, nor does one of a handful of frauds.
+    says = (frauds >= _LEAST_FRAUDS) & (rows < len(fraud))
+    share = np.where(says, frauds / np.maximum(rows, 1), 0.0)
+    at = int(share.argmax())
+    return _Alone(name, ap, auc, int(fraud.sum()), float(share[at]), int(frauds[at]), states.words[at])
 
 
 def _without(dataset: Dataset, names: list[str]) -> Dataset:
