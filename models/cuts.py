@@ -51,7 +51,7 @@ def draw_cuts(ripening: Ripening, time_ms: NDArray[np.int64], y: NDArray[np.uint
 
     Labels take their time, so that a cut knows nothing of the days before it. A young stream has few others, and where
     fraud is rare too few frauds lie before them: there cuts know in hindsight, as if labels came at once. Order in time
-    still holds.
+    still holds. Rows of one time, such as the first day of a month, are taken as if they had come one by one.
 
     Parameters
     ----------
@@ -67,7 +67,11 @@ def draw_cuts(ripening: Ripening, time_ms: NDArray[np.int64], y: NDArray[np.uint
     cuts = _cuts_of(ripening, time_ms, y, _JUDGED_SHARE)
     if cuts and (ripening.is_old or len(cuts[-1].known.y) >= _LEAST_KNOWN_SHARE * len(y)):
         return cuts
-    return _cuts_of(ripening.in_hindsight(), time_ms, y, _JUDGED_SHARE_IN_HINDSIGHT) or cuts
+    known = ripening.in_hindsight()
+    if begins_ms(time_ms) == time_ms[-1]:
+        time_ms = time_ms[-1] - len(time_ms) + 1 + np.arange(len(time_ms))
+        known = known.at_times(time_ms)
+    return _cuts_of(known, time_ms, y, _JUDGED_SHARE_IN_HINDSIGHT) or cuts
 
 
 def _cuts_of(

@@ -16,6 +16,9 @@ _DAYS_PER_E_FOLD: Final = _HALF_LIFE_DAYS * 1.4426950408889634
 _LEAST_DAYS: Final = 0.25
 """Before so much event time, the traffic of a first hour is not taken for that of all hours."""
 
+_GROWS: Final = 4.0
+"""A stream is prepared for so many times what has come: the buffer of the examples halves at most once until then."""
+
 
 class Amounts(NamedTuple):
     """Numbers of one commit, or of a day.
@@ -46,6 +49,7 @@ class Inflow:
         self._sums = np.zeros(len(Amounts._fields))
         self._elapsed_days = 0.0
         self._clock_ms: int | None = None
+        self._decisions = 0.0
 
     def fold(self, added: Amounts, clock_ms: int) -> None:
         """Add what one commit brought at a clock; a clock behind the newest one adds no time."""
@@ -56,6 +60,7 @@ class Inflow:
         # The plain exp2: the rate must be the same in every worker.
         decay = exp2(-passed_ms / MS_PER_DAY / _HALF_LIFE_DAYS)
         self._sums = self._sums * decay + np.array(added)
+        self._decisions += added.decisions
         # The integral of the decay over the time passed: so a constant stream has a constant rate.
         self._elapsed_days = self._elapsed_days * decay + (1.0 - decay) * _DAYS_PER_E_FOLD
         self._clock_ms = newest_ms
@@ -64,6 +69,15 @@ class Inflow:
         """Return the rates per day of event time."""
         return Amounts(*(self._sums / max(self._elapsed_days, _LEAST_DAYS)).tolist())
 
+    def within(self, days: float) -> Amounts:
+        """Return what a time of so many days is to hold: as the rates say, but so few times what has come at all.
+
+        Of a stream that began yesterday no one knows that it will go on for months.
+        """
+        a_day = self.a_day()
+        known = min(days * a_day.decisions, _GROWS * self._decisions) / max(a_day.decisions, 1e-300)
+        return Amounts(*(known * amount for amount in a_day))
+
     def numbers(self) -> NDArray[np.float64]:
         """Return the numbers that the state consists of."""
-        return np.array([*self._sums, self._elapsed_days])
+        return np.array([*self._sums, self._elapsed_days, self._decisions])

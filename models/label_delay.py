@@ -322,6 +322,10 @@ class Ripening:
         )
         return Ripening(at_once, np.zeros(len(rows)), LabelDelays.none(), self.now_ms, wait_ms=0)
 
+    def at_times(self, time_ms: NDArray[np.int64]) -> Ripening:
+        """Return the examples with other times, int64 (n,), ascending; their verdicts come at once."""
+        return replace(self, examples=replace(self.examples, event_time_ms=time_ms, verdict_ms=time_ms))
+
     def verdicts_between(self, from_ms: int, until_ms: int) -> TrainingRows:
         """Return the rows whose verdict came then, as they are learnt online, in the order of their verdicts.
 

@@ -156,7 +156,7 @@ class Memory(NamedTuple):
             wait_ms=wait_ms + 1,
             learns_young=learns_young,
             legit_delays=legit_delays,
-            is_old=spans or (is_steady and not change_ms),
+            is_old=spans,
             silent_weight=silent,
             traffic=self.traffic if self.policy.silence_is_legit else None,
             silence_ms=self.policy.negatives_after_ms,

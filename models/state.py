@@ -357,8 +357,8 @@ class ModelState:
         since_ms = clock_ms - round(days * MS_PER_DAY)
         self.examples.append(examples, offset, since_ms, self.policy.min_frauds)
         self.examples.keep_more((days * a_day.legit_examples, days * a_day.fraud_examples), since_ms)
-        memory_days = self.policy.memory_ms / MS_PER_DAY
-        self._sample_one_in = self._rate(memory_days * a_day.decisions, memory_days * a_day.whole)
+        memory = self.inflow.within(self.policy.memory_ms / MS_PER_DAY)
+        self._sample_one_in = self._rate(memory.decisions, memory.whole)
 
     def _days_kept(self) -> float:
         """Return of how many days a full buffer keeps the examples, or a sample of them."""

@@ -55,6 +55,16 @@ def test_a_partition_that_lags_makes_no_old_stream_young(*, days: int, lag_days:
     assert ripening.learns_young == (is_old and not lag_days)
 
 
+def test_a_stream_whose_labels_all_take_a_week_is_young_until_it_has_lasted_several() -> None:
+    """Its young verdicts shift no prior, but a moment of the past knew next to nothing."""
+    memory = memory_of(days=20, lag_days=0)
+    known = memory.examples
+    late = replace(known, verdict_ms=known.event_time_ms + 7 * MS_PER_DAY)
+    ripening = memory._replace(examples=late.take(late.verdict_ms <= memory.clock_ms)).ripen().ripening
+    assert ripening.learns_young
+    assert not ripening.is_old
+
+
 def test_a_row_dated_long_before_all_others_makes_no_young_stream_old() -> None:
     memory = memory_of(days=20, lag_days=0)
     early = replace(

@@ -226,6 +226,24 @@ def test_a_young_stream_is_judged_by_hindsight_but_in_the_order_of_time() -> Non
     assert choice.mix.trees > 0.5
 
 
+def test_rows_of_one_time_are_judged_as_if_they_had_come_one_by_one() -> None:
+    """Dates may say no more than the month, and its frauds are known before the next month comes."""
+    found, wait_ms = examples(6, 200), 6 * MS_PER_DAY
+    found = dataclasses.replace(found, event_time_ms=np.full(len(found), 90 * MS_PER_DAY))
+    ripening = Ripening(found, np.zeros(len(found)), LabelDelays.none(), 120 * MS_PER_DAY, wait_ms)
+    searcher = Searcher(ripening, NAMES, CATEGORICAL, fraud_weight=1.0, seed=7)
+    cuts = searcher._cuts()
+    # A sixth of the last of 1,200 rows for each cut: half of them is judged.
+    assert [len(cut.known.y) for cut in cuts] == [603, 802, 1001]
+    for cut in cuts:
+        count = len(cut.known.y)
+        np.testing.assert_array_equal(cut.judged, np.arange(count, count + 199))
+        np.testing.assert_array_equal(cut.known.y, found.label[:count])
+    choice = searcher.search().choice
+    assert choice.has_judged
+    assert choice.mix.trees > 0.5
+
+
 def test_an_old_stream_is_judged_as_it_was_known_then_however_long_labels_take() -> None:
     """Its models are as old as its labels when they decide, and by hindsight they would not be."""
     found, wait_ms = examples(30, 60), 16 * MS_PER_DAY

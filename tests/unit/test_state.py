@@ -378,11 +378,13 @@ def test_the_sampling_rate_is_the_power_of_two_at_which_the_memory_holds_the_tra
     """Of 400 examples legits may fill 360; the memory spans 20 days."""
     state = new_state(policy=dataclasses.replace(EAGER, sample_one_in=None, max_examples=400))
     fold_day(state, 0.0, 100)
-    # Taken for that of six hours: 8,000 in 20 days, and 360 x 16 < 8,000 <= 360 x 32.
-    assert state.sample_one_in == 32
+    # Taken for that of six hours it would be 8,000 in 20 days, but nobody knows that it goes on: four times what came.
+    assert state.sample_one_in == 2
+    fold_day(state, 0.25, 900)
+    assert state.sample_one_in == 16
     for day in range(1, 40):
         fold_day(state, day, 100)
-    # 100 a day, the first of them of no time: a little more than 2,000, and 360 x 4 < 2,000 <= 360 x 8.
+    # 100 a day, and what is left of the first: a little more than 2,000, and 360 x 4 < 2,000 <= 360 x 8.
     assert state.sample_one_in == 8
     for day in range(40, 80):
         fold_day(state, day, 10)
