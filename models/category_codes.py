@@ -27,7 +27,7 @@ _FEWEST_EXPECTED: Final = 8.0
 _GREW_TIMES: Final = 4
 """A value has grown where recent traffic makes one expect so many rows, and so many times as many as there are."""
 _MOST_VALUES: Final = 20_000
-"""So many of a column are told apart, the most frequent ones: they are part of the generation's record."""
+"""So many of a column are told apart, those that say the most: they are part of the generation's record."""
 _PRIOR_ROWS: Final = 20.0
 """The prior odds count for so many rows."""
 _STRETCHES: Final = 5
@@ -85,13 +85,15 @@ class CategoryCodes:
             its, place, counts = np.unique(rows.X[filled, column], return_inverse=True, return_counts=True)
             frauds, legits = (_sums(place, weight[filled], len(its)) for weight in _weights(rows))
             ranks, next_rank = _ranks(counts)
-            kept = np.sort(np.argsort(-counts, kind="stable")[:_MOST_VALUES])
+            odds, of_none = prior.log_odds(frauds, legits), prior.log_odds(np.zeros(1), np.zeros(1))[0]
+            # What is not kept has the odds of a value that was never seen: the fewer rows that moves, and the less.
+            kept = np.sort(np.argsort(-counts * np.abs(odds - of_none), kind="stable")[:_MOST_VALUES])
             grown = _grown(its, counts, None if recent is None else recent[:, column])
-            its_numbers = np.column_stack([prior.log_odds(frauds, legits), ranks])
+            its_numbers = np.column_stack([odds, ranks])
             its_values, its_numbers = _with_unknown(its[kept], its_numbers[kept], grown)
             values.append(its_values)
             numbers.append(its_numbers)
-            unknown[at] = prior.log_odds(np.zeros(1), np.zeros(1))[0], next_rank
+            unknown[at] = of_none, next_rank
         starts = np.cumsum([0, *(len(its) for its in values[1:])])
         return cls(columns, starts, np.concatenate(values), np.concatenate(numbers), unknown)
 

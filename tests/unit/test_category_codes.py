@@ -147,9 +147,10 @@ def test_starts_whose_differences_overflow_and_rows_without_the_category_are_ref
         codes.of(np.zeros((2, 1), np.float32))
 
 
-def test_of_very_many_values_the_most_frequent_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_very_many_values_those_that_say_the_most_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The most frequent one has the odds of all rows, so that it says nothing."""
     monkeypatch.setattr(category_codes, "_MOST_VALUES", 2)
-    codes = CategoryCodes.of_rows(rows([3, 8, 8, 5, 5, 5], [1, 0, 1, 0, 0, 1]), CATEGORICAL)
+    codes = CategoryCodes.of_rows(rows([3, 8, 8, 8, 8, 5], [1, 1, 0, 1, 0, 0]), CATEGORICAL)
     given = np.array([[0, 3], [0, 8], [0, 5]], np.float32)
-    expected = [log_odds(0, 0, 0.5), log_odds(1, 1, 0.5), log_odds(1, 2, 0.5)]
+    expected = [log_odds(1, 0, 0.5), log_odds(0, 0, 0.5), log_odds(0, 1, 0.5)]
     np.testing.assert_allclose(codes.of(given)[:, 1], expected, rtol=1e-6)
