@@ -28,7 +28,7 @@ from worker.kafka_io.committer import KafkaTransaction, Outgoing
 from worker.kafka_io.record_batches import RecordColumns, parse_records
 from worker.live.guard import InputGuard
 from worker.live.publisher import Publisher
-from worker.live.restore import JournalFolder
+from worker.live.restore import JournalReplay
 from worker.offline.dataset import Dataset
 from worker.offline.in_memory import ImmediateJobs, InboxSource, NoObserver
 from worker.offline.replay import Timeline
@@ -127,7 +127,7 @@ def _run(settings: Settings, dataset: Dataset, folder: Path) -> int:
     again = PartitionTask(0, feature_spec(settings), task_limits(settings), folder / "restored")
     hasher = Hasher(settings.hash_key)
     hasher.entities(pa.array(["joined"]))  # joined columns are writable: another type for numba
-    folding = JournalFolder(again, hasher, model.lineage.id)
+    folding = JournalReplay(again, hasher, model.lineage.id)
     for record in kafka.journal:
         folding.take(*decode_journal(record.value, record.headers))
     return again.pending.next_sequence

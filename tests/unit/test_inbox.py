@@ -103,9 +103,9 @@ def test_labels_of_a_late_transaction_that_is_left_wait_for_it(left: tuple[int, 
     box = inbox(came(50_000))
     take(box, 50_000)
     box.put_transactions(came(*left, first_offset=2), [])
-    assert box.labels_until_ms(START_MS + 50_000) == START_MS + 10_000 - 1
+    assert box.follow_clock(START_MS + 50_000) == START_MS + 10_000 - 1
     take(box, 50_000)
-    assert box.labels_until_ms(START_MS + 50_000) == START_MS + 50_000
+    assert box.follow_clock(START_MS + 50_000) == START_MS + 50_000
 
 
 def test_an_event_dated_ahead_of_its_arrival_is_due_when_it_arrived_and_a_skew() -> None:
@@ -431,9 +431,9 @@ def test_a_label_of_the_moment_within_which_a_batch_was_cut_waits_for_the_transa
     dated = [("a", LabelKind.FRAUD, START_MS + 9), ("b", LabelKind.FRAUD, START_MS + 10)]
     box.put_labels(labels(*dated), [])
     assert box.transactions.take(START_MS + 10, ROOMY._replace(rows=2)) is not None
-    first = box.take_labels(box.labels_until_ms(START_MS + 10))
+    first = box.take_labels(box.follow_clock(START_MS + 10))
     assert box.transactions.take(START_MS + 10) is not None
-    second = box.take_labels(box.labels_until_ms(START_MS + 10))
+    second = box.take_labels(box.follow_clock(START_MS + 10))
     assert (first is not None and first.offsets.tolist(), second is not None and second.offsets.tolist()) == (
         [0],
         [1],

@@ -57,8 +57,8 @@ class Surroundings:
             for partition, inbox in self.inboxes.items()
         ]
 
-    def labels_until_ms(self, partition: int, clock_ms: int) -> int:
-        return self.inboxes[partition].labels_until_ms(clock_ms)
+    def follow_clock(self, partition: int, clock_ms: int) -> int:
+        return self.inboxes[partition].follow_clock(clock_ms)
 
     def take_labels(self, partition: int, until_ms: int, room: Room) -> LabelColumns | None:
         return self.inboxes[partition].take_labels(until_ms, room=room)

@@ -127,8 +127,8 @@ class Source(Protocol):
     def poll(self) -> list[PartitionBatch]:
         """Wait for input and cut a batch; every owned partition has an entry, none while the group rebalances."""
 
-    def labels_until_ms(self, partition: int, clock_ms: int) -> int:
-        """Return up to when labels are due, given the partition's clock."""
+    def follow_clock(self, partition: int, clock_ms: int) -> int:
+        """Let the watermark follow the partition's clock; return up to when labels are due, epoch milliseconds."""
 
     def take_labels(self, partition: int, until_ms: int, room: Room) -> LabelColumns | None:
         """Take labels up to the last one that is due, and with them as many that are not as there is room for."""

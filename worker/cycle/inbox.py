@@ -285,8 +285,8 @@ class Inbox:
         capped_ms: NDArray[np.int64] = np.minimum(time_ms, sent_ms + self._skew_ms)
         return capped_ms if wall_ms is None else np.minimum(capped_ms, wall_ms + MS_PER_DAY)
 
-    def labels_until_ms(self, clock_ms: int) -> int:
-        """Return up to when labels are due: the partition's clock, which the watermark follows.
+    def follow_clock(self, clock_ms: int) -> int:
+        """Let the watermark follow the partition's clock; return up to when labels are due: the clock.
 
         Where a batch was cut within one event time, it is just before the earliest transaction left: a label of that
         time would find no decision.

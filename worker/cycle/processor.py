@@ -125,7 +125,7 @@ class Processor:
             task.move_clock(part.quiet_at_ms)
         if part.quiet and model.clock_ms is not None:
             task.follow_clock(model.clock_ms, part.idle_ms, part.first_label_ms)
-        until_ms = self._source.labels_until_ms(part.partition, task.clock_ms)
+        until_ms = self._source.follow_clock(part.partition, task.clock_ms)
         read, at_once = None, max(1, RELEASED_AT_ONCE // partitions)
         if not task.shelf.is_behind(until_ms, at_once):
             unnamed = LOOKUPS // partitions // max(1, task.pending.segments)

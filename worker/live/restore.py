@@ -130,8 +130,8 @@ class Restorer:
         try:
             consumer.assign([tp])
             consumer.seek_to_beginning(tp)
-            folder = JournalFolder(task, self._hasher, self._lineage)
-            header = folder.read(consumer, tp, self._alive, self._stray, self._stalled_s)
+            replay = JournalReplay(task, self._hasher, self._lineage)
+            header = replay.read(consumer, tp, self._alive, self._stray, self._stalled_s)
         except CorruptError as error:
             if (begin := consumer.beginning_offsets([tp])[tp]) > 0:
                 raise _headless(tp, begin, error) from error
@@ -142,7 +142,7 @@ class Restorer:
             "restored partition %d: %d decisions in %.1f s",
             task.partition, task.pending.next_sequence, time.monotonic() - started_s,
         )  # fmt: skip
-        return header, folder.newest
+        return header, replay.newest
 
     def _compare(
         self, partition: int, header: JournalHeader | None, committed: Positions | None, partitions: int
@@ -202,7 +202,7 @@ def _refuse_another_topic(header: JournalHeader, ends: Positions) -> None:
             )
 
 
-class JournalFolder:
+class JournalReplay:
     """Joins the records of the journal into entries and replays them."""
 
     def __init__(self, task: PartitionTask, hasher: Hasher, lineage: str) -> None:

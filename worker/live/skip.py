@@ -49,7 +49,9 @@ def skip(
     FencedError
         A worker is in the group, or was meanwhile.
     UnreachableError
-        A transaction stays open.
+        A transaction stays open, or no broker answers.
+    IndefiniteError
+        The commit may have happened or not: run it again.
     """
     _refuse_a_group_at_work(settings)
     # A worker that hangs, or has just ended, may have a commit under way that is not visible yet.
@@ -65,6 +67,27 @@ def skip(
     ]
     ends = {tp: at for it in inputs for tp, at in end_offsets(settings, it.topic).items()}
     _check(inputs, before, after, ends)
+    moved = KafkaTransaction(
+        _journalled(settings, partition, header, after), dict(zip(inputs, after, strict=True))
+    )
+    # An id of its own: that of a worker that starts now would be fenced.
+    config = producer_config(settings) | {"transactional_id": f"{settings.kafka.group}.{SKIPPING}"}
+    committer = Committer(config, settings.kafka.commit_deadline_s)
+    try:
+        # Once more: to read the journal may have taken minutes, and a worker that began meanwhile has written more.
+        _refuse_a_group_at_work(settings)
+        wait_for_open_transactions(settings, settings.topics.decisions)
+        _refuse_a_longer_journal(settings, partition, end)
+        committer.commit(moved, ConsumerGroupMetadata(settings.kafka.group))
+    finally:
+        committer.close()
+    return before, after
+
+
+def _journalled(
+    settings: Settings, partition: int, header: JournalHeader, after: Positions
+) -> list[Outgoing]:
+    """Return the records of a journal entry that decides nothing and goes on at other positions."""
     moved = dataclasses.replace(
         header,
         worker=settings.worker.id,
@@ -74,23 +97,10 @@ def skip(
         bad_records=0,
     )
     entry = JournalEntry(moved, DecisionRows.empty(hashes=0, features=0), Settlements.empty())
-    records = [
+    return [
         Outgoing(settings.topics.decisions, value, partition=partition, headers=headers)
         for value, headers in encode_journal(entry)
     ]
-    # An id of its own: that of a worker that starts now would be fenced.
-    config = producer_config(settings) | {"transactional_id": f"{settings.kafka.group}.{SKIPPING}"}
-    committer = Committer(config, settings.kafka.commit_deadline_s)
-    try:
-        # Once more: to read the journal may have taken minutes, and a worker that began meanwhile has written more.
-        _refuse_a_group_at_work(settings)
-        wait_for_open_transactions(settings, settings.topics.decisions)
-        _refuse_a_longer_journal(settings, partition, end)
-        offsets = dict(zip(inputs, after, strict=True))
-        committer.commit(KafkaTransaction(records, offsets), ConsumerGroupMetadata(settings.kafka.group))
-    finally:
-        committer.close()
-    return before, after
 
 
 def _refuse_a_group_at_work(settings: Settings) -> None:

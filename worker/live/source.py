@@ -139,9 +139,9 @@ class KafkaSource:
             )
         return [] if self._holds() else self._cut()
 
-    def labels_until_ms(self, partition: int, clock_ms: int) -> int:
-        """Return up to when labels are due; see `worker.cycle.inbox.Inbox`."""
-        return self._inboxes[partition].labels_until_ms(clock_ms)
+    def follow_clock(self, partition: int, clock_ms: int) -> int:
+        """Let the watermark follow the clock; return up to when labels are due."""
+        return self._inboxes[partition].follow_clock(clock_ms)
 
     def take_labels(self, partition: int, until_ms: int, room: Room) -> LabelColumns | None:
         """Take labels up to the last one that is due, within the bound of a commit."""

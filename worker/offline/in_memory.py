@@ -35,10 +35,10 @@ class InboxSource:
         found = cut([self._inbox], self._span_ms, self._max_records)
         return None if found is None else int(self._inbox.transactions.due_ms[found.rows[0] - 1])
 
-    def labels_until_ms(self, partition: int, clock_ms: int) -> int:
-        """Return up to when labels are due; see `worker.cycle.inbox.Inbox`."""
+    def follow_clock(self, partition: int, clock_ms: int) -> int:
+        """Let the watermark follow the clock; return up to when labels are due."""
         del partition
-        return self._inbox.labels_until_ms(clock_ms)
+        return self._inbox.follow_clock(clock_ms)
 
     def take_labels(self, partition: int, until_ms: int, room: Room) -> LabelColumns | None:
         """Take labels up to the last one that is due."""

@@ -227,10 +227,10 @@ class _DatasetSource(InboxSource):
         step_ms = self._quiet_step_ms()
         return super().reaches_ms() if step_ms is None else step_ms
 
-    def labels_until_ms(self, partition: int, clock_ms: int) -> int:
+    def follow_clock(self, partition: int, clock_ms: int) -> int:
         """Return up to when labels are due, and note the clock."""
         self._clock_ms = clock_ms
-        return super().labels_until_ms(partition, clock_ms)
+        return super().follow_clock(partition, clock_ms)
 
     def _quiet_step_ms(self) -> int | None:
         """Return where the clock goes without a transaction; None where one comes first, or soon enough."""
