@@ -42,8 +42,9 @@ class Scores:
     flags : uint16 (n,)
         The bits of `Flag` but those that need the card's history.
     legit_weight : float32 (n,)
-        The weight of its example if it turns out legit: 1 where either decider would alert; of the others, one in
-        `ModelState.sample_one_in`, chosen by hash, has that weight and the rest have 0.
+        The weight of its example if it turns out legit: 1 where either decider would alert; of the others, one in N,
+        chosen by hash, has weight N and the rest have 0. N is the largest power of two below 1 over the probability of
+        fraud, and at most `ModelState.sample_one_in`.
     online_lambda, forest_cut : float
         The two thresholds in force; inf where that decider may open no case.
     joining_lambda : float
@@ -174,7 +175,7 @@ def decide(
         ratio=ratio,
         rank=rank,
         flags=flags,
-        legit_weight=_legit_weight(flags, id_hash, model.sample_one_in),
+        legit_weight=_legit_weight(flags, id_hash, probability, model.sample_one_in),
         online_lambda=online_lambda,
         forest_cut=forest_cut,
         joining_lambda=joining_lambda,
@@ -192,8 +193,17 @@ def _flags(where: NDArray[np.bool_], flag: Flag) -> NDArray[np.uint16]:
     return np.where(where, np.uint16(flag), np.uint16(0))
 
 
-def _legit_weight(flags: NDArray[np.uint16], id_hash: NDArray[np.uint64], one_in: int) -> NDArray[np.float32]:
-    sampled = np.where(id_hash % np.uint64(one_in) == 0, np.float32(one_in), np.float32(0))
+def _legit_weight(
+    flags: NDArray[np.uint16], id_hash: NDArray[np.uint64], probability: NDArray[np.float32], most: int
+) -> NDArray[np.float32]:
+    """Sample legits by what they teach, which is as much as their probability of fraud (Fithian and Hastie 2014).
+
+    One in N is kept, for the largest power of two below 1 / p, but at least one in `most`: a legit counts for no
+    more than a fraud would, and one that looks half like fraud does not stand for hundreds.
+    """
+    likely = np.maximum(np.nan_to_num(probability.astype(np.float64)), 0.5 / most)
+    one_in = np.clip(np.ldexp(1.0, -np.frexp(likely)[1]), 1, most).astype(np.uint64)
+    sampled = np.where(id_hash % one_in == 0, one_in.astype(np.float32), np.float32(0))
     return np.where((flags & _WOULD_ALERT) != 0, np.float32(1), sampled)
 
 

@@ -59,7 +59,7 @@ class Policy:
     Attributes
     ----------
     sample_one_in
-        Legit decisions kept as examples, 1 in n; None lets it follow from traffic, memory and `max_examples`.
+        Legit decisions kept as examples, at least 1 in n; None lets it follow from traffic, memory and `max_examples`.
     memory_ms
         How far back a generation learns.
     silence_is_legit

@@ -162,7 +162,7 @@ class ModelState:
 
     @property
     def sample_one_in(self) -> int:
-        """Legit decisions kept as examples: 1 in n. The policy's, or what traffic and memory allow."""
+        """Legit decisions kept as examples: at least 1 in n. The policy's, or what traffic and memory allow."""
         fixed = self.policy.sample_one_in
         return self._sample_one_in if fixed is None else fixed
 

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from models.anomaly import FlatForest
-from models.decision import Scores, decide
+from models.decision import Scores, _legit_weight, decide
 from models.payoff import InForce
 from models.payoff_deltas import IDLE_FOREST_ONE_IN, decided_payoffs
 from models.state import ModelState
@@ -317,6 +317,17 @@ def test_examples_are_sampled_by_the_hash_of_the_transaction_alone() -> None:
     assert scores.legit_weight.tolist() == [one_in if int(one) % one_in == 0 else 0 for one in id_hash]
     again = decided(model(forest=True), rows(*np.ones(2_000)), [7.0] * 2_000, id_hash)
     np.testing.assert_array_equal(again.legit_weight, scores.legit_weight)
+
+
+def test_no_sampled_legit_stands_for_more_than_a_fraud_and_in_the_mean_each_for_itself() -> None:
+    probability = np.repeat(np.array([0.3, 0.004, 1e-5, 0.9, np.nan, 1.0], np.float32), 40_000)
+    nothing, id_hash = np.zeros(len(probability), np.uint16), random_hashes(len(probability))
+    weight = _legit_weight(nothing, id_hash, probability, 512).reshape(6, -1)
+    assert [np.unique(some).tolist() for some in weight] == [[0, 2], [0, 128], [0, 512], [1], [0, 512], [1]]
+    assert weight.mean(axis=1) == pytest.approx(np.ones(6), abs=0.35)
+    assert weight[:2].mean(axis=1) == pytest.approx(np.ones(2), abs=0.2)
+    assert (_legit_weight(nothing, id_hash, probability, 1) == 1.0).all()
+    assert np.unique(_legit_weight(nothing, id_hash, probability, 10)).tolist() == [0, 1, 2, 10]
 
 
 def test_what_either_decider_would_alert_is_an_example_that_stands_for_itself() -> None:

@@ -261,7 +261,8 @@ class ModelSettings(Section):
 
     sample_one_in: Positive | None = Field(
         None,
-        description="legit decisions kept as examples: 1 in n, with weight n; unset, as many as max_examples holds",
+        description="legit decisions kept as examples: 1 in n at least, with weight n, more of those that are rather "
+        "likely fraud; unset, as many as max_examples holds",
     )
     fraud_weight: PositiveFloat = Field(
         1.0, description="class weight of fraud; the probability is corrected for it"
