@@ -8,8 +8,8 @@ OPTIONS ?=
 PORT ?= 9092
 
 # Compiled loops are cached here instead of beside the sources. A loop holds the loops of other files that it calls, and
-# numba looks only at its own file: each state of all these files has a cache of its own.
-LOOPS = cat $$(grep -rl njit models worker --include='*.py' | LC_ALL=C sort) | cksum | cut -d ' ' -f 1
+# numba looks only at its own file: each state of all these files, and of the constants that they share, has its own.
+LOOPS = cat models/vocabulary.py $$(grep -rl njit models worker --include='*.py' | LC_ALL=C sort) | cksum | cut -d ' ' -f 1
 export NUMBA_CACHE_DIR := $(CURDIR)/build/numba/$(shell cd '$(CURDIR)' && $(LOOPS))
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/build/hypothesis
 export PIP_DISABLE_PIP_VERSION_CHECK := 1

@@ -86,8 +86,10 @@ class CategoryCodes:
             frauds, legits = (_sums(place, weight[filled], len(its)) for weight in _weights(rows))
             ranks, next_rank = _ranks(counts)
             odds, of_none = prior.log_odds(frauds, legits), prior.log_odds(np.zeros(1), np.zeros(1))[0]
-            # What is not kept has the odds of a value that was never seen: the fewer rows that moves, and the less.
-            kept = np.sort(np.argsort(-counts * np.abs(odds - of_none), kind="stable")[:_MOST_VALUES])
+            # What is not kept has the odds of a value that was never seen: the fewer rows that moves, and the less. One
+            # with a rank of its own stays.
+            moved = np.where(ranks < next_rank, np.inf, counts * np.abs(odds - of_none))
+            kept = np.sort(np.argsort(-moved, kind="stable")[:_MOST_VALUES])
             grown = _grown(its, counts, None if recent is None else recent[:, column])
             its_numbers = np.column_stack([odds, ranks])
             its_values, its_numbers = _with_unknown(its[kept], its_numbers[kept], grown)

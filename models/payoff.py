@@ -50,8 +50,9 @@ _NOTHING: Final = POLICIES - 1
 DAYS: Final = 28
 """The newest matured days that are compared."""
 _FEWEST_DAYS: Final = 7
-_DAY_OF_STRAYS: Final = 0.01
-"""A day with so small a share of the busiest one's traffic is one of stray decisions, such as events that came late."""
+_STRAY_SHARE: Final = 0.01
+_STRAYS: Final = 10.0
+"""A day of fewer cases, and of less than that share of the busiest day's, is one of stray decisions that came late."""
 _STANDARD_ERRORS: Final = 1.5
 """With two, a change overnight that costs a week of misses may pass for noise; to take one of equals costs little."""
 _ANSCOMBE: Final = 0.8
@@ -202,10 +203,10 @@ class Payoffs:
         gains = np.zeros((len(sums), POLICIES))
         budget = np.inf if costs.alert_budget_cases_per_day is None else costs.alert_budget_cases_per_day
         _gain(sums, share, matured.silent_weight, costs.review_cost, float(budget), gains)
-        # All that the model scored, in cases. Were a few strays a day like any other, on which all policies are nearly
-        # equal, some of these would halve the standard error of what a day or two say.
-        traffic = sums[:, CASES, 0] + sums[:, SILENT, 0]
-        return gains, traffic > _DAY_OF_STRAYS * traffic.max(initial=0.0)
+        # All that the model scored and that has a verdict, in cases. Were a few strays a day like any other, on which
+        # all policies are nearly equal, some of these would halve the standard error of what a day or two say.
+        known = sums[:, CASES, 0] + sums[:, SILENT, 0]
+        return gains, (known > 0.0) & (known >= min(_STRAYS, _STRAY_SHARE * known.max(initial=0.0)))
 
     def _matured_days(self, matured: Matured) -> tuple[IntArray, FloatArray]:
         """Return the rows of the days whose verdicts are in, and which shares of these are by now, (k, 3).

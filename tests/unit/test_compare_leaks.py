@@ -186,6 +186,14 @@ def test_a_column_that_only_some_frauds_have_is_named() -> None:
     )
 
 
+def test_a_column_of_few_values_that_only_frauds_have_is_named_though_each_value_has_few() -> None:
+    frauds = np.flatnonzero(truth(DATA))[::2]
+    reason = np.full(len(DATA), np.nan)
+    reason[frauds] = np.arange(len(frauds)) % 20
+    [note] = cleaned(with_numeric(DATA, "reason", reason), WEEK_MS, trust_columns=False).notes
+    assert note.startswith(f"column 'reason' is filled in for {len(frauds)} frauds and hardly a legit")
+
+
 @pytest.mark.parametrize(
     ("values", "state"),
     [((1.0, 0.0), "1"), ((np.nan, 7.0), "missing"), (("disputed", "none"), "'disputed'")],

@@ -4,6 +4,7 @@ import http.client
 import json
 import socket
 import socketserver
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -171,6 +172,20 @@ def test_a_connection_for_which_no_thread_can_be_had_takes_no_place_for_ever(
             with socket.create_connection(("127.0.0.1", server.port), timeout=10) as dropped:
                 assert dropped.recv(1) == b""
     assert ask(server, "/metrics")[0] == 200
+
+
+def test_a_connection_that_no_timer_can_end_is_closed_and_takes_no_place_for_ever(
+    server: HealthServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_a_thread(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as exhausted:
+        exhausted.setattr(threading.Timer, "start", without_a_thread)
+        for _ in range(MOST_CONNECTIONS):
+            with socket.create_connection(("127.0.0.1", server.port), timeout=10) as dropped:
+                assert dropped.recv(1) == b""
+    wait_for(lambda: answers(server), 20, lambda: "no place is free")
 
 
 def answers(server: HealthServer) -> bool:

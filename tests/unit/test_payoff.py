@@ -176,6 +176,13 @@ def test_days_of_a_few_strays_make_no_week_of_two_days_that_have_matured() -> No
     assert np.isnan(payoffs.daily_gain).all()
 
 
+def test_one_day_of_which_far_more_is_known_makes_no_strays_of_the_others() -> None:
+    """Where silence means nothing, a day may be labelled as a whole among days of which a few labels are known."""
+    days = [day_of(DAY + back, cases={0: 50.0}, stopped=rule([91.0, 90.0, 90.0, 10.0])) for back in range(8)]
+    audited = day_of(DAY + 8, cases={0: 50_000.0}, stopped=rule([91.0, 90.0, 90.0, 10.0]))
+    assert not np.isnan(after([*days, audited]).daily_gain).any()
+
+
 def test_days_before_the_model_scored_say_nothing_of_the_rule_but_vouch_for_the_forest() -> None:
     alone = [
         day_of(DAY + back, cases={0: 0.0, FOREST: 4.0}, stopped={FOREST: 90.0 + back}) for back in range(10)

@@ -112,8 +112,8 @@ def test_several_addresses_are_taken_with_spaces_between(tmp_path: Path) -> None
 
 
 def test_a_list_that_is_too_short_is_named_as_such_and_no_variable_of_its_parts(tmp_path: Path) -> None:
-    message = refusal(tmp_path, "[features]\nhalf_lives_days = [1.0, 5.0]")
-    assert "  features.half_lives_days = [1.0, 5.0]: this list is too short" in message
+    message = refusal(tmp_path, "[features]\nhalf_lives_days = [1.0]")
+    assert message.count("  features.half_lives_days = [1.0]: this list is too short") == 1
     assert ENV_PREFIX not in message
 
 

@@ -15,10 +15,11 @@ import pytest
 from worker.errors import SettingsError
 from worker.offline.dataset import NEVER, Dataset, TruthColumns, read_dataset
 from worker.offline.replay import label_values, transaction_values
+from worker.offline.undeclared import TRUTH
 from worker.settings.fields import LabelFields, TransactionFields
 from worker.simulation import FIELDS, Simulation, Traffic, files
 from worker.simulation.files import holds_truth, require_data_file, write_labels, write_transactions
-from worker.simulation.naming import TRUTH, Naming
+from worker.simulation.naming import Naming
 
 TRAFFIC = Traffic(cards=200, merchants=60, days=12, prevalence=0.03, seed=3, legit_labels=0.1)
 THEIRS = TransactionFields(

@@ -44,13 +44,18 @@ def test_columns_of_no_setting_are_named_with_the_lines_that_would_declare_them(
     tmp_path: Path, ending: str
 ) -> None:
     (said,) = said_of(tmp_path, ending, {**ORDINARY, **MORE})
-    assert "nothing is learnt from 5 columns that no setting names (V1, V2, new, type, ...)" in said
+    assert "nothing is learnt from columns that no setting names, 5 in all (V1, V2, new, type, ...)" in said
     assert 'numeric = ["declared", "V1", "V2", "new"] and categorical = ["type"],' in said
 
 
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
 def test_of_columns_that_settings_and_options_name_nothing_is_said(tmp_path: Path, ending: str) -> None:
     assert said_of(tmp_path, ending, dict(ORDINARY)) == ()
+
+
+@pytest.mark.parametrize("name", ["", "__index_level_0__", "fraud_kind"])
+def test_numbers_of_rows_and_the_truth_of_a_simulation_are_not_offered(tmp_path: Path, name: str) -> None:
+    assert said_of(tmp_path, "parquet", {**ORDINARY, name: [1, 2]}) == ()
 
 
 def test_a_first_row_that_is_no_header_shows_no_card_number(tmp_path: Path) -> None:

@@ -8,9 +8,12 @@ from typing import Final
 
 import pyarrow as pa
 
-from worker.redaction import redact
+from worker.redaction import printable, redact
 from worker.settings.fields import TransactionFields
 
+TRUTH: Final = ("is_fraud", "fraud_kind", "label_time", "label_source")
+"""The columns in which `simulate` writes the truth, beside the user's fields."""
+_INDEX: Final = "__index_level_"
 _NAMED: Final = 4
 
 
@@ -24,10 +27,17 @@ def undeclared(others: pa.Schema, fields: TransactionFields) -> Iterator[str]:
     fields
         What is declared.
     """
-    if not others:
+    names = others.names
+    # A nameless one, and one that pandas adds, number the rows.
+    left = [
+        it
+        for it in others
+        if it.name and it.name not in TRUTH and not it.name.startswith(_INDEX) and names.count(it.name) == 1
+    ]
+    if not left:
         return
-    numeric = [redact(it.name) for it in others if _is_number(it.type)]
-    texts = [redact(it.name) for it in others if _is_text(it.type)]
+    numeric = [redact(it.name) for it in left if _is_number(it.type)]
+    texts = [redact(it.name) for it in left if _is_text(it.type)]
     lines = [
         f"{setting} = {_list((*declared, *found))}"
         for setting, declared, found in (
@@ -36,8 +46,10 @@ def undeclared(others: pa.Schema, fields: TransactionFields) -> Iterator[str]:
         )
         if found
     ]
-    named = ", ".join(map(redact, others.names[:_NAMED])) + (", ..." if len(others) > _NAMED else "")
-    said = f"nothing is learnt from {len(others):,} columns that no setting names ({named})"
+    named = ", ".join(printable(redact(it.name)) for it in left[:_NAMED]) + (
+        ", ..." if len(left) > _NAMED else ""
+    )
+    said = f"nothing is learnt from columns that no setting names, {len(left):,} in all ({named})"
     if not lines:
         yield said
         return

@@ -23,7 +23,9 @@ def explain_settings(settings: type[BaseModel], error: ValidationError) -> str:
     error
         What pydantic found.
     """
-    return "\n".join(_explain_one(settings, dict(item)) for item in error.errors(include_url=False))
+    # Of a list that is too short each part that is missing is a mistake of its own.
+    found = (_explain_one(settings, dict(item)) for item in error.errors(include_url=False))
+    return "\n".join(dict.fromkeys(found))
 
 
 def explain_variables(settings: type[BaseModel]) -> str:

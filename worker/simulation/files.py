@@ -67,7 +67,8 @@ def write_transactions(
 ) -> None:
     """Write the transactions in order of time.
 
-    Parquet and CSV hold the truth too (`naming.TRUTH`); JSON lines are records as on the transactions topic.
+    Parquet and CSV hold the truth too (`TRUTH` of `worker.offline.undeclared`); JSON lines are records as on the
+    transactions topic.
 
     Parameters
     ----------

@@ -9,13 +9,11 @@ import pyarrow as pa
 
 from worker.errors import SettingsError
 from worker.offline.dataset import Dataset
+from worker.offline.undeclared import TRUTH
 from worker.settings.fields import TransactionFields
 from worker.simulation.simulator import FIELDS
 
 CURRENCY: Final = "EUR"
-TRUTH: Final = ("is_fraud", "fraud_kind", "label_time", "label_source")
-"""Columns of a file beside the user's fields."""
-
 _TEXTS: Final = (*FIELDS.entities, *FIELDS.categorical)
 _MERCHANT: Final = "merchant_id"
 

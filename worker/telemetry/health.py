@@ -238,6 +238,9 @@ class _Server(ThreadingHTTPServer):
         try:
             end.start()
             super().process_request_thread(request, client_address)
+        except RuntimeError:
+            log.debug("health: no thread is to be had", exc_info=True)
+            self.shutdown_request(request)
         finally:
             end.cancel()
             self._free.release()

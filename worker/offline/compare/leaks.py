@@ -275,10 +275,14 @@ def _alone(name: str, fraud: NDArray[np.bool_], scores: _Scores, states: _States
     count = len(states.words)
     rows, frauds = (np.bincount(states.of_row, weight, count) for weight in (None, fraud))
     # One state of all rows says nothing, nor does one of a handful of frauds.
+    words = states.words
+    if words[0] == "missing" and count > 2:
+        rows, frauds = np.append(rows, rows[1:].sum()), np.append(frauds, frauds[1:].sum())
+        words = [*words, "filled in"]
     says = (frauds >= _LEAST_FRAUDS) & (rows < len(fraud))
     share = np.where(says, frauds / np.maximum(rows, 1), 0.0)
     at = int(share.argmax())
-    return _Alone(name, ap, auc, int(fraud.sum()), float(share[at]), int(frauds[at]), states.words[at])
+    return _Alone(name, ap, auc, int(fraud.sum()), float(share[at]), int(frauds[at]), words[at])
 
 
 def _without(dataset: Dataset, names: list[str]) -> Dataset:
