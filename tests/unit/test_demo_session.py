@@ -37,6 +37,24 @@ def is_running(process: subprocess.Popen[bytes]) -> bool:
     return process.poll() is None
 
 
+@pytest.mark.parametrize("name", ["FRAUD_WORKER__KAFKA__GROUP", "fraud_worker__kafka__group"])
+def test_a_program_of_the_demo_knows_no_settings_of_the_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    given: dict[str, str] = {}
+
+    def refused(*_: Any, env: dict[str, str], **__: Any) -> None:
+        given.update(env)
+        raise OSError
+
+    monkeypatch.setenv(name, "mine")
+    monkeypatch.setattr(subprocess, "Popen", refused)
+    with pytest.raises(OSError, match=r"^$"):
+        Program(tmp_path, "-m", "worker.warm").start()
+    assert given["TMPDIR"] == str(tmp_path)
+    assert name not in given
+
+
 def test_a_program_that_is_interrupted_as_it_starts_is_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from worker.errors import SettingsError
 from worker.settings.fields import Section
-from worker.settings.loading import load_settings
+from worker.settings.loading import load_settings, load_settings_if_any
 from worker.settings.mistakes import ENV_PREFIX
 from worker.settings.report import MASK, changed
 from worker.settings.sections import Settings
@@ -181,6 +181,18 @@ def test_a_variable_that_is_no_json_is_named_with_the_fix(
     assert words in str(raised.value)
     assert "BOOTSTRAP" not in str(raised.value)
     assert HUSH not in str(raised.value)
+
+
+def test_a_variable_in_lower_case_is_a_setting_like_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(f"{ENV_PREFIX}ENTITY_KEY")
+    assert load_settings_if_any() is None
+    monkeypatch.setenv(f"{ENV_PREFIX}KAFKA__GROUP".lower(), "mine")
+    found = load_settings_if_any()
+    assert found is not None
+    assert found.kafka.group == "mine"
 
 
 def test_a_list_in_a_variable_is_read_as_json(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,6 +58,15 @@ def test_numbers_of_rows_and_the_truth_of_a_simulation_are_not_offered(tmp_path:
     assert said_of(tmp_path, "parquet", {**ORDINARY, name: [1, 2]}) == ()
 
 
+def test_of_two_columns_of_one_name_none_is_offered(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text(
+        "transaction_id,card_id,event_time,amount,declared,V1,twice,twice\na,c,1700000000000,1.0,2.0,3,4,5\n",
+        encoding="utf-8",
+    )
+    (said,) = read_dataset(tmp_path / "rows.csv", FIELDS).notes
+    assert "1 in all (V1)" in said
+
+
 def test_a_first_row_that_is_no_header_shows_no_card_number(tmp_path: Path) -> None:
     (said,) = said_of(tmp_path, "csv", {**ORDINARY, "4111111111111111": [1, 2]})
     assert "4111111111111111" not in said
