@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 from kafka import KafkaAdminClient
 
-from tests.support.repository import ROOT, copy_of_the_checkout, make, make_command, make_environment
+from tests.support.repository import (
+    COMPILED,
+    ROOT,
+    copy_of_the_checkout,
+    make,
+    make_command,
+    make_environment,
+)
 from tests.support.waiting import wait_for
 from worker.broker.embedded import free_port
 
@@ -57,6 +64,6 @@ def test_make_picture_draws_the_picture_of_the_readme(tmp_path: Path) -> None:
     picture = checkout / "deploy" / "pictures" / "demo.svg"
     picture.unlink()
     (checkout / "build").symlink_to(ROOT / "build")
-    done = make("picture", "DURATION=15", folder=checkout)
+    done = make("picture", "DURATION=15", folder=checkout, variables=COMPILED)
     assert done.returncode == 0, done.stdout[-6000:]
     assert "</svg>" in picture.read_text(encoding="utf-8")

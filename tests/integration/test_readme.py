@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.conftest import Broker
-from tests.support.repository import ROOT, copy_of_the_checkout, installed_make
+from tests.support.repository import COMPILED, ROOT, copy_of_the_checkout, installed_make
 from worker.settings.mistakes import ENV_PREFIX
 from worker.settings.sections import TopicSettings
 
@@ -47,6 +47,7 @@ def elsewhere(kafka: Broker) -> dict[str, str]:
     }
     return {
         **{name: value for name, value in os.environ.items() if not name.startswith(ENV_PREFIX)},
+        **COMPILED,
         **topics,
         f"{ENV_PREFIX}KAFKA__BOOTSTRAP": kafka.bootstrap,
         f"{ENV_PREFIX}HEALTH__PORT": "0",

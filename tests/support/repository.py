@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from worker.settings.mistakes import ENV_PREFIX
@@ -52,12 +53,21 @@ def make_environment(**changes: str) -> Mapping[str, str]:
     return kept | changes
 
 
-def make(*arguments: str, folder: Path = ROOT, timeout_s: float = 300.0) -> subprocess.CompletedProcess[str]:
+COMPILED: Final = {"PYTHONSAFEPATH": "1"}
+"""In a copy of the checkout programs are then the installed ones, and not the copy's, whose loops are not compiled."""
+
+
+def make(
+    *arguments: str,
+    folder: Path = ROOT,
+    timeout_s: float = 300.0,
+    variables: Mapping[str, str] = MappingProxyType({}),
+) -> subprocess.CompletedProcess[str]:
     """Make targets in a folder, to their end."""
     return subprocess.run(
         make_command(*arguments),
         cwd=folder,
-        env=make_environment(),
+        env=make_environment(**variables),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -160,28 +160,17 @@ def test_connections_beyond_the_bound_are_closed_at_once_and_the_rest_still_answ
     wait_for(lambda: answers(server), 20, lambda: "still full")
 
 
+@pytest.mark.parametrize(
+    ("of", "starts"), [(socketserver.ThreadingMixIn, "process_request"), (threading.Timer, "start")]
+)
 def test_a_connection_for_which_no_thread_can_be_had_takes_no_place_for_ever(
-    server: HealthServer, monkeypatch: pytest.MonkeyPatch
+    server: HealthServer, monkeypatch: pytest.MonkeyPatch, of: type, starts: str
 ) -> None:
     def without_a_thread(*_: object) -> None:
         raise RuntimeError("can't start new thread")
 
     with monkeypatch.context() as exhausted:
-        exhausted.setattr(socketserver.ThreadingMixIn, "process_request", without_a_thread)
-        for _ in range(MOST_CONNECTIONS):
-            with socket.create_connection(("127.0.0.1", server.port), timeout=10) as dropped:
-                assert dropped.recv(1) == b""
-    assert ask(server, "/metrics")[0] == 200
-
-
-def test_a_connection_that_no_timer_can_end_is_closed_and_takes_no_place_for_ever(
-    server: HealthServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def without_a_thread(_: object) -> None:
-        raise RuntimeError("can't start new thread")
-
-    with monkeypatch.context() as exhausted:
-        exhausted.setattr(threading.Timer, "start", without_a_thread)
+        exhausted.setattr(of, starts, without_a_thread)
         for _ in range(MOST_CONNECTIONS):
             with socket.create_connection(("127.0.0.1", server.port), timeout=10) as dropped:
                 assert dropped.recv(1) == b""
