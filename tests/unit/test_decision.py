@@ -330,6 +330,14 @@ def test_no_sampled_legit_stands_for_more_than_a_fraud_and_in_the_mean_each_for_
     assert np.unique(_legit_weight(nothing, id_hash, probability, 10)).tolist() == [0, 1, 2, 10]
 
 
+def test_a_legit_that_looks_like_fraud_stands_for_fewer_of_its_kind() -> None:
+    """Probabilities of 27 % and of 8 %, and at most one in four: one in two is kept, and one in four."""
+    state = model(online=True, frauds=TRUSTED)
+    scores = decided(state, rows(-1.0, -1.0, -2.5, -2.5), [0.0] * 4, np.array([8, 10, 8, 10], np.uint64))
+    assert has(scores, Flag.ALERTED) == [False] * 4
+    assert scores.legit_weight.tolist() == [2.0, 2.0, ONE_IN, 0.0]
+
+
 def test_what_either_decider_would_alert_is_an_example_that_stands_for_itself() -> None:
     state = model(online=True, forest=True, frauds=TRUSTED, budget=20.0)
     with_forest_cut(state)
