@@ -154,3 +154,11 @@ def test_of_very_many_values_those_that_say_the_most_are_told_apart(monkeypatch:
     given = np.array([[0, 3], [0, 8], [0, 5]], np.float32)
     expected = [log_odds(1, 0, 0.5), log_odds(0, 0, 0.5), log_odds(0, 1, 0.5)]
     np.testing.assert_allclose(codes.of(given)[:, 1], expected, rtol=1e-6)
+
+
+def test_of_very_many_values_a_frequent_one_keeps_its_rank_though_it_says_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(category_codes, "_MOST_VALUES", 2)
+    codes = CategoryCodes.of_rows(rows([9.0] * 40 + [3.0, 5.0], [0, 1] * 20 + [1, 0]), CATEGORICAL)
+    assert codes.of(np.array([[0, 9], [0, 77]], np.float32))[:, 2].tolist() == [0, 1]
