@@ -22,7 +22,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 DEMO_S = 25
 PATIENCE_S = 600
 SIMULATED = "simulate payments.csv --days 60 "
-"""600,000 transactions take minutes in `backtest` and `compare`; a fifth of them, less than one."""
+"""600,000 transactions take minutes in `backtest` and `compare`."""
 LINES_BY_MAKE_TEST = "make test\n"
 """The block that the tests are part of."""
 

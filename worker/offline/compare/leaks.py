@@ -206,7 +206,7 @@ _Scores = list[NDArray[np.float64]]
 
 
 class _States(NamedTuple):
-    """What a column is in each row, int64 (n,), as places in a list of words."""
+    """What a column is in each row, int64 (n,), as places in a list of words; the first one is `missing`."""
 
     of_row: NDArray[np.int64]
     words: list[str]
@@ -215,7 +215,7 @@ class _States(NamedTuple):
 def _columns(
     dataset: Dataset, fraud: NDArray[np.bool_], rows: NDArray[np.int64]
 ) -> Iterator[tuple[str, _Scores, _States]]:
-    """Yield each column by name, as scores of the rows and as what it is in each of them."""
+    """Yield each column by name, as scores of the rows, the last of them whether it is filled in, and its states."""
     yield dataset.fields.amount, _by_value(dataset.amount[rows]), _filled(np.isfinite(dataset.amount[rows]))
     for name, values in dataset.numeric.items():
         yield name, _by_value(values[rows]), _numbers(values[rows])
@@ -274,11 +274,12 @@ def _alone(name: str, fraud: NDArray[np.bool_], scores: _Scores, states: _States
     )
     count = len(states.words)
     rows, frauds = (np.bincount(states.of_row, weight, count) for weight in (None, fraud))
-    # One state of all rows says nothing, nor does one of a handful of frauds.
     words = states.words
-    if words[0] == "missing" and count > 2:
+    if count > 2:
+        # Several values, of which each may have few frauds: together they are what is not missing, the first state.
         rows, frauds = np.append(rows, rows[1:].sum()), np.append(frauds, frauds[1:].sum())
         words = [*words, "filled in"]
+    # One state of all rows says nothing, nor does one of a handful of frauds.
     says = (frauds >= _LEAST_FRAUDS) & (rows < len(fraud))
     share = np.where(says, frauds / np.maximum(rows, 1), 0.0)
     at = int(share.argmax())
