@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,20 @@ from models import search
 from tests.tools.quality import __main__ as command
 from tests.tools.quality import ablation, registry
 from tests.tools.quality.ablation import PARTS, WHOLE, Added
+from tests.tools.quality.cache import CACHE_VARIABLE
 from tests.tools.quality.curves import Interval
 from tests.tools.quality.journal import run_worker
 from worker.parameters import new_model
 
-pytestmark = pytest.mark.usefixtures("own_quality_cache")
 REPLACED = [(owner, name) for part in PARTS.values() for owner, name, _ in part.replaced]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache_of_this_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let the tests share the runs of the worker, each of which takes many seconds."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv(CACHE_VARIABLE, str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -89,6 +98,6 @@ def test_the_table_has_a_line_a_row_and_a_column_a_part() -> None:
 
 def test_the_command_writes_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "STREAMS", (registry.SMOKE,))
-    given = ["ablation", "--only", "smoke", "--part", "following", "--jobs", "1", "--out", str(tmp_path)]
+    given = ["ablation", "--only", "smoke", "--part", "trees", "--jobs", "1", "--out", str(tmp_path)]
     assert command.main(given) == 0
     assert "| smoke |" in (tmp_path / "ablation.md").read_text(encoding="utf-8")

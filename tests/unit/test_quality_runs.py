@@ -14,14 +14,20 @@ from tests.tools.quality.measure import measure
 from tests.tools.quality.streams import Stream
 from worker.offline.worker_run import Decisions
 
-pytestmark = pytest.mark.usefixtures("own_quality_cache")
+pytestmark = pytest.mark.usefixtures("own_quality_cache", "worker")
 SMOKE = registry.SMOKE
 
 
+@pytest.fixture(scope="module")
+def made() -> tuple[Decisions, list[float]]:
+    """Run the worker once: it takes many seconds, and here only when it is run and what is kept of it matter."""
+    return run_worker(SMOKE, SMOKE.load(0))
+
+
 @pytest.fixture
-def worker() -> Iterator[mock.Mock]:
-    """Count the runs of the worker."""
-    with mock.patch.object(runs, "run_worker", side_effect=run_worker) as counted:
+def worker(made: tuple[Decisions, list[float]]) -> Iterator[mock.Mock]:
+    """Count the runs of the worker, all of which are that one."""
+    with mock.patch.object(runs, "run_worker", return_value=made) as counted:
         yield counted
 
 
