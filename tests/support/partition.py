@@ -18,9 +18,8 @@ from tests.support import model_log
 from tests.support.model_log import ENTITIES, FEATURES, LINEAGE, SPEC, START_MS
 from tests.support.scripted_blend import scripted
 from worker.identity import Hasher
-from worker.partition.early_labels import transactions_of
+from worker.partition.early_labels import RELEASED_AT_ONCE, transactions_of
 from worker.partition.journal import DecisionRows, JournalEntry, JournalHeader, JournalParts
-from worker.partition.ration import Rationed
 from worker.partition.record_layouts import decode_journal, encode_journal
 from worker.partition.settling import Settling
 from worker.partition.task import PartitionTask, TaskLimits, TaskState
@@ -188,6 +187,7 @@ def run(
     came: TransactionColumns,
     labelled: LabelColumns | None = None,
     quiet_until_ms: int | None = None,
+    at_once: int = RELEASED_AT_ONCE,
 ) -> Commit:
     """One commit, in the order of the processor's cycle."""
     first_sequence = task.pending.next_sequence
@@ -201,13 +201,7 @@ def run(
     if quiet_until_ms is not None:
         task.move_clock(quiet_until_ms)
     decided = transactions_of(fresh) if len(fresh) else np.empty(0, np.uint64)
-    sifted = task.shelf.sift(labelled, task.clock_ms, decided)
-    by_label, early = Settling(), sifted.early
-    rationed = Rationed() if sifted.due is None else task.within_ration(sifted.due)
-    if rationed.today is not None:
-        by_label = task.settle(rationed.today)
-        unmatched = task.postpone(rationed.today, by_label)
-        early = LabelColumns.concatenate([early, rationed.waiting, unmatched])
+    labels = task.apply_labels(labelled, task.clock_ms, decided, at_once)
     matured = task.mature(model.policy, task.newest_label_ms, task.shelf.silent_until_ms(task.clock_ms))
     header = JournalHeader(
         worker="w", lineage=model.lineage.id, model_version=model.version, partition=0, partitions=1,
@@ -218,9 +212,9 @@ def run(
         repeats=len(came) - len(fresh), bad_records=0, silence_is_legit=model.policy.silence_is_legit,
         max_cards=model.policy.max_cards, taught=task.ration.numbers(),
     )  # fmt: skip
-    settled = [by_label, matured.provisional, matured.final]
-    entry = JournalEntry(header, rows, by_label.settlements, early, sifted.released)
-    return Commit(rows, settled, entry, rationed.overflow)
+    settled = [labels.settling, matured.provisional, matured.final]
+    entry = JournalEntry(header, rows, labels.settling.settlements, labels.set_aside, labels.released)
+    return Commit(rows, settled, entry, labels.rationed.overflow)
 
 
 def replayed(folder: Path, entries: list[JournalEntry], limits: TaskLimits) -> PartitionTask:

@@ -212,7 +212,7 @@ def test_of_labels_past_the_horizon_a_fraud_counts_for_the_figures_by_arrival(
         label_delay_ms=np.array([1_000, 2_000, 3_000]),
     )
     three = labels(*((name, LabelKind.FRAUD, 0) for name in "abc"))
-    rest._observe_labels(SimpleNamespace(by_label=settling, partition=0), three)
+    rest._observe_labels(SimpleNamespace(labels=three, by_label=settling, partition=0))
     assert counted == [[0, 0], [False, True], [1.0, 2.0], [1.0, 2.0]]
 
 

@@ -264,12 +264,10 @@ def test_a_label_dated_in_the_future_holds_back_no_other_and_is_applied_in_its_t
     dated = [("a", LabelKind.FRAUD, far_ms), ("b", LabelKind.FRAUD, START_MS + 1)]
     worker.around.inboxes[0].put_labels(labels(*dated, timestamps_ms=[far_ms, far_ms]), [])
     (outcome,) = worker.processor.run_once()
-    assert outcome.labels is not None
     assert (outcome.labels.offsets.tolist(), outcome.early.offsets.tolist()) == ([1], [0])
     assert outcome.positions.labels == 2, "one offset is enough"
     worker.put(0, "c", hour=5)
     (outcome,) = worker.processor.run_once()
-    assert outcome.labels is not None
     assert (outcome.labels.offsets.tolist(), outcome.released.offsets.tolist()) == ([0], [0])
     assert len(outcome.by_label.orphans) == 0
 
@@ -298,7 +296,6 @@ def test_labels_without_room_to_wait_for_their_day_are_read_once_and_handed_on(
     flood = labels(*[(it, LabelKind.FRAUD, START_MS) for it in "abc"], first_offset=1)
     worker.around.inboxes[0].put_labels(flood, [])
     (outcome,) = worker.processor.run_once()
-    assert outcome.labels is not None
     parts = outcome.labels, outcome.surplus, outcome.early, outcome.overflow
     assert [part.offsets.tolist() for part in parts] == [[1], [2], [2], [3]]
     assert outcome.positions.labels == 4
@@ -323,7 +320,6 @@ def test_no_label_is_read_while_more_are_due_on_the_shelf_than_are_released_at_o
     seen = []
     for _ in range(3):
         (outcome,) = worker.processor.run_once()
-        assert outcome.labels is not None
         seen.append((outcome.labels.offsets.tolist(), len(worker.tasks[0].shelf), outcome.positions.labels))
     assert seen == [([0, 1], 3, 6), ([2, 3], 1, 6), ([4, *range(6, 15)], 0, 15)]
 
@@ -355,7 +351,7 @@ def test_the_more_decisions_wait_the_fewer_labels_come_that_have_to_be_looked_fo
     worker.around.inboxes[0].put_labels(labels(*dated), [])
     # 12 look-ups make 6 for each partition, in three segments two labels.
     taken = [worker.processor.run_once()[0].labels for _ in range(3)]
-    assert [it is not None and it.offsets.tolist() for it in taken] == [[0, 1], [2, 3], [4, 5]]
+    assert [it.offsets.tolist() for it in taken] == [[0, 1], [2, 3], [4, 5]]
 
 
 PATIENT = dataclasses.replace(LIMITS, orphan_after_ms=HOUR_MS)
@@ -370,7 +366,7 @@ def test_a_label_waits_for_its_transaction_and_finds_it(tmp_path: Path) -> None:
     assert outcome.positions.labels == 1, "one offset is enough"
     worker.put(0, "c")
     (outcome,) = worker.processor.run_once()
-    assert outcome.labels is None or not len(outcome.labels)
+    assert len(outcome.labels) == 0
     worker.put(0, "b")
     (outcome,) = worker.processor.run_once()
     assert outcome.released.offsets.tolist() == [0]

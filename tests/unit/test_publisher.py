@@ -25,6 +25,7 @@ from worker.partition.settling import Matured, Settling
 from worker.redaction import redact_bytes
 from worker.settings.sections import KafkaSettings, Settings
 from worker.wire.dead_letters import original_of
+from worker.wire.decoder import LabelColumns
 from worker.wire.schema import DeadLetter
 
 SETTINGS = Settings(entity_key="00" * 16)
@@ -46,8 +47,8 @@ class Kept:
 
 def outcome(partition: int, positions: Positions, *, changed: bool = False) -> Outcome:
     return Outcome(
-        partition=partition, positions=positions, decided=None, labels=None, by_label=Settling(), matured=Matured(),
-        bad=[], repeats=0, first_sequence=0, changed=changed,
+        partition=partition, positions=positions, decided=None, labels=LabelColumns.none(), by_label=Settling(),
+        matured=Matured(), bad=[], repeats=0, first_sequence=0, changed=changed,
     )  # fmt: skip
 
 

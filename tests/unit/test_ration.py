@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from functools import partialmethod
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +26,6 @@ from tests.support.partition import (
 from worker.errors import CorruptError
 from worker.partition import early_labels
 from worker.partition import ration as ration_module
-from worker.partition.early_labels import LabelShelf
 from worker.partition.ration import LEAST_A_DAY, Ration, with_followers
 from worker.partition.task import PartitionTask
 from worker.wire.decoder import LabelColumns
@@ -182,7 +180,7 @@ def test_a_reversal_does_not_overtake_its_fraud_that_waits_for_the_next_day(
 
 
 def test_frauds_and_their_reversals_do_not_wait_for_each_other_for_ever(
-    two_a_day: tuple[PartitionTask, ModelState], monkeypatch: pytest.MonkeyPatch
+    two_a_day: tuple[PartitionTask, ModelState],
 ) -> None:
     """A release of two labels takes frauds alone from the shelf, and a later one their reversals alone."""
     task, model = two_a_day
@@ -191,9 +189,8 @@ def test_frauds_and_their_reversals_do_not_wait_for_each_other_for_ever(
     reversals = labels(*[(it, LabelKind.REVERSAL, DAY_1_MS) for it in ids], first_offset=7)
     run(task, model, NOTHING, reversals, DAY_1_MS)
     assert len(task.shelf) == 8, "two frauds are applied, and reversed at once"
-    monkeypatch.setattr(LabelShelf, "sift", partialmethod(LabelShelf.sift, at_once=2))
     orphans = [
-        run(task, model, NOTHING, None, DAY_1_MS + day * MS_PER_DAY).settled[0].orphans.tolist()
+        run(task, model, NOTHING, None, DAY_1_MS + day * MS_PER_DAY, at_once=2).settled[0].orphans.tolist()
         for day in (1, 2, 3, 4)
         for _ in range(4)
     ]

@@ -68,7 +68,7 @@ class Outcome:
     decided
         None where no transaction was new.
     labels
-        The labels that were applied; None before the partition's first fetch of labels.
+        The labels that were applied.
     early, released
         Labels set aside because they are not due yet, and those of earlier commits that are due now.
     surplus
@@ -93,7 +93,7 @@ class Outcome:
     partition: int
     positions: Positions
     decided: Decided | None
-    labels: LabelColumns | None
+    labels: LabelColumns
     by_label: Settling
     matured: Matured
     bad: list[BadRecord]

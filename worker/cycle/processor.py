@@ -41,10 +41,10 @@ from worker.cycle.contracts import (
 )
 from worker.cycle.refits import Refits
 from worker.partition.early_labels import RELEASED_AT_ONCE, transactions_of
-from worker.partition.ration import Rationed
-from worker.partition.settling import Settling
+from worker.partition.labelled import Labelled
+from worker.partition.settling import Matured, Settling
 from worker.partition.task import PartitionTask, TaskState
-from worker.wire.decoder import LabelColumns, TransactionColumns
+from worker.wire.decoder import TransactionColumns
 
 LOOKUPS: Final = 4_000_000
 """So many times one commit may look for the transaction of a label that does not name its time in a segment: 0.1 s."""
@@ -115,52 +115,57 @@ class Processor:
         return outcomes
 
     def _process(self, part: PartitionBatch, partitions: int) -> Outcome:
-        task, model, policy = self._tasks[part.partition], self._model, self._model.policy
+        task = self._tasks[part.partition]
         if task.state is not TaskState.RUNNING:
             raise RuntimeError(f"partition {part.partition}: its task is {task.state.value}, not running")
         before = (task.clock_ms, task.provisional_sequence, task.final_sequence)
         first_sequence = task.pending.next_sequence
         decided, repeats = self._decide(task, part.transactions)
-        if part.quiet_at_ms is not None:
-            task.move_clock(part.quiet_at_ms)
-        if part.quiet and model.clock_ms is not None:
-            task.follow_clock(model.clock_ms, part.idle_ms, part.first_label_ms)
-        until_ms = self._source.follow_clock(part.partition, task.clock_ms)
-        read, at_once = None, max(1, RELEASED_AT_ONCE // partitions)
-        if not task.shelf.is_behind(until_ms, at_once):
-            unnamed = LOOKUPS // partitions // max(1, task.pending.segments)
-            room = task.shelf.room._replace(unnamed=unnamed)
-            read = self._source.take_labels(part.partition, until_ms, room)
-        just_decided = np.empty(0, np.uint64) if decided is None else transactions_of(decided.transactions)
-        sifted = task.shelf.sift(read, until_ms, just_decided, at_once)
-        rationed = Rationed() if sifted.due is None else task.within_ration(sifted.due)
-        labels = rationed.today
+        self._move_clock(task, part)
         # Labels before silence: a label that is due keeps its decision from maturing unlabelled.
-        by_label = Settling() if labels is None else task.settle(labels)
-        unmatched = LabelColumns.none() if labels is None else task.postpone(labels, by_label)
-        newest = _newest(model.newest_label_ms, task.newest_label_ms)
-        silent_ms = self._source.silent_until_ms(part.partition, task.clock_ms)
-        matured = task.mature(policy, newest, task.shelf.silent_until_ms(silent_ms))
+        labelled = self._apply_labels(task, decided, partitions)
+        matured = self._mature(task)
         bad = self._source.take_bad(part.partition)
         after = (task.clock_ms, task.provisional_sequence, task.final_sequence)
         return Outcome(
             partition=part.partition,
             positions=self._source.positions(part.partition),
             decided=decided,
-            labels=labels,
-            by_label=by_label,
+            labels=labelled.rationed.today,
+            by_label=labelled.settling,
             matured=matured,
             bad=bad,
             repeats=repeats,
             first_sequence=first_sequence,
-            changed=bool(
-                decided or repeats or bad or sifted.due or sifted.early or before != after or part.moved
-            ),
-            early=LabelColumns.concatenate([sifted.early, rationed.waiting, unmatched]),
-            surplus=rationed.waiting,
-            overflow=rationed.overflow,
-            released=sifted.released,
+            changed=bool(decided or repeats or bad or labelled.any_moved or before != after or part.moved),
+            early=labelled.set_aside,
+            surplus=labelled.rationed.waiting,
+            overflow=labelled.rationed.overflow,
+            released=labelled.released,
         )
+
+    def _move_clock(self, task: PartitionTask, part: PartitionBatch) -> None:
+        """Let time pass where no transaction comes."""
+        if part.quiet_at_ms is not None:
+            task.move_clock(part.quiet_at_ms)
+        if part.quiet and self._model.clock_ms is not None:
+            task.follow_clock(self._model.clock_ms, part.idle_ms, part.first_label_ms)
+
+    def _apply_labels(self, task: PartitionTask, decided: Decided | None, partitions: int) -> Labelled:
+        """Read the labels up to the task's clock, and apply those that are due."""
+        until_ms = self._source.follow_clock(task.partition, task.clock_ms)
+        read, at_once = None, max(1, RELEASED_AT_ONCE // partitions)
+        if not task.shelf.is_behind(until_ms, at_once):
+            unnamed = LOOKUPS // partitions // max(1, task.pending.segments)
+            room = task.shelf.room._replace(unnamed=unnamed)
+            read = self._source.take_labels(task.partition, until_ms, room)
+        just_decided = np.empty(0, np.uint64) if decided is None else transactions_of(decided.transactions)
+        return task.apply_labels(read, until_ms, just_decided, at_once)
+
+    def _mature(self, task: PartitionTask) -> Matured:
+        newest_ms = _newest(self._model.newest_label_ms, task.newest_label_ms)
+        silent_ms = self._source.silent_until_ms(task.partition, task.clock_ms)
+        return task.mature(self._model.policy, newest_ms, task.shelf.silent_until_ms(silent_ms))
 
     def _decide(
         self, task: PartitionTask, transactions: TransactionColumns | None

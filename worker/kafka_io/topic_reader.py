@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from kafka.structs import TopicPartition
 from worker.errors import UnreachableError
 from worker.kafka_io.client import consumer_config, kafka_errors_explained
 from worker.kafka_io.open_transactions import STALLED_S
+from worker.kafka_io.patience import Patience
 from worker.settings.sections import Settings
 
 _POLL_MS: Final = 200
@@ -93,20 +93,16 @@ class TopicReader:
     def _between(self, start: PartitionOffsets) -> Iterator[Any]:
         """Yield the records from `start` up to `end`; positions decide, because a gap holds no records."""
         self._seek(start)
-        reached, deadline_s = start, time.monotonic() + STALLED_S
+        reached, patience = start, Patience(STALLED_S)
         while any(reached[tp] < self.end[tp] for tp in self._partitions):
+            patience.wait(f"{self._topic}: nothing could be read")
             polled = self._consumer.poll(timeout_ms=_POLL_MS)
             yield from (
                 it for it in _in_order(polled) if it.offset < self.end[TopicPartition(it.topic, it.partition)]
             )
             before, reached = reached, {tp: self._consumer.position(tp) for tp in self._partitions}
             if reached != before:
-                deadline_s = time.monotonic() + STALLED_S
-            elif time.monotonic() > deadline_s:
-                raise UnreachableError(
-                    f"{self._topic}: nothing could be read for {STALLED_S:.0f} s: "
-                    "see that the brokers at kafka.bootstrap answer, and try again"
-                )
+                patience.progressed()
 
     def _seek(self, offsets: PartitionOffsets) -> None:
         for tp, offset in offsets.items():

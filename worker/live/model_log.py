@@ -13,13 +13,13 @@ from kafka.structs import TopicPartition
 from models.digest import DigestMismatch
 from models.state import LineageMismatchError, ModelState
 from models.vocabulary import MS_PER_DAY
-from worker.errors import CorruptError, IncompatibleError, UnreachableError
+from worker.errors import CorruptError, IncompatibleError
 from worker.kafka_io.open_transactions import STALLED_S
+from worker.kafka_io.patience import Patience
 from worker.partition.record_layouts import ModelLogDecoder, kind_of
 
 log = logging.getLogger(__name__)
 _POLL_MS: Final = 20
-_REPORT_S: Final = 10.0
 
 
 class Troubles(Protocol):
@@ -165,22 +165,16 @@ class KafkaModelLog:
         UnreachableError
             No record comes for too long.
         """
-        deadline_s = time.monotonic() + self._stalled_s
-        reported_s = time.monotonic()
+        patience = Patience(
+            self._stalled_s, lambda: log.info("reading the model log: offset %d folded", model.offset)
+        )
         while not reached():
-            if time.monotonic() > reported_s + _REPORT_S:
-                reported_s = time.monotonic()
-                log.info("reading the model log: offset %d folded", model.offset)
-            if time.monotonic() > deadline_s:
-                raise UnreachableError(
-                    f"model log: nothing after offset {model.offset} for {self._stalled_s:.0f} s: no broker answers, "
-                    "or a transaction stays open for longer than kafka.transaction_timeout_ms"
-                )
+            patience.wait(f"model log: nothing after offset {model.offset}")
             alive()
             before = model.offset
             self.fold_into(model, _POLL_MS)
             if model.offset > before:
-                deadline_s = time.monotonic() + self._stalled_s
+                patience.progressed()
 
     def close(self) -> None:
         """Close the consumer."""

@@ -30,7 +30,6 @@ from worker.moments import moment
 from worker.partition.task import PartitionTask
 from worker.settings.sections import TopicSettings
 from worker.telemetry.metrics import LABELS, TRANSACTIONS, Metrics
-from worker.wire.decoder import LabelColumns
 
 log = logging.getLogger(__name__)
 
@@ -147,15 +146,15 @@ class MetricsObserver:
             metrics.dead_lettered(record.stage, record.reason)
         of_labels = sum(record.topic == self._topics.labels for record in outcome.bad)
         metrics.undecoded(len(outcome.bad) - of_labels, of_labels)
-        if outcome.labels is not None:
-            self._observe_labels(outcome, outcome.labels)
+        if len(outcome.labels):
+            self._observe_labels(outcome)
         if len(outcome.surplus) or len(outcome.overflow):
             self._observe_surplus(outcome)
         provisional, final = outcome.matured.provisional, outcome.matured.final
         metrics.matured(sum(map(len, provisional.evidence)), final.finally_legit, final.unresolved)
 
-    def _observe_labels(self, outcome: Outcome, labels: LabelColumns) -> None:
-        settling = outcome.by_label
+    def _observe_labels(self, outcome: Outcome) -> None:
+        labels, settling = outcome.labels, outcome.by_label
         joined, answered = np.ones((2, len(labels)), np.bool_)
         joined[settling.orphans], answered[settling.postponed] = False, False
         self._metrics.label_classes(labels.source[answered], labels.kind[answered], joined[answered])

@@ -130,14 +130,12 @@ class Publisher:
 
     def _unused_labels(self, outcome: Outcome) -> Iterator[BadRecord]:
         """Yield the orphans, and the labels that find no room to wait for the next day."""
-        labels, overflow = outcome.labels, outcome.overflow
-        if labels is not None:
-            wrong_card = set(outcome.by_label.wrong_card.tolist())
-            for row in outcome.by_label.orphans.tolist():
-                why = (WRONG_CARD, WRONG_CARD_DETAIL) if row in wrong_card else (ORPHAN, ORPHAN_DETAIL)
-                yield self._unused(outcome.partition, labels, row, *why)
-        for row in range(len(overflow)):
-            yield self._unused(outcome.partition, overflow, row, SURPLUS, SURPLUS_DETAIL)
+        wrong_card = set(outcome.by_label.wrong_card.tolist())
+        for row in outcome.by_label.orphans.tolist():
+            why = (WRONG_CARD, WRONG_CARD_DETAIL) if row in wrong_card else (ORPHAN, ORPHAN_DETAIL)
+            yield self._unused(outcome.partition, outcome.labels, row, *why)
+        for row in range(len(outcome.overflow)):
+            yield self._unused(outcome.partition, outcome.overflow, row, SURPLUS, SURPLUS_DETAIL)
 
     def _unused(self, partition: int, labels: LabelColumns, row: int, reason: str, detail: str) -> BadRecord:
         value, value_bytes = original_of(labels.value[row].as_py())

@@ -15,9 +15,10 @@ from typing import Any, Final
 from kafka import KafkaConsumer
 from kafka.structs import TopicPartition
 
-from worker.errors import CorruptError, IncompatibleError, UnreachableError
+from worker.errors import CorruptError, IncompatibleError
 from worker.identity import Hasher
 from worker.kafka_io.open_transactions import STALLED_S
+from worker.kafka_io.patience import Patience
 from worker.live.same_topic import NewestDecision
 from worker.partition.journal import JournalHeader, JournalPart, JournalParts, Positions
 from worker.partition.record_layouts import decode_journal, kind_of
@@ -25,7 +26,6 @@ from worker.partition.task import PartitionTask, TaskState
 
 log = logging.getLogger(__name__)
 _POLL_MS: Final = 20
-_REPORT_S: Final = 10.0
 
 
 class Restorer:
@@ -220,26 +220,22 @@ class JournalReplay:
         stalled_s: float,
     ) -> JournalHeader | None:
         """Replay everything up to the high watermark; return the last header."""
-        deadline_s = time.monotonic() + stalled_s
-        reported_s = time.monotonic()
+
+        def report() -> None:
+            log.info(
+                "restoring partition %d: %d decisions, at offset %s of %s", tp.partition,
+                self._task.pending.next_sequence, consumer.position(tp), consumer.highwater(tp),
+            )  # fmt: skip
+
+        patience = Patience(stalled_s, report)
         while not _read_all(consumer, tp):
-            if time.monotonic() > deadline_s:
-                raise UnreachableError(
-                    f"journal {tp.topic}-{tp.partition}: no progress for {stalled_s:.0f} s: no broker answers, or a "
-                    "transaction stays open for longer than kafka.transaction_timeout_ms"
-                )
+            patience.wait(f"journal {tp.topic}-{tp.partition}: no progress")
             for record in consumer.poll(timeout_ms=_POLL_MS).get(tp, []):
-                deadline_s = time.monotonic() + stalled_s
+                patience.progressed()
                 if kind_of(record.headers) is None:
                     stray(record)
                 else:
                     self.take(*decode_journal(record.value, record.headers))
-            if time.monotonic() > reported_s + _REPORT_S:
-                reported_s = time.monotonic()
-                log.info(
-                    "restoring partition %d: %d decisions, at offset %s of %s", tp.partition,
-                    self._task.pending.next_sequence, consumer.position(tp), consumer.highwater(tp),
-                )  # fmt: skip
             alive()
         return self._header
 

@@ -69,14 +69,14 @@ class Sifted:
     Attributes
     ----------
     due
-        Those to apply, in offset order; None where there is none.
+        Those to apply, in offset order.
     early
         Those set aside in this commit.
     released
         Which of the due ones were set aside earlier.
     """
 
-    due: LabelColumns | None = None
+    due: LabelColumns = field(default_factory=LabelColumns.none)
     early: LabelColumns = field(default_factory=LabelColumns.none)
     released: Released = field(default_factory=Released.empty)
 
@@ -189,9 +189,9 @@ class LabelShelf:
             So many are released at most, beside those of the transactions decided.
         """
         ripe = self._ripe(until_ms, decided, at_once)
-        if not len(ripe) and (read is None or not len(read)):
-            return Sifted(read)
         read = LabelColumns.none() if read is None else read
+        if not len(ripe) and not len(read):
+            return Sifted(read)
         late = read.claim_ms > until_ms
         early = _redacted(read.take(late)) if late.any() else LabelColumns.none()
         due, released = read.take(~late) if late.any() else read, Released(self._kept.offsets[ripe])

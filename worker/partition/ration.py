@@ -39,14 +39,14 @@ class Rationed:
     Attributes
     ----------
     today
-        Those to apply now; None where none was read yet.
+        Those to apply now.
     waiting
         Those that wait for the next day, as they are journalled.
     overflow
         Those that would have to wait but find no room to: dead letters.
     """
 
-    today: LabelColumns | None = None
+    today: LabelColumns = field(default_factory=LabelColumns.none)
     waiting: LabelColumns = field(default_factory=LabelColumns.none)
     overflow: LabelColumns = field(default_factory=LabelColumns.none)
 

@@ -18,8 +18,14 @@ from models.state import ModelState
 from models.vocabulary import MS_PER_DAY, MS_PER_MINUTE, NEVER_MS, Flag, LabelKind, Status
 from worker.errors import CorruptError
 from worker.partition.cases import CaseBook
-from worker.partition.early_labels import LabelShelf, wait_for_next_day, wait_for_transaction
+from worker.partition.early_labels import (
+    RELEASED_AT_ONCE,
+    LabelShelf,
+    wait_for_next_day,
+    wait_for_transaction,
+)
 from worker.partition.journal import DecisionRows, JournalEntry
+from worker.partition.labelled import Labelled
 from worker.partition.pending import PendingDecisions
 from worker.partition.ration import Ration, Rationed, with_followers
 from worker.partition.repeats import NEVER_DECIDED, fresh_rows
@@ -76,9 +82,9 @@ class TaskLimits:
 class PartitionTask:
     """Folds one partition's transactions in journalled order; moves with the partition.
 
-    A live worker decides by `admit`, `features`, `join_cases` and `record`, moves the clock, takes labels by
-    `shelf.sift`, `within_ration`, `settle` and `postpone`, and calls `mature`, once a commit and in that order; a
-    restore calls `replay` with the journal entries of those calls and ends in the same state.
+    A live worker decides by `admit`, `features`, `join_cases` and `record`, moves the clock, and calls `apply_labels`
+    and `mature`, once a commit and in that order; a restore calls `replay` with the journal entries of those calls and
+    ends in the same state.
 
     Parameters
     ----------
@@ -241,7 +247,20 @@ class PartitionTask:
             clock_ms -= clock_ms % MS_PER_MINUTE
         self.move_clock(clock_ms)
 
-    def within_ration(self, labels: LabelColumns) -> Rationed:
+    def apply_labels(
+        self,
+        read: LabelColumns | None,
+        until_ms: int,
+        decided: NDArray[np.uint64],
+        at_once: int = RELEASED_AT_ONCE,
+    ) -> Labelled:
+        """Settle the labels that are due, and set aside what has to wait; for the parameters see `LabelShelf.sift`."""
+        sifted = self.shelf.sift(read, until_ms, decided, at_once)
+        rationed = self._within_ration(sifted.due)
+        settling = self.settle(rationed.today)
+        return Labelled(sifted, rationed, settling, self._postpone(rationed.today, settling))
+
+    def _within_ration(self, labels: LabelColumns) -> Rationed:
         """Divide the labels into those of today, those that wait for the next day, and those without room to wait."""
         if not len(labels):
             return Rationed(labels)
@@ -288,7 +307,7 @@ class PartitionTask:
             settling.postponed, settling.orphans = rows, np.setdiff1d(settling.orphans, rows)
         return settling
 
-    def postpone(self, labels: LabelColumns, settling: Settling) -> LabelColumns:
+    def _postpone(self, labels: LabelColumns, settling: Settling) -> LabelColumns:
         """Set the postponed labels aside, and return them as they are journalled.
 
         They are applied when their transaction is decided, or else when their time is over: it is after the label's own
