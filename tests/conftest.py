@@ -17,6 +17,9 @@ from tests.tools.quality.cache import CACHE_VARIABLE
 from worker.broker.embedded import EmbeddedKafka
 from worker.settings.mistakes import ENV_PREFIX
 
+# A broker of a test is young and ends young: what makes one fast for hours would cost as much as the test.
+os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
+
 
 @pytest.fixture
 def own_surroundings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:

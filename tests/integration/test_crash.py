@@ -151,13 +151,11 @@ def caught_inside(worker: WorkerProcess, watch: Watch, rng: random.Random) -> bo
     return False
 
 
-def crash(kafka: Broker, folder: Path, times: int, transactions: int) -> None:
+def crash(kafka: Broker, folder: Path, times: int, transactions: int, slice_s: float) -> None:
     """Feed a stream, kill the worker so many times, let it finish, and let the oracle judge."""
     rng = random.Random(seed_of_this_run())
     # Short stretches of event time make many small commits.
-    site = Site(
-        kafka.bootstrap, folder, sections={"batch": {"max_event_time_s": 3600.0 * 60_000 / transactions}}
-    )
+    site = Site(kafka.bootstrap, folder, sections={"batch": {"max_event_time_s": slice_s}})
     days = 8
     dataset = small_traffic(seed=rng.randrange(1000), days=days, cards=transactions // (4 * days))
     records = records_of(dataset)
@@ -182,19 +180,19 @@ def crash(kafka: Broker, folder: Path, times: int, transactions: int) -> None:
 
 
 def test_a_worker_killed_at_random_loses_and_repeats_nothing(kafka: Broker, tmp_path: Path) -> None:
-    crash(kafka, tmp_path, times=4, transactions=40_000)
+    crash(kafka, tmp_path, times=4, transactions=16_000, slice_s=5_400.0)
 
 
 @pytest.mark.faults
 def test_a_worker_killed_twenty_times_loses_and_repeats_nothing(kafka: Broker, tmp_path: Path) -> None:
-    crash(kafka, tmp_path, times=20, transactions=200_000)
+    crash(kafka, tmp_path, times=20, transactions=200_000, slice_s=1_080.0)
 
 
 def test_of_two_processes_with_one_id_the_older_ends_fenced(kafka: Broker, tmp_path: Path) -> None:
     site = Site(kafka.bootstrap, tmp_path, 4, {"batch": {"max_event_time_s": 600.0}})
-    records = records_of(small_traffic(days=6, cards=300))
-    half = len(records) // 2
-    site.feed(records[:half])
+    records = records_of(small_traffic(days=4, cards=300))
+    most = len(records) * 3 // 4
+    site.feed(records[:most])
     elsewhere = {"state_dir": str(tmp_path / "another machine")}
     with site.worker() as older, site.worker(worker=elsewhere) as newer, site.worker() as twin:
         twin.kill()
@@ -205,7 +203,7 @@ def test_of_two_processes_with_one_id_the_older_ends_fenced(kafka: Broker, tmp_p
         assert "another process uses" in twin.log.splitlines()[-1]
         newer.start()
         newer.wait_until_ready()
-        site.feed(records[half:])
+        site.feed(records[most:])
         assert older.wait_for_exit(60) == FencedError.exit_code
         assert "worker.id" in older.log.splitlines()[-1]
         site.wait_until_decided(newer)
@@ -221,19 +219,21 @@ def test_a_busy_worker_stopped_past_its_session_is_fenced_or_restored_when_it_wa
 
     Where it slept longer than a commit may take, it cannot know what became of its own, and ends as well.
     """
-    site = Site(kafka.bootstrap, tmp_path, 4, {"batch": {"max_event_time_s": 600.0}, "kafka": SHORT_SESSION})
-    records = records_of(small_traffic(days=6, cards=400))
-    thirds = [records[n * len(records) // 3 : (n + 1) * len(records) // 3] for n in range(3)]
+    site = Site(kafka.bootstrap, tmp_path, 4, {"batch": {"max_event_time_s": 900.0}, "kafka": SHORT_SESSION})
+    records = records_of(small_traffic(days=3, cards=400))
+    # Most of it first, so that the sleeper is at work when it is stopped.
+    at, later = 4 * len(records) // 6, 5 * len(records) // 6
+    parts = [records[:at], records[at:later], records[later:]]
     with site.worker("w1") as sleeper, site.worker("w2") as other:
-        site.feed(thirds[0])
+        site.feed(parts[0])
         wait_for(lambda: sleeper.metric(DECIDED) > 0 and other.metric(DECIDED) > 0, START_S, lambda: "idle")
         before = sleeper.metric(REBALANCES)
         sleeper.signal(signal.SIGSTOP)
-        site.feed(thirds[1])
+        site.feed(parts[1])
         site.wait_until_decided(other)  # all partitions: the group has thrown the sleeper out
         sleeper.signal(signal.SIGCONT)
         wait_for(lambda: was_hit(sleeper, before), START_S, lambda: sleeper.log[-4000:])
-        site.feed(thirds[2])
+        site.feed(parts[2])
         site.wait_until_decided(other)
         ended = (None, FencedError.exit_code, IndefiniteError.exit_code)
         assert sleeper.process.poll() in ended, sleeper.log

@@ -117,7 +117,7 @@ def test_a_demo_without_a_terminal_prints_lines_and_leaves_nothing(
 ) -> None:
     picture = tmp_path / "demo.svg"
     with demo(
-        tmp_path / "tmp", "--duration", "20", "--bootstrap", kafka.bootstrap, "--picture", str(picture)
+        tmp_path / "tmp", "--duration", "15", "--bootstrap", kafka.bootstrap, "--picture", str(picture)
     ) as running:
         assert running.end() == 0, running.output
         assert running.left_behind() == []

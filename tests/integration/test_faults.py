@@ -129,14 +129,19 @@ def test_a_lost_answer_to_a_commit_neither_loses_nor_repeats(
 
 
 @pytest.mark.parametrize(
-    ("lasting_s", "times", "days"),
-    [(0.5, 1, 1), *(pytest.param(lasting_s, 3, 8, marks=LONG) for lasting_s in (0.5, 5.0, 15.0))],
+    ("lasting_s", "times", "days", "slice_s"),
+    [
+        (0.5, 1, 1, 480.0),
+        *(pytest.param(lasting_s, 3, 8, 120.0, marks=LONG) for lasting_s in (0.5, 5.0, 15.0)),
+    ],
 )
-def test_a_cut_network_only_delays(tmp_path: Path, lasting_s: float, times: int, days: int) -> None:
+def test_a_cut_network_only_delays(
+    tmp_path: Path, lasting_s: float, times: int, days: int, slice_s: float
+) -> None:
     rng = random.Random(seed_of_this_run())
     recovered_s: list[float] = []
     with proxied_broker() as (broker, proxy):
-        site = Site(broker.bootstrap, tmp_path, 4, {"batch": {"max_event_time_s": 120.0}})
+        site = Site(broker.bootstrap, tmp_path, 4, {"batch": {"max_event_time_s": slice_s}})
         site.feed(records_of(small_traffic(days=days, cards=600)))
         with Supervised(site, kafka={"bootstrap": proxy.address}) as worker:
             for _ in range(times):
@@ -168,17 +173,17 @@ def _decides(worker: Supervised) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("how", "times", "days"),
-    [("kill", 1, 2), *(pytest.param(how, 3, 8, marks=LONG) for how in ("kill", "stop"))],
+    ("how", "times", "days", "slice_s"),
+    [("kill", 1, 2, 900.0), *(pytest.param(how, 3, 8, 300.0, marks=LONG) for how in ("kill", "stop"))],
 )
 def test_a_broker_that_goes_and_comes_back_only_delays(
-    tmp_path: Path, how: str, times: int, days: int
+    tmp_path: Path, how: str, times: int, days: int, slice_s: float
 ) -> None:
     rng = random.Random(seed_of_this_run())
     quick = {"broker.session.timeout.ms": "2000", "broker.heartbeat.interval.ms": "500"}
     recovered_s: list[float] = []
     with EmbeddedKafka(properties=quick) as broker:
-        site = Site(broker.bootstrap, tmp_path, 4, {"batch": {"max_event_time_s": 300.0}})
+        site = Site(broker.bootstrap, tmp_path, 4, {"batch": {"max_event_time_s": slice_s}})
         site.feed(records_of(small_traffic(days=days, cards=600)))
         with Supervised(site) as worker:
             for _ in range(times):

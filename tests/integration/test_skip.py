@@ -29,7 +29,7 @@ pytestmark = pytest.mark.integration
 
 
 def test_a_partition_that_was_set_forward_goes_on_there(kafka: Broker, tmp_path: Path) -> None:
-    site = Site(kafka.bootstrap, tmp_path, 1)
+    site = Site(kafka.bootstrap, tmp_path, 1, {"kafka": {"session_timeout_ms": 6_000}})
     records = records_of(small_traffic(days=2, cards=60))
     half = len(records) // 2
     site.feed(records[:half])

@@ -46,7 +46,7 @@ class Shared:
 def shared(kafka: Broker, tmp_path_factory: pytest.TempPathFactory) -> Shared:
     quick: dict[str, dict[str, Any]] = {
         "kafka": {"session_timeout_ms": LEFT_AFTER_MS},
-        "batch": {"max_event_time_s": 900.0},
+        "batch": {"max_event_time_s": 1_800.0},
         "model": {"digest_every": 4},
     }
     site = Site(kafka.bootstrap, tmp_path_factory.mktemp("two"), 4, quick)

@@ -114,10 +114,12 @@ class Site(Topics):
     def wait_until_decided(self, *workers: WorkerProcess, timeout_s: float = DECIDE_S) -> float:
         """Wait until the group has committed the end of every input partition; return how long it took, in s."""
 
-        def decided() -> bool:
-            return all(committed == end or end == 0 for committed, end in self.offsets().values())
+        with self.watched_offsets() as offsets:
 
-        return wait_for(decided, timeout_s, lambda: f"undecided: {self.offsets()}", workers)
+            def decided() -> bool:
+                return all(committed == end or end == 0 for committed, end in offsets().values())
+
+            return wait_for(decided, timeout_s, lambda: f"undecided: {offsets()}", workers)
 
     def wait_until_quiet(self, *workers: WorkerProcess, timeout_s: float = 60.0) -> None:
         """Wait until no worker commits any more: clocks have moved on, and decisions have matured."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -116,16 +116,26 @@ class Topics:
 
     def offsets(self) -> dict[TopicPartition, tuple[int, int]]:
         """Return committed and end offset of every input partition; -1 where none is committed."""
+        with self.watched_offsets() as offsets:
+            return offsets()
+
+    @contextmanager
+    def watched_offsets(self) -> Iterator[Callable[[], dict[TopicPartition, tuple[int, int]]]]:
+        """Give what `offsets` returns, as often as it is asked for, over one connection."""
         names = self.settings.topics
+        tps = [
+            TopicPartition(topic, p)
+            for topic in (names.transactions, names.labels)
+            for p in range(self.partitions)
+        ]
         with _reader(self.settings, group_id=self.settings.kafka.group) as consumer:
-            tps = [
-                TopicPartition(topic, p)
-                for topic in (names.transactions, names.labels)
-                for p in range(self.partitions)
-            ]
-            ends = consumer.end_offsets(tps)
-            committed = {tp: consumer.committed(tp, timeout_ms=30_000) for tp in tps}
-        return {tp: (-1 if (at := committed[tp]) is None else at, ends[tp]) for tp in tps}
+
+            def offsets() -> dict[TopicPartition, tuple[int, int]]:
+                ends = consumer.end_offsets(tps)
+                committed = {tp: consumer.committed(tp, timeout_ms=30_000) for tp in tps}
+                return {tp: (-1 if (at := committed[tp]) is None else at, ends[tp]) for tp in tps}
+
+            yield offsets
 
     def commits(self) -> int:
         """Return the end of the model log, open transactions included: it grows with every commit begun."""

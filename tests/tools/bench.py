@@ -61,7 +61,7 @@ class Sizes:
 
 
 FULL = Sizes(model_rows=100_000, backtest_cards=5_000, history_cards=20_000, settle_s=10.0, load_s=30.0)
-TRIAL = Sizes(model_rows=5_000, backtest_cards=200, history_cards=3_000, settle_s=2.0, load_s=3.0)
+TRIAL = Sizes(model_rows=5_000, backtest_cards=60, history_cards=2_000, settle_s=2.0, load_s=3.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,8 @@ def run(transactions: int, rounds: int) -> list[Measure]:
         with console.status("filling the topics"):
             count = _fill(settings, transactions)
         figures: dict[str, list[dict[str, float]]] = {name: [] for name in _IN_TURN}
-        _process("worker", _renamed(settings, "warm-up"), count, trial)  # compiles and caches the loops
+        if not trial:
+            _process("worker", _renamed(settings, "warm-up"), count, trial)  # compiles and caches the loops
         for index in range(rounds):
             for name in _IN_TURN:
                 console.print(f"round {index + 1} of {rounds}: {name}")

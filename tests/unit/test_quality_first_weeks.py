@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("own_quality_cache")
 
 
 def test_a_week_is_judged_by_its_own_rows_alone() -> None:
-    stream = registry.SMOKE
+    stream = registry.SMOKE.with_settings({"model": {"challenger": "off"}})
     loaded = stream.load(0)
     decisions, _ = run_worker(stream, loaded)
     costs = stream.worker_settings(loaded).costs
