@@ -34,13 +34,21 @@ MIDDLE_MS = TRAFFIC.start_ms + 11 * MS_PER_DAY
 BEFORE = DATA.event_time_ms < MIDDLE_MS
 
 
+MODEL = {"min_frauds": 30, "forest_min_rows": 400, "generation_days": 3.0, "digest_every": 32}
+
+
 def settings(**sections: Any) -> Settings:
     quick: dict[str, Any] = {
         "labels": {"negatives_after_days": 2.0, "horizon_days": 5.0, "max_silence_days": 2.0},
-        "model": {"min_frauds": 30, "forest_min_rows": 400, "generation_days": 3.0, "digest_every": 32},
+        "model": MODEL,
         "costs": {"review_cost": 3.0, "missed_fraud_fixed": 2.0, "missed_fraud_factor": 0.5},
     }
     return Settings(entity_key="0f" * 16, transaction=FIELDS, **(quick | sections))
+
+
+def without_trees(**sections: Any) -> Settings:
+    """Return settings by which a run takes half the time, where it does not matter who decides."""
+    return settings(model=MODEL | {"challenger": "off"}, **sections)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +75,7 @@ def test_every_transaction_is_decided_once_and_all_three_deciders_have_their_tim
     result: BacktestResult,
 ) -> None:
     reported: list[tuple[int, int]] = []
-    again = backtest(settings(), DATA, progress=lambda decided, total: reported.append((decided, total)))
+    again = backtest(without_trees(), DATA, progress=lambda decided, total: reported.append((decided, total)))
     assert reported == sorted(reported)
     assert reported[-1] == (result.transactions, len(DATA)) == (len(DATA), len(DATA))
     assert again.decisions.decided.all()
@@ -102,8 +110,7 @@ def test_who_looks_at_the_model_changes_no_decision_and_sees_none_of_what_comes_
 
 
 def test_in_shadow_all_is_decided_as_without_trees_and_what_trees_would_decide_is_noted() -> None:
-    model = {"min_frauds": 30, "forest_min_rows": 400, "generation_days": 3.0, "digest_every": 32}
-    alone, beside = (backtest(settings(model=model | {"challenger": it}), DATA) for it in ("off", "shadow"))
+    alone, beside = (backtest(settings(model=MODEL | {"challenger": it}), DATA) for it in ("off", "shadow"))
     bit = np.uint16(Flag.CHALLENGER_WOULD_ALERT)
     np.testing.assert_array_equal(alone.decisions.flags & ~bit, beside.decisions.flags & ~bit)
     for name in ("score", "probability", "threshold", "loss"):
@@ -231,7 +238,7 @@ def test_a_repeat_beyond_the_window_is_decided_and_has_no_label_of_its_own() -> 
 
 def test_rates_of_a_file_of_dates_are_of_its_whole_days() -> None:
     day_ms = DATA.event_time_ms // MS_PER_DAY * MS_PER_DAY
-    found = backtest(settings(), dataclasses.replace(DATA, event_time_ms=day_ms))
+    found = backtest(without_trees(), dataclasses.replace(DATA, event_time_ms=day_ms))
     assert found.whole.days == len(np.unique(day_ms))
 
 
@@ -323,7 +330,7 @@ def test_rows_whose_truth_is_never_known_are_neither_learnt_as_labels_nor_judged
     assert DATA.label_time_ms is not None
     known = np.arange(len(DATA)) % 3 != 0
     hidden = dataclasses.replace(DATA, label_time_ms=np.where(known, DATA.label_time_ms, NEVER))
-    found = backtest(settings(), hidden)
+    found = backtest(without_trees(), hidden)
     assert found.evaluation.n == known.sum()
     assert found.label_coverage == pytest.approx((known & arrived(DATA)).mean())
     assert DATA.is_fraud is not None
@@ -331,7 +338,9 @@ def test_rows_whose_truth_is_never_known_are_neither_learnt_as_labels_nor_judged
     reviewed = judged.take(judged.alerted & judged.truth_known)
     assert found.evaluation.cases == len(np.unique(reviewed.case)) > reviewed.opens_case.sum()
     lied = dataclasses.replace(hidden, is_fraud=np.where(known, DATA.is_fraud, ~DATA.is_fraud))
-    assert_same_decisions(found.decisions, backtest(settings(), lied).decisions, np.ones(len(DATA), np.bool_))
+    assert_same_decisions(
+        found.decisions, backtest(without_trees(), lied).decisions, np.ones(len(DATA), np.bool_)
+    )
 
 
 def test_a_label_that_comes_behind_the_file_covers_nothing() -> None:
@@ -500,12 +509,12 @@ def test_labels_of_declined_alerts_do_not_arrive_and_outcomes_do(result: Backtes
 
 
 def test_a_hash_of_the_transaction_id_chooses_the_share_that_is_declined() -> None:
-    half = backtest(settings(), DATA.take(np.arange(3_000)), handled=AlertShares(declined=0.5))
+    half = backtest(without_trees(), DATA.take(np.arange(3_000)), handled=AlertShares(declined=0.5))
     alerted = (half.decisions.flags & Flag.ALERTED) != 0
     assert not (half.declined & ~alerted).any()
     assert half.declined.sum() / alerted.sum() == pytest.approx(0.5, abs=0.15)
     some = DATA.take(np.arange(1_000))
-    again = backtest(settings(), some, handled=AlertShares(declined=0.5))
+    again = backtest(without_trees(), some, handled=AlertShares(declined=0.5))
     both = alerted[:1_000] & ((again.decisions.flags & Flag.ALERTED) != 0)
     np.testing.assert_array_equal(half.declined[:1_000][both], again.declined[both])
 
@@ -516,7 +525,7 @@ def test_an_answer_says_what_an_alert_is_before_the_label_of_the_file_would() ->
     assert DATA.is_fraud is not None
     late_ms = np.where(DATA.is_fraud, DATA.event_time_ms + 30 * MS_PER_DAY, NEVER)
     late = dataclasses.replace(DATA, label_time_ms=late_ms, silence_is_legit=True)
-    asked = settings(labels={"negatives_after_days": 2.0, "horizon_days": 5.0, "max_silence_days": 40.0})
+    asked = without_trees(labels={"negatives_after_days": 2.0, "horizon_days": 5.0, "max_silence_days": 40.0})
     alone = backtest(asked, late)
     assert not alone.answered.any()
     assert alone.model.frauds_learnt == 0
@@ -536,7 +545,7 @@ def test_an_answer_says_what_an_alert_is_before_the_label_of_the_file_would() ->
 
 def test_an_alert_is_either_declined_or_answered() -> None:
     some = DATA.take(np.arange(3_000))
-    found = backtest(settings(), some, handled=AlertShares(declined=0.5, answered=0.5))
+    found = backtest(without_trees(), some, handled=AlertShares(declined=0.5, answered=0.5))
     alerted = (found.decisions.flags & Flag.ALERTED) != 0
     np.testing.assert_array_equal(found.declined.astype(int) + found.answered, alerted)
     assert found.answered.sum() / alerted.sum() == pytest.approx(0.5, abs=0.15)
@@ -554,9 +563,9 @@ def test_outcomes_of_the_data_keep_their_transactions_from_maturing() -> None:
         outcome_time_ms=np.where(acted, data.event_time_ms, NEVER),
         silence_is_legit=True,
     )
-    found = backtest(settings(), silent)
+    found = backtest(without_trees(), silent)
     assert found.evaluation.n == (~acted).sum()
-    plain = backtest(settings(), dataclasses.replace(silent, outcome_time_ms=None))
+    plain = backtest(without_trees(), dataclasses.replace(silent, outcome_time_ms=None))
     assert plain.evaluation.n == len(data)
     assert found.model.weight_learnt < 0.75 * plain.model.weight_learnt
 
