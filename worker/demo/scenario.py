@@ -86,6 +86,8 @@ def setting_values(bootstrap: str, folder: Path, duration_s: float) -> Values:
         "topics": {name: f"{run}.{name}" for name in _TOPICS},
         "transaction": FIELDS.model_dump(mode="json", exclude_none=True),
         "labels": {"negatives_after_days": 3.0, "horizon_days": 10.0},
+        # The generations of weeks are made within seconds, beside the worker: half of the legits are enough for them.
+        "model": {"sample_one_in": 2},
         "costs": {"alert_budget_cases_per_day": _CASES_PER_CARD_DAY * _cards(duration_s)},
         "batch": {"max_event_time_s": max(3_600.0, stream_speed(duration_s) / _COMMITS_PER_S)},
         "health": {"port": free_port()},
