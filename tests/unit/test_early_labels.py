@@ -22,8 +22,7 @@ def read(*at: int, first_offset: int = 0) -> LabelColumns:
     return labels(*[(f"t{ms}", LabelKind.FRAUD, START_MS + ms) for ms in at], first_offset=first_offset)
 
 
-def offsets(found: LabelColumns | Released | None) -> list[int]:
-    assert found is not None
+def offsets(found: LabelColumns | Released) -> list[int]:
     given: list[int] = found.offsets.tolist()
     return given
 

@@ -43,3 +43,10 @@ def test_a_long_read_reports_every_ten_seconds_and_a_short_one_never(clock: list
         patience.progressed()
         patience.wait("a log: nothing")
     assert reported_s == [11.0, 22.0]
+
+
+def test_the_error_says_what_may_be_the_matter_with_this_read(clock: list[float]) -> None:
+    patience = Patience(60.0, why="the brokers are silent")
+    clock[0] += 61.0
+    with pytest.raises(UnreachableError, match=r"^a topic: nothing for 60 s: the brokers are silent$"):
+        patience.wait("a topic: nothing")

@@ -9,6 +9,9 @@ from typing import Final
 from worker.errors import UnreachableError
 
 _REPORT_S: Final = 10.0
+_OPEN_OR_SILENT: Final = (
+    "no broker answers, or a transaction stays open for longer than kafka.transaction_timeout_ms"
+)
 
 
 class Patience:
@@ -20,11 +23,16 @@ class Patience:
         After so long without progress the read is given up.
     report
         Called every ten seconds or so.
+    why
+        What may be the matter, for the error.
     """
 
-    def __init__(self, stalled_s: float, report: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, stalled_s: float, report: Callable[[], None] = lambda: None, why: str = _OPEN_OR_SILENT
+    ) -> None:
         self._stalled_s = stalled_s
         self._report = report
+        self._why = why
         self._reported_s = self._progressed_s = time.monotonic()
 
     def progressed(self) -> None:
@@ -46,10 +54,7 @@ class Patience:
         """
         now_s = time.monotonic()
         if now_s > self._progressed_s + self._stalled_s:
-            raise UnreachableError(
-                f"{what} for {self._stalled_s:.0f} s: no broker answers, or a transaction stays open for longer than "
-                "kafka.transaction_timeout_ms"
-            )
+            raise UnreachableError(f"{what} for {self._stalled_s:.0f} s: {self._why}")
         if now_s > self._reported_s + _REPORT_S:
             self._reported_s = now_s
             self._report()

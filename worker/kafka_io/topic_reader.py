@@ -93,7 +93,9 @@ class TopicReader:
     def _between(self, start: PartitionOffsets) -> Iterator[Any]:
         """Yield the records from `start` up to `end`; positions decide, because a gap holds no records."""
         self._seek(start)
-        reached, patience = start, Patience(STALLED_S)
+        # To the last stable offset: behind it no transaction is open.
+        patience = Patience(STALLED_S, why="see that the brokers at kafka.bootstrap answer, and try again")
+        reached = start
         while any(reached[tp] < self.end[tp] for tp in self._partitions):
             patience.wait(f"{self._topic}: nothing could be read")
             polled = self._consumer.poll(timeout_ms=_POLL_MS)
