@@ -257,6 +257,14 @@ def test_a_label_that_is_due_within_a_minute_waits_for_no_other_transaction(
     assert effects == [LabelEffect.MATCHED]
 
 
+def test_a_label_alone_is_a_change_that_the_journal_must_hold(tmp_path: Path) -> None:
+    worker = Worker(tmp_path)
+    worker.put(0, "a")
+    worker.processor.run_once()
+    worker.around.inboxes[0].put_labels(labels(("a", LabelKind.LEGIT, START_MS)), [])
+    assert [worker.processor.run_once()[0].changed for _ in range(2)] == [True, False]
+
+
 def test_a_label_dated_in_the_future_holds_back_no_other_and_is_applied_in_its_time(tmp_path: Path) -> None:
     worker = Worker(tmp_path, partitions=1)
     worker.put(0, "a", "b")
