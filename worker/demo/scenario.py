@@ -23,9 +23,9 @@ START_MS: Final = 1_704_067_200_000
 MARGIN_DAYS: Final = 10
 
 _SEED: Final = 10
-_MOST_CARDS: Final = 3_000
+_MOST_CARDS: Final = 2_000
 _LEAST_CARDS: Final = 600
-_CARDS_PER_S: Final = 35.0
+_CARDS_PER_S: Final = 24.0
 """A shorter demo has fewer cards, so that the rate stays the same; `_LEAST_CARDS` have enough frauds to learn from."""
 _CASES_PER_CARD_DAY: Final = 0.02
 _TAIL_S: Final = 2.0
