@@ -222,7 +222,7 @@ def test_a_busy_worker_stopped_past_its_session_is_fenced_or_restored_when_it_wa
     site = Site(kafka.bootstrap, tmp_path, 4, {"batch": {"max_event_time_s": 900.0}, "kafka": SHORT_SESSION})
     records = records_of(small_traffic(days=3, cards=400))
     # Most of it first, so that the sleeper is at work when it is stopped.
-    at, later = 4 * len(records) // 6, 5 * len(records) // 6
+    at, later = 2 * len(records) // 3, 5 * len(records) // 6
     parts = [records[:at], records[at:later], records[later:]]
     with site.worker("w1") as sleeper, site.worker("w2") as other:
         site.feed(parts[0])
