@@ -86,7 +86,7 @@ class FeatureLayout:
 
         Declared fields keep their names: beside a field `hour` the computed hour is called `hour_computed`.
         """
-        columns = [("amount", "amount"), *_card_columns(spec), *_shared_columns(spec), _HOUR]
+        columns = [("amount", "amount"), *card_columns(spec), *_shared_columns(spec), _HOUR]
         declared = spec.numeric + spec.categorical
         names = (*others_than(declared, [name for name, _ in columns]), *declared)
         categorical = np.arange(len(names)) >= len(names) - len(spec.categorical)
@@ -104,7 +104,8 @@ def others_than(taken: tuple[str, ...], names: list[str]) -> list[str]:
     return found
 
 
-def _card_columns(spec: FeatureSpec) -> list[tuple[str, str]]:
+def card_columns(spec: FeatureSpec) -> list[tuple[str, str]]:
+    """Return name and text of each feature that the history of a card gives, in order."""
     short, _, long = (f"{days:g}" for days in spec.half_lives_days)
     burst = f"{24 * aggregates.BURST_SHARE * spec.half_lives_days[0]:g}"
     return [

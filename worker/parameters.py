@@ -99,7 +99,6 @@ def task_limits(settings: Settings) -> TaskLimits:
     """Return the bounds of a partition's task."""
     labels, batch = settings.labels, settings.batch
     return TaskLimits(
-        max_cards=settings.features.max_cards,
         repeat_window=batch.repeat_window,
         keep_ms=round((labels.horizon_days + labels.keep_after_horizon_days) * MS_PER_DAY),
         mature_rows=2 * batch.max_records,

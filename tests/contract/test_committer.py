@@ -14,7 +14,7 @@ from kafka.errors import KafkaError
 from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata
 
 from worker.errors import FencedError, IncompatibleError, IndefiniteError, UnreachableError
-from worker.kafka_io.client import producer_config
+from worker.kafka_io.client import producer_config, transactional_id_of
 from worker.kafka_io.committer import Committer, KafkaTransaction, Outgoing
 from worker.kafka_io.consumer import ColumnarConsumer
 from worker.settings.sections import KafkaSettings, Settings, WorkerSettings
@@ -42,7 +42,9 @@ class Place:
             worker=WorkerSettings(id=worker_id),
             kafka=KafkaSettings(bootstrap=self._bootstrap, group=self.group),
         )
-        self._made.append(Committer(producer_config(settings) | config, deadline_s))
+        self._made.append(
+            Committer(producer_config(settings, transactional_id_of(settings)) | config, deadline_s)
+        )
         return self._made[-1]
 
     def close(self) -> None:
@@ -169,7 +171,7 @@ def test_the_older_of_two_committers_with_one_id_is_fenced(place: Place) -> None
     older = place.committer()
     older.commit(place.transaction(b"older"), place.empty_group())
     newer = place.committer()
-    with pytest.raises(FencedError, match=r"worker\.id = 'w1'.*id of its own"):
+    with pytest.raises(FencedError, match=rf"transactional id '{place.group}\.w1'.*another worker\.id"):
         older.commit(place.transaction(b"fenced", next_offset=50), place.empty_group())
     newer.commit(place.transaction(b"newer", next_offset=10), place.empty_group())
     assert place.visible() == [b"older", b"newer"]
@@ -184,7 +186,7 @@ def test_a_committer_that_learns_of_its_fencing_between_two_calls_says_so_too(pl
     refused = older._producer.send(place.output, b"fenced", partition=0)
     with pytest.raises(KafkaError):
         refused.get(timeout=20)
-    with pytest.raises(FencedError, match=r"ProducerFenced.*worker\.id = 'w1'"):
+    with pytest.raises(FencedError, match=rf"ProducerFenced.*transactional id '{place.group}\.w1'"):
         older.commit(place.transaction(b"fenced"), place.empty_group())
     assert place.visible() == []
 

@@ -12,11 +12,12 @@ import confluent_kafka
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
-from kafka.errors import NoOffsetForPartitionError
+from kafka.errors import CorruptRecordError, NoOffsetForPartitionError
 from kafka.record.default_records import DefaultRecordBatch
 
 from tests.support.records import read_from
-from worker.kafka_io.consumer import ColumnarConsumer, ConsumerCorruptError
+from worker.errors import CorruptError
+from worker.kafka_io.consumer import ColumnarConsumer
 from worker.kafka_io.partitioner import Partitioner, partitions_of_keys
 from worker.kafka_io.record_batches import RecordColumns
 
@@ -307,13 +308,13 @@ def test_after_a_corrupt_batch_the_consumer_refuses_instead_of_spinning(
         assert consumer.position(tp) == 240
         if pausing:
             consumer.pause(tp)
-            with suppress(ConsumerCorruptError):
+            with suppress(CorruptRecordError, CorruptError):
                 consumer.poll(10)
             consumer.resume(tp)
+        error = CorruptError if columnar else CorruptRecordError
         for _ in range(3):
-            with pytest.raises(ConsumerCorruptError, match="at offset 240 failed crc check") as raised:
+            with pytest.raises(error, match="at offset 240 failed crc check"):
                 consumer.poll(10_000)
-            assert isinstance(raised.value.__cause__, Exception)
 
 
 def read_on(consumer: ColumnarConsumer) -> None:
@@ -326,11 +327,9 @@ def test_any_other_fault_is_declared_and_final_too(kafka: Broker, topic_factory:
     topic = topic_factory("nowhere")
     with consumer_of(kafka, columnar=True, group_id=topic) as consumer:
         consumer.subscribe([topic], None)
-        with pytest.raises(ConsumerCorruptError, match="NoOffsetForPartitionError") as raised:
-            read_on(consumer)
-        assert isinstance(raised.value.__cause__, NoOffsetForPartitionError)
-        with pytest.raises(ConsumerCorruptError, match="NoOffsetForPartitionError"):
-            consumer.poll(1_000)
+        for _ in range(2):
+            with pytest.raises(NoOffsetForPartitionError):
+                read_on(consumer)
 
 
 def test_a_group_member_reads_pauses_and_resumes(kafka: Broker, topic_factory: TopicFactory) -> None:

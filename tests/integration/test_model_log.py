@@ -14,7 +14,7 @@ from models.records import Lineage, ModelRecord
 from models.state import ModelState
 from tests.support.model_log import LINEAGE, POLICY, commit, new_state
 from worker.errors import IncompatibleError
-from worker.kafka_io.client import consumer_config, producer_config
+from worker.kafka_io.client import consumer_config, producer_config, transactional_id_of
 from worker.kafka_io.committer import Committer, KafkaTransaction, Outgoing
 from worker.live.model_log import KafkaModelLog
 from worker.partition.record_layouts import encode_model
@@ -39,7 +39,7 @@ def settings(kafka: Broker, topic_factory: TopicFactory) -> Settings:
 
 @pytest.fixture
 def committer(settings: Settings) -> Iterator[Committer]:
-    committer = Committer(producer_config(settings), 30.0)
+    committer = Committer(producer_config(settings, transactional_id_of(settings)), 30.0)
     yield committer
     committer.close()
 

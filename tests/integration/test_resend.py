@@ -144,9 +144,7 @@ def test_a_record_without_its_key_goes_to_the_partition_of_its_card(kafka: Broke
 
 def test_of_two_runs_at_once_the_later_one_sends(kafka: Broker, tmp_path: Path) -> None:
     site = Site(kafka.bootstrap, tmp_path, 1)
-    config = producer_config(site.settings) | {
-        "transactional_id": f"{site.settings.kafka.group}.dead-letters"
-    }
+    config = producer_config(site.settings, f"{site.settings.kafka.group}.dead-letters")
     earlier = Committer(config, site.settings.kafka.commit_deadline_s)
     assert resend(site.settings, Wanted()).sent == {}
     with pytest.raises(FencedError):

@@ -29,7 +29,6 @@ HASHER = Hasher((1, 2))
 HOUR_MS = MS_PER_DAY // 24
 SKEW_MS = 5 * 60_000
 LIMITS = TaskLimits(
-    max_cards=1_000,
     repeat_window=100,
     keep_ms=60 * MS_PER_DAY,
     mature_rows=1_000,

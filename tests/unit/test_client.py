@@ -13,13 +13,21 @@ from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.structs import TopicPartition
 from pydantic import SecretStr
 
-from worker.errors import FencedError, IncompatibleError, SettingsError, UnreachableError, WorkerError
+from worker.errors import (
+    CorruptError,
+    FencedError,
+    IncompatibleError,
+    SettingsError,
+    UnreachableError,
+    WorkerError,
+)
 from worker.kafka_io.client import (
     admin_config,
     consumer_config,
     explain_kafka_error,
     kafka_errors_explained,
     producer_config,
+    transactional_id_of,
     wait_for_brokers,
 )
 from worker.settings.sections import KafkaSettings, Settings, WorkerSettings
@@ -41,7 +49,7 @@ def settings(**kafka: Any) -> Settings:
 
 def test_every_argument_is_one_that_kafka_python_knows() -> None:
     assert set(admin_config(settings())) <= set(KafkaAdminClient.DEFAULT_CONFIG)
-    assert set(producer_config(settings())) <= set(KafkaProducer.DEFAULT_CONFIG)
+    assert set(producer_config(settings(), "g.w")) <= set(KafkaProducer.DEFAULT_CONFIG)
     for group in (False, True):
         assert set(consumer_config(settings(), group=group)) <= set(KafkaConsumer.DEFAULT_CONFIG)
 
@@ -62,11 +70,12 @@ def test_a_consumer_outside_the_group_does_not_join_it() -> None:
 
 
 def test_the_workers_producer_is_transactional_under_an_id_of_its_group_and_worker() -> None:
-    config = producer_config(settings(group="g", transaction_timeout_ms=7_000))
+    its = settings(group="g", transaction_timeout_ms=7_000)
+    config = producer_config(its, transactional_id_of(its))
     assert (config["transactional_id"], config["transaction_timeout_ms"]) == ("g.w7", 7_000)
     assert config["retry_backoff_ms"] == 5
     assert config["batch_size"] < 1_048_576
-    assert "transactional_id" not in producer_config(settings(), transactional=False)
+    assert "transactional_id" not in producer_config(settings(), transactional_id=None)
 
 
 def test_credentials_and_certificates_are_passed_on(tmp_path: Path) -> None:
@@ -109,6 +118,7 @@ def test_every_error_of_the_library_becomes_one_of_ours_with_its_name_in_it() ->
 @pytest.mark.parametrize(
     ("theirs", "ours", "remedy"),
     [
+        (errors.CorruptRecordError("crc"), CorruptError, "`fraud-worker skip`"),
         (errors.SaslAuthenticationFailedError("no"), UnreachableError, "kafka.sasl_username = 'alice'"),
         (errors.TopicAuthorizationFailedError({"t"}), UnreachableError, "permit it to kafka.sasl_username"),
         (errors.UnknownTopicOrPartitionError("t-0"), UnreachableError, "run `fraud-worker topics create`"),

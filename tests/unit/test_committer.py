@@ -48,7 +48,7 @@ class Producer:
 def committer(monkeypatch: pytest.MonkeyPatch) -> Committer:
     monkeypatch.setattr("worker.kafka_io.committer.KafkaProducer", Producer)
     monkeypatch.setattr(Producer, "failure", None)
-    return Committer({"client_id": "w"}, deadline_s=5.0)
+    return Committer({"transactional_id": "g.w"}, deadline_s=5.0)
 
 
 def records() -> Iterator[Outgoing]:
@@ -95,7 +95,7 @@ def refused(monkeypatch: pytest.MonkeyPatch, init: Callable[[], None]) -> Except
     monkeypatch.setattr("worker.kafka_io.committer.KafkaProducer", Producer)
     monkeypatch.setattr(Producer, "init_transactions", lambda _: init(), raising=False)
     with pytest.raises(Exception) as raised:  # noqa: PT011 - each test says which one
-        Committer({"client_id": "w"}, deadline_s=0.05)
+        Committer({"transactional_id": "g.w"}, deadline_s=0.05)
     return raised.value
 
 
@@ -118,7 +118,7 @@ def test_no_commit_is_in_doubt_before_kafka_has_granted_the_transactional_id(
         (unavailable, "CoordinatorNotAvailableError"),
     ):
         assert isinstance(error, UnreachableError)
-        assert f"no transactional id to worker.id = 'w' ({reason}" in str(error)
+        assert f"Kafka does not grant transactional id 'g.w' ({reason}" in str(error)
         assert "commit may" not in str(error)
 
 

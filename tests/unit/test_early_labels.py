@@ -12,6 +12,7 @@ from tests.support.partition import labels
 from worker.partition import early_labels
 from worker.partition.early_labels import LabelShelf, Released, transactions_of
 from worker.wire.decoder import LabelColumns
+from worker.wire.schema import MAX_ORIGINAL_BYTES
 
 LATEST = START_MS + 10**9
 NOBODY = np.empty(0, np.uint64)
@@ -165,5 +166,5 @@ def test_what_is_kept_of_a_value_holds_no_card_number_and_no_more_than_a_dead_le
     far = dataclasses.replace(read(900), value=pa.array([long], pa.large_binary()))
     kept = LabelShelf().sift(far, START_MS, NOBODY).early.value.to_pylist()[0]
     assert b"4111" not in kept
-    beginning, whole_bytes = early_labels.original_of(kept)
-    assert (len(beginning), whole_bytes) == (early_labels.LONGEST_VALUE_BYTES, len(long))
+    beginning, whole_bytes = early_labels.uncut(kept)
+    assert (len(beginning), whole_bytes) == (MAX_ORIGINAL_BYTES, len(long))

@@ -17,7 +17,6 @@ from models.state import GenerationStart
 from models.vocabulary import MS_PER_DAY, Decider, Flag, LabelEffect, LabelKind, LabelSource
 from tests.support.partition import labels
 from worker.live.observer import MetricsObserver, _held_back
-from worker.live.publisher import ORPHAN, ORPHAN_DETAIL, WRONG_CARD, WRONG_CARD_DETAIL
 from worker.settings.sections import TopicSettings
 from worker.wire.decoder import LabelColumns
 
@@ -125,9 +124,16 @@ def test_each_generation_is_logged_once_with_what_it_was_made_of(
 def test_labels_without_a_decision_are_warned_of_once(
     observer: MetricsObserver, caplog: pytest.LogCaptureFixture
 ) -> None:
+    counted: list[tuple[str, str, int]] = []
+    metrics: Any = observer._metrics
+    metrics.dead_lettered = lambda *given: counted.append(given)
+    settling = SimpleNamespace(orphans=np.array([0, 2, 5]), wrong_card=np.array([2]))
     for partition in (2, 3):
-        observer._log_dead_letters(partition, ORPHAN, ORPHAN_DETAIL)
-        observer._log_dead_letters(partition, WRONG_CARD, WRONG_CARD_DETAIL)
+        outcome: Any = SimpleNamespace(
+            partition=partition, by_label=settling, labels=LabelColumns.none(), overflow=LabelColumns.none()
+        )
+        observer._observe_unused(outcome)
+    assert counted == 2 * [("settle", "orphan_label", 2), ("settle", "wrong_card", 1)]
     warning, other = logged(caplog)
     assert other.startswith("chargebacks, partition 2: wrong_card goes to the dead letters: ")
     assert warning.startswith("chargebacks, partition 2: orphan_label goes to the dead letters: ")
@@ -248,10 +254,13 @@ def test_labels_without_room_to_wait_for_their_day_are_counted_as_surplus_and_as
     two = labels(("a", LabelKind.FRAUD, 1), ("b", LabelKind.FRAUD, 1))
     outcome: Any = SimpleNamespace(
         partition=0,
+        by_label=SimpleNamespace(orphans=np.empty(0, np.int64), wrong_card=np.empty(0, np.int64)),
+        labels=LabelColumns.none(),
         surplus=LabelColumns.none(),
         overflow=dataclasses.replace(two, offsets=np.array([7, 8]), source=source),
         released=SimpleNamespace(offsets=np.array([7])),
     )
     rest._observe_surplus(outcome)
+    rest._observe_unused(outcome)
     assert counted == [[LabelSource.CHARGEBACK], ("settle", "surplus", 2)]
     assert any("partition 0: surplus goes to the dead letters: " in line for line in logged(caplog))

@@ -36,7 +36,7 @@ class Surroundings:
         self.quiet: set[int] = set()
         self.idle_ms = HOUR_MS
         self.moved: set[int] = set()
-        self.quiet_at_ms: dict[int, int] = {}
+        self.clock_ms: dict[int, int] = {}
         self.commits: list[list[ModelRecord]] = []
         self.steps: list[str] = []
         self._unfolded: list[ModelRecord] = []
@@ -48,10 +48,9 @@ class Surroundings:
             PartitionBatch(
                 partition,
                 inbox.transactions.take(EVERYTHING),
-                quiet=partition in self.quiet,
-                idle_ms=self.idle_ms,
+                idle_ms=self.idle_ms if partition in self.quiet else None,
                 moved=partition in self.moved,
-                quiet_at_ms=self.quiet_at_ms.get(partition),
+                clock_ms=self.clock_ms.get(partition),
                 first_label_ms=inbox.labels.first_due_ms,
             )
             for partition, inbox in self.inboxes.items()
@@ -67,12 +66,10 @@ class Surroundings:
         return self.inboxes[partition].silent_until_ms(clock_ms)
 
     def take_bad(self, partition: int) -> list[BadRecord]:
-        inbox = self.inboxes[partition]
-        return inbox.transactions.take_bad() + inbox.labels.take_bad()
+        return self.inboxes[partition].take_bad()
 
     def positions(self, partition: int) -> Positions:
-        inbox = self.inboxes[partition]
-        return Positions(inbox.transactions.next_offset, inbox.labels.next_offset)
+        return self.inboxes[partition].positions
 
     def begin(
         self, outcomes: list[Outcome], records: list[ModelRecord], model: ModelState
@@ -210,7 +207,7 @@ def test_a_partition_that_fell_quiet_moves_to_its_watermark(tmp_path: Path) -> N
     inbox.put_transactions(transactions(["b"], [far_ms], first_offset=1), [])
     worker.processor.run_once()
     assert worker.around.commit_record().clocks_ms == {0: START_MS}
-    worker.around.quiet_at_ms[0] = inbox.watermark.fall_quiet(far_ms)
+    worker.around.clock_ms[0] = inbox.watermark.fall_quiet(far_ms)
     worker.processor.run_once()
     assert worker.around.commit_record().clocks_ms == {0: far_ms}
 

@@ -18,7 +18,7 @@ from tests.support.partition import labels, running_task
 from worker.cycle.contracts import Finish, Outcome
 from worker.kafka_io.client import consumer_config
 from worker.kafka_io.committer import KafkaTransaction
-from worker.live.publisher import ORPHAN, SURPLUS, WRONG_CARD, Publisher
+from worker.live.publisher import Publisher
 from worker.partition.early_labels import LabelShelf
 from worker.partition.journal import Positions
 from worker.partition.settling import Matured, Settling
@@ -93,7 +93,7 @@ def test_an_orphan_of_another_card_has_a_reason_of_its_own(publisher: Publisher,
     one = dataclasses.replace(outcome(0, Positions(1, 2), changed=True), labels=came, by_label=settling)
     publisher.begin([one], [], new_state())
     letters = [it.value for it in kept.begun[-1].records if it.topic == TOPICS.dead_letters]
-    assert [DeadLetter.model_validate_json(it).reason for it in letters] == [ORPHAN, WRONG_CARD]
+    assert [DeadLetter.model_validate_json(it).reason for it in letters] == ["orphan_label", "wrong_card"]
 
 
 def test_a_label_without_room_to_wait_for_its_day_is_a_dead_letter(publisher: Publisher, kept: Kept) -> None:
@@ -109,8 +109,8 @@ def test_a_label_without_room_to_wait_for_its_day_is_a_dead_letter(publisher: Pu
     ]
     found = [(it.topic, it.partition, it.offset, it.stage, it.reason, original_of(it)) for it in letters]
     assert found == [
-        (TOPICS.labels, 0, 40, "settle", SURPLUS, b'{"a": 1}'),
-        (TOPICS.labels, 0, 41, "settle", SURPLUS, b'{"b": 1}'),
+        (TOPICS.labels, 0, 40, "settle", "surplus", b'{"a": 1}'),
+        (TOPICS.labels, 0, 41, "settle", "surplus", b'{"b": 1}'),
     ]
 
 

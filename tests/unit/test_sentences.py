@@ -90,9 +90,35 @@ def test_what_is_known_of_an_entity_is_counted(feature: str, words: str) -> None
 
 
 def test_an_entity_without_history_says_so() -> None:
-    new = {"merchant_id_odds_short": float(np.log(0.02)), "merchant_id_legit_age": 39.9}
+    unknown = float(np.log(0.02))
+    new = {
+        "merchant_id_odds_short": unknown, "merchant_id_odds_middle": unknown, "merchant_id_legit_age": 39.9
+    }  # fmt: skip
     assert said("merchant_id_odds_short", new) == "merchant_id: no payment of known outcome yet"
-    assert said("merchant_id_rate_ratio", {}) == "merchant_id: its usual traffic is not known yet"
+    assert said("merchant_id_odds_middle", new) == "merchant_id: no payment of known outcome yet"
+    assert said("merchant_id_rate_ratio", new) == "merchant_id: its usual traffic is not known yet"
+
+
+@pytest.mark.parametrize("feature", [name for name in LAYOUT.names if name.startswith("merchant_id_")])
+def test_an_entity_that_the_transaction_lacks_is_missing(feature: str) -> None:
+    assert said(feature, {}) == "merchant_id is missing"
+
+
+@pytest.mark.parametrize(
+    ("frauds", "legits", "words"),
+    [
+        (0, 1, "less than 1 %"),
+        (20, 1980, "at most 1 %"),
+        (1, 0, "about 50 %"),  # by 1.02 / 1, for one payment says little
+        (30, 70, "about 30 %"),
+    ],
+)
+def test_a_share_of_fraud_is_not_said_to_be_larger_than_it_is_where_little_is_known(
+    frauds: int, legits: int, words: str
+) -> None:
+    odds = {"merchant_id_odds_middle": float(np.log((frauds + 0.02) / (legits + 1)))}
+    sentence = f"merchant_id: {words} fraud among its recent payments of known outcome"
+    assert said("merchant_id_odds_middle", odds) == sentence
 
 
 def test_a_place_is_said_in_kilometres() -> None:

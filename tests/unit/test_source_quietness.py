@@ -37,7 +37,7 @@ def test_a_partition_is_quiet_only_after_a_while_at_its_end(monkeypatch: pytest.
 
     def quiet_at(time_s: float) -> bool:
         now_s[0] = time_s
-        return source.poll()[0].quiet
+        return source.poll()[0].idle_ms is not None
 
     max_idle_s = SETTINGS.batch.max_idle_ms / 1000
     assert not quiet_at(100.0)
@@ -48,17 +48,17 @@ def test_a_partition_is_quiet_only_after_a_while_at_its_end(monkeypatch: pytest.
     client.ends_ahead = 1  # one more transaction has come, and is on its way
     source.poll()
     now_s[0] += max_idle_s  # nobody waits for it any longer
-    assert not source.poll()[0].quiet
+    assert source.poll()[0].idle_ms is None
     client.ends_ahead = 0
-    assert not source.poll()[0].quiet, "time at the end does not add up"
+    assert source.poll()[0].idle_ms is None, "time at the end does not add up"
 
 
 def label_records(count: int, time_ms: int) -> RecordColumns:
     values = [
-        b'{"transaction_id":"t","card_id":"c","label":"fraud","label_time":%d,"source":"chargeback"}'
+        b'{"transaction_id":"t","card_id":"f","label":"fraud","label_time":%d,"source":"chargeback"}'
         % time_ms
     ] * count
-    return record_columns(values, [b"c"] * count, topic=TOPICS[1], partition=0)
+    return record_columns(values, [b"f"] * count, topic=TOPICS[1], partition=0)
 
 
 class Clocked:
@@ -68,7 +68,7 @@ class Clocked:
         self.now_s = 100.0
         monkeypatch.setattr("worker.live.source.time.monotonic", lambda: self.now_s)
         self.client = Client()
-        guard = InputGuard(3, "murmur2", SETTINGS.batch, stops=False)
+        guard = InputGuard(3, "murmur2", SETTINGS.batch)
         self.source = KafkaSource(
             cast("ColumnarConsumer", self.client), Decoder(SETTINGS), SETTINGS.topics, SETTINGS.batch, guard,
             Tasks({0: Positions(5, 0)}), "earliest",
@@ -80,7 +80,7 @@ class Clocked:
     def pass_s(self, passed_s: float) -> bool:
         """Let seconds pass and poll; return whether the partition is quiet."""
         self.now_s += passed_s
-        return self.source.poll()[0].quiet
+        return self.source.poll()[0].idle_ms is not None
 
     def fetch(self, count: int, of: int, time_ms: int) -> None:
         """Bring labels, of as many as the broker has; the position is behind them."""

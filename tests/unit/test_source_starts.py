@@ -75,7 +75,7 @@ def test_misplaced_records_become_dead_letters_where_the_setting_says_so() -> No
     guard = InputGuard(3, "murmur2", SETTINGS.batch, stops=False)
     source = KafkaSource(
         cast("ColumnarConsumer", client), Decoder(SETTINGS), SETTINGS.topics, SETTINGS.batch, guard, tasks,
-        "earliest", refuses_misplaced=True,
+        "earliest",
     )  # fmt: skip
     keys = [f"c{n}".encode() for n in range(30)]
     values = [b'{"transaction_id":"t","card_id":"%s","event_time":1,"amount":1}' % key for key in keys]

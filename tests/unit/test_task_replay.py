@@ -29,8 +29,8 @@ from worker.partition import ration as ration_module
 from worker.partition.task import PartitionTask, TaskLimits
 from worker.wire.decoder import LabelColumns, TransactionColumns
 
+FEW_CARDS = 15
 TIGHT = TaskLimits(
-    max_cards=15,
     repeat_window=25,
     keep_ms=40 * HOUR_MS,
     mature_rows=7,
@@ -129,7 +129,7 @@ class Stream:
 @pytest.mark.parametrize("seed", range(4))
 def test_a_task_replayed_from_its_journal_is_the_one_that_wrote_it(tmp_path: Path, seed: int) -> None:
     model, stream = deciding_model(), Stream(seed)
-    model.policy = dataclasses.replace(POLICY, max_cards=TIGHT.max_cards)
+    model.policy = dataclasses.replace(POLICY, max_cards=FEW_CARDS)
     live = running_task(tmp_path / "live", TIGHT)
     entries = [run(live, model, *stream.next(START_MS)).entry for _ in range(60)]
     restored = replayed(tmp_path / "restored", entries, TIGHT)

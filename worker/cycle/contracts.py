@@ -26,25 +26,22 @@ class PartitionBatch:
     ----------
     transactions
         Cut at the batch's event time; None before the partition's first fetch.
-    quiet
-        Whether there has been no transaction to read or to take for a while.
     moved
         Whether its positions are committed although nothing came: no worker has worked on the partition yet, or the
         input went on past aborted records.
     idle_ms
-        For how long, by the wall clock.
-    quiet_at_ms
-        The watermark of a quiet partition, if it has one.
+        For how long, by the wall clock, there has been no transaction to read or to take; None where it is not quiet.
+    clock_ms
+        To where the source moves the partition's clock, whatever came; None where it leaves that to the transactions.
     first_label_ms
         When the first of the labels that were fetched and not taken is due.
     """
 
     partition: int
     transactions: TransactionColumns | None
-    quiet: bool
     moved: bool = False
-    idle_ms: int = 0
-    quiet_at_ms: int | None = None
+    idle_ms: int | None = None
+    clock_ms: int | None = None
     first_label_ms: int | None = None
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from models.vocabulary import MS_PER_DAY, NEVER_MS
 from worker.cycle.watermark import Watermark
 from worker.partition.early_labels import MOST_BYTES, MOST_ROWS, NO_ROOM, Room
+from worker.partition.journal import Positions
 from worker.wire.decoder import BadRecord, LabelColumns, TransactionColumns
 from worker.wire.schema import END_OF_TIME_MS
 
@@ -284,6 +285,15 @@ class Inbox:
         sent_ms = np.where(timestamp_ms > 0, np.minimum(timestamp_ms, END_OF_TIME_MS), END_OF_TIME_MS)
         capped_ms: NDArray[np.int64] = np.minimum(time_ms, sent_ms + self._skew_ms)
         return capped_ms if wall_ms is None else np.minimum(capped_ms, wall_ms + MS_PER_DAY)
+
+    def take_bad(self) -> list[BadRecord]:
+        """Take the bad records before the positions reached."""
+        return self.transactions.take_bad() + self.labels.take_bad()
+
+    @property
+    def positions(self) -> Positions:
+        """Where reading goes on, given what was taken."""
+        return Positions(self.transactions.next_offset, self.labels.next_offset)
 
     def follow_clock(self, clock_ms: int) -> int:
         """Let the watermark follow the partition's clock; return up to when labels are due: the clock.

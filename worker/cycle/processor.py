@@ -146,10 +146,10 @@ class Processor:
 
     def _move_clock(self, task: PartitionTask, part: PartitionBatch) -> None:
         """Let time pass where no transaction comes."""
-        if part.quiet_at_ms is not None:
-            task.move_clock(part.quiet_at_ms)
-        if part.quiet and self._model.clock_ms is not None:
-            task.follow_clock(self._model.clock_ms, part.idle_ms, part.first_label_ms)
+        if part.clock_ms is not None:
+            task.move_clock(part.clock_ms)
+        if part.idle_ms is not None and self._model.clock_ms is not None:
+            task.follow_model(self._model.clock_ms, part.idle_ms, part.first_label_ms)
 
     def _apply_labels(self, task: PartitionTask, decided: Decided | None, partitions: int) -> Labelled:
         """Read the labels up to the task's clock, and apply those that are due."""

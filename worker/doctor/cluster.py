@@ -14,7 +14,7 @@ from kafka.structs import TopicPartition
 
 from models.vocabulary import MS_PER_DAY
 from worker.kafka_io.admin import AdminClient
-from worker.kafka_io.client import admin_config, kafka_errors_explained, wait_for_brokers
+from worker.kafka_io.client import admin_config, kafka_errors_explained, transactional_id_of, wait_for_brokers
 from worker.settings.sections import Settings
 
 PATIENCE_S: Final = 6.0
@@ -287,7 +287,7 @@ class _Interview:
     def _transaction(self, topic_exists: bool) -> TransactionState | None:
         if not topic_exists:  # a question would make Kafka create it
             return None
-        name = f"{self._settings.kafka.group}.{self._settings.worker.id}"
+        name = transactional_id_of(self._settings)
         try:
             described = self._admin.describe_transactions([name])[name]
         except kafka_errors.TransactionalIdNotFoundError:

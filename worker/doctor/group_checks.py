@@ -8,6 +8,7 @@ from typing import Final
 from worker.doctor.cluster import INPUT, Cluster, Group, Topic
 from worker.doctor.finding import Finding, failed, not_checked, ok, warning
 from worker.errors import IncompatibleError, SettingsError
+from worker.kafka_io.client import transactional_id_of
 from worker.kafka_io.topic_reader import open_topic
 from worker.settings.sections import Settings
 
@@ -134,7 +135,7 @@ def _progress(cluster: Cluster, group: Group) -> Finding:
 
 def transaction(settings: Settings, cluster: Cluster) -> Finding:
     """Check that no transaction of this worker hangs. Looking does not touch the transactional id."""
-    name = f"{settings.kafka.group}.{settings.worker.id}"
+    name = transactional_id_of(settings)
     if "transaction" in cluster.unknown:
         return not_checked(f"Kafka does not show the state of transactional id {name}")
     if cluster.transaction is None:

@@ -9,6 +9,7 @@ from models.vocabulary import MS_PER_DAY
 from worker.doctor.cluster import Cluster, Group, Topic
 from worker.doctor.finding import Finding, failed, not_checked, ok, refused, warning
 from worker.errors import IncompatibleError, UnreachableError
+from worker.kafka_io.client import transactional_id_of
 from worker.kafka_io.topic_setup import FOR_EVER, LATEST_AHEAD, refuse_misfits
 from worker.partition.record_layouts import PIECE_BYTES
 from worker.settings.sections import Settings
@@ -232,7 +233,6 @@ def permissions(settings: Settings, cluster: Cluster) -> Finding:
     known = {role: topic for role, topic in cluster.topics.items() if topic.operations is not None}
     if not known and not cluster.forbidden:
         return not_checked("Kafka does not report permissions")
-    transactional = f"{settings.kafka.group}.{settings.worker.id}"
     lacking = [
         f"{' and '.join(sorted(missing))} on {topic.name}"
         for role, topic in known.items()
@@ -241,12 +241,12 @@ def permissions(settings: Settings, cluster: Cluster) -> Finding:
     if "group" in cluster.forbidden or not _may_read(cluster.group):
         lacking.append(f"READ on group {settings.kafka.group}")
     if "transaction" in cluster.forbidden:
-        lacking.append(f"WRITE on transactional id {transactional}")
+        lacking.append(f"WRITE on transactional id {transactional_id_of(settings)}")
     if lacking:
         fix = f"grant it to {_principal(settings)}"
         return failed(f"not permitted: {', '.join(lacking)}", fix, UnreachableError)
     return ok(
-        f"topics and group; Kafka checks WRITE on transactional id {transactional} only when it is used"
+        f"topics and group; Kafka checks WRITE on transactional id {transactional_id_of(settings)} only when it is used"
     )
 
 

@@ -47,7 +47,7 @@ class BulkProducer:
         self._settings = settings
         keep_producer_logger()
         with kafka_errors_explained(settings):
-            self._producer = KafkaProducer(**producer_config(settings, transactional=False))
+            self._producer = KafkaProducer(**producer_config(settings, transactional_id=None))
         # The client's hook at the interpreter's exit would wait for what a thread that was given up has not sent.
         self._producer._unregister_cleanup()
         self._codec: int = self._producer.config["compression_attrs"]

@@ -76,6 +76,12 @@ _HUNG_UP: Final = (
 # The first entry that fits counts: some of kafka-python's errors are both retriable and something worse.
 _EXPLANATIONS: Final[tuple[tuple[tuple[type[Exception], ...], type[WorkerError], str], ...]] = (
     (
+        _UNREADABLE,
+        CorruptError,
+        "{where} sent records that do not read ({reason}): see the brokers' logs and disks; `fraud-worker skip` goes "
+        "on behind such records of an input topic",
+    ),
+    (
         _REFUSED,
         UnreachableError,
         "{where} refuses the credentials ({reason}): check kafka.security_protocol = "
@@ -178,15 +184,23 @@ def consumer_config(settings: Settings, *, group: bool) -> dict[str, Any]:
     return config | {"max_partition_fetch_bytes": 4 << 20} | _membership(settings) if group else config
 
 
-def producer_config(settings: Settings, *, transactional: bool = True) -> dict[str, Any]:
+def transactional_id_of(settings: Settings, name: str | None = None) -> str:
+    """Return the transactional id of the worker, or of a command of that name: that of a worker would be fenced.
+
+    The group is part of it: transactional ids share the whole cluster, static members only their group.
+    """
+    return f"{settings.kafka.group}.{name or settings.worker.id}"
+
+
+def producer_config(settings: Settings, transactional_id: str | None) -> dict[str, Any]:
     """Return keyword arguments of `kafka.KafkaProducer`.
 
     Parameters
     ----------
     settings
         Their `kafka` and `worker` sections are used.
-    transactional
-        Whether the producer has the worker's transactional id; without one it is only idempotent, as for a replay.
+    transactional_id
+        None for a producer that is only idempotent, as for a replay.
     """
     config = admin_config(settings) | {
         "acks": "all",
@@ -196,11 +210,10 @@ def producer_config(settings: Settings, *, transactional: bool = True) -> dict[s
         "max_request_size": 8 << 20,
         "allow_auto_create_topics": False,
     }
-    if not transactional:
+    if transactional_id is None:
         return config
     return config | {
-        # The group is part of the id: transactional ids share the whole cluster, static members only their group.
-        "transactional_id": f"{settings.kafka.group}.{settings.worker.id}",
+        "transactional_id": transactional_id,
         "transaction_timeout_ms": settings.kafka.transaction_timeout_ms,
         # A broker refuses a transaction right after another's commit once, and the client waits out this time: the
         # default of 100 ms would cost 200 ms a commit.
@@ -245,13 +258,6 @@ def kafka_errors_explained(settings: Settings) -> Iterator[None]:
         yield
     except kafka_errors.KafkaError as error:
         raise explain_kafka_error(error, settings) from error
-    except CorruptError as error:
-        # The consumer raises CorruptError after any error; only two of kafka-python's are about the records themselves.
-        if isinstance(error.__cause__, kafka_errors.KafkaError) and not isinstance(
-            error.__cause__, _UNREADABLE
-        ):
-            raise explain_kafka_error(error.__cause__, settings) from error
-        raise
 
 
 def explain_kafka_error(error: Exception, settings: Settings) -> WorkerError:

@@ -79,7 +79,7 @@ class Committer:
     Parameters
     ----------
     config
-        Keyword arguments of `kafka.KafkaProducer`, with a `transactional_id`, and `worker.id` as `client_id`.
+        Keyword arguments of `kafka.KafkaProducer`, with a `transactional_id`.
     deadline_s
         How long a commit may take.
 
@@ -92,7 +92,7 @@ class Committer:
     """
 
     def __init__(self, config: Mapping[str, Any], deadline_s: float) -> None:
-        self._worker_id = config["client_id"]
+        self._id = config["transactional_id"]
         self._deadline_s = deadline_s
         self._state = _State.IDLE
         keep_producer_logger()
@@ -142,8 +142,8 @@ class Committer:
             self._begin(self._producer.init_transactions)()
         except IndefiniteError as error:
             raise UnreachableError(
-                f"Kafka grants no transactional id to worker.id = {self._worker_id!r} ({_reason(error)}): "
-                "`fraud-worker doctor` says what its transactions lack"
+                f"Kafka does not grant transactional id {self._id!r} ({_reason(error)}): `fraud-worker doctor` says "
+                "what transactions lack"
             ) from error
 
     def _commit(self, transaction: KafkaTransaction, group: ConsumerGroupMetadata | None) -> None:
@@ -212,9 +212,9 @@ class Committer:
     def _explained(self, error: Exception) -> WorkerError:
         if isinstance(error, FENCED):
             return FencedError(
-                f"{type(error).__name__}: another process works under worker.id = {self._worker_id!r}, or owns our "
-                "partitions now: if two share the id, stop one or give it an id of its own; a worker that was too "
-                "slow for its group may be started again"
+                f"{type(error).__name__}: another process works under transactional id {self._id!r}, or owns our "
+                "partitions now: of two workers stop one or give it another worker.id, of two runs of a command let "
+                "one end first; a worker that was too slow for its group may be started again"
             )
         if isinstance(error, _TOO_LARGE):
             return IncompatibleError(

@@ -50,10 +50,6 @@ _UNREADABLE = (RecordFormatError, ValueError, RuntimeError, EOFError, OSError, s
 """What reading a batch raises over its bytes, older formats included; anything else is a bug."""
 
 
-class ConsumerCorruptError(CorruptError):
-    """Reading failed, for the reason in `__cause__`. Nothing more is read, because kafka-python would spin for ever."""
-
-
 class ColumnarConsumer:
     """kafka-python's `KafkaConsumer`, read as whole record batches.
 
@@ -95,9 +91,11 @@ class ColumnarConsumer:
 
         Raises
         ------
-        ConsumerCorruptError
-            The client raised an error, now or in an earlier call. Records that precede the fault in their partition
-            were returned before. An error that is neither Kafka's nor about the records is a bug, and raised as it is.
+        CorruptError
+            A batch does not read. Records that precede it in its partition were returned before.
+        KafkaError
+            Kafka's own. Like any other error it is raised by every later call too, because kafka-python would spin for
+            ever.
         """
         if self._failure is None:
             try:
@@ -108,11 +106,7 @@ class ColumnarConsumer:
                 return [columns for columns in found if len(columns)]
             except Exception as error:  # noqa: BLE001 - after any error kafka-python's next poll would spin for ever
                 self._failure = error
-        if not isinstance(self._failure, (KafkaError, CorruptError)):
-            raise self._failure
-        raise ConsumerCorruptError(
-            f"reading Kafka failed and is not resumed: {type(self._failure).__name__}: {self._failure}"
-        ) from self._failure
+        raise self._failure
 
     def _remember_join(self) -> None:
         # Up to 3.0.12 the client forgets a join that outlasts its poll if new metadata, not the broker, caused it: no
@@ -384,7 +378,8 @@ class _ColumnarPartitionRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
                 yield self._claimed(record.value) if isinstance(record.value, _BatchRecord) else record
         except (*_UNREADABLE, KafkaError, CorruptError) as error:
             raise CorruptError(
-                f"{tp.topic}/{tp.partition}: the batch at {self.next_fetch_offset} does not read: {error}"
+                f"{tp.topic}/{tp.partition}: the batch at {self.next_fetch_offset} does not read ({error}): see the "
+                "brokers' logs and disks; `fraud-worker skip` goes on behind it"
             ) from error
 
     def _claimed(self, batch: _BatchRecord) -> _BatchRecord:

@@ -15,7 +15,13 @@ from models.state import ModelState
 from worker.cycle.processor import Processor
 from worker.cycle.refits import BackgroundJobs, Refits
 from worker.kafka_io import topic_setup
-from worker.kafka_io.client import consumer_config, kafka_errors_explained, producer_config, wait_for_brokers
+from worker.kafka_io.client import (
+    consumer_config,
+    kafka_errors_explained,
+    producer_config,
+    transactional_id_of,
+    wait_for_brokers,
+)
 from worker.kafka_io.committer import Committer
 from worker.kafka_io.consumer import ColumnarConsumer
 from worker.kafka_io.open_transactions import patience_s
@@ -23,10 +29,11 @@ from worker.live.conditions import CutOff, OtherSettings, Standstill
 from worker.live.guard import InputGuard
 from worker.live.model_log import KafkaModelLog
 from worker.live.observer import MetricsObserver
-from worker.live.publisher import ORPHAN, SETTLE_STAGE, SURPLUS, WRONG_CARD, Publisher
+from worker.live.publisher import Publisher
 from worker.live.rebalance import Rebalance
 from worker.live.source import KafkaSource
 from worker.live.state_folder import StateFolder, log_left_folders
+from worker.live.unused_labels import SETTLE_STAGE, UNUSED
 from worker.memory import keep_freed_memory
 from worker.parameters import by_setting, lineage, new_model, policy, refit_plan
 from worker.partition.segment_files import raise_open_files
@@ -37,7 +44,7 @@ from worker.signals import handled_by
 from worker.telemetry.health import HealthServer, WorkerStatus
 from worker.telemetry.metrics import Metrics
 from worker.wire.decoder import Decoder
-from worker.wire.schema import Reason
+from worker.wire.schema import DECODE_STAGE, Reason
 
 log = logging.getLogger(__name__)
 START_TIMEOUT_S = 300.0
@@ -68,8 +75,8 @@ class Worker:
             version=version("fraud-worker"),
             status=self._status.snapshot,
             dead_letter_reasons={
-                "decode": [reason.value for reason in Reason],
-                SETTLE_STAGE: [ORPHAN, SURPLUS, WRONG_CARD],
+                DECODE_STAGE: [reason.value for reason in Reason],
+                SETTLE_STAGE: list(UNUSED),
             },
         )
         self._health = HealthServer(
@@ -149,7 +156,8 @@ class Worker:
         folder = StateFolder(settings, self._alive)
         folder.clear()
         log_left_folders(settings.worker)
-        committer = Committer(producer_config(settings), settings.kafka.commit_deadline_s)
+        config = producer_config(settings, transactional_id_of(settings))
+        committer = Committer(config, settings.kafka.commit_deadline_s)
         model_log = KafkaModelLog(
             consumer_config(settings, group=False),
             settings.topics.model_log,
@@ -209,7 +217,6 @@ class Worker:
             guard,
             rebalance,
             settings.kafka.start_from,
-            refuses_misplaced=settings.kafka.misplaced == "dead_letter",
         )
 
     def _open_log(self, model: ModelState, model_log: KafkaModelLog, publisher: Publisher) -> None:

@@ -33,7 +33,7 @@ class InputGuard:
     batch
         Settings of the fuse.
     stops
-        Whether misplaced records stop the worker.
+        Whether misplaced records stop the worker; otherwise they become dead letters.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class InputGuard:
         self._partitions = partitions
         self._partitioner: Partitioner = partitioner
         self._batch = batch
-        self._stops = stops
+        self.stops = stops
         self._seen = 0
         self._bad = 0
         self._begun: Counter[str] = Counter()
@@ -92,7 +92,7 @@ class InputGuard:
         """
         expected = partitions_of_keys(columns, self._partitions, self._partitioner)
         wrong = expected[np.searchsorted(columns.offsets, offsets)] != columns.partition
-        if self._stops:
+        if self.stops:
             self._judge(columns.topic, len(offsets), int(np.count_nonzero(wrong)))
         return np.asarray(wrong)
 

@@ -16,16 +16,8 @@ from models.state import GenerationStart, ModelState
 from models.vocabulary import MS_PER_DAY, Decider, Flag, LabelEffect, LabelSource
 from worker.cycle.contracts import Decided, Outcome, StepTimes
 from worker.live.conditions import Conditions, Facts, WaitingLabels
-from worker.live.publisher import (
-    ORPHAN,
-    ORPHAN_DETAIL,
-    SETTLE_STAGE,
-    SURPLUS,
-    SURPLUS_DETAIL,
-    WRONG_CARD,
-    WRONG_CARD_DETAIL,
-)
 from worker.live.source import KafkaSource
+from worker.live.unused_labels import SETTLE_STAGE, UNUSED, unused_labels
 from worker.moments import moment
 from worker.partition.task import PartitionTask
 from worker.settings.sections import TopicSettings
@@ -148,6 +140,7 @@ class MetricsObserver:
         metrics.undecoded(len(outcome.bad) - of_labels, of_labels)
         if len(outcome.labels):
             self._observe_labels(outcome)
+        self._observe_unused(outcome)
         if len(outcome.surplus) or len(outcome.overflow):
             self._observe_surplus(outcome)
         provisional, final = outcome.matured.provisional, outcome.matured.final
@@ -161,15 +154,6 @@ class MetricsObserver:
         orphans = len(settling.orphans) - int(np.count_nonzero(settling.label_effects == LabelEffect.ORPHAN))
         self._metrics.labels_arrived(settling.label_effects)
         self._metrics.labels_arrived(np.full(orphans, LabelEffect.ORPHAN, np.uint8))
-        if len(settling.orphans):
-            wrong_card = len(settling.wrong_card)
-            for reason, detail, count in (
-                (ORPHAN, ORPHAN_DETAIL, len(settling.orphans) - wrong_card),
-                (WRONG_CARD, WRONG_CARD_DETAIL, wrong_card),
-            ):
-                if count:
-                    self._metrics.dead_lettered(SETTLE_STAGE, reason, count)
-                    self._log_dead_letters(outcome.partition, reason, detail)
         counted = np.isin(settling.label_effects, _COUNTED)
         # Past the horizon a fraud changes the truth, and a legit nothing.
         counted |= (settling.label_effects == LabelEffect.AFTER_HORIZON) & settling.label_truth
@@ -187,9 +171,6 @@ class MetricsObserver:
             np.concatenate([getattr(it, name) for it in parts]) for name in ("offsets", "source")
         )
         self._metrics.surplus_labels(source[~np.isin(offsets, outcome.released.offsets)])
-        if len(outcome.overflow):
-            self._metrics.dead_lettered(SETTLE_STAGE, SURPLUS, len(outcome.overflow))
-            self._log_dead_letters(outcome.partition, SURPLUS, SURPLUS_DETAIL)
         day = self._tasks[outcome.partition].clock_ms // MS_PER_DAY
         for code in np.unique(source).tolist():
             # Not where the days differ: around midnight the clocks of partitions are of two.
@@ -201,11 +182,15 @@ class MetricsObserver:
                     LabelSource(code).name.lower(),
                 )
 
-    def _log_dead_letters(self, partition: int, reason: str, detail: str) -> None:
-        if reason not in self._dead_letters_logged:
-            self._dead_letters_logged.add(reason)
-            where = f"{self._topics.labels}, partition {partition}"
-            log.warning("%s: %s goes to the dead letters: %s (logged once)", where, reason, detail)
+    def _observe_unused(self, outcome: Outcome) -> None:
+        for reason, _, rows in unused_labels(outcome):
+            self._metrics.dead_lettered(SETTLE_STAGE, reason, len(rows))
+            if reason not in self._dead_letters_logged:
+                self._dead_letters_logged.add(reason)
+                where = f"{self._topics.labels}, partition {outcome.partition}"
+                log.warning(
+                    "%s: %s goes to the dead letters: %s (logged once)", where, reason, UNUSED[reason]
+                )
 
     def _alert_latency_s(self, outcomes: list[Outcome]) -> NDArray[np.float64]:
         now_ms = time.time() * 1000.0

@@ -15,27 +15,14 @@ from worker.cycle.contracts import Finish, Outcome
 from worker.identity import Hasher
 from worker.kafka_io.committer import KafkaTransaction, Outgoing
 from worker.live.alert_writer import AlertWriter
-from worker.partition.early_labels import original_of
+from worker.live.unused_labels import SETTLE_STAGE, UNUSED, unused_labels
+from worker.partition.early_labels import uncut
 from worker.partition.journal import DecisionRows, JournalEntry, JournalHeader, Positions
 from worker.partition.record_layouts import encode_journal, encode_model
 from worker.partition.task import PartitionTask
 from worker.settings.sections import Settings
-from worker.wire.decoder import BadRecord, LabelColumns
+from worker.wire.decoder import BadRecord
 from worker.wire.schema import DeadLetter
-
-SETTLE_STAGE = "settle"
-ORPHAN = "orphan_label"
-ORPHAN_DETAIL = (
-    "no decision waits for this label: its transaction_id and card_id are unknown or long gone, or its label_time lies "
-    "before the transaction"
-)
-SURPLUS = "surplus"
-SURPLUS_DETAIL = (
-    "its source has taught as much as it may in a day (labels.times_usual), and so many labels wait already that there "
-    "is no room for more"
-)
-WRONG_CARD = "wrong_card"
-WRONG_CARD_DETAIL = "the decision of this transaction_id is on another card than the label's card_id"
 
 
 class Commits(Protocol):
@@ -123,33 +110,26 @@ class Publisher:
         return self._alerts.write(outcome.partition, outcome.decided, model)
 
     def _of_partition(self, outcome: Outcome, entry: JournalEntry) -> Iterator[Outgoing]:
-        for record in [*outcome.bad, *self._unused_labels(outcome)]:
+        for record in chain(outcome.bad, self._unused(outcome)):
             yield _dead_letter(self._topics.dead_letters, record)
         for value, headers in encode_journal(entry):
             yield Outgoing(self._topics.decisions, value, partition=outcome.partition, headers=headers)
 
-    def _unused_labels(self, outcome: Outcome) -> Iterator[BadRecord]:
-        """Yield the orphans, and the labels that find no room to wait for the next day."""
-        wrong_card = set(outcome.by_label.wrong_card.tolist())
-        for row in outcome.by_label.orphans.tolist():
-            why = (WRONG_CARD, WRONG_CARD_DETAIL) if row in wrong_card else (ORPHAN, ORPHAN_DETAIL)
-            yield self._unused(outcome.partition, outcome.labels, row, *why)
-        for row in range(len(outcome.overflow)):
-            yield self._unused(outcome.partition, outcome.overflow, row, SURPLUS, SURPLUS_DETAIL)
-
-    def _unused(self, partition: int, labels: LabelColumns, row: int, reason: str, detail: str) -> BadRecord:
-        value, value_bytes = original_of(labels.value[row].as_py())
-        return BadRecord(
-            topic=self._topics.labels,
-            partition=partition,
-            offset=int(labels.offsets[row]),
-            timestamp_ms=int(labels.timestamps_ms[row]),
-            stage=SETTLE_STAGE,
-            reason=reason,
-            detail=detail,
-            value=value,
-            value_bytes=value_bytes,
-        )
+    def _unused(self, outcome: Outcome) -> Iterator[BadRecord]:
+        for reason, labels, rows in unused_labels(outcome):
+            for row in rows.tolist():
+                value, value_bytes = uncut(labels.value[row].as_py())
+                yield BadRecord(
+                    topic=self._topics.labels,
+                    partition=outcome.partition,
+                    offset=int(labels.offsets[row]),
+                    timestamp_ms=int(labels.timestamps_ms[row]),
+                    stage=SETTLE_STAGE,
+                    reason=reason,
+                    detail=UNUSED[reason],
+                    value=value,
+                    value_bytes=value_bytes,
+                )
 
     def _entry(self, outcome: Outcome, model: ModelState) -> JournalEntry:
         task = self._tasks[outcome.partition]

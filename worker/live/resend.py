@@ -17,7 +17,7 @@ from typing import Any, Final
 import orjson
 from pydantic_core import from_json
 
-from worker.kafka_io.client import producer_config
+from worker.kafka_io.client import producer_config, transactional_id_of
 from worker.kafka_io.committer import Committer, KafkaTransaction, Outgoing
 from worker.kafka_io.open_transactions import wait_for_open_transactions
 from worker.kafka_io.partitioner import partition_of
@@ -81,8 +81,7 @@ def resend(
     IndefiniteError
         It is unknown whether the last letters were sent; the next run finds out.
     """
-    # An id of its own: that of a worker would be fenced.
-    config = producer_config(settings) | {"transactional_id": f"{settings.kafka.group}.{RESENDING}"}
+    config = producer_config(settings, transactional_id_of(settings, RESENDING))
     committer = None if dry_run else Committer(config, settings.kafka.commit_deadline_s)
     try:
         partitions = _partitions(settings)

@@ -12,7 +12,7 @@ from kafka.structs import TopicPartition
 
 from worker.errors import FencedError, IncompatibleError, SettingsError
 from worker.kafka_io.admin import AdminClient
-from worker.kafka_io.client import admin_config, producer_config
+from worker.kafka_io.client import admin_config, producer_config, transactional_id_of
 from worker.kafka_io.committer import Committer, KafkaTransaction, Outgoing
 from worker.kafka_io.open_transactions import end_offsets, wait_for_open_transactions
 from worker.kafka_io.topic_reader import open_topic
@@ -70,8 +70,7 @@ def skip(
     moved = KafkaTransaction(
         _journalled(settings, partition, header, after), dict(zip(inputs, after, strict=True))
     )
-    # An id of its own: that of a worker that starts now would be fenced.
-    config = producer_config(settings) | {"transactional_id": f"{settings.kafka.group}.{SKIPPING}"}
+    config = producer_config(settings, transactional_id_of(settings, SKIPPING))
     committer = Committer(config, settings.kafka.commit_deadline_s)
     try:
         # Once more: to read the journal may have taken minutes, and a worker that began meanwhile has written more.

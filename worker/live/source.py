@@ -58,8 +58,6 @@ class KafkaSource:
         Called from `poll` after every rebalance of the group.
     start_from
         `kafka.start_from`: where a partition begins that no worker has worked on.
-    refuses_misplaced
-        Whether records in a wrong partition become dead letters.
     """
 
     def __init__(
@@ -71,8 +69,6 @@ class KafkaSource:
         guard: InputGuard,
         take_over: TakeOver,
         start_from: StartFrom,
-        *,
-        refuses_misplaced: bool = False,
     ) -> None:
         self._consumer = consumer
         self._decoder = decoder
@@ -81,13 +77,11 @@ class KafkaSource:
         self._guard = guard
         self._close_and_restore = take_over
         self._start_from = start_from
-        self._refuses_misplaced = refuses_misplaced
         self._first_offsets: dict[TopicPartition, int] = {}
         self._moved: set[int] = set()
         """Partitions whose positions the next batch commits, whatever comes. Those without committed offsets are among
         them: a start would ask again where they begin."""
         self._inboxes: dict[int, Inbox] = {}
-        self._bound = Bound(batch.max_records, DEAD_LETTERS, VALUE_BYTES)
         self._listener = _Listener(consumer)
         self._group = self._taken_over_in = consumer.group_metadata()
         self._asked_again = False
@@ -145,7 +139,7 @@ class KafkaSource:
 
     def take_labels(self, partition: int, until_ms: int, room: Room) -> LabelColumns | None:
         """Take labels up to the last one that is due, within the bound of a commit."""
-        return self._inboxes[partition].take_labels(until_ms, self._bound, room)
+        return self._inboxes[partition].take_labels(until_ms, self._share, room)
 
     def silent_until_ms(self, partition: int, clock_ms: int) -> int:
         """Return up to when silence is known; see `worker.cycle.inbox.Inbox`."""
@@ -153,13 +147,11 @@ class KafkaSource:
 
     def take_bad(self, partition: int) -> list[BadRecord]:
         """Take the bad records before the positions reached."""
-        inbox = self._inboxes[partition]
-        return inbox.transactions.take_bad() + inbox.labels.take_bad()
+        return self._inboxes[partition].take_bad()
 
     def positions(self, partition: int) -> Positions:
         """Return where reading goes on, given what was taken."""
-        inbox = self._inboxes[partition]
-        return Positions(inbox.transactions.next_offset, inbox.labels.next_offset)
+        return self._inboxes[partition].positions
 
     def lag(self, partition: int) -> Lag:
         """Return how many records of each topic the broker has that were not taken yet."""
@@ -299,7 +291,7 @@ class KafkaSource:
     ) -> tuple[C, list[BadRecord]]:
         """Add the records in a wrong partition to the bad ones, unless the guard stops at them."""
         misplaced = self._guard.misplaced(records, decoded.offsets)
-        if not self._refuses_misplaced or not misplaced.any():
+        if self._guard.stops or not misplaced.any():
             return decoded, bad
         rows: list[int] = np.searchsorted(records.offsets, decoded.offsets[misplaced]).tolist()
         bad = sorted(
@@ -320,23 +312,33 @@ class KafkaSource:
         span_ms = int(self._batch.max_event_time_s * 1000)
         found = cut(list(self._inboxes.values()), span_ms, self._batch.max_records)
         until_ms, rows = (NEVER_MS, [0] * len(self._inboxes)) if found is None else found
-        self._bound = Bound(self._batch.max_records, DEAD_LETTERS, VALUE_BYTES).share(len(self._inboxes))
         batch = []
         for (partition, inbox), most in zip(self._inboxes.items(), rows, strict=True):
-            taken = inbox.transactions.take(until_ms, self._bound._replace(rows=most))
+            taken = inbox.transactions.take(until_ms, self._share._replace(rows=most))
             self._pause_while(self._topics.transactions, partition, held=inbox.transactions.held)
             self._pause_while(self._topics.labels, partition, held=inbox.labels.is_full)
             if inbox.labels.is_full:
                 inbox.labels_paused_s = time.monotonic()
             self._note_idle(inbox, came=taken is not None and len(taken) > 0)
-            moved, quiet = partition in self._moved, self._is_quiet(inbox)
-            quiet_ms = inbox.watermark.fall_quiet(round(time.time() * 1000)) if quiet else NEVER_MS
-            quiet_at_ms = None if quiet_ms == NEVER_MS else quiet_ms
-            idle_ms = round((time.monotonic() - (inbox.idle_since_s or time.monotonic())) * 1000)
-            first_label_ms = inbox.labels.first_due_ms
-            batch.append(PartitionBatch(partition, taken, quiet, moved, idle_ms, quiet_at_ms, first_label_ms))
+            idle_ms = self._quiet_for_ms(inbox)
+            clock_ms = NEVER_MS if idle_ms is None else inbox.watermark.fall_quiet(round(time.time() * 1000))
+            batch.append(
+                PartitionBatch(
+                    partition,
+                    taken,
+                    moved=partition in self._moved,
+                    idle_ms=idle_ms,
+                    clock_ms=None if clock_ms == NEVER_MS else clock_ms,
+                    first_label_ms=inbox.labels.first_due_ms,
+                )
+            )
         self._moved.clear()
         return batch
+
+    @property
+    def _share(self) -> Bound:
+        """What one partition may bring into a commit."""
+        return Bound(self._batch.max_records, DEAD_LETTERS, VALUE_BYTES).share(len(self._inboxes))
 
     def _note_idle(self, inbox: Inbox, *, came: bool) -> None:
         if came or inbox.transactions.held or not inbox.at_end or not inbox.has_read_labels:
@@ -344,10 +346,12 @@ class KafkaSource:
         elif inbox.idle_since_s is None:
             inbox.idle_since_s = time.monotonic()
 
-    def _is_quiet(self, inbox: Inbox) -> bool:
+    def _quiet_for_ms(self, inbox: Inbox) -> int | None:
         # Not at once: labels may come before transactions that were produced earlier, and would be orphans once the
         # clock of a quiet partition has moved.
-        return inbox.idle_since_s is not None and self._is_a_while_ago(inbox.idle_since_s)
+        if inbox.idle_since_s is None or not self._is_a_while_ago(inbox.idle_since_s):
+            return None
+        return round((time.monotonic() - inbox.idle_since_s) * 1000)
 
     def _is_up_to_date(self, inbox: Inbox) -> bool:
         """Return whether the client knows where the labels end: it does not ask for those of a paused partition."""

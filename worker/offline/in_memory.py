@@ -28,7 +28,7 @@ class InboxSource:
         found = cut([self._inbox], self._span_ms, self._max_records)
         until_ms, [most] = (NEVER_MS, [0]) if found is None else found
         taken = self._inbox.transactions.take(until_ms, UNBOUNDED._replace(rows=most))
-        return [PartitionBatch(0, taken, quiet=False)]
+        return [PartitionBatch(0, taken)]
 
     def reaches_ms(self) -> int | None:
         """Return the event time of the last transaction of the next batch; None where nothing waits."""
@@ -53,12 +53,12 @@ class InboxSource:
     def take_bad(self, partition: int) -> list[BadRecord]:
         """Take the bad records before the positions reached."""
         del partition
-        return self._inbox.transactions.take_bad() + self._inbox.labels.take_bad()
+        return self._inbox.take_bad()
 
     def positions(self, partition: int) -> Positions:
         """Return where reading goes on, given what was taken."""
         del partition
-        return Positions(self._inbox.transactions.next_offset, self._inbox.labels.next_offset)
+        return self._inbox.positions
 
 
 class ImmediateJobs(Executor):

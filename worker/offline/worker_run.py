@@ -215,7 +215,7 @@ class _DatasetSource(InboxSource):
         """Cut a batch of the waiting rows, or let the clock of a quiet time go on by an hour."""
         step_ms = self._quiet_step_ms()
         if step_ms is not None:
-            return [PartitionBatch(0, None, quiet=False, quiet_at_ms=step_ms)]
+            return [PartitionBatch(0, None, clock_ms=step_ms)]
         batch = super().poll()
         taken = batch[0].transactions
         if taken is not None and len(taken):

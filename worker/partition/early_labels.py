@@ -23,11 +23,10 @@ from models.columns import Columns
 from models.vocabulary import MS_PER_DAY, LabelSource
 from worker.redaction import redact_bytes
 from worker.wire.decoder import LabelColumns, TransactionColumns
+from worker.wire.schema import MAX_ORIGINAL_BYTES
 
 MOST_ROWS: Final = 65_536
 MOST_BYTES: Final = 16 << 20
-LONGEST_VALUE_BYTES: Final = 64 << 10
-"""As much as a dead letter keeps."""
 _CUT: Final = b"\0cut"
 """Stands behind the beginning of a longer value, before the length of the whole: no JSON has a zero byte."""
 _LENGTH_BYTES: Final = 8
@@ -158,7 +157,7 @@ class LabelShelf:
         """Return as many of these rows of labels as may wait after their own time: up to half of the shelf, or all."""
         room, spared = self.room, Room(0, 0) if whole else Room(MOST_ROWS // 2, MOST_BYTES // 2)
         rows = rows[: max(0, room.rows - spared.rows)]
-        taken = np.cumsum(np.minimum(labels.value_bytes[rows], LONGEST_VALUE_BYTES))
+        taken = np.cumsum(np.minimum(labels.value_bytes[rows], MAX_ORIGINAL_BYTES))
         return rows[taken <= room.value_bytes - spared.value_bytes]
 
     def set_aside(self, labels: LabelColumns, until_ms: int) -> LabelColumns:
@@ -230,7 +229,7 @@ class LabelShelf:
         return min(until_ms, int(own_ms.min()) - 1) if len(own_ms) else until_ms
 
 
-def original_of(value: bytes) -> tuple[bytes, int]:
+def uncut(value: bytes) -> tuple[bytes, int]:
     """Return what is kept of a label's value, its beginning at least, and the length of the whole."""
     if not _is_cut(value):
         return value, len(value)
@@ -247,7 +246,7 @@ def _kept_of(value: bytes) -> bytes:
     if _is_cut(value):
         return value
     # Redacted before it is cut: a card number that straddles the bound is struck out whole.
-    kept = redact_bytes(value)[:LONGEST_VALUE_BYTES]
+    kept = redact_bytes(value)[:MAX_ORIGINAL_BYTES]
     return kept if len(kept) == len(value) else kept + _CUT + len(value).to_bytes(_LENGTH_BYTES)
 
 

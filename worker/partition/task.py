@@ -15,6 +15,7 @@ from models.feature_layout import FeatureLayout, FeatureSpec, assemble
 from models.features import CardAggregates
 from models.records import Policy
 from models.state import ModelState
+from models.tables import LARGEST_TABLE
 from models.vocabulary import MS_PER_DAY, MS_PER_MINUTE, NEVER_MS, Flag, LabelKind, Status
 from worker.errors import CorruptError
 from worker.partition.cases import CaseBook
@@ -57,8 +58,6 @@ class TaskLimits:
 
     Attributes
     ----------
-    max_cards
-        Cards whose aggregates stay in memory until the first transaction: from then on the policy says.
     repeat_window
         Offsets within which a repeat of a transaction id is dropped.
     keep_ms
@@ -71,7 +70,6 @@ class TaskLimits:
         So many times its usual number of labels a source may teach in a day.
     """
 
-    max_cards: int
     repeat_window: int
     keep_ms: int
     mature_rows: int
@@ -106,7 +104,7 @@ class PartitionTask:
         self.provisional_sequence = 0
         self.final_sequence = 0
         layout = FeatureLayout.from_spec(spec)
-        self.cards = CardAggregates(spec, limits.max_cards)
+        self.cards = CardAggregates(spec, LARGEST_TABLE)  # until the first batch: the policy bounds it
         self.pending = PendingDecisions(folder, len(spec.entities), len(layout.names))
         self.shelf = LabelShelf()
         """Labels that were read and are not due yet."""
@@ -229,10 +227,10 @@ class PartitionTask:
         return int(self._clocks_ms(transactions)[-1])
 
     def move_clock(self, clock_ms: int) -> None:
-        """Move the clock of a quiet partition forward; an earlier time leaves it."""
+        """Move the clock forward where no transaction does; an earlier time leaves it."""
         self.clock_ms = max(self.clock_ms, clock_ms)
 
-    def follow_clock(self, clock_ms: int, idle_ms: int, first_label_ms: int | None = None) -> None:
+    def follow_model(self, clock_ms: int, idle_ms: int, first_label_ms: int | None = None) -> None:
         """Move the clock of a partition that has been quiet for so long to the model's.
 
         A feed in bulk moves that by days in a second: labels wait as long for their transaction by the wall clock.

@@ -19,7 +19,7 @@ from worker.settings.sections import Settings
 from worker.wire.combined import with_combined
 from worker.wire.json_reader import RecordLayout, Table, read_table
 from worker.wire.label_words import LabelWords
-from worker.wire.schema import MAX_RECORD_BYTES, Fault, label_model, transaction_model
+from worker.wire.schema import DECODE_STAGE, MAX_RECORD_BYTES, Fault, label_model, transaction_model
 from worker.wire.spans import Spans, Words, find_words, gather, gather_utf8
 
 _NAMED: Final = [source for source in LabelSource if source not in {LabelSource.NONE, LabelSource.OTHER}]
@@ -35,7 +35,7 @@ class BadRecord:
     topic, partition, offset, timestamp_ms
         Where it lies in Kafka.
     stage
-        The step that refused it, such as `decode`.
+        The step that refused it, such as `worker.wire.schema.DECODE_STAGE`.
     reason
         One word, such as those of `worker.wire.schema.Reason`: a metric's label.
     detail
@@ -312,7 +312,7 @@ def bad_records(records: RecordColumns, faults: list[tuple[int, Fault]]) -> list
             partition=records.partition,
             offset=int(records.offsets[row]),
             timestamp_ms=int(records.timestamps_ms[row]),
-            stage="decode",
+            stage=DECODE_STAGE,
             reason=fault.reason.value,
             detail=fault.detail,
             value=records.value(row, most=MAX_RECORD_BYTES),

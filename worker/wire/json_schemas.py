@@ -15,7 +15,16 @@ from worker.errors import SettingsError, WorkerError
 from worker.settings.fields import LabelFields, TimeFormat, TransactionFields
 from worker.settings.sections import Settings
 from worker.wire.label_words import LabelWords
-from worker.wire.schema import AMOUNT_TEXT, Alert, AlertReason, DeadLetter, label_model, transaction_model
+from worker.wire.schema import (
+    AMOUNT_TEXT,
+    DECODE_STAGE,
+    ISO_TIME,
+    Alert,
+    AlertReason,
+    DeadLetter,
+    label_model,
+    transaction_model,
+)
 
 Schema = dict[str, Any]
 
@@ -27,9 +36,6 @@ BEYOND: Final = (
 )
 
 _CONTROL_CHARACTERS: Final = r"[\u0000-\u001f\u007f-\u009f]"
-_ISO_TIME: Final = (
-    "^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})?$"
-)
 _TIMES: Final[dict[TimeFormat, str]] = {
     "epoch_ms": "in ms since 1970 UTC",
     "epoch_s": "in s since 1970 UTC",
@@ -171,7 +177,7 @@ def _describe_time(field: Schema, time_format: TimeFormat) -> None:
     field["description"] += f"; {_TIMES[time_format]}"
     if time_format == "iso8601":
         text = next((kind for kind in field.get("anyOf", []) if kind["type"] == "string"), field)
-        text |= {"pattern": _ISO_TIME, "not": {"pattern": _CONTROL_CHARACTERS}}
+        text |= {"pattern": f"^{ISO_TIME}$", "not": {"pattern": _CONTROL_CHARACTERS}}
 
 
 def _present(name: str, values: Sequence[str] | None = None) -> Schema:
@@ -240,7 +246,7 @@ def _dead_letter_example(settings: Settings) -> Schema:
         partition=0,
         offset=42,
         timestamp_ms=1_767_225_600_000,
-        stage="decode",
+        stage=DECODE_STAGE,
         reason="missing_field",
         detail=f"{settings.transaction.card_id}: Field required",
     ).model_dump(mode="json")

@@ -51,9 +51,13 @@ _MAX_DETAIL: Final = 200
 _PRINTABLE: Final = r"^\P{Cc}*$"
 _CARD: Final = "a token for the card, and the record's key; one that holds a card number is refused"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_ISO_TIME: Final = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})?"
+ISO_TIME: Final = (
+    "[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})?"
 )
+"""A regular expression of Python and of JSON Schema alike."""
+
+DECODE_STAGE: Final = "decode"
+"""Where a record is refused for a `Reason`."""
 
 
 class Reason(StrEnum):
@@ -116,7 +120,7 @@ def _no_card_number(text: str) -> str:
 def _iso_to_ms(text: str) -> int:
     not_iso = PydanticCustomError(Reason.BAD_TIME.value, "not an ISO 8601 date, time and offset")
     # `fromisoformat` accepts more forms than the compiled reader: week dates, for one.
-    if _ISO_TIME.fullmatch(text) is None:
+    if re.fullmatch(ISO_TIME, text) is None:
         raise not_iso
     try:
         moment = datetime.fromisoformat(text)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.aggregates import CARD_COUNT_FEATURE, ENTITY_FEATURES, FRAUD_PRIOR, NOTHING
-from models.feature_layout import FeatureSpec
+from models.feature_layout import FeatureSpec, card_columns
 
 Row = NDArray[np.float32]
 _NO_COUNT: Final = 0.5
@@ -34,6 +34,7 @@ class Sentences:
         self._entities = spec.entities
         self._card_features = spec.card_features
         self._first_share = 1 + self._card_features - len(spec.entities)
+        self._card = [_amount, *(_CARD[name] for name, _ in card_columns(spec)[: self._first_share - 1])]
         self._first_entity = 1 + self._card_features + 1
         self._hour = self._first_entity + len(spec.entities) * ENTITY_FEATURES
         self._numeric = spec.numeric
@@ -52,17 +53,12 @@ class Sentences:
             The value, where the feature is a category.
         """
         value = float(row[feature])
-        if feature == 0:
-            return f"the amount is {value:,.2f}" if math.isfinite(value) else "the amount is missing"
         if feature < self._first_share:
-            return _CARD[feature - 1](value)
+            return self._card[feature](value)
         if feature < self._first_entity:
             return self._of_card(feature - self._first_share, row)
         if feature < self._hour:
-            entity, kind = divmod(feature - self._first_entity, ENTITY_FEATURES)
-            first = self._first_entity + entity * ENTITY_FEATURES
-            known = self._of_entity(kind, row[first : first + ENTITY_FEATURES])
-            return f"{self._entities[entity]}: {known}"
+            return self._of_entities(feature - self._first_entity, row)
         if feature == self._hour:
             return f"at {_time_of_day(value)} UTC"
         return self._declared(feature - self._hour - 1, value, category)
@@ -84,6 +80,12 @@ class Sentences:
         name = self._categorical[index - len(self._numeric)]
         return f"{name} is {'missing' if category is None else category}"
 
+    def _of_entities(self, index: int, row: Row) -> str:
+        entity, kind = divmod(index, ENTITY_FEATURES)
+        first = self._first_entity + entity * ENTITY_FEATURES
+        its, name = row[first : first + ENTITY_FEATURES], self._entities[entity]
+        return f"{name} is missing" if np.isnan(its).all() else f"{name}: {self._of_entity(kind, its)}"
+
     def _of_entity(self, kind: int, row: Row) -> str:
         value = float(row[kind])
         legits = _power(2.0, -float(row[3]) / self._short_days)
@@ -95,12 +97,7 @@ class Sentences:
             payments = "payment" if settled < 1.5 else "payments"
             return f"{_about(frauds, 'fraud')} among its last {settled:.0f} {payments} of known outcome"
         if kind == 1:
-            odds = _power(math.e, value)
-            return (
-                f"about {odds / (1.0 + odds):.0%} fraud among its recent payments of known outcome".replace(
-                    "%", " %"
-                )
-            )
+            return _fraud_share(value)
         if kind == 3:
             return f"{_about(legits, 'latest payment')} proved legitimate"
         if kind == 4:
@@ -110,6 +107,22 @@ class Sentences:
             if math.isfinite(value)
             else "its usual traffic is not known yet"
         )
+
+
+def _amount(value: float) -> str:
+    return f"the amount is {value:,.2f}" if math.isfinite(value) else "the amount is missing"
+
+
+def _fraud_share(log_odds: float) -> str:
+    """Return the share of fraud that smoothed odds say: of few payments they say little more than the prior."""
+    if math.isclose(log_odds, math.log(FRAUD_PRIOR), abs_tol=1e-6):
+        return "no payment of known outcome yet"
+    odds = _power(math.e, log_odds)
+    share = odds / (1.0 + odds)
+    # Smoothing adds to a share below the prior, and takes from one above it.
+    side = "at most" if odds < FRAUD_PRIOR else "about"
+    shown = "less than 1" if share < _ONE_PERCENT else f"{side} {100 * share:.0f}"
+    return f"{shown} % fraud among its recent payments of known outcome"
 
 
 def _familiar(entity: str, share: float) -> str:
@@ -131,26 +144,32 @@ def _known(sentence: Callable[[float], str], unknown: str) -> Callable[[float], 
 _NO_USUAL: Final = "this card's usual amount is not known yet"
 _NO_MEAN: Final = "this card's average amount is not known yet"
 _NO_PLACE: Final = "no earlier place of this card is known"
-_CARD: Final[tuple[Callable[[float], str], ...]] = (
-    _known(lambda value: f"{value:.1f} times this card's usual amount", _NO_USUAL),
-    _known(lambda value: f"{value:.1f} times this card's average amount", _NO_MEAN),
-    _known(_card_deviation, "how far this card's amounts vary is not known yet"),
-    _known(lambda value: f"this card usually pays about {value:,.2f}", _NO_USUAL),
-    lambda value: (
+_CARD: Final[dict[str, Callable[[float], str]]] = {
+    "card_amount_to_usual": _known(lambda value: f"{value:.1f} times this card's usual amount", _NO_USUAL),
+    "card_amount_to_mean": _known(lambda value: f"{value:.1f} times this card's average amount", _NO_MEAN),
+    "card_amount_deviation": _known(_card_deviation, "how far this card's amounts vary is not known yet"),
+    "card_usual_amount": _known(lambda value: f"this card usually pays about {value:,.2f}", _NO_USUAL),
+    "card_excess": lambda value: (
         f"this card's latest amounts lie above its usual one, together by {value:.1f} times its usual variation"
         if value >= _NO_COUNT
         else "none of this card's latest amounts lies far above its usual one"
     ),
-    lambda value: f"{_about(value, 'recent amount')} of this card far above what is usual for it",
-    lambda value: f"{_about(value, 'latest payment')} of this card",
-    lambda value: f"{_about(value, 'payment')} of this card over a longer time",
-    lambda value: f"{_about(value, 'payment')} of this card just before",
-    _known(lambda value: f"this card last paid {_ago(value)}", "this card has no earlier payment"),
-    _known(lambda value: f"{value:,.0f} km from this card's last place", _NO_PLACE),
-    _known(lambda value: f"{value:,.0f} km/h since this card's last place", _NO_PLACE),
-    _known(lambda value: f"{value:,.0f} km from this card's usual place", _NO_PLACE),
-)
-"""By place in the card's block of features, see `models.features`; those of the entities follow."""
+    "card_large_count": lambda value: (
+        f"{_about(value, 'recent amount')} of this card far above what is usual for it"
+    ),
+    "card_count_short": lambda value: f"{_about(value, 'latest payment')} of this card",
+    "card_count_long": lambda value: f"{_about(value, 'payment')} of this card over a longer time",
+    "card_count_burst": lambda value: f"{_about(value, 'payment')} of this card just before",
+    "card_idle_hours": _known(
+        lambda value: f"this card last paid {_ago(value)}", "this card has no earlier payment"
+    ),
+    "card_distance_km": _known(lambda value: f"{value:,.0f} km from this card's last place", _NO_PLACE),
+    "card_speed_kmh": _known(lambda value: f"{value:,.0f} km/h since this card's last place", _NO_PLACE),
+    "card_usual_distance_km": _known(
+        lambda value: f"{value:,.0f} km from this card's usual place", _NO_PLACE
+    ),
+}
+"""By name in `models.feature_layout.card_columns`; those of the entities follow there."""
 
 
 def _about(count: float, noun: str) -> str:
