@@ -139,7 +139,7 @@ class InputGuard:
                 raise FuseError(
                     f"{share:.0%} of the last {self._seen} records were bad, batch.fuse_share = "
                     f"{self._batch.fuse_share}{_commonest(bad)}. Check [transaction], [label] and the producers; the "
-                    "lines above name the first record of each kind"
+                    "lines above name the first record of each kind; batch.fuse_share = 1 makes dead letters of them"
                 )
             # Half of what was seen fades, so that the share follows the present.
             self._seen, self._bad = self._seen // 2, self._bad // 2

@@ -82,7 +82,8 @@ def _topics(settings: Settings) -> list[_Topic]:
         ),
         _Topic(
             "dead-letter", names.dead_letters, "send", "setAside",
-            "A record could not be used. Read it with isolation.level = read_committed.",
+            "A record could not be used. Read it with isolation.level = read_committed, and pass over records with the "
+            "header kind: they note what `dead-letters replay` has sent again.",
             "topic and partition of the record",
         ),
     ]  # fmt: skip

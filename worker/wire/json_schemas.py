@@ -14,6 +14,7 @@ from models.vocabulary import LabelKind
 from worker.errors import SettingsError, WorkerError
 from worker.settings.fields import LabelFields, TimeFormat, TransactionFields
 from worker.settings.sections import Settings
+from worker.wire.alert_reasons import OTHER
 from worker.wire.label_words import LabelWords
 from worker.wire.schema import (
     AMOUNT_TEXT,
@@ -216,6 +217,13 @@ def _alert_example() -> Schema:
         contribution=2.5,
         sentence="3.1 times this card's usual amount",
     )
+    others = AlertReason(
+        feature=OTHER,
+        text="all other features",
+        value=None,
+        contribution=-0.1,
+        sentence="all other features together",
+    )
     return Alert(
         alert_id="0f1e2d3c4b5a69788796a5b4c3d2e1f0",
         transaction_id="t-1001",
@@ -232,7 +240,7 @@ def _alert_example() -> Schema:
         threshold=5.0,
         loss=134.95,
         review_cost=5.0,
-        reasons=[reason],
+        reasons=[reason, others],
         fields={"merchant_id": "merchant_id-42"},
         reference=-3.5,
         model_version="7f4cd0bdbff4c3cc-278",

@@ -330,7 +330,9 @@ class Alert(OutgoingMessage):
     joins_case: bool = Field(False, description="whether only the open case of its card makes it an alert")
     loss: float = Field(description="what it costs to miss this one, if it is a fraud")
     review_cost: float = Field(description="what it costs to look at the case")
-    reasons: list[AlertReason] = Field(description="largest contribution first")
+    reasons: list[AlertReason] = Field(
+        description="largest contribution first; the last one, other_features, is the sum of all others"
+    )
     fields: dict[str, float | str | None] = Field(
         default_factory=dict,
         description="the fields of the transaction that alerts.fields names, as they came; card numbers are struck out",
