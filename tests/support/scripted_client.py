@@ -63,13 +63,19 @@ class Client:
         self.positions = {tp: self.positions.get(tp, -1) for tp in given}
         self.listener.on_partitions_assigned(given)
 
-    def fetch(self, partition: int, offset: int) -> None:
-        """Bring one transaction, of the moment at which it comes."""
-        now_ms = time.time_ns() // 1_000_000
-        message = {"transaction_id": f"t{offset}", "card_id": "c", "event_time": now_ms, "amount": 1.0}
+    def fetch(self, partition: int, offset: int, ahead_ms: int = 0) -> None:
+        """Bring one transaction, dated so far ahead of the moment at which it comes."""
+        its_ms = time.time_ns() // 1_000_000 + ahead_ms
+        message = {"transaction_id": f"t{offset}", "card_id": "c", "event_time": its_ms, "amount": 1.0}
         columns = json_columns([message], TOPICS[0])
         self.fetched.append(
-            replace(columns, partition=partition, offsets=columns.offsets + offset, next_offset=offset + 1)
+            replace(
+                columns,
+                partition=partition,
+                offsets=columns.offsets * 0 + offset,
+                timestamps_ms=columns.timestamps_ms * 0 + its_ms,
+                next_offset=offset + 1,
+            )
         )
         self.positions[TopicPartition(TOPICS[0], partition)] = offset + 1
 

@@ -74,6 +74,16 @@ def test_a_few_stray_keys_are_tolerated_and_null_keys_do_not_count() -> None:
         judge(guard(), fetched([*right, *wrong, *[None] * 500]))
 
 
+def test_the_first_keys_that_lie_elsewhere_are_warned_of_once_a_topic(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    watching, records = guard(), fetched([*keys_of(1, 4, "murmur2", 9), *keys_of(2, 4, "murmur2", 3)])
+    for _ in range(2):
+        judge(watching, records)
+    [warning] = [it.getMessage() for it in caplog.records if it.levelname == "WARNING"]
+    assert "transactions, partition 1: the keys of 3 of 12 records" in warning
+
+
 def test_garbage_says_nothing_of_the_partitioner() -> None:
     records = fetched([*keys_of(2, 4, "murmur2", 400)])
     assert guard().misplaced(records, records.offsets[:0]).tolist() == []

@@ -58,6 +58,29 @@ def test_a_partition_is_idle_only_since_its_last_transaction(monkeypatch: pytest
         source.poll()
 
 
+@pytest.mark.parametrize("others_are_read", [True, False])
+def test_a_partition_whose_clock_a_wrong_date_has_moved_waits_for_the_others_only_where_they_catch_up(
+    monkeypatch: pytest.MonkeyPatch, others_are_read: bool
+) -> None:
+    now_s = 1_000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now_s)
+    client = Client()
+    source = source_of(client, Tasks({0: Positions(0, 0), 1: Positions(0, 0)}))
+    client.script = [lambda: client.rebalance(0, 1)]
+    source.poll()
+    client.fetch(0, 0, ahead_ms=5 * 3_600_000)
+    taken = []
+    for number in range(20):
+        client.fetch(0, 1 + number)
+        client.fetch(1, number)
+        client.behind[tp(1)] = 0 if others_are_read else 7
+        now_s += 0.1
+        taken.append({it.partition: len(it.transactions or ()) for it in source.poll()})
+    assert [it[1] for it in taken] == [1] * 20
+    before, after = [0] * 10, [12, *[1] * 9]  # once `batch.max_idle_ms` have passed, all that have come
+    assert [it[0] for it in taken] == (before + after if others_are_read else [0] * 20)
+
+
 def test_the_position_passes_what_an_aborted_transaction_leaves_behind_and_is_committed() -> None:
     """Records that a reader never sees: Kafka deletes them in time, and a start from before them would fail."""
     client = Client()

@@ -64,6 +64,21 @@ def test_a_replay_of_years_old_data_begins_where_the_data_do() -> None:
     assert Watermark().advance(old).tolist() == old.tolist()
 
 
+@pytest.mark.parametrize("rows", [3, 31, 1_000])
+def test_a_faulty_first_date_of_the_past_does_not_either(rows: int) -> None:
+    times = np.arange(rows, dtype=np.int64) * 1_000 + START
+    times[0] = 86_400_000
+    assert Watermark().advance(times)[1:].tolist() == times[1:].tolist()
+    late = Watermark()
+    late.advance(times)
+    assert late.clock_ms == times[-1]
+
+
+def test_a_backlog_of_weeks_begins_with_its_first_row() -> None:
+    times = np.arange(50, dtype=np.int64) * 86_400_000 + START
+    assert Watermark().advance(times).tolist() == times.tolist()
+
+
 def test_one_faulty_first_date_does_not_decide_where_time_begins() -> None:
     ahead = Watermark()
     allowed = ahead.advance(np.concatenate([[START + YEARS], steady(0.0, 201)]))

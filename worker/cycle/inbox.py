@@ -171,6 +171,8 @@ class _LabelQueue(_Queue[LabelColumns]):
         self._first_due_ms: NDArray[np.int64] = np.empty(0, np.int64)
         """Of each row, the earliest time at which it or one behind it is due."""
         self._is_in_order = True
+        self.sets_aside = False
+        """Whether labels that are not due are taken although none that is due lies behind them."""
 
     def put(self, columns: LabelColumns, time_ms: NDArray[np.int64], bad: list[BadRecord]) -> None:
         super().put(columns, time_ms, bad)
@@ -187,13 +189,14 @@ class _LabelQueue(_Queue[LabelColumns]):
 
     def _due(self, until_ms: int, bound: Bound, room: Room) -> int:
         """Go up to the last row that is due, past as many that are not as there is room to set aside."""
-        if self._is_in_order:
+        if self._is_in_order and not self.sets_aside:
             return super()._due(until_ms, bound, room)
         # Farther than this no row can be taken: neither room nor bound would let it.
         early = self.due_ms[: bound.rows + room.rows] > until_ms
         if early.any():
             passed_bytes = np.where(early, self._value_bytes(len(early)), 0).cumsum()
-            early |= (np.cumsum(early) > room.rows) | (passed_bytes > room.value_bytes)
+            beyond = (np.cumsum(early) > room.rows) | (passed_bytes > room.value_bytes)
+            early = beyond if self.sets_aside else early | beyond
         due = np.flatnonzero(~early)
         return int(due[-1]) + 1 if len(due) else 0
 
@@ -247,12 +250,8 @@ class Inbox:
         """Whether the broker has no more transactions than those waiting here."""
         self.has_all_labels = True
         """Whether the broker is known to have no more labels than those read."""
-        self.labels_paused_s: float | None = None
-        """When no more labels could be fetched, for the last time."""
         self._label_watermark = Watermark()
         self._last_label_ms = NEVER_MS
-        self.idle_since_s: float | None = None
-        """Since when there has been no transaction to read or to take."""
         self._skew_ms = allowed_skew_ms
 
     def put_transactions(

@@ -60,9 +60,7 @@ class Watermark:
         if not len(claim_ms):
             return claim_ms
         if self.clock_ms == NEVER_MS:
-            # The lower median: one faulty first date does not decide where time begins.
-            middle = int(np.partition(claim_ms, (len(claim_ms) - 1) // 2)[(len(claim_ms) - 1) // 2])
-            self._state[_CLOCK] = min(int(claim_ms[0]), middle)
+            self._state[_CLOCK] = _beginning(claim_ms)
         allowed_ms = np.empty_like(claim_ms)
         _advance(np.ascontiguousarray(claim_ms), self._state, allowed_ms)
         return allowed_ms
@@ -86,6 +84,16 @@ class Watermark:
             self._state[_CLOCK] = max(self.clock_ms, lowest_ms)
             self._state[_FAR], self._state[_LOWEST] = 0, _NOTHING_NOTED
         return self.clock_ms
+
+
+def _beginning(claim_ms: NDArray[np.int64]) -> int:
+    """Return where time begins: with the first row, unless its date or that of most others is faulty."""
+    first, usual, middle = int(claim_ms[0]), _lower_median(claim_ms[:3]), _lower_median(claim_ms)
+    return min(first if first >= usual - MS_PER_DAY else usual, middle)
+
+
+def _lower_median(times_ms: NDArray[np.int64]) -> int:
+    return int(np.sort(times_ms)[(len(times_ms) - 1) // 2])
 
 
 @njit(cache=True, nogil=True)

@@ -17,6 +17,7 @@ from worker.wire.decoder import BadRecord
 
 MISMATCHES_TOLERATED = 1 / 3
 _LEAST_RECORDS = 100
+_MISPLACED = "misplaced"
 
 log = logging.getLogger(__name__)
 
@@ -93,8 +94,20 @@ class InputGuard:
         expected = partitions_of_keys(columns, self._partitions, self._partitioner)
         wrong = expected[np.searchsorted(columns.offsets, offsets)] != columns.partition
         if self.stops:
+            self._warn(columns, int(np.count_nonzero(wrong)))
             self._judge(columns.topic, len(offsets), int(np.count_nonzero(wrong)))
         return np.asarray(wrong)
+
+    def _warn(self, columns: RecordColumns, wrong: int) -> None:
+        if wrong and (columns.topic, _MISPLACED) not in self._logged:
+            self._logged.add((columns.topic, _MISPLACED))
+            log.warning(
+                "%s, partition %d: the keys of %d of %d records belong into another partition by kafka.partitioner = "
+                "%r. A card that lies in two has two histories, its labels reach one, and what is sent again through "
+                "the other is decided again: let all producers use one partitioner, or set kafka.misplaced = "
+                "'dead_letter' (logged once)",
+                columns.topic, columns.partition, wrong, len(columns), self._partitioner,
+            )  # fmt: skip
 
     def _judge(self, topic: str, found: int, found_wrong: int) -> None:
         seen, wrong = self._keys.get(topic, (0, 0))

@@ -17,6 +17,7 @@ from worker.kafka_io.consumer import ColumnarConsumer
 from worker.kafka_io.record_batches import RecordColumns
 from worker.live.conditions import WaitingLabels
 from worker.live.guard import InputGuard
+from worker.live.standing_still import StandingStill
 from worker.partition.early_labels import LabelShelf, Room
 from worker.partition.journal import Positions
 from worker.settings.fields import StartFrom
@@ -82,6 +83,7 @@ class KafkaSource:
         """Partitions whose positions the next batch commits, whatever comes. Those without committed offsets are among
         them: a start would ask again where they begin."""
         self._inboxes: dict[int, Inbox] = {}
+        self._still: dict[int, StandingStill] = {}
         self._listener = _Listener(consumer)
         self._group = self._taken_over_in = consumer.group_metadata()
         self._asked_again = False
@@ -128,9 +130,8 @@ class KafkaSource:
         for partition, inbox in self._inboxes.items():
             self._pass_gaps(partition, inbox)
             inbox.at_end = self._read_all(self._topics.transactions, partition)
-            inbox.has_all_labels = self._is_up_to_date(inbox) and self._read_all(
-                self._topics.labels, partition
-            )
+            knows_labels = self._still[partition].knows_labels
+            inbox.has_all_labels = knows_labels and self._read_all(self._topics.labels, partition)
         return [] if self._holds() else self._cut()
 
     def follow_clock(self, partition: int, clock_ms: int) -> int:
@@ -203,6 +204,8 @@ class KafkaSource:
         self._inboxes = {
             partition: Inbox(skew_ms, standing[partition].clock_ms) for partition in sorted(owned)
         }
+        a_while_s = self._batch.max_idle_ms / 1000.0
+        self._still = {at: StandingStill(inbox, a_while_s) for at, inbox in self._inboxes.items()}
         self._first_offsets = {tp: at for tp, at in self._first_offsets.items() if tp.partition in kept}
         for partition, inbox in self._inboxes.items():
             at = standing[partition].positions
@@ -312,16 +315,23 @@ class KafkaSource:
         span_ms = int(self._batch.max_event_time_s * 1000)
         found = cut(list(self._inboxes.values()), span_ms, self._batch.max_records)
         until_ms, rows = (NEVER_MS, [0] * len(self._inboxes)) if found is None else found
+        share, wall_ms = self._share, round(time.time() * 1000)
+        is_live = all(inbox.at_end for inbox in self._inboxes.values())
         batch = []
         for (partition, inbox), most in zip(self._inboxes.items(), rows, strict=True):
-            taken = inbox.transactions.take(until_ms, self._share._replace(rows=most))
+            still = self._still[partition]
+            still.note_cut(most)
+            if is_live and still.is_ahead(wall_ms):
+                # A faulty date has moved its clock: the others would come to it in hours.
+                own_ms = int(inbox.transactions.due_ms[0]) + span_ms
+                taken = inbox.transactions.take(own_ms, share)
+            else:
+                taken = inbox.transactions.take(until_ms, share._replace(rows=most))
             self._pause_while(self._topics.transactions, partition, held=inbox.transactions.held)
             self._pause_while(self._topics.labels, partition, held=inbox.labels.is_full)
-            if inbox.labels.is_full:
-                inbox.labels_paused_s = time.monotonic()
-            self._note_idle(inbox, came=taken is not None and len(taken) > 0)
-            idle_ms = self._quiet_for_ms(inbox)
-            clock_ms = NEVER_MS if idle_ms is None else inbox.watermark.fall_quiet(round(time.time() * 1000))
+            still.note_taken(came=taken is not None and len(taken) > 0)
+            idle_ms = still.quiet_for_ms
+            clock_ms = NEVER_MS if idle_ms is None else inbox.watermark.fall_quiet(wall_ms)
             batch.append(
                 PartitionBatch(
                     partition,
@@ -339,26 +349,6 @@ class KafkaSource:
     def _share(self) -> Bound:
         """What one partition may bring into a commit."""
         return Bound(self._batch.max_records, DEAD_LETTERS, VALUE_BYTES).share(len(self._inboxes))
-
-    def _note_idle(self, inbox: Inbox, *, came: bool) -> None:
-        if came or inbox.transactions.held or not inbox.at_end or not inbox.has_read_labels:
-            inbox.idle_since_s = None
-        elif inbox.idle_since_s is None:
-            inbox.idle_since_s = time.monotonic()
-
-    def _quiet_for_ms(self, inbox: Inbox) -> int | None:
-        # Not at once: labels may come before transactions that were produced earlier, and would be orphans once the
-        # clock of a quiet partition has moved.
-        if inbox.idle_since_s is None or not self._is_a_while_ago(inbox.idle_since_s):
-            return None
-        return round((time.monotonic() - inbox.idle_since_s) * 1000)
-
-    def _is_up_to_date(self, inbox: Inbox) -> bool:
-        """Return whether the client knows where the labels end: it does not ask for those of a paused partition."""
-        return inbox.labels_paused_s is None or self._is_a_while_ago(inbox.labels_paused_s)
-
-    def _is_a_while_ago(self, at_s: float) -> bool:
-        return time.monotonic() - at_s >= self._batch.max_idle_ms / 1000.0
 
     def _read_all(self, topic: str, partition: int) -> bool:
         tp = TopicPartition(topic, partition)
