@@ -105,13 +105,33 @@ def test_intervals_cover_in_simulation(days: int) -> None:
     drawn = day_draws(days, seed=1, draws=1_000)
     mean, runs, held = math.exp(0.5 * 0.6**2), 400, 0
     for _ in range(runs):
-        low, high = interval_of(drawn @ rng.lognormal(0.0, 0.6, days), days)
+        by_day = rng.lognormal(0.0, 0.6, days)
+        low, high = interval_of(by_day, drawn @ by_day)
         held += low <= days * mean <= high
     assert 0.90 <= held / runs <= 0.985
 
 
+@pytest.mark.parametrize("days", [2, 3, 4, 7])
+def test_intervals_of_very_few_days_cover_where_no_draw_lies_beyond_the_best_day(days: int) -> None:
+    rng, runs = np.random.default_rng(days), 400
+    drawn = day_draws(days, seed=1, draws=1_000)
+    held = 0
+    for _ in range(runs):
+        by_day = rng.normal(1.0, 1.0, days)
+        low, high = interval_of(by_day, drawn @ by_day)
+        held += low <= days <= high
+    assert held / runs >= 0.92
+
+
+def test_two_days_that_differ_prove_nothing() -> None:
+    by_day = np.array([10.0, 12.0])
+    low, high = interval_of(by_day, day_draws(2, seed=3) @ by_day)
+    # 12.7062 is the quantile for one degree of freedom, and the standard error of the sum is 2.
+    assert (low, high) == pytest.approx((22 - 2 * 12.7062, 22 + 2 * 12.7062), abs=1e-3)
+
+
 def test_a_single_day_has_no_interval() -> None:
-    low, high = interval_of(day_draws(1, seed=1) @ np.ones(1), 1)
+    low, high = interval_of(np.ones(1), day_draws(1, seed=1) @ np.ones(1))
     assert math.isnan(low)
     assert math.isnan(high)
 
@@ -119,7 +139,7 @@ def test_a_single_day_has_no_interval() -> None:
 def test_the_interval_of_a_normal_sum_is_students() -> None:
     days = 12
     values = np.random.default_rng(5).normal(10.0, 3.0, days)
-    low, high = interval_of(day_draws(days, seed=2, draws=40_000) @ values, days)
+    low, high = interval_of(values, day_draws(days, seed=2, draws=40_000) @ values)
     # 2.200985 is the quantile for 11 degrees of freedom.
     half = 2.200985 * values.std(ddof=1) * math.sqrt(days)
     assert high - low == pytest.approx(2 * half, rel=0.08)

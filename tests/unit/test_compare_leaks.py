@@ -380,6 +380,20 @@ def test_strategies_see_the_budget_and_all_rows_from_the_tune_window_on() -> Non
     np.testing.assert_array_equal(material.event_time_ms, times_ms[seen])
 
 
+def test_where_labels_name_frauds_alone_a_declined_payment_is_not_legitimate() -> None:
+    """No one learns what it would have been, whatever a row without a label counts as."""
+    assert DATA.is_fraud is not None
+    declined = (np.arange(len(DATA)) % 5 == 0) & ~DATA.is_fraud
+    frauds = dataclasses.replace(
+        DATA,
+        label_time_ms=np.where(DATA.is_fraud, DATA.event_time_ms + WEEK_MS, NEVER),
+        outcome_time_ms=np.where(declined, DATA.event_time_ms, NEVER),
+    )
+    settings = SETTINGS.model_copy(update={"transaction": DATA.fields})
+    prepared = prepare(settings, frauds, "raw", own_rows=False)
+    np.testing.assert_array_equal(prepared.laid.usable, ~declined)
+
+
 def test_in_a_file_with_unknown_truth_no_later_label_chooses_what_was_learnt_before() -> None:
     rng = np.random.default_rng(6)
     delays_ms = rng.integers(MS_PER_DAY, 12 * MS_PER_DAY, len(DATA))

@@ -400,7 +400,10 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
         "card: card_number in 2 rows, first in row 1. Put a token, such as a keyed hash, in the place of the card "
         'numbers of card; where they are made up, set transaction.not_searched = ["card"]',
     ),
-    "no truth at all": ({"fraud": [None, None]}, "column 'fraud' says of no transaction whether it is fraud"),
+    "no truth at all": (
+        {"fraud": [None, None]},
+        "says of no transaction whether it is fraud: it is empty",
+    ),
     "lists for text": ({"card": [["c"], ["d"]]}, "column 'card' (transaction.card_id) does not hold text"),
 }
 

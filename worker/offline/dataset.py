@@ -360,7 +360,8 @@ def _with_truth(whole: Dataset, file: TableFile, labels: TruthColumns) -> Datase
     is_fraud, unknown = file.truth(labels.fraud)
     if unknown.all():
         raise SettingsError(
-            f"{file.path}: column {labels.fraud!r} says of no transaction whether it is fraud"
+            f"--fraud-column {labels.fraud}: this column of {file.path} says of no transaction whether it is fraud: it "
+            "is empty; name the column of 0 and 1, booleans, fraud and legit, or Y and N"
         )
     label_time_ms, early = whole.event_time_ms + labels.delay.draw_ms(whole.transaction_id), 0
     if labels.time is not None:
@@ -411,7 +412,7 @@ def _ordered_rows(
     if rows.size == 0:
         first, last = np.array([times_ms[good].min(), times_ms[good].max()]).astype("datetime64[ms]")
         raise SettingsError(
-            f"{path} holds no event in the time asked for: all lie from {first} to {last} UTC"
+            f"{path} holds no event in the time that --from and --to ask for: all lie from {first} to {last} UTC"
         )
     return rows
 

@@ -12,6 +12,7 @@ from models.vocabulary import MS_PER_DAY
 from worker.offline.dataset import Dataset
 from worker.offline.label_file import codes_of_ids, first_of_ids
 from worker.redaction import printable, redact
+from worker.settings.sections import Settings
 
 _NAMED: Final = 4
 _FAR: Final = 3.0
@@ -82,6 +83,14 @@ def notes(dataset: Dataset) -> Iterator[str]:
             "something of these too only where labels are a random sample; where an empty cell means legit, add "
             "--unlabelled legit"
         )
+
+
+def teaches_unknown(dataset: Dataset, settings: Settings) -> bool:
+    """Return whether the worker learns rows of unknown truth as legit, although labels say which ones are."""
+    if dataset.is_fraud is None or settings.labels.silence != "legit" or dataset.silence_is_legit:
+        return False
+    known = dataset.truth_known
+    return bool((known & ~dataset.is_fraud).any() and not known.all())
 
 
 def _currencies(dataset: Dataset) -> Iterator[str]:

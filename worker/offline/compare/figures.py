@@ -114,7 +114,7 @@ def beside_the_cheapest(
     for place, cost in costs.items():
         figures, above = rows[place].figures, cost - cheapest
         if figures is not None:
-            low, high = interval_of(drawn @ above, days)
+            low, high = interval_of(above, drawn @ above)
             figures = replace(
                 figures,
                 excess=float(above.sum()),

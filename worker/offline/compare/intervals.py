@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from statistics import NormalDist
 from typing import Final, NamedTuple
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 DRAWS: Final = 4_000
 CONFIDENCE: Final = 0.95
+_FEW_DAYS: Final = 8
 
 
 class Interval(NamedTuple):
@@ -25,17 +27,28 @@ def day_draws(days: int, seed: int, draws: int = DRAWS) -> NDArray[np.float64]:
     return rng.multinomial(days, np.full(days, 1.0 / days), size=draws).astype(np.float64)
 
 
-def interval_of(drawn: NDArray[np.float64], days: int) -> Interval:
-    """Return the interval of a figure from its bootstrap draws.
+def interval_of(by_day: NDArray[np.float64], drawn: NDArray[np.float64]) -> Interval:
+    """Return the interval of a sum over days, from its bootstrap draws.
 
     The percentiles are those of Student's distribution and widened by sqrt(n / (n - 1)) (Hesterberg 2015, the expanded
-    percentile interval): plain ones cover too little where the days are few.
+    percentile interval): plain ones cover too little where the days are few. No draw lies beyond the best day drawn
+    every time, so that of fewer than `_FEW_DAYS` the interval is Student's own wherever that is wider.
+
+    Parameters
+    ----------
+    by_day : float64 (days,)
+    drawn : float64 (draws,)
+        Their sums as of `day_draws`.
     """
+    days = len(by_day)
     if days < 2:
         return Interval(float("nan"), float("nan"))
-    quantile = _student(0.5 + CONFIDENCE / 2, days - 1) * np.sqrt(days / (days - 1))
-    tail = NormalDist().cdf(-quantile)
+    quantile = _student(0.5 + CONFIDENCE / 2, days - 1)
+    tail = NormalDist().cdf(-quantile * np.sqrt(days / (days - 1)))
     low, high = np.quantile(drawn, [tail, 1.0 - tail])
+    if days < _FEW_DAYS:
+        middle, half = float(by_day.sum()), quantile * standard_error(by_day)
+        low, high = min(low, middle - half), max(high, middle + half)
     return Interval(float(low), float(high))
 
 
@@ -47,6 +60,8 @@ def standard_error(by_day: NDArray[np.float64]) -> float:
 
 def _student(share: float, freedom: int) -> float:
     """Return a quantile of Student's distribution by Cornish and Fisher's expansion (Abramowitz and Stegun 26.7.5)."""
+    if freedom == 1:  # Cauchy's, which the expansion does not reach
+        return math.tan(math.pi * (share - 0.5))
     z = NormalDist().inv_cdf(share)
     terms = (
         z,

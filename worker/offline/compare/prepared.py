@@ -223,7 +223,8 @@ def _by_delay(clean: Cleaned, delay: Delay, shares: Shares | None) -> Laid:
     else:
         label_ms = dataset.label_time_ms
     if not (known & ~truth).any():
-        known, dataset = np.ones(len(dataset), np.bool_), replace(dataset, silence_is_legit=True)
+        dataset = replace(dataset, silence_is_legit=True)
+        known = dataset.truth_known
         notes.append("labels name frauds alone: a transaction without a label counts as legitimate")
     notes = [*what_to_know(dataset), *notes]
     truth = truth & known

@@ -42,9 +42,7 @@ _PROSE_WIDTH: Final = 110
 
 _TITLES: Final = {
     Block.FROZEN: "Frozen: fitted once before the test window, then left alone",
-    Block.REFRESHED: (
-        "Refreshed: batch models refitted every week on up to 90 days, online models learning as labels arrive"
-    ),
+    Block.REFRESHED: ("Refreshed: batch models refitted every week, online models learning as labels arrive"),
 }
 
 

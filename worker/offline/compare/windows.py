@@ -343,7 +343,10 @@ def delay_of(dataset: Dataset, negatives_after_ms: int) -> Delay:
         No row has a label.
     """
     if dataset.label_time_ms is None or dataset.is_fraud is None or not dataset.labelled.any():
-        raise SettingsError("no transaction has a label: name the column of the truth by --fraud-column")
+        raise SettingsError(
+            "no transaction has a label: name the column of the truth by --fraud-column, or a file by --labels; "
+            "label.label and [label.values] name its words of fraud and legit; outcomes alone say nothing of the truth"
+        )
     labelled = dataset.labelled
     delays_ms = (dataset.label_time_ms - dataset.event_time_ms)[labelled]
     if delays_ms.max() - delays_ms.min() <= _SAME_MS:

@@ -65,8 +65,8 @@ _BLOCKS: Final = {
     ),
     Block.REFRESHED: (
         "Refreshed weekly",
-        "Batch models are refitted every week on up to 90 days. Online models learn each label as it arrives."
-        f" {OURS_UNTIMED}",
+        "Batch models are refitted every week on 90 days, or on as many as the train window has if that is more. Online"
+        f" models learn each label as it arrives. {OURS_UNTIMED}",
     ),
 }
 _RANKS: Final = {
