@@ -22,7 +22,7 @@ from tests.tools.dockerfile import context, instructions
 from worker.cli import build_parser
 from worker.partition.pending import SEGMENT_ROWS
 from worker.settings.loading import load_settings
-from worker.settings.report import refuse_unknown_variables
+from worker.settings.variables import refuse_unknown_variables
 from worker.simulation import FIELDS
 
 BIN = Path(sys.executable).parent

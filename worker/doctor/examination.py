@@ -22,8 +22,8 @@ from worker.doctor.finding import Finding, not_checked, ok, refused
 from worker.errors import SettingsError, WorkerError
 from worker.kafka_io.client import explain_kafka_error
 from worker.settings.loading import config_file, load_settings
-from worker.settings.report import refuse_unknown_variables
 from worker.settings.sections import Settings
+from worker.settings.variables import refuse_unknown_variables
 
 _MISSING: Final = {
     "settings": "the settings cannot be read",

@@ -14,8 +14,8 @@ from pydantic_settings import SettingsError as UnreadableVariableError
 
 from worker.errors import SettingsError
 from worker.settings.mistakes import ENV_PREFIX, explain_settings, explain_variables
-from worker.settings.report import refuse_unknown_variables
 from worker.settings.sections import Settings
+from worker.settings.variables import refuse_unknown_variables
 
 _NO_KEY: Final = "0" * 32
 """Stands in for `entity_key` where nothing is hashed."""

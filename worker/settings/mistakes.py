@@ -32,7 +32,7 @@ def explain_variables(settings: type[BaseModel]) -> str:
     """Return one line for each variable of the environment that must hold JSON and does not."""
     return "\n".join(
         f"  {name}{_shown(settings, path, value)}: {_as_json(path)}"
-        for name, path, value in _variables()
+        for name, path, value in _set_variables()
         if _is_written_as_json(settings, path) and not _is_json(value)
     )
 
@@ -78,7 +78,7 @@ def _meant(settings: type[BaseModel], path: list[str]) -> str | None:
     return f"{elsewhere[0]}.{name}" if elsewhere else None
 
 
-def _variables() -> Iterator[tuple[str, list[str], str]]:
+def _set_variables() -> Iterator[tuple[str, list[str], str]]:
     """Yield name, path and value of each variable that looks like a setting."""
     for name, value in sorted(os.environ.items()):
         if name.upper().startswith(ENV_PREFIX):

@@ -4,21 +4,44 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import tomllib
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, SecretStr
 from pydantic_settings import EnvSettingsSource
 
-from worker.errors import SettingsError
-from worker.settings.mistakes import ENV_PREFIX
 from worker.settings.sections import Settings
 
 MASK = "********"
+
+
+class _Entry(NamedTuple):
+    """A setting; `section` is empty outside any."""
+
+    section: str
+    name: str
+    value: Any
+    origin: str
+    meaning: str | None
+
+    @classmethod
+    def of(
+        cls,
+        section: str,
+        values: BaseModel,
+        name: str,
+        from_file: Mapping[str, Any],
+        from_environment: Mapping[str, Any],
+    ) -> _Entry:
+        origin = _origin(values, name, from_file, from_environment)
+        return cls(section, name, getattr(values, name), origin, type(values).model_fields[name].description)
+
+    @property
+    def dotted(self) -> str:
+        """Its name with that of its section."""
+        return f"{self.section}.{self.name}" if self.section else self.name
 
 
 def report(settings: Settings, file: Path | None) -> Iterator[str]:
@@ -38,35 +61,14 @@ def report(settings: Settings, file: Path | None) -> Iterator[str]:
 def rows(settings: Settings, file: Path | None) -> Iterator[dict[str, Any]]:
     """Yield name, value, origin and meaning of each setting, for programs; secrets are masked, inf is a text."""
     from_file = tomllib.loads(file.read_text(encoding="utf-8")) if file is not None else {}
-    from_environment = EnvSettingsSource(Settings)()
-    top, sections = _split(settings)
-    for name in top:
-        yield _row(settings, name, name, from_file, from_environment)
-    for section in sections:
-        values = getattr(settings, section)
-        of_file, of_environment = from_file.get(section, {}), from_environment.get(section, {})
-        for name in type(values).model_fields:
-            yield _row(values, name, f"{section}.{name}", of_file, of_environment)
-
-
-def _row(
-    section: BaseModel,
-    name: str,
-    dotted: str,
-    from_file: Mapping[str, Any],
-    from_environment: Mapping[str, Any],
-) -> dict[str, Any]:
-    value = getattr(section, name)
-    if isinstance(value, SecretStr):
-        value = MASK
-    elif value == math.inf:
-        value = "inf"
-    return {
-        "name": dotted,
-        "value": json.loads(json.dumps(value, default=str)),
-        "origin": _origin(section, name, from_file, from_environment),
-        "meaning": type(section).model_fields[name].description,
-    }
+    for it in _entries(settings, from_file, EnvSettingsSource(Settings)()):
+        value = MASK if isinstance(it.value, SecretStr) else "inf" if it.value == math.inf else it.value
+        yield {
+            "name": it.dotted,
+            "value": json.loads(json.dumps(value, default=str)),
+            "origin": it.origin,
+            "meaning": it.meaning,
+        }
 
 
 def _origin(
@@ -87,96 +89,40 @@ def defaults() -> Iterator[str]:
 def _report(
     settings: Settings, from_file: Mapping[str, Any], from_environment: Mapping[str, Any]
 ) -> Iterator[str]:
-    top, sections = _split(settings)
-    yield from _lines(settings, top, from_file, from_environment)
-    for name in sections:
-        yield ""
-        yield f"[{name}]"
-        section = getattr(settings, name)
-        fields = type(section).model_fields
-        yield from _lines(section, list(fields), from_file.get(name, {}), from_environment.get(name, {}))
+    section = ""
+    for it in _entries(settings, from_file, from_environment):
+        if it.section != section:
+            section = it.section
+            yield ""
+            yield f"[{section}]"
+        comment = f"{it.origin}: {it.meaning}" if it.meaning else it.origin
+        setting = f"# {it.name} is not set" if it.value is None else f"{it.name} = {as_toml(it.value)}"
+        yield f"{setting}  # {comment}"
 
 
 def changed(settings: Settings) -> dict[str, str]:
     """Return the settings that differ from their defaults, as TOML by their dotted names; secrets are masked."""
-    top, sections = _split(settings)
     plain = Settings.model_construct(entity_key=None)  # type: ignore[arg-type]
-    values = {name: (getattr(settings, name), getattr(plain, name)) for name in top}
-    for section in sections:
-        ours, theirs = getattr(settings, section), getattr(plain, section)
-        values |= {
-            f"{section}.{name}": (getattr(ours, name), getattr(theirs, name))
-            for name in type(ours).model_fields
-        }
-    return {name: as_toml(value) for name, (value, default) in values.items() if value != default}
+    default = {it.dotted: it.value for it in _entries(plain, {}, {})}
+    return {
+        it.dotted: as_toml(it.value) for it in _entries(settings, {}, {}) if it.value != default[it.dotted]
+    }
 
 
-def refuse_unknown_variables(environment: Mapping[str, str] = os.environ) -> None:
-    """Refuse variables that look like settings and are none, which pydantic ignores.
-
-    One with a single underscore behind the prefix looks like a setting where only underscores are wrong: others may be
-    those that an orchestrator sets for a service of such a name, as FRAUD_WORKER_SERVICE_HOST, and for one named
-    fraud-worker-health FRAUD_WORKER_HEALTH_PORT.
-
-    Raises
-    ------
-    SettingsError
-        There are some; the message names them.
-    """
-    known = tuple(f"{ENV_PREFIX}{name}".upper() for name in Settings.model_fields)
-    bare = {name.replace("_", "") for name in _variables()}
-    ours = [
-        name
-        for name in environment
-        if name.upper().startswith(ENV_PREFIX)
-        or (name.upper().replace("_", "") in bare and not _is_of_a_service(name, environment))
-    ]
-    unknown = [
-        name for name in ours if name.upper() not in known and not name.upper().startswith(_nested(known))
-    ]
-    if unknown:
-        close = get_close_matches(unknown[0].upper(), list(_variables()), n=1)
-        question = f" (did you mean {close[0]}?)" if close else ""
-        raise SettingsError(
-            f"{', '.join(sorted(unknown))}: no such setting{question}; correct the name or unset it"
-        )
-
-
-def _is_of_a_service(name: str, environment: Mapping[str, str]) -> bool:
-    """Return whether an orchestrator has set a variable for a service: the port of one whose host it sets, too."""
-    return name.endswith("_PORT") and f"{name.removesuffix('_PORT')}_SERVICE_HOST" in environment
-
-
-def _variables() -> Iterator[str]:
-    """Yield the name of each variable that is a setting."""
-    for name, field in Settings.model_fields.items():
-        of_section = getattr(field.annotation, "model_fields", None)
-        yield from (f"{ENV_PREFIX}{name}__{it}".upper() for it in of_section or ())
-        if of_section is None:
-            yield f"{ENV_PREFIX}{name}".upper()
-
-
-def _nested(names: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(f"{name}__" for name in names)
-
-
-def _split(settings: Settings) -> tuple[list[str], list[str]]:
-    """Return the names of the settings outside any section, which come first in TOML, and those of the sections."""
+def _entries(
+    settings: Settings, from_file: Mapping[str, Any], from_environment: Mapping[str, Any]
+) -> Iterator[_Entry]:
+    """Yield every setting: first those outside any section, as TOML wants it."""
     names = list(Settings.model_fields)
     sections = [name for name in names if isinstance(getattr(settings, name), BaseModel)]
-    return [name for name in names if name not in sections], sections
-
-
-def _lines(
-    section: BaseModel, names: list[str], from_file: Mapping[str, Any], from_environment: Mapping[str, Any]
-) -> Iterator[str]:
     for name in names:
-        origin = _origin(section, name, from_file, from_environment)
-        meaning = type(section).model_fields[name].description
-        comment = f"{origin}: {meaning}" if meaning else origin
-        value = getattr(section, name)
-        setting = f"# {name} is not set" if value is None else f"{name} = {as_toml(value)}"
-        yield f"{setting}  # {comment}"
+        if name not in sections:
+            yield _Entry.of("", settings, name, from_file, from_environment)
+    for section in sections:
+        values = getattr(settings, section)
+        of_file, of_environment = from_file.get(section, {}), from_environment.get(section, {})
+        for name in type(values).model_fields:
+            yield _Entry.of(section, values, name, of_file, of_environment)
 
 
 def as_toml(value: Any) -> str:
