@@ -14,6 +14,7 @@ from models.vocabulary import LabelEffect, LabelKind, Status
 _WAITING: Final = int(Status.WAITING)
 _PROVISIONAL: Final = int(Status.PROVISIONAL)
 _FRAUD: Final = int(Status.FRAUD)
+_UNRESOLVED: Final = int(Status.UNRESOLVED)
 _LEGIT: Final = int(Status.LEGIT)
 _KIND_FRAUD: Final = int(LabelKind.FRAUD)
 _KIND_LEGIT: Final = int(LabelKind.LEGIT)
@@ -176,12 +177,12 @@ def _apply(  # noqa: PLR0913 - a compiled loop
         status[k] = after[i]
         if kind[i] == _KIND_OUTCOME:
             acted[k] = 1
-            if after[i] != before[i]:
+            if after[i] in (_WAITING, _UNRESOLVED):
                 learnt_at_ms[k] = 0
         elif after[i] != before[i]:
             in_force_ms[k] = label_time_ms[i]
             # A legit label that confirms silence leaves the evidence as it was learnt.
-            if not (before[i] == _PROVISIONAL and after[i] == _LEGIT):
+            if after[i] != _LEGIT or before[i] == _FRAUD or learnt_at_ms[k] == 0:
                 learnt_at_ms[k] = clock_ms
         elif effect[i] == _DUPLICATE:
             # A later duplicate confirms the truth in force: a label from between the two no longer overrules it.

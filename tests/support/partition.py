@@ -201,7 +201,9 @@ def run(
         task.move_clock(quiet_until_ms)
     decided = transactions_of(fresh) if len(fresh) else np.empty(0, np.uint64)
     labels = task.apply_labels(labelled, task.clock_ms, decided, at_once)
-    matured = task.mature(model.policy, task.newest_label_ms, task.shelf.silent_until_ms(task.clock_ms))
+    matured = task.mature(
+        model.policy, task.newest_label_ms, task.shelf.silent_until_ms(task.clock_ms), clears_alerts=True
+    )
     header = JournalHeader(
         worker="w", lineage=model.lineage.id, model_version=model.version, partition=0, partitions=1,
         next_transaction_offset=came.next_offset, next_label_offset=0, clock_ms=task.clock_ms,
@@ -209,7 +211,7 @@ def run(
         provisional_sequence=task.provisional_sequence,
         final_sequence=task.final_sequence, newest_label_ms=task.newest_label_ms,
         repeats=len(came) - len(fresh), bad_records=0, silence_is_legit=model.policy.silence_is_legit,
-        max_cards=model.policy.max_cards, taught=task.ration.numbers(),
+        clears_alerts=True, max_cards=model.policy.max_cards, taught=task.ration.numbers(),
     )  # fmt: skip
     settled = [labels.settling, matured.provisional, matured.final]
     entry = JournalEntry(header, rows, labels.settling.settlements, labels.set_aside, labels.released)

@@ -39,8 +39,9 @@ class SlowDecision:
 class SlowSettling:
     """All decisions of a partition by their transaction id."""
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, *, clears_alerts: bool = False) -> None:
         self.policy = policy
+        self.clears_alerts = clears_alerts
         self.decisions: dict[str, SlowDecision] = {}
         self.newest_label_ms: int | None = None
         self.examples: list[Example] = []
@@ -58,6 +59,7 @@ class SlowSettling:
             decision.acted = True
             if taught and decision.status in (Status.WAITING, Status.UNRESOLVED):
                 self.examples.append(decision.example(fraud=False, weight=0.0))
+                decision.evidence = None
             if decision.status is Status.PROVISIONAL:
                 self._waits_again(decision)
             return LabelEffect.NOTED
@@ -100,7 +102,8 @@ class SlowSettling:
             decision.evidence = ("fraud", clock_ms)
             self.examples.append(decision.example(fraud=True, weight=1.0))
         elif before is not Status.PROVISIONAL:
-            decision.evidence = ("legit", clock_ms)
+            if decision.evidence is None or before is Status.FRAUD:
+                decision.evidence = ("legit", clock_ms)
             weight = 1.0 if before is Status.FRAUD else decision.legit_weight
             if weight:
                 self.examples.append(decision.example(fraud=False, weight=weight))
@@ -132,6 +135,8 @@ class SlowSettling:
             if old and silent and not decision.acted and decision.sequence not in self._silent:
                 self.examples.append((decision.sequence, 2, 1.0, decision.event_time_ms))
                 self._silent.add(decision.sequence)
+                if self.clears_alerts:
+                    decision.evidence = ("legit", clock_ms)
         final = Counter[Status]()
         for decision in self.decisions.values():
             if decision.clock_ms <= now_ms - self.policy.horizon_ms:

@@ -33,7 +33,7 @@ HEADER = JournalHeader(
     worker="worker-1", lineage="abc", model_version="abc-7", partition=3, partitions=12,
     next_transaction_offset=1 << 40, next_label_offset=5, clock_ms=START_MS, case_window_ms=3_600_000,
     first_sequence=17, provisional_sequence=9, final_sequence=2, newest_label_ms=None, repeats=1, bad_records=2,
-    silence_is_legit=True, max_cards=1_000, taught=(1.0, 0.5),
+    silence_is_legit=True, clears_alerts=False, max_cards=1_000, taught=(1.0, 0.5),
 )  # fmt: skip
 
 

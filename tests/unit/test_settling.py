@@ -66,10 +66,10 @@ def scores(flags: NDArray[np.uint16], loss: NDArray[np.float64], weight: NDArray
 class Both:
     """A task and the slow settling, given the same input."""
 
-    def __init__(self, folder: Path, policy: Policy = SHORT) -> None:
+    def __init__(self, folder: Path, policy: Policy = SHORT, *, clears_alerts: bool = False) -> None:
         self.policy = policy
         self.task: PartitionTask = running_task(folder)
-        self.slow = SlowSettling(policy)
+        self.slow = SlowSettling(policy, clears_alerts=clears_alerts)
         self.sums: dict[tuple[int, int, int], NDArray[np.int64]] = defaultdict(lambda: np.zeros(2, np.int64))
         self.cells: dict[tuple[int, ...], NDArray[np.float64]] = defaultdict(lambda: np.zeros(5))
         self.payoffs: dict[tuple[int, str], NDArray[np.float64]] = defaultdict(lambda: np.zeros(4))
@@ -131,7 +131,9 @@ class Both:
         before = len(self.slow.examples)
         expected = self.slow.silence(self.task.clock_ms, self.newest_anywhere_ms)
         known = [ms for ms in (self.task.newest_label_ms, self.newest_anywhere_ms) if ms is not None]
-        matured = self.task.mature(self.policy, max(known, default=None))
+        matured = self.task.mature(
+            self.policy, max(known, default=None), clears_alerts=self.slow.clears_alerts
+        )
         assert (matured.final.finally_legit, matured.final.unresolved) == expected
         self._compare([matured.provisional, matured.final], before)
 
@@ -204,7 +206,8 @@ def any_flags(rng: np.random.Generator) -> Flag:
 @pytest.mark.parametrize("seed", range(6))
 def test_labels_and_silence_do_to_every_decision_what_the_design_says(tmp_path: Path, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    both, now_ms, seen = Both(tmp_path), START_MS, set[LabelEffect]()
+    both = Both(tmp_path, clears_alerts=seed in {1, 2, 4})
+    now_ms, seen = START_MS, set[LabelEffect]()
     for step in range(60):
         now_ms += int(rng.integers(0, 6 * HOUR_MS))
         names = [f"{step}-{row}-{rng.integers(9)}" for row in range(int(rng.integers(1, 9)))]
@@ -261,6 +264,31 @@ def test_silence_is_legit_only_where_nobody_acted(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_the_entities_of_a_silent_alert_learn_it_as_legit_until_something_else_is_known(
+    tmp_path: Path,
+) -> None:
+    """Else those whose payments alert would keep their frauds and lose their legits."""
+    both = Both(tmp_path, clears_alerts=True)
+    names = ("silent", "legit", "fraud", "declined", "late")
+    both.decide(*((name, START_MS, ALERT) for name in names))
+    matured_ms = START_MS + SHORT.negatives_after_ms
+    tick(both, matured_ms)
+    assert both.slow.evidence()[0, both.slow.decisions["silent"].entities[0], matured_ms] == (0, 2)
+    both.task.move_clock(matured_ms + HOUR_MS)
+    both.label(("legit", LEGIT, START_MS), ("fraud", FRAUD, START_MS), ("declined", OUTCOME, START_MS))
+    kept = {name: both.slow.decisions[name].evidence for name in names[:4]}
+    assert kept == {
+        "silent": ("legit", matured_ms),
+        "legit": ("legit", matured_ms),
+        "fraud": ("fraud", matured_ms + HOUR_MS),
+        "declined": None,
+    }
+    tick(both, START_MS + SHORT.horizon_ms)
+    assert both.status("late") is Status.UNRESOLVED
+    both.label(("late", FRAUD, START_MS))
+    assert both.slow.decisions["late"].evidence == ("fraud", START_MS + SHORT.horizon_ms)
+
+
 def test_silence_that_means_unknown_is_neither_learnt_nor_counted(tmp_path: Path) -> None:
     both = Both(tmp_path, dataclasses.replace(SHORT, silence_is_legit=False))
     both.decide(
@@ -297,7 +325,7 @@ def test_silence_that_has_never_counted_is_not_taken_back_once_silence_means_leg
     both = Both(tmp_path, dataclasses.replace(SHORT, silence_is_legit=False))
     both.decide(("alerted", START_MS, ALERT | Flag.FIRST_OF_WINDOW), first=np.ones(1, np.bool_))
     tick(both, START_MS + SHORT.negatives_after_ms)
-    assert both.task.mature(SHORT, both.task.clock_ms).provisional.examples == []
+    assert both.task.mature(SHORT, both.task.clock_ms, clears_alerts=True).provisional.examples == []
     both.label(("alerted", LEGIT, START_MS))
     assert both.slow.payoff()[START_MS // MS_PER_DAY, "all"] == (1.0, 0.0, 0.0, 0.0)
 
@@ -338,7 +366,7 @@ def test_silence_that_has_counted_is_taken_back_after_silence_has_meant_nothing_
     for name, meaning in (("second", False), ("third", True)):
         both.decide((name, task.clock_ms, ALERT))
         task.move_clock(task.clock_ms + SHORT.negatives_after_ms)
-        task.mature(dataclasses.replace(SHORT, silence_is_legit=meaning), task.clock_ms)
+        task.mature(dataclasses.replace(SHORT, silence_is_legit=meaning), task.clock_ms, clears_alerts=False)
     answers = [(name, OUTCOME, START_MS) for name in ("first", "second", "third")]
     [found] = task.settle(labels(*answers, cards=["t", "d", "d"])).examples
     sequence = [both.slow.decisions[name].sequence for name in ("first", "third")]

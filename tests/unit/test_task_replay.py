@@ -174,7 +174,7 @@ def test_a_change_of_the_policy_is_replayed_where_it_happened(tmp_path: Path) ->
     entries += [run(live, model, *stream.next(live.clock_ms)).entry for _ in range(20)]
     model.policy = dataclasses.replace(model.policy, silence_is_legit=True)
     # A cycle without news, which writes nothing, changes nothing.
-    live.mature(model.policy, live.newest_label_ms, 0)
+    live.mature(model.policy, live.newest_label_ms, 0, clears_alerts=True)
     restored = replayed(tmp_path / "restored", entries, TIGHT)
     assert_same_task(live, restored)
     for _ in range(20):

@@ -21,6 +21,7 @@ from typing import Final
 
 import numpy as np
 
+from models.alert_silence import clears_alerts
 from models.decision import decide
 from models.examples import Examples
 from models.ledger import LedgerDeltas, decided_deltas, summed
@@ -165,7 +166,12 @@ class Processor:
     def _mature(self, task: PartitionTask) -> Matured:
         newest_ms = _newest(self._model.newest_label_ms, task.newest_label_ms)
         silent_ms = self._source.silent_until_ms(task.partition, task.clock_ms)
-        return task.mature(self._model.policy, newest_ms, task.shelf.silent_until_ms(silent_ms))
+        return task.mature(
+            self._model.policy,
+            newest_ms,
+            task.shelf.silent_until_ms(silent_ms),
+            clears_alerts=clears_alerts(self._model.silent_weight),
+        )
 
     def _decide(
         self, task: PartitionTask, transactions: TransactionColumns | None

@@ -117,6 +117,8 @@ class JournalHeader:
         Length of a case window as of the commit.
     silence_is_legit
         Whether silence became provisionally legit in this commit.
+    clears_alerts
+        Whether silence on alerts was legit evidence in this commit.
     first_sequence
         Sequence number of the commit's first row.
     provisional_sequence, final_sequence
@@ -147,6 +149,7 @@ class JournalHeader:
     repeats: int
     bad_records: int
     silence_is_legit: bool
+    clears_alerts: bool
     max_cards: int
     taught: tuple[float, ...]
 
@@ -193,6 +196,7 @@ _HEADER_TYPES: Final = {
     "model_version": (str,),
     "newest_label_ms": (int, NoneType),
     "silence_is_legit": (bool,),
+    "clears_alerts": (bool,),
     "taught": (tuple,),
 }
 """All others are integers."""

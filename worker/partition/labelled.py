@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from worker.partition.early_labels import Released, Sifted
-from worker.partition.ration import Rationed
+import numpy as np
+from numpy.typing import NDArray
+
+from models.vocabulary import MS_PER_DAY
+from worker.partition.early_labels import (
+    LabelShelf,
+    Released,
+    Sifted,
+    wait_for_next_day,
+    wait_for_transaction,
+)
+from worker.partition.ration import Ration, Rationed, with_followers
 from worker.partition.settling import Settling
 from worker.wire.decoder import LabelColumns
 
@@ -45,3 +55,46 @@ class Labelled:
     def released(self) -> Released:
         """Which of those that are due had waited."""
         return self.sifted.released
+
+
+def divide(labels: LabelColumns, ration: Ration, shelf: LabelShelf, clock_ms: int) -> Rationed:
+    """Divide the labels into those of today, those that wait for the next day, and those without room to wait.
+
+    Parameters
+    ----------
+    labels
+        Those that are due.
+    ration
+        Counts those of today.
+    shelf
+        Where labels wait; those of the next day are returned as they are journalled.
+    clock_ms
+        The partition's clock.
+    """
+    if not len(labels):
+        return Rationed(labels)
+    ration.begin(clock_ms)
+    # Labels that have waited for their transaction were counted when they came.
+    fresh = np.flatnonzero(~wait_for_transaction(labels))
+    came = labels.take(fresh)
+    surplus = ration.surplus(came)
+    held = with_followers(came, surplus, shelf.rationed)
+    ration.count(came.take(np.setdiff1d(np.arange(len(came)), held)))
+    if not len(held):
+        return Rationed(labels)
+    waits = _with_room(came, surplus, shelf)
+    tomorrow_ms = (clock_ms // MS_PER_DAY + 1) * MS_PER_DAY
+    return Rationed(
+        labels.take(np.setdiff1d(np.arange(len(labels)), fresh[held])),
+        shelf.set_aside(came.take(waits), tomorrow_ms),
+        came.take(np.setdiff1d(held, waits)),
+    )
+
+
+def _with_room(came: LabelColumns, surplus: NDArray[np.int64], shelf: LabelShelf) -> NDArray[np.int64]:
+    """Return the rows of the labels that may wait: of the surplus what fits, and what follows it."""
+    # What has waited already keeps its place, which labels of the future may have made narrow.
+    waited = surplus[wait_for_next_day(came)[surplus]]
+    placed = np.union1d(waited, shelf.fitting(came, surplus))
+    followed = with_followers(came, placed, shelf.rationed)
+    return shelf.fitting(came, followed, whole=True)

@@ -370,6 +370,12 @@ class PendingDecisions:
             found.append(first + flagged[silent] - rows.start)
         return np.concatenate(found)
 
+    def note_learnt(self, sequence: NDArray[np.int64], learnt_at_ms: int) -> None:
+        """Note when the evidence of some decisions was learnt, whose status stays."""
+        numbers, rows = np.divmod(sequence, SEGMENT_ROWS)
+        for number in np.unique(numbers):
+            self._segments[int(number)].columns["learnt_at_ms"][rows[numbers == number]] = learnt_at_ms
+
     def newest(self, count: int) -> NDArray[np.int64]:
         """Return the sequence numbers of the newest decisions, at most `count`."""
         return np.arange(max(self.first_sequence, self.next_sequence - count), self.next_sequence)

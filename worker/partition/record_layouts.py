@@ -32,7 +32,7 @@ from worker.partition.early_labels import Released
 from worker.partition.journal import DecisionRows, JournalEntry, JournalHeader, JournalPart, Settlements
 from worker.wire.decoder import LabelColumns
 
-VERSION: Final = b"10"
+VERSION: Final = b"11"
 MAX_ROWS: Final = 10_000
 PIECE_BYTES: Final = 700_000
 """Before compression: every record stays well below the broker's default of 1 MiB."""

@@ -142,12 +142,21 @@ class Settler:
         settling.label_delay_ms = labels.label_time_ms[matched] - waiting.event_time_ms
         return settling
 
-    def mature(self, start: int, stop: int, clock_ms: int) -> Settling:
+    def mature(self, start: int, stop: int, clock_ms: int, *, clears_alerts: bool) -> Settling:
         """Make silence on the decisions `start` to `stop` provisionally legit, where no one acted.
 
         A silent alert stays as it is, but becomes an example of its own kind: what it teaches, the model measures.
+
+        Parameters
+        ----------
+        start, stop
+            Sequence numbers, `stop` exclusive.
+        clock_ms
+            The partition's clock.
+        clears_alerts
+            Whether silent alerts are legit evidence: else entities whose payments alert would keep their frauds alone.
         """
-        moved = self.replay_mature(start, stop, clock_ms)
+        moved = self.replay_mature(start, stop, clock_ms, clears_alerts=clears_alerts)
         settling = Settling()
         if len(moved):
             waiting = self._pending.read(moved)
@@ -159,6 +168,8 @@ class Settler:
         if len(silent):
             waiting = self._pending.read(silent)
             settling.payoff.append(_payoff(waiting, silent=1))
+            if clears_alerts:
+                settling.evidence.append(_evidence(waiting, 0, 1, np.full(len(silent), clock_ms)))
             label, weight = np.full(len(silent), Verdict.ALERTED, np.uint8), np.ones(len(silent), np.float32)
             settling.examples.append(self._examples(waiting, weight > 0, label, weight, clock_ms))
         return settling
@@ -174,11 +185,15 @@ class Settler:
                 settling.ledger.append(_ledger(waiting, settled, labelled=False, sign=1))
         return settling
 
-    def replay_mature(self, start: int, stop: int, clock_ms: int) -> NDArray[np.int64]:
+    def replay_mature(
+        self, start: int, stop: int, clock_ms: int, *, clears_alerts: bool
+    ) -> NDArray[np.int64]:
         """Do what `mature` does to the decisions; return the sequence numbers that moved, int64 (k,)."""
         if stop > start:
             goes_on = bool(self._silent) and self._silent[-1].stop == start
             self._silent.append(range(self._silent.pop().start if goes_on else start, stop))
+        if clears_alerts:
+            self._pending.note_learnt(self._pending.unanswered(start, stop, int(Flag.ALERTED)), clock_ms)
         return self._pending.mature(
             start,
             stop,
@@ -254,10 +269,11 @@ def _moved_evidence(
     """Take the evidence of the old truth back, dated as it was learnt, and add that of the new one at the clock."""
     before, after, learnt_ms = result.before, result.after, result.learnt_before_ms
     was_fraud = changed & (before == Status.FRAUD)
-    was_legit = changed & (after != Status.LEGIT)
-    was_legit &= (before == Status.PROVISIONAL) | (before == Status.LEGIT) | (before == Status.FINAL_LEGIT)
+    counted_legit = (before != Status.FRAUD) & (learnt_ms > 0)
+    withdrawn = (result.effect == LabelEffect.NOTED) & np.isin(after, _OPEN)
+    was_legit = counted_legit & (withdrawn | (changed & (after != Status.LEGIT)))
     to_fraud = changed & (after == Status.FRAUD)
-    to_legit = changed & (after == Status.LEGIT) & ((before == Status.WAITING) | was_fraud)
+    to_legit = changed & (after == Status.LEGIT) & ~counted_legit
     now_ms = np.full(len(before), clock_ms, np.int64)
     moves = (
         (was_fraud, -1, 0, learnt_ms),

@@ -19,16 +19,11 @@ from models.tables import LARGEST_TABLE
 from models.vocabulary import MS_PER_DAY, MS_PER_MINUTE, NEVER_MS, Flag, LabelKind, Status
 from worker.errors import CorruptError
 from worker.partition.cases import CaseBook
-from worker.partition.early_labels import (
-    RELEASED_AT_ONCE,
-    LabelShelf,
-    wait_for_next_day,
-    wait_for_transaction,
-)
+from worker.partition.early_labels import RELEASED_AT_ONCE, LabelShelf, wait_for_transaction
 from worker.partition.journal import DecisionRows, JournalEntry
-from worker.partition.labelled import Labelled
+from worker.partition.labelled import Labelled, divide
 from worker.partition.pending import PendingDecisions
-from worker.partition.ration import Ration, Rationed, with_followers
+from worker.partition.ration import Ration
 from worker.partition.repeats import NEVER_DECIDED, fresh_rows
 from worker.partition.settling import Matured, Settler, Settling
 from worker.wire.decoder import LabelColumns, TransactionColumns
@@ -254,38 +249,9 @@ class PartitionTask:
     ) -> Labelled:
         """Settle the labels that are due, and set aside what has to wait; for the parameters see `LabelShelf.sift`."""
         sifted = self.shelf.sift(read, until_ms, decided, at_once)
-        rationed = self._within_ration(sifted.due)
+        rationed = divide(sifted.due, self.ration, self.shelf, self.clock_ms)
         settling = self.settle(rationed.today)
         return Labelled(sifted, rationed, settling, self._postpone(rationed.today, settling))
-
-    def _within_ration(self, labels: LabelColumns) -> Rationed:
-        """Divide the labels into those of today, those that wait for the next day, and those without room to wait."""
-        if not len(labels):
-            return Rationed(labels)
-        self.ration.begin(self.clock_ms)
-        # Labels that have waited for their transaction were counted when they came.
-        fresh = np.flatnonzero(~wait_for_transaction(labels))
-        came = labels.take(fresh)
-        surplus = self.ration.surplus(came)
-        held = with_followers(came, surplus, self.shelf.rationed)
-        self.ration.count(came.take(np.setdiff1d(np.arange(len(came)), held)))
-        if not len(held):
-            return Rationed(labels)
-        waits = self._with_room(came, surplus)
-        tomorrow_ms = (self.clock_ms // MS_PER_DAY + 1) * MS_PER_DAY
-        return Rationed(
-            labels.take(np.setdiff1d(np.arange(len(labels)), fresh[held])),
-            self.shelf.set_aside(came.take(waits), tomorrow_ms),
-            came.take(np.setdiff1d(held, waits)),
-        )
-
-    def _with_room(self, came: LabelColumns, surplus: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the rows of the labels that may wait: of the surplus what fits, and what follows it."""
-        # What has waited already keeps its place, which labels of the future may have made narrow.
-        waited = surplus[wait_for_next_day(came)[surplus]]
-        placed = np.union1d(waited, self.shelf.fitting(came, surplus))
-        followed = with_followers(came, placed, self.shelf.rationed)
-        return self.shelf.fitting(came, followed, whole=True)
 
     def settle(self, labels: LabelColumns) -> Settling:
         """Apply the labels that are due; those whose transaction may still come are `Settling.postponed`."""
@@ -317,7 +283,14 @@ class PartitionTask:
         # Never at the very beginning of a day: then it would count as too many for the day before.
         return self.shelf.set_aside(labels.take(settling.postponed), until_ms + (until_ms % MS_PER_DAY == 0))
 
-    def mature(self, policy: Policy, newest_label_ms: int | None, silent_until_ms: int = _NO_END) -> Matured:
+    def mature(
+        self,
+        policy: Policy,
+        newest_label_ms: int | None,
+        silent_until_ms: int = _NO_END,
+        *,
+        clears_alerts: bool,
+    ) -> Matured:
         """Let silence become legit, up to the clock but not beyond a dead label feed.
 
         Parameters
@@ -328,6 +301,8 @@ class PartitionTask:
             Time of the newest label that any worker has seen; before the first one nothing matures.
         silent_until_ms
             Labels up to here have been applied.
+        clears_alerts
+            Whether silence on an alert is evidence that its card and entities are legit.
         """
         if newest_label_ms is None:
             return Matured()
@@ -338,7 +313,9 @@ class PartitionTask:
         self.provisional_sequence = self.pending.mature_until(start, end, now_ms - policy.negatives_after_ms)
         provisional = Settling()
         if policy.silence_is_legit:
-            provisional = self._settler.mature(start, self.provisional_sequence, self.clock_ms)
+            provisional = self._settler.mature(
+                start, self.provisional_sequence, self.clock_ms, clears_alerts=clears_alerts
+            )
         start = self.final_sequence
         end = min(self.provisional_sequence, start + rows)
         self.final_sequence = self.pending.mature_until(start, end, now_ms - policy.horizon_ms)
@@ -380,7 +357,12 @@ class PartitionTask:
         self.shelf.replay(entry.early, entry.released)
         self.pending.write_truth(entry.settlements)
         if header.silence_is_legit:
-            self._settler.replay_mature(self.provisional_sequence, header.provisional_sequence, self.clock_ms)
+            self._settler.replay_mature(
+                self.provisional_sequence,
+                header.provisional_sequence,
+                self.clock_ms,
+                clears_alerts=header.clears_alerts,
+            )
         self._settler.replay_finalise(self.final_sequence, header.final_sequence)
         self.provisional_sequence, self.final_sequence = header.provisional_sequence, header.final_sequence
         self.newest_label_ms = header.newest_label_ms
