@@ -12,7 +12,7 @@ from tests.support.materials import DELAY_MS, material_of
 from tests.support.samples import drawn_sample
 from worker.offline.compare.engine import MEMORY_MS, REFIT_MS, capped, try_out
 from worker.offline.compare.result import Block
-from worker.offline.compare.strategy import Caps, LeftOutError, Strategy
+from worker.offline.compare.strategy import Caps, LeftOutError, Rule, Strategy
 from worker.offline.dataset import NEVER
 
 MATERIAL, TRUTH = material_of(days=70, a_day=24)
@@ -105,6 +105,24 @@ def test_every_threshold_keeps_the_days_it_is_tuned_on_within_the_budget(name: s
         threshold = block.decided.threshold[np.searchsorted(times_ms[TEST], now_ms)]
         opened = np.unique(MATERIAL.case[tuned & (MATERIAL.features[:, 0] >= threshold)])
         assert len(opened) == WINDOWS.tune_length_ms // MS_PER_DAY // 2
+
+
+@pytest.mark.parametrize("rule", [Rule.COST, Rule.CHEAPEST])
+def test_a_rule_by_cost_alerts_again_on_a_card_whose_case_is_open_as_the_worker_does(rule: Rule) -> None:
+    """Its review is paid; a threshold of the score knows nothing of that."""
+    _, strategy = watched("good")
+    case = MATERIAL.case[TEST]
+    for block in try_out(MATERIAL, dataclasses.replace(strategy, rule=rule), seed=1):
+        its, opened, expected = block.decided, set[int](), []
+        for row in range(len(its)):
+            alerts = bool(its.rank[row] >= its.threshold[row])
+            joins = rule is Rule.COST and its.rank[row] >= 0.1 and int(case[row]) in opened
+            expected.append(alerts or joins)
+            if alerts:
+                opened.add(int(case[row]))
+        np.testing.assert_array_equal(its.alerted, expected)
+        joined = its.alerted & (its.rank < its.threshold)
+        assert joined.any() == (rule is Rule.COST)
 
 
 def test_what_is_scored_carries_no_truth() -> None:

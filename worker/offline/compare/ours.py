@@ -19,11 +19,10 @@ from models.state import ModelState
 from models.threshold import Calibration, CostPolicy, Thresholds, forest_rank, online_ratio
 from models.vocabulary import MS_PER_DAY, Decider, Flag
 from worker.offline.compare.result import Decided
-from worker.offline.compare.rules import calibrated, threshold_within
+from worker.offline.compare.rules import calibrated, joining, threshold_within
 from worker.offline.compare.sample import Sample
 from worker.offline.compare.strategy import LeftOutError
 from worker.offline.worker_run import Decisions, Moment, ranking_score
-from worker.partition.cases import CaseBook
 
 _UNSCORED: Final = -1e6
 """Below every logit and every forest's score."""
@@ -203,11 +202,7 @@ def frozen_view(
     ratio, rank = _ratio(probability, loss, costs), forest_rank(forest_score.astype(np.float64), amount)
     online_lambda, forest_cut, forest_budget_cut, joining_lambda = deciding.thresholds
     online, by_forest = ratio >= online_lambda, (rank >= forest_cut) & (decider == Decider.FOREST)
-    # The number of a case stands for its card and window.
-    at_once = np.zeros(len(case), np.int64)
-    online |= CaseBook().has_case(
-        case.astype(np.uint64), at_once, online, ratio >= joining_lambda, window_ms=1
-    )
+    online |= joining(online, ratio >= joining_lambda, case)
     return OwnView(
         logit=logit,
         probability=probability,

@@ -19,7 +19,7 @@ OURS: Final = "ours"
 OURS_FROZEN: Final = (
     "The worker's own rows are its models at the end of the train window, calibrated on the tuning window and held to "
     "the budget there as the others are; what its guard had chosen and the forest's cuts are of the end of the train "
-    "window. They have learnt the warm-up too, and take further alerts of a card whose review is paid."
+    "window. They have learnt the warm-up too."
 )
 """What a reader of the frozen block has to know."""
 HELD_TO_BUDGET: Final = (
@@ -29,8 +29,8 @@ HELD_TO_BUDGET: Final = (
 """What a reader has to know where there is a budget."""
 OURS_UNTIMED: Final = (
     "The worker's own rows come from one run of the worker, which scores and learns in turn: their fit time is that of "
-    "the whole run, and scoring has no time of its own. They have learnt the warm-up too, take further alerts of a "
-    "card whose review is paid, and learn from model.memory_days."
+    "the whole run, and scoring has no time of its own. They have learnt the warm-up too, and learn from "
+    "model.memory_days."
 )
 """What a reader of the refreshed block has to know."""
 

@@ -14,6 +14,7 @@ from models.working_points import WorkingPoints
 from worker.offline.compare.result import Decided
 from worker.offline.compare.sample import Sample
 from worker.offline.compare.strategy import LeftOutError, Rule
+from worker.partition.cases import CaseBook
 
 _LEAST_PROBABILITY: Final = 1e-12
 _HALVINGS: Final = 80
@@ -134,6 +135,22 @@ def calibrated(logit: NDArray[np.float64], tune: Sample) -> Calibration:
     shift = _prior_shift(logit, tune.fraud, tune.weight)
     fitted = Calibration.fit(logit + shift, tune.fraud, tune.weight)
     return replace(fitted, intercept=fitted.intercept + fitted.slope * shift)
+
+
+def joining(
+    alerted: NDArray[np.bool_], asked: NDArray[np.bool_], case: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Return which of n transactions join a case that an earlier alert has opened, of those asked for.
+
+    Parameters
+    ----------
+    alerted, asked : bool (n,)
+        In order of time.
+    case : int64 (n,)
+        The number of each one's card and case window.
+    """
+    at_once = np.zeros(len(case), np.int64)
+    return CaseBook().has_case(case.astype(np.uint64), at_once, alerted, asked, window_ms=1)
 
 
 def threshold_within(most_cases: float, rank: NDArray[np.float64], case: NDArray[np.int64]) -> float:
