@@ -41,7 +41,7 @@ EXIT_CODES: Final = {
     2: "a setting or an argument is wrong; the message names it and the fix",
     3: "Kafka does not answer, refuses the credentials, or lacks a topic",
     4: "the topics do not fit these settings, or lack records that were due; the message says which",
-    5: "another process took over this worker.id: stop one of the two",
+    5: "another process took over this worker.id, or another run of a command began: stop one of the two",
     6: "the outcome of a commit is unknown: start again, the decisions topic shows it",
     7: "a record that a worker wrote does not decode, or model states differ",
     8: "too large a share of the records is bad",

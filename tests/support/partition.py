@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from models.alert_silence import clears_alerts
 from models.decision import decide
 from models.records import Policy
 from models.state import ModelState
@@ -202,7 +203,10 @@ def run(
     decided = transactions_of(fresh) if len(fresh) else np.empty(0, np.uint64)
     labels = task.apply_labels(labelled, task.clock_ms, decided, at_once)
     matured = task.mature(
-        model.policy, task.newest_label_ms, task.shelf.silent_until_ms(task.clock_ms), clears_alerts=True
+        model.policy,
+        task.newest_label_ms,
+        task.shelf.silent_until_ms(task.clock_ms),
+        clears_alerts=clears_alerts(model.silent_weight),
     )
     header = JournalHeader(
         worker="w", lineage=model.lineage.id, model_version=model.version, partition=0, partitions=1,
@@ -211,7 +215,7 @@ def run(
         provisional_sequence=task.provisional_sequence,
         final_sequence=task.final_sequence, newest_label_ms=task.newest_label_ms,
         repeats=len(came) - len(fresh), bad_records=0, silence_is_legit=model.policy.silence_is_legit,
-        clears_alerts=True, max_cards=model.policy.max_cards, taught=task.ration.numbers(),
+        clears_alerts=matured.clears_alerts, max_cards=model.policy.max_cards, taught=task.ration.numbers(),
     )  # fmt: skip
     settled = [labels.settling, matured.provisional, matured.final]
     entry = JournalEntry(header, rows, labels.settling.settlements, labels.set_aside, labels.released)

@@ -12,7 +12,7 @@ import pytest
 
 from models.vocabulary import MS_PER_DAY
 from worker.offline.dataset import TruthColumns, read_dataset
-from worker.offline.dataset_notes import notes, teaches_unknown
+from worker.offline.dataset_notes import notes, taught_unknown
 from worker.offline.label_file import LabelFile, codes_of_ids
 from worker.settings.fields import LabelFields, TransactionFields
 from worker.settings.sections import LabelSettings, Settings
@@ -184,19 +184,19 @@ def test_ids_of_many_cards_are_told_apart() -> None:
 
 
 @pytest.mark.parametrize(
-    ("silence", "rows", "teaches"),
+    ("silence", "rows", "taught"),
     [
-        ("legit", [*PLAIN, row(300, fraud=None)], True),
-        ("unknown", [*PLAIN, row(300, fraud=None)], False),
-        ("legit", PLAIN, False),
-        ("legit", [row(1), *(row(at, fraud=None) for at in range(2, 300))], False),
+        ("legit", [*PLAIN, row(300, fraud=None)], 1),
+        ("unknown", [*PLAIN, row(300, fraud=None)], 0),
+        ("legit", PLAIN, 0),
+        ("legit", [row(1), *(row(at, fraud=None) for at in range(2, 300))], 0),
     ],
     ids=["some are unknown", "they stay so", "all are known", "frauds alone are named"],
 )
 def test_the_worker_teaches_itself_rows_of_unknown_truth_by_a_setting(
-    tmp_path: Path, silence: str, rows: list[dict[str, Any]], teaches: bool
+    tmp_path: Path, silence: str, rows: list[dict[str, Any]], taught: int
 ) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(it) + "\n" for it in rows), encoding="utf-8")
     settings = Settings(entity_key="0f" * 16, labels=LabelSettings.model_validate({"silence": silence}))
-    assert teaches_unknown(read_dataset(path, FIELDS, TRUTH), settings) is teaches
+    assert taught_unknown(read_dataset(path, FIELDS, TRUTH), settings) == taught

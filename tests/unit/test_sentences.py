@@ -108,7 +108,7 @@ def test_an_entity_that_the_transaction_lacks_is_missing(feature: str) -> None:
     ("frauds", "legits", "words"),
     [
         (0, 1, "less than 1 %"),
-        (20, 1980, "at most 1 %"),
+        (20, 1980, "at most 2 %"),
         (1, 0, "about 50 %"),  # by 1.02 / 1, for one payment says little
         (30, 70, "about 30 %"),
     ],

@@ -129,12 +129,15 @@ class Both:
 
     def silence(self) -> None:
         before = len(self.slow.examples)
+        already = sum(it.status is Status.PROVISIONAL for it in self.slow.decisions.values())
         expected = self.slow.silence(self.task.clock_ms, self.newest_anywhere_ms)
         known = [ms for ms in (self.task.newest_label_ms, self.newest_anywhere_ms) if ms is not None]
         matured = self.task.mature(
             self.policy, max(known, default=None), clears_alerts=self.slow.clears_alerts
         )
         assert (matured.final.finally_legit, matured.final.unresolved) == expected
+        provisional = [it for it in self.slow.decisions.values() if it.status is Status.PROVISIONAL]
+        assert matured.provisional.provisionally_legit == len(provisional) + expected[0] - already
         self._compare([matured.provisional, matured.final], before)
 
     def status(self, name: str) -> Status:

@@ -74,6 +74,13 @@ def test_a_faulty_first_date_of_the_past_does_not_either(rows: int) -> None:
     assert late.clock_ms == times[-1]
 
 
+def test_two_dates_of_the_future_among_the_first_rows_of_a_backlog_do_not_move_its_beginning() -> None:
+    times = np.arange(60, dtype=np.int64) * 43_200_000 + START
+    times[1:3] = START + YEARS
+    mark = Watermark()
+    assert mark.advance(times)[3:].tolist() == times[3:].tolist()
+
+
 def test_a_backlog_of_weeks_begins_with_its_first_row() -> None:
     times = np.arange(50, dtype=np.int64) * 86_400_000 + START
     assert Watermark().advance(times).tolist() == times.tolist()

@@ -101,7 +101,7 @@ def file_options(args: argparse.Namespace) -> list[str]:
 def read_file(args: argparse.Namespace, settings: Settings) -> Dataset:
     """Return the data set of the file that the arguments name; report what it leaves out on standard error."""
     from worker.offline.dataset import read_dataset
-    from worker.offline.dataset_notes import notes, teaches_unknown
+    from worker.offline.dataset_notes import notes, taught_unknown
 
     labels = _labels(args, settings)
     dataset = read_dataset(args.file, settings.transaction, labels, start_ms=args.start, end_ms=args.end)
@@ -114,10 +114,10 @@ def read_file(args: argparse.Namespace, settings: Settings) -> Dataset:
         print(f"{args.file}: left out, as a live worker refuses it: {refusal}", file=sys.stderr)
     for note in notes(dataset):
         print(f"{args.file}: {note}", file=sys.stderr)
-    if teaches_unknown(dataset, settings):
+    if taught := taught_unknown(dataset, settings):
         print(
             f"{args.file}: labels say of others that they are legit, and by labels.silence = 'legit' the worker learns "
-            f"all {int((~dataset.truth_known).sum()):,} of unknown truth as legit too: set labels.silence = 'unknown'",
+            f"{taught:,} of unknown truth as legit too unless they alert: set labels.silence = 'unknown'",
             file=sys.stderr,
         )
     if dataset.matches is not None:

@@ -25,7 +25,7 @@ class PartitionBatch:
     Attributes
     ----------
     transactions
-        Cut at the batch's event time; None before the partition's first fetch.
+        Cut at the batch's event time, but for a partition that is ahead of the present; None before its first fetch.
     moved
         Whether its positions are committed although nothing came: no worker has worked on the partition yet, or the
         input went on past aborted records.
@@ -128,7 +128,10 @@ class Source(Protocol):
         """Let the watermark follow the partition's clock; return up to when labels are due, epoch milliseconds."""
 
     def take_labels(self, partition: int, until_ms: int, room: Room) -> LabelColumns | None:
-        """Take labels up to the last one that is due, and with them as many that are not as there is room for."""
+        """Take labels up to the last one that is due, and as many that are not as there is room for.
+
+        Those behind the last one that is due come only where none has moved for long.
+        """
 
     def silent_until_ms(self, partition: int, clock_ms: int) -> int:
         """Return the clock, or just before the first label that is due by the clock and was not taken."""

@@ -87,9 +87,13 @@ class Watermark:
 
 
 def _beginning(claim_ms: NDArray[np.int64]) -> int:
-    """Return where time begins: with the first row, unless its date or that of most others is faulty."""
+    """Return where time begins: with the first row, unless its date is faulty.
+
+    It is where it lies beyond the middle of all, or a day before the second row and the third, which do not. Of three
+    rows two decide, of two the earlier one.
+    """
     first, usual, middle = int(claim_ms[0]), _lower_median(claim_ms[:3]), _lower_median(claim_ms)
-    return min(first if first >= usual - MS_PER_DAY else usual, middle)
+    return min(usual if first < usual - MS_PER_DAY and usual <= middle else first, middle)
 
 
 def _lower_median(times_ms: NDArray[np.int64]) -> int:

@@ -48,7 +48,6 @@ FENCED: Final = (
     kafka_errors.RebalanceInProgressError,
 )
 """Another process has the transactional id, the static member id or the partitions."""
-_UNREADABLE: Final = (kafka_errors.CorruptRecordError, kafka_errors.UnsupportedCodecError)
 _NO_TOPIC: Final = (
     kafka_errors.UnknownTopicOrPartitionError,
     kafka_errors.UnknownTopicIdError,
@@ -76,7 +75,12 @@ _HUNG_UP: Final = (
 # The first entry that fits counts: some of kafka-python's errors are both retriable and something worse.
 _EXPLANATIONS: Final[tuple[tuple[tuple[type[Exception], ...], type[WorkerError], str], ...]] = (
     (
-        _UNREADABLE,
+        (kafka_errors.UnsupportedCodecError,),
+        CorruptError,
+        "{where} sent records of a codec that is not installed ({reason}): install the worker with its requirements",
+    ),
+    (
+        (kafka_errors.CorruptRecordError,),
         CorruptError,
         "{where} sent records that do not read ({reason}): see the brokers' logs and disks; `fraud-worker skip` goes "
         "on behind such records of an input topic",

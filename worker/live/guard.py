@@ -14,10 +14,10 @@ from worker.kafka_io.partitioner import Partitioner, partitions_of_keys
 from worker.kafka_io.record_batches import RecordColumns
 from worker.settings.sections import BatchSettings
 from worker.wire.decoder import BadRecord
+from worker.wire.schema import Reason
 
 MISMATCHES_TOLERATED = 1 / 3
 _LEAST_RECORDS = 100
-_MISPLACED = "misplaced"
 
 log = logging.getLogger(__name__)
 
@@ -99,8 +99,8 @@ class InputGuard:
         return np.asarray(wrong)
 
     def _warn(self, columns: RecordColumns, wrong: int) -> None:
-        if wrong and (columns.topic, _MISPLACED) not in self._logged:
-            self._logged.add((columns.topic, _MISPLACED))
+        if wrong and (columns.topic, Reason.MISPLACED) not in self._logged:
+            self._logged.add((columns.topic, Reason.MISPLACED))
             log.warning(
                 "%s, partition %d: the keys of %d of %d records belong into another partition by kafka.partitioner = "
                 "%r. A card that lies in two has two histories, its labels reach one, and what is sent again through "

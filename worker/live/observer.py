@@ -144,7 +144,7 @@ class MetricsObserver:
         if len(outcome.surplus) or len(outcome.overflow):
             self._observe_surplus(outcome)
         provisional, final = outcome.matured.provisional, outcome.matured.final
-        metrics.matured(sum(map(len, provisional.evidence)), final.finally_legit, final.unresolved)
+        metrics.matured(provisional.provisionally_legit, final.finally_legit, final.unresolved)
 
     def _observe_labels(self, outcome: Outcome) -> None:
         labels, settling = outcome.labels, outcome.by_label

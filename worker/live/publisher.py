@@ -9,7 +9,6 @@ from typing import Protocol
 from kafka import ConsumerGroupMetadata
 from kafka.structs import TopicPartition
 
-from models.alert_silence import clears_alerts
 from models.records import ModelRecord
 from models.state import ModelState
 from worker.cycle.contracts import Finish, Outcome
@@ -151,7 +150,7 @@ class Publisher:
             repeats=outcome.repeats,
             bad_records=len(outcome.bad),
             silence_is_legit=model.policy.silence_is_legit,
-            clears_alerts=clears_alerts(model.silent_weight),
+            clears_alerts=outcome.matured.clears_alerts,
             max_cards=model.policy.max_cards,
             taught=task.ration.numbers(),
         )

@@ -220,7 +220,7 @@ class KafkaSource:
         """Close every task: what the group gives next is restored, and nothing is asked about what is not ours."""
         if self._inboxes:
             self._close_and_restore(set(self._inboxes), set())
-            self._inboxes = {}
+            self._inboxes, self._still = {}, {}
 
     def _has_stayed(self) -> bool:
         """Return whether this worker has been in every generation of the group since the last take-over.
@@ -316,7 +316,7 @@ class KafkaSource:
         found = cut(list(self._inboxes.values()), span_ms, self._batch.max_records)
         until_ms, rows = (NEVER_MS, [0] * len(self._inboxes)) if found is None else found
         share, wall_ms = self._share, round(time.time() * 1000)
-        is_live = all(inbox.at_end for inbox in self._inboxes.values())
+        is_live = all(it.is_live(wall_ms) for it in self._still.values())
         batch = []
         for (partition, inbox), most in zip(self._inboxes.items(), rows, strict=True):
             still = self._still[partition]

@@ -28,7 +28,7 @@ class StandingStill:
         self._idle_s: float | None = None
         self._passed_over_s: float | None = None
         self._labels_paused_s: float | None = None
-        self._labels_s, self._labels_at = time.monotonic(), -1
+        self._labels_s, self._labels_position = time.monotonic(), -1
 
     def note_cut(self, rows: int) -> None:
         """Note how many of the transactions that wait come into the next batch of all partitions."""
@@ -37,13 +37,20 @@ class StandingStill:
         elif self._inbox.transactions.waiting and self._passed_over_s is None:
             self._passed_over_s = time.monotonic()
 
+    def is_live(self, wall_ms: int) -> bool:
+        """Whether it has come to the present: it is read to its end, or what waits is of the future."""
+        return self._inbox.at_end or self._is_of_the_future(wall_ms)
+
     def is_ahead(self, wall_ms: int) -> bool:
         """Whether its transactions, of the future, have waited for a while for the clocks of other partitions."""
+        return self._is_of_the_future(wall_ms) and self._is_a_while_ago(self._passed_over_s)
+
+    def _is_of_the_future(self, wall_ms: int) -> bool:
         queue = self._inbox.transactions
-        return bool(queue.waiting and queue.due_ms[0] > wall_ms) and self._is_a_while_ago(self._passed_over_s)
+        return bool(queue.waiting and queue.due_ms[0] > wall_ms)
 
     def note_taken(self, *, came: bool) -> None:
-        """Note whether transactions were taken, and what is left."""
+        """Note whether transactions were taken, and what is left; let labels be set aside that have waited for long."""
         inbox = self._inbox
         if came or inbox.transactions.held or not inbox.at_end or not inbox.has_read_labels:
             self._idle_s = None
@@ -51,8 +58,11 @@ class StandingStill:
             self._idle_s = time.monotonic()
         if inbox.labels.is_full:
             self._labels_paused_s = time.monotonic()
-        if not inbox.labels.waiting or inbox.labels.next_offset != self._labels_at:
-            self._labels_s, self._labels_at = time.monotonic(), inbox.labels.next_offset
+        moved = inbox.labels.next_offset != self._labels_position
+        # Once they are set aside, that goes on until none is left: one commit has room for a few.
+        if not inbox.labels.waiting or (moved and not inbox.labels.sets_aside):
+            self._labels_s = time.monotonic()
+        self._labels_position = inbox.labels.next_offset
         inbox.labels.sets_aside = time.monotonic() - self._labels_s >= _LABELS_S
 
     @property

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.vocabulary import MS_PER_DAY
-from worker.offline.dataset import Dataset
+from worker.offline.dataset import NEVER, Dataset
 from worker.offline.label_file import codes_of_ids, first_of_ids
 from worker.redaction import printable, redact
 from worker.settings.sections import Settings
@@ -85,12 +85,14 @@ def notes(dataset: Dataset) -> Iterator[str]:
         )
 
 
-def teaches_unknown(dataset: Dataset, settings: Settings) -> bool:
-    """Return whether the worker learns rows of unknown truth as legit, although labels say which ones are."""
+def taught_unknown(dataset: Dataset, settings: Settings) -> int:
+    """Return how many rows of unknown truth the worker learns as legit, although labels say which ones are."""
     if dataset.is_fraud is None or settings.labels.silence != "legit" or dataset.silence_is_legit:
-        return False
-    known = dataset.truth_known
-    return bool((known & ~dataset.is_fraud).any() and not known.all())
+        return 0
+    silent = ~dataset.labelled
+    if dataset.outcome_time_ms is not None:
+        silent &= dataset.outcome_time_ms == NEVER
+    return int(np.count_nonzero(silent)) if (dataset.labelled & ~dataset.is_fraud).any() else 0
 
 
 def _currencies(dataset: Dataset) -> Iterator[str]:

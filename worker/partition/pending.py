@@ -173,7 +173,8 @@ def _mapped(path: Path, shapes: _Shapes) -> tuple[dict[str, NDArray[Any]], dict[
 class PendingDecisions:
     """The waiting decisions of one partition.
 
-    They change by `append` (new decisions), `write_truth` (labels), `mature` (silence) and `drop_before` (age) alone.
+    They change by `append` (new decisions), `write_truth` (labels), `mature` and `note_learnt` (silence) and
+    `drop_before` (age) alone.
 
     Parameters
     ----------

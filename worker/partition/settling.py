@@ -55,8 +55,8 @@ class Settling:
         Rows of the labels whose transaction has not been decided.
     postponed : int64 (p,)
         Rows of those that wait for it; they are no orphans yet.
-    finally_legit, unresolved
-        How many decisions silence settled for good.
+    provisionally_legit, finally_legit, unresolved
+        How many decisions silence settled for now, and for good.
     """
 
     settlements: Settlements = field(default_factory=Settlements.empty)
@@ -73,6 +73,7 @@ class Settling:
     wrong_card: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     unknown: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     postponed: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    provisionally_legit: int = 0
     finally_legit: int = 0
     unresolved: int = 0
 
@@ -87,10 +88,13 @@ class Matured:
         Decisions that became provisionally legit.
     final
         Decisions that became finally legit or unresolved.
+    clears_alerts
+        Whether silence on an alert was legit evidence.
     """
 
     provisional: Settling = field(default_factory=Settling)
     final: Settling = field(default_factory=Settling)
+    clears_alerts: bool = False
 
 
 class Settler:
@@ -157,7 +161,7 @@ class Settler:
             Whether silent alerts are legit evidence: else entities whose payments alert would keep their frauds alone.
         """
         moved = self.replay_mature(start, stop, clock_ms, clears_alerts=clears_alerts)
-        settling = Settling()
+        settling = Settling(provisionally_legit=len(moved))
         if len(moved):
             waiting = self._pending.read(moved)
             settling.evidence.append(_evidence(waiting, 0, 1, np.full(len(moved), clock_ms)))

@@ -311,7 +311,7 @@ class PartitionTask:
         start = self.provisional_sequence
         end = min(self.pending.next_sequence, start + rows)
         self.provisional_sequence = self.pending.mature_until(start, end, now_ms - policy.negatives_after_ms)
-        provisional = Settling()
+        provisional, clears_alerts = Settling(), clears_alerts and policy.silence_is_legit
         if policy.silence_is_legit:
             provisional = self._settler.mature(
                 start, self.provisional_sequence, self.clock_ms, clears_alerts=clears_alerts
@@ -321,7 +321,7 @@ class PartitionTask:
         self.final_sequence = self.pending.mature_until(start, end, now_ms - policy.horizon_ms)
         final = self._settler.finalise(start, self.final_sequence)
         self._forget()
-        return Matured(provisional, final)
+        return Matured(provisional, final, clears_alerts)
 
     def replay(self, entry: JournalEntry, id_hash: NDArray[np.uint64], id_check: NDArray[np.uint64]) -> None:
         """Fold one journal entry without deciding anything again.

@@ -120,8 +120,8 @@ def _fraud_share(log_odds: float) -> str:
     odds = _power(math.e, log_odds)
     share = odds / (1.0 + odds)
     # Smoothing adds to a share below the prior, and takes from one above it.
-    side = "at most" if odds < FRAUD_PRIOR else "about"
-    shown = "less than 1" if share < _ONE_PERCENT else f"{side} {100 * share:.0f}"
+    whole = f"at most {math.ceil(100 * share)}" if odds < FRAUD_PRIOR else f"about {100 * share:.0f}"
+    shown = "less than 1" if share < _ONE_PERCENT else whole
     return f"{shown} % fraud among its recent payments of known outcome"
 
 

@@ -10,13 +10,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.payoff_deltas import JOINS_FROM
 from models.vocabulary import MS_PER_DAY
 from worker.offline.compare.material import Material
 from worker.offline.compare.result import Block, Decided
-from worker.offline.compare.rules import Alerting, joining
+from worker.offline.compare.rules import Alerting, with_joins
 from worker.offline.compare.sample import Sample
-from worker.offline.compare.strategy import LeftOutError, Model, OnlineModel, Rule, Strategy
+from worker.offline.compare.strategy import LeftOutError, Model, OnlineModel, Strategy
 from worker.offline.compare.windows import Windows, learnable
 
 REFIT_MS: Final = 7 * MS_PER_DAY
@@ -183,13 +182,8 @@ class _Run:
                 if alerting is None:
                     raise
             parts.append(alerting.decide(scores(start_ms)[rows], loss[rows]))
-        decided = Decided.concatenate(parts)
-        if self.strategy.rule is not Rule.COST:
-            return decided
-        # As by the worker: the review of an open case is paid.
         case = self.material.case[self.scored][self.rows(weeks[0], self.windows.end_ms)]
-        joins = joining(decided.alerted, decided.rank >= JOINS_FROM, case)
-        return replace(decided, alerted=decided.alerted | joins)
+        return with_joins(Decided.concatenate(parts), self.strategy.rule, case)
 
     def rows(self, start_ms: int, end_ms: int) -> slice:
         """Return the rows of `scored` in a stretch of time."""

@@ -27,7 +27,7 @@ from worker.offline.compare.families.preparation import Preparation, coded, fini
 from worker.offline.compare.families.resampling import SMOTE_FRAUDS, oversampler, resampled, smote
 from worker.offline.compare.material import Material
 from worker.offline.compare.registry import strategy_named
-from worker.offline.compare.rules import Alerting
+from worker.offline.compare.rules import Alerting, with_joins
 from worker.offline.compare.sample import Sample
 from worker.offline.compare.strategy import LeftOutError, Rule, Strategy
 from worker.offline.compare.windows import learnable
@@ -376,7 +376,7 @@ def _tried(bench: _Bench, strategy: Strategy) -> tuple[float, float]:
         is_probability=strategy.is_probability,
     )
     tune, test = (
-        bench.savings(it, alerting.decide(score, it.loss).alerted)
+        bench.savings(it, with_joins(alerting.decide(score, it.loss), strategy.rule, it.case).alerted)
         for it, score in zip(windows, scores, strict=True)
     )
     return tune, test
@@ -386,7 +386,8 @@ def _alerts(bench: _Bench, model: Fitted, rule: Rule) -> NDArray[np.bool_]:
     alerting = Alerting.settled(
         rule, model.score(bench.tune), bench.tune, bench.material.review_cost, is_probability=True
     )
-    return alerting.decide(model.score(bench.test), bench.test.loss).alerted
+    decided = alerting.decide(model.score(bench.test), bench.test.loss)
+    return with_joins(decided, rule, bench.test.case).alerted
 
 
 def _resampled_first(

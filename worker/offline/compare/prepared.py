@@ -225,7 +225,9 @@ def _by_delay(clean: Cleaned, delay: Delay, shares: Shares | None) -> Laid:
     if not (known & ~truth).any():
         dataset = replace(dataset, silence_is_legit=True)
         known = dataset.truth_known
-        notes.append("labels name frauds alone: a transaction without a label counts as legitimate")
+        notes.append(
+            "labels name frauds alone: a transaction without a label or an outcome counts as legitimate"
+        )
     notes = [*what_to_know(dataset), *notes]
     truth = truth & known
     span_ms = int(times_ms[0]), int(times_ms[-1])

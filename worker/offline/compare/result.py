@@ -22,6 +22,11 @@ OURS_FROZEN: Final = (
     "window. They have learnt the warm-up too."
 )
 """What a reader of the frozen block has to know."""
+OPEN_CASES: Final = (
+    "Where a strategy alerts by expected loss, it alerts again on a card whose case is open from a tenth of a review "
+    "on: that review is paid."
+)
+"""What a reader of either block has to know."""
 HELD_TO_BUDGET: Final = (
     "Thresholds by cost are raised until the window that they are tuned on keeps within the budget of cases; 0.5 and "
     "the best F1 know nothing of it."
@@ -129,8 +134,8 @@ class Decided(Columns):
         In force at each transaction; constant in the frozen block. inf where nothing is alerted. Of the worker's own
         refreshed rows, those in force at the beginning of the day.
     alerted : bool (n,)
-        The decision: `rank >= threshold`, but for the worker's own rows: an open case takes alerts from below it, and
-        the refreshed rows are as it decided.
+        The decision: `rank >= threshold`. Where `rank` is of expected loss, an open case takes alerts from below it;
+        the worker's own refreshed rows are as it decided.
     """
 
     score: NDArray[np.float64]
@@ -161,7 +166,7 @@ class Figures:
     score_us
         Microseconds a transaction to score; NaN for the worker's own refreshed rows, whose run does more than score.
     excess, excess_low, excess_high
-        Cost above that of the cheapest row of the block, and its 95 % interval (bootstrap over days).
+        Cost above that of the cheapest row of the block, and its 95 % interval, see `intervals.interval_of`.
     excess_error
         Its standard error, from how far the days differ.
     """

@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from models.payoff_deltas import JOINS_FROM
 from models.threshold import Calibration
 from models.working_points import WorkingPoints
 from worker.offline.compare.result import Decided
@@ -151,6 +152,14 @@ def joining(
     """
     at_once = np.zeros(len(case), np.int64)
     return CaseBook().has_case(case.astype(np.uint64), at_once, alerted, asked, window_ms=1)
+
+
+def with_joins(decided: Decided, rule: Rule, case: NDArray[np.int64]) -> Decided:
+    """Return decisions in order of time with those that join open cases, as by the worker: their review is paid."""
+    if rule is not Rule.COST:
+        return decided
+    joins = joining(decided.alerted, decided.rank >= JOINS_FROM, case)
+    return replace(decided, alerted=decided.alerted | joins)
 
 
 def threshold_within(most_cases: float, rank: NDArray[np.float64], case: NDArray[np.int64]) -> float:

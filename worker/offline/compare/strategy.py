@@ -25,7 +25,8 @@ class Rule(Enum):
     BEST_F1
         At the score with the best F1 on the tuning window.
     COST
-        Where calibrated probability times loss pays for a review (Elkan 2001); calibrated on the tuning window.
+        Where calibrated probability times loss pays for a review (Elkan 2001), which that of an open case has done;
+        calibrated on the tuning window.
     CHEAPEST
         At the score that cost least on the tuning window; needs no probability.
     """

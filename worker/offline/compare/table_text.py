@@ -19,6 +19,7 @@ from worker.offline.compare.isolated import memory_text, time_text
 from worker.offline.compare.recommendation import BANDS, accuracy_explained
 from worker.offline.compare.result import (
     HELD_TO_BUDGET,
+    OPEN_CASES,
     OURS_FROZEN,
     OURS_UNTIMED,
     Block,
@@ -42,7 +43,7 @@ _PROSE_WIDTH: Final = 110
 
 _TITLES: Final = {
     Block.FROZEN: "Frozen: fitted once before the test window, then left alone",
-    Block.REFRESHED: ("Refreshed: batch models refitted every week, online models learning as labels arrive"),
+    Block.REFRESHED: "Refreshed: batch models refitted every week, online models learning as labels arrive",
 }
 
 
@@ -248,8 +249,8 @@ def _table(
 def _legend(costs: CostPolicy, width: int) -> Iterator[RenderableType]:
     legend = "\n> recommended   ~ the interval of its difference to the cheapest includes 0"
     yield Text(f"{legend}   ! opens more cases a day than the budget", style="dim")
-    if costs.alert_budget_cases_per_day is not None:
-        yield Text("\n".join(wrap(HELD_TO_BUDGET, width)), style="dim")
+    said = [OPEN_CASES] if costs.alert_budget_cases_per_day is None else [OPEN_CASES, HELD_TO_BUDGET]
+    yield Text("\n".join(line for it in said for line in wrap(it, width)), style="dim")
 
 
 def _left_out(rows: Sequence[Row], width: int) -> Iterator[RenderableType]:

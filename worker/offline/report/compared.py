@@ -12,6 +12,7 @@ from models.vocabulary import MS_PER_DAY, Decider
 from worker.offline.compare.recommendation import BANDS
 from worker.offline.compare.result import (
     HELD_TO_BUDGET,
+    OPEN_CASES,
     OURS,
     OURS_FROZEN,
     OURS_UNTIMED,
@@ -196,6 +197,7 @@ def _tables(result: Comparison, series: dict[str, Series]) -> list[Html]:
     is_bounded = result.costs.alert_budget_cases_per_day is not None
     return [
         figures(plots),
+        paragraph(OPEN_CASES, class_="quiet"),
         paragraph(HELD_TO_BUDGET, class_="quiet") if is_bounded else NOTHING,
         *(
             joined(
