@@ -160,7 +160,7 @@ class Settler:
         clears_alerts
             Whether silent alerts are legit evidence: else entities whose payments alert would keep their frauds alone.
         """
-        moved = self.replay_mature(start, stop, clock_ms, clears_alerts=clears_alerts)
+        moved, silent = self.replay_mature(start, stop, clock_ms, clears_alerts=clears_alerts)
         settling = Settling(provisionally_legit=len(moved))
         if len(moved):
             waiting = self._pending.read(moved)
@@ -168,7 +168,6 @@ class Settler:
             settling.payoff.append(_payoff(waiting, case=1))
             label, weight = np.full(len(moved), Verdict.SILENT, np.uint8), waiting.legit_weight
             settling.examples.append(self._examples(waiting, weight > 0, label, weight, clock_ms))
-        silent = self._pending.unanswered(start, stop, int(Flag.ALERTED))
         if len(silent):
             waiting = self._pending.read(silent)
             settling.payoff.append(_payoff(waiting, silent=1))
@@ -191,14 +190,15 @@ class Settler:
 
     def replay_mature(
         self, start: int, stop: int, clock_ms: int, *, clears_alerts: bool
-    ) -> NDArray[np.int64]:
-        """Do what `mature` does to the decisions; return the sequence numbers that moved, int64 (k,)."""
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Do what `mature` does to the decisions; return those that moved and the silent alerts, int64 (k,)."""
         if stop > start:
             goes_on = bool(self._silent) and self._silent[-1].stop == start
             self._silent.append(range(self._silent.pop().start if goes_on else start, stop))
+        silent = self._pending.unanswered(start, stop, int(Flag.ALERTED))
         if clears_alerts:
-            self._pending.note_learnt(self._pending.unanswered(start, stop, int(Flag.ALERTED)), clock_ms)
-        return self._pending.mature(
+            self._pending.note_learnt(silent, clock_ms)
+        moved = self._pending.mature(
             start,
             stop,
             before=Status.WAITING,
@@ -207,6 +207,7 @@ class Settler:
             unless_flags=int(Flag.ALERTED),
             unless_acted=True,
         )
+        return moved, silent
 
     def replay_finalise(self, start: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Do what `finalise` does to the decisions; return those now legit and those unresolved, int64 (k,)."""
