@@ -60,12 +60,14 @@ unit: venv  ## Run the unit tests, on every processor and without a broker: with
 test: lint  ## Check style and types, then run every test but the long fault runs; OPTIONS='-x' goes to pytest
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(OPTIONS)
 
+DEMO = $(BIN)/fraud-worker demo $(if $(BOOTSTRAP),--bootstrap $(BOOTSTRAP)) $(if $(DURATION),--duration $(DURATION))
+
 demo: venv  ## Show a worker on simulated traffic; BOOTSTRAP=host:port uses your own Kafka, DURATION=60 is shorter
-	$(BIN)/fraud-worker demo $(if $(BOOTSTRAP),--bootstrap $(BOOTSTRAP)) $(if $(DURATION),--duration $(DURATION))
+	$(DEMO)
 
 picture: venv  ## Save the demo's page into deploy/pictures/demo.svg
 	@mkdir -p deploy/pictures
-	$(BIN)/fraud-worker demo --picture deploy/pictures/demo.svg $(if $(DURATION),--duration $(DURATION))
+	$(DEMO) --picture deploy/pictures/demo.svg
 
 kafka: venv  ## Run a Kafka broker in the foreground, at PORT=9092; DATA=folder keeps its data
 	$(BIN)/fraud-worker kafka --port $(PORT) $(if $(DATA),--data-dir '$(DATA)')

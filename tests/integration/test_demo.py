@@ -17,7 +17,7 @@ import pytest
 from kafka import KafkaAdminClient
 
 from tests.conftest import Broker
-from tests.support.repository import ROOT
+from tests.support.repository import COMPILED, ROOT, copy_of_the_checkout, make
 
 pytestmark = pytest.mark.integration
 
@@ -75,16 +75,18 @@ class Demo:
         self._heard += self.process.communicate(timeout=START_S)[0] or b""
         return self.process.returncode
 
-    def left_behind(self) -> list[str]:
-        """Return files and processes that remain; every process of a demo has its folder for temporary files."""
-        return [*os.listdir(self.folder), *processes_with(f"TMPDIR={self.folder}".encode())]
 
-    def topics(self, admin: KafkaAdminClient) -> list[str]:
-        """Return those of its topics, and its group, that still exist."""
-        found = re.search(r"the topics (fraud-demo-\w+)\.\*", self.output)
-        assert found, self.output
-        groups = [group["group_id"] for group in admin.list_groups()]
-        return [name for name in [*admin.list_topics(), *groups] if name.startswith(found[1])]
+def left_behind(temporary: Path) -> list[str]:
+    """Return files and processes that remain; every process of a demo has its folder for temporary files."""
+    return [*os.listdir(temporary), *processes_with(f"TMPDIR={temporary}".encode())]
+
+
+def topics_of(output: str, admin: KafkaAdminClient) -> list[str]:
+    """Return those of a demo's topics, and its group, that still exist."""
+    found = re.search(r"the topics (fraud-demo-\w+)\.\*", output)
+    assert found, output
+    groups = [group["group_id"] for group in admin.list_groups()]
+    return [name for name in [*admin.list_topics(), *groups] if name.startswith(found[1])]
 
 
 def processes_with(setting: bytes) -> list[str]:
@@ -112,16 +114,20 @@ def demo(folder: Path, *arguments: str, output: int | None = None) -> Iterator[D
             running.process.stdout.close()
 
 
-def test_a_demo_without_a_terminal_prints_lines_and_leaves_nothing(
+def test_a_demo_without_a_terminal_prints_lines_draws_its_picture_and_leaves_nothing(
     kafka: Broker, kafka_admin: KafkaAdminClient, tmp_path: Path
 ) -> None:
-    picture = tmp_path / "demo.svg"
-    with demo(
-        tmp_path / "tmp", "--duration", "15", "--bootstrap", kafka.bootstrap, "--picture", str(picture)
-    ) as running:
-        assert running.end() == 0, running.output
-        assert running.left_behind() == []
-    assert running.topics(kafka_admin) == []
+    checkout, temporary = copy_of_the_checkout(tmp_path / "checkout"), tmp_path / "tmp"
+    picture = checkout / "deploy" / "pictures" / "demo.svg"
+    picture.unlink()
+    (checkout / "build").symlink_to(ROOT / "build")
+    temporary.mkdir()
+    variables = {**COMPILED, "TMPDIR": str(temporary)}
+    options = ("DURATION=15", f"BOOTSTRAP={kafka.bootstrap}")
+    done = make("picture", *options, folder=checkout, variables=variables)
+    assert done.returncode == 0, done.stdout[-6000:]
+    assert left_behind(temporary) == []
+    assert topics_of(done.stdout, kafka_admin) == []
     for words in (
         "isolation forest decides",
         "decided,",
@@ -129,9 +135,9 @@ def test_a_demo_without_a_terminal_prints_lines_and_leaves_nothing(
         "Deleted from Kafka",
         "alerts in",
     ):
-        assert words in running.output, running.output
-    assert "\x1b" not in running.output
-    assert "Traceback" not in running.output
+        assert words in done.stdout, done.stdout
+    assert "\x1b" not in done.stdout
+    assert "Traceback" not in done.stdout
     assert "</svg>" in picture.read_text(encoding="utf-8")
 
 
@@ -143,11 +149,11 @@ def test_an_interrupted_demo_says_what_it_saw_and_may_leave_its_topics(
         running.read_until("forest: anomaly score", running.process.stdout.fileno())
         running.process.send_signal(signal.SIGINT)
         assert running.end() == 0, running.output
-        assert running.left_behind() == []
+        assert left_behind(running.folder) == []
     assert "Interrupted." in running.output
     assert "payments were decided in" in running.output
     assert "Kept in Kafka" in running.output
-    kept = running.topics(kafka_admin)
+    kept = topics_of(running.output, kafka_admin)
     assert len(kept) == 7, kept  # six topics and the group
     kafka_admin.delete_topics([name for name in kept if "." in name])
 
@@ -171,7 +177,7 @@ def test_a_demo_with_its_own_kafka_is_interrupted_at_any_moment_and_leaves_nothi
         assert processes_with(f"TMPDIR={running.folder}".encode()) != []
         running.process.send_signal(number)
         assert running.end() == 0, running.output
-        assert running.left_behind() == []
+        assert left_behind(running.folder) == []
     assert "Everything that was started has been stopped" in running.output
     assert "Traceback" not in running.output
 
@@ -212,7 +218,7 @@ def test_a_demo_at_a_terminal_draws_its_page(kafka: Broker, tmp_path: Path) -> N
             running.process.send_signal(signal.SIGTERM)
             running.read_until("Everything that was started has been stopped", screen)
             assert running.end() == 0
-            assert running.left_behind() == []
+            assert left_behind(running.folder) == []
     finally:
         os.close(screen)
         os.close(terminal)

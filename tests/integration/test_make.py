@@ -1,4 +1,4 @@
-"""The Makefile's commands that start programs. `make demo` is in test_readme.py, `make bench` in test_bench.py."""
+"""The Makefile's commands that start programs; `demo`, `picture` and `bench` are tested with what they run."""
 
 from __future__ import annotations
 
@@ -10,14 +10,7 @@ from pathlib import Path
 import pytest
 from kafka import KafkaAdminClient
 
-from tests.support.repository import (
-    COMPILED,
-    ROOT,
-    copy_of_the_checkout,
-    make,
-    make_command,
-    make_environment,
-)
+from tests.support.repository import ROOT, make_command, make_environment
 from tests.support.waiting import wait_for
 from worker.broker.embedded import free_port
 
@@ -57,13 +50,3 @@ def test_make_kafka_runs_a_broker_until_it_is_interrupted(tmp_path: Path) -> Non
             os.killpg(running.pid, signal.SIGKILL)
             running.wait()
     assert "Traceback" not in output.read_text()
-
-
-def test_make_picture_draws_the_picture_of_the_readme(tmp_path: Path) -> None:
-    checkout = copy_of_the_checkout(tmp_path / "checkout")
-    picture = checkout / "deploy" / "pictures" / "demo.svg"
-    picture.unlink()
-    (checkout / "build").symlink_to(ROOT / "build")
-    done = make("picture", "DURATION=15", folder=checkout, variables=COMPILED)
-    assert done.returncode == 0, done.stdout[-6000:]
-    assert "</svg>" in picture.read_text(encoding="utf-8")
