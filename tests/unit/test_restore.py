@@ -17,6 +17,11 @@ from worker.partition.journal import JournalEntry, Positions
 from worker.partition.record_layouts import encode_journal
 
 
+@pytest.fixture(autouse=True)
+def _waits_for_no_leader(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.live.restore._LAG_S", 0.0)
+
+
 class Record(NamedTuple):
     value: bytes
     headers: list[tuple[str, bytes]]
@@ -60,6 +65,23 @@ class Journal:
         pass
 
 
+class NewLeader(Journal):
+    """A journal whose last record is beyond the high watermark for the first polls."""
+
+    def __init__(self, entries: list[JournalEntry], polls: int) -> None:
+        super().__init__(entries)
+        self._polls = polls
+
+    def highwater(self, tp: TopicPartition) -> int:
+        return super().highwater(tp) - (self._polls > 0)
+
+    def poll(self, timeout_ms: int) -> dict[TopicPartition, list[Record]]:
+        del timeout_ms
+        first, self._polls = self._position, self._polls - 1
+        self._position = self.highwater(TopicPartition("journal", 0))
+        return {TopicPartition("journal", 0): self._records[first : self._position]}
+
+
 def entries(folder: Path) -> list[JournalEntry]:
     live, model = running_task(folder / "live"), deciding_model()
     return [run(live, model, transactions([name], first_offset=at)).entry for at, name in enumerate("abc")]
@@ -82,6 +104,17 @@ def test_a_partition_goes_on_where_its_journal_and_its_group_end_past_stray_reco
 ) -> None:
     assert restore(tmp_path, monkeypatch, entries(tmp_path), Positions(3, 0)) == (3, 0)
     assert restore(tmp_path, monkeypatch, [], None) is None
+
+
+def test_a_journal_whose_new_leader_does_not_show_its_end_yet_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = entries(tmp_path)
+    monkeypatch.setattr("worker.live.restore._LAG_S", 3600.0)
+    assert restore(tmp_path, monkeypatch, NewLeader(journal, polls=5), Positions(3, 0)) == (3, 0)
+    monkeypatch.setattr("worker.live.restore._LAG_S", 0.0)
+    with pytest.raises(IncompatibleError, match=r"ends at offsets \(2, 0\)"):
+        restore(tmp_path / "again", monkeypatch, NewLeader(journal, polls=5), Positions(3, 0))
 
 
 def test_a_journal_of_another_lineage_is_refused_before_any_of_it_is_replayed(

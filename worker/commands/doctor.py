@@ -20,9 +20,9 @@ _MORE: Final = """\
 Checks settings, brokers, topics, the newest records, the group and this machine.
 It only reads: it joins no group, uses no transactional id and writes no record,
 so it may run beside a worker. The exit code is 0 unless a check failed; then it
-is the smallest code of those that failed, the first cause to fix: a setting (2),
-reaching Kafka (3), the topics (4), a record of the model log (7), the records of
-the input (8)."""
+is the smallest code of those that failed, the first cause to fix: a setting, or
+one that the records contradict (2), reaching Kafka or a topic (3), topics or keys
+that do not fit (4), a record of the model log (7), the records of the input (8)."""
 _STATUS_COLUMNS: Final = 13
 _NAME_COLUMNS: Final = 17
 _LEAST_COLUMNS: Final = 40

@@ -3,6 +3,7 @@
 A restore reads the journal with `read_committed` up to the high watermark, not to the last stable offset: so it waits
 until no transaction is open there (Kafka ends a dead worker's by its time-out). The markers of one commit become
 visible partition by partition; only the last header, which must name the group's committed offsets, proves the end.
+After a change of leader the high watermark lies before what was committed, for a moment (KIP-207).
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from worker.partition.task import PartitionTask, TaskState
 
 log = logging.getLogger(__name__)
 _POLL_MS: Final = 20
+_LAG_S: Final = 5.0
+"""A journal that ends before the committed offsets may have a new leader: so long a restore waits for the rest."""
 
 
 class Restorer:
@@ -113,7 +116,7 @@ class Restorer:
         UnreachableError
             The journal cannot be read to its end.
         """
-        header, newest = self._fold(task)
+        header, newest = self._fold(task, committed)
         if header is not None and ends is not None:
             _refuse_another_topic(header, ends)
         # First: where a topic is deleted, Kafka drops its committed offsets, and no others may be set.
@@ -123,7 +126,9 @@ class Restorer:
         task.move_to(TaskState.RUNNING)
         return committed
 
-    def _fold(self, task: PartitionTask) -> tuple[JournalHeader | None, NewestDecision | None]:
+    def _fold(
+        self, task: PartitionTask, committed: Positions | None
+    ) -> tuple[JournalHeader | None, NewestDecision | None]:
         tp = TopicPartition(self._topic, task.partition)
         consumer = KafkaConsumer(**self._config)
         started_s = time.monotonic()
@@ -132,6 +137,9 @@ class Restorer:
             consumer.seek_to_beginning(tp)
             replay = JournalReplay(task, self._hasher, self._lineage)
             header = replay.read(consumer, tp, self._alive, self._stray, self._stalled_s)
+            lag_until_s = time.monotonic() + _LAG_S
+            while _ends_before(header, committed) and time.monotonic() < lag_until_s:
+                header = replay.read(consumer, tp, self._alive, self._stray, self._stalled_s)
         except CorruptError as error:
             if (begin := consumer.beginning_offsets([tp])[tp]) > 0:
                 raise _headless(tp, begin, error) from error
@@ -219,7 +227,7 @@ class JournalReplay:
         stray: Callable[[Any], None],
         stalled_s: float,
     ) -> JournalHeader | None:
-        """Replay everything up to the high watermark; return the last header."""
+        """Replay what is left up to the high watermark; return the last header."""
 
         def report() -> None:
             log.info(
@@ -228,8 +236,7 @@ class JournalReplay:
             )  # fmt: skip
 
         patience = Patience(stalled_s, report)
-        while not _read_all(consumer, tp):
-            patience.wait(f"journal {tp.topic}-{tp.partition}: no progress")
+        while True:
             for record in consumer.poll(timeout_ms=_POLL_MS).get(tp, []):
                 patience.progressed()
                 if kind_of(record.headers) is None:
@@ -237,7 +244,9 @@ class JournalReplay:
                 else:
                     self.take(*decode_journal(record.value, record.headers))
             alive()
-        return self._header
+            if _read_all(consumer, tp):
+                return self._header
+            patience.wait(f"journal {tp.topic}-{tp.partition}: no progress")
 
     def take(self, part: JournalPart, header: JournalHeader | None) -> None:
         """Take one record; replay the entry that it closes."""
@@ -264,6 +273,14 @@ class JournalReplay:
                 "new topics.decisions and kafka.group beside the new topics.model_log; to go on with the old one, "
                 "restore its settings and its topics.model_log"
             )
+
+
+def _ends_before(header: JournalHeader | None, committed: Positions | None) -> bool:
+    if committed is None:
+        return False
+    return header is None or any(
+        its < of_group for its, of_group in zip(header.positions, committed, strict=True)
+    )
 
 
 def _read_all(consumer: KafkaConsumer, tp: TopicPartition) -> bool:

@@ -178,7 +178,7 @@ class Settler:
         return settling
 
     def finalise(self, start: int, stop: int) -> Settling:
-        """Make silence on the decisions `start` to `stop` finally legit, or unresolved where someone acted."""
+        """Make silence on the decisions `start` to `stop` finally legit; what still waits becomes unresolved."""
         legit, unresolved = self.replay_finalise(start, stop)
         settling = Settling(finally_legit=len(legit), unresolved=len(unresolved))
         for moved, truth in ((legit, Truth.LEGIT), (unresolved, Truth.UNRESOLVED)):
