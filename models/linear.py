@@ -24,7 +24,7 @@ _TAIL: Final = 0.001
 _LEAST_SPREAD: Final = 1e-12
 _PENALTY: Final = 10.0
 _MOST_WORK: Final = 5e8
-"""Rows times squared columns of one step: where there are more rows, some legits are left out."""
+"""Rows times squared columns of one step: where there are more, some are left out, legits first."""
 _OF_THE_INTERCEPT: Final = 1e-6
 """A penalty that is none, but lets the intercept be found where one class is absent."""
 _STEPS: Final = 30
@@ -66,11 +66,8 @@ class LinearStart:
         """
         most = int(_MOST_WORK / max(X.shape[1], 1) ** 2)
         if len(y) > most:
-            legits = np.flatnonzero(y == 0)
-            kept = np.random.default_rng(seed).random(len(legits)) < most / len(y)
-            chosen = np.sort(np.concatenate([np.flatnonzero(y == 1), legits[kept]]))
-            w = np.where(y[chosen] == 1, w[chosen], w[chosen] * (len(legits) / max(int(kept.sum()), 1)))
-            X, y = X[chosen], y[chosen]
+            chosen, each = _sample(y, most, np.random.default_rng(seed))
+            X, y, w = X[chosen], y[chosen], w[chosen] * each
         mean, spread = _scale(X, w)
         start = cls(mean, spread, np.zeros(X.shape[1]))
         Z = np.column_stack([start._scaled(X), np.ones(len(y))])
@@ -112,6 +109,20 @@ class LinearStart:
             msg = "the slopes of a linear start are of a wrong type or shape"
             raise ValueError(msg)
         return read
+
+
+def _sample(
+    y: NDArray[np.uint8], most: int, rng: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Choose about so many rows, ascending, and return how many each stands for; half of them at most are frauds."""
+    frauds, legits = np.flatnonzero(y == 1), np.flatnonzero(y == 0)
+    kept_legits = legits[rng.random(len(legits)) < most / len(y)]
+    kept_frauds = (
+        frauds if 2 * len(frauds) <= most else frauds[rng.random(len(frauds)) < most / 2 / len(frauds)]
+    )
+    chosen = np.sort(np.concatenate([kept_frauds, kept_legits]))
+    of_fraud, of_legit = len(frauds) / max(len(kept_frauds), 1), len(legits) / max(len(kept_legits), 1)
+    return chosen, np.where(y[chosen] == 1, of_fraud, of_legit)
 
 
 def _scale(X: NDArray[np.float32], w: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -8,10 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.blend import LEAST_WEIGHT, Mix
-from models.threshold import Calibration, probabilities
+from models.threshold import Calibration, log_loss, probabilities
 
 _PULL: Final = 200.0
 """The prior of the mix counts for so many frauds, and fades out as more come."""
+_STEPS: Final = 50
+_LONGEST_STEP: Final = 1.0
+_CONVERGED: Final = 1e-9
 
 
 def fit_mix(
@@ -59,20 +62,31 @@ def fit_mix(
 def _newton(
     X: NDArray[np.float64], fraud: NDArray[np.bool_], w: NDArray[np.float64], free: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
+    """Return the two slopes and the intercept; a step that would raise the penalised loss is halved until not."""
     centre = np.where(free, 1.0 / max(int(np.count_nonzero(free[:2])), 1), 0.0)
     centre[2] = 0.0
     frauds = float(np.dot(w, fraud))
     pull = np.array([1.0, 1.0, 0.1]) * max(0.5, 20.0 * (1.0 - frauds / _PULL))
+
+    def loss(theta: NDArray[np.float64]) -> float:
+        return float(w @ log_loss(X @ theta, fraud.astype(np.float64)) + 0.5 * pull @ (theta - centre) ** 2)
+
     theta = centre.copy()
-    for _ in range(50):
+    least = loss(theta)
+    for _ in range(_STEPS):
         p = probabilities(X @ theta)
         gradient = X.T @ (w * (p - fraud)) + pull * (theta - centre)
         hessian = (X * (w * p * (1.0 - p))[:, None]).T @ X + np.diag(pull)
         step = np.zeros(3)
         step[free] = np.linalg.solve(hessian[np.ix_(free, free)], gradient[free])
-        largest = np.abs(step).max()
-        theta = theta - step * min(1.0, 1.0 / max(largest, 1e-12))
-        if largest < 1e-9:
+        step *= min(1.0, _LONGEST_STEP / max(np.abs(step).max(), _CONVERGED))
+        # Where the logits are sure of themselves and mean nothing, whole steps go back and forth for ever.
+        while (found := loss(theta - step)) > least and np.abs(step).max() > _CONVERGED:
+            step /= 2.0
+        if found > least:
+            break
+        theta, least = theta - step, found
+        if np.abs(step).max() <= _CONVERGED:
             break
     return theta
 

@@ -178,6 +178,16 @@ def test_of_a_handful_of_frauds_no_column_of_noise_is_named() -> None:
     assert cleaned(noisy, WEEK_MS, trust_columns=False).notes == ()
 
 
+def test_where_nearly_all_known_truth_is_fraud_no_column_of_noise_is_left_out_or_named() -> None:
+    """The average precision of noise is then as high as the share of fraud."""
+    rng = np.random.default_rng(7)
+    named = np.arange(len(DATA)) % 200 != 0
+    noisy = dataclasses.replace(with_numeric(DATA, "noise", rng.standard_normal(len(DATA))), is_fraud=named)
+    found = cleaned(noisy, WEEK_MS, trust_columns=False)
+    assert found.notes == ()
+    assert "noise" in found.dataset.numeric
+
+
 def test_a_column_that_only_some_frauds_have_is_named() -> None:
     half = (truth(DATA) > 0) & (np.arange(len(DATA)) % 2 == 0)
     some = with_numeric(DATA, "refund", np.where(half, DATA.amount, np.nan))

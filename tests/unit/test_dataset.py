@@ -213,13 +213,23 @@ def test_truth_in_several_spellings_and_rows_without_it_are_never_labelled(
     assert labels.time_ms.tolist() == [1_700_000_000_000 + 7 * 86_400_000]
 
 
+def test_an_empty_text_is_missing_in_every_format(tmp_path: Path) -> None:
+    path = parquet_of(
+        tmp_path, id=["a", "b", "c"], card=["x", "y", "z"], paid=["1.5", "2", "3"],
+        at=pa.array([10**9, 2 * 10**9, 3 * 10**9], pa.timestamp("ms")), fraud=["1", "", " "], km=["7", "", "8.5"],
+    )  # fmt: skip
+    read = read_dataset(path, PLAIN.model_copy(update={"numeric": ("km",)}), TruthColumns("fraud"))
+    assert read.labelled.tolist() == [True, False, False]
+    np.testing.assert_array_equal(read.numeric["km"], [7.0, np.nan, 8.5])
+
+
 def test_a_column_of_label_times_wins_over_the_delay_where_it_is_filled(tmp_path: Path) -> None:
     path = parquet_of(
         tmp_path,
         id=["a", "b", "c"], card=["x", "y", "z"], paid=[1.0, 1.0, 1.0],
         at=pa.array([10**9, 2 * 10**9, 3 * 10**9], pa.timestamp("ms")),
         fraud=[1, 0, 1],
-        known=pa.array([5 * 10**9, None, 1], pa.timestamp("ms")),
+        known=pa.array([5 * 10**9, None, 3 * 10**9 - 1], pa.timestamp("ms")),
     )  # fmt: skip
     read = read_dataset(path, PLAIN, TruthColumns("fraud", time="known", delay_days=1))
     assert read.label_time_ms is not None

@@ -225,8 +225,10 @@ def test_a_label_without_a_time_takes_the_delay_and_none_comes_before_its_transa
     timeless = [{"transaction_id": "t4", "label": "fraud"}, {"transaction_id": "t1", "label": "legit"}]
     read = joined(transactions, timeless, delay=LabelDelay(2.5))
     assert days(read.label_time_ms) == [None, 3.5, None, None, 6.5, None]
-    read = joined(transactions, [label("t3", "fraud", 1)])
-    assert days(read.label_time_ms)[3] == 3
+    read = joined(transactions, [label("t3", "fraud", 2.5), label("t4", "fraud", 2.5)], delay=LabelDelay(2.5))
+    # The second one is dated more than a day before: its date stands for none.
+    assert days(read.label_time_ms)[3:5] == [3, 6.5]
+    assert read.early_labels == 2
     assert read.truth_from == "column 'label' of labels.jsonl"
 
 
@@ -256,11 +258,12 @@ def test_a_label_of_a_refused_row_alone_finds_no_transaction(tmp_path: Path) -> 
 def test_a_date_without_an_hour_is_known_at_the_end_of_its_day(transactions: Path, tmp_path: Path) -> None:
     path = tmp_path / "chargebacks.csv"
     path.write_text(
-        "transaction_id,label,label_time\nt1,fraud,2023-11-15\nt2,legit,2023-11-14\n", encoding="utf-8"
+        "transaction_id,label,label_time\nt1,fraud,2023-11-15\nt2,legit,2023-11-15\nt3,fraud,2023-11-20T09:00:00\n",
+        encoding="utf-8",
     )
     read = read_dataset(transactions, FIELDS, LabelFile(path, LABELS))
     assert read.label_time_ms is not None
-    # The day of t1, which begins before it; and the day before t2, which is known with it and counted.
+    # The day of t1, which begins before it, whatever other labels say; and the day before t2, known with it.
     assert read.label_time_ms.tolist()[1] == 1_700_092_799_999
     assert days(read.label_time_ms)[2] == 2
     assert read.early_labels == 1

@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from models.blend import Blend, BoostedRows, Mix, TableSample, Trees, TreeSample, build_blend
 from models.boosting import BoostingParams
 from models.generation import TrainingRows
-from models.linear import LinearStart
+from models.linear import LinearStart, _sample
 from tests.support.blends import CATEGORICAL, NAMES
 
 PARAMS = BoostingParams(trees=12, leaves=4, l2=1.0, linear=True)
@@ -116,6 +116,21 @@ def test_of_too_many_rows_some_legits_are_left_out_and_the_others_stand_for_them
     np.testing.assert_allclose(part.slope, whole.slope, atol=0.06)
     assert intercept == pytest.approx(begun, abs=0.1)
     assert LinearStart.fit(X, y, w, seed=1)[0].slope.tolist() == part.slope.tolist()
+
+
+def test_of_too_many_frauds_half_as_many_as_rows_may_be_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    X, _, w = rows(40_000)
+    X[~np.isfinite(X[:, 0]), 0] = 3.0
+    y = (np.random.default_rng(3).random(40_000) < 1.0 / (1.0 + np.exp(3.0 - X[:, 0]))).astype(np.uint8)
+    whole, begun = LinearStart.fit(X, y, w, seed=1)
+    monkeypatch.setattr("models.linear._MOST_WORK", 10_000.0 * 16)
+    kept, each = _sample(y, 10_000, np.random.default_rng(1))
+    assert np.count_nonzero(y[kept]) == pytest.approx(5_000, abs=200)
+    assert np.count_nonzero(y[kept] == 0) == pytest.approx(10_000 * (1.0 - y.mean()), abs=200)
+    assert each[y[kept] == 1].sum() == pytest.approx(y.sum())
+    part, intercept = LinearStart.fit(X, y, w, seed=1)
+    np.testing.assert_allclose(part.slope, whole.slope, atol=0.1)
+    assert intercept == pytest.approx(begun, abs=0.1)
 
 
 @pytest.mark.parametrize(

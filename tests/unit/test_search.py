@@ -16,27 +16,8 @@ from models.cuts import Cut
 from models.examples import Examples
 from models.label_delay import LabelDelays, Ripening
 from models.search import Searcher, _Judged, _mean_loss, _noise
-from models.stacking import fit_mix
 from models.vocabulary import MS_PER_DAY, ChallengerMode
 from tests.support.blends import CATEGORICAL, NAMES, rows
-
-
-def test_the_mix_finds_the_better_logit_and_no_weight_is_negative() -> None:
-    rng = np.random.default_rng(2)
-    truth = rng.normal(size=20_000) * 2 - 2
-    fraud = rng.random(20_000) < 1 / (1 + np.exp(-truth))
-    noise = rng.normal(size=20_000)
-    # The best weights are -1 and 1: the tables would take the noise out of the trees.
-    mix, calibration = fit_mix(noise, truth + noise, fraud, np.ones(20_000))
-    assert mix == Mix(0.0, 1.0)
-    assert 0.5 < calibration.slope < 1.0
-    mix, calibration = fit_mix(noise, truth, fraud, np.ones(20_000))
-    assert mix.tables == pytest.approx(0.0, abs=0.05)
-    assert mix.tables + mix.trees == pytest.approx(1.0, abs=1e-12)
-    assert calibration.slope == pytest.approx(1.0, abs=0.05)
-    assert calibration.intercept == pytest.approx(0.0, abs=0.1)
-    mix, _ = fit_mix(truth + rng.normal(size=20_000), truth + rng.normal(size=20_000), fraud, np.ones(20_000))
-    assert mix.tables == pytest.approx(mix.trees, abs=0.1)
 
 
 def examples(days: int, per_day: int, seed: int = 1) -> Examples:
@@ -479,28 +460,6 @@ def test_noise_is_one_standard_error_of_the_gain_over_days_and_a_single_day_says
     assert _noise(every_day[:1]) == np.inf
 
 
-def test_a_mix_of_two_logits_that_are_both_the_wrong_way_round_has_no_weight() -> None:
-    rng = np.random.default_rng(6)
-    fraud = rng.random(5_000) < 0.3
-    wrong = np.where(fraud, -1.0, 1.0) + rng.normal(size=5_000)
-    mix, calibration = fit_mix(wrong, wrong + rng.normal(size=5_000), fraud, np.ones(5_000))
-    assert (mix.tables, mix.trees) == (0.0, 0.0)
-    assert calibration.intercept == pytest.approx(np.log(fraud.mean() / (1 - fraud.mean())), abs=0.05)
-
-
-def test_a_logit_that_is_worth_something_beside_a_useless_one_alone_leaves_no_intercept_behind() -> None:
-    """Its weight falls below nothing once the other is left out: then both are, and the rate alone is left."""
-    rng = np.random.default_rng(8)
-    signal, other = rng.normal(size=40_000), rng.normal(size=40_000)
-    fraud = rng.random(40_000) < 1.0 / (1.0 + np.exp(5.0 - signal))
-    tables, trees = 0.5 * other - 0.2 * signal - 6.0, 0.5 * other - 1.2 * signal - 6.0
-    for pair in ((tables, trees), (trees, tables)):
-        mix, calibration = fit_mix(*pair, fraud, np.ones(40_000))
-        assert mix == Mix(0.0, 0.0)
-        rate = 1.0 / (1.0 + np.exp(-calibration.intercept))
-        assert rate == pytest.approx(fraud.mean(), rel=0.02)
-
-
 def test_with_too_few_frauds_the_tables_alone_are_made() -> None:
     few = examples(10, 20)
     label = np.zeros(len(few), np.uint8)
@@ -519,11 +478,3 @@ def test_without_trees_the_tables_alone_are_chosen_and_their_weight_is_fitted() 
     assert choice.calibration is not None
     assert choice.calibration.slope > 0.5
     assert searcher.build(chosen).blend.trees is None
-    rng = np.random.default_rng(4)
-    truth = rng.normal(size=20_000) * 2 - 2
-    fraud = rng.random(20_000) < 1 / (1 + np.exp(-truth))
-    mix, calibration = fit_mix(truth / 2 + 1, None, fraud, np.ones(20_000))
-    # The truth is twice the given logit less two.
-    assert mix == Mix(1.0, 0.0)
-    assert calibration.slope == pytest.approx(2.0, abs=0.1)
-    assert calibration.intercept == pytest.approx(-2.0, abs=0.1)

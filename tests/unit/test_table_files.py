@@ -177,6 +177,15 @@ def test_a_quote_that_is_never_closed_swallows_no_row(ending: str, tmp_path: Pat
     )
 
 
+def test_two_quotes_within_texts_swallow_no_row_between_them(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    notes = ["a note", '"5 inch', "a note", '"7 inch', "a note"]
+    rows = "".join(f"{n},c,{SOME_S + n}000,1,{note}\n" for n, note in enumerate(notes))
+    path.write_text(f"id,card,at,paid,memo\n{rows}", encoding="utf-8")
+    with pytest.raises(SettingsError, match=r"a quote opens in line 3 goes on to line 5: close it"):
+        read_dataset(path, PLAIN)
+
+
 def test_a_csv_that_names_a_column_twice_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text("id,card,at,paid,paid,x,x\na,c,2024-01-01,1,2,3,4\n", encoding="utf-8")

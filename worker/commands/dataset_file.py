@@ -48,8 +48,8 @@ def add_file(parser: argparse.ArgumentParser, *, optional: bool = False) -> None
     truth.add_argument(
         "--label-time-column",
         metavar="NAME",
-        help="column of the time at which the label became known; may be empty. Dates without an hour, "
-        "where all are so, mean the end of the day",
+        help="column of the time at which the label became known; may be empty. A date without an hour "
+        "means the end of its day; one more than a day before the transaction says nothing",
     )
     truth.add_argument(
         "--labels", type=Path, metavar="LABELS",

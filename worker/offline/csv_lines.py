@@ -45,22 +45,24 @@ def refuse_open_quote(path: Path, rows: int) -> None:
     Raises
     ------
     SettingsError
-        The last text is never closed.
+        The last text is never closed, or one that goes on over lines ends amid a cell, at a quote of another text.
     """
     with opened(path) as file:
         lines = sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(_CHUNK_BYTES), b""))
     if lines <= rows + 1:
         return
-    line = _line_of_open_quote(path)
-    if line is not None:
+    found = _open_quote(path)
+    if found is not None:
+        line, end = found
+        goes_on = f"to the end of the file, {lines - line:,} lines on" if end is None else f"to line {end}"
         raise SettingsError(
-            f"{path}: the text that a quote opens in line {line} goes on to the end of the file, {lines - line:,} "
-            'lines on: close it, or write "" for a quote within a text'
+            f'{path}: the text that a quote opens in line {line} goes on {goes_on}: close it, or write "" for a quote '
+            "within a text"
         )
 
 
-def _line_of_open_quote(path: Path) -> int | None:
-    """Return the line in which the row begins that the end of the file cuts off; None without one."""
+def _open_quote(path: Path) -> tuple[int, int | None] | None:
+    """Return the line in which a row begins whose text is not closed, and where it ends, None for that of the file."""
     begun = 1
     with opened(path) as file:
         texts = (line.decode("utf-8", errors="replace") for line in file)
@@ -72,7 +74,9 @@ def _line_of_open_quote(path: Path) -> int | None:
                 return None
             except csv.Error as error:
                 if "end of data" in str(error) or "field limit" in str(error):
-                    return begun
+                    return begun, None
+                if reader.line_num > begun:
+                    return begun, reader.line_num
             begun = reader.line_num + 1
 
 

@@ -372,8 +372,8 @@ def _with_truth(whole: Dataset, file: TableFile, labels: TruthColumns) -> Datase
                 f"--label-delay draws when labels without a time come, and each of {file.path} has its own in column "
                 f"{labels.time!r}: leave one of --label-delay and --label-time-column out"
             )
-        known_ms, early = known_times_ms(given_ms, whole.event_time_ms, ~absent & ~unknown)
-        label_time_ms = np.where(absent, label_time_ms, known_ms)
+        given = ~absent & ~unknown
+        label_time_ms, early = known_times_ms(given_ms, whole.event_time_ms, given, label_time_ms)
     return replace(
         whole,
         is_fraud=is_fraud,

@@ -51,7 +51,8 @@ def notes(dataset: Dataset) -> Iterator[str]:
     yield from _cards_seen_once(dataset)
     if dataset.early_labels:
         yield (
-            f"{dataset.early_labels:,} labels are dated before their transaction: taken to have arrived with it; check "
+            f"{dataset.early_labels:,} labels are dated before their transaction: taken to have arrived with it, or, "
+            "where dated more than a day before, as labels without a time; check "
             "the column of label times"
         )
     matches = dataset.matches

@@ -63,7 +63,7 @@ class LabelMatches(NamedTuple):
         Labels beside another of the same transaction: those that repeat what it says, and earlier ones that say
         otherwise. They do not arrive.
     early
-        Labels that are dated before their transaction: it is when they are taken to have arrived.
+        Labels that are dated before their transaction: see `known_times_ms`.
     undated
         Rows that say no time.
     """
@@ -106,11 +106,15 @@ class JoinedLabels(NamedTuple):
 
 
 def known_times_ms(
-    given_ms: NDArray[np.int64], happened_ms: NDArray[np.int64], given: NDArray[np.bool_]
+    given_ms: NDArray[np.int64],
+    happened_ms: NDArray[np.int64],
+    given: NDArray[np.bool_],
+    undated_ms: NDArray[np.int64],
 ) -> tuple[NDArray[np.int64], int]:
     """Return when labels became known, and how many are dated before their transaction.
 
-    Dates without an hour are known at the end of their day; no label is known before its transaction.
+    A date without an hour, or a midnight, is known at the end of its day; no label is known before its transaction.
+    One that is dated more than a day before says no time: that date stands for none, as 1970 does.
 
     Parameters
     ----------
@@ -118,10 +122,13 @@ def known_times_ms(
         The time of each label, and of its transaction.
     given : bool (m,)
         Which of them say a time.
+    undated_ms : int64 (m,)
+        When each is known that says none.
     """
-    if given.any() and not (given_ms[given] % MS_PER_DAY).any():
-        given_ms = given_ms + (MS_PER_DAY - 1)
-    return np.maximum(given_ms, happened_ms), int(np.count_nonzero(given & (given_ms < happened_ms)))
+    given_ms = np.where(given_ms % MS_PER_DAY == 0, given_ms + (MS_PER_DAY - 1), given_ms)
+    says_when = given & (given_ms >= happened_ms - MS_PER_DAY)
+    known_ms = np.where(says_when, np.maximum(given_ms, happened_ms), undated_ms)
+    return known_ms, int(np.count_nonzero(given & (given_ms < happened_ms)))
 
 
 def first_of_ids(ids: pa.StringArray, cards: pa.StringArray | None = None) -> NDArray[np.bool_]:
@@ -193,8 +200,8 @@ def join_labels(
     source[(source == 0) & np.array(sources.is_valid())] = LabelSource.OTHER
     given_ms, no_time = file.label_times_ms(fields.label_time, fields.time_format, "label.time_format")
     happened_ms = event_time_ms[row]
-    known_ms, early = known_times_ms(given_ms, happened_ms, ~no_time & (row >= 0))
-    time_ms = np.where(no_time, happened_ms + label_file.delay.draw_ms(ids), known_ms)
+    undated_ms = happened_ms + label_file.delay.draw_ms(ids)
+    time_ms, early = known_times_ms(given_ms, happened_ms, ~no_time & (row >= 0), undated_ms)
     # In order of time, so that the latest verdict is the last one written to its row; of outcomes the first is.
     matched = np.flatnonzero(row >= 0)
     matched = matched[np.argsort(time_ms[matched], kind="stable")]

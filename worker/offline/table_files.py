@@ -42,6 +42,9 @@ FRAUD_WORDS: Final = tuple(word for word, is_fraud in _TRUTH.items() if is_fraud
 _MISSING: Final = ["", "null", "NULL", "NaN", "nan"]
 _SHOWN: Final = 60
 """Characters of a cell in an error."""
+_OF_ANOTHER_ORIGIN: Final = (
+    ", if these are seconds; milliseconds since another moment than 1970 must have that moment added to each"
+)
 _MOST_EXACT: Final = 2.0**53
 """Above, two whole numbers may be one floating one."""
 
@@ -176,6 +179,8 @@ class TableFile:
         if pa.types.is_integer(column.type):
             # Rounded where it is too long for a number, as a live worker rounds it.
             column = column.cast(pa.float64(), safe=False)
+        elif pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+            column = _filled(column)
         fix = "; numbers have a decimal point, and a missing one is an empty cell"
         if self.named_by.get(name) == "transaction.numeric":
             fix += "; a field of words belongs in transaction.categorical"
@@ -232,7 +237,7 @@ class TableFile:
         column = self.table[name]
         if pa.types.is_floating(column.type):
             column = pc.if_else(pc.is_nan(column), None, column)
-        words = pc.utf8_trim_whitespace(self._cast(name, column, pa.string(), "truth"))
+        words = _filled(pc.utf8_trim_whitespace(self._cast(name, column, pa.string(), "truth")))
         further = dict(own or {})
         known = {word: _TRUTH.get(word.lower()) for word in words.unique().to_pylist() if word is not None}
         odd = [word for word in known if word not in further and word.lower() not in _TRUTH]
@@ -266,8 +271,8 @@ class TableFile:
         usual = float(np.nanmedian(numbers)) if np.isfinite(numbers).any() else np.nan
         in_seconds = usual < SECONDS_END if time_format is None else time_format == "epoch_s"
         if in_seconds != (usual < SECONDS_END) and not np.isnan(usual):
-            better = "epoch_ms" if in_seconds else "epoch_s"
-            raise self._error(name, f'holds {usual:.0f}: set {setting} = "{better}"')
+            better, since = ("epoch_ms", "") if in_seconds else ("epoch_s", _OF_ANOTHER_ORIGIN)
+            raise self._error(name, f'holds {usual:.0f}: set {setting} = "{better}"{since}')
         milliseconds = np.clip(np.nan_to_num(numbers) * (1000.0 if in_seconds else 1.0), -1.0, END_OF_TIME_MS)
         instants = np.round(milliseconds).astype("datetime64[ms]")
         return pa.chunked_array([pa.array(instants, mask=np.isnan(numbers))])
@@ -336,6 +341,11 @@ def _ending(path: Path) -> str:
 def _opened(path: Path) -> pa.NativeFile:
     # Arrow takes an ending in capitals for a file that is not compressed.
     return pa.input_stream(path, compression="gzip" if path.suffix.lower() == ".gz" else None)
+
+
+def _filled(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return texts of which the empty ones are missing, as the cells of a CSV are."""
+    return pc.if_else(pc.equal(texts, ""), None, texts)
 
 
 def _missing(column: pa.Array | pa.ChunkedArray) -> NDArray[np.bool_]:

@@ -20,10 +20,16 @@ TOO_GOOD: Final = 0.99
 """Average precision of one column alone from which on it must have been filled in after the fact."""
 _SUSPECT_AP: Final = 0.9
 _SUSPECT_AUC: Final = 0.98
-"""Figures of one column alone from which on it is named: it may be a good score, or filled in after the fact."""
+_LEAST_AUC: Final = 0.9
+"""Figures of one column alone from which on it is named: it may be a good score, or filled in after the fact.
+
+Where most rows are fraud, the average precision of noise is as high: its ROC AUC must reach the least one.
+"""
 _SUSPECT_SHARE: Final = 0.99
 _LEAST_FRAUDS: Final = 30
 """So many frauds, and nearly nothing else, where a column is filled in (or empty): it is named, too."""
+_TIMES_FEWER: Final = 10
+"""So many times fewer legits than among all rows: where nearly all are fraud, most of what a column holds is."""
 _MOST_VALUES: Final = 100
 """A text of more values separates any rows by chance; those that occur once count as one."""
 
@@ -160,9 +166,14 @@ class _Alone(NamedTuple):
         return pure or self._ranks
 
     @property
+    def tells_all(self) -> bool:
+        return self.ap >= TOO_GOOD and self.auc >= _LEAST_AUC
+
+    @property
     def _ranks(self) -> bool:
         # Of many columns of noise, one ranks a handful of frauds as high.
-        return self.of_frauds >= _LEAST_FRAUDS and (self.ap >= _SUSPECT_AP or self.auc >= _SUSPECT_AUC)
+        by_precision = self.ap >= _SUSPECT_AP and self.auc >= _LEAST_AUC
+        return self.of_frauds >= _LEAST_FRAUDS and (by_precision or self.auc >= _SUSPECT_AUC)
 
     def words(self) -> str:
         if self._ranks:
@@ -192,7 +203,7 @@ def _judged_columns(dataset: Dataset, most_rows: int | None = None) -> list[_Alo
 def _without_giveaways(dataset: Dataset) -> tuple[Dataset, list[str]]:
     """Leave out the columns that alone separate the classes, and name those that nearly do."""
     judged = _judged_columns(dataset)
-    names = [it.name for it in judged if it.ap >= TOO_GOOD and it.name != dataset.fields.amount]
+    names = [it.name for it in judged if it.tells_all and it.name != dataset.fields.amount]
     notes = [
         f"column {name!r} alone tells fraud from legit, so it was filled in once the truth was known: left out "
         "(--trust-columns keeps it)"
@@ -279,8 +290,9 @@ def _alone(name: str, fraud: NDArray[np.bool_], scores: _Scores, states: _States
         # Several values, of which each may have few frauds: together they are what is not missing, the first state.
         rows, frauds = np.append(rows, rows[1:].sum()), np.append(frauds, frauds[1:].sum())
         words = [*words, "filled in"]
-    # One state of all rows says nothing, nor does one of a handful of frauds.
-    says = (frauds >= _LEAST_FRAUDS) & (rows < len(fraud))
+    # One state of all rows says nothing, nor does one of a handful of frauds, or of as many legits as others.
+    few_legits = (rows - frauds) * _TIMES_FEWER <= rows * float(np.mean(~fraud))
+    says = (frauds >= _LEAST_FRAUDS) & (rows < len(fraud)) & few_legits
     share = np.where(says, frauds / np.maximum(rows, 1), 0.0)
     at = int(share.argmax())
     return _Alone(name, ap, auc, int(fraud.sum()), float(share[at]), int(frauds[at]), words[at])
