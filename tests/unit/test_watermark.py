@@ -59,6 +59,19 @@ def test_a_gap_in_the_data_is_crossed_at_its_first_record(gap_days: float) -> No
     assert mark.advance(claims).tolist() == claims.tolist()
 
 
+def test_a_gap_before_the_last_rows_of_all_is_crossed_but_not_for_one_or_two_of_them() -> None:
+    claims = np.concatenate([steady(0.0, 200), steady(4.0, 25)])
+    assert Watermark(START).advance(claims, are_last=True).tolist() == claims.tolist()
+    for odd in (1, 2):
+        claims = np.concatenate([steady(0.0, 200), steady(4.0, odd)])
+        mark = Watermark(START)
+        assert mark.advance(claims, are_last=True)[-1] == claims[199]
+        assert mark.clock_ms == claims[199]
+    live = Watermark(START)
+    live.advance(np.concatenate([steady(0.0, 200), steady(4.0, 25)]))
+    assert live.clock_ms == steady(0.0, 200)[-1], "more may come, as old as those before"
+
+
 def test_a_replay_of_years_old_data_begins_where_the_data_do() -> None:
     old = START - YEARS + np.arange(1_000) * 3_600_000
     assert Watermark().advance(old).tolist() == old.tolist()

@@ -255,12 +255,27 @@ class Inbox:
         self._skew_ms = allowed_skew_ms
 
     def put_transactions(
-        self, columns: TransactionColumns, bad: list[BadRecord], wall_ms: int | None = None
+        self,
+        columns: TransactionColumns,
+        bad: list[BadRecord],
+        wall_ms: int | None = None,
+        *,
+        are_last: bool = False,
     ) -> None:
-        """Append one fetch of transactions; `wall_ms` is now, None where the time of the records is not ours."""
+        """Append one fetch of transactions.
+
+        Parameters
+        ----------
+        columns, bad
+            Those that decode, and the others.
+        wall_ms
+            Now; None where the time of the records is not ours.
+        are_last
+            Whether no more will come, as from a file.
+        """
         claim_ms = self._capped(columns.event_time_ms, columns.timestamps_ms, wall_ms)
         clock_ms = self.watermark.clock_ms
-        allowed_ms = self.watermark.advance(claim_ms)
+        allowed_ms = self.watermark.advance(claim_ms, are_last=are_last)
         # Late ones are decided as of the clock, and so are due by it: by their own times, those of an upload of old
         # payments would come one batch after the other, before all others.
         self.transactions.put(replace(columns, claim_ms=allowed_ms), np.maximum(allowed_ms, clock_ms), bad)

@@ -52,17 +52,19 @@ class Watermark:
         """The clock."""
         return int(self._state[_CLOCK])
 
-    def advance(self, claim_ms: NDArray[np.int64]) -> NDArray[np.int64]:
+    def advance(self, claim_ms: NDArray[np.int64], *, are_last: bool = False) -> NDArray[np.int64]:
         """Take the claims of one fetch; return the time that each row may have, int64 (n,).
 
-        It is the claim itself, or the clock's time where that lies too far ahead.
+        It is the claim itself, or the clock's time where that lies too far ahead. Where no more will come, as from a
+        file (`are_last`), a few at the end are believed, as where a partition falls quiet.
         """
         if not len(claim_ms):
             return claim_ms
         if self.clock_ms == NEVER_MS:
             self._state[_CLOCK] = _beginning(claim_ms)
         allowed_ms = np.empty_like(claim_ms)
-        _advance(np.ascontiguousarray(claim_ms), self._state, allowed_ms)
+        least_ahead = FEW_FAR if are_last else LEAST_AHEAD
+        _advance(np.ascontiguousarray(claim_ms), self._state, least_ahead, allowed_ms)
         return allowed_ms
 
     def follow(self, clock_ms: int) -> None:
@@ -101,7 +103,9 @@ def _lower_median(times_ms: NDArray[np.int64]) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _advance(claim: NDArray[np.int64], state: NDArray[np.int64], allowed: NDArray[np.int64]) -> None:
+def _advance(
+    claim: NDArray[np.int64], state: NDArray[np.int64], least_ahead: int, allowed: NDArray[np.int64]
+) -> None:
     for i in range(len(claim)):
         if state[_FAR] and state[_LOWEST] <= state[_CLOCK] + MS_PER_DAY:
             # The clock has come to what was noted.
@@ -110,7 +114,7 @@ def _advance(claim: NDArray[np.int64], state: NDArray[np.int64], allowed: NDArra
             state[_FAR] += 1
             state[_OLDER_SINCE] = 0
             state[_LOWEST] = min(state[_LOWEST], claim[i])
-            lowest = _lowest_of_most(claim[i : i + MANY_FAR], state[_CLOCK] + MS_PER_DAY)
+            lowest = _lowest_of_most(claim[i : i + MANY_FAR], state[_CLOCK] + MS_PER_DAY, least_ahead)
             if lowest == _NOTHING_NOTED and state[_FAR] >= MANY_FAR:
                 lowest = state[_LOWEST]
             if lowest != _NOTHING_NOTED:
@@ -128,11 +132,11 @@ def _advance(claim: NDArray[np.int64], state: NDArray[np.int64], allowed: NDArra
 
 
 @njit(cache=True, nogil=True)
-def _lowest_of_most(ahead: NDArray[np.int64], limit_ms: int) -> int:
-    """Return the lowest claim beyond the limit, if most claims are; else that nothing is noted."""
+def _lowest_of_most(ahead: NDArray[np.int64], limit_ms: int, least_ahead: int) -> int:
+    """Return the lowest claim beyond the limit, if most claims, and as many, are; else that nothing is noted."""
     far, lowest = 0, _NOTHING_NOTED
     for i in range(len(ahead)):
         if ahead[i] > limit_ms:
             far += 1
             lowest = min(lowest, ahead[i])
-    return lowest if len(ahead) >= LEAST_AHEAD and 2 * far > len(ahead) else _NOTHING_NOTED
+    return lowest if len(ahead) >= least_ahead and 2 * far > len(ahead) else _NOTHING_NOTED

@@ -203,7 +203,7 @@ class _DatasetSource(InboxSource):
         super().__init__(settings)
         transactions = transaction_columns(dataset, Hasher(settings.hash_key))
         self.alerts = AlertHandling(dataset, transactions, handled, decisions.flags)
-        self._inbox.put_transactions(transactions, [])
+        self._inbox.put_transactions(transactions, [], are_last=True)
         self._inbox.put_labels(label_columns(dataset, transactions), [])
         self._inbox.at_end = True
         self._horizon_ms = round(settings.labels.horizon_days * MS_PER_DAY)
