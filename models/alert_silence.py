@@ -25,9 +25,6 @@ _ENOUGH: Final = 3.0
 """A third of the predicted frauds, confirmed, proves that alerts are not blocked: a model that has learnt too little of
 its silent alerts predicts too many, and would otherwise prove itself right."""
 
-_CLEARED: Final = 0.5
-"""From this weight on the entities of a silent alert learn it as legit, too: they hold whole payments."""
-
 
 def silent_weight(examples: Examples, calibration: Calibration) -> float:
     """Return the weight with which a silent alert is learnt as legit, from 0 to 1.
@@ -47,11 +44,6 @@ def silent_weight(examples: Examples, calibration: Calibration) -> float:
     predicted = np.dot(weight[alerted], probability[alerted])
     confirmed = np.sum(weight, where=alerted & fraud)
     return float(min(_ENOUGH * confirmed / (predicted + _PRIOR_FRAUDS), 1.0))
-
-
-def clears_alerts(weight: float) -> bool:
-    """Return whether by this weight a silent alert is evidence that its entities are legit."""
-    return weight >= _CLEARED
 
 
 def resolved(examples: Examples, weight: float) -> Examples:

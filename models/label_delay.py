@@ -41,6 +41,9 @@ _OF_ALL: Final = 10.0
 """What all frauds say of a kind, alerted or missed, counts for as much as so many frauds of that kind."""
 LEAST_SHARE: Final = 0.25
 """No fraud stands for more than four; days of which fewer are labelled say too little to judge by."""
+_CLEARED: Final = 0.5
+_CLEARED_LABELLED: Final = 0.9
+"""From this weight of a silent alert on, and this share of labelled frauds, its entities learn it as legit, too."""
 _MOST_CHANCE: Final = 0.999
 """A decision that is all but certainly a fraud is still a little legit when nothing is said."""
 
@@ -93,6 +96,16 @@ class LabelDelays:
     ) -> NDArray[np.float64]:
         """Return the share of each age among the frauds that were alerted, or not; float64 (n,)."""
         return self.shares[np.asarray(alerted).astype(np.intp), _hours(age_ms)]
+
+
+def clears_alerts(silent_weight: float, delays: LabelDelays, wait_ms: int) -> bool:
+    """Return whether an alert that is silent for so long is evidence that its entities are legit.
+
+    They hold whole payments: what is learnt must be likely, and nearly all alerted frauds labelled by then. Where
+    labels take longer, many of the alerts that are still silent are frauds.
+    """
+    labelled = delays.labelled_by(np.array([wait_ms]), alerted=True)[0]
+    return bool(silent_weight >= _CLEARED and labelled >= _CLEARED_LABELLED)
 
 
 def _counts(weight: NDArray[np.float64]) -> NDArray[np.float64]:

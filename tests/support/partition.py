@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from models.alert_silence import clears_alerts
 from models.decision import decide
+from models.label_delay import clears_alerts
 from models.records import Policy
 from models.state import ModelState
 from models.vocabulary import MS_PER_DAY, LabelKind
@@ -206,7 +206,7 @@ def run(
         model.policy,
         task.newest_label_ms,
         task.shelf.silent_until_ms(task.clock_ms),
-        clears_alerts=clears_alerts(model.silent_weight),
+        clears_alerts=clears_alerts(model.silent_weight, model.delays, model.policy.negatives_after_ms),
     )
     header = JournalHeader(
         worker="w", lineage=model.lineage.id, model_version=model.version, partition=0, partitions=1,

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from models.alert_silence import clears_alerts, resolved, silent_weight
+from models.alert_silence import resolved, silent_weight
 from models.examples import Examples
 from models.threshold import Calibration
 
@@ -85,8 +85,3 @@ def test_where_unanswered_alerts_charge_back_it_teaches_all_even_if_the_model_pr
     given = [(ALERTED_FRAUD if is_fraud else SILENT, it) for is_fraud, it in zip(fraud, logit, strict=True)]
     assert silent_weight(examples(*given), Calibration()) == 1.0
     assert silent_weight(examples(*given), Calibration(1.0, np.log(2.0))) == 1.0
-
-
-@pytest.mark.parametrize(("weight", "clears"), [(0.0, False), (0.49, False), (0.5, True), (1.0, True)])
-def test_a_silent_alert_is_evidence_once_it_is_rather_legit_than_blocked(weight: float, clears: bool) -> None:
-    assert clears_alerts(weight) is clears

@@ -14,6 +14,7 @@ from models.label_delay import (
     Ripening,
     belief_in_silence,
     chance_of_fraud,
+    clears_alerts,
     consistent,
     learnt_as,
     weight_online,
@@ -399,3 +400,18 @@ def test_a_row_dated_long_before_all_others_moves_no_fraud_of_the_first_days() -
     )
     _, y, _ = ripening.in_order(30 * MS_PER_DAY)
     assert np.flatnonzero(y).tolist() == [1 + 2 * 50]
+
+
+@pytest.mark.parametrize(
+    ("weight", "labelled", "clears"),
+    [(0.49, 1.0, False), (0.5, 1.0, True), (1.0, 0.9, True), (1.0, 0.89, False), (0.0, 0.5, False)],
+)
+def test_a_silent_alert_is_evidence_once_it_is_rather_legit_than_blocked_or_labelled_late(
+    weight: float, labelled: float, clears: bool
+) -> None:
+    week = 7 * 24
+    shares = np.ones((2, HOURS))
+    shares[0, :2_000] = 0.1  # of the missed frauds: they were not alerted
+    shares[1, : week + 1] = labelled
+    assert clears_alerts(weight, LabelDelays(shares), week * 3_600_000) is clears
+    assert clears_alerts(1.0, LabelDelays.none(), 0) is True

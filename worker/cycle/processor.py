@@ -21,9 +21,9 @@ from typing import Final
 
 import numpy as np
 
-from models.alert_silence import clears_alerts
 from models.decision import decide
 from models.examples import Examples
+from models.label_delay import clears_alerts
 from models.ledger import LedgerDeltas, decided_deltas, summed
 from models.payoff_deltas import PayoffDeltas, decided_payoffs
 from models.records import Budget, Commit, Digest, EntityEvents, Evidence, ModelRecord
@@ -166,12 +166,9 @@ class Processor:
     def _mature(self, task: PartitionTask) -> Matured:
         newest_ms = _newest(self._model.newest_label_ms, task.newest_label_ms)
         silent_ms = self._source.silent_until_ms(task.partition, task.clock_ms)
-        return task.mature(
-            self._model.policy,
-            newest_ms,
-            task.shelf.silent_until_ms(silent_ms),
-            clears_alerts=clears_alerts(self._model.silent_weight),
-        )
+        model, policy = self._model, self._model.policy
+        clears = clears_alerts(model.silent_weight, model.delays, policy.negatives_after_ms)
+        return task.mature(policy, newest_ms, task.shelf.silent_until_ms(silent_ms), clears_alerts=clears)
 
     def _decide(
         self, task: PartitionTask, transactions: TransactionColumns | None
