@@ -65,7 +65,7 @@ DEMO = $(BIN)/fraud-worker demo $(if $(BOOTSTRAP),--bootstrap $(BOOTSTRAP)) $(if
 demo: venv  ## Show a worker on simulated traffic; BOOTSTRAP=host:port uses your own Kafka, DURATION=60 is shorter
 	$(DEMO)
 
-picture: venv  ## Save the demo's page into deploy/pictures/demo.svg
+picture: venv  ## Save the demo's page into deploy/pictures/demo.svg; BOOTSTRAP and DURATION as for demo
 	@mkdir -p deploy/pictures
 	$(DEMO) --picture deploy/pictures/demo.svg
 

@@ -43,7 +43,10 @@ LEAST_SHARE: Final = 0.25
 """No fraud stands for more than four; days of which fewer are labelled say too little to judge by."""
 _CLEARED: Final = 0.5
 _CLEARED_LABELLED: Final = 0.9
-"""From this weight of a silent alert on, and this share of labelled frauds, its entities learn it as legit, too."""
+"""From this weight of a silent alert on, and this share of labelled frauds, its entities learn it as legit, too.
+
+Near a share that a feed has by then it would go to and fro from one generation to the next.
+"""
 _MOST_CHANCE: Final = 0.999
 """A decision that is all but certainly a fraud is still a little legit when nothing is said."""
 

@@ -24,7 +24,7 @@ _TAIL: Final = 0.001
 _LEAST_SPREAD: Final = 1e-12
 _PENALTY: Final = 10.0
 _MOST_WORK: Final = 5e8
-"""Rows times squared columns of one step: where there are more, some are left out, legits first."""
+"""Rows times squared columns of one step: where there are more, some of either class are left out."""
 _OF_THE_INTERCEPT: Final = 1e-6
 """A penalty that is none, but lets the intercept be found where one class is absent."""
 _STEPS: Final = 30
@@ -114,7 +114,7 @@ class LinearStart:
 def _sample(
     y: NDArray[np.uint8], most: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Choose about so many rows, ascending, and return how many each stands for; half of them at most are frauds."""
+    """Choose rows, ascending, and return how many each stands for: of half of `most` frauds, and of as many legits."""
     frauds, legits = np.flatnonzero(y == 1), np.flatnonzero(y == 0)
     kept_legits = legits[rng.random(len(legits)) < most / len(y)]
     kept_frauds = (

@@ -213,14 +213,16 @@ def test_truth_in_several_spellings_and_rows_without_it_are_never_labelled(
     assert labels.time_ms.tolist() == [1_700_000_000_000 + 7 * 86_400_000]
 
 
-def test_an_empty_text_is_missing_in_every_format(tmp_path: Path) -> None:
+def test_an_empty_text_of_truth_or_of_a_number_is_missing_in_a_parquet_file_too(tmp_path: Path) -> None:
     path = parquet_of(
         tmp_path, id=["a", "b", "c"], card=["x", "y", "z"], paid=["1.5", "2", "3"],
         at=pa.array([10**9, 2 * 10**9, 3 * 10**9], pa.timestamp("ms")), fraud=["1", "", " "], km=["7", "", "8.5"],
+        age=pa.array(["30", "", "41"]).dictionary_encode(),
     )  # fmt: skip
-    read = read_dataset(path, PLAIN.model_copy(update={"numeric": ("km",)}), TruthColumns("fraud"))
+    read = read_dataset(path, PLAIN.model_copy(update={"numeric": ("km", "age")}), TruthColumns("fraud"))
     assert read.labelled.tolist() == [True, False, False]
     np.testing.assert_array_equal(read.numeric["km"], [7.0, np.nan, 8.5])
+    np.testing.assert_array_equal(read.numeric["age"], [30.0, np.nan, 41.0])
 
 
 def test_a_column_of_label_times_wins_over_the_delay_where_it_is_filled(tmp_path: Path) -> None:

@@ -156,6 +156,16 @@ def test_a_journal_that_knows_more_of_the_model_log_than_there_is_is_refused(
         restore(tmp_path, monkeypatch, entries(tmp_path), Positions(3, 0), model_offset=-1)
 
 
+def test_a_model_log_whose_new_leader_does_not_show_its_end_yet_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.live.restore._LAG_S", 3600.0)
+    monkeypatch.setattr("worker.live.restore.KafkaConsumer", Journal(entries(tmp_path)))
+    shown = iter([-1, -1, 0])
+    restorer = Restorer({}, "journal", HASHER, deciding_model().lineage.id, lambda: next(shown))
+    assert restorer.restore(new_task(tmp_path / "restored"), Positions(3, 0), partitions=1) == (3, 0)
+
+
 def test_committed_offsets_without_a_journal_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -184,6 +184,10 @@ def test_two_quotes_within_texts_swallow_no_row_between_them(tmp_path: Path) -> 
     path.write_text(f"id,card,at,paid,memo\n{rows}", encoding="utf-8")
     with pytest.raises(SettingsError, match=r"a quote opens in line 3 goes on to line 5: close it"):
         read_dataset(path, PLAIN)
+    path.write_text(
+        f'id,card,at,paid,memo\n1,c,{SOME_S}000,1,"two\nlines" \n2,c,{SOME_S}000,1,x\n', encoding="utf-8"
+    )
+    assert len(read_dataset(path, PLAIN)) == 2
 
 
 def test_a_csv_that_names_a_column_twice_is_refused(tmp_path: Path) -> None:

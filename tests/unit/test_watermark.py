@@ -67,6 +67,10 @@ def test_a_gap_before_the_last_rows_of_all_is_crossed_but_not_for_one_or_two_of_
         mark = Watermark(START)
         assert mark.advance(claims, are_last=True)[-1] == claims[199]
         assert mark.clock_ms == claims[199]
+    for tail in (times(9.0, 0.3, 9.0), times(9.0, 9.0, 0.3)):
+        mark = Watermark(START)
+        mark.advance(np.concatenate([steady(0.0, 200), tail]), are_last=True)
+        assert mark.clock_ms == times(0.3)[0]
     live = Watermark(START)
     live.advance(np.concatenate([steady(0.0, 200), steady(4.0, 25)]))
     assert live.clock_ms == steady(0.0, 200)[-1], "more may come, as old as those before"

@@ -107,7 +107,7 @@ def read_file(args: argparse.Namespace, settings: Settings) -> Dataset:
     dataset = read_dataset(args.file, settings.transaction, labels, start_ms=args.start, end_ms=args.end)
     if args.label_delay is not None and dataset.matches is not None and dataset.matches.undated == 0:
         raise SettingsError(
-            f"--label-delay draws when labels without a time come, and each of --labels {args.labels} has its own: "
+            f"--label-delay draws when labels without a time come, and each of --labels {args.labels} has a date: "
             "leave --label-delay out, or set label.label_time to a name that no column has, and all are drawn"
         )
     for refusal in dataset.refused:

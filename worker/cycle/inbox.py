@@ -1,9 +1,9 @@
 """Rows of one partition that were fetched and not yet taken, and where a batch is cut.
 
 Decoded columns wait here with a cursor. Waiting rows are uncommitted. Transactions are paused while some wait, so that
-no more than one fetch does; labels, which may wait for their time, while as many wait as may. What one cycle takes is
-bounded in rows and in bytes: the position stops there, and the rest comes with the next cycle. Otherwise a Kafka
-transaction could take longer than it may stay open, and the same batch would come again for ever.
+no more than one fetch does; labels, which may wait for their time, while due ones are left or as many wait as may. What
+one cycle takes is bounded in rows and in bytes: the position stops there, and the rest comes with the next cycle.
+Otherwise a Kafka transaction could take longer than it may stay open, and the same batch would come again for ever.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ waiting for labels at once, in every partition, and for good. So a transaction *
 of the clock moves it. One further ahead is decided like any other, but it takes the clock's time and is only noted.
 The clock jumps where time has really passed: where most of the transactions fetched after the claim are as far ahead,
 where 1,024 more of them than of the others have come, or where the partition falls quiet after some of them, or after
-one of today or within a week, but not of the future. It jumps to the lowest of the times noted.
+one of today or within a week, but not of the future; or where a file ends. It jumps to the lowest of the times noted.
 
 What it cannot stop is a majority: a backlog most of whose records are dated in the future.
 """
@@ -28,7 +28,7 @@ FEW_FAR: Final = 3
 LONGEST_GAP_MS: Final = 7 * MS_PER_DAY
 _HOUR_MS: Final = 3_600_000
 LEAST_AHEAD: Final = 32
-"""A look ahead at fewer rows proves nothing."""
+"""A look ahead at fewer rows proves nothing, while more may come."""
 # What the loop changes.
 _CLOCK, _FAR, _LOWEST, _OLDER_SINCE = range(4)
 
@@ -133,10 +133,11 @@ def _advance(
 
 @njit(cache=True, nogil=True)
 def _lowest_of_most(ahead: NDArray[np.int64], limit_ms: int, least_ahead: int) -> int:
-    """Return the lowest claim beyond the limit, if most claims, and as many, are; else that nothing is noted."""
+    """Return the lowest claim beyond the limit, if most claims and a few at least are; else that nothing is noted."""
     far, lowest = 0, _NOTHING_NOTED
     for i in range(len(ahead)):
         if ahead[i] > limit_ms:
             far += 1
             lowest = min(lowest, ahead[i])
-    return lowest if len(ahead) >= least_ahead and 2 * far > len(ahead) else _NOTHING_NOTED
+    is_enough = len(ahead) >= least_ahead and far >= FEW_FAR
+    return lowest if is_enough and 2 * far > len(ahead) else _NOTHING_NOTED

@@ -28,7 +28,7 @@ from worker.partition.task import PartitionTask, TaskState
 log = logging.getLogger(__name__)
 _POLL_MS: Final = 20
 _LAG_S: Final = 5.0
-"""A journal that ends before the committed offsets may have a new leader: so long a restore waits for the rest."""
+"""A log that ends before what was committed may have a new leader: so long a restore waits for the rest."""
 
 
 class Restorer:
@@ -182,12 +182,20 @@ class Restorer:
                 f"`fraud-worker skip --partition {partition}` does once all workers have stopped, or name the "
                 "kafka.group that wrote the journal"
             )
-        if (last := self._folded()) < header.model_offset:
+        if (last := self._folded_to(header.model_offset)) < header.model_offset:
             raise IncompatibleError(
                 f"{where} was decided with offset {header.model_offset} of the model log, topics.model_log ends at "
                 f"{last}: it was deleted, or is another one. Name the model log that belongs to this journal, or begin "
                 "anew with new topics.model_log, topics.decisions and kafka.group"
             )
+
+    def _folded_to(self, offset: int) -> int:
+        """Fold the model log; where it ends before an offset, its leader may be new, too."""
+        lag_until_s = time.monotonic() + _LAG_S
+        while (last := self._folded()) < offset and time.monotonic() < lag_until_s:
+            self._alive()
+            time.sleep(_POLL_MS / 1000)
+        return last
 
 
 def _headless(tp: TopicPartition, begin: int, error: CorruptError) -> IncompatibleError:

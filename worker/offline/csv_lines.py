@@ -1,10 +1,12 @@
-"""The lines of a CSV: where its rows lie, and a quote that is never closed, which swallows all lines behind it."""
+"""The lines of a CSV: where its rows lie, and a quote that is never closed, which swallows the lines behind it."""
 
 from __future__ import annotations
 
 import csv
 import gzip
-from collections.abc import Collection
+import re
+from collections import deque
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from io import TextIOWrapper
 from pathlib import Path
@@ -13,6 +15,8 @@ from typing import IO, Final
 from worker.errors import SettingsError
 
 _CHUNK_BYTES: Final = 1 << 20
+_CLOSES: Final = re.compile(r'"[ \t]+(,|[\r\n]*$)')
+"""A quote with nothing but blanks behind it closes its text, though strictly it does not."""
 
 
 def lines_of_rows(path: Path, rows: Collection[int]) -> dict[int, int]:
@@ -33,7 +37,7 @@ def lines_of_rows(path: Path, rows: Collection[int]) -> dict[int, int]:
 
 
 def refuse_open_quote(path: Path, rows: int) -> None:
-    """Refuse a CSV that ends within a quoted text: Arrow takes it for one of many lines, without a word.
+    """Refuse a CSV with a text that a quote opens and none closes: Arrow reads one of many lines, without a word.
 
     Parameters
     ----------
@@ -63,10 +67,15 @@ def refuse_open_quote(path: Path, rows: int) -> None:
 
 def _open_quote(path: Path) -> tuple[int, int | None] | None:
     """Return the line in which a row begins whose text is not closed, and where it ends, None for that of the file."""
-    begun = 1
+    begun, newest = 1, deque([""], maxlen=1)
     with opened(path) as file:
-        texts = (line.decode("utf-8", errors="replace") for line in file)
-        reader = csv.reader(texts, strict=True)
+
+        def texts() -> Iterator[str]:
+            for line in file:
+                newest.append(line.decode("utf-8", errors="replace"))
+                yield newest[0]
+
+        reader = csv.reader(texts(), strict=True)
         while True:
             try:
                 next(reader)
@@ -75,7 +84,8 @@ def _open_quote(path: Path) -> tuple[int, int | None] | None:
             except csv.Error as error:
                 if "end of data" in str(error) or "field limit" in str(error):
                     return begun, None
-                if reader.line_num > begun:
+                goes_on = reader.line_num > begun and "expected after" in str(error)
+                if goes_on and not _CLOSES.search(newest[0]):
                     return begun, reader.line_num
             begun = reader.line_num + 1
 

@@ -119,7 +119,7 @@ class Dataset:
     matches
         How labels of a file of their own were joined; None without such a file.
     early_labels
-        Labels that the file dates before their transaction: it is when they are taken to have arrived.
+        Labels that the file dates before their transaction: see `label_file.known_times_ms`.
     truth_from
         Where the truth comes from, in words.
     notes
@@ -369,7 +369,7 @@ def _with_truth(whole: Dataset, file: TableFile, labels: TruthColumns) -> Datase
         given_ms, absent = file.label_times_ms(labels.time, None)
         if labels.delay.sigma > 0.0 and not (absent & ~unknown).any():
             raise SettingsError(
-                f"--label-delay draws when labels without a time come, and each of {file.path} has its own in column "
+                f"--label-delay draws when labels without a time come, and each of {file.path} has a date in column "
                 f"{labels.time!r}: leave one of --label-delay and --label-time-column out"
             )
         given = ~absent & ~unknown

@@ -113,7 +113,8 @@ def known_times_ms(
 ) -> tuple[NDArray[np.int64], int]:
     """Return when labels became known, and how many are dated before their transaction.
 
-    A date without an hour, or a midnight, is known at the end of its day; no label is known before its transaction.
+    A date without an hour is known at the end of its day, and so is a midnight, unless it is that of the transaction in
+    a column that has hours. No label is known before its transaction.
     One that is dated more than a day before says no time: that date stands for none, as 1970 does.
 
     Parameters
@@ -125,7 +126,9 @@ def known_times_ms(
     undated_ms : int64 (m,)
         When each is known that says none.
     """
-    given_ms = np.where(given_ms % MS_PER_DAY == 0, given_ms + (MS_PER_DAY - 1), given_ms)
+    is_midnight = given_ms % MS_PER_DAY == 0
+    is_date = is_midnight & ((given_ms != happened_ms) | bool(is_midnight[given].all()))
+    given_ms = np.where(is_date, given_ms + (MS_PER_DAY - 1), given_ms)
     says_when = given & (given_ms >= happened_ms - MS_PER_DAY)
     known_ms = np.where(says_when, np.maximum(given_ms, happened_ms), undated_ms)
     return known_ms, int(np.count_nonzero(given & (given_ms < happened_ms)))

@@ -179,7 +179,9 @@ class TableFile:
         if pa.types.is_integer(column.type):
             # Rounded where it is too long for a number, as a live worker rounds it.
             column = column.cast(pa.float64(), safe=False)
-        elif pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        elif any(
+            its(column.type) for its in (pa.types.is_string, pa.types.is_large_string, pa.types.is_dictionary)
+        ):
             column = _filled(column)
         fix = "; numbers have a decimal point, and a missing one is an empty cell"
         if self.named_by.get(name) == "transaction.numeric":
@@ -343,7 +345,7 @@ def _opened(path: Path) -> pa.NativeFile:
     return pa.input_stream(path, compression="gzip" if path.suffix.lower() == ".gz" else None)
 
 
-def _filled(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+def _filled(texts: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
     """Return texts of which the empty ones are missing, as the cells of a CSV are."""
     return pc.if_else(pc.equal(texts, ""), None, texts)
 

@@ -23,7 +23,8 @@ _SUSPECT_AUC: Final = 0.98
 _LEAST_AUC: Final = 0.9
 """Figures of one column alone from which on it is named: it may be a good score, or filled in after the fact.
 
-Where most rows are fraud, the average precision of noise is as high: its ROC AUC must reach the least one.
+Where most rows are fraud, the average precision of noise is as high: to be named for it or left out, a column must
+reach the least ROC AUC, too.
 """
 _SUSPECT_SHARE: Final = 0.99
 _LEAST_FRAUDS: Final = 30
@@ -326,5 +327,6 @@ def _with_possible_label_times(dataset: Dataset, default_delay_ms: int) -> tuple
     if not early.any() or early.sum() == dataset.labelled.sum():
         return dataset, 0
     moved_ms = np.where(early, dataset.event_time_ms + default_delay_ms, dataset.label_time_ms)
-    # Who reads a file takes early labels to come with their transaction: here they come later.
-    return replace(dataset, label_time_ms=moved_ms, early_labels=0), int(early.sum())
+    # Who reads a file takes early labels to come with their transaction, where not much earlier: here they come later.
+    left = max(dataset.early_labels - int(early.sum()), 0)
+    return replace(dataset, label_time_ms=moved_ms, early_labels=left), int(early.sum())
