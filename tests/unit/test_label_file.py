@@ -16,7 +16,7 @@ from models.vocabulary import MS_PER_DAY, LabelKind, LabelSource
 from worker.errors import SettingsError
 from worker.offline.dataset import NEVER, Dataset, read_dataset
 from worker.offline.label_delay import LabelDelay
-from worker.offline.label_file import LabelFile, LabelMatches
+from worker.offline.label_file import LabelFile, LabelMatches, known_times_ms
 from worker.settings.fields import LabelFields, TransactionFields
 
 FIELDS = TransactionFields(entities=())
@@ -270,6 +270,16 @@ def test_a_date_without_an_hour_is_known_at_the_end_of_its_day(transactions: Pat
     path.write_text("transaction_id,label,label_time\nt1,fraud,1700092800\n", encoding="utf-8")
     with pytest.raises(SettingsError, match=r'set label\.time_format = "epoch_s"'):
         read_dataset(transactions, FIELDS, LabelFile(path, LABELS))
+
+
+def test_the_midnight_of_a_payment_that_is_labelled_at_once_stays_where_others_have_hours() -> None:
+    midnight, hour = 1_700_006_400_000, 3_600_000
+    happened = np.array([midnight, midnight + hour, midnight], np.int64)
+    at_once, known = happened.copy(), np.ones(3, np.bool_)
+    assert known_times_ms(at_once, happened, known, happened)[0].tolist() == happened.tolist()
+    dates = np.full(3, midnight, np.int64)
+    end_of_day = midnight + MS_PER_DAY - 1
+    assert known_times_ms(dates, happened, known, happened)[0].tolist() == [end_of_day] * 3
 
 
 @pytest.mark.parametrize(
