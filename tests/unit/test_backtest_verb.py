@@ -324,7 +324,7 @@ def test_delays_are_drawn_for_labels_without_a_time_and_refused_where_each_has_o
     drawn = ["--labels", str(labels), "--label-delay", "lognormal:30:0.5", "--to", "2024-01-05", "--json"]
     assert main(command(folder, *drawn, file="a.jsonl")) == 2
     assert (
-        f"--label-delay draws when labels without a time come, and each of --labels {labels} has its own: leave "
+        f"--label-delay draws when labels without a time come, and each of --labels {labels} has a date: leave "
         "--label-delay out, or set label.label_time to a name that no column has, and all are drawn"
     ) in " ".join(capsys.readouterr().err.split())
     worker = (folder / "worker.toml").read_text(encoding="utf-8")
@@ -342,7 +342,7 @@ def test_delays_are_not_drawn_where_a_column_gives_each_label_its_time(
     drawn = ["--label-delay", "lognormal:30:0.5", "--to", "2024-01-05"]
     assert main(command(folder, *TRUTH, *drawn)) == 2
     assert (
-        "has its own in column 'label_time': leave one of --label-delay and --label-time-column out"
+        "has a date in column 'label_time': leave one of --label-delay and --label-time-column out"
     ) in " ".join(capsys.readouterr().err.split())
 
 
