@@ -114,7 +114,10 @@ class LinearStart:
 def _sample(
     y: NDArray[np.uint8], most: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Choose rows, ascending, and return how many each stands for: of half of `most` frauds, and of as many legits."""
+    """Choose rows, ascending, and return how many each stands for.
+
+    Legits are kept as often as `most` is of all rows, frauds all, but at most half of `most`.
+    """
     frauds, legits = np.flatnonzero(y == 1), np.flatnonzero(y == 0)
     kept_legits = legits[rng.random(len(legits)) < most / len(y)]
     kept_frauds = (
