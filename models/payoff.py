@@ -61,6 +61,8 @@ _FOREST_ERRORS: Final = 2.5
 _DAYS_KEPT: Final = 128
 CREDIT_DAYS: Final = 2.0
 """For so many days of its budget the forest may alert before labels vouch for it."""
+_NEARLY_SPENT: Final = 0.1
+"""With so little of the credit left, it is said to be spent."""
 CREDIT_SHARE: Final = 0.25
 """Of the decisions, on which it alerts on credit at most: a budget may be larger than the traffic."""
 
@@ -127,7 +129,7 @@ class Payoffs:
         self._days = np.zeros(0, np.int32)
         self._sums = np.zeros((0, SUMS, POLICIES))
         self.forest_balance = 0.0
-        """What the forest's own alerts have stopped so far, less what their reviews have cost."""
+        """What the forest's own alerts have stopped less their reviews, in reviews of the price of the time."""
         self._chosen_day = np.iinfo(np.int64).min
         self.in_force = _BY_DEFAULT
         self.daily_gain = np.full(POLICIES, np.nan)
@@ -145,10 +147,18 @@ class Payoffs:
             return budget
         if self.in_force.forest_vouched < 0:
             return 0.0
-        balance = self.forest_balance / costs.review_cost
-        left = CREDIT_DAYS * budget + min(balance, 0.0)
-        on_credit = min(max(left, 0.0) / max(wait_days, CREDIT_DAYS), usual_cases)
-        return min(budget, on_credit + max(balance, 0.0))
+        on_credit = min(self._credit_left(budget) / max(wait_days, CREDIT_DAYS), usual_cases)
+        return min(budget, on_credit + max(self.forest_balance, 0.0))
+
+    def forest_is_limited(self, costs: CostPolicy) -> bool:
+        """Return whether matured days speak against the forest's alerts, or hardly any of its credit is left."""
+        budget, vouched = costs.alert_budget_cases_per_day, self.in_force.forest_vouched
+        if not budget or vouched > 0:
+            return False
+        return vouched < 0 or self._credit_left(budget) < _NEARLY_SPENT * CREDIT_DAYS * budget
+
+    def _credit_left(self, budget: float) -> float:
+        return max(CREDIT_DAYS * budget + min(self.forest_balance, 0.0), 0.0)
 
     def fold(self, deltas: PayoffDeltas, costs: CostPolicy) -> None:
         """Add one commit's deltas; the verdicts on days that are not kept only change the forest's balance."""
@@ -160,13 +170,13 @@ class Payoffs:
         self._sums = np.insert(self._sums, at, 0.0, axis=0)[-_DAYS_KEPT:]
         row, added = np.searchsorted(self._days, deltas.day), deltas.sums
         for i in range(len(deltas)):
-            self.forest_balance += deltas.caught[i, AS_DECIDED]
-            self.forest_balance -= deltas.cases[i, AS_DECIDED] * costs.review_cost
+            self.forest_balance += deltas.caught[i, AS_DECIDED] / costs.review_cost
+            self.forest_balance -= deltas.cases[i, AS_DECIDED]
             if len(self._days) and deltas.day[i] >= self._days[0]:
                 self._sums[row[i]] += added[i]
 
     def begin_again(self, now_ms: int) -> None:
-        """Judge by decisions of later days only: the levels of those before are multiples of another review cost."""
+        """Judge by decisions of later days only: those before had other levels, as multiples of a review, or cases."""
         self._first_day = now_ms // MS_PER_DAY + 1
         self._days, self._sums = self._days[:0], self._sums[:0]
         self.in_force, self.daily_gain = _BY_DEFAULT, np.full(POLICIES, np.nan)
@@ -178,19 +188,22 @@ class Payoffs:
             return
         self._chosen_day = today
         gains, scored = self._gains(matured, costs)
-        vouched = _against(gains, _NOTHING)
+        against_nothing = _against(gains, _NOTHING)
+        vouched = int(_beyond_noise(against_nothing, FOREST, 1.0)) - int(
+            _beyond_noise(against_nothing, FOREST, -1.0)
+        )
         # The model scores the day on which it begins in part only: the first of these days may be that one.
         both = gains[np.flatnonzero(scored)[1:]]
         found = _against(both, _USUAL)
         best = _best(found, self._claims_too_much(matured, costs))
-        # The idle forest's figures are noisy, so it has to be better than the best of the others beyond noise.
-        forest_decides = _beyond_noise(_against(both, best), FOREST, 1.0)
+        # The idle forest's figures are noisy, so it has to be better than the best of the others beyond noise. One that
+        # stops no fraud is nothing by another name, and days without a fraud would prove nothing better.
+        forest_decides = vouched > 0 and _beyond_noise(_against(both, best), FOREST, 1.0)
         self.daily_gain = _against(both, _NOTHING)[0]
         self.in_force = InForce(
             least_lambda=float("inf") if best == _NOTHING else LAMBDAS[best],
             forest_decides=forest_decides,
-            forest_vouched=int(_beyond_noise(vouched, FOREST, 1.0))
-            - int(_beyond_noise(vouched, FOREST, -1.0)),
+            forest_vouched=vouched,
         )
 
     def _gains(self, matured: Matured, costs: CostPolicy) -> tuple[FloatArray, BoolArray]:

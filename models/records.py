@@ -19,7 +19,7 @@ from models.ledger import LedgerDeltas, summed
 from models.payoff_deltas import PayoffDeltas
 from models.threshold import BINS, CostPolicy
 
-FOLD_VERSION = 26
+FOLD_VERSION = 27
 """The version of folds and features: a change of their meaning raises it, and so begins a new lineage."""
 
 _MONEY_BYTES: Final = 32 << 10
@@ -80,6 +80,10 @@ class Policy:
     memory_ms: int
     silence_is_legit: bool
     max_cards: int
+
+    def counts_like(self, other: Policy) -> bool:
+        """Return whether money means the same under both: the ratio of loss to review cost, and what a case is."""
+        return self.case_window_ms == other.case_window_ms and self.costs.prices_like(other.costs)
 
     def to_json(self) -> dict[str, object]:
         """Return plain values by name."""

@@ -190,16 +190,8 @@ class ModelState:
     @property
     def forest_cases_per_day(self) -> float | None:
         """How many cases a day the forest may open; None for no limit."""
-        return self._forest_may_open(self.budget.cases_of(CREDIT_SHARE))
-
-    @property
-    def forest_is_limited(self) -> bool:
-        """Whether what the forest's alerts have cost leaves it less than a tenth of the budget."""
-        budget, allowed = self.policy.costs.alert_budget_cases_per_day, self._forest_may_open(np.inf)
-        return budget is not None and allowed is not None and allowed < budget / 10.0
-
-    def _forest_may_open(self, usual_cases: float) -> float | None:
         wait_days = self.policy.negatives_after_ms / MS_PER_DAY
+        usual_cases = self.budget.cases_of(CREDIT_SHARE)
         return self.payoffs.forest_cases_per_day(self.policy.costs, wait_days, usual_cases)
 
     def fold(self, offset: int, record: ModelRecord) -> None:
@@ -286,7 +278,7 @@ class ModelState:
             )
 
     def _fold_policy(self, offset: int, policy: Policy) -> None:
-        if self.policy_offset >= 0 and not policy.costs.prices_like(self.policy.costs):
+        if self.policy_offset >= 0 and not policy.counts_like(self.policy):
             self.payoffs.begin_again(self.clock_ms or 0)
         self.policy, self.policy_offset = policy, offset
         self.shared.bound(policy.max_entities)

@@ -156,17 +156,17 @@ def test_a_budget_raises_lambda_and_the_rule_asks_for_so_much_more() -> None:
 
 def test_a_forest_that_has_spent_nothing_is_not_limited_however_small_the_traffic() -> None:
     state = model(forest=True, budget=200.0)
-    assert not state.forest_is_limited
+    assert not state.payoffs.forest_is_limited(state.policy.costs)
     assert state.forest_cases_per_day == pytest.approx(2 * 200.0 / 7)
     ranks = np.full(60, 5.0)
     for clock_ms in (START_MS, START_MS + MS_PER_DAY):
         state.budget.fold(np.zeros(256), histogram(ranks, np.ones(60)), 0, 0, clock_ms)
     # 90 decayed counts over the decayed day of 1.44 / 2: a quarter of some 125 decisions a day.
     assert state.forest_cases_per_day == pytest.approx(0.25 * 90 / (0.5 / np.log(2)))
-    assert not state.forest_is_limited
+    assert not state.payoffs.forest_is_limited(state.policy.costs)
     own = np.full(400, Decider.FOREST | Flag.ALERTED | Flag.OPENS_CASE, np.uint16)
     state.payoffs.fold(decided_payoffs(np.full(400, START_MS), own), state.policy.costs)
-    assert state.forest_is_limited
+    assert state.payoffs.forest_is_limited(state.policy.costs)
 
 
 def test_an_open_case_takes_an_alert_from_a_tenth_of_a_review_on_whatever_the_budget() -> None:

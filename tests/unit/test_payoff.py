@@ -229,7 +229,7 @@ def test_a_calibrated_rule_goes_on_alerting_where_a_fraud_comes_once_in_months()
             COSTS,
         )
         chosen(payoffs, day + 1)
-        usual += payoffs.in_force.least_lambda <= 4.0
+        usual += payoffs.in_force.least_lambda <= 4.0 and not payoffs.in_force.forest_decides
     assert usual >= 0.95 * 730
 
 
@@ -329,6 +329,14 @@ def test_the_forest_decides_where_it_brings_more_than_the_model() -> None:
     payoffs = after(days)
     assert payoffs.in_force.forest_decides
     assert payoffs.in_force.forest_vouched == 1
+
+
+def test_a_forest_that_stops_nothing_does_not_decide_in_place_of_reviews_that_found_no_fraud() -> None:
+    """Without a budget it alerts on nothing: it would bring more than any rule on days without a fraud."""
+    days = [
+        day_of(DAY + back, cases=rule([20.0 + back % 2] * 8), stopped={}, claimed=0.01) for back in range(28)
+    ]
+    assert after(days).in_force == (1.0, False, 0)
 
 
 def test_a_forest_no_better_than_another_threshold_does_not_decide() -> None:
@@ -524,19 +532,35 @@ def test_the_forest_alerts_on_a_credit_of_two_days_of_budget_until_its_alerts_ea
     payoffs.fold(own_cases(13), LIMITED)
     assert allowed() == pytest.approx(1.0)
     payoffs.fold(own_cases(7), LIMITED)
-    assert payoffs.forest_balance == -20 * REVIEW
+    assert payoffs.forest_balance == -20
     assert allowed() == 0.0
     would = int(Flag.FOREST_WOULD_ALERT | Flag.FOREST_SCORED)
     payoffs.fold(labelled(500.0, would | Decider.FOREST), LIMITED)
     assert allowed() == 0.0, "a fraud that it was not let to alert pays nothing back"
     payoffs.fold(labelled(30.0, would | Decider.FOREST | Flag.ALERTED), LIMITED)
-    assert payoffs.forest_balance == 30.0 - 20 * REVIEW
+    assert payoffs.forest_balance == 30.0 / REVIEW - 20
     assert allowed() == pytest.approx(6 / 7)
     payoffs.fold(labelled(20 * REVIEW, would | Decider.FOREST | Flag.ALERTED), LIMITED)
-    assert payoffs.forest_balance == 6 * REVIEW
+    assert payoffs.forest_balance == 6
     assert allowed() == pytest.approx(20 / 7 + 6), "what it has earned is its own to spend within a day"
     payoffs.fold(labelled(9_000.0, would | Decider.FOREST | Flag.ALERTED), LIMITED)
     assert allowed() == 10.0, "the budget bounds what earnings allow"
+
+
+def test_another_price_of_reviews_neither_spends_the_credit_of_the_forest_nor_gives_it_back() -> None:
+    payoffs, cheap = Payoffs(), dataclasses.replace(LIMITED, review_cost=REVIEW / 20)
+    payoffs.fold(own_cases(13), LIMITED)
+    assert payoffs.forest_cases_per_day(cheap, wait_days=7.0, usual_cases=math.inf) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(("cases", "limited"), [(0, False), (17, False), (19, True)])
+def test_a_forest_is_limited_once_nine_tenths_of_its_credit_are_spent_however_long_labels_take(
+    cases: int, *, limited: bool
+) -> None:
+    payoffs = Payoffs()
+    payoffs.fold(own_cases(cases), LIMITED)
+    assert payoffs.forest_is_limited(LIMITED) == limited
+    assert not payoffs.forest_is_limited(COSTS), "without a budget nothing limits it"
 
 
 def test_where_the_budget_is_larger_than_the_traffic_the_credit_is_a_share_of_it() -> None:

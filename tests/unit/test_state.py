@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -548,16 +549,19 @@ def test_workers_agree_on_a_log_of_changing_bounds_under_any_settings_of_their_o
         ({"review_cost": 9.0}, True),
         ({"loss_factor": 0.5}, True),
         ({"alert_budget_cases_per_day": 3.0}, False),
+        ({"case_window_ms": 3_600_000}, True),
     ],
 )
-def test_a_change_of_the_price_of_an_alert_begins_the_comparison_of_policies_again(
-    change: dict[str, float], begins_again: bool
+def test_a_change_of_what_an_alert_costs_begins_the_comparison_of_policies_again(
+    change: dict[str, Any], begins_again: bool
 ) -> None:
     state = new_state()
     state.fold(0, EAGER)
     state.fold(1, commit(np.random.default_rng(5), 50))
     assert len(state.payoffs.arrays()["days"])
-    state.fold(2, dataclasses.replace(EAGER, costs=dataclasses.replace(EAGER.costs, **change)))
+    costs = {name: value for name, value in change.items() if name != "case_window_ms"}
+    windows = {name: value for name, value in change.items() if name not in costs}
+    state.fold(2, dataclasses.replace(EAGER, costs=dataclasses.replace(EAGER.costs, **costs), **windows))
     assert (len(state.payoffs.arrays()["days"]) == 0) == begins_again
 
 

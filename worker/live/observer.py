@@ -215,7 +215,7 @@ class MetricsObserver:
                 clock_ms=model.clock_ms,
                 online_lambda=in_force,
                 policy=policy,
-                forest_is_limited=model.forest_is_limited,
+                forest_is_limited=model.payoffs.forest_is_limited(model.policy.costs),
                 held_back=held_back,
                 dated_ahead=dated_ahead,
                 waiting=waiting,
