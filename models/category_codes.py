@@ -47,7 +47,7 @@ class CategoryCodes:
     values : float32 (K,)
         Of each column ascending.
     numbers : float32 (K, 2)
-        Log odds of fraud, and rank, of each value; NaN of one that has become frequent since.
+        Log odds of fraud, and rank, of each value; `_typical` ones of a value that has become frequent since.
     unknown : float32 (C, 2)
         The numbers of a value that is not among them; a missing value stays missing.
     """
@@ -73,8 +73,8 @@ class CategoryCodes:
         categorical : bool (F,)
             Which columns are categories.
         recent : float32 (n, F)
-            Features of the traffic of now. A value that is frequent there and rare among the rows counts as missing: it
-            is a new version of an app rather than one of the odd values that frauds come with.
+            Features of the traffic of now. A value that is frequent there and rare among the rows counts as a value of
+            most rows: it is a new version of an app rather than one of the odd values that frauds come with.
         """
         prior, columns = _Prior.of(rows), np.flatnonzero(categorical)
         values: list[NDArray[np.float32]] = [np.empty(0, np.float32)]
@@ -92,7 +92,9 @@ class CategoryCodes:
             kept = np.sort(np.argsort(-moved, kind="stable")[:_MOST_VALUES])
             grown = _grown(its, counts, None if recent is None else recent[:, column])
             its_numbers = np.column_stack([odds, ranks])
-            its_values, its_numbers = _with_unknown(its[kept], its_numbers[kept], grown)
+            of_all = prior.log_odds(frauds.sum(keepdims=True), legits.sum(keepdims=True))
+            typical = _typical(its_numbers, counts, float(of_all[0]), has_gaps=len(filled) < len(rows.y))
+            its_values, its_numbers = _with_grown(its[kept], its_numbers[kept], grown, typical)
             values.append(its_values)
             numbers.append(its_numbers)
             unknown[at] = of_none, next_rank
@@ -231,14 +233,43 @@ def _grown(
     return np.asarray(values[(now >= _FEWEST_ROWS) & (then < _FEWEST_ROWS) & has_grown], np.float32)
 
 
-def _with_unknown(
-    values: NDArray[np.float32], numbers: NDArray[np.float32], unknown: NDArray[np.float32]
+def _typical(
+    numbers: NDArray[np.float32], counts: NDArray[np.int64], odds: float, *, has_gaps: bool
+) -> NDArray[np.float32]:
+    """Return the numbers of a value of which nothing is known but that many rows have it, float32 (2,).
+
+    NaN where no row has a gap: at each split it then goes with most rows. Trees that know gaps send NaN where these
+    belong, and an empty field may say much: there it has the odds of all rows that have a value, and their median rank.
+
+    Parameters
+    ----------
+    numbers : float32 (k, 2)
+        Of the values of the rows.
+    counts : int64 (k,)
+        Of how many rows each is.
+    odds
+        The log odds of all rows that have a value.
+    has_gaps
+        Whether other rows have none.
+    """
+    if not has_gaps or not len(counts):
+        return np.full(2, np.nan, np.float32)
+    by_rank = np.argsort(numbers[:, 1], kind="stable")
+    median = by_rank[np.searchsorted(np.cumsum(counts[by_rank]), counts.sum() / 2.0)]
+    return np.array([odds, numbers[median, 1]], np.float32)
+
+
+def _with_grown(
+    values: NDArray[np.float32],
+    numbers: NDArray[np.float32],
+    grown: NDArray[np.float32],
+    typical: NDArray[np.float32],
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return ascending values and their numbers with some more, or the same, whose numbers are NaN."""
-    every = np.union1d(values, unknown)
-    out = np.full((len(every), numbers.shape[1]), np.nan, np.float32)
+    """Return ascending values and their numbers with those that have grown, which all have the same numbers."""
+    every = np.union1d(values, grown)
+    out = np.empty((len(every), numbers.shape[1]), np.float32)
     out[np.searchsorted(every, values)] = numbers
-    out[np.searchsorted(every, unknown)] = np.nan
+    out[np.searchsorted(every, grown)] = typical
     return every, out
 
 

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from models import category_codes
+from models.blend import BoostedRows, TreeSample
+from models.candidates import TREES
 from models.category_codes import CategoryCodes, odds_elsewhere
 from models.generation import TrainingRows
+from models.threshold import probabilities
 
 CATEGORICAL = np.array([False, True])
 NAN = float("nan")
@@ -81,7 +85,7 @@ def test_what_a_category_adds_is_the_sum_of_what_its_two_numbers_add() -> None:
     np.testing.assert_array_equal(codes.summed(parts), [[1.0, 2.5], [-1.0, 7.0]])
 
 
-def test_a_value_that_has_become_frequent_since_counts_as_missing_and_an_odd_one_as_rare() -> None:
+def test_where_no_row_has_a_gap_a_value_that_has_grown_goes_with_most_rows_and_an_odd_one_is_rare() -> None:
     some = rows([7.0] * 40 + [5.0] * 40 + [9.0] * 3, [1] + [0] * 82)
     # Of the traffic of now 30 have a value that nobody had, 30 one that three had; 29 one that is as odd as before.
     recent = np.zeros((129, 2), np.float32)
@@ -93,6 +97,33 @@ def test_a_value_that_has_become_frequent_since_counts_as_missing_and_an_odd_one
     np.testing.assert_array_equal(now.of(given), expected)
     assert np.isfinite(before.of(given)).all()
     np.testing.assert_array_equal(CategoryCodes.from_arrays(now.arrays(), 2).of(given), expected)
+
+
+def test_where_rows_have_gaps_a_value_that_has_grown_is_like_most_values_and_no_gap_by_hand() -> None:
+    some = rows([7.0] * 60 + [5.0] * 40 + [NAN] * 100, [1] * 10 + [0] * 190)
+    recent = np.zeros((100, 2), np.float32)
+    recent[:, 1] = np.repeat([7, 8], [60, 40])
+    odds, rank = CategoryCodes.of_rows(some, CATEGORICAL, recent).of(np.array([[0, 8]], np.float32))[0, 1:]
+    # Ten frauds of the 100 rows with a value, and the prior of 20 rows of which a twentieth is fraud.
+    assert odds == pytest.approx(math.log((10 + 1) / (90 + 19)))
+    assert rank == 0.0, "of the most frequent value, which most of these rows have"
+
+
+def test_a_value_that_has_grown_is_no_gap_to_trees_that_know_what_gaps_say() -> None:
+    """One in a hundred is fraud without a value, one in ten with one."""
+    rng = np.random.default_rng(3)
+    count = 6_000
+    value = np.where(rng.random(count) < 0.5, NAN, rng.integers(1, 6, count))
+    fraud = rng.random(count) < np.where(np.isnan(value), 0.01, 0.1)
+    some = rows(value.tolist(), fraud.astype(int).tolist())
+    recent = np.zeros((1_000, 2), np.float32)
+    recent[:, 1] = rng.permutation(np.resize([NAN, 1.0, 9.0], 1_000))
+    sample = TreeSample.of(some, CATEGORICAL, BoostedRows.of(some, count, 1), recent)
+    trees = sample.fit(replace(TREES[0], trees=60), 1)
+    p_grown, p_known, p_gap = probabilities(trees.score(np.array([[0, 9], [0, 1], [0, NAN]], np.float32)))
+    assert 0.05 < p_grown < 0.2
+    assert 0.05 < p_known < 0.2
+    assert p_gap < 0.03
 
 
 def test_values_that_were_always_there_have_not_grown_however_few_rows_there_are() -> None:
