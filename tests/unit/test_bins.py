@@ -5,8 +5,11 @@ from collections import Counter
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score
 
 from models.bins import MISSING_BIN, Bins, draw_bins
+from models.candidates import FOR_NEARLY_NO_FRAUDS, TABLES
+from models.online import build_generation
 
 NUMERIC = np.zeros(1, np.bool_)
 CODES = np.ones(1, np.bool_)
@@ -37,6 +40,32 @@ def test_half_of_the_edges_lie_at_even_quantiles_and_half_towards_the_tail() -> 
     bins = draw_bins(X, ones(X), NUMERIC, main_bins=10, cross_bins=4)
     # Eight edges: fifths, and 1/2, 3/4, 7/8, 15/16.
     assert edges_of(bins) == sorted([200, 400, 600, 800, 500, 750, 875, 938])
+
+
+def test_where_bins_are_few_two_edges_lie_in_the_lower_tail() -> None:
+    X = np.arange(1, 1025, dtype=np.float32)[:, None]
+    bins = draw_bins(X, ones(X), NUMERIC, main_bins=16, cross_bins=4)
+    # Fourteen edges: 1/128 and 1/32, sixths, and 1/2 (one of these), 3/4, ..., 127/128.
+    low, sixths = [8, 32], [171, 342, 512, 683, 854]
+    assert edges_of(bins) == [*low, *sixths[:4], 768, sixths[4], 896, 960, 992, 1008, 1016]
+
+
+def test_few_bins_find_frauds_far_out_on_either_side() -> None:
+    """Three of twelve columns of heavy tails are five to seven out where a row is fraud, all up or all down."""
+    found = []
+    for sign in (1.0, -1.0):
+        rng = np.random.default_rng(1)
+        x, y = rng.standard_t(4.0, (30_000, 12)), rng.random(30_000) < 0.003
+        x[np.ix_(np.flatnonzero(y), np.arange(3))] += sign * rng.uniform(5.0, 7.0, (np.count_nonzero(y), 3))
+        X, half = x.astype(np.float32), slice(15_000, None)
+        names, kinds = [str(at) for at in range(12)], np.zeros(12, np.bool_)
+        learnt = y[:15_000].astype(np.uint8)
+        model = build_generation(
+            X[:15_000], learnt, np.ones(15_000), names, kinds, TABLES[FOR_NEARLY_NO_FRAUDS]
+        )
+        found.append(average_precision_score(y[half], model.score_batch(X[half])))
+    assert found[0] > 0.8
+    assert found[1] > 0.8
 
 
 def test_cross_edges_are_main_edges() -> None:
