@@ -19,8 +19,8 @@ _LARGEST_BINS: Final = 256
 _CROWDED_SHARE: Final = 0.2
 """A value with a greater share of the weight has a bin of its own."""
 _LOW_SHARES: Final = (2.0**-7, 2.0**-5)
-_MANY_EVEN: Final = 16
-"""So many even quantiles reach into the lower tail by themselves; of fewer, some give way to `_LOW_SHARES`."""
+_FEW_EVEN: Final = range(5, 16)
+"""So few even quantiles leave the lower tail in one bin: two give way to these. Of fewer, none can be spared."""
 _TINY: Final = np.finfo(np.float32).smallest_normal
 
 Scalar = TypeVar("Scalar", bound=np.generic)
@@ -124,9 +124,9 @@ def draw_bins(
 
     The most frequent value of a quantity, if it holds more than a fifth of the weight, gets a bin of its own. Of the
     other edges, half lie at even quantiles and half at 1 - 2**-k, because frauds lie in the tail that even quantiles
-    never reach. Where the even ones are few, two of them go to the lower tail: of a quantity like the components of a
-    PCA the sign means nothing. Crosses have too few bins for both: theirs are cut at the lower quartile and at
-    1 - 2**-k. A categorical gives a bin to each of its most frequent codes and one to all others.
+    never reach. Where the even ones are five to fifteen, two of them go to the lower tail: of a quantity like the
+    components of a PCA the sign means nothing. Crosses have too few bins for both: theirs are cut at the lower quartile
+    and at 1 - 2**-k. A categorical gives a bin to each of its most frequent codes and one to all others.
 
     Parameters
     ----------
@@ -217,7 +217,7 @@ def _draw_quantities(
 def _fine_shares(budget: int) -> NDArray[np.float64]:
     even = budget // 2
     tail = _tail_shares(budget - even)
-    low = np.array(_LOW_SHARES if 2 * len(_LOW_SHARES) < even < _MANY_EVEN else ())
+    low = np.array(_LOW_SHARES if even in _FEW_EVEN else ())
     even -= len(low)
     return np.concatenate((low, np.arange(1, even + 1) / (even + 1), tail))
 

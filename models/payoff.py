@@ -129,14 +129,14 @@ class Payoffs:
         self._days = np.zeros(0, np.int32)
         self._sums = np.zeros((0, SUMS, POLICIES))
         self.forest_balance = 0.0
-        """What the forest's own alerts have stopped less their reviews, in reviews of the price of the time."""
+        """What the forest's own alerts have stopped less their reviews, in reviews of the price when each was known."""
         self._chosen_day = np.iinfo(np.int64).min
         self.in_force = _BY_DEFAULT
         self.daily_gain = np.full(POLICIES, np.nan)
         """What each policy brought a day more than nothing, on the days that the choice rests on; NaN before any."""
 
     def forest_cases_per_day(self, costs: CostPolicy, wait_days: float, usual_cases: float) -> float | None:
-        """Return how many cases a day the forest may open: the budget if matured days vouch for it; None for no limit.
+        """Return how many cases a day the forest may open: the budget if matured days vouch for it; None without one.
 
         Until they do, it is what is left of the credit over `wait_days`, the time that silence takes to speak, and what
         its alerts have earned beyond their reviews, within a day: labels say that of frauds long before silence does.

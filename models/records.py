@@ -82,8 +82,15 @@ class Policy:
     max_cards: int
 
     def counts_like(self, other: Policy) -> bool:
-        """Return whether money means the same under both: the ratio of loss to review cost, and what a case is."""
-        return self.case_window_ms == other.case_window_ms and self.costs.prices_like(other.costs)
+        """Return whether policies compare alike under both: ratio of loss to review cost, cases, and whether to budget.
+
+        Without a budget the forest never alerts: what it brought with one says nothing any more.
+        """
+        ours, theirs = self.costs, other.costs
+        have_budgets = (ours.alert_budget_cases_per_day is None) == (
+            theirs.alert_budget_cases_per_day is None
+        )
+        return have_budgets and self.case_window_ms == other.case_window_ms and ours.prices_like(theirs)
 
     def to_json(self) -> dict[str, object]:
         """Return plain values by name."""

@@ -189,7 +189,7 @@ class ModelState:
 
     @property
     def forest_cases_per_day(self) -> float | None:
-        """How many cases a day the forest may open; None for no limit."""
+        """How many cases a day the forest may open; None without a budget: then it never alerts."""
         wait_days = self.policy.negatives_after_ms / MS_PER_DAY
         usual_cases = self.budget.cases_of(CREDIT_SHARE)
         return self.payoffs.forest_cases_per_day(self.policy.costs, wait_days, usual_cases)

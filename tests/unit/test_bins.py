@@ -50,6 +50,12 @@ def test_where_bins_are_few_two_edges_lie_in_the_lower_tail() -> None:
     assert edges_of(bins) == [*low, *sixths[:4], 768, sixths[4], 896, 960, 992, 1008, 1016]
 
 
+def test_where_bins_are_many_the_lowest_edge_is_an_even_quantile() -> None:
+    X = np.arange(1, 1025, dtype=np.float32)[:, None]
+    # Sixty-two edges, of which half are even quantiles.
+    assert edges_of(draw_bins(X, ones(X), NUMERIC))[0] == 32
+
+
 def test_few_bins_find_frauds_far_out_on_either_side() -> None:
     """Three of twelve columns of heavy tails are five to seven out where a row is fraud, all up or all down."""
     found = []

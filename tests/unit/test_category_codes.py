@@ -100,13 +100,15 @@ def test_where_no_row_has_a_gap_a_value_that_has_grown_goes_with_most_rows_and_a
 
 
 def test_where_rows_have_gaps_a_value_that_has_grown_is_like_most_values_and_no_gap_by_hand() -> None:
-    some = rows([7.0] * 60 + [5.0] * 40 + [NAN] * 100, [1] * 10 + [0] * 190)
+    some = rows([7.0] * 40 + [5.0] * 35 + [6.0] * 25 + [NAN] * 100, [1] * 10 + [0] * 190)
     recent = np.zeros((100, 2), np.float32)
     recent[:, 1] = np.repeat([7, 8], [60, 40])
     odds, rank = CategoryCodes.of_rows(some, CATEGORICAL, recent).of(np.array([[0, 8]], np.float32))[0, 1:]
     # Ten frauds of the 100 rows with a value, and the prior of 20 rows of which a twentieth is fraud.
     assert odds == pytest.approx(math.log((10 + 1) / (90 + 19)))
-    assert rank == 0.0, "of the most frequent value, which most of these rows have"
+    assert rank == 1.0, (
+        "40 rows have the most frequent value, 75 one of the first two: the median row has the second"
+    )
 
 
 def test_a_value_that_has_grown_is_no_gap_to_trees_that_know_what_gaps_say() -> None:

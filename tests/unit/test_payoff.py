@@ -554,13 +554,11 @@ def test_another_price_of_reviews_neither_spends_the_credit_of_the_forest_nor_gi
 
 
 @pytest.mark.parametrize(("cases", "limited"), [(0, False), (17, False), (19, True)])
-def test_a_forest_is_limited_once_nine_tenths_of_its_credit_are_spent_however_long_labels_take(
-    cases: int, *, limited: bool
-) -> None:
+def test_a_forest_is_limited_once_nine_tenths_of_its_credit_are_spent(cases: int, *, limited: bool) -> None:
     payoffs = Payoffs()
     payoffs.fold(own_cases(cases), LIMITED)
     assert payoffs.forest_is_limited(LIMITED) == limited
-    assert not payoffs.forest_is_limited(COSTS), "without a budget nothing limits it"
+    assert not payoffs.forest_is_limited(COSTS), "without a budget it has no credit to spend"
 
 
 def test_where_the_budget_is_larger_than_the_traffic_the_credit_is_a_share_of_it() -> None:
@@ -577,9 +575,10 @@ def test_matured_days_overrule_the_credit_of_the_forest(stopped: float, may: flo
     if may:
         payoffs.fold(own_cases(1_000), LIMITED)
     assert payoffs.forest_cases_per_day(LIMITED, wait_days=7.0, usual_cases=0.0) == may
+    assert payoffs.forest_is_limited(LIMITED) == (may == 0.0)
 
 
-def test_without_a_budget_the_credit_has_no_end() -> None:
+def test_without_a_budget_there_is_no_credit_to_spend() -> None:
     payoffs = Payoffs()
     payoffs.fold(own_cases(100_000), COSTS)
     assert payoffs.forest_cases_per_day(COSTS, wait_days=7.0, usual_cases=0.0) is None

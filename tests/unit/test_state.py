@@ -549,6 +549,7 @@ def test_workers_agree_on_a_log_of_changing_bounds_under_any_settings_of_their_o
         ({"review_cost": 9.0}, True),
         ({"loss_factor": 0.5}, True),
         ({"alert_budget_cases_per_day": 3.0}, False),
+        ({"alert_budget_cases_per_day": None}, True),
         ({"case_window_ms": 3_600_000}, True),
     ],
 )

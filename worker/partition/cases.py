@@ -11,7 +11,7 @@ _WINDOWS_KEPT: Final = 8
 
 
 class CaseBook:
-    """The cards with an open case, in the newest case windows; each alert in an older window opens a new case."""
+    """The cards with an open case, in the newest case windows; in an older one each batch opens them anew."""
 
     def __init__(self) -> None:
         self._open: dict[int, set[int]] = {}
