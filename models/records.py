@@ -86,11 +86,13 @@ class Policy:
 
         Without a budget the forest never alerts: what it brought with one says nothing any more.
         """
-        ours, theirs = self.costs, other.costs
-        have_budgets = (ours.alert_budget_cases_per_day is None) == (
-            theirs.alert_budget_cases_per_day is None
+        budgets = (it.costs.alert_budget_cases_per_day for it in (self, other))
+        is_unlimited, was_unlimited = (budget is None for budget in budgets)
+        return (
+            is_unlimited == was_unlimited
+            and self.case_window_ms == other.case_window_ms
+            and self.costs.prices_like(other.costs)
         )
-        return have_budgets and self.case_window_ms == other.case_window_ms and ours.prices_like(theirs)
 
     def to_json(self) -> dict[str, object]:
         """Return plain values by name."""
