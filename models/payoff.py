@@ -135,18 +135,18 @@ class Payoffs:
         self.daily_gain = np.full(POLICIES, np.nan)
         """What each policy brought a day more than nothing, on the days that the choice rests on; NaN before any."""
 
-    def forest_cases_per_day(self, costs: CostPolicy, wait_days: float, usual_cases: float) -> float | None:
-        """Return how many cases a day the forest may open: the budget if matured days vouch for it; None without one.
+    def forest_cases_per_day(self, costs: CostPolicy, wait_days: float, usual_cases: float) -> float:
+        """Return how many cases a day the forest may open: the budget if matured days vouch for it; 0 without one.
 
         Until they do, it is what is left of the credit over `wait_days`, the time that silence takes to speak, and what
         its alerts have earned beyond their reviews, within a day: labels say that of frauds long before silence does.
         The credit opens at most `usual_cases` a day: nothing is learnt from silence on an alert.
         """
-        budget = costs.alert_budget_cases_per_day
-        if budget is None or self.in_force.forest_vouched > 0:
-            return budget
-        if self.in_force.forest_vouched < 0:
+        budget, vouched = costs.alert_budget_cases_per_day, self.in_force.forest_vouched
+        if budget is None or vouched < 0:
             return 0.0
+        if vouched > 0:
+            return budget
         on_credit = min(self._credit_left(budget) / max(wait_days, CREDIT_DAYS), usual_cases)
         return min(budget, on_credit + max(self.forest_balance, 0.0))
 

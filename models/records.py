@@ -81,18 +81,19 @@ class Policy:
     silence_is_legit: bool
     max_cards: int
 
-    def counts_like(self, other: Policy) -> bool:
-        """Return whether policies compare alike under both: ratio of loss to review cost, cases, and whether to budget.
+    def compares_like(self, other: Policy) -> bool:
+        """Return whether days under the other policy compare the ways of alerting as days under this one do.
 
-        Without a budget the forest never alerts: what it brought with one says nothing any more.
+        They do not where a loss is worth another number of reviews, where cases last longer or shorter, and where there
+        is a budget under one of the two only: without it the forest never alerts.
         """
-        budgets = (it.costs.alert_budget_cases_per_day for it in (self, other))
-        is_unlimited, was_unlimited = (budget is None for budget in budgets)
-        return (
-            is_unlimited == was_unlimited
-            and self.case_window_ms == other.case_window_ms
-            and self.costs.prices_like(other.costs)
-        )
+        return self._compared_by == other._compared_by
+
+    @property
+    def _compared_by(self) -> tuple[float, float, float, bool, int]:
+        costs = self.costs
+        is_limited = costs.alert_budget_cases_per_day is not None
+        return costs.review_cost, costs.loss_fixed, costs.loss_factor, is_limited, self.case_window_ms
 
     def to_json(self) -> dict[str, object]:
         """Return plain values by name."""

@@ -188,8 +188,8 @@ class ModelState:
         )
 
     @property
-    def forest_cases_per_day(self) -> float | None:
-        """How many cases a day the forest may open; None without a budget: then it never alerts."""
+    def forest_cases_per_day(self) -> float:
+        """How many cases a day the forest may open; 0 without a budget: then it never alerts."""
         wait_days = self.policy.negatives_after_ms / MS_PER_DAY
         usual_cases = self.budget.cases_of(CREDIT_SHARE)
         return self.payoffs.forest_cases_per_day(self.policy.costs, wait_days, usual_cases)
@@ -278,7 +278,7 @@ class ModelState:
             )
 
     def _fold_policy(self, offset: int, policy: Policy) -> None:
-        if self.policy_offset >= 0 and not policy.counts_like(self.policy):
+        if self.policy_offset >= 0 and not policy.compares_like(self.policy):
             self.payoffs.begin_again(self.clock_ms or 0)
         self.policy, self.policy_offset = policy, offset
         self.shared.bound(policy.max_entities)

@@ -98,11 +98,6 @@ class CostPolicy:
             if not 0.0 <= value < np.inf:
                 raise ValueError(f"{self}: a cost or budget must be finite and not negative")
 
-    def prices_like(self, other: CostPolicy) -> bool:
-        """Return whether the ratio of loss to review cost is the same under both, whatever the amount."""
-        ours = (self.review_cost, self.loss_fixed, self.loss_factor)
-        return ours == (other.review_cost, other.loss_fixed, other.loss_factor)
-
     def loss(self, amount: FloatArray) -> FloatArray:
         """Return the loss of each transaction as a missed fraud; a negative or missing amount counts as zero."""
         return self.loss_fixed + self.loss_factor * np.fmax(amount, 0.0)

@@ -310,7 +310,7 @@ def test_the_rule_gives_way_beyond_one_and_a_half_errors_and_to_the_forest_beyon
     days = [
         day_of(DAY + back, cases={}, stopped={USUAL: 100.0, policy: more}) for back, more in enumerate(better)
     ]
-    in_force = after(days).in_force
+    in_force = after(days, LIMITED).in_force
     assert (in_force.forest_decides if policy == FOREST else in_force.least_lambda == 0.0) == takes_over
 
 
@@ -326,7 +326,7 @@ def test_the_forest_decides_where_it_brings_more_than_the_model() -> None:
         day_of(DAY + back, cases={USUAL: 4.0, FOREST: 4.0}, stopped={USUAL: 30.0, FOREST: 60.0 + back})
         for back in range(10)
     ]
-    payoffs = after(days)
+    payoffs = after(days, LIMITED)
     assert payoffs.in_force.forest_decides
     assert payoffs.in_force.forest_vouched == 1
 
@@ -525,7 +525,7 @@ def labelled(loss: float, flags: int) -> PayoffDeltas:
 def test_the_forest_alerts_on_a_credit_of_two_days_of_budget_until_its_alerts_earn() -> None:
     payoffs = Payoffs()
 
-    def allowed() -> float | None:
+    def allowed() -> float:
         return payoffs.forest_cases_per_day(LIMITED, wait_days=7.0, usual_cases=math.inf)
 
     assert allowed() == pytest.approx(20 / 7)
@@ -578,10 +578,9 @@ def test_matured_days_overrule_the_credit_of_the_forest(stopped: float, may: flo
     assert payoffs.forest_is_limited(LIMITED) == (may == 0.0)
 
 
-def test_without_a_budget_there_is_no_credit_to_spend() -> None:
+def test_without_a_budget_the_forest_may_open_no_case() -> None:
     payoffs = Payoffs()
-    payoffs.fold(own_cases(100_000), COSTS)
-    assert payoffs.forest_cases_per_day(COSTS, wait_days=7.0, usual_cases=0.0) is None
+    assert payoffs.forest_cases_per_day(COSTS, wait_days=7.0, usual_cases=math.inf) == 0.0
 
 
 def test_days_and_their_order_bound_the_state() -> None:

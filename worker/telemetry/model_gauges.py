@@ -78,13 +78,11 @@ class ModelGauges:
         self._silent.set(silent_weight)
         self._change.set(change_ms / 1_000.0)
 
-    def policy(
-        self, chosen: InForce, forest_cases_per_day: float | None, daily_gain: NDArray[np.float64]
-    ) -> None:
+    def policy(self, chosen: InForce, forest_cases_per_day: float, daily_gain: NDArray[np.float64]) -> None:
         """Set the gauges of the policy in force, and of what each of `models.payoff.NAMES` brought a day."""
         self._least.set(chosen.least_lambda)
         self._forest_decides.set(chosen.forest_decides)
-        self._forest_cases.set(np.inf if forest_cases_per_day is None else forest_cases_per_day)
+        self._forest_cases.set(forest_cases_per_day)
         for name, gain in zip(NAMES, daily_gain.tolist(), strict=True):
             self._gain.labels(name).set(gain)
 
