@@ -406,6 +406,10 @@ def test_of_a_file_of_days_the_cold_start_ends_at_an_hour(result: BacktestResult
         assert re.search(rf"until {when} +from {when}\n", console.export_text())
 
 
+LEAST_LOSS = 1.5
+"""Half of a review: the rule below it is never in force here, where many cards have an open case."""
+
+
 def test_an_online_model_that_never_decides_leaves_a_cold_start_alone() -> None:
     found = backtest(settings(), DATA.take(np.arange(1_000)))
     assert found.steady_from_ms is None
@@ -421,8 +425,8 @@ def test_each_alert_reaches_its_threshold_and_nothing_else_does(result: Backtest
     assert ((rank >= judged.threshold)[forest] == judged.alerted[forest]).mean() > 0.999
     assert np.isnan(judged.threshold[~online & ~forest]).all()
     assert np.isnan(judged.expected_loss[~online]).all()
-    joined = online & (judged.threshold < 3.0)
-    assert (judged.threshold[online & ~joined] >= 3.0).all()
+    joined = online & (judged.threshold < LEAST_LOSS)
+    assert (judged.threshold[online & ~joined] >= LEAST_LOSS).all()
     np.testing.assert_allclose(judged.threshold[joined], 0.3)
 
 
@@ -433,7 +437,7 @@ def test_the_online_model_alerts_from_a_tenth_of_a_review_on_exactly_where_a_cas
     opened_at = dict(zip(judged.case[judged.opens_case].tolist(), judged.row[judged.opens_case], strict=True))
     has_case = judged.row > np.array([opened_at.get(case, len(DATA)) for case in judged.case.tolist()])
     online = judged.decider == Decider.ONLINE
-    small = online & (judged.expected_loss >= 0.3) & (judged.expected_loss < 3.0)
+    small = online & (judged.expected_loss >= 0.3) & (judged.expected_loss < LEAST_LOSS)
     assert 20 < np.count_nonzero(small & has_case) < np.count_nonzero(small)
     np.testing.assert_array_equal(judged.alerted[small], has_case[small])
 
@@ -441,7 +445,7 @@ def test_the_online_model_alerts_from_a_tenth_of_a_review_on_exactly_where_a_cas
 def test_the_budget_counts_the_alerts_that_needed_no_open_case(result: BacktestResult) -> None:
     judged = result.judged
     back_days = (judged.event_time_ms.max() - judged.event_time_ms) / MS_PER_DAY
-    joined = (judged.decider == Decider.ONLINE) & (judged.threshold < 3.0)
+    joined = (judged.decider == Decider.ONLINE) & (judged.threshold < LEAST_LOSS)
     weight = np.exp2(-back_days)
     cases, alerts = weight[judged.opens_case].sum(), weight[judged.alerted].sum()
     alone = weight[judged.alerted & ~joined].sum()

@@ -42,6 +42,8 @@ DAYS: Final = 90
 """How long a stream lasts whose shape knows of time."""
 CLEAR_SHARE: Final = 0.002
 """Of `clear`, whose frauds lie where they do by their number."""
+EMPTIED_SHARE: Final = 0.002
+"""Of `balances`, likewise."""
 
 
 def chance(logit: Numbers) -> Numbers:
@@ -111,6 +113,27 @@ def clear(count: int, rng: np.random.Generator) -> Shape:
     amount = _amounts(rng.standard_normal(count) - 0.5 * fraud)
     numeric = {f"v{at + 1}": x[:, at] for at in range(28)}
     return Shape(amount, np.where(fraud, 60.0, -60.0), numeric, {}, {}, np.arange(count))
+
+
+def balances(count: int, rng: np.random.Generator) -> Shape:
+    """Balances before and after, of payer and payee: most frauds empty the account, where three fields meet."""
+    fraud = rng.random(count) < EMPTIED_SHARE
+    kind = np.where(fraud, rng.integers(0, 2, count), rng.choice(5, count, p=[0.3, 0.1, 0.3, 0.25, 0.05]))
+    amount = _amounts(rng.standard_normal(count) + np.array([0.5, 1.0, -0.5, 0.5, -1.0])[kind])
+    before = np.round(np.exp(rng.normal(4.0 + fraud, 1.8)) * (fraud | (rng.random(count) < 0.7)), 2)
+    is_all = rng.random(count) < 0.85
+    amount = np.where(fraud, np.round(before * np.where(is_all, 1.0, rng.random(count)), 2), amount)
+    of_payee = np.round(np.exp(rng.normal(6.0, 1.5, count)) * (rng.random(count) < 0.6), 2)
+    numeric = {
+        "before": before,
+        "after": np.maximum(before - amount, 0.0),
+        "payee_before": of_payee,
+        "payee_after": of_payee + amount * (~fraud | (rng.random(count) < 0.7)),
+    }
+    payee = _zipf(max(count // 20, 1), count, rng)
+    return Shape(
+        amount, np.where(fraud, 60.0, -60.0), numeric, {"kind": kind}, {"payee": payee}, np.arange(count)
+    )
 
 
 def categories(count: int, rng: np.random.Generator) -> Shape:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from models.vocabulary import MS_PER_DAY
 from tests.tools.quality import shape_rows
-from tests.tools.quality.shape_rows import CLEAR_SHARE, DAYS, Codes, Numbers, Shape, chance
+from tests.tools.quality.shape_rows import CLEAR_SHARE, DAYS, EMPTIED_SHARE, Codes, Numbers, Shape, chance
 from tests.tools.quality.streams import Loaded, Stream, Window, labels_at
 from worker.offline.dataset import NEVER, Dataset
 from worker.settings.fields import TransactionFields
@@ -48,6 +48,7 @@ _SHAPES: Final[dict[str, Any]] = {
     "wide": shape_rows.wide,
     "no entity": shape_rows.no_entity,
     "clear": shape_rows.clear,
+    "balances": shape_rows.balances,
     "categories": shape_rows.categories,
     "noise": shape_rows.noise,
     "faint": shape_rows.faint,
@@ -135,6 +136,7 @@ STREAMS: Final = (
     _stream("wide", "wide", 240_000, 0.01),
     _stream("no entity", "no entity", 240_000, 0.02),
     _stream("clear", "clear", 285_000, CLEAR_SHARE, seeds=(0,)),
+    _stream("balances", "balances", 240_000, EMPTIED_SHARE, seeds=(0,)),
     _stream("categories", "categories", 240_000, 0.02),
     _stream("noise", "noise", 180_000, 0.01),
     _stream("faint", "faint", 18_000, 0.05, seeds=(0,)),
