@@ -378,7 +378,8 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     "no such column": (
         {"paid": None},
         "lacks column 'paid', which transaction.amount names (set transaction.amount to the column of amounts; where "
-        "there is none, add one of 1); it has id, card, at, fraud",
+        "there is none, add one of 1 and set costs.missed_fraud_fixed to what a missed fraud costs); it has id, "
+        "card, at, fraud",
     ),
     "no identifier at all": (
         {"card": [None, None]},
@@ -409,8 +410,8 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "card numbers": (
         {"card": ["4111111111111111", "5500000000000004"]},
-        "card: card_number in 2 rows, first in row 1. Put a token, such as a keyed hash, in the place of the card "
-        'numbers of card; where they are made up, set transaction.not_searched = ["card"]',
+        "card: card_number in 2 rows, first in row 1; where these are made up or no cards, set "
+        'transaction.not_searched = ["card"]. Otherwise put a token, such as a keyed hash, in the place of the card',
     ),
     "no truth at all": (
         {"fraud": [None, None]},
@@ -439,7 +440,7 @@ def test_numbers_of_hours_or_months_are_not_taken_for_seconds(tmp_path: Path, ti
     columns = {name: [f"{name}{row}" for row in range(count)] for name in ("id", "card")}
     path = parquet_of(tmp_path, **columns, paid=[1.0] * count, at=[row % 744 for row in range(count)])
     with pytest.raises(
-        SettingsError, match=r"no two of its numbers are a day apart in seconds: .* as ISO 8601"
+        SettingsError, match=r"no two of its numbers are a day apart in seconds: .* --time-step hour"
     ):
         read_dataset(path, PLAIN.model_copy(update={"time_format": time_format}))
 
@@ -498,7 +499,7 @@ def test_a_file_that_knows_no_card_is_refused_with_what_to_add(tmp_path: Path) -
     with pytest.raises(SettingsError) as raised:
         read_dataset(path, PLAIN)
     assert "lacks column 'card', which transaction.card_id names" in str(raised.value)
-    assert "add another one that numbers the rows" in str(raised.value)
+    assert "--number-rows takes each for one of a card of its own" in str(raised.value)
     named = str(raised.value).partition("it has ")[2]
     assert named.startswith("id, ")
     assert named.count(",") == 39

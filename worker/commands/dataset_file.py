@@ -16,6 +16,7 @@ from worker.redaction import printable
 
 if TYPE_CHECKING:
     from worker.offline.dataset import Dataset, TruthColumns
+    from worker.offline.file_gaps import FileGaps
     from worker.offline.label_file import LabelFile, LabelMatches
     from worker.settings.sections import Settings
 
@@ -38,6 +39,24 @@ def add_file(parser: argparse.ArgumentParser, *, optional: bool = False) -> None
     )
     window.add_argument(
         "--to", dest="end", type=time_ms, metavar="TIME", help="up to this moment, not included"
+    )
+    gaps = parser.add_argument_group("what the file lacks")
+    gaps.add_argument(
+        "--number-rows",
+        action="store_true",
+        help="where it has no column of transaction ids, or of cards, the number of the row stands in: each payment "
+        "is then of a card of its own",
+    )
+    gaps.add_argument(
+        "--time-step",
+        choices=("second", "hour", "day", "month"),
+        help="its column of times counts these from --time-origin on",
+    )
+    gaps.add_argument(
+        "--time-origin",
+        type=time_ms,
+        metavar="TIME",
+        help=f"the moment of step 0: {TIMES} (default: 2024-01-01)",
     )
     truth = parser.add_argument_group("labels")
     truth.add_argument(
@@ -87,6 +106,9 @@ def file_options(args: argparse.Namespace) -> list[str]:
     given = {
         "--from": args.start is not None,
         "--to": args.end is not None,
+        "--number-rows": args.number_rows,
+        "--time-step": args.time_step is not None,
+        "--time-origin": args.time_origin is not None,
         "--fraud-column": args.fraud_column is not None,
         "--label-time-column": args.label_time_column is not None,
         "--labels": args.labels is not None,
@@ -103,8 +125,10 @@ def read_file(args: argparse.Namespace, settings: Settings) -> Dataset:
     from worker.offline.dataset import read_dataset
     from worker.offline.dataset_notes import notes, taught_unknown
 
-    labels = _labels(args, settings)
-    dataset = read_dataset(args.file, settings.transaction, labels, start_ms=args.start, end_ms=args.end)
+    labels, gaps = _labels(args, settings), _gaps(args)
+    dataset = read_dataset(
+        args.file, settings.transaction, labels, gaps, start_ms=args.start, end_ms=args.end
+    )
     if args.label_delay is not None and dataset.matches is not None and dataset.matches.undated == 0:
         raise SettingsError(
             f"--label-delay draws when labels without a time come, and each of --labels {args.labels} has a date: "
@@ -123,6 +147,24 @@ def read_file(args: argparse.Namespace, settings: Settings) -> Dataset:
     if dataset.matches is not None:
         _report_matches(args.labels, dataset.matches)
     return dataset
+
+
+def _gaps(args: argparse.Namespace) -> FileGaps:
+    from worker.offline.file_gaps import TIME_ORIGIN_MS, FileGaps
+
+    if args.number_rows and args.labels is not None:
+        raise SettingsError(
+            "--number-rows and --labels: labels are joined by transaction id and card, so both files need these"
+        )
+    if args.time_origin is not None and args.time_step is None:
+        raise SettingsError("--time-origin needs --time-step, which says what the column of times counts")
+    if args.time_step is not None and (args.labels is not None or args.label_time_column is not None):
+        raise SettingsError(
+            "--time-step is for transactions alone, and label times are dates: write both as dates, or leave "
+            f"{'--labels' if args.labels is not None else '--label-time-column'} out"
+        )
+    origin_ms = TIME_ORIGIN_MS if args.time_origin is None else args.time_origin
+    return FileGaps(args.number_rows, args.time_step, origin_ms)
 
 
 def _labels(args: argparse.Namespace, settings: Settings) -> TruthColumns | LabelFile | None:

@@ -12,16 +12,14 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from models.anomaly import MINIMUM_ROWS
-from models.maturing import FEWEST_EXAMPLES, Memory
 from models.vocabulary import MS_PER_DAY, Decider
 from worker.offline.alert_handling import ANSWERED_AFTER_MS
 from worker.offline.backtest import BacktestResult
 from worker.offline.backtest_document import Against
+from worker.offline.backtest_remarks import remarks
 from worker.offline.figures import Stretch
 from worker.offline.report.wording import (
     MINUS,
-    beyond_budget,
     count,
     date,
     decimal,
@@ -33,7 +31,6 @@ from worker.offline.report.wording import (
 )
 from worker.redaction import printable
 
-_FEW_FRAUDS: Final = 100
 _SHORT_MS: Final = 7 * MS_PER_DAY
 """In a shorter file the day alone says little of when the cold start ends."""
 _NAMES: Final = {Decider.NONE: "no one", Decider.FOREST: "isolation forest", Decider.ONLINE: "online model"}
@@ -122,7 +119,8 @@ def backtest_text(result: BacktestResult, *, weeks: bool) -> Iterator[Renderable
     yield _indented(_deciders(result))
     yield Text("")
     yield _figures(result)
-    yield from _remarks(result)
+    for said in remarks(result):
+        yield Padding(Text(said), (1, 0, 0, 0), expand=False)
     if weeks:
         yield _heading("By week")
         yield _indented(_weeks(result))
@@ -246,24 +244,6 @@ def _figures(result: BacktestResult) -> Table:
     return table
 
 
-def _dearer_than_a_trivial_policy(result: BacktestResult) -> str:
-    line, costs, better = result.evaluation, result.settings.costs, result.better_trivial_policy
-    least = money(min(line.cost_none, line.cost_all))
-    text = f"Alerting on {better} would have cost less: {least} instead of {money(line.cost)}."
-    if better == "everything":
-        text += beyond_budget(result.cases_for_all_per_day, costs.alert_budget_cases_per_day)
-    forest = result.judged.take(np.flatnonzero(result.judged.decider == Decider.FOREST))
-    stopped = float(forest.loss[forest.fraud & forest.alerted].sum())
-    if costs.review_cost * np.count_nonzero(forest.charged) > stopped:
-        text += (
-            " The isolation forest's reviews cost more than they stopped. It has no probability to weigh: it opens "
-            "cases for two days of the budget (costs.alert_budget_cases_per_day = "
-            f"{costs.alert_budget_cases_per_day:g}), on at most a quarter of its decisions, and from then on for what "
-            "its alerts have earned by their labels."
-        )
-    return text
-
-
 def _within(name: str, stretch: Stretch, write: Write) -> str:
     if name == "all":
         return ""
@@ -272,71 +252,6 @@ def _within(name: str, stretch: Stretch, write: Write) -> str:
 
 def _length_ms(result: BacktestResult) -> int:
     return int(result.dataset.event_time_ms[-1] - result.dataset.event_time_ms[0])
-
-
-def _short_file(result: BacktestResult) -> str:
-    """Return what to set where a file is too short for its waits, as a public one of two days is; nothing elsewhere."""
-    length_ms = _length_ms(result)
-    if length_ms >= 2 * result.settings.labels.negatives_after_days * MS_PER_DAY:
-        return ""
-    return (
-        f" The file spans {_days(length_ms)}: to see what the model makes of so little, let labels and "
-        "silence speak within hours (labels.negatives_after_days = 0.1 and, where the file does not date its labels, "
-        "--label-delay-days 0.05)."
-    )
-
-
-def _remarks(result: BacktestResult) -> Iterator[RenderableType]:
-    wait_days = f"{result.settings.labels.negatives_after_days:g} days"
-    if result.steady_from_ms is None:
-        known = Memory.of(result.model)
-        mature = result.model.examples.count_before(known.clock_ms - result.model.policy.negatives_after_ms)
-        yield _remark(
-            f"All of it is cold start: the online model decided nothing. It needs {result.settings.model.min_frauds} "
-            f"labelled frauds (model.min_frauds) and {FEWEST_EXAMPLES:,} examples that are older than {wait_days} "
-            f"(labels.negatives_after_days); at the end there were {known.mature_frauds():,} and {mature:,}."
-            + _short_file(result)
-        )
-        if result.decided_by["none"] > 0.0:
-            yield _remark(
-                f"The isolation forest decides once {result.settings.model.forest_min_rows:,} transactions have come "
-                f"(model.forest_min_rows) and {MINIMUM_ROWS} of those looked at are neither known frauds nor alerted."
-            )
-    elif result.cold is not None and result.steady is not None:
-        yield _remark(
-            f"Cold start lasts until the online model first decides and {wait_days} more "
-            "(labels.negatives_after_days): until then another decides, or the model has learnt from few labels. A "
-            "worker goes through it once. Plan with the steady state; the cold start says what beginning costs."
-        )
-    if sum(share > 0.0 for share in result.decided_by.values()) > 1:
-        yield _remark(
-            "Where several deciders decided, AP and ROC AUC rank the scores of the online model above those of the "
-            "forest, and these above the rows without a decider."
-        )
-    line, costs = result.evaluation, result.settings.costs
-    if line.frauds < line.n and line.cost > min(line.cost_none, line.cost_all):
-        yield _remark(_dearer_than_a_trivial_policy(result))
-    silent = (result.judged.decider == Decider.FOREST) & np.isposinf(result.judged.threshold)
-    if silent.any():
-        yield _remark(
-            f"In {int(silent.sum()):,} of its decisions the isolation forest could not alert: it had just begun, its "
-            "credit was spent, or labels had spoken against its alerts."
-        )
-    closed = result.model.ledger.total(costs.review_cost)
-    if result.model.challenger is not None and closed.days:
-        yield _remark(
-            f"On {closed.days} days that are settled, the tables with the trees in shadow (model.challenger) "
-            f"would have cost {money(closed.challenger_cost)} instead of {money(closed.cost)}."
-        )
-    frauds = line.frauds
-    if 0 < frauds < _FEW_FRAUDS:
-        yield _remark(
-            f"With {frauds} frauds, chance moves every share of frauds: read recall and AP with care."
-        )
-
-
-def _remark(text: str) -> Padding:
-    return Padding(Text(text), (1, 0, 0, 0), expand=False)
 
 
 def _weeks(result: BacktestResult) -> Table:

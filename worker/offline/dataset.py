@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from models.vocabulary import MS_PER_DAY, LabelKind
 from worker.errors import SettingsError
+from worker.offline.file_gaps import FileGaps
 from worker.offline.label_delay import LabelDelay
 from worker.offline.label_file import LabelFile, LabelMatches, first_of_ids, join_labels, known_times_ms
 from worker.offline.refusals import Mask, Refusal, Refusals
@@ -224,6 +225,7 @@ def read_dataset(
     path: Path,
     transaction: TransactionFields,
     labels: TruthColumns | LabelFile | None = None,
+    gaps: FileGaps | None = None,
     *,
     start_ms: int | None = None,
     end_ms: int | None = None,
@@ -238,6 +240,8 @@ def read_dataset(
         The names of the columns. Numbers in the time column are read by `time_format`.
     labels
         Where the truth is: columns of this file, or a file of its own; None for transactions without it.
+    gaps
+        What the file lacks; None for nothing.
     start_ms, end_ms
         Keep events from `start_ms` on and before `end_ms`, epoch milliseconds.
 
@@ -250,12 +254,16 @@ def read_dataset(
     columns = labels if isinstance(labels, TruthColumns) else None
     if columns is not None:
         _refuse_truth_as_feature(transaction, columns)
-    file = TableFile.read(path, *_columns(transaction, columns))
-    times_ms, no_time = file.optional_times_ms(transaction.event_time, transaction.time_format)
+    gaps = gaps or FileGaps()
+    named_by, text = _columns(transaction, columns)
+    may_lack = gaps.may_lack(transaction)
+    required = {name: by for name, by in named_by.items() if name not in may_lack}
+    file = TableFile.read(path, required, text, may_lack)
+    times_ms, no_time = gaps.times_ms(file, transaction)
     whole = Dataset(
         fields=transaction,
-        transaction_id=file.text(transaction.transaction_id),
-        card_id=file.text(transaction.card_id),
+        transaction_id=gaps.ids(file, transaction.transaction_id),
+        card_id=gaps.ids(file, transaction.card_id),
         event_time_ms=times_ms,
         amount=file.numbers(transaction.amount),
         currency=file.text(transaction.currency) if transaction.currency else None,

@@ -55,7 +55,14 @@ class Refusal(NamedTuple):
     def __str__(self) -> str:
         place = f"row {self.first:,}" if self.line is None else f"line {self.line:,}"
         reason = f"{self.reason} ({self.allowed})" if self.allowed else self.reason
-        return f"{self.column}: {reason} in {self.rows:,} rows, first in {place}"
+        found = f"{self.column}: {reason} in {self.rows:,} rows, first in {place}"
+        if self.reason == Reason.CARD_NUMBER.value:
+            found += (
+                f'; where these are made up or no cards, set transaction.not_searched = ["{self.column}"]'
+            )
+        return (
+            f"{found}; a negative one, as of a refund, is no payment" if self.allowed == _AMOUNTS else found
+        )
 
 
 class Refusals:
@@ -109,10 +116,7 @@ class Refusals:
         """Return what can be done about most of them."""
         most = max(self.found, key=lambda it: it.rows)
         if most.reason == Reason.CARD_NUMBER.value:
-            return (
-                f"Put a token, such as a keyed hash, in the place of the card numbers of {most.column}; where they are "
-                f'made up, set transaction.not_searched = ["{most.column}"]'
-            )
+            return f"Otherwise put a token, such as a keyed hash, in the place of the card numbers of {most.column}"
         if most.allowed == _AMOUNTS:
             return (
                 "Set transaction.amount to a column of amounts of 0 or more; where there is none, add one of 1 and set "

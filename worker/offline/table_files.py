@@ -312,7 +312,7 @@ class TableFile:
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             # Arrow lacks the cast where the type as a whole is not of the kind.
             if not isinstance(error, pa.ArrowInvalid):
-                raise self._error(name, f"does not hold {what}: {for_people(error)}{fix}") from None
+                raise self._error(name, f"does not hold {what}, but {_kind(column.type)}{fix}") from None
             # Arrow may quote another one: it casts a part of the column at a time.
             row = _first_odd(column, kind)
             value = redact(str(column[row - 1].as_py()))[:_SHOWN]
@@ -321,6 +321,13 @@ class TableFile:
     def _error(self, name: str, what: str) -> SettingsError:
         named_by = f" ({self.named_by[name]})" if name in self.named_by else ""
         return SettingsError(f"{self.path}: column {name!r}{named_by} {what}")
+
+
+def _kind(kind: pa.DataType) -> str:
+    """Return what a column holds whose type as a whole is wrong."""
+    if pa.types.is_time(kind):
+        return "times of day: join each with its date"
+    return "dates" if pa.types.is_temporal(kind) else f"{kind} values"
 
 
 def _first_odd(column: pa.ChunkedArray, kind: pa.DataType) -> int:

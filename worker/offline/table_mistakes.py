@@ -16,12 +16,13 @@ from worker.redaction import redact
 _DECLARED: Final = ("transaction.entities", "transaction.categorical", "transaction.numeric")
 """Settings that name any number of columns: their defaults are those of the example's payments."""
 _REMEDIES: Final = {setting: f"set {setting} to those that it has, or to []" for setting in _DECLARED} | {
-    "transaction.transaction_id": "set transaction.transaction_id to the column of a unique id, or add one that "
-    "numbers the rows",
+    "transaction.transaction_id": "set transaction.transaction_id to the column of a unique id, or let "
+    "--number-rows number the rows",
     "transaction.card_id": "set transaction.card_id to the column of the card or the account; where payments have "
-    "neither, add another one that numbers the rows, so that each is of a card of its own",
+    "neither, --number-rows takes each for one of a card of its own",
     "transaction.event_time": "set transaction.event_time to the column of times",
-    "transaction.amount": "set transaction.amount to the column of amounts; where there is none, add one of 1",
+    "transaction.amount": "set transaction.amount to the column of amounts; where there is none, add one of 1 and "
+    "set costs.missed_fraud_fixed to what a missed fraud costs",
     "label.transaction_id": "set label.transaction_id, label.card_id and label.label to the columns of the file",
 }
 """What to do about a column that is not there, by the setting that names it."""

@@ -214,7 +214,8 @@ class CostSettings(Section):
     )
     alert_budget_cases_per_day: PositiveOrInfinite = Field(
         200.0,
-        description="cases a day that investigators can take; a day (UTC) opens at most twice as many; inf: no limit, "
+        description="cases a day that investigators can take; a day (UTC) opens at most twice as many, but for "
+        "those of one commit; inf: no limit, "
         "but then the forest never alerts",
     )
     case_window_hours: Annotated[float, Field(ge=0.001, le=24 * 36_500)] = Field(

@@ -20,7 +20,15 @@ from worker.offline.compare.material import Material
 from worker.offline.compare.ours import Watch
 from worker.offline.compare.raw_features import Features, layout_of, raw_features
 from worker.offline.compare.result import JudgedRows, Window
-from worker.offline.compare.windows import Delay, Shares, Verdicts, Windows, delay_of, what_helps
+from worker.offline.compare.windows import (
+    Delay,
+    Shares,
+    Verdicts,
+    Windows,
+    delay_of,
+    require_days,
+    what_helps,
+)
 from worker.offline.dataset import NEVER, Dataset
 from worker.offline.dataset_notes import what_to_know
 from worker.offline.table_files import FRAUD_WORDS
@@ -188,6 +196,7 @@ def prepare(
 def _lay_out(settings: Settings, dataset: Dataset, shares: Shares | None, *, trust_columns: bool) -> Laid:
     negatives_after_ms = policy(settings).negatives_after_ms
     clean = cleaned(dataset, negatives_after_ms, trust_columns=trust_columns)
+    require_days(*(int(clean.dataset.event_time_ms[at]) for at in (0, -1)))
     delay = delay_of(clean.dataset, negatives_after_ms)
     age = delay if shares is None else shares.age_of(delay)
     try:

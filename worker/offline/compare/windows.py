@@ -82,6 +82,17 @@ def days_text(days: float) -> str:
     return f"{days:g} {'day' if days == 1 else 'days'}"
 
 
+def require_days(first_ms: int, last_ms: int) -> int:
+    """Return how many days (UTC) a stretch of time touches; raises SettingsError where no windows fit into it."""
+    days = last_ms // MS_PER_DAY + 1 - first_ms // MS_PER_DAY
+    if days < LEAST_DAYS:
+        raise SettingsError(
+            f"the transactions span {days_text(days)}: a comparison needs {LEAST_DAYS}, for windows to warm up, "
+            "train, tune and test; give a longer file (`backtest` judges a shorter one)"
+        )
+    return days
+
+
 class Delay(NamedTuple):
     """The age at which a verdict counts as known.
 
@@ -198,14 +209,9 @@ class Windows:
         """
         change = "" if shares is None else f"change --windows = {shares}, or "
         shares = shares or Shares()
-        first_day, end_day = first_ms // MS_PER_DAY, last_ms // MS_PER_DAY + 1
-        days = end_day - first_day
+        first_day = first_ms // MS_PER_DAY
+        days = require_days(first_ms, last_ms)
         gap = max(-(-delay.ms // MS_PER_DAY), math.ceil(shares.gap_days or 0.0))
-        if days < LEAST_DAYS:
-            raise SettingsError(
-                f"the transactions span {days_text(days)}: a comparison needs {LEAST_DAYS}, for windows to warm up, "
-                "train, tune and test; give a longer file (`backtest` judges a shorter one)"
-            )
         # The running sum is rounded, not each window: no day is lost.
         ends = np.round(np.cumsum(shares.of_windows) / sum(shares.of_windows) * (days - gap)).astype(np.int64)
         lengths = np.diff(ends, prepend=0)
