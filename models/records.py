@@ -84,8 +84,8 @@ class Policy:
     def compares_like(self, other: Policy) -> bool:
         """Return whether days under the other policy compare the ways of alerting as days under this one do.
 
-        They do not where a loss is worth another number of reviews, where cases last longer or shorter, and where there
-        is a budget under one of the two only: without it the forest never alerts.
+        They do not where a price is another, where cases last longer or shorter, and where there is a budget under one
+        of the two only: without it the forest never alerts.
         """
         return self._compared_by == other._compared_by
 

@@ -34,6 +34,8 @@ MIDDLE_MS = TRAFFIC.start_ms + 11 * MS_PER_DAY
 BEFORE = DATA.event_time_ms < MIDDLE_MS
 
 
+LEAST_LOSS = 1.5
+"""Half of a review: no rule below it is in force in the run, where many cards have an open case."""
 MODEL = {"min_frauds": 30, "forest_min_rows": 400, "generation_days": 3.0, "digest_every": 32}
 
 
@@ -404,10 +406,6 @@ def test_of_a_file_of_days_the_cold_start_ends_at_an_hour(result: BacktestResult
         console = Console(width=120, record=True)
         console.print(*backtest_text(run, weeks=False))
         assert re.search(rf"until {when} +from {when}\n", console.export_text())
-
-
-LEAST_LOSS = 1.5
-"""Half of a review: the rule below it is never in force here, where many cards have an open case."""
 
 
 def test_an_online_model_that_never_decides_leaves_a_cold_start_alone() -> None:

@@ -35,7 +35,7 @@ def test_a_file_of_fewer_frauds_than_the_model_waits_for_is_said_to_be_one(young
     assert DATA.is_fraud is not None
     frauds = int(np.count_nonzero(DATA.is_fraud[:1_000] & DATA.labelled[:1_000]))
     needy = cold(model=ALONE | {"min_frauds": frauds + 1})
-    assert f"The file has {frauds} labelled frauds in all" in said(needy)
+    assert f"What was read has {frauds} labelled frauds in all" in said(needy)
     assert "with model.min_frauds set lower" in said(needy)
     assert "labelled frauds in all" not in said(young)
 
@@ -45,7 +45,7 @@ def test_where_all_that_the_model_needs_came_too_late_the_length_of_commits_is_n
 ) -> None:
     late = dataclasses.replace(cold(len(DATA) // 2), steady_from_ms=None)
     assert "Both came too late" in said(late)
-    assert "batch.max_event_time_s = 300" in said(late)
+    assert "(batch.max_event_time_s); of a file of hours 300 shows more" in said(late)
     assert "Both came too late" not in said(young)
 
 

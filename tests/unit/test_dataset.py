@@ -410,8 +410,8 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "card numbers": (
         {"card": ["4111111111111111", "5500000000000004"]},
-        "card: card_number in 2 rows, first in row 1; where these are made up or no cards, set "
-        'transaction.not_searched = ["card"]. Otherwise put a token, such as a keyed hash, in the place of the card',
+        'card: card_number in 2 rows, first in row 1; where these are made up or no cards, add "card" to '
+        "transaction.not_searched. Where they are cards, put a token, such as a keyed hash, in the place of each",
     ),
     "no truth at all": (
         {"fraud": [None, None]},

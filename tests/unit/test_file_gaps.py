@@ -40,6 +40,30 @@ def test_a_card_that_a_file_has_is_taken_though_its_rows_are_numbered(tmp_path: 
     assert read.card_id.to_pylist() == ["a", "a"]
 
 
+def test_what_stands_in_is_said(tmp_path: Path) -> None:
+    path = file_of(tmp_path, step=[NEW_YEAR_MS], amount=[1.0])
+    first, *_ = read_dataset(path, FIELDS, None, FileGaps(number_rows=True)).notes
+    assert first.startswith("has no column transaction_id or card_id: the number of the row stands in")
+    path = file_of(tmp_path, step=[NEW_YEAR_MS], amount=[1.0], transaction_id=["t"], card_id=["c"])
+    assert read_dataset(path, FIELDS, None, FileGaps(number_rows=True)).notes == ()
+
+
+def test_a_column_of_cards_that_is_empty_is_refused_as_it_is(tmp_path: Path) -> None:
+    path = file_of(tmp_path, step=[NEW_YEAR_MS], amount=[1.0], card_id=pa.array([None], pa.string()))
+    with pytest.raises(SettingsError, match="card_id: missing_field in 1 rows"):
+        read_dataset(path, FIELDS, None, FileGaps(number_rows=True))
+
+
+def test_rows_of_a_csv_and_of_lines_of_json_are_numbered_alike(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("step,amount\n1.5,2\n", encoding="utf-8")
+    (tmp_path / "a.jsonl").write_text('{"step": "1.5", "amount": 2}\n', encoding="utf-8")
+    for ending in ("csv", "jsonl"):
+        read = read_dataset(tmp_path / f"a.{ending}", FIELDS, None, FileGaps(True, "second"))
+        assert read.transaction_id.to_pylist() == ["1"]
+        assert read.event_time_ms.tolist() == [NEW_YEAR_MS + 1_500]
+        assert not any("time_format" in note for note in read.notes)
+
+
 @pytest.mark.parametrize(
     ("step", "at", "moment_ms"),
     [
@@ -48,12 +72,22 @@ def test_a_card_that_a_file_has_is_taken_though_its_rows_are_numbered(tmp_path: 
         ("day", 3, NEW_YEAR_MS + 72 * HOUR_MS),
         # 2024 is a leap year: 31 days and 29.
         ("month", 2, NEW_YEAR_MS + 60 * 24 * HOUR_MS),
+        ("month", 2.9, NEW_YEAR_MS + 60 * 24 * HOUR_MS),
+        ("month", -1, NEW_YEAR_MS - 31 * 24 * HOUR_MS),
     ],
 )
 def test_steps_count_from_the_origin_on(tmp_path: Path, step: TimeStep, at: float, moment_ms: int) -> None:
     path = file_of(tmp_path, step=[at], amount=[1.0])
     read = read_dataset(path, FIELDS, None, FileGaps(number_rows=True, time_step=step))
     assert read.event_time_ms.tolist() == [moment_ms]
+
+
+@pytest.mark.parametrize("step", ["second", "hour", "day", "month"])
+@pytest.mark.parametrize("far", [float("inf"), -float("inf"), 1e300, -1e300])
+def test_steps_beyond_all_times_are_refused(tmp_path: Path, step: TimeStep, far: float) -> None:
+    path = file_of(tmp_path, step=[1.0, 2.0, far], amount=[1.0] * 3)
+    read = read_dataset(path, FIELDS, None, FileGaps(True, step))
+    assert [(it.reason, it.rows) for it in read.refused] == [("out_of_range", 1)]
 
 
 def test_months_from_another_origin_keep_its_day(tmp_path: Path) -> None:

@@ -45,12 +45,12 @@ def add_file(parser: argparse.ArgumentParser, *, optional: bool = False) -> None
         "--number-rows",
         action="store_true",
         help="where it has no column of transaction ids, or of cards, the number of the row stands in: each payment "
-        "is then of a card of its own",
+        "is then of a card of its own (the rows of a second file have the same numbers)",
     )
     gaps.add_argument(
         "--time-step",
         choices=("second", "hour", "day", "month"),
-        help="its column of times counts these from --time-origin on",
+        help="its column of times counts these from --time-origin on; of months only whole ones",
     )
     gaps.add_argument(
         "--time-origin",

@@ -9,13 +9,12 @@ import numpy as np
 
 from models.anomaly import MINIMUM_ROWS
 from models.maturing import FEWEST_EXAMPLES, Memory
+from models.threshold import MOST_DAILY_BUDGETS
 from models.vocabulary import MS_PER_DAY, Decider
 from worker.offline.backtest import BacktestResult
 from worker.offline.report.wording import beyond_budget, date, money
 
 _FEW_FRAUDS: Final = 100
-_TIMES_THE_BUDGET: Final = 2.0
-"""A day opens no more cases, but for those of one commit."""
 _HOURS_STEP_S: Final = 300
 
 
@@ -59,11 +58,7 @@ def _all_is_cold(result: BacktestResult) -> Iterator[str]:
     frauds = known.mature_frauds()
     mature = result.model.examples.count_before(known.clock_ms - result.model.policy.negatives_after_ms)
     if frauds >= settings.model.min_frauds and mature >= FEWEST_EXAMPLES:
-        advice = (
-            " Both came too late: a generation is made between commits, and scores for an hour before it decides. "
-            f"Commits span up to {settings.batch.max_event_time_s:g} s of event time here; of a file of hours "
-            f"batch.max_event_time_s = {_HOURS_STEP_S} shows more."
-        )
+        advice = _too_late(result)
     else:
         advice = _short_file(result) + _few_frauds(result)
     yield (
@@ -79,6 +74,17 @@ def _all_is_cold(result: BacktestResult) -> Iterator[str]:
         )
 
 
+def _too_late(result: BacktestResult) -> str:
+    span_s = result.settings.batch.max_event_time_s
+    budget = result.model.policy.costs.alert_budget_cases_per_day
+    first = "" if budget is None else ", and scores for an hour before it decides"
+    shorter = f"; of a file of hours {_HOURS_STEP_S} shows more" if span_s > _HOURS_STEP_S else ""
+    return (
+        f" Both came too late: a generation is made between commits{first}. Commits span up to {span_s:g} s of event "
+        f"time (batch.max_event_time_s){shorter}."
+    )
+
+
 def _short_file(result: BacktestResult) -> str:
     """Return what to set where a file is too short for its waits, as a public one of two days is; nothing elsewhere."""
     times_ms = result.dataset.event_time_ms
@@ -86,21 +92,21 @@ def _short_file(result: BacktestResult) -> str:
     if days >= 2 * result.settings.labels.negatives_after_days:
         return ""
     return (
-        f" The file spans {days:,.1f} days: to see what the model makes of so little, let labels and silence speak "
-        "within hours (labels.negatives_after_days = 0.1 and, where the file does not date its labels, "
+        f" What was read spans {days:,.1f} days: to see what the model makes of so little, let labels and silence "
+        "speak within hours (labels.negatives_after_days = 0.1 and, where the file does not date its labels, "
         "--label-delay-days 0.05)."
     )
 
 
 def _few_frauds(result: BacktestResult) -> str:
-    """Return what to set where the file has fewer frauds than the model waits for; nothing elsewhere."""
+    """Return what to set where there are fewer frauds than the model waits for; nothing elsewhere."""
     dataset, needed = result.dataset, result.settings.model.min_frauds
     frauds = 0 if dataset.is_fraud is None else int(np.count_nonzero(dataset.is_fraud & dataset.labelled))
-    if frauds >= needed:
+    if not 0 < frauds < needed:
         return ""
     return (
-        f" The file has {frauds:,} labelled frauds in all: what a model makes of so few is seen with model.min_frauds "
-        "set lower."
+        f" What was read has {frauds:,} labelled frauds in all: what a model makes of so few is seen with "
+        "model.min_frauds set lower."
     )
 
 
@@ -112,7 +118,8 @@ def _rankings(result: BacktestResult) -> Iterator[str]:
             "Where several deciders decided, AP and ROC AUC rank the scores of the online model above those of the "
             "forest, and these above the rows without a decider."
         )
-    if shares["forest"] > 0.0:
+    is_limited = result.model.policy.costs.alert_budget_cases_per_day is not None
+    if shares["forest"] > 0.0 and is_limited and result.evaluation.frauds:
         yield (
             "Of the forest AP and ROC AUC rank how unusual a payment is; its alerts are the highest products of that "
             "and the amount, so that a high AP may stand beside few frauds alerted."
@@ -127,7 +134,7 @@ def _overrun(result: BacktestResult) -> Iterator[str]:
         return
     days, cases = np.unique(opened, return_counts=True)
     busiest = int(np.argmax(cases))
-    if cases[busiest] > _TIMES_THE_BUDGET * budget:
+    if cases[busiest] > max(MOST_DAILY_BUDGETS * budget, 1.0):
         yield (
             f"On {date(int(days[busiest]) * MS_PER_DAY)} {int(cases[busiest]):,} cases opened, where the budget is "
             f"{budget:g} a day (costs.alert_budget_cases_per_day): one threshold decides all that comes in one commit, "

@@ -278,7 +278,11 @@ def read_dataset(
         whole = _joined(whole, labels, _in_order(times_ms, refusals.good))
     elif labels is not None:
         whole = _with_truth(whole, file, labels)
-    notes = (*_unlike_records(file, transaction), *undeclared(file.others, transaction))
+    notes = (
+        *gaps.notes(file, transaction),
+        *_unlike_records(file, transaction, dated=gaps.time_step is None),
+        *undeclared(file.others, transaction),
+    )
     whole = replace(whole, refused=tuple(refusals.found), notes=notes)
     return whole.take(_ordered_rows(path, times_ms, refusals.good, start_ms, end_ms))
 
@@ -337,7 +341,7 @@ def _refusals(file: TableFile, whole: Dataset, no_time: Mask) -> Refusals:
     return refusals
 
 
-def _unlike_records(file: TableFile, transaction: TransactionFields) -> Iterator[str]:
+def _unlike_records(file: TableFile, transaction: TransactionFields, *, dated: bool) -> Iterator[str]:
     """Yield what of a file of records is read here and refused live: a column may be cast, a record may not."""
     if not file.holds_records:
         return
@@ -350,7 +354,7 @@ def _unlike_records(file: TableFile, transaction: TransactionFields) -> Iterator
     never = [name for name in required if file.holds_integers(name)]
     if never:
         yield f"a live worker refuses records with integers in {', '.join(never)}: it takes texts there"
-    if file.holds_dates(transaction.event_time) and transaction.time_format != "iso8601":
+    if dated and file.holds_dates(transaction.event_time) and transaction.time_format != "iso8601":
         yield (
             f"a live worker refuses records whose {transaction.event_time} is a text: set "
             'transaction.time_format = "iso8601"'

@@ -128,9 +128,9 @@ def _unknown_origin(dataset: Dataset) -> Iterator[str]:
     if last_ms < _NO_CARDS_YET_MS:
         last = np.datetime64(last_ms, "ms").astype("datetime64[D]")
         yield (
-            f"times end about {last}, as those of a file do that counts from a day of its own: add the time between "
-            "1970 and that day where it is known; where it is not, dates are not the true ones, and hours of the day "
-            "are only if the count began at midnight"
+            f"times end about {last}, as those of a file do that counts from a day of its own: where that day "
+            "is known, --time-step second with --time-origin reads true dates; where it is not, hours of the day are "
+            "true only if the count began at midnight"
         )
 
 

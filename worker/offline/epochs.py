@@ -47,10 +47,11 @@ def not_epochs(numbers: NDArray[np.float64], time_format: TimeFormat | None, set
             right = _iso_8601(int(dates[0]), clock) + _and_set("iso8601", time_format, setting)
             return f"holds {dates[0]}, a date without separators: write ISO 8601, such as {right}"
     if present.size >= _FEWEST and np.ptp(present) < _SECONDS_A_DAY and usual < _SECONDS_A_DAY:
+        of_events = "; of transactions, --time-step hour reads such a column as it is"
         return (
             f"holds {usual:.0f}, and no two of its numbers are a day apart in seconds: where they count seconds, "
             "hours, days or months from some moment on, write dates, such as 2024-01-01T05:00:00 for hour 5"
-            f"{'' if 'label' in setting else '; of transactions, --time-step hour reads such a column as it is'}"
+            f"{of_events if setting.startswith('transaction.') else ''}"
         )
     return ""
 

@@ -57,9 +57,7 @@ class Refusal(NamedTuple):
         reason = f"{self.reason} ({self.allowed})" if self.allowed else self.reason
         found = f"{self.column}: {reason} in {self.rows:,} rows, first in {place}"
         if self.reason == Reason.CARD_NUMBER.value:
-            found += (
-                f'; where these are made up or no cards, set transaction.not_searched = ["{self.column}"]'
-            )
+            found += f'; where these are made up or no cards, add "{self.column}" to transaction.not_searched'
         return (
             f"{found}; a negative one, as of a refund, is no payment" if self.allowed == _AMOUNTS else found
         )
@@ -116,7 +114,7 @@ class Refusals:
         """Return what can be done about most of them."""
         most = max(self.found, key=lambda it: it.rows)
         if most.reason == Reason.CARD_NUMBER.value:
-            return f"Otherwise put a token, such as a keyed hash, in the place of the card numbers of {most.column}"
+            return f"Where they are cards, put a token, such as a keyed hash, in the place of each in {most.column}"
         if most.allowed == _AMOUNTS:
             return (
                 "Set transaction.amount to a column of amounts of 0 or more; where there is none, add one of 1 and set "

@@ -63,12 +63,15 @@ class TableFile:
         Column by column, the setting or option that names it.
     others
         The columns that nobody asked for; of a CSV file with the types of its first rows.
+    absent
+        Those that it may lack, and does.
     """
 
     path: Path
     table: pa.Table
     named_by: Mapping[str, str]
     others: pa.Schema
+    absent: frozenset[str] = frozenset()
 
     @classmethod
     def read(
@@ -119,10 +122,10 @@ class TableFile:
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise SettingsError(f"{path} does not read: {for_people(error, path)}") from None
         others = pa.schema([field for field in schema if field.name not in table.column_names])
-        for name in optional:
-            if name not in table.column_names:
-                table = table.append_column(name, pa.nulls(len(table), pa.string()))
-        return cls(path, table, columns, others)
+        absent = frozenset(optional).difference(table.column_names)
+        for name in sorted(absent):
+            table = table.append_column(name, pa.nulls(len(table), pa.string()))
+        return cls(path, table, columns, others, absent)
 
     @property
     def holds_records(self) -> bool:
@@ -312,7 +315,9 @@ class TableFile:
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             # Arrow lacks the cast where the type as a whole is not of the kind.
             if not isinstance(error, pa.ArrowInvalid):
-                raise self._error(name, f"does not hold {what}, but {_kind(column.type)}{fix}") from None
+                raise self._error(
+                    name, f"does not hold {what}, but {_kind(column.type, what)}{fix}"
+                ) from None
             # Arrow may quote another one: it casts a part of the column at a time.
             row = _first_odd(column, kind)
             value = redact(str(column[row - 1].as_py()))[:_SHOWN]
@@ -323,11 +328,11 @@ class TableFile:
         return SettingsError(f"{self.path}: column {name!r}{named_by} {what}")
 
 
-def _kind(kind: pa.DataType) -> str:
-    """Return what a column holds whose type as a whole is wrong."""
+def _kind(kind: pa.DataType, wanted: str) -> str:
+    """Return what a column holds whose type as a whole is not what is wanted."""
     if pa.types.is_time(kind):
-        return "times of day: join each with its date"
-    return "dates" if pa.types.is_temporal(kind) else f"{kind} values"
+        return "times of day" + (": join each with its date" if wanted == "times" else "")
+    return "dates" if pa.types.is_date(kind) or pa.types.is_timestamp(kind) else f"{kind} values"
 
 
 def _first_odd(column: pa.ChunkedArray, kind: pa.DataType) -> int:

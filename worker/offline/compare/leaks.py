@@ -186,8 +186,7 @@ class _Alone(NamedTuple):
 
 def suspects(dataset: Dataset) -> list[str]:
     """Return a sentence on each column that alone nearly separates the classes, by some of the rows at most."""
-    columns = _judged_columns(dataset, _LOOKED_AT)
-    return [it.words() for it in columns if it.is_suspect and it.name != dataset.fields.amount]
+    return [it.words() for it in _judged_columns(dataset, _LOOKED_AT) if it.is_suspect]
 
 
 def _judged_columns(dataset: Dataset, most_rows: int | None = None) -> list[_Alone]:
@@ -211,7 +210,7 @@ def _without_giveaways(dataset: Dataset) -> tuple[Dataset, list[str]]:
         "(--trust-columns keeps it)"
         for name in names
     ]
-    notes += [it.words() for it in judged if it.name not in (*names, dataset.fields.amount) and it.is_suspect]
+    notes += [it.words() for it in judged if it.name not in names and it.is_suspect]
     return _without(dataset, names), notes
 
 
