@@ -353,7 +353,7 @@ def test_without_labels_it_says_how_to_name_them(folder: Path, capsys: pytest.Ca
     assert "no --fraud-column and no --labels: nothing can be judged" in err
     assert "nothing can be judged: name --fraud-column, or a file by --labels" in out
     assert "All of it is cold start" in out
-    assert "The file spans 2.0 days: to see what the model makes of so little" in " ".join(out.split())
+    assert "What was read spans 2.0 days: to see what the model makes of so little" in " ".join(out.split())
     assert main(command(folder, "--to", "2024-01-03", "--json")) == 0
     assert json.loads(capsys.readouterr().out)["ap"] is None
 
