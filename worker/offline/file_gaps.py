@@ -48,7 +48,7 @@ class FileGaps:
 
     def ids(self, file: TableFile, name: str) -> pa.StringArray:
         """Return a column of ids as text; of one that the file lacks, the numbers of the rows, from 1."""
-        if name in file.absent and self.number_rows:
+        if name in file.absent:
             return pa.array(np.arange(1, len(file.table) + 1)).cast(pa.string())
         return file.text(name)
 
