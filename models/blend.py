@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from models.boosting import BoostingParams, FlatBooster
 from models.category_codes import CategoryCodes, odds_elsewhere
 from models.column_edges import Binned
+from models.differences import Differences
 from models.generation import BinnedRows, TrainingRows
 from models.linear import LinearStart
 from models.mixing import REMEMBERED, follow, information_of
@@ -29,6 +30,7 @@ _TABLES: Final = "tables."
 _BOOSTER: Final = "booster."
 _CODES: Final = "codes."
 _LINEAR: Final = "linear."
+_DIFFERENCES: Final = "differences."
 LEAST_WEIGHT: Final = 1e-3
 """Of less, no share can be said."""
 
@@ -37,44 +39,62 @@ LEAST_WEIGHT: Final = 1e-3
 class Trees:
     """A booster over F features of which C are categories, the two numbers that it takes for each of these, and slopes.
 
-    Where the booster starts from slopes, these are of the features, of categories by their odds.
+    Where the booster starts from slopes, these are of the features, of categories by their odds. Differences of
+    features, where it has any, are behind all other columns.
     """
 
     booster: FlatBooster
     codes: CategoryCodes
     linear: LinearStart | None = None
+    differences: Differences | None = None
 
     @property
     def in_words(self) -> str:
         """What they are, for a log."""
         words = f"{len(self.booster.roots)} trees of {self.booster.most_leaves} leaves"
+        words = words if self.differences is None else f"{words} with differences of columns"
         return words if self.linear is None else f"{words} beside slopes"
 
     def score(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the logits, float64 (n,)."""
-        coded = self.codes.of(X)
+        coded = self._coded(X)
         score = self.booster.score(coded)
         return score if self.linear is None else score + self.linear.score(coded)
 
     def contributions(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return what each feature adds to the booster's reference, float64 (n, F)."""
-        coded = self.codes.of(X)
+        coded = self._coded(X)
         parts = self.booster.contributions(coded)
-        return self.codes.summed(parts if self.linear is None else parts + self.linear.contributions(coded))
+        if self.linear is not None:
+            parts += self.linear.contributions(coded)
+        return self.codes.summed(parts if self.differences is None else self.differences.summed(parts))
+
+    def _coded(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
+        coded = self.codes.of(X)
+        return coded if self.differences is None else self.differences.beside(coded)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return copies of everything as arrays of numbers, by name."""
-        linear = {} if self.linear is None else self.linear.arrays()
-        parts = ((_BOOSTER, self.booster.arrays()), (_CODES, self.codes.arrays()), (_LINEAR, linear))
-        return {f"{prefix}{name}": array.copy() for prefix, part in parts for name, array in part.items()}
+        parts = {
+            _BOOSTER: self.booster.arrays(),
+            _CODES: self.codes.arrays(),
+            _LINEAR: {} if self.linear is None else self.linear.arrays(),
+            _DIFFERENCES: {} if self.differences is None else self.differences.arrays(),
+        }
+        return {
+            f"{prefix}{name}": array.copy() for prefix, part in parts.items() for name, array in part.items()
+        }
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], features: int) -> Trees:
         """Restore what `arrays` returned; raises as its parts do."""
         codes = CategoryCodes.from_arrays(_below(arrays, _CODES), features)
-        booster = FlatBooster.from_arrays(_below(arrays, _BOOSTER), features + len(codes.columns))
-        slopes = _below(arrays, _LINEAR)
-        return cls(booster, codes, LinearStart.from_arrays(slopes, features) if slopes else None)
+        slopes, pairs = _below(arrays, _LINEAR), _below(arrays, _DIFFERENCES)
+        linear = LinearStart.from_arrays(slopes, features) if slopes else None
+        differences = Differences.from_arrays(pairs, features) if pairs else None
+        columns = features + len(codes.columns) + (0 if differences is None else len(differences.pairs))
+        booster = FlatBooster.from_arrays(_below(arrays, _BOOSTER), columns)
+        return cls(booster, codes, linear, differences)
 
 
 class TreeSample(NamedTuple):
@@ -87,11 +107,13 @@ class TreeSample(NamedTuple):
     X : float32 (n, F)
         The sample, with the odds of other times for its categories.
     binned
-        The same, and the ranks of its categories.
+        The same, the ranks of its categories, and the differences.
     y : uint8 (n,)
         1 for fraud.
     w : float64 (n,)
         Sampling weights.
+    differences
+        Of columns; None for none.
     """
 
     codes: CategoryCodes
@@ -99,6 +121,7 @@ class TreeSample(NamedTuple):
     binned: Binned
     y: NDArray[np.uint8]
     w: NDArray[np.float64]
+    differences: Differences | None = None
 
     @classmethod
     def of(
@@ -116,15 +139,23 @@ class TreeSample(NamedTuple):
         features = rows.X.shape[1]
         return cls(codes, X[:, :features], Binned.of(X), rows.y[boosted.rows], boosted.weight)
 
+    def with_differences(self, differences: Differences) -> TreeSample:
+        """Return the same rows with differences of their columns, too."""
+        beside = Binned.of(differences.of(self.X))
+        codes = np.concatenate([self.binned.codes, beside.codes])
+        return self._replace(
+            binned=Binned([*self.binned.edges, *beside.edges], codes), differences=differences
+        )
+
     def fit(self, params: BoostingParams, seed: int) -> Trees:
         """Fit trees; parameters and seed decide the fit."""
         closed = () if params.by_odds else self.codes.columns
-        if not params.linear:
-            return Trees(FlatBooster.fit(self.binned, self.y, self.w, params, seed, closed), self.codes)
-        linear, intercept = LinearStart.fit(self.X, self.y, self.w, seed)
-        start = intercept, linear.score(self.X)
+        linear, start = None, None
+        if params.linear:
+            linear, intercept = LinearStart.fit(self.X, self.y, self.w, seed)
+            start = intercept, linear.score(self.X)
         booster = FlatBooster.fit(self.binned, self.y, self.w, params, seed, closed, start)
-        return Trees(booster, self.codes, linear)
+        return Trees(booster, self.codes, linear, self.differences)
 
 
 class TableSample(NamedTuple):

@@ -78,6 +78,8 @@ class BoostingParams:
         their ranks.
     linear
         Whether the trees start from the slopes of a linear model (`models.linear`).
+    differences
+        Whether trees may split differences of two columns (`models.differences`).
     """
 
     trees: int = 60
@@ -89,6 +91,7 @@ class BoostingParams:
     rows: int = 30_000
     by_odds: bool = True
     linear: bool = False
+    differences: bool = False
 
 
 @dataclass(frozen=True, slots=True)

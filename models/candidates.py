@@ -14,11 +14,10 @@ from models.boosting import BoostingParams
 from models.online import LogisticParams
 from models.threshold import Calibration
 
-_SLOW: Final[LogisticParams] = {"learning_rate": 0.02, "cross_learning_rate": 0.008}
 _FAST: Final[LogisticParams] = {"learning_rate": 0.1, "cross_learning_rate": 0.06}
 _COARSE: Final[LogisticParams] = {"main_bins": 16, "cross_bins": 8}
 """Where frauds are few, fewer weights are learnt better."""
-TABLES: Final[tuple[LogisticParams, ...]] = ({}, {"passes": 3}, _SLOW, _COARSE, _FAST, {**_COARSE, **_FAST})
+TABLES: Final[tuple[LogisticParams, ...]] = ({}, {"passes": 3}, _COARSE, _FAST, {**_COARSE, **_FAST})
 FOR_NEARLY_NO_FRAUDS: Final = TABLES.index(_COARSE)
 """The place of the tables that are made where nothing can be judged."""
 _HALF: Final = (0.5,)
@@ -26,14 +25,10 @@ _BASE: Final = BoostingParams(learning_rate=0.05, least_hessian=5.0)
 _SMALL: Final = replace(_BASE, trees=250, leaves=7, column_shares=(1.0, 0.5))
 """Half of the columns for each tree are best on some streams, all of them on others; in turn they are near the better.
 
-With the others half are as good and take less time, but for those where many columns matter together.
+With larger trees, half are as good and take less time.
 """
 _MIDDLE: Final = replace(_BASE, trees=200, leaves=15, column_shares=_HALF)
-_LARGE: Final = replace(_BASE, trees=800, leaves=15, learning_rate=0.06, column_shares=(1.0, 0.5))
-"""Where three columns matter together, as the balances before and after a payment, few trees of half of them see all.
-
-What frauds then have in common is so clear that these trees are best even where frauds are few.
-"""
+_LARGE: Final = replace(_BASE, trees=800, leaves=15, learning_rate=0.06, column_shares=_HALF)
 _LARGEST: Final = replace(_BASE, trees=350, leaves=63, column_shares=_HALF)
 _HUGE: Final = replace(
     _BASE, trees=500, leaves=127, l2=5.0, least_hessian=1.0, column_shares=_HALF, rows=60_000, by_odds=False
@@ -51,14 +46,13 @@ _FEW_MIDDLE: Final = replace(_MIDDLE, trees=100)
 Thousands of frauds bear all the trees.
 """
 _PLAIN: Final = (_SMALL, _MIDDLE, _LARGE, _LARGEST, _PAIRS, _HUGE, _FEW_PAIRS, _FEW_MIDDLE)
-TREES: Final = (*_PLAIN, *(replace(it, linear=True) for it in _PLAIN if it is not _HUGE))
+_WITHOUT_DIFFERENCES: Final = (*_PLAIN, *(replace(it, linear=True) for it in _PLAIN if it is not _HUGE))
+TREES: Final = (*_WITHOUT_DIFFERENCES, *(replace(it, differences=True) for it in _WITHOUT_DIFFERENCES))
 """Choices record the places of these and of `TABLES`, so that none may move: a new size raises `FOLD_VERSION`."""
-FOR_FEW_FRAUDS: Final = tuple(TREES.index(it) for it in (_SMALL, _FEW_PAIRS, _FEW_MIDDLE, _MIDDLE, _LARGE))
+FOR_FEW_FRAUDS: Final = tuple(TREES.index(it) for it in (_SMALL, _FEW_PAIRS, _FEW_MIDDLE, _PAIRS, _MIDDLE))
 FOR_MANY_FRAUDS: Final = tuple(TREES.index(it) for it in (_SMALL, _PAIRS, _LARGE, _LARGEST, _HUGE))
 """The places of the candidates in `TREES`: the one that stays where no other is better, then the others in turn."""
-_STOPPED_EARLY: Final = {
-    replace(its, linear=linear) for its in (_FEW_PAIRS, _FEW_MIDDLE) for linear in (False, True)
-}
+_STOPPED_EARLY: Final = (_FEW_PAIRS, _FEW_MIDDLE)
 _MOST_GROWTH: Final = 2.0
 _MOST_TREES: Final = 1_000
 """The time to score a row grows with the trees and their leaves."""
@@ -71,6 +65,11 @@ def with_slopes(at: int) -> list[int]:
     """
     sloped = replace(TREES[at], linear=True)
     return [TREES.index(sloped)] if sloped in TREES else []
+
+
+def with_differences(at: int) -> list[int]:
+    """Return the place of the same trees that may split differences of columns."""
+    return [TREES.index(replace(TREES[at], differences=True))]
 
 
 class Shadow(NamedTuple):
@@ -139,7 +138,7 @@ class Choice:
         learn chance.
         """
         its = TREES[self.trees_at if self.shadow is None else self.shadow.trees_at]
-        if its in _STOPPED_EARLY:
+        if replace(its, linear=False, differences=False) in _STOPPED_EARLY:
             return its
         growth = min(max(frauds / max(self.known_frauds, 1), 1.0), _MOST_GROWTH)
         return replace(its, trees=min(round(its.trees * growth), _MOST_TREES))

@@ -19,7 +19,7 @@ from models.ledger import LedgerDeltas, summed
 from models.payoff_deltas import PayoffDeltas
 from models.threshold import BINS, CostPolicy
 
-FOLD_VERSION = 28
+FOLD_VERSION = 29
 """The version of folds and features: a change of their meaning raises it, and so begins a new lineage."""
 
 _MONEY_BYTES: Final = 32 << 10

@@ -28,10 +28,12 @@ from models.candidates import (
     TREES,
     Choice,
     Shadow,
+    with_differences,
     with_slopes,
 )
 from models.challenger import Challenger
 from models.cuts import Cut, draw_cuts
+from models.differences import Differences
 from models.generation import TrainingRows
 from models.label_delay import Ripening
 from models.online import LogisticParams
@@ -133,7 +135,8 @@ class Searcher:
         self._names, self._categorical, self._fraud_weight = names, categorical, fraud_weight
         self._seed = seed
         self._plain_order = np.arange(len(names), dtype=np.int16)
-        self._tree_samples: dict[int, TreeSample] = {}
+        self._tree_samples: dict[tuple[int, bool], TreeSample] = {}
+        self._differences = Differences.among(self._plain_order, categorical)
         self._table_samples: dict[tuple[object, ...], TableSample] = {}
 
     def search(self) -> Found:
@@ -184,7 +187,10 @@ class Searcher:
         if choice.trees_at >= 0 or choice.shadow is not None:
             size = choice.size(_frauds(self._rows, BOOSTED_ROWS))
             sampled = BoostedRows.of(self._rows, BOOSTED_ROWS, self._seed)
-            trees = TreeSample.of(self._rows, self._categorical, sampled, self._recent).fit(size, self._seed)
+            its = TreeSample.of(self._rows, self._categorical, sampled, self._recent)
+            if size.differences:
+                its = its.with_differences(Differences.among(choice.order, self._categorical))
+            trees = its.fit(size, self._seed)
         learnt = self._ripening.in_order(self._ripening.now_ms)
         tables = self._table_params(choice.tables_at)
         sample = TableSample.of(learnt, self._categorical, choice.order, tables)
@@ -226,6 +232,7 @@ class Searcher:
         # The tables cross the first columns only: those that matter to the trees, not those declared first.
         # What the trees have learnt would say too much: of its own categories they know the label.
         order = _order(fits[-1], self._rows.X[cuts[-1].judged[-_ORDER_ROWS:]])
+        self._differences = Differences.among(order, self._categorical)
         smallest = _Judged(first, self._logits(cuts, fits))
 
         def judged(some: list[Cut], at: int) -> NDArray[np.float64]:
@@ -234,7 +241,9 @@ class Searcher:
         candidates = [] if self._challenger is ChallengerMode.OFF else larger
         chosen = self._best(cuts, smallest, candidates, judged, self._calibrated, beyond_noise=False)
         sloped = with_slopes(chosen.at) if candidates else []
-        return self._best(cuts, chosen, sloped, judged, self._calibrated, beyond_noise=False), order
+        chosen = self._best(cuts, chosen, sloped, judged, self._calibrated, beyond_noise=False)
+        paired = with_differences(chosen.at) if candidates else []
+        return self._best(cuts, chosen, paired, judged, self._calibrated, beyond_noise=True), order
 
     def _calibrated(self, cuts: list[Cut], logit: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the logits of trees with the slope and intercept that suit the judged days: the mix has its own.
@@ -366,10 +375,13 @@ class Searcher:
 
     def _trees(self, cut: Cut, size: BoostingParams) -> Trees:
         """Fit trees to what is known at a cut, sampled once for all sizes."""
-        if cut.at_ms not in self._tree_samples:
+        if (cut.at_ms, False) not in self._tree_samples:
             sampled = BoostedRows.of(cut.known, SEARCH_ROWS, self._seed)
-            self._tree_samples[cut.at_ms] = TreeSample.of(cut.known, self._categorical, sampled)
-        return self._tree_samples[cut.at_ms].fit(size, self._seed)
+            self._tree_samples[cut.at_ms, False] = TreeSample.of(cut.known, self._categorical, sampled)
+        if (cut.at_ms, size.differences) not in self._tree_samples:
+            plain = self._tree_samples[cut.at_ms, False]
+            self._tree_samples[cut.at_ms, True] = plain.with_differences(self._differences)
+        return self._tree_samples[cut.at_ms, size.differences].fit(size, self._seed)
 
 
 def _noise(gains: NDArray[np.float64]) -> float:

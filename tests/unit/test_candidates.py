@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 from models import search as search_module
 from models.blend import Blend, TableSample, Trees, TreeSample, build_blend
 from models.boosting import BoostingParams
-from models.candidates import FOR_FEW_FRAUDS, FOR_MANY_FRAUDS, TABLES, TREES, with_slopes
-from models.examples import Examples
-from models.label_delay import LabelDelays, Ripening
+from models.candidates import FOR_FEW_FRAUDS, FOR_MANY_FRAUDS, TABLES, TREES, with_differences, with_slopes
+from models.generation import TrainingRows
 from models.online import BinnedLogistic, LogisticParams
-from models.search import Searcher
-from models.vocabulary import MS_PER_DAY, ChallengerMode
+from models.vocabulary import ChallengerMode
+from tests.support.searches import searcher_of
 from tests.unit.test_search import examples, search
 
 MOST = 12
@@ -25,16 +24,19 @@ MOST = 12
 
 
 def test_there_are_at_most_twelve_candidates_trees_and_tables_together() -> None:
-    with_and_without_slopes = max(len(FOR_FEW_FRAUDS), len(FOR_MANY_FRAUDS)) + 1
-    assert with_and_without_slopes + len(TABLES) <= MOST
+    with_slopes_and_differences = max(len(FOR_FEW_FRAUDS), len(FOR_MANY_FRAUDS)) + 2
+    assert with_slopes_and_differences + len(TABLES) <= MOST
 
 
-def test_each_size_of_trees_is_a_candidate_and_all_but_the_largest_may_start_from_slopes() -> None:
+def test_each_size_is_a_candidate_all_but_the_largest_with_slopes_and_every_one_with_differences() -> None:
     sizes = sorted({*FOR_FEW_FRAUDS, *FOR_MANY_FRAUDS})
     largest = max(sizes, key=lambda at: TREES[at].trees * TREES[at].leaves)
     assert with_slopes(largest) == []
     sloped = [its for at in sizes if at != largest for its in with_slopes(at)]
-    assert [*sizes, *sloped] == list(range(len(TREES)))
+    paired = [its for at in (*sizes, *sloped) for its in with_differences(at)]
+    assert [*sizes, *sloped, *paired] == list(range(len(TREES)))
+    for at in (*sizes, *sloped):
+        assert TREES[with_differences(at)[0]] == dataclasses.replace(TREES[at], differences=True) != TREES[at]
     for at in set(sizes) - {largest}:
         assert TREES[with_slopes(at)[0]] == dataclasses.replace(TREES[at], linear=True) != TREES[at]
 
@@ -62,25 +64,16 @@ def test_a_search_makes_at_most_twelve_candidates(
     monkeypatch.setattr(search_module, "build_blend", built)
     search(examples(30, 60), challenger).search()
     assert len(trees) + len(tables) <= MOST
-    # What is counted is all that the search makes: every size that it may choose, one with slopes, and all tables.
+    # What is counted is all that the search makes: every size that it may choose, one with slopes, one
+    # with differences, and all tables.
     without_trees = challenger is ChallengerMode.OFF
-    assert (len(trees), len(tables)) == (1 if without_trees else len(sizes) + 1, len(TABLES))
+    assert (len(trees), len(tables)) == (1 if without_trees else len(sizes) + 2, len(TABLES))
 
 
 def trees_chosen(X: NDArray[np.float32], y: NDArray[np.uint8], days: int) -> int:
     """Return how many trees a search chooses by rows of so many days; labels come two days later."""
-    time_ms = np.repeat(np.arange(days), len(y) // days) * MS_PER_DAY
-    unknown = np.full(len(y), np.nan, np.float32)
-    known = Examples(
-        features=X, label=y, weight=np.ones(len(y), np.float32), event_time_ms=time_ms.astype(np.int64),
-        key=np.arange(len(y), dtype=np.uint64), logit=unknown, tables_logit=unknown, trees_logit=unknown,
-        verdict_ms=time_ms.astype(np.int64),
-    )  # fmt: skip
-    ripening = Ripening(
-        known, np.zeros(len(y)), LabelDelays.none(), int(time_ms[-1]) + 2 * MS_PER_DAY, 2 * MS_PER_DAY - 1
-    )
-    names, categorical = tuple(f"n{at}" for at in range(X.shape[1])), np.zeros(X.shape[1], np.bool_)
-    choice = Searcher(ripening, names, categorical, fraud_weight=1.0, seed=7).search().choice
+    rows = TrainingRows(X, y, np.ones(len(y)))
+    choice = searcher_of(rows, days, np.zeros(X.shape[1], np.bool_)).search().choice
     assert choice.has_judged
     return TREES[choice.trees_at].trees
 
@@ -102,5 +95,5 @@ def test_each_candidate_for_tables_has_words_of_its_own_for_a_log() -> None:
     assert words[:3] == [
         "tables of 64 bins and 16 in crosses, learnt in 1 pass at rates of 0.05 and 0.03",
         "tables of 64 bins and 16 in crosses, learnt in 3 passes at rates of 0.05 and 0.03",
-        "tables of 64 bins and 16 in crosses, learnt in 1 pass at rates of 0.02 and 0.008",
+        "tables of 16 bins and 8 in crosses, learnt in 1 pass at rates of 0.05 and 0.03",
     ]

@@ -96,7 +96,7 @@ def test_each_generation_is_logged_once_with_what_it_was_made_of(
     caplog: pytest.LogCaptureFixture, change_ms: int, said: str
 ) -> None:
     caplog.set_level(logging.INFO, "worker.live.observer")
-    choice = Choice(3, 0, Mix(0.25, 0.75), np.arange(2, dtype=np.int16), None, 0.03, 0.02, 0.0125)
+    choice = Choice(2, 0, Mix(0.25, 0.75), np.arange(2, dtype=np.int16), None, 0.03, 0.02, 0.0125)
     tables, trees = BinnedLogistic(**TABLES[choice.tables_at]), "250 trees of 7 leaves"
     model: Any = SimpleNamespace(
         choice=choice, generation=GenerationStart(12, 5, 100, change_ms), silent_weight=0.5, policy=None,

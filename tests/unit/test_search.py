@@ -11,7 +11,15 @@ from numpy.typing import NDArray
 from models import search as search_module
 from models.blend import Mix, Parts, Trees
 from models.boosting import BoostingParams
-from models.candidates import FOR_FEW_FRAUDS, FOR_MANY_FRAUDS, TABLES, TREES, Choice, with_slopes
+from models.candidates import (
+    FOR_FEW_FRAUDS,
+    FOR_MANY_FRAUDS,
+    TABLES,
+    TREES,
+    Choice,
+    with_differences,
+    with_slopes,
+)
 from models.cuts import Cut
 from models.examples import Examples
 from models.label_delay import LabelDelays, Ripening
@@ -325,7 +333,8 @@ def test_a_search_of_a_single_cut_judges_every_candidate(monkeypatch: pytest.Mon
     monkeypatch.setattr(Searcher, "_gains", lambda *_: np.full(2, next(gains)))
     trees, order = searcher._chosen_trees(only)
     tables = searcher._chosen_tables(only, order, trees.logit)
-    assert (trees.at, tables.at) == (*with_slopes(FOR_FEW_FRAUDS[-1]), len(TABLES) - 1)
+    (sloped,) = with_slopes(FOR_FEW_FRAUDS[-1])
+    assert (trees.at, tables.at) == (*with_differences(sloped), len(TABLES) - 1)
     assert len(trees.logit) == len(tables.logit) == len(only[0].judged)
 
 
@@ -338,7 +347,7 @@ def test_tables_are_judged_alike_whichever_were_judged_before() -> None:
 
 
 @pytest.mark.parametrize(("many", "candidates"), [(1, FOR_MANY_FRAUDS), (10**9, FOR_FEW_FRAUDS)])
-def test_larger_trees_need_a_lower_loss_and_other_tables_one_that_is_lower_beyond_noise(
+def test_larger_trees_need_a_lower_loss_and_differences_and_other_tables_one_lower_beyond_noise(
     monkeypatch: pytest.MonkeyPatch, many: int, candidates: tuple[int, ...]
 ) -> None:
     searcher, asked = search(examples(30, 60)), list[tuple[list[int], bool]]()
@@ -350,8 +359,9 @@ def test_larger_trees_need_a_lower_loss_and_other_tables_one_that_is_lower_beyon
     monkeypatch.setattr(search_module, "_MANY_FRAUDS", many)
     monkeypatch.setattr(searcher, "_best", best)
     searcher.search()
-    slopes = [candidates[0], *with_slopes(candidates[0])]
-    assert asked == [(list(candidates), False), (slopes, False), (list(range(len(TABLES))), True)]
+    first, tables = candidates[0], list(range(len(TABLES)))
+    slopes, differences = [first, *with_slopes(first)], [first, *with_differences(first)]
+    assert asked == [(list(candidates), False), (slopes, False), (differences, True), (tables, True)]
 
 
 @pytest.mark.parametrize("sloped_is_better", [False, True])
