@@ -32,10 +32,10 @@ class Binned(NamedTuple):
     def of(cls, X: NDArray[np.float32]) -> Binned:
         """Draw the edges by the rows themselves, float32 (n, F); what is not finite is missing."""
         columns = np.ascontiguousarray(X.T)
-        edges = [split_values(column) for column in columns]
-        return cls(
-            edges, np.stack([codes_of(column, its) for column, its in zip(columns, edges, strict=True)])
-        )
+        edges, codes = [split_values(column) for column in columns], np.empty(columns.shape, np.uint8)
+        for at, its in enumerate(edges):
+            codes[at] = codes_of(columns[at], its)
+        return cls(edges, codes)
 
 
 def split_values(column: NDArray[np.float32]) -> NDArray[np.float32]:

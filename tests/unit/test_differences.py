@@ -39,8 +39,14 @@ def test_each_of_the_first_numbers_is_taken_from_each() -> None:
     many = Differences.among(np.arange(30, dtype=np.int16)[::-1], np.arange(30) % 2 == 0)
     assert len(many.pairs) == 28
     assert np.unique(many.pairs).tolist() == [15, 17, 19, 21, 23, 25, 27, 29]
-    one = Differences.among(np.array([1, 0], np.int16), np.array([False, True]))
-    assert one.of(np.ones((3, 2), np.float32)).shape == (3, 0)
+
+
+def test_a_single_number_has_no_difference() -> None:
+    one = Differences.among(ORDER, np.array([True, False, True, True]))
+    assert one.of(np.ones((3, 4), np.float32)).shape == (3, 0)
+    trees = fitted(emptied(500), one)
+    assert trees.booster.features == 4 + len(trees.codes.columns)
+    assert Trees.from_arrays(trees.arrays(), 4).differences is not None
 
 
 def test_a_difference_is_missing_where_either_column_is() -> None:
