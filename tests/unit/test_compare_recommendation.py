@@ -91,6 +91,15 @@ def test_the_simplest_within_noise_is_recommended() -> None:
     assert "within noise of the cheapest too" not in text
 
 
+def test_strategies_that_cost_exactly_as_much_are_named_beside_the_one_that_is_recommended() -> None:
+    dearer = row("smote", "resampling", 1_100.0, 20.0)
+    tied = (row("logistic", "nothing", 1_000.0, 0.0), row("threshold_tuned", "threshold", 1_000.0, 0.0))
+    strategy, text = words(*tied, dearer)
+    assert strategy == "logistic"
+    assert "It is the cheapest with threshold_tuned, which cost as much, and nothing simpler" in text
+    assert "It is the cheapest, and nothing simpler" in words(tied[0], dearer)[1]
+
+
 @pytest.mark.parametrize(
     ("family", "cost", "error", "said"),
     [

@@ -222,13 +222,26 @@ def _choice(choice: _Choice, block: Block) -> str:
     if choice.budget is not None:
         return f"{text} It is the cheapest within the budget of {_cases_a_day(choice.budget)}."
     if choice.judged is choice.best:
-        return f"{text} It is the cheapest, and nothing simpler is within one standard error of its cost."
+        return (
+            f"{text} It is the cheapest{_beside_others(choice)}, and nothing simpler is within one standard error of "
+            "its cost."
+        )
     best = choice.best
     return (
         f"{text} {best[0].strategy} cost least, {_money(best[1].cost)}{_saved(best[1])}. "
         f"The difference of {_money(worth.excess)} is within its standard error "
         f"(95 % interval {_interval(worth)}), and {row.strategy} is simpler."
     )
+
+
+def _beside_others(choice: _Choice) -> str:
+    """Name those that cost exactly as much, as where all alert on nothing: none of them is the cheapest alone."""
+    alike = [
+        row.strategy
+        for row, worth in choice.pool
+        if row is not choice.judged[0] and worth.cost == choice.judged[1].cost
+    ]
+    return f" with {', '.join(alike)}, which cost as much" if alike else ""
 
 
 def _lead(choice: _Choice) -> str:
