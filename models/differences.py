@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _MOST_COLUMNS: Final = 8
-"""Of so many columns, those that matter most, each is taken from each: 28 differences."""
+"""Of so many columns, where there are more those that matter most, each is taken from each: 28 differences."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,17 +32,17 @@ class Differences:
     pairs: NDArray[np.int16]
 
     @classmethod
-    def among(cls, order: NDArray[np.int16], categorical: NDArray[np.bool_]) -> Differences:
-        """Pair the first columns that are numbers.
+    def among(cls, order: NDArray[np.int16], given: NDArray[np.bool_]) -> Differences:
+        """Pair the first columns that are given: what is computed of a history is set against it already.
 
         Parameters
         ----------
         order : int16 (F,)
             Columns, those first that matter most.
-        categorical : bool (F,)
-            Which of them are categories.
+        given : bool (F,)
+            Which are numbers as the transaction has them.
         """
-        numbers = np.sort(order[~categorical[order]][:_MOST_COLUMNS])
+        numbers = np.sort(order[given[order]][:_MOST_COLUMNS])
         return cls(np.array(list(combinations(numbers, 2)), np.int16).reshape(-1, 2))
 
     def of(self, X: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -74,11 +74,14 @@ class FeatureLayout:
         The identifier of each column, and its text in a reason code.
     categorical : bool (F,)
         Which columns hold categories rather than numbers.
+    given : bool (F,)
+        Which columns are numbers as the transaction has them: the amount and the declared ones.
     """
 
     names: tuple[str, ...]
     texts: tuple[str, ...]
     categorical: NDArray[np.bool_]
+    given: NDArray[np.bool_]
 
     @classmethod
     def from_spec(cls, spec: FeatureSpec) -> FeatureLayout:
@@ -89,8 +92,10 @@ class FeatureLayout:
         columns = [("amount", "amount"), *card_columns(spec), *_shared_columns(spec), _HOUR]
         declared = spec.numeric + spec.categorical
         names = (*others_than(declared, [name for name, _ in columns]), *declared)
-        categorical = np.arange(len(names)) >= len(names) - len(spec.categorical)
-        return cls(names, (*(text for _, text in columns), *declared), categorical)
+        at = np.arange(len(names))
+        categorical = at >= len(names) - len(spec.categorical)
+        given = ((at == 0) | (at >= len(names) - len(declared))) & ~categorical
+        return cls(names, (*(text for _, text in columns), *declared), categorical, given)
 
 
 def others_than(taken: tuple[str, ...], names: list[str]) -> list[str]:

@@ -134,8 +134,7 @@ def generation_job(
         # The seed is the log's offset: no chance comes from outside.
         searcher = Searcher(
             ripe.ripening,
-            layout.names,
-            layout.categorical,
+            layout,
             lineage.fraud_weight,
             seed=max(cut_offset, 0),
             challenger=plan.challenger,

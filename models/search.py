@@ -34,6 +34,7 @@ from models.candidates import (
 from models.challenger import Challenger
 from models.cuts import Cut, draw_cuts
 from models.differences import Differences
+from models.feature_layout import FeatureLayout
 from models.generation import TrainingRows
 from models.label_delay import Ripening
 from models.online import LogisticParams
@@ -104,7 +105,7 @@ class Searcher:
     ripening
         Examples of matured days, and the young ones that have a verdict. What trees learn and what they are judged on
         lie its `wait_ms` apart: so long do labels take. Where it `learns_young`, tables learn the verdicts in between.
-    names, categorical
+    layout
         Of the features.
     fraud_weight
         Class weight of the lineage.
@@ -119,8 +120,7 @@ class Searcher:
     def __init__(
         self,
         ripening: Ripening,
-        names: tuple[str, ...],
-        categorical: NDArray[np.bool_],
+        layout: FeatureLayout,
         fraud_weight: float,
         seed: int,
         challenger: ChallengerMode = ChallengerMode.CHOOSE,
@@ -132,11 +132,11 @@ class Searcher:
         mature = ripening.mature_at(ripening.now_ms)
         self._time_ms = ripening.examples.event_time_ms[mature]
         self._rows = ripening.known_at(ripening.now_ms, mature)
-        self._names, self._categorical, self._fraud_weight = names, categorical, fraud_weight
-        self._seed = seed
-        self._plain_order = np.arange(len(names), dtype=np.int16)
+        self._names, self._categorical, self._given = layout.names, layout.categorical, layout.given
+        self._fraud_weight, self._seed = fraud_weight, seed
+        self._plain_order = np.arange(len(layout.names), dtype=np.int16)
         self._tree_samples: dict[tuple[int, bool], TreeSample] = {}
-        self._differences = Differences.among(self._plain_order, categorical)
+        self._differences = Differences.among(self._plain_order, layout.given)
         self._table_samples: dict[tuple[object, ...], TableSample] = {}
 
     def search(self) -> Found:
@@ -189,7 +189,7 @@ class Searcher:
             sampled = BoostedRows.of(self._rows, BOOSTED_ROWS, self._seed)
             its = TreeSample.of(self._rows, self._categorical, sampled, self._recent)
             if size.differences:
-                its = its.with_differences(Differences.among(choice.order, self._categorical))
+                its = its.with_differences(Differences.among(choice.order, self._given))
             trees = its.fit(size, self._seed)
         learnt = self._ripening.in_order(self._ripening.now_ms)
         tables = self._table_params(choice.tables_at)
@@ -232,7 +232,7 @@ class Searcher:
         # The tables cross the first columns only: those that matter to the trees, not those declared first.
         # What the trees have learnt would say too much: of its own categories they know the label.
         order = _order(fits[-1], self._rows.X[cuts[-1].judged[-_ORDER_ROWS:]])
-        self._differences = Differences.among(order, self._categorical)
+        self._differences = Differences.among(order, self._given)
         smallest = _Judged(first, self._logits(cuts, fits))
 
         def judged(some: list[Cut], at: int) -> NDArray[np.float64]:
@@ -242,7 +242,7 @@ class Searcher:
         chosen = self._best(cuts, smallest, candidates, judged, self._calibrated, beyond_noise=False)
         sloped = with_slopes(chosen.at) if candidates else []
         chosen = self._best(cuts, chosen, sloped, judged, self._calibrated, beyond_noise=False)
-        paired = with_differences(chosen.at) if candidates else []
+        paired = with_differences(chosen.at) if candidates and len(self._differences.pairs) else []
         return self._best(cuts, chosen, paired, judged, self._calibrated, beyond_noise=True), order
 
     def _calibrated(self, cuts: list[Cut], logit: NDArray[np.float64]) -> NDArray[np.float64]:

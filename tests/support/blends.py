@@ -6,10 +6,12 @@ import numpy as np
 
 from models.blend import Blend, BoostedRows, Mix, TableSample, TreeSample, build_blend
 from models.boosting import BoostingParams
+from models.feature_layout import FeatureLayout
 from models.generation import TrainingRows
 
 NAMES = ("a", "b", "c", "d")
 CATEGORICAL = np.array([False, False, False, True])
+LAYOUT = FeatureLayout(NAMES, NAMES, CATEGORICAL, ~CATEGORICAL)
 PARAMS = BoostingParams(trees=8, leaves=5, l2=1.0)
 
 

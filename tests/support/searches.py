@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.examples import Examples
+from models.feature_layout import FeatureLayout
 from models.generation import TrainingRows
 from models.label_delay import LabelDelays, Ripening
 from models.search import Searcher
@@ -25,4 +26,5 @@ def searcher_of(rows: TrainingRows, days: int, categorical: NDArray[np.bool_]) -
     now_ms, wait_ms = int(time_ms[-1]) + 2 * MS_PER_DAY, 2 * MS_PER_DAY - 1
     ripening = Ripening(known, np.zeros(count), LabelDelays.none(), now_ms, wait_ms)
     names = tuple(f"n{at}" for at in range(columns))
-    return Searcher(ripening, names, categorical, fraud_weight=1.0, seed=7)
+    layout = FeatureLayout(names, names, categorical, ~categorical)
+    return Searcher(ripening, layout, fraud_weight=1.0, seed=7)

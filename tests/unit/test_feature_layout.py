@@ -18,6 +18,7 @@ def test_the_layout_names_every_column_once_and_marks_the_categories() -> None:
     assert len(set(_LAYOUT.names)) == len(_LAYOUT.names) == len(_LAYOUT.texts) == 1 + 10 + 2 + 1 + 12 + 1 + 3
     assert _LAYOUT.names[-4:] == ("hour", "age", "country", "channel")
     assert np.flatnonzero(_LAYOUT.categorical).tolist() == [28, 29]
+    assert np.flatnonzero(_LAYOUT.given).tolist() == [0, 27]
     assert _LAYOUT.texts[_LAYOUT.names.index("card_amount_to_mean")] == "amount against the card's own mean"
     assert _LAYOUT.names[11:13] == ("card_merchant_share", "card_device_share")
     assert _LAYOUT.names[14:26] == tuple(f"{entity}_{name}" for entity in _SPEC.entities for name in _ENTITY)

@@ -25,7 +25,7 @@ from models.examples import Examples
 from models.label_delay import LabelDelays, Ripening
 from models.search import Searcher, _Judged, _mean_loss, _noise
 from models.vocabulary import MS_PER_DAY, ChallengerMode
-from tests.support.blends import CATEGORICAL, NAMES, rows
+from tests.support.blends import CATEGORICAL, LAYOUT, NAMES, rows
 
 
 def examples(days: int, per_day: int, seed: int = 1) -> Examples:
@@ -52,7 +52,7 @@ def search(
         int(found.event_time_ms[-1]) + 2 * MS_PER_DAY,
         2 * MS_PER_DAY - 1,
     )
-    return Searcher(known, NAMES, CATEGORICAL, fraud_weight=1.0, seed=7, challenger=challenger, recent=recent)
+    return Searcher(known, LAYOUT, fraud_weight=1.0, seed=7, challenger=challenger, recent=recent)
 
 
 def test_a_search_reports_what_it_judged_and_its_choice_makes_a_model() -> None:
@@ -200,7 +200,7 @@ def test_a_young_stream_is_judged_by_hindsight_but_in_the_order_of_time() -> Non
     found, wait_ms = examples(6, 200), 6 * MS_PER_DAY
     now_ms = int(found.event_time_ms[-1]) + wait_ms
     ripening = Ripening(found, np.zeros(len(found)), LabelDelays.none(), now_ms, wait_ms - 1)
-    searcher = Searcher(ripening, NAMES, CATEGORICAL, fraud_weight=1.0, seed=7)
+    searcher = Searcher(ripening, LAYOUT, fraud_weight=1.0, seed=7)
     cuts = searcher._cuts()
     assert cuts
     assert all(cut.ripening is not ripening for cut in cuts)
@@ -220,7 +220,7 @@ def test_rows_of_one_time_are_judged_as_if_they_had_come_one_by_one() -> None:
     found, wait_ms = examples(6, 200), 6 * MS_PER_DAY
     found = dataclasses.replace(found, event_time_ms=np.full(len(found), 90 * MS_PER_DAY))
     ripening = Ripening(found, np.zeros(len(found)), LabelDelays.none(), 120 * MS_PER_DAY, wait_ms)
-    searcher = Searcher(ripening, NAMES, CATEGORICAL, fraud_weight=1.0, seed=7)
+    searcher = Searcher(ripening, LAYOUT, fraud_weight=1.0, seed=7)
     cuts = searcher._cuts()
     # A sixth of the last of 1,200 rows for each cut: half of them is judged.
     assert [len(cut.known.y) for cut in cuts] == [603, 802, 1001]
@@ -239,9 +239,7 @@ def test_an_old_stream_is_judged_as_it_was_known_then_however_long_labels_take()
     now_ms = int(found.event_time_ms[-1]) + wait_ms
     young = Ripening(found, np.zeros(len(found)), LabelDelays.none(), now_ms, wait_ms - 1)
     old = dataclasses.replace(young, is_old=True)
-    by_hindsight, as_then = (
-        Searcher(it, NAMES, CATEGORICAL, fraud_weight=1.0, seed=7)._cuts() for it in (young, old)
-    )
+    by_hindsight, as_then = (Searcher(it, LAYOUT, fraud_weight=1.0, seed=7)._cuts() for it in (young, old))
     assert all(cut.ripening is not young for cut in by_hindsight)
     assert all(cut.ripening is old for cut in as_then)
     assert len(as_then[-1].known.y) < 0.5 * len(found)
