@@ -76,6 +76,7 @@ class Differences:
             or pairs.shape[1] != 2
             or np.any((pairs < 0) | (pairs >= features))
             or np.any(pairs[:, 0] >= pairs[:, 1])
+            or len(np.unique(pairs, axis=0)) < len(pairs)
         ):
             msg = "the pairs of columns are of a wrong type or shape, or name a column that is not there"
             raise ValueError(msg)

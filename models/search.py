@@ -3,10 +3,11 @@
 The examples of matured days are cut at moments of the past. At each cut every candidate learns what lies before it and
 is judged on the days after it by weighted log loss: as a generation meets the days after its own making. Trees learn
 nothing of the time that labels need, tables only what has a verdict by then, where a generation does. Larger trees are
-chosen where their loss is lower, once each has the slope and intercept that suit these days. Tables are judged by what
-they bring beside these trees, and chosen in place of the default ones where that is better by more than one standard
-error (Breiman et al. 1984), so that noise moves little. From the logits on those days come the weights of tables and
-trees, and slope and intercept, which make a probability of them.
+chosen where their loss is lower, once each has the slope and intercept that suit these days; then slopes, too, and last
+differences of columns, where these are better by more than one standard error (Breiman et al. 1984), so that noise
+moves little. Tables are judged by what they bring beside these trees, and chosen in place of the default ones likewise.
+From the logits on those days come the weights of tables and trees, and slope and intercept, which make a probability of
+them.
 """
 
 from __future__ import annotations
@@ -136,7 +137,7 @@ class Searcher:
         self._fraud_weight, self._seed = fraud_weight, seed
         self._plain_order = np.arange(len(layout.names), dtype=np.int16)
         self._tree_samples: dict[tuple[int, bool], TreeSample] = {}
-        self._differences = Differences.among(self._plain_order, layout.given)
+        self._differences: Differences
         self._table_samples: dict[tuple[object, ...], TableSample] = {}
 
     def search(self) -> Found:
@@ -223,8 +224,9 @@ class Searcher:
         """Choose trees whose loss is lower, and by the first ones the order of the columns for the tables.
 
         Larger ones need not be better by more than noise: a generation knows more frauds than the cuts do, and what is
-        best for more frauds is rather larger. Last comes whether they start from slopes: a choice among all sizes with
-        and without would be one of chance where most are alike.
+        best for more frauds is rather larger. Then comes whether they start from slopes: a choice among all sizes with
+        and without would be one of chance where most are alike. Last comes whether they split differences, which must
+        be better by more than noise.
         """
         are_many = np.count_nonzero(self._rows.y) >= _MANY_FRAUDS
         first, *larger = FOR_MANY_FRAUDS if are_many else FOR_FEW_FRAUDS
@@ -263,9 +265,9 @@ class Searcher:
     ) -> _Judged:
         """Choose the default tables, or others that beside the trees are better by more than noise.
 
-        Alone, tables that learn slowly may be the best: beside trees, which do not learn from day to day, others are.
-        They are compared as the mix would use them. While frauds are few its prior holds both weights near one half, so
-        that the scale of a logit counts, too.
+        What is best alone need not be beside trees, which do not learn from day to day: so they are compared as the mix
+        would use them. While frauds are few its prior holds both weights near one half, so that the scale of a logit
+        counts, too.
 
         Parameters
         ----------

@@ -13,8 +13,13 @@ from models.search import Searcher
 from models.vocabulary import MS_PER_DAY
 
 
-def searcher_of(rows: TrainingRows, days: int, categorical: NDArray[np.bool_]) -> Searcher:
-    """Return a search over rows in the order of their days, of equally many rows each."""
+def searcher_of(
+    rows: TrainingRows, days: int, categorical: NDArray[np.bool_], given: NDArray[np.bool_] | None = None
+) -> Searcher:
+    """Return a search over rows in the order of their days, of equally many rows each.
+
+    Without `given` every number is as the transaction has it.
+    """
     count, columns = rows.X.shape
     time_ms = np.arange(count) // (count // days) * MS_PER_DAY
     unknown = np.full(count, np.nan, np.float32)
@@ -26,5 +31,5 @@ def searcher_of(rows: TrainingRows, days: int, categorical: NDArray[np.bool_]) -
     now_ms, wait_ms = int(time_ms[-1]) + 2 * MS_PER_DAY, 2 * MS_PER_DAY - 1
     ripening = Ripening(known, np.zeros(count), LabelDelays.none(), now_ms, wait_ms)
     names = tuple(f"n{at}" for at in range(columns))
-    layout = FeatureLayout(names, names, categorical, ~categorical)
+    layout = FeatureLayout(names, names, categorical, ~categorical if given is None else given)
     return Searcher(ripening, layout, fraud_weight=1.0, seed=7)

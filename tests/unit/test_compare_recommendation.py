@@ -93,11 +93,17 @@ def test_the_simplest_within_noise_is_recommended() -> None:
 
 def test_strategies_that_cost_exactly_as_much_are_named_beside_the_one_that_is_recommended() -> None:
     dearer = row("smote", "resampling", 1_100.0, 20.0)
-    tied = (row("logistic", "nothing", 1_000.0, 0.0), row("threshold_tuned", "threshold", 1_000.0, 0.0))
+    logistic, worker = row("logistic", "nothing", 1_000.0, 0.0), row("worker", "worker", 1_000.0, 0.0)
+    tied = (row("threshold_tuned", "threshold", 1_000.0, 0.0), logistic, worker)
     strategy, text = words(*tied, dearer)
     assert strategy == "logistic"
-    assert "It is the cheapest with threshold_tuned, which cost as much, and nothing simpler" in text
-    assert "It is the cheapest, and nothing simpler" in words(tied[0], dearer)[1]
+    assert "the cheapest (with threshold_tuned, worker, which cost as much), and nothing simpler" in text
+    assert "This worker as it would run cost 1,000 and saved 60.0 %: it is one of the cheapest." in text
+    assert "cost least" not in text
+    assert "It is the cheapest, and nothing simpler" in words(logistic, dearer)[1]
+    over = row("smote", "resampling", 900.0, 20.0, cases_per_day=1e6)
+    _, text = words(*tied, over, costs=dataclasses.replace(COSTS, alert_budget_cases_per_day=100.0))
+    assert re.search(r"It is the cheapest \(with .+, which cost as much\) within the budget of", text)
 
 
 @pytest.mark.parametrize(

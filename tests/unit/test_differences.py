@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -116,6 +118,7 @@ def test_few_frauds_along_a_line_are_found_by_the_difference_and_not_by_the_colu
         np.array([[0, 4]], np.int16),
         np.array([[-1, 2]], np.int16),
         np.array([[1, 1]], np.int16),
+        np.array([[0, 1], [0, 1]], np.int16),
     ],
 )
 def test_pairs_of_a_wrong_type_or_shape_are_refused(wrong: NDArray[np.int64]) -> None:
@@ -123,13 +126,10 @@ def test_pairs_of_a_wrong_type_or_shape_are_refused(wrong: NDArray[np.int64]) ->
         Differences.from_arrays({"pairs": wrong}, 4)
 
 
-@pytest.mark.parametrize(("gap", "takes"), [(0.1, True), (None, False)])
-def test_a_search_takes_differences_where_they_are_better_beyond_noise(
-    gap: float | None, *, takes: bool
-) -> None:
-    """Of columns that have nothing to do with each other, they say what the columns say already."""
+@pytest.mark.parametrize("takes", [True, False])
+def test_a_search_takes_differences_where_they_say_more_than_the_columns(*, takes: bool) -> None:
     some = emptied(6_000, share=0.05)
-    if gap is None:
+    if not takes:
         some.X[:, 0] = np.random.default_rng(1).permutation(some.X[:, 0])
         some.X[:, 2] += 1.5 * some.y
     choice = searcher_of(some, 60, CATEGORICAL).search().choice
@@ -137,12 +137,19 @@ def test_a_search_takes_differences_where_they_are_better_beyond_noise(
     assert TREES[choice.trees_at].differences == takes
 
 
-def test_a_generation_has_the_differences_that_its_search_chose() -> None:
+def test_a_generation_pairs_the_given_numbers_that_matter_most_to_its_search() -> None:
+    """Of eleven numbers the first two are computed; the payment and the balance are the last of the nine given ones."""
     some = emptied(6_000, share=0.05)
-    searcher = searcher_of(some, 60, CATEGORICAL)
+    chance = np.random.default_rng(4).normal(size=(6_000, 9)).astype(np.float32)
+    chance[:, 0] += some.y
+    wide = some._replace(X=np.column_stack([chance, some.X[:, :2]]))
+    given = np.arange(11) >= 2
+    searcher = searcher_of(wide, 60, np.zeros(11, np.bool_), given)
     found = searcher.search()
     trees = searcher.build(found).blend.trees
     assert trees is not None
     assert trees.differences is not None
-    expected = Differences.among(found.choice.order, ~CATEGORICAL)
-    np.testing.assert_array_equal(trees.differences.pairs, expected.pairs)
+    most = sorted([at for at in found.choice.order.tolist() if given[at]][:8])
+    assert {9, 10} < set(most)
+    assert 0 in found.choice.order[:8], "what is computed would be paired, were it not left out"
+    assert trees.differences.pairs.tolist() == [list(its) for its in itertools.combinations(most, 2)]

@@ -82,7 +82,8 @@ def test_there_are_no_more_trees_where_a_fit_that_stops_early_was_best() -> None
     assert len(early) == 2
     for at in early:
         for its in (at, *with_slopes(at)):
-            assert dataclasses.replace(choice, trees_at=its).size(5_000) == TREES[its]
+            for one in (its, *with_differences(its)):
+                assert dataclasses.replace(choice, trees_at=one).size(5_000) == TREES[one]
 
 
 def test_the_trees_of_a_generation_are_as_many_as_its_frauds_call_for() -> None:

@@ -220,8 +220,9 @@ def _choice(choice: _Choice, block: Block) -> str:
         f"{_saved(worth)}. {_caught(worth)}"
     )
     if choice.budget is not None:
-        return f"{text} It is the cheapest within the budget of {_cases_a_day(choice.budget)}."
-    if choice.judged is choice.best:
+        within = _cases_a_day(choice.budget)
+        return f"{text} It is the cheapest{_beside_others(choice)} within the budget of {within}."
+    if worth.cost == choice.best[1].cost:
         return (
             f"{text} It is the cheapest{_beside_others(choice)}, and nothing simpler is within one standard error of "
             "its cost."
@@ -241,7 +242,7 @@ def _beside_others(choice: _Choice) -> str:
         for row, worth in choice.pool
         if row is not choice.judged[0] and worth.cost == choice.judged[1].cost
     ]
-    return f" with {', '.join(alike)}, which cost as much" if alike else ""
+    return f" (with {', '.join(alike)}, which cost as much)" if alike else ""
 
 
 def _lead(choice: _Choice) -> str:
@@ -387,7 +388,7 @@ def _own(chosen: _Judged, candidates: Sequence[_Judged], costs: CostPolicy) -> l
     many = f", with {_cases_a_day(worth.cases_per_day)}, more than the budget" if is_over else ""
     text = f"This worker as it would run cost {_money(worth.cost)}{_saved(worth)}{many}"
     if worth.excess <= 0.0:
-        return [f"{text}: it is the cheapest."]
+        return [f"{text}: it is {'one of ' if worth.cost == chosen[1].cost else ''}the cheapest."]
     if worth.excess <= worth.excess_error:
         within = "within noise of the cheapest"
     elif worth.excess_low <= 0.0:
