@@ -35,6 +35,7 @@ MEASURES = [
     "trees_score",
     "trees_score_smallest",
     "trees_score_largest",
+    "trees_score_differences",
     "slopes_score",
     "trees_fit",
     "trees_fit_vs_scikit_learn",

@@ -373,6 +373,7 @@ def _measures(figures: dict[str, list[dict[str, float]]]) -> list[Measure]:
         Measure("trees_score", median("models", "trees_score_us"), "us/transaction"),
         Measure("trees_score_smallest", median("models", "trees_score_smallest_us"), "us/transaction"),
         Measure("trees_score_largest", median("models", "trees_score_largest_us"), "us/transaction"),
+        Measure("trees_score_differences", median("models", "trees_score_differences_us"), "us/transaction"),
         Measure("slopes_score", median("models", "slopes_score_us"), "us/transaction"),
         Measure("trees_fit", median("models", "trees_fit_s"), "s"),
         Measure("trees_fit_vs_scikit_learn", median("models", "trees_fit_speedup"), "ratio"),

@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 from models.boosting import BoostingParams, FlatBooster
 from models.candidates import FOR_MANY_FRAUDS, TREES
 from models.column_edges import Binned
+from models.differences import Differences
 from models.linear import LinearStart
 from models.online import build_generation
 from worker.offline.backtest import backtest
@@ -32,7 +33,8 @@ def models(values: dict[str, Any], rows: int, backtest_cards: int) -> dict[str, 
     `score_us` and `learn_us` are of tables of 17 features, `..._24_us` of 24. `trees_score_us` and `trees_fit_s` are of
     100 trees of 15 leaves at 60 features, beside scikit-learn's. `trees_score_smallest_us` and `trees_score_largest_us`
     are of the first and the last size that a search may choose, at 24 features: a generation has up to twice as many
-    trees. `slopes_score_us` is what they take more where they start from slopes.
+    trees. `slopes_score_us` is what they take more where they start from slopes, `trees_score_differences_us` what the
+    first size takes where it may split the differences of eight columns.
     """
     rng = np.random.default_rng(5)
     return {
@@ -84,6 +86,11 @@ def _candidates(rng: np.random.Generator, rows: int) -> dict[str, float]:
         trees = FlatBooster.fit(binned, label, weight, TREES[at], seed=1)
         score_s = _seconds(partial(trees.score, scored))
         found[f"trees_score_{name}_us"] = score_s / len(scored) * 1e6
+    differences = Differences.among(np.arange(WIDTH, dtype=np.int16), np.ones(WIDTH, np.bool_))
+    wider = Binned.of(differences.beside(features))
+    trees = FlatBooster.fit(wider, label, weight, TREES[FOR_MANY_FRAUDS[0]], seed=1)
+    score_s = _seconds(lambda: trees.score(differences.beside(scored)))
+    found["trees_score_differences_us"] = score_s / len(scored) * 1e6
     slopes, _ = LinearStart.fit(features, label, weight, seed=1)
     found["slopes_score_us"] = _seconds(partial(slopes.score, scored)) / len(scored) * 1e6
     return found
