@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.blend import Blend, BoostedRows, Mix, TableSample, TreeSample, build_blend
+from models.blend import Blend, BoostedRows, Mix, TableSample, Trees, TreeSample, build_blend
 from models.boosting import BoostingParams
 from models.feature_layout import FeatureLayout
 from models.generation import TrainingRows
@@ -32,3 +32,12 @@ def blend(mix: Mix = BOTH, order: tuple[int, ...] = (2, 0, 3, 1)) -> Blend:
     trees = TreeSample.of(some, CATEGORICAL, every).fit(PARAMS, 5) if mix.trees else None
     sample = TableSample.of(some, CATEGORICAL, np.array(order, np.int16), {})
     return build_blend(sample, NAMES, {}, mix, trees)[0]
+
+
+def assert_restores_and_explains(rows: TrainingRows, trees: Trees) -> None:
+    """Fail unless a blend with these trees restores to the bit and its reasons sum to the logit."""
+    sample = TableSample.of(rows, CATEGORICAL, np.array([2, 0, 3, 1], np.int16), {})
+    its = build_blend(sample, NAMES, {}, BOTH, trees)[0]
+    logit = its.score_batch(rows.X)
+    np.testing.assert_allclose(its.contributions(rows.X).sum(axis=1) + its.reference_logit, logit, atol=1e-9)
+    np.testing.assert_array_equal(Blend.from_arrays(its.arrays()).score_batch(rows.X), logit)

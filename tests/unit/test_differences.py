@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.blend import Blend, BoostedRows, Mix, TableSample, Trees, TreeSample, build_blend
+from models.blend import BoostedRows, Trees, TreeSample
 from models.boosting import BoostingParams
 from models.candidates import TREES
 from models.differences import Differences
 from models.generation import TrainingRows
-from tests.support.blends import CATEGORICAL, NAMES
+from tests.support.blends import CATEGORICAL, assert_restores_and_explains
 from tests.support.searches import searcher_of
 
 PARAMS = BoostingParams(trees=60, leaves=6, l2=1.0)
@@ -84,14 +84,7 @@ def test_trees_with_differences_explain_and_restore_to_the_bit(*, linear: bool) 
 
 def test_a_blend_with_differences_restores_and_its_reasons_sum_to_the_logit() -> None:
     some = emptied(800)
-    trees = fitted(some, Differences.among(ORDER, ~CATEGORICAL))
-    table = TableSample.of(some, CATEGORICAL, np.array([2, 0, 3, 1], np.int16), {})
-    blend = build_blend(table, NAMES, {}, Mix(0.4, 0.7), trees)[0]
-    logit = blend.score_batch(some.X)
-    np.testing.assert_allclose(
-        blend.contributions(some.X).sum(axis=1) + blend.reference_logit, logit, atol=1e-9
-    )
-    np.testing.assert_array_equal(Blend.from_arrays(blend.arrays()).score_batch(some.X), logit)
+    assert_restores_and_explains(some, fitted(some, Differences.among(ORDER, ~CATEGORICAL)))
 
 
 def test_few_frauds_along_a_line_are_found_by_the_difference_and_not_by_the_columns() -> None:

@@ -8,11 +8,11 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from models.blend import Blend, BoostedRows, Mix, TableSample, Trees, TreeSample, build_blend
+from models.blend import BoostedRows, Trees, TreeSample
 from models.boosting import BoostingParams
 from models.generation import TrainingRows
 from models.linear import LinearStart, _sample
-from tests.support.blends import CATEGORICAL, NAMES
+from tests.support.blends import CATEGORICAL, assert_restores_and_explains
 
 PARAMS = BoostingParams(trees=12, leaves=4, l2=1.0, linear=True)
 
@@ -184,14 +184,7 @@ def test_they_say_more_of_what_is_linear_than_as_many_trees_alone() -> None:
 
 def test_a_blend_with_slopes_restores_and_its_reasons_sum_to_the_logit() -> None:
     some = rows(800)
-    trees = sample(some).fit(PARAMS, seed=5)
-    table = TableSample.of(some, CATEGORICAL, np.array([2, 0, 3, 1], np.int16), {})
-    blend = build_blend(table, NAMES, {}, Mix(0.4, 0.7), trees)[0]
-    logit = blend.score_batch(some.X)
-    np.testing.assert_allclose(
-        blend.contributions(some.X).sum(axis=1) + blend.reference_logit, logit, atol=1e-9
-    )
-    np.testing.assert_array_equal(Blend.from_arrays(blend.arrays()).score_batch(some.X), logit)
+    assert_restores_and_explains(some, sample(some).fit(PARAMS, seed=5))
 
 
 @pytest.mark.parametrize(
