@@ -101,6 +101,8 @@ def test_strategies_that_cost_exactly_as_much_are_named_beside_the_one_that_is_r
     assert "This worker as it would run cost 1,000 and saved 60.0 %: it is one of the cheapest." in text
     assert "cost least" not in text
     assert "It is the cheapest, and nothing simpler" in words(logistic, dearer)[1]
+    in_vain = [dataclasses.replace(it, figures=dataclasses.replace(CHEAP, savings=-1.0)) for it in tied]
+    assert "The best of them is logistic" in words(*in_vain)[1]
     over = row("smote", "resampling", 900.0, 20.0, cases_per_day=1e6)
     _, text = words(*tied, over, costs=dataclasses.replace(COSTS, alert_budget_cases_per_day=100.0))
     assert re.search(r"It is the cheapest \(with .+, which cost as much\) within the budget of", text)

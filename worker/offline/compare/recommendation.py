@@ -156,6 +156,11 @@ class _Choice(NamedTuple):
     cheapest: _Judged
     budget: float | None
 
+    @property
+    def is_cheapest(self) -> bool:
+        """Whether nothing in the pool costs less, though others may cost as much."""
+        return self.judged[1].cost == self.best[1].cost
+
 
 def _chosen_from(candidates: Sequence[_Judged], costs: CostPolicy) -> _Choice:
     cheapest = min(candidates, key=_cost)
@@ -222,7 +227,7 @@ def _choice(choice: _Choice, block: Block) -> str:
     if choice.budget is not None:
         within = _cases_a_day(choice.budget)
         return f"{text} It is the cheapest{_beside_others(choice)} within the budget of {within}."
-    if worth.cost == choice.best[1].cost:
+    if choice.is_cheapest:
         return (
             f"{text} It is the cheapest{_beside_others(choice)}, and nothing simpler is within one standard error of "
             "its cost."
@@ -247,12 +252,11 @@ def _beside_others(choice: _Choice) -> str:
 
 def _lead(choice: _Choice) -> str:
     best, simpler = choice.best[1], "The simplest within noise of the cheapest is"
-    is_best = choice.judged is choice.best
     if math.isnan(best.savings):
         return (
             "By [costs] no fraud of the test window loses money, so there is nothing to save: set "
             "costs.missed_fraud_fixed to what a missed fraud costs whatever its amount. "
-            f"{'The cheapest is' if is_best else simpler}"
+            f"{'The cheapest is' if choice.is_cheapest else simpler}"
         )
     if best.savings > 0.0:
         return "Use"
@@ -265,7 +269,7 @@ def _lead(choice: _Choice) -> str:
         )
     return (
         f"No strategy saves anything: alerting on nothing, or on everything, would cost {trivial}. Look at [costs] and "
-        f"at the features before you look at strategies. {'The best of them is' if is_best else simpler}"
+        f"at the features before you look at strategies. {'The best of them is' if choice.is_cheapest else simpler}"
     )
 
 
