@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from models import search
+from models.differences import Differences
 from tests.tools.quality import __main__ as command
 from tests.tools.quality import ablation, registry
 from tests.tools.quality.ablation import PARTS, WHOLE, Added
@@ -46,6 +47,13 @@ def test_without_a_search_the_first_candidate_stays() -> None:
             [], simplest, [1, 2], lambda *_: np.ones(1), lambda *_: np.ones(1), beyond_noise=True
         )
     assert found is simplest
+
+
+def test_without_differences_there_is_no_pair_of_columns() -> None:
+    order, given = np.arange(3, dtype=np.int16), np.ones(3, np.bool_)
+    assert len(Differences.among(order, given).pairs) == 3
+    with PARTS["differences"].left_out():
+        assert len(Differences.among(order, given).pairs) == 0
 
 
 def test_left_out_features_are_missing_and_all_others_are_there() -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from models import search
 from models.blend import Blend
+from models.differences import Differences
 from models.state import ModelState
 from tests.tools.quality import registry
 from tests.tools.quality.curves import Interval, paired_interval
@@ -118,6 +119,11 @@ def _nothing(*_: Any) -> None:
     """Stand in for what changes something."""
 
 
+def _no_differences(*_: Any) -> Differences:
+    """Stand in for `Differences.among`, as where fewer than two numbers are given."""
+    return Differences(np.empty((0, 2), np.int16))
+
+
 PARTS: Final[Mapping[str, Part]] = {
     "search": Part(
         "always the first candidates for trees and for tables, mixed by the same judged days",
@@ -125,6 +131,10 @@ PARTS: Final[Mapping[str, Part]] = {
     ),
     "all examples": Part("one legit decision in ten is kept to learn from", {"model": {"sample_one_in": 10}}),
     "trees": Part("tables alone decide", {"model": {"challenger": "off"}}),
+    "differences": Part(
+        "trees split columns alone, not differences of two",
+        replaced=((Differences, "among", _no_differences),),
+    ),
     "following": Part(
         "the weights of tables and trees stay from one search to the next",
         replaced=((Blend, "follow", _nothing),),
