@@ -18,6 +18,8 @@ MEASURES = [
     "confluent_loop",
     "end_to_end_vs_poll",
     "end_to_end_vs_confluent",
+    "end_to_end_challenger_off",
+    "end_to_end_vs_challenger_off",
     "step_poll",
     "step_decide",
     "step_commit",

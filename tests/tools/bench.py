@@ -311,6 +311,11 @@ def _worker(values: dict[str, Any], transactions: int, _: Sizes) -> dict[str, fl
     }
 
 
+def _worker_off(values: dict[str, Any], transactions: int, sizes: Sizes) -> dict[str, float]:
+    """Run it likewise without a challenger: what trees cost is what it takes less."""
+    return _worker(values | {"model": {"challenger": "off"}}, transactions, sizes)
+
+
 def _own_memory_mib() -> float:
     """Return the resident memory that is no file's, in MiB; outside Linux, the most that was ever resident."""
     status = Path("/proc/self/status")
@@ -335,6 +340,7 @@ _IN_TURN: dict[str, Callable[[dict[str, Any], int, Sizes], dict[str, float]]] = 
     "poll": _poll_loop,
     "confluent": _confluent_loop,
     "worker": _worker,
+    "worker_off": _worker_off,
     "models": _models,
 }
 _PROCESSES = _IN_TURN | {"latency": _latency}
@@ -356,6 +362,9 @@ def _measures(figures: dict[str, list[dict[str, float]]]) -> list[Measure]:
         Measure("end_to_end_vs_poll", worker / median("poll", "per_second"), "ratio", 0.75),
         Measure("end_to_end_vs_confluent", worker / median("confluent", "per_second"), "ratio"),
     ]
+    without = median("worker_off", "per_second")
+    measures.append(Measure("end_to_end_challenger_off", without, "transactions/s"))
+    measures.append(Measure("end_to_end_vs_challenger_off", worker / without, "ratio"))
     for step in ("poll", "decide", "commit", "fold"):
         measures.append(Measure(f"step_{step}", median("worker", f"{step}_us"), "us/transaction"))
     return [
