@@ -108,6 +108,10 @@ HEAD = 'id,card,at,paid,fraud\n\na,c,2024-01-01,1,0\n\n"b\n2",c,2024-01-02,2,1\n
     [
         ("d,c,2024-01-03,1,5 0,0", "line 7: Expected 5 columns, got 6"),
         ("d,c,2024-01-03,1 0,0", "does not hold numbers in line 7"),
+        (
+            "d,c,2024-01-03,$14.52,0",
+            "in line 7: '$14.52'; numbers are written as 1234.5, without a currency",
+        ),
         ("d,c,soon,1,0", "line 7 holds 'soon'"),
         ("d,c,2024-01-03,1,3", "holds '3' in line 7"),
         ("d,c,2024-01-03,-1,0\ne,c,2024-01-03,-1,0\nf,c,2024-01-03,-1,0", "in 3 rows, first in line 7"),

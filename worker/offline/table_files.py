@@ -186,7 +186,7 @@ class TableFile:
             its(column.type) for its in (pa.types.is_string, pa.types.is_large_string, pa.types.is_dictionary)
         ):
             column = _filled(column)
-        fix = "; numbers have a decimal point, and a missing one is an empty cell"
+        fix = "; numbers are written as 1234.5, without a currency, and a missing one is an empty cell"
         if self.named_by.get(name) == "transaction.numeric":
             fix += "; a field of words belongs in transaction.categorical"
         numbers = self._cast(name, column, pa.float64(), "numbers", fix)
