@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 from concurrent.futures import Executor
 from typing import cast
@@ -163,6 +165,16 @@ def test_jobs_run_one_after_another_in_threads_that_do_not_keep_the_process() ->
     gate.set()
     assert one.result(30) is True
     assert other.result(30) > 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread has no niceness of its own")
+def test_a_job_gives_way_to_the_threads_that_decide() -> None:
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    of_job = (
+        BackgroundJobs().submit(lambda: os.getpriority(os.PRIO_PROCESS, threading.get_native_id())).result(30)
+    )
+    assert of_job == min(own + 15, 19)
+    assert os.getpriority(os.PRIO_PROCESS, 0) == own
 
 
 def test_what_a_job_raises_is_raised_where_its_result_is_taken() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -20,10 +22,15 @@ OnRefit = Callable[[RefitKind, float], None]
 """Hears of each refit that is done, and how many seconds of CPU it took."""
 _RETRY_MS: Final[dict[RefitKind, int]] = {"generation": 3_600_000, "forest": 60_000}
 """After how much event time a job is prepared again that had too little to learn from; few rows are soon looked at."""
+_NICENESS: Final = 15
+"""Of a thread that refits; where processors are few, it runs while those that decide and commit wait."""
 
 
 class BackgroundJobs(Executor):
-    """Runs one job at a time in daemon threads: a process that ends does not wait for a result."""
+    """Runs one job at a time in daemon threads: a process that ends does not wait for a result.
+
+    On Linux the threads give way to all others, this machine's broker included: a decision waits for nobody to learn.
+    """
 
     def __init__(self) -> None:
         self._turn = threading.Lock()
@@ -37,6 +44,8 @@ class BackgroundJobs(Executor):
     def _run(
         self, future: Future[Any], fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
+        if sys.platform == "linux":
+            os.nice(_NICENESS)  # of this thread alone; on other systems it would be the whole process
         with self._turn:
             try:
                 future.set_result(fn(*args, **kwargs))
