@@ -28,6 +28,7 @@ MEASURES = [
     "worker_memory",
     "worker_memory_own",
     "latency_offered_load",
+    "latency_alerted_share",
     "latency_p50",
     "latency_p99",
     "score",

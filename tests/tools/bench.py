@@ -372,6 +372,7 @@ def _measures(figures: dict[str, list[dict[str, float]]]) -> list[Measure]:
         Measure("worker_memory", median("worker", "rss_mb"), "MiB"),
         Measure("worker_memory_own", median("worker", "own_mb"), "MiB"),
         Measure("latency_offered_load", median("latency", "sent_per_second"), "transactions/s"),
+        Measure("latency_alerted_share", median("latency", "alerted_share"), "of transactions"),
         Measure("latency_p50", median("latency", "p50_ms"), "ms"),
         Measure("latency_p99", median("latency", "p99_ms"), "ms", 100.0),
         Measure("score", median("models", "score_us"), "us/transaction", 3.0),

@@ -199,7 +199,7 @@ def test_every_reason_is_a_sentence_in_an_analysts_words(online: ModelState, tmp
         for reason in named:
             feature = online.layout.names.index(reason.feature)
             if not online.layout.categorical[feature]:
-                assert reason.sentence == sentences.of(feature, batch.rows.features[row], None)
+                assert reason.sentence == sentences.of(feature, batch.rows.features[row].tolist(), None)
         assert other.sentence == "all other features together"
 
 

@@ -26,7 +26,7 @@ def said(feature: str, values: dict[str, float], category: str | None = None) ->
     row = np.full(len(LAYOUT.names), np.nan, np.float32)
     for name, value in values.items():
         row[LAYOUT.names.index(name)] = value
-    return SENTENCES.of(LAYOUT.names.index(feature), row, category)
+    return SENTENCES.of(LAYOUT.names.index(feature), row.tolist(), category)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_a_place_is_said_in_kilometres() -> None:
     row = np.full(len(names), np.nan, np.float32)
 
     def of(name: str) -> str:
-        return sentences.of(names.index(name), row, None)
+        return sentences.of(names.index(name), row.tolist(), None)
 
     assert of("card_speed_kmh") == "no earlier place of this card is known"
     row[[names.index(name) for name in ("card_distance_km", "card_speed_kmh", "card_frauds")]] = (
@@ -138,7 +138,7 @@ def test_a_place_is_said_in_kilometres() -> None:
     assert of("card_distance_km") == "1,234 km from this card's last place"
     assert of("card_speed_kmh") == "5,678 km/h since this card's last place"
     assert of("card_frauds") == "about 2 frauds reported on this card"
-    assert all(sentences.of(feature, row, None).isprintable() for feature in range(len(names)))
+    assert all(sentences.of(feature, row.tolist(), None).isprintable() for feature in range(len(names)))
 
 
 def test_a_category_is_named() -> None:
@@ -150,4 +150,4 @@ def test_every_feature_has_a_sentence_at_every_value() -> None:
     for feature in range(len(LAYOUT.names)):
         for value in (np.nan, 0.0, -50.0, 1e9, 1e-9):
             row = np.full(len(LAYOUT.names), value, np.float32)
-            assert SENTENCES.of(feature, row, None).isprintable()
+            assert SENTENCES.of(feature, row.tolist(), None).isprintable()

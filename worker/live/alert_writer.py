@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from models.explanation import explain
@@ -19,9 +18,15 @@ from worker.kafka_io.committer import Outgoing
 from worker.redaction import looks_like_card_number, redact
 from worker.wire.alert_reasons import alert_reasons
 from worker.wire.decoder import TransactionColumns
-from worker.wire.schema import SCHEMA_VERSION, Alert
+from worker.wire.schema import SCHEMA_VERSION, Alert, AlertReason
 from worker.wire.sentences import Sentences
 
+_HEADERS: Final = (
+    ("ce_specversion", b"1.0"),
+    ("ce_type", f"fraud.alert.v{SCHEMA_VERSION}".encode()),
+    ("ce_source", b"fraud-worker"),
+    ("content-type", b"application/json"),
+)
 _LEAST_LIKE_A_CARD: Final = 1e9
 """A smaller number has fewer digits before its point than a card's whole number may have with a point in it."""
 
@@ -59,96 +64,95 @@ class AlertWriter:
         rows = np.flatnonzero(decided.scores.alerted)
         if len(rows) == 0:
             return []
-        explained = _Explained(decided, rows, model)
+        columns, reasons = _columns(decided, rows, model), _Reasons(decided, rows, model)
         return [
-            self._outgoing(partition, self._alert(decided, int(row), i, explained, model))
-            for i, row in enumerate(rows)
+            self._outgoing(partition, self._alert(dict(zip(columns, values, strict=True)), reasons, i, model))
+            for i, values in enumerate(zip(*columns.values(), strict=True))
         ]
 
-    def _alert(
-        self, decided: Decided, row: int, index: int, explained: _Explained, model: ModelState
-    ) -> Alert:
-        transactions, scores = decided.transactions, decided.scores
-        transaction_id, card_id = transactions.transaction_id[row].as_py(), transactions.card_id[row].as_py()
-        event_time_ms = int(transactions.event_time_ms[row])
-        counted_ms = min(event_time_ms, int(decided.rows.clock_ms[row]))
+    def _alert(self, known: dict[str, Any], reasons: _Reasons, index: int, model: ModelState) -> Alert:
+        card_id, counted_ms = known["card_id"], known.pop("counted_ms")
         return Alert(
-            alert_id=self._hasher.alert_id(card_id, transaction_id),
+            alert_id=self._hasher.alert_id(card_id, known["transaction_id"]),
             case_id=self._hasher.case_id(card_id, counted_ms // model.policy.case_window_ms),
-            transaction_id=transaction_id,
-            card_id=card_id,
-            event_time_ms=event_time_ms,
-            amount=float(transactions.amount[row]),
-            currency=_currency(transactions.currency, row),
-            loss=float(scores.loss[row]),
             review_cost=model.policy.costs.review_cost,
-            fields={name: _field(transactions, row, name, model) for name in self._fields},
+            fields=reasons.fields(self._fields, index),
             model_version=model.version,
-            **explained.decision(index),
+            reasons=reasons.of(index),
+            reference=reasons.reference[index],
+            **known,
         )
 
     def _outgoing(self, partition: int, alert: Alert) -> Outgoing:
         time = datetime.fromtimestamp(alert.event_time_ms / 1000, UTC).isoformat()
-        headers = {
-            "ce_specversion": "1.0",
-            "ce_id": alert.alert_id,
-            "ce_type": f"fraud.alert.v{SCHEMA_VERSION}",
-            "ce_source": "fraud-worker",
-            "ce_time": time,
-            "content-type": "application/json",
-        }
         return Outgoing(
             self._topic,
             alert.to_json(),
             alert.card_id.encode(),
             partition,
-            [(name, value.encode()) for name, value in headers.items()],
+            [*_HEADERS, ("ce_id", alert.alert_id.encode()), ("ce_time", time.encode())],
         )
 
 
-class _Explained:
-    """The decider, score, threshold and reasons of the alerted rows."""
+def _columns(decided: Decided, rows: NDArray[np.int64], model: ModelState) -> dict[str, list[Any]]:
+    """Return the fields that k alerts have one by one as lists of Python's own values, by name.
+
+    Beside them, `counted_ms`: the time that says which case window an alert is of.
+    """
+    came, scores = decided.transactions.take(rows), decided.scores
+    online = (scores.flags[rows] & Flag.DECIDER) == Decider.ONLINE
+    forest_score, probability = scores.forest_score[rows], scores.probability[rows]
+    scored = np.isfinite(forest_score)
+    own_threshold = scores.online_threshold[rows] * model.policy.costs.review_cost
+    return {
+        "transaction_id": came.transaction_id.to_pylist(),
+        "card_id": came.card_id.to_pylist(),
+        "event_time_ms": came.event_time_ms.tolist(),
+        "counted_ms": decided.rows.counted_ms[rows].tolist(),
+        "amount": came.amount.tolist(),
+        "currency": [None] * len(rows) if came.currency is None else came.currency.to_pylist(),
+        "loss": scores.loss[rows].tolist(),
+        "decided_by": ["online" if own else "forest" for own in online.tolist()],
+        "probability": _where(online, probability),
+        "expected_loss": _where(online, probability * scores.loss[rows]),
+        "forest_score": _where(scored, forest_score),
+        "forest_rank": _where(scored, scores.rank[rows]),
+        "threshold": np.where(online, own_threshold, scores.forest_cut).tolist(),
+        "joins_case": scores.joined[rows].tolist(),
+    }
+
+
+def _where(known: NDArray[np.bool_], values: NDArray[Any]) -> list[float | None]:
+    return [
+        value if is_known else None for value, is_known in zip(values.tolist(), known.tolist(), strict=True)
+    ]
+
+
+class _Reasons:
+    """Why k decisions alerted, and what their transactions said."""
 
     def __init__(self, decided: Decided, rows: NDArray[np.int64], model: ModelState) -> None:
-        self._scores, self._rows, self._model = decided.scores, rows, model
-        flags = decided.scores.flags[rows]
+        self._transactions, self._rows, self._model = decided.transactions, rows, model
         self._features = decided.rows.features[rows]
-        self._transactions = decided.transactions
         self._sentences = Sentences(model.lineage.spec)
-        self._online = (flags & Flag.DECIDER) == Decider.ONLINE
-        self._joined = decided.scores.joined[rows]
-        self._online_threshold = decided.scores.online_threshold[rows]
-        self._explanations = explain(model, self._features, flags)
+        self._why = explain(model, self._features, decided.scores.flags[rows])
+        self.reference = _where(np.isfinite(self._why.reference), self._why.reference)
 
-    def decision(self, index: int) -> dict[str, Any]:
-        """Return the fields of an alert that depend on the decider."""
-        row, scores, model = self._rows[index], self._scores, self._model
-        online = bool(self._online[index])
-        forest_score = float(scores.forest_score[row])
-        scored = np.isfinite(forest_score)
-        return {
-            "decided_by": "online" if online else "forest",
-            "probability": float(scores.probability[row]) if online else None,
-            "expected_loss": float(scores.probability[row] * scores.loss[row]) if online else None,
-            "forest_score": forest_score if scored else None,
-            "forest_rank": float(scores.rank[row]) if scored else None,
-            "threshold": float(self._online_threshold[index]) * model.policy.costs.review_cost
-            if online
-            else scores.forest_cut,
-            "joins_case": bool(self._joined[index]),
-            "reference": _finite(self._explanations.reference[index]),
-            "reasons": alert_reasons(
-                self._explanations,
-                index,
-                model.layout,
-                category=lambda name: _text(self._transactions, row, name),
-                sentence=lambda feature, text: self._sentences.of(feature, self._features[index], text),
-            ),
-        }
+    def of(self, index: int) -> list[AlertReason]:
+        """Return the reasons of one alert."""
+        row, values = int(self._rows[index]), self._features[index].tolist()
+        return alert_reasons(
+            self._why,
+            index,
+            self._model.layout,
+            category=lambda name: _text(self._transactions, row, name),
+            sentence=lambda feature, text: self._sentences.of(feature, values, text),
+        )
 
-
-def _finite(value: np.floating[Any]) -> float | None:
-    return float(value) if np.isfinite(value) else None
+    def fields(self, names: Sequence[str], index: int) -> dict[str, float | str | None]:
+        """Return the declared fields of these names."""
+        row = int(self._rows[index])
+        return {name: _field(self._transactions, row, name, self._model) for name in names}
 
 
 def _text(transactions: TransactionColumns, row: int, name: str) -> str | None:
@@ -175,7 +179,3 @@ def _is_like_a_card(number: float) -> bool:
     # The digits of a fraction are no card's, however many there are; those beside a long whole part may be.
     written = (f"{number:.0f}", repr(number)) if abs(number) >= _LEAST_LIKE_A_CARD else ()
     return any(looks_like_card_number(it) for it in written)
-
-
-def _currency(values: pa.Array | None, row: int) -> str | None:
-    return None if values is None else values[row].as_py()

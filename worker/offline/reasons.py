@@ -84,12 +84,13 @@ def explained_alerts(
     def explained(i: int) -> ExplainedAlert:
         row = int(judged.row[i])
         index = int(np.searchsorted(reasons.row, row))
+        values = features[row].tolist()
         its = alert_reasons(
             reasons.why,
             index,
             model.layout,
             category=lambda name: _category(dataset, row, name),
-            sentence=lambda feature, text: sentences.of(feature, features[row], text),
+            sentence=lambda feature, text: sentences.of(feature, values, text),
         )
         return _explained(dataset, judged, i, its, float(reasons.why.reference[index]))
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Final
-
-import numpy as np
 
 from models.explanation import Explanations
 from models.feature_layout import FeatureLayout
@@ -37,17 +36,16 @@ def alert_reasons(
         Returns the sentence of a feature, given its place and its category; without it reasons have none.
     """
     reasons = []
-    for feature, number, contribution in zip(
-        why.feature[index], why.value[index], why.contribution[index], strict=True
-    ):
+    places, numbers = why.feature[index].tolist(), why.value[index].tolist()
+    for feature, number, contribution in zip(places, numbers, why.contribution[index].tolist(), strict=True):
         text = category(layout.names[feature]) if layout.categorical[feature] else None
         reasons.append(
             AlertReason(
                 feature=layout.names[feature],
                 text=layout.texts[feature],
-                value=float(number) if np.isfinite(number) else text,
-                contribution=float(contribution),
-                sentence=None if sentence is None else sentence(int(feature), text),
+                value=number if math.isfinite(number) else text,
+                contribution=contribution,
+                sentence=None if sentence is None else sentence(feature, text),
             )
         )
     rest = AlertReason(

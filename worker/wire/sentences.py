@@ -6,16 +6,13 @@ Counts are of decayed sums: they say *about* how many.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
-
-import numpy as np
-from numpy.typing import NDArray
 
 from models.aggregates import CARD_COUNT_FEATURE, ENTITY_FEATURES, FRAUD_PRIOR, NOTHING
 from models.feature_layout import FeatureSpec, card_columns
 
-Row = NDArray[np.float32]
+Row = Sequence[float]
 _NO_COUNT: Final = 0.5
 _ONE_PERCENT: Final = 0.01
 
@@ -47,12 +44,12 @@ class Sentences:
         ----------
         feature
             Its place in the layout.
-        row : float32 (F,)
+        row : (F,)
             All features of the transaction.
         category
             The value, where the feature is a category.
         """
-        value = float(row[feature])
+        value = row[feature]
         if feature < self._first_share:
             return self._card[feature](value)
         if feature < self._first_entity:
@@ -64,7 +61,7 @@ class Sentences:
         return self._declared(feature - self._hour - 1, value, category)
 
     def _of_card(self, index: int, row: Row) -> str:
-        value = float(row[self._first_share + index])
+        value = row[self._first_share + index]
         if index == len(self._entities):
             return f"{_about(value, 'fraud')} reported on this card"
         entity = self._entities[index]
@@ -84,13 +81,13 @@ class Sentences:
         entity, kind = divmod(index, ENTITY_FEATURES)
         first = self._first_entity + entity * ENTITY_FEATURES
         its, name = row[first : first + ENTITY_FEATURES], self._entities[entity]
-        return f"{name} is missing" if np.isnan(its).all() else f"{name}: {self._of_entity(kind, its)}"
+        return f"{name} is missing" if all(map(math.isnan, its)) else f"{name}: {self._of_entity(kind, its)}"
 
     def _of_entity(self, kind: int, row: Row) -> str:
-        value = float(row[kind])
-        legits = _power(2.0, -float(row[3]) / self._short_days)
+        value = row[kind]
+        legits = _power(2.0, -row[3] / self._short_days)
         if kind in {0, 2}:
-            frauds = max(0.0, _power(math.e, float(row[0])) * (legits + 1.0) - FRAUD_PRIOR)
+            frauds = max(0.0, _power(math.e, row[0]) * (legits + 1.0) - FRAUD_PRIOR)
             settled = frauds + legits
             if not settled >= _NO_COUNT:
                 return "no payment of known outcome yet"
