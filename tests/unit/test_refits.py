@@ -173,7 +173,7 @@ def test_a_job_gives_way_to_the_threads_that_decide() -> None:
     of_job = (
         BackgroundJobs().submit(lambda: os.getpriority(os.PRIO_PROCESS, threading.get_native_id())).result(30)
     )
-    assert of_job == min(own + 15, 19)
+    assert of_job == min(own + 5, 19)
     assert os.getpriority(os.PRIO_PROCESS, 0) == own
 
 

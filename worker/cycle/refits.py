@@ -22,14 +22,15 @@ OnRefit = Callable[[RefitKind, float], None]
 """Hears of each refit that is done, and how many seconds of CPU it took."""
 _RETRY_MS: Final[dict[RefitKind, int]] = {"generation": 3_600_000, "forest": 60_000}
 """After how much event time a job is prepared again that had too little to learn from; few rows are soon looked at."""
-_NICENESS: Final = 15
-"""Of a thread that refits; where processors are few, it runs while those that decide and commit wait."""
+_NICENESS: Final = 5
+"""Of a thread that refits: a quarter of a processor that decisions want, too. With much less, a worker that catches up
+would have decided weeks of traffic by the forest before its first online model came."""
 
 
 class BackgroundJobs(Executor):
     """Runs one job at a time in daemon threads: a process that ends does not wait for a result.
 
-    On Linux the threads give way to all others, this machine's broker included: a decision waits for nobody to learn.
+    On Linux the threads give way to all others, those of a broker on the same machine included.
     """
 
     def __init__(self) -> None:
