@@ -126,10 +126,13 @@ class DriftWatch:
     ----------
     names
         Of the F features.
+    dates
+        Which of them go on with time, so that their change says nothing.
     """
 
-    def __init__(self, names: Sequence[str]) -> None:
-        self._features = _Positions(names)
+    def __init__(self, names: Sequence[str], dates: Sequence[int] = ()) -> None:
+        self._watched = np.setdiff1d(np.arange(len(names)), dates)
+        self._features = _Positions([names[at] for at in self._watched])
         self._expected, self._scored = 0.0, 0
         self._score, self._rate = _Series(), _Series()
         self._day: int | None = None
@@ -153,7 +156,8 @@ class DriftWatch:
             changed = self._features.end_day() + self._end_score()
         self._day = day if self._day is None else max(day, self._day)
         step = max(1, -(-len(features) // _SAMPLED_AT_ONCE))
-        sampled = np.where(np.isfinite(features[::step]), features[::step], np.nan).astype(np.float64)
+        sampled = features[::step, self._watched].astype(np.float64)
+        sampled[~np.isfinite(sampled)] = np.nan
         self._features.add(sampled)
         scored = probability[np.isfinite(probability)]
         self._expected += float(scored.sum(dtype=np.float64))

@@ -21,6 +21,8 @@ _PLACE: Final = (
     ("card_speed_kmh", "speed since the card's last place, in km/h"),
     ("card_usual_distance_km", "distance from the card's usual place, in km"),
 )
+_LAST_DATE: Final = 1e6
+"""Days since 1970, 2,700 years: a whole number that float32 holds."""
 _CATEGORY_MASK: Final = np.uint64(2**24 - 1)
 """The low bits of a hash that make a category: float32 holds every whole number up to 2**24."""
 
@@ -37,6 +39,8 @@ class FeatureSpec:
         Short, middle and long half-life of the aggregates, in days of event time.
     place
         The two numeric fields that are degrees of latitude and longitude; empty where none are.
+    ages
+        The numeric fields that count the days since a date, as since an account was opened.
     """
 
     numeric: tuple[str, ...]
@@ -44,6 +48,7 @@ class FeatureSpec:
     entities: tuple[str, ...]
     half_lives_days: tuple[float, float, float] = (1.0, 5.0, 20.0)
     place: tuple[str, ...] = ()
+    ages: tuple[str, ...] = ()
 
     @property
     def card_features(self) -> int:
@@ -76,26 +81,35 @@ class FeatureLayout:
         Which columns hold categories rather than numbers.
     given : bool (F,)
         Which columns are numbers as the transaction has them: the amount and the declared ones.
+    ages
+        Which of the numeric fields count days.
+    dates
+        The columns of the dates from which they count.
     """
 
     names: tuple[str, ...]
     texts: tuple[str, ...]
     categorical: NDArray[np.bool_]
     given: NDArray[np.bool_]
+    ages: tuple[int, ...] = ()
+    dates: tuple[int, ...] = ()
 
     @classmethod
     def from_spec(cls, spec: FeatureSpec) -> FeatureLayout:
-        """Lay out the columns: amount, card, shared, hour, numeric, categorical.
+        """Lay out the columns: amount, card, shared, hour, dates, numeric, categorical.
 
         Declared fields keep their names: beside a field `hour` the computed hour is called `hour_computed`.
         """
         columns = [("amount", "amount"), *card_columns(spec), *_shared_columns(spec), _HOUR]
+        columns += [(f"{name}_date", f"{name}: the date from which it counts") for name in spec.ages]
         declared = spec.numeric + spec.categorical
         names = (*others_than(declared, [name for name, _ in columns]), *declared)
         at = np.arange(len(names))
         categorical = at >= len(names) - len(spec.categorical)
         given = ((at == 0) | (at >= len(names) - len(declared))) & ~categorical
-        return cls(names, (*(text for _, text in columns), *declared), categorical, given)
+        ages = tuple(spec.numeric.index(name) for name in spec.ages)
+        dates = tuple(range(len(columns) - len(ages), len(columns)))
+        return cls(names, (*(text for _, text in columns), *declared), categorical, given, ages, dates)
 
 
 def others_than(taken: tuple[str, ...], names: list[str]) -> list[str]:
@@ -188,7 +202,26 @@ def assemble(
     hour = event_time_ms % MS_PER_DAY / (MS_PER_DAY / 24)
     categories = np.where(categorical == MISSING, np.nan, (categorical & _CATEGORY_MASK).astype(np.float64))
     at = 0
-    for block in (amount[:, None], card_block, shared_block, hour[:, None], numeric, categories):
+    dates = counted_from(numeric[:, list(layout.ages)], event_time_ms)
+    for block in (amount[:, None], card_block, shared_block, hour[:, None], dates, numeric, categories):
         x[:, at : at + block.shape[1]] = block
         at += block.shape[1]
     return x
+
+
+def counted_from(age_days: NDArray[np.float64], event_time_ms: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the dates from which ages count, in whole days since 1970: those of one account stay while it ages.
+
+    Parameters
+    ----------
+    age_days : float64 (n, A)
+        NaN where missing.
+    event_time_ms : int64 (n,)
+
+    Returns
+    -------
+    float64 (n, A)
+        NaN where missing, or beyond all dates.
+    """
+    dates = np.floor(event_time_ms[:, None] / MS_PER_DAY - age_days)
+    return np.where(np.abs(dates) <= _LAST_DATE, dates, np.nan)

@@ -37,8 +37,11 @@ class Lineage:
 
     def describe(self) -> dict[str, object]:
         """Return plain values by name, as the log's first record carries them."""
-        # A place is optional, and logs without one are as they were before there were places.
-        spec = {name: list(value) for name, value in asdict(self.spec).items() if value or name != "place"}
+        # Places and ages are optional, and logs without them are as they were before there were any.
+        optional = {"place", "ages"}
+        spec = {
+            name: list(value) for name, value in asdict(self.spec).items() if value or name not in optional
+        }
         return {
             **spec,
             "key_fingerprint": self.key_fingerprint,

@@ -23,7 +23,9 @@ def feature_spec(settings: Settings) -> FeatureSpec:
     fields = settings.transaction
     entities = (*fields.entities, *fields.combined)
     half_lives_days = settings.features.half_lives_days
-    return FeatureSpec(fields.numeric, fields.categorical, entities, half_lives_days, fields.place)
+    return FeatureSpec(
+        fields.numeric, fields.categorical, entities, half_lives_days, fields.place, fields.ages
+    )
 
 
 def policy(settings: Settings) -> Policy:

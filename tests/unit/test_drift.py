@@ -43,6 +43,15 @@ def test_steady_traffic_with_its_times_of_day_does_not_drift(seed: int) -> None:
     assert watched(DriftWatch(NAMES), 60, np.random.default_rng(seed)) == []
 
 
+def test_a_date_goes_on_with_time_without_drifting() -> None:
+    watch, rng = DriftWatch(("amount", "age_date"), (1,)), np.random.default_rng(1)
+    changed = []
+    for day in range(60):
+        X = np.column_stack([rng.gamma(2.0, 1.0, 600), day - rng.gamma(2.0, 5.0, 600)]).astype(np.float32)
+        changed += watch.decided(X, np.full(600, 0.01, np.float32), day * MS_PER_DAY)
+    assert changed == []
+
+
 @pytest.mark.parametrize(("changes", "name"), [({"amount": 2.0}, "amount"), ({"missing": 0.6}, "channel")])
 def test_what_changes_is_named_within_days_and_nothing_else(changes: dict[str, float], name: str) -> None:
     watch, rng = DriftWatch(NAMES), np.random.default_rng(1)

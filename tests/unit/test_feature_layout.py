@@ -51,3 +51,23 @@ def test_the_matrix_holds_blocks_hour_and_declared_fields_in_layout_order() -> N
         [2.5, *card_block[1], *shared_block[1], 23.0, 33.0, 0.0, 0xFFFFFF],
     ]
     np.testing.assert_array_equal(x, np.array(expected, np.float32))
+
+
+def test_the_date_from_which_an_age_counts_stands_behind_the_hour_and_stays_while_the_age_grows() -> None:
+    spec = FeatureSpec(("weight", "age"), (), (), ages=("age",))
+    layout = FeatureLayout.from_spec(spec)
+    at = layout.names.index("age_date")
+    assert (layout.names[at - 1], layout.names[at + 1 :], layout.dates) == ("hour", ("weight", "age"), (at,))
+    assert not layout.given[at]
+    assert not layout.categorical[at]
+    days, age = np.array([20_000, 20_003, 20_003, 20_003]), np.array([10.0, 13.0, np.nan, -1e30])
+    x = assemble(
+        layout,
+        np.zeros((4, spec.card_features), np.float32),
+        np.zeros((4, 1), np.float32),
+        amount=np.ones(4),
+        event_time_ms=days * MS_PER_DAY + 5,
+        numeric=np.column_stack([np.zeros(4), age]),
+        categorical=np.empty((4, 0), np.uint64),
+    )
+    np.testing.assert_array_equal(x[:, at], np.array([19_990, 19_990, np.nan, np.nan], np.float32))

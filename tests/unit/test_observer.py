@@ -24,7 +24,7 @@ from worker.wire.decoder import LabelColumns
 @pytest.fixture
 def observer(caplog: pytest.LogCaptureFixture) -> MetricsObserver:
     caplog.set_level(logging.INFO, "worker.live.observer")
-    layout = SimpleNamespace(names=("amount",))
+    layout = SimpleNamespace(names=("amount",), dates=())
     model: Any = SimpleNamespace(
         frauds_learnt=7,
         policy=SimpleNamespace(min_frauds=100),
@@ -101,7 +101,7 @@ def test_each_generation_is_logged_once_with_what_it_was_made_of(
     model: Any = SimpleNamespace(
         choice=choice, generation=GenerationStart(12, 5, 100, change_ms), silent_weight=0.5, policy=None,
         challenger=None,
-        layout=SimpleNamespace(names=("amount",)),
+        layout=SimpleNamespace(names=("amount",), dates=()),
         shared=SimpleNamespace(evictions=0), online=SimpleNamespace(tables=tables, trees_in_words=trees),
     )  # fmt: skip
     shown: list[Any] = []

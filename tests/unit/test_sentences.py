@@ -141,6 +141,22 @@ def test_a_place_is_said_in_kilometres() -> None:
     assert all(sentences.of(feature, row.tolist(), None).isprintable() for feature in range(len(names)))
 
 
+def test_the_date_from_which_an_age_counts_is_a_date() -> None:
+    spec = FeatureSpec(("weight", "age"), (), (), ages=("age",))
+    names, sentences = FeatureLayout.from_spec(spec).names, Sentences(spec)
+    row = np.full(len(names), np.nan, np.float32)
+    assert (
+        sentences.of(names.index("age_date"), row.tolist(), None) == "age counts from a date that is missing"
+    )
+    row[names.index("age_date")], row[names.index("age")] = 19_723.0, 12.0
+    assert sentences.of(names.index("age_date"), row.tolist(), None) == "age counts from 2024-01-01"
+    assert sentences.of(names.index("age"), row.tolist(), None) == "age is 12"
+    assert sentences.of(names.index("weight"), row.tolist(), None) == "weight is missing"
+    for days in (-1e6, 1e6):
+        row[names.index("age_date")] = days
+        assert sentences.of(names.index("age_date"), row.tolist(), None).isprintable()
+
+
 def test_a_category_is_named() -> None:
     assert said("channel", {}, "web") == "channel is web"
     assert said("channel", {}) == "channel is missing"

@@ -65,7 +65,7 @@ class MetricsObserver:
         self._generation: GenerationStart | None = None
         self._dead_letters_logged: set[str] = set()
         self._surplus_logged: dict[int, int] = {}
-        self._drift = DriftWatch(model.layout.names)
+        self._drift = DriftWatch(model.layout.names, model.layout.dates)
         metrics.watched_for_drift([*model.layout.names, SCORE, BASE_RATE])
         self._conditions = Conditions()
         self._day_is_unlabelled = False

@@ -23,6 +23,7 @@ def transaction_columns(dataset: Dataset, hasher: Hasher) -> TransactionColumns:
         _matrix([hasher.entities(values) for values in texts.values()], count, np.uint64)
         for texts in (dataset.entities, dataset.categorical)
     )
+    numeric = _matrix(list(dataset.numeric.values()), count, np.float64)
     return TransactionColumns(
         next_offset=count,
         offsets=np.arange(count),
@@ -36,8 +37,10 @@ def transaction_columns(dataset: Dataset, hasher: Hasher) -> TransactionColumns:
         id_hash=hasher.entities(dataset.transaction_id),
         id_check=hasher.checks(dataset.transaction_id),
         card_hash=card_hash,
-        entity_hash=with_combined(dataset.fields, card_hash, entity_hash, categorical),
-        numeric=_matrix(list(dataset.numeric.values()), count, np.float64),
+        entity_hash=with_combined(
+            dataset.fields, card_hash, entity_hash, categorical, numeric, dataset.event_time_ms
+        ),
+        numeric=numeric,
         categorical=categorical,
     )
 

@@ -107,12 +107,17 @@ class TransactionFields(Section):
     )
     combined: tuple[Name, ...] = Field(
         (),
-        description='card_id, entities and categoricals joined to further entities, such as "card_id+country"',
+        description='card_id, entities, categoricals and `ages` joined to further entities, such as "card_id+country"',
     )
     place: tuple[Name, ...] = Field(
         (),
         description='which two of `numeric` are degrees of latitude and longitude, in this order: ["lat", "lon"]; '
         "distances and speeds between the card's places are then learnt from",
+    )
+    ages: tuple[Name, ...] = Field(
+        (),
+        description="which of `numeric` count the days since a date, as since an account was opened: the date is "
+        "learnt from too, and `combined` may join it, as in card_id+account_age",
     )
     not_searched: tuple[Name, ...] = Field(
         (),
@@ -127,13 +132,13 @@ class TransactionFields(Section):
         entities = given.get("entities") if isinstance(given, dict) else None
         if not isinstance(entities, list | tuple) or not all(isinstance(it, str) for it in entities):
             return given
-        categorical, combined = given.get("categorical", ()), given.get("combined", ())
-        if not isinstance(categorical, list | tuple) or not isinstance(combined, list | tuple):
+        categorical, combined, ages = (given.get(name, ()) for name in ("categorical", "combined", "ages"))
+        if not all(isinstance(it, list | tuple) for it in (categorical, combined, ages)):
             return given
         card_id = given.get("card_id", cls.model_fields["card_id"].default)
-        if not all(isinstance(it, str) for it in (card_id, *categorical)):
+        if not all(isinstance(it, str) for it in (card_id, *categorical, *ages)):
             return given
-        known = {card_id, *categorical, *(it for it in entities if "+" not in it)}
+        known = {card_id, *categorical, *ages, *(it for it in entities if "+" not in it)}
         joined = [it for it in entities if "+" in it and known.issuperset(it.split("+"))]
         if not joined:
             return given
@@ -151,6 +156,7 @@ class TransactionFields(Section):
             _refuse_nested("transaction", self)
         self._combinations_are_of_fields()
         self._place_is_two_numbers()
+        self._ages_are_numbers()
         tokens = [self.card_id, *self.entities]
         for name in self.not_searched:
             if name not in tokens:
@@ -160,7 +166,7 @@ class TransactionFields(Section):
         return self
 
     def _combinations_are_of_fields(self) -> None:
-        known = [self.card_id, *self.entities, *self.categorical]
+        known = [self.card_id, *self.entities, *self.categorical, *self.ages]
         for name in self.combined:
             parts = name.split("+")
             unknown = [part for part in parts if part not in known]
@@ -183,6 +189,14 @@ class TransactionFields(Section):
             if name not in self.numeric:
                 raise ValueError(
                     f"transaction.place: {name!r} is not in transaction.numeric = {list(self.numeric)}; add it there"
+                )
+
+    def _ages_are_numbers(self) -> None:
+        _refuse_twice([("ages", name) for name in self.ages])
+        for name in self.ages:
+            if name not in self.numeric:
+                raise ValueError(
+                    f"transaction.ages: {name!r} is not in transaction.numeric = {list(self.numeric)}; add it there"
                 )
 
 

@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from models.feature_layout import counted_from
 from models.hashing import MISSING, mixed
 from worker.settings.fields import TransactionFields
 
@@ -18,6 +19,8 @@ def with_combined(
     card_hash: NDArray[np.uint64],
     entity_hash: NDArray[np.uint64],
     categorical: NDArray[np.uint64],
+    numeric: NDArray[np.float64],
+    event_time_ms: NDArray[np.int64],
 ) -> NDArray[np.uint64]:
     """Return the hashes of the entities, and behind them those of `transaction.combined`.
 
@@ -29,6 +32,9 @@ def with_combined(
     entity_hash : uint64 (n, E)
     categorical : uint64 (n, C)
         0 where missing.
+    numeric : float64 (n, N)
+        NaN where missing.
+    event_time_ms : int64 (n,)
 
     Returns
     -------
@@ -40,8 +46,17 @@ def with_combined(
     of_field = {fields.card_id: card_hash}
     of_field |= dict(zip(fields.entities, entity_hash.T, strict=True))
     of_field |= dict(zip(fields.categorical, categorical.T, strict=True))
+    ages = numeric[:, [fields.numeric.index(name) for name in fields.ages]]
+    of_field |= dict(zip(fields.ages, _of_dates(counted_from(ages, event_time_ms)).T, strict=True))
     combined = [_combined([of_field[part] for part in name.split("+")]) for name in fields.combined]
     return np.column_stack([entity_hash, *combined])
+
+
+def _of_dates(dates: NDArray[np.float64]) -> NDArray[np.uint64]:
+    """Return a hash of each date; 0 where it is missing."""
+    known = ~np.isnan(dates)
+    hashes = mixed(np.where(known, dates, 0.0).astype(np.int64).view(np.uint64) + _STEP)
+    return np.where(known, np.where(hashes == MISSING, np.uint64(1), hashes), np.uint64(MISSING))
 
 
 def _combined(hashes: list[NDArray[np.uint64]]) -> NDArray[np.uint64]:

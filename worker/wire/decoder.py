@@ -201,12 +201,14 @@ class Decoder:
         ids = table.texts("transaction_id")
         card_hash = _hashed(table.texts("card_id"), self._key)
         entity_hash, categorical = self._hashes(table, self._entities), self._hashes(table, self._categorical)
+        numeric = _beside([table.numbers(name) for name in self._numeric], len(rows), np.float64)
+        event_time_ms = table.times_ms["event_time"]
         columns = TransactionColumns(
             next_offset=records.next_offset,
             offsets=records.offsets[rows],
             timestamps_ms=records.timestamps_ms[rows],
-            event_time_ms=table.times_ms["event_time"],
-            claim_ms=table.times_ms["event_time"],
+            event_time_ms=event_time_ms,
+            claim_ms=event_time_ms,
             amount=table.numbers("amount"),
             transaction_id=gather_utf8(ids),
             card_id=gather_utf8(table.texts("card_id")),
@@ -214,8 +216,10 @@ class Decoder:
             id_hash=_hashed(ids, self._key),
             id_check=_hashed(ids, self._check_key),
             card_hash=card_hash,
-            entity_hash=with_combined(self._fields, card_hash, entity_hash, categorical),
-            numeric=_beside([table.numbers(name) for name in self._numeric], len(rows), np.float64),
+            entity_hash=with_combined(
+                self._fields, card_hash, entity_hash, categorical, numeric, event_time_ms
+            ),
+            numeric=numeric,
             categorical=categorical,
             texts=self._kept(table),
         )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from datetime import date
 from typing import Final
 
 from models.aggregates import CARD_COUNT_FEATURE, ENTITY_FEATURES, FRAUD_PRIOR, NOTHING
@@ -14,6 +15,7 @@ from models.feature_layout import FeatureSpec, card_columns
 
 Row = Sequence[float]
 _NO_COUNT: Final = 0.5
+_EPOCH: Final = date(1970, 1, 1).toordinal()
 _ONE_PERCENT: Final = 0.01
 
 
@@ -34,6 +36,7 @@ class Sentences:
         self._card = [_amount, *(_CARD[name] for name, _ in card_columns(spec)[: self._first_share - 1])]
         self._first_entity = 1 + self._card_features + 1
         self._hour = self._first_entity + len(spec.entities) * ENTITY_FEATURES
+        self._ages = spec.ages
         self._numeric = spec.numeric
         self._categorical = spec.categorical
 
@@ -58,7 +61,10 @@ class Sentences:
             return self._of_entities(feature - self._first_entity, row)
         if feature == self._hour:
             return f"at {_time_of_day(value)} UTC"
-        return self._declared(feature - self._hour - 1, value, category)
+        after = feature - self._hour - 1
+        if after < len(self._ages):
+            return f"{self._ages[after]} counts from {_date(value)}"
+        return self._declared(after - len(self._ages), value, category)
 
     def _of_card(self, index: int, row: Row) -> str:
         value = row[self._first_share + index]
@@ -188,6 +194,13 @@ def _ago(hours: float) -> str:
 def _power(base: float, exponent: float) -> float:
     """Return a power, 0 where the exponent is unknown; a huge one is cut, for it overflows."""
     return 0.0 if math.isnan(exponent) else base ** min(exponent, 100.0)
+
+
+def _date(days: float) -> str:
+    first, last = date.min.toordinal(), date.max.toordinal()
+    if not math.isfinite(days):
+        return "a date that is missing"
+    return date.fromordinal(min(max(_EPOCH + int(days), first), last)).isoformat()
 
 
 def _time_of_day(hours: float) -> str:

@@ -310,9 +310,10 @@ def _without(dataset: Dataset, names: list[str]) -> Dataset:
     # What is joined of a column that is gone goes with it.
     combined = tuple(name for name in fields.combined if not set(name.split("+")) & set(names))
     place = () if set(fields.place) & set(names) else fields.place
+    ages = tuple(name for name in fields.ages if name not in names)
     return replace(
         dataset,
-        fields=fields.model_copy(update={**kept, "combined": combined, "place": place}),
+        fields=fields.model_copy(update={**kept, "combined": combined, "place": place, "ages": ages}),
         entities={name: dataset.entities[name] for name in kept["entities"]},
         numeric={name: dataset.numeric[name] for name in kept["numeric"]},
         categorical={name: dataset.categorical[name] for name in kept["categorical"]},
