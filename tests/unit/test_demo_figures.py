@@ -123,6 +123,23 @@ def test_a_hand_over_is_as_of_the_first_decision_of_the_next_decider() -> None:
     assert hours == [("none", 0.0), ("forest", 24.0), ("online", pytest.approx(52.8))]
 
 
+def test_no_hand_over_is_missed_where_two_come_between_two_observations() -> None:
+    watched = Watched()
+    watched.look(decided(none=100), 1.0)
+    shown = watched.look(decided(none=150, forest=50, online=200), 4.0)
+    # A hundred a day: the forest's first is the 151st, the online model's the 201st.
+    hours = [(it.decider, (it.at_ms - START_MS) * 24 / DAY_MS) for it in shown.hand_overs]
+    assert hours == [("none", 0.0), ("forest", 36.0), ("online", 48.0)]
+
+
+def test_a_model_that_steps_back_hands_over_as_well() -> None:
+    watched = Watched()
+    watched.look(decided(none=100, online=100), 2.0)
+    watched.look(decided(none=100, forest=50, online=150), 3.0)
+    shown = watched.look(decided(none=100, forest=150, online=150), 4.0)
+    assert [it.decider for it in shown.hand_overs] == ["none", "online", "forest"]
+
+
 def test_what_is_due_and_not_decided_is_the_lag() -> None:
     watched = Watched()
     assert (

@@ -169,11 +169,19 @@ class Watcher:
             return
         self._shares = {name: fresh[name] / count for name in DECIDERS}
         self._by_day[self._day(now_ms)].update(fresh)
-        # Deciders take over in the order of `DECIDERS`, so the decisions of the last one are the newest.
-        latest = next(name for name in reversed(DECIDERS) if fresh[name])
-        if not self._hand_overs or self._hand_overs[-1].decider != latest:
-            at_ms = self._stream.time_ms(before.decided + count - fresh[latest] + 1)
-            self._hand_overs.append(HandOver(latest, at_ms))
+        self._note_hand_overs(before.decided, fresh)
+
+    def _note_hand_overs(self, decided_before: int, fresh: Mapping[str, int]) -> None:
+        """Note each decider that has taken over, even if several have since the last observation."""
+        # Deciders take over in the order of `DECIDERS`: the decisions of a later one are the newer ones.
+        active = [name for name in DECIDERS if fresh[name]]
+        current = DECIDERS.index(self._hand_overs[-1].decider) if self._hand_overs else -1
+        later = [name for name in active if DECIDERS.index(name) > current]
+        for name in later or active[-1:]:
+            if self._hand_overs and self._hand_overs[-1].decider == name:
+                continue
+            first = decided_before + sum(fresh[earlier] for earlier in DECIDERS[: DECIDERS.index(name)]) + 1
+            self._hand_overs.append(HandOver(name, self._stream.time_ms(first)))
 
     def _note_day(self, samples: Samples, now_ms: int, quality: Quality) -> None:
         self._thresholds[self._day(now_ms)] = sample_value(samples, "model_threshold_lambda")
