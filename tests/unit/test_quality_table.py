@@ -270,6 +270,13 @@ def test_a_part_of_the_worker_can_be_left_out_on_all_streams() -> None:
     assert changed.worker_settings(loaded()).labels.horizon_days == 30
 
 
+def test_a_stream_may_declare_its_fields_otherwise() -> None:
+    changed = STREAM.with_settings({"transaction": {"ages": ["x"], "combined": ["card_id+x"]}})
+    fields = changed.worker_settings(changed.load(1)).transaction
+    assert (fields.ages, fields.combined, fields.numeric) == (("x",), ("card_id+x",), ("x",))
+    assert changed.load(1).dataset.amount.tolist() == STREAM.load(1).dataset.amount.tolist()
+
+
 @pytest.mark.parametrize("given", ["challenger=off", "model.challenger", "model.challenger=no"])
 def test_a_setting_that_is_none_is_refused(given: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):

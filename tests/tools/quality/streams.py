@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from models.vocabulary import MS_PER_DAY
 from worker.offline.dataset import NEVER, Dataset
+from worker.settings.fields import TransactionFields
 from worker.settings.sections import Settings
 
 ENTITY_KEY = "000102030405060708090a0b0c0d0e0f"
@@ -196,13 +198,22 @@ class Stream:
 
     def with_settings(self, changes: Mapping[str, Mapping[str, Any]]) -> Stream:
         """Return the stream with other settings of the worker, by section."""
-        sections = {*self.settings, *changes}
-        merged = {it: {**self.settings.get(it, {}), **changes.get(it, {})} for it in sections}
-        return replace(self, settings=merged)
+        others = {it: values for it, values in changes.items() if it != "transaction"}
+        merged = {it: {**self.settings.get(it, {}), **others.get(it, {})} for it in {*self.settings, *others}}
+        fields = changes.get("transaction")
+        load = self.load if fields is None else partial(_load_declared, self.load, fields)
+        return replace(self, settings=merged, load=load)
 
     def worker_settings(self, loaded: Loaded) -> Settings:
         """Return the settings of the worker on this stream."""
         return Settings(entity_key=loaded.entity_key, transaction=loaded.dataset.fields, **self.settings)
+
+
+def _load_declared(load: Callable[[int], Loaded], changes: Mapping[str, Any], seed: int) -> Loaded:
+    """Load a stream whose fields are declared otherwise."""
+    loaded = load(seed)
+    fields = TransactionFields.model_validate({**loaded.dataset.fields.model_dump(), **changes})
+    return replace(loaded, dataset=replace(loaded.dataset, fields=fields))
 
 
 def labels_at(event_time_ms: NDArray[np.int64], delay_days: NDArray[np.float64] | float) -> NDArray[np.int64]:
