@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from models.vocabulary import MS_PER_DAY
 from worker.offline.dataset import NEVER, Dataset
+from worker.offline.day_counts import day_counts
 from worker.offline.label_file import codes_of_ids, first_of_ids
 from worker.redaction import printable, redact
 from worker.settings.sections import Settings
@@ -49,6 +50,7 @@ def notes(dataset: Dataset) -> Iterator[str]:
     yield from _odd_times(dataset)
     yield from _unknown_origin(dataset)
     yield from _cards_seen_once(dataset)
+    yield from day_counts(dataset)
     if dataset.early_labels:
         yield (
             f"{dataset.early_labels:,} labels are dated before their transaction: taken to have arrived with it, or, "
