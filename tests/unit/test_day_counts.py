@@ -107,5 +107,11 @@ def test_of_a_number_that_counts_otherwise_nothing_is_said(number: NDArray[np.fl
     assert said_of(payments(number)) == []
 
 
+def test_of_a_file_of_one_moment_nothing_is_said() -> None:
+    dataset = payments(AGE)
+    dataset.event_time_ms[:] = START_MS
+    assert said_of(dataset) == []
+
+
 def test_of_a_number_that_is_declared_to_count_days_nothing_is_said() -> None:
     assert said_of(payments(AGE, ages=("number",))) == []

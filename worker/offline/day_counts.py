@@ -88,7 +88,7 @@ def _found(dataset: Dataset, name: str, card: NDArray[np.int64], rows: NDArray[n
         return None
     card, number, time_ms, date = card[usable], number[usable], time_ms[usable], date[usable]
     day = time_ms // MS_PER_DAY
-    if np.std(number) == 0 or np.corrcoef(number, time_ms)[0, 1] > _CLOCK:
+    if np.ptp(number) == 0 or np.ptp(day) == 0 or np.corrcoef(number, time_ms)[0, 1] > _CLOCK:
         return None
     pairs = _agreeing(card, date, day)
     others = max(
