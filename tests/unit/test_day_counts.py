@@ -61,6 +61,14 @@ def test_where_accounts_share_a_card_number_the_date_is_offered_as_an_entity() -
     assert f"a card has {accounts_of_a_card(4):.1f} dates in the mean" in said
 
 
+def test_several_numbers_that_count_days_are_named_together() -> None:
+    dataset = payments(AGE, numeric=("number", "amount_like", "other"))
+    numbers = {"number": AGE, "amount_like": RNG.normal(0.0, 100.0, COUNT), "other": AGE + 30.0}
+    (said,) = said_of(replace(dataset, numeric=numbers))
+    assert said.startswith("number, other: each counts days")
+    assert said.endswith('ages = ["number", "other"]')
+
+
 def accounts_of_a_card(accounts: int) -> float:
     """Return the mean; those of one card that opened within a day of each other are one."""
     counts = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -14,10 +13,12 @@ from models.feature_layout import counted_from
 from models.vocabulary import MS_PER_DAY
 from worker.offline.dataset import Dataset
 from worker.redaction import redact
+from worker.settings.report import as_toml
 
 _OF_A_CARD: Final = 30
 """Of so many payments of a card: among thousands, many agree on anything by chance."""
-_MOST: Final = 300_000
+_MOST: Final = 100_000
+"""So many payments are looked at: a file may have hundreds of numbers, and its reader waits."""
 _FEWEST: Final = 100
 """So many pairs of payments must agree on a date."""
 _CLEARLY: Final = 3.0
@@ -38,18 +39,18 @@ class _Found:
 def day_counts(dataset: Dataset) -> Iterator[str]:
     """Yield which numbers count days, with the settings by which the worker learns from their dates."""
     fields = dataset.fields
-    names = [it for it in fields.numeric if it not in fields.ages and it in dataset.numeric]
+    names = [it for it in fields.numeric if it not in fields.ages]
     if not names:
         return
     card, rows = _first_payments(dataset)
     found = [it for name in names if (it := _found(dataset, name, card, rows)) is not None]
     if not found:
         return
-    listed = json.dumps([*fields.ages, *(redact(it.name) for it in found)], ensure_ascii=False)
-    said = ", ".join(redact(it.name) for it in found)
+    listed = as_toml([*fields.ages, *(redact(it.name) for it in found)])
+    said = ", ".join(redact(it.name) for it in found) + (": each counts" if len(found) > 1 else ": counts")
     yield (
-        f"{said}: counts days since a date that stays, as payments of one card on different days show; to learn from "
-        f"the date write below [transaction] ages = {listed}{_as_entity(dataset, found)}"
+        f"{said} days since a date that stays, as payments of one card on different days show; to learn from the date "
+        f"write below [transaction] ages = {listed}{_as_entity(dataset, found)}"
     )
 
 
@@ -59,7 +60,7 @@ def _as_entity(dataset: Dataset, found: list[_Found]) -> str:
         return ""
     fields = dataset.fields
     joined = f"{redact(fields.card_id)}+{redact(most.name)}"
-    entities = json.dumps([*fields.entities, *fields.combined, joined], ensure_ascii=False)
+    entities = as_toml([*fields.entities, *fields.combined, joined])
     return (
         f"; a card has {most.dates_a_card:.1f} dates in the mean, as where accounts share its number, so entities = "
         f"{entities} gives each account a history of its own"
@@ -91,10 +92,10 @@ def _found(dataset: Dataset, name: str, card: NDArray[np.int64], rows: NDArray[n
     if np.ptp(number) == 0 or np.ptp(day) == 0 or np.corrcoef(number, time_ms)[0, 1] > _CLOCK:
         return None
     pairs = _agreeing(card, date, day)
-    others = max(
-        _agreeing(card, np.floor(number), day), _agreeing(card, np.floor(time_ms / MS_PER_DAY + number), day)
-    )
-    if pairs < _FEWEST or pairs < _CLEARLY * others:
+    if pairs < _FEWEST:
+        return None
+    counted_down = np.floor(time_ms / MS_PER_DAY + number)
+    if pairs < _CLEARLY * max(_agreeing(card, np.floor(number), day), _agreeing(card, counted_down, day)):
         return None
     return _Found(name, pairs, _dates(card, date) / len(np.unique(card)))
 

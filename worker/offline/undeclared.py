@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 import pyarrow as pa
 
 from worker.redaction import printable, redact
 from worker.settings.fields import TransactionFields
+from worker.settings.report import as_toml
 
 TRUTH: Final = ("is_fraud", "fraud_kind", "label_time", "label_source")
 """The columns in which `simulate` writes the truth, beside the user's fields."""
@@ -39,7 +39,7 @@ def undeclared(others: pa.Schema, fields: TransactionFields) -> Iterator[str]:
     numeric = [redact(it.name) for it in left if _is_number(it.type)]
     texts = [redact(it.name) for it in left if _is_text(it.type)]
     lines = [
-        f"{setting} = {_list((*declared, *found))}"
+        f"{setting} = {as_toml([*declared, *found])}"
         for setting, declared, found in (
             ("numeric", fields.numeric, numeric),
             ("categorical", fields.categorical, texts),
@@ -57,10 +57,6 @@ def undeclared(others: pa.Schema, fields: TransactionFields) -> Iterator[str]:
         f"{said}: to learn from them write below [transaction] {' and '.join(lines)}, but nothing that is filled in "
         "after the decision, and no number that is a name, such as the code of a region, which is categorical"
     )
-
-
-def _list(names: Iterable[str]) -> str:
-    return json.dumps(list(names), ensure_ascii=False)
 
 
 def _is_number(kind: pa.DataType) -> bool:
