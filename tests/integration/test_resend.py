@@ -10,10 +10,10 @@ from kafka import KafkaProducer
 from kafka.partitioner import murmur2
 
 from tests.conftest import Broker
-from tests.support.processes import to_toml
+from tests.support.processes import WorkerProcess, to_toml
 from tests.support.site import Site
 from tests.support.traffic import InputRecord, alike, records_of, small_traffic
-from tests.support.waiting import DECIDE_S, START_S
+from tests.support.waiting import DECIDE_S, START_S, wait_for
 from worker.cli import main
 from worker.errors import FencedError
 from worker.kafka_io.client import producer_config
@@ -48,6 +48,12 @@ def a_pair(records: list[InputRecord]) -> tuple[InputRecord, InputRecord]:
     return alike(transaction, transaction_id="late"), alike(label, transaction_id="late")
 
 
+def wait_for_postponed(worker: WorkerProcess, count: int) -> None:
+    """Wait until so many labels wait; the metric follows the commit that a test sees a moment later."""
+    name = "fraud_worker_postponed_labels"
+    wait_for(lambda: worker.metric(name) == count, 30.0, lambda: f"{worker.metric(name)} wait", [worker])
+
+
 def test_a_label_that_came_before_its_transaction_waits_for_it_beyond_a_restart(
     kafka: Broker, tmp_path: Path
 ) -> None:
@@ -59,12 +65,12 @@ def test_a_label_that_came_before_its_transaction_waits_for_it_beyond_a_restart(
         site.wait_until_decided(worker, timeout_s=START_S + DECIDE_S)
         site.feed([early])
         site.wait_until_decided(worker)
-        assert worker.metric("fraud_worker_postponed_labels") == 1
+        wait_for_postponed(worker, 1)
         assert worker.stop() == 0
     with site.worker() as worker:
         site.feed([transaction])
         site.wait_until_decided(worker, timeout_s=START_S + DECIDE_S)
-        assert worker.metric("fraud_worker_postponed_labels") == 0
+        wait_for_postponed(worker, 0)
         assert worker.stop() == 0
     assert not [it for it in sent_to(site, site.settings.topics.dead_letters) if b"orphan_label" in it]
 
